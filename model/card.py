@@ -1,0 +1,251 @@
+"""The card: everything that differs between checkpoints, as data.
+
+Read from `model/cards/<name>.toml`. Knows neither tensors nor HTTP.
+"""
+
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from model.errors import CardError
+from model.sampler_names import SAMPLER_NAMES, SCHEDULER_NAMES
+
+
+class _Table(BaseModel):
+    """A TOML table: no unknown keys, no changes after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Licence(_Table):
+    """Under which terms the weights may be used."""
+
+    name: str
+    url: str | None = None
+    is_commercial_use_allowed: bool
+    notice: str
+
+
+class WeightFile(_Table):
+    """One file of the checkpoint, relative to the checkpoint directory."""
+
+    path: str
+    sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
+
+
+class Files(_Table):
+    """Where the parts of the checkpoint lie. Tokenizers are folders."""
+
+    transformer: WeightFile
+    text_encoder: WeightFile
+    vae: WeightFile
+    qwen_tokenizer: str
+    t5_tokenizer: str
+
+
+class TransformerArchitecture(_Table):
+    """What the transformer's tensors do not tell."""
+
+    rope_scale: tuple[float, float, float] = (1.0, 4.0, 4.0)
+    latent_channels: int = 16
+
+
+class TextArchitecture(_Table):
+    """What the text path's tensors do not tell; lengths in tokens and context rows."""
+
+    context_rows: int = 512
+    max_tokens: int = 512
+    qwen_rope_theta: float = 1e6
+    qwen_rms_norm_eps: float = 1e-6
+
+
+class VaeArchitecture(_Table):
+    """What the VAE's tensors do not tell; mean and std per latent channel."""
+
+    base_dim: int = 96
+    dim_mult: tuple[int, ...] = (1, 2, 4, 4)
+    num_res_blocks: int = 2
+    temperal_downsample: tuple[bool, ...] = (False, True, True)
+    scale_factor: int = 8
+    latents_mean: tuple[float, ...]
+    latents_std: tuple[float, ...]
+
+
+class Resolution(_Table):
+    """A named size in pixels. `group` is the resolution class it was trained in."""
+
+    name: str = Field(pattern="^[a-z0-9_]+$")
+    width: int
+    height: int
+    group: int
+
+
+class Limits(_Table):
+    """What a request may ask at most."""
+
+    min_side: int
+    max_side: int
+    max_pixels: int
+    multiple: int = 16
+    max_steps: int = Field(le=200)
+    max_cfg_scale: float = 30.0
+    max_prompt_chars: int = 10_000
+    max_images: int = 8
+
+
+class SamplerAdvice(_Table):
+    """What the checkpoint's authors recommend for one sampler."""
+
+    default_steps: int
+    recommended_steps: tuple[int, int]
+    note: str = ""
+
+
+class Defaults(_Table):
+    """What a request gets where it says nothing."""
+
+    resolution: str
+    sampler: str
+    scheduler: str
+    cfg_scale: float
+    negative_prompt: str
+
+
+TagGroup = Literal[
+    "quality", "meta", "safety", "subject", "character", "series", "artist", "general"
+]
+
+
+class Prompting(_Table):
+    """How prompts for this checkpoint are written."""
+
+    tag_order: tuple[TagGroup, ...]
+    quality: tuple[str, ...]
+    low_quality: tuple[str, ...] = ()
+    meta: tuple[str, ...]
+    safety: tuple[str, ...]
+    subject: tuple[str, ...]
+    styles: tuple[str, ...] = ()
+    media: tuple[str, ...] = ()
+    example: str
+    short_prompt_tags: int = 8
+    notes: tuple[str, ...] = ()
+
+
+class Limitation(_Table):
+    """Something the checkpoint is known to do badly."""
+
+    code: str
+    detail: str
+
+
+class Training(_Table):
+    """How the checkpoint was made, as its page tells."""
+
+    images: int | None = None
+    samples_seen: int | None = None
+    hours: float | None = None
+    facts: dict[str, str] = {}
+
+
+class Card(_Table):
+    """All that is known about one checkpoint."""
+
+    name: str = Field(pattern="^[a-z0-9-]+$")
+    title: str
+    version: str
+    summary: str
+    architecture: Literal["anima"]
+    base_model: str
+    licence: Licence
+    files: Files
+    transformer: TransformerArchitecture = TransformerArchitecture()
+    text: TextArchitecture = TextArchitecture()
+    vae: VaeArchitecture
+    limits: Limits
+    resolutions: Annotated[tuple[Resolution, ...], Field(min_length=1)]
+    defaults: Defaults
+    recommended_cfg_scale: tuple[float, float]
+    samplers: dict[str, SamplerAdvice]
+    schedulers: tuple[str, ...]
+    prompting: Prompting
+    limitations: tuple[Limitation, ...] = ()
+    training: Training = Training()
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        """A card must not recommend what it forbids or what the code cannot do."""
+        presets = {preset.name for preset in self.resolutions}
+        checks = {
+            f"samplers unknown to the service: {sorted(set(self.samplers) - set(SAMPLER_NAMES))}": (
+                set(self.samplers) <= set(SAMPLER_NAMES)
+            ),
+            "schedulers unknown to the service": set(self.schedulers) <= set(SCHEDULER_NAMES),
+            "preset names repeat": len(presets) == len(self.resolutions),
+            "defaults.resolution is no preset": self.defaults.resolution in presets,
+            "defaults.sampler is not offered": self.defaults.sampler in self.samplers,
+            "defaults.scheduler is not offered": self.defaults.scheduler in self.schedulers,
+            "latents_mean and latents_std need one number per latent channel": (
+                len(self.vae.latents_mean)
+                == len(self.vae.latents_std)
+                == self.transformer.latent_channels
+            ),
+        }
+        for preset in self.resolutions:
+            checks[f"preset {preset.name} breaks the size limits"] = (
+                size_problem(preset.width, preset.height, self.limits) is None
+            )
+        for name, advice in self.samplers.items():
+            checks[f"samplers.{name} recommends more than limits.max_steps"] = (
+                advice.recommended_steps[1] <= self.limits.max_steps
+            )
+        broken = [message for message, holds in checks.items() if not holds]
+        if broken:
+            raise ValueError("; ".join(broken))
+        return self
+
+
+def size_problem(width: int, height: int, limits: Limits) -> str | None:
+    """Say why a picture of `width` x `height` pixels is refused; None if it is allowed."""
+    for name, side in (("width", width), ("height", height)):
+        if side % limits.multiple:
+            return f"{name} {side} is not a multiple of {limits.multiple}"
+        if not limits.min_side <= side <= limits.max_side:
+            return f"{name} {side} is outside {limits.min_side} to {limits.max_side} pixels"
+    if width * height > limits.max_pixels:
+        return f"{width}x{height} is {width * height} pixels; the limit is {limits.max_pixels}"
+    return None
+
+
+def card_names() -> list[str]:
+    """Names of the cards that ship with the package."""
+    folder = resources.files("model") / "cards"
+    return sorted(
+        entry.name.removesuffix(".toml")
+        for entry in folder.iterdir()
+        if entry.name.endswith(".toml")
+    )
+
+
+def load_card(name_or_path: str) -> Card:
+    """Load a shipped card by name, or any card by the path of its `.toml` file.
+
+    Raises:
+        CardError: no such card, no TOML, or a field is wrong; the message names it.
+    """
+    if name_or_path.endswith(".toml"):
+        file = Path(name_or_path)
+        if not file.is_file():
+            raise CardError(f"no card file at {file}")
+        text = file.read_text(encoding="utf-8")
+    elif name_or_path in card_names():
+        text = (resources.files("model") / "cards" / f"{name_or_path}.toml").read_text("utf-8")
+    else:
+        raise CardError(f"no card named {name_or_path!r}; there are {', '.join(card_names())}")
+    try:
+        return Card.model_validate(tomllib.loads(text))
+    except (tomllib.TOMLDecodeError, ValidationError) as exc:
+        raise CardError(f"card {name_or_path}: {exc}") from exc

@@ -1,0 +1,21 @@
+"""What can go wrong inside the model package; callers translate these at their own border."""
+
+
+class ModelError(Exception):
+    """Anything the model package refuses or cannot do."""
+
+
+class CardError(ModelError):
+    """A card is missing or says something impossible."""
+
+
+class CheckpointError(ModelError):
+    """A weight file is missing, incomplete, of another layout or unsafe to read."""
+
+
+class PromptError(ModelError):
+    """A prompt cannot be tokenized: a bad weight, or nesting beyond the limit."""
+
+
+class NonFiniteLatents(ModelError):
+    """Latents or pixels contain NaN or infinity; a picture made of them would be a lie."""

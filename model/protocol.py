@@ -1,0 +1,96 @@
+"""The engine's face: what goes in, what comes out. No tensors, no queue."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy
+from numpy.typing import NDArray
+
+from model.request import ResolvedRequest
+
+
+@dataclass(frozen=True, slots=True)
+class RequestWarning:
+    """Something the client should know about a request that was carried out all the same."""
+
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The prompts are encoded; sampling begins. `seconds` is the time of encoding."""
+
+    job_id: str
+    warnings: tuple[RequestWarning, ...]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """`step` of `steps` are done, for the image of the job that is furthest behind."""
+
+    job_id: str
+    step: int
+    steps: int
+
+
+@dataclass(frozen=True, slots=True)
+class ImageReady:
+    """Picture `index` of a job: `pixels` is (height, width, 3) uint8 RGB."""
+
+    job_id: str
+    index: int
+    seed: int
+    pixels: NDArray[numpy.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """All pictures of a job have been handed out; times in seconds of wall clock."""
+
+    job_id: str
+    denoise_seconds: float
+    decode_seconds: float
+    mean_batch: float
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The request cannot be carried out. `is_retryable` says whether another try may help."""
+
+    job_id: str
+    code: str
+    detail: str
+    is_retryable: bool
+
+
+EngineEvent = Started | Progress | ImageReady | Finished | Failed
+
+
+@dataclass(slots=True)
+class EngineStats:
+    """Totals since the engine was made; evaluations / forwards is the mean batch size."""
+
+    forwards: int = 0
+    evaluations: int = 0
+    rows: int = 0
+    forward_seconds: float = 0.0
+
+
+class GenerationEngine(Protocol):
+    """Runs many requests at once, one model evaluation per step. Not thread-safe: one owner."""
+
+    stats: EngineStats
+
+    def admit(self, job_id: str, request: ResolvedRequest) -> None:
+        """Take a request in; its work starts with the next step. Raises ValueError on a known id."""
+
+    def step(self) -> list[EngineEvent]:
+        """Evaluate the model once for a batch; [] when nothing is admitted."""
+
+    def cancel(self, job_id: str) -> None:
+        """Forget a request at once; unknown ids are ignored. No event follows."""
+
+    def description(self) -> dict[str, Any]:
+        """What runs here, for logs and `/capabilities`: checkpoint hash, device, precision."""
