@@ -84,7 +84,7 @@ class GenerationEngine(Protocol):
     stats: EngineStats
 
     def admit(self, job_id: str, request: ResolvedRequest) -> None:
-        """Take a request in; its work starts with the next step. Raises ValueError on a known id."""
+        """Take a request in; its work starts with the next step. ValueError on a known id."""
 
     def step(self) -> list[EngineEvent]:
         """Evaluate the model once for a batch; [] when nothing is admitted."""

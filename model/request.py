@@ -162,9 +162,7 @@ def request_type(card: Card) -> type[GenerationRequest]:
         "scheduler": (_one_of(list(card.schedulers)) | None, Field(default=None)),
         "num_images": (
             int,
-            Field(
-                default=1, ge=1, le=limits.max_images, description="Image k uses seed + k."
-            ),
+            Field(default=1, ge=1, le=limits.max_images, description="Image k uses seed + k."),
         ),
     }
     return create_model(

@@ -1,0 +1,101 @@
+"""What happens to a request: the job's record as Redis holds it and clients see it."""
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from model.request import ImageFormat, ResolvedRequest
+
+Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+TERMINAL: frozenset[Status] = frozenset({"succeeded", "failed", "cancelled"})
+
+SCHEMA_VERSION = 1
+"""Raised when a worker of the previous release could not carry out a job any more."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Progress(_Part):
+    """How far a job is; `fraction` is 0 to 1."""
+
+    step: int = Field(ge=0)
+    steps: int = Field(ge=1)
+    fraction: float = Field(ge=0, le=1)
+
+
+class StoredImage(_Part):
+    """A finished picture: where it is and what it is."""
+
+    url: str
+    seed: int
+    width: int
+    height: int
+    format: ImageFormat
+    bytes: int
+    sha256: str
+
+
+class JobWarning(_Part):
+    """Something the client should know about a job that is carried out all the same."""
+
+    code: str
+    detail: str
+
+
+class JobError(_Part):
+    """Why a job failed, as an RFC 9457 problem."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+
+
+class Timings(_Part):
+    """Seconds spent in each part; null until the part is over."""
+
+    queued: float | None = None
+    encode: float | None = None
+    denoise: float | None = None
+    decode: float | None = None
+    store: float | None = None
+
+
+class Job(_Part):
+    """A snapshot of one job."""
+
+    id: str
+    status: Status
+    request: ResolvedRequest
+    progress: Progress
+    queue_position: int | None = None
+    eta_seconds: float | None = None
+    images: tuple[StoredImage, ...] = ()
+    warnings: tuple[JobWarning, ...] = ()
+    error: JobError | None = None
+    attempts: int = 0
+    timings: Timings = Timings()
+    worker: str | None = None
+    created_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    expires_at: datetime | None = None
+
+
+class WorkerStatus(_Part):
+    """What a worker last said of itself."""
+
+    name: str
+    is_warm: bool
+    seen_at: datetime
+    card: str
+    device: str
+    precision: str
+    running: int
+    forwards: int
+    evaluations: int
+    details: dict[str, Any] = {}

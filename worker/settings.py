@@ -1,0 +1,65 @@
+"""All settings of all processes, from `KIRAZURI_*` variables; read once, in the entry points."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """One flat type; every field can be set as `KIRAZURI_<NAME>` or in `.env`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="KIRAZURI_", env_file=".env", extra="ignore", frozen=True
+    )
+
+    redis_url: SecretStr | None = Field(
+        default=None, description="redis://, rediss:// or unix://; unset: `kirazuri up` embeds one."
+    )
+    data_dir: Path = Field(default=Path("data"), description="Images and the embedded Redis.")
+    card: str = Field(default="kirazuri-tiny", description="A card's name or its .toml path.")
+    checkpoint_dir: Path | None = Field(
+        default=None, description="Folder of the card's files; unset: the one that ships."
+    )
+    device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1 …")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        default="auto", description="auto: bfloat16 on CUDA, float32 on the CPU."
+    )
+    torch_threads: int = Field(default=0, ge=0, description="CPU threads of a worker; 0: all.")
+    max_running: int = Field(
+        default=8, ge=1, description="Jobs a worker has in its engine at once."
+    )
+    token_budget: int = Field(
+        default=8192, ge=64, description="Latent tokens per forward, at which a batch is full."
+    )
+    max_queue: int = Field(default=1000, ge=1, description="Jobs that may wait; more get 429.")
+    max_attempts: int = Field(default=3, ge=1, description="Tries of a job before it fails.")
+    lease_seconds: float = Field(
+        default=6.0, ge=1, description="A worker silent for so long has lost its jobs."
+    )
+    heartbeat_seconds: float = Field(default=2.0, gt=0)
+    maintenance_seconds: float = Field(default=2.0, gt=0)
+    drain_seconds: float = Field(
+        default=30.0, ge=0, description="How long SIGTERM lets running jobs finish."
+    )
+    hang_seconds: float = Field(
+        default=120.0, gt=0, description="An engine step longer than this ends the worker."
+    )
+    result_ttl_seconds: int = Field(default=86_400, ge=60, description="How long results are kept.")
+    idempotency_ttl_seconds: int = Field(default=86_400, ge=60)
+    max_body_bytes: int = Field(default=1_000_000, ge=1024)
+    max_wait_seconds: float = Field(default=60.0, ge=0, description="Cap of `Prefer: wait`.")
+    public_url: str | None = Field(
+        default=None, description="Prefix of image and job URLs; unset: as the client called."
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+
+def redis_dsn(settings: Settings) -> str:
+    """The Redis URL, or a clear error where there is none."""
+    if settings.redis_url is None:
+        raise ValueError(
+            "KIRAZURI_REDIS_URL is not set; set it, or start everything with `kirazuri up`"
+        )
+    return settings.redis_url.get_secret_value()
