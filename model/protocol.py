@@ -6,15 +6,7 @@ from typing import Any, Protocol
 import numpy
 from numpy.typing import NDArray
 
-from model.request import ResolvedRequest
-
-
-@dataclass(frozen=True, slots=True)
-class RequestWarning:
-    """Something the client should know about a request that was carried out all the same."""
-
-    code: str
-    detail: str
+from model.request import RequestWarning, ResolvedRequest
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """What may be asked of a checkpoint, checked against its card. Knows neither HTTP nor tensors."""
 
 import unicodedata
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model
@@ -92,6 +93,14 @@ class ResolvedRequest(BaseModel):
     image_format: ImageFormat
     image_quality: int
     metadata: MetadataLevel
+
+
+@dataclass(frozen=True, slots=True)
+class RequestWarning:
+    """Something the client should know about a request that was carried out all the same."""
+
+    code: str
+    detail: str
 
 
 def parse_resolution(value: str, card: Card) -> tuple[int, int]:
