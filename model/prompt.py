@@ -84,11 +84,10 @@ def _order(request: ResolvedRequest, card: Card) -> Iterator[tuple[str, str]]:
 
 
 def _parentheses(request: ResolvedRequest, card: Card) -> Iterator[tuple[str, str]]:
-    """`oil painting (medium)` is read as emphasis; the tag is `oil painting \\(medium\\)`."""
-    known = {tag.replace("\\", "") for tag in card.prompting.media}
+    r"""`oil painting (medium)` is read as emphasis; the tag is `oil painting \(medium\)`."""
     for match in _BARE_PARENTHESES.finditer(request.prompt):
-        before = request.prompt[: match.start()].rsplit(",", 1)[-1].strip().lower()
-        if f"{before} ({match[1].lower()})" in known or (before and match[1]):
+        before = request.prompt[: match.start()].rsplit(",", 1)[-1].strip()
+        if before and match[1]:
             yield (
                 "unescaped_parentheses",
                 f"({match[1]}) is read as emphasis; as part of a tag write \\({match[1]}\\)",
