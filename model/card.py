@@ -11,7 +11,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from model.errors import CardError
-from model.sampler_names import SAMPLER_NAMES, SCHEDULER_NAMES
+from model.sampler_names import DISPLAY_NAMES, SCHEDULE_DISPLAY_NAMES
 
 
 class _Table(BaseModel):
@@ -180,10 +180,11 @@ class Card(_Table):
         """A card must not recommend what it forbids or what the code cannot do."""
         presets = {preset.name for preset in self.resolutions}
         checks = {
-            f"samplers unknown to the service: {sorted(set(self.samplers) - set(SAMPLER_NAMES))}": (
-                set(self.samplers) <= set(SAMPLER_NAMES)
+            f"samplers unknown to the service: {sorted(set(self.samplers) - set(DISPLAY_NAMES))}": (
+                set(self.samplers) <= set(DISPLAY_NAMES)
             ),
-            "schedulers unknown to the service": set(self.schedulers) <= set(SCHEDULER_NAMES),
+            "schedulers unknown to the service": set(self.schedulers)
+            <= set(SCHEDULE_DISPLAY_NAMES),
             "preset names repeat": len(presets) == len(self.resolutions),
             "defaults.resolution is no preset": self.defaults.resolution in presets,
             "defaults.sampler is not offered": self.defaults.sampler in self.samplers,
