@@ -80,7 +80,7 @@ LINE = 0.017  # of the composition's unit: about 2 px in a picture of 128 px
 
 @dataclass(frozen=True, slots=True)
 class Avatar:
-    """Everything about one picture that a caption may name; every field is a value of the tuples above."""
+    """All that a caption may name about one picture; each field is a value of the tuples above."""
 
     subject: str
     hair_color: str
