@@ -217,7 +217,7 @@ def prose(avatar: Avatar, rng: np.random.Generator, keep: float = 0.95) -> str:
         phrase = phrases[int(rng.integers(len(phrases)))]
         return [phrase.format(noun=noun, she=she, her=her, color=color.split()[0] if color else "")]
 
-    openings = _OPENINGS
+    openings: Sequence[str] = _OPENINGS
     if avatar.quality in _OPENINGS_BY_QUALITY and rng.random() < 0.8:
         openings = _OPENINGS_BY_QUALITY[avatar.quality]
     first = say(openings, always=True)
