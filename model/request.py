@@ -55,7 +55,6 @@ class GenerationRequest(BaseModel):
     cfg_scale: float | None = Field(
         default=None,
         ge=1,
-        strict=False,
         description="Guidance; 1 means none and costs half.",
     )
     sampler: str | None = Field(default=None, description="A sampler of the card.")
@@ -162,7 +161,6 @@ def request_type(card: Card) -> type[GenerationRequest]:
                 default=None,
                 ge=1,
                 le=limits.max_cfg_scale,
-                strict=False,
                 description="Guidance; 1 means none and costs half. "
                 f"Default {card.defaults.cfg_scale}.",
             ),

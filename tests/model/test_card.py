@@ -1,0 +1,102 @@
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from model.card import Card, card_names, load_card, size_problem
+from model.errors import CardError
+
+
+def shipped(name: str) -> dict[str, Any]:
+    text = (resources.files("model") / "cards" / f"{name}.toml").read_text("utf-8")
+    return tomllib.loads(text)
+
+
+def test_all_shipped_cards_load() -> None:
+    assert {"kirazuri-v1", "kirazuri-tiny"} <= set(card_names())
+    for name in card_names():
+        assert load_card(name).name == name
+
+
+def test_the_real_card_says_what_the_page_of_the_checkpoint_says() -> None:
+    card = load_card("kirazuri-v1")
+    sizes = {(r.width, r.height): r.group for r in card.resolutions}
+    for size in [(1024, 1024), (896, 1152), (1152, 896), (832, 1216), (1216, 832)]:
+        assert sizes[size] == 1024
+    for size in [(1280, 1280), (1536, 1024), (1024, 1536)]:
+        assert sizes[size] == 1280
+    assert card.defaults.sampler == "er_sde"
+    assert card.samplers["er_sde"].recommended_steps == (30, 50)
+    assert card.samplers["sa_solver_pece"].recommended_steps == (15, 20)
+    assert card.recommended_cfg_scale == (4, 5)
+    assert card.prompting.tag_order == (
+        "quality", "meta", "safety", "subject", "character", "series", "artist", "general",
+    )  # fmt: skip
+    assert card.prompting.quality[:4] == (
+        "masterpiece", "best quality", "very aesthetic", "aesthetic",
+    )  # fmt: skip
+    assert {limitation.code for limitation in card.limitations} == {
+        "base_loras",
+        "concept_bleeding",
+    }
+    assert card.training.images == 15_420
+    assert not card.licence.is_commercial_use_allowed
+
+
+def test_a_card_can_be_loaded_by_path(tmp_path: Path) -> None:
+    source = resources.files("model") / "cards" / "kirazuri-v1.toml"
+    path = tmp_path / "mine.toml"
+    path.write_text(source.read_text("utf-8").replace('"kirazuri-v1"', '"mine"'), encoding="utf-8")
+    assert load_card(str(path)).name == "mine"
+
+
+@pytest.mark.parametrize("name", ["absent", "absent.toml", "../cards/kirazuri-v1"])
+def test_a_missing_card_is_named(name: str) -> None:
+    with pytest.raises(CardError, match=r"absent|cards"):
+        load_card(name)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"defaults": {"resolution": "poster"}}, "defaults.resolution is no preset"),
+        ({"defaults": {"sampler": "lcm"}}, "defaults.sampler is not offered"),
+        ({"defaults": {"scheduler": "karras"}}, "defaults.scheduler is not offered"),
+        ({"limits": {"max_pixels": 1000}}, "breaks the size limits"),
+        ({"limits": {"max_steps": 10}}, "recommends more than"),
+        ({"vae": {"latents_mean": [0.0]}}, "one number per latent channel"),
+        ({"samplers": {"magic": {"default_steps": 1, "recommended_steps": [1, 2]}}}, "magic"),
+        ({"colour": "blue"}, "colour"),
+    ],
+)
+def test_an_inconsistent_card_is_refused(change: dict[str, Any], message: str) -> None:
+    data = shipped("kirazuri-v1")
+    for key, value in change.items():
+        data[key] = {**data.get(key, {}), **value} if isinstance(value, dict) else value
+    with pytest.raises(ValueError, match=message):
+        Card.model_validate(data)
+
+
+def test_broken_toml_is_a_card_error(tmp_path: Path) -> None:
+    path = tmp_path / "broken.toml"
+    path.write_text("name = ", encoding="utf-8")
+    with pytest.raises(CardError, match=r"broken\.toml"):
+        load_card(str(path))
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "word"),
+    [
+        (1024, 1000, "multiple"),
+        (0, 1024, "outside"),
+        (17, 1024, "multiple"),
+        (10**9, 1024, "outside"),
+        (2048, 2048, "pixels"),
+    ],
+)
+def test_sizes_outside_the_limits_say_why(width: int, height: int, word: str) -> None:
+    problem = size_problem(width, height, load_card("kirazuri-v1").limits)
+    assert problem is not None
+    assert word in problem

@@ -1,0 +1,142 @@
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from model.card import load_card, size_problem
+from model.request import (
+    MAX_SEED,
+    GenerationRequest,
+    ResolvedRequest,
+    parse_resolution,
+    request_type,
+    resolve,
+)
+
+CARD = load_card("kirazuri-v1")
+REQUEST = request_type(CARD)
+
+
+def wrong_fields(body: dict[str, Any]) -> set[str]:
+    with pytest.raises(ValidationError) as caught:
+        REQUEST.model_validate(body)
+    return {str(error["loc"][0]) for error in caught.value.errors()}
+
+
+def test_defaults_come_from_the_card() -> None:
+    resolved = resolve(REQUEST(prompt="1girl"), CARD, seed=7)
+    assert resolved == ResolvedRequest(
+        prompt="1girl",
+        negative_prompt=CARD.defaults.negative_prompt,
+        width=1024,
+        height=1024,
+        steps=30,
+        cfg_scale=4.0,
+        sampler="er_sde",
+        scheduler="simple",
+        seed=7,
+        num_images=1,
+        image_format="png",
+        image_quality=90,
+        metadata="full",
+    )
+
+
+def test_what_the_client_says_wins() -> None:
+    request = REQUEST(
+        prompt="x",
+        negative_prompt="",
+        resolution="832x1216",
+        steps=3,
+        cfg_scale=1,
+        sampler="heun",
+        scheduler="beta",
+        seed=0,
+    )
+    resolved = resolve(request, CARD, seed=7)
+    assert (resolved.width, resolved.height) == (832, 1216)
+    assert (resolved.negative_prompt, resolved.steps, resolved.cfg_scale) == ("", 3, 1.0)
+    assert (resolved.sampler, resolved.scheduler, resolved.seed) == ("heun", "beta", 0)
+
+
+def test_default_steps_follow_the_sampler() -> None:
+    resolved = resolve(REQUEST(prompt="x", sampler="sa_solver_pece"), CARD, seed=1)
+    assert resolved.steps == CARD.samplers["sa_solver_pece"].default_steps
+
+
+def test_every_wrong_field_is_named_at_once() -> None:
+    body = {
+        "prompt": "",
+        "negative_prompt": 5,
+        "resolution": "17x0",
+        "steps": 0,
+        "cfg_scale": 31,
+        "sampler": "magic",
+        "scheduler": "magic",
+        "seed": -1,
+        "num_images": 9,
+        "image_format": "gif",
+        "image_quality": 101,
+        "metadata": "some",
+        "colour": 1,
+    }
+    assert wrong_fields(body) == set(body)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("steps", 101),
+        ("steps", True),
+        ("steps", "20"),
+        ("steps", 2.5),
+        ("cfg_scale", float("nan")),
+        ("cfg_scale", float("inf")),
+        ("cfg_scale", "4"),
+        ("seed", MAX_SEED + 1),
+        ("resolution", "1024×1024"),
+        ("resolution", "1024x1024x1"),
+        ("resolution", "x"),
+        ("resolution", "٣٢x٣٢"),
+        ("resolution", "1000000000x16"),
+        ("resolution", "9" * 5000 + "x16"),
+        ("prompt", "a" * 10_001),
+        ("prompt", "\ud800"),
+        ("prompt", "nul \x00"),
+        ("negative_prompt", "escape \x1b[31m"),
+    ],
+)
+def test_a_wrong_value_is_refused(field: str, value: object) -> None:
+    assert wrong_fields({"prompt": "x", field: value}) == {field}
+
+
+@pytest.mark.parametrize("prompt", ["初音ミク, 🎀", "two\nlines\tand a tab", "(red hair:1.2)"])
+def test_ordinary_text_passes(prompt: str) -> None:
+    assert REQUEST(prompt=prompt).prompt == prompt
+
+
+def test_the_schema_lists_the_choices_and_limits_of_the_card() -> None:
+    schema = REQUEST.model_json_schema()
+    properties = schema["properties"]
+    assert set(properties) == set(GenerationRequest.model_fields)
+    assert properties["sampler"]["anyOf"][0]["enum"] == list(CARD.samplers)
+    assert properties["steps"]["anyOf"][0]["maximum"] == CARD.limits.max_steps
+    assert "portrait" in properties["resolution"]["description"]
+
+
+@given(st.integers(0, 4096), st.integers(0, 4096))
+def test_any_size_is_either_allowed_or_refused_with_a_reason(width: int, height: int) -> None:
+    if size_problem(width, height, CARD.limits) is None:
+        assert parse_resolution(f"{width}x{height}", CARD) == (width, height)
+    else:
+        with pytest.raises(ValueError, match=r"outside|multiple|limit"):
+            parse_resolution(f"{width}x{height}", CARD)
+
+
+@given(st.text(max_size=20))
+def test_any_other_text_is_refused(text: str) -> None:
+    if text not in {preset.name for preset in CARD.resolutions}:
+        with pytest.raises(ValueError, match="not a preset"):
+            parse_resolution(text, CARD)
