@@ -1,0 +1,55 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from model.schedules import SCHEDULES, sigmas_beta, sigmas_simple
+
+REFERENCE: dict[str, Any] = json.loads(
+    (Path(__file__).parents[1] / "data" / "samplers.json").read_text()
+)
+
+
+@pytest.mark.parametrize("key", REFERENCE["schedules"])
+def test_reference_schedule(key: str) -> None:
+    name, steps = key.split("/")
+    assert SCHEDULES[name](int(steps)).tolist() == pytest.approx(
+        REFERENCE["schedules"][key], abs=1e-6
+    )
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_falls_strictly_to_zero(name: str) -> None:
+    for steps in [*range(1, 201), 1000]:
+        sigmas = SCHEDULES[name](steps)
+        assert sigmas.dtype == torch.float32
+        assert sigmas.isfinite().all(), steps
+        assert (sigmas[0], sigmas[-1]) == (1, 0), steps
+        assert (sigmas.diff() < 0).all(), steps
+        assert len(sigmas) == steps + 1 or (name == "beta" and steps >= 139), steps
+
+
+def test_beta_drops_repeated_levels_from_139_steps_on() -> None:
+    lengths = {steps: len(sigmas_beta(steps)) for steps in (138, 139, 200, 1000)}
+    assert lengths[138] == 139
+    assert all(lengths[steps] < steps + 1 for steps in (139, 200, 1000))
+
+
+def test_shift_one_is_a_straight_line() -> None:
+    assert sigmas_simple(4, shift=1.0).tolist() == [1, 0.75, 0.5, 0.25, 0]
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("steps", [-1, 0, 1001])
+def test_steps_beyond_the_limits(name: str, steps: int) -> None:
+    with pytest.raises(ValueError, match=f"steps is {steps}, must be 1 to 1000"):
+        SCHEDULES[name](steps)
+
+
+def test_bad_shift_and_bad_beta() -> None:
+    with pytest.raises(ValueError, match="shift is 0, must be above 0"):
+        sigmas_simple(4, shift=0)
+    with pytest.raises(ValueError, match=r"alpha is 0 and beta 0\.6, both must be above 0"):
+        sigmas_beta(4, alpha=0)
