@@ -1,0 +1,370 @@
+"""The step engine: many requests, one model evaluation per step.
+
+Every picture is a sampler's generator waiting for an evaluation. A step gathers what a batch of
+them waits for, evaluates it in one forward (conditional and unconditional halves together),
+guides in float32 and sends each generator its own answer. Knows no queue, HTTP or settings.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from model.card import Card
+from model.checkpoint import load_components
+from model.errors import NonFiniteLatents, PromptError
+from model.noise import initial_noise, noise_stream
+from model.plan import Candidate, choose
+from model.protocol import (
+    EngineEvent,
+    EngineStats,
+    Failed,
+    Finished,
+    ImageReady,
+    Progress,
+    Started,
+)
+from model.request import MAX_SEED, RequestWarning, ResolvedRequest
+from model.sampler_names import EVALUATIONS
+from model.samplers import SAMPLERS, Trajectory
+from model.schedules import SCHEDULES
+from model.text import EncodedPrompt, TextEncoder
+from model.transformer import predict_velocity
+from model.vae import decode
+
+logger = logging.getLogger(__name__)
+
+_FINAL_FAULTS = {PromptError: "bad_prompt", NonFiniteLatents: "non_finite"}
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """The resident model as three functions; the engine needs no more of it.
+
+    `velocity(latents, sigmas, contexts)` takes float32 (B, C, 1, h, w), float32 (B,) in [0, 1]
+    and (B, rows, dim), and gives float32 of the latents' shape. `decode(latents)` gives uint8
+    (B, height, width, 3).
+    """
+
+    encode: Callable[[str], EncodedPrompt]
+    velocity: Callable[[Tensor, Tensor, Tensor], Tensor]
+    decode: Callable[[Tensor], NDArray[numpy.uint8]]
+    latent_channels: int = 16
+    scale_factor: int = 8
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    description: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Image:
+    """One picture on its way: its generator and the evaluation that it waits for."""
+
+    index: int
+    seed: int
+    trajectory: Trajectory
+    x: Tensor
+    sigma: float
+    remaining: int
+    waited: int = 0
+
+
+@dataclass(slots=True)
+class _Running:
+    """One admitted request; `images` holds its unfinished pictures once the prompts are encoded."""
+
+    request: ResolvedRequest
+    conditional: Tensor | None = None
+    unconditional: Tensor | None = None
+    is_begun: bool = False
+    images: dict[int, _Image] = field(default_factory=dict)
+    evaluations: int = 0
+    denoise_seconds: float = 0.0
+    decode_seconds: float = 0.0
+    forwards: int = 0
+    batched: int = 0
+
+    @property
+    def rows(self) -> int:
+        """Rows of a forward that one of its pictures takes."""
+        return 2 if self.unconditional is not None else 1
+
+
+class Engine:
+    """Carries out `GenerationEngine` on a resident model. Owned by a single thread."""
+
+    def __init__(self, pipeline: Pipeline, *, token_budget: int) -> None:
+        self.stats = EngineStats()
+        self._pipeline = pipeline
+        self._token_budget = token_budget
+        self._running: dict[str, _Running] = {}
+
+    def description(self) -> dict[str, Any]:
+        """What runs here: checkpoint, device, precision."""
+        return dict(self._pipeline.description)
+
+    def admit(self, job_id: str, request: ResolvedRequest) -> None:
+        """Take a request in; its work starts with the next step. ValueError on a known id."""
+        if job_id in self._running:
+            raise ValueError(f"job {job_id} is in the engine already")
+        self._running[job_id] = _Running(request)
+
+    def cancel(self, job_id: str) -> None:
+        """Forget a request at once; unknown ids are ignored."""
+        running = self._running.pop(job_id, None)
+        if running:
+            for image in running.images.values():
+                image.trajectory.close()
+
+    @torch.inference_mode()
+    def step(self) -> list[EngineEvent]:
+        """Begin what was admitted, then evaluate the model once for a batch of pictures."""
+        events: list[EngineEvent] = []
+        for job_id in [j for j, running in self._running.items() if not running.is_begun]:
+            self._guarded(job_id, self._begin, events)
+        batch = self._choose()
+        if batch:
+            self._evaluate(batch, events)
+        return events
+
+    # -- beginning ---------------------------------------------------------------------------
+
+    def _begin(self, job_id: str, events: list[EngineEvent]) -> None:
+        """Encode the prompts, draw the noise and run the samplers up to their first question."""
+        running = self._running[job_id]
+        request, started = running.request, time.perf_counter()
+        prompts = [("prompt", self._pipeline.encode(request.prompt))]
+        running.conditional = prompts[0][1].context
+        if request.cfg_scale != 1:
+            prompts.append(("negative_prompt", self._pipeline.encode(request.negative_prompt)))
+            running.unconditional = prompts[1][1].context
+        sigmas = SCHEDULES[request.scheduler](request.steps)
+        running.evaluations = EVALUATIONS[request.sampler](len(sigmas) - 1)
+        running.images = {
+            index: self._first_question(request, index, sigmas)
+            for index in range(request.num_images)
+        }
+        warnings = tuple(_cut_warnings(prompts))
+        running.is_begun = True
+        events.append(Started(job_id, warnings, time.perf_counter() - started))
+
+    def _first_question(self, request: ResolvedRequest, index: int, sigmas: Tensor) -> _Image:
+        seed = (request.seed + index) % (MAX_SEED + 1)
+        scale, device = self._pipeline.scale_factor, self._pipeline.device
+        shape = (
+            1,
+            self._pipeline.latent_channels,
+            1,
+            request.height // scale,
+            request.width // scale,
+        )
+        x = sigmas[0].to(device) * initial_noise(seed, shape, device=device)
+        noise = noise_stream(seed, shape, device=device)
+        trajectory = SAMPLERS[request.sampler](x, sigmas, noise)
+        x, sigma = next(trajectory)
+        total = EVALUATIONS[request.sampler](len(sigmas) - 1)
+        return _Image(index, seed, trajectory, x, sigma, remaining=total)
+
+    # -- stepping ----------------------------------------------------------------------------
+
+    def _choose(self) -> list[tuple[str, _Image]]:
+        """Which pictures take part in this step; the others sit it out, which makes them urgent."""
+        waiting = {
+            (job_id, image.index): (job_id, image)
+            for job_id, running in self._running.items()
+            for image in running.images.values()
+        }
+        chosen = choose(
+            [
+                Candidate(
+                    key=key,
+                    shape=(image.x.shape[-2], image.x.shape[-1]),
+                    rows=self._running[job_id].rows,
+                    remaining=image.remaining,
+                    waited=image.waited,
+                )
+                for key, (job_id, image) in waiting.items()
+            ],
+            token_budget=self._token_budget,
+        )
+        batch = [waiting.pop(candidate.key) for candidate in chosen]
+        for _, image in waiting.values():
+            image.waited += 1
+        return batch
+
+    def _evaluate(self, batch: list[tuple[str, _Image]], events: list[EngineEvent]) -> None:
+        """Answer the batch's questions; if the forward breaks, each picture faces it alone."""
+        started = time.perf_counter()
+        try:
+            answers = self._denoise(batch)
+        except Exception as exc:  # noqa: BLE001 - the batch's border: a fault must name its request
+            if len(batch) > 1:
+                logger.warning("a forward of %d pictures failed (%s); one by one", len(batch), exc)
+                for entry in batch:
+                    if entry[0] in self._running:
+                        self._evaluate([entry], events)
+                return
+            self._fail(batch[0][0], exc, events)
+            return
+        seconds = time.perf_counter() - started
+        self.stats.forwards += 1
+        self.stats.evaluations += len(batch)
+        self.stats.forward_seconds += seconds
+        for job_id in dict(batch):
+            running = self._running[job_id]
+            running.forwards += 1
+            running.batched += len(batch)
+            running.denoise_seconds += seconds
+        for (job_id, image), denoised in zip(batch, answers, strict=True):
+            self._guarded(job_id, self._advance, events, image, denoised)
+        for job_id in dict(batch):
+            self._report(job_id, events)
+
+    def _denoise(self, batch: list[tuple[str, _Image]]) -> list[Tensor]:
+        """One forward for all rows, then guidance: D = D_u + scale * (D_c - D_u), in float32."""
+        latents, sigmas, contexts = [], [], []
+        for job_id, image in batch:
+            running = self._running[job_id]
+            for context in (running.conditional, running.unconditional):
+                if context is not None:
+                    latents.append(image.x)
+                    sigmas.append(image.sigma)
+                    contexts.append(context)
+        x = torch.cat(latents)
+        sigma = torch.tensor(sigmas, dtype=torch.float32, device=x.device)
+        velocity = self._pipeline.velocity(x, sigma, torch.stack(contexts))
+        denoised = x - sigma.view(-1, 1, 1, 1, 1) * velocity
+        self.stats.rows += len(latents)
+        answers, row = [], 0
+        for job_id, _ in batch:
+            running = self._running[job_id]
+            answer = denoised[row : row + 1]
+            if running.unconditional is not None:
+                unguided = denoised[row + 1 : row + 2]
+                answer = unguided + running.request.cfg_scale * (answer - unguided)
+            answers.append(answer)
+            row += running.rows
+        return answers
+
+    def _advance(
+        self, job_id: str, events: list[EngineEvent], image: _Image, denoised: Tensor
+    ) -> None:
+        """Send a generator its answer; decode when it returns the picture's latents."""
+        if not torch.isfinite(denoised).all():
+            raise NonFiniteLatents(
+                f"the model gave NaN or infinity at sigma {image.sigma:.4f} for seed {image.seed}"
+            )
+        image.remaining -= 1
+        try:
+            image.x, image.sigma = image.trajectory.send(denoised)
+        except StopIteration as result:
+            running = self._running[job_id]
+            started = time.perf_counter()
+            pixels = self._pipeline.decode(result.value)[0]
+            running.decode_seconds += time.perf_counter() - started
+            del running.images[image.index]
+            events.append(ImageReady(job_id, image.index, image.seed, pixels))
+
+    def _report(self, job_id: str, events: list[EngineEvent]) -> None:
+        """Tell the progress of a job of which a picture moved, and its end."""
+        running = self._running.get(job_id)
+        if running is None:
+            return
+        behind = max((image.remaining for image in running.images.values()), default=0)
+        steps = running.request.steps
+        done = (running.evaluations - behind) * steps // running.evaluations
+        events.append(Progress(job_id, done, steps))
+        if not running.images:
+            del self._running[job_id]
+            mean_batch = running.batched / running.forwards
+            events.append(
+                Finished(job_id, running.denoise_seconds, running.decode_seconds, mean_batch)
+            )
+
+    # -- failing -----------------------------------------------------------------------------
+
+    def _guarded(
+        self, job_id: str, action: Callable[..., None], events: list[EngineEvent], *values: Any
+    ) -> None:
+        """Run a part of one request's work; what breaks in it fails that request alone."""
+        if job_id not in self._running:
+            return
+        try:
+            action(job_id, events, *values)
+        except Exception as exc:  # noqa: BLE001 - the request's border: neighbours go on
+            self._fail(job_id, exc, events)
+
+    def _fail(self, job_id: str, exc: Exception, events: list[EngineEvent]) -> None:
+        """Let go of a request. The same input would meet a known fault again; others may pass."""
+        self.cancel(job_id)
+        for kind, code in _FINAL_FAULTS.items():
+            if isinstance(exc, kind):
+                events.append(Failed(job_id, code, str(exc), is_retryable=False))
+                return
+        logger.error("job=%s broke in the engine", job_id, exc_info=exc)
+        detail = f"the engine broke: {type(exc).__name__}"
+        events.append(Failed(job_id, "engine_error", detail, is_retryable=True))
+
+
+def _cut_warnings(prompts: Iterable[tuple[str, EncodedPrompt]]) -> Iterable[RequestWarning]:
+    for name, encoded in prompts:
+        if encoded.is_cut:
+            yield RequestWarning(
+                code="prompt_cut",
+                detail=f"{name} has {encoded.t5_count} T5 and {encoded.qwen_count} Qwen tokens; "
+                f"the text path reads the first {encoded.max_tokens}",
+            )
+
+
+def load_engine(
+    card: Card,
+    checkpoint_dir: Path | None,
+    *,
+    device: str,
+    precision: str,
+    threads: int,
+    token_budget: int,
+) -> Engine:
+    """Load the card's checkpoint and make it resident.
+
+    `device` and `precision` may be "auto": CUDA in bfloat16 where there is one, else the CPU in
+    float32. `threads` is the number of CPU threads, 0 for PyTorch's choice.
+
+    Raises:
+        CheckpointError: a file is missing, incomplete or of another layout.
+    """
+    if threads:
+        torch.set_num_threads(threads)
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if precision == "auto":
+        precision = "float32" if torch.device(device).type == "cpu" else "bfloat16"
+    dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
+    parts = load_components(card, checkpoint_dir, device=torch.device(device), dtype=dtype)
+    text = TextEncoder(parts, card.text)
+    pipeline = Pipeline(
+        encode=text.encode,
+        velocity=lambda x, sigma, context: predict_velocity(
+            parts.transformer, x, sigma, context, dtype=dtype
+        ),
+        decode=lambda latents: decode(
+            parts.vae, latents, mean=card.vae.latents_mean, std=card.vae.latents_std
+        ),
+        latent_channels=card.transformer.latent_channels,
+        scale_factor=card.vae.scale_factor,
+        device=torch.device(device),
+        description={
+            "card": card.name,
+            "checkpoint": parts.sha256,
+            "device": device,
+            "precision": precision,
+            "torch": torch.__version__,
+        },
+    )
+    return Engine(pipeline, token_budget=token_budget)

@@ -1,0 +1,146 @@
+"""What users see: prompts are followed, negatives act, files carry their recipe."""
+
+import io
+import json
+from typing import Any
+
+import httpx2
+import numpy
+import pytest
+from PIL import Image
+
+from training.avatars import BACKGROUNDS, HAIR_COLORS
+from training.rules import read_colors
+
+pytestmark = pytest.mark.timeout(180)
+
+QUALITY = "masterpiece, best quality, very aesthetic, absurdres, safe, 1girl, solo"
+
+
+def submit(service: httpx2.Client, **fields: Any) -> dict[str, Any]:
+    answer = service.post("/generate", json=fields)
+    assert answer.status_code == 202, answer.text
+    assert answer.headers["location"] == f"/jobs/{answer.json()['id']}"
+    job: dict[str, Any] = answer.json()
+    return job
+
+
+def finished(service: httpx2.Client, job: dict[str, Any]) -> dict[str, Any]:
+    """Follow the events of a job to their end; the job as it is then."""
+    with service.stream("GET", f"/jobs/{job['id']}/events") as stream:
+        assert stream.headers["content-type"].startswith("text/event-stream")
+        for _ in stream.iter_lines():
+            pass
+    done: dict[str, Any] = service.get(f"/jobs/{job['id']}").json()
+    assert done["status"] in ("succeeded", "failed", "cancelled"), done
+    return done
+
+
+def picture(service: httpx2.Client, job: dict[str, Any], index: int = 0) -> Image.Image:
+    assert job["status"] == "succeeded", job
+    answer = service.get(job["images"][index]["url"])
+    assert answer.status_code == 200
+    return Image.open(io.BytesIO(answer.content))
+
+
+def pixels(image: Image.Image) -> numpy.ndarray[Any, Any]:
+    return numpy.asarray(image.convert("RGB")).astype(float)
+
+
+def test_twelve_hair_words_give_twelve_hair_colours(service: httpx2.Client) -> None:
+    assert len(HAIR_COLORS) == 12
+    rest = "long hair, blue eyes, smile, white serafuku, blue background"
+    jobs = {
+        color: submit(service, prompt=f"{QUALITY}, {color}, {rest}", steps=12, seed=11)
+        for color in HAIR_COLORS
+    }
+    seen = {
+        color: read_colors(picture(service, finished(service, job)))["hair_color"]
+        for color, job in jobs.items()
+    }
+    assert seen == {color: color for color in HAIR_COLORS}
+
+
+def test_background_words_give_background_colours(service: httpx2.Client) -> None:
+    jobs = {
+        name: submit(service, prompt=f"{QUALITY}, brown hair, smile, {name}", steps=12, seed=3)
+        for name in list(BACKGROUNDS)[:6]
+    }
+    seen = {
+        name: read_colors(picture(service, finished(service, job)))["background"]
+        for name, job in jobs.items()
+    }
+    assert seen == {name: name for name in jobs}
+
+
+def test_a_negative_prompt_takes_away_what_it_names(service: httpx2.Client) -> None:
+    """A bare prompt leaves the background open; naming the drawn one as unwanted changes it."""
+    base = {"prompt": "1girl, solo, blue hair, smile", "steps": 12}
+    changed = 0
+    for seed in range(4):
+        plain = finished(service, submit(service, **base, seed=seed, negative_prompt=""))
+        drawn = read_colors(picture(service, plain))["background"]
+        job = submit(service, **base, seed=seed, negative_prompt=drawn)
+        avoided = read_colors(picture(service, finished(service, job)))["background"]
+        changed += avoided != drawn
+    assert changed == 4
+
+
+def test_the_same_request_gives_the_same_picture_and_another_seed_another(
+    service: httpx2.Client,
+) -> None:
+    fields = {"prompt": f"{QUALITY}, red hair, twintails, hair bow", "steps": 8}
+    first, again, other = (
+        picture(service, finished(service, submit(service, **fields, seed=seed)))
+        for seed in (5, 5, 6)
+    )
+    assert numpy.abs(pixels(first) - pixels(again)).max() <= 1
+    assert numpy.abs(pixels(first) - pixels(other)).mean() > 1
+
+
+def test_image_k_of_a_request_is_the_picture_of_seed_plus_k(service: httpx2.Client) -> None:
+    fields = {"prompt": f"{QUALITY}, aqua hair", "steps": 6}
+    several = finished(service, submit(service, **fields, seed=20, num_images=3))
+    assert [image["seed"] for image in several["images"]] == [20, 21, 22]
+    single = finished(service, submit(service, **fields, seed=22))
+    difference = pixels(picture(service, several, 2)) - pixels(picture(service, single))
+    assert numpy.abs(difference).max() <= 1
+
+
+@pytest.mark.parametrize("kind", ["png", "webp", "jpeg", "avif"])
+def test_every_format_carries_the_recipe_and_the_mark(service: httpx2.Client, kind: str) -> None:
+    job = submit(service, prompt=f"{QUALITY}, pink hair, ミク", steps=4, seed=9, image_format=kind)
+    done = finished(service, job)
+    answer = service.get(done["images"][0]["url"])
+    assert answer.headers["content-type"] == f"image/{kind}"
+    assert len(answer.content) == done["images"][0]["bytes"]
+    assert b"trainedAlgorithmicMedia" in answer.content
+    image = Image.open(io.BytesIO(answer.content))
+    image.load()
+    if kind == "png":
+        text = image.info["parameters"]
+    else:
+        comment = image.getexif().get_ifd(0x8769)[0x9286]
+        assert comment.startswith(b"UNICODE\0")
+        text = comment[8:].decode("utf-16-be")
+    assert text.startswith(f"{QUALITY}, pink hair, ミク\nNegative prompt: ")
+    assert "\nSteps: 4, Sampler: ER SDE, Schedule type: Simple, CFG scale: 4" in text
+    assert "Seed: 9, Size: 128x128, Model hash: " in text
+
+
+def test_progress_comes_at_every_step_and_ends_with_the_picture(service: httpx2.Client) -> None:
+    job = submit(service, prompt=f"{QUALITY}, white hair", steps=5, seed=1)
+    events: list[tuple[str, dict[str, Any]]] = []
+    name = ""
+    with service.stream("GET", job["links"]["events"]) as stream:
+        for line in stream.iter_lines():
+            if line.startswith("event:"):
+                name = line.removeprefix("event:").strip()
+            elif line.startswith("data:"):
+                events.append((name, json.loads(line.removeprefix("data:"))))
+    names = [name for name, _ in events]
+    assert names[-1] == "succeeded"
+    assert "image" in names
+    steps = [data["step"] for name, data in events if name == "progress"]
+    assert steps == sorted(steps)
+    assert steps[-1] == 5

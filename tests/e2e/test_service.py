@@ -1,0 +1,136 @@
+"""What operators see: shared forwards, cancelling, bad input, all in the running service."""
+
+import random
+import time
+from typing import Any
+
+import httpx2
+import numpy
+import pytest
+
+from tests.e2e.test_pictures import QUALITY, finished, picture, pixels, submit
+
+pytestmark = pytest.mark.timeout(240)
+
+
+def metric(service: httpx2.Client, name: str) -> float:
+    for line in service.get("/metrics").text.splitlines():
+        if line.startswith((f"{name} ", f"{name}{{")):
+            return float(line.rsplit(" ", 1)[1])
+    raise AssertionError(f"no metric {name}")
+
+
+def mixed_requests(count: int) -> list[dict[str, Any]]:
+    choice = random.Random(4)
+    samplers = ["er_sde", "sa_solver", "sa_solver_pece", "euler", "euler_ancestral", "heun",
+                "dpmpp_2m", "dpmpp_2m_sde"]  # fmt: skip
+    return [
+        {
+            "prompt": f"{QUALITY}, {choice.choice(['red', 'blue', 'pink'])} hair, smile",
+            "resolution": choice.choice(["square", "portrait", "landscape", "square_hd"]),
+            "steps": choice.randint(4, 9),
+            "cfg_scale": choice.choice([1, 2.5, 4]),
+            "sampler": samplers[i % len(samplers)],
+            "scheduler": choice.choice(["simple", "beta", "normal", "sgm_uniform"]),
+            "seed": choice.randint(0, 2**53 - 1),
+        }
+        for i in range(count)
+    ]
+
+
+def test_twenty_mixed_requests_share_forwards_and_equal_their_single_runs(
+    service: httpx2.Client,
+) -> None:
+    requests = mixed_requests(20)
+    before = [
+        metric(service, f"kirazuri_engine_{name}_total") for name in ("forwards", "evaluations")
+    ]
+    jobs = [submit(service, **fields) for fields in requests]
+    together = [picture(service, finished(service, job)) for job in jobs]
+    time.sleep(3)  # the worker tells its totals with every heartbeat
+    after = [
+        metric(service, f"kirazuri_engine_{name}_total") for name in ("forwards", "evaluations")
+    ]
+    forwards, evaluations = (b - a for a, b in zip(before, after, strict=True))
+    assert evaluations / forwards > 1.3
+    for fields, image in zip(requests, together, strict=True):
+        alone = picture(service, finished(service, submit(service, **fields)))
+        assert numpy.abs(pixels(image) - pixels(alone)).max() <= 1, fields
+
+
+def test_a_running_job_is_cancelled_and_a_finished_one_is_not(service: httpx2.Client) -> None:
+    job = submit(service, prompt=f"{QUALITY}, red hair", steps=100, resolution="square_hd")
+    deadline = time.monotonic() + 30
+    while service.get(f"/jobs/{job['id']}").json()["progress"]["step"] < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert service.delete(f"/jobs/{job['id']}").status_code == 202
+    done = finished(service, job)
+    assert done["status"] == "cancelled"
+    assert done["progress"]["step"] < 90
+    assert service.delete(f"/jobs/{job['id']}").status_code == 409
+
+
+@pytest.mark.parametrize(
+    ("content", "status"),
+    [
+        (b"{", 400),
+        (b"", 422),
+        (b"[]", 422),
+        (b'{"prompt": "x", "steps": 1e400}', 422),
+        (b'{"prompt": "\\ud800"}', 422),
+        (b'{"prompt": "' + b"a" * 100_000 + b'"}', 422),
+        (b'{"prompt": "' + b"a" * 5_000_000 + b'"}', 413),
+        (b'{"prompt": "x", "resolution": "0x0"}', 422),
+        (b'{"prompt": "x", "resolution": "17x17"}', 422),
+        (b'{"prompt": "x", "resolution": "1000000000x1000000000"}', 422),
+        (b'{"prompt": "x", "steps": 0, "sampler": "magic", "colour": 1}', 422),
+        (b"[" * 100_000, 400),
+    ],
+)
+def test_bad_bodies_get_a_problem_and_the_service_stays_up(
+    service: httpx2.Client, content: bytes, status: int
+) -> None:
+    answer = service.post(
+        "/generate", content=content, headers={"content-type": "application/json"}
+    )
+    assert answer.status_code in (400, 413, 422)
+    assert answer.status_code == status or content in (b"", b"[" * 100_000), answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem = answer.json()
+    assert problem["status"] == answer.status_code
+    assert {"type", "title", "detail", "instance", "code"} <= set(problem)
+    assert service.get("/livez").status_code == 200
+
+
+def test_every_wrong_field_has_its_own_entry_with_the_limit(service: httpx2.Client) -> None:
+    body = {"prompt": "x", "steps": 0, "sampler": "magic", "cfg_scale": 99, "colour": 1}
+    problem = service.post("/generate", json=body).json()
+    entries = {entry["pointer"]: entry for entry in problem["errors"]}
+    assert set(entries) == {"/steps", "/sampler", "/cfg_scale", "/colour"}
+    assert "30" in str(entries["/cfg_scale"]["limit"])
+    assert "er_sde" in str(entries["/sampler"]["limit"])
+
+
+def test_waiting_for_the_answer_gives_the_finished_job(service: httpx2.Client) -> None:
+    answer = service.post(
+        "/generate",
+        json={"prompt": f"{QUALITY}, blonde hair", "steps": 4, "seed": 2},
+        headers={"Prefer": "wait=30"},
+    )
+    assert answer.status_code == 200
+    job = answer.json()
+    assert job["status"] == "succeeded"
+    assert service.get(job["images"][0]["url"]).content.startswith(b"\x89PNG")
+    assert all(job["timings"][part] is not None for part in ("queued", "denoise", "decode"))
+
+
+def test_an_idempotency_key_makes_one_job(service: httpx2.Client) -> None:
+    body = {"prompt": f"{QUALITY}, grey hair", "steps": 4}
+    headers = {"Idempotency-Key": "one-picture"}
+    first = service.post("/generate", json=body, headers=headers).json()
+    again = service.post("/generate", json=body, headers=headers).json()
+    assert first["id"] == again["id"]
+    assert first["request"]["seed"] == again["request"]["seed"]
+    other = service.post("/generate", json={**body, "steps": 5}, headers=headers)
+    assert other.status_code == 422

@@ -1,0 +1,261 @@
+"""The engine on an analytic model: what is shared, what is kept apart, what fails alone."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy
+import pytest
+import torch
+from torch import Tensor
+
+from model.engine import Engine, Pipeline
+from model.errors import PromptError
+from model.protocol import EngineEvent, Failed, Finished, ImageReady, Progress, Started
+from model.request import ResolvedRequest
+from model.sampler_names import EVALUATIONS
+from model.text import EncodedPrompt
+
+SHARE = 0.6
+
+
+class AnalyticModel:
+    """Data ~ N(mean of the prompt, 0.6^2): velocity is exact, pixels are the latents, rounded."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[int, list[float]]] = []
+        self.latents: list[Tensor] = []
+        self.poison: float | None = None
+        self.is_broken = False
+
+    def encode(self, text: str) -> EncodedPrompt:
+        if text == "unreadable":
+            raise PromptError("weight nan at position 3")
+        context = torch.full((4, 2), float(len(text)) / 100)
+        return EncodedPrompt(
+            context, qwen_count=len(text), t5_count=len(text), max_tokens=9, is_cut=len(text) > 9
+        )
+
+    def velocity(self, x: Tensor, sigma: Tensor, context: Tensor) -> Tensor:
+        assert x.dtype == sigma.dtype == torch.float32
+        self.calls.append((len(x), sigma.tolist()))
+        if self.is_broken and len(x) > 2:
+            raise RuntimeError("the device gave up")
+        mean = context[:, 0, 0].view(-1, 1, 1, 1, 1)
+        s = sigma.view(-1, 1, 1, 1, 1)
+        a = 1 - s
+        variance = (a * SHARE) ** 2 + s**2
+        denoised = mean + a * SHARE**2 / variance * (x - a * mean)
+        if self.poison is not None:
+            denoised = torch.where(mean == self.poison, torch.nan, denoised)
+        return (x - denoised) / s
+
+    def decode(self, latents: Tensor) -> numpy.ndarray[Any, Any]:
+        self.latents.append(latents)
+        pixels = (latents[:, :3, 0].movedim(1, -1) * 40 + 128).round().clamp(0, 255)
+        return pixels.to(torch.uint8).numpy()
+
+
+def engine_of(model: AnalyticModel, token_budget: int = 8192) -> Engine:
+    pipeline = Pipeline(encode=model.encode, velocity=model.velocity, decode=model.decode)
+    return Engine(pipeline, token_budget=token_budget)
+
+
+def request(**fields: Any) -> ResolvedRequest:
+    base: dict[str, Any] = {
+        "prompt": "1girl", "negative_prompt": "", "width": 64, "height": 64, "steps": 6,
+        "cfg_scale": 4.0, "sampler": "er_sde", "scheduler": "simple", "seed": 1, "num_images": 1,
+        "image_format": "png", "image_quality": 90, "metadata": "full",
+    }  # fmt: skip
+    return ResolvedRequest(**{**base, **fields})
+
+
+def run(engine: Engine, jobs: dict[str, ResolvedRequest]) -> list[EngineEvent]:
+    for job_id, wanted in jobs.items():
+        engine.admit(job_id, wanted)
+    return drain(engine)
+
+
+def drain(engine: Engine) -> list[EngineEvent]:
+    events: list[EngineEvent] = []
+    for _ in range(2000):
+        new = engine.step()
+        if not new:
+            return events
+        events.extend(new)
+    raise AssertionError("the engine does not come to an end")
+
+
+def of(kind: type[Any], events: Iterable[EngineEvent], job_id: str) -> list[Any]:
+    return [e for e in events if isinstance(e, kind) and e.job_id == job_id]
+
+
+def alone(wanted: ResolvedRequest) -> Tensor:
+    model = AnalyticModel()
+    run(engine_of(model), {"job": wanted})
+    return model.latents[0]
+
+
+def test_an_idle_engine_does_nothing() -> None:
+    assert engine_of(AnalyticModel()).step() == []
+
+
+@pytest.mark.parametrize("sampler", EVALUATIONS)
+def test_a_job_runs_from_start_to_finish(sampler: str) -> None:
+    model = AnalyticModel()
+    events = run(engine_of(model), {"a": request(sampler=sampler, steps=5)})
+    assert [type(e) for e in events[:1]] == [Started]
+    assert isinstance(events[-1], Finished)
+    steps = [e.step for e in of(Progress, events, "a")]
+    assert len(steps) == len(model.calls) == EVALUATIONS[sampler](5)
+    assert steps == sorted(steps)
+    assert steps[-1] == 5
+    (image,) = of(ImageReady, events, "a")
+    assert image.pixels.shape == (8, 8, 3)
+    assert image.pixels.dtype == numpy.uint8
+
+
+def test_both_halves_of_guidance_share_a_forward_and_none_is_run_at_scale_one() -> None:
+    model = AnalyticModel()
+    run(engine_of(model), {"a": request(cfg_scale=4)})
+    assert {rows for rows, _ in model.calls} == {2}
+    model.calls.clear()
+    run(engine_of(model), {"b": request(cfg_scale=1)})
+    assert {rows for rows, _ in model.calls} == {1}
+
+
+def test_guidance_is_linear_in_its_scale() -> None:
+    """Euler on a model that is affine in x: the end depends on the scale as the formula says."""
+    fields = {"sampler": "euler", "steps": 1, "prompt": "abcdefghi", "negative_prompt": ""}
+    ends = {scale: alone(request(cfg_scale=scale, **fields)) for scale in (1, 2, 3)}
+    torch.testing.assert_close(ends[3] - ends[2], ends[2] - ends[1], atol=1e-6, rtol=0)
+    assert (ends[2] - ends[1]).abs().max() > 1e-3
+
+
+def mixed() -> dict[str, ResolvedRequest]:
+    samplers = list(EVALUATIONS)
+    return {
+        f"job{i}": request(
+            sampler=samplers[i % len(samplers)],
+            prompt="x" * (i + 1),
+            seed=100 + i,
+            steps=3 + i % 5,
+            cfg_scale=(1.0, 2.5, 4.0)[i % 3],
+            width=64 if i % 4 else 96,
+        )
+        for i in range(16)
+    }
+
+
+def test_mixed_requests_share_forwards_and_equal_their_single_runs() -> None:
+    model = AnalyticModel()
+    engine = engine_of(model)
+    jobs = mixed()
+    events = run(engine, jobs)
+    assert engine.stats.evaluations / engine.stats.forwards > 4
+    order = [e.job_id for e in events if isinstance(e, ImageReady)]
+    assert sorted(order) == sorted(jobs)
+    for job_id, latents in zip(order, model.latents, strict=True):
+        torch.testing.assert_close(latents, alone(jobs[job_id]), atol=1e-5, rtol=0)
+
+
+def test_requests_join_and_leave_at_step_boundaries() -> None:
+    model = AnalyticModel()
+    engine = engine_of(model)
+    engine.admit("long", request(steps=10))
+    engine.step()
+    engine.admit("short", request(steps=2))
+    events = drain(engine)
+    assert [rows for rows, _ in model.calls] == [2, 4, 4, 2, 2, 2, 2, 2, 2, 2]
+    assert [e.job_id for e in events if isinstance(e, Finished)] == ["short", "long"]
+    assert of(Finished, events, "short")[0].mean_batch == 2
+
+
+def test_a_small_token_budget_runs_them_in_turn_with_the_same_result() -> None:
+    jobs = {f"{i}": request(seed=i) for i in range(3)}
+    model = AnalyticModel()
+    events = run(engine_of(model, token_budget=1), jobs)
+    assert {rows for rows, _ in model.calls} == {2}
+    order = [e.job_id for e in events if isinstance(e, ImageReady)]
+    for job_id, latents in zip(order, model.latents, strict=True):
+        assert torch.equal(latents, alone(jobs[job_id]))
+
+
+def test_images_of_one_job_have_following_seeds() -> None:
+    model = AnalyticModel()
+    events = run(engine_of(model), {"a": request(num_images=3, seed=7)})
+    images = of(ImageReady, events, "a")
+    assert [(image.index, image.seed) for image in images] == [(0, 7), (1, 8), (2, 9)]
+    torch.testing.assert_close(model.latents[2], alone(request(seed=9)), atol=1e-5, rtol=0)
+    assert len(of(Finished, events, "a")) == 1
+
+
+def test_cancel_takes_effect_at_once() -> None:
+    model = AnalyticModel()
+    engine = engine_of(model)
+    engine.admit("a", request(steps=50))
+    engine.admit("b", request(steps=3))
+    engine.step()
+    engine.cancel("a")
+    engine.cancel("unknown")
+    events = drain(engine)
+    assert not any(e.job_id == "a" for e in events)
+    assert len(of(Finished, events, "b")) == 1
+    assert len(model.calls) == 3
+
+
+def test_a_non_finite_answer_fails_its_request_alone() -> None:
+    model = AnalyticModel()
+    model.poison = 0.05  # the mean of a prompt of five characters
+    jobs = {"good": request(prompt="abc"), "bad": request(prompt="abcde"), "fine": request(seed=3)}
+    jobs["fine"] = request(prompt="abcdefg", seed=3)
+    events = run(engine_of(model), jobs)
+    (failed,) = [e for e in events if isinstance(e, Failed)]
+    assert (failed.job_id, failed.code, failed.is_retryable) == ("bad", "non_finite", False)
+    assert {e.job_id for e in events if isinstance(e, Finished)} == {"good", "fine"}
+
+
+def test_an_unreadable_prompt_fails_its_request_alone() -> None:
+    jobs = {"bad": request(prompt="unreadable"), "good": request()}
+    events = run(engine_of(AnalyticModel()), jobs)
+    (failed,) = of(Failed, events, "bad")
+    assert (failed.code, failed.is_retryable) == ("bad_prompt", False)
+    assert "position 3" in failed.detail
+    assert of(Finished, events, "good")
+
+
+def test_a_forward_that_breaks_is_tried_one_by_one() -> None:
+    model = AnalyticModel()
+    model.is_broken = True
+    events = run(engine_of(model), {"a": request(), "b": request(seed=2)})
+    assert {e.job_id for e in events if isinstance(e, Finished)} == {"a", "b"}
+    events = run(engine_of(model), {"c": request(cfg_scale=1, num_images=1), "d": request()})
+    assert {e.job_id for e in events if isinstance(e, Finished)} == {"c", "d"}
+
+
+def test_a_request_that_breaks_every_forward_is_handed_back_for_another_try() -> None:
+    model = AnalyticModel()
+
+    def broken(x: Tensor, sigma: Tensor, context: Tensor) -> Tensor:
+        raise RuntimeError("secret path /etc")
+
+    engine = Engine(
+        Pipeline(encode=model.encode, velocity=broken, decode=model.decode), token_budget=8192
+    )
+    (failed,) = of(Failed, run(engine, {"a": request()}), "a")
+    assert failed.is_retryable
+    assert "secret" not in failed.detail
+    assert engine.step() == []
+
+
+def test_a_cut_prompt_is_told() -> None:
+    events = run(engine_of(AnalyticModel()), {"a": request(prompt="x" * 10)})
+    (started,) = of(Started, events, "a")
+    assert [warning.code for warning in started.warnings] == ["prompt_cut"]
+    assert "10 T5" in started.warnings[0].detail
+
+
+def test_a_known_id_is_refused() -> None:
+    engine = engine_of(AnalyticModel())
+    engine.admit("a", request())
+    with pytest.raises(ValueError, match="in the engine already"):
+        engine.admit("a", request())
