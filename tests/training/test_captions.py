@@ -1,5 +1,6 @@
 import numpy as np
 
+from model.card import load_card
 from training.avatars import Avatar, sample_avatar
 from training.captions import (
     BAD_WORDS,
@@ -114,3 +115,11 @@ def test_the_prompt_names_every_tag_in_the_card_s_order() -> None:
         assert ("very aesthetic" in parts) == (avatar.quality == "best")
         assert ("low quality" in parts) == (avatar.quality == "low quality")
         assert count_tokens(prompt(avatar)) <= MAX_TOKENS
+
+
+def test_the_words_that_the_card_recommends_are_known() -> None:
+    card = load_card("kirazuri-tiny")
+    advice = card.prompting
+    phrases = [*advice.quality, *advice.low_quality, *advice.meta, *advice.safety, *advice.subject]
+    phrases += [*advice.styles, advice.example, card.defaults.negative_prompt]
+    assert {word for phrase in phrases for word in words(phrase)} <= set(WORDS)
