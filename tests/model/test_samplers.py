@@ -1,6 +1,7 @@
 """Samplers against reference runs on analytic denoisers and the exact Gaussian solution."""
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,16 @@ import pytest
 import torch
 from torch import Tensor
 
+from model.sampler_names import (
+    DISPLAY_NAMES,
+    EVALUATIONS,
+    SAMPLER_NAMES,
+    SCHEDULE_DISPLAY_NAMES,
+    SCHEDULER_NAMES,
+    STOCHASTIC,
+)
 from model.samplers import SAMPLERS, Evaluation, Trajectory
+from model.schedules import SCHEDULES, sigmas_simple
 
 REFERENCE: dict[str, Any] = json.loads(
     (Path(__file__).parents[1] / "data" / "samplers.json").read_text()
@@ -99,3 +109,205 @@ def test_reference_run_in_float64_shows_the_coefficients_exact(case: dict[str, A
     out, _, _ = run_case(case, torch.float64)
     expected = torch.tensor(case["out_f64"], dtype=torch.float64).view(SHAPE)
     assert (out - expected).abs().max() < 1e-6
+
+
+GAUSS_MEAN, GAUSS_STD = 0.4, 0.6
+
+
+def gaussian_response(name: str, sigmas: Tensor, **options: Any) -> tuple[float, Tensor]:
+    """Solve a Gaussian exactly: every sampler is affine in x and in each noise drawn.
+
+    Gives the offset of the result, and its gain from the initial noise (first) and from every
+    noise drawn, all at once: element k of x carries a unit impulse in the k-th of them.
+    """
+    impulses = torch.eye(len(sigmas) + 1, dtype=torch.float64)
+    draws = iter(range(1, len(sigmas)))
+    denoise = mixture_denoiser([1.0], [GAUSS_MEAN], [GAUSS_STD])
+    out, _ = drive(
+        SAMPLERS[name](impulses[0], sigmas, lambda: impulses[next(draws)], **options), denoise
+    )
+    offset = out[-1]  # its impulse is never drawn
+    return float(offset), out[:-1] - offset
+
+
+def std_error(name: str, steps: int, scheduler: str = "simple") -> float:
+    offset, gains = gaussian_response(name, SCHEDULES[scheduler](steps))
+    assert offset == pytest.approx(GAUSS_MEAN, abs=1e-6)
+    return float(gains.norm()) - GAUSS_STD
+
+
+def ode_error(name: str, steps: int, scheduler: str = "simple", **options: Any) -> float:
+    offset, gains = gaussian_response(name, SCHEDULES[scheduler](steps), **options)
+    assert gains[1:].abs().max() == 0
+    return abs(float(gains[0]) - GAUSS_STD) + abs(offset - GAUSS_MEAN)
+
+
+@pytest.mark.parametrize(
+    ("name", "errors"),
+    [
+        ("euler", {10: 1.4e-1, 20: 7.2e-2, 40: 3.7e-2, 80: 1.9e-2}),
+        ("heun", {10: 7.2e-2, 20: 2.0e-2, 40: 5.0e-3, 80: 1.4e-3}),
+        ("dpmpp_2m", {10: 6.5e-2, 20: 4.0e-3, 40: 9.6e-3, 80: 4.0e-3}),
+    ],
+)
+def test_convergence_without_noise(name: str, errors: dict[int, float]) -> None:
+    assert {steps: ode_error(name, steps) for steps in errors} == pytest.approx(errors, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("name", "errors"),
+    [
+        ("er_sde", {10: -9.8e-2, 20: -2.2e-2, 40: -2.9e-3, 80: -3.6e-4}),
+        ("sa_solver", {10: -1.2e-1, 20: -3.1e-2, 40: -8.0e-3, 80: -2.0e-3}),
+        ("sa_solver_pece", {10: -6.6e-2, 20: -1.7e-2, 40: -4.5e-3, 80: -1.2e-3}),
+        ("euler_ancestral", {10: -1.8e-1, 20: -1.2e-1, 40: -7.2e-2, 80: -4.1e-2}),
+        ("dpmpp_2m_sde", {10: -9.9e-2, 20: 1.1e-2, 40: 2.9e-2, 80: 1.4e-2}),
+    ],
+)
+def test_convergence_of_the_standard_deviation(name: str, errors: dict[int, float]) -> None:
+    assert {steps: std_error(name, steps) for steps in errors} == pytest.approx(errors, rel=0.1)
+
+
+def test_er_sde_without_noise_converges_with_order_three() -> None:
+    options: dict[str, Any] = {"s_noise": 0.0, "noise_scaler": lambda y: y}
+    errors = [ode_error("er_sde", steps, **options) for steps in (20, 40, 80)]
+    assert errors == pytest.approx([2.2e-2, 3.2e-3, 4.3e-4], rel=0.1)
+
+
+def test_beta_gains_an_order_of_magnitude_at_20_steps() -> None:
+    assert ode_error("heun", 20, "beta") == pytest.approx(8.6e-4, rel=0.1)
+    assert std_error("sa_solver_pece", 20, "beta") == pytest.approx(-6.1e-4, rel=0.1)
+    assert std_error("er_sde", 20, "beta") == pytest.approx(-1.1e-3, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("er_sde", {"s_noise": 0.0}),
+        ("sa_solver", {"eta": 0.0}),
+        ("sa_solver_pece", {"s_noise": 0.0}),
+        ("euler_ancestral", {"eta": 0.0}),
+        ("dpmpp_2m_sde", {"eta": 0.0}),
+        ("dpmpp_2m_sde", {"s_noise": 0.0}),
+    ],
+)
+def test_no_noise_is_drawn_when_none_is_added(name: str, options: dict[str, float]) -> None:
+    _, gains = gaussian_response(name, sigmas_simple(12), **options)
+    assert gains[1:].abs().max() == 0
+
+
+def sample(name: str, *, x_seed: int, noise_seed: int, problem: str = "mix") -> Tensor:
+    generator = torch.Generator().manual_seed(noise_seed)
+    x = torch.randn((1, 4, 1, 8, 8), generator=torch.Generator().manual_seed(x_seed))
+
+    def noise() -> Tensor:
+        return torch.randn(x.shape, generator=generator)
+
+    denoise = mixture_denoiser(**REFERENCE["problems"][problem])
+    return drive(SAMPLERS[name](x, sigmas_simple(20), noise), denoise)[0]
+
+
+def test_er_sde_forgets_the_initial_noise_but_not_its_own() -> None:
+    for problem in ("gauss", "mix"):
+        out = sample("er_sde", x_seed=1, noise_seed=2, problem=problem)
+        other_start = sample("er_sde", x_seed=3, noise_seed=2, problem=problem) - out
+        other_noise = sample("er_sde", x_seed=1, noise_seed=4, problem=problem) - out
+        # Between two modes the data themselves magnify what is left of the first prediction.
+        assert other_start.square().mean().sqrt() < 1e-5
+        assert problem == "mix" or other_start.abs().max() < 1e-5
+        assert other_noise.square().mean().sqrt() > 0.5
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_the_same_noise_gives_the_same_result_to_the_bit(name: str) -> None:
+    out = sample(name, x_seed=1, noise_seed=2)
+    assert out.dtype == torch.float32
+    assert torch.equal(sample(name, x_seed=1, noise_seed=2), out)
+    if name not in STOCHASTIC:
+        assert torch.equal(sample(name, x_seed=1, noise_seed=3), out)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_what_the_caller_holds_is_not_written_to(name: str) -> None:
+    x, drawn = torch.randn(3, 5), torch.randn(3, 5)
+    trajectory = SAMPLERS[name](x, sigmas_simple(6), lambda: drawn)
+    held = [(x, x.clone()), (drawn, drawn.clone())]
+
+    def denoise(x: Tensor, sigma: float) -> Tensor:
+        denoised = x * (1 - sigma)
+        held.extend([(x, x.clone()), (denoised, denoised.clone())])
+        return denoised
+
+    drive(trajectory, denoise)
+    assert all(torch.equal(now, then) for now, then in held)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("steps", [1, 2, 3, 7, 30, 200])
+def test_the_names_table_tells_what_the_generators_do(name: str, steps: int) -> None:
+    draws: list[Tensor] = []
+
+    def noise() -> Tensor:
+        draws.append(torch.zeros(1))
+        return draws[-1]
+
+    for scheduler in SCHEDULES:
+        draws.clear()
+        sigmas = SCHEDULES[scheduler](steps)
+        out, evaluations = drive(
+            SAMPLERS[name](torch.ones(1), sigmas, noise), lambda x, sigma: x * (1 - sigma)
+        )
+        assert out.isfinite().all()
+        assert len(evaluations) == EVALUATIONS[name](len(sigmas) - 1)
+        assert all(type(sigma) is float and 0 < sigma <= 1 for _, sigma in evaluations)
+        assert len(draws) <= (len(sigmas) - 2 if name in STOCHASTIC else 0)
+        assert draws or name not in STOCHASTIC or steps < 3
+
+
+def test_the_tables_name_the_same_samplers_and_schedules() -> None:
+    assert tuple(SAMPLERS) == SAMPLER_NAMES == tuple(DISPLAY_NAMES)
+    assert tuple(SCHEDULES) == SCHEDULER_NAMES == tuple(SCHEDULE_DISPLAY_NAMES)
+    assert set(SAMPLERS) > STOCHASTIC
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_a_trajectory_can_be_left_half_way(name: str) -> None:
+    trajectory = SAMPLERS[name](torch.ones(2), sigmas_simple(8), lambda: torch.zeros(2))
+    x, _ = next(trajectory)
+    trajectory.send(x)
+    trajectory.close()
+    with pytest.raises(StopIteration):
+        next(trajectory)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize(
+    ("sigmas", "message"),
+    [
+        ([0.0], r"sigmas has shape \(1,\), must be \(steps \+ 1,\)"),
+        ([[1.0, 0.0]], r"sigmas has shape \(1, 2\), must be \(steps \+ 1,\)"),
+        ([1.0, 0.5], "sigmas must fall strictly from at most 1 to 0"),
+        ([1.0, 0.5, 0.5, 0.0], "sigmas must fall strictly"),
+        ([14.6, 1.0, 0.0], "sigmas must fall strictly"),
+        ([1.0, float("nan"), 0.0], "sigmas must fall strictly"),
+    ],
+)
+def test_bad_sigmas(name: str, sigmas: list[float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        next(SAMPLERS[name](torch.ones(2), torch.tensor(sigmas), lambda: torch.zeros(2)))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("er_sde", {"max_stage": 4}, "max_stage is 4, must be 1, 2 or 3"),
+        ("er_sde", {"s_noise": -1.0}, r"s_noise is -1\.0, must be finite and at least 0"),
+        ("sa_solver", {"eta": math.nan}, "eta is nan, must be finite and at least 0"),
+        ("sa_solver_pece", {"corrector_order": 5}, "corrector_order 5, must be 1 to 4"),
+        ("euler_ancestral", {"eta": 1.5}, r"eta is 1\.5, must be at most 1"),
+        ("dpmpp_2m_sde", {"solver_type": "rk4"}, "solver_type is 'rk4', must be 'midpoint'"),
+    ],
+)
+def test_bad_options(name: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        next(SAMPLERS[name](torch.ones(2), sigmas_simple(4), lambda: torch.zeros(2), **options))
