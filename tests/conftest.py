@@ -1,0 +1,30 @@
+"""A real redis-server for the whole run, emptied before each test that asks for it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from redis import Redis
+
+from worker import redis_server
+from worker.redis_server import RedisServer
+
+
+@pytest.fixture(scope="session")
+def shared_redis() -> Iterator[RedisServer]:
+    """One server with an append-only file, as in production; short path, for the socket."""
+    with TemporaryDirectory(prefix="kirazuri-redis-") as folder:
+        server = redis_server.start(Path(folder))
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
+@pytest.fixture
+def redis_url(shared_redis: RedisServer) -> str:
+    """The URL of an empty Redis."""
+    with Redis.from_url(shared_redis.url) as client:
+        client.flushall()
+    return shared_redis.url

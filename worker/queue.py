@@ -1,0 +1,341 @@
+"""The queue as the API sees it: admit, look, cancel, follow. Never blocks the event loop.
+
+The record in Redis is the truth and only scripts change it; RQ underneath is told in the same
+step. Knows neither HTTP nor how a job is carried out.
+"""
+
+import asyncio
+import json
+import re
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from redis import Redis
+from redis.exceptions import RedisError
+from ulid import ULID
+
+from model.request import ResolvedRequest
+from worker import record
+from worker.connection import connect_async, is_outage
+from worker.errors import (
+    IdempotencyConflict,
+    JobAlreadyFinished,
+    JobExpired,
+    JobNotFound,
+    QueueFull,
+    QueueUnavailable,
+)
+from worker.events import TERMINAL_EVENTS, JobEvent
+from worker.hub import Hub
+from worker.job import TERMINAL, Job, JobWarning, WorkerStatus
+from worker.settings import Settings
+
+_JOB_ID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}\Z")
+_EVENT_ID = re.compile(r"(\d{1,20})-(\d{1,20})\Z")
+
+_POLL_SECONDS = 5.0
+"""Listeners look for themselves this often, in case a wake-up was lost."""
+
+_MAX_RETRY_AFTER = 120
+
+
+class JobQueue:
+    """All that the API may do with jobs."""
+
+    def __init__(self, url: str, settings: Settings) -> None:
+        self._settings = settings
+        self._redis = connect_async(url)
+        self._hub = Hub(url)
+        self._unconnected = Redis()  # RQ's Job wants a client; nothing is ever sent through it
+        self._admit = self._redis.register_script(record.script("admit"))
+        self._cancel = self._redis.register_script(record.script("cancel"))
+        self._pace: tuple[float, float] = (0.0, 0.0)
+
+    @classmethod
+    def connect(cls, url: str, settings: Settings) -> "JobQueue":
+        """A queue on the Redis at `url`; connections are made when first used."""
+        return cls(url, settings)
+
+    async def close(self) -> None:
+        """Let go of all connections."""
+        await self._hub.close()
+        await self._redis.aclose()
+
+    async def ping(self) -> None:
+        """QueueUnavailable unless Redis answers."""
+        with _outage():
+            await self._redis.ping()
+
+    # -- submitting --------------------------------------------------------------------------
+
+    async def admit(
+        self,
+        request: ResolvedRequest,
+        *,
+        warnings: tuple[JobWarning, ...] = (),
+        idempotency_key: str | None = None,
+        fingerprint: str = "",
+        traceparent: str | None = None,
+    ) -> Job:
+        """Queue a request, or find the job that this idempotency key made before.
+
+        Raises:
+            QueueFull: as many jobs wait as the settings allow.
+            IdempotencyConflict: the key was used with another fingerprint.
+            QueueUnavailable: Redis is away; the job may exist, so repeat with the same key.
+        """
+        job_id = str(ULID())
+        fields = record.new_record(request, warnings=warnings, traceparent=traceparent)
+        pairs = [part for pair in fields.items() for part in pair]
+        with _outage():
+            outcome, known_id = await self._admit(
+                keys=record.script_keys(job_id),
+                args=[
+                    job_id,
+                    self._settings.max_queue,
+                    f"kirazuri:idem:{idempotency_key}" if idempotency_key else "",
+                    fingerprint,
+                    self._settings.idempotency_ttl_seconds,
+                    len(pairs),
+                    *pairs,
+                    *record.rq_fields(job_id, self._unconnected),
+                ],
+            )
+        if outcome == "conflict":
+            raise IdempotencyConflict("the idempotency key was used before with another request")
+        if outcome == "full":
+            raise QueueFull(self._settings.max_queue, await self._retry_after())
+        return await self.get(known_id)
+
+    async def _retry_after(self) -> int:
+        """Seconds until a place in the queue is likely to be free, 1 to 120."""
+        with _outage():
+            job_cost = float(await self._redis.get(record.PACE) or 0)
+        pace = await self._cost_per_second()
+        seconds = job_cost / pace if pace else 1.0
+        return max(1, min(_MAX_RETRY_AFTER, round(seconds + 0.5)))
+
+    # -- looking -----------------------------------------------------------------------------
+
+    async def get(self, job_id: str) -> Job:
+        """The job as it is now. JobNotFound, or JobExpired where the id is older than results."""
+        _check_id(job_id)
+        with _outage():
+            pipeline = self._redis.pipeline(transaction=False)
+            pipeline.hgetall(record.job_key(job_id))
+            pipeline.lpos(f"rq:queue:{record.RQ_QUEUE}", job_id)
+            pipeline.zcard(record.RUNNING)
+            pipeline.get(record.PACE)
+            fields, position, running, job_cost = await pipeline.execute()
+        if not fields:
+            raise self._missing(job_id)
+        job = record.read_job(job_id, fields, queue_position=position or 0)
+        if job.status != "queued":
+            return job
+        pace = await self._cost_per_second()
+        if not pace or not job_cost:
+            return job
+        ahead = ((position or 0) + running / 2) * float(job_cost)
+        seconds = (ahead + float(fields["cost"])) / pace
+        return job.model_copy(update={"eta_seconds": round(seconds, 1)})
+
+    def _missing(self, job_id: str) -> JobNotFound | JobExpired:
+        age = time.time() - ULID.from_str(job_id).timestamp
+        if age > self._settings.result_ttl_seconds:
+            return JobExpired(f"job {job_id} is older than results are kept")
+        return JobNotFound(f"there is no job {job_id}")
+
+    async def depth(self) -> tuple[int, int]:
+        """How many jobs are queued and running."""
+        with _outage():
+            pipeline = self._redis.pipeline(transaction=False)
+            pipeline.zcard(record.QUEUED)
+            pipeline.zcard(record.RUNNING)
+            queued, running = await pipeline.execute()
+        return int(queued), int(running)
+
+    async def totals(self) -> dict[str, int]:
+        """Jobs accepted, succeeded, failed, cancelled and retried since the queue was made."""
+        with _outage():
+            counted = await self._redis.hgetall(record.TOTALS)  # type: ignore[misc]
+        names = ("accepted", "succeeded", "failed", "cancelled", "retried")
+        return {name: int(counted.get(name, 0)) for name in names}
+
+    async def workers(self) -> list[WorkerStatus]:
+        """What the workers said of themselves within the last 15 seconds."""
+        with _outage():
+            names = sorted(await self._redis.smembers(record.WORKERS))  # type: ignore[misc]
+            if not names:
+                return []
+            heartbeats = await self._redis.mget([record.worker_key(name) for name in names])
+        return [WorkerStatus.model_validate_json(beat) for beat in heartbeats if beat]
+
+    async def _cost_per_second(self) -> float:
+        """What all live workers get through together; asked at most once a second."""
+        asked_at, pace = self._pace
+        if time.monotonic() - asked_at > 1:
+            workers = await self.workers()
+            pace = sum(float(w.details.get("cost_per_second") or 0) for w in workers)
+            self._pace = (time.monotonic(), pace)
+        return pace
+
+    # -- cancelling --------------------------------------------------------------------------
+
+    async def cancel(self, job_id: str) -> Job:
+        """End a queued job at once, a running one within its worker's next step.
+
+        Raises:
+            JobAlreadyFinished: it ended before.
+            JobNotFound, JobExpired: there is no such job any more.
+        """
+        _check_id(job_id)
+        with _outage():
+            outcome = await self._cancel(
+                keys=record.script_keys(job_id),
+                args=[
+                    job_id,
+                    str(ULID()),
+                    self._settings.result_ttl_seconds,
+                    record.EVENTS_TTL_SECONDS,
+                ],
+            )
+        if outcome == "missing":
+            raise self._missing(job_id)
+        job = await self.get(job_id)
+        if outcome == "finished":
+            raise JobAlreadyFinished(f"job {job_id} is already {job.status}")
+        return job
+
+    # -- following ---------------------------------------------------------------------------
+
+    async def wait(self, job_id: str, seconds: float) -> Job:
+        """The job when it has ended, or as it is after `seconds`."""
+        deadline = time.monotonic() + seconds
+        job = await self.get(job_id)
+        if job.status in TERMINAL or seconds <= 0:
+            return job
+        async with self._hub.listen(job_id) as news:
+            while True:
+                news.clear()
+                job = await self.get(job_id)
+                left = deadline - time.monotonic()
+                if job.status in TERMINAL or left <= 0:
+                    return job
+                await _news_or_timeout(news, min(left, _POLL_SECONDS))
+
+    async def events(self, job_id: str, *, after: str | None = None) -> AsyncIterator[JobEvent]:
+        """The job's events after the one with id `after`, then live ones, up to its end.
+
+        Where history was trimmed, a listener that resumes is told by a `gap` event, and the
+        current state takes the place of what is missing.
+
+        Raises:
+            JobNotFound, JobExpired: there is no such job any more.
+        """
+        job = await self.get(job_id)
+        async with self._hub.listen(job_id) as news:
+            news.clear()
+            history, last = await self._history(job, after)
+            while True:
+                for event in history:
+                    yield event
+                    if event.event in TERMINAL_EVENTS:
+                        return
+                if not history and (await self.get(job_id)).status in TERMINAL:
+                    history = await self._events_after(job_id, last)
+                    if not history:
+                        return  # the listener has seen the end before
+                    continue
+                await _news_or_timeout(news, _POLL_SECONDS)
+                news.clear()
+                last = history[-1].id if history else last
+                history = await self._events_after(job_id, last)
+
+    async def _events_after(self, job_id: str, last: str) -> list[JobEvent]:
+        with _outage():
+            entries = await self._redis.xrange(record.events_key(job_id), min=f"({last}")
+        return [_read_event(entry_id, fields) for entry_id, fields in entries or []]
+
+    async def _history(self, job: Job, after: str | None) -> tuple[list[JobEvent], str]:
+        """What a new listener is told first, and the id from which to go on."""
+        with _outage():
+            pipeline = self._redis.pipeline(transaction=False)
+            pipeline.xrange(record.events_key(job.id))
+            pipeline.hmget(record.job_key(job.id), "events", "last_event")
+            entries, (count, newest) = await pipeline.execute()
+        kept = [_read_event(entry_id, fields) for entry_id, fields in entries]
+        is_trimmed = len(kept) < int(count or 0)
+        newest = newest or "0-0"
+        if after is None:
+            return ([*_state_before(job, kept, newest), *kept] if is_trimmed else kept), newest
+        if after == newest:
+            return [], newest
+        position = _position(after)
+        is_known = position is not None and position < _position(newest)  # type: ignore[operator]
+        if is_known and (not is_trimmed or (kept and after in {event.id for event in kept})):
+            return [event for event in kept if _position(event.id) > position], after  # type: ignore[operator]
+        gap = JobEvent(id=_id_before(kept, newest), event="gap", data={})
+        return [gap, *_state_before(job, kept, newest), *kept], newest
+
+
+@contextmanager
+def _outage() -> Iterator[None]:
+    """Turn what Redis does when it is away into QueueUnavailable."""
+    try:
+        yield
+    except (RedisError, OSError) as exc:
+        if not is_outage(exc):
+            raise
+        raise QueueUnavailable(f"Redis does not answer or refuses to write: {exc}") from exc
+
+
+def _check_id(job_id: str) -> None:
+    if not _JOB_ID.match(job_id):
+        raise JobNotFound("there is no such job: an id has 26 characters")
+
+
+async def _news_or_timeout(news: asyncio.Event, seconds: float) -> None:
+    try:
+        await asyncio.wait_for(news.wait(), seconds)
+    except TimeoutError:
+        return
+
+
+def _read_event(entry_id: str, fields: dict[str, str]) -> JobEvent:
+    return JobEvent(id=entry_id, event=fields["event"], data=json.loads(fields["data"]))  # type: ignore[arg-type]
+
+
+def _position(event_id: str) -> tuple[int, int] | None:
+    """An event's id as numbers, None where it is no id of ours."""
+    match = _EVENT_ID.match(event_id)
+    return (int(match[1]), int(match[2])) if match else None
+
+
+def _id_before(kept: list[JobEvent], newest: str) -> str:
+    """An id that sorts before everything a listener has still to see."""
+    milliseconds, _ = _position(kept[0].id if kept else newest) or (1, 0)
+    return f"{max(milliseconds - 1, 0)}-0"
+
+
+def _state_before(job: Job, kept: list[JobEvent], newest: str) -> list[JobEvent]:
+    """The current state as an event, where the events that told it are gone."""
+    if any(event.event in TERMINAL_EVENTS for event in kept):
+        return []
+    before = _id_before(kept, newest)
+    if job.status in TERMINAL:
+        return [JobEvent(id=newest, event=job.status, data=_end_data(job))]  # type: ignore[arg-type]
+    if job.status == "queued":
+        return [JobEvent(id=before, event="queued", data={})]
+    return [
+        JobEvent(id=before, event="started", data={"attempt": job.attempts, "worker": job.worker})
+    ]
+
+
+def _end_data(job: Job) -> dict[str, Any]:
+    if job.status == "succeeded":
+        return {"images": [image.model_dump(mode="json") for image in job.images]}
+    if job.status == "failed" and job.error:
+        return {"error": job.error.model_dump(mode="json")}
+    return {}

@@ -1,0 +1,171 @@
+"""How a job lies in Redis: key names, scripts, and the record as a `Job`.
+
+Knows the layout of RQ's keys only as far as the scripts write them together with the record.
+"""
+
+import json
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib import resources
+from typing import Any
+
+from redis import Redis
+from rq.job import Job as RqJob
+from rq.job import JobStatus, Retry
+from rq.utils import now
+
+from model.request import ResolvedRequest
+from model.sampler_names import EVALUATIONS
+from worker.job import SCHEMA_VERSION, Job, JobWarning, Progress
+
+WAKE = "kirazuri:wake"
+QUEUED = "kirazuri:queued"
+RUNNING = "kirazuri:running"
+TOTALS = "kirazuri:totals"
+IMAGES = "kirazuri:images"
+PACE = "kirazuri:pace"
+WORKERS = "kirazuri:workers"
+
+RQ_QUEUE = f"kirazuri-v{SCHEMA_VERSION}"
+"""A queue per schema: a worker never sees a job that it is too old to understand."""
+
+EVENTS_TTL_SECONDS = 900
+"""Events outlive a job by this much; afterwards its end is told from the record."""
+
+HEARTBEAT_TTL_SECONDS = 15
+
+_RQ_RETRIES = 1_000_000
+"""RQ always hands a lost job on; the claim script counts attempts and ends it."""
+
+
+def job_key(job_id: str) -> str:
+    """The hash that is the truth about a job."""
+    return f"kirazuri:job:{job_id}"
+
+
+def events_key(job_id: str) -> str:
+    """The stream of a job's events."""
+    return f"kirazuri:events:{job_id}"
+
+
+def worker_key(name: str) -> str:
+    """A worker's last heartbeat."""
+    return f"kirazuri:worker:{name}"
+
+
+def script_keys(job_id: str) -> list[str]:
+    """KEYS of every script, in the order of `scripts/prelude.lua`."""
+    rq_queue = f"rq:queue:{RQ_QUEUE}"
+    return [
+        job_key(job_id),
+        events_key(job_id),
+        WAKE,
+        QUEUED,
+        RUNNING,
+        TOTALS,
+        rq_queue,
+        f"{rq_queue}:intermediate",
+        f"rq:wip:{RQ_QUEUE}",
+        f"rq:job:{job_id}",
+        IMAGES,
+        PACE,
+    ]
+
+
+def first_seen_key(job_id: str) -> str:
+    """RQ's mark on a job that it saw between the queue and a worker."""
+    return f"rq:queue:{RQ_QUEUE}:intermediate:first_seen:{job_id}"
+
+
+def script(name: str) -> str:
+    """The source of a script, with what all of them share in front."""
+    folder = resources.files("worker") / "scripts"
+    return "\n".join((folder / f"{part}.lua").read_text("utf-8") for part in ("prelude", name))
+
+
+def rq_fields(job_id: str, connection: "Redis") -> list[Any]:
+    """The RQ hash of a job as field, value, ...; no I/O.
+
+    The function name is a label: nothing here or in the worker ever resolves it. Neither prompt
+    nor request is in it, since RQ shows descriptions in logs and dashboards.
+    """
+    job = RqJob.create(
+        "kirazuri.generate",
+        connection=connection,
+        id=job_id,
+        origin=RQ_QUEUE,
+        description="generate",
+        serializer="json",
+        status=JobStatus.QUEUED,
+        timeout=-1,
+        result_ttl=600,
+        failure_ttl=86_400,
+        retry=Retry(max=_RQ_RETRIES, enqueue_at_front=True),
+    )
+    job.enqueued_at = now()
+    return [part for pair in job.to_dict().items() for part in pair]
+
+
+def cost(request: ResolvedRequest) -> float:
+    """Work in a request: megapixels through the transformer, all steps and images."""
+    passes = EVALUATIONS[request.sampler](request.steps) * (1 if request.cfg_scale == 1 else 2)
+    return passes * request.width * request.height * request.num_images / 1e6
+
+
+def new_record(
+    request: ResolvedRequest, *, warnings: tuple[JobWarning, ...], traceparent: str | None
+) -> dict[str, Any]:
+    """What the API knows of a job when it admits it."""
+    return {
+        "schema": SCHEMA_VERSION,
+        "request": request.model_dump_json(),
+        "warnings": dump_all(warnings),
+        "cost": cost(request),
+        "traceparent": traceparent or "",
+    }
+
+
+def dump_all(parts: tuple[Any, ...] | list[Any]) -> str:
+    """Models as a JSON list."""
+    return json.dumps([part.model_dump(mode="json") for part in parts], ensure_ascii=False)
+
+
+def read_job(job_id: str, record: Mapping[str, str], *, queue_position: int | None = None) -> Job:
+    """A `Job` from its record; `eta_seconds` only for a running one, whose worker measured it."""
+    request = ResolvedRequest.model_validate_json(record["request"])
+    status = record["status"]
+    step = request.steps if status == "succeeded" else int(record.get("step", 0))
+    created, started = _time(record, "created"), _time(record, "started")
+    timings = json.loads(record.get("timings") or "{}")
+    if started and created:
+        timings["queued"] = round((started - created).total_seconds(), 3)
+    return Job(
+        id=job_id,
+        status=status,  # type: ignore[arg-type]
+        request=request,
+        progress=Progress(step=step, steps=request.steps, fraction=step / request.steps),
+        queue_position=queue_position if status == "queued" else None,
+        eta_seconds=_remaining(record) if status == "running" else None,
+        images=json.loads(record.get("images") or "[]"),
+        warnings=json.loads(record.get("warnings") or "[]"),
+        error=json.loads(record["error"]) if record.get("error") else None,
+        attempts=int(record.get("attempt", 0)),
+        timings=timings,
+        worker=record.get("worker"),
+        created_at=created or datetime.now(UTC),
+        started_at=started,
+        finished_at=_time(record, "finished"),
+        expires_at=_time(record, "expires"),
+    )
+
+
+def _time(record: Mapping[str, str], name: str) -> datetime | None:
+    value = record.get(name)
+    return datetime.fromtimestamp(float(value), UTC) if value else None
+
+
+def _remaining(record: Mapping[str, str]) -> float | None:
+    """Seconds until the moment at which the worker expects the job to end."""
+    end = record.get("eta")
+    return round(max(0.0, float(end) - time.time()), 1) if end else None

@@ -1,0 +1,36 @@
+-- Bounded queue, idempotency, record, first event, RQ hash and push, in one step.
+-- ARGV: id, limit, idempotency key name ('' for none), its fingerprint, its ttl,
+--       number of record arguments, record field/value..., RQ field/value...
+-- Repeating the call with the same id changes nothing, so a client may retry a lost reply.
+local limit, idempotency, fingerprint, ttl = tonumber(ARGV[2]), ARGV[3], ARGV[4], tonumber(ARGV[5])
+local record_size = tonumber(ARGV[6])
+
+if redis.call('EXISTS', JOB) == 1 then
+  return {'admitted', id}
+end
+if idempotency ~= '' then
+  local known = redis.call('HMGET', idempotency, 'job', 'fingerprint')
+  if known[1] and redis.call('EXISTS', 'kirazuri:job:' .. known[1]) == 1 then
+    if known[2] ~= fingerprint then
+      return {'conflict', known[1]}
+    end
+    return {'repeated', known[1]}
+  end
+end
+if redis.call('ZCARD', QUEUED) >= limit then
+  return {'full', id}
+end
+
+redis.call('HSET', JOB, 'status', 'queued', 'attempt', 0, 'created', stamp(now))
+redis.call('HSET', JOB, unpack(ARGV, 7, 6 + record_size))
+redis.call('HSET', RQ_JOB, unpack(ARGV, 7 + record_size))
+redis.call('SADD', 'rq:queues', RQ_QUEUE)
+redis.call('RPUSH', RQ_QUEUE, id)
+redis.call('ZADD', QUEUED, now, id)
+redis.call('HINCRBY', TOTALS, 'accepted', 1)
+if idempotency ~= '' then
+  redis.call('HSET', idempotency, 'job', id, 'fingerprint', fingerprint)
+  redis.call('EXPIRE', idempotency, ttl)
+end
+announce('queued', '{}')
+return {'admitted', id}

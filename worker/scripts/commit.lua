@@ -1,0 +1,34 @@
+-- The holder ends a job, once. A cancel that was asked for before wins over any other end.
+-- ARGV: id, token, status, event data, images, image names, error, timings, result ttl, events ttl
+-- Answers the final status, or lost (the job is no longer this worker's: nothing was changed).
+local token, status, data = ARGV[2], ARGV[3], ARGV[4]
+local images, names, problem, timings = ARGV[5], ARGV[6], ARGV[7], ARGV[8]
+local result_ttl, events_ttl = tonumber(ARGV[9]), tonumber(ARGV[10])
+
+if field('token') ~= token then
+  return 'lost'
+end
+local current = field('status')
+if current and is_terminal(current) then
+  return current -- the reply to the first call was lost
+end
+if current ~= 'running' then
+  return 'lost'
+end
+if field('cancel') then
+  status, data, images, problem = 'cancelled', '{}', '[]', ''
+end
+redis.call('HSET', JOB, 'images', images, 'timings', timings)
+if problem ~= '' then
+  redis.call('HSET', JOB, 'error', problem)
+end
+local expires = finish(status, data, result_ttl, events_ttl)
+if status == 'succeeded' then
+  for _, name in ipairs(cjson.decode(names)) do
+    redis.call('ZADD', IMAGES, 'GT', expires, name)
+  end
+  local cost = tonumber(field('cost') or 0)
+  local mean = tonumber(redis.call('GET', PACE) or cost)
+  redis.call('SET', PACE, stamp(0.9 * mean + 0.1 * cost))
+end
+return status

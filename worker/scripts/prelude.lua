@@ -1,0 +1,46 @@
+-- Shared by all scripts: the keys of one job, in this order, and what every transition does.
+local JOB, EVENTS, WAKE = KEYS[1], KEYS[2], KEYS[3]
+local QUEUED, RUNNING, TOTALS = KEYS[4], KEYS[5], KEYS[6]
+local RQ_QUEUE, RQ_TAKEN, RQ_LEASES, RQ_JOB = KEYS[7], KEYS[8], KEYS[9], KEYS[10]
+local IMAGES, PACE = KEYS[11], KEYS[12]
+local id = ARGV[1]
+
+-- One clock for all records: the server's.
+local time = redis.call('TIME')
+local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
+
+local function stamp(seconds)
+  return string.format('%.6f', seconds)
+end
+
+local function field(name)
+  return redis.call('HGET', JOB, name)
+end
+
+local function announce(event, data)
+  local event_id = redis.call('XADD', EVENTS, 'MAXLEN', '~', 500, '*', 'event', event, 'data', data)
+  redis.call('HSET', JOB, 'last_event', event_id)
+  redis.call('HINCRBY', JOB, 'events', 1)
+  redis.call('XADD', WAKE, 'MAXLEN', '~', 10000, '*', 'job', id)
+end
+
+local function has_lease(token)
+  local expires = token and redis.call('ZSCORE', RQ_LEASES, id .. ':' .. token)
+  return expires and tonumber(expires) > now
+end
+
+local function is_terminal(status)
+  return status == 'succeeded' or status == 'failed' or status == 'cancelled'
+end
+
+local function finish(status, data, result_ttl, events_ttl)
+  local expires = now + result_ttl
+  redis.call('HSET', JOB, 'status', status, 'finished', stamp(now), 'expires', stamp(expires))
+  redis.call('ZREM', QUEUED, id)
+  redis.call('ZREM', RUNNING, id)
+  redis.call('HINCRBY', TOTALS, status, 1)
+  announce(status, data)
+  redis.call('EXPIRE', JOB, math.ceil(result_ttl))
+  redis.call('EXPIRE', EVENTS, math.ceil(math.min(result_ttl, events_ttl)))
+  return expires
+end
