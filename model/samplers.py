@@ -109,7 +109,7 @@ def sample_dpmpp_2m_sde(
     s_noise: float = 1.0,
     solver_type: Literal["midpoint", "heun"] = "midpoint",
 ) -> Trajectory:
-    """SDE-DPM-Solver++(2M), arXiv 2211.01095 section 5, on the time lambda; order 2.
+    """SDE-DPM-Solver++(2M), arXiv 2211.01095, on the time lambda; order 2.
 
     `eta` 1 is the reverse-time SDE, 0 the ODE; `solver_type` is the form of the second-order term.
     """
@@ -148,7 +148,7 @@ def sample_er_sde(
     s_noise: float = 1.0,
     noise_scaler: Callable[[Tensor], Tensor] = er_sde_noise_scaler,
 ) -> Trajectory:
-    """ER-SDE-Solver-3, arXiv 2309.06169 algorithm 3, on the time y = sigma / (1 - sigma).
+    """ER-SDE-Solver-3, arXiv 2309.06169, on the time y = sigma / (1 - sigma).
 
     `noise_scaler` is phi, applied to float64 tensors: y gives the ODE (use with `s_noise` 0), y^2
     the reverse-time SDE. With the default phi the first step replaces x: the picture comes from
