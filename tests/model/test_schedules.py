@@ -26,7 +26,7 @@ def test_falls_strictly_to_zero(name: str) -> None:
         sigmas = SCHEDULES[name](steps)
         assert sigmas.dtype == torch.float32
         assert sigmas.isfinite().all(), steps
-        assert (sigmas[0], sigmas[-1]) == (1, 0), steps
+        assert (sigmas[0].item(), sigmas[-1].item()) == (1, 0), steps
         assert (sigmas.diff() < 0).all(), steps
         assert len(sigmas) == steps + 1 or (name == "beta" and steps >= 139), steps
 
