@@ -8,7 +8,7 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -225,7 +225,9 @@ class JobQueue:
                     return job
                 await _news_or_timeout(news, min(left, _POLL_SECONDS))
 
-    async def events(self, job_id: str, *, after: str | None = None) -> AsyncIterator[JobEvent]:
+    async def events(
+        self, job_id: str, *, after: str | None = None
+    ) -> AsyncGenerator[JobEvent, None]:
         """The job's events after the one with id `after`, then live ones, up to its end.
 
         Where history was trimmed, a listener that resumes is told by a `gap` event, and the

@@ -1,0 +1,96 @@
+"""`GET /capabilities`: the card and the service as a client's form needs them."""
+
+from typing import get_args
+
+from fastapi import APIRouter
+
+from api.errors import responses
+from api.schemas import (
+    Capabilities,
+    Features,
+    SamplerChoice,
+    SchedulerChoice,
+    SeedRange,
+    WorkerChoice,
+)
+from api.state import Queue, ServiceCard, ServiceSettings
+from model.card import Card
+from model.request import MAX_SEED, ImageFormat, MetadataLevel
+from model.sampler_names import DISPLAY_NAMES, EVALUATIONS, SCHEDULE_DISPLAY_NAMES, STOCHASTIC
+from worker.errors import QueueUnavailable
+from worker.job import WorkerStatus
+from worker.settings import Settings
+
+router = APIRouter(tags=["service"])
+
+
+@router.get(
+    "/capabilities",
+    operation_id="getCapabilities",
+    summary="What may be asked of this service",
+    responses=responses(),
+)
+async def get_capabilities(
+    card: ServiceCard, settings: ServiceSettings, queue: Queue
+) -> Capabilities:
+    """The checkpoint's card, the choices and limits of a request, features, and live workers.
+
+    Answers without Redis too; `workers` is empty then.
+    """
+    try:
+        workers = await queue.workers()
+    except QueueUnavailable:
+        workers = []
+    return capabilities(card, settings, workers)
+
+
+def capabilities(card: Card, settings: Settings, workers: list[WorkerStatus]) -> Capabilities:
+    """Everything the card says, with titles and costs from the samplers' table."""
+    return Capabilities(
+        name=card.name,
+        title=card.title,
+        version=card.version,
+        summary=card.summary,
+        base_model=card.base_model,
+        licence=card.licence,
+        resolutions=list(card.resolutions),
+        samplers=_samplers(card),
+        schedulers=[
+            SchedulerChoice(name=name, title=SCHEDULE_DISPLAY_NAMES[name])
+            for name in card.schedulers
+        ],
+        limits=card.limits,
+        seed=SeedRange(minimum=0, maximum=MAX_SEED),
+        defaults=card.defaults,
+        recommended_cfg_scale=card.recommended_cfg_scale,
+        prompting=card.prompting,
+        limitations=list(card.limitations),
+        training=card.training,
+        formats=list(get_args(ImageFormat)),
+        features=Features(
+            events=True,
+            cancel=True,
+            idempotency=True,
+            prefer_wait_seconds=settings.max_wait_seconds,
+            metadata=list(get_args(MetadataLevel)),
+        ),
+        workers=[
+            WorkerChoice(**worker.model_dump(include=set(WorkerChoice.model_fields)))
+            for worker in workers
+        ],
+    )
+
+
+def _samplers(card: Card) -> list[SamplerChoice]:
+    return [
+        SamplerChoice(
+            name=name,
+            title=DISPLAY_NAMES[name],
+            default_steps=advice.default_steps,
+            recommended_steps=advice.recommended_steps,
+            evaluations=EVALUATIONS[name](advice.default_steps),
+            is_stochastic=name in STOCHASTIC,
+            note=advice.note,
+        )
+        for name, advice in card.samplers.items()
+    ]

@@ -1,0 +1,105 @@
+"""What every exchange gets around its route, whichever it is.
+
+A request id, a limit to its body, a measured time, and an answer when all else fails.
+"""
+
+import logging
+import re
+import secrets
+import time
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.errors import INTERNAL, BodyTooLarge, problem_response
+from api.metrics import HttpMetrics
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+
+log = logging.getLogger(__name__)
+
+
+class Envelope:
+    """ASGI middleware; the outermost of ours."""
+
+    def __init__(self, app: ASGIApp, *, metrics: HttpMetrics, max_body_bytes: int) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._max_body_bytes = max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Carry out one exchange; anything but HTTP passes untouched."""
+        if scope["type"] == "http":
+            await self._exchange(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    async def _exchange(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = Headers(scope=scope)
+        request_id = _request_id(headers.get("x-request-id"))
+        scope.setdefault("state", {})["request_id"] = request_id
+        started = time.perf_counter()
+        is_answering = False
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal is_answering
+            if message["type"] == "http.response.start":
+                is_answering = True
+                answer = MutableHeaders(scope=message)
+                answer["X-Request-Id"] = request_id
+                answer["X-Content-Type-Options"] = "nosniff"
+                self._metrics.observe(
+                    time.perf_counter() - started,
+                    scope["method"],
+                    route=_route(scope),
+                    status=message["status"],
+                )
+            await send(message)
+
+        limited = limited_body(receive, headers, self._max_body_bytes)
+        try:
+            await self._app(scope, limited, send_with_headers)
+        except Exception:
+            if is_answering:
+                raise
+            log.exception("request=%s problem=%s", request_id, INTERNAL.code)
+            response = problem_response(INTERNAL, INTERNAL.explanation, instance=request_id)
+            await response(scope, receive, send_with_headers)
+
+
+def _request_id(offered: str | None) -> str:
+    """The client's id where it is harmless in logs and headers, else a new one."""
+    if offered is not None and _REQUEST_ID.fullmatch(offered):
+        return offered
+    return secrets.token_hex(16)
+
+
+def _route(scope: Scope) -> str:
+    """The path template: paths themselves would make a time series of every job."""
+    return getattr(scope.get("route"), "path", "none")
+
+
+def limited_body(receive: Receive, headers: Headers, limit: int) -> Receive:
+    """`receive` that raises BodyTooLarge once the body is announced or found to exceed `limit`.
+
+    Starlette has one too, but answers an announced excess with plain text that nothing can change.
+    """
+    announced = headers.get("content-length", "")
+    is_too_large = (
+        announced.isascii()
+        and announced.isdigit()
+        and (len(announced) > 18 or int(announced) > limit)
+    )
+    size = 0
+
+    async def receive_limited() -> Message:
+        nonlocal size
+        if is_too_large:
+            raise BodyTooLarge(limit)
+        message = await receive()
+        size += len(message.get("body", b""))
+        if size > limit:
+            raise BodyTooLarge(limit)
+        return message
+
+    return receive_limited

@@ -1,0 +1,353 @@
+"""The one table from exception to (status, problem type, title), and the answers made from it.
+
+Every error leaves as an RFC 9457 problem; no other module of this package knows HTTPException.
+"""
+
+import json
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException as RefusedByFramework
+
+from api.schemas import FieldError, Problem, ProblemExplanation
+from worker import errors as worker_errors
+
+MAX_FIELD_ERRORS = 100
+_MAX_SHOWN = 80
+_RETRY_AFTER_SECONDS = 5
+_LIMITS = ("le", "ge", "lt", "gt", "max_length", "min_length")
+_PLAIN_WORDS = {
+    "missing": "required",
+    "extra_forbidden": "unknown field",
+    "model_attributes_type": "a JSON object is needed",
+    "model_type": "a JSON object is needed",
+}
+PROBLEM_MEDIA_TYPE = "application/problem+json"
+
+log = logging.getLogger(__name__)
+
+
+class BodyTooLarge(HTTPException):
+    """More bytes than `limit`; an HTTPException, since reading a body lets only those through."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(413, f"the body is larger than {limit} bytes")
+
+
+class UnsupportedMediaType(Exception):
+    """The body is not announced as JSON."""
+
+
+class RangeNotSatisfiable(Exception):
+    """A byte range that lies outside a file of `size` bytes."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(f"the range lies outside the file, which has {size} bytes")
+        self.size = size
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemType:
+    """One kind of problem; `code` is also the last part of its `type`."""
+
+    status: int
+    code: str
+    title: str
+    explanation: str
+
+    @property
+    def path(self) -> str:
+        return f"/problems/{self.code}"
+
+
+INTERNAL: Final = ProblemType(
+    500,
+    "internal",
+    "Internal error",
+    "The service failed at something that is not the client's doing. The log has the details "
+    "under the request id in `instance`.",
+)
+VALIDATION: Final = ProblemType(
+    422,
+    "validation_failed",
+    "The request is not valid",
+    "`errors` has one entry for every wrong field: a JSON pointer, the reason and the limit. "
+    "GET /capabilities lists what is allowed.",
+)
+MALFORMED: Final = ProblemType(
+    400, "malformed_json", "The body is not JSON", "Send one JSON object in UTF-8."
+)
+NOT_READY: Final = ProblemType(
+    503,
+    "not_ready",
+    "Not ready",
+    "`reasons` says what is missing: Redis, the image store, or a worker with a loaded model.",
+)
+
+
+class UnknownProblem(Exception):
+    """No problem type has this code."""
+
+
+TABLE: Final[dict[type[Exception], ProblemType]] = {
+    worker_errors.JobNotFound: ProblemType(
+        404, "job_not_found", "No such job", "No job ever had this id."
+    ),
+    worker_errors.JobExpired: ProblemType(
+        410,
+        "job_expired",
+        "The job has expired",
+        "Jobs and their images are removed together after the time results are kept.",
+    ),
+    worker_errors.JobAlreadyFinished: ProblemType(
+        409,
+        "job_already_finished",
+        "The job has already finished",
+        "A job that succeeded, failed or was cancelled stays so.",
+    ),
+    worker_errors.QueueFull: ProblemType(
+        429,
+        "queue_full",
+        "The queue is full",
+        "As many jobs are waiting as the operator allows. Try again after `Retry-After` seconds.",
+    ),
+    worker_errors.IdempotencyConflict: ProblemType(
+        422,
+        "idempotency_conflict",
+        "The idempotency key was used with another body",
+        "An Idempotency-Key stands for one request body. Use a new key for a new request.",
+    ),
+    worker_errors.QueueUnavailable: ProblemType(
+        503,
+        "queue_unavailable",
+        "The queue does not answer",
+        "Redis cannot be reached or refuses to write. If this was the answer to a submission, "
+        "repeat it with the same Idempotency-Key: it will not run twice.",
+    ),
+    worker_errors.ImageNotFound: ProblemType(
+        404, "image_not_found", "No such image", "No image of this name is stored."
+    ),
+    worker_errors.ImageExpired: ProblemType(
+        410,
+        "image_expired",
+        "The image has expired",
+        "Images are removed together with their job after the time results are kept.",
+    ),
+    worker_errors.StoreError: ProblemType(
+        503,
+        "store_unavailable",
+        "The image store does not answer",
+        "Images can neither be read nor written just now.",
+    ),
+    UnknownProblem: ProblemType(
+        404, "problem_not_found", "No such problem type", "The API's document lists all types."
+    ),
+    UnsupportedMediaType: ProblemType(
+        415,
+        "unsupported_media_type",
+        "The body is not announced as JSON",
+        "Send `Content-Type: application/json`.",
+    ),
+    RangeNotSatisfiable: ProblemType(
+        416,
+        "range_not_satisfiable",
+        "The range lies outside the file",
+        "`Content-Range` of the answer has the size of the file.",
+    ),
+}
+
+_BY_STATUS: Final[dict[int, ProblemType]] = {
+    400: MALFORMED,
+    404: ProblemType(404, "not_found", "No such path", "/docs lists all paths."),
+    405: ProblemType(
+        405,
+        "method_not_allowed",
+        "The path does not know this method",
+        "The `Allow` header of the answer lists the methods it knows.",
+    ),
+    413: ProblemType(
+        413, "body_too_large", "The body is too large", "`detail` names the limit in bytes."
+    ),
+}
+"""What the framework itself refuses."""
+
+JOB_PROBLEMS: Final[tuple[ProblemType, ...]] = ()
+"""Why jobs fail; these stand in a job's `error`, not in an answer's body."""
+
+PROBLEM_TYPES: Final[dict[str, ProblemType]] = {
+    kind.code: kind
+    for kind in (
+        *TABLE.values(),
+        *_BY_STATUS.values(),
+        VALIDATION,
+        NOT_READY,
+        INTERNAL,
+        *JOB_PROBLEMS,
+    )
+}
+
+
+def explain(code: str) -> ProblemExplanation:
+    """What the problem type `code` means.
+
+    Raises:
+        UnknownProblem: there is no such type.
+    """
+    kind = PROBLEM_TYPES.get(code)
+    if kind is None:
+        raise UnknownProblem(f"no problem type {printable(code)!r}")
+    return ProblemExplanation(
+        type=kind.path,
+        code=kind.code,
+        title=kind.title,
+        status=kind.status,
+        explanation=kind.explanation,
+    )
+
+
+def printable(text: str, limit: int = _MAX_SHOWN) -> str:
+    """`text` cut to `limit` characters; what UTF-8 cannot hold is written as an escape."""
+    cut = text if len(text) <= limit else f"{text[:limit]}…"
+    return cut.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def field_errors(errors: Sequence[Any]) -> list[FieldError]:
+    """One entry for every wrong field, at most MAX_FIELD_ERRORS, from pydantic's errors."""
+    return [
+        FieldError(
+            pointer=_pointer(error["loc"]),
+            detail=_detail(error),
+            limit=_limit(error.get("ctx", {})),
+        )
+        for error in errors[:MAX_FIELD_ERRORS]
+    ]
+
+
+def _pointer(loc: Sequence[str | int]) -> str:
+    """A JSON pointer (RFC 6901) into the body; "" is the body itself, or what is no part of it."""
+    if not loc or loc[0] != "body":
+        return ""
+    parts = (printable(str(part)).replace("~", "~0").replace("/", "~1") for part in loc[1:])
+    return "".join(f"/{part}" for part in parts)
+
+
+def _detail(error: Mapping[str, Any]) -> str:
+    text = _PLAIN_WORDS.get(error["type"], error["msg"].removeprefix("Value error, "))
+    if error["loc"] and error["loc"][0] != "body":
+        text = f"{' '.join(map(str, error['loc']))}: {text}"
+    value = error["input"]
+    if error["type"] != "missing" and isinstance(value, str | int | float):
+        shown = json.dumps(value)
+        if len(shown) <= _MAX_SHOWN:
+            text = f"{text}; got {shown}"
+    return printable(text, limit=500)
+
+
+def _limit(context: Mapping[str, Any]) -> int | float | list[str] | None:
+    """The limit that was broken: a number, or the list of what is allowed."""
+    for name in _LIMITS:
+        if name in context:
+            number: int | float = context[name]
+            return number
+    if "expected" in context:
+        return re.findall(r"'([^']*)'", context["expected"])
+    return None
+
+
+def problem_response(
+    kind: ProblemType,
+    detail: str,
+    *,
+    instance: str,
+    errors: Sequence[FieldError] = (),
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """The answer for a problem of this kind; `instance` is the request's id."""
+    problem = Problem(
+        type=kind.path,
+        title=kind.title,
+        status=kind.status,
+        detail=detail,
+        instance=instance,
+        code=kind.code,
+        errors=list(errors),
+    )
+    return Response(
+        problem.model_dump_json(),
+        status_code=kind.status,
+        media_type=PROBLEM_MEDIA_TYPE,
+        headers=headers,
+    )
+
+
+def _headers(exc: Exception) -> dict[str, str]:
+    match exc:
+        case worker_errors.QueueFull(retry_after=seconds):
+            return {"Retry-After": str(seconds)}
+        case worker_errors.QueueUnavailable() | worker_errors.StoreError():
+            return {"Retry-After": str(_RETRY_AFTER_SECONDS)}
+        case RangeNotSatisfiable(size=size):
+            return {"Content-Range": f"bytes */{size}"}
+    return {}
+
+
+async def _refuse(request: Request, exc: Exception) -> Response:
+    """What an exception of the table tells the client."""
+    kind = next((TABLE[base] for base in type(exc).__mro__ if base in TABLE), INTERNAL)
+    instance: str = request.state.request_id
+    if kind.status >= 500:
+        # Messages of these name hosts and paths, which are the operator's business alone.
+        log.error("request=%s problem=%s", instance, kind.code, exc_info=exc)
+        detail = kind.explanation
+    else:
+        detail = printable(str(exc), limit=500)
+    return problem_response(kind, detail, instance=instance, headers=_headers(exc))
+
+
+async def _refuse_as_framework(request: Request, exc: RefusedByFramework) -> Response:
+    """What the router and the body's reader refuse."""
+    kind = _BY_STATUS.get(exc.status_code, INTERNAL)
+    details = {
+        400: "the body cannot be read as JSON",
+        404: f"nothing is at {printable(request.url.path)}",
+        405: f"{request.method} is not possible at {printable(request.url.path)}",
+    }
+    return problem_response(
+        kind,
+        details.get(exc.status_code, str(exc.detail)),
+        instance=request.state.request_id,
+        headers=exc.headers,
+    )
+
+
+async def _refuse_fields(request: Request, exc: RequestValidationError) -> Response:
+    """One entry for every wrong field; a body that is no JSON at all has no fields."""
+    errors, instance = exc.errors(), request.state.request_id
+    for error in errors:
+        if error["type"] == "json_invalid":
+            reason = f"{error['ctx']['error']} at character {error['loc'][-1]}"
+            return problem_response(MALFORMED, reason, instance=instance)
+    found = field_errors(errors)
+    detail = "1 field is wrong" if len(errors) == 1 else f"{len(errors)} fields are wrong"
+    if len(found) < len(errors):
+        detail = f"{detail}; the first {len(found)} are listed"
+    return problem_response(VALIDATION, detail, instance=instance, errors=found)
+
+
+def install(app: FastAPI) -> None:
+    """Make `app` answer with problems."""
+    for kind in TABLE:
+        app.exception_handler(kind)(_refuse)
+    app.exception_handler(RefusedByFramework)(_refuse_as_framework)
+    app.exception_handler(RequestValidationError)(_refuse_fields)
+
+
+def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The problems a route answers with, for its OpenAPI description."""
+    return {status: {"model": Problem} for status in (*statuses, 500)}

@@ -1,0 +1,77 @@
+"""`GET /images/{name}`: bytes that never change under their name. Knows neither jobs nor queue."""
+
+import asyncio
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Path, Response
+from fastapi.responses import FileResponse
+from starlette.responses import MalformedRangeHeader
+from starlette.responses import RangeNotSatisfiable as OutsideFile
+
+from api.errors import RangeNotSatisfiable, responses
+from api.state import Store
+
+_MEDIA_TYPES = {
+    "png": "image/png",
+    "webp": "image/webp",
+    "jpg": "image/jpeg",
+    "avif": "image/avif",
+}
+_BINARY: dict[str, Any] = {
+    media_type: {"schema": {"type": "string", "format": "binary"}}
+    for media_type in _MEDIA_TYPES.values()
+}
+
+router = APIRouter(tags=["images"])
+
+
+class ImageFile(FileResponse):
+    """A file response whose range errors are the service's own."""
+
+    @classmethod
+    def _parse_range_header(cls, http_range: str, file_size: int) -> list[tuple[int, int]]:
+        try:
+            return super()._parse_range_header(http_range, file_size)
+        except MalformedRangeHeader:
+            return []  # RFC 9110, 14.2: a range that cannot be understood is ignored
+        except OutsideFile as exc:
+            raise RangeNotSatisfiable(file_size) from exc
+
+
+@router.head("/images/{name}", include_in_schema=False)
+@router.get(
+    "/images/{name}",
+    operation_id="getImage",
+    response_class=Response,
+    summary="A finished picture",
+    responses={
+        200: {"content": _BINARY, "description": "The picture."},
+        206: {"content": _BINARY, "description": "The range that was asked for."},
+        304: {"description": "The client has it already."},
+        **responses(404, 410, 416, 422, 503),
+    },
+)
+async def get_image(
+    name: Annotated[str, Path(examples=["9f86d081884c7d659a2feaa0c55ad015a3bf4f1b.png"])],
+    store: Store,
+    if_none_match: Annotated[str | None, Header(description="ETags that the client has.")] = None,
+) -> Response:
+    """The bytes of a picture; the name is made of the content, so it may be kept for ever."""
+    file = await asyncio.to_thread(store.path, name)
+    etag = f'"{file.stem}"'
+    headers = {"ETag": etag, "Cache-Control": "private, max-age=31536000, immutable"}
+    if if_none_match is not None and _has(if_none_match, etag):
+        return Response(status_code=304, headers=headers)
+    return ImageFile(
+        file,
+        media_type=_MEDIA_TYPES[file.suffix.removeprefix(".")],
+        headers=headers,
+        filename=file.name,
+        content_disposition_type="inline",
+    )
+
+
+def _has(if_none_match: str, etag: str) -> bool:
+    """Weak comparison of RFC 9110, 13.1.2."""
+    offered = {tag.strip().removeprefix("W/") for tag in if_none_match.split(",")}
+    return "*" in offered or etag in offered

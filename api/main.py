@@ -1,0 +1,79 @@
+"""The application: routes, errors, what is opened at start and closed at the end.
+
+Run with `uvicorn api.main:create_app --factory`.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import PackageNotFoundError, version
+
+from fastapi import FastAPI
+from fastapi.responses import RedirectResponse
+
+from api import capabilities, errors, generate, health, images, jobs, openapi, problems
+from api.envelope import Envelope
+from api.metrics import HttpMetrics
+from api.state import State
+from model.card import Card, load_card
+from worker.queue import JobQueue
+from worker.settings import Settings, redis_dsn
+from worker.store import LocalImageStore
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The HTTP service; settings come from `KIRAZURI_*` variables if none are given.
+
+    Raises:
+        CardError: the card of the settings is missing or wrong.
+    """
+    settings = settings or Settings()
+    card = load_card(settings.card)
+    metrics = HttpMetrics()
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[State]:
+        queue = JobQueue.connect(redis_dsn(settings), settings)
+        try:
+            yield State(
+                settings=settings,
+                card=card,
+                queue=queue,
+                store=LocalImageStore(settings.data_dir / "images"),
+                metrics=metrics,
+            )
+        finally:
+            await queue.close()
+
+    app = FastAPI(
+        title="Kirazuri Server",
+        version=_version(),
+        summary="From a Danbooru-style prompt to an image URL.",
+        description=f"Serves {card.title}. {card.summary}",
+        lifespan=lifespan,
+        redirect_slashes=False,
+        redoc_url=None,
+    )
+    app.add_middleware(Envelope, metrics=metrics, max_body_bytes=settings.max_body_bytes)
+    errors.install(app)
+    _add_routes(app, card)
+    openapi.install(app, card)
+    return app
+
+
+def _add_routes(app: FastAPI, card: Card) -> None:
+    app.include_router(generate.routes(card))
+    for module in (jobs, images, capabilities, health, problems):
+        app.include_router(module.router)
+    app.add_api_route("/", _root, methods=["GET"], include_in_schema=False)
+
+
+def _version() -> str:
+    """The installed package's version; a bare checkout on the path has none."""
+    try:
+        return version("kirazuri-server")
+    except PackageNotFoundError:
+        return "0+unknown"
+
+
+async def _root() -> RedirectResponse:
+    return RedirectResponse("/docs")

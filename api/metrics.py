@@ -1,0 +1,97 @@
+"""Prometheus text: HTTP latencies as measured here, jobs and engines as Redis knows them."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from worker.job import WorkerStatus
+
+_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+
+class HttpMetrics:
+    """Latencies of one application, until the answer starts: a stream may last for minutes."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._latency = Histogram(
+            "kirazuri_http_request_seconds",
+            "Time until the answer starts.",
+            ["method", "route", "status"],
+            buckets=_BUCKETS,
+            registry=self.registry,
+        )
+
+    def observe(self, seconds: float, method: str, *, route: str, status: int) -> None:
+        """Count one answer; `route` is the path template, never the path."""
+        self._latency.labels(method, route, str(status)).observe(seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class QueueSnapshot:
+    """What Redis told just now; None where it did not answer."""
+
+    depth: tuple[int, int]
+    workers: Sequence[WorkerStatus]
+    totals: Mapping[str, int]
+
+
+class QueueCollector(Collector):
+    """Turns one snapshot into metrics; asks nobody."""
+
+    def __init__(self, snapshot: QueueSnapshot | None) -> None:
+        self._snapshot = snapshot
+
+    def collect(self) -> Iterable[Metric]:
+        """The families, in the order they are printed."""
+        snapshot = self._snapshot
+        yield _gauge("kirazuri_queue_up", "1 if Redis answers.", 0 if snapshot is None else 1)
+        if snapshot is None:
+            return
+        waiting, running = snapshot.depth
+        yield _gauge("kirazuri_queue_depth", "Jobs that wait.", waiting)
+        yield _gauge("kirazuri_jobs_running", "Jobs that workers have in hand.", running)
+        jobs = CounterMetricFamily("kirazuri_jobs", "Jobs by what befell them.", labels=["event"])
+        for event, count in sorted(snapshot.totals.items()):
+            jobs.add_metric([event], count)
+        yield jobs
+        yield from _engines(snapshot.workers)
+
+
+def _gauge(name: str, documentation: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(name, documentation, value=value)
+
+
+def _engines(workers: Sequence[WorkerStatus]) -> Iterable[Metric]:
+    """Per worker, because a restarted one counts from zero."""
+    seen = GaugeMetricFamily(
+        "kirazuri_worker_warm", "1 if the worker's model is loaded.", labels=["worker", "device"]
+    )
+    forwards = CounterMetricFamily(
+        "kirazuri_engine_forwards", "Model calls, each a batch.", labels=["worker"]
+    )
+    evaluations = CounterMetricFamily(
+        "kirazuri_engine_evaluations", "Pictures advanced by those calls.", labels=["worker"]
+    )
+    for worker in workers:
+        seen.add_metric([worker.name, worker.device], int(worker.is_warm))
+        forwards.add_metric([worker.name], worker.forwards)
+        evaluations.add_metric([worker.name], worker.evaluations)
+    yield from (seen, forwards, evaluations)
+    calls = sum(worker.forwards for worker in workers)
+    if calls:
+        yield _gauge(
+            "kirazuri_engine_mean_batch",
+            "Pictures per model call since the workers started.",
+            sum(worker.evaluations for worker in workers) / calls,
+        )
+
+
+def render(metrics: HttpMetrics, snapshot: QueueSnapshot | None) -> bytes:
+    """Everything as Prometheus text, format 0.0.4."""
+    queue = CollectorRegistry()
+    queue.register(QueueCollector(snapshot))
+    return generate_latest(metrics.registry) + generate_latest(queue)

@@ -1,0 +1,144 @@
+"""The OpenAPI document as generators of clients need it.
+
+Problems under their own media type, examples, and nothing that OpenAPI 3.1 does not know.
+"""
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from api.errors import PROBLEM_MEDIA_TYPE
+from model.card import Card
+
+_TAGS = [
+    {"name": "generation", "description": "From a request to a job."},
+    {"name": "jobs", "description": "What happens to a job."},
+    {"name": "images", "description": "Finished pictures."},
+    {"name": "service", "description": "What the service can do, and what its problems mean."},
+    {"name": "health", "description": "For probes and dashboards."},
+]
+_EVENTS_EXAMPLE = (
+    "retry: 2000\n\nevent: queued\ndata: {}\nid: 1795392000000-0\n\n"
+    'event: progress\ndata: {"step": 7, "steps": 20, "eta_seconds": 0.6}\nid: 1795392001000-0\n\n'
+)
+
+
+def install(app: FastAPI, card: Card) -> None:
+    """Make `app` describe itself, with examples that fit `card`."""
+
+    def document() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = describe(app, card)
+        return app.openapi_schema
+
+    app.openapi = document  # type: ignore[method-assign]
+
+
+def describe(app: FastAPI, card: Card) -> dict[str, Any]:
+    """The OpenAPI 3.1 document of `app`."""
+    document = get_openapi(
+        title=app.title,
+        version=app.version,
+        summary=app.summary,
+        description=app.description,
+        routes=app.routes,
+        tags=_TAGS,
+    )
+    for path in document["paths"].values():
+        for operation in path.values():
+            for status, answer in operation["responses"].items():
+                _describe_answer(answer, is_problem=not status.startswith("2"))
+    for name, example in examples(card).items():
+        schema = document["components"]["schemas"][name]
+        for field, value in example.items():
+            schema["properties"][field].setdefault("examples", [value])
+    return document
+
+
+def _describe_answer(answer: dict[str, Any], *, is_problem: bool) -> None:
+    """Errors are problems; an item schema for streams only comes with OpenAPI 3.2."""
+    content = answer.get("content", {})
+    if is_problem and content:
+        (described,) = content.values()
+        answer["content"] = {PROBLEM_MEDIA_TYPE: described}
+    if "text/event-stream" in content:
+        content["text/event-stream"] = {"schema": {"type": "string"}, "example": _EVENTS_EXAMPLE}
+
+
+def examples(card: Card) -> dict[str, dict[str, Any]]:
+    """One consistent example of every shape that a client sends or reads, field by field."""
+    defaults, preset = card.defaults, card.resolutions[0]
+    sampling = {
+        "prompt": card.prompting.example,
+        "negative_prompt": defaults.negative_prompt,
+        "steps": card.samplers[defaults.sampler].default_steps,
+        "cfg_scale": defaults.cfg_scale,
+        "sampler": defaults.sampler,
+        "scheduler": defaults.scheduler,
+        "seed": 42,
+        "num_images": 1,
+        "image_format": "png",
+        "image_quality": 90,
+        "metadata": "full",
+    }
+    resolved = {**sampling, "width": preset.width, "height": preset.height}
+    job_url = f"http://localhost:8000/jobs/{_JOB_ID}"
+    image = {
+        "url": f"http://localhost:8000/images/{_IMAGE}",
+        "seed": 42,
+        "width": preset.width,
+        "height": preset.height,
+        "format": "png",
+        "bytes": 1_482_311,
+        "sha256": _SHA256,
+    }
+    warning = {"code": "short_prompt", "detail": "3 tags; with fewer than 8 details bleed"}
+    links = {"self": job_url, "events": f"{job_url}/events", "cancel": None}
+    progress = {"step": sampling["steps"], "steps": sampling["steps"], "fraction": 1.0}
+    timings = {"queued": 0.1, "encode": 0.2, "denoise": 2.4, "decode": 0.3, "store": 0.1}
+    wrong = {"pointer": "/steps", "detail": "Input should be less than or equal to 100; got 500"}
+    problem = {
+        "type": "/problems/validation_failed",
+        "title": "The request is not valid",
+        "status": 422,
+        "detail": "1 field is wrong",
+        "instance": "6f1c0b7e2a9d4c55",
+        "code": "validation_failed",
+        "errors": [{**wrong, "limit": 100}],
+    }
+    return {
+        "GenerationRequest": {**sampling, "resolution": preset.name},
+        "ResolvedRequest": resolved,
+        "StoredImage": image,
+        "JobWarning": warning,
+        "Links": links,
+        "Progress": progress,
+        "Timings": timings,
+        "FieldError": {**wrong, "limit": 100},
+        "Problem": problem,
+        "JobView": {
+            "id": _JOB_ID,
+            "status": "succeeded",
+            "request": resolved,
+            "progress": progress,
+            "queue_position": None,
+            "eta_seconds": None,
+            "images": [image],
+            "warnings": [warning],
+            "error": None,
+            "attempts": 1,
+            "timings": timings,
+            "worker": "worker-1",
+            "created_at": "2026-11-23T12:00:00Z",
+            "started_at": "2026-11-23T12:00:00.1Z",
+            "finished_at": "2026-11-23T12:00:03.1Z",
+            "expires_at": "2026-11-24T12:00:03.1Z",
+            "links": links,
+        },
+    }
+
+
+_JOB_ID = "01JD6Z1Q8M4T0V7C2N5K9R3XWB"
+_SHA256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+_IMAGE = f"{_SHA256[:32]}.png"

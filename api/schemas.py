@@ -1,0 +1,175 @@
+"""Shapes that exist only over HTTP: a job with its links, problems, capabilities, readiness."""
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from model.card import (
+    Defaults,
+    Licence,
+    Limitation,
+    Limits,
+    Prompting,
+    Resolution,
+    Training,
+)
+from model.request import ImageFormat, MetadataLevel
+from worker.job import TERMINAL, Job, StoredImage
+
+
+class _Shape(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class Links(_Shape):
+    """Absolute URLs of what can be done with a job; `cancel` is null once it has finished."""
+
+    self: str
+    events: str
+    cancel: str | None
+
+
+class JobView(Job):
+    """A job as clients see it: image URLs are absolute, links say what can be done."""
+
+    links: Links
+
+
+def absolute(url: str, base_url: str) -> str:
+    """Put `base_url` before a path of this service; leave whole URLs (another store's) alone."""
+    return base_url + url if url.startswith("/") else url
+
+
+def job_view(job: Job, base_url: str) -> JobView:
+    """The job with absolute URLs under `base_url`, which has no slash at its end."""
+    own_url = f"{base_url}/jobs/{job.id}"
+    images = tuple(
+        StoredImage(**{**dict(image), "url": absolute(image.url, base_url)}) for image in job.images
+    )
+    links = Links(
+        self=own_url,
+        events=f"{own_url}/events",
+        cancel=None if job.status in TERMINAL else own_url,
+    )
+    return JobView(**{**dict(job), "images": images, "links": links})
+
+
+class FieldError(_Shape):
+    """One wrong field: where (a JSON pointer into the body), why, and the limit it broke."""
+
+    pointer: str
+    detail: str
+    limit: int | float | str | list[str] | None = None
+
+
+class Problem(_Shape):
+    """An RFC 9457 problem; `instance` is the request id, `type` answers with an explanation."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    code: str
+    errors: list[FieldError] = []
+
+
+class ProblemExplanation(_Shape):
+    """What a problem type means and what to do about it."""
+
+    type: str
+    code: str
+    title: str
+    status: int
+    explanation: str
+
+
+class Alive(_Shape):
+    """The process answers."""
+
+    status: Literal["alive"] = "alive"
+
+
+class Ready(_Shape):
+    """Requests are being carried out."""
+
+    status: Literal["ready"] = "ready"
+
+
+class NotReady(Problem):
+    """Why requests would not be carried out now."""
+
+    reasons: list[str]
+
+
+class SamplerChoice(_Shape):
+    """A sampler with the checkpoint's advice; `evaluations` are model calls at `default_steps`."""
+
+    name: str
+    title: str
+    default_steps: int
+    recommended_steps: tuple[int, int]
+    evaluations: int
+    is_stochastic: bool
+    note: str
+
+
+class SchedulerChoice(_Shape):
+    """A noise schedule."""
+
+    name: str
+    title: str
+
+
+class SeedRange(_Shape):
+    """Seeds that are accepted, both ends included."""
+
+    minimum: int
+    maximum: int
+
+
+class Features(_Shape):
+    """What this service can do beyond a plain request."""
+
+    events: bool
+    cancel: bool
+    idempotency: bool
+    prefer_wait_seconds: float = Field(description="The longest `Prefer: wait` that is honoured.")
+    metadata: list[MetadataLevel]
+
+
+class WorkerChoice(_Shape):
+    """A worker that was heard from lately."""
+
+    name: str
+    is_warm: bool
+    card: str
+    device: str
+    precision: str
+    running: int
+    seen_at: datetime
+
+
+class Capabilities(_Shape):
+    """Everything a client needs to build a form."""
+
+    name: str
+    title: str
+    version: str
+    summary: str
+    base_model: str
+    licence: Licence
+    resolutions: list[Resolution]
+    samplers: list[SamplerChoice]
+    schedulers: list[SchedulerChoice]
+    limits: Limits
+    seed: SeedRange
+    defaults: Defaults
+    recommended_cfg_scale: tuple[float, float]
+    prompting: Prompting
+    limitations: list[Limitation]
+    training: Training
+    formats: list[ImageFormat]
+    features: Features
+    workers: list[WorkerChoice]

@@ -1,0 +1,55 @@
+"""What the routes need of the running service, by type. Filled by the lifespan in `api/main.py`."""
+
+from typing import Annotated, TypedDict, cast
+
+from fastapi import Depends, Request
+
+from api.metrics import HttpMetrics
+from model.card import Card
+from worker.queue import JobQueue
+from worker.settings import Settings
+from worker.store import LocalImageStore
+
+
+class State(TypedDict):
+    """The lifespan's state; every request sees it as `request.state`."""
+
+    settings: Settings
+    card: Card
+    queue: JobQueue
+    store: LocalImageStore
+    metrics: HttpMetrics
+
+
+# `async def`, because FastAPI runs plain functions in a thread.
+async def _settings(request: Request) -> Settings:
+    return cast(Settings, request.state.settings)
+
+
+async def _card(request: Request) -> Card:
+    return cast(Card, request.state.card)
+
+
+async def _queue(request: Request) -> JobQueue:
+    return cast(JobQueue, request.state.queue)
+
+
+async def _store(request: Request) -> LocalImageStore:
+    return cast(LocalImageStore, request.state.store)
+
+
+async def _metrics(request: Request) -> HttpMetrics:
+    return cast(HttpMetrics, request.state.metrics)
+
+
+async def _base_url(request: Request) -> str:
+    return (request.state.settings.public_url or str(request.base_url)).rstrip("/")
+
+
+ServiceSettings = Annotated[Settings, Depends(_settings)]
+ServiceCard = Annotated[Card, Depends(_card)]
+Queue = Annotated[JobQueue, Depends(_queue)]
+Store = Annotated[LocalImageStore, Depends(_store)]
+Metrics = Annotated[HttpMetrics, Depends(_metrics)]
+BaseUrl = Annotated[str, Depends(_base_url)]
+"""Prefix of absolute URLs, without a slash at its end: as configured, or as the client called."""
