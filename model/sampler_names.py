@@ -50,6 +50,3 @@ SCHEDULE_DISPLAY_NAMES: dict[str, str] = {
     "beta": "Beta",
 }
 """The same for schedules."""
-
-SAMPLER_NAMES: tuple[str, ...] = tuple(EVALUATIONS)
-SCHEDULER_NAMES: tuple[str, ...] = tuple(SCHEDULE_DISPLAY_NAMES)
