@@ -313,10 +313,11 @@ async def _refuse(request: Request, exc: Exception) -> Response:
 async def _refuse_as_framework(request: Request, exc: RefusedByFramework) -> Response:
     """What the router and the body's reader refuse."""
     kind = _BY_STATUS.get(exc.status_code, INTERNAL)
+    path = printable(request.scope["path"])
     details = {
         400: "the body cannot be read as JSON",
-        404: f"nothing is at {printable(request.url.path)}",
-        405: f"{request.method} is not possible at {printable(request.url.path)}",
+        404: f"nothing is at {path}",
+        405: f"{request.method} is not possible at {path}",
     }
     return problem_response(
         kind,

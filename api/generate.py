@@ -6,6 +6,7 @@ Knows neither Redis nor how a picture is made.
 import hashlib
 import re
 import secrets
+from contextlib import suppress
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Depends, Header, Request, Response
@@ -16,6 +17,7 @@ from api.state import BaseUrl, Queue, ServiceSettings
 from model.card import Card
 from model.prompt import lint
 from model.request import MAX_SEED, GenerationRequest, request_type, resolve
+from worker.errors import QueueUnavailable
 from worker.job import TERMINAL, JobWarning
 
 _WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,9})\"?", re.IGNORECASE)
@@ -104,7 +106,9 @@ def routes(card: Card) -> APIRouter:
         seconds = wait_seconds(prefer, settings.max_wait_seconds)
         if seconds is not None:
             response.headers["Preference-Applied"] = f"wait={seconds:.0f}"
-            job = await queue.wait(job.id, seconds)
+            # The job is accepted whatever becomes of the waiting.
+            with suppress(QueueUnavailable):
+                job = await queue.wait(job.id, seconds)
             if job.status in TERMINAL:
                 response.status_code = 200
         view = job_view(job, base_url)

@@ -1,0 +1,285 @@
+"""Nothing that a client sends is a 500; every refusal is a problem that names the field."""
+
+import json
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.api.conftest import Running
+
+JSON = {"content-type": "application/json"}
+PROMPT = '{"prompt": "1girl, blue hair, smile"'
+
+
+def is_problem(answer: httpx2.Response) -> dict[str, Any]:
+    """The problem in an answer, checked against RFC 9457 and the project's own promises."""
+    assert answer.headers["content-type"] == "application/problem+json", answer.text
+    problem: dict[str, Any] = answer.json()
+    assert problem["status"] == answer.status_code
+    assert problem["type"] == f"/problems/{problem['code']}"
+    assert problem["instance"] == answer.headers["x-request-id"]
+    assert problem["title"]
+    assert problem["detail"]
+    assert "Traceback" not in answer.text
+    return problem
+
+
+NOT_JSON = {
+    "nothing": b"",
+    "half an object": b'{"prompt": "1girl"',
+    "a comma too many": b'{"prompt": "1girl",}',
+    "not UTF-8": b'{"prompt": "\xff\xfe\xfa"}',
+    "deep lists": b"[" * 200_000,
+    "deep objects": b'{"a":' * 100_000,
+    "a number of 5000 digits": PROMPT.encode() + b', "seed": ' + b"9" * 5000 + b"}",
+    "plain text": b"hello",
+}
+
+
+@pytest.mark.parametrize("body", NOT_JSON.values(), ids=NOT_JSON.keys())
+def test_a_body_that_is_no_json(client: httpx2.Client, body: bytes) -> None:
+    answer = client.post("/generate", content=body, headers=JSON)
+    assert answer.status_code == (422 if body == b"" else 400)
+    is_problem(answer)
+
+
+NOT_AN_OBJECT = ["null", "[]", '"1girl"', "3", "true", "[[[]]]", "NaN"]
+
+
+@pytest.mark.parametrize("body", NOT_AN_OBJECT)
+def test_json_that_is_no_object(client: httpx2.Client, body: str) -> None:
+    answer = client.post("/generate", content=body, headers=JSON)
+    assert answer.status_code == 422
+    (error,) = is_problem(answer)["errors"]
+    assert error["pointer"] == ""
+
+
+WRONG_FIELDS: list[tuple[str, str, Any]] = [
+    ('"steps": 0', "/steps", 1),
+    ('"steps": 101', "/steps", 100),
+    ('"steps": 1e400', "/steps", None),
+    ('"steps": NaN', "/steps", None),
+    ('"steps": "20"', "/steps", None),
+    ('"steps": 20.5', "/steps", None),
+    ('"steps": true', "/steps", None),
+    ('"steps": [20]', "/steps", None),
+    ('"steps": -9223372036854775809', "/steps", 1),
+    ('"steps": ' + "9" * 4000, "/steps", 100),
+    ('"cfg_scale": 0.99', "/cfg_scale", 1),
+    ('"cfg_scale": 31', "/cfg_scale", 30),
+    ('"cfg_scale": NaN', "/cfg_scale", None),
+    ('"cfg_scale": Infinity', "/cfg_scale", None),
+    ('"cfg_scale": -Infinity', "/cfg_scale", None),
+    ('"cfg_scale": ' + "9" * 4000, "/cfg_scale", None),
+    ('"seed": -1', "/seed", 0),
+    ('"seed": 9007199254740992', "/seed", 2**53 - 1),
+    ('"seed": 1.0e300', "/seed", None),
+    ('"num_images": 0', "/num_images", 1),
+    ('"num_images": 9', "/num_images", 8),
+    ('"num_images": null', "/num_images", None),
+    ('"sampler": "ddim"', "/sampler", "list"),
+    ('"sampler": {"name": "euler"}', "/sampler", "list"),
+    ('"sampler": "\\ud800"', "/sampler", None),
+    ('"scheduler": ""', "/scheduler", "list"),
+    ('"image_format": "gif"', "/image_format", ["png", "webp", "jpeg", "avif"]),
+    ('"image_quality": 101', "/image_quality", 100),
+    ('"metadata": "some"', "/metadata", ["full", "minimal", "none"]),
+    ('"resolution": "0x0"', "/resolution", None),
+    ('"resolution": "17x17"', "/resolution", None),
+    ('"resolution": "1000000000x1000000000"', "/resolution", None),
+    ('"resolution": "-128x128"', "/resolution", None),
+    ('"resolution": "128x128x128"', "/resolution", None),
+    ('"resolution": "١٢٨x١٢٨"', "/resolution", None),
+    ('"resolution": ' + '"' + "9" * 9000 + 'x16"', "/resolution", None),
+    ('"resolution": 128', "/resolution", None),
+    ('"negative_prompt": "\\u0000"', "/negative_prompt", None),
+    ('"negative_prompt": "\\udfff"', "/negative_prompt", None),
+    ('"negative_prompt": ["blurry"]', "/negative_prompt", None),
+    ('"negative_prompt": "' + "a" * 10_001 + '"', "/negative_prompt", 10_000),
+    ('"style": "anime"', "/style", None),
+    ('"a/b~c": 1', "/a~1b~0c", None),
+    ('"\\ud800": 1', "", None),
+    ('"": 1', "/", None),
+    ('"deep": ' + "[" * 800 + "]" * 800, "/deep", None),
+]
+
+
+@pytest.mark.parametrize(
+    ("field", "pointer", "limit"), WRONG_FIELDS, ids=[field[:40] for field, _, _ in WRONG_FIELDS]
+)
+def test_a_wrong_field_is_named(
+    client: httpx2.Client, field: str, pointer: str, limit: Any
+) -> None:
+    answer = client.post("/generate", content=f"{PROMPT}, {field}}}", headers=JSON)
+    assert answer.status_code == 422, answer.text
+    problem = is_problem(answer)
+    (error,) = problem["errors"]
+    assert error["pointer"] == pointer
+    assert len(error["detail"]) < 600
+    if limit == "list":
+        assert len(error["limit"]) >= 4
+    else:
+        assert error["limit"] == limit
+
+
+@pytest.mark.parametrize(
+    ("prompt", "limit"), [("", 1), ("a" * 100_000, 10_000), ("a\x00b", None), (None, None)]
+)
+def test_a_wrong_prompt_is_named(client: httpx2.Client, prompt: str | None, limit: Any) -> None:
+    answer = client.post("/generate", json={"prompt": prompt})
+    assert answer.status_code == 422
+    (error,) = is_problem(answer)["errors"]
+    assert error["pointer"] == "/prompt"
+    assert error["limit"] == limit
+
+
+def test_every_wrong_field_has_one_entry(client: httpx2.Client) -> None:
+    wrong = {
+        "negative_prompt": 3,
+        "resolution": "17x17",
+        "steps": 0,
+        "cfg_scale": 99,
+        "sampler": "ddim",
+        "scheduler": "karras",
+        "seed": -1,
+        "num_images": 99,
+        "image_format": "bmp",
+        "image_quality": 0,
+        "metadata": "all",
+        "loras": [],
+    }
+    answer = client.post("/generate", json=wrong)
+    problem = is_problem(answer)
+    pointers = sorted(error["pointer"] for error in problem["errors"])
+    assert pointers == sorted(f"/{name}" for name in ("prompt", *wrong))
+    assert problem["detail"] == "13 fields are wrong"
+
+
+def test_the_value_and_the_limit_are_in_the_text(client: httpx2.Client) -> None:
+    answer = client.post("/generate", json={"prompt": "1girl", "steps": 500})
+    (error,) = is_problem(answer)["errors"]
+    assert "500" in error["detail"]
+    assert "100" in error["detail"]
+
+
+def test_thousands_of_unknown_fields_are_counted_not_listed(client: httpx2.Client) -> None:
+    body = json.dumps({"prompt": "1girl", **{f"f{number}": 1 for number in range(30_000)}})
+    problem = is_problem(client.post("/generate", content=body, headers=JSON))
+    assert problem["detail"] == "30000 fields are wrong; the first 100 are listed"
+    assert len(problem["errors"]) == 100
+
+
+@pytest.mark.parametrize(
+    "media_type", [None, "text/plain", "application/xml", "multipart/form-data", "json", "a/b;c=d"]
+)
+def test_a_body_of_another_type(client: httpx2.Client, media_type: str | None) -> None:
+    headers = {} if media_type is None else {"content-type": media_type}
+    answer = client.post("/generate", content=b'{"prompt": "1girl"}', headers=headers)
+    assert answer.status_code == 415
+    assert is_problem(answer)["code"] == "unsupported_media_type"
+
+
+def test_a_body_over_the_limit(client: httpx2.Client) -> None:
+    answer = client.post("/generate", content=b"a" * 5_000_000, headers=JSON)
+    assert answer.status_code == 413
+    assert "1000000 bytes" in is_problem(answer)["detail"]
+    assert client.get("/livez").status_code == 200
+
+
+def test_a_body_in_chunks_over_the_limit(client: httpx2.Client) -> None:
+    def chunks() -> Iterator[bytes]:
+        for _ in range(80):
+            yield b"a" * 65_536
+
+    answer = client.post("/generate", content=chunks(), headers=JSON)
+    assert answer.status_code == 413
+    is_problem(answer)
+    assert client.get("/livez").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/", 307),
+        ("GET", "/nothing", 404),
+        ("GET", "/generate/", 404),
+        ("GET", "/generate", 405),
+        ("PUT", "/generate", 405),
+        ("OPTIONS", "/generate", 405),
+        ("POST", "/jobs/01JD6Z1Q8M4T0V7C2N5K9R3XWB", 405),
+        ("GET", "/jobs/nothing", 404),
+        ("GET", "/jobs/%00", 404),
+        ("GET", "/jobs/%ff%fe", 404),
+        ("GET", "/jobs/..%2f..%2fetc", 404),
+        ("GET", "/jobs/" + "A" * 5000, 404),
+        ("GET", "/jobs/nothing/events", 404),
+        ("DELETE", "/jobs/nothing", 404),
+        ("GET", "/images/nothing.png", 404),
+        ("GET", "/images/..%2f..%2fetc%2fpasswd", 404),
+        ("GET", "/images/%2e%2e%2fsecret.png", 404),
+        ("GET", "/images/%00.png", 404),
+        ("GET", "/images/" + "0" * 40 + ".png%0a", 404),
+        ("GET", "/problems/nothing", 404),
+        ("GET", "/problems/%ed%a0%80", 404),
+    ],
+)
+def test_paths_and_methods(client: httpx2.Client, method: str, path: str, status: int) -> None:
+    answer = client.request(method, path)
+    assert answer.status_code == status, answer.text
+    if status >= 400:
+        is_problem(answer)
+    if status == 405:
+        assert answer.headers["allow"]
+
+
+def test_an_id_of_the_right_shape_that_was_never_given(client: httpx2.Client) -> None:
+    assert is_problem(client.get("/jobs/7ZZZZZZZZZZZZZZZZZZZZZZZZZ"))["code"] == "job_not_found"
+    assert is_problem(client.get("/jobs/01ARZ3NDEKTSV4RRFFQ69G5FAV"))["code"] == "job_expired"
+
+
+HEADERS = [
+    ({"idempotency-key": ""}, 422),
+    ({"idempotency-key": "a" * 256}, 422),
+    ({"idempotency-key": "schlüssel"}, 202),
+    ({"prefer": "wait=abc"}, 202),
+    ({"prefer": "wait=-1"}, 202),
+    ({"prefer": "handling=lenient, waiting=3"}, 202),
+    ({"traceparent": "nonsense"}, 202),
+    ({"x-request-id": "bad id with spaces"}, 202),
+]
+
+
+@pytest.mark.parametrize(("headers", "status"), HEADERS)
+def test_strange_headers(client: httpx2.Client, headers: dict[str, str], status: int) -> None:
+    encoded = {name: value.encode("latin-1") for name, value in headers.items()}
+    answer = client.post("/generate", json={"prompt": "1girl"}, headers=encoded)
+    assert answer.status_code == status, answer.text
+    assert "preference-applied" not in answer.headers
+    if status == 422:
+        (error,) = is_problem(answer)["errors"]
+        assert "idempotency-key" in error["detail"]
+
+
+RAW = {
+    "no ASCII in the query": b"GET /nothing?\xff\xfe HTTP/1.1\r\nHost: a\r\n",
+    "no ASCII in the host": b"GET /jobs/x HTTP/1.1\r\nHost: \xff\xfe[::\r\n",
+    "a length that is no number": b"POST /generate HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n",
+    "a length beyond numbers": b"POST /generate HTTP/1.1\r\nHost: a\r\n"
+    b"Content-Type: application/json\r\nContent-Length: " + b"9" * 30 + b"\r\n",
+    "two lengths": b"POST /generate HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n"
+    b"Content-Length: 2\r\n",
+    "a range that is no range": b"GET /images/x HTTP/1.1\r\nHost: a\r\nRange: bytes=z\r\n",
+}
+
+
+@pytest.mark.parametrize("head", RAW.values(), ids=RAW.keys())
+def test_bytes_that_no_client_library_would_send(server: Running, head: bytes) -> None:
+    port = int(server.url.rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(head + b"Connection: close\r\n\r\n")
+        status = int(connection.makefile("rb").readline().split()[1])
+    assert 400 <= status < 500
+    assert httpx2.get(f"{server.url}/livez").status_code == 200
