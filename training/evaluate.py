@@ -52,7 +52,7 @@ BARS = {
 }
 SAMPLER_BARS = {"hair": 0.95, "background": 0.95}
 
-Generate = Callable[[Sequence[ResolvedRequest]], list[Image.Image]]
+Generate = Callable[[list[ResolvedRequest]], list[Image.Image]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,7 +289,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     probe = load_probe(Path("out"))
 
-    def make(requests: Sequence[ResolvedRequest]) -> list[Image.Image]:
+    def make(requests: list[ResolvedRequest]) -> list[Image.Image]:
         return generate(engine, requests)
 
     avatars = unseen_avatars(options.prompts)
