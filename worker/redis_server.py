@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,12 +62,19 @@ def find_redis_server() -> Path:
     )
 
 
-def start(data_dir: Path, *, binary: Path | None = None, fsync: str = "always") -> RedisServer:
+def start(
+    data_dir: Path,
+    *,
+    binary: Path | None = None,
+    fsync: str = "always",
+    launcher: Sequence[str] = (),
+) -> RedisServer:
     """Start a server that keeps its append-only file in `data_dir`, and wait until it answers.
 
     It listens on a unix socket in that folder, which only this user can enter, or, where the
     path is too long for a socket, on a free loopback port. It runs in a session of its own, so
-    that Ctrl-C in the terminal does not end it before those who need it.
+    that Ctrl-C in the terminal does not end it before those who need it. `launcher` is put before
+    the command line.
 
     Raises:
         RedisServerError: there is no binary, or the server ended or stayed silent.
@@ -75,7 +83,7 @@ def start(data_dir: Path, *, binary: Path | None = None, fsync: str = "always") 
     data_dir.chmod(0o700)
     folder = data_dir.resolve()
     endpoint, url = _endpoint(folder)
-    command = [str(binary or find_redis_server()), "--dir", str(folder), *endpoint]
+    command = [*launcher, str(binary or find_redis_server()), "--dir", str(folder), *endpoint]
     command += ["--bind", "127.0.0.1", "--save", "", "--appendonly", "yes"]
     command += ["--appendfsync", fsync, "--maxmemory-policy", "noeviction", "--daemonize", "no"]
     with (folder / "redis.log").open("ab") as log:
