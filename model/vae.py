@@ -1,0 +1,109 @@
+"""From latents to pixels and back, one frame at a time, without the library's frame cache.
+
+Stateless, so that threads may share the module. Knows nothing of files, prompts or samplers.
+"""
+
+from collections.abc import Sequence
+
+import numpy
+import torch
+from diffusers.models.autoencoders.autoencoder_kl_qwenimage import (
+    AutoencoderKLQwenImage,
+    QwenImageCausalConv3d,
+)
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from model.errors import NonFiniteLatents
+
+
+class OneFrameConv(nn.Conv2d):
+    """The part of a causal 3-D convolution that a single frame meets, as a 2-D convolution.
+
+    The frames before the first are zeros, so only the last temporal tap sees data.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, 1, H, W) to (B, C', 1, H', W')."""
+        return super().forward(x.squeeze(2)).unsqueeze(2)
+
+
+def to_2d(module: nn.Module) -> None:
+    """Replace every causal 3-D convolution inside `module` by its exact one-frame form."""
+    for name, child in module.named_children():
+        if isinstance(child, QwenImageCausalConv3d):
+            setattr(module, name, _one_frame(child))
+        else:
+            to_2d(child)
+
+
+def _one_frame(conv: QwenImageCausalConv3d) -> OneFrameConv:
+    # The library moves the padding out of the convolution: (left, right, top, bottom, past, 0).
+    left, _, top, _, _, _ = conv._padding
+    _, height, width = conv.kernel_size
+    _, step_down, step_right = conv.stride
+    flat = OneFrameConv(
+        conv.in_channels,
+        conv.out_channels,
+        kernel_size=(height, width),
+        stride=(step_down, step_right),
+        padding=(int(top), int(left)),
+        device="meta",
+    )
+    flat.weight = nn.Parameter(conv.weight.detach()[:, :, -1].contiguous(), requires_grad=False)
+    if conv.bias is not None:
+        flat.bias = nn.Parameter(conv.bias.detach(), requires_grad=False)
+    return flat
+
+
+@torch.no_grad()
+def decode(
+    vae: AutoencoderKLQwenImage,
+    latents: Tensor,
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+) -> NDArray[numpy.uint8]:
+    """Turn normalised latents (B, C, 1, h, w) into (B, H, W, 3) uint8 RGB.
+
+    `mean` and `std` are per latent channel. Values are clamped to [-1, 1] and rounded to the
+    nearest of 256 levels, ties to even: round((x + 1) / 2 * 255).
+
+    Raises:
+        NonFiniteLatents: a latent or a pixel is NaN or infinite.
+    """
+    _require_finite(latents, "latents")
+    weight = vae.post_quant_conv.weight
+    z = latents * _per_channel(std, latents) + _per_channel(mean, latents)
+    # Not vae.decode(): that keeps a frame cache on the module and mixes pictures up between
+    # threads. For one frame this is the same computation.
+    pixels = vae.decoder(vae.post_quant_conv(z.to(weight.dtype))).float()
+    _require_finite(pixels, "pixels")
+    levels = (pixels[:, :, 0].clamp(-1, 1) + 1) / 2 * 255
+    rgb: NDArray[numpy.uint8] = levels.round().to(torch.uint8).movedim(1, -1).cpu().numpy()
+    return rgb
+
+
+def encode(
+    vae: AutoencoderKLQwenImage,
+    pixels: Tensor,
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+) -> Tensor:
+    """Turn pixels (B, 3, 1, H, W) in [-1, 1] into normalised latents (B, C, 1, H/8, W/8).
+
+    Takes the mode of the posterior. Gradients pass.
+    """
+    moments = vae.quant_conv(vae.encoder(pixels.to(vae.quant_conv.weight.dtype))).float()
+    mode: Tensor = moments[:, : len(mean)]
+    return (mode - _per_channel(mean, mode)) / _per_channel(std, mode)
+
+
+def _per_channel(values: Sequence[float], like: Tensor) -> Tensor:
+    return torch.tensor(values, dtype=torch.float32, device=like.device).view(1, -1, 1, 1, 1)
+
+
+def _require_finite(tensor: Tensor, what: str) -> None:
+    if not torch.isfinite(tensor).all():
+        raise NonFiniteLatents(f"{what} of shape {tuple(tensor.shape)} contain NaN or infinity")
