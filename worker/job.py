@@ -37,6 +37,11 @@ class StoredImage(_Part):
     bytes: int
     sha256: str
 
+    @property
+    def name(self) -> str:
+        """The name in the image store: the last part of the URL."""
+        return self.url.rsplit("/", 1)[-1]
+
 
 class JobWarning(_Part):
     """Something the client should know about a job that is carried out all the same."""

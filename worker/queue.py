@@ -159,14 +159,14 @@ class JobQueue:
     async def totals(self) -> dict[str, int]:
         """Jobs accepted, succeeded, failed, cancelled and retried since the queue was made."""
         with _outage():
-            counted = await self._redis.hgetall(record.TOTALS)  # type: ignore[misc]
+            counted = await self._redis.hgetall(record.TOTALS)
         names = ("accepted", "succeeded", "failed", "cancelled", "retried")
         return {name: int(counted.get(name, 0)) for name in names}
 
     async def workers(self) -> list[WorkerStatus]:
         """What the workers said of themselves within the last 15 seconds."""
         with _outage():
-            names = sorted(await self._redis.smembers(record.WORKERS))  # type: ignore[misc]
+            names: Any = sorted(await self._redis.smembers(record.WORKERS))
             if not names:
                 return []
             heartbeats = await self._redis.mget([record.worker_key(name) for name in names])
@@ -257,7 +257,7 @@ class JobQueue:
 
     async def _events_after(self, job_id: str, last: str) -> list[JobEvent]:
         with _outage():
-            entries = await self._redis.xrange(record.events_key(job_id), min=f"({last}")
+            entries: Any = await self._redis.xrange(record.events_key(job_id), min=f"({last}")
         return [_read_event(entry_id, fields) for entry_id, fields in entries or []]
 
     async def _history(self, job: Job, after: str | None) -> tuple[list[JobEvent], str]:
@@ -306,7 +306,7 @@ async def _news_or_timeout(news: asyncio.Event, seconds: float) -> None:
 
 
 def _read_event(entry_id: str, fields: dict[str, str]) -> JobEvent:
-    return JobEvent(id=entry_id, event=fields["event"], data=json.loads(fields["data"]))  # type: ignore[arg-type]
+    return JobEvent(id=entry_id, event=fields["event"], data=json.loads(fields["data"]))
 
 
 def _position(event_id: str) -> tuple[int, int] | None:
@@ -327,7 +327,7 @@ def _state_before(job: Job, kept: list[JobEvent], newest: str) -> list[JobEvent]
         return []
     before = _id_before(kept, newest)
     if job.status in TERMINAL:
-        return [JobEvent(id=newest, event=job.status, data=_end_data(job))]  # type: ignore[arg-type]
+        return [JobEvent(id=newest, event=job.status, data=_end_data(job))]
     if job.status == "queued":
         return [JobEvent(id=before, event="queued", data={})]
     return [

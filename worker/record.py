@@ -142,7 +142,7 @@ def read_job(job_id: str, record: Mapping[str, str], *, queue_position: int | No
         timings["queued"] = round((started - created).total_seconds(), 3)
     return Job(
         id=job_id,
-        status=status,  # type: ignore[arg-type]
+        status=status,
         request=request,
         progress=Progress(step=step, steps=request.steps, fraction=step / request.steps),
         queue_position=queue_position if status == "queued" else None,

@@ -18,7 +18,5 @@ redis.call('HSETNX', JOB, 'cancel', nonce)
 if status == 'running' and has_lease(field('token')) then
   return 'requested'
 end
-redis.call('LREM', RQ_QUEUE, 0, id)
-redis.call('DEL', RQ_JOB)
 finish('cancelled', '{}', result_ttl, events_ttl)
 return 'cancelled'

@@ -11,8 +11,10 @@ local function claimed()
 end
 
 redis.call('DEL', ARGV[9])
+redis.call('LREM', RQ_TAKEN, 0, id)
 local status, holder, attempt = field('status'), field('token'), tonumber(field('attempt'))
 if not status or is_terminal(status) then
+  redis.call('DEL', RQ_JOB)
   return {'gone'}
 end
 if status == 'running' and holder == token then
@@ -31,7 +33,6 @@ if attempt >= most then
   return {'gone'}
 end
 if attempt > 0 and attempt + 1 >= most and not is_alone then
-  redis.call('LREM', RQ_TAKEN, 0, id)
   redis.call('LREM', RQ_QUEUE, 0, id)
   redis.call('LPUSH', RQ_QUEUE, id)
   return {'solo'}

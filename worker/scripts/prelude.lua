@@ -33,8 +33,14 @@ local function is_terminal(status)
   return status == 'succeeded' or status == 'failed' or status == 'cancelled'
 end
 
+-- The end of a job: record, event and RQ's side in one step.
 local function finish(status, data, result_ttl, events_ttl)
-  local expires = now + result_ttl
+  local expires, token = now + result_ttl, field('token')
+  if token then
+    redis.call('ZREM', RQ_LEASES, id .. ':' .. token)
+  end
+  redis.call('LREM', RQ_QUEUE, 0, id)
+  redis.call('DEL', RQ_JOB)
   redis.call('HSET', JOB, 'status', status, 'finished', stamp(now), 'expires', stamp(expires))
   redis.call('ZREM', QUEUED, id)
   redis.call('ZREM', RUNNING, id)

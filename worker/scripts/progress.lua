@@ -10,10 +10,13 @@ end
 if #ARGV > 6 then
   redis.call('HSET', JOB, unpack(ARGV, 7))
 end
+local is_new = true
 if image ~= '' then
   redis.call('ZADD', IMAGES, 'GT', now + tonumber(ARGV[6]), image)
+  -- A repeated call, or another attempt that made the same picture, is no news.
+  is_new = redis.call('HSETNX', JOB, 'image:' .. image, 1) == 1
 end
-if event ~= '' then
+if event ~= '' and is_new then
   announce(event, data)
 end
 if field('cancel') then

@@ -1,4 +1,5 @@
--- The holder gives a job back unfinished. RQ's side (the push) is the caller's.
+-- The holder gives a job back unfinished: at the front of the queue if the attempt does not count,
+-- at its end if it does.
 -- ARGV: id, token, reason, '1' if the attempt does not count
 -- Answers released | lost.
 local token, reason, is_free = ARGV[2], ARGV[3], ARGV[4] == '1'
@@ -15,7 +16,8 @@ if status ~= 'running' then
 end
 local attempt = tonumber(field('attempt'))
 if is_free then
-  redis.call('HINCRBY', JOB, 'attempt', -1)
+  attempt = attempt - 1
+  redis.call('HSET', JOB, 'attempt', attempt)
 else
   redis.call('HINCRBY', TOTALS, 'retried', 1)
 end
@@ -23,5 +25,9 @@ redis.call('HSET', JOB, 'status', 'queued', 'step', 0)
 redis.call('HDEL', JOB, 'eta')
 redis.call('ZREM', RUNNING, id)
 redis.call('ZADD', QUEUED, now, id)
-announce('retrying', cjson.encode({attempt = attempt + (is_free and 0 or 1), reason = reason}))
+redis.call('ZREM', RQ_LEASES, id .. ':' .. token)
+redis.call('HSET', RQ_JOB, 'status', 'queued')
+redis.call('LREM', RQ_QUEUE, 0, id)
+redis.call(is_free and 'LPUSH' or 'RPUSH', RQ_QUEUE, id)
+announce('retrying', cjson.encode({attempt = attempt + 1, reason = reason}))
 return 'released'

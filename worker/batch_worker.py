@@ -1,0 +1,637 @@
+"""An RQ worker that keeps many jobs in one resident engine; the only file that knows RQ inside.
+
+Main thread: claims jobs while there is room, renews leases, carries progress out and cancels in,
+commits. The engine runs in a thread that never touches Redis; files are made in a third place.
+Redis may go away at any time: the engine steps on and what it made is committed later.
+"""
+
+import logging
+import math
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from queue import Empty
+from types import FrameType
+from typing import Any
+from uuid import uuid4
+
+from redis import Redis
+from redis.exceptions import RedisError
+from rq import Queue, SimpleWorker, worker_registration
+from rq.exceptions import DequeueTimeout
+from rq.executions import Execution
+from rq.intermediate_queue import IntermediateQueue
+from rq.job import Job as RqJob
+from rq.registry import clean_registries
+from rq.scripts import acquire_or_refresh_lock, release_lock
+from rq.suspension import is_suspended
+from rq.utils import as_text
+from rq.utils import now as rq_now
+from rq.worker.base import WorkerStatus as RqStatus
+
+from model.protocol import (
+    EngineEvent,
+    Failed,
+    Finished,
+    GenerationEngine,
+    ImageReady,
+    Progress,
+    Started,
+)
+from model.request import ResolvedRequest
+from worker import record
+from worker.connection import is_outage
+from worker.engine_thread import EngineThread
+from worker.errors import StoreError
+from worker.failures import job_error
+from worker.job import JobWarning, StoredImage, WorkerStatus
+from worker.ledger import Claim, Note, Outcome, WorkerLedger, read_claim
+from worker.publisher import Provenance, Publisher
+from worker.settings import Settings
+from worker.store import LocalImageStore
+
+logger = logging.getLogger(__name__)
+
+EXIT_ENGINE_LOST = 70
+"""The engine died or hangs: only a new process helps, the jobs follow by their leases."""
+
+_POLL_SECONDS = 0.01
+_IDLE_BLOCK_SECONDS = 0.25
+_PUMP_SECONDS = 0.05
+_PROGRESS_SECONDS = 0.1
+_OUTAGE_PAUSE_SECONDS = 0.2
+_WORKER_TTL_SECONDS = 60
+_FRESH_SECONDS = 60
+_ORPHANS_SECONDS = 3600
+_MARKS_SECONDS = 30 * 86_400
+_PACE_DECAY = 0.9
+
+
+class _Intermediate(IntermediateQueue):
+    """RQ waits a fixed minute before it believes that a popped job was lost."""
+
+    patience_seconds = 6.0
+
+    def should_be_cleaned_up(self, job_id: str) -> bool:
+        seen = self.get_first_seen(job_id)
+        return seen is not None and (rq_now() - seen).total_seconds() > self.patience_seconds
+
+
+class _LeasedQueue(Queue):
+    """RQ's maintenance lock would outlive a dead holder by 15 minutes, and anyone may drop it."""
+
+    lock_seconds = 12
+    patience_seconds = 6.0
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._lock_token = uuid4().hex
+
+    @property
+    def intermediate_queue(self) -> IntermediateQueue:
+        queue = _Intermediate(self.key, connection=self.connection)
+        queue.patience_seconds = self.patience_seconds
+        return queue
+
+    def acquire_maintenance_lock(self) -> bool:
+        key, ttl = self.registry_cleaning_key, self.lock_seconds
+        return acquire_or_refresh_lock(self.connection, key, self._lock_token, ttl) != "taken"
+
+    def release_maintenance_lock(self) -> None:
+        release_lock(self.connection, self.registry_cleaning_key, self._lock_token)
+
+
+@dataclass(slots=True)
+class _Slot:
+    """A job that this worker holds, from claim to commit."""
+
+    job_id: str
+    token: str
+    job: RqJob
+    execution: Execution
+    claim: Claim
+    is_last_try: bool
+    notes: list[Note] = field(default_factory=list)
+    pictures: dict[int, "Future[StoredImage]"] = field(default_factory=dict)
+    announced: set[int] = field(default_factory=set)
+    warnings: tuple[JobWarning, ...] = ()
+    timings: dict[str, float] = field(default_factory=dict)
+    sampling_since: float = 0.0
+    step: int = 0
+    told_step: int = 0
+    told_at: float = 0.0
+    end: Finished | Failed | None = None
+    ended_at: float = 0.0
+    is_cancelled: bool = False
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is left to do but to commit."""
+        if self.is_cancelled or isinstance(self.end, Failed):
+            return True
+        return self.end is not None and all(f.done() for f in self.pictures.values())
+
+
+class BatchWorker(SimpleWorker):
+    """One engine, many jobs at once, every one under its own lease."""
+
+    queue_class = _LeasedQueue
+
+    def __init__(
+        self,
+        connection: "Redis",
+        settings: Settings,
+        *,
+        engine_factory: Callable[[], GenerationEngine],
+        store: LocalImageStore,
+        version: str,
+        warm_up: ResolvedRequest | None = None,
+        die: Callable[[int], Any] = os._exit,
+    ) -> None:
+        name = f"{socket.gethostname()}-{uuid4().hex[:8]}"
+        super().__init__(
+            [record.RQ_QUEUE],
+            name=name,
+            connection=connection,
+            serializer="json",
+            log_job_description=False,
+            prepare_for_work=False,  # it would ask Redis, which may be away at this moment
+        )
+        self.hostname, self.pid = socket.gethostname(), os.getpid()
+        self.queues[0].lock_seconds = math.ceil(2 * settings.lease_seconds)  # type: ignore[attr-defined]
+        self.queues[0].patience_seconds = settings.lease_seconds  # type: ignore[attr-defined]
+        self._settings = settings
+        self._store = store
+        self._version = version
+        self._die = die
+        self._ledger = WorkerLedger(connection, settings)
+        self._engine = EngineThread(engine_factory, warm_up=warm_up)
+        self._publisher = Publisher(store)
+        self._slots: dict[str, _Slot] = {}
+        self._wants_solo = False
+        self._is_suspended = False
+        self._is_skewed = False
+        self._stop_at: float | None = None
+        self._last_beat: float | None = None
+        self._last_pump = 0.0
+        self._last_maintenance = 0.0
+        self._grace_until = 0.0
+        self._work_done, self._work_seconds, self._busy_seen = 0.0, 0.0, 0.0
+        self._fresh_work = 0.0
+        self._last_orphans = 0.0
+
+    # -- the loop ----------------------------------------------------------------------------
+
+    def work(self, *_: Any, **__: Any) -> bool:
+        """Run until told to stop. RQ's own loop is never entered."""
+        if threading.current_thread() is threading.main_thread():
+            self._install_signal_handlers()  # type: ignore[no-untyped-call]
+        self._engine.start()
+        is_away = False
+        while not self._is_done():
+            self._watch_engine()
+            self._listen(_POLL_SECONDS if self._slots else 0)
+            try:
+                self._exchange()
+                if is_away:
+                    logger.info("worker=%s event=redis_back", self.name)
+                is_away = False
+            except (RedisError, OSError) as exc:
+                if not is_outage(exc):
+                    raise
+                if not is_away:
+                    logger.warning("worker=%s event=redis_away reason=%s", self.name, exc)
+                is_away = True
+                self._listen(_OUTAGE_PAUSE_SECONDS)
+        self._sign_off()
+        return True
+
+    def stop(self) -> None:
+        """Let running jobs finish for a while, then hand back the rest; a second call: at once."""
+        now = time.monotonic()
+        is_first = self._stop_at is None
+        self._stop_at = now + (self._settings.drain_seconds if is_first else 0)
+        self._stop_requested = True
+
+    def request_stop(self, signum: int, frame: FrameType | None) -> None:
+        """Signals only leave a note: an exception here could break into any Redis call."""
+        self.stop()
+
+    def _is_done(self) -> bool:
+        """Stopped, and nothing left, or no Redis to hand it back to for a whole lease."""
+        if self._stop_at is None:
+            return False
+        overtime = time.monotonic() - self._stop_at
+        return not self._slots or overtime > self._settings.lease_seconds
+
+    def _exchange(self) -> None:
+        """All that needs Redis, in one round of the loop."""
+        now = time.monotonic()
+        if self._last_beat is None or now - self._last_beat > self._settings.heartbeat_seconds:
+            self._beat()
+        if self._may_maintain(now):
+            self._maintain()
+        if now - self._last_pump > _PUMP_SECONDS:
+            self._pump()
+        self._settle()
+        if self._stop_at is not None:
+            if now > self._stop_at:
+                self._hand_back()
+        elif self._has_room():
+            self._take()
+        elif not self._slots:
+            time.sleep(_POLL_SECONDS)
+
+    # -- the engine --------------------------------------------------------------------------
+
+    def _watch_engine(self) -> None:
+        """End the process where the engine died or a step takes too long."""
+        if not self._engine.is_alive:
+            logger.critical("worker=%s event=engine_lost reason=%s", self.name, self._engine.fault)
+            self._die(EXIT_ENGINE_LOST)
+        seconds = self._engine.step_seconds()
+        if seconds > self._settings.hang_seconds:
+            logger.critical("worker=%s event=engine_hangs step=%.1fs", self.name, seconds)
+            self._die(EXIT_ENGINE_LOST)
+
+    def _listen(self, seconds: float) -> None:
+        """Take in what the engine tells, waiting for the first word at most `seconds`."""
+        try:
+            token, event = self._engine.events.get(block=seconds > 0, timeout=seconds or None)
+            while True:
+                slot = self._slots.get(token)
+                if slot and not slot.is_cancelled:
+                    self._hear(slot, event)
+                token, event = self._engine.events.get_nowait()
+        except Empty:
+            return
+
+    def _hear(self, slot: _Slot, event: EngineEvent) -> None:
+        match event:
+            case Started():
+                slot.sampling_since = time.monotonic()
+                slot.timings["encode"] = round(event.seconds, 4)
+                found = [JobWarning(code=w.code, detail=w.detail) for w in event.warnings]
+                slot.warnings = tuple(dict.fromkeys([*slot.claim.warnings, *found]))
+                if found:
+                    slot.notes.append(Note(fields={"warnings": record.dump_all(slot.warnings)}))
+            case Progress():
+                done = (event.step - slot.step) / event.steps
+                self._fresh_work += done * record.cost(slot.claim.request)
+                slot.step = event.step
+            case ImageReady():
+                slot.pictures[event.index] = self._publisher.submit(
+                    event, slot.claim.request, self._provenance()
+                )
+            case Finished() | Failed():
+                slot.end, slot.ended_at = event, time.monotonic()
+
+    def _provenance(self) -> Provenance:
+        description = self._engine.description
+        return Provenance(
+            model_name=str(description.get("card", "")),
+            model_hash=str(description.get("checkpoint", "")),
+            version=self._version,
+        )
+
+    # -- claiming ----------------------------------------------------------------------------
+
+    def _has_room(self) -> bool:
+        """Whether another job may be taken now."""
+        if not self._engine.is_warm or self._is_suspended or self._is_skewed:
+            return False
+        if any(slot.is_last_try for slot in self._slots.values()):
+            return False
+        return (
+            not self._slots if self._wants_solo else len(self._slots) < self._settings.max_running
+        )
+
+    def _take(self) -> None:
+        """Take jobs while there is room; wait a moment for one where there is nothing to do."""
+        queue, block = self.queues[0], None if self._slots else _IDLE_BLOCK_SECONDS
+        while self._has_room():
+            try:
+                # RQ's method says int, Redis takes fractions.
+                popped = self.queue_class.lmove(self.connection, queue.key, block)  # type: ignore[arg-type]
+            except DequeueTimeout:
+                return
+            if popped is None:
+                return
+            self._claim(as_text(popped[1]))
+            block = None
+
+    def _claim(self, job_id: str) -> None:
+        """Lease and claim a popped job in one transaction; RQ's hash is written, never read."""
+        job = RqJob(job_id, connection=self.connection, serializer=self.serializer)
+        job.origin = self.queues[0].name
+        with self.connection.pipeline() as pipeline:
+            ttl = self.get_heartbeat_ttl(job)
+            execution = Execution.create(job, ttl, pipeline=pipeline, worker_name=self.name)
+            job.prepare_for_execution(self.name, pipeline=pipeline)
+            self.set_state(RqStatus.BUSY, pipeline=pipeline)
+            self._ledger.claim(
+                pipeline, job_id, execution.id, worker=self.name, is_alone=not self._slots
+            )
+            claim = read_claim(pipeline.execute()[-1])
+        if isinstance(claim, str):
+            logger.info("job=%s event=not_claimed reason=%s", job_id, claim)
+            self._wants_solo = claim == "solo"
+            self._let_go(job, execution)
+            return
+        self._wants_solo = False
+        self._admit(job, execution, claim)
+
+    def _admit(self, job: RqJob, execution: Execution, claim: Claim) -> None:
+        for stale in [slot for slot in self._slots.values() if slot.job_id == job.id]:
+            self._close(
+                stale, "lost"
+            )  # our own earlier lease, lost in an outage that we slept through
+        self.executions[execution.id] = execution
+        is_last_try = 1 < claim.attempt >= self._settings.max_attempts
+        slot = _Slot(job.id, execution.id, job, execution, claim, is_last_try=is_last_try)
+        self._slots[slot.token] = slot
+        self._engine.admit(slot.token, slot.job_id, claim.request)
+        waited = claim.started - claim.created
+        logger.info("job=%s event=started queue=%.1fs attempt=%d", job.id, waited, claim.attempt)
+
+    def get_heartbeat_ttl(self, job: RqJob, working_time: float = 0.0) -> int:
+        """The lease in whole seconds; RQ's own would be minutes."""
+        return math.ceil(self._settings.lease_seconds)
+
+    def _set_connection(self, connection: "Redis") -> "Redis":
+        """Keep the short timeouts; RQ would raise them to minutes on the shared pool."""
+        return connection
+
+    # -- carrying news -----------------------------------------------------------------------
+
+    def _pump(self) -> None:
+        """News out and cancels in, for all jobs in one round trip."""
+        self._last_pump = time.monotonic()
+        if not self._slots:
+            return
+        sent: list[tuple[_Slot, list[Note]]] = []
+        with self.connection.pipeline(transaction=False) as pipeline:
+            for slot in self._slots.values():
+                notes = self._news(slot)
+                sent.append((slot, notes))
+                for note in notes or [Note()]:
+                    self._ledger.report(pipeline, slot.job_id, slot.token, note)
+            replies = iter(pipeline.execute())
+        for slot, notes in sent:
+            answers = {next(replies) for _ in notes or [Note()]}
+            self._told(slot, notes)
+            if b"lost" in answers:
+                self._close(slot, "lost")
+            elif b"cancel" in answers:
+                self._engine.drop(slot.token, slot.job_id)
+                slot.is_cancelled = True
+
+    def _news(self, slot: _Slot) -> list[Note]:
+        """What clients have not heard of a job yet; progress at most ten times a second."""
+        notes = list(slot.notes)
+        now, steps = time.monotonic(), slot.claim.request.steps
+        is_due = now - slot.told_at > _PROGRESS_SECONDS or slot.step == steps
+        if slot.step != slot.told_step and is_due:
+            elapsed = now - slot.sampling_since
+            eta = round(elapsed / slot.step * (steps - slot.step), 2)
+            notes.append(
+                Note(
+                    event="progress",
+                    data={"step": slot.step, "steps": steps, "eta_seconds": eta},
+                    fields={"step": slot.step, "eta": round(time.time() + eta, 2)},
+                )
+            )
+        for index, picture in sorted(slot.pictures.items()):
+            if index not in slot.announced and picture.done() and not picture.exception():
+                stored = picture.result()
+                data = stored.model_dump(mode="json")
+                notes.append(Note(event="image", data=data, image=stored.name, index=index))
+        return notes
+
+    def _told(self, slot: _Slot, notes: list[Note]) -> None:
+        """Remember what went out."""
+        slot.notes.clear()
+        for note in notes:
+            if note.event == "progress":
+                slot.told_step, slot.told_at = int(note.data["step"]), time.monotonic()
+        slot.announced.update(note.index for note in notes if note.index is not None)
+
+    # -- ending ------------------------------------------------------------------------------
+
+    def _settle(self) -> None:
+        """Commit what is over."""
+        over = [slot for slot in self._slots.values() if slot.is_over]
+        if over and not all(slot.is_cancelled for slot in over):
+            self._pump()  # the last progress and the pictures go before the end
+        for slot in over:
+            if slot.token in self._slots:
+                self._end(slot)
+
+    def _end(self, slot: _Slot) -> None:
+        end = slot.end
+        if slot.is_cancelled:
+            self._close(slot, self._commit(slot, "cancelled"))
+        elif isinstance(end, Finished):
+            broken = [exc for f in slot.pictures.values() if (exc := f.exception())]
+            if broken:
+                self._fail(slot, _publishing_failure(slot.job_id, broken[0]))
+            else:
+                self._succeed(slot, end)
+        elif isinstance(end, Failed):
+            self._fail(slot, end)
+
+    def _succeed(self, slot: _Slot, end: Finished) -> None:
+        slot.timings["denoise"] = round(end.denoise_seconds, 4)
+        slot.timings["decode"] = round(end.decode_seconds, 4)
+        slot.timings["store"] = round(time.monotonic() - slot.ended_at, 4)
+        images = [slot.pictures[index].result() for index in sorted(slot.pictures)]
+        status = self._commit(slot, "succeeded", images=images)
+        self._close(slot, status, f"batch={end.mean_batch:.1f}")
+
+    def _fail(self, slot: _Slot, end: Failed) -> None:
+        """Another try where one may help and is left; else the end."""
+        if end.is_retryable and slot.claim.attempt < self._settings.max_attempts:
+            status = self._ledger.release(slot.job_id, slot.token, end.code, is_free=False)
+            self._close(slot, "retrying" if status == "released" else status, f"code={end.code}")
+            return
+        status = self._commit(slot, "failed", error=job_error(end.code, end.detail))
+        self._close(slot, status, f"code={end.code}")
+
+    def _commit(self, slot: _Slot, status: Outcome, **result: Any) -> str:
+        return self._ledger.commit(slot.job_id, slot.token, status, timings=slot.timings, **result)
+
+    def _hand_back(self) -> None:
+        """Give unfinished jobs back, in their order, at the front of the queue; no try is used."""
+        for slot in reversed(list(self._slots.values())):
+            status = self._ledger.release(slot.job_id, slot.token, "worker_stopped", is_free=True)
+            self._close(slot, status)
+
+    def _close(self, slot: _Slot, event: str, extra: str = "") -> None:
+        """Tell how it ended and forget a job; whoever lost it touches nothing but its own lease."""
+        waited = slot.claim.started - slot.claim.created
+        ran = time.time() - slot.claim.started
+        logger.info(
+            "job=%s event=%s queue=%.1fs run=%.1fs attempt=%d %s",
+            *(slot.job_id, event, waited, ran, slot.claim.attempt, extra),
+        )
+        del self._slots[slot.token]
+        if slot.end is None:
+            self._engine.drop(slot.token, slot.job_id)
+        self._let_go(slot.job, slot.execution)
+
+    def _let_go(self, job: RqJob, execution: Execution) -> None:
+        """Remove our own lease from RQ, and nothing else: the job may be another worker's."""
+        with self.connection.pipeline() as pipeline:
+            self.cleanup_execution(job, pipeline, execution)
+            if not self._slots:
+                self.set_state(RqStatus.IDLE, pipeline=pipeline)
+            pipeline.execute()
+
+    # -- staying alive -----------------------------------------------------------------------
+
+    def _beat(self) -> None:
+        """Renew all leases, say what we are, look at the clock and at `rq suspend`."""
+        began, lease = time.monotonic(), self._settings.lease_seconds
+        if self._last_beat is None:
+            self._register()
+        if self._last_beat is None or began - self._last_beat > lease / 2:
+            # Redis was away: others must renew first, before anybody calls their jobs lost.
+            self._grace_until = began + 2 * self._settings.heartbeat_seconds + 1
+        self._check_clock()
+        with self.connection.pipeline(transaction=False) as pipeline:
+            self.heartbeat(_WORKER_TTL_SECONDS, pipeline=pipeline)
+            for slot in self._slots.values():
+                registry = slot.job.started_job_registry
+                slot.execution.heartbeat(registry, math.ceil(lease), pipeline=pipeline)
+            self._ledger.heartbeat(pipeline, self._status())
+            is_forgotten = pipeline.execute()[0] == 1
+        if is_forgotten:
+            self._register()
+        self._is_suspended = bool(is_suspended(self.connection))
+        self._last_beat = time.monotonic()
+
+    def _register(self) -> None:
+        """Be seen by `rq info`. RQ's own method refuses a name that it wrote itself just before."""
+        self.birth_date = self.birth_date or rq_now()
+        self.last_heartbeat = rq_now()
+        with self.connection.pipeline() as pipeline:
+            pipeline.hset(self.key, mapping=self.serialize())
+            worker_registration.register(self, pipeline)
+            pipeline.expire(self.key, _WORKER_TTL_SECONDS)
+            self.set_state(RqStatus.BUSY if self._slots else RqStatus.IDLE, pipeline=pipeline)
+            pipeline.execute()
+
+    def _check_clock(self) -> None:
+        """RQ's leases are local times: a clock that is off would take jobs from healthy workers."""
+        skew, limit = self._ledger.clock_skew(), self._settings.lease_seconds / 5
+        is_skewed = abs(skew) > limit
+        if is_skewed and not self._is_skewed:
+            logger.error(
+                "worker=%s event=clock_skew seconds=%.1f limit=%.1f: takes no jobs until the "
+                "clocks agree",
+                *(self.name, skew, limit),
+            )
+        self._is_skewed = is_skewed
+
+    def _status(self) -> WorkerStatus:
+        stats, about = self._engine.stats, self._engine.description
+        return WorkerStatus(
+            name=self.name,
+            is_warm=self._engine.is_warm and not self._is_skewed and self._stop_at is None,
+            seen_at=datetime.now(UTC),
+            card=str(about.get("card", self._settings.card)),
+            device=str(about.get("device", self._settings.device)),
+            precision=str(about.get("precision", self._settings.precision)),
+            running=len(self._slots),
+            forwards=stats.forwards,
+            evaluations=stats.evaluations,
+            details={
+                **about,
+                "rows": stats.rows,
+                "forward_seconds": round(stats.forward_seconds, 3),
+                "cost_per_second": self._pace(),
+            },
+        )
+
+    def _pace(self) -> float:
+        """Megapixels per second of late, from which clients' waiting times are estimated."""
+        busy = self._engine.busy_seconds
+        if self._fresh_work > 0:
+            self._work_done = _PACE_DECAY * self._work_done + self._fresh_work
+            self._work_seconds = _PACE_DECAY * self._work_seconds + busy - self._busy_seen
+            self._fresh_work, self._busy_seen = 0.0, busy
+        return round(self._work_done / self._work_seconds, 4) if self._work_seconds else 0.0
+
+    # -- keeping order -----------------------------------------------------------------------
+
+    def _may_maintain(self, now: float) -> bool:
+        is_due = now - self._last_maintenance > self._settings.maintenance_seconds
+        return is_due and now > self._grace_until and not self._is_skewed and self._stop_at is None
+
+    def _maintain(self) -> None:
+        """Hand on jobs whose worker is gone; one worker at a time."""
+        self._last_maintenance = time.monotonic()
+        queue = self.queues[0]
+        if not queue.acquire_maintenance_lock():
+            return
+        try:
+            clean_registries(queue)
+            worker_registration.clean_worker_registry(queue)
+            queue.intermediate_queue.cleanup(self, queue)
+            for job_id in self._ledger.reconcile():
+                logger.warning("job=%s event=restored reason=missing_in_rq", job_id)
+            self._sweep()
+        except (RedisError, OSError):
+            raise
+        except Exception:
+            # Somebody's odd data in RQ's keys must not end the service.
+            logger.exception("worker=%s event=maintenance_failed", self.name)
+        finally:
+            queue.release_maintenance_lock()  # type: ignore[no-untyped-call]
+
+    def _sweep(self) -> None:
+        """Delete pictures together with their records."""
+        for name in self._ledger.overdue_images():
+            age = self._store.age(name)
+            if age is None or age > _FRESH_SECONDS:
+                self._delete(name)
+        if time.monotonic() - self._last_orphans > _ORPHANS_SECONDS:
+            self._last_orphans = time.monotonic()
+            for name in list(self._store.names()):
+                oldest = self._settings.result_ttl_seconds + _ORPHANS_SECONDS
+                if (self._store.age(name) or 0) > oldest and not self._ledger.knows_image(name):
+                    self._delete(name)
+            self._store.clean(marks_older_than=_MARKS_SECONDS)
+
+    def _delete(self, name: str) -> None:
+        try:
+            self._store.delete(name)
+        except StoreError as exc:
+            logger.warning("image=%s event=not_deleted reason=%s", name, exc)
+        else:
+            self._ledger.forget_image(name)
+
+    def _sign_off(self) -> None:
+        """Leave nothing behind that says we are still here."""
+        self._engine.stop()
+        self._publisher.stop()
+        try:
+            self._ledger.sign_off(self.name)
+            self.register_death()  # type: ignore[no-untyped-call]
+        except (RedisError, OSError) as exc:
+            logger.warning("worker=%s event=not_signed_off reason=%s", self.name, exc)
+        logger.info("worker=%s event=stopped", self.name)
+
+
+def _publishing_failure(job_id: str, exc: BaseException) -> Failed:
+    """A full disk may be emptied; a picture that cannot be encoded stays so."""
+    if isinstance(exc, StoreError):
+        return Failed(job_id, "storage", str(exc), is_retryable=True)
+    logger.error("job=%s cannot be encoded", job_id, exc_info=exc)
+    detail = f"the picture cannot be encoded: {type(exc).__name__}"
+    return Failed(job_id, "encoding", detail, is_retryable=False)

@@ -1,0 +1,17 @@
+"""Why jobs fail: one problem per code, as clients see it."""
+
+from worker.job import JobError
+
+_PROBLEMS: dict[str, tuple[int, str]] = {
+    "bad_prompt": (422, "The prompt cannot be encoded"),
+    "non_finite": (500, "The model gave no finite picture"),
+    "engine_error": (500, "The engine could not carry out the request"),
+    "storage": (503, "The picture could not be stored"),
+    "worker_lost": (500, "The worker died while it carried out the request"),
+}
+
+
+def job_error(code: str, detail: str) -> JobError:
+    """The problem for a code; one that is not listed is a general failure."""
+    status, title = _PROBLEMS.get(code, (500, "The request failed"))
+    return JobError(type=f"/problems/{code}", title=title, status=status, detail=detail, code=code)

@@ -1,0 +1,222 @@
+"""The worker's side of the records: claim, report, commit, give back, keep in order.
+
+The same scripts as the API's, through a blocking client. All writes are fenced by the token of
+the claim and may be repeated. Knows neither engine nor control loop.
+"""
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from redis import Redis
+from redis.client import Pipeline
+
+from model.request import ResolvedRequest
+from worker import record
+from worker.failures import job_error
+from worker.job import JobError, JobWarning, StoredImage, WorkerStatus
+from worker.settings import Settings
+
+Outcome = Literal["succeeded", "failed", "cancelled"]
+
+_MISSING_SECONDS = 60
+"""A queued job that RQ has not known for so long has fallen out of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A job that this worker holds now; `attempt` counts from 1, times are the server's."""
+
+    attempt: int
+    request: ResolvedRequest
+    warnings: tuple[JobWarning, ...]
+    created: float
+    started: float
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """News of a running job: an event for its clients and fields for its record.
+
+    `image` is the stored name of the picture that the news is about, `index` its place.
+    """
+
+    event: str = ""
+    data: dict[str, Any] = field(default_factory=dict)
+    image: str = ""
+    index: int | None = None
+    fields: dict[str, Any] = field(default_factory=dict)
+
+
+class WorkerLedger:
+    """All that a worker may do with records."""
+
+    def __init__(self, connection: "Redis", settings: Settings) -> None:
+        self._redis = connection
+        self._settings = settings
+        self._scripts = {
+            name: connection.register_script(record.script(name))
+            for name in ("claim", "progress", "commit", "release", "restore")
+        }
+
+    def claim(
+        self, pipeline: "Pipeline", job_id: str, token: str, *, worker: str, is_alone: bool
+    ) -> None:
+        """Add a claim to a pipeline; `read_claim` understands its reply."""
+        most = self._settings.max_attempts
+        lost = job_error("worker_lost", f"{most} workers died while they carried out this request")
+        self._scripts["claim"](
+            keys=record.script_keys(job_id),
+            args=[
+                job_id,
+                token,
+                worker,
+                most,
+                int(is_alone),
+                lost.model_dump_json(),
+                self._settings.result_ttl_seconds,
+                record.EVENTS_TTL_SECONDS,
+                record.first_seen_key(job_id),
+            ],
+            client=pipeline,
+        )
+
+    def report(self, pipeline: "Pipeline", job_id: str, token: str, note: Note) -> None:
+        """Add news to a pipeline; the reply is ok, cancel or lost."""
+        self._scripts["progress"](
+            keys=record.script_keys(job_id),
+            args=[
+                job_id,
+                token,
+                note.event,
+                json.dumps(note.data),
+                note.image,
+                self._settings.result_ttl_seconds,
+                *(part for pair in note.fields.items() for part in pair),
+            ],
+            client=pipeline,
+        )
+
+    def commit(
+        self,
+        job_id: str,
+        token: str,
+        status: Outcome,
+        *,
+        images: Sequence[StoredImage] = (),
+        error: JobError | None = None,
+        timings: dict[str, float] | None = None,
+    ) -> str:
+        """End a job. The final status (a cancel wins), or `lost`: another worker has it."""
+        listed = [image.model_dump(mode="json") for image in images]
+        problem = error.model_dump(mode="json") if error else None
+        data = {"succeeded": {"images": listed}, "failed": {"error": problem}, "cancelled": {}}
+        reply = self._scripts["commit"](
+            keys=record.script_keys(job_id),
+            args=[
+                job_id,
+                token,
+                status,
+                json.dumps(data[status]),
+                json.dumps(listed),
+                json.dumps([image.name for image in images]),
+                json.dumps(problem) if problem else "",
+                json.dumps(timings or {}),
+                self._settings.result_ttl_seconds,
+                record.EVENTS_TTL_SECONDS,
+            ],
+        )
+        return str(reply, "utf-8")
+
+    def release(self, job_id: str, token: str, reason: str, *, is_free: bool) -> str:
+        """Give a job back to the queue: `released`, or `lost`. A free try is not counted."""
+        reply = self._scripts["release"](
+            keys=record.script_keys(job_id), args=[job_id, token, reason, int(is_free)]
+        )
+        return str(reply, "utf-8")
+
+    def heartbeat(self, pipeline: "Pipeline", status: WorkerStatus) -> None:
+        """Add a sign of life to a pipeline."""
+        key = record.worker_key(status.name)
+        pipeline.set(key, status.model_dump_json(), ex=record.HEARTBEAT_TTL_SECONDS)
+        pipeline.sadd(record.WORKERS, status.name)
+
+    def sign_off(self, name: str) -> None:
+        """This worker is no more."""
+        self._redis.delete(record.worker_key(name))
+        self._redis.srem(record.WORKERS, name)
+
+    def clock_skew(self) -> float:
+        """Seconds by which the local clock is ahead of the server's, within the round trip."""
+        before = time.time()
+        seconds, micros = self._redis.time()
+        after = time.time()
+        server = seconds + micros / 1e6
+        return before - server if before > server else min(after - server, 0.0)
+
+    def reconcile(self) -> list[str]:
+        """Put jobs back into RQ that it lost; the ids of those. Also forget dead workers."""
+        self._forget_workers()
+        keys = record.script_keys("")
+        queue, taken, leases = keys[6], keys[7], keys[8]
+        pipeline = self._redis.pipeline(transaction=False)
+        pipeline.lrange(queue, 0, -1)
+        pipeline.lrange(taken, 0, -1)
+        pipeline.zrange(leases, 0, -1)
+        pipeline.zrange(record.RUNNING, 0, -1)
+        pipeline.zrangebyscore(record.QUEUED, 0, time.time() - _MISSING_SECONDS)
+        waiting, popped, leased, running, queued = pipeline.execute()
+        known = {*waiting, *popped, *(member.partition(b":")[0] for member in leased)}
+        missing = [str(job_id, "utf-8") for job_id in [*running, *queued] if job_id not in known]
+        return [job_id for job_id in missing if self._restore(job_id)]
+
+    def _restore(self, job_id: str) -> bool:
+        reply = self._scripts["restore"](
+            keys=record.script_keys(job_id),
+            args=[job_id, *record.rq_fields(job_id, self._redis)],
+        )
+        return bool(reply == b"restored")
+
+    def _forget_workers(self) -> None:
+        for name in self._redis.smembers(record.WORKERS):
+            if not self._redis.exists(record.worker_key(_text(name))):
+                self._redis.srem(record.WORKERS, name)
+
+    def overdue_images(self, *, limit: int = 100) -> list[str]:
+        """Names of pictures whose time is over."""
+        overdue: Any = self._redis.zrangebyscore(record.IMAGES, 0, time.time(), start=0, num=limit)
+        return [_text(name) for name in overdue]
+
+    def forget_image(self, name: str) -> None:
+        """A picture is deleted; unless a new job has just made the same one, forget its name."""
+        with self._redis.pipeline() as pipeline:
+            pipeline.watch(record.IMAGES)  # type: ignore[no-untyped-call]
+            score = pipeline.zscore(record.IMAGES, name)
+            pipeline.multi()
+            if score is not None and float(score) < time.time():
+                pipeline.zrem(record.IMAGES, name)
+            pipeline.execute()
+
+    def knows_image(self, name: str) -> bool:
+        """Whether a record may still show this picture."""
+        return self._redis.zscore(record.IMAGES, name) is not None
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def read_claim(reply: list[bytes]) -> Claim | str:
+    """The claim, or why there is none: solo, held or gone."""
+    if reply[0] != b"claimed":
+        return str(reply[0], "utf-8")
+    _, attempt, request, warnings, created, started = reply
+    return Claim(
+        attempt=int(attempt),
+        request=ResolvedRequest.model_validate_json(request),
+        warnings=tuple(JobWarning.model_validate(entry) for entry in json.loads(warnings)),
+        created=float(created),
+        started=float(started),
+    )

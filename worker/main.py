@@ -1,0 +1,80 @@
+"""The worker process: settings, card, engine, loop. The only file here that meets torch."""
+
+import argparse
+import logging
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from model.card import Card, load_card
+from model.protocol import GenerationEngine
+from model.request import GenerationRequest, ResolvedRequest, resolve
+from worker.batch_worker import BatchWorker
+from worker.connection import connect
+from worker.settings import Settings, redis_dsn
+from worker.store import LocalImageStore
+
+IMAGES_FOLDER = "images"
+"""Below `data_dir`; the API serves the same folder."""
+
+
+def service_version() -> str:
+    """What the files say made them."""
+    try:
+        return f"kirazuri-server {version('kirazuri-server')}"
+    except PackageNotFoundError:
+        return "kirazuri-server"
+
+
+def warm_up_request(card: Card) -> ResolvedRequest:
+    """The smallest picture of the card in two steps, with guidance: every part runs once."""
+    smallest = min(card.resolutions, key=lambda preset: preset.width * preset.height)
+    request = GenerationRequest(prompt="1girl", resolution=smallest.name, steps=2)
+    return resolve(request, card, seed=0)
+
+
+def run(settings: Settings) -> None:
+    """Work until told to stop."""
+    card = load_card(settings.card)
+    connection = connect(redis_dsn(settings))
+
+    def make_engine() -> GenerationEngine:
+        from model.engine import load_engine  # torch takes seconds; `--help` does not wait for it
+
+        return load_engine(
+            card,
+            settings.checkpoint_dir,
+            device=settings.device,
+            precision=settings.precision,
+            threads=settings.torch_threads,
+            token_budget=settings.token_budget,
+        )
+
+    worker = BatchWorker(
+        connection,
+        settings,
+        engine_factory=make_engine,
+        store=LocalImageStore(settings.data_dir / IMAGES_FOLDER),
+        version=service_version(),
+        warm_up=warm_up_request(card),
+    )
+    worker.work()
+
+
+def main() -> None:
+    """Parse the command line and run."""
+    parser = argparse.ArgumentParser(
+        prog="python -m worker",
+        description="A Kirazuri worker: keeps the model resident and carries out queued jobs. "
+        "Configured by KIRAZURI_* variables; the options below override the most common ones.",
+    )
+    parser.add_argument("--redis-url", help="redis://, rediss:// or unix:// (KIRAZURI_REDIS_URL)")
+    parser.add_argument("--card", help="name or .toml path of the checkpoint's card")
+    parser.add_argument("--device", help="auto, cpu, cuda, cuda:1 ...")
+    parser.add_argument("--data-dir", type=Path, help="folder of images, shared with the API")
+    options = {name: value for name, value in vars(parser.parse_args()).items() if value}
+    settings = Settings(**options)
+    logging.basicConfig(
+        level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s"
+    )
+    logging.getLogger("rq").setLevel(logging.WARNING)
+    run(settings)
