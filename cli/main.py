@@ -1,0 +1,159 @@
+"""`kirazuri`: start the service, ask it for pictures. Loads neither the model nor torch."""
+
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+
+from cli.generate import GenerationError, SavedImage, format_of
+from cli.generate import generate as generate_images
+from cli.service import Service, StartError, stop_signals
+from worker.settings import Settings
+
+INTERRUPTED = 130
+DEFAULT_URL = "http://127.0.0.1:8000"
+
+app = typer.Typer(
+    name="kirazuri",
+    help="From a Danbooru-style prompt to an image URL.",
+    epilog='Start with `kirazuri up`, then `kirazuri generate "1girl, blue hair, smile"`.',
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def examples(*lines: str) -> str:
+    """The end of a command's help; an empty line keeps lines apart."""
+    return "\n\n".join(["Examples:", *lines])
+
+
+def fail(message: str, code: int = 1) -> NoReturn:
+    """End the command with a message on stderr."""
+    typer.echo(f"error: {message}", err=True)
+    raise typer.Exit(code)
+
+
+def read_settings(**options: Any) -> Settings:
+    """The settings, with the command's options put over variables and `.env`."""
+    try:
+        return Settings(**{name: value for name, value in options.items() if value is not None})
+    except ValidationError as exc:
+        wrong = (
+            f"KIRAZURI_{'_'.join(map(str, error['loc'])).upper()}: {error['msg']}"
+            for error in exc.errors()
+        )
+        fail("; ".join(wrong))
+
+
+def show_saved(saved: list[SavedImage]) -> None:
+    """One line for every picture: file, seed, URL."""
+    for image in saved:
+        typer.echo(f"{image.path}  seed {image.seed}  {image.url}")
+
+
+@app.command(
+    epilog=examples(
+        "kirazuri up",
+        "kirazuri up --port 9000 --data /srv/kirazuri --workers 2",
+        "kirazuri up --card kirazuri-v1 --checkpoint-dir ~/checkpoints/kirazuri-v1",
+    )
+)
+def up(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
+    host: Annotated[str, typer.Option(help="0.0.0.0 serves other machines too.")] = "127.0.0.1",
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of the images and the embedded Redis.")
+    ] = None,
+    card: Annotated[
+        str | None, typer.Option(help="Which checkpoint: a card's name or .toml path.")
+    ] = None,
+    checkpoint_dir: Annotated[
+        Path | None, typer.Option(help="Folder of the checkpoint's files.")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Processes with a model each.")] = 1,
+) -> None:
+    """Start Redis, API and workers, say when they are ready, and stop all on Ctrl-C.
+
+    A Redis of its own keeps the queue in the data folder, unless KIRAZURI_REDIS_URL names another.
+    Every setting can also be given as a KIRAZURI_ variable or in a file .env.
+    """
+    settings = read_settings(data_dir=data, card=card, checkpoint_dir=checkpoint_dir)
+    try:
+        with (
+            stop_signals(),
+            Service(settings, host=host, port=port, workers=workers) as service,
+        ):
+            typer.echo(f"ready at {service.url} (API description: {service.url}/docs)")
+            service.watch()
+    except StartError as exc:
+        fail(str(exc))
+    except KeyboardInterrupt:
+        typer.echo("stopped", err=True)
+
+
+@app.command(
+    epilog=examples(
+        'kirazuri generate "1girl, blue hair, twintails, smile" --out girl.png',
+        'kirazuri generate "1boy, green eyes" --sampler sa_solver_pece --steps 15 --num-images 4',
+        'kirazuri generate "1girl" --resolution portrait --seed 7 --format webp --out pictures/',
+    )
+)
+def generate(
+    prompt: Annotated[str, typer.Argument(help="Danbooru-style tags, prose, or both.")],
+    negative_prompt: Annotated[
+        str | None, typer.Option(help='What to steer away from; "" for nothing.')
+    ] = None,
+    resolution: Annotated[
+        str | None, typer.Option(help="A preset, such as portrait, or WIDTHxHEIGHT.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Sampling steps.")] = None,
+    cfg_scale: Annotated[float | None, typer.Option(help="Guidance; 1 is none.")] = None,
+    sampler: Annotated[str | None, typer.Option(help="Such as er_sde.")] = None,
+    scheduler: Annotated[str | None, typer.Option(help="Such as simple.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Drawn if not given.")] = None,
+    num_images: Annotated[int | None, typer.Option(help="Image k has seed + k.")] = None,
+    image_format: Annotated[
+        str | None, typer.Option("--format", help="png, webp, jpeg or avif; or by --out's ending.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="File or folder to save to.")] = None,
+    url: Annotated[str, typer.Option(help="Where the service is.")] = DEFAULT_URL,
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds until it gives up.")] = 600,
+) -> None:
+    """Have a running service make pictures, and save them.
+
+    What is not given is the checkpoint's default. Ctrl-C cancels the job.
+    """
+    given = {
+        "prompt": prompt,
+        "negative_prompt": negative_prompt,
+        "resolution": resolution,
+        "steps": steps,
+        "cfg_scale": cfg_scale,
+        "sampler": sampler,
+        "scheduler": scheduler,
+        "seed": seed,
+        "num_images": num_images,
+    }
+    try:
+        given["image_format"] = image_format or format_of(out)
+        body = {name: value for name, value in given.items() if value is not None}
+        console = Console(stderr=True)
+        show_saved(generate_images(body, url=url, out=out, timeout=timeout, console=console))
+    except GenerationError as exc:
+        fail(str(exc))
+    except KeyboardInterrupt:
+        fail("interrupted; the job is cancelled", INTERRUPTED)
+
+
+@app.command()
+def version() -> None:
+    """Say which version this is."""
+    typer.echo(f"kirazuri-server {installed_version('kirazuri-server')}")
+
+
+if __name__ == "__main__":
+    app()

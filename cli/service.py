@@ -1,0 +1,249 @@
+"""The whole service on one machine: Redis, API and workers as processes with one life.
+
+Knows how they are started, watched and ended; nothing of what they do.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn, Self, TextIO
+
+import httpx2
+from pydantic import SecretStr
+
+from cli import leash
+from cli.child import Child, show
+from model.card import load_card
+from model.errors import ModelError
+from worker import redis_server
+from worker.redis_server import RedisServer, RedisServerError
+from worker.settings import Settings
+
+_START_SECONDS = 300.0
+_API_STOP_SECONDS = 10.0
+_SPARE_SECONDS = 10.0
+"""What a worker gets beyond its time for draining."""
+
+_POLL_SECONDS = 0.2
+
+
+class StartError(Exception):
+    """The service cannot be started; the message says why."""
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """The variables of a child process: ours, with every setting as this process understood it."""
+    own = {
+        f"KIRAZURI_{name.upper()}": (
+            value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+        )
+        for name, value in settings
+        if value is not None
+    }
+    return {**os.environ, **own}  # noqa: TID251 - handed on, not read
+
+
+def find_port(host: str, port: int) -> int:
+    """`port` if it can be listened on; for 0 a free one.
+
+    Raises:
+        StartError: it is taken, or the host is not one of this machine's.
+    """
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.create_server(address[:2], family=family) as listener:
+            return int(listener.getsockname()[1])
+    except OSError as exc:
+        reason = exc.strerror or exc
+        raise StartError(f"cannot listen on {host}:{port} ({reason}); try another --port") from exc
+
+
+def local_url(host: str, port: int) -> str:
+    """Where a client on this machine reaches a server that listens on `host`."""
+    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+    return f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
+
+
+@contextlib.contextmanager
+def stop_signals() -> Iterator[None]:
+    """Let Ctrl-C, SIGTERM and a closed terminal all raise KeyboardInterrupt."""
+
+    def interrupt(number: int, frame: FrameType | None) -> NoReturn:
+        raise KeyboardInterrupt
+
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.signal(number, interrupt) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
+class Service:
+    """Starts on entering and is ready then; on leaving ends API, workers, Redis in this order.
+
+    Raises:
+        StartError: on entering; what was started by then has been ended again.
+    """
+
+    def __init__(self, settings: Settings, *, host: str, port: int, workers: int) -> None:
+        self._settings = settings
+        self._host = host
+        self._port = find_port(host, port)
+        self._worker_count = workers
+        self._redis: RedisServer | None = None
+        self._lock: TextIO | None = None
+        self._api: list[Child] = []
+        self._workers: list[Child] = []
+        self.url = local_url(host, self._port)
+
+    def __enter__(self) -> Self:
+        try:
+            self._start()
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        show("up", "stopping: API, workers, Redis; once more Ctrl-C to end them at once")
+        self._stop()
+
+    def watch(self) -> NoReturn:
+        """Bring back what crashes, until interrupted."""
+        while True:
+            time.sleep(_POLL_SECONDS)
+            self._revive_redis()
+            for child in (*self._api, *self._workers):
+                child.revive()
+
+    # -- starting ----------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        try:
+            load_card(self._settings.card)
+        except ModelError as exc:
+            raise StartError(str(exc)) from exc
+        settings = self._with_redis().model_copy(update={"torch_threads": self._threads()})
+        variables = environment(settings)
+        self._api.append(Child("api", self._api_command(), variables))
+        for number in range(1, self._worker_count + 1):
+            arguments = [sys.executable, "-m", "worker"]
+            self._workers.append(Child(f"worker-{number}", arguments, variables))
+        self._await_ready()
+
+    def _with_redis(self) -> Settings:
+        """The settings with a Redis in them: the one they name, or an embedded one."""
+        if self._settings.redis_url is not None:
+            return self._settings
+        folder = self._settings.data_dir / "redis"
+        self._lock = _lock(folder)
+        self._redis = _start_redis(folder)
+        return self._settings.model_copy(update={"redis_url": SecretStr(self._redis.url)})
+
+    def _threads(self) -> int:
+        """Threads of each worker; several workers share the cores unless the settings say."""
+        if self._settings.torch_threads or self._worker_count == 1:
+            return self._settings.torch_threads
+        return max(1, (os.cpu_count() or 1) // self._worker_count)
+
+    def _api_command(self) -> Sequence[str]:
+        options = {
+            "--host": self._host,
+            "--port": str(self._port),
+            "--log-level": self._settings.log_level.lower(),
+            "--timeout-graceful-shutdown": "5",
+        }
+        flat = [part for option in options.items() for part in option]
+        uvicorn = [sys.executable, "-m", "uvicorn", "api.main:create_app", "--factory"]
+        return [*uvicorn, "--no-access-log", *flat]
+
+    def _await_ready(self) -> None:
+        deadline = time.monotonic() + _START_SECONDS
+        while reason := _not_ready(self.url):
+            for child in (*self._api, *self._workers):
+                code = child.exit_code()
+                if code is not None:
+                    raise StartError(f"{child.name} ended with code {code}: {child.last_words()}")
+            if time.monotonic() > deadline:
+                raise StartError(f"not ready after {_START_SECONDS:.0f} s: {reason}")
+            time.sleep(_POLL_SECONDS)
+
+    # -- watching and ending -----------------------------------------------------------------
+
+    def _revive_redis(self) -> None:
+        """Redis comes back with all it had acknowledged; its clients reconnect by themselves."""
+        if self._redis is None or (code := self._redis.process.poll()) is None:
+            return
+        show("up", f"redis ended with code {code}; it starts again")
+        url = self._redis.url
+        self._redis = _start_redis(self._settings.data_dir / "redis")
+        if self._redis.url != url:
+            raise StartError(f"redis came back at {self._redis.url}, not at {url}; start again")
+
+    def _stop(self) -> None:
+        """In the order in which nothing is lost; an interrupt in between ends all at once."""
+        try:
+            _end(self._api, _API_STOP_SECONDS)
+            _end(self._workers, self._settings.drain_seconds + _SPARE_SECONDS)
+        finally:
+            for child in (*self._api, *self._workers):
+                child.kill()
+            if self._redis is not None:
+                self._redis.stop()
+            if self._lock is not None:
+                self._lock.close()
+
+
+def _end(children: Sequence[Child], seconds: float) -> None:
+    """Ask all, then wait for all, `seconds` at most."""
+    deadline = time.monotonic() + seconds
+    for child in children:
+        child.terminate()
+    for child in children:
+        child.wait(deadline - time.monotonic())
+
+
+def _lock(folder: Path) -> TextIO:
+    """Hold the folder for this process: two servers on one append-only file would destroy it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / "lock").open("w")
+    except OSError as exc:
+        raise StartError(f"the data folder cannot be written: {exc}") from exc
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as exc:
+        file.close()
+        raise StartError(f"another `kirazuri up` uses {folder.parent}; try another --data") from exc
+    return file
+
+
+def _start_redis(folder: Path) -> RedisServer:
+    try:
+        return redis_server.start(folder, launcher=leash.command([]))
+    except (RedisServerError, OSError) as exc:
+        raise StartError(str(exc)) from exc
+
+
+def _not_ready(url: str) -> str | None:
+    """Why the service cannot work yet; None if it can."""
+    try:
+        answer = httpx2.get(f"{url}/readyz", timeout=5, trust_env=False)
+    except httpx2.TransportError as exc:
+        return f"the API does not answer ({exc})"
+    if answer.status_code == httpx2.codes.OK:
+        return None
+    try:
+        return str(answer.json()["detail"])
+    except (json.JSONDecodeError, KeyError, TypeError):
+        return f"something else answers at {url}"

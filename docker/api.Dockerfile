@@ -1,0 +1,29 @@
+# The HTTP API: neither torch nor weights.
+ARG PYTHON_IMAGE=python:3.11-slim
+
+FROM ${PYTHON_IMAGE} AS build
+# Taken up by pip where they are given; by default it asks its usual index.
+ARG PIP_INDEX_URL
+ARG PIP_EXTRA_INDEX_URL
+ARG PIP_FIND_LINKS
+ARG PIP_TRUSTED_HOST
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+WORKDIR /build
+RUN python -m venv /opt/kirazuri
+ENV PATH=/opt/kirazuri/bin:$PATH
+COPY pyproject.toml constraints.txt docker/requirements.py ./
+RUN python requirements.py api > requirements.txt \
+    && pip install -r requirements.txt -c constraints.txt
+COPY . .
+RUN rm -rf model/checkpoints && pip install --no-deps .
+
+FROM ${PYTHON_IMAGE}
+RUN useradd --uid 10001 --no-create-home kirazuri && install -d -o kirazuri -g kirazuri /data
+COPY --from=build /opt/kirazuri /opt/kirazuri
+ENV PATH=/opt/kirazuri/bin:$PATH PYTHONUNBUFFERED=1 HOME=/tmp KIRAZURI_DATA_DIR=/data
+WORKDIR /
+USER 10001:10001
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
+    CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/livez', timeout=4)"]
+CMD ["uvicorn", "api.main:create_app", "--factory", "--host", "0.0.0.0", "--port", "8000", "--no-access-log", "--timeout-graceful-shutdown", "10"]

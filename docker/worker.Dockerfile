@@ -1,0 +1,33 @@
+# A worker: torch, the model's code and the checkpoint that ships.
+ARG PYTHON_IMAGE=python:3.11-slim
+
+FROM ${PYTHON_IMAGE} AS build
+# An additional index to take torch from, such as one with CPU wheels; a tenth of the size.
+ARG TORCH_INDEX=
+# Taken up by pip where they are given; by default it asks its usual index.
+ARG PIP_INDEX_URL
+ARG PIP_EXTRA_INDEX_URL
+ARG PIP_FIND_LINKS
+ARG PIP_TRUSTED_HOST
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+WORKDIR /build
+RUN python -m venv /opt/kirazuri
+ENV PATH=/opt/kirazuri/bin:$PATH
+COPY pyproject.toml constraints.txt docker/requirements.py ./
+RUN python requirements.py worker > requirements.txt \
+    && pip install ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} \
+        -r requirements.txt -c constraints.txt
+COPY . .
+RUN pip install --no-deps .
+
+FROM ${PYTHON_IMAGE}
+RUN useradd --uid 10001 --no-create-home kirazuri && install -d -o kirazuri -g kirazuri /data
+COPY --from=build /opt/kirazuri /opt/kirazuri
+COPY docker/worker_health.py /opt/kirazuri/
+ENV PATH=/opt/kirazuri/bin:$PATH PYTHONUNBUFFERED=1 HOME=/tmp HF_HUB_OFFLINE=1 \
+    KIRAZURI_DATA_DIR=/data
+WORKDIR /
+USER 10001:10001
+HEALTHCHECK --interval=15s --timeout=10s --start-period=180s --retries=3 \
+    CMD ["python", "/opt/kirazuri/worker_health.py"]
+CMD ["python", "-m", "worker"]

@@ -1,0 +1,25 @@
+"""Healthcheck of a container with a worker: succeeds if the worker on this host is warm."""
+
+import asyncio
+import socket
+import sys
+
+from worker.queue import JobQueue
+from worker.settings import Settings, redis_dsn
+
+
+async def is_warm() -> bool:
+    """Whether Redis has a fresh word of it; raises where Redis does not answer."""
+    settings = Settings()
+    queue = JobQueue.connect(redis_dsn(settings), settings)
+    try:
+        own = f"{socket.gethostname()}-"
+        return any(
+            worker.is_warm and worker.name.startswith(own) for worker in await queue.workers()
+        )
+    finally:
+        await queue.close()
+
+
+if __name__ == "__main__":
+    sys.exit(not asyncio.run(is_warm()))
