@@ -3,6 +3,7 @@
 Every error leaves as an RFC 9457 problem; no other module of this package knows HTTPException.
 """
 
+import itertools
 import json
 import logging
 import re
@@ -17,6 +18,7 @@ from starlette.exceptions import HTTPException as RefusedByFramework
 
 from api.schemas import FieldError, Problem, ProblemExplanation
 from worker import errors as worker_errors
+from worker.failures import job_error
 
 MAX_FIELD_ERRORS = 100
 _MAX_SHOWN = 80
@@ -177,8 +179,21 @@ _BY_STATUS: Final[dict[int, ProblemType]] = {
 }
 """What the framework itself refuses."""
 
-JOB_PROBLEMS: Final[tuple[ProblemType, ...]] = ()
-"""Why jobs fail; these stand in a job's `error`, not in an answer's body."""
+_WHY_JOBS_FAIL: Final[dict[str, str]] = {
+    "bad_prompt": "The prompt has a weight or nesting that cannot be read; see `detail`.",
+    "non_finite": "Latents or pixels were NaN or infinite; try another seed or a lower cfg_scale.",
+    "engine_error": "The engine failed at this request; the worker's log has the details.",
+    "encoding": "The picture was made but not written in its format; try another image_format.",
+    "storage": "The picture was made but could not be stored; submit the request again.",
+    "worker_lost": "Every worker that tried died on the way; the request may need too much memory.",
+}
+"""These stand in a job's `error`, not in an answer's body."""
+
+
+def _job_problem(code: str, explanation: str) -> ProblemType:
+    problem = job_error(code, "")
+    return ProblemType(problem.status, code, problem.title, explanation)
+
 
 PROBLEM_TYPES: Final[dict[str, ProblemType]] = {
     kind.code: kind
@@ -188,7 +203,7 @@ PROBLEM_TYPES: Final[dict[str, ProblemType]] = {
         VALIDATION,
         NOT_READY,
         INTERNAL,
-        *JOB_PROBLEMS,
+        *itertools.starmap(_job_problem, _WHY_JOBS_FAIL.items()),
     )
 }
 

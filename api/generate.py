@@ -20,7 +20,7 @@ from model.request import MAX_SEED, GenerationRequest, request_type, resolve
 from worker.errors import QueueUnavailable
 from worker.job import TERMINAL, JobWarning
 
-_WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,9})\"?", re.IGNORECASE)
+_WAIT = re.compile(r'(?:^|[,;\s])wait\s*=\s*"?(\d+)"?\s*(?:[,;]|$)', re.IGNORECASE)
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 

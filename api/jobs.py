@@ -3,14 +3,14 @@
 import logging
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from fastapi import APIRouter, Depends, Header, Path, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from api.errors import responses
 from api.schemas import JobView, absolute, job_view
-from api.state import BaseUrl, Queue
+from api.state import BaseUrl, Metrics, Queue
 from worker.errors import WorkerError
 from worker.events import JobEvent
 from worker.job import TERMINAL, Job
@@ -56,19 +56,26 @@ async def cancel_job(job_id: JobId, queue: Queue, base_url: BaseUrl) -> JobView:
     return job_view(await queue.cancel(job_id), base_url)
 
 
-async def _job_to_follow(
+class _Following(NamedTuple):
+    """A listener's wish: this job, from after this event on."""
+
+    job: Job
+    last_seen: str | None
+
+
+async def _following(
     job_id: JobId, queue: Queue, response: Response, last_event_id: LastEventId = None
-) -> Job:
-    """The job, looked up while the answer can still be a problem.
+) -> _Following:
+    """Look the job up while the answer can still be a problem.
 
     A listener that has seen the end gets 204, which tells browsers not to connect again.
     """
-    job = await queue.get(job_id)
-    if last_event_id and job.status in TERMINAL:
-        async with aclosing(queue.events(job_id, after=last_event_id)) as events:
+    job, last_seen = await queue.get(job_id), last_event_id or None
+    if last_seen and job.status in TERMINAL:
+        async with aclosing(queue.events(job_id, after=last_seen)) as events:
             if await anext(events, None) is None:
                 response.status_code = 204
-    return job
+    return _Following(job, last_seen)
 
 
 @router.get(
@@ -82,11 +89,11 @@ async def _job_to_follow(
     },
 )
 async def stream_job_events(
-    job: Annotated[Job, Depends(_job_to_follow)],
+    following: Annotated[_Following, Depends(_following)],
     queue: Queue,
+    metrics: Metrics,
     base_url: BaseUrl,
     response: Response,
-    last_event_id: LastEventId = None,
 ) -> AsyncIterator[ServerSentEvent]:
     """Server-sent events from the first to the terminal one, then the stream ends.
 
@@ -98,8 +105,10 @@ async def stream_job_events(
     if response.status_code == 204:
         return
     yield ServerSentEvent(retry=RETRY_MS)
+    job, last_seen = following
+    events = queue.events(job.id, after=last_seen)
     try:
-        async with aclosing(queue.events(job.id, after=last_event_id or None)) as events:
+        with metrics.event_streams.track_inprogress():
             async for event in events:
                 yield ServerSentEvent(
                     id=event.id, event=event.event, data=_public_data(event, base_url)
@@ -107,6 +116,8 @@ async def stream_job_events(
     except WorkerError as exc:
         # The answer has begun: end it, and the listener comes back with its Last-Event-ID.
         log.warning("job=%s event=stream_broken reason=%s", job.id, exc)
+    finally:
+        await events.aclose()
 
 
 def _public_data(event: JobEvent, base_url: str) -> dict[str, Any]:

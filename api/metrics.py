@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from prometheus_client import CollectorRegistry, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -23,6 +23,10 @@ class HttpMetrics:
             ["method", "route", "status"],
             buckets=_BUCKETS,
             registry=self.registry,
+        )
+
+        self.event_streams = Gauge(
+            "kirazuri_event_streams", "Listeners to jobs' events.", registry=self.registry
         )
 
     def observe(self, seconds: float, method: str, *, route: str, status: int) -> None:

@@ -1,17 +1,26 @@
 """The service behind a real uvicorn and a real Redis; a hand that plays the worker's part."""
 
+import hashlib
 import socket
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
 
 import httpx2
 import pytest
 import uvicorn
+from redis import Redis
 
 from api.main import create_app
+from worker.connection import connect
+from worker.job import JobError, StoredImage, WorkerStatus
+from worker.ledger import Claim, Note, Outcome, WorkerLedger, read_claim
+from worker.record import RQ_QUEUE
 from worker.redis_server import RedisServer
 from worker.settings import Settings
+from worker.store import LocalImageStore
 
 
 def free_socket() -> socket.socket:
@@ -51,6 +60,83 @@ class Running:
         assert not self._thread.is_alive()
 
 
+class Hand:
+    """Carries out jobs as a worker would, one transition at a time, through the worker's ledger."""
+
+    def __init__(self, connection: "Redis", settings: Settings) -> None:
+        self.redis = connection
+        self._ledger = WorkerLedger(connection, settings)
+        self._store = LocalImageStore(settings.data_dir / "images")
+
+    def claim(self, job_id: str) -> Claim:
+        """Take the job, with a lease such as RQ gives."""
+        lease = {f"{job_id}:token": time.time() + 60}
+        self.redis.zadd(f"rq:wip:{RQ_QUEUE}", lease)  # type: ignore[arg-type]
+        with self.redis.pipeline() as pipeline:
+            self._ledger.claim(pipeline, job_id, "token", worker="hand", is_alone=True)
+            claim = read_claim(pipeline.execute()[-1])
+        assert isinstance(claim, Claim), claim
+        return claim
+
+    def report(self, job_id: str, event: str, data: dict[str, Any], **fields: Any) -> str:
+        """Tell news; the answer is ok, cancel or lost."""
+        with self.redis.pipeline() as pipeline:
+            self._ledger.report(
+                pipeline, job_id, "token", Note(event=event, data=data, fields=fields)
+            )
+            return str(pipeline.execute()[-1], "utf-8")
+
+    def step(self, job_id: str, step: int, steps: int) -> str:
+        return self.report(job_id, "progress", {"step": step, "steps": steps}, step=step)
+
+    def finish(self, job_id: str, *pictures: bytes) -> list[StoredImage]:
+        """Store the pictures and end the job with them."""
+        images = [self._stored(data, seed) for seed, data in enumerate(pictures)]
+        self.end(job_id, "succeeded", images=images)
+        return images
+
+    def _stored(self, data: bytes, seed: int) -> StoredImage:
+        return StoredImage(
+            url=f"/images/{self._store.put(data, 'png')}",
+            seed=seed,
+            width=128,
+            height=128,
+            format="png",
+            bytes=len(data),
+            sha256=hashlib.sha256(data).hexdigest(),
+        )
+
+    def end(
+        self,
+        job_id: str,
+        status: Outcome,
+        *,
+        images: list[StoredImage] | None = None,
+        error: JobError | None = None,
+    ) -> None:
+        timings = {"encode": 0.1, "denoise": 0.2}
+        self._ledger.commit(
+            job_id, "token", status, images=images or [], error=error, timings=timings
+        )
+
+    def beat(self, **changes: Any) -> None:
+        """A sign of life."""
+        status = WorkerStatus(
+            name="hand",
+            is_warm=True,
+            seen_at=datetime.now(UTC),
+            card="kirazuri-tiny",
+            device="cpu",
+            precision="float32",
+            running=1,
+            forwards=10,
+            evaluations=25,
+        )
+        with self.redis.pipeline() as pipeline:
+            self._ledger.heartbeat(pipeline, status.model_copy(update=changes))
+            pipeline.execute()
+
+
 @pytest.fixture(scope="module")
 def settings(shared_redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Settings:
     return Settings(
@@ -59,7 +145,7 @@ def settings(shared_redis: RedisServer, tmp_path_factory: pytest.TempPathFactory
         data_dir=tmp_path_factory.mktemp("data"),
         card="kirazuri-tiny",
         max_queue=5,
-        max_wait_seconds=3,
+        max_wait_seconds=1,
     )
 
 
@@ -78,3 +164,10 @@ def client(server: Running, redis_url: str) -> Iterator[httpx2.Client]:
     """A client of the module's server; Redis is empty."""
     with httpx2.Client(base_url=server.url, timeout=20) as opened:
         yield opened
+
+
+@pytest.fixture
+def hand(redis_url: str, settings: Settings) -> Iterator[Hand]:
+    """A worker's part, played by the test."""
+    with connect(redis_url) as connection:
+        yield Hand(connection, settings)

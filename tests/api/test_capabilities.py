@@ -1,0 +1,57 @@
+"""Everything that a form needs, and nothing that does not work."""
+
+import httpx2
+import pytest
+
+from api.capabilities import capabilities
+from model.card import card_names, load_card
+from model.sampler_names import EVALUATIONS
+from tests.api.conftest import Hand
+from worker.settings import Settings
+
+
+def test_a_form_can_be_built(client: httpx2.Client, hand: Hand) -> None:
+    hand.beat()
+    told = client.get("/capabilities").json()
+    assert told["name"] == "kirazuri-tiny"
+    assert told["defaults"]["sampler"] in {sampler["name"] for sampler in told["samplers"]}
+    assert told["defaults"]["scheduler"] in {scheduler["name"] for scheduler in told["schedulers"]}
+    assert {"name": "square", "width": 128, "height": 128, "group": 128} in told["resolutions"]
+    assert told["limits"]["max_steps"] == 100
+    assert told["seed"] == {"minimum": 0, "maximum": 2**53 - 1}
+    assert told["formats"] == ["png", "webp", "jpeg", "avif"]
+    assert told["features"]["prefer_wait_seconds"] == 1
+    assert told["licence"]["name"]
+    assert told["prompting"]["example"]
+    (worker,) = told["workers"]
+    assert worker["device"] == "cpu"
+
+
+def test_every_choice_told_is_accepted(client: httpx2.Client) -> None:
+    told = client.get("/capabilities").json()
+    choices = (
+        [
+            {"sampler": sampler["name"], "steps": sampler["default_steps"]}
+            for sampler in told["samplers"]
+        ]
+        + [{"scheduler": scheduler["name"]} for scheduler in told["schedulers"]]
+        + [{"resolution": resolution["name"]} for resolution in told["resolutions"]]
+        + [{"image_format": name} for name in told["formats"]]
+        + [{"metadata": level} for level in told["features"]["metadata"]]
+    )
+    for choice in choices:
+        answer = client.post("/generate", json={"prompt": told["prompting"]["example"], **choice})
+        assert answer.status_code == 202, answer.text
+        client.delete(f"/jobs/{answer.json()['id']}")
+
+
+@pytest.mark.parametrize("name", card_names())
+def test_every_card_can_be_told(name: str) -> None:
+    card = load_card(name)
+    told = capabilities(card, Settings(_env_file=None), [])
+    for sampler in told.samplers:
+        assert sampler.evaluations == EVALUATIONS[sampler.name](sampler.default_steps)
+        assert sampler.recommended_steps[0] <= sampler.default_steps <= sampler.recommended_steps[1]
+    assert [limitation.code for limitation in told.limitations] == [
+        limitation.code for limitation in card.limitations
+    ]

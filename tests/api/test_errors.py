@@ -1,0 +1,79 @@
+"""The table of problems is whole; what nobody foresaw is told without details."""
+
+import inspect
+import logging
+import re
+from pathlib import Path
+
+import httpx2
+import pytest
+
+import api
+from api import errors
+from model.errors import ModelError
+from tests.api.conftest import Running
+from tests.api.test_bad_input import is_problem
+from worker import errors as worker_errors
+from worker import failures
+from worker.settings import Settings
+
+
+def test_every_refusal_of_the_worker_package_has_a_row() -> None:
+    refusals = {
+        kind
+        for _, kind in inspect.getmembers(worker_errors, inspect.isclass)
+        if issubclass(kind, worker_errors.WorkerError) and kind is not worker_errors.WorkerError
+    }
+    assert refusals <= set(errors.TABLE)
+
+
+def test_every_reason_of_failure_is_explained() -> None:
+    assert set(failures._PROBLEMS) <= set(errors.PROBLEM_TYPES)
+
+
+def test_codes_are_unique_and_fit_into_a_path() -> None:
+    kinds = {*errors.TABLE.values(), *errors.PROBLEM_TYPES.values()}
+    assert len({kind.code for kind in kinds}) == len(kinds)
+    assert all(re.fullmatch("[a-z_]+", kind.code) for kind in kinds)
+
+
+@pytest.mark.parametrize("code", errors.PROBLEM_TYPES)
+def test_every_type_answers_with_an_explanation(client: httpx2.Client, code: str) -> None:
+    answer = client.get(f"/problems/{code}")
+    assert answer.status_code == 200
+    assert answer.json()["code"] == code
+    assert answer.json()["explanation"]
+
+
+def test_only_one_module_knows_http_exceptions() -> None:
+    (folder,) = api.__path__
+    knowing = {
+        file.name for file in Path(folder).glob("*.py") if "HTTPException" in file.read_text()
+    }
+    assert knowing == {"errors.py"}
+
+
+@pytest.mark.parametrize("kind", [ZeroDivisionError, ModelError, worker_errors.WorkerError])
+def test_what_nobody_foresaw(
+    settings: Settings, redis_url: str, caplog: pytest.LogCaptureFixture, kind: type[Exception]
+) -> None:
+    running = Running(settings)
+
+    async def fail() -> None:
+        raise kind("secret of the house")
+
+    running.app.add_api_route("/fail", fail)
+    running.start()
+    try:
+        with caplog.at_level(logging.ERROR):
+            answer = httpx2.get(f"{running.url}/fail", headers={"x-request-id": "find-me"})
+    finally:
+        running.stop()
+    assert answer.status_code == 500
+    assert is_problem(answer)["code"] == "internal"
+    assert "secret" not in answer.text
+    assert answer.headers["x-request-id"] == "find-me"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    (record,) = [record for record in caplog.records if "find-me" in record.getMessage()]
+    assert record.exc_info is not None
+    assert "secret of the house" in str(record.exc_info[1])

@@ -1,0 +1,179 @@
+"""The document: valid, typed to the last error, stable, and good enough to make a client from."""
+
+import importlib
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from openapi_spec_validator import validate
+
+from api.main import create_app
+from api.openapi import examples
+from api.schemas import JobView, Problem
+from model.card import card_names, load_card
+from model.request import request_type
+from tests.api.conftest import Running
+from worker.settings import Settings
+
+
+@pytest.fixture(scope="module")
+def document() -> dict[str, Any]:
+    return create_app(Settings(_env_file=None, card="kirazuri-tiny")).openapi()
+
+
+@pytest.mark.parametrize("card", card_names())
+def test_the_document_is_valid(card: str) -> None:
+    document = create_app(Settings(_env_file=None, card=card)).openapi()
+    assert document["openapi"].startswith("3.1")
+    validate(document)
+
+
+def test_it_is_served_with_its_pages(client: httpx2.Client, document: dict[str, Any]) -> None:
+    assert client.get("/openapi.json").json() == document
+    assert "/openapi.json" in client.get("/docs").text
+    root = client.get("/")
+    assert (root.status_code, root.headers["location"]) == (307, "/docs")
+
+
+def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            yield method.upper(), path, operation
+
+
+def test_operation_ids_never_change(document: dict[str, Any]) -> None:
+    assert {
+        (method, path): operation["operationId"] for method, path, operation in operations(document)
+    } == {
+        ("POST", "/generate"): "generate",
+        ("GET", "/jobs/{job_id}"): "getJob",
+        ("DELETE", "/jobs/{job_id}"): "cancelJob",
+        ("GET", "/jobs/{job_id}/events"): "streamJobEvents",
+        ("GET", "/images/{name}"): "getImage",
+        ("GET", "/capabilities"): "getCapabilities",
+        ("GET", "/problems/{code}"): "explainProblem",
+        ("GET", "/livez"): "livez",
+        ("GET", "/readyz"): "readyz",
+        ("GET", "/metrics"): "metrics",
+    }
+
+
+def test_every_error_is_a_typed_problem(document: dict[str, Any]) -> None:
+    for _, path, operation in operations(document):
+        assert "500" in operation["responses"], path
+        for status, answer in operation["responses"].items():
+            if status >= "400":
+                assert set(answer["content"]) == {"application/problem+json"}, (path, status)
+                reference = answer["content"]["application/problem+json"]["schema"]["$ref"]
+                assert reference.rpartition("/")[2] in {"Problem", "NotReady"}
+    assert "HTTPValidationError" not in document["components"]["schemas"]
+
+
+def test_the_errors_of_a_submission_are_all_listed(document: dict[str, Any]) -> None:
+    responses = document["paths"]["/generate"]["post"]["responses"]
+    assert set(responses) == {"200", "202", "400", "413", "415", "422", "429", "500", "503"}
+
+
+@pytest.mark.parametrize("name", ["GenerationRequest", "JobView", "Problem", "StoredImage"])
+def test_every_field_has_an_example(document: dict[str, Any], name: str) -> None:
+    for field, schema in document["components"]["schemas"][name]["properties"].items():
+        assert schema["examples"], field
+
+
+@pytest.mark.parametrize("name", card_names())
+def test_the_examples_are_true(name: str) -> None:
+    card = load_card(name)
+    shown = examples(card)
+    request_type(card).model_validate_json(json.dumps(shown["GenerationRequest"]))
+    JobView.model_validate_json(json.dumps(shown["JobView"]))
+    Problem.model_validate_json(json.dumps(shown["Problem"]))
+
+
+def test_a_form_can_be_built_from_the_document(document: dict[str, Any]) -> None:
+    request = document["components"]["schemas"]["GenerationRequest"]
+    fields = request["properties"]
+    assert request["additionalProperties"] is False
+    assert request["required"] == ["prompt"]
+    assert {"type": "integer", "minimum": 1, "maximum": 100} in fields["steps"]["anyOf"]
+    assert "er_sde" in fields["sampler"]["anyOf"][0]["enum"]
+    assert "simple" in fields["scheduler"]["anyOf"][0]["enum"]
+    assert "square_hd" in fields["resolution"]["description"]
+    assert fields["prompt"]["maxLength"] == 10_000
+
+
+def test_the_stream_is_described(document: dict[str, Any]) -> None:
+    operation = document["paths"]["/jobs/{job_id}/events"]["get"]
+    stream = operation["responses"]["200"]["content"]["text/event-stream"]
+    assert "event: progress" in stream["example"]
+    assert "Last-Event-ID" in operation["description"]
+    assert {"job_id", "last-event-id"} == {field["name"] for field in operation["parameters"]}
+
+
+CLIENT_CONFIG = """
+post_hooks: []
+content_type_overrides:
+  image/png: application/octet-stream
+"""
+
+
+@pytest.fixture
+def generated_client(
+    document: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A package `kirazuri_client`, made from the document and nothing else."""
+    (tmp_path / "openapi.json").write_text(json.dumps(document))
+    (tmp_path / "config.yml").write_text(CLIENT_CONFIG)
+    generator = Path(sys.executable).with_name("openapi-python-client")
+    command = [generator, "generate", "--path", "openapi.json", "--config", "config.yml"]
+    command += ["--meta", "none", "--output-path", "kirazuri_client", "--fail-on-warning"]
+    made = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert made.returncode == 0, made.stdout + made.stderr
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+@pytest.fixture
+def worker(settings: Settings, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The real worker process, with an engine that paints noise."""
+    monkeypatch.setenv("KIRAZURI_REDIS_URL", redis_url)
+    monkeypatch.setenv("KIRAZURI_DATA_DIR", str(settings.data_dir))
+    command = [sys.executable, "-m", "tests.worker.fake_worker"]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+@pytest.mark.usefixtures("generated_client", "worker")
+def test_a_generated_client_submits_and_fetches_a_job(server: Running) -> None:
+    package = importlib.import_module("kirazuri_client")
+    models = importlib.import_module("kirazuri_client.models")
+    generate = importlib.import_module("kirazuri_client.api.generation.generate")
+    get_job = importlib.import_module("kirazuri_client.api.jobs.get_job")
+    get_image = importlib.import_module("kirazuri_client.api.images.get_image")
+
+    with package.Client(base_url=server.url) as client:
+        body = models.GenerationRequest(prompt="1girl, blue hair", steps=4, seed=42)
+        job = generate.sync(client=client, body=body)
+        assert isinstance(job, models.JobView)
+        deadline = time.monotonic() + 20
+        while job.status not in {"succeeded", "failed"}:
+            assert time.monotonic() < deadline, job
+            time.sleep(0.05)
+            job = get_job.sync(job.id, client=client)
+        assert job.status == models.JobViewStatus.SUCCEEDED
+        assert job.request.seed == 42
+        (image,) = job.images
+        file = get_image.sync(image.url.rpartition("/")[2], client=client)
+        assert file.payload.read().startswith(b"\x89PNG")
+
+        refused = generate.sync(client=client, body=models.GenerationRequest(prompt="", steps=0))
+        assert isinstance(refused, models.Problem)
+        assert {error.pointer for error in refused.errors} == {"/prompt", "/steps"}
