@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import httpx2
 import pytest
@@ -17,7 +17,7 @@ from api.main import create_app
 from worker.connection import connect
 from worker.job import JobError, StoredImage, WorkerStatus
 from worker.ledger import Claim, Note, Outcome, WorkerLedger, read_claim
-from worker.record import RQ_QUEUE
+from worker.record import QUEUED, RQ_QUEUE
 from worker.redis_server import RedisServer
 from worker.settings import Settings
 from worker.store import LocalImageStore
@@ -68,10 +68,15 @@ class Hand:
         self._ledger = WorkerLedger(connection, settings)
         self._store = LocalImageStore(settings.data_dir / "images")
 
+    def waiting(self) -> list[str]:
+        """The ids of queued jobs, oldest first."""
+        ids = cast(list[bytes], self.redis.zrange(QUEUED, 0, -1))
+        return [str(job_id, "utf-8") for job_id in ids]
+
     def claim(self, job_id: str) -> Claim:
         """Take the job, with a lease such as RQ gives."""
         lease = {f"{job_id}:token": time.time() + 60}
-        self.redis.zadd(f"rq:wip:{RQ_QUEUE}", lease)  # type: ignore[arg-type]
+        self.redis.zadd(f"rq:wip:{RQ_QUEUE}", lease)
         with self.redis.pipeline() as pipeline:
             self._ledger.claim(pipeline, job_id, "token", worker="hand", is_alone=True)
             claim = read_claim(pipeline.execute()[-1])

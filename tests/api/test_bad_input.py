@@ -254,7 +254,7 @@ HEADERS = [
 
 @pytest.mark.parametrize(("headers", "status"), HEADERS)
 def test_strange_headers(client: httpx2.Client, headers: dict[str, str], status: int) -> None:
-    encoded = {name: value.encode("latin-1") for name, value in headers.items()}
+    encoded = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
     answer = client.post("/generate", json={"prompt": "1girl"}, headers=encoded)
     assert answer.status_code == status, answer.text
     assert "preference-applied" not in answer.headers

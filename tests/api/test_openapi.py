@@ -129,7 +129,7 @@ def generated_client(
     """A package `kirazuri_client`, made from the document and nothing else."""
     (tmp_path / "openapi.json").write_text(json.dumps(document))
     (tmp_path / "config.yml").write_text(CLIENT_CONFIG)
-    generator = Path(sys.executable).with_name("openapi-python-client")
+    generator = str(Path(sys.executable).with_name("openapi-python-client"))
     command = [generator, "generate", "--path", "openapi.json", "--config", "config.yml"]
     command += ["--meta", "none", "--output-path", "kirazuri_client", "--fail-on-warning"]
     made = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
