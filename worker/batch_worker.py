@@ -121,7 +121,7 @@ class _Slot:
     announced: set[int] = field(default_factory=set)
     warnings: tuple[JobWarning, ...] = ()
     timings: dict[str, float] = field(default_factory=dict)
-    sampling_since: float = 0.0
+    admitted_at: float = field(default_factory=time.monotonic)
     step: int = 0
     told_step: int = 0
     told_at: float = 0.0
@@ -274,7 +274,6 @@ class BatchWorker(SimpleWorker):
     def _hear(self, slot: _Slot, event: EngineEvent) -> None:
         match event:
             case Started():
-                slot.sampling_since = time.monotonic()
                 slot.timings["encode"] = round(event.seconds, 4)
                 found = [JobWarning(code=w.code, detail=w.detail) for w in event.warnings]
                 slot.warnings = tuple(dict.fromkeys([*slot.claim.warnings, *found]))
@@ -397,7 +396,7 @@ class BatchWorker(SimpleWorker):
         now, steps = time.monotonic(), slot.claim.request.steps
         is_due = now - slot.told_at > _PROGRESS_SECONDS or slot.step == steps
         if slot.step != slot.told_step and is_due:
-            elapsed = now - slot.sampling_since
+            elapsed = now - slot.admitted_at
             eta = round(elapsed / slot.step * (steps - slot.step), 2)
             notes.append(
                 Note(

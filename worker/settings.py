@@ -38,8 +38,12 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(
         default=6.0, ge=1, description="A worker silent for so long has lost its jobs."
     )
-    heartbeat_seconds: float = Field(default=2.0, gt=0)
-    maintenance_seconds: float = Field(default=2.0, gt=0)
+    heartbeat_seconds: float = Field(
+        default=2.0, gt=0, description="How often a worker says that it lives and renews leases."
+    )
+    maintenance_seconds: float = Field(
+        default=2.0, gt=0, description="How often lost jobs and expired results are looked for."
+    )
     drain_seconds: float = Field(
         default=30.0, ge=0, description="How long SIGTERM lets running jobs finish."
     )
@@ -47,13 +51,19 @@ class Settings(BaseSettings):
         default=120.0, gt=0, description="An engine step longer than this ends the worker."
     )
     result_ttl_seconds: int = Field(default=86_400, ge=60, description="How long results are kept.")
-    idempotency_ttl_seconds: int = Field(default=86_400, ge=60)
-    max_body_bytes: int = Field(default=1_000_000, ge=1024)
+    idempotency_ttl_seconds: int = Field(
+        default=86_400, ge=60, description="How long an `Idempotency-Key` is remembered."
+    )
+    max_body_bytes: int = Field(
+        default=1_000_000, ge=1024, description="Larger request bodies get 413."
+    )
     max_wait_seconds: float = Field(default=60.0, ge=0, description="Cap of `Prefer: wait`.")
     public_url: str | None = Field(
         default=None, description="Prefix of image and job URLs; unset: as the client called."
     )
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        default="INFO", description="What is worth a line in the log."
+    )
 
 
 def redis_dsn(settings: Settings) -> str:

@@ -1,0 +1,108 @@
+"""Short leases, a queue, and a worker that runs in a thread around a fake engine."""
+
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from model.request import ResolvedRequest
+from tests.worker.fake_engine import FakeEngine
+from worker.batch_worker import BatchWorker
+from worker.connection import connect
+from worker.ledger import WorkerLedger
+from worker.queue import JobQueue
+from worker.settings import Settings
+from worker.store import LocalImageStore
+
+RunWorker = Callable[..., AbstractContextManager[BatchWorker]]
+
+
+def make_request(prompt: str = "1girl, smile", **changes: Any) -> ResolvedRequest:
+    """A request of 64x64 pixels and 4 steps."""
+    values: dict[str, Any] = {
+        "prompt": prompt,
+        "negative_prompt": "",
+        "width": 64,
+        "height": 64,
+        "steps": 4,
+        "cfg_scale": 4.0,
+        "sampler": "euler",
+        "scheduler": "simple",
+        "seed": 1,
+        "num_images": 1,
+        "image_format": "png",
+        "image_quality": 90,
+        "metadata": "full",
+    }
+    return ResolvedRequest(**values | changes)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(
+        _env_file=None,
+        data_dir=tmp_path,
+        lease_seconds=2,
+        heartbeat_seconds=0.4,
+        maintenance_seconds=0.3,
+        drain_seconds=5,
+    )
+
+
+@pytest.fixture
+async def queue(redis_url: str, settings: Settings) -> AsyncIterator[JobQueue]:
+    queue = JobQueue.connect(redis_url, settings)
+    yield queue
+    await queue.close()
+
+
+@pytest.fixture
+def redis_client(redis_url: str) -> Iterator["Redis"]:
+    with connect(redis_url) as client:
+        yield client
+
+
+@pytest.fixture
+def ledger(redis_client: "Redis", settings: Settings) -> WorkerLedger:
+    return WorkerLedger(redis_client, settings)
+
+
+@pytest.fixture
+def run_worker(redis_url: str, settings: Settings) -> RunWorker:
+    """`with run_worker(step_seconds=…) as worker:` runs the control loop in a thread."""
+
+    @contextmanager
+    def run(*, is_drained: bool = True, **engine: Any) -> Iterator[BatchWorker]:
+        worker = BatchWorker(
+            connect(redis_url),
+            settings,
+            engine_factory=lambda: FakeEngine(**engine),
+            store=LocalImageStore(settings.data_dir / "images"),
+            version="test 1.0",
+        )
+        thread = threading.Thread(target=worker.work, name="control")
+        thread.start()
+        try:
+            yield worker
+        finally:
+            worker.stop()
+            if not is_drained:
+                worker.stop()
+            thread.join(timeout=20)
+            worker.connection.close()
+            assert not thread.is_alive()
+
+    return run
+
+
+def wait_until(condition: Callable[[], Any], *, seconds: float = 15) -> None:
+    """Poll until the condition holds; fail after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "timed out"
+        time.sleep(0.02)

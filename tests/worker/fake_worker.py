@@ -1,0 +1,24 @@
+"""`python -m tests.worker.fake_worker`: the real worker process around a fake engine."""
+
+import argparse
+import logging
+
+from tests.worker.fake_engine import FakeEngine
+from worker.batch_worker import BatchWorker
+from worker.connection import connect
+from worker.settings import Settings, redis_dsn
+from worker.store import LocalImageStore
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--step-seconds", type=float, default=0.01)
+    step_seconds = parser.parse_args().step_seconds
+    logging.basicConfig(level="INFO")
+    settings = Settings()
+    BatchWorker(
+        connect(redis_dsn(settings)),
+        settings,
+        engine_factory=lambda: FakeEngine(step_seconds=step_seconds),
+        store=LocalImageStore(settings.data_dir / "images"),
+        version="test 1.0",
+    ).work()
