@@ -16,7 +16,7 @@ FIND_PYTHON = for wanted in '(3, 11) <= v < (3, 13)' '(3, 11) <= v'; do \
 	$$python -c "import sys; v = sys.version_info; sys.exit(not ($$wanted))" 2>/dev/null \
 	&& { echo $$python; exit; }; done; done
 
-.PHONY: help setup demo test check lock train-tiny clean
+.PHONY: help setup demo test check docs lock train-tiny clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ check: $(STAMP)  ## lint, types, import contracts, container files
 		set -ex; docker compose config -q; \
 		docker compose -f docker-compose.yml -f docker-compose.gpu.yml config -q; \
 	else echo "docker compose is not installed: its own check of the compose files is skipped"; fi
+
+docs: $(STAMP)  ## write docs/settings.md's table and .env.example anew from the code
+	$(BIN)/python -m tests.tables
 
 lock: $(STAMP)  ## write constraints.txt anew from pyproject.toml
 	$(BIN)/python -m pip install --disable-pip-version-check -q uv
