@@ -3,10 +3,12 @@
 A request id, a limit to its body, a measured time, and an answer when all else fails.
 """
 
+import asyncio
 import logging
 import re
 import secrets
 import time
+from collections.abc import Callable
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -17,6 +19,30 @@ from api.metrics import HttpMetrics
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 log = logging.getLogger(__name__)
+
+
+class _Answer:
+    """One answer on its way out: headers of ours go in, and it is known how far it got."""
+
+    def __init__(self, send: Send, request_id: str, on_begin: Callable[[int], None]) -> None:
+        self._send = send
+        self._request_id = request_id
+        self._on_begin = on_begin
+        self.is_begun = False
+        self.is_stream = False
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            headers["X-Request-Id"] = self._request_id
+            headers["X-Content-Type-Options"] = "nosniff"
+            self.is_begun = True
+            self.is_stream = "content-length" not in headers
+            self._on_begin(message["status"])
+        await self._send(message)
+
+    async def end(self) -> None:
+        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 class Envelope:
@@ -35,36 +61,29 @@ class Envelope:
             await self._app(scope, receive, send)
 
     async def _exchange(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = Headers(scope=scope)
+        headers, started = Headers(scope=scope), time.perf_counter()
         request_id = _request_id(headers.get("x-request-id"))
         scope.setdefault("state", {})["request_id"] = request_id
-        started = time.perf_counter()
-        is_answering = False
 
-        async def send_with_headers(message: Message) -> None:
-            nonlocal is_answering
-            if message["type"] == "http.response.start":
-                is_answering = True
-                answer = MutableHeaders(scope=message)
-                answer["X-Request-Id"] = request_id
-                answer["X-Content-Type-Options"] = "nosniff"
-                self._metrics.observe(
-                    time.perf_counter() - started,
-                    scope["method"],
-                    route=_route(scope),
-                    status=message["status"],
-                )
-            await send(message)
+        def observe(status: int) -> None:
+            seconds = time.perf_counter() - started
+            self._metrics.observe(seconds, scope["method"], route=_route(scope), status=status)
 
+        answer = _Answer(send, request_id, observe)
         limited = limited_body(receive, headers, self._max_body_bytes)
         try:
-            await self._app(scope, limited, send_with_headers)
+            await self._app(scope, limited, answer.send)
+        except asyncio.CancelledError:
+            if not answer.is_stream:
+                raise
+            # The server stops: a stream that ends in order is one its listener comes back to.
+            await answer.end()
         except Exception:
-            if is_answering:
+            if answer.is_begun:
                 raise
             log.exception("request=%s problem=%s", request_id, INTERNAL.code)
             response = problem_response(INTERNAL, INTERNAL.explanation, instance=request_id)
-            await response(scope, receive, send_with_headers)
+            await response(scope, receive, answer.send)
 
 
 def _request_id(offered: str | None) -> str:

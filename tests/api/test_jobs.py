@@ -12,6 +12,7 @@ from tests.api.conftest import Hand, Running
 from tests.api.test_bad_input import is_problem
 from tests.api.test_generate import submit
 from worker.failures import job_error
+from worker.settings import Settings
 
 
 def read_events(text: str) -> list[dict[str, Any]]:
@@ -213,6 +214,21 @@ def test_listeners_that_leave_are_forgotten(client: httpx2.Client, server: Runni
             leaving.send(request, stream=True)
         wait_for_streams(client, 10)
     wait_for_streams(client, 0)
+
+
+def test_a_stopping_server_ends_its_streams_in_order(
+    settings: Settings, redis_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    stopping = Running(settings)
+    stopping.start()
+    with httpx2.Client(base_url=stopping.url, timeout=20) as client:
+        job_id = submit(client)
+        with client.stream("GET", f"/jobs/{job_id}/events") as answer:
+            lines = answer.iter_lines()
+            assert next(line for line in lines if line.startswith("event")) == "event: queued"
+            stopping.stop()
+            assert not [line for line in lines if line.startswith("event")]
+    assert "Exception in ASGI application" not in caplog.text
 
 
 def test_a_silent_stream_is_kept_alive(
