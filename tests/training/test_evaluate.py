@@ -18,6 +18,7 @@ from training.evaluate import (
     contact_sheet,
     generate,
     judge,
+    quality_shortfalls,
     request,
     shortfalls,
     unseen_avatars,
@@ -104,6 +105,16 @@ def test_burning_compares_the_negative_prompt_alone() -> None:
     assert [asked.prompt for asked in seen] == [prompt(avatar) for avatar in avatars] * 2
     assert measured["without"] == {"saturation": 0.0, "clipped": 0.0}
     assert measured["with"] == {"saturation": 1.0, "clipped": 1.0}
+    assert 0.1 < measured["drawn"]["saturation"] < 0.7
+
+
+def test_quality_words_must_sharpen_and_not_burn() -> None:
+    plain = {"saturation": 0.4, "clipped": 0.1}
+    fine = {"without": plain, "with": {"saturation": 0.42, "clipped": 0.15}, "drawn": plain}
+    burnt = fine | {"with": {"saturation": 0.5, "clipped": 0.3}}
+    assert quality_shortfalls({"sharpness_ratio": 1.5}, fine) == []
+    assert len(quality_shortfalls({"sharpness_ratio": 1.0}, fine)) == 1
+    assert len(quality_shortfalls({"sharpness_ratio": 1.5}, burnt)) == 2
 
 
 def test_bars_are_lower_for_samplers_other_than_the_default() -> None:
