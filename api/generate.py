@@ -4,6 +4,7 @@ Knows neither Redis nor how a picture is made.
 """
 
 import hashlib
+import logging
 import re
 import secrets
 from contextlib import suppress
@@ -19,6 +20,8 @@ from model.prompt import lint
 from model.request import MAX_SEED, GenerationRequest, request_type, resolve
 from worker.errors import QueueUnavailable
 from worker.job import TERMINAL, JobWarning
+
+log = logging.getLogger(__name__)
 
 _WAIT = re.compile(r'(?:^|[,;\s])wait\s*=\s*"?(\d+)"?\s*(?:[,;]|$)', re.IGNORECASE)
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -69,6 +72,7 @@ def routes(card: Card) -> APIRouter:
     )
     async def generate(
         body: Annotated[CardRequest, Body()],  # type: ignore[valid-type]
+        request: Request,
         response: Response,
         queue: Queue,
         settings: ServiceSettings,
@@ -78,7 +82,7 @@ def routes(card: Card) -> APIRouter:
             Header(
                 min_length=1,
                 max_length=255,
-                description="The same key and body give the same job for 24 hours.",
+                description="The same key and body give the same job; another body is refused.",
             ),
         ] = None,
         prefer: Annotated[
@@ -92,17 +96,18 @@ def routes(card: Card) -> APIRouter:
         Open fields are filled from the card and a seed is drawn, so that the answer's `request`
         says exactly which picture will be made.
         """
-        request = resolve(body, card, seed=secrets.randbelow(MAX_SEED + 1))
+        resolved = resolve(body, card, seed=secrets.randbelow(MAX_SEED + 1))
         job = await queue.admit(
-            request,
+            resolved,
             warnings=tuple(
                 JobWarning(code=warning.code, detail=warning.detail)
-                for warning in lint(request, card)
+                for warning in lint(resolved, card)
             ),
             idempotency_key=idempotency_key,
             fingerprint=_fingerprint(body),
             traceparent=_trace(traceparent),
         )
+        log.info("job=%s event=accepted request=%s", job.id, request.state.request_id)
         seconds = wait_seconds(prefer, settings.max_wait_seconds)
         if seconds is not None:
             response.headers["Preference-Applied"] = f"wait={seconds:.0f}"

@@ -3,6 +3,7 @@
 Run with `uvicorn api.main:create_app --factory`.
 """
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
@@ -19,6 +20,8 @@ from worker.queue import JobQueue
 from worker.settings import Settings, redis_dsn
 from worker.store import LocalImageStore
 
+_LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
+
 
 def create_app(settings: Settings | None = None) -> FastAPI:
     """The HTTP service; settings come from `KIRAZURI_*` variables if none are given.
@@ -32,6 +35,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[State]:
+        # Does nothing where the embedding program has set up logging itself.
+        logging.basicConfig(level=settings.log_level, format=_LOG_FORMAT)
         queue = JobQueue.connect(redis_dsn(settings), settings)
         try:
             yield State(

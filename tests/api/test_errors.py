@@ -10,6 +10,7 @@ import pytest
 
 import api
 from api import errors
+from api.main import create_app
 from model.errors import ModelError
 from tests.api.conftest import Running
 from tests.api.test_bad_input import is_problem
@@ -77,3 +78,11 @@ def test_what_nobody_foresaw(
     (record,) = [record for record in caplog.records if "find-me" in record.getMessage()]
     assert record.exc_info is not None
     assert "secret of the house" in str(record.exc_info[1])
+
+
+def test_the_manual_names_every_code_and_every_path() -> None:
+    manual = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
+    document = create_app(Settings(_env_file=None)).openapi()
+    missing = [code for code in errors.PROBLEM_TYPES if f"`{code}`" not in manual]
+    missing += [path for path in document["paths"] if f"{path}`" not in manual]
+    assert not missing
