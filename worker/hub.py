@@ -26,6 +26,7 @@ class Hub:
         self._listeners: dict[str, set[asyncio.Event]] = defaultdict(set)
         self._reader: asyncio.Task[None] | None = None
         self._is_reading = asyncio.Event()
+        self._is_closed = False
 
     @contextlib.asynccontextmanager
     async def listen(self, job_id: str) -> AsyncIterator[asyncio.Event]:
@@ -44,19 +45,21 @@ class Hub:
                 del self._listeners[job_id]
 
     async def close(self) -> None:
-        """Stop reading."""
+        """Stop reading. A cancel may get lost in a timeout of redis-py, so it is repeated."""
         reader, self._reader = self._reader, None
-        if reader:
+        self._is_closed = True
+        while reader and not reader.done():
             reader.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await reader
+            await asyncio.wait({reader}, timeout=0.2)
+        if reader and not reader.cancelled() and (exc := reader.exception()):
+            logger.error("the reader of events had died", exc_info=exc)
 
     async def _read(self) -> None:
         """Read until cancelled; an outage wakes everybody once, since news may have been missed."""
         client = connect_async(self._url, max_connections=1)
         last: str | None = None
         try:
-            while True:
+            while not self._is_closed:
                 try:
                     if last is None:
                         newest: Any = await client.xrevrange(WAKE, count=1)

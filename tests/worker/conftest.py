@@ -77,11 +77,13 @@ def run_worker(redis_url: str, settings: Settings) -> RunWorker:
     """`with run_worker(step_seconds=…) as worker:` runs the control loop in a thread."""
 
     @contextmanager
-    def run(*, is_drained: bool = True, **engine: Any) -> Iterator[BatchWorker]:
+    def run(
+        *, is_drained: bool = True, kind: type[FakeEngine] = FakeEngine, **engine: Any
+    ) -> Iterator[BatchWorker]:
         worker = BatchWorker(
             connect(redis_url),
             settings,
-            engine_factory=lambda: FakeEngine(**engine),
+            engine_factory=lambda: kind(**engine),
             store=LocalImageStore(settings.data_dir / "images"),
             version="test 1.0",
         )
