@@ -1,5 +1,6 @@
 """A client of the service: submit a request, show its progress, save the pictures."""
 
+import contextlib
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -129,11 +130,11 @@ def _events(
     """
     headers: dict[str, str] = {}
     while time.monotonic() < deadline:
-        try:
-            with client.sse(f"/jobs/{job_id}/events", headers=headers) as source:
-                if source.response.is_server_error:
-                    time.sleep(_PAUSE_SECONDS)
-                    continue
+        with (
+            contextlib.suppress(httpx2.TransportError),
+            client.sse(f"/jobs/{job_id}/events", headers=headers) as source,
+        ):
+            if not source.response.is_server_error:
                 _check(source.response)
                 for event in source:
                     if event.id:
@@ -143,10 +144,7 @@ def _events(
                         return
                     if time.monotonic() > deadline:
                         break
-        except httpx2.ReadTimeout:
-            continue  # a quiet stream
-        except httpx2.TransportError:
-            time.sleep(_PAUSE_SECONDS)
+        time.sleep(_PAUSE_SECONDS)
     raise GenerationError("the time limit is over; the job is cancelled")
 
 

@@ -1,0 +1,42 @@
+"""The command line's face: help, version, what it says to wrong settings."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from cli.main import app
+from tests.cli.running import kirazuri
+
+COMMANDS = ("generate", "up", "version")
+
+
+@pytest.mark.parametrize("arguments", [[], *([command] for command in COMMANDS)])
+def test_help(arguments: list[str]) -> None:
+    shown = CliRunner().invoke(app, [*arguments, "--help"])
+    assert shown.exit_code == 0
+    assert "Usage:" in shown.output
+    if arguments in (["up"], ["generate"]):
+        assert "Examples:" in shown.output
+
+
+def test_version() -> None:
+    assert CliRunner().invoke(app, ["version"]).output.startswith("kirazuri-server ")
+
+
+def test_a_wrong_setting_is_named(tmp_path: Path) -> None:
+    run = kirazuri("up", folder=tmp_path, KIRAZURI_MAX_QUEUE="0")
+    assert run.returncode == 1
+    assert run.stderr.startswith("error: KIRAZURI_MAX_QUEUE: ")
+
+
+def test_an_unknown_card_is_named(tmp_path: Path) -> None:
+    run = kirazuri("up", "--card", "none", "--port", "0", folder=tmp_path)
+    assert run.returncode == 1
+    assert run.stderr.startswith("error: no card named 'none'")
+
+
+def test_nobody_answers(tmp_path: Path) -> None:
+    run = kirazuri("generate", "1girl", "--url", "http://127.0.0.1:9", folder=tmp_path)
+    assert run.returncode == 1
+    assert "start the service with `kirazuri up`" in run.stderr
