@@ -1,5 +1,7 @@
 """`kirazuri`: start the service, ask it for pictures. Loads neither the model nor torch."""
 
+import subprocess
+import sys
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -147,6 +149,17 @@ def generate(
         fail(str(exc))
     except KeyboardInterrupt:
         fail("interrupted; the job is cancelled", INTERRUPTED)
+
+
+@app.command(
+    add_help_option=False,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
+def bench(context: typer.Context) -> None:
+    """Time a picture here beside the library's own pipeline; `bench --help` lists the options."""
+    # Its own process: this one stays without torch.
+    command = [sys.executable, "-m", "model.bench", *context.args]
+    raise typer.Exit(subprocess.run(command, check=False).returncode)  # noqa: S603
 
 
 @app.command()

@@ -97,7 +97,7 @@ def load_components(
         CheckpointError: a file is missing, truncated, pickled or quantised, its checksum is not
             the card's, or a key is missing, unknown or of another shape; names file and key.
     """
-    folder = _SHIPPED / card.name if checkpoint_dir is None else checkpoint_dir
+    folder = checkpoint_dir or shipped_folder(card)
     files = card.files
     qwen = load_qwen_tokenizer(folder / files.qwen_tokenizer)
     t5 = load_t5_tokenizer(folder / files.t5_tokenizer)
@@ -126,6 +126,11 @@ def load_components(
         t5=t5,
         sha256=sha256,
     )
+
+
+def shipped_folder(card: Card) -> Path:
+    """Where the checkpoint lies that ships with the package."""
+    return _SHIPPED / card.name
 
 
 def load_qwen_tokenizer(folder: Path) -> Tokenizer:
