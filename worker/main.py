@@ -6,6 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from model.card import Card, load_card
+from model.errors import CardError
 from model.protocol import GenerationEngine
 from model.request import GenerationRequest, ResolvedRequest, resolve
 from worker.batch_worker import BatchWorker
@@ -32,10 +33,9 @@ def warm_up_request(card: Card) -> ResolvedRequest:
     return resolve(request, card, seed=0)
 
 
-def run(settings: Settings) -> None:
+def run(settings: Settings, card: Card, redis_url: str) -> None:
     """Work until told to stop."""
-    card = load_card(settings.card)
-    connection = connect(redis_dsn(settings))
+    connection = connect(redis_url)
 
     def make_engine() -> GenerationEngine:
         from model.engine import load_engine  # torch takes seconds; `--help` does not wait for it
@@ -72,9 +72,13 @@ def main() -> None:
     parser.add_argument("--device", help="auto, cpu, cuda, cuda:1 ...")
     parser.add_argument("--data-dir", type=Path, help="folder of images, shared with the API")
     options = {name: value for name, value in vars(parser.parse_args()).items() if value}
-    settings = Settings(**options)
+    try:
+        settings = Settings(**options)
+        card, redis_url = load_card(settings.card), redis_dsn(settings)
+    except (CardError, ValueError) as exc:
+        parser.error(str(exc))
     logging.basicConfig(
         level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
     logging.getLogger("rq").setLevel(logging.WARNING)
-    run(settings)
+    run(settings, card, redis_url)

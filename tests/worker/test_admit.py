@@ -1,6 +1,7 @@
 import asyncio
 import json
 import zlib
+from typing import Any
 
 import pytest
 from redis import Redis
@@ -113,6 +114,6 @@ async def test_rq_sees_the_job_as_if_it_had_queued_it_itself(
 
 async def test_rq_holds_json_and_no_prompt(queue: JobQueue, redis_client: "Redis") -> None:
     job = await queue.admit(make_request("a secret prompt"))
-    stored = redis_client.hgetall(f"rq:job:{job.id}")
+    stored: Any = redis_client.hgetall(f"rq:job:{job.id}")
     assert json.loads(zlib.decompress(stored[b"data"])) == ["kirazuri.generate", None, [], {}]
     assert not any(b"secret" in value for value in stored.values())

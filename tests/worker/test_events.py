@@ -58,7 +58,7 @@ async def test_live_events_arrive_at_once(
     step(redis_client, ledger, job.id, 1)
     assert (await asyncio.wait_for(waiting, 3)).event == "progress"
     assert time.monotonic() - began < 1
-    await events.aclose()  # type: ignore[attr-defined]
+    await events.aclose()
 
 
 async def test_resuming_misses_and_repeats_nothing(
@@ -93,12 +93,12 @@ async def test_a_trimmed_history_starts_with_the_current_state(
     events = queue.events(job.id)
     names = [(await anext(events)).event for _ in range(2)]
     assert names == ["started", "progress"]
-    await events.aclose()  # type: ignore[attr-defined]
+    await events.aclose()
     resumed = queue.events(job.id, after=first)
     got = [await anext(resumed) for _ in range(3)]
     assert [event.event for event in got] == ["gap", "started", "progress"]
     assert got[0].id <= got[1].id < got[2].id
-    await resumed.aclose()  # type: ignore[attr-defined]
+    await resumed.aclose()
 
 
 async def test_the_end_is_told_from_the_record_when_the_events_are_gone(

@@ -49,7 +49,9 @@ def parse(text: str) -> dict[str, str]:
     *lines, last = text.strip().split("\n")
     pairs = PAIR.findall(last)
     assert len(pairs) >= 3
-    prompt, negative, is_negative = [], [], False
+    prompt: list[str] = []
+    negative: list[str] = []
+    is_negative = False
     for line in lines:
         if line.startswith("Negative prompt:"):
             is_negative, line = True, line[16:].strip()
@@ -88,7 +90,7 @@ def test_the_recipe_comes_back(image_format: ImageFormat, prompt: str) -> None:
 
 @pytest.mark.parametrize("image_format", FORMATS)
 def test_metadata_levels(image_format: ImageFormat) -> None:
-    full, minimal, none = [save(image_format, level) for level in ("full", "minimal", "none")]  # type: ignore[arg-type]
+    full, minimal, none = [save(image_format, level) for level in ("full", "minimal", "none")]
     assert [MARK in data for data in (full, minimal, none)] == [True, True, False]
     assert [recipe_in(data) is not None for data in (full, minimal, none)] == [True, False, False]
     assert b"1girl" not in minimal.replace(b"\0", b"")

@@ -218,7 +218,7 @@ async def test_release_queues_again(
     again = await queue.get(job.id)
     assert (again.status, again.attempts) == ("queued", 0 if is_free else 1)
     assert await queue.depth() == (2, 0)
-    events = redis_client.xrange(record.events_key(job.id))
+    events: Any = redis_client.xrange(record.events_key(job.id))
     assert [fields[b"event"] for _, fields in events] == [b"queued", b"started", b"retrying"]
     attempt = 1 if is_free else 2
     assert json.loads(events[-1][1][b"data"]) == {"attempt": attempt, "reason": "why"}
@@ -231,7 +231,7 @@ async def test_the_same_picture_is_announced_once(
     take(redis_client, ledger, job.id, "t1")
     note = Note(event="image", data=IMAGE.model_dump(mode="json"), image=IMAGE.name)
     assert [report(redis_client, ledger, job.id, "t1", note) for _ in range(2)] == [b"ok"] * 2
-    events = redis_client.xrange(record.events_key(job.id))
+    events: Any = redis_client.xrange(record.events_key(job.id))
     assert [fields[b"event"] for _, fields in events].count(b"image") == 1
 
 
