@@ -1,0 +1,105 @@
+"""Trains `kirazuri-tiny` from nothing: `python -m training`; each stage resumes or is skipped.
+
+Order: render, vae-crops, vae, encode, dit, decoder, export. A finished stage leaves a mark.
+"""
+
+import argparse
+import json
+import logging
+import platform
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import diffusers
+import numpy as np
+import torch
+import transformers
+
+from training import data, dit, export, vae
+from training.avatars import sample_avatar
+from training.captions import caption
+from training.tokenizers import qwen_tokenizer, save_tokenizers, t5_tokenizer
+
+log = logging.getLogger("training")
+
+CAPTIONS_FOR_TOKENIZER = 6000
+
+
+def main() -> None:
+    """Run all stages that are not done yet."""
+    options = _parse()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    options.out.mkdir(parents=True, exist_ok=True)
+    facts = {name: str(value) for name, value in vars(options).items()} | versions()
+    (options.out / "settings.json").write_text(json.dumps(facts, indent=1) + "\n")
+    for name, run in stages(options).items():
+        mark = options.out / f"{name}.done"
+        if mark.exists():
+            log.info("%s: done before", name)
+            continue
+        start = time.monotonic()
+        run()
+        seconds = time.monotonic() - start
+        mark.write_text(f"{seconds:.1f} s, finished {datetime.now(UTC):%Y-%m-%d %H:%M} UTC\n")
+        log.info("%s: %.1f s", name, seconds)
+
+
+def stages(options: argparse.Namespace) -> dict[str, Callable[[], None]]:
+    """The stages in order."""
+    drawn: Path = options.out / "data"
+    out: Path = options.out
+    shared = {"seed": options.seed, "processes": options.processes}
+    crops, whole = 2 / 3 * options.minutes_vae, 1 / 3 * options.minutes_vae
+    return {
+        "render": lambda: data.render(drawn, options.pictures, **shared),
+        "tokenizers": lambda: make_tokenizers(out, seed=options.seed),
+        "vae-crops": lambda: vae.train_on_crops(drawn, out, minutes=crops, **shared),
+        "vae": lambda: vae.train_on_pictures(drawn, out, minutes=whole, **shared),
+        "encode": lambda: vae.encode_pictures(drawn, out, processes=options.processes),
+        "dit": lambda: dit.train(drawn, out, minutes=options.minutes_dit, **shared),
+        "decoder": lambda: vae.tune_decoder(drawn, out, minutes=options.minutes_decoder, **shared),
+        "export": lambda: export.export(drawn, out, options.checkpoint),
+    }
+
+
+def make_tokenizers(out: Path, *, seed: int) -> None:
+    """Learn Qwen's merges from captions of unseen avatars; T5's words are given."""
+    rng = np.random.default_rng((seed, 5))
+    texts = [caption(sample_avatar(rng), rng) for _ in range(CAPTIONS_FOR_TOKENIZER)]
+    save_tokenizers(out / "tokenizers", qwen_tokenizer(texts), t5_tokenizer())
+
+
+def versions() -> dict[str, str]:
+    """What a reader of the log needs to compare runs."""
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "diffusers": diffusers.__version__,
+        "transformers": transformers.__version__,
+        "machine": platform.processor() or platform.machine(),
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+    }
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("out/training"), help="the run's folder")
+    parser.add_argument(
+        "--checkpoint",
+        type=Path,
+        default=Path("out/training/kirazuri-tiny"),
+        help="where the exported checkpoint goes",
+    )
+    parser.add_argument("--pictures", type=int, default=24_000)
+    parser.add_argument("--minutes-vae", type=float, default=30)
+    parser.add_argument("--minutes-dit", type=float, default=60)
+    parser.add_argument("--minutes-decoder", type=float, default=10)
+    parser.add_argument("--processes", type=int, default=2, help="one thread each")
+    parser.add_argument("--seed", type=int, default=1)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""Writes a run as the files that a checkpoint of this family consists of.
+
+bfloat16, the original key names, nothing but weights and tokenizers; all else is on the card.
+"""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKLQwenImage
+from safetensors.torch import save_file
+from torch import Tensor
+
+from model import keymap
+from training import dit, loop, vae
+
+NAME = "kirazuri-tiny"
+TRANSFORMER = Path("diffusion_models") / f"{NAME}.safetensors"
+TEXT_ENCODER = Path("text_encoders/qwen3-tiny.safetensors")
+VAE = Path("vae/qwen-image-vae-tiny.safetensors")
+TOKENIZERS = Path("tokenizers")
+MASK_COLUMNS = 4  # a patch of the padding-mask channel, which the published network has
+
+State = dict[str, Tensor]
+
+
+def export(data: Path, out: Path, target: Path) -> None:
+    """Write the run in `out`, trained on `data`, to the checkpoint folder `target`."""
+    model = dit.load(out)
+    transformer = rename_transformer(model.transformer.state_dict())
+    adapter = _renamed(model.conditioner.state_dict(), keymap.adapter_to_original)
+    prefix = keymap.TRANSFORMER_PREFIX
+    weights = {prefix + name: tensor for name, tensor in (transformer | adapter).items()}
+    _save(target / TRANSFORMER, weights)
+    qwen = model.text_encoder.state_dict()
+    _save(target / TEXT_ENCODER, _renamed(qwen, keymap.text_encoder_to_original))
+    decoder = out / "decoder.safetensors"
+    frames = loop.load_average(decoder if decoder.exists() else out / "vae.safetensors")
+    _save(target / VAE, rename_vae(frames))
+    shutil.copytree(out / TOKENIZERS, target / TOKENIZERS, dirs_exist_ok=True)
+    (out / "architecture.json").write_text(json.dumps(architecture(data), indent=1) + "\n")
+
+
+def rename_transformer(state: State) -> State:
+    """Original names; the patch embedding gets the padding mask's columns back, as zeros."""
+    original = _renamed(state, keymap.transformer_to_original)
+    name = keymap.transformer_to_original("patch_embed.proj.weight")
+    weight = original[name]
+    original[name] = torch.cat([weight, weight.new_zeros(len(weight), MASK_COLUMNS)], 1)
+    return original
+
+
+def rename_vae(frames: State) -> State:
+    """Original names and 3-D shapes of a `FrameVae`'s weights."""
+    with torch.device("meta"):
+        library = AutoencoderKLQwenImage(
+            base_dim=vae.BASE_DIM,
+            z_dim=vae.LATENT_CHANNELS,
+            dim_mult=list(vae.DIM_MULT),
+            num_res_blocks=vae.RES_BLOCKS,
+            temperal_downsample=list(vae.TEMPERAL_DOWNSAMPLE),
+        )
+    shapes = {name: tensor.shape for name, tensor in library.state_dict().items()}
+    full = vae.expand(frames, shapes)
+    return _renamed(full, lambda name: keymap.vae_to_original(name, vae.RES_BLOCKS))
+
+
+def architecture(data: Path) -> dict[str, object]:
+    """What the card must say because no tensor does."""
+    mean, std = dit.latent_statistics(data)
+    return {
+        "transformer": {"rope_scale": dit.ROPE_SCALE},
+        "text": {"context_rows": dit.CONTEXT_ROWS, "qwen_rope_theta": dit.ROPE_THETA},
+        "vae": {
+            "base_dim": vae.BASE_DIM,
+            "dim_mult": vae.DIM_MULT,
+            "num_res_blocks": vae.RES_BLOCKS,
+            "temperal_downsample": vae.TEMPERAL_DOWNSAMPLE,
+            "latents_mean": [round(value, 5) for value in mean.flatten().tolist()],
+            "latents_std": [round(value, 5) for value in std.flatten().tolist()],
+        },
+    }
+
+
+def _renamed(state: State, to_original: Callable[[str], str]) -> State:
+    return {to_original(name): tensor for name, tensor in state.items()}
+
+
+def _save(path: Path, state: State) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    wrong = [name for name, tensor in state.items() if not tensor.isfinite().all()]
+    if wrong:
+        raise FloatingPointError(f"not finite: {', '.join(wrong)}")
+    packed = {name: tensor.to(torch.bfloat16).contiguous() for name, tensor in state.items()}
+    save_file(packed, path, metadata={"format": "pt"})
