@@ -23,7 +23,7 @@ from model.keymap import (
     vae_to_original,
 )
 
-CONTEXT_ROWS = 24
+CONTEXT_ROWS = 40
 RES_BLOCKS = 1
 LATENTS_MEAN = tuple(0.1 * i - 0.8 for i in range(16))
 LATENTS_STD = tuple(0.5 + 0.1 * i for i in range(16))

@@ -1,0 +1,35 @@
+"""A small random checkpoint, written once as the files that a real one consists of."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+from model.card import Card
+from model.checkpoint import Components, load_components
+from tests.model.random_checkpoint import RandomModels, random_models, tiny_card, write_checkpoint
+
+
+@dataclass(frozen=True)
+class WrittenCheckpoint:
+    """The files, the card that describes them and the modules that they were written from."""
+
+    folder: Path
+    card: Card
+    made: RandomModels
+
+
+@pytest.fixture(scope="session")
+def written(tmp_path_factory: pytest.TempPathFactory) -> WrittenCheckpoint:
+    folder = tmp_path_factory.mktemp("checkpoint")
+    made = random_models()
+    write_checkpoint(folder, made)
+    return WrittenCheckpoint(folder, tiny_card(), made)
+
+
+@pytest.fixture(scope="session")
+def components(written: WrittenCheckpoint) -> Components:
+    return load_components(
+        written.card, written.folder, device=torch.device("cpu"), dtype=torch.float32
+    )
