@@ -169,14 +169,18 @@ class Service:
 
     def _await_ready(self) -> None:
         deadline = time.monotonic() + _START_SECONDS
-        while reason := _not_ready(self.url):
-            for child in (*self._api, *self._workers):
-                code = child.exit_code()
-                if code is not None:
-                    raise StartError(f"{child.name} ended with code {code}: {child.last_words()}")
-            if time.monotonic() > deadline:
-                raise StartError(f"not ready after {_START_SECONDS:.0f} s: {reason}")
-            time.sleep(_POLL_SECONDS)
+        with httpx2.Client(base_url=self.url, timeout=5, trust_env=False) as client:
+            while reason := _not_ready(client):
+                self._blame_the_dead()
+                if time.monotonic() > deadline:
+                    raise StartError(f"not ready after {_START_SECONDS:.0f} s: {reason}")
+                time.sleep(_POLL_SECONDS)
+
+    def _blame_the_dead(self) -> None:
+        for child in (*self._api, *self._workers):
+            code = child.exit_code()
+            if code is not None:
+                raise StartError(f"{child.name} ended with code {code}: {child.last_words()}")
 
     # -- watching and ending -----------------------------------------------------------------
 
@@ -235,10 +239,10 @@ def _start_redis(folder: Path) -> RedisServer:
         raise StartError(str(exc)) from exc
 
 
-def _not_ready(url: str) -> str | None:
+def _not_ready(client: httpx2.Client) -> str | None:
     """Why the service cannot work yet; None if it can."""
     try:
-        answer = httpx2.get(f"{url}/readyz", timeout=5, trust_env=False)
+        answer = client.get("/readyz")
     except httpx2.TransportError as exc:
         return f"the API does not answer ({exc})"
     if answer.status_code == httpx2.codes.OK:
@@ -246,4 +250,4 @@ def _not_ready(url: str) -> str | None:
     try:
         return str(answer.json()["detail"])
     except (json.JSONDecodeError, KeyError, TypeError):
-        return f"something else answers at {url}"
+        return f"something else answers at {client.base_url}"
