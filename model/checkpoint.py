@@ -44,7 +44,9 @@ _PATCH = 2
 _VAE_SCALE = 8
 _SHIPPED = Path(__file__).parent / "checkpoints"
 _DTYPES = frozenset({"F32", "BF16", "F16"})
-_QUANTISED = re.compile(r"scale_weight$|weight_scale|scaled_fp8|comfy_quant|\.quant_|absmax")
+_QUANTISED = re.compile(
+    r"scale_weight$|weight_scale|scaled_fp8|comfy_quant|quant_(state|map)|absmax"
+)
 _QWEN_SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 from torch import Tensor
@@ -113,6 +113,7 @@ def test_bounds_themselves_are_allowed() -> None:
     assert parse("(" * 20 + "a" + ")" * 20)[0].weight == pytest.approx(1.1**20)
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="()\\:1.a ,é夜", max_size=60))
 def test_any_text_is_parsed_or_refused_and_loses_no_letter(text: str) -> None:
     try:
@@ -123,6 +124,7 @@ def test_any_text_is_parsed_or_refused_and_loses_no_letter(text: str) -> None:
     assert letters == "".join(char for char in text if char in "aé夜")
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(CONTROL_TEXT), max_size=8).map("".join))
 def test_text_that_looks_like_control_tokens_is_inert(
     published: tuple[Tokenizer, Tokenizer], text: str
