@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
+from fastapi_offline import FastAPIOffline
 
 from api import capabilities, errors, generate, health, images, jobs, openapi, problems
 from api.envelope import Envelope
@@ -49,7 +50,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         finally:
             await queue.close()
 
-    app = FastAPI(
+    # The documentation page with its scripts from this server: it works without the internet.
+    app = FastAPIOffline(
         title="Kirazuri Server",
         version=_version(),
         summary="From a Danbooru-style prompt to an image URL.",

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 import subprocess
 import sys
 import time
@@ -36,7 +37,12 @@ def test_the_document_is_valid(card: str) -> None:
 
 def test_it_is_served_with_its_pages(client: httpx2.Client, document: dict[str, Any]) -> None:
     assert client.get("/openapi.json").json() == document
-    assert "/openapi.json" in client.get("/docs").text
+    page = client.get("/docs").text
+    assert "/openapi.json" in page
+    assert "https://" not in page
+    assets = re.findall(r'(?:src|href)="(/[^"]+)"', page)
+    assert len(assets) >= 2
+    assert {client.get(asset).status_code for asset in assets} == {200}
     root = client.get("/")
     assert (root.status_code, root.headers["location"]) == (307, "/docs")
 
