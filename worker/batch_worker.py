@@ -250,7 +250,7 @@ class BatchWorker(SimpleWorker):
     # -- the engine --------------------------------------------------------------------------
 
     def _watch_engine(self) -> None:
-        """End the process where the engine died or a step takes too long."""
+        """End the process where the engine died, or where a step or a file takes too long."""
         if not self._engine.is_alive:
             logger.critical("worker=%s event=engine_lost reason=%s", self.name, self._engine.fault)
             self._die(EXIT_ENGINE_LOST)
@@ -258,6 +258,11 @@ class BatchWorker(SimpleWorker):
         if seconds > self._settings.hang_seconds:
             logger.critical("worker=%s event=engine_hangs step=%.1fs", self.name, seconds)
             self._die(EXIT_ENGINE_LOST)
+
+        for slot in self._slots.values():
+            if slot.end and time.monotonic() - slot.ended_at > self._settings.hang_seconds:
+                logger.critical("job=%s event=publishing_hangs", slot.job_id)
+                self._die(EXIT_ENGINE_LOST)
 
     def _listen(self, seconds: float) -> None:
         """Take in what the engine tells, waiting for the first word at most `seconds`."""
@@ -336,7 +341,13 @@ class BatchWorker(SimpleWorker):
             self._ledger.claim(
                 pipeline, job_id, execution.id, worker=self.name, is_alone=not self._slots
             )
-            claim = read_claim(pipeline.execute()[-1])
+            reply = pipeline.execute()[-1]
+        try:
+            claim = read_claim(reply)
+        except ValueError as exc:
+            logger.error("job=%s event=unreadable reason=%s", job_id, exc)  # noqa: TRY400
+            error = job_error("unreadable", "this worker does not understand the job's record")
+            claim = self._ledger.commit(job_id, execution.id, "failed", error=error)
         if isinstance(claim, str):
             logger.info("job=%s event=not_claimed reason=%s", job_id, claim)
             self._wants_solo = claim == "solo"
