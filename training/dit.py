@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AnimaTextConditioner, CosmosTransformer3DModel
+from diffusers.models.condition_embedders.condition_embedder_anima import AnimaTextConditioner
+from diffusers.models.transformers.transformer_cosmos import CosmosTransformer3DModel
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor, nn
@@ -119,8 +120,8 @@ def qwen_config(vocabulary: int) -> Qwen3Config:
         rms_norm_eps=1e-6,
         tie_word_embeddings=True,
         initializer_range=0.05,
-        attn_implementation="eager",
     )
+    config._attn_implementation = "eager"
     config.rope_parameters = {"rope_type": "default", "rope_theta": ROPE_THETA}
     return config
 
@@ -222,7 +223,10 @@ class Batches:
 def _split_segments(ids: Tensor, rng: np.random.Generator) -> Tensor:
     """Put T5's lone space before some ids, as at the start of a weighted prompt's segments."""
     free = int((ids == T5_PAD).sum())
-    starts = rng.choice(len(ids) - free, min(free, int(rng.integers(1, 5))), replace=False)
+    used = len(ids) - free
+    if used == 1:  # the empty prompt stays as it is
+        return ids
+    starts = rng.choice(used, min(free, used, int(rng.integers(1, 5))), replace=False)
     row = np.insert(ids.numpy(), np.sort(starts), T5_SPACE)[: len(ids)]
     return torch.from_numpy(row)
 
@@ -262,7 +266,8 @@ def flow_loss(model: Anima, latents: Tensor, text: tuple[Tensor, Tensor, Tensor]
         sigma, noise = sample_sigmas(len(x0)), torch.randn_like(x0)
         level = sigma[:, None, None, None, None]
         velocity = model((1 - level) * x0 + level * noise, sigma, context)
-    return (velocity - (noise - x0)).square().mean()
+    loss: Tensor = (velocity - (noise - x0)).square().mean()
+    return loss
 
 
 def parameter_groups(model: nn.Module, rate: float) -> list[dict[str, Any]]:
@@ -324,7 +329,7 @@ def _train(
         loop.set_learning_rate(optimizer, factor)
         gradients.clear()
         loss = flow_loss(model, *batches.next())
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         progress = gradients.average(clock.progress)
         optimizer.step()
         average.update(model, step)

@@ -16,6 +16,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, distributed, nn
+from torch.multiprocessing.spawn import spawn
 from torch.optim import Optimizer
 
 EMA_DECAY = 0.999
@@ -29,7 +30,7 @@ def run_replicas(target: Callable[..., None], arguments: tuple[Any, ...], proces
     """
     with tempfile.TemporaryDirectory() as folder:
         store = str(Path(folder) / "store")
-        torch.multiprocessing.spawn(
+        spawn(  # type: ignore[no-untyped-call]
             _replica, (target, arguments, processes, store), nprocs=processes
         )
 
@@ -81,7 +82,7 @@ class SharedGradients:
         trained = [p for p in parameters if p.requires_grad]
         sizes = [p.numel() for p in trained]
         self._vector = torch.zeros(sum(sizes) + 1)
-        for parameter, part in zip(trained, self._vector[:-1].split(sizes), strict=True):
+        for parameter, part in zip(trained, torch.split(self._vector[:-1], sizes), strict=True):
             parameter.grad = part.view_as(parameter)
 
     def average(self, progress: float) -> float:

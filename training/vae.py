@@ -396,7 +396,7 @@ class _Run:
             loop.set_learning_rate(self.optimizer, factor)
             self.gradients.clear()
             loss, parts = loss_of_next()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             progress = self.gradients.average(self.clock.progress)
             self.optimizer.step()
             self.average.update(self.vae, self.step)

@@ -7,14 +7,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKLQwenImage
+from diffusers.models.autoencoders.autoencoder_kl_qwenimage import AutoencoderKLQwenImage
 from torch import nn
 
 from model.card import load_card
 from model.checkpoint import load_components
 from training import data, dit, export, loop, vae
 from training.avatars import sample_avatar
-from training.tokenizers import qwen_tokenizer, save_tokenizers, t5_tokenizer
+from training.tokenizers import (
+    T5_PAD,
+    T5_SPACE,
+    load_tokenizers,
+    qwen_tokenizer,
+    save_tokenizers,
+    t5_tokenizer,
+)
 
 
 def randomise(module: nn.Module) -> None:
@@ -48,7 +55,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @torch.no_grad()
-def test_frame_vae_is_the_librarys_vae_for_one_frame():
+def test_frame_vae_is_the_librarys_vae_for_one_frame() -> None:
     torch.manual_seed(1)
     frames = vae.FrameVae(8, (1, 2, 2, 2), 2)
     randomise(frames)
@@ -64,7 +71,7 @@ def test_frame_vae_is_the_librarys_vae_for_one_frame():
     torch.testing.assert_close(pixels, frames.decode(mean), rtol=1e-4, atol=1e-4)
 
 
-def test_expand_refuses_missing_and_unknown_weights():
+def test_expand_refuses_missing_and_unknown_weights() -> None:
     with pytest.raises(KeyError, match=r"no a\.weight"):
         vae.expand({}, {"a.weight": torch.Size([1])})
     with pytest.raises(KeyError, match="'b'"):
@@ -72,9 +79,9 @@ def test_expand_refuses_missing_and_unknown_weights():
 
 
 @torch.no_grad()
-def test_fast_attention_computes_what_the_librarys_does(run: Path):
+def test_fast_attention_computes_what_the_librarys_does(run: Path) -> None:
     model = dit.load(run)
-    text = dit.encode(["1girl, blue hair", ""], *dit.load_tokenizers(run / "tokenizers"))
+    text = dit.encode(["1girl, blue hair", ""], *load_tokenizers(run / "tokenizers"))
     x, sigma = torch.randn(2, 16, 1, 14, 18), torch.tensor([0.2, 0.9])
     before = model.context(*text), model(x, sigma, torch.randn(2, 80, 128).fill_(0.3))
     dit.prepare(model, is_compiled=False)
@@ -84,7 +91,7 @@ def test_fast_attention_computes_what_the_librarys_does(run: Path):
 
 
 @torch.no_grad()
-def test_exported_files_load_as_the_trained_networks(run: Path, tmp_path: Path):
+def test_exported_files_load_as_the_trained_networks(run: Path, tmp_path: Path) -> None:
     export.export(run, run, tmp_path)
     card = load_card("kirazuri-tiny")
     files = card.files.model_copy(
@@ -110,7 +117,7 @@ def test_exported_files_load_as_the_trained_networks(run: Path, tmp_path: Path):
             torch.testing.assert_close(weight, expected[name].bfloat16().float())
 
 
-def test_exported_patch_embedding_has_the_zero_columns_of_the_mask(run: Path):
+def test_exported_patch_embedding_has_the_zero_columns_of_the_mask(run: Path) -> None:
     state = export.rename_transformer(dit.load(run).transformer.state_dict())
     weight = state["x_embedder.proj.1.weight"]
     assert weight.shape == (192, 68)
@@ -118,12 +125,12 @@ def test_exported_patch_embedding_has_the_zero_columns_of_the_mask(run: Path):
     assert weight[:, :64].any()
 
 
-def test_export_refuses_weights_that_are_not_finite(tmp_path: Path):
+def test_export_refuses_weights_that_are_not_finite(tmp_path: Path) -> None:
     with pytest.raises(FloatingPointError, match="bad"):
         export._save(tmp_path / "x.safetensors", {"bad": torch.tensor([1.0, float("nan")])})
 
 
-def test_state_resumes_module_average_and_optimizer(tmp_path: Path):
+def test_state_resumes_module_average_and_optimizer(tmp_path: Path) -> None:
     torch.manual_seed(2)
     module = nn.Linear(3, 2)
     optimizer = torch.optim.AdamW(module.parameters(), lr=0.1)
@@ -144,9 +151,20 @@ def test_state_resumes_module_average_and_optimizer(tmp_path: Path):
     torch.testing.assert_close(dict(theirs), dict(ours))
 
 
-def test_noise_levels_are_shifted_towards_one_and_stay_inside():
+def test_noise_levels_are_shifted_towards_one_and_stay_inside() -> None:
     torch.manual_seed(0)
     sigma = dit.sample_sigmas(20_000)
     assert float(sigma.min()) > 0
     assert float(sigma.max()) < 1
     assert float(sigma.median()) == pytest.approx(0.75, abs=0.01)  # S(0.5) = 3 * 0.5 / 2
+
+
+def test_split_segments_adds_lone_spaces_and_keeps_the_rest() -> None:
+    rng = np.random.default_rng(0)
+    for used in (1, 2, 10, 79, 80):
+        ids = torch.zeros(80, dtype=torch.long)
+        ids[:used] = torch.arange(used) + 10
+        row = dit._split_segments(ids, rng)
+        kept = row[(row != T5_SPACE) & (row != T5_PAD)]
+        assert kept.tolist() == list(range(10, 10 + used))
+        assert len(row) == 80

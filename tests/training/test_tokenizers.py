@@ -1,5 +1,7 @@
 """The two small tokenizers: whole words, any text, the ids that the service relies on."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -33,12 +35,12 @@ def qwen() -> Tokenizer:
     return qwen_tokenizer(captions(1500, seed=3))
 
 
-def test_every_caption_word_is_one_t5_token():
+def test_every_caption_word_is_one_t5_token() -> None:
     for word in WORDS:
         assert len(T5.encode(word).ids) == 2, word
 
 
-def test_t5_special_ids_are_those_of_the_published_t5():
+def test_t5_special_ids_are_those_of_the_published_t5() -> None:
     assert [T5.token_to_id(t) for t in ("<pad>", "</s>", "<unk>", "▁")] == [
         T5_PAD,
         T5_END,
@@ -47,16 +49,16 @@ def test_t5_special_ids_are_those_of_the_published_t5():
     ]
 
 
-def test_empty_prompt_is_only_the_end_for_t5_and_nothing_for_qwen(qwen: Tokenizer):
+def test_empty_prompt_is_only_the_end_for_t5_and_nothing_for_qwen(qwen: Tokenizer) -> None:
     assert T5.encode("").ids == [T5_END]
     assert qwen.encode("").ids == []
 
 
-def test_t5_reads_capitals_and_runs_of_space_as_the_plain_words():
+def test_t5_reads_capitals_and_runs_of_space_as_the_plain_words() -> None:
     assert T5.encode("Blue  Hair,\n 1GIRL").ids == T5.encode("blue hair, 1girl").ids
 
 
-def test_captions_hold_no_unknown_piece_and_fit_the_context(qwen: Tokenizer):
+def test_captions_hold_no_unknown_piece_and_fit_the_context(qwen: Tokenizer) -> None:
     for text in captions(400, seed=4):
         ids = T5.encode(text).ids
         assert T5_UNKNOWN not in ids
@@ -66,7 +68,7 @@ def test_captions_hold_no_unknown_piece_and_fit_the_context(qwen: Tokenizer):
 
 @settings(deadline=None, max_examples=100)
 @given(text=st.text(max_size=60))
-def test_any_text_has_ids(text: str, qwen: Tokenizer):
+def test_any_text_has_ids(text: str, qwen: Tokenizer) -> None:
     for tokenizer in (qwen, T5):
         ids = tokenizer.encode(text).ids
         assert all(0 <= i < tokenizer.get_vocab_size() for i in ids)
@@ -74,11 +76,11 @@ def test_any_text_has_ids(text: str, qwen: Tokenizer):
 
 @settings(deadline=None, max_examples=100)
 @given(text=st.text(st.characters(codec="ascii", categories=("L", "N", "P", "Zs")), max_size=60))
-def test_qwen_loses_nothing_but_capitals(text: str, qwen: Tokenizer):
+def test_qwen_loses_nothing_but_capitals(text: str, qwen: Tokenizer) -> None:
     assert qwen.decode(qwen.encode(text).ids) == text.lower()
 
 
-def test_saved_tokenizers_read_the_same(tmp_path, qwen: Tokenizer):
+def test_saved_tokenizers_read_the_same(tmp_path: Path, qwen: Tokenizer) -> None:
     save_tokenizers(tmp_path, qwen, T5)
     text = "1girl, aqua hair, 猫 (smile:1.2)"
     for loaded, original in zip(load_tokenizers(tmp_path), (qwen, T5), strict=True):
