@@ -4,7 +4,6 @@ bfloat16, the original key names, nothing but weights and tokenizers; all else i
 """
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from model import keymap
 from training import dit, loop, vae
+from training.tokenizers import load_tokenizers, save_tokenizers
 
 NAME = "kirazuri-tiny"
 TRANSFORMER = Path("diffusion_models") / f"{NAME}.safetensors"
@@ -39,7 +39,7 @@ def export(data: Path, out: Path, target: Path) -> None:
     decoder = out / "decoder.safetensors"
     frames = loop.load_average(decoder if decoder.exists() else out / "vae.safetensors")
     _save(target / VAE, rename_vae(frames))
-    shutil.copytree(out / TOKENIZERS, target / TOKENIZERS, dirs_exist_ok=True)
+    save_tokenizers(target / TOKENIZERS, *load_tokenizers(out / TOKENIZERS))
     (out / "architecture.json").write_text(json.dumps(architecture(data), indent=1) + "\n")
 
 
@@ -95,3 +95,4 @@ def _save(path: Path, state: State) -> None:
         raise FloatingPointError(f"not finite: {', '.join(wrong)}")
     packed = {name: tensor.to(torch.bfloat16).contiguous() for name, tensor in state.items()}
     save_file(packed, path, metadata={"format": "pt"})
+    path.chmod(0o644)  # safetensors writes 600, which no other user of an image could read

@@ -77,7 +77,7 @@ def save_tokenizers(folder: Path, qwen: Tokenizer, t5: Tokenizer) -> None:
     """Write `qwen3/tokenizer.json` and `t5/tokenizer.json`."""
     for name, tokenizer in (("qwen3", qwen), ("t5", t5)):
         (folder / name).mkdir(parents=True, exist_ok=True)
-        tokenizer.save(str(folder / name / "tokenizer.json"))
+        tokenizer.save(str(folder / name / "tokenizer.json"), pretty=False)
 
 
 def load_tokenizers(folder: Path) -> tuple[Tokenizer, Tokenizer]:
