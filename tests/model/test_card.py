@@ -30,7 +30,7 @@ def test_the_real_card_says_what_the_page_of_the_checkpoint_says() -> None:
     assert card.defaults.sampler == "er_sde"
     assert card.samplers["er_sde"].recommended_steps == (30, 50)
     assert card.samplers["sa_solver_pece"].recommended_steps == (15, 20)
-    assert card.recommended_cfg_scale == (4, 5)
+    assert card.recommended_cfg_scale == (4.0, 5.0)
     assert card.prompting.tag_order == (
         "quality", "meta", "safety", "subject", "character", "series", "artist", "general",
     )  # fmt: skip
