@@ -34,9 +34,9 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)  ## start everything, make one picture, keep serving (ONCE=1: stop after the picture)
 	@$(BIN)/python -m cli.demo $(if $(PORT),--port $(PORT)) $(if $(ONCE),--once)
 
-# One thread for each test process: the machine's cores go to the processes, not to their pools.
+# Several processes are tested at once: their pools must neither crowd the cores nor spin on them.
 test: $(STAMP)  ## run all tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest $(ARGS)
 
 check: $(STAMP)  ## lint, types, import contracts, container files
 	$(BIN)/ruff check .
