@@ -106,7 +106,9 @@ def _follow(client: httpx2.Client, job_id: str, *, deadline: float, console: Con
         TextColumn("{task.completed:.0f}/{task.total:.0f}"),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=console, transient=True) as bar:
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
         task = bar.add_task("queued", total=1)
         for event in _events(client, job_id, deadline=deadline):
             _show(bar, task, event)
