@@ -1,6 +1,7 @@
-"""Trains `kirazuri-tiny` from nothing: `python -m training`; each stage resumes or is skipped.
+"""Trains `kirazuri-tiny` from nothing: `python -m training`.
 
-Order: render, vae-crops, vae, encode, dit, decoder, export. A finished stage leaves a mark.
+Stages run in the order of `stages`; one that is finished leaves a mark and is skipped, one that
+was cut off resumes.
 """
 
 import argparse
@@ -59,6 +60,7 @@ def stages(options: argparse.Namespace) -> dict[str, Callable[[], None]]:
         "vae": lambda: vae.train_on_pictures(drawn, out, minutes=whole, **shared),
         "encode": lambda: vae.encode_pictures(drawn, out, processes=options.processes),
         "dit": lambda: dit.train(drawn, out, minutes=options.minutes_dit, **shared),
+        "redraw": lambda: dit.redraw(drawn, out, **shared),
         "decoder": lambda: vae.tune_decoder(drawn, out, minutes=options.minutes_decoder, **shared),
         "export": lambda: export.export(drawn, out, options.checkpoint),
     }
@@ -94,7 +96,7 @@ def _parse() -> argparse.Namespace:
     )
     parser.add_argument("--pictures", type=int, default=24_000)
     parser.add_argument("--minutes-vae", type=float, default=30)
-    parser.add_argument("--minutes-dit", type=float, default=60)
+    parser.add_argument("--minutes-dit", type=float, default=46)
     parser.add_argument("--minutes-decoder", type=float, default=10)
     parser.add_argument("--processes", type=int, default=2, help="one thread each")
     parser.add_argument("--seed", type=int, default=1)

@@ -33,6 +33,11 @@ def latents_path(folder: Path, size: Size) -> Path:
     return folder / f"latents-{size[0]}x{size[1]}.npy"
 
 
+def redrawn_path(folder: Path, size: Size) -> Path:
+    """Where latents of the first pictures of one size lie as the transformer finishes them."""
+    return folder / f"redrawn-{size[0]}x{size[1]}.npy"
+
+
 def avatars_path(folder: Path, size: Size) -> Path:
     """Where the avatars of one size lie, one JSON object a line, in the pictures' order."""
     return folder / f"avatars-{size[0]}x{size[1]}.jsonl"

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from transformers import Qwen3Config, Qwen3Model
 
 from training import loop
-from training.captions import caption
-from training.data import HELD_OUT, SIZES, Size, latents_path, load_avatars
+from training.captions import caption, prompt
+from training.data import HELD_OUT, SIZES, Size, latents_path, load_avatars, redrawn_path
 from training.tokenizers import T5_PAD, T5_SPACE, load_tokenizers
 
 log = logging.getLogger(__name__)
@@ -40,6 +40,7 @@ SIZE_SHARES = (0.50, 0.15, 0.15, 0.20)
 PEAK_RATE = 2e-3
 WEIGHT_DECAY = 0.01
 WARM_UP = 200
+REDRAWN_SHARE, REDRAW_FROM, REDRAW_STEPS, REDRAW_CFG = 0.2, 0.6, 6, 4.0
 HOLD = 0.4
 
 
@@ -364,15 +365,55 @@ def sample(
     model: Anima, texts: Sequence[str], size: Size, out: Path, *, steps: int = 20, cfg: float = 4.0
 ) -> Tensor:
     """Normalised latents (B, 16, h, w) by Euler's method, for a quick look."""
-    qwen, t5 = load_tokenizers(out / "tokenizers")
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(len(texts), 16, 1, size[1] // 8, size[0] // 8, generator=generator)
     u = torch.linspace(1, 0, steps + 1)
-    sigmas = SHIFT * u / (1 + (SHIFT - 1) * u)
+    text = encode([*texts, *[""] * len(texts)], *load_tokenizers(out / "tokenizers"))
+    return _finish(model, x, SHIFT * u / (1 + (SHIFT - 1) * u), text, cfg)
+
+
+def _finish(
+    model: Anima, x: Tensor, sigmas: Tensor, text: tuple[Tensor, Tensor, Tensor], cfg: float
+) -> Tensor:
+    """Follow the velocity from `sigmas[0]` to 0; `text` is the prompts, then as many empty."""
     with torch.autocast("cpu", torch.bfloat16):
-        context = model.context(*encode([*texts, *[""] * len(texts)], qwen, t5))
+        context = model.context(*text)
         for sigma, following in pairwise(sigmas):
-            velocity = model(torch.cat([x, x]), sigma.expand(2 * len(texts)), context)
+            velocity = model(torch.cat([x, x]), sigma.expand(2 * len(x)), context)
             told, untold = velocity.chunk(2)
             x = x + (following - sigma) * (untold + cfg * (told - untold))
     return x[:, :, 0]
+
+
+def redraw(folder: Path, out: Path, *, seed: int, processes: int) -> None:
+    """Blur some of the latents with noise and let the transformer finish them.
+
+    The results have the transformer's own small errors beside the pictures they should decode
+    to; the decoder learns from them to forgive such errors.
+    """
+    for size in SIZES:
+        shape = np.load(latents_path(folder, size), mmap_mode="r").shape
+        shape = (int(shape[0] * REDRAWN_SHARE), *shape[1:])
+        np.lib.format.open_memmap(redrawn_path(folder, size), "w+", np.float32, shape)
+    loop.run_replicas(_redraw, (folder, out, seed), processes)
+
+
+@torch.no_grad()
+def _redraw(rank: int, processes: int, folder: Path, out: Path, seed: int) -> None:
+    torch.manual_seed(seed + 11 + rank)
+    model, tokenizers = load(out), load_tokenizers(out / "tokenizers")
+    prepare(model, is_compiled=False)
+    mean, std = latent_statistics(folder)
+    for size in SIZES:
+        redrawn = np.load(redrawn_path(folder, size), mmap_mode="r+")
+        latents = np.load(latents_path(folder, size), mmap_mode="r")
+        avatars = load_avatars(folder, size)
+        for start in range(rank * 16, len(redrawn), processes * 16):
+            end = min(start + 16, len(redrawn))
+            x0 = ((torch.from_numpy(latents[start:end].copy()) - mean) / std)[:, :, None]
+            texts = [prompt(avatar) for avatar in avatars[start:end]]
+            text = encode([*texts, *[""] * len(texts)], *tokenizers)
+            level = REDRAW_FROM * (0.5 + 0.5 * float(torch.rand(())))
+            noisy = (1 - level) * x0 + level * torch.randn_like(x0)
+            x = _finish(model, noisy, torch.linspace(level, 0, REDRAW_STEPS + 1), text, REDRAW_CFG)
+            redrawn[start:end] = (x * std + mean).numpy()

@@ -18,7 +18,16 @@ from torch.nn.functional import silu
 
 from training import loop
 from training.avatars import head_center
-from training.data import HELD_OUT, SHARES, SIZES, Size, latents_path, load_avatars, pictures_path
+from training.data import (
+    HELD_OUT,
+    SHARES,
+    SIZES,
+    Size,
+    latents_path,
+    load_avatars,
+    pictures_path,
+    redrawn_path,
+)
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +40,8 @@ CROPS_PER_STEP = 8
 PICTURES_PER_STEP = 2
 FACE_SHARE = 0.7  # share of the crops that lie around the face
 KL_WEIGHT = 1e-3
-LATENT_NOISE = 0.12  # decoder stage: up to this many standard deviations
+LATENT_NOISE = 0.2  # decoder stage: up to this many standard deviations
+REDRAWN_WEIGHT = 0.7  # decoder stage: share of steps on latents that the transformer finished
 CROPS_RATE = 2.5e-3
 PICTURES_RATE = 1.2e-3
 DECODER_RATE = 1e-3
@@ -333,7 +343,7 @@ def _encode_part(rank: int, processes: int, folder: Path, out: Path) -> None:
 
 
 def tune_decoder(folder: Path, out: Path, *, minutes: float, seed: int, processes: int) -> None:
-    """Go on with the decoder alone, on whole pictures from slightly noisy latents.
+    """Go on with the decoder alone, on whole pictures from noisy and from redrawn latents.
 
     The encoder stays, so the transformer's latents stay valid. Writes `out/decoder.safetensors`.
     """
@@ -350,14 +360,17 @@ def _tune_decoder(
     vae.quant_conv.requires_grad_(False)
     pictures = {size: np.load(pictures_path(folder, size), mmap_mode="r") for size in SIZES}
     latents = {size: np.load(latents_path(folder, size), mmap_mode="r") for size in SIZES}
+    redrawn = {size: np.load(redrawn_path(folder, size), mmap_mode="r") for size in SIZES}
     std = torch.from_numpy(latents[SIZES[0]][:].std((0, 2, 3)))[:, None, None]
     rng = np.random.default_rng((seed, 1, rank))
 
     def loss_of_next() -> tuple[Tensor, dict[str, float]]:
         size = _pick_size(rng)
-        chosen = rng.choice(len(pictures[size]) - HELD_OUT, 4, replace=False)
-        x, z = pixels(pictures[size][chosen]), torch.from_numpy(latents[size][chosen])
-        z = z + LATENT_NOISE * torch.rand(4, 1, 1, 1) * std * torch.randn_like(z)
+        source = redrawn[size] if rng.random() < REDRAWN_WEIGHT else latents[size][:-HELD_OUT]
+        chosen = rng.choice(len(source), 4, replace=False)
+        x, z = pixels(pictures[size][chosen]), torch.from_numpy(source[chosen])
+        if source is not redrawn[size]:
+            z = z + LATENT_NOISE * torch.rand(4, 1, 1, 1) * std * torch.randn_like(z)
         with torch.autocast("cpu", torch.bfloat16):
             loss = reconstruction_loss(vae.decode(z), x)
         return loss, {"reconstruction": loss.item(), "kl": 0.0}
