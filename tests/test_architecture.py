@@ -5,6 +5,7 @@ import importlib.metadata
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -154,3 +155,12 @@ def test_constraints_are_exact_and_name_no_index() -> None:
     pins = [line.partition(";")[0].strip() for line in lines if not line.startswith("#")]
     assert "torch==2.13.0" in pins
     assert all(re.fullmatch(r"[a-z0-9._-]+==[0-9][A-Za-z0-9.]*", pin) for pin in pins)
+
+
+def test_constraints_pin_everything_that_is_asked_for() -> None:
+    """If this fails, run `make lock`."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    asked = [*project["dependencies"], *sum(project["optional-dependencies"].values(), [])]
+    names = {re.split(r"[^A-Za-z0-9._-]", text)[0].lower() for text in asked} - {"kirazuri-server"}
+    pinned = (ROOT / "constraints.txt").read_text(encoding="utf-8")
+    assert [name for name in sorted(names) if f"\n{name}==" not in pinned] == []
