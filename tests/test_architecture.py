@@ -2,6 +2,7 @@
 
 import ast
 import importlib.metadata
+import itertools
 import re
 import subprocess
 import sys
@@ -160,7 +161,7 @@ def test_constraints_are_exact_and_name_no_index() -> None:
 def test_constraints_pin_everything_that_is_asked_for() -> None:
     """If this fails, run `make lock`."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    asked = [*project["dependencies"], *sum(project["optional-dependencies"].values(), [])]
+    asked = itertools.chain(project["dependencies"], *project["optional-dependencies"].values())
     names = {re.split(r"[^A-Za-z0-9._-]", text)[0].lower() for text in asked} - {"kirazuri-server"}
     pinned = (ROOT / "constraints.txt").read_text(encoding="utf-8")
     assert [name for name in sorted(names) if f"\n{name}==" not in pinned] == []
