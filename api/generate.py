@@ -117,7 +117,7 @@ def routes(card: Card) -> APIRouter:
             if job.status in TERMINAL:
                 response.status_code = 200
         view = job_view(job, base_url)
-        response.headers["Location"] = view.links.self
+        response.headers["Location"] = f"/jobs/{job.id}"
         return view
 
     return router
