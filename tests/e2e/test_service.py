@@ -94,8 +94,7 @@ def test_bad_bodies_get_a_problem_and_the_service_stays_up(
     answer = service.post(
         "/generate", content=content, headers={"content-type": "application/json"}
     )
-    assert answer.status_code in (400, 413, 422)
-    assert answer.status_code == status or content in (b"", b"[" * 100_000), answer.text
+    assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     problem = answer.json()
     assert problem["status"] == answer.status_code
