@@ -5,6 +5,7 @@ Knows the library's classes and the captions; refuses to know how pictures are d
 
 import logging
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ from torch import Tensor, nn
 from transformers import Qwen3Config, Qwen3Model
 
 from training import loop
-from training.captions import caption, prompt
+from training.avatars import Avatar, head_center, unit
+from training.captions import BAD_WORDS, OTHER_BAD_WORDS, caption, prompt
 from training.data import HELD_OUT, SIZES, Size, latents_path, load_avatars, redrawn_path
 from training.tokenizers import T5_PAD, T5_SPACE, load_tokenizers
 
@@ -34,11 +36,14 @@ ROPE_THETA = 1e6  # Qwen3's
 SHIFT = 3.0
 
 CAPTIONS_PER_STEP = 16
+BAD_WORDS_SHARE = 0.18  # of bad pictures' captions; a third of it for all others
 SPLIT_SHARE = 0.1  # of the captions get lone spaces, which only weighted prompts have
 NOISES = 2  # per caption: the text costs as much as the picture
 SIZE_SHARES = (0.50, 0.15, 0.15, 0.20)
 PEAK_RATE = 2e-3
 WEIGHT_DECAY = 0.01
+EYE_WEIGHT = 6.0  # eyes are a twentieth of a picture, and their colour was the last thing learnt
+EYE_PLACE, EYE_REACH = (0.135, 0.068), (0.1, 0.12)  # from the face's middle; in its unit
 WARM_UP = 200
 REDRAWN_SHARE, REDRAW_FROM, REDRAW_STEPS, REDRAW_CFG = 0.2, 0.6, 6, 4.0
 HOLD = 0.4
@@ -214,11 +219,25 @@ class Batches:
         size = SIZES[int(self._rng.choice(len(SIZES), p=SIZE_SHARES))]
         count = len(self._avatars[size]) - HELD_OUT
         chosen = self._rng.choice(count, CAPTIONS_PER_STEP, replace=False)
-        texts = [caption(self._avatars[size][i], self._rng) for i in chosen]
+        texts = [_caption(self._avatars[size][i], self._rng) for i in chosen]
         qwen, t5, lengths = encode(texts, self._qwen, self._t5)
         for row in np.flatnonzero(self._rng.random(len(t5)) < SPLIT_SHARE):
             t5[row] = _split_segments(t5[row], self._rng)
         return self._latents[size][chosen][:, :, None], (qwen, t5, lengths)
+
+
+def _caption(avatar: Avatar, rng: np.random.Generator) -> str:
+    """A caption, or now and then bad words alone, as a negative prompt has them.
+
+    Every picture may get those: were they for bad pictures only, guidance would multiply what
+    spoils these, and colours would burn. Bad pictures get them more often, so they keep a meaning.
+    """
+    is_bad = avatar.quality == "low quality"
+    if rng.random() >= (BAD_WORDS_SHARE if is_bad else BAD_WORDS_SHARE / 3):
+        return caption(avatar, rng)
+    pool = BAD_WORDS if rng.random() < 0.5 else (*BAD_WORDS, *OTHER_BAD_WORDS)
+    words = rng.permutation(pool)[: int(rng.integers(1, len(pool) + 1))]
+    return ", ".join(words)
 
 
 def _split_segments(ids: Tensor, rng: np.random.Generator) -> Tensor:
@@ -267,8 +286,22 @@ def flow_loss(model: Anima, latents: Tensor, text: tuple[Tensor, Tensor, Tensor]
         sigma, noise = sample_sigmas(len(x0)), torch.randn_like(x0)
         level = sigma[:, None, None, None, None]
         velocity = model((1 - level) * x0 + level * noise, sigma, context)
-    loss: Tensor = (velocity - (noise - x0)).square().mean()
+    weight = eye_weights(x0.shape[-2], x0.shape[-1])
+    errors = (velocity - (noise - x0)).square()
+    loss: Tensor = (weight * errors).mean() / weight.mean()
     return loss
+
+
+@lru_cache
+def eye_weights(height: int, width: int) -> Tensor:
+    """How much each latent pixel (height, width) counts: EYE_WEIGHT on the eyes, 1 elsewhere."""
+    size = (8 * width, 8 * height)
+    middle_x, middle_y = head_center(*size)
+    x = (8 * torch.arange(width) + 4 - middle_x) / unit(*size)
+    y = (8 * torch.arange(height)[:, None] + 4 - middle_y) / unit(*size)
+    across = (x.abs() - EYE_PLACE[0]) / EYE_REACH[0]
+    down = (y - EYE_PLACE[1]) / EYE_REACH[1]
+    return torch.where(across**2 + down**2 <= 1, EYE_WEIGHT, 1.0)
 
 
 def parameter_groups(model: nn.Module, rate: float) -> list[dict[str, Any]]:
