@@ -14,6 +14,7 @@ from model.card import load_card
 from model.checkpoint import load_components
 from training import data, dit, export, loop, vae
 from training.avatars import sample_avatar
+from training.captions import BAD_WORDS, OTHER_BAD_WORDS
 from training.tokenizers import (
     T5_PAD,
     T5_SPACE,
@@ -168,3 +169,21 @@ def test_split_segments_adds_lone_spaces_and_keeps_the_rest() -> None:
         kept = row[(row != T5_SPACE) & (row != T5_PAD)]
         assert kept.tolist() == list(range(10, 10 + used))
         assert len(row) == 80
+
+
+def test_bad_words_alone_fall_on_every_kind_of_picture() -> None:
+    rng = np.random.default_rng(0)
+    shown = [sample_avatar(rng) for _ in range(3000)]
+    known = {*BAD_WORDS, *OTHER_BAD_WORDS}
+    is_alone = [set(dit._caption(a, rng).split(", ")) <= known for a in shown]
+    alone = [a.quality for a, is_it in zip(shown, is_alone, strict=True) if is_it]
+    assert 0.04 < len(alone) / len(shown) < 0.11
+    assert 0.1 < alone.count("low quality") / len(alone) < 0.45
+
+
+@pytest.mark.parametrize("size", data.SIZES)
+def test_eye_weights_lie_symmetrically_on_a_small_part(size: data.Size) -> None:
+    weights = dit.eye_weights(size[1] // 8, size[0] // 8)
+    is_eye = weights == dit.EYE_WEIGHT
+    assert 0.02 < float(is_eye.float().mean()) < 0.2
+    torch.testing.assert_close(weights, weights.flip(1))
