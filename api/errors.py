@@ -175,6 +175,7 @@ _WHY_JOBS_FAIL: Final[dict[str, str]] = {
     "engine_error": "The engine failed at this request; the worker's log has the details.",
     "encoding": "The picture was made but not written in its format; try another image_format.",
     "storage": "The picture was made but could not be stored; submit the request again.",
+    "unreadable": "The job's record cannot be read by this release; submit the request again.",
     "worker_lost": "Every worker that tried died on the way; the request may need too much memory.",
 }
 """These stand in a job's `error`, not in an answer's body."""

@@ -62,7 +62,13 @@ def generate(
     """
     deadline = time.monotonic() + timeout
     with _client(url) as client:
-        job = _submit(client, body)
+        key = uuid.uuid4().hex
+        try:
+            job = _submit(client, body, key)
+        except KeyboardInterrupt:
+            # It may have been accepted already: the same key gives the same job.
+            _cancel(client, _submit(client, body, key)["id"])
+            raise
         try:
             _follow(client, job["id"], deadline=deadline, console=console)
         except BaseException:
@@ -85,8 +91,8 @@ def _client(url: str) -> httpx2.Client:
         raise GenerationError(f"--url {url}: {exc}") from exc
 
 
-def _submit(client: httpx2.Client, body: Mapping[str, Any]) -> Any:
-    headers = {"Idempotency-Key": uuid.uuid4().hex}
+def _submit(client: httpx2.Client, body: Mapping[str, Any], key: str) -> Any:
+    headers = {"Idempotency-Key": key}
     return _json(_call(client, "POST", "/generate", json=body, headers=headers, timeout=30))
 
 

@@ -34,7 +34,7 @@ def test_open_fields_are_filled_from_the_card(client: httpx2.Client, server: Run
     assert 0 <= seed < 2**53
     assert job["request"] == {
         "prompt": PROMPT,
-        "negative_prompt": "low quality, worst quality, blurry",
+        "negative_prompt": "",
         "width": 128,
         "height": 128,
         "steps": 20,
