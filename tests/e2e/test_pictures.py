@@ -51,7 +51,7 @@ def test_twelve_hair_words_give_twelve_hair_colours(service: httpx2.Client) -> N
     assert len(HAIR_COLORS) == 12
     rest = "long hair, blue eyes, smile, white serafuku, blue background"
     jobs = {
-        color: submit(service, prompt=f"{QUALITY}, {color}, {rest}", steps=12, seed=11)
+        color: submit(service, prompt=f"{QUALITY}, {color}, {rest}", seed=11)
         for color in HAIR_COLORS
     }
     seen = {
@@ -63,7 +63,7 @@ def test_twelve_hair_words_give_twelve_hair_colours(service: httpx2.Client) -> N
 
 def test_background_words_give_background_colours(service: httpx2.Client) -> None:
     jobs = {
-        name: submit(service, prompt=f"{QUALITY}, brown hair, smile, {name}", steps=12, seed=3)
+        name: submit(service, prompt=f"{QUALITY}, brown hair, smile, {name}", seed=3)
         for name in list(BACKGROUNDS)[:6]
     }
     seen = {
@@ -75,7 +75,7 @@ def test_background_words_give_background_colours(service: httpx2.Client) -> Non
 
 def test_a_negative_prompt_takes_away_what_it_names(service: httpx2.Client) -> None:
     """A bare prompt leaves the background open; naming the drawn one as unwanted changes it."""
-    base = {"prompt": "1girl, solo, blue hair, smile", "steps": 12}
+    base = {"prompt": "1girl, solo, blue hair, smile"}
     changed = 0
     for seed in range(4):
         plain = finished(service, submit(service, **base, seed=seed, negative_prompt=""))
