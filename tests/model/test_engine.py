@@ -1,6 +1,7 @@
 """The engine on an analytic model: what is shared, what is kept apart, what fails alone."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy
@@ -8,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.engine import Engine, Pipeline
+from model.card import load_card
+from model.engine import Engine, Pipeline, load_engine
 from model.errors import PromptError
 from model.protocol import EngineEvent, Failed, Finished, ImageReady, Progress, Started
 from model.request import ResolvedRequest
@@ -259,3 +261,38 @@ def test_a_known_id_is_refused() -> None:
     engine.admit("a", request())
     with pytest.raises(ValueError, match="in the engine already"):
         engine.admit("a", request())
+
+
+def tiny_latents(jobs: dict[str, ResolvedRequest]) -> dict[str, Tensor]:
+    """Final latents by job, from the checkpoint that ships, all jobs at once."""
+    engine = load_engine(
+        load_card("kirazuri-tiny"),
+        None,
+        device="cpu",
+        precision="float32",
+        threads=0,
+        token_budget=8192,
+    )
+    decoded: list[Tensor] = []
+
+    def keep(latents: Tensor) -> numpy.ndarray[Any, Any]:
+        decoded.append(latents)
+        return numpy.zeros((1, 8, 8, 3), numpy.uint8)
+
+    engine._pipeline = replace(engine._pipeline, decode=keep)
+    order = [e.job_id for e in run(engine, jobs) if isinstance(e, ImageReady)]
+    return dict(zip(order, decoded, strict=True))
+
+
+def test_the_real_network_gives_the_same_latents_alone_and_among_others() -> None:
+    jobs = {
+        "er_sde": request(width=128, height=128, steps=8, seed=1),
+        "pece": request(width=128, height=128, steps=5, sampler="sa_solver_pece", seed=2),
+        "plain": request(width=128, height=128, steps=6, cfg_scale=1, sampler="euler", seed=3),
+        "wide": request(width=144, height=112, steps=4, prompt="1boy, red hair", seed=4),
+    }
+    together = tiny_latents(jobs)
+    for name, wanted in jobs.items():
+        difference = (together[name] - tiny_latents({name: wanted})[name]).abs().max()
+        assert difference < 1e-4, (name, float(difference))
+        assert together[name].std() > 0.3
