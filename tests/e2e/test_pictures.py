@@ -74,8 +74,8 @@ def test_background_words_give_background_colours(service: httpx2.Client) -> Non
 
 
 def test_a_negative_prompt_takes_away_what_it_names(service: httpx2.Client) -> None:
-    """A bare prompt leaves the background open; naming the drawn one as unwanted changes it."""
-    base = {"prompt": "1girl, solo, blue hair, smile"}
+    """The prompt leaves the background open; naming the drawn one as unwanted changes it."""
+    base = {"prompt": f"{QUALITY}, blue hair, smile"}
     changed = 0
     for seed in range(4):
         plain = finished(service, submit(service, **base, seed=seed, negative_prompt=""))
