@@ -11,7 +11,6 @@ from redis import Redis
 from worker import redis_server
 from worker.redis_server import RedisServer
 
-
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A run in a shell's background ignores Ctrl-C, and so would the programs that tests interrupt.
     signal.signal(signal.SIGINT, signal.default_int_handler)
