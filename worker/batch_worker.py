@@ -63,7 +63,6 @@ EXIT_ENGINE_LOST = 70
 _POLL_SECONDS = 0.01
 _IDLE_BLOCK_SECONDS = 0.25
 _PUMP_SECONDS = 0.05
-_PROGRESS_SECONDS = 0.1
 _OUTAGE_PAUSE_SECONDS = 0.2
 _WORKER_TTL_SECONDS = 60
 _FRESH_SECONDS = 60
@@ -123,8 +122,6 @@ class _Slot:
     timings: dict[str, float] = field(default_factory=dict)
     admitted_at: float = field(default_factory=time.monotonic)
     step: int = 0
-    told_step: int = 0
-    told_at: float = 0.0
     end: Finished | Failed | None = None
     ended_at: float = 0.0
     is_cancelled: bool = False
@@ -287,6 +284,8 @@ class BatchWorker(SimpleWorker):
             case Progress():
                 done = (event.step - slot.step) / event.steps
                 self._fresh_work += done * record.cost(slot.claim.request)
+                if event.step > slot.step:  # a step may take two evaluations
+                    slot.notes.append(_progress_note(event, time.monotonic() - slot.admitted_at))
                 slot.step = event.step
             case ImageReady():
                 slot.pictures[event.index] = self._publisher.submit(
@@ -402,20 +401,8 @@ class BatchWorker(SimpleWorker):
                 slot.is_cancelled = True
 
     def _news(self, slot: _Slot) -> list[Note]:
-        """What clients have not heard of a job yet; progress at most ten times a second."""
+        """What clients have not heard of a job yet: every step, every stored picture."""
         notes = list(slot.notes)
-        now, steps = time.monotonic(), slot.claim.request.steps
-        is_due = now - slot.told_at > _PROGRESS_SECONDS or slot.step == steps
-        if slot.step != slot.told_step and is_due:
-            elapsed = now - slot.admitted_at
-            eta = round(elapsed / slot.step * (steps - slot.step), 2)
-            notes.append(
-                Note(
-                    event="progress",
-                    data={"step": slot.step, "steps": steps, "eta_seconds": eta},
-                    fields={"step": slot.step, "eta": round(time.time() + eta, 2)},
-                )
-            )
         for index, picture in sorted(slot.pictures.items()):
             if index not in slot.announced and picture.done() and not picture.exception():
                 stored = picture.result()
@@ -426,9 +413,6 @@ class BatchWorker(SimpleWorker):
     def _told(self, slot: _Slot, notes: list[Note]) -> None:
         """Remember what went out."""
         slot.notes.clear()
-        for note in notes:
-            if note.event == "progress":
-                slot.told_step, slot.told_at = int(note.data["step"]), time.monotonic()
         slot.announced.update(note.index for note in notes if note.index is not None)
 
     # -- ending ------------------------------------------------------------------------------
@@ -636,6 +620,16 @@ class BatchWorker(SimpleWorker):
         except (RedisError, OSError) as exc:
             logger.warning("worker=%s event=not_signed_off reason=%s", self.name, exc)
         logger.info("worker=%s event=stopped", self.name)
+
+
+def _progress_note(event: Progress, elapsed: float) -> Note:
+    """News of a step; the rest is expected to take as long a step as the past `elapsed` seconds."""
+    eta = round(elapsed / event.step * (event.steps - event.step), 2)
+    return Note(
+        event="progress",
+        data={"step": event.step, "steps": event.steps, "eta_seconds": eta},
+        fields={"step": event.step, "eta": round(time.time() + eta, 2)},
+    )
 
 
 def _publishing_failure(job_id: str, exc: BaseException) -> Failed:

@@ -86,9 +86,7 @@ async def test_a_job_tells_its_whole_story(queue: JobQueue, run_worker: RunWorke
         "succeeded",
     ]
     steps = [data["step"] for data in progress]
-    assert steps == sorted(set(steps))
-    assert steps[-1] == 10
-    assert len(steps) >= 5  # a busy machine may tell two steps at once
+    assert steps == list(range(1, 11))
     assert progress[1]["eta_seconds"] > progress[-2]["eta_seconds"] > 0
     assert progress[-1]["eta_seconds"] == 0
     done = await queue.get(job.id)
@@ -96,15 +94,12 @@ async def test_a_job_tells_its_whole_story(queue: JobQueue, run_worker: RunWorke
     assert told[-1].data["images"] == [image.model_dump(mode="json") for image in done.images]
 
 
-async def test_fast_steps_are_coalesced_and_the_last_is_told(
-    queue: JobQueue, run_worker: RunWorker
-) -> None:
+async def test_every_step_is_told_however_fast(queue: JobQueue, run_worker: RunWorker) -> None:
     job = await queue.admit(make_request(steps=100))
     with run_worker(step_seconds=0.005):
         told = [event async for event in queue.events(job.id)]
     steps = [event.data["step"] for event in told if event.event == "progress"]
-    assert steps[-1] == 100
-    assert len(steps) < 40
+    assert steps == list(range(1, 101))
 
 
 async def test_cancel_stops_a_running_job_within_a_step_or_two(
