@@ -125,6 +125,10 @@ def _pick(
     return values[int(rng.choice(len(values), p=weights))]
 
 
+EYE_PLACE = (0.135, 0.068)
+"""An open eye, beside and below the middle of the face, in units."""
+
+
 def unit(width: int, height: int) -> float:
     """Length of the composition's unit in pixels: the head is about two thirds of it wide."""
     return min(height, 1.08 * width)
@@ -367,7 +371,7 @@ def _face(pen: Pen, avatar: Avatar) -> None:
 
 
 def _open_eye(pen: Pen, side: int, color: Color, subject: str) -> None:
-    x, y = side * 0.135, 0.068
+    x, y = side * EYE_PLACE[0], EYE_PLACE[1]
     tall = 0.095 if subject == "1girl" else 0.078
     pen.oval((x, y), (0.08, tall), (255, 255, 255))
     pen.oval((x, y + 0.004), (0.062, tall - 0.004), mix(color, INK, 0.6))

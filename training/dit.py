@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from transformers import Qwen3Config, Qwen3Model
 
 from training import loop
-from training.avatars import Avatar, head_center, unit
+from training.avatars import EYE_PLACE, Avatar, head_center, unit
 from training.captions import BAD_WORDS, OTHER_BAD_WORDS, caption, prompt
 from training.data import HELD_OUT, SIZES, Size, latents_path, load_avatars, redrawn_path
 from training.tokenizers import T5_PAD, T5_SPACE, load_tokenizers
@@ -43,7 +43,7 @@ SIZE_SHARES = (0.50, 0.15, 0.15, 0.20)
 PEAK_RATE = 2e-3
 WEIGHT_DECAY = 0.01
 EYE_WEIGHT = 6.0  # eyes are a twentieth of a picture, and their colour was the last thing learnt
-EYE_PLACE, EYE_REACH = (0.135, 0.068), (0.1, 0.12)  # from the face's middle; in its unit
+EYE_REACH = (0.1, 0.12)  # half width and half height, in the composition's unit
 WARM_UP = 200
 REDRAWN_SHARE, REDRAW_FROM, REDRAW_STEPS, REDRAW_CFG = 0.2, 0.6, 6, 4.0
 HOLD = 0.4
