@@ -18,14 +18,14 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer, processors
 from transformers import PreTrainedTokenizerFast
 
-from model.card import Card, load_card
-from model.checkpoint import Components, load_components, shipped_folder
+from model.card import Card, load_card, shipped_folder
+from model.checkpoint import Components, load_components
 from model.engine import Engine, load_engine
 from model.keymap import vae_to_original
 from model.noise import initial_noise
 from model.protocol import Finished
 from model.request import GenerationRequest, ResolvedRequest, resolve
-from model.text import QWEN_PAD, T5_EOS
+from model.tokens import QWEN_PAD, T5_EOS
 
 T5_PAD = "<pad>"
 

@@ -231,6 +231,11 @@ def card_names() -> list[str]:
     )
 
 
+def shipped_folder(card: Card) -> Path:
+    """Where the checkpoint of a card lies that ships with the package."""
+    return Path(__file__).parent / "checkpoints" / card.name
+
+
 def load_card(name_or_path: str) -> Card:
     """Load a shipped card by name, or any card by the path of its `.toml` file.
 

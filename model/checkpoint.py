@@ -18,11 +18,18 @@ from diffusers.models.autoencoders.autoencoder_kl_qwenimage import AutoencoderKL
 from diffusers.models.condition_embedders.condition_embedder_anima import AnimaTextConditioner
 from diffusers.models.transformers.transformer_cosmos import CosmosTransformer3DModel
 from safetensors import SafetensorError, safe_open
-from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
+from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import Qwen3Config, Qwen3Model
 
-from model.card import Card, TextArchitecture, TransformerArchitecture, VaeArchitecture, WeightFile
+from model.card import (
+    Card,
+    TextArchitecture,
+    TransformerArchitecture,
+    VaeArchitecture,
+    WeightFile,
+    shipped_folder,
+)
 from model.errors import CheckpointError
 from model.keymap import (
     ADAPTER_PREFIX,
@@ -34,7 +41,7 @@ from model.keymap import (
     transformer_to_original,
     vae_to_original,
 )
-from model.text import T5_EOS
+from model.tokens import load_qwen_tokenizer, load_t5_tokenizer
 from model.vae import to_2d
 
 MAX_SIDE = 4096
@@ -42,14 +49,9 @@ MAX_SIDE = 4096
 
 _PATCH = 2
 _VAE_SCALE = 8
-_SHIPPED = Path(__file__).parent / "checkpoints"
 _DTYPES = frozenset({"F32", "BF16", "F16"})
 _QUANTISED = re.compile(
     r"scale_weight$|weight_scale|scaled_fp8|comfy_quant|quant_(state|map)|absmax"
-)
-_QWEN_SPLIT = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
-    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -128,50 +130,6 @@ def load_components(
         t5=t5,
         sha256=sha256,
     )
-
-
-def shipped_folder(card: Card) -> Path:
-    """Where the checkpoint lies that ships with the package."""
-    return _SHIPPED / card.name
-
-
-def load_qwen_tokenizer(folder: Path) -> Tokenizer:
-    """Load Qwen's tokenizer from `tokenizer.json`, or from `vocab.json` and `merges.txt`."""
-    if (folder / "tokenizer.json").is_file():
-        return _tokenizer_file(folder / "tokenizer.json")
-    try:
-        bpe = models.BPE.from_file(str(folder / "vocab.json"), str(folder / "merges.txt"))
-    except Exception as exc:
-        raise CheckpointError(
-            f"{folder} has neither tokenizer.json nor a readable vocab.json and merges.txt: {exc}"
-        ) from exc
-    tokenizer = Tokenizer(bpe)
-    tokenizer.normalizer = normalizers.NFC()
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(_QWEN_SPLIT), "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    return tokenizer
-
-
-def load_t5_tokenizer(folder: Path) -> Tokenizer:
-    """Load T5's tokenizer from `tokenizer.json`."""
-    tokenizer = _tokenizer_file(folder / "tokenizer.json")
-    if tokenizer.token_to_id(T5_EOS) is None:
-        raise CheckpointError(f"{folder / 'tokenizer.json'} has no end token {T5_EOS}")
-    return tokenizer
-
-
-def _tokenizer_file(path: Path) -> Tokenizer:
-    try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as exc:
-        raise CheckpointError(f"cannot read tokenizer {path}: {exc}") from exc
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return tokenizer
 
 
 # -- planning: modules without weights, and the checks -----------------------------------------

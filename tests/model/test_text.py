@@ -13,9 +13,11 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from model.card import TextArchitecture
-from model.checkpoint import Components, load_qwen_tokenizer, load_t5_tokenizer
+from model.checkpoint import Components
 from model.errors import PromptError
-from model.text import Segment, TextEncoder, Tokens, cut, encode, parse, tokenize
+from model.grammar import Segment, parse
+from model.text import TextEncoder, encode, tokenize
+from model.tokens import Tokens, cut, load_qwen_tokenizer, load_t5_tokenizer
 from tests.model.conftest import WrittenCheckpoint
 from tests.model.random_checkpoint import CONTEXT_ROWS
 

@@ -1,0 +1,90 @@
+"""The grammar of weights and escapes in prompts, ComfyUI's. Knows no tokenizer."""
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from model.errors import PromptError
+
+MAX_WEIGHT = 10.0
+MAX_NESTING = 20
+_BRACKET_WEIGHT = 1.1
+
+_ATOM = re.compile(r"\\[()]|.", re.DOTALL)
+
+
+class Segment(NamedTuple):
+    """A piece of prompt with one weight, brackets and backslashes of escapes removed."""
+
+    text: str
+    weight: float
+
+
+def parse(text: str) -> list[Segment]:
+    r"""Split a prompt into segments of one weight each.
+
+    `(x)` multiplies the weight by 1.1, `(x:1.3)` sets it, `\(` and `\)` are letters. A bracket
+    that does not close stays text, though the prompt is split there.
+
+    Raises:
+        PromptError: a weight is not finite or beyond 10, or brackets nest deeper than 20.
+    """
+    atoms = _ATOM.findall(text)
+    return [
+        Segment("".join(atom[-1] for atom in part), weight)
+        for part, weight in _weighted(atoms, weight=1.0, position=0)
+    ]
+
+
+def _weighted(
+    atoms: Sequence[str], *, weight: float, position: int
+) -> Iterator[tuple[Sequence[str], float]]:
+    """Yield runs of atoms with their weights; `position` is where `atoms` begin in the prompt."""
+    for group in _groups(atoms, position):
+        if len(group) >= 2 and group[0] == "(" and group[-1] == ")":
+            inner, explicit = _split_weight(group[1:-1])
+            inner_weight = weight * _BRACKET_WEIGHT if explicit is None else explicit
+            if not (math.isfinite(inner_weight) and abs(inner_weight) <= MAX_WEIGHT):
+                raise PromptError(
+                    f"weight {inner_weight:g} of the bracket at position {position} is not a "
+                    f"number from -{MAX_WEIGHT:g} to {MAX_WEIGHT:g}"
+                )
+            yield from _weighted(inner, weight=inner_weight, position=position + 1)
+        else:
+            yield group, weight
+        position += sum(map(len, group))
+
+
+def _groups(atoms: Sequence[str], position: int) -> Iterator[Sequence[str]]:
+    """Split at the outermost brackets: "a (b) c" -> "a ", "(b)", " c"."""
+    start = depth = 0
+    for index, atom in enumerate(atoms):
+        if atom == "(":
+            if depth == 0 and index > start:
+                yield atoms[start:index]
+                start = index
+            depth += 1
+            if depth > MAX_NESTING:
+                raise PromptError(
+                    f"brackets nest deeper than {MAX_NESTING} at position "
+                    f"{position + sum(map(len, atoms[:index]))}"
+                )
+        elif atom == ")":
+            depth -= 1
+            if depth == 0:
+                yield atoms[start : index + 1]
+                start = index + 1
+    if start < len(atoms):
+        yield atoms[start:]
+
+
+def _split_weight(atoms: Sequence[str]) -> tuple[Sequence[str], float | None]:
+    """Split "red hair:1.3" into its text and its weight; None where there is no weight."""
+    colon = max((index for index, atom in enumerate(atoms) if atom == ":"), default=0)
+    if colon == 0:
+        return atoms, None
+    try:
+        return atoms[:colon], float("".join(atoms[colon + 1 :]))
+    except ValueError:
+        return atoms, None
