@@ -27,6 +27,7 @@ TORCH_FREE = (
     "model.prompt",
     "model.protocol",
     "model.request",
+    "model.safetensors_header",
     "model.tokens",
     "worker.batch_worker",
     "worker.main",

@@ -1,0 +1,142 @@
+"""Reads what a safetensors file says of itself: names, shapes, places, metadata. Needs no torch.
+
+Refuses pickles unread, and every file that is not exactly what its header says.
+Format: https://github.com/safetensors/safetensors#format. Knows no architecture.
+"""
+
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from model.errors import CheckpointError
+
+SUFFIX = ".safetensors"
+DTYPE_BYTES = {
+    "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "C64": 8,
+    "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1,
+    "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1, "F8_E4M3FNUZ": 1, "F8_E5M2FNUZ": 1,
+}  # fmt: skip
+"""Bytes of a value; formats below a byte are not in it."""
+
+_LENGTH_BYTES = 8
+_MAX_HEADER_BYTES = 100_000_000  # the format's own limit
+_PICKLED = {".ckpt", ".pt", ".pth", ".bin", ".pkl", ".pickle"}
+_RUNS_CODE = "pickled checkpoints can run code and are refused"
+_LOOKS_LIKE = (
+    (b"PK\x03\x04", f"is a zip archive, as torch.save writes it; {_RUNS_CODE}"),
+    *((bytes([0x80, n]), f"is a pickle; {_RUNS_CODE}") for n in range(2, 6)),
+    (b"GGUF", "is a GGUF file, which holds quantised weights"),
+    (b"version https://git-lfs", "is a Git LFS pointer; the weights were not downloaded"),
+    (b"<", "is a web page or XML; the download went wrong"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTensor:
+    """One tensor in its file; `offset` and `size` are bytes, from the start of the file."""
+
+    path: Path
+    key: str
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
+    size: int
+
+    @property
+    def count(self) -> int:
+        """How many values it has."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """All that a file says of itself. `size` is the whole file's, in bytes."""
+
+    path: Path
+    tensors: dict[str, StoredTensor]
+    metadata: dict[str, str]
+    size: int
+
+
+def read_header(path: Path) -> Header:
+    """Read the header of a safetensors file, a few thousand bytes, and no weight.
+
+    Raises:
+        CheckpointError: no such file, a pickle, no safetensors file, or a truncated one.
+    """
+    _require_suffix(path)
+    if not path.is_file():
+        raise CheckpointError(f"no weight file at {path}")
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            start = file.read(_LENGTH_BYTES)
+            length = int.from_bytes(start, "little")
+            if len(start) < _LENGTH_BYTES or length > min(_MAX_HEADER_BYTES, size - _LENGTH_BYTES):
+                raise CheckpointError(f"{path} {_what_it_is(start + file.read(16))}")
+            text = file.read(length)
+    except OSError as exc:
+        raise CheckpointError(f"cannot read {path}: {exc.strerror}") from exc
+    try:
+        entries = json.loads(text, object_pairs_hook=_without_repeats)
+        metadata = _metadata(entries.pop("__metadata__", {}))
+        tensors = {
+            key: _tensor(path, key, entry, first=_LENGTH_BYTES + length)
+            for key, entry in entries.items()
+        }
+        _require_no_gaps(tensors.values(), first=_LENGTH_BYTES + length, end=size)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as exc:
+        raise CheckpointError(f"{path} is truncated or no safetensors file: {exc}") from exc
+    return Header(path, tensors, metadata, size)
+
+
+def _require_suffix(path: Path) -> None:
+    if path.suffix.lower() in _PICKLED:
+        raise CheckpointError(f"{path} is a pickle by its name; {_RUNS_CODE}")
+    if path.suffix != SUFFIX:
+        raise CheckpointError(f"{path} is no {SUFFIX} file; other formats are not read")
+
+
+def _what_it_is(start: bytes) -> str:
+    for magic, what in _LOOKS_LIKE:
+        if start.startswith(magic):
+            return what
+    return "is truncated or no safetensors file: its header does not fit into it"
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("its header names a key twice")
+    return found
+
+
+def _metadata(entries: Any) -> dict[str, str]:
+    if not all(isinstance(value, str) for value in entries.values()):
+        raise ValueError("its metadata are not all text")
+    return dict(entries)
+
+
+def _tensor(path: Path, key: str, entry: Any, *, first: int) -> StoredTensor:
+    dtype, shape = entry["dtype"], tuple(entry["shape"])
+    begin, end = entry["data_offsets"]
+    if not all(type(number) is int and number >= 0 for number in (*shape, begin, end)):
+        raise ValueError(f"{key} has a shape or place that is no whole number")
+    expected = math.prod(shape) * DTYPE_BYTES.get(dtype, 0)
+    if end < begin or (dtype in DTYPE_BYTES and expected != end - begin):
+        raise ValueError(f"{key} {dtype} {shape} does not take {end - begin} bytes")
+    return StoredTensor(path, key, dtype, shape, first + begin, end - begin)
+
+
+def _require_no_gaps(tensors: Iterable[StoredTensor], *, first: int, end: int) -> None:
+    """Every byte after the header belongs to one tensor, and the last one is there."""
+    position = first
+    for tensor in sorted(tensors, key=lambda tensor: (tensor.offset, tensor.size)):
+        if tensor.offset != position:
+            raise ValueError(f"{tensor.key} begins at byte {tensor.offset}, not {position}")
+        position += tensor.size
+    if position != end:
+        raise ValueError(f"its tensors end at byte {position}, the file at {end}")
