@@ -71,6 +71,7 @@ def capabilities(card: Card, settings: Settings, workers: list[WorkerStatus]) ->
             events=True,
             cancel=True,
             idempotency=True,
+            previews=True,
             prefer_wait_seconds=settings.max_wait_seconds,
             metadata=list(get_args(MetadataLevel)),
         ),

@@ -97,10 +97,11 @@ async def stream_job_events(
 ) -> AsyncIterator[ServerSentEvent]:
     """Server-sent events from the first to the terminal one, then the stream ends.
 
-    `event` is `queued`, `started`, `progress` {`step`, `steps`, `eta_seconds`}, `image` (as in a
-    job's `images`), `succeeded`, `failed`, `cancelled`, `retrying` {`attempt`, `reason`} or `gap`
-    (older events were dropped). `id` grows; send the last one as `Last-Event-ID` to go on after
-    it. A comment every 15 seconds keeps the connection alive.
+    `event` is `queued`, `started`, `progress` {`step`, `steps`, `eta_seconds`}, `preview` {`image`
+    (a WebP data URL), `step`, `index`}, `image` (as in a job's `images`), `succeeded`, `failed`,
+    `cancelled`, `retrying` {`attempt`, `reason`} or `gap` (older events were dropped). `id` grows;
+    send the last one as `Last-Event-ID` to go on after it. A comment every 15 seconds keeps the
+    connection alive.
     """
     if response.status_code == 204:
         return

@@ -81,6 +81,7 @@ def examples(card: Card) -> dict[str, dict[str, Any]]:
         "image_format": "png",
         "image_quality": 90,
         "metadata": "full",
+        "previews": False,
     }
     resolved = {**sampling, "width": preset.width, "height": preset.height}
     job_url = f"http://localhost:8000/jobs/{_JOB_ID}"

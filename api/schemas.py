@@ -135,6 +135,7 @@ class Features(_Shape):
     events: bool
     cancel: bool
     idempotency: bool
+    previews: bool
     prefer_wait_seconds: float = Field(description="The longest `Prefer: wait` that is honoured.")
     metadata: list[MetadataLevel]
 

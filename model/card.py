@@ -74,6 +74,19 @@ class VaeArchitecture(_Table):
     latents_std: tuple[float, ...]
 
 
+class Preview(_Table):
+    """A linear map from normalised latents to RGB in [-1, 1], for pictures on their way.
+
+    `factors` has a row (red, green, blue) per latent channel. `rms_error` is the error against
+    pictures shrunk to the latents' size, on the scale of 255 levels; null where nobody measured.
+    """
+
+    factors: tuple[tuple[float, float, float], ...]
+    bias: tuple[float, float, float]
+    rms_error: float | None = None
+    source: str
+
+
 class Resolution(_Table):
     """A named size in pixels. `group` is the resolution class it was trained in."""
 
@@ -165,6 +178,7 @@ class Card(_Table):
     transformer: TransformerArchitecture = TransformerArchitecture()
     text: TextArchitecture = TextArchitecture()
     vae: VaeArchitecture
+    preview: Preview
     limits: Limits
     resolutions: Annotated[tuple[Resolution, ...], Field(min_length=1)]
     defaults: Defaults
@@ -195,6 +209,9 @@ class Card(_Table):
                 == self.transformer.latent_channels
             ),
         }
+        checks["preview.factors needs one row per latent channel"] = (
+            len(self.preview.factors) == self.transformer.latent_channels
+        )
         for preset in self.resolutions:
             checks[f"preset {preset.name} breaks the size limits"] = (
                 size_problem(preset.width, preset.height, self.limits) is None

@@ -22,12 +22,14 @@ from model.checkpoint import load_components
 from model.errors import NonFiniteLatents, PromptError
 from model.noise import initial_noise, noise_stream
 from model.plan import Candidate, choose
+from model.preview import is_due, to_rgb
 from model.protocol import (
     EngineEvent,
     EngineStats,
     Failed,
     Finished,
     ImageReady,
+    Preview,
     Progress,
     Started,
 )
@@ -46,16 +48,17 @@ _FINAL_FAULTS = {PromptError: "bad_prompt", NonFiniteLatents: "non_finite"}
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """The resident model as three functions; the engine needs no more of it.
+    """The resident model as four functions; the engine needs no more of it.
 
     `velocity(latents, sigmas, contexts)` takes float32 (B, C, 1, h, w), float32 (B,) in [0, 1]
     and (B, rows, dim), and gives float32 of the latents' shape. `decode(latents)` gives uint8
-    (B, height, width, 3).
+    (B, height, width, 3), `preview(latents)` of a single picture uint8 (h, w, 3).
     """
 
     encode: Callable[[str], EncodedPrompt]
     velocity: Callable[[Tensor, Tensor, Tensor], Tensor]
     decode: Callable[[Tensor], NDArray[numpy.uint8]]
+    preview: Callable[[Tensor], NDArray[numpy.uint8]]
     latent_channels: int = 16
     scale_factor: int = 8
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
@@ -94,6 +97,10 @@ class _Running:
     def rows(self) -> int:
         """Rows of a forward that one of its pictures takes."""
         return 2 if self.unconditional is not None else 1
+
+    def step_of(self, image: _Image) -> int:
+        """The sampling step that a picture has come to; a step may take two evaluations."""
+        return (self.evaluations - image.remaining) * self.request.steps // self.evaluations
 
 
 class Engine:
@@ -261,10 +268,13 @@ class Engine:
                 f"the model gave NaN or infinity at sigma {image.sigma:.4f} for seed {image.seed}"
             )
         image.remaining -= 1
+        running = self._running[job_id]
+        if running.request.previews and is_due(image.remaining, running.evaluations):
+            step = running.step_of(image)
+            events.append(Preview(job_id, image.index, step, self._pipeline.preview(denoised)))
         try:
             image.x, image.sigma = image.trajectory.send(denoised)
         except StopIteration as result:
-            running = self._running[job_id]
             started = time.perf_counter()
             pixels = self._pipeline.decode(result.value)[0]
             running.decode_seconds += time.perf_counter() - started
@@ -276,9 +286,8 @@ class Engine:
         running = self._running.get(job_id)
         if running is None:
             return
-        behind = max((image.remaining for image in running.images.values()), default=0)
         steps = running.request.steps
-        done = (running.evaluations - behind) * steps // running.evaluations
+        done = min((running.step_of(image) for image in running.images.values()), default=steps)
         events.append(Progress(job_id, done, steps))
         if not running.images:
             del self._running[job_id]
@@ -355,6 +364,9 @@ def load_engine(
         ),
         decode=lambda latents: decode(
             parts.vae, latents, mean=card.vae.latents_mean, std=card.vae.latents_std
+        ),
+        preview=lambda latents: to_rgb(
+            latents, factors=card.preview.factors, bias=card.preview.bias
         ),
         latent_channels=card.transformer.latent_channels,
         scale_factor=card.vae.scale_factor,

@@ -28,6 +28,16 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
+class Preview:
+    """How picture `index` of a job looks by now: (height / 8, width / 8, 3) uint8 RGB."""
+
+    job_id: str
+    index: int
+    step: int
+    pixels: NDArray[numpy.uint8]
+
+
+@dataclass(frozen=True, slots=True)
 class ImageReady:
     """Picture `index` of a job: `pixels` is (height, width, 3) uint8 RGB."""
 
@@ -57,7 +67,7 @@ class Failed:
     is_retryable: bool
 
 
-EngineEvent = Started | Progress | ImageReady | Finished | Failed
+EngineEvent = Started | Progress | Preview | ImageReady | Finished | Failed
 
 
 @dataclass(slots=True)

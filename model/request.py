@@ -72,6 +72,9 @@ class GenerationRequest(BaseModel):
         default="full",
         description="What is written into the file: recipe and AI mark, the mark alone, nothing.",
     )
+    previews: bool = Field(
+        default=False, description="Small pictures on the way, as `preview` events."
+    )
 
 
 class ResolvedRequest(BaseModel):
@@ -92,6 +95,7 @@ class ResolvedRequest(BaseModel):
     image_format: ImageFormat
     image_quality: int
     metadata: MetadataLevel
+    previews: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,4 +206,5 @@ def resolve(request: GenerationRequest, card: Card, *, seed: int) -> ResolvedReq
         image_format=request.image_format,
         image_quality=request.image_quality,
         metadata=request.metadata,
+        previews=request.previews,
     )

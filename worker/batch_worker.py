@@ -40,6 +40,7 @@ from model.protocol import (
     Finished,
     GenerationEngine,
     ImageReady,
+    Preview,
     Progress,
     Started,
 )
@@ -49,6 +50,7 @@ from worker.connection import is_outage
 from worker.engine_thread import EngineThread
 from worker.errors import StoreError
 from worker.failures import job_error
+from worker.images import preview_url
 from worker.job import JobWarning, StoredImage, WorkerStatus
 from worker.ledger import Claim, Note, Outcome, WorkerLedger, read_claim
 from worker.publisher import Provenance, Publisher
@@ -287,6 +289,10 @@ class BatchWorker(SimpleWorker):
                 if event.step > slot.step:  # a step may take two evaluations
                     slot.notes.append(_progress_note(event, time.monotonic() - slot.admitted_at))
                 slot.step = event.step
+            case Preview():
+                image = preview_url(event.pixels)
+                data = {"image": image, "step": event.step, "index": event.index}
+                slot.notes.append(Note(event="preview", data=data))
             case ImageReady():
                 slot.pictures[event.index] = self._publisher.submit(
                     event, slot.claim.request, self._provenance()

@@ -5,7 +5,16 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 EventName = Literal[
-    "queued", "started", "progress", "image", "succeeded", "failed", "cancelled", "retrying", "gap"
+    "queued",
+    "started",
+    "progress",
+    "preview",
+    "image",
+    "succeeded",
+    "failed",
+    "cancelled",
+    "retrying",
+    "gap",
 ]
 TERMINAL_EVENTS: frozenset[EventName] = frozenset({"succeeded", "failed", "cancelled"})
 

@@ -4,6 +4,7 @@ The recipe is the `parameters` text of the A1111 web UI, which most tools read; 
 IPTC digital source type "trained algorithmic media". Knows neither jobs nor where files go.
 """
 
+import base64
 import io
 import json
 import logging
@@ -24,6 +25,8 @@ EXTENSIONS: dict[ImageFormat, str] = {"png": "png", "webp": "webp", "jpeg": "jpg
 _PNG_COMPRESS_LEVEL = 4
 _FULL_CHROMA_QUALITY = 85
 """From this quality on, flat colours keep their edges: no chroma subsampling."""
+
+_PREVIEW_QUALITY = 70
 
 _LONGEST_JPEG_EXIF = 65_533
 
@@ -93,6 +96,13 @@ def encode(
     buffer = io.BytesIO()
     Image.fromarray(pixels, "RGB").save(buffer, format=request.image_format, **options)
     return buffer.getvalue()
+
+
+def preview_url(pixels: NDArray[numpy.uint8]) -> str:
+    """A small picture, (height, width, 3) uint8 RGB, as a WebP data URL of a few kilobytes."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels, "RGB").save(buffer, format="webp", quality=_PREVIEW_QUALITY, method=2)
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def _options(request: ResolvedRequest, *, text: str | None, is_marked: bool) -> dict[str, Any]:

@@ -43,7 +43,7 @@ def grey_engine() -> Engine:
         value = latents.mean().round().int().item()
         return np.full((1, 128, 128, 3), value, np.uint8)
 
-    return Engine(Pipeline(encode, velocity, decode), token_budget=1024)
+    return Engine(Pipeline(encode, velocity, decode, preview=decode), token_budget=1024)
 
 
 def asked(*prompts: str) -> list[ResolvedRequest]:

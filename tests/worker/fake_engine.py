@@ -12,6 +12,7 @@ from model.protocol import (
     Failed,
     Finished,
     ImageReady,
+    Preview,
     Progress,
     Started,
 )
@@ -68,6 +69,8 @@ class FakeEngine:
                 del self._running[job_id]
                 return [*events, failure]
         events.append(Progress(job_id, step, request.steps))
+        if request.previews:
+            events.append(Preview(job_id, 0, step, pixels(request, 0)[::8, ::8]))
         if step >= request.steps:
             del self._running[job_id]
             for index in range(request.num_images):

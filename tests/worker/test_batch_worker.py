@@ -1,6 +1,7 @@
 """The control loop around a fake engine, with the real Redis, in this process."""
 
 import asyncio
+import base64
 import io
 import logging
 import time
@@ -39,6 +40,22 @@ async def until(queue: JobQueue, job: Job, condition: Callable[[Job], bool]) -> 
 
 def names(worker: BatchWorker) -> dict[str, Any]:
     return worker._engine._tokens
+
+
+async def test_previews_are_small_pictures_among_the_events(
+    queue: JobQueue, run_worker: RunWorker
+) -> None:
+    job = await queue.admit(make_request(steps=3, width=256, height=192, previews=True))
+    with run_worker():
+        events = [event async for event in queue.events(job.id)]
+    shown = [event.data for event in events if event.event == "preview"]
+    assert [data["step"] for data in shown] == [1, 2, 3]
+    assert [data["index"] for data in shown] == [0, 0, 0]
+    head, _, encoded = shown[0]["image"].partition(",")
+    assert head == "data:image/webp;base64"
+    assert len(encoded) < 10_000
+    with Image.open(io.BytesIO(base64.b64decode(encoded))) as image:
+        assert (image.format, image.size) == ("WEBP", (32, 24))
 
 
 async def test_many_jobs_share_the_engine(
