@@ -81,6 +81,7 @@ def examples(card: Card) -> dict[str, dict[str, Any]]:
         "image_format": "png",
         "image_quality": 90,
         "metadata": "full",
+        "deterministic": False,
         "previews": False,
     }
     resolved = {**sampling, "width": preset.width, "height": preset.height}

@@ -7,7 +7,7 @@ guides in float32 and sends each generator its own answer. Knows no queue, HTTP 
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from model.card import Card
 from model.checkpoint import load_components
+from model.determinism import fix_algorithms
 from model.errors import NonFiniteLatents, PromptError
 from model.noise import initial_noise, noise_stream
 from model.plan import Candidate, choose
@@ -195,6 +196,7 @@ class Engine:
                     rows=self._running[job_id].rows,
                     remaining=image.remaining,
                     waited=image.waited,
+                    group=self._group(job_id, image),
                 )
                 for key, (job_id, image) in waiting.items()
             ],
@@ -204,6 +206,13 @@ class Engine:
         for _, image in waiting.values():
             image.waited += 1
         return batch
+
+    def _group(self, job_id: str, image: _Image) -> Hashable:
+        """Who may share a forward: with equal groups only; a deterministic picture is alone.
+
+        The size of a batch chooses kernels, and these round differently in the last bits.
+        """
+        return (job_id, image.index) if self._running[job_id].request.deterministic else None
 
     def _evaluate(self, batch: list[tuple[str, _Image]], events: list[EngineEvent]) -> None:
         """Answer the batch's questions; if the forward breaks, each picture faces it alone."""
@@ -354,6 +363,8 @@ def load_engine(
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if precision == "auto":
         precision = "float32" if torch.device(device).type == "cpu" else "bfloat16"
+    if torch.device(device).type == "cuda":
+        fix_algorithms()
     dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
     parts = load_components(card, checkpoint_dir, device=torch.device(device), dtype=dtype)
     text = TextEncoder(parts, card.text)

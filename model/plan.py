@@ -23,6 +23,7 @@ class Candidate(Generic[Key]):
     `shape` is the latents' (height, width), `rows` the forward rows an evaluation takes (2 with
     guidance), `remaining` the evaluations left, `waited` the steps since it was admitted in which
     it took no part: a number that only grows, so that old work is finished once it is begun.
+    Only candidates of an equal `group` share a forward; one of its own keeps a candidate alone.
     """
 
     key: Key
@@ -30,6 +31,7 @@ class Candidate(Generic[Key]):
     rows: int
     remaining: int
     waited: int
+    group: Hashable = None
 
     @property
     def tokens(self) -> int:
@@ -41,9 +43,9 @@ class Candidate(Generic[Key]):
 def choose(
     candidates: Sequence[Candidate[Key]], *, token_budget: int, ageing: float = AGEING
 ) -> list[Candidate[Key]]:
-    """Choose the members of the next forward, all of one latent shape, most urgent first.
+    """Choose the members of the next forward, of one latent shape and group, most urgent first.
 
-    The most urgent candidate always takes part, even alone above the budget; others of its shape
+    The most urgent candidate always takes part, even alone above the budget; others of its kind
     join while they fit. Ties go to the one that comes first in `candidates`, in order of
     admission. ValueError if the budget is not positive or `ageing` is negative.
 
@@ -63,7 +65,11 @@ def choose(
     chosen: list[Candidate[Key]] = []
     free = token_budget
     for candidate in sorted(candidates, key=urgency):
-        if not chosen or (candidate.shape == chosen[0].shape and candidate.tokens <= free):
+        if not chosen or (_kind(candidate) == _kind(chosen[0]) and candidate.tokens <= free):
             chosen.append(candidate)
             free -= candidate.tokens
     return chosen
+
+
+def _kind(candidate: Candidate[Key]) -> Hashable:
+    return candidate.shape, candidate.group

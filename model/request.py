@@ -72,6 +72,11 @@ class GenerationRequest(BaseModel):
         default="full",
         description="What is written into the file: recipe and AI mark, the mark alone, nothing.",
     )
+    deterministic: bool = Field(
+        default=False,
+        description="The same bytes every time on the same kind of worker, whatever else runs; "
+        "each picture has every forward to itself, which costs speed under load.",
+    )
     previews: bool = Field(
         default=False, description="Small pictures on the way, as `preview` events."
     )
@@ -95,6 +100,7 @@ class ResolvedRequest(BaseModel):
     image_format: ImageFormat
     image_quality: int
     metadata: MetadataLevel
+    deterministic: bool = False
     previews: bool = False
 
 
@@ -206,5 +212,6 @@ def resolve(request: GenerationRequest, card: Card, *, seed: int) -> ResolvedReq
         image_format=request.image_format,
         image_quality=request.image_quality,
         metadata=request.metadata,
+        deterministic=request.deterministic,
         previews=request.previews,
     )

@@ -45,6 +45,7 @@ def test_open_fields_are_filled_from_the_card(client: httpx2.Client, server: Run
         "image_format": "png",
         "image_quality": 90,
         "metadata": "full",
+        "deterministic": False,
         "previews": False,
     }
     assert job["links"] == {
@@ -68,6 +69,7 @@ def test_what_is_asked_is_kept(client: httpx2.Client) -> None:
         "image_format": "webp",
         "image_quality": 1,
         "metadata": "none",
+        "deterministic": True,
     }
     answer = client.post("/generate", json={"prompt": PROMPT, "resolution": "144x112", **asked})
     request = answer.json()["request"]

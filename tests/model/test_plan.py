@@ -23,8 +23,11 @@ def candidate(
     rows: int = 2,
     remaining: int = 30,
     waited: int = 0,
+    group: str | None = None,
 ) -> Candidate[int]:
-    return Candidate(key=key, shape=shape, rows=rows, remaining=remaining, waited=waited)
+    return Candidate(
+        key=key, shape=shape, rows=rows, remaining=remaining, waited=waited, group=group
+    )
 
 
 def keys(chosen: list[Candidate[int]]) -> list[int]:
@@ -54,6 +57,17 @@ def test_shortest_remaining_work_leads_and_only_its_shape_joins() -> None:
         candidate(4, shape=(32, 32), remaining=10),
     ]
     assert keys(choose(waiting, token_budget=BUDGET)) == [4, 2]
+
+
+def test_groups_keep_apart_whatever_their_shapes() -> None:
+    waiting = [
+        candidate(1, shape=(32, 32), remaining=9, group="a"),
+        candidate(2, shape=(32, 32), remaining=3, group="b"),
+        candidate(3, shape=(32, 32), remaining=5),
+        candidate(4, shape=(32, 32), remaining=7, group="b"),
+    ]
+    assert keys(choose(waiting, token_budget=BUDGET)) == [2, 4]
+    assert keys(choose([waiting[0], waiting[2]], token_budget=BUDGET)) == [3]
 
 
 def test_the_batch_is_filled_up_to_the_budget_and_not_above() -> None:
@@ -102,6 +116,7 @@ CANDIDATES = st.builds(
     rows=st.integers(1, 2),
     remaining=st.integers(1, 60),
     waited=st.integers(0, 5000),
+    group=st.sampled_from([None, "a"]),
 )
 
 
@@ -112,9 +127,10 @@ def test_every_choice_keeps_the_rules(waiting: list[Candidate[int]], budget: int
     assert chosen == choose(waiting, token_budget=budget)
     assert len({c.key for c in chosen}) == len(chosen) >= 1
     assert {c.key for c in chosen} <= {c.key for c in waiting}
-    assert len({c.shape for c in chosen}) == 1
+    assert len({(c.shape, c.group) for c in chosen}) == 1
     assert len(chosen) == 1 or sum(c.tokens for c in chosen) <= budget
-    left_out = [c for c in waiting if c not in chosen and c.shape == chosen[0].shape]
+    kind = (chosen[0].shape, chosen[0].group)
+    left_out = [c for c in waiting if c not in chosen and (c.shape, c.group) == kind]
     free = budget - sum(c.tokens for c in chosen)
     assert all(c.tokens > free for c in left_out)
 

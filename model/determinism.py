@@ -1,0 +1,26 @@
+"""Holds a GPU to algorithms that give the same bits for the same work. Knows no model.
+
+On the CPU there is nothing to hold: the kernels that the network uses split their work by shape
+and number of threads alone.
+"""
+
+import os
+
+import torch
+
+CUBLAS_WORKSPACE = ":4096:8"
+"""cuBLAS repeats itself only with a workspace of fixed size; this one is 32 MiB."""
+
+
+def fix_algorithms() -> None:
+    """Make every kernel of this process repeat itself; one that cannot raises RuntimeError.
+
+    Needed before the first matrix product on the GPU, since cuBLAS reads its variable once. For
+    the whole process, because switching would make compiled kernels be compiled again. Attention
+    is repeatable in every backend as long as no gradients are taken.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", CUBLAS_WORKSPACE)  # noqa: TID251 - not ours
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False  # it would choose kernels by a race
+    # Filling fresh memory finds bugs and costs time; nothing here reads what it has not written.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
