@@ -156,9 +156,14 @@ def generate(
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
 )
 def bench(context: typer.Context) -> None:
-    """Time a picture here beside the library's own pipeline; `bench --help` lists the options."""
-    # Its own process: this one stays without torch.
-    command = [sys.executable, "-m", "model.bench", *context.args]
+    """Time a picture here beside the library's own pipeline; `bench --help` lists the options.
+
+    `bench schedule` simulates what scheduling at step boundaries is worth under load.
+    """
+    # A process of its own: this one stays without torch.
+    is_schedule = context.args[:1] == ["schedule"]
+    module = "model.bench_schedule" if is_schedule else "model.bench"
+    command = [sys.executable, "-m", module, *context.args[is_schedule:]]
     raise typer.Exit(subprocess.run(command, check=False).returncode)  # noqa: S603
 
 

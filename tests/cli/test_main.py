@@ -40,3 +40,10 @@ def test_nobody_answers(tmp_path: Path) -> None:
     run = kirazuri("generate", "1girl", "--url", "http://127.0.0.1:9", folder=tmp_path)
     assert run.returncode == 1
     assert "start the service with `kirazuri up`" in run.stderr
+
+
+def test_bench_schedule_prints_a_table_without_a_checkpoint(tmp_path: Path) -> None:
+    done = kirazuri("bench", "schedule", "--jobs", "50", "--load", "0.5", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "load 50%, 50 jobs, 8 in the engine" in done.stdout
+    assert done.stdout.count("| shortest remaining first, with ageing |") == 1
