@@ -95,6 +95,15 @@ def examples(card: Card) -> dict[str, dict[str, Any]]:
         "bytes": 1_482_311,
         "sha256": _SHA256,
     }
+    recipe = {
+        "card": card.name,
+        "checkpoint": _SHA256[::-1],
+        "device_name": "NVIDIA H100 80GB HBM3",
+        "precision": "bfloat16",
+        "threads": None,
+        "torch": "2.13.0+cu130",
+        "service": "kirazuri-server 0.1.0",
+    }
     warning = {"code": "short_prompt", "detail": "3 tags; with fewer than 8 details bleed"}
     links = {"self": job_url, "events": f"{job_url}/events", "cancel": None}
     progress = {"step": sampling["steps"], "steps": sampling["steps"], "fraction": 1.0}
@@ -113,6 +122,7 @@ def examples(card: Card) -> dict[str, dict[str, Any]]:
         "GenerationRequest": {**sampling, "resolution": preset.name},
         "ResolvedRequest": resolved,
         "StoredImage": image,
+        "Recipe": recipe,
         "JobWarning": warning,
         "Links": links,
         "Progress": progress,
@@ -132,6 +142,7 @@ def examples(card: Card) -> dict[str, dict[str, Any]]:
             "attempts": 1,
             "timings": timings,
             "worker": "worker-1",
+            "recipe": recipe,
             "created_at": "2026-11-23T12:00:00Z",
             "started_at": "2026-11-23T12:00:00.1Z",
             "finished_at": "2026-11-23T12:00:03.1Z",

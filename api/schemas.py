@@ -14,6 +14,7 @@ from model.card import (
     Resolution,
     Training,
 )
+from model.recipe import Recipe
 from model.request import ImageFormat, MetadataLevel
 from worker.job import TERMINAL, Job, StoredImage
 
@@ -150,6 +151,7 @@ class WorkerChoice(_Shape):
     precision: str
     running: int
     seen_at: datetime
+    recipe: Recipe | None = Field(description="What it brings to a picture; null until it is warm.")
 
 
 class Capabilities(_Shape):

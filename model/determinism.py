@@ -1,10 +1,13 @@
-"""Holds a GPU to algorithms that give the same bits for the same work. Knows no model.
+"""Holds a GPU to algorithms that give the same bits for the same work, and names devices.
 
 On the CPU there is nothing to hold: the kernels that the network uses split their work by shape
 and number of threads alone.
 """
 
 import os
+import platform
+import re
+from pathlib import Path
 
 import torch
 
@@ -24,3 +27,17 @@ def fix_algorithms() -> None:
     torch.backends.cudnn.benchmark = False  # it would choose kernels by a race
     # Filling fresh memory finds bugs and costs time; nothing here reads what it has not written.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+def device_name(device: torch.device) -> str:
+    """The model of a GPU, or of the processor with the instructions that PyTorch uses of it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    name = platform.processor() or platform.machine()
+    try:
+        about = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        about = ""  # not Linux
+    if found := re.search(r"^model name\s*:\s*(.+)$", about, re.MULTILINE):
+        name = found[1].strip()
+    return f"{name} ({torch.backends.cpu.get_cpu_capability()})"

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from model.card import Card
 from model.checkpoint import load_components
-from model.determinism import fix_algorithms
+from model.determinism import device_name, fix_algorithms
 from model.errors import NonFiniteLatents, PromptError
 from model.noise import initial_noise, noise_stream
 from model.plan import Candidate, choose
@@ -386,7 +386,9 @@ def load_engine(
             "card": card.name,
             "checkpoint": parts.sha256,
             "device": device,
+            "device_name": device_name(torch.device(device)),
             "precision": precision,
+            "threads": torch.get_num_threads() if torch.device(device).type == "cpu" else None,
             "torch": torch.__version__,
         },
     )

@@ -26,6 +26,7 @@ TORCH_FREE = (
     "model.plan",
     "model.prompt",
     "model.protocol",
+    "model.recipe",
     "model.request",
     "model.safetensors_header",
     "model.tokens",

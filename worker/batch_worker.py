@@ -44,6 +44,7 @@ from model.protocol import (
     Progress,
     Started,
 )
+from model.recipe import Recipe, recipe_of
 from model.request import ResolvedRequest
 from worker import record
 from worker.connection import is_outage
@@ -53,7 +54,7 @@ from worker.failures import job_error
 from worker.images import preview_url
 from worker.job import JobWarning, StoredImage, WorkerStatus
 from worker.ledger import Claim, Note, Outcome, WorkerLedger, read_claim
-from worker.publisher import Provenance, Publisher
+from worker.publisher import Publisher
 from worker.settings import Settings
 from worker.store import LocalImageStore
 
@@ -281,8 +282,10 @@ class BatchWorker(SimpleWorker):
                 slot.timings["encode"] = round(event.seconds, 4)
                 found = [JobWarning(code=w.code, detail=w.detail) for w in event.warnings]
                 slot.warnings = tuple(dict.fromkeys([*slot.claim.warnings, *found]))
+                fields = {"recipe": self._recipe.model_dump_json()}
                 if found:
-                    slot.notes.append(Note(fields={"warnings": record.dump_all(slot.warnings)}))
+                    fields["warnings"] = record.dump_all(slot.warnings)
+                slot.notes.append(Note(fields=fields))
             case Progress():
                 done = (event.step - slot.step) / event.steps
                 self._fresh_work += done * record.cost(slot.claim.request)
@@ -295,18 +298,14 @@ class BatchWorker(SimpleWorker):
                 slot.notes.append(Note(event="preview", data=data))
             case ImageReady():
                 slot.pictures[event.index] = self._publisher.submit(
-                    event, slot.claim.request, self._provenance()
+                    event, slot.claim.request, self._recipe
                 )
             case Finished() | Failed():
                 slot.end, slot.ended_at = event, time.monotonic()
 
-    def _provenance(self) -> Provenance:
-        description = self._engine.description
-        return Provenance(
-            model_name=str(description.get("card", "")),
-            model_hash=str(description.get("checkpoint", "")),
-            version=self._version,
-        )
+    @property
+    def _recipe(self) -> Recipe:
+        return recipe_of(self._engine.description, service=self._version)
 
     # -- claiming ----------------------------------------------------------------------------
 
@@ -550,6 +549,7 @@ class BatchWorker(SimpleWorker):
             running=len(self._slots),
             forwards=stats.forwards,
             evaluations=stats.evaluations,
+            recipe=self._recipe if self._engine.is_warm else None,
             details={
                 **about,
                 "rows": stats.rows,

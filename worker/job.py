@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from model.recipe import Recipe
 from model.request import ImageFormat, ResolvedRequest
 
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
@@ -85,6 +86,7 @@ class Job(_Part):
     attempts: int = 0
     timings: Timings = Timings()
     worker: str | None = None
+    recipe: Recipe | None = None
     created_at: datetime
     started_at: datetime | None = None
     finished_at: datetime | None = None
@@ -103,4 +105,5 @@ class WorkerStatus(_Part):
     running: int
     forwards: int
     evaluations: int
+    recipe: Recipe | None = None
     details: dict[str, Any] = {}

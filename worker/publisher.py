@@ -4,9 +4,9 @@ import hashlib
 import logging
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 
 from model.protocol import ImageReady
+from model.recipe import Recipe
 from model.request import ResolvedRequest
 from worker.errors import StoreError
 from worker.images import EXTENSIONS, encode
@@ -19,15 +19,6 @@ _PAUSES = (0.2, 1.0, 3.0)
 """Seconds between tries to store a picture; the job keeps its lease meanwhile."""
 
 
-@dataclass(frozen=True, slots=True)
-class Provenance:
-    """What the files say about their maker; `model_hash` is the checkpoint's SHA-256."""
-
-    model_name: str
-    model_hash: str
-    version: str
-
-
 class Publisher:
     """Encodes and stores pictures, a few at a time."""
 
@@ -36,26 +27,17 @@ class Publisher:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="publisher")
 
     def submit(
-        self, image: ImageReady, request: ResolvedRequest, provenance: Provenance
+        self, image: ImageReady, request: ResolvedRequest, recipe: Recipe
     ) -> "Future[StoredImage]":
         """Publish a picture in the background; the future raises StoreError where it cannot."""
-        return self._pool.submit(self._publish, image, request, provenance)
+        return self._pool.submit(self._publish, image, request, recipe)
 
     def stop(self) -> None:
         """Take no more; do not wait for what is under way."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _publish(
-        self, image: ImageReady, request: ResolvedRequest, provenance: Provenance
-    ) -> StoredImage:
-        data = encode(
-            image.pixels,
-            request=request,
-            seed=image.seed,
-            model_name=provenance.model_name,
-            model_hash=provenance.model_hash,
-            version=provenance.version,
-        )
+    def _publish(self, image: ImageReady, request: ResolvedRequest, recipe: Recipe) -> StoredImage:
+        data = encode(image.pixels, request=request, recipe=recipe, seed=image.seed)
         name = self._put(data, EXTENSIONS[request.image_format])
         height, width, _ = image.pixels.shape
         return StoredImage(

@@ -153,6 +153,7 @@ def read_job(job_id: str, record: Mapping[str, str], *, queue_position: int | No
         attempts=int(record.get("attempt", 0)),
         timings=timings,
         worker=record.get("worker"),
+        recipe=json.loads(record["recipe"]) if record.get("recipe") else None,
         created_at=created or datetime.now(UTC),
         started_at=started,
         finished_at=_time(record, "finished"),

@@ -86,7 +86,9 @@ def test_the_errors_of_a_submission_are_all_listed(document: dict[str, Any]) -> 
     assert set(responses) == {"200", "202", "400", "413", "415", "422", "429", "500", "503"}
 
 
-@pytest.mark.parametrize("name", ["GenerationRequest", "JobView", "Problem", "StoredImage"])
+@pytest.mark.parametrize(
+    "name", ["GenerationRequest", "JobView", "Problem", "StoredImage", "Recipe"]
+)
 def test_every_field_has_an_example(document: dict[str, Any], name: str) -> None:
     for field, schema in document["components"]["schemas"][name]["properties"].items():
         assert schema["examples"], field

@@ -13,6 +13,7 @@ from PIL import Image
 from redis import Redis
 from rq.suspension import resume, suspend
 
+from model.recipe import Recipe
 from model.request import ResolvedRequest
 from tests.worker.conftest import RunWorker, make_request, wait_until
 from tests.worker.fake_engine import FakeEngine, pixels
@@ -74,6 +75,9 @@ async def test_many_jobs_share_the_engine(
         (worker,) = await queue.workers()
     assert [job.status for job in done] == ["succeeded"] * 20
     assert worker.is_warm
+    assert worker.recipe == Recipe(
+        card="fake", checkpoint="0" * 64, precision="float32", service="test 1.0"
+    )
     assert worker.evaluations > 2 * worker.forwards
     store = LocalImageStore(settings.data_dir / "images")
     for job, request in zip(done, requests, strict=True):
@@ -81,6 +85,7 @@ async def test_many_jobs_share_the_engine(
             request.seed + index for index in range(request.num_images)
         ]
         assert store.path(job.images[0].name).stat().st_size == job.images[0].bytes
+        assert job.recipe == worker.recipe
         assert job.timings.denoise is not None
         assert job.timings.store is not None
     with Image.open(io.BytesIO(store.path(done[0].images[0].name).read_bytes())) as image:

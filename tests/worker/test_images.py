@@ -8,11 +8,13 @@ import numpy
 import pytest
 from PIL import ExifTags, Image
 
+from model.infotext import write_infotext
+from model.recipe import Recipe
 from model.request import ImageFormat, MetadataLevel
 from tests.worker.conftest import make_request
-from worker.images import encode, infotext
+from worker.images import encode
 
-MAKER = {"model_name": "kirazuri-tiny", "model_hash": "0123456789abcdef" * 4, "version": "k 0.1"}
+RECIPE = Recipe(card="kirazuri-tiny", checkpoint="0123456789abcdef" * 4, service="k 0.1")
 FORMATS: tuple[ImageFormat, ...] = ("png", "webp", "jpeg", "avif")
 MARK = b"http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 PAIR = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
@@ -29,7 +31,7 @@ def save(image_format: ImageFormat, metadata: MetadataLevel = "full", **changes:
     request = make_request(
         width=96, height=64, image_format=image_format, metadata=metadata, **changes
     )
-    return encode(picture(), request=request, seed=5, **MAKER)
+    return encode(picture(), request=request, recipe=RECIPE, seed=5)
 
 
 def recipe_in(data: bytes) -> str | None:
@@ -103,13 +105,13 @@ def test_the_text_is_before_the_pixels_in_a_png() -> None:
 
 
 def test_the_negative_line_is_there_even_when_empty() -> None:
-    text = infotext(make_request(), seed=1, **MAKER)
+    text = write_infotext(make_request(), RECIPE, seed=1)
     assert "\nNegative prompt: \nSteps: 4, " in text
 
 
 def test_values_with_separators_are_quoted() -> None:
-    maker = MAKER | {"model_name": 'my, "best": model'}
-    text = infotext(make_request(cfg_scale=4.5), seed=1, **maker)
+    recipe = RECIPE.model_copy(update={"card": 'my, "best": model'})
+    text = write_infotext(make_request(cfg_scale=4.5), recipe, seed=1)
     assert parse(text)["Model"] == '"my, \\"best\\": model"'
     assert parse(text)["CFG scale"] == "4.5"
 
@@ -131,8 +133,8 @@ def test_lower_quality_is_smaller() -> None:
                 encode(
                     noise,
                     request=make_request(image_format=image_format, image_quality=quality),
+                    recipe=RECIPE,
                     seed=1,
-                    **MAKER,
                 )
             )
             for quality in (10, 95)
