@@ -11,17 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AnimaModularPipeline, AutoencoderKLQwenImage, FlowMatchEulerDiscreteScheduler
+from diffusers import AnimaModularPipeline, FlowMatchEulerDiscreteScheduler
 from diffusers.guiders.classifier_free_guidance import ClassifierFreeGuidance
 from diffusers.utils import logging as diffusers_logging
-from safetensors.torch import load_file
 from tokenizers import Tokenizer, processors
 from transformers import PreTrainedTokenizerFast
 
-from model.card import Card, load_card, shipped_folder
-from model.checkpoint import Components, load_components
+from model.card import load_card
+from model.checkpoint import Components, load_components, load_library_vae
 from model.engine import Engine, load_engine
-from model.keymap import vae_to_original
 from model.noise import initial_noise
 from model.protocol import Finished
 from model.request import GenerationRequest, ResolvedRequest, resolve
@@ -32,14 +30,15 @@ T5_PAD = "<pad>"
 Run = Callable[[], None]
 
 
-def library_pipeline(card: Card, parts: Components, folder: Path) -> Any:
+def library_pipeline(parts: Components, vae: Any) -> Any:
     """Build diffusers' Anima pipeline of the same weights, with the library's unchanged VAE."""
     pipeline: Any = AnimaModularPipeline()
     pipeline.update_components(
-        text_encoder=parts.text_encoder,
-        text_conditioner=parts.conditioner,
+        # In float32, because the library takes its precision from the weights.
+        text_encoder=parts.text_encoder.float(),
+        text_conditioner=parts.conditioner.float(),
         transformer=parts.transformer,
-        vae=_library_vae(card, folder).to(parts.transformer.device),
+        vae=vae,
         tokenizer=PreTrainedTokenizerFast(
             tokenizer_object=Tokenizer.from_str(parts.qwen.to_str()), pad_token=QWEN_PAD
         ),
@@ -47,23 +46,6 @@ def library_pipeline(card: Card, parts: Components, folder: Path) -> Any:
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
     )
     return pipeline
-
-
-def _library_vae(card: Card, folder: Path) -> Any:
-    about = card.vae
-    vae: Any = AutoencoderKLQwenImage(
-        base_dim=about.base_dim,
-        z_dim=card.transformer.latent_channels,
-        dim_mult=list(about.dim_mult),
-        num_res_blocks=about.num_res_blocks,
-        temperal_downsample=list(about.temperal_downsample),
-        latents_mean=list(about.latents_mean),
-        latents_std=list(about.latents_std),
-    )
-    weights = load_file(folder / card.files.vae.path)
-    names = {name: vae_to_original(name, about.num_res_blocks) for name in vae.state_dict()}
-    vae.load_state_dict({name: weights[key] for name, key in names.items()})
-    return vae.eval()
 
 
 def _library_t5(t5: Tokenizer) -> Any:
@@ -170,7 +152,7 @@ def bench(options: argparse.Namespace) -> str:
     dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[about["precision"]]
     device = torch.device(about["device"])
     parts = load_components(card, options.checkpoint_dir, device=device, dtype=dtype)
-    pipeline = library_pipeline(card, parts, options.checkpoint_dir or shipped_folder(card))
+    pipeline = library_pipeline(parts, load_library_vae(card, options.checkpoint_dir, device))
     pipeline.update_components(guider=ClassifierFreeGuidance(guidance_scale=options.cfg_scale))
     several = [request.model_copy(update={"seed": seed}) for seed in range(options.batch)]
     channels, scale = card.transformer.latent_channels, card.vae.scale_factor

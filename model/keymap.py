@@ -17,6 +17,9 @@ TRANSFORMER_PREFIXES = (TRANSFORMER_PREFIX, "model.diffusion_model.", "diffusion
 ADAPTER_PREFIX = "llm_adapter."
 TEXT_ENCODER_PREFIX = "model."
 
+BUNDLE_PREFIXES = {"text_encoder": "text_encoders.qwen3_06b.transformer.", "vae": "vae."}
+"""What stands before the other parts' names where one file holds all."""
+
 _BLOCK_INDEX = re.compile(r"(?<=blocks\.)\d+")
 
 _ATTENTION = {"q_proj": "to_q", "k_proj": "to_k", "v_proj": "to_v", "output_proj": "to_out.0"} | {
@@ -51,6 +54,7 @@ _TRANSFORMER_MODULES_BACK = {ours: theirs for theirs, ours in _TRANSFORMER_MODUL
 
 _IGNORED = re.compile(
     r"(^|\.)(pos_embedder\.(seq|dim_spatial_range|dim_temporal_range)|accum_[^.]*)$|_extra_state$"
+    r"|^text_encoders\.[^.]+\.logit_scale$"
 )
 
 

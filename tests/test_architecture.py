@@ -23,6 +23,7 @@ TORCH_FREE = (
     "cli.main",
     "model.card",
     "model.grammar",
+    "model.layouts",
     "model.plan",
     "model.prompt",
     "model.protocol",
