@@ -173,6 +173,7 @@ _WHY_JOBS_FAIL: Final[dict[str, str]] = {
     "bad_prompt": "The prompt has a weight or nesting that cannot be read; see `detail`.",
     "non_finite": "Latents or pixels were NaN or infinite; try another seed or a lower cfg_scale.",
     "engine_error": "The engine failed at this request; the worker's log has the details.",
+    "out_of_memory": "No worker's device had room for a single picture; ask for a smaller one.",
     "encoding": "The picture was made but not written in its format; try another image_format.",
     "storage": "The picture was made but could not be stored; submit the request again.",
     "unreadable": "The job's record cannot be read by this release; submit the request again.",

@@ -80,11 +80,21 @@ def _engines(workers: Sequence[WorkerStatus]) -> Iterable[Metric]:
     evaluations = CounterMetricFamily(
         "kirazuri_engine_evaluations", "Pictures advanced by those calls.", labels=["worker"]
     )
+    shortages = CounterMetricFamily(
+        "kirazuri_engine_out_of_memory",
+        "Model calls that did not fit and were halved.",
+        labels=["worker"],
+    )
+    step = GaugeMetricFamily(
+        "kirazuri_engine_step_seconds", "Age of the step under way, 0 between.", labels=["worker"]
+    )
     for worker in workers:
+        shortages.add_metric([worker.name], worker.details.get("shortages", 0))
+        step.add_metric([worker.name], worker.details.get("step_seconds", 0))
         seen.add_metric([worker.name, worker.device], int(worker.is_warm))
         forwards.add_metric([worker.name], worker.forwards)
         evaluations.add_metric([worker.name], worker.evaluations)
-    yield from (seen, forwards, evaluations)
+    yield from (seen, forwards, evaluations, shortages, step)
     calls = sum(worker.forwards for worker in workers)
     if calls:
         yield _gauge(

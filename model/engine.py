@@ -6,6 +6,7 @@ guides in float32 and sends each generator its own answer. Knows no queue, HTTP 
 """
 
 import logging
+import math
 import time
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
@@ -20,7 +21,8 @@ from torch import Tensor
 from model.card import Card
 from model.checkpoint import load_components
 from model.determinism import device_name, fix_algorithms
-from model.errors import NonFiniteLatents, PromptError
+from model.errors import DeviceLost, NonFiniteLatents, PromptError
+from model.memory import Fitted
 from model.noise import initial_noise, noise_stream
 from model.plan import Candidate, choose
 from model.preview import is_due, to_rgb
@@ -54,6 +56,7 @@ class Pipeline:
     `velocity(latents, sigmas, contexts)` takes float32 (B, C, 1, h, w), float32 (B,) in [0, 1]
     and (B, rows, dim), and gives float32 of the latents' shape. `decode(latents)` gives uint8
     (B, height, width, 3), `preview(latents)` of a single picture uint8 (h, w, 3).
+    `check_device()` raises if the device does not compute any more.
     """
 
     encode: Callable[[str], EncodedPrompt]
@@ -64,6 +67,7 @@ class Pipeline:
     scale_factor: int = 8
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     description: dict[str, Any] = field(default_factory=dict)
+    check_device: Callable[[], None] = lambda: None
 
 
 @dataclass(slots=True)
@@ -110,6 +114,7 @@ class Engine:
     def __init__(self, pipeline: Pipeline, *, token_budget: int) -> None:
         self.stats = EngineStats()
         self._pipeline = pipeline
+        self._velocity = Fitted(pipeline.velocity)
         self._token_budget = token_budget
         self._running: dict[str, _Running] = {}
 
@@ -200,7 +205,7 @@ class Engine:
                 )
                 for key, (job_id, image) in waiting.items()
             ],
-            token_budget=self._token_budget,
+            token_budget=max(1, int(min(self._token_budget, self._velocity.room or math.inf))),
         )
         batch = [waiting.pop(candidate.key) for candidate in chosen]
         for _, image in waiting.values():
@@ -220,6 +225,7 @@ class Engine:
         try:
             answers = self._denoise(batch)
         except Exception as exc:  # noqa: BLE001 - the batch's border: a fault must name its request
+            self._require_device(exc)
             if len(batch) > 1:
                 logger.warning("a forward of %d pictures failed (%s); one by one", len(batch), exc)
                 for entry in batch:
@@ -230,6 +236,7 @@ class Engine:
             return
         seconds = time.perf_counter() - started
         self.stats.forwards += 1
+        self.stats.shortages = self._velocity.shortages
         self.stats.evaluations += len(batch)
         self.stats.forward_seconds += seconds
         for job_id in dict(batch):
@@ -254,7 +261,7 @@ class Engine:
                     contexts.append(context)
         x = torch.cat(latents)
         sigma = torch.tensor(sigmas, dtype=torch.float32, device=x.device)
-        velocity = self._pipeline.velocity(x, sigma, torch.stack(contexts))
+        velocity = self._velocity(x, sigma, torch.stack(contexts))
         denoised = x - sigma.view(-1, 1, 1, 1, 1) * velocity
         self.stats.rows += len(latents)
         answers, row = [], 0
@@ -325,9 +332,26 @@ class Engine:
             if isinstance(exc, kind):
                 events.append(Failed(job_id, code, str(exc), is_retryable=False))
                 return
+        self._require_device(exc)
+        if isinstance(exc, torch.OutOfMemoryError):
+            torch.cuda.empty_cache()
+            detail = "the device has no memory for a single picture of this request"
+            events.append(Failed(job_id, "out_of_memory", detail, is_retryable=True))
+            return
         logger.error("job=%s broke in the engine", job_id, exc_info=exc)
         detail = f"the engine broke: {type(exc).__name__}"
         events.append(Failed(job_id, "engine_error", detail, is_retryable=True))
+
+    def _require_device(self, exc: Exception) -> None:
+        """Give up where a fault has left the device unusable: only a new process brings it back.
+
+        Raises:
+            DeviceLost: the device does not compute any more.
+        """
+        try:
+            self._pipeline.check_device()
+        except RuntimeError as broken:
+            raise DeviceLost(f"after {type(exc).__name__}: {broken}") from exc
 
 
 def _cut_warnings(prompts: Iterable[tuple[str, EncodedPrompt]]) -> Iterable[RequestWarning]:
@@ -338,6 +362,12 @@ def _cut_warnings(prompts: Iterable[tuple[str, EncodedPrompt]]) -> Iterable[Requ
                 detail=f"{name} has {encoded.t5_count} T5 and {encoded.qwen_count} Qwen tokens; "
                 f"the text path reads the first {encoded.max_tokens}",
             )
+
+
+def _compute(device: torch.device) -> None:
+    """Raise if the device does not add up; after some CUDA errors every call raises."""
+    if torch.ones(2, device=device).sum().item() != 2:
+        raise RuntimeError(f"{device} cannot add 1 and 1")
 
 
 def load_engine(
@@ -391,5 +421,6 @@ def load_engine(
             "threads": torch.get_num_threads() if torch.device(device).type == "cpu" else None,
             "torch": torch.__version__,
         },
+        check_device=lambda: _compute(torch.device(device)),
     )
     return Engine(pipeline, token_budget=token_budget)

@@ -19,3 +19,7 @@ class PromptError(ModelError):
 
 class NonFiniteLatents(ModelError):
     """Latents or pixels contain NaN or infinity; a picture made of them would be a lie."""
+
+
+class DeviceLost(ModelError):
+    """The device does not compute any more; the process that holds it has to end."""

@@ -72,12 +72,16 @@ EngineEvent = Started | Progress | Preview | ImageReady | Finished | Failed
 
 @dataclass(slots=True)
 class EngineStats:
-    """Totals since the engine was made; evaluations / forwards is the mean batch size."""
+    """Totals since the engine was made; evaluations / forwards is the mean batch size.
+
+    `shortages` counts forwards that did not fit into the device's memory.
+    """
 
     forwards: int = 0
     evaluations: int = 0
     rows: int = 0
     forward_seconds: float = 0.0
+    shortages: int = 0
 
 
 class GenerationEngine(Protocol):

@@ -184,6 +184,7 @@ class BatchWorker(SimpleWorker):
         self._work_done, self._work_seconds, self._busy_seen = 0.0, 0.0, 0.0
         self._fresh_work = 0.0
         self._last_orphans = 0.0
+        self._jobs_done = 0
 
     # -- the loop ----------------------------------------------------------------------------
 
@@ -482,6 +483,10 @@ class BatchWorker(SimpleWorker):
         if slot.end is None:
             self._engine.drop(slot.token, slot.job_id)
         self._let_go(slot.job, slot.execution)
+        self._jobs_done += 1
+        if self._jobs_done == self._settings.recycle_after_jobs:
+            logger.info("worker=%s event=recycling jobs=%d", self.name, self._jobs_done)
+            self.stop()
 
     def _let_go(self, job: RqJob, execution: Execution) -> None:
         """Remove our own lease from RQ, and nothing else: the job may be another worker's."""
@@ -539,9 +544,14 @@ class BatchWorker(SimpleWorker):
 
     def _status(self) -> WorkerStatus:
         stats, about = self._engine.stats, self._engine.description
+        step_seconds = self._engine.step_seconds()
+        is_stalled = step_seconds > self._settings.stall_seconds
         return WorkerStatus(
             name=self.name,
-            is_warm=self._engine.is_warm and not self._is_skewed and self._stop_at is None,
+            is_warm=self._engine.is_warm
+            and not self._is_skewed
+            and not is_stalled
+            and self._stop_at is None,
             seen_at=datetime.now(UTC),
             card=str(about.get("card", self._settings.card)),
             device=str(about.get("device", self._settings.device)),
@@ -554,6 +564,8 @@ class BatchWorker(SimpleWorker):
                 **about,
                 "rows": stats.rows,
                 "forward_seconds": round(stats.forward_seconds, 3),
+                "shortages": stats.shortages,
+                "step_seconds": round(step_seconds, 1),
                 "cost_per_second": self._pace(),
             },
         )

@@ -6,6 +6,7 @@ _PROBLEMS: dict[str, tuple[int, str]] = {
     "bad_prompt": (422, "The prompt cannot be encoded"),
     "non_finite": (500, "The model gave no finite picture"),
     "engine_error": (500, "The engine could not carry out the request"),
+    "out_of_memory": (500, "The request needs more memory than the device has"),
     "encoding": (500, "The picture could not be written in its format"),
     "storage": (503, "The picture could not be stored"),
     "unreadable": (500, "The job was made by another version of the service"),

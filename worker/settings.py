@@ -50,6 +50,14 @@ class Settings(BaseSettings):
     hang_seconds: float = Field(
         default=120.0, gt=0, description="An engine step longer than this ends the worker."
     )
+    stall_seconds: float = Field(
+        default=30.0, gt=0, description="With a step longer than this a worker is not ready."
+    )
+    recycle_after_jobs: int = Field(
+        default=0,
+        ge=0,
+        description="A worker ends after so many jobs, to be started anew; 0: never.",
+    )
     result_ttl_seconds: int = Field(default=86_400, ge=60, description="How long results are kept.")
     idempotency_ttl_seconds: int = Field(
         default=86_400, ge=60, description="How long an `Idempotency-Key` is remembered."

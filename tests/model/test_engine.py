@@ -11,7 +11,7 @@ from torch import Tensor
 
 from model.card import load_card
 from model.engine import Engine, Pipeline, load_engine
-from model.errors import PromptError
+from model.errors import DeviceLost, PromptError
 from model.protocol import EngineEvent, Failed, Finished, ImageReady, Preview, Progress, Started
 from model.request import ResolvedRequest
 from model.sampler_names import EVALUATIONS
@@ -252,6 +252,57 @@ def test_a_request_that_breaks_every_forward_is_handed_back_for_another_try() ->
     assert failed.is_retryable
     assert "secret" not in failed.detail
     assert engine.step() == []
+
+
+def test_memory_that_is_short_costs_time_and_no_request() -> None:
+    model = AnalyticModel()
+    jobs = {str(n): request(seed=n, steps=5) for n in range(6)}
+
+    def small(x: Tensor, sigma: Tensor, context: Tensor) -> Tensor:
+        if len(x) > 5:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return model.velocity(x, sigma, context)
+
+    engine = Engine(replace(pipeline_of(model), velocity=small), token_budget=8192)
+    events = run(engine, jobs)
+    assert len([e for e in events if isinstance(e, Finished)]) == 6
+    assert engine.stats.shortages == 2
+    assert max(rows for rows, _ in model.calls) <= 5
+    latents = {job_id: alone(wanted) for job_id, wanted in jobs.items()}
+    found = [e.job_id for e in events if isinstance(e, ImageReady)]
+    for job_id, made in zip(found, model.latents, strict=True):
+        assert (made - latents[job_id]).abs().max() < 1e-5
+
+
+def test_a_picture_for_which_there_is_no_memory_at_all_may_be_tried_elsewhere() -> None:
+    model = AnalyticModel()
+
+    def none(x: Tensor, sigma: Tensor, context: Tensor) -> Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 5 GiB")
+
+    engine = Engine(replace(pipeline_of(model), velocity=none), token_budget=8192)
+    (failed,) = of(Failed, run(engine, {"a": request()}), "a")
+    assert (failed.code, failed.is_retryable) == ("out_of_memory", True)
+
+
+@pytest.mark.parametrize("where", ["velocity", "decode"])
+def test_a_device_that_is_gone_ends_the_engine(where: str) -> None:
+    model = AnalyticModel()
+    is_gone = False
+
+    def illegal(*_: Tensor) -> Any:
+        nonlocal is_gone
+        is_gone = True
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    def check() -> None:
+        if is_gone:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    parts: dict[str, Any] = {"check_device": check, where: illegal}
+    engine = Engine(replace(pipeline_of(model), **parts), token_budget=8192)
+    with pytest.raises(DeviceLost, match="illegal memory access"):
+        run(engine, {"a": request(steps=2), "b": request(seed=2, steps=2)})
 
 
 def test_a_cut_prompt_is_told() -> None:

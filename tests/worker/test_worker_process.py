@@ -206,3 +206,37 @@ async def test_a_job_that_kills_workers_fails_and_its_neighbours_do_not(
     assert done[0].attempts == 3
     assert done[0].error is not None
     assert done[0].error.code == "worker_lost"
+
+
+async def test_a_worker_ends_after_its_share_of_jobs_and_another_goes_on(
+    queue: JobQueue, redis_url: str, spawn: Spawn
+) -> None:
+    worker = spawn(redis_url, recycle_after_jobs=3)
+    jobs = [await queue.admit(make_request(steps=4, seed=n)) for n in range(7)]
+    assert worker.wait(25) == 0
+    states = [(await queue.get(job.id)).status for job in jobs]
+    assert states.count("succeeded") >= 3
+    assert not {"running", "failed"} & set(states)
+    spawn(redis_url)
+    done = await finished(queue, jobs)
+    assert [job.status for job in done] == ["succeeded"] * 7
+    assert [job.attempts for job in done] == [1] * 7
+
+
+async def test_a_worker_that_stops_stepping_is_not_ready_until_it_steps_again(
+    queue: JobQueue, redis_url: str, spawn: Spawn
+) -> None:
+    spawn(redis_url, step_seconds=3, stall_seconds=0.5)
+    await until_warm(queue, 1)
+    job = await queue.admit(make_request(steps=1))
+    await until_running(queue, [job])
+    seen: list[bool] = []
+    for _ in range(200):
+        (worker,) = await queue.workers()
+        seen.append(worker.is_warm)
+        if False in seen and worker.is_warm:
+            break
+        await asyncio.sleep(0.05)
+    assert False in seen
+    assert seen[-1]
+    assert (await queue.wait(job.id, 5)).status == "succeeded"
