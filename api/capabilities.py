@@ -16,7 +16,7 @@ from api.schemas import (
 from api.state import Queue, ServiceCard, ServiceSettings
 from model.card import Card
 from model.request import MAX_SEED, ImageFormat, MetadataLevel
-from model.sampler_names import DISPLAY_NAMES, EVALUATIONS, SCHEDULE_DISPLAY_NAMES, STOCHASTIC
+from model.sampler_names import DISPLAY_NAMES, SCHEDULE_DISPLAY_NAMES, STOCHASTIC, evaluations
 from worker.errors import QueueUnavailable
 from worker.job import WorkerStatus
 from worker.settings import Settings
@@ -89,7 +89,7 @@ def _samplers(card: Card) -> list[SamplerChoice]:
             title=DISPLAY_NAMES[name],
             default_steps=advice.default_steps,
             recommended_steps=advice.recommended_steps,
-            evaluations=EVALUATIONS[name](advice.default_steps),
+            evaluations=evaluations(name, card.defaults.scheduler, advice.default_steps),
             is_stochastic=name in STOCHASTIC,
             note=advice.note,
         )

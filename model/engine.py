@@ -37,9 +37,9 @@ from model.protocol import (
     Started,
 )
 from model.request import MAX_SEED, RequestWarning, ResolvedRequest
-from model.sampler_names import EVALUATIONS
+from model.sampler_names import SKIPS_LAST_LEVEL, evaluations
 from model.samplers import SAMPLERS, Trajectory
-from model.schedules import SCHEDULES
+from model.schedules import noise_levels
 from model.text import EncodedPrompt, TextEncoder
 from model.transformer import predict_velocity
 from model.vae import decode
@@ -157,8 +157,10 @@ class Engine:
         if request.cfg_scale != 1:
             prompts.append(("negative_prompt", self._pipeline.encode(request.negative_prompt)))
             running.unconditional = prompts[1][1].context
-        sigmas = SCHEDULES[request.scheduler](request.steps)
-        running.evaluations = EVALUATIONS[request.sampler](len(sigmas) - 1)
+        running.evaluations = evaluations(request.sampler, request.scheduler, request.steps)
+        sigmas = noise_levels(
+            request.scheduler, request.steps, skips_last=request.sampler in SKIPS_LAST_LEVEL
+        )
         running.images = {
             index: self._first_question(request, index, sigmas)
             for index in range(request.num_images)
@@ -181,7 +183,7 @@ class Engine:
         noise = noise_stream(seed, shape, device=device)
         trajectory = SAMPLERS[request.sampler](x, sigmas, noise)
         x, sigma = next(trajectory)
-        total = EVALUATIONS[request.sampler](len(sigmas) - 1)
+        total = evaluations(request.sampler, request.scheduler, request.steps)
         return _Image(index, seed, trajectory, x, sigma, remaining=total)
 
     # -- stepping ----------------------------------------------------------------------------

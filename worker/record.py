@@ -16,7 +16,7 @@ from rq.job import JobStatus, Retry
 from rq.utils import now
 
 from model.request import ResolvedRequest
-from model.sampler_names import EVALUATIONS
+from model.sampler_names import evaluations
 from worker.job import SCHEMA_VERSION, Job, JobWarning, Progress
 
 WAKE = "kirazuri:wake"
@@ -109,7 +109,8 @@ def rq_fields(job_id: str, connection: "Redis") -> list[Any]:
 
 def cost(request: ResolvedRequest) -> float:
     """Work in a request: megapixels through the transformer, all steps and images."""
-    passes = EVALUATIONS[request.sampler](request.steps) * (1 if request.cfg_scale == 1 else 2)
+    passes = 1 if request.cfg_scale == 1 else 2
+    passes *= evaluations(request.sampler, request.scheduler, request.steps)
     return passes * request.width * request.height * request.num_images / 1e6
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from api.capabilities import capabilities
 from model.card import card_names, load_card
-from model.sampler_names import EVALUATIONS
+from model.sampler_names import evaluations
 from tests.api.conftest import Hand
 from worker.settings import Settings
 
@@ -50,7 +50,9 @@ def test_every_card_can_be_told(name: str) -> None:
     card = load_card(name)
     told = capabilities(card, Settings(_env_file=None), [])
     for sampler in told.samplers:
-        assert sampler.evaluations == EVALUATIONS[sampler.name](sampler.default_steps)
+        assert sampler.evaluations == evaluations(
+            sampler.name, card.defaults.scheduler, sampler.default_steps
+        )
         assert sampler.recommended_steps[0] <= sampler.default_steps <= sampler.recommended_steps[1]
     assert [limitation.code for limitation in told.limitations] == [
         limitation.code for limitation in card.limitations

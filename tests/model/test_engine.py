@@ -14,7 +14,7 @@ from model.engine import Engine, Pipeline, load_engine
 from model.errors import DeviceLost, PromptError
 from model.protocol import EngineEvent, Failed, Finished, ImageReady, Preview, Progress, Started
 from model.request import ResolvedRequest
-from model.sampler_names import EVALUATIONS
+from model.sampler_names import EVALUATIONS, SCHEDULE_DISPLAY_NAMES, evaluations
 from model.text import EncodedPrompt
 
 SHARE = 0.6
@@ -108,6 +108,23 @@ def test_an_idle_engine_does_nothing() -> None:
     assert engine_of(AnalyticModel()).step() == []
 
 
+@pytest.mark.parametrize("scheduler", SCHEDULE_DISPLAY_NAMES)
+@pytest.mark.parametrize("sampler", ["er_sde", "uni_pc"])
+def test_progress_counts_the_levels_that_a_schedule_really_has(
+    sampler: str, scheduler: str
+) -> None:
+    model = AnalyticModel()
+    wanted = request(sampler=sampler, scheduler=scheduler, steps=150, cfg_scale=1, width=16)
+    events = run(engine_of(model), {"a": wanted})
+    steps = [e.step for e in of(Progress, events, "a")]
+    assert len(model.calls) == evaluations(sampler, scheduler, 150)
+    assert steps == sorted(steps)
+    assert steps[-1] == 150
+    assert model.calls[0][1][0] == pytest.approx(
+        0.99 if scheduler == "ddim_uniform" else 1, abs=0.01
+    )
+
+
 @pytest.mark.parametrize("sampler", EVALUATIONS)
 def test_a_job_runs_from_start_to_finish(sampler: str) -> None:
     model = AnalyticModel()
@@ -151,7 +168,7 @@ def mixed() -> dict[str, ResolvedRequest]:
             cfg_scale=(1.0, 2.5, 4.0)[i % 3],
             width=64 if i % 4 else 96,
         )
-        for i in range(16)
+        for i in range(len(samplers))
     }
 
 

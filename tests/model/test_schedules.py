@@ -5,7 +5,14 @@ from typing import Any
 import pytest
 import torch
 
-from model.schedules import SCHEDULES, sigmas_beta, sigmas_simple
+from model.schedules import (
+    SCHEDULES,
+    noise_levels,
+    sigmas_beta,
+    sigmas_ddim_uniform,
+    sigmas_simple,
+)
+from model.time_table import schedule_length
 
 REFERENCE: dict[str, Any] = json.loads(
     (Path(__file__).parents[1] / "data" / "samplers.json").read_text()
@@ -26,15 +33,33 @@ def test_falls_strictly_to_zero(name: str) -> None:
         sigmas = SCHEDULES[name](steps)
         assert sigmas.dtype == torch.float32
         assert sigmas.isfinite().all(), steps
-        assert (sigmas[0].item(), sigmas[-1].item()) == (1, 0), steps
+        assert sigmas[-1] == 0, steps
+        assert sigmas[0] == 1 or (name == "ddim_uniform" and sigmas[0] < 1), steps
         assert (sigmas.diff() < 0).all(), steps
-        assert len(sigmas) == steps + 1 or (name == "beta" and steps >= 139), steps
+        assert len(sigmas) == schedule_length(name, steps) + 1, steps
 
 
 def test_beta_drops_repeated_levels_from_139_steps_on() -> None:
     lengths = {steps: len(sigmas_beta(steps)) for steps in (138, 139, 200, 1000)}
     assert lengths[138] == 139
     assert all(lengths[steps] < steps + 1 for steps in (139, 200, 1000))
+
+
+def test_ddim_uniform_has_more_levels_where_its_stride_does_not_divide_the_table() -> None:
+    lengths = {steps: schedule_length("ddim_uniform", steps) for steps in (1, 4, 20, 30, 150)}
+    assert lengths == {1: 1, 4: 4, 20: 20, 30: 31, 150: 167}
+    assert sigmas_ddim_uniform(20)[0].item() == pytest.approx(3 * 0.952 / (1 + 2 * 0.952))
+
+
+@pytest.mark.parametrize("name", ["karras", "exponential", "kl_optimal", "linear_quadratic"])
+def test_a_single_step_goes_from_one_to_zero(name: str) -> None:
+    assert SCHEDULES[name](1).tolist() == [1, 0]
+
+
+def test_skipping_the_last_level_takes_it_from_a_longer_schedule() -> None:
+    longer = sigmas_simple(6).tolist()
+    assert noise_levels("simple", 5, skips_last=True).tolist() == [*longer[:5], 0]
+    assert noise_levels("simple", 5, skips_last=False).tolist() == sigmas_simple(5).tolist()
 
 
 def test_shift_one_is_a_straight_line() -> None:

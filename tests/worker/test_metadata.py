@@ -40,7 +40,12 @@ def saved(folder: Path, image_format: ImageFormat, **changes: Any) -> Path:
 def test_the_document_holds_the_request_and_the_recipe(
     tmp_path: Path, image_format: ImageFormat
 ) -> None:
-    changes: dict[str, Any] = {"prompt": ODD, "negative_prompt": "<low>", "cfg_scale": 4.7, "num_images": 3}
+    changes: dict[str, Any] = {
+        "prompt": ODD,
+        "negative_prompt": "<low>",
+        "cfg_scale": 4.7,
+        "num_images": 3,
+    }
     inside = read_metadata(saved(tmp_path, image_format, **changes))
     assert inside.document is not None
     document = read_document(inside.document)

@@ -1,0 +1,72 @@
+"""Which entries of a model's table of 1000 times a schedule takes, and how many levels that gives.
+
+Free of torch, so that a request's cost is known where it is accepted. Knows no sigma.
+"""
+
+import math
+from bisect import bisect_right
+from functools import cache
+
+TIMES = 1000
+"""Entries of the table: more steps would repeat one."""
+
+_TIE = 1e-12
+"""The middle entry is a tie, which goes to the even one above; no other share is as near to one."""
+
+
+def check_steps(steps: int) -> None:
+    """Raise ValueError for a number of steps that no schedule can have."""
+    if not 1 <= steps <= TIMES:
+        raise ValueError(f"steps is {steps}, must be 1 to {TIMES}")
+
+
+def simple_entries(steps: int) -> list[int]:
+    """Every (1000 / steps)-th entry from the last down."""
+    check_steps(steps)
+    return [TIMES - 1 - i * TIMES // steps for i in range(steps)]
+
+
+def ddim_entries(steps: int) -> list[int]:
+    """Every (1000 // steps)-th entry from the second up, falling: not always `steps` of them."""
+    check_steps(steps)
+    return list(range(1, TIMES, TIMES // steps))[::-1]
+
+
+def beta_entries(steps: int, alpha: float = 0.6, beta: float = 0.6) -> list[int]:
+    """Quantiles of Beta(alpha, beta) at even shares, rounded to entries, without repetitions."""
+    check_steps(steps)
+    if not (alpha > 0 and beta > 0):
+        raise ValueError(f"alpha is {alpha} and beta {beta}, both must be above 0")
+    bounds = _beta_bounds(alpha, beta)
+    shares = (1 - i / steps for i in range(steps))
+    return list(dict.fromkeys(bisect_right(bounds, share) for share in shares))
+
+
+def schedule_length(scheduler: str, steps: int) -> int:
+    """Noisy levels of a schedule: `steps`, but for the schedules that follow the table.
+
+    `beta` drops repeated levels from 139 steps on; `ddim_uniform` rounds its stride down.
+    """
+    if scheduler == "ddim_uniform":
+        return len(ddim_entries(steps))
+    return len(beta_entries(steps)) if scheduler == "beta" else steps
+
+
+@cache
+def _beta_bounds(alpha: float, beta: float) -> list[float]:
+    """The distribution function of Beta(alpha, beta) halfway between the entries."""
+    return [_beta_share((entry + 0.5) / (TIMES - 1), alpha, beta) for entry in range(TIMES - 1)]
+
+
+def _beta_share(x: float, alpha: float, beta: float) -> float:
+    """The regularised incomplete beta function by its power series (DLMF 8.17.8), 0 < x < 1."""
+    if x > 0.5:
+        return 1 - _beta_share(1 - x, beta, alpha)
+    factor = math.exp(math.lgamma(alpha + beta) - math.lgamma(alpha) - math.lgamma(beta))
+    term = x**alpha * (1 - x) ** beta * factor / alpha
+    total, n = 0.0, 0
+    while term > 1e-18:
+        total += term
+        term *= (alpha + beta + n) / (alpha + 1 + n) * x
+        n += 1
+    return total
