@@ -103,6 +103,13 @@ TABLE: Final[dict[type[Exception], ProblemType]] = {
         "The job has already finished",
         "A job that succeeded, failed or was cancelled stays so.",
     ),
+    worker_errors.JobNotSucceeded: ProblemType(
+        409,
+        "job_not_succeeded",
+        "The job has no pictures to compare with",
+        "Only a job that succeeded can be replayed. To try a failed or cancelled one again, submit "
+        "its request anew.",
+    ),
     worker_errors.QueueFull: ProblemType(
         429,
         "queue_full",

@@ -4,27 +4,20 @@ Knows neither Redis nor how a picture is made.
 """
 
 import hashlib
-import logging
 import re
 import secrets
-from contextlib import suppress
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Depends, Header, Request, Response
+from fastapi import APIRouter, Body, Depends, Request
 
 from api.errors import UnsupportedMediaType, responses
-from api.schemas import JobView, job_view
-from api.state import BaseUrl, Queue, ServiceSettings
+from api.schemas import JobView
+from api.state import Queue
+from api.submission import Submission
 from model.card import Card
 from model.prompt import lint
 from model.request import MAX_SEED, GenerationRequest, request_type, resolve
-from worker.errors import QueueUnavailable
-from worker.job import TERMINAL, JobWarning
-
-log = logging.getLogger(__name__)
-
-_WAIT = re.compile(r'(?:^|[,;\s])wait\s*=\s*"?(\d+)"?\s*(?:[,;]|$)', re.IGNORECASE)
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+from worker.job import JobWarning
 
 
 async def _require_json(request: Request) -> None:
@@ -36,20 +29,9 @@ async def _require_json(request: Request) -> None:
         )
 
 
-def wait_seconds(prefer: str | None, limit: float) -> float | None:
-    """How long `Prefer: wait=N` (RFC 7240) asks to wait, at most `limit`; None if it does not."""
-    match = _WAIT.search(prefer or "")
-    return None if match is None else min(float(match[1]), limit)
-
-
 def _fingerprint(body: GenerationRequest) -> str:
     """The same for bodies that ask for the same; taken before a seed is drawn."""
     return hashlib.sha256(body.model_dump_json().encode()).hexdigest()
-
-
-def _trace(traceparent: str | None) -> str | None:
-    """A W3C trace parent as the client sent it; a broken one is ignored, as the standard says."""
-    return traceparent if traceparent and _TRACEPARENT.fullmatch(traceparent) else None
 
 
 def routes(card: Card) -> APIRouter:
@@ -72,24 +54,8 @@ def routes(card: Card) -> APIRouter:
     )
     async def generate(
         body: Annotated[CardRequest, Body()],  # type: ignore[valid-type]
-        request: Request,
-        response: Response,
         queue: Queue,
-        settings: ServiceSettings,
-        base_url: BaseUrl,
-        idempotency_key: Annotated[
-            str | None,
-            Header(
-                min_length=1,
-                max_length=255,
-                description="The same key and body give the same job; another body is refused.",
-            ),
-        ] = None,
-        prefer: Annotated[
-            str | None,
-            Header(description="`wait=N`: answer when the job is done, or after N seconds."),
-        ] = None,
-        traceparent: Annotated[str | None, Header(description="W3C trace context.")] = None,
+        submission: Submission,
     ) -> JobView:
         """Accept a request.
 
@@ -103,21 +69,10 @@ def routes(card: Card) -> APIRouter:
                 JobWarning(code=warning.code, detail=warning.detail)
                 for warning in lint(resolved, card)
             ),
-            idempotency_key=idempotency_key,
+            idempotency_key=submission.idempotency_key,
             fingerprint=_fingerprint(body),
-            traceparent=_trace(traceparent),
+            traceparent=submission.traceparent,
         )
-        log.info("job=%s event=accepted request=%s", job.id, request.state.request_id)
-        seconds = wait_seconds(prefer, settings.max_wait_seconds)
-        if seconds is not None:
-            response.headers["Preference-Applied"] = f"wait={seconds:.0f}"
-            # The job is accepted whatever becomes of the waiting.
-            with suppress(QueueUnavailable):
-                job = await queue.wait(job.id, seconds)
-            if job.status in TERMINAL:
-                response.status_code = 200
-        view = job_view(job, base_url)
-        response.headers["Location"] = f"/jobs/{job.id}"
-        return view
+        return await submission.answer(job)
 
     return router

@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
 from fastapi_offline import FastAPIOffline
 
-from api import capabilities, errors, generate, health, images, jobs, openapi, problems
+from api import capabilities, errors, generate, health, images, jobs, openapi, problems, replay
 from api.envelope import Envelope
 from api.metrics import HttpMetrics
 from api.state import State
@@ -69,7 +69,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 def _add_routes(app: FastAPI, card: Card) -> None:
     app.include_router(generate.routes(card))
-    for module in (jobs, images, capabilities, health, problems):
+    for module in (jobs, replay, images, capabilities, health, problems):
         app.include_router(module.router)
     app.add_api_route("/", _root, methods=["GET"], include_in_schema=False)
 

@@ -143,6 +143,8 @@ def examples(card: Card) -> dict[str, dict[str, Any]]:
             "timings": timings,
             "worker": "worker-1",
             "recipe": recipe,
+            "replay_of": None,
+            "matches": None,
             "created_at": "2026-11-23T12:00:00Z",
             "started_at": "2026-11-23T12:00:00.1Z",
             "finished_at": "2026-11-23T12:00:03.1Z",

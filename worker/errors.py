@@ -17,6 +17,10 @@ class JobAlreadyFinished(WorkerError):
     """The job reached a terminal state and cannot be changed."""
 
 
+class JobNotSucceeded(WorkerError):
+    """The job waits, runs, failed or was cancelled: there is nothing to compare with."""
+
+
 class QueueFull(WorkerError):
     """The queue holds as many jobs as the operator allows."""
 

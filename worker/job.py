@@ -86,7 +86,14 @@ class Job(_Part):
     attempts: int = 0
     timings: Timings = Timings()
     worker: str | None = None
-    recipe: Recipe | None = None
+    recipe: Recipe | None = Field(
+        default=None, description="What the worker brings to the request; null until it is taken."
+    )
+    replay_of: str | None = Field(default=None, description="The job that this one repeats.")
+    matches: bool | None = Field(
+        default=None,
+        description="Of a replay that succeeded: whether every picture has the original's SHA-256.",
+    )
     created_at: datetime
     started_at: datetime | None = None
     finished_at: datetime | None = None

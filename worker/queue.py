@@ -24,6 +24,7 @@ from worker.errors import (
     JobAlreadyFinished,
     JobExpired,
     JobNotFound,
+    JobNotSucceeded,
     QueueFull,
     QueueUnavailable,
 )
@@ -78,8 +79,11 @@ class JobQueue:
         idempotency_key: str | None = None,
         fingerprint: str = "",
         traceparent: str | None = None,
+        original: Job | None = None,
     ) -> Job:
         """Queue a request, or find the job that this idempotency key made before.
+
+        `original` is the finished job whose pictures the new one's are to be compared with.
 
         Raises:
             QueueFull: as many jobs wait as the settings allow.
@@ -87,7 +91,9 @@ class JobQueue:
             QueueUnavailable: Redis is away; the job may exist, so repeat with the same key.
         """
         job_id = str(ULID())
-        fields = record.new_record(request, warnings=warnings, traceparent=traceparent)
+        fields = record.new_record(
+            request, warnings=warnings, traceparent=traceparent, original=original
+        )
         pairs = [part for pair in fields.items() for part in pair]
         with _outage():
             outcome, known_id = await self._admit(
@@ -108,6 +114,30 @@ class JobQueue:
         if outcome == "full":
             raise QueueFull(self._settings.max_queue, await self._retry_after())
         return await self.get(known_id)
+
+    async def replay(
+        self, job_id: str, *, idempotency_key: str | None = None, traceparent: str | None = None
+    ) -> Job:
+        """Queue a succeeded job's request again, deterministic, to compare the pictures.
+
+        Raises:
+            JobNotSucceeded: it waits, runs, failed or was cancelled.
+            JobNotFound, JobExpired: there is no such job any more.
+            QueueFull, IdempotencyConflict, QueueUnavailable: as `admit`.
+        """
+        original = await self.get(job_id)
+        if original.status != "succeeded":
+            raise JobNotSucceeded(
+                f"job {job_id} is {original.status}; only a succeeded one can be replayed"
+            )
+        return await self.admit(
+            original.request.model_copy(update={"deterministic": True}),
+            warnings=record.replay_warnings(original),
+            idempotency_key=idempotency_key,
+            fingerprint=f"replay of {job_id}",
+            traceparent=traceparent,
+            original=original,
+        )
 
     async def _retry_after(self) -> int:
         """Seconds until a place in the queue is likely to be free, 1 to 120."""

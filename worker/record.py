@@ -15,6 +15,7 @@ from rq.job import Job as RqJob
 from rq.job import JobStatus, Retry
 from rq.utils import now
 
+from model.recipe import Recipe, differences
 from model.request import ResolvedRequest
 from model.sampler_names import evaluations
 from worker.job import SCHEMA_VERSION, Job, JobWarning, Progress
@@ -115,16 +116,40 @@ def cost(request: ResolvedRequest) -> float:
 
 
 def new_record(
-    request: ResolvedRequest, *, warnings: tuple[JobWarning, ...], traceparent: str | None
+    request: ResolvedRequest,
+    *,
+    warnings: tuple[JobWarning, ...],
+    traceparent: str | None,
+    original: Job | None = None,
 ) -> dict[str, Any]:
-    """What the API knows of a job when it admits it."""
-    return {
+    """What the API knows of a job when it admits it.
+
+    Of an `original` all is kept that the comparison needs: it may expire before.
+    """
+    fields = {
         "schema": SCHEMA_VERSION,
         "request": request.model_dump_json(),
         "warnings": dump_all(warnings),
         "cost": cost(request),
         "traceparent": traceparent or "",
     }
+    if original is not None:
+        fields["replay_of"] = original.id
+        fields["original_hashes"] = json.dumps([image.sha256 for image in original.images])
+        if original.recipe is not None:
+            fields["original_recipe"] = original.recipe.model_dump_json()
+    return fields
+
+
+def replay_warnings(original: Job) -> tuple[JobWarning, ...]:
+    """What is to be said of a replay before it runs."""
+    if original.request.deterministic:
+        return ()
+    detail = (
+        f"job {original.id} was not deterministic: its neighbours may have changed the last bits "
+        "of its pictures, so a difference proves nothing"
+    )
+    return (JobWarning(code="original_not_deterministic", detail=detail),)
 
 
 def dump_all(parts: tuple[Any, ...] | list[Any]) -> str:
@@ -139,6 +164,8 @@ def read_job(job_id: str, record: Mapping[str, str], *, queue_position: int | No
     step = request.steps if status == "succeeded" else int(record.get("step", 0))
     created, started = _time(record, "created"), _time(record, "started")
     timings = json.loads(record.get("timings") or "{}")
+    recipe = Recipe.model_validate_json(record["recipe"]) if record.get("recipe") else None
+    images = json.loads(record.get("images") or "[]")
     if started and created:
         timings["queued"] = round((started - created).total_seconds(), 3)
     return Job(
@@ -148,18 +175,42 @@ def read_job(job_id: str, record: Mapping[str, str], *, queue_position: int | No
         progress=Progress(step=step, steps=request.steps, fraction=step / request.steps),
         queue_position=queue_position if status == "queued" else None,
         eta_seconds=_remaining(record) if status == "running" else None,
-        images=json.loads(record.get("images") or "[]"),
-        warnings=json.loads(record.get("warnings") or "[]"),
+        images=images,
+        warnings=[*json.loads(record.get("warnings") or "[]"), *_recipe_warnings(record, recipe)],
         error=json.loads(record["error"]) if record.get("error") else None,
         attempts=int(record.get("attempt", 0)),
         timings=timings,
         worker=record.get("worker"),
-        recipe=json.loads(record["recipe"]) if record.get("recipe") else None,
+        recipe=recipe,
+        replay_of=record.get("replay_of"),
+        matches=_matches(record, images) if status == "succeeded" else None,
         created_at=created or datetime.now(UTC),
         started_at=started,
         finished_at=_time(record, "finished"),
         expires_at=_time(record, "expires"),
     )
+
+
+def _matches(record: Mapping[str, str], images: list[dict[str, Any]]) -> bool | None:
+    """Whether a replay's pictures are the original's, byte for byte."""
+    if "original_hashes" not in record:
+        return None
+    hashes: list[str] = json.loads(record["original_hashes"])
+    return [image["sha256"] for image in images] == hashes
+
+
+def _recipe_warnings(record: Mapping[str, str], recipe: Recipe | None) -> list[JobWarning]:
+    """A replay by another kind of worker may differ, and its file tells another recipe."""
+    if recipe is None or "original_recipe" not in record:
+        return []
+    original = Recipe.model_validate_json(record["original_recipe"])
+    changes = [
+        f"{name} was {getattr(original, name)} and is {getattr(recipe, name)}"
+        for name in differences(original, recipe)
+    ]
+    if not changes:
+        return []
+    return [JobWarning(code="recipe_differs", detail="; ".join(changes))]
 
 
 def _time(record: Mapping[str, str], name: str) -> datetime | None:

@@ -9,7 +9,7 @@ import httpx2
 import pytest
 from redis import Redis
 
-from api.generate import wait_seconds
+from api.submission import wait_seconds
 from tests.api.conftest import Hand, Running
 from tests.api.test_bad_input import is_problem
 from worker import redis_server

@@ -60,6 +60,7 @@ def test_operation_ids_never_change(document: dict[str, Any]) -> None:
         ("POST", "/generate"): "generate",
         ("GET", "/jobs/{job_id}"): "getJob",
         ("DELETE", "/jobs/{job_id}"): "cancelJob",
+        ("POST", "/jobs/{job_id}/replay"): "replayJob",
         ("GET", "/jobs/{job_id}/events"): "streamJobEvents",
         ("GET", "/images/{name}"): "getImage",
         ("GET", "/capabilities"): "getCapabilities",

@@ -1,0 +1,37 @@
+"""`POST /jobs/{id}/replay`: the same request once more, and whether the same picture comes out."""
+
+from fastapi import APIRouter
+
+from api.errors import responses
+from api.jobs import JobId
+from api.schemas import JobView
+from api.state import Queue
+from api.submission import Submission
+
+router = APIRouter(tags=["generation"])
+
+
+@router.post(
+    "/jobs/{job_id}/replay",
+    operation_id="replayJob",
+    status_code=202,
+    summary="Run a job again and compare",
+    responses={
+        200: {"model": JobView, "description": "Finished within the time of `Prefer: wait`."},
+        202: {"description": "Accepted; `Location` is the new job."},
+        **responses(404, 409, 410, 422, 429, 503),
+    },
+)
+async def replay_job(job_id: JobId, queue: Queue, submission: Submission) -> JobView:
+    """Carry out the resolved request of a succeeded job again, with `deterministic`.
+
+    `matches` of the new job is null until it has succeeded, then whether every picture has the
+    SHA-256 of the original's. A difference is possible where the original was not deterministic
+    or was made under another recipe; `warnings` then says so.
+    """
+    job = await queue.replay(
+        job_id,
+        idempotency_key=submission.idempotency_key,
+        traceparent=submission.traceparent,
+    )
+    return await submission.answer(job)
