@@ -9,7 +9,7 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
-from worker.connection import connect_async
+from worker.connection import connect_async, disconnect
 from worker.record import WAKE
 
 logger = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ class Hub:
                     last = None
                     await asyncio.sleep(_RETRY_SECONDS)
         finally:
-            await client.aclose()
+            await disconnect(client)
 
     def _wake(self, reply: Any, last: str) -> str:
         """Wake the listeners of the jobs in a reply of XREAD; the id to go on from."""

@@ -18,7 +18,7 @@ from ulid import ULID
 
 from model.request import ResolvedRequest
 from worker import record
-from worker.connection import connect_async, is_outage
+from worker.connection import connect_async, disconnect, is_outage
 from worker.errors import (
     IdempotencyConflict,
     JobAlreadyFinished,
@@ -62,7 +62,7 @@ class JobQueue:
     async def close(self) -> None:
         """Let go of all connections."""
         await self._hub.close()
-        await self._redis.aclose()
+        await disconnect(self._redis)
 
     async def ping(self) -> None:
         """QueueUnavailable unless Redis answers."""

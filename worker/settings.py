@@ -15,7 +15,9 @@ class Settings(BaseSettings):
     )
 
     redis_url: SecretStr | None = Field(
-        default=None, description="redis://, rediss:// or unix://; unset: `kirazuri up` embeds one."
+        default=None,
+        description="redis://, rediss://, unix://, valkey:// or redis+sentinel://; unset: "
+        "`kirazuri up` embeds one.",
     )
     data_dir: Path = Field(default=Path("data"), description="Images and the embedded Redis.")
     card: str = Field(default="kirazuri-tiny", description="A card's name or its .toml path.")

@@ -1,0 +1,61 @@
+"""URLs of a Redis that sentinels watch over: who they are and what they are asked for.
+
+redis+sentinel:// or rediss+sentinel://[user:password@]host:port[,host:port…]/service[/db]
+"""
+
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+
+@dataclass(frozen=True, slots=True)
+class SentinelUrl:
+    """Where the sentinels are and what they are asked for; `options` are those of connections."""
+
+    sentinels: tuple[tuple[str, int], ...]
+    service: str
+    options: dict[str, Any]
+
+
+def sentinel_url(url: str) -> SentinelUrl | None:
+    """Read a sentinel URL; None for one of another kind.
+
+    Credentials and TLS are those of master and sentinels alike; a query such as
+    `?sentinel_password=…&ssl_ca_certs=/ca.pem` says more.
+
+    Raises:
+        ValueError: no service is named, or a port is no number.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("redis+sentinel", "rediss+sentinel"):
+        return None
+    service, _, db = parts.path.strip("/").partition("/")
+    if not service or (db and not db.isdigit()):
+        raise ValueError("a sentinel URL ends in /SERVICE or /SERVICE/DB")
+    login, _, hosts = parts.netloc.rpartition("@")
+    options: dict[str, Any] = dict(parse_qsl(parts.query))
+    user, _, password = login.partition(":")
+    for name, value in (("username", user), ("password", password)):
+        if value:
+            options[name] = unquote(value)
+    if parts.scheme.startswith("rediss"):
+        options["ssl"] = True
+    sentinels = []
+    for host in hosts.split(","):
+        name, _, port = host.rpartition(":")
+        if not name or not port.isdigit():
+            raise ValueError("each sentinel of a sentinel URL is HOST:PORT")
+        sentinels.append((name.strip("[]"), int(port)))
+    return SentinelUrl(tuple(sentinels), service, options | {"db": int(db or 0)})
+
+
+def connection_options(where: SentinelUrl) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Options of the connections to the sentinels, and to the master."""
+    own = {
+        name.removeprefix("sentinel_"): value
+        for name, value in where.options.items()
+        if name.startswith("sentinel_")
+    }
+    shared = {k: v for k, v in where.options.items() if not k.startswith("sentinel_")}
+    tls = {k: v for k, v in shared.items() if k.startswith("ssl")}
+    return {**tls, **own}, shared
