@@ -6,11 +6,12 @@ Read from `model/cards/<name>.toml`. Knows neither tensors nor HTTP.
 import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from model.errors import CardError
+from model.grammar import MAX_PROMPT_CHARS
 from model.sampler_names import DISPLAY_NAMES, SCHEDULE_DISPLAY_NAMES
 
 
@@ -54,12 +55,23 @@ class TransformerArchitecture(_Table):
 
 
 class TextArchitecture(_Table):
-    """What the text path's tensors do not tell; lengths in tokens and context rows."""
+    """What the text path's tensors do not tell; lengths in tokens and context rows.
+
+    `empty_prompt` is what a prompt without words becomes: `training`, a zero vector in place of
+    Qwen3's states, as trainers make of dropped captions, or `comfy`, Qwen3's states of its padding
+    token, as ComfyUI feeds it. Pictures differ.
+    """
 
     context_rows: int = 512
     max_tokens: int = 512
+    empty_prompt: Literal["training", "comfy"] = "training"
     qwen_rope_theta: float = 1e6
     qwen_rms_norm_eps: float = 1e-6
+
+    @property
+    def token_limit(self) -> int:
+        """How many tokens of either kind are read; the T5 end token is one of them."""
+        return min(self.max_tokens, self.context_rows)
 
 
 class VaeArchitecture(_Table):
@@ -105,7 +117,9 @@ class Limits(_Table):
     multiple: int = 16
     max_steps: int = Field(le=200)
     max_cfg_scale: float = 30.0
-    max_prompt_chars: int = 10_000
+    max_prompt_chars: int = Field(  # the service's, not for a card to choose
+        default=MAX_PROMPT_CHARS, ge=MAX_PROMPT_CHARS, le=MAX_PROMPT_CHARS
+    )
     max_images: int = 8
 
 
@@ -141,6 +155,7 @@ class Prompting(_Table):
     meta: tuple[str, ...]
     safety: tuple[str, ...]
     subject: tuple[str, ...]
+    artist_prefix: str = "@"
     styles: tuple[str, ...] = ()
     media: tuple[str, ...] = ()
     example: str
@@ -199,6 +214,8 @@ class Card(_Table):
             ),
             "schedulers unknown to the service": set(self.schedulers)
             <= set(SCHEDULE_DISPLAY_NAMES),
+            "prompting.tag_order needs every group once": sorted(self.prompting.tag_order)
+            == sorted(get_args(TagGroup)),
             "preset names repeat": len(presets) == len(self.resolutions),
             "defaults.resolution is no preset": self.defaults.resolution in presets,
             "defaults.sampler is not offered": self.defaults.sampler in self.samplers,

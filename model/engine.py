@@ -26,6 +26,7 @@ from model.memory import Fitted
 from model.noise import initial_noise, noise_stream
 from model.plan import Candidate, choose
 from model.preview import is_due, to_rgb
+from model.prompt import cut_warning
 from model.protocol import (
     EngineEvent,
     EngineStats,
@@ -41,6 +42,7 @@ from model.sampler_names import SKIPS_LAST_LEVEL, evaluations
 from model.samplers import SAMPLERS, Trajectory
 from model.schedules import noise_levels
 from model.text import EncodedPrompt, TextEncoder
+from model.tokens import TokenCount
 from model.transformer import predict_velocity
 from model.vae import decode
 
@@ -359,10 +361,8 @@ class Engine:
 def _cut_warnings(prompts: Iterable[tuple[str, EncodedPrompt]]) -> Iterable[RequestWarning]:
     for name, encoded in prompts:
         if encoded.is_cut:
-            yield RequestWarning(
-                code="prompt_cut",
-                detail=f"{name} has {encoded.t5_count} T5 and {encoded.qwen_count} Qwen tokens; "
-                f"the text path reads the first {encoded.max_tokens}",
+            yield cut_warning(
+                name, TokenCount(encoded.qwen_count, encoded.t5_count, encoded.max_tokens)
             )
 
 

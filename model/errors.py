@@ -14,7 +14,11 @@ class CheckpointError(ModelError):
 
 
 class PromptError(ModelError):
-    """A prompt cannot be tokenized: a bad weight, or nesting beyond the limit."""
+    """A prompt cannot be tokenized: a bad weight, or nesting beyond the limit, which it carries."""
+
+    def __init__(self, message: str, limit: float) -> None:
+        super().__init__(message)
+        self.limit = limit
 
 
 class NonFiniteLatents(ModelError):

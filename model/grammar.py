@@ -1,17 +1,22 @@
-"""The grammar of weights and escapes in prompts, ComfyUI's. Knows no tokenizer."""
+"""What may stand in a prompt: characters, and ComfyUI's weights and escapes. Knows no tokenizer."""
 
 import math
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from model.errors import PromptError
 
+MAX_PROMPT_CHARS: Final = 10_000
 MAX_WEIGHT = 10.0
 MAX_NESTING = 20
 _BRACKET_WEIGHT = 1.1
 
-_ATOM = re.compile(r"\\[()]|.", re.DOTALL)
+_ATOM = re.compile(r"\\[()]|[^\\():]+|.", re.DOTALL)
+
+
+_ALLOWED_CONTROLS = frozenset("\n\r\t")
 
 
 class Segment(NamedTuple):
@@ -19,6 +24,26 @@ class Segment(NamedTuple):
 
     text: str
     weight: float
+
+
+def writable(text: str) -> str:
+    """The text itself; ValueError for lone surrogates and control codes.
+
+    No tokenizer, log or image file can hold those.
+    """
+    for position, char in enumerate(text):
+        category = unicodedata.category(char)
+        if category == "Cs" or (category == "Cc" and char not in _ALLOWED_CONTROLS):
+            raise ValueError(
+                f"character U+{ord(char):04X} at position {position} is not allowed; "
+                "use ordinary text"
+            )
+    return text
+
+
+def plain(text: str) -> str:
+    """A prompt's words as the tokenizers see them, without brackets, weights and escapes."""
+    return "".join(segment.text for segment in parse(text))
 
 
 def parse(text: str) -> list[Segment]:
@@ -32,9 +57,14 @@ def parse(text: str) -> list[Segment]:
     """
     atoms = _ATOM.findall(text)
     return [
-        Segment("".join(atom[-1] for atom in part), weight)
+        Segment("".join(map(_letters, part)), weight)
         for part, weight in _weighted(atoms, weight=1.0, position=0)
     ]
+
+
+def _letters(atom: str) -> str:
+    """The text of an atom: an escaped bracket without its backslash."""
+    return atom[1] if atom in (r"\(", r"\)") else atom
 
 
 def _weighted(
@@ -48,7 +78,8 @@ def _weighted(
             if not (math.isfinite(inner_weight) and abs(inner_weight) <= MAX_WEIGHT):
                 raise PromptError(
                     f"weight {inner_weight:g} of the bracket at position {position} is not a "
-                    f"number from -{MAX_WEIGHT:g} to {MAX_WEIGHT:g}"
+                    f"number from -{MAX_WEIGHT:g} to {MAX_WEIGHT:g}",
+                    limit=MAX_WEIGHT,
                 )
             yield from _weighted(inner, weight=inner_weight, position=position + 1)
         else:
@@ -68,7 +99,8 @@ def _groups(atoms: Sequence[str], position: int) -> Iterator[Sequence[str]]:
             if depth > MAX_NESTING:
                 raise PromptError(
                     f"brackets nest deeper than {MAX_NESTING} at position "
-                    f"{position + sum(map(len, atoms[:index]))}"
+                    f"{position + sum(map(len, atoms[:index]))}",
+                    limit=MAX_NESTING,
                 )
         elif atom == ")":
             depth -= 1

@@ -1,29 +1,112 @@
-"""What the card knows about good prompts, told as warnings. Never changes a prompt."""
+"""What the card knows about good requests, told as warnings. Never changes a prompt."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from model.card import Card
-from model.request import RequestWarning, ResolvedRequest
+from model.grammar import plain
+from model.request import RequestWarning, ResolvedRequest, WarningCode
+from model.tags import Tags, literal, spaced
+from model.tokens import TokenCount
 
-_BARE_PARENTHESES = re.compile(r"(?<!\\)\(([^()\\:]*)\)(?!\\)")
+_SEPARATOR = re.compile(r"[,\n]")
+_SENTENCE = re.compile(r"\w[.!?](?:\s|$)")
+_PROSE_WORDS = 7
+"""Tags have fewer words."""
+
+_TAG_WORDS = 4
+_STRANGERS = 3
+_SIZE_SLACK = 0.05
+_MANY = 5
+
+_QUALIFIER = re.compile(r"(?<!\\)\(([^()\\:,\n]*)\)\s*(?=[,\n)]|:[\d.]+\s*\)|$)")
+_SMALL_WORD = re.compile(r"an?|and|at|by|for|from|her|his|in|is|of|on|or|the|their|to|with")
+_COUNT = re.compile(r"\d\+?(?:girl|boy|other)s?|multiple (?:girls|boys|others)|solo(?: focus)?")
+_TAIL = re.compile(r"(?<=[^\W_])_+\([^()\\]*\)")
+_UNDERSCORE = re.compile(r"[^\W_]_+\(?[^\W_]")
+_ARTIST = re.compile(r"(?:artist:|(?:art|drawn|illustrated) by )\s*(.+)")
+_SCORE = re.compile(r"score[ _]\d+(?:[ _]up)?")
+_RATING = re.compile(r"rating[\s:_]+(\w+)")
+_SAFETY_WORDS = {
+    "safe": "safe",
+    "sfw": "safe",
+    "general": "safe",
+    "g": "safe",
+    "sensitive": "sensitive",
+    "s": "sensitive",
+    "questionable": "nsfw",
+    "q": "nsfw",
+    "nsfw": "nsfw",
+    "explicit": "explicit",
+    "e": "explicit",
+}
+"""Danbooru's ratings and other servers' words, and what the Anima models call them."""
+
+_SYNTAX = {
+    r"\bBREAK\b": "{0} is read as a word: a prompt is one text here",
+    r"<(?:lora|lyco|hypernet):[^<>]*>": "{0} is read as words",
+    r"\bembedding:\S+": "{0} is read as words",
+    r"\b__[\w/-]+__\b": "{0} is read as words",
+    r"(?<!\\)\[[^\[\]]*\w[^\[\]]*\]": "{0} does not weaken; write (words:0.9)",
+    r"\{[^{}]*\w[^{}]*\}": "{0} does not strengthen; write (words:1.1)",
+}
+
+Found = Iterator[tuple[WarningCode, str]]
+
+
+class _Draft(NamedTuple):
+    """What is looked at. `tags` are the prompt's comma-separated parts, prose among them."""
+
+    request: ResolvedRequest
+    card: Card
+    tags: list[str]
+    safety: list[str]
 
 
 def split_tags(prompt: str) -> list[str]:
-    """The comma-separated parts of a prompt, trimmed, lower case, without empty ones."""
-    return [tag for part in prompt.lower().split(",") if (tag := part.strip())]
+    """The parts of a prompt between commas and line ends, trimmed, lower case, none empty.
+
+    Brackets and weights are left out: `(Red hair:1.2)` is `red hair`.
+    """
+    return [tag for part in _SEPARATOR.split(plain(prompt).lower()) if (tag := part.strip())]
 
 
-def lint(request: ResolvedRequest, card: Card) -> tuple[RequestWarning, ...]:
-    """Everything about the request that the checkpoint's authors would advise against."""
-    return tuple(
-        RequestWarning(code=code, detail=detail)
-        for check in (_sampling, _size, _length, _order, _parentheses)
-        for code, detail in check(request, card)
+def is_prose(part: str) -> bool:
+    """Whether a part of a prompt is (of) a sentence rather than a tag."""
+    return len(part.split()) >= _PROSE_WORDS or (
+        len(part.split()) > 2 and _SENTENCE.search(part) is not None
     )
 
 
-def _sampling(request: ResolvedRequest, card: Card) -> Iterator[tuple[str, str]]:
+def lint(
+    request: ResolvedRequest, card: Card, tags: Tags | None = None
+) -> tuple[RequestWarning, ...]:
+    """Everything about the request that the checkpoint's authors would advise against.
+
+    `tags` are those that the prompt was made of.
+    """
+    safety = [spaced(tag).lower() for tag in tags.safety] if tags else []
+    draft = _Draft(request, card, split_tags(request.prompt), safety)
+    return tuple(
+        RequestWarning(code=code, detail=detail)
+        for check in _CHECKS
+        for code, detail in check(draft)
+    )
+
+
+def cut_warning(name: str, tokens: TokenCount) -> RequestWarning:
+    """Say that the end of a prompt is not read; `name` is the request's field."""
+    return RequestWarning(
+        code="prompt_cut",
+        detail=f"{name} has {tokens.t5} T5 and {tokens.qwen} Qwen tokens; "
+        f"the text path reads the first {tokens.limit}",
+    )
+
+
+def _sampling(draft: _Draft) -> Found:
+    request, card = draft.request, draft.card
     low, high = card.samplers[request.sampler].recommended_steps
     if not low <= request.steps <= high:
         yield (
@@ -38,58 +121,152 @@ def _sampling(request: ResolvedRequest, card: Card) -> Iterator[tuple[str, str]]
         )
 
 
-def _size(request: ResolvedRequest, card: Card) -> Iterator[tuple[str, str]]:
-    if (request.width, request.height) not in {(r.width, r.height) for r in card.resolutions}:
-        presets = ", ".join(f"{r.name} {r.width}x{r.height}" for r in card.resolutions)
-        yield (
-            "size_not_trained",
-            f"{request.width}x{request.height} is none of the sizes trained: {presets}",
-        )
+def _size(draft: _Draft) -> Found:
+    """Sizes between those trained are as good; smaller, larger and longer ones are not."""
+    width, height = draft.request.width, draft.request.height
+    presets = draft.card.resolutions
+    areas = [preset.width * preset.height for preset in presets]
+    longest = max(max(p.width / p.height, p.height / p.width) for p in presets)
+    is_trained_area = (
+        min(areas) * (1 - _SIZE_SLACK) <= width * height <= max(areas) * (1 + _SIZE_SLACK)
+    )
+    if not is_trained_area or max(width / height, height / width) > longest * (1 + _SIZE_SLACK):
+        names = ", ".join(f"{p.name} {p.width}x{p.height}" for p in presets)
+        yield "size_not_trained", f"{width}x{height} is unlike the sizes trained: {names}"
 
 
-def _length(request: ResolvedRequest, card: Card) -> Iterator[tuple[str, str]]:
-    count = len(split_tags(request.prompt))
-    is_prose = len(request.prompt.split()) >= 2 * card.prompting.short_prompt_tags
-    if count < card.prompting.short_prompt_tags and not is_prose:
+def _length(draft: _Draft) -> Found:
+    least, count = draft.card.prompting.short_prompt_tags, len(draft.tags)
+    if count < least and sum(len(tag.split()) for tag in draft.tags) < 2 * least:
         yield (
             "short_prompt",
-            f"{count} tags; with fewer than {card.prompting.short_prompt_tags} "
+            f"{count} tags; with fewer than {least} "
             "details of characters and outfits tend to bleed into one another",
         )
 
 
-def _order(request: ResolvedRequest, card: Card) -> Iterator[tuple[str, str]]:
-    """Quality, meta and safety tags belong before the subject, the subject before the rest."""
-    prompting = card.prompting
-    words = {
-        "quality": {*prompting.quality, *prompting.low_quality},
-        "meta": set(prompting.meta),
-        "safety": set(prompting.safety),
-        "subject": set(prompting.subject),
-    }
-    rank = {"quality": 0, "meta": 0, "safety": 0, "subject": 1}
-    last, last_tag = 0, ""
-    for tag in split_tags(request.prompt):
-        group = next((name for name, tags in words.items() if tag in tags), None)
-        if group is not None and rank[group] < last:
+def _order(draft: _Draft) -> Found:
+    """Quality, meta and safety tags belong before the subject, the subject before the rest.
+
+    A few words that the card does not know may be of the first kinds too, and where there is
+    prose, tags may stand before or after it.
+    """
+    prompting = draft.card.prompting
+    first = {*prompting.quality, *prompting.low_quality, *prompting.meta, *prompting.safety}
+    has_prose = any(map(is_prose, draft.tags))
+    last, last_tag, strangers = 0, "", 0
+    for tag in draft.tags:
+        is_subject = tag in prompting.subject or _COUNT.fullmatch(tag)
+        place = 0 if tag in first else 1 if is_subject else 2
+        if place < last:
             yield (
                 "tag_order",
                 f"{tag!r} stands after {last_tag!r}; the order trained is "
                 + " ".join(f"[{name}]" for name in prompting.tag_order),
             )
             return
-        place = rank[group] if group else 2
-        if place > last:
+        strangers += place == 2
+        if place == 1 or (strangers >= _STRANGERS and not has_prose):
             last, last_tag = place, tag
 
 
-def _parentheses(request: ResolvedRequest, card: Card) -> Iterator[tuple[str, str]]:
+def _parentheses(draft: _Draft) -> Found:
     r"""`oil painting (medium)` is read as emphasis; the tag is `oil painting \(medium\)`."""
-    for match in _BARE_PARENTHESES.finditer(request.prompt):
-        before = request.prompt[: match.start()].rsplit(",", 1)[-1].strip()
-        if before and match[1]:
+    prompt = draft.request.prompt
+    for match in _QUALIFIER.finditer(prompt):
+        before = re.split(r"(?<!\\)[(,\n]", prompt[: match.start()])[-1].strip()
+        words = before.split()
+        is_tag = 0 < len(words) <= _TAG_WORDS and not _SMALL_WORD.fullmatch(words[-1].lower())
+        if is_tag and match[1].strip():
             yield (
                 "unescaped_parentheses",
-                f"({match[1]}) is read as emphasis; as part of a tag write \\({match[1]}\\)",
+                f"({match[1]}) is read as emphasis; for the tag write "
+                f"{literal(f'{before} ({match[1]})')}",
             )
             return
+
+
+def _safety(draft: _Draft) -> Found:
+    known = draft.card.prompting.safety
+    for tag in [*draft.safety, *draft.tags]:
+        rating = _RATING.fullmatch(tag)
+        word = rating[1] if rating else tag
+        is_safety = rating or tag in draft.safety or (len(tag) > 1 and tag in _SAFETY_WORDS)
+        if known and is_safety and tag not in known:
+            meant = _SAFETY_WORDS.get(word)
+            advice = f"write {meant}" if meant in known else f"there are {', '.join(known)}"
+            yield "unknown_safety_tag", f"{tag!r} is no safety tag of this checkpoint; {advice}"
+            return
+
+
+def _quality(draft: _Draft) -> Found:
+    """`score_7` is a word of other checkpoints."""
+    known = (*draft.card.prompting.quality, *draft.card.prompting.low_quality)
+    scores = [tag for tag in draft.tags if _SCORE.fullmatch(tag) and tag not in known]
+    if scores and not any(_SCORE.fullmatch(word) for word in known):
+        yield (
+            "unknown_quality_tag",
+            f"{scores[0]} is no quality tag of this checkpoint; "
+            f"its own are {', '.join(draft.card.prompting.quality)}",
+        )
+
+
+def _underscores(draft: _Draft) -> Found:
+    bare = _TAIL.sub("", draft.request.prompt)  # what `unescaped_parentheses` tells
+    found = [
+        tag
+        for tag in split_tags(bare)
+        if _UNDERSCORE.search(tag)
+        and spaced(tag) != tag
+        and not (_SCORE.fullmatch(tag) or _RATING.fullmatch(tag))
+        and not re.search(r"[<>:/]|__", tag)
+    ]
+    if found:
+        pairs = ", ".join(f"{spaced(tag)} for {tag}" for tag in found[:_MANY])
+        yield "underscores_in_tags", f"tags were trained with spaces: write {pairs}"
+
+
+def _duplicates(draft: _Draft) -> Found:
+    counted = Counter(spaced(tag) for tag in draft.tags if not is_prose(tag))
+    found = [tag for tag, times in counted.items() if times > 1 and tag != "break"]
+    if found:
+        yield (
+            "duplicate_tags",
+            f"{', '.join(found[:_MANY])} more than once; to stress a tag write (tag:1.2)",
+        )
+
+
+def _artist(draft: _Draft) -> Found:
+    prefix = draft.card.prompting.artist_prefix
+    for tag in draft.tags:
+        match = _ARTIST.fullmatch(tag)
+        if prefix and match and not is_prose(tag):
+            name = literal(match[1], prefix=prefix)
+            yield "artist_prefix", f"{tag!r} names an artist; the tag is {name}"
+            return
+
+
+def _syntax(draft: _Draft) -> Found:
+    """What means something to other programs and is plain text here."""
+    advice = [
+        reason.format(match[0] if len(match[0]) <= 40 else f"{match[0][:40]}…")
+        for pattern, reason in _SYNTAX.items()
+        if (match := re.search(pattern, draft.request.prompt))
+    ]
+    if advice:
+        yield "unknown_syntax", "; ".join(advice)
+
+
+_CHECKS = (
+    _sampling,
+    _size,
+    _length,
+    _order,
+    _parentheses,
+    _safety,
+    _quality,
+    _underscores,
+    _duplicates,
+    _artist,
+    _syntax,
+)

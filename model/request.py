@@ -1,35 +1,64 @@
 """What may be asked of a checkpoint, checked against its card. Knows neither HTTP nor tensors."""
 
-import unicodedata
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    create_model,
+    field_validator,
+)
+from pydantic_core import PydanticCustomError, PydanticKnownError
 
 from model.card import Card, size_problem
+from model.errors import PromptError
+from model.grammar import MAX_PROMPT_CHARS, parse, writable
+from model.tags import Tags, assemble, has_tags, length_of
 
 MAX_SEED = 2**53 - 1
 """The largest integer that every JSON client can hold exactly."""
 
+WarningCode = Literal[
+    "artist_prefix",
+    "cfg_scale_not_recommended",
+    "duplicate_tags",
+    "prompt_cut",
+    "short_prompt",
+    "size_not_trained",
+    "steps_not_recommended",
+    "tag_order",
+    "underscores_in_tags",
+    "unescaped_parentheses",
+    "unknown_quality_tag",
+    "unknown_safety_tag",
+    "unknown_syntax",
+]
+"""Every warning there is; docs/prompts.md explains each."""
+
 ImageFormat = Literal["png", "webp", "jpeg", "avif"]
 MetadataLevel = Literal["full", "minimal", "none"]
 
-_ALLOWED_CONTROLS = frozenset("\n\r\t")
 
-
-def _is_writable_text(text: str) -> str:
-    """Refuse what no tokenizer, log or image file can hold: lone surrogates and control codes."""
-    for position, char in enumerate(text):
-        category = unicodedata.category(char)
-        if category == "Cs" or (category == "Cc" and char not in _ALLOWED_CONTROLS):
-            raise ValueError(
-                f"character U+{ord(char):04X} at position {position} is not allowed; "
-                "use ordinary text"
-            )
+def _is_readable_prompt(text: str) -> str:
+    """Refuse weights and nesting out of bounds, before a worker would have to."""
+    try:
+        parse(text)
+    except PromptError as exc:
+        context = {"reason": str(exc), "le": exc.limit}
+        raise PydanticCustomError("prompt_brackets", "{reason}", context) from exc
     return text
 
 
-Text = Annotated[str, AfterValidator(_is_writable_text)]
+Text = Annotated[
+    str,
+    Field(max_length=MAX_PROMPT_CHARS),
+    AfterValidator(writable),
+    AfterValidator(_is_readable_prompt),
+]
 
 
 class GenerationRequest(BaseModel):
@@ -37,15 +66,18 @@ class GenerationRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
 
-    prompt: Text = Field(
-        min_length=1,
-        max_length=10_000,
-        description="Danbooru-style tags, prose, or both.",
+    tags: Tags | None = Field(
+        default=None,
+        description="Tags by group, put before `prompt` in the order of the card.",
+    )
+    prompt: Text | None = Field(
+        default=None,
+        validate_default=True,
+        description="Danbooru-style tags, prose, or both. Required unless there are `tags`.",
         examples=["masterpiece, best quality, very aesthetic, 1girl, blue hair, smile"],
     )
     negative_prompt: Text | None = Field(
         default=None,
-        max_length=10_000,
         description='What to steer away from. null takes the card\'s default, "" none.',
     )
     resolution: str | None = Field(
@@ -81,6 +113,27 @@ class GenerationRequest(BaseModel):
         default=False, description="Small pictures on the way, as `preview` events."
     )
 
+    @field_validator("prompt")
+    @classmethod
+    def _says_something(cls, prompt: str | None, info: ValidationInfo) -> str | None:
+        """A prompt, tags or both; `tags` stands first to be known here."""
+        if "tags" not in info.data:
+            return prompt  # they are wrong, which has an entry of its own
+        tags: Tags | None = info.data["tags"]
+        if not prompt and not has_tags(tags):
+            if prompt is None:
+                raise PydanticKnownError("missing")
+            raise PydanticKnownError("string_too_short", {"min_length": 1})
+        length = length_of(tags) + len(prompt or "")
+        if length > MAX_PROMPT_CHARS:
+            context = {"length": length, "le": MAX_PROMPT_CHARS}
+            raise PydanticCustomError(
+                "prompt_too_long",
+                "tags and prompt together have {length} characters; at most {le} are allowed",
+                context,
+            )
+        return prompt
+
 
 class ResolvedRequest(BaseModel):
     """A request in which nothing is left open: the picture is a pure function of it."""
@@ -108,7 +161,7 @@ class ResolvedRequest(BaseModel):
 class RequestWarning:
     """Something the client should know about a request that was carried out all the same."""
 
-    code: str
+    code: WarningCode
     detail: str
 
 
@@ -190,6 +243,8 @@ def request_type(card: Card) -> type[GenerationRequest]:
 def resolve(request: GenerationRequest, card: Card, *, seed: int) -> ResolvedRequest:
     """Fill every open field from the card; `seed` is used where the request has none.
 
+    Tags are not kept: the prompt that they make is.
+
     Raises:
         ValueError: the resolution is none of this card's.
     """
@@ -197,7 +252,7 @@ def resolve(request: GenerationRequest, card: Card, *, seed: int) -> ResolvedReq
     width, height = parse_resolution(request.resolution or defaults.resolution, card)
     sampler = request.sampler or defaults.sampler
     return ResolvedRequest(
-        prompt=request.prompt,
+        prompt=assemble(request.tags, card.prompting, request.prompt or ""),
         negative_prompt=(
             defaults.negative_prompt if request.negative_prompt is None else request.negative_prompt
         ),

@@ -14,7 +14,8 @@ from torch import Tensor
 from transformers import Qwen3Model
 
 from model.card import TextArchitecture
-from model.tokens import Tokens, cut, is_empty, tokenize
+from model.errors import CheckpointError
+from model.tokens import Tokens, cut, is_empty, pad_id, tokenize
 
 __all__ = ["EncodedPrompt", "TextEncoder", "TextModels", "encode", "tokenize"]
 
@@ -54,7 +55,10 @@ class TextEncoder:
 
     def __init__(self, models: TextModels, architecture: TextArchitecture) -> None:
         self._models = models
-        self._max_tokens = min(architecture.max_tokens, architecture.context_rows)
+        self._max_tokens = architecture.token_limit
+        self._is_comfy = architecture.empty_prompt == "comfy"
+        if self._is_comfy:
+            _require_pad(models)
         self._cached = lru_cache(_CACHED_PROMPTS)(self._encode)
 
     def encode(self, text: str) -> EncodedPrompt:
@@ -70,7 +74,7 @@ class TextEncoder:
         tokens = tokenize(text, models.qwen, models.t5)
         kept = cut(tokens, self._max_tokens)
         return EncodedPrompt(
-            context=encode(kept, models),
+            context=encode(kept, models, is_comfy=self._is_comfy),
             qwen_count=len(tokens.qwen_ids),
             t5_count=len(tokens.t5_ids),
             max_tokens=self._max_tokens,
@@ -79,15 +83,16 @@ class TextEncoder:
 
 
 @torch.no_grad()
-def encode(tokens: Tokens, models: TextModels) -> Tensor:
+def encode(tokens: Tokens, models: TextModels, *, is_comfy: bool = False) -> Tensor:
     """Return the context (rows, dim) float32 of tokens that fit into the rows.
 
     context = adapter(Qwen3's last hidden state, T5 ids) * weights, then zero rows: the transformer
     attends to those too. Without padding there is nothing to mask. An empty prompt is what
-    training used for dropped captions: one zero vector in place of Qwen3's states.
+    training used for dropped captions: one zero vector in place of Qwen3's states; with
+    `is_comfy` it is Qwen3's state of the padding token, which ComfyUI feeds.
     """
     device = models.text_encoder.device
-    if is_empty(tokens, models.qwen):
+    if is_empty(tokens, models.qwen) and not is_comfy:
         source = torch.zeros(1, 1, models.text_encoder.config.hidden_size, device=device)
     else:
         qwen_ids = torch.tensor([tokens.qwen_ids], device=device)
@@ -96,3 +101,12 @@ def encode(tokens: Tokens, models: TextModels) -> Tensor:
     context: Tensor = models.conditioner(source, t5_ids)[0].float()
     context[: len(tokens.t5_ids)] *= torch.tensor(tokens.t5_weights, device=device)[:, None]
     return context
+
+
+def _require_pad(models: TextModels) -> None:
+    """Refuse a text encoder without a row for the token that stands for nothing."""
+    pad, rows = pad_id(models.qwen), models.text_encoder.config.vocab_size
+    if pad >= rows:
+        raise CheckpointError(
+            f'empty_prompt "comfy" needs the padding token {pad}; the text encoder has {rows} rows'
+        )

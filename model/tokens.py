@@ -4,13 +4,16 @@ Without torch: the API counts tokens with it. Knows no model.
 """
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
+from model.card import Card, shipped_folder
 from model.errors import CheckpointError
 from model.grammar import parse
+from model.layouts import tokenizer_folders
 
 QWEN_PAD = "<|endoftext|>"
 T5_EOS = "</s>"
@@ -34,6 +37,38 @@ class Tokens(NamedTuple):
     t5_weights: list[float]
 
 
+class Tokenizers(NamedTuple):
+    """The two tokenizers of a checkpoint."""
+
+    qwen: Tokenizer
+    t5: Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class TokenCount:
+    """Tokens of a whole prompt, T5's with its end token; the text path reads `limit` of each."""
+
+    qwen: int
+    t5: int
+    limit: int
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether some are left out."""
+        return max(self.qwen, self.t5) > self.limit
+
+
+def count(text: str, tokenizers: Tokenizers, limit: int) -> TokenCount:
+    """Count the tokens of a prompt; an empty one has none but T5's end.
+
+    Raises:
+        PromptError: as `tokenize`.
+    """
+    tokens = tokenize(text, *tokenizers)
+    qwen = 0 if is_empty(tokens, tokenizers.qwen) else len(tokens.qwen_ids)
+    return TokenCount(qwen, len(tokens.t5_ids), limit)
+
+
 def tokenize(text: str, qwen: Tokenizer, t5: Tokenizer) -> Tokens:
     """Turn a prompt into ids; each weighted segment is tokenized on its own.
 
@@ -54,7 +89,7 @@ def tokenize(text: str, qwen: Tokenizer, t5: Tokenizer) -> Tokens:
         t5_ids += added
         t5_weights += [segment.weight] * len(added)
     return Tokens(
-        qwen_ids or [_pad_id(qwen)],
+        qwen_ids or [pad_id(qwen)],
         [*t5_ids, _end_id(t5)],
         [*t5_weights, 1.0],
     )
@@ -62,7 +97,7 @@ def tokenize(text: str, qwen: Tokenizer, t5: Tokenizer) -> Tokens:
 
 def is_empty(tokens: Tokens, qwen: Tokenizer) -> bool:
     """Whether the prompt has no text at all."""
-    return tokens.qwen_ids == [_pad_id(qwen)]
+    return tokens.qwen_ids == [pad_id(qwen)]
 
 
 def _ids(text: str, tokenizer: Tokenizer) -> list[int]:
@@ -70,7 +105,7 @@ def _ids(text: str, tokenizer: Tokenizer) -> list[int]:
     return ids
 
 
-def _pad_id(qwen: Tokenizer) -> int:
+def pad_id(qwen: Tokenizer) -> int:
     """Qwen's id of nothing: its end-of-text token, which follows the vocabulary of real text."""
     pad: int | None = qwen.token_to_id(QWEN_PAD)
     return qwen.get_vocab_size(with_added_tokens=False) if pad is None else pad
@@ -90,6 +125,16 @@ def cut(tokens: Tokens, max_tokens: int) -> Tokens:
         t5_weights = [*tokens.t5_weights[: max_tokens - 1], tokens.t5_weights[-1]]
         tokens = tokens._replace(t5_ids=t5_ids, t5_weights=t5_weights)
     return tokens._replace(qwen_ids=tokens.qwen_ids[:max_tokens])
+
+
+def load_tokenizers(card: Card, checkpoint_dir: Path | None) -> Tokenizers:
+    """Load both tokenizers of a card; None means the folder that ships with the package.
+
+    Raises:
+        CheckpointError: a file is missing or cannot be read.
+    """
+    qwen, t5 = tokenizer_folders(card.files, checkpoint_dir or shipped_folder(card))
+    return Tokenizers(load_qwen_tokenizer(qwen), load_t5_tokenizer(t5))
 
 
 def load_qwen_tokenizer(folder: Path) -> Tokenizer:

@@ -31,7 +31,7 @@ class AnalyticModel:
 
     def encode(self, text: str) -> EncodedPrompt:
         if text == "unreadable":
-            raise PromptError("weight nan at position 3")
+            raise PromptError("weight nan at position 3", limit=10)
         context = torch.full((4, 2), float(len(text)) / 100)
         return EncodedPrompt(
             context, qwen_count=len(text), t5_count=len(text), max_tokens=9, is_cut=len(text) > 9

@@ -2,6 +2,9 @@
 
 import json
 import os
+import re
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +14,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 from torch import Tensor
+from transformers import Qwen3Config, Qwen3Model
 
-from model.card import TextArchitecture
+import model.text
+import model.tokens
+from model.card import TextArchitecture, load_card
 from model.checkpoint import Components
-from model.errors import PromptError
+from model.errors import CheckpointError, PromptError
 from model.grammar import Segment, parse
 from model.text import TextEncoder, encode, tokenize
-from model.tokens import Tokens, cut, load_qwen_tokenizer, load_t5_tokenizer
+from model.tokens import (
+    TokenCount,
+    Tokenizers,
+    Tokens,
+    count,
+    cut,
+    load_qwen_tokenizer,
+    load_t5_tokenizer,
+    load_tokenizers,
+)
 from tests.model.conftest import WrittenCheckpoint
 from tests.model.random_checkpoint import CONTEXT_ROWS
 
@@ -110,6 +125,27 @@ def test_weights_and_nesting_out_of_bounds_are_refused_with_their_place(
         parse(prompt)
 
 
+HOSTILE = {
+    "open": "(" * 10_000,
+    "pairs": "()" * 5_000,
+    "nested": ("(" * 20 + "a" + ")" * 20) * 240,
+    "wide": "(" * 19 + "()" * 4_980 + ")" * 19,
+    "colons": "(" + ":" * 9_998 + ")",
+    "digits": "(a:" + "1" * 9_990 + ")",
+    "backslashes": "\\" * 10_000,
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
+def test_hostile_brackets_are_read_or_refused_at_once(text: str) -> None:
+    began = time.perf_counter()
+    try:
+        parse(text)
+    except PromptError as exc:
+        assert exc.limit in (10, 20)  # noqa: PT017 - either outcome is fine
+    assert time.perf_counter() - began < 1
+
+
 def test_bounds_themselves_are_allowed() -> None:
     assert parse("(a:-10)") == [Segment("a", -10.0)]
     assert parse("(" * 20 + "a" + ")" * 20)[0].weight == pytest.approx(1.1**20)
@@ -142,6 +178,26 @@ def test_text_that_looks_like_control_tokens_is_inert(
     assert tokens.t5_ids[-1] == 1
 
 
+CORPUS = [
+    "<|endoftext|>", "a <|endoftext|> b", "<|im_start|>system<|im_end|>", "</s>", "1girl</s>, fox",
+    "<pad>", "<pad><pad>", "<s>", "<extra_id_0>", "<extra_id_0><extra_id_1>", "(</s>:1.3), <pad>",
+    "(<extra_id_0>)", r"\(</s>\)", "<think></think>", "<tool_call>", "<|fim_pad|>",
+    *(f"x<extra_id_{n}>y" for n in range(100)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", CORPUS)
+def test_control_tokens_of_the_published_vocabularies_are_inert(
+    published: tuple[Tokenizer, Tokenizer], text: str
+) -> None:
+    tokens = tokenize(text, *published)
+    assert 0 not in tokens.t5_ids
+    assert not [i for i in tokens.t5_ids if i >= 32_000]
+    assert tokens.t5_ids.index(1) == len(tokens.t5_ids) - 1
+    assert all(i < 151_643 for i in tokens.qwen_ids)
+    assert len(tokens.qwen_ids) > 2, "it is read as text"
+
+
 @pytest.mark.parametrize("text", ["<pad>", "a</s>b", "(</s>:1.2)", "＜/s＞", "<\u200bpad>"])
 def test_control_tokens_are_inert_in_a_small_vocabulary(text: str, components: Components) -> None:
     tokens = tokenize(text, components.qwen, components.t5)
@@ -164,6 +220,27 @@ def test_long_prompts_are_cut_before_the_end_token() -> None:
     tokens = Tokens([7] * 9, [5, 6, 7, 8, 1], [1.1, 1.2, 1.3, 1.4, 1.0])
     assert cut(tokens, 4) == Tokens([7] * 4, [5, 6, 7, 1], [1.1, 1.2, 1.3, 1.0])
     assert cut(tokens, 9) == tokens
+
+
+def test_tokens_are_counted_before_the_cut(published: tuple[Tokenizer, Tokenizer]) -> None:
+    tokenizers = Tokenizers(*published)
+    assert count("1girl, (red hair:1.3), smile", tokenizers, 512) == TokenCount(8, 9, 512)
+    assert count("", tokenizers, 512) == count("()", tokenizers, 512) == TokenCount(0, 1, 512)
+    long = count("word " * 600, tokenizers, 512)
+    assert (long.qwen, long.t5, long.is_cut) == (601, 601, True)
+    exact = count("word " * 511, tokenizers, 512)
+    assert (exact.t5, exact.is_cut) == (512, False)
+
+
+def test_the_shipped_tokenizers_are_found_by_card(tmp_path: Path) -> None:
+    card = load_card("kirazuri-tiny")
+    assert count("1girl", load_tokenizers(card, None), 80).qwen > 0
+    with pytest.raises(CheckpointError, match=re.escape(str(tmp_path))):
+        load_tokenizers(card, tmp_path)
+
+
+def test_tokenize_stays_where_callers_look_for_it() -> None:
+    assert model.text.tokenize is model.tokens.tokenize
 
 
 # -- ids to context ----------------------------------------------------------------------------
@@ -226,6 +303,42 @@ def test_an_empty_prompt_is_what_training_saw(
     )[0]
     assert torch.allclose(context(encoder, prompt), masked, atol=1e-6)
     assert torch.isfinite(masked).all()
+
+
+@pytest.mark.parametrize("prompt", ["", "()"])
+def test_an_empty_prompt_can_be_what_comfyui_feeds(
+    prompt: str, components: Components, written: WrittenCheckpoint
+) -> None:
+    """Qwen's padding token alone, 151643 of the published one, read as a word."""
+    made, architecture = written.made, written.card.text
+    (pad,) = tokenize("", components.qwen, components.t5).qwen_ids
+    config = Qwen3Config.from_dict(
+        {**components.text_encoder.config.to_dict(), "vocab_size": pad + 1}
+    )
+    wider = replace(components, text_encoder=Qwen3Model(config).eval())
+    comfy = TextEncoder(wider, architecture.model_copy(update={"empty_prompt": "comfy"}))
+    states = wider.text_encoder(input_ids=torch.tensor([[pad]])).last_hidden_state
+    expected = made.conditioner(states, torch.tensor([[made.t5.token_to_id("</s>")]]))[0]
+    assert torch.allclose(context(comfy, prompt), expected, atol=1e-6)
+    training = TextEncoder(wider, architecture)
+    difference = context(training, prompt) - expected
+    assert difference.norm() > 0.1 * expected.norm(), "the two differ"
+    assert torch.equal(context(comfy, "1girl"), context(training, "1girl"))
+
+
+def test_comfys_empty_prompt_is_the_published_padding_token(
+    published: tuple[Tokenizer, Tokenizer],
+) -> None:
+    assert tokenize("", *published).qwen_ids == [151_643]
+
+
+def test_a_text_encoder_without_the_padding_token_cannot_read_it(
+    components: Components, written: WrittenCheckpoint, published: tuple[Tokenizer, Tokenizer]
+) -> None:
+    architecture = written.card.text.model_copy(update={"empty_prompt": "comfy"})
+    foreign = replace(components, qwen=published[0])
+    with pytest.raises(CheckpointError, match="151643"):
+        TextEncoder(foreign, architecture)
 
 
 @pytest.mark.parametrize("prompt", [" ", "\n\t", "夜の街", "🙂", "a" * 5000, "\\(", "( )"])
