@@ -13,7 +13,7 @@ from api.schemas import (
     SeedRange,
     WorkerChoice,
 )
-from api.state import Queue, ServiceCard, ServiceSettings
+from api.state import PromptTokenizers, Queue, ServiceCard, ServiceSettings
 from model.card import Card
 from model.request import MAX_SEED, ImageFormat, MetadataLevel
 from model.sampler_names import DISPLAY_NAMES, SCHEDULE_DISPLAY_NAMES, STOCHASTIC, evaluations
@@ -31,7 +31,7 @@ router = APIRouter(tags=["service"])
     responses=responses(),
 )
 async def get_capabilities(
-    card: ServiceCard, settings: ServiceSettings, queue: Queue
+    card: ServiceCard, settings: ServiceSettings, queue: Queue, tokenizers: PromptTokenizers
 ) -> Capabilities:
     """The checkpoint's card, the choices and limits of a request, features, and live workers.
 
@@ -41,10 +41,12 @@ async def get_capabilities(
         workers = await queue.workers()
     except QueueUnavailable:
         workers = []
-    return capabilities(card, settings, workers)
+    return capabilities(card, settings, workers, has_tokenizers=tokenizers is not None)
 
 
-def capabilities(card: Card, settings: Settings, workers: list[WorkerStatus]) -> Capabilities:
+def capabilities(
+    card: Card, settings: Settings, workers: list[WorkerStatus], *, has_tokenizers: bool
+) -> Capabilities:
     """Everything the card says, with titles and costs from the samplers' table."""
     return Capabilities(
         name=card.name,
@@ -72,6 +74,9 @@ def capabilities(card: Card, settings: Settings, workers: list[WorkerStatus]) ->
             cancel=True,
             idempotency=True,
             previews=True,
+            tags=True,
+            dry_run=True,
+            token_counts=has_tokenizers,
             prefer_wait_seconds=settings.max_wait_seconds,
             metadata=list(get_args(MetadataLevel)),
         ),

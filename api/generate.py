@@ -3,21 +3,24 @@
 Knows neither Redis nor how a picture is made.
 """
 
+import asyncio
 import hashlib
 import re
 import secrets
+from contextlib import suppress
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Depends, Request
+from fastapi import APIRouter, Body, Depends, Query, Request, Response
 
 from api.errors import UnsupportedMediaType, responses
+from api.plan import Advice, Plan, advise, make_plan
 from api.schemas import JobView
-from api.state import Queue
+from api.state import PromptTokenizers, Queue
 from api.submission import Submission
 from model.card import Card
-from model.prompt import lint
-from model.request import MAX_SEED, GenerationRequest, request_type, resolve
-from worker.job import JobWarning
+from model.request import MAX_SEED, GenerationRequest, ResolvedRequest, request_type, resolve
+from worker.errors import QueueUnavailable
+from worker.forecast import Forecast
 
 
 async def _require_json(request: Request) -> None:
@@ -34,6 +37,17 @@ def _fingerprint(body: GenerationRequest) -> str:
     return hashlib.sha256(body.model_dump_json().encode()).hexdigest()
 
 
+async def _planned(
+    body: GenerationRequest, resolved: ResolvedRequest, advice: Advice, queue: Queue
+) -> Response:
+    """What the request would become; without Redis only its place and time are unknown."""
+    times = Forecast()
+    with suppress(QueueUnavailable):
+        times = await queue.forecast(resolved)
+    plan = make_plan(resolved, advice, times, seed=body.seed)
+    return Response(plan.model_dump_json(), media_type="application/json")
+
+
 def routes(card: Card) -> APIRouter:
     """The route with this card's presets, samplers and limits in its body's type."""
     router = APIRouter(tags=["generation"])
@@ -44,10 +58,15 @@ def routes(card: Card) -> APIRouter:
         "/generate",
         operation_id="generate",
         status_code=202,
+        response_model=JobView,
         summary="Submit a generation",
         dependencies=[Depends(_require_json)],
         responses={
-            200: {"model": JobView, "description": "Finished within the time of `Prefer: wait`."},
+            200: {
+                "model": JobView | Plan,
+                "description": "Finished within the time of `Prefer: wait`; or, with `dry_run`, "
+                "what the request would become.",
+            },
             202: {"description": "Accepted; `Location` is the job."},
             **responses(400, 413, 415, 422, 429, 503),
         },
@@ -56,19 +75,27 @@ def routes(card: Card) -> APIRouter:
         body: Annotated[CardRequest, Body()],  # type: ignore[valid-type]
         queue: Queue,
         submission: Submission,
-    ) -> JobView:
+        tokenizers: PromptTokenizers,
+        dry_run: Annotated[
+            bool,
+            Query(
+                description="Queue nothing; tell what the request would become: `Plan`.",
+                examples=[True],
+            ),
+        ] = False,
+    ) -> JobView | Response:
         """Accept a request.
 
         Open fields are filled from the card and a seed is drawn, so that the answer's `request`
         says exactly which picture will be made.
         """
         resolved = resolve(body, card, seed=secrets.randbelow(MAX_SEED + 1))
+        advice = await asyncio.to_thread(advise, body, resolved, card, tokenizers)
+        if dry_run:
+            return await _planned(body, resolved, advice, queue)
         job = await queue.admit(
             resolved,
-            warnings=tuple(
-                JobWarning(code=warning.code, detail=warning.detail)
-                for warning in lint(resolved, card)
-            ),
+            warnings=advice.warnings,
             idempotency_key=submission.idempotency_key,
             fingerprint=_fingerprint(body),
             traceparent=submission.traceparent,

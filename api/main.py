@@ -3,6 +3,7 @@
 Run with `uvicorn api.main:create_app --factory`.
 """
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,9 +18,13 @@ from api.envelope import Envelope
 from api.metrics import HttpMetrics
 from api.state import State
 from model.card import Card, load_card
+from model.errors import CheckpointError
+from model.tokens import Tokenizers, load_tokenizers
 from worker.queue import JobQueue
 from worker.settings import Settings, redis_dsn
 from worker.store import LocalImageStore
+
+log = logging.getLogger(__name__)
 
 _LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
@@ -39,6 +44,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         # Does nothing where the embedding program has set up logging itself.
         logging.basicConfig(level=settings.log_level, format=_LOG_FORMAT)
         queue = JobQueue.connect(redis_dsn(settings), settings)
+        tokenizers = await asyncio.to_thread(_tokenizers, settings, card)
         try:
             yield State(
                 settings=settings,
@@ -46,6 +52,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                 queue=queue,
                 store=LocalImageStore(settings.data_dir / "images"),
                 metrics=metrics,
+                tokenizers=tokenizers,
             )
         finally:
             await queue.close()
@@ -72,6 +79,15 @@ def _add_routes(app: FastAPI, card: Card) -> None:
     for module in (jobs, replay, images, capabilities, health, problems):
         app.include_router(module.router)
     app.add_api_route("/", _root, methods=["GET"], include_in_schema=False)
+
+
+def _tokenizers(settings: Settings, card: Card) -> Tokenizers | None:
+    """The checkpoint's tokenizers where its folder is at hand; without them nothing is counted."""
+    try:
+        return load_tokenizers(card, settings.checkpoint_dir)
+    except CheckpointError as exc:
+        log.warning("prompts are not counted in tokens: %s", exc)
+        return None
 
 
 def _version() -> str:

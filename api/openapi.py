@@ -3,13 +3,13 @@
 Problems under their own media type, examples, and nothing that OpenAPI 3.1 does not know.
 """
 
-from typing import Any
+from typing import Any, get_args
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from api.errors import PROBLEM_MEDIA_TYPE
-from model.card import Card
+from model.card import Card, TagGroup
 
 _TAGS = [
     {"name": "generation", "description": "From a request to a job."},
@@ -118,9 +118,30 @@ def examples(card: Card) -> dict[str, dict[str, Any]]:
         "code": "validation_failed",
         "errors": [{**wrong, "limit": 100}],
     }
+    tags = {
+        **{group: [] for group in get_args(TagGroup)},
+        "quality": list(card.prompting.quality[:2]),
+        "subject": list(card.prompting.subject[:1]),
+        "general": ["long_hair", "smile"],
+    }
+    tokens = {"qwen": 38, "t5": 41, "limit": card.text.token_limit, "is_cut": False}
+    counts = {"prompt": tokens, "negative_prompt": {**tokens, "qwen": 0, "t5": 1}}
     return {
-        "GenerationRequest": {**sampling, "resolution": preset.name},
+        "GenerationRequest": {**sampling, "resolution": preset.name, "tags": tags},
         "ResolvedRequest": resolved,
+        "PlannedRequest": {**resolved, "seed": None},
+        "PromptTokens": tokens,
+        "TokenCounts": counts,
+        "Plan": {
+            "request": {**resolved, "seed": None},
+            "tokens": counts,
+            "warnings": [warning],
+            "cost": 62.915,
+            "queue_position": 2,
+            "waiting_seconds": 18.2,
+            "own_seconds": 9.1,
+            "eta_seconds": 27.3,
+        },
         "StoredImage": image,
         "Recipe": recipe,
         "JobWarning": warning,

@@ -137,6 +137,9 @@ class Features(_Shape):
     cancel: bool
     idempotency: bool
     previews: bool
+    tags: bool = Field(description="Whether prompts can be given as tags by group.")
+    dry_run: bool = Field(description="Whether a request can be tried without being queued.")
+    token_counts: bool = Field(description="Whether prompts are counted in tokens at submission.")
     prefer_wait_seconds: float = Field(description="The longest `Prefer: wait` that is honoured.")
     metadata: list[MetadataLevel]
 

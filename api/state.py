@@ -6,6 +6,7 @@ from fastapi import Depends, Request
 
 from api.metrics import HttpMetrics
 from model.card import Card
+from model.tokens import Tokenizers
 from worker.queue import JobQueue
 from worker.settings import Settings
 from worker.store import LocalImageStore
@@ -19,6 +20,7 @@ class State(TypedDict):
     queue: JobQueue
     store: LocalImageStore
     metrics: HttpMetrics
+    tokenizers: Tokenizers | None
 
 
 # `async def`, because FastAPI runs plain functions in a thread.
@@ -42,6 +44,10 @@ async def _metrics(request: Request) -> HttpMetrics:
     return cast(HttpMetrics, request.state.metrics)
 
 
+async def _tokenizers(request: Request) -> Tokenizers | None:
+    return cast(Tokenizers | None, request.state.tokenizers)
+
+
 async def _base_url(request: Request) -> str:
     return (request.state.settings.public_url or str(request.base_url)).rstrip("/")
 
@@ -51,5 +57,7 @@ ServiceCard = Annotated[Card, Depends(_card)]
 Queue = Annotated[JobQueue, Depends(_queue)]
 Store = Annotated[LocalImageStore, Depends(_store)]
 Metrics = Annotated[HttpMetrics, Depends(_metrics)]
+PromptTokenizers = Annotated[Tokenizers | None, Depends(_tokenizers)]
+"""The checkpoint's tokenizers; None where this process has no checkpoint folder."""
 BaseUrl = Annotated[str, Depends(_base_url)]
 """Prefix of absolute URLs, without a slash at its end: as configured, or as the client called."""

@@ -81,6 +81,17 @@ def generate(
         return _save(client, job["images"], out)
 
 
+def plan(body: Mapping[str, Any], *, url: str) -> Any:
+    """What the service at `url` says that the request `body` would become; nothing is queued.
+
+    Raises:
+        GenerationError: the request is refused, or nothing answers.
+    """
+    with _client(url) as client:
+        options = {"params": {"dry_run": "true"}, "json": body, "timeout": 30}
+        return _json(_call(client, "POST", "/generate", **options))
+
+
 def _client(url: str) -> httpx2.Client:
     """A client of the service; a proxy is of no use on the way to this machine."""
     waits = httpx2.Timeout(10, read=_SILENCE_SECONDS)

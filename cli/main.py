@@ -10,8 +10,9 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 
-from cli.generate import GenerationError, SavedImage, format_of
+from cli.generate import GenerationError, SavedImage, format_of, plan
 from cli.generate import generate as generate_images
+from cli.plan import describe
 from cli.service import Service, StartError, stop_signals
 from worker.settings import Settings
 
@@ -102,6 +103,7 @@ def up(
         'kirazuri generate "1girl, blue hair, twintails, smile" --out girl.png',
         'kirazuri generate "1boy, green eyes" --sampler sa_solver_pece --steps 15 --num-images 4',
         'kirazuri generate "1girl" --resolution portrait --seed 7 --format webp --out pictures/',
+        'kirazuri generate "1girl, long_hair" --dry-run',
     )
 )
 def generate(
@@ -124,6 +126,9 @@ def generate(
     out: Annotated[Path | None, typer.Option(help="File or folder to save to.")] = None,
     url: Annotated[str, typer.Option(help="Where the service is.")] = DEFAULT_URL,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds until it gives up.")] = 600,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only tell what the request would become.")
+    ] = False,
 ) -> None:
     """Have a running service make pictures, and save them.
 
@@ -143,6 +148,9 @@ def generate(
     try:
         given["image_format"] = image_format or format_of(out)
         body = {name: value for name, value in given.items() if value is not None}
+        if dry_run:
+            typer.echo("\n".join(describe(plan(body, url=url))))
+            return
         console = Console(stderr=True)
         show_saved(generate_images(body, url=url, out=out, timeout=timeout, console=console))
     except GenerationError as exc:

@@ -1,4 +1,4 @@
-# The HTTP API: neither torch nor weights.
+# The HTTP API: neither torch nor weights; of a checkpoint its tokenizers.
 ARG PYTHON_IMAGE=python:3.11-slim
 
 FROM ${PYTHON_IMAGE} AS build
@@ -15,7 +15,7 @@ COPY pyproject.toml constraints.txt docker/requirements.py ./
 RUN python requirements.py api > requirements.txt \
     && pip install -r requirements.txt -c constraints.txt
 COPY . .
-RUN rm -rf model/checkpoints && pip install --no-deps .
+RUN find model/checkpoints -name '*.safetensors' -delete && pip install --no-deps .
 
 FROM ${PYTHON_IMAGE}
 RUN useradd --uid 10001 --no-create-home kirazuri && install -d -o kirazuri -g kirazuri /data

@@ -148,6 +148,14 @@ def test_the_gpu_is_asked_for_in_the_override_alone() -> None:
     assert device["driver"] == "nvidia"
 
 
+def test_the_api_gets_the_checkpoint_for_its_tokenizers() -> None:
+    services = _compose("docker-compose.gpu.yml")["services"]
+    assert services["api"]["volumes"] == services["worker"]["volumes"]
+    assert all(volume.endswith(":/checkpoint:ro") for volume in services["api"]["volumes"])
+    for name in ("api", "worker"):
+        assert services[name]["environment"]["KIRAZURI_CHECKPOINT_DIR"] == "/checkpoint"
+
+
 def test_images_of_containers_run_without_root_and_are_checked() -> None:
     for path in sorted((ROOT / "docker").glob("*.Dockerfile")):
         text = path.read_text(encoding="utf-8")

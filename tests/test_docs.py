@@ -2,13 +2,16 @@
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import typer
 
 from api.main import create_app
+from api.plan import Plan
 from cli.main import app
+from model.card import TagGroup
+from model.request import WarningCode
 from model.samplers import SAMPLERS
 from model.schedules import SCHEDULES
 from tests.tables import ENV_EXAMPLE, ROOT, SETTINGS_PAGE, env_example, with_settings_table
@@ -81,6 +84,29 @@ def test_settings_named_in_the_pages_exist() -> None:
     of_compose = {"KIRAZURI_PUBLISH", "KIRAZURI_CHECKPOINT"}
     for page in PAGES:
         assert set(re.findall(r"\bKIRAZURI_[A-Z_]*[A-Z]\b", _text(page))) <= known | of_compose
+
+
+def _table(page: str, heading: str) -> str:
+    """The first table under a heading of a page of docs/."""
+    section = _text(ROOT / "docs" / page).partition(f"## {heading}")[2]
+    return re.split(r"\n\n(?!\|)", section[section.index("\n| ") :])[0]
+
+
+def test_every_warning_is_explained() -> None:
+    described = re.findall(r"^\| `(\w+)` \|", _table("prompts.md", "Warnings"), re.MULTILINE)
+    assert sorted(described) == sorted(get_args(WarningCode))
+
+
+def test_all_of_a_plan_is_explained() -> None:
+    rows = re.findall(r"^\| (`.*?`) \|", _table("prompts.md", "Trying"), re.MULTILINE)
+    described = re.findall(r"`(\w+)`", "".join(rows))
+    assert sorted(described) == sorted(Plan.model_fields)
+
+
+def test_tag_groups_are_all_named() -> None:
+    for page in ("prompts.md", "api.md"):
+        text = _text(ROOT / "docs" / page)
+        assert ", ".join(f"`{group}`" for group in get_args(TagGroup)) in text
 
 
 def test_samplers_and_schedules_are_all_described() -> None:

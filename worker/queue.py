@@ -29,6 +29,7 @@ from worker.errors import (
     QueueUnavailable,
 )
 from worker.events import TERMINAL_EVENTS, JobEvent
+from worker.forecast import Forecast, Pace, forecast
 from worker.hub import Hub
 from worker.job import TERMINAL, Job, JobWarning, WorkerStatus
 from worker.settings import Settings
@@ -52,7 +53,7 @@ class JobQueue:
         self._unconnected = Redis()  # RQ's Job wants a client; nothing is ever sent through it
         self._admit = self._redis.register_script(record.script("admit"))
         self._cancel = self._redis.register_script(record.script("cancel"))
-        self._pace: tuple[float, float] = (0.0, 0.0)
+        self._pace: tuple[float, Pace] = (0.0, Pace())
 
     @classmethod
     def connect(cls, url: str, settings: Settings) -> "JobQueue":
@@ -143,7 +144,7 @@ class JobQueue:
         """Seconds until a place in the queue is likely to be free, 1 to 120."""
         with _outage():
             job_cost = float(await self._redis.get(record.PACE) or 0)
-        pace = await self._cost_per_second()
+        pace = (await self._measured_pace()).cost_per_second
         seconds = job_cost / pace if pace else 1.0
         return max(1, min(_MAX_RETRY_AFTER, round(seconds + 0.5)))
 
@@ -164,12 +165,34 @@ class JobQueue:
         job = record.read_job(job_id, fields, queue_position=position or 0)
         if job.status != "queued":
             return job
-        pace = await self._cost_per_second()
-        if not pace or not job_cost:
-            return job
-        ahead = ((position or 0) + running / 2) * float(job_cost)
-        seconds = (ahead + float(fields["cost"])) / pace
-        return job.model_copy(update={"eta_seconds": round(seconds, 1)})
+        times = forecast(
+            float(fields["cost"]),
+            position=position or 0,
+            running=running,
+            mean_cost=float(job_cost or 0) or None,
+            pace=await self._measured_pace(),
+        )
+        return job.model_copy(update={"eta_seconds": times.eta_seconds})
+
+    async def forecast(self, request: ResolvedRequest) -> Forecast:
+        """When the request would be done if it were admitted now.
+
+        Raises:
+            QueueUnavailable: Redis is away.
+        """
+        with _outage():
+            pipeline = self._redis.pipeline(transaction=False)
+            pipeline.zcard(record.QUEUED)
+            pipeline.zcard(record.RUNNING)
+            pipeline.get(record.PACE)
+            position, running, job_cost = await pipeline.execute()
+        return forecast(
+            record.cost(request),
+            position=position,
+            running=running,
+            mean_cost=float(job_cost or 0) or None,
+            pace=await self._measured_pace(),
+        )
 
     def _missing(self, job_id: str) -> JobNotFound | JobExpired:
         age = time.time() - ULID.from_str(job_id).timestamp
@@ -202,12 +225,13 @@ class JobQueue:
             heartbeats = await self._redis.mget([record.worker_key(name) for name in names])
         return [WorkerStatus.model_validate_json(beat) for beat in heartbeats if beat]
 
-    async def _cost_per_second(self) -> float:
+    async def _measured_pace(self) -> Pace:
         """What all live workers get through together; asked at most once a second."""
         asked_at, pace = self._pace
         if time.monotonic() - asked_at > 1:
             workers = await self.workers()
-            pace = sum(float(w.details.get("cost_per_second") or 0) for w in workers)
+            measured = [float(w.details.get("cost_per_second") or 0) for w in workers]
+            pace = Pace(sum(measured), sum(one > 0 for one in measured))
             self._pace = (time.monotonic(), pace)
         return pace
 

@@ -21,6 +21,9 @@ def test_a_form_can_be_built(client: httpx2.Client, hand: Hand) -> None:
     assert told["seed"] == {"minimum": 0, "maximum": 2**53 - 1}
     assert told["formats"] == ["png", "webp", "jpeg", "avif"]
     assert told["features"]["prefer_wait_seconds"] == 1
+    assert told["features"]["tags"]
+    assert told["features"]["dry_run"]
+    assert told["features"]["token_counts"]
     assert told["licence"]["name"]
     assert told["prompting"]["example"]
     (worker,) = told["workers"]
@@ -48,7 +51,8 @@ def test_every_choice_told_is_accepted(client: httpx2.Client) -> None:
 @pytest.mark.parametrize("name", card_names())
 def test_every_card_can_be_told(name: str) -> None:
     card = load_card(name)
-    told = capabilities(card, Settings(_env_file=None), [])
+    told = capabilities(card, Settings(_env_file=None), [], has_tokenizers=False)
+    assert not told.features.token_counts
     for sampler in told.samplers:
         assert sampler.evaluations == evaluations(
             sampler.name, card.defaults.scheduler, sampler.default_steps

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import httpx2
 import pytest
@@ -16,9 +16,11 @@ from openapi_spec_validator import validate
 
 from api.main import create_app
 from api.openapi import examples
+from api.plan import Plan
 from api.schemas import JobView, Problem
-from model.card import card_names, load_card
+from model.card import TagGroup, card_names, load_card
 from model.request import request_type
+from model.tags import MAX_TAGS
 from tests.api.conftest import Running
 from worker.settings import Settings
 
@@ -88,7 +90,8 @@ def test_the_errors_of_a_submission_are_all_listed(document: dict[str, Any]) -> 
 
 
 @pytest.mark.parametrize(
-    "name", ["GenerationRequest", "JobView", "Problem", "StoredImage", "Recipe"]
+    "name",
+    ["GenerationRequest", "JobView", "Plan", "Problem", "StoredImage", "Recipe", "Tags"],
 )
 def test_every_field_has_an_example(document: dict[str, Any], name: str) -> None:
     for field, schema in document["components"]["schemas"][name]["properties"].items():
@@ -101,6 +104,7 @@ def test_the_examples_are_true(name: str) -> None:
     shown = examples(card)
     request_type(card).model_validate_json(json.dumps(shown["GenerationRequest"]))
     JobView.model_validate_json(json.dumps(shown["JobView"]))
+    Plan.model_validate_json(json.dumps(shown["Plan"]))
     Problem.model_validate_json(json.dumps(shown["Problem"]))
 
 
@@ -108,12 +112,15 @@ def test_a_form_can_be_built_from_the_document(document: dict[str, Any]) -> None
     request = document["components"]["schemas"]["GenerationRequest"]
     fields = request["properties"]
     assert request["additionalProperties"] is False
-    assert request["required"] == ["prompt"]
+    assert "required" not in request, "a prompt or tags; which is told in their descriptions"
     assert {"type": "integer", "minimum": 1, "maximum": 100} in fields["steps"]["anyOf"]
     assert "er_sde" in fields["sampler"]["anyOf"][0]["enum"]
     assert "simple" in fields["scheduler"]["anyOf"][0]["enum"]
     assert "square_hd" in fields["resolution"]["description"]
-    assert fields["prompt"]["maxLength"] == 10_000
+    assert fields["prompt"]["anyOf"][0] == {"type": "string", "maxLength": 10_000}
+    groups = document["components"]["schemas"]["Tags"]["properties"]
+    assert list(groups) == list(get_args(TagGroup))
+    assert {group["maxItems"] for group in groups.values()} == {MAX_TAGS}
 
 
 def test_the_stream_is_described(document: dict[str, Any]) -> None:

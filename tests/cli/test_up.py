@@ -69,6 +69,23 @@ def test_saves_one_picture(up: Up, tmp_path: Path) -> None:
         assert (image.format, image.size) == ("WEBP", (128, 128))
 
 
+def _accepted(up: Up) -> list[str]:
+    lines = httpx2.get(f"{up.url}/metrics").text.splitlines()
+    return [line for line in lines if line.startswith('kirazuri_jobs_total{event="accepted"}')]
+
+
+def test_a_dry_run_tells_and_makes_nothing(up: Up, tmp_path: Path) -> None:
+    before = _accepted(up)
+    done = kirazuri("generate", "1girl, long_hair", "--dry-run", "--url", up.url, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^prompt +1girl, long_hair$", done.stdout, re.MULTILINE)
+    assert re.search(r"^tokens +\d+ T5, \d+ Qwen of 80$", done.stdout, re.MULTILINE)
+    assert re.search(r"^warning +underscores_in_tags: ", done.stdout, re.MULTILINE)
+    assert len(before) == 1
+    assert _accepted(up) == before
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_saves_several_pictures_in_a_folder(up: Up, tmp_path: Path) -> None:
     done = kirazuri(
         "generate", "1girl", "--steps", "2", "--seed", "10", "--num-images", "2", "--resolution",
