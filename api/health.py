@@ -12,7 +12,7 @@ from api.state import Metrics, Queue, ServiceCard, Store
 from worker.errors import QueueUnavailable, StoreError
 from worker.job import WorkerStatus
 from worker.queue import JobQueue
-from worker.store import LocalImageStore
+from worker.store import ImageStore
 
 WORKER_SILENCE = timedelta(seconds=15)
 """A worker not heard from for longer does not count."""
@@ -57,7 +57,7 @@ async def readyz(request: Request, queue: Queue, store: Store, card: ServiceCard
     )
 
 
-async def _store_reasons(store: LocalImageStore) -> list[str]:
+async def _store_reasons(store: ImageStore) -> list[str]:
     try:
         await asyncio.to_thread(store.check)
     except StoreError as exc:

@@ -1,25 +1,20 @@
 """`GET /images/{name}`: bytes that never change under their name. Knows neither jobs nor queue."""
 
-import asyncio
+import pathlib
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Path, Response
+from fastapi import APIRouter, Header, Path, Request, Response
 from fastapi.responses import FileResponse
 from starlette.responses import MalformedRangeHeader
 from starlette.responses import RangeNotSatisfiable as OutsideFile
 
 from api.errors import RangeNotSatisfiable, responses
 from api.state import Store
+from worker.store import IMMUTABLE, MEDIA_TYPES
 
-_MEDIA_TYPES = {
-    "png": "image/png",
-    "webp": "image/webp",
-    "jpg": "image/jpeg",
-    "avif": "image/avif",
-}
 _BINARY: dict[str, Any] = {
     media_type: {"schema": {"type": "string", "format": "binary"}}
-    for media_type in _MEDIA_TYPES.values()
+    for media_type in MEDIA_TYPES.values()
 }
 
 router = APIRouter(tags=["images"])
@@ -48,27 +43,40 @@ class ImageFile(FileResponse):
         200: {"content": _BINARY, "description": "The picture."},
         206: {"content": _BINARY, "description": "The range that was asked for."},
         304: {"description": "The client has it already."},
+        307: {
+            "description": "The picture is in a bucket: fetch it from `Location`, without a key.",
+            "headers": {
+                "Location": {
+                    "description": "A signed URL; where images are stored in S3 alone.",
+                    "schema": {"type": "string", "format": "uri"},
+                }
+            },
+        },
         **responses(404, 410, 416, 422, 503),
     },
 )
 async def get_image(
+    request: Request,
     name: Annotated[str, Path(examples=["9f86d081884c7d659a2feaa0c55ad015a3bf4f1b.png"])],
     store: Store,
     if_none_match: Annotated[str | None, Header(description="ETags that the client has.")] = None,
 ) -> Response:
     """The bytes of a picture; the name is made of the content, so it may be kept for ever."""
-    file = await asyncio.to_thread(store.path, name)
-    etag = f'"{file.stem}"'
-    headers = {"ETag": etag, "Cache-Control": "private, max-age=31536000, immutable"}
-    if if_none_match is not None and _has(if_none_match, etag):
+    place = await store.locate(name, is_head=request.method == "HEAD")
+    stem, _, extension = name.partition(".")
+    headers = {"ETag": f'"{stem}"', "Cache-Control": IMMUTABLE}
+    if if_none_match is not None and _has(if_none_match, headers["ETag"]):
         return Response(status_code=304, headers=headers)
-    return ImageFile(
-        file,
-        media_type=_MEDIA_TYPES[file.suffix.removeprefix(".")],
-        headers=headers,
-        filename=file.name,
-        content_disposition_type="inline",
-    )
+    if isinstance(place, pathlib.Path):
+        return ImageFile(
+            place,
+            media_type=MEDIA_TYPES[extension],
+            headers=headers,
+            filename=name,
+            content_disposition_type="inline",
+        )
+    # Not kept: when the signature is over, the bucket refuses it.
+    return Response(status_code=307, headers={"Location": place, "Cache-Control": "no-store"})
 
 
 def _has(if_none_match: str, etag: str) -> bool:

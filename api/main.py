@@ -22,7 +22,7 @@ from model.errors import CheckpointError
 from model.tokens import Tokenizers, load_tokenizers
 from worker.queue import JobQueue
 from worker.settings import Settings, redis_dsn
-from worker.store import LocalImageStore
+from worker.storage import open_store
 
 log = logging.getLogger(__name__)
 
@@ -34,9 +34,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     Raises:
         CardError: the card of the settings is missing or wrong.
+        ValueError: the settings of the image store do not fit together.
     """
     settings = settings or Settings()
     card = load_card(settings.card)
+    store = open_store(settings)
     metrics = HttpMetrics()
 
     @asynccontextmanager
@@ -50,7 +52,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                 settings=settings,
                 card=card,
                 queue=queue,
-                store=LocalImageStore(settings.data_dir / "images"),
+                store=store,
                 metrics=metrics,
                 tokenizers=tokenizers,
             )

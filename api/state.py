@@ -9,7 +9,7 @@ from model.card import Card
 from model.tokens import Tokenizers
 from worker.queue import JobQueue
 from worker.settings import Settings
-from worker.store import LocalImageStore
+from worker.store import ImageStore
 
 
 class State(TypedDict):
@@ -18,7 +18,7 @@ class State(TypedDict):
     settings: Settings
     card: Card
     queue: JobQueue
-    store: LocalImageStore
+    store: ImageStore
     metrics: HttpMetrics
     tokenizers: Tokenizers | None
 
@@ -36,8 +36,8 @@ async def _queue(request: Request) -> JobQueue:
     return cast(JobQueue, request.state.queue)
 
 
-async def _store(request: Request) -> LocalImageStore:
-    return cast(LocalImageStore, request.state.store)
+async def _store(request: Request) -> ImageStore:
+    return cast(ImageStore, request.state.store)
 
 
 async def _metrics(request: Request) -> HttpMetrics:
@@ -55,7 +55,7 @@ async def _base_url(request: Request) -> str:
 ServiceSettings = Annotated[Settings, Depends(_settings)]
 ServiceCard = Annotated[Card, Depends(_card)]
 Queue = Annotated[JobQueue, Depends(_queue)]
-Store = Annotated[LocalImageStore, Depends(_store)]
+Store = Annotated[ImageStore, Depends(_store)]
 Metrics = Annotated[HttpMetrics, Depends(_metrics)]
 PromptTokenizers = Annotated[Tokenizers | None, Depends(_tokenizers)]
 """The checkpoint's tokenizers; None where this process has no checkpoint folder."""

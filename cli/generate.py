@@ -173,7 +173,8 @@ def _save(
     saved = []
     for index, image in enumerate(images):
         path = _path(out, image, index if len(images) > 1 else None)
-        content = _call(client, "GET", image["url"], timeout=60).content
+        # Where images are in a bucket, the service answers with a URL that is signed for it.
+        content = _call(client, "GET", image["url"], timeout=60, follow_redirects=True).content
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)

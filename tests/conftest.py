@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 import pytest
 from redis import Redis
 
+from tests.s3_server import PROGRAM, S3Server
 from worker import redis_server
 from worker.redis_server import RedisServer
 
@@ -33,3 +34,16 @@ def redis_url(shared_redis: RedisServer) -> str:
     with Redis.from_url(shared_redis.url) as client:
         client.flushall()
     return shared_redis.url
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    """A server for the whole run; tests take prefixes of their own."""
+    if PROGRAM is None:
+        pytest.skip("there is no S3 server for this platform")
+    with TemporaryDirectory(prefix="kirazuri-s3-") as folder:
+        server = S3Server(Path(folder))
+        try:
+            yield server
+        finally:
+            server.stop()

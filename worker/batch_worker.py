@@ -56,7 +56,7 @@ from worker.job import JobWarning, StoredImage, WorkerStatus
 from worker.ledger import Claim, Note, Outcome, WorkerLedger, read_claim
 from worker.publisher import Publisher
 from worker.settings import Settings
-from worker.store import LocalImageStore
+from worker.store import ImageStore
 
 logger = logging.getLogger(__name__)
 
@@ -148,7 +148,7 @@ class BatchWorker(SimpleWorker):
         settings: Settings,
         *,
         engine_factory: Callable[[], GenerationEngine],
-        store: LocalImageStore,
+        store: ImageStore,
         version: str,
         warm_up: ResolvedRequest | None = None,
         die: Callable[[int], Any] = os._exit,
@@ -614,9 +614,9 @@ class BatchWorker(SimpleWorker):
                 self._delete(name)
         if time.monotonic() - self._last_orphans > _ORPHANS_SECONDS:
             self._last_orphans = time.monotonic()
-            for name in list(self._store.names()):
-                oldest = self._settings.result_ttl_seconds + _ORPHANS_SECONDS
-                if (self._store.age(name) or 0) > oldest and not self._ledger.knows_image(name):
+            oldest = self._settings.result_ttl_seconds + _ORPHANS_SECONDS
+            for name, age in self._store.pictures():
+                if age > oldest and not self._ledger.knows_image(name):
                     self._delete(name)
             self._store.clean(marks_older_than=_MARKS_SECONDS)
 

@@ -13,10 +13,8 @@ from model.request import GenerationRequest, ResolvedRequest, resolve
 from worker.batch_worker import BatchWorker
 from worker.connection import connect
 from worker.settings import Settings, redis_dsn
-from worker.store import LocalImageStore
-
-IMAGES_FOLDER = "images"
-"""Below `data_dir`; the API serves the same folder."""
+from worker.storage import open_store
+from worker.store import ImageStore
 
 
 def service_version() -> str:
@@ -34,7 +32,7 @@ def warm_up_request(card: Card) -> ResolvedRequest:
     return resolve(request, card, seed=0)
 
 
-def run(settings: Settings, card: Card, redis_url: str) -> None:
+def run(settings: Settings, card: Card, redis_url: str, store: ImageStore) -> None:
     """Work until told to stop."""
     connection = connect(redis_url)
 
@@ -57,7 +55,7 @@ def run(settings: Settings, card: Card, redis_url: str) -> None:
         connection,
         settings,
         engine_factory=make_engine,
-        store=LocalImageStore(settings.data_dir / IMAGES_FOLDER),
+        store=store,
         version=service_version(),
         warm_up=warm_up_request(card),
     )
@@ -79,10 +77,11 @@ def main() -> None:
     try:
         settings = Settings(**options)
         card, redis_url = load_card(settings.card), redis_dsn(settings)
+        store = open_store(settings)
     except (CardError, ValueError) as exc:
         parser.error(str(exc))
     logging.basicConfig(
         level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
     logging.getLogger("rq").setLevel(logging.WARNING)
-    run(settings, card, redis_url)
+    run(settings, card, redis_url, store)

@@ -20,6 +20,37 @@ class Settings(BaseSettings):
         "`kirazuri up` embeds one.",
     )
     data_dir: Path = Field(default=Path("data"), description="Images and the embedded Redis.")
+    store: str = Field(
+        default="local",
+        pattern=r"^(local|s3://[a-z0-9][a-z0-9.-]+(/[A-Za-z0-9._-]+)*/?)$",
+        description="Where images are kept: `local`, below the data folder, or `s3://bucket/prefix`.",
+    )
+    s3_endpoint: str | None = Field(
+        default=None,
+        pattern="^https?://",
+        description="URL of an S3-compatible server; unset: AWS_ENDPOINT_URL, or that of AWS.",
+    )
+    s3_public_endpoint: str | None = Field(
+        default=None,
+        pattern="^https?://",
+        description="The same server as clients reach it; unset: KIRAZURI_S3_ENDPOINT.",
+    )
+    s3_region: str | None = Field(
+        default=None, description="Region of the bucket; unset: AWS_REGION, or us-east-1."
+    )
+    s3_access_key_id: SecretStr | None = Field(
+        default=None,
+        description="With the secret key; unset: AWS_ACCESS_KEY_ID …, or the machine's role.",
+    )
+    s3_secret_access_key: SecretStr | None = Field(
+        default=None, description="Belongs to KIRAZURI_S3_ACCESS_KEY_ID."
+    )
+    signed_url_seconds: int = Field(
+        default=3600,
+        ge=60,
+        le=604_800,
+        description="How long an image URL that leads to S3 can be used.",
+    )
     card: str = Field(default="kirazuri-tiny", description="A card's name or its .toml path.")
     checkpoint_dir: Path | None = Field(
         default=None, description="Folder of the card's files; unset: the one that ships."

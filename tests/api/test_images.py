@@ -1,11 +1,19 @@
-"""Image bytes: caching, ranges, and names that lead nowhere."""
+"""Image bytes: caching, ranges, names that lead nowhere, and the way to a bucket."""
+
+import asyncio
+import time
+from collections.abc import Iterator
 
 import httpx2
 import pytest
 
+from tests.api.conftest import Running
 from tests.api.test_bad_input import is_problem
+from tests.s3_server import BUCKET, KEY, SECRET, BrokenLine, S3Server
+from worker import s3_store
 from worker.settings import Settings
-from worker.store import LocalImageStore
+from worker.storage import open_store
+from worker.store import ImageStore, LocalImageStore
 
 DATA = bytes(range(256)) * 1000
 
@@ -106,3 +114,115 @@ def test_no_name_leads_out_of_the_folder(client: httpx2.Client, settings: Settin
     secret.write_bytes(b"secret")
     for name in (f"..%2f{secret.name}", f"%2e%2e/{secret.name}", f"{secret}"):
         assert client.get(f"/images/{name}").status_code == 404
+
+
+class Far:
+    """A service whose images are in a bucket, behind a line that may break."""
+
+    def __init__(self, settings: Settings, line: BrokenLine) -> None:
+        self.line = line
+        self.store: ImageStore = open_store(settings)
+        self.running = Running(settings)
+
+
+@pytest.fixture(scope="module")
+def far(settings: Settings, s3_server: S3Server) -> Iterator[Far]:
+    line = BrokenLine(s3_server.url)
+    changes = {
+        "store": f"s3://{BUCKET}/api",
+        "s3_endpoint": line.url,
+        "s3_public_endpoint": s3_server.url,
+        "s3_access_key_id": KEY,
+        "s3_secret_access_key": SECRET,
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(s3_store, "_ANSWER_SECONDS", 1)
+        patch.setattr(s3_store, "_CHECKED_SECONDS", 0.2)
+        patch.setattr(s3_store, "_FAILED_SECONDS", 0.2)
+        far = Far(Settings(_env_file=None, **settings.model_dump() | changes), line)
+        far.running.start()
+        try:
+            yield far
+        finally:
+            far.running.stop()
+            line.close()
+
+
+@pytest.fixture
+def far_client(far: Far, redis_url: str) -> Iterator[httpx2.Client]:
+    far.line.set("pass")
+    with httpx2.Client(base_url=far.running.url, timeout=20, trust_env=False) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_picture_in_a_bucket_is_fetched_from_there(
+    far: Far, far_client: httpx2.Client, method: str
+) -> None:
+    name = far.store.put(DATA, "webp")
+    answer = far_client.request(method, f"/images/{name}")
+    assert answer.status_code == 307
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.content == b""
+    there = far_client.request(method, f"/images/{name}", follow_redirects=True)
+    assert there.status_code == 200
+    assert "X-Amz-Signature=" in str(there.url)
+    assert there.headers["content-type"] == "image/webp"
+    assert there.headers["content-length"] == str(len(DATA))
+    assert there.content == (DATA if method == "GET" else b"")
+
+
+def test_a_part_of_a_picture_in_a_bucket(far: Far, far_client: httpx2.Client) -> None:
+    name, part = far.store.put(DATA, "png"), {"range": "bytes=10-19"}
+    answer = far_client.get(f"/images/{name}", headers=part, follow_redirects=True)
+    assert (answer.status_code, answer.content) == (206, DATA[10:20])
+
+
+def test_a_client_that_has_the_picture_is_not_sent_away(
+    far: Far, far_client: httpx2.Client
+) -> None:
+    name = far.store.put(DATA, "png")
+    etag = {"if-none-match": f'"{name.partition(".")[0]}"'}
+    assert far_client.get(f"/images/{name}", headers=etag).status_code == 304
+
+
+def test_a_bucket_tells_what_is_gone_from_what_never_was(
+    far: Far, far_client: httpx2.Client
+) -> None:
+    name = far.store.put(b"to be removed", "png")
+    far.store.delete(name)
+    answer = far_client.get(f"/images/{name}")
+    assert (answer.status_code, is_problem(answer)["code"]) == (410, "image_expired")
+    answer = far_client.get(f"/images/{'0' * 40}.png")
+    assert (answer.status_code, is_problem(answer)["code"]) == (404, "image_not_found")
+    assert far_client.get("/images/..%2fsecret").status_code == 404
+
+
+@pytest.mark.parametrize("mode", ["hang", "503"])
+def test_a_bucket_that_is_away_is_a_problem_for_a_while(
+    far: Far, far_client: httpx2.Client, mode: str
+) -> None:
+    name = far.store.put(DATA, "png")
+    far.line.set(mode)  # type: ignore[arg-type]
+
+    async def ask_all() -> list[httpx2.Response]:
+        async with httpx2.AsyncClient(base_url=far.running.url, trust_env=False) as client:
+            asked = [client.get(f"/images/{name}", timeout=20) for _ in range(30)]
+            return await asyncio.gather(*asked, client.get("/livez"))
+
+    began = time.monotonic()
+    *answers, alive = asyncio.run(ask_all())
+    assert time.monotonic() - began < 5, "one that waits must not keep the others waiting"
+    assert alive.status_code == 200
+    assert {answer.status_code for answer in answers} == {503}
+    assert is_problem(answers[0])["code"] == "store_unavailable"
+    assert answers[0].headers["retry-after"]
+    assert far.line.url not in answers[0].text
+    time.sleep(0.3)
+    reasons = far_client.get("/readyz").json()["reasons"]
+    assert any(f"cannot write in bucket {BUCKET}" in reason for reason in reasons)
+    far.line.set("pass")
+    assert far_client.get(f"/images/{name}").status_code == 307
+    time.sleep(0.3)
+    reasons = far_client.get("/readyz").json()["reasons"]
+    assert not any("store" in reason for reason in reasons)

@@ -294,7 +294,7 @@ async def test_pictures_go_when_their_time_is_over(
     redis_client.zadd(record.IMAGES, {old: time.time() - 1, kept: time.time() + 60})
     with run_worker():
         wait_until(lambda: redis_client.zcard(record.IMAGES) == 1)
-    assert list(store.names()) == [kept]
+    assert [name for name, _ in store.pictures()] == [kept]
 
 
 async def test_one_line_per_transition(
