@@ -1,6 +1,6 @@
 """`GET /capabilities`: the card and the service as a client's form needs them."""
 
-from typing import get_args
+from typing import Literal, get_args
 
 from fastapi import APIRouter
 
@@ -9,6 +9,7 @@ from api.schemas import (
     Capabilities,
     Features,
     SamplerChoice,
+    SamplerOption,
     SchedulerChoice,
     SeedRange,
     WorkerChoice,
@@ -16,7 +17,14 @@ from api.schemas import (
 from api.state import PromptTokenizers, Queue, ServiceCard, ServiceSettings
 from model.card import Card
 from model.request import MAX_SEED, ImageFormat, MetadataLevel
-from model.sampler_names import DISPLAY_NAMES, SCHEDULE_DISPLAY_NAMES, STOCHASTIC, evaluations
+from model.sampler_names import (
+    DISPLAY_NAMES,
+    OPTIONS,
+    SCHEDULE_DISPLAY_NAMES,
+    STOCHASTIC,
+    Option,
+    evaluations,
+)
 from worker.errors import QueueUnavailable
 from worker.job import WorkerStatus
 from worker.settings import Settings
@@ -58,7 +66,12 @@ def capabilities(
         resolutions=list(card.resolutions),
         samplers=_samplers(card),
         schedulers=[
-            SchedulerChoice(name=name, title=SCHEDULE_DISPLAY_NAMES[name])
+            SchedulerChoice(
+                name=name,
+                title=SCHEDULE_DISPLAY_NAMES[name],
+                is_recommended=name in (card.recommended_schedulers or card.schedulers),
+                note=card.scheduler_notes.get(name, ""),
+            )
             for name in card.schedulers
         ],
         limits=card.limits,
@@ -96,7 +109,29 @@ def _samplers(card: Card) -> list[SamplerChoice]:
             recommended_steps=advice.recommended_steps,
             evaluations=evaluations(name, card.defaults.scheduler, advice.default_steps),
             is_stochastic=name in STOCHASTIC,
+            is_recommended=advice.is_recommended,
             note=advice.note,
+            options=[_option(option, told) for option, told in OPTIONS[name].items()],
         )
         for name, advice in card.samplers.items()
     ]
+
+
+_OPTION_TYPES: dict[type, Literal["boolean", "integer", "number", "string"]] = {
+    bool: "boolean",
+    int: "integer",
+    float: "number",
+    str: "string",
+}
+
+
+def _option(name: str, told: Option) -> SamplerOption:
+    return SamplerOption(
+        name=name,
+        type=_OPTION_TYPES[type(told.default)],
+        default=told.default,
+        minimum=told.minimum,
+        maximum=told.maximum,
+        choices=list(told.choices),
+        description=told.description,
+    )

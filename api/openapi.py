@@ -10,6 +10,7 @@ from fastapi.openapi.utils import get_openapi
 
 from api.errors import PROBLEM_MEDIA_TYPE
 from model.card import Card, TagGroup
+from model.sampler_names import OPTIONS
 
 _TAGS = [
     {"name": "generation", "description": "From a request to a job."},
@@ -76,6 +77,9 @@ def examples(card: Card) -> dict[str, dict[str, Any]]:
         "cfg_scale": defaults.cfg_scale,
         "sampler": defaults.sampler,
         "scheduler": defaults.scheduler,
+        "sampler_options": {
+            name: option.default for name, option in OPTIONS[defaults.sampler].items()
+        },
         "seed": 42,
         "num_images": 1,
         "image_format": "png",

@@ -104,8 +104,23 @@ class NotReady(Problem):
     reasons: list[str]
 
 
+class SamplerOption(_Shape):
+    """An option of a sampler: limits included; `choices` are all there are."""
+
+    name: str
+    type: Literal["boolean", "integer", "number", "string"]
+    default: bool | int | float | str
+    minimum: int | float | None
+    maximum: int | float | None
+    choices: list[str]
+    description: str
+
+
 class SamplerChoice(_Shape):
-    """A sampler with the checkpoint's advice; `evaluations` are model calls at `default_steps`."""
+    """A sampler with the checkpoint's advice; `evaluations` are model calls at `default_steps`.
+
+    `is_recommended` says that the checkpoint's authors name it.
+    """
 
     name: str
     title: str
@@ -113,14 +128,18 @@ class SamplerChoice(_Shape):
     recommended_steps: tuple[int, int]
     evaluations: int
     is_stochastic: bool
+    is_recommended: bool
     note: str
+    options: list[SamplerOption]
 
 
 class SchedulerChoice(_Shape):
-    """A noise schedule."""
+    """A noise schedule; with one that is not recommended a job carries a warning."""
 
     name: str
     title: str
+    is_recommended: bool
+    note: str
 
 
 class SeedRange(_Shape):

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from model.errors import CardError
 from model.grammar import MAX_PROMPT_CHARS
-from model.sampler_names import DISPLAY_NAMES, SCHEDULE_DISPLAY_NAMES
+from model.sampler_names import DISPLAY_NAMES, DISTILLED_ONLY, SCHEDULE_DISPLAY_NAMES
 
 
 class _Table(BaseModel):
@@ -124,10 +124,11 @@ class Limits(_Table):
 
 
 class SamplerAdvice(_Table):
-    """What the checkpoint's authors recommend for one sampler."""
+    """How one sampler is used with the checkpoint; `is_recommended`: its authors name it."""
 
     default_steps: int
     recommended_steps: tuple[int, int]
+    is_recommended: bool = False
     note: str = ""
 
 
@@ -180,7 +181,11 @@ class Training(_Table):
 
 
 class Card(_Table):
-    """All that is known about one checkpoint."""
+    """All that is known about one checkpoint.
+
+    No `recommended_schedulers` means that nothing speaks against any of `schedulers`.
+    `is_distilled` says that the model predicts the picture from any noise level in one go.
+    """
 
     name: str = Field(pattern="^[a-z0-9-]+$")
     title: str
@@ -200,6 +205,9 @@ class Card(_Table):
     recommended_cfg_scale: tuple[float, float]
     samplers: dict[str, SamplerAdvice]
     schedulers: tuple[str, ...]
+    recommended_schedulers: tuple[str, ...] = ()
+    scheduler_notes: dict[str, str] = {}
+    is_distilled: bool = False
     prompting: Prompting
     limitations: tuple[Limitation, ...] = ()
     training: Training = Training()
@@ -218,6 +226,12 @@ class Card(_Table):
             == sorted(get_args(TagGroup)),
             "preset names repeat": len(presets) == len(self.resolutions),
             "defaults.resolution is no preset": self.defaults.resolution in presets,
+            f"samplers for distilled checkpoints only: {sorted(DISTILLED_ONLY)}": (
+                self.is_distilled or not set(self.samplers) & DISTILLED_ONLY
+            ),
+            "recommended_schedulers and scheduler_notes are of schedulers that are offered": (
+                {*self.recommended_schedulers, *self.scheduler_notes} <= set(self.schedulers)
+            ),
             "defaults.sampler is not offered": self.defaults.sampler in self.samplers,
             "defaults.scheduler is not offered": self.defaults.scheduler in self.schedulers,
             "latents_mean and latents_std need one number per latent channel": (

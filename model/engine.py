@@ -183,7 +183,7 @@ class Engine:
         )
         x = sigmas[0].to(device) * initial_noise(seed, shape, device=device)
         noise = noise_stream(seed, shape, device=device)
-        trajectory = SAMPLERS[request.sampler](x, sigmas, noise)
+        trajectory = SAMPLERS[request.sampler](x, sigmas, noise, **request.sampler_options)
         x, sigma = next(trajectory)
         total = evaluations(request.sampler, request.scheduler, request.steps)
         return _Image(index, seed, trajectory, x, sigma, remaining=total)

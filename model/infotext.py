@@ -20,6 +20,7 @@ def write_infotext(request: ResolvedRequest, recipe: Recipe, *, seed: int) -> st
         "Steps": request.steps,
         "Sampler": DISPLAY_NAMES[request.sampler],
         "Schedule type": SCHEDULE_DISPLAY_NAMES[request.scheduler],
+        "Sampler options": json.dumps(request.sampler_options) if request.sampler_options else "",
         "CFG scale": f"{request.cfg_scale:g}",
         "Seed": seed,
         "Size": f"{request.width}x{request.height}",

@@ -121,6 +121,16 @@ def _sampling(draft: _Draft) -> Found:
         )
 
 
+def _scheduler(draft: _Draft) -> Found:
+    wanted, recommended = draft.request.scheduler, draft.card.recommended_schedulers
+    if recommended and wanted not in recommended:
+        note = draft.card.scheduler_notes.get(wanted, "")
+        yield (
+            "scheduler_not_recommended",
+            f"{wanted}{note and f' ({note})'}; recommended are {', '.join(recommended)}",
+        )
+
+
 def _size(draft: _Draft) -> Found:
     """Sizes between those trained are as good; smaller, larger and longer ones are not."""
     width, height = draft.request.width, draft.request.height
@@ -259,6 +269,7 @@ def _syntax(draft: _Draft) -> Found:
 
 _CHECKS = (
     _sampling,
+    _scheduler,
     _size,
     _length,
     _order,

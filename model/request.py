@@ -6,9 +6,11 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ValidationInfo,
+    WithJsonSchema,
     create_model,
     field_validator,
 )
@@ -17,6 +19,8 @@ from pydantic_core import PydanticCustomError, PydanticKnownError
 from model.card import Card, size_problem
 from model.errors import PromptError
 from model.grammar import MAX_PROMPT_CHARS, parse, writable
+from model.sampler_names import Value
+from model.sampler_options import check_sampler_options, refuse_sampler
 from model.tags import Tags, assemble, has_tags, length_of
 
 MAX_SEED = 2**53 - 1
@@ -27,6 +31,7 @@ WarningCode = Literal[
     "cfg_scale_not_recommended",
     "duplicate_tags",
     "prompt_cut",
+    "scheduler_not_recommended",
     "short_prompt",
     "size_not_trained",
     "steps_not_recommended",
@@ -60,6 +65,11 @@ Text = Annotated[
     AfterValidator(_is_readable_prompt),
 ]
 
+OptionValue = Annotated[
+    Any, WithJsonSchema({"anyOf": [{"type": "boolean"}, {"type": "number"}, {"type": "string"}]})
+]
+"""Of a sampler's option; which type and limits it has depends on the sampler."""
+
 
 class GenerationRequest(BaseModel):
     """A picture as a client asks for it; what is null is filled from the card."""
@@ -90,6 +100,11 @@ class GenerationRequest(BaseModel):
         description="Guidance; 1 means none and costs half.",
     )
     sampler: str | None = Field(default=None, description="A sampler of the card.")
+    sampler_options: dict[str, OptionValue] | None = Field(
+        default=None,
+        max_length=16,
+        description="Options of the sampler by name; `/capabilities` lists them with their limits.",
+    )
     scheduler: str | None = Field(default=None, description="A noise schedule of the card.")
     seed: int | None = Field(
         default=None,
@@ -155,6 +170,7 @@ class ResolvedRequest(BaseModel):
     metadata: MetadataLevel
     deterministic: bool = False
     previews: bool = False
+    sampler_options: dict[str, Value] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +217,18 @@ def request_type(card: Card) -> type[GenerationRequest]:
         parse_resolution(value, card)
         return value
 
+    def check_options(
+        value: dict[str, OptionValue] | None, info: ValidationInfo
+    ) -> dict[str, OptionValue] | None:
+        sampler = info.data.get("sampler", "") or card.defaults.sampler
+        # Of a sampler that is wrong itself nothing can be said about the options.
+        if not value or "sampler" not in info.data:
+            return value
+        return check_sampler_options(sampler, value)
+
+    def refuse(name: Any) -> Any:
+        return refuse_sampler(name, list(card.samplers))
+
     resolution = Annotated[str, AfterValidator(check_resolution)]
     limits, presets = card.limits, [preset.name for preset in card.resolutions]
     fields: dict[str, Any] = {
@@ -228,7 +256,14 @@ def request_type(card: Card) -> type[GenerationRequest]:
                 f"Default {card.defaults.cfg_scale}.",
             ),
         ),
-        "sampler": (_one_of(list(card.samplers)) | None, Field(default=None)),
+        "sampler": (
+            Annotated[_one_of(list(card.samplers)) | None, BeforeValidator(refuse)],
+            Field(default=None),
+        ),
+        "sampler_options": (
+            Annotated[dict[str, OptionValue] | None, AfterValidator(check_options)],
+            GenerationRequest.model_fields["sampler_options"],
+        ),
         "scheduler": (_one_of(list(card.schedulers)) | None, Field(default=None)),
         "num_images": (
             int,
@@ -246,7 +281,7 @@ def resolve(request: GenerationRequest, card: Card, *, seed: int) -> ResolvedReq
     Tags are not kept: the prompt that they make is.
 
     Raises:
-        ValueError: the resolution is none of this card's.
+        ValueError: the resolution is none of this card's, an option none of the sampler's.
     """
     defaults = card.defaults
     width, height = parse_resolution(request.resolution or defaults.resolution, card)
@@ -269,4 +304,5 @@ def resolve(request: GenerationRequest, card: Card, *, seed: int) -> ResolvedReq
         metadata=request.metadata,
         deterministic=request.deterministic,
         previews=request.previews,
+        sampler_options=check_sampler_options(sampler, request.sampler_options or {}),
     )

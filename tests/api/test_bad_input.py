@@ -8,6 +8,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from model.sampler_names import REFUSED
 from tests.api.conftest import Running
 
 JSON = {"content-type": "application/json"}
@@ -83,6 +84,32 @@ WRONG_FIELDS: list[tuple[str, str, Any]] = [
     ('"sampler": "ddim"', "/sampler", "list"),
     ('"sampler": {"name": "euler"}', "/sampler", "list"),
     ('"sampler": "\\ud800"', "/sampler", None),
+    ('"sampler": "ddpm"', "/sampler", "list"),
+    ('"sampler": "euler_cfg_pp"', "/sampler", "list"),
+    ('"sampler": "lcm"', "/sampler", "list"),
+    ('"sampler_options": 5', "/sampler_options", None),
+    ('"sampler_options": {"eta": -1}', "/sampler_options/eta", 0),
+    ('"sampler_options": {"eta": 10.5}', "/sampler_options/eta", 10),
+    ('"sampler_options": {"eta": NaN}', "/sampler_options/eta", None),
+    ('"sampler_options": {"eta": "1"}', "/sampler_options/eta", None),
+    ('"sampler_options": {"eta": ' + "9" * 4000 + "}", "/sampler_options/eta", None),
+    ('"sampler_options": {"eta": [[1]]}', "/sampler_options/eta", None),
+    ('"sampler_options": {"max_stage": 4}', "/sampler_options/max_stage", 3),
+    ('"sampler_options": {"max_stage": true}', "/sampler_options/max_stage", None),
+    ('"sampler_options": {"max_stage": ' + "9" * 4000 + "}", "/sampler_options/max_stage", 3),
+    (
+        '"sampler_options": {"solver_type": "sde"}',
+        "/sampler_options/solver_type",
+        ["er_sde", "reverse_time_sde", "ode"],
+    ),
+    ('"sampler_options": {"a/b": 1}', "/sampler_options/a~1b", "list"),
+    (
+        '"sampler_options": {"\\ud800": 1}',
+        "/sampler_options/" + "\N{REPLACEMENT CHARACTER}" * 3,
+        "list",
+    ),
+    ('"sampler": "euler", "sampler_options": {"eta": 1}', "/sampler_options/eta", []),
+    ('"sampler": "magic", "sampler_options": {"eta": -1}', "/sampler", "list"),
     ('"scheduler": ""', "/scheduler", "list"),
     ('"image_format": "gif"', "/image_format", ["png", "webp", "jpeg", "avif"]),
     ('"image_quality": 101', "/image_quality", 100),
@@ -125,6 +152,26 @@ def test_a_wrong_field_is_named(
         assert error["limit"] == limit
 
 
+def test_the_refusal_of_a_known_sampler_says_why(client: httpx2.Client) -> None:
+    for name, reason in REFUSED.items():
+        answer = client.post("/generate", json={"prompt": "1girl, smile", "sampler": name})
+        (error,) = is_problem(answer)["errors"]
+        assert error["detail"] == f'{name} is not offered: {reason}; got "{name}"'
+        assert "er_sde" in error["limit"]
+
+
+def test_every_wrong_option_is_named_at_once(client: httpx2.Client) -> None:
+    options = {"eta": 99, "s_noise": "loud", "r": 0.5, "solver_type": "heun"}
+    body = {"prompt": "1girl, smile", "sampler": "dpmpp_2m_sde", "sampler_options": options}
+    errors = is_problem(client.post("/generate", json=body))["errors"]
+    assert [error["pointer"] for error in errors] == [
+        "/sampler_options/eta",
+        "/sampler_options/s_noise",
+        "/sampler_options/r",
+    ]
+    assert errors[2]["detail"].startswith("dpmpp_2m_sde has no such option; it has eta, s_noise")
+
+
 @pytest.mark.parametrize(
     ("prompt", "limit"), [("", 1), ("a" * 100_000, 10_000), ("a\x00b", None), (None, None)]
 )
@@ -143,7 +190,7 @@ def test_every_wrong_field_has_one_entry(client: httpx2.Client) -> None:
         "steps": 0,
         "cfg_scale": 99,
         "sampler": "ddim",
-        "scheduler": "karras",
+        "scheduler": "turbo",
         "seed": -1,
         "num_images": 99,
         "image_format": "bmp",

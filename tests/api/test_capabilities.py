@@ -48,6 +48,36 @@ def test_every_choice_told_is_accepted(client: httpx2.Client) -> None:
         client.delete(f"/jobs/{answer.json()['id']}")
 
 
+def test_every_option_told_is_accepted_at_both_ends(client: httpx2.Client) -> None:
+    told = client.get("/capabilities").json()
+    for sampler in told["samplers"]:
+        for end in ("minimum", "maximum"):
+            options = {
+                option["name"]: option["default"] if option[end] is None else option[end]
+                for option in sampler["options"]
+            }
+            body = {"prompt": told["prompting"]["example"], "sampler": sampler["name"]}
+            answer = client.post("/generate", json={**body, "sampler_options": options})
+            assert answer.status_code == 202, answer.text
+            assert answer.json()["request"]["sampler_options"] == options
+            client.delete(f"/jobs/{answer.json()['id']}")
+    (solver_type,) = [
+        option
+        for sampler in told["samplers"]
+        if sampler["name"] == "dpmpp_2m_sde"
+        for option in sampler["options"]
+        if option["type"] == "string"
+    ]
+    assert solver_type["choices"] == ["midpoint", "heun"]
+
+
+def test_schedules_that_suit_the_checkpoint_badly_are_marked(client: httpx2.Client) -> None:
+    told = {s["name"]: s for s in client.get("/capabilities").json()["schedulers"]}
+    assert told["simple"]["is_recommended"]
+    assert not told["karras"]["is_recommended"]
+    assert "sigma 0.3" in told["karras"]["note"]
+
+
 @pytest.mark.parametrize("name", card_names())
 def test_every_card_can_be_told(name: str) -> None:
     card = load_card(name)

@@ -47,6 +47,7 @@ def test_open_fields_are_filled_from_the_card(client: httpx2.Client, server: Run
         "metadata": "full",
         "deterministic": False,
         "previews": False,
+        "sampler_options": {},
     }
     assert job["links"] == {
         "self": f"{server.url}/jobs/{job['id']}",
@@ -75,6 +76,12 @@ def test_what_is_asked_is_kept(client: httpx2.Client) -> None:
     request = answer.json()["request"]
     assert {name: request[name] for name in asked} == asked
     assert (request["width"], request["height"]) == (144, 112)
+
+
+def test_sampler_options_are_kept(client: httpx2.Client) -> None:
+    for options, kept in [({"eta": 1}, {"eta": 1.0}), ({}, {}), (None, {})]:
+        body = {"prompt": PROMPT, "sampler": "sa_solver", "sampler_options": options}
+        assert client.post("/generate", json=body).json()["request"]["sampler_options"] == kept
 
 
 def test_a_preset_is_a_size(client: httpx2.Client) -> None:

@@ -45,6 +45,19 @@ def test_the_real_card_says_what_the_page_of_the_checkpoint_says() -> None:
     assert not card.licence.is_commercial_use_allowed
 
 
+def test_what_the_page_recommends_is_marked() -> None:
+    card = load_card("kirazuri-v1")
+    marked = {name for name, advice in card.samplers.items() if advice.is_recommended}
+    assert marked == {"er_sde", "sa_solver_pece"}
+    assert card.defaults.scheduler in card.recommended_schedulers
+
+
+def test_a_distilled_card_may_offer_what_others_may_not() -> None:
+    data = shipped("kirazuri-v1")
+    data["samplers"] |= {"lcm": ADVICE}
+    assert "lcm" in Card.model_validate({**data, "is_distilled": True}).samplers
+
+
 def test_a_card_can_be_loaded_by_path(tmp_path: Path) -> None:
     source = resources.files("model") / "cards" / "kirazuri-v1.toml"
     path = tmp_path / "mine.toml"
@@ -58,16 +71,22 @@ def test_a_missing_card_is_named(name: str) -> None:
         load_card(name)
 
 
+ADVICE = {"default_steps": 1, "recommended_steps": [1, 2]}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"defaults": {"resolution": "poster"}}, "defaults.resolution is no preset"),
         ({"defaults": {"sampler": "lcm"}}, "defaults.sampler is not offered"),
-        ({"defaults": {"scheduler": "karras"}}, "defaults.scheduler is not offered"),
+        ({"defaults": {"scheduler": "turbo"}}, "defaults.scheduler is not offered"),
+        ({"samplers": {"lcm": ADVICE}}, r"distilled checkpoints only: \['lcm'\]"),
+        ({"recommended_schedulers": ["turbo"]}, "of schedulers that are offered"),
+        ({"scheduler_notes": {"turbo": "fast"}}, "of schedulers that are offered"),
         ({"limits": {"max_pixels": 1000}}, "breaks the size limits"),
         ({"limits": {"max_steps": 10}}, "recommends more than"),
         ({"vae": {"latents_mean": [0.0]}}, "one number per latent channel"),
-        ({"samplers": {"magic": {"default_steps": 1, "recommended_steps": [1, 2]}}}, "magic"),
+        ({"samplers": {"magic": ADVICE}}, "magic"),
         ({"colour": "blue"}, "colour"),
     ],
 )

@@ -140,6 +140,13 @@ def test_a_job_runs_from_start_to_finish(sampler: str) -> None:
     assert image.pixels.dtype == numpy.uint8
 
 
+def test_options_reach_the_sampler() -> None:
+    plain = alone(request(sampler="euler_ancestral"))
+    quiet = alone(request(sampler="euler_ancestral", sampler_options={"eta": 0.0}))
+    torch.testing.assert_close(quiet, alone(request(sampler="euler")), atol=1e-5, rtol=0)
+    assert (plain - quiet).abs().max() > 0.1
+
+
 def test_both_halves_of_guidance_share_a_forward_and_none_is_run_at_scale_one() -> None:
     model = AnalyticModel()
     run(engine_of(model), {"a": request(cfg_scale=4)})

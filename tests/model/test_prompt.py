@@ -104,6 +104,7 @@ def test_ordinary_prompts_draw_no_warning(prompt: str) -> None:
         ({"steps": 10}, "steps_not_recommended"),
         ({"steps": 30, "sampler": "sa_solver_pece"}, "steps_not_recommended"),
         ({"cfg_scale": 7}, "cfg_scale_not_recommended"),
+        ({"scheduler": "karras"}, "scheduler_not_recommended"),
         ({"resolution": "1024x768"}, "size_not_trained"),
         ({"resolution": "1536x1536"}, "size_not_trained"),
         ({"resolution": "2048x768"}, "size_not_trained"),

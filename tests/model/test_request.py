@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from model.card import load_card, size_problem
+from model.card import SamplerAdvice, load_card, size_problem
 from model.request import (
     MAX_SEED,
     GenerationRequest,
@@ -140,3 +140,34 @@ def test_any_other_text_is_refused(text: str) -> None:
     if text not in {preset.name for preset in CARD.resolutions}:
         with pytest.raises(ValueError, match="not a preset"):
             parse_resolution(text, CARD)
+
+
+def test_options_are_checked_against_the_sampler_that_the_card_stands_in_for() -> None:
+    request = REQUEST(prompt="x", sampler_options={"max_stage": 2})
+    assert resolve(request, CARD, seed=1).sampler_options == {"max_stage": 2}
+    assert wrong_fields({"prompt": "x", "sampler": "euler", "sampler_options": {"eta": 0}}) == {
+        "sampler_options"
+    }
+    unchecked = GenerationRequest(prompt="x", sampler="euler", sampler_options={"eta": 0})
+    with pytest.raises(ValueError, match="euler has no options"):
+        resolve(unchecked, CARD, seed=1)
+
+
+def test_a_resolved_request_keeps_the_types_of_its_options() -> None:
+    options = {"simple_order_2": True, "predictor_order": 2, "eta": 1.0}
+    request = REQUEST(prompt="x", sampler="sa_solver", sampler_options=options)
+    resolved = resolve(request, CARD, seed=1)
+    again = ResolvedRequest.model_validate_json(resolved.model_dump_json())
+    assert again == resolved
+    assert [type(value) for value in again.sampler_options.values()] == [bool, int, float]
+
+
+def test_a_sampler_that_needs_a_distilled_checkpoint_is_offered_where_the_card_says_so() -> None:
+    advice = SamplerAdvice(default_steps=4, recommended_steps=(2, 8))
+    distilled = CARD.model_copy(
+        update={"is_distilled": True, "samplers": {**CARD.samplers, "lcm": advice}}
+    )
+    request = request_type(distilled)(prompt="x", sampler="lcm")
+    assert resolve(request, distilled, seed=1).steps == 4
+    with pytest.raises(ValidationError, match="lcm is not offered: it is for distilled"):
+        REQUEST(prompt="x", sampler="lcm")

@@ -1,6 +1,7 @@
 """Files read back with Pillow, the recipe with the expression that the web UIs use."""
 
 import io
+import json
 import re
 from typing import Any
 
@@ -114,6 +115,13 @@ def test_values_with_separators_are_quoted() -> None:
     text = write_infotext(make_request(cfg_scale=4.5), recipe, seed=1)
     assert parse(text)["Model"] == '"my, \\"best\\": model"'
     assert parse(text)["CFG scale"] == "4.5"
+
+
+def test_options_of_the_sampler_are_told_where_there_are_any() -> None:
+    assert "Sampler options" not in write_infotext(make_request(), RECIPE, seed=1)
+    options: dict[str, Any] = {"eta": 0.5, "solver_type": "heun"}
+    text = write_infotext(make_request(sampler_options=options), RECIPE, seed=1)
+    assert json.loads(json.loads(parse(text)["Sampler options"])) == options
 
 
 def test_fine_jpegs_keep_their_colour_edges() -> None:
