@@ -155,7 +155,7 @@ class BatchWorker(SimpleWorker):
     ) -> None:
         name = f"{socket.gethostname()}-{uuid4().hex[:8]}"
         super().__init__(
-            [record.RQ_QUEUE],
+            list(record.RQ_QUEUES),
             name=name,
             connection=connection,
             serializer="json",
@@ -163,8 +163,9 @@ class BatchWorker(SimpleWorker):
             prepare_for_work=False,  # it would ask Redis, which may be away at this moment
         )
         self.hostname, self.pid = socket.gethostname(), os.getpid()
-        self.queues[0].lock_seconds = math.ceil(2 * settings.lease_seconds)  # type: ignore[attr-defined]
-        self.queues[0].patience_seconds = settings.lease_seconds  # type: ignore[attr-defined]
+        for queue in self.queues:
+            queue.lock_seconds = math.ceil(2 * settings.lease_seconds)  # type: ignore[attr-defined]
+            queue.patience_seconds = settings.lease_seconds  # type: ignore[attr-defined]
         self._settings = settings
         self._store = store
         self._version = version
@@ -322,22 +323,35 @@ class BatchWorker(SimpleWorker):
 
     def _take(self) -> None:
         """Take jobs while there is room; wait a moment for one where there is nothing to do."""
-        queue, block = self.queues[0], None if self._slots else _IDLE_BLOCK_SECONDS
+        block = None if self._slots else _IDLE_BLOCK_SECONDS
         while self._has_room():
-            try:
-                # RQ's method says int, Redis takes fractions.
-                popped = self.queue_class.lmove(self.connection, queue.key, block)  # type: ignore[arg-type]
-            except DequeueTimeout:
-                return
+            popped = self._pop(block)
             if popped is None:
                 return
-            self._claim(as_text(popped[1]))
+            self._claim(*popped)
             block = None
 
-    def _claim(self, job_id: str) -> None:
+    def _pop(self, block: float | None) -> tuple[Queue, str] | None:
+        """The next job's queue and id; waits only for one of this release, asks for older first."""
+        newest, *older = self.queues
+        for queue in (*older, newest):
+            try:
+                # RQ's method says int, Redis takes fractions.
+                popped = self.queue_class.lmove(
+                    self.connection,
+                    queue.key,
+                    block if queue is newest else None,  # type: ignore[arg-type]
+                )
+            except DequeueTimeout:
+                return None
+            if popped is not None:
+                return queue, as_text(popped[1])
+        return None
+
+    def _claim(self, queue: Queue, job_id: str) -> None:
         """Lease and claim a popped job in one transaction; RQ's hash is written, never read."""
         job = RqJob(job_id, connection=self.connection, serializer=self.serializer)
-        job.origin = self.queues[0].name
+        job.origin = queue.name
         with self.connection.pipeline() as pipeline:
             ttl = self.get_heartbeat_ttl(job)
             execution = Execution.create(job, ttl, pipeline=pipeline, worker_name=self.name)
@@ -588,13 +602,14 @@ class BatchWorker(SimpleWorker):
     def _maintain(self) -> None:
         """Hand on jobs whose worker is gone; one worker at a time."""
         self._last_maintenance = time.monotonic()
-        queue = self.queues[0]
-        if not queue.acquire_maintenance_lock():
+        newest = self.queues[0]
+        if not newest.acquire_maintenance_lock():
             return
         try:
-            clean_registries(queue)
-            worker_registration.clean_worker_registry(queue)
-            queue.intermediate_queue.cleanup(self, queue)
+            for queue in self.queues:
+                clean_registries(queue)
+                worker_registration.clean_worker_registry(queue)
+                queue.intermediate_queue.cleanup(self, queue)
             for job_id in self._ledger.reconcile():
                 logger.warning("job=%s event=restored reason=missing_in_rq", job_id)
             self._sweep()
@@ -604,7 +619,7 @@ class BatchWorker(SimpleWorker):
             # Somebody's odd data in RQ's keys must not end the service.
             logger.exception("worker=%s event=maintenance_failed", self.name)
         finally:
-            queue.release_maintenance_lock()  # type: ignore[no-untyped-call]
+            newest.release_maintenance_lock()  # type: ignore[no-untyped-call]
 
     def _sweep(self) -> None:
         """Delete pictures together with their records."""

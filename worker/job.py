@@ -11,8 +11,11 @@ from model.request import ImageFormat, ResolvedRequest
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 TERMINAL: frozenset[Status] = frozenset({"succeeded", "failed", "cancelled"})
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Raised when a worker of the previous release could not carry out a job any more."""
+
+READABLE_SCHEMAS = (SCHEMA_VERSION, 1)
+"""Whose jobs this release carries out; those of a newer one are left to newer workers."""
 
 
 class _Part(BaseModel):

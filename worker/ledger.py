@@ -78,7 +78,6 @@ class WorkerLedger:
                 lost.model_dump_json(),
                 self._settings.result_ttl_seconds,
                 record.EVENTS_TTL_SECONDS,
-                record.first_seen_key(job_id),
             ],
             client=pipeline,
         )
@@ -159,23 +158,27 @@ class WorkerLedger:
     def reconcile(self) -> list[str]:
         """Put jobs back into RQ that it lost; the ids of those. Also forget dead workers."""
         self._forget_workers()
-        keys = record.script_keys("")
-        queue, taken, leases = keys[6], keys[7], keys[8]
         pipeline = self._redis.pipeline(transaction=False)
-        pipeline.lrange(queue, 0, -1)
-        pipeline.lrange(taken, 0, -1)
-        pipeline.zrange(leases, 0, -1)
+        for queue in record.RQ_QUEUES:
+            pipeline.lrange(f"rq:queue:{queue}", 0, -1)
+            pipeline.lrange(f"rq:queue:{queue}:intermediate", 0, -1)
+            pipeline.zrange(f"rq:wip:{queue}", 0, -1)
         pipeline.zrange(record.RUNNING, 0, -1)
         pipeline.zrangebyscore(record.QUEUED, 0, time.time() - _MISSING_SECONDS)
-        waiting, popped, leased, running, queued = pipeline.execute()
-        known = {*waiting, *popped, *(member.partition(b":")[0] for member in leased)}
-        missing = [str(job_id, "utf-8") for job_id in [*running, *queued] if job_id not in known]
+        *known, running, queued = pipeline.execute()
+        seen = {member.partition(b":")[0] for members in known for member in members}
+        missing = [str(job_id, "utf-8") for job_id in [*running, *queued] if job_id not in seen]
         return [job_id for job_id in missing if self._restore(job_id)]
 
     def _restore(self, job_id: str) -> bool:
+        """Put a job back into its queue, if it is one that we read."""
+        name = self._redis.hget(record.job_key(job_id), "queue") or record.RQ_QUEUES[-1]
+        queue = _text(name)
+        if queue not in record.RQ_QUEUES:
+            return False
         reply = self._scripts["restore"](
             keys=record.script_keys(job_id),
-            args=[job_id, *record.rq_fields(job_id, self._redis)],
+            args=[job_id, *record.rq_fields(job_id, self._redis, queue=queue)],
         )
         return bool(reply == b"restored")
 

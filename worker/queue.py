@@ -156,12 +156,15 @@ class JobQueue:
         with _outage():
             pipeline = self._redis.pipeline(transaction=False)
             pipeline.hgetall(record.job_key(job_id))
-            pipeline.lpos(f"rq:queue:{record.RQ_QUEUE}", job_id)
             pipeline.zcard(record.RUNNING)
             pipeline.get(record.PACE)
-            fields, position, running, job_cost = await pipeline.execute()
-        if not fields:
-            raise self._missing(job_id)
+            fields, running, job_cost = await pipeline.execute()
+            if not fields:
+                raise self._missing(job_id)
+            position: Any = None
+            if fields["status"] == "queued":
+                queue = fields.get("queue", record.RQ_QUEUES[-1])
+                position = await self._redis.lpos(f"rq:queue:{queue}", job_id)
         job = record.read_job(job_id, fields, queue_position=position or 0)
         if job.status != "queued":
             return job

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from importlib import resources
 from typing import Any
 
+from pydantic import BaseModel
 from redis import Redis
 from rq.job import Job as RqJob
 from rq.job import JobStatus, Retry
@@ -18,7 +19,7 @@ from rq.utils import now
 from model.recipe import Recipe, differences
 from model.request import ResolvedRequest
 from model.sampler_names import evaluations
-from worker.job import SCHEMA_VERSION, Job, JobWarning, Progress
+from worker.job import READABLE_SCHEMAS, SCHEMA_VERSION, Job, JobWarning, Progress, StoredImage
 
 WAKE = "kirazuri:wake"
 QUEUED = "kirazuri:queued"
@@ -28,8 +29,11 @@ IMAGES = "kirazuri:images"
 PACE = "kirazuri:pace"
 WORKERS = "kirazuri:workers"
 
-RQ_QUEUE = f"kirazuri-v{SCHEMA_VERSION}"
+RQ_QUEUES = tuple(f"kirazuri-v{schema}" for schema in READABLE_SCHEMAS)
 """A queue per schema: a worker never sees a job that it is too old to understand."""
+
+RQ_QUEUE = RQ_QUEUES[0]
+"""Where this release puts its jobs; a record says in `queue` which one it is in."""
 
 EVENTS_TTL_SECONDS = 900
 """Events outlive a job by this much; afterwards its end is told from the record."""
@@ -74,18 +78,13 @@ def script_keys(job_id: str) -> list[str]:
     ]
 
 
-def first_seen_key(job_id: str) -> str:
-    """RQ's mark on a job that it saw between the queue and a worker."""
-    return f"rq:queue:{RQ_QUEUE}:intermediate:first_seen:{job_id}"
-
-
 def script(name: str) -> str:
     """The source of a script, with what all of them share in front."""
     folder = resources.files("worker") / "scripts"
     return "\n".join((folder / f"{part}.lua").read_text("utf-8") for part in ("prelude", name))
 
 
-def rq_fields(job_id: str, connection: "Redis") -> list[Any]:
+def rq_fields(job_id: str, connection: "Redis", *, queue: str = RQ_QUEUE) -> list[Any]:
     """The RQ hash of a job as field, value, ...; no I/O.
 
     The function name is a label: nothing here or in the worker ever resolves it. Neither prompt
@@ -95,7 +94,7 @@ def rq_fields(job_id: str, connection: "Redis") -> list[Any]:
         "kirazuri.generate",
         connection=connection,
         id=job_id,
-        origin=RQ_QUEUE,
+        origin=queue,
         description="generate",
         serializer="json",
         status=JobStatus.QUEUED,
@@ -128,6 +127,7 @@ def new_record(
     """
     fields = {
         "schema": SCHEMA_VERSION,
+        "queue": RQ_QUEUE,
         "request": request.model_dump_json(),
         "warnings": dump_all(warnings),
         "cost": cost(request),
@@ -159,13 +159,15 @@ def dump_all(parts: tuple[Any, ...] | list[Any]) -> str:
 
 def read_job(job_id: str, record: Mapping[str, str], *, queue_position: int | None = None) -> Job:
     """A `Job` from its record; `eta_seconds` only for a running one, whose worker measured it."""
-    request = ResolvedRequest.model_validate_json(record["request"])
+    request = ResolvedRequest.model_validate(_known(ResolvedRequest, record["request"]))
     status = record["status"]
     step = request.steps if status == "succeeded" else int(record.get("step", 0))
     created, started = _time(record, "created"), _time(record, "started")
     timings = json.loads(record.get("timings") or "{}")
-    recipe = Recipe.model_validate_json(record["recipe"]) if record.get("recipe") else None
-    images = json.loads(record.get("images") or "[]")
+    recipe = None
+    if record.get("recipe"):
+        recipe = Recipe.model_validate(_known(Recipe, record["recipe"]))
+    images = [_known(StoredImage, image) for image in json.loads(record.get("images") or "[]")]
     if started and created:
         timings["queued"] = round((started - created).total_seconds(), 3)
     return Job(
@@ -189,6 +191,12 @@ def read_job(job_id: str, record: Mapping[str, str], *, queue_position: int | No
         finished_at=_time(record, "finished"),
         expires_at=_time(record, "expires"),
     )
+
+
+def _known(model: type[BaseModel], data: str | dict[str, Any]) -> dict[str, Any]:
+    """What this release knows of a part that a newer one may have written."""
+    fields: dict[str, Any] = json.loads(data) if isinstance(data, str) else data
+    return {name: value for name, value in fields.items() if name in model.model_fields}
 
 
 def _matches(record: Mapping[str, str], images: list[dict[str, Any]]) -> bool | None:

@@ -278,7 +278,7 @@ async def test_a_job_stuck_between_queue_and_worker_is_found(
     redis_client.lmove(RQ_LIST, f"{RQ_LIST}:intermediate")
     with run_worker():
         assert (await queue.wait(job.id, 15)).status == "succeeded"
-    assert not redis_client.exists(record.first_seen_key(job.id))
+    assert not redis_client.exists(f"{RQ_LIST}:intermediate:first_seen:{job.id}")
 
 
 async def test_pictures_go_when_their_time_is_over(

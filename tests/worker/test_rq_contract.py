@@ -56,7 +56,8 @@ def test_the_scripts_write_rqs_own_keys(redis_client: Any) -> None:
     assert keys[7] == queue.intermediate_queue_key
     assert keys[8] == queue.started_job_registry.key
     assert keys[9] == Job.key_for("x")
-    assert record.first_seen_key("x") == queue.intermediate_queue.get_first_seen_key("x")
+    first_seen = f"{keys[7]}:first_seen:x"  # as the claim script spells it
+    assert first_seen == queue.intermediate_queue.get_first_seen_key("x")
     assert Queue.redis_queues_keys == "rq:queues"
 
 

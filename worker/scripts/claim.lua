@@ -1,6 +1,6 @@
 -- A worker takes a job: from the queue, or from a worker whose lease is over. Counts the attempt.
 -- ARGV: id, token, worker, most attempts, '1' if the engine is empty, error of a lost job,
---       result ttl, events ttl, key of the intermediate queue's first-seen mark
+--       result ttl, events ttl
 -- Answers claimed | solo (last attempt, put back: run it alone) | held (another has it) | gone.
 local token, worker, most, is_alone, lost = ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5] == '1', ARGV[6]
 local result_ttl, events_ttl = tonumber(ARGV[7]), tonumber(ARGV[8])
@@ -10,7 +10,8 @@ local function claimed()
   return {'claimed', record[1], record[2], record[3], record[4], record[5]}
 end
 
-redis.call('DEL', ARGV[9])
+-- RQ's mark on a job that it saw between the queue and a worker.
+redis.call('DEL', RQ_TAKEN .. ':first_seen:' .. id)
 redis.call('LREM', RQ_TAKEN, 0, id)
 local status, holder, attempt = field('status'), field('token'), tonumber(field('attempt'))
 if not status or is_terminal(status) then

@@ -2,6 +2,12 @@
 local JOB, EVENTS, WAKE = KEYS[1], KEYS[2], KEYS[3]
 local QUEUED, RUNNING, TOTALS = KEYS[4], KEYS[5], KEYS[6]
 local RQ_QUEUE, RQ_TAKEN, RQ_LEASES, RQ_JOB = KEYS[7], KEYS[8], KEYS[9], KEYS[10]
+-- A record says which RQ queue it lies in; the first release had only one.
+if redis.call('EXISTS', JOB) == 1 then
+  local queue = redis.call('HGET', JOB, 'queue') or 'kirazuri-v1'
+  RQ_QUEUE, RQ_LEASES = 'rq:queue:' .. queue, 'rq:wip:' .. queue
+  RQ_TAKEN = RQ_QUEUE .. ':intermediate'
+end
 local IMAGES, PACE = KEYS[11], KEYS[12]
 local id = ARGV[1]
 
