@@ -4,6 +4,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from model.errors import PromptError
@@ -46,7 +47,8 @@ def plain(text: str) -> str:
     return "".join(segment.text for segment in parse(text))
 
 
-def parse(text: str) -> list[Segment]:
+@lru_cache(maxsize=16)  # validation, advice and counting ask for the same text in a row
+def parse(text: str) -> tuple[Segment, ...]:
     r"""Split a prompt into segments of one weight each.
 
     `(x)` multiplies the weight by 1.1, `(x:1.3)` sets it, `\(` and `\)` are letters. A bracket
@@ -56,10 +58,10 @@ def parse(text: str) -> list[Segment]:
         PromptError: a weight is not finite or beyond 10, or brackets nest deeper than 20.
     """
     atoms = _ATOM.findall(text)
-    return [
+    return tuple(
         Segment("".join(map(_letters, part)), weight)
         for part, weight in _weighted(atoms, weight=1.0, position=0)
-    ]
+    )
 
 
 def _letters(atom: str) -> str:

@@ -20,15 +20,20 @@ _TAG_WORDS = 4
 _STRANGERS = 3
 _SIZE_SLACK = 0.05
 _MANY = 5
+_SHOWN_CHARS = 60
 
-_QUALIFIER = re.compile(r"(?<!\\)\(([^()\\:,\n]*)\)\s*(?=[,\n)]|:[\d.]+\s*\)|$)")
+# All of these take linear time: quantifiers are bounded, or stop at what may begin a match.
+_QUALIFIED = re.compile(
+    r"(?:^|(?<!\\)[(,\n])\s{0,9}([^\s()\\,\n][^()\\,\n]{0,80})\(([^()\\:,\n]{1,80})\)"
+    r"(?=\s{0,9}(?:[,\n)]|:[\d.]{1,9}\s{0,9}\)|$))"
+)
 _SMALL_WORD = re.compile(r"an?|and|at|by|for|from|her|his|in|is|of|on|or|the|their|to|with")
 _COUNT = re.compile(r"\d\+?(?:girl|boy|other)s?|multiple (?:girls|boys|others)|solo(?: focus)?")
 _TAIL = re.compile(r"(?<=[^\W_])_+\([^()\\]*\)")
 _UNDERSCORE = re.compile(r"[^\W_]_+\(?[^\W_]")
 _ARTIST = re.compile(r"(?:artist:|(?:art|drawn|illustrated) by )\s*(.+)")
 _SCORE = re.compile(r"score[ _]\d+(?:[ _]up)?")
-_RATING = re.compile(r"rating[\s:_]+(\w+)")
+_RATING = re.compile(r"rating[\s:_]{1,4}([^\W_]+)")
 _SAFETY_WORDS = {
     "safe": "safe",
     "sfw": "safe",
@@ -48,9 +53,9 @@ _SYNTAX = {
     r"\bBREAK\b": "{0} is read as a word: a prompt is one text here",
     r"<(?:lora|lyco|hypernet):[^<>]*>": "{0} is read as words",
     r"\bembedding:\S+": "{0} is read as words",
-    r"\b__[\w/-]+__\b": "{0} is read as words",
-    r"(?<!\\)\[[^\[\]]*\w[^\[\]]*\]": "{0} does not weaken; write (words:0.9)",
-    r"\{[^{}]*\w[^{}]*\}": "{0} does not strengthen; write (words:1.1)",
+    r"(?<!\w)__[^\W_][\w/-]{0,40}__(?!\w)": "{0} is read as words",
+    r"(?<!\\)\[(?=[^\[\]]*\w)[^\[\]]*\]": "{0} does not weaken; write (words:0.9)",
+    r"\{(?=[^{}]*\w)[^{}]*\}": "{0} does not strengthen; write (words:1.1)",
 }
 
 Found = Iterator[tuple[WarningCode, str]]
@@ -94,6 +99,11 @@ def lint(
         for check in _CHECKS
         for code, detail in check(draft)
     )
+
+
+def _shown(text: str) -> str:
+    """`text` at a length that an answer can bear."""
+    return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}…"
 
 
 def cut_warning(name: str, tokens: TokenCount) -> RequestWarning:
@@ -171,7 +181,7 @@ def _order(draft: _Draft) -> Found:
         if place < last:
             yield (
                 "tag_order",
-                f"{tag!r} stands after {last_tag!r}; the order trained is "
+                f"{tag!r} stands after {_shown(last_tag)!r}; the order trained is "
                 + " ".join(f"[{name}]" for name in prompting.tag_order),
             )
             return
@@ -182,16 +192,14 @@ def _order(draft: _Draft) -> Found:
 
 def _parentheses(draft: _Draft) -> Found:
     r"""`oil painting (medium)` is read as emphasis; the tag is `oil painting \(medium\)`."""
-    prompt = draft.request.prompt
-    for match in _QUALIFIER.finditer(prompt):
-        before = re.split(r"(?<!\\)[(,\n]", prompt[: match.start()])[-1].strip()
-        words = before.split()
-        is_tag = 0 < len(words) <= _TAG_WORDS and not _SMALL_WORD.fullmatch(words[-1].lower())
-        if is_tag and match[1].strip():
+    for match in _QUALIFIED.finditer(draft.request.prompt):
+        before, inside = match[1].strip(), match[2].strip()
+        words = before.lower().split()
+        if len(words) <= _TAG_WORDS and not _SMALL_WORD.fullmatch(words[-1]) and inside:
             yield (
                 "unescaped_parentheses",
-                f"({match[1]}) is read as emphasis; for the tag write "
-                f"{literal(f'{before} ({match[1]})')}",
+                f"({inside}) is read as emphasis; for the tag write "
+                f"{literal(f'{before} ({inside})')}",
             )
             return
 
@@ -205,7 +213,10 @@ def _safety(draft: _Draft) -> Found:
         if known and is_safety and tag not in known:
             meant = _SAFETY_WORDS.get(word)
             advice = f"write {meant}" if meant in known else f"there are {', '.join(known)}"
-            yield "unknown_safety_tag", f"{tag!r} is no safety tag of this checkpoint; {advice}"
+            yield (
+                "unknown_safety_tag",
+                f"{_shown(tag)!r} is no safety tag of this checkpoint; {advice}",
+            )
             return
 
 
@@ -225,14 +236,14 @@ def _underscores(draft: _Draft) -> Found:
     bare = _TAIL.sub("", draft.request.prompt)  # what `unescaped_parentheses` tells
     found = [
         tag
-        for tag in split_tags(bare)
+        for tag in (draft.tags if bare == draft.request.prompt else split_tags(bare))
         if _UNDERSCORE.search(tag)
         and spaced(tag) != tag
         and not (_SCORE.fullmatch(tag) or _RATING.fullmatch(tag))
         and not re.search(r"[<>:/]|__", tag)
     ]
     if found:
-        pairs = ", ".join(f"{spaced(tag)} for {tag}" for tag in found[:_MANY])
+        pairs = ", ".join(f"{_shown(spaced(tag))} for {_shown(tag)}" for tag in found[:_MANY])
         yield "underscores_in_tags", f"tags were trained with spaces: write {pairs}"
 
 
@@ -240,10 +251,8 @@ def _duplicates(draft: _Draft) -> Found:
     counted = Counter(spaced(tag) for tag in draft.tags if not is_prose(tag))
     found = [tag for tag, times in counted.items() if times > 1 and tag != "break"]
     if found:
-        yield (
-            "duplicate_tags",
-            f"{', '.join(found[:_MANY])} more than once; to stress a tag write (tag:1.2)",
-        )
+        listed = ", ".join(map(_shown, found[:_MANY]))
+        yield "duplicate_tags", f"{listed} more than once; to stress a tag write (tag:1.2)"
 
 
 def _artist(draft: _Draft) -> Found:
@@ -251,15 +260,15 @@ def _artist(draft: _Draft) -> Found:
     for tag in draft.tags:
         match = _ARTIST.fullmatch(tag)
         if prefix and match and not is_prose(tag):
-            name = literal(match[1], prefix=prefix)
-            yield "artist_prefix", f"{tag!r} names an artist; the tag is {name}"
+            name = _shown(literal(match[1], prefix=prefix))
+            yield "artist_prefix", f"{_shown(tag)!r} names an artist; the tag is {name}"
             return
 
 
 def _syntax(draft: _Draft) -> Found:
     """What means something to other programs and is plain text here."""
     advice = [
-        reason.format(match[0] if len(match[0]) <= 40 else f"{match[0][:40]}…")
+        reason.format(_shown(match[0]))
         for pattern, reason in _SYNTAX.items()
         if (match := re.search(pattern, draft.request.prompt))
     ]

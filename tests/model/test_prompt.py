@@ -1,8 +1,12 @@
 """Advice is given where it is due, and ordinary prompts draw none."""
 
+import time
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from model.card import Card, card_names, load_card
 from model.prompt import lint, split_tags
@@ -183,6 +187,40 @@ def test_structured_tags_need_no_advice() -> None:
         "quality": ["masterpiece"],
     }
     assert codes(prompt=None, tags=tags) == set()
+
+
+HOSTILE = {
+    "an open bracket": "[" + "a" * 9_998,
+    "an open brace": "{" + "a" * 9_998,
+    "brackets": "()" * 5_000,
+    "qualifiers": "a (b)," * 1_666,
+    "nested": "(" * 19 + "a (b)" * 1_990 + ")" * 19,
+    "a rating": "rating" + "_" * 9_000 + "!",
+    "wildcards": "/__a" * 2_500,
+    "underscores": "a_" * 5_000,
+    "tags": "a_b," * 2_500,
+    "spaces": "a" + " " * 9_990 + "(b)",
+    "long words": ("x_" * 2_490 + ",") * 2,
+    "separators": "," * 10_000,
+}
+
+
+@pytest.mark.parametrize("prompt", HOSTILE.values(), ids=HOSTILE.keys())
+def test_hostile_prompts_are_looked_through_at_once(prompt: str) -> None:
+    request = resolve(request_type(CARD)(prompt=prompt), CARD, seed=1)
+    began = time.process_time()
+    found = lint(request, CARD)
+    assert time.process_time() - began < 1
+    assert all(len(warning.detail) < 1000 for warning in found)
+
+
+@given(st.text(alphabet="aB1_ ,.\n()[]{}<>:\\@夜", max_size=80))
+def test_any_readable_prompt_can_be_looked_through(prompt: str) -> None:
+    try:
+        request = resolve(request_type(CARD)(prompt=prompt), CARD, seed=1)
+    except ValidationError:
+        return
+    assert all(warning.detail for warning in lint(request, CARD))
 
 
 def test_tags_are_split_trimmed_and_bare() -> None:

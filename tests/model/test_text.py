@@ -147,7 +147,7 @@ def test_hostile_brackets_are_read_or_refused_at_once(text: str) -> None:
 
 
 def test_bounds_themselves_are_allowed() -> None:
-    assert parse("(a:-10)") == [Segment("a", -10.0)]
+    assert parse("(a:-10)") == (Segment("a", -10.0),)
     assert parse("(" * 20 + "a" + ")" * 20)[0].weight == pytest.approx(1.1**20)
 
 

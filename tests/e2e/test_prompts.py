@@ -1,0 +1,80 @@
+"""Prompts in the running service: tags make the same picture as their text, plans come true."""
+
+import time
+from typing import Any
+
+import httpx2
+import numpy
+import pytest
+
+from tests.e2e.test_pictures import QUALITY, finished, picture, pixels, submit
+
+pytestmark = pytest.mark.timeout(180)
+
+PROMPT = f"{QUALITY}, long hair, blue hair, smile, pink background"
+
+
+def dry_run(service: httpx2.Client, **fields: Any) -> dict[str, Any]:
+    answer = service.post("/generate?dry_run=true", json=fields)
+    assert answer.status_code == 200, answer.text
+    plan: dict[str, Any] = answer.json()
+    return plan
+
+
+def test_tags_by_group_make_the_picture_of_their_text(service: httpx2.Client) -> None:
+    tags = {
+        "general": ["long_hair", "blue_hair", "smile", "pink_background"],
+        "subject": ["1girl", "solo"],
+        "safety": ["safe"],
+        "meta": ["absurdres"],
+        "quality": ["masterpiece", "best quality", "very_aesthetic"],
+    }
+    by_tags, by_text = (
+        finished(service, submit(service, seed=5, steps=6, deterministic=True, **fields))
+        for fields in ({"tags": tags}, {"prompt": PROMPT})
+    )
+    assert by_tags["request"] == by_text["request"]
+    assert (pixels(picture(service, by_tags)) == pixels(picture(service, by_text))).all()
+
+
+def test_weights_change_the_picture(service: httpx2.Client) -> None:
+    plain, weighted = (
+        pixels(picture(service, finished(service, submit(service, prompt=text, seed=5, steps=6))))
+        for text in (PROMPT, PROMPT.replace("blue hair", "(blue hair:1.5)"))
+    )
+    assert numpy.abs(plain - weighted).mean() > 0.5
+
+
+def test_a_cut_prompt_is_told_once(service: httpx2.Client) -> None:
+    """The submission and the engine say the same of it."""
+    long = ", ".join([PROMPT] * 4)
+    job = submit(service, prompt=long, steps=2)
+    done = finished(service, job)
+    assert done["warnings"] == job["warnings"]
+    assert [warning["code"] for warning in done["warnings"]].count("prompt_cut") == 1
+    tokens = dry_run(service, prompt=long)["tokens"]["prompt"]
+    (cut,) = (w["detail"] for w in done["warnings"] if w["code"] == "prompt_cut")
+    assert f"{tokens['t5']} T5 and {tokens['qwen']} Qwen" in cut
+
+
+def test_a_plan_tells_the_time_within_a_factor(service: httpx2.Client) -> None:
+    fields = {"prompt": PROMPT, "steps": 20, "seed": 1}
+    finished(service, submit(service, **fields))
+    time.sleep(3)  # the worker tells its pace with every heartbeat
+    plan = dry_run(service, **fields)
+    assert plan["queue_position"] == 0
+    assert plan["waiting_seconds"] == 0
+    timings = finished(service, submit(service, **fields))["timings"]
+    measured = timings["encode"] + timings["denoise"] + timings["decode"]
+    assert 0.2 < (plan["own_seconds"] + 0.05) / measured < 5
+
+
+@pytest.mark.parametrize("text", ["(cat:nan)", "(cat:1e9)", "(" * 10_000])
+def test_what_cannot_be_read_is_refused_and_the_worker_lives(
+    service: httpx2.Client, text: str
+) -> None:
+    for field in ("prompt", "negative_prompt"):
+        answer = service.post("/generate", json={"prompt": PROMPT, field: text})
+        assert answer.status_code == 422
+        assert [error["pointer"] for error in answer.json()["errors"]] == [f"/{field}"]
+    assert service.get("/readyz").status_code == 200
