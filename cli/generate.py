@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx2
 from rich.console import Console
@@ -22,6 +23,9 @@ _PAUSE_SECONDS = 0.5
 
 _SUFFIXES = {"png": ".png", "webp": ".webp", "jpeg": ".jpg", "avif": ".avif"}
 _FORMATS = {suffix: name for name, suffix in _SUFFIXES.items()} | {".jpeg": "jpeg"}
+
+_NEEDED = {"name", "samplers", "schedulers", "workers"}
+"""Of a service's capabilities."""
 
 
 class GenerationError(Exception):
@@ -60,24 +64,8 @@ def generate(
     Raises:
         GenerationError: refused, failed, cancelled or too late.
     """
-    deadline = time.monotonic() + timeout
     with _client(url) as client:
-        key = uuid.uuid4().hex
-        try:
-            job = _submit(client, body, key)
-        except KeyboardInterrupt:
-            # It may have been accepted already: the same key gives the same job.
-            _cancel(client, _submit(client, body, key)["id"])
-            raise
-        try:
-            _follow(client, job["id"], deadline=deadline, console=console)
-        except BaseException:
-            _cancel(client, job["id"])
-            raise
-        job = _json(_call(client, "GET", f"/jobs/{job['id']}"))
-        if job["status"] != "succeeded":
-            reason = (job["error"] or {}).get("detail", "no reason was given")
-            raise GenerationError(f"the job {job['status']}: {reason}")
+        job = _carry_out(client, "/generate", body, timeout=timeout, console=console)
         return _save(client, job["images"], out)
 
 
@@ -92,6 +80,59 @@ def plan(body: Mapping[str, Any], *, url: str) -> Any:
         return _json(_call(client, "POST", "/generate", **options))
 
 
+def replay(job_id: str, *, url: str, timeout: float, console: Console) -> Any:
+    """Have the service at `url` run a job again; the finished job, with `matches`.
+
+    Raises:
+        GenerationError: refused, failed, cancelled or too late.
+    """
+    with _client(url) as client:
+        path = f"/jobs/{quote(job_id, safe='')}/replay"
+        return _carry_out(client, path, None, timeout=timeout, console=console)
+
+
+def capabilities(url: str) -> Any:
+    """What the service at `url` offers.
+
+    Raises:
+        GenerationError: nothing answers there, or not this service.
+    """
+    with _client(url) as client:
+        offered = _json(_call(client, "GET", "/capabilities"))
+    if not isinstance(offered, dict) or not set(offered) >= _NEEDED:
+        raise GenerationError(f"{url} does not say what it offers; is it this service?")
+    return offered
+
+
+def _carry_out(
+    client: httpx2.Client,
+    path: str,
+    body: Mapping[str, Any] | None,
+    *,
+    timeout: float,
+    console: Console,
+) -> Any:
+    """Submit a job and follow it to its success; it is cancelled where that does not come."""
+    deadline = time.monotonic() + timeout
+    key = uuid.uuid4().hex
+    try:
+        job = _submit(client, path, body, key)
+    except KeyboardInterrupt:
+        # It may have been accepted already: the same key gives the same job.
+        _cancel(client, _submit(client, path, body, key)["id"])
+        raise
+    try:
+        _follow(client, job["id"], deadline=deadline, console=console)
+    except BaseException:
+        _cancel(client, job["id"])
+        raise
+    job = _json(_call(client, "GET", f"/jobs/{job['id']}"))
+    if job["status"] != "succeeded":
+        reason = (job["error"] or {}).get("detail", "no reason was given")
+        raise GenerationError(f"the job {job['status']}: {reason}")
+    return job
+
+
 def _client(url: str) -> httpx2.Client:
     """A client of the service; a proxy is of no use on the way to this machine."""
     waits = httpx2.Timeout(10, read=_SILENCE_SECONDS)
@@ -102,9 +143,9 @@ def _client(url: str) -> httpx2.Client:
         raise GenerationError(f"--url {url}: {exc}") from exc
 
 
-def _submit(client: httpx2.Client, body: Mapping[str, Any], key: str) -> Any:
+def _submit(client: httpx2.Client, path: str, body: Mapping[str, Any] | None, key: str) -> Any:
     headers = {"Idempotency-Key": key}
-    return _json(_call(client, "POST", "/generate", json=body, headers=headers, timeout=30))
+    return _json(_call(client, "POST", path, json=body, headers=headers, timeout=30))
 
 
 def _cancel(client: httpx2.Client, job_id: str) -> None:

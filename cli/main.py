@@ -10,13 +10,16 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 
-from cli.generate import GenerationError, SavedImage, format_of, plan
+from cli.generate import GenerationError, SavedImage, capabilities, format_of, plan
 from cli.generate import generate as generate_images
+from cli.generate import replay as replay_job
 from cli.plan import describe
 from cli.service import Service, StartError, stop_signals
+from cli.source import SourceError, fit, read_source
 from worker.settings import Settings
 
 INTERRUPTED = 130
+USAGE = 2
 DEFAULT_URL = "http://127.0.0.1:8000"
 
 app = typer.Typer(
@@ -104,10 +107,20 @@ def up(
         'kirazuri generate "1boy, green eyes" --sampler sa_solver_pece --steps 15 --num-images 4',
         'kirazuri generate "1girl" --resolution portrait --seed 7 --format webp --out pictures/',
         'kirazuri generate "1girl, long_hair" --dry-run',
+        "kirazuri generate --from girl.png --seed 8",
     )
 )
 def generate(
-    prompt: Annotated[str, typer.Argument(help="Danbooru-style tags, prose, or both.")],
+    prompt: Annotated[
+        str | None, typer.Argument(help="Danbooru-style tags, prose, or both.")
+    ] = None,
+    source: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            help="A picture to make again, of this service, A1111 or ComfyUI; options win over it.",
+        ),
+    ] = None,
     negative_prompt: Annotated[
         str | None, typer.Option(help='What to steer away from; "" for nothing.')
     ] = None,
@@ -123,6 +136,9 @@ def generate(
     image_format: Annotated[
         str | None, typer.Option("--format", help="png, webp, jpeg or avif; or by --out's ending.")
     ] = None,
+    deterministic: Annotated[
+        bool, typer.Option("--deterministic", help="The same bytes on the same kind of worker.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="File or folder to save to.")] = None,
     url: Annotated[str, typer.Option(help="Where the service is.")] = DEFAULT_URL,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds until it gives up.")] = 600,
@@ -144,19 +160,51 @@ def generate(
         "scheduler": scheduler,
         "seed": seed,
         "num_images": num_images,
+        "deterministic": deterministic or None,
     }
+    if prompt is None and source is None:
+        fail("give a prompt, or a picture with --from", USAGE)
     try:
         given["image_format"] = image_format or format_of(out)
-        body = {name: value for name, value in given.items() if value is not None}
+        body = _fields_of(source, url) if source else {}
+        body |= {name: value for name, value in given.items() if value is not None}
         if dry_run:
             typer.echo("\n".join(describe(plan(body, url=url))))
             return
         console = Console(stderr=True)
         show_saved(generate_images(body, url=url, out=out, timeout=timeout, console=console))
+    except (GenerationError, SourceError) as exc:
+        fail(str(exc))
+    except KeyboardInterrupt:
+        fail("interrupted; the job is cancelled", INTERRUPTED)
+
+
+def _fields_of(source: Path, url: str) -> dict[str, Any]:
+    """What a picture's file asks for; what is lost on the way is told on stderr."""
+    reading = fit(read_source(source), capabilities(url))
+    for note in reading.notes:
+        typer.echo(f"warning: {note}", err=True)
+    return reading.fields
+
+
+@app.command(epilog=examples("kirazuri replay 01JD6Z1Q8M4T0V7C2N5K9R3XWB"))
+def replay(
+    job_id: Annotated[str, typer.Argument(help="A job that succeeded and has not expired.")],
+    url: Annotated[str, typer.Option(help="Where the service is.")] = DEFAULT_URL,
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds until it gives up.")] = 600,
+) -> None:
+    """Run a job again and compare: exit code 0 where every picture is the same bytes, else 1."""
+    try:
+        job = replay_job(job_id, url=url, timeout=timeout, console=Console(stderr=True))
     except GenerationError as exc:
         fail(str(exc))
     except KeyboardInterrupt:
         fail("interrupted; the job is cancelled", INTERRUPTED)
+    for warning in job["warnings"]:
+        typer.echo(f"warning: {warning['detail']}", err=True)
+    typer.echo(f"{job['id']}  {'matches' if job['matches'] else 'differs from'} {job_id}")
+    if not job["matches"]:
+        raise typer.Exit(1)
 
 
 @app.command(

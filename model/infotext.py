@@ -1,13 +1,35 @@
-"""The `parameters` text of the A1111 web UI, which most tools read from picture files.
+"""The `parameters` text of the A1111 web UI, which most tools write into picture files and read.
 
-Prompt, a `Negative prompt:` line, then `key: value` pairs on the last line. Knows no files.
+Prompt, a `Negative prompt:` line, then `key: value` pairs on a line of their own. Knows no files.
 """
 
 import json
+import re
+from collections.abc import Iterator
+from contextlib import suppress
 
+from model.reading import Reading
 from model.recipe import Recipe
 from model.request import ResolvedRequest
 from model.sampler_names import DISPLAY_NAMES, SCHEDULE_DISPLAY_NAMES
+
+MAX_INFOTEXT_CHARS = 200_000
+_MAX_SHOWN_PAIRS = 40
+_FEWEST_PAIRS = 3
+_NEGATIVE = "Negative prompt:"
+
+# Every repetition is bounded or cannot overlap with what follows it: matching takes linear time.
+_KEY = re.compile(r"\s{0,8}(\w[\w \-/]{0,63}):\s{0,8}")
+_VALUE = re.compile(r'("(?:\\.|[^\\"])*"|[^,]*)(?:,|$)')
+_JSON = json.JSONDecoder()
+_MAX_JSON_CHARS = 20_000
+_END = re.compile(r"\s{0,8}(?:,|$)")
+_NETWORK = re.compile(r"<(lora|lyco|hypernet):([^:<>]{1,200})((?::[^:<>]{0,40}){0,4})>")
+
+_SAY_NOTHING = frozenset(
+    {"version", "lora hashes", "hashes", "batch size", "batch pos", "created date", "time taken"}
+)
+"""Keys that change no picture, or say once more what others say."""
 
 
 def write_infotext(request: ResolvedRequest, recipe: Recipe, *, seed: int) -> str:
@@ -29,9 +51,157 @@ def write_infotext(request: ResolvedRequest, recipe: Recipe, *, seed: int) -> st
         "Version": recipe.service,
     }
     line = ", ".join(f"{key}: {_quoted(str(value))}" for key, value in pairs.items() if value != "")
-    return f"{request.prompt}\nNegative prompt: {request.negative_prompt}\n{line}"
+    return f"{request.prompt}\n{_NEGATIVE} {request.negative_prompt}\n{line}"
 
 
 def _quoted(value: str) -> str:
     """A value with a separator in it is written as a JSON string."""
     return json.dumps(value, ensure_ascii=False) if set(value) & set(",:\n") else value
+
+
+def read_infotext(text: str) -> Reading:
+    """What an infotext asks for, ours or another program's.
+
+    Raises:
+        ValueError: it is longer than MAX_INFOTEXT_CHARS.
+    """
+    if len(text) > MAX_INFOTEXT_CHARS:
+        raise ValueError(f"the infotext has {len(text)} characters; at most {MAX_INFOTEXT_CHARS}")
+    reading = Reading()
+    lines = text.split("\n")
+    place = _line_of_pairs(lines)
+    if place is None:
+        reading.note("the file's text", "it has no line of parameters; all of it is the prompt")
+    else:
+        for line in filter(str.strip, lines[place + 1 :]):
+            reading.note(line, "what follows the parameters is left out")
+        _take_pairs(reading, lines[place])
+    prompt, negative = _prompts(lines[:place])
+    reading.fields["prompt"] = _take_networks(reading, prompt)
+    if place is not None or negative:
+        reading.fields["negative_prompt"] = _take_networks(reading, negative)
+    return reading
+
+
+def _line_of_pairs(lines: list[str]) -> int | None:
+    """Where the parameters are: the last line that begins with steps, or a last one of pairs."""
+    for place in reversed(range(len(lines))):
+        if lines[place].lstrip().startswith("Steps:"):
+            return place
+    for place in reversed(range(len(lines))):
+        if lines[place].strip():
+            pairs = [pair for pair in _pairs(lines[place]) if pair[0]]
+            return place if len(pairs) >= _FEWEST_PAIRS else None
+    return None
+
+
+def _prompts(lines: list[str]) -> tuple[str, str]:
+    """Prompt and negative prompt; the latter begins with the line that says so."""
+    for place, line in enumerate(lines):
+        if line.startswith(_NEGATIVE):
+            first = line.removeprefix(_NEGATIVE).removeprefix(" ")
+            return "\n".join(lines[:place]), "\n".join([first, *lines[place + 1 :]])
+    return "\n".join(lines), ""
+
+
+def _pairs(line: str) -> Iterator[tuple[str, str]]:
+    """Keys and values in order; a piece that is no pair comes with an empty key."""
+    position = 0
+    while position < len(line):
+        key = _KEY.match(line, position)
+        if key:
+            value, position = _value(line, key.end())
+            yield key[1].strip(), value
+        else:
+            end = line.find(",", position)
+            end = len(line) if end < 0 else end
+            if piece := line[position:end].strip():
+                yield "", piece
+            position = end + 1
+
+
+def _value(line: str, position: int) -> tuple[str, int]:
+    """The value that begins here, and where the next pair does; some programs write bare JSON."""
+    if line[position : position + 1] in ("{", "["):
+        with suppress(ValueError, RecursionError):
+            # A piece, because an error counts the lines of all that it was given.
+            _, length = _JSON.raw_decode(line[position : position + _MAX_JSON_CHARS])
+            if after := _END.match(line, position + length):
+                return line[position : position + length], after.end()
+    match = _VALUE.match(line, position)
+    if match is None:  # without a comma or an end nothing is left
+        return line[position:], len(line)
+    return _unquoted(match[1].strip()), match.end()
+
+
+def _unquoted(value: str) -> str:
+    if len(value) < 2 or not (value.startswith('"') and value.endswith('"')):
+        return value
+    try:
+        return str(json.loads(value))
+    except ValueError:
+        return value[1:-1]
+
+
+def _take_pairs(reading: Reading, line: str) -> None:
+    """Carry over what has a field; note the rest."""
+    pairs, rest = {}, []
+    for key, value in _pairs(line):
+        if key:
+            pairs[key.lower()] = value
+        else:
+            rest.append(value)
+    for key, name, kind in (
+        ("steps", "steps", int),
+        ("cfg scale", "cfg_scale", float),
+        ("seed", "seed", int),
+    ):
+        if value := pairs.pop(key, ""):
+            reading.set_number(name, value, source=key, kind=kind)
+    if sampler := pairs.pop("sampler", ""):
+        reading.set_sampler(sampler)
+    if schedule := pairs.pop("schedule type", "") or pairs.pop("scheduler", ""):
+        reading.set_schedule(schedule)
+    if size := pairs.pop("size", ""):
+        _take_size(reading, size)
+    reading.checkpoint, reading.model = pairs.pop("model hash", ""), pairs.pop("model", "")
+    _take_second_pass(reading, pairs)
+    rest += [f"{key}: {value}" for key, value in pairs.items() if key not in _SAY_NOTHING]
+    for piece in rest[:_MAX_SHOWN_PAIRS]:
+        reading.note(piece, "there is nothing like it here")
+    if len(rest) > _MAX_SHOWN_PAIRS:
+        reading.note(f"{len(rest) - _MAX_SHOWN_PAIRS} more parameters", "left out")
+
+
+def _take_size(reading: Reading, size: str) -> None:
+    if re.fullmatch(r"\d{1,6}x\d{1,6}", size, re.ASCII):
+        reading.fields["resolution"] = size
+    else:
+        reading.note(f"size {size}", "this is not WIDTHxHEIGHT")
+
+
+def _take_second_pass(reading: Reading, pairs: dict[str, str]) -> None:
+    """`Hires …` with its strength; a strength alone belongs to a picture outside of the file."""
+    strength = pairs.pop("denoising strength", "")
+    hires = {key: pairs.pop(key) for key in list(pairs) if key.startswith("hires ")}
+    if hires:
+        parts = [f"{key}: {value}" for key, value in hires.items()]
+        if strength:
+            parts.append(f"denoising strength: {strength}")
+        reading.note(", ".join(parts), "the second pass is left out")
+    elif strength:
+        reading.note(
+            f"denoising strength: {strength}",
+            "the picture was made from another one, which the file does not hold",
+        )
+
+
+def _take_networks(reading: Reading, prompt: str) -> str:
+    """The prompt without `<lora:name:weight>` and the like, which become fields or notes."""
+
+    def take(match: re.Match[str]) -> str:
+        reading.note(match[0], "it is left out")
+        return ""
+
+    without = _NETWORK.sub(take, prompt)
+    return prompt if without == prompt else without.strip()

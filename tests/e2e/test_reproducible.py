@@ -1,11 +1,16 @@
 """The same picture again, through the running service."""
 
 import hashlib
+from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import httpx2
 import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
+from tests.cli.running import kirazuri
 from tests.e2e.test_pictures import QUALITY, finished, submit
 
 pytestmark = pytest.mark.timeout(180)
@@ -52,3 +57,56 @@ def test_a_replay_matches(service: httpx2.Client) -> None:
     assert not {"original_not_deterministic", "recipe_differs"} & {
         warning["code"] for warning in again["warnings"]
     }
+
+
+def command(service: httpx2.Client, folder: Path, *arguments: str) -> "CompletedProcess[str]":
+    return kirazuri(*arguments, "--url", str(service.base_url), folder=folder)
+
+
+@pytest.mark.parametrize("ending", [".png", ".webp", ".jpg", ".avif"])
+def test_a_picture_is_made_again_from_its_file(
+    service: httpx2.Client, tmp_path: Path, ending: str
+) -> None:
+    """The second picture of two, whose seed and format are its own."""
+    options = ("--steps", "6", "--seed", "5", "--num-images", "2", "--deterministic")
+    prompt = f"{QUALITY}, (red hair:1.1), smile"
+    made = command(service, tmp_path, "generate", prompt, *options, "--out", f"a{ending}")
+    assert made.returncode == 0, made.stderr
+    again = command(
+        service, tmp_path, "generate", "--from", f"a-1{ending}", "--deterministic", "--out", "again"
+    )
+    assert (again.returncode, again.stderr) == (0, "")
+    (file,) = tmp_path.glob("again/*")
+    assert file.name == f"kirazuri-6{ending}"
+    assert file.read_bytes() == (tmp_path / f"a-1{ending}").read_bytes()
+    other = command(service, tmp_path, "generate", "--from", f"a-1{ending}", "--seed", "9")
+    assert "seed 9" in other.stdout
+
+
+def test_a_picture_of_a_web_ui_is_made_here(service: httpx2.Client, tmp_path: Path) -> None:
+    info = PngInfo()
+    info.add_text(
+        "parameters",
+        f"{QUALITY}, blue hair, smile\nNegative prompt: \nSteps: 6, Sampler: DPM++ 2M Karras, "
+        "CFG scale: 4, Seed: 11, Size: 128x144, Model hash: abcdef0123, Model: another, ENSD: 3",
+    )
+    Image.new("RGB", (16, 16)).save(tmp_path / "a.png", pnginfo=info)
+    run = command(service, tmp_path, "generate", "--from", "a.png", "--out", "b.png")
+    assert run.returncode == 0, run.stderr
+    assert "warning: made with another (abcdef0123): this service has another" in run.stderr
+    assert "warning: ensd: 3" in run.stderr
+    with Image.open(tmp_path / "b.png") as image:
+        assert image.size == (128, 144)
+        text = image.info["parameters"]
+    for piece in ("Sampler: DPM++ 2M", "Seed: 11", "Steps: 6", "Size: 128x144"):
+        assert piece in text
+
+
+def test_replaying_from_the_command_line(service: httpx2.Client, tmp_path: Path) -> None:
+    job = finished(service, submit(service, **FIELDS))
+    run = command(service, tmp_path, "replay", job["id"])
+    assert (run.returncode, run.stderr) == (0, "")
+    assert f"matches {job['id']}" in run.stdout
+    gone = command(service, tmp_path, "replay", "7ZZZZZZZZZZZZZZZZZZZZZZZZZ")
+    assert gone.returncode == 1
+    assert "No such job" in gone.stderr

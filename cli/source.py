@@ -1,0 +1,83 @@
+"""A picture as the source of a request: what its file tells, fitted to what a service offers."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from model.infotext import read_infotext
+from model.reading import Reading, reading_of
+from model.recipe import read_document
+from model.workflow import read_workflow
+from worker.metadata import Inside, UnreadablePicture, read_metadata
+
+
+class SourceError(Exception):
+    """The file is no picture, or does not tell how it was made."""
+
+
+def read_source(path: Path) -> Reading:
+    """What the picture's file asks for: our own document, else an infotext, else a graph.
+
+    Raises:
+        SourceError: it cannot be read, or holds nothing of the kind.
+    """
+    try:
+        inside = read_metadata(path)
+        reading = _read(inside)
+    except UnreadablePicture as exc:
+        raise SourceError(str(exc)) from exc
+    except ValueError as exc:
+        raise SourceError(f"{path}: {exc}") from exc
+    if reading is None:
+        raise SourceError(f"{path} does not tell how it was made: no recipe, infotext or workflow")
+    return reading
+
+
+def _read(inside: Inside) -> Reading | None:
+    """The best of what is there; a document that cannot be read leaves the infotext beside it."""
+    notes = []
+    if inside.document is not None:
+        try:
+            return reading_of(read_document(inside.document))
+        except ValueError as exc:
+            if inside.infotext is None:
+                raise
+            notes.append(f"{exc}; the infotext is taken instead")
+    if inside.infotext is not None:
+        reading = read_infotext(inside.infotext)
+        reading.notes[:0] = notes
+        return reading
+    return read_workflow(inside.workflow) if inside.workflow is not None else None
+
+
+def fit(reading: Reading, capabilities: Mapping[str, Any]) -> Reading:
+    """The reading without what the service does not offer, with a note on each, and on its model.
+
+    `capabilities` is the answer of GET /capabilities.
+    """
+    for name, key in (("sampler", "samplers"), ("scheduler", "schedulers")):
+        offered = [choice["name"] for choice in capabilities[key]]
+        value = reading.fields.get(name)
+        if value is not None and value not in offered:
+            del reading.fields[name]
+            reading.note(f"{name} {value}", "not offered here; the checkpoint's default is taken")
+    _compare_models(reading, capabilities)
+    return reading
+
+
+def _compare_models(reading: Reading, capabilities: Mapping[str, Any]) -> None:
+    recipes = [worker["recipe"] for worker in capabilities["workers"] if worker.get("recipe")]
+    here = {recipe["checkpoint"] for recipe in recipes}
+    name, digits = reading.model or "a model without a name", reading.checkpoint.lower()
+    if digits and any(known.startswith(digits) for known in here):
+        return
+    if not here:
+        reading.note(f"made with {name}", "no worker is up to compare its checkpoint with")
+    elif digits:
+        shown = ", ".join(sorted(known[:10] for known in here))
+        reading.note(
+            f"made with {name} ({digits[:10]})",
+            f"this service has another checkpoint, {capabilities['name']} ({shown})",
+        )
+    elif reading.model:
+        reading.note(f"made with {name}", f"this service has {capabilities['name']}")

@@ -1,0 +1,58 @@
+"""From the document in a file back to a request: the same picture."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model.card import load_card
+from model.reading import reading_of
+from model.recipe import Recipe, read_document, write_document
+from model.request import request_type, resolve
+
+CARD = load_card("kirazuri-v1")
+REQUEST = request_type(CARD)
+RECIPE = Recipe(card="kirazuri-v1", checkpoint="ab" * 32)
+
+FIELDS = st.fixed_dictionaries(
+    {"prompt": st.text("ab ,\n青", min_size=1, max_size=20)},
+    optional={
+        "negative_prompt": st.none() | st.text("ab", max_size=5),
+        "resolution": st.sampled_from([None, "square", "832x1216", "portrait_hd"]),
+        "steps": st.integers(1, 100),
+        "cfg_scale": st.floats(1, 30),
+        "sampler": st.sampled_from(sorted(CARD.samplers)),
+        "scheduler": st.sampled_from(CARD.schedulers),
+        "seed": st.integers(0, 2**52),
+        "image_format": st.sampled_from(["png", "webp", "jpeg", "avif"]),
+        "image_quality": st.integers(1, 100),
+    },
+)
+
+
+@given(FIELDS)
+def test_the_request_in_a_file_resolves_to_itself(fields: dict[str, Any]) -> None:
+    resolved = resolve(REQUEST.model_validate(fields), CARD, seed=5)
+    document = read_document(write_document(resolved, RECIPE, seed=resolved.seed))
+    reading = reading_of(document)
+    assert reading.notes == []
+    assert (reading.is_own, reading.checkpoint) == (True, "ab" * 32)
+    assert resolve(REQUEST.model_validate(reading.fields), CARD, seed=9) == resolved
+
+
+def test_fields_of_a_later_release_are_noted() -> None:
+    document = read_document(
+        '{"schema": 1, "request": {"prompt": "x", "style": "new", "seed": null}}'
+    )
+    reading = reading_of(document)
+    assert reading.fields == {"prompt": "x"}
+    assert reading.notes == ["style new: this release does not know it"]
+
+
+@pytest.mark.parametrize("value", ["wide", [], {"a": 1}, 10**400])
+def test_odd_values_are_left_to_the_services_check(value: Any) -> None:
+    document = read_document('{"schema": 1, "request": {}}').model_copy(
+        update={"request": {"steps": value, "width": value, "height": 8}}
+    )
+    assert reading_of(document).fields["steps"] == value
