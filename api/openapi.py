@@ -102,6 +102,8 @@ def examples(card: Card) -> dict[str, dict[str, Any]]:
     recipe = {
         "card": card.name,
         "checkpoint": _SHA256[::-1],
+        "text_encoder": _SHA256[1:] + "0",
+        "vae": _SHA256[2:] + "00",
         "device_name": "NVIDIA H100 80GB HBM3",
         "precision": "bfloat16",
         "threads": None,

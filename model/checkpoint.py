@@ -41,7 +41,7 @@ class Components:
 
     The text path and the VAE compute in float32, which costs little; the transformer has the dtype
     that was asked for. `vae` has no encoder unless that was asked for. `sha256` is the
-    transformer file's; of several files it is made of all of theirs.
+    transformer file's; of several files it is made of all of theirs. The other two are alike.
     """
 
     text_encoder: Qwen3Model
@@ -51,6 +51,8 @@ class Components:
     qwen: Tokenizer
     t5: Tokenizer
     sha256: str
+    text_encoder_sha256: str
+    vae_sha256: str
 
 
 def load_components(
@@ -83,6 +85,8 @@ def load_components(
     plans = (vae, text_encoder, conditioner, transformer)
     digests = _checked_digests(plans, folder, card)
     sha256 = _identity(digests, [conditioner.part, transformer.part])
+    text_encoder_sha256 = _identity(digests, [text_encoder.part])
+    vae_sha256 = _identity(digests, [vae.part])
     if not has_vae_encoder:
         vae = without_vae_encoder(vae)
     loaded_vae = fill(vae, device, torch.float32)
@@ -95,6 +99,8 @@ def load_components(
         qwen=qwen,
         t5=t5,
         sha256=sha256,
+        text_encoder_sha256=text_encoder_sha256,
+        vae_sha256=vae_sha256,
     )
 
 

@@ -417,6 +417,8 @@ def load_engine(
         description={
             "card": card.name,
             "checkpoint": parts.sha256,
+            "text_encoder": parts.text_encoder_sha256,
+            "vae": parts.vae_sha256,
             "device": device,
             "device_name": device_name(torch.device(device)),
             "precision": precision,

@@ -30,6 +30,8 @@ class Recipe(BaseModel):
 
     card: str = Field(default="", description="Name of the checkpoint's card.")
     checkpoint: str = Field(default="", description="SHA-256 of the transformer's file.")
+    text_encoder: str = Field(default="", description="SHA-256 of the text encoder's file.")
+    vae: str = Field(default="", description="SHA-256 of the VAE's file.")
     device_name: str = Field(default="", description="Model of the GPU, or of the processor.")
     precision: str = Field(default="", description="Of the transformer: float32 or bfloat16.")
     threads: int | None = Field(

@@ -73,7 +73,7 @@ def test_make_targets_exist(page: Path) -> None:
 def test_command_line_options_exist(page: Path) -> None:
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     for line in _code(page):
-        call = re.search(r"\bkirazuri (up|generate|version)\b(.*)", line)
+        call = re.search(r"\bkirazuri (up|generate|replay|version)\b(.*)", line)
         if call:
             known = {name for option in commands[call[1]].params for name in option.opts}
             assert set(re.findall(r"--[a-z][a-z-]*", call[2])) <= known, line

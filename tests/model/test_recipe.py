@@ -1,10 +1,14 @@
 """Recipes and the document that lies in a file."""
 
+import hashlib
 import json
 from typing import Any
 
 import pytest
+import torch
 
+from model.card import load_card, shipped_folder
+from model.engine import load_engine
 from model.recipe import (
     MAX_DOCUMENT_CHARS,
     Recipe,
@@ -68,3 +72,26 @@ def test_what_a_later_release_adds_is_passed_over() -> None:
 def test_what_is_no_document_is_refused(text: Any) -> None:
     with pytest.raises(ValueError, match="the recipe"):
         read_document(text)
+
+
+def test_a_loaded_engine_knows_its_whole_recipe() -> None:
+    engine = load_engine(
+        load_card("kirazuri-tiny"),
+        None,
+        device="cpu",
+        precision="float32",
+        threads=1,
+        token_budget=8192,
+    )
+    recipe = recipe_of(engine.description(), service="k 1")
+    folder = shipped_folder(load_card("kirazuri-tiny"))
+    for name, path in (
+        ("checkpoint", "diffusion_models/kirazuri-tiny.safetensors"),
+        ("text_encoder", "text_encoders/qwen3-tiny.safetensors"),
+        ("vae", "vae/qwen-image-vae-tiny.safetensors"),
+    ):
+        digest = hashlib.sha256((folder / path).read_bytes()).hexdigest()
+        assert getattr(recipe, name) == digest, name
+    assert (recipe.card, recipe.precision, recipe.threads) == ("kirazuri-tiny", "float32", 1)
+    assert recipe.torch == torch.__version__
+    assert "(" in recipe.device_name
