@@ -50,7 +50,7 @@ class Plan(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     request: PlannedRequest = Field(description="As it would be carried out.")
-    tokens: TokenCounts
+    tokens: TokenCounts = Field(description="How long the prompts are.")
     warnings: tuple[JobWarning, ...] = Field(description="The checkpoint's advice.")
     cost: float = Field(
         ge=0, description="Work in megapixel-steps: megapixels x evaluations x guidance x images."

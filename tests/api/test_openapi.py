@@ -190,6 +190,14 @@ def test_a_generated_client_submits_and_fetches_a_job(server: Running) -> None:
         file = get_image.sync(image.url.rpartition("/")[2], client=client)
         assert file.payload.read().startswith(b"\x89PNG")
 
+        tags = models.Tags(general=["long_hair"], artist=["wlop"])
+        body = models.GenerationRequest(tags=tags, prompt="She waves.")
+        plan = generate.sync(client=client, body=body, dry_run=True)
+        assert isinstance(plan, models.Plan)
+        assert plan.request.prompt == "@wlop, long hair, She waves."
+        assert plan.request.seed is None
+        assert plan.tokens.prompt.t5 > 1
+
         refused = generate.sync(client=client, body=models.GenerationRequest(prompt="", steps=0))
         assert isinstance(refused, models.Problem)
         assert {error.pointer for error in refused.errors} == {"/prompt", "/steps"}
