@@ -160,7 +160,7 @@ def _length(draft: _Draft) -> Found:
     if count < least and sum(len(tag.split()) for tag in draft.tags) < 2 * least:
         yield (
             "short_prompt",
-            f"{count} tags; with fewer than {least} "
+            f"{count} {'tag' if count == 1 else 'tags'}; with fewer than {least} "
             "details of characters and outfits tend to bleed into one another",
         )
 
@@ -176,8 +176,9 @@ def _order(draft: _Draft) -> Found:
     has_prose = any(map(is_prose, draft.tags))
     last, last_tag, strangers = 0, "", 0
     for tag in draft.tags:
+        is_first = tag in first or tag in _SAFETY_WORDS or _SCORE.fullmatch(tag)
         is_subject = tag in prompting.subject or _COUNT.fullmatch(tag)
-        place = 0 if tag in first else 1 if is_subject else 2
+        place = 0 if is_first else 1 if is_subject else 2
         if place < last:
             yield (
                 "tag_order",

@@ -127,6 +127,7 @@ def test_ordinary_prompts_draw_no_warning(prompt: str) -> None:
         ({"prompt": f"(sfw:1.2), {GOOD}"}, "unknown_safety_tag"),
         ({"tags": {"safety": ["spicy"]}}, "unknown_safety_tag"),
         ({"prompt": f"score_9, score_8_up, {GOOD}"}, "unknown_quality_tag"),
+        ({"prompt": f"score_9, score_8, score_7, score_6, {GOOD}"}, "unknown_quality_tag"),
         ({"prompt": f"{GOOD}, hair_ribbon, ^_^"}, "underscores_in_tags"),
         ({"prompt": f"{GOOD}, Blue Eyes"}, "duplicate_tags"),
         ({"prompt": f"{GOOD}, (blue eyes:1.2)"}, "duplicate_tags"),
