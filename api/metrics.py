@@ -88,13 +88,17 @@ def _engines(workers: Sequence[WorkerStatus]) -> Iterable[Metric]:
     step = GaugeMetricFamily(
         "kirazuri_engine_step_seconds", "Age of the step under way, 0 between.", labels=["worker"]
     )
+    unstored = GaugeMetricFamily(
+        "kirazuri_worker_unstored_images", "Pictures that wait to be stored.", labels=["worker"]
+    )
     for worker in workers:
+        unstored.add_metric([worker.name], worker.details.get("unstored", 0))
         shortages.add_metric([worker.name], worker.details.get("shortages", 0))
         step.add_metric([worker.name], worker.details.get("step_seconds", 0))
         seen.add_metric([worker.name, worker.device], int(worker.is_warm))
         forwards.add_metric([worker.name], worker.forwards)
         evaluations.add_metric([worker.name], worker.evaluations)
-    yield from (seen, forwards, evaluations, shortages, step)
+    yield from (seen, forwards, evaluations, shortages, step, unstored)
     calls = sum(worker.forwards for worker in workers)
     if calls:
         yield _gauge(

@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 import pytest
 from redis import Redis
 
-from tests.s3_server import PROGRAM, S3Server
+from tests.s3_server import PROGRAM, BrokenLine, S3Server
 from worker import redis_server
 from worker.redis_server import RedisServer
 
@@ -47,3 +47,11 @@ def s3_server() -> Iterator[S3Server]:
             yield server
         finally:
             server.stop()
+
+
+@pytest.fixture
+def line(s3_server: S3Server) -> Iterator[BrokenLine]:
+    """A line to the S3 server that a test may break."""
+    line = BrokenLine(s3_server.url)
+    yield line
+    line.close()

@@ -104,60 +104,77 @@ class S3Server:
         )
 
 
+Mode = Literal["pass", "hang", "refuse", "503"]
+
+
 class BrokenLine:
     """A line to a server: passes all on, or hangs, refuses, or says 503 in the server's place."""
 
     def __init__(self, url: str) -> None:
-        self.mode: Literal["pass", "hang", "refuse", "503"] = "pass"
         self.requests = 0
+        self._mode: Mode = "pass"
         host, _, port = url.removeprefix("http://").partition(":")
         self._server = (host, int(port))
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._lock = threading.Lock()
         self._open: list[socket.socket] = []
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._is_closed = False
+        self._thread = threading.Thread(target=self._accept)
+        self._thread.start()
 
     def close(self) -> None:
+        self._is_closed = True
+        with suppress(OSError), socket.create_connection(self._listener.getsockname()):
+            pass  # wakes the thread that waits for it
+        self._thread.join()
         self._listener.close()
-        self.cut()
+        self._cut()
 
-    def cut(self) -> None:
+    def set(self, mode: Mode) -> None:
         """Close all connections, so that clients come again and meet the new mode."""
-        for connection in self._open:
-            with suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-            connection.close()
-        self._open.clear()
+        self._mode = mode
+        self._cut()
 
-    def set(self, mode: Literal["pass", "hang", "refuse", "503"]) -> None:
-        self.mode = mode
-        self.cut()
+    def _cut(self) -> None:
+        with self._lock:
+            for connection in self._open:
+                with suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+                connection.close()
+            self._open.clear()
 
     def _accept(self) -> None:
         while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            self.requests += 1
-            self._open.append(client)
-            if self.mode == "refuse":
-                client.close()
-            elif self.mode == "503":
-                threading.Thread(target=self._decline, args=(client,), daemon=True).start()
-            elif self.mode == "pass":
-                server = socket.create_connection(self._server)
-                self._open.append(server)
-                for ends in ((client, server), (server, client)):
-                    threading.Thread(target=_pass_on, args=ends, daemon=True).start()
+            client, _ = self._listener.accept()
+            with self._lock:
+                if self._is_closed:
+                    client.close()
+                    return
+                self.requests += 1
+                self._serve(client)
 
-    @staticmethod
-    def _decline(client: socket.socket) -> None:
-        body = b"<Error><Code>SlowDown</Code><Message>Reduce your request rate.</Message></Error>"
-        head = b"HTTP/1.1 503 Slow Down\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
-        with suppress(OSError), client:
-            client.recv(1 << 16)
-            client.sendall(head % len(body) + body)
+    def _serve(self, client: socket.socket) -> None:
+        if self._mode == "refuse":
+            client.close()
+            return
+        self._open.append(client)
+        if self._mode == "503":
+            threading.Thread(target=_decline, args=(client,), daemon=True).start()
+        elif self._mode == "pass":
+            server = socket.create_connection(self._server)
+            self._open.append(server)
+            for ends in ((client, server), (server, client)):
+                threading.Thread(target=_pass_on, args=ends, daemon=True).start()
+
+
+def _decline(client: socket.socket) -> None:
+    body = b"<Error><Code>SlowDown</Code><Message>Reduce your request rate.</Message></Error>"
+    head = b"HTTP/1.1 503 Slow Down\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
+    with suppress(OSError):
+        client.recv(1 << 16)
+        client.sendall(head % len(body) + body)
+        client.shutdown(socket.SHUT_WR)
 
 
 def _pass_on(source: socket.socket, target: socket.socket) -> None:

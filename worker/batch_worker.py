@@ -49,7 +49,7 @@ from model.request import ResolvedRequest
 from worker import record
 from worker.connection import is_outage
 from worker.engine_thread import EngineThread
-from worker.errors import StoreError
+from worker.errors import StoreDown, StoreError
 from worker.failures import job_error
 from worker.images import preview_url
 from worker.job import JobWarning, StoredImage, WorkerStatus
@@ -172,7 +172,7 @@ class BatchWorker(SimpleWorker):
         self._die = die
         self._ledger = WorkerLedger(connection, settings)
         self._engine = EngineThread(engine_factory, warm_up=warm_up)
-        self._publisher = Publisher(store)
+        self._publisher = Publisher(store, patience=settings.store_patience_seconds)
         self._slots: dict[str, _Slot] = {}
         self._wants_solo = False
         self._is_suspended = False
@@ -260,11 +260,10 @@ class BatchWorker(SimpleWorker):
         if seconds > self._settings.hang_seconds:
             logger.critical("worker=%s event=engine_hangs step=%.1fs", self.name, seconds)
             self._die(EXIT_ENGINE_LOST)
-
-        for slot in self._slots.values():
-            if slot.end and time.monotonic() - slot.ended_at > self._settings.hang_seconds:
-                logger.critical("job=%s event=publishing_hangs", slot.job_id)
-                self._die(EXIT_ENGINE_LOST)
+        seconds = self._publisher.call_seconds()
+        if seconds > self._settings.hang_seconds:
+            logger.critical("worker=%s event=publishing_hangs seconds=%.1f", self.name, seconds)
+            self._die(EXIT_ENGINE_LOST)
 
     def _listen(self, seconds: float) -> None:
         """Take in what the engine tells, waiting for the first word at most `seconds`."""
@@ -300,7 +299,7 @@ class BatchWorker(SimpleWorker):
                 slot.notes.append(Note(event="preview", data=data))
             case ImageReady():
                 slot.pictures[event.index] = self._publisher.submit(
-                    event, slot.claim.request, self._recipe
+                    slot.token, event, slot.claim.request, self._recipe
                 )
             case Finished() | Failed():
                 slot.end, slot.ended_at = event, time.monotonic()
@@ -314,6 +313,8 @@ class BatchWorker(SimpleWorker):
     def _has_room(self) -> bool:
         """Whether another job may be taken now."""
         if not self._engine.is_warm or self._is_suspended or self._is_skewed:
+            return False
+        if self._publisher.is_down or self._publisher.waiting >= self._settings.max_unstored:
             return False
         if any(slot.is_last_try for slot in self._slots.values()):
             return False
@@ -453,7 +454,8 @@ class BatchWorker(SimpleWorker):
         elif isinstance(end, Finished):
             broken = [exc for f in slot.pictures.values() if (exc := f.exception())]
             if broken:
-                self._fail(slot, _publishing_failure(slot.job_id, broken[0]))
+                # What will never work counts for more than a store that is away.
+                self._give_up(slot, min(broken, key=lambda exc: isinstance(exc, StoreDown)))
             else:
                 self._succeed(slot, end)
         elif isinstance(end, Failed):
@@ -466,6 +468,15 @@ class BatchWorker(SimpleWorker):
         images = [slot.pictures[index].result() for index in sorted(slot.pictures)]
         status = self._commit(slot, "succeeded", images=images)
         self._close(slot, status, f"batch={end.mean_batch:.1f}")
+
+    def _give_up(self, slot: _Slot, exc: BaseException) -> None:
+        """A picture could not be published. Where nothing can be stored, no try is used."""
+        if isinstance(exc, StoreDown):
+            logger.error("worker=%s event=store_down reason=%s", self.name, exc)
+            status = self._ledger.release(slot.job_id, slot.token, "storage", is_free=True)
+            self._close(slot, "retrying" if status == "released" else status, "code=storage")
+        else:
+            self._fail(slot, _publishing_failure(slot.job_id, exc))
 
     def _fail(self, slot: _Slot, end: Failed) -> None:
         """Another try where one may help and is left; else the end."""
@@ -494,6 +505,7 @@ class BatchWorker(SimpleWorker):
             *(slot.job_id, event, waited, ran, slot.claim.attempt, extra),
         )
         del self._slots[slot.token]
+        self._publisher.abandon(slot.token)
         if slot.end is None:
             self._engine.drop(slot.token, slot.job_id)
         self._let_go(slot.job, slot.execution)
@@ -565,6 +577,7 @@ class BatchWorker(SimpleWorker):
             is_warm=self._engine.is_warm
             and not self._is_skewed
             and not is_stalled
+            and not self._publisher.is_down
             and self._stop_at is None,
             seen_at=datetime.now(UTC),
             card=str(about.get("card", self._settings.card)),
@@ -580,6 +593,7 @@ class BatchWorker(SimpleWorker):
                 "forward_seconds": round(stats.forward_seconds, 3),
                 "shortages": stats.shortages,
                 "step_seconds": round(step_seconds, 1),
+                "unstored": self._publisher.waiting,
                 "cost_per_second": self._pace(),
             },
         )
@@ -666,7 +680,7 @@ def _progress_note(event: Progress, elapsed: float) -> Note:
 
 
 def _publishing_failure(job_id: str, exc: BaseException) -> Failed:
-    """A full disk may be emptied; a picture that cannot be encoded stays so."""
+    """A store may take it the next time; a picture that cannot be encoded stays so."""
     if isinstance(exc, StoreError):
         return Failed(job_id, "storage", str(exc), is_retryable=True)
     logger.error("job=%s cannot be encoded", job_id, exc_info=exc)

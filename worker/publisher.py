@@ -1,14 +1,21 @@
-"""Threads that turn pixels into stored files, beside the engine and the control loop."""
+"""Threads that turn pixels into stored files, beside the engine and the control loop.
+
+A store that is away is tried again while the job keeps its lease; knows neither jobs nor Redis.
+"""
 
 import hashlib
 import logging
+import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from itertools import chain, repeat
 
 from model.protocol import ImageReady
 from model.recipe import Recipe
 from model.request import ResolvedRequest
-from worker.errors import StoreError
+from worker.errors import StoreDown, StoreError
 from worker.images import EXTENSIONS, encode
 from worker.job import StoredImage
 from worker.store import ImageStore
@@ -16,29 +23,96 @@ from worker.store import ImageStore
 logger = logging.getLogger(__name__)
 
 _PAUSES = (0.2, 1.0, 3.0)
-"""Seconds between tries to store a picture; the job keeps its lease meanwhile."""
+"""Seconds between tries to store a picture; the last again and again."""
+
+_PROBE_SECONDS = 1.0
+"""How often a store that was given up is asked whether it works again."""
 
 
 class Publisher:
-    """Encodes and stores pictures, a few at a time."""
+    """Encodes and stores pictures, a few at a time.
 
-    def __init__(self, store: ImageStore, *, threads: int = 2) -> None:
+    A picture is tried for `patience` seconds from the moment it was handed in.
+    """
+
+    def __init__(self, store: ImageStore, *, threads: int = 2, patience: float = 60.0) -> None:
         self._store = store
+        self._patience = patience
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="publisher")
+        self._changed = threading.Condition()
+        self._waiting: dict[str, int] = {}
+        self._calls: dict[int, float] = {}
+        self._is_down = False
+        self._is_stopping = False
+        self._probed_at = 0.0
 
     def submit(
-        self, image: ImageReady, request: ResolvedRequest, recipe: Recipe
+        self, token: str, image: ImageReady, request: ResolvedRequest, recipe: Recipe
     ) -> "Future[StoredImage]":
-        """Publish a picture in the background; the future raises StoreError where it cannot."""
-        return self._pool.submit(self._publish, image, request, recipe)
+        """Publish a picture in the background; `token` tells whose it is.
+
+        The future raises StoreDown where the store was away for too long, StoreError where it
+        refuses this picture, or has it no longer wanted.
+        """
+        until = time.monotonic() + self._patience
+        with self._changed:
+            self._waiting[token] = self._waiting.get(token, 0) + 1
+        future = self._pool.submit(self._publish, token, image, request, recipe, until=until)
+        future.add_done_callback(lambda _: self._take_off(token))
+        return future
+
+    def _take_off(self, token: str) -> None:
+        with self._changed:
+            left = self._waiting.pop(token, 0) - 1
+            if left > 0:
+                self._waiting[token] = left
+
+    def abandon(self, token: str) -> None:
+        """Nobody wants these pictures any more: try no longer to store them."""
+        with self._changed:
+            self._waiting.pop(token, None)
+            self._changed.notify_all()
 
     def stop(self) -> None:
         """Take no more; do not wait for what is under way."""
+        with self._changed:
+            self._is_stopping = True
+            self._changed.notify_all()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _publish(self, image: ImageReady, request: ResolvedRequest, recipe: Recipe) -> StoredImage:
-        data = encode(image.pixels, request=request, recipe=recipe, seed=image.seed)
-        name = self._put(data, EXTENSIONS[request.image_format])
+    @property
+    def waiting(self) -> int:
+        """Pictures handed in and not stored yet."""
+        with self._changed:
+            return sum(self._waiting.values())
+
+    @property
+    def is_down(self) -> bool:
+        """Whether the store was given up and has not worked since; asks it now and then."""
+        now = time.monotonic()
+        if self._is_down and not self._is_stopping and now - self._probed_at > _PROBE_SECONDS:
+            self._probed_at = now
+            with suppress(RuntimeError):  # the pool has been shut down just now
+                self._pool.submit(self._probe)
+        return self._is_down
+
+    def call_seconds(self) -> float:
+        """For how long the longest encoding or storing has been going on."""
+        began = min(list(self._calls.values()), default=None)
+        return time.monotonic() - began if began is not None else 0.0
+
+    def _publish(
+        self,
+        token: str,
+        image: ImageReady,
+        request: ResolvedRequest,
+        recipe: Recipe,
+        *,
+        until: float,
+    ) -> StoredImage:
+        with self._call():
+            data = encode(image.pixels, request=request, recipe=recipe, seed=image.seed)
+        name = self._put(token, data, EXTENSIONS[request.image_format], until=until)
         height, width, _ = image.pixels.shape
         return StoredImage(
             url=f"/images/{name}",
@@ -50,11 +124,53 @@ class Publisher:
             sha256=hashlib.sha256(data).hexdigest(),
         )
 
-    def _put(self, data: bytes, extension: str) -> str:
-        for pause in _PAUSES:
+    def _put(self, token: str, data: bytes, extension: str, *, until: float) -> str:
+        """Try until it works, the time is over, or nobody wants it any more."""
+        for pause in chain(_PAUSES, repeat(_PAUSES[-1])):
             try:
-                return self._store.put(data, extension)
+                return self._try(data, extension)
             except StoreError as exc:
-                logger.warning("%s; again in %.1f s", exc, pause)
-                time.sleep(pause)
-        return self._store.put(data, extension)
+                if time.monotonic() + pause > until:
+                    self._give_up(exc)
+                    break
+                logger.warning("event=not_stored reason=%s pause=%.1fs", exc, pause)
+                if self._is_unwanted(token, within=pause):
+                    raise
+        return self._try(data, extension)
+
+    def _try(self, data: bytes, extension: str) -> str:
+        with self._call():
+            name = self._store.put(data, extension)
+        self._is_down = False
+        return name
+
+    def _is_unwanted(self, token: str, *, within: float) -> bool:
+        """Wait so many seconds, or until the picture is abandoned."""
+        with self._changed:
+            return self._changed.wait_for(
+                lambda: self._is_stopping or token not in self._waiting, timeout=within
+            )
+
+    def _give_up(self, exc: StoreError) -> None:
+        """StoreDown where the store takes nothing, and not only refuses one picture."""
+        try:
+            with self._call():
+                self._store.probe()
+        except StoreError:
+            self._is_down = True
+            raise StoreDown(str(exc)) from exc
+
+    def _probe(self) -> None:
+        with suppress(StoreError), self._call():
+            self._store.probe()
+            self._is_down = False
+
+    @contextmanager
+    def _call(self) -> Iterator[None]:
+        """Note when this thread began what it is about to do."""
+        me = threading.get_ident()
+        self._calls[me] = time.monotonic()
+        try:
+            yield
+        finally:
+            del self._calls[me]

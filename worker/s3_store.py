@@ -1,7 +1,8 @@
 """Pictures in a bucket of S3, or of a server that speaks its protocol.
 
 A picture is one object below `images/`; an object of the same name below `gone/` is the mark of a
-deleted one. Nothing here is tried again: whoever waits for an answer decides how long.
+deleted one. A request that fails at once is tried once more, as a connection that was idle may
+have been closed meanwhile; anything longer is up to whoever waits for the answer.
 """
 
 import logging
@@ -23,7 +24,7 @@ from worker.store import IMMUTABLE, MEDIA_TYPES, content_name, expired, is_name,
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta
-    from obstore.store import ClientConfig
+    from obstore.store import ClientConfig, RetryConfig
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +38,11 @@ _CHECKED_SECONDS = 15.0
 _FAILED_SECONDS = 2.0
 """How long the result of a check holds: probes ask often, and every write to a bucket is paid."""
 
+_RETRY: "RetryConfig" = {
+    "max_retries": 1,
+    "retry_timeout": timedelta(seconds=1),
+    "backoff": {"init_backoff": timedelta(milliseconds=50)},
+}
 _PAGE = 1000
 _STATUS = re.compile(r"status code: (\d{3} [A-Z][A-Za-z ]*)")
 _CODE = re.compile(r"<Code>(\w{1,64})</Code>")
@@ -78,7 +84,7 @@ class Bucket:
             self.name,
             prefix=self.prefix or None,
             client_options=options,
-            retry_config={"max_retries": 0},
+            retry_config=_RETRY,
             **_known(given),
         )
 
@@ -160,6 +166,19 @@ class S3ImageStore:
             obstore.put(self._quick, f"gone/{name}", b"removed\n", use_multipart=False)
             obstore.delete(self._quick, f"images/{name}")
 
+    def probe(self) -> None:
+        """StoreError unless an object can be written."""
+        try:
+            with self._asking("write"):
+                obstore.put(self._quick, "writable", b"yes\n", use_multipart=False)
+            self._fault = None
+        except StoreError as exc:
+            self._fault = str(exc)
+            raise
+        finally:
+            held = _CHECKED_SECONDS if self._fault is None else _FAILED_SECONDS
+            self._checked_until = time.monotonic() + held
+
     def check(self) -> None:
         """StoreError unless an object can be written; asked for at most every few seconds.
 
@@ -167,21 +186,11 @@ class S3ImageStore:
         """
         if time.monotonic() >= self._checked_until and self._checking.acquire(blocking=False):
             try:
-                self._probe()
+                self.probe()
             finally:
                 self._checking.release()
         if self._fault is not None:
             raise StoreError(self._fault)
-
-    def _probe(self) -> None:
-        try:
-            with self._asking("write"):
-                obstore.put(self._quick, "writable", b"yes\n", use_multipart=False)
-            self._fault = None
-        except StoreError as exc:
-            self._fault = str(exc)
-        held = _CHECKED_SECONDS if self._fault is None else _FAILED_SECONDS
-        self._checked_until = time.monotonic() + held
 
     def age(self, name: str) -> float | None:
         """Seconds since a picture was last put, by the server's clock for the putting."""

@@ -51,6 +51,17 @@ class Settings(BaseSettings):
         le=604_800,
         description="How long an image URL that leads to S3 can be used.",
     )
+    store_patience_seconds: float = Field(
+        default=60.0,
+        ge=0,
+        description="How long a worker tries to store an image before its job goes back to the "
+        "queue.",
+    )
+    max_unstored: int = Field(
+        default=32,
+        ge=1,
+        description="With so many images that wait to be stored a worker takes no more jobs.",
+    )
     card: str = Field(default="kirazuri-tiny", description="A card's name or its .toml path.")
     checkpoint_dir: Path | None = Field(
         default=None, description="Folder of the card's files; unset: the one that ships."

@@ -57,8 +57,11 @@ class ImageStore(Protocol):
     def delete(self, name: str) -> None:
         """Let go of a picture; its name answers ImageExpired from now on."""
 
+    def probe(self) -> None:
+        """Write something of a picture's size and let go of it; StoreError where that fails."""
+
     def check(self) -> None:
-        """StoreError unless pictures can be written; may be as old as a few seconds."""
+        """StoreError unless the last probe, of a few seconds ago or of now, went well."""
 
     def age(self, name: str) -> float | None:
         """Seconds since a picture was last put; None where there is none."""
@@ -180,7 +183,7 @@ class LocalImageStore:
         except OSError as exc:
             raise StoreError(f"cannot remove {name} in {self._root}: {exc}") from exc
 
-    def check(self) -> None:
+    def probe(self) -> None:
         """StoreError unless a file of a picture's size can be written in the folder."""
         try:
             self._root.mkdir(parents=True, exist_ok=True)
@@ -189,6 +192,10 @@ class LocalImageStore:
                 file.flush()
         except OSError as exc:
             raise StoreError(f"cannot write in {self._root}: {exc}") from exc
+
+    def check(self) -> None:
+        """The same: it costs next to nothing."""
+        self.probe()
 
     def age(self, name: str) -> float | None:
         """Seconds since a picture was last put; None where there is none."""

@@ -9,7 +9,7 @@ import pytest
 
 from tests.api.conftest import Running
 from tests.api.test_bad_input import is_problem
-from tests.s3_server import BUCKET, KEY, SECRET, BrokenLine, S3Server
+from tests.s3_server import BUCKET, KEY, SECRET, BrokenLine, Mode, S3Server
 from worker import s3_store
 from worker.settings import Settings
 from worker.storage import open_store
@@ -200,10 +200,10 @@ def test_a_bucket_tells_what_is_gone_from_what_never_was(
 
 @pytest.mark.parametrize("mode", ["hang", "503"])
 def test_a_bucket_that_is_away_is_a_problem_for_a_while(
-    far: Far, far_client: httpx2.Client, mode: str
+    far: Far, far_client: httpx2.Client, mode: Mode
 ) -> None:
     name = far.store.put(DATA, "png")
-    far.line.set(mode)  # type: ignore[arg-type]
+    far.line.set(mode)
 
     async def ask_all() -> list[httpx2.Response]:
         async with httpx2.AsyncClient(base_url=far.running.url, trust_env=False) as client:

@@ -17,7 +17,7 @@ from worker.connection import connect
 from worker.ledger import WorkerLedger
 from worker.queue import JobQueue
 from worker.settings import Settings
-from worker.store import LocalImageStore
+from worker.store import ImageStore, LocalImageStore
 
 RunWorker = Callable[..., AbstractContextManager[BatchWorker]]
 
@@ -78,13 +78,18 @@ def run_worker(redis_url: str, settings: Settings) -> RunWorker:
 
     @contextmanager
     def run(
-        *, is_drained: bool = True, kind: type[FakeEngine] = FakeEngine, **engine: Any
+        *,
+        is_drained: bool = True,
+        kind: type[FakeEngine] = FakeEngine,
+        store: ImageStore | None = None,
+        changes: dict[str, Any] | None = None,
+        **engine: Any,
     ) -> Iterator[BatchWorker]:
         worker = BatchWorker(
             connect(redis_url),
-            settings,
+            settings.model_copy(update=changes),
             engine_factory=lambda: kind(**engine),
-            store=LocalImageStore(settings.data_dir / "images"),
+            store=store or LocalImageStore(settings.data_dir / "images"),
             version="test 1.0",
         )
         thread = threading.Thread(target=worker.work, name="control")

@@ -226,24 +226,6 @@ async def test_rq_suspend_is_heeded(
         assert (await queue.wait(job.id, 10)).status == "succeeded"
 
 
-async def test_a_full_disk_is_retried_and_then_told(
-    queue: JobQueue, run_worker: RunWorker, settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("worker.publisher._PAUSES", (0.05,))
-    blocked = settings.data_dir / "images"
-    blocked.write_text("in the way")
-    job, later = await queue.admit(make_request()), await queue.admit(make_request(seed=2))
-    with run_worker():
-        done = await queue.wait(job.id, 10)
-        assert (done.status, done.attempts) == ("failed", 3)
-        assert done.error is not None
-        assert (done.error.code, done.error.status) == ("storage", 503)
-        await queue.wait(later.id, 10)
-        blocked.unlink()
-        again = await queue.admit(make_request(seed=3))
-        assert (await queue.wait(again.id, 10)).status == "succeeded"
-
-
 async def test_what_a_stranger_puts_into_the_queue_runs_no_code(
     queue: JobQueue, run_worker: RunWorker, redis_client: "Redis"
 ) -> None:

@@ -4,12 +4,8 @@ import asyncio
 import hashlib
 import logging
 import os
-import resource
-import subprocess
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
@@ -17,7 +13,8 @@ from uuid import uuid4
 import httpx2
 import pytest
 
-from tests.s3_server import BUCKET, KEY, SECRET, BrokenLine, S3Server
+from tests.disks import limited_files, small_disk
+from tests.s3_server import BUCKET, KEY, SECRET, BrokenLine, Mode, S3Server
 from worker import s3_store
 from worker.errors import ImageExpired, ImageNotFound, StoreError
 from worker.s3_store import Bucket, S3ImageStore
@@ -138,6 +135,7 @@ def test_bad_input_is_refused(store: ImageStore) -> None:
 
 def test_a_store_that_works_says_so_and_shows_nothing(store: ImageStore) -> None:
     store.check()
+    store.probe()
     assert names(store) == []
 
 
@@ -185,17 +183,6 @@ def test_something_in_the_way_is_told(tmp_path: Path) -> None:
             call()
 
 
-@contextmanager
-def limited_files(size: int) -> Iterator[None]:
-    """The kernel lets this process write no file beyond a size, as a quota would."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 def check_full(store: LocalImageStore, root: Path, old: str) -> None:
     """A full disk refuses a picture, leaves nothing of it behind and spoils no other."""
     with pytest.raises(StoreError, match="cannot write"):
@@ -218,23 +205,16 @@ def test_a_quota_refuses_whole_pictures_and_no_others(
 
 
 def test_a_full_disk_refuses_whole_pictures_and_no_others(tmp_path: Path) -> None:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
-    if subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("file systems cannot be mounted here")
-    try:
-        store = LocalImageStore(disk)
+    with small_disk(tmp_path / "disk", "1m") as resize:
+        store = LocalImageStore(tmp_path / "disk")
         old = store.put(DATA, "png")
         with pytest.raises(StoreError, match="No space left"):
             store.put(os.urandom(2_000_000), "png")
-        check_full(store, disk, old)
-        subprocess.run(["mount", "-o", "remount,size=8m", str(disk)], check=True)
+        check_full(store, tmp_path / "disk", old)
+        resize("8m")
         store.check()
         data = os.urandom(2_000_000)
         assert store.read(store.put(data, "png")) == data
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
 
 
 # -- a bucket --------------------------------------------------------------------------------
@@ -323,13 +303,6 @@ def test_a_wrong_key_is_told_and_never_shown(
 
 
 @pytest.fixture
-def line(s3_server: S3Server) -> Iterator[BrokenLine]:
-    line = BrokenLine(s3_server.url)
-    yield line
-    line.close()
-
-
-@pytest.fixture
 def far(s3_server: S3Server, line: BrokenLine, monkeypatch: pytest.MonkeyPatch) -> S3ImageStore:
     """A store behind a line that may break; whoever waits for it gives up after a second."""
     monkeypatch.setattr(s3_store, "_ANSWER_SECONDS", 1)
@@ -347,10 +320,10 @@ def far(s3_server: S3Server, line: BrokenLine, monkeypatch: pytest.MonkeyPatch) 
     ],
 )
 def test_a_bucket_that_is_away_is_told_and_comes_back(
-    far: S3ImageStore, line: BrokenLine, mode: str, why: str
+    far: S3ImageStore, line: BrokenLine, mode: Mode, why: str
 ) -> None:
     name = far.put(DATA, "png")
-    line.set(mode)  # type: ignore[arg-type]
+    line.set(mode)
     calls = (
         far.check,
         lambda: locate(far, name),
@@ -381,6 +354,10 @@ def test_a_check_asks_the_bucket_now_and_then(far: S3ImageStore, line: BrokenLin
     for _ in range(50):
         far.check()
     assert line.requests == asked
+    with pytest.raises(StoreError):
+        far.probe()
+    with pytest.raises(StoreError):
+        far.check()
 
 
 def test_a_check_waits_for_no_other(far: S3ImageStore, line: BrokenLine) -> None:
