@@ -4,6 +4,7 @@ from typing import Literal, get_args
 
 from fastapi import APIRouter
 
+from api import pictures
 from api.errors import responses
 from api.schemas import (
     Capabilities,
@@ -16,7 +17,7 @@ from api.schemas import (
 )
 from api.state import PromptTokenizers, Queue, ServiceCard, ServiceSettings
 from model.card import Card
-from model.request import MAX_SEED, ImageFormat, MetadataLevel
+from model.request import MAX_SEED, ImageFormat, MetadataLevel, Upscaler
 from model.sampler_names import (
     DISPLAY_NAMES,
     OPTIONS,
@@ -92,6 +93,9 @@ def capabilities(
             token_counts=has_tokenizers,
             prefer_wait_seconds=settings.max_wait_seconds,
             metadata=list(get_args(MetadataLevel)),
+            input_formats=[name.lower() for name in pictures.FORMATS],
+            max_input_pixels=pictures.MAX_PIXELS,
+            upscalers=list(get_args(Upscaler)),
         ),
         workers=[
             WorkerChoice(**worker.model_dump(include=set(WorkerChoice.model_fields)))

@@ -178,6 +178,7 @@ _BY_STATUS: Final[dict[int, ProblemType]] = {
 
 _WHY_JOBS_FAIL: Final[dict[str, str]] = {
     "bad_prompt": "The prompt has a weight or nesting that cannot be read; see `detail`.",
+    "input_missing": "init_image or mask is no longer stored; submit the request again with it.",
     "non_finite": "Latents or pixels were NaN or infinite; try another seed or a lower cfg_scale.",
     "engine_error": "The engine failed at this request; the worker's log has the details.",
     "out_of_memory": "No worker's device had room for a single picture; ask for a smaller one.",

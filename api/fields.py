@@ -49,7 +49,8 @@ def _detail(error: Mapping[str, Any]) -> str:
     if error["loc"] and error["loc"][0] != "body":
         text = f"{' '.join(map(str, error['loc']))}: {text}"
     value = error["input"]
-    if error["type"] != "missing" and isinstance(value, str | int | float):
+    is_long = isinstance(value, str) and len(value) > _MAX_SHOWN
+    if error["type"] != "missing" and isinstance(value, str | int | float) and not is_long:
         shown = json.dumps(value)
         if len(shown) <= _MAX_SHOWN:
             text = f"{text}; got {shown}"

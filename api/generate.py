@@ -15,7 +15,7 @@ from fastapi import APIRouter, Body, Depends, Query, Request, Response
 from api.errors import UnsupportedMediaType, responses
 from api.plan import Advice, Plan, advise, make_plan
 from api.schemas import JobView
-from api.state import PromptTokenizers, Queue
+from api.state import PromptTokenizers, Queue, RequestPictures
 from api.submission import Submission
 from model.card import Card
 from model.request import MAX_SEED, GenerationRequest, ResolvedRequest, request_type, resolve
@@ -74,6 +74,7 @@ def routes(card: Card) -> APIRouter:
     async def generate(
         body: Annotated[CardRequest, Body()],  # type: ignore[valid-type]
         queue: Queue,
+        pictures: RequestPictures,
         submission: Submission,
         tokenizers: PromptTokenizers,
         dry_run: Annotated[
@@ -89,15 +90,18 @@ def routes(card: Card) -> APIRouter:
         Open fields are filled from the card and a seed is drawn, so that the answer's `request`
         says exactly which picture will be made.
         """
-        resolved = resolve(body, card, seed=secrets.randbelow(MAX_SEED + 1))
+        inputs, changes = await pictures.take(body, is_kept=not dry_run)
+        seed = secrets.randbelow(MAX_SEED + 1)
+        resolved = resolve(body, card, seed=seed, inputs=inputs)
         advice = await asyncio.to_thread(advise, body, resolved, card, tokenizers)
+        advice = advice._replace(warnings=(*changes, *advice.warnings))
         if dry_run:
             return await _planned(body, resolved, advice, queue)
         job = await queue.admit(
             resolved,
             warnings=advice.warnings,
             idempotency_key=submission.idempotency_key,
-            fingerprint=_fingerprint(body),
+            fingerprint=await asyncio.to_thread(_fingerprint, body),
             traceparent=submission.traceparent,
         )
         return await submission.answer(job)

@@ -16,6 +16,7 @@ from fastapi_offline import FastAPIOffline
 from api import capabilities, errors, generate, health, images, jobs, openapi, problems, replay
 from api.envelope import Envelope
 from api.metrics import HttpMetrics
+from api.pictures import Pictures
 from api.state import State
 from model.card import Card, load_card
 from model.errors import CheckpointError
@@ -55,6 +56,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                 store=store,
                 metrics=metrics,
                 tokenizers=tokenizers,
+                pictures=Pictures(card, store),
             )
         finally:
             await queue.close()

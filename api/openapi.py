@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from api.errors import PROBLEM_MEDIA_TYPE
-from model.card import Card, TagGroup
+from model.card import Card, TagGroup, enlarged_size
 from model.sampler_names import OPTIONS
 
 _TAGS = [
@@ -82,13 +82,28 @@ def examples(card: Card) -> dict[str, dict[str, Any]]:
         },
         "seed": 42,
         "num_images": 1,
+        "init_image": _IMAGE,
+        "strength": defaults.strength,
+        "mask": _IMAGE,
         "image_format": "png",
         "image_quality": 90,
         "metadata": "full",
         "deterministic": False,
         "previews": False,
     }
-    resolved = {**sampling, "width": preset.width, "height": preset.height}
+    hires: dict[str, Any] = {
+        "scale": 1.5,
+        "steps": 10,
+        "strength": defaults.hires_strength,
+        "upscaler": "lanczos",
+    }
+    width, height = enlarged_size(preset.width, preset.height, hires["scale"], card.limits)
+    resolved: dict[str, Any] = {
+        **sampling,
+        "width": preset.width,
+        "height": preset.height,
+        "hires": {**hires, "width": width, "height": height},
+    }
     job_url = f"http://localhost:8000/jobs/{_JOB_ID}"
     image = {
         "url": f"http://localhost:8000/images/{_IMAGE}",
@@ -133,8 +148,10 @@ def examples(card: Card) -> dict[str, dict[str, Any]]:
     tokens = {"qwen": 38, "t5": 41, "limit": card.text.token_limit, "is_cut": False}
     counts = {"prompt": tokens, "negative_prompt": {**tokens, "qwen": 0, "t5": 1}}
     return {
-        "GenerationRequest": {**sampling, "resolution": preset.name, "tags": tags},
+        "GenerationRequest": {**sampling, "resolution": preset.name, "tags": tags, "hires": hires},
+        "Hires": hires,
         "ResolvedRequest": resolved,
+        "ResolvedHires": resolved["hires"],
         "PlannedRequest": {**resolved, "seed": None},
         "PromptTokens": tokens,
         "TokenCounts": counts,
@@ -183,4 +200,4 @@ def examples(card: Card) -> dict[str, dict[str, Any]]:
 
 _JOB_ID = "01JD6Z1Q8M4T0V7C2N5K9R3XWB"
 _SHA256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
-_IMAGE = f"{_SHA256[:32]}.png"
+_IMAGE = f"{_SHA256[:40]}.png"

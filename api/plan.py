@@ -8,12 +8,12 @@ from typing import NamedTuple
 from pydantic import BaseModel, ConfigDict, Field
 
 from model.card import Card
+from model.passes import work
 from model.prompt import cut_warning, lint
 from model.request import GenerationRequest, ResolvedRequest
 from model.tokens import TokenCount, Tokenizers, count
 from worker.forecast import Forecast
 from worker.job import JobWarning
-from worker.record import cost
 
 
 class PlannedRequest(ResolvedRequest):
@@ -107,7 +107,7 @@ def make_plan(
             prompt=tokens.get("prompt"), negative_prompt=tokens.get("negative_prompt")
         ),
         warnings=advice.warnings,
-        cost=round(cost(resolved), 3),
+        cost=round(work(resolved), 3),
         queue_position=times.queue_position,
         waiting_seconds=times.waiting_seconds,
         own_seconds=times.own_seconds,

@@ -15,7 +15,7 @@ from model.card import (
     Training,
 )
 from model.recipe import Recipe
-from model.request import ImageFormat, MetadataLevel
+from model.request import ImageFormat, MetadataLevel, Upscaler
 from worker.job import TERMINAL, Job, StoredImage
 
 
@@ -161,6 +161,9 @@ class Features(_Shape):
     token_counts: bool = Field(description="Whether prompts are counted in tokens at submission.")
     prefer_wait_seconds: float = Field(description="The longest `Prefer: wait` that is honoured.")
     metadata: list[MetadataLevel]
+    input_formats: list[str] = Field(description="What `init_image` and `mask` may be.")
+    max_input_pixels: int = Field(description="The largest picture that is taken, in pixels.")
+    upscalers: list[Upscaler] = Field(description="What enlarges before a second pass.")
 
 
 class WorkerChoice(_Shape):

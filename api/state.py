@@ -5,6 +5,7 @@ from typing import Annotated, TypedDict, cast
 from fastapi import Depends, Request
 
 from api.metrics import HttpMetrics
+from api.pictures import Pictures
 from model.card import Card
 from model.tokens import Tokenizers
 from worker.queue import JobQueue
@@ -21,6 +22,7 @@ class State(TypedDict):
     store: ImageStore
     metrics: HttpMetrics
     tokenizers: Tokenizers | None
+    pictures: Pictures
 
 
 # `async def`, because FastAPI runs plain functions in a thread.
@@ -48,6 +50,10 @@ async def _tokenizers(request: Request) -> Tokenizers | None:
     return cast(Tokenizers | None, request.state.tokenizers)
 
 
+async def _pictures(request: Request) -> Pictures:
+    return cast(Pictures, request.state.pictures)
+
+
 async def _base_url(request: Request) -> str:
     return (request.state.settings.public_url or str(request.base_url)).rstrip("/")
 
@@ -59,5 +65,6 @@ Store = Annotated[ImageStore, Depends(_store)]
 Metrics = Annotated[HttpMetrics, Depends(_metrics)]
 PromptTokenizers = Annotated[Tokenizers | None, Depends(_tokenizers)]
 """The checkpoint's tokenizers; None where this process has no checkpoint folder."""
+RequestPictures = Annotated[Pictures, Depends(_pictures)]
 BaseUrl = Annotated[str, Depends(_base_url)]
 """Prefix of absolute URLs, without a slash at its end: as configured, or as the client called."""

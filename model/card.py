@@ -140,6 +140,8 @@ class Defaults(_Table):
     scheduler: str
     cfg_scale: float
     negative_prompt: str
+    strength: float = Field(default=0.6, gt=0, le=1)
+    hires_strength: float = Field(default=0.5, gt=0, le=1)
 
 
 TagGroup = Literal[
@@ -267,6 +269,45 @@ def size_problem(width: int, height: int, limits: Limits) -> str | None:
     if width * height > limits.max_pixels:
         return f"{width}x{height} is {width * height} pixels; the limit is {limits.max_pixels}"
     return None
+
+
+def fitted_size(width: int, height: int, limits: Limits) -> tuple[int, int]:
+    """Give the allowed size that is nearest to a picture's own, (width, height) in pixels.
+
+    Too large a picture is scaled down and too small a one up, both sides alike; then each side is
+    rounded to the nearest multiple and held within the limits, which only changes the shape of
+    very long pictures.
+    """
+    shrink = min(
+        1, limits.max_side / max(width, height), (limits.max_pixels / width / height) ** 0.5
+    )
+    scale = max(shrink, limits.min_side / min(width, height))
+    multiple = limits.multiple
+    least, most = -(-limits.min_side // multiple), limits.max_side // multiple
+    sides = [min(max(_rounded(side * scale / multiple), least), most) for side in (width, height)]
+    while sides[0] * sides[1] * multiple**2 > limits.max_pixels:
+        sides[sides.index(max(sides))] -= 1
+    return sides[0] * multiple, sides[1] * multiple
+
+
+def enlarged_size(width: int, height: int, scale: float, limits: Limits) -> tuple[int, int]:
+    """Give a size times `scale`, each side rounded to the nearest multiple."""
+    multiple = limits.multiple
+    return (
+        _rounded(width * scale / multiple) * multiple,
+        _rounded(height * scale / multiple) * multiple,
+    )
+
+
+def _rounded(value: float) -> int:
+    """Round halves up, always; Python's own rule, to even numbers, would change shapes."""
+    return int(value + 0.5)
+
+
+def largest_scale(width: int, height: int, limits: Limits) -> float:
+    """By how much a size can be enlarged within the limits, rounded down to hundredths."""
+    side = limits.max_side / max(width, height)
+    return int(min(side, (limits.max_pixels / width / height) ** 0.5) * 100) / 100
 
 
 def card_names() -> list[str]:

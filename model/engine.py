@@ -18,12 +18,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from model.canvas import Canvas, Codec, ReadImage, prepare, trajectory
 from model.card import Card
 from model.checkpoint import load_components
 from model.determinism import device_name, fix_algorithms
-from model.errors import DeviceLost, NonFiniteLatents, PromptError
+from model.errors import DeviceLost, InputMissing, NonFiniteLatents, PromptError
 from model.memory import Fitted
-from model.noise import initial_noise, noise_stream
+from model.passes import steps_done, total_steps
 from model.plan import Candidate, choose
 from model.preview import is_due, to_rgb
 from model.prompt import cut_warning
@@ -38,26 +39,39 @@ from model.protocol import (
     Started,
 )
 from model.request import MAX_SEED, RequestWarning, ResolvedRequest
-from model.sampler_names import SKIPS_LAST_LEVEL, evaluations
-from model.samplers import SAMPLERS, Trajectory
-from model.schedules import noise_levels
+from model.samplers import Trajectory
 from model.text import EncodedPrompt, TextEncoder
 from model.tokens import TokenCount
 from model.transformer import predict_velocity
-from model.vae import decode
+from model.vae import decode, encode
 
 logger = logging.getLogger(__name__)
 
-_FINAL_FAULTS = {PromptError: "bad_prompt", NonFiniteLatents: "non_finite"}
+_FINAL_FAULTS = {
+    PromptError: "bad_prompt",
+    NonFiniteLatents: "non_finite",
+    InputMissing: "input_missing",
+}
+
+
+def no_images(name: str) -> NDArray[numpy.uint8]:
+    """Stand in for a store where there is none: InputMissing, whatever the name."""
+    raise InputMissing(f"{name} cannot be read: this engine has no image store")
+
+
+def _no_encoder(pixels: Tensor) -> Tensor:
+    raise InputMissing("this engine cannot encode pictures")
 
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """The resident model as four functions; the engine needs no more of it.
+    """The resident model as functions; the engine needs no more of it.
 
     `velocity(latents, sigmas, contexts)` takes float32 (B, C, 1, h, w), float32 (B,) in [0, 1]
     and (B, rows, dim), and gives float32 of the latents' shape. `decode(latents)` gives uint8
     (B, height, width, 3), `preview(latents)` of a single picture uint8 (h, w, 3).
+    `encode_image` takes float32 (B, 3, 1, height, width) in [-1, 1] and gives latents,
+    `read_image(name)` gives a stored picture, uint8 (height, width, 3).
     `check_device()` raises if the device does not compute any more.
     """
 
@@ -65,11 +79,19 @@ class Pipeline:
     velocity: Callable[[Tensor, Tensor, Tensor], Tensor]
     decode: Callable[[Tensor], NDArray[numpy.uint8]]
     preview: Callable[[Tensor], NDArray[numpy.uint8]]
+    encode_image: Callable[[Tensor], Tensor] = _no_encoder
+    read_image: ReadImage = no_images
     latent_channels: int = 16
     scale_factor: int = 8
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     description: dict[str, Any] = field(default_factory=dict)
     check_device: Callable[[], None] = lambda: None
+
+    def codec(self) -> Codec:
+        """The part that turns pictures into latents and back."""
+        return Codec(
+            self.encode_image, self.decode, self.latent_channels, self.scale_factor, self.device
+        )
 
 
 @dataclass(slots=True)
@@ -78,10 +100,11 @@ class _Image:
 
     index: int
     seed: int
+    canvas: Canvas
     trajectory: Trajectory
-    x: Tensor
-    sigma: float
     remaining: int
+    x: Tensor = field(default_factory=lambda: torch.empty(0))
+    sigma: float = 0.0
     waited: int = 0
 
 
@@ -92,9 +115,9 @@ class _Running:
     request: ResolvedRequest
     conditional: Tensor | None = None
     unconditional: Tensor | None = None
+    canvas: Canvas | None = None
     is_begun: bool = False
     images: dict[int, _Image] = field(default_factory=dict)
-    evaluations: int = 0
     denoise_seconds: float = 0.0
     decode_seconds: float = 0.0
     forwards: int = 0
@@ -107,7 +130,8 @@ class _Running:
 
     def step_of(self, image: _Image) -> int:
         """The sampling step that a picture has come to; a step may take two evaluations."""
-        return (self.evaluations - image.remaining) * self.request.steps // self.evaluations
+        done = steps_done(image.canvas.parts, image.canvas.evaluations - image.remaining)
+        return min(done, total_steps(self.request))
 
 
 class Engine:
@@ -159,34 +183,19 @@ class Engine:
         if request.cfg_scale != 1:
             prompts.append(("negative_prompt", self._pipeline.encode(request.negative_prompt)))
             running.unconditional = prompts[1][1].context
-        running.evaluations = evaluations(request.sampler, request.scheduler, request.steps)
-        sigmas = noise_levels(
-            request.scheduler, request.steps, skips_last=request.sampler in SKIPS_LAST_LEVEL
-        )
-        running.images = {
-            index: self._first_question(request, index, sigmas)
-            for index in range(request.num_images)
-        }
+        codec = self._pipeline.codec()
+        canvas = running.canvas = prepare(request, self._pipeline.read_image, codec)
         warnings = tuple(_cut_warnings(prompts))
         running.is_begun = True
         events.append(Started(job_id, warnings, time.perf_counter() - started))
-
-    def _first_question(self, request: ResolvedRequest, index: int, sigmas: Tensor) -> _Image:
-        seed = (request.seed + index) % (MAX_SEED + 1)
-        scale, device = self._pipeline.scale_factor, self._pipeline.device
-        shape = (
-            1,
-            self._pipeline.latent_channels,
-            1,
-            request.height // scale,
-            request.width // scale,
-        )
-        x = sigmas[0].to(device) * initial_noise(seed, shape, device=device)
-        noise = noise_stream(seed, shape, device=device)
-        trajectory = SAMPLERS[request.sampler](x, sigmas, noise, **request.sampler_options)
-        x, sigma = next(trajectory)
-        total = evaluations(request.sampler, request.scheduler, request.steps)
-        return _Image(index, seed, trajectory, x, sigma, remaining=total)
+        for index in range(request.num_images):
+            seed = (request.seed + index) % (MAX_SEED + 1)
+            way = trajectory(request, canvas, codec, seed=seed)
+            running.images[index] = _Image(index, seed, canvas, way, canvas.evaluations)
+        for image in list(running.images.values()):
+            self._resume(job_id, image, None, events)
+        if not running.images:
+            self._report(job_id, events)
 
     # -- stepping ----------------------------------------------------------------------------
 
@@ -289,14 +298,21 @@ class Engine:
             )
         image.remaining -= 1
         running = self._running[job_id]
-        if running.request.previews and is_due(image.remaining, running.evaluations):
+        if running.request.previews and is_due(image.remaining, image.canvas.evaluations):
             step = running.step_of(image)
             events.append(Preview(job_id, image.index, step, self._pipeline.preview(denoised)))
+        self._resume(job_id, image, denoised, events)
+
+    def _resume(
+        self, job_id: str, image: _Image, denoised: Tensor | None, events: list[EngineEvent]
+    ) -> None:
+        """Let a generator go on to its next question, or finish its picture; None starts it."""
+        running = self._running[job_id]
         try:
-            image.x, image.sigma = image.trajectory.send(denoised)
+            image.x, image.sigma = image.trajectory.send(denoised)  # type: ignore[arg-type]
         except StopIteration as result:
             started = time.perf_counter()
-            pixels = self._pipeline.decode(result.value)[0]
+            pixels = image.canvas.finish(result.value, self._pipeline.codec())
             running.decode_seconds += time.perf_counter() - started
             del running.images[image.index]
             events.append(ImageReady(job_id, image.index, image.seed, pixels))
@@ -304,14 +320,14 @@ class Engine:
     def _report(self, job_id: str, events: list[EngineEvent]) -> None:
         """Tell the progress of a job of which a picture moved, and its end."""
         running = self._running.get(job_id)
-        if running is None:
+        if running is None or running.canvas is None:
             return
-        steps = running.request.steps
+        steps = total_steps(running.request)
         done = min((running.step_of(image) for image in running.images.values()), default=steps)
         events.append(Progress(job_id, done, steps))
         if not running.images:
             del self._running[job_id]
-            mean_batch = running.batched / running.forwards
+            mean_batch = running.batched / max(1, running.forwards)
             events.append(
                 Finished(job_id, running.denoise_seconds, running.decode_seconds, mean_batch)
             )
@@ -380,11 +396,13 @@ def load_engine(
     precision: str,
     threads: int,
     token_budget: int,
+    read_image: ReadImage = no_images,
 ) -> Engine:
     """Load the card's checkpoint and make it resident.
 
     `device` and `precision` may be "auto": CUDA in bfloat16 where there is one, else the CPU in
-    float32. `threads` is the number of CPU threads, 0 for PyTorch's choice.
+    float32. `threads` is the number of CPU threads, 0 for PyTorch's choice. `read_image` gives
+    the stored pictures that requests start from.
 
     Raises:
         CheckpointError: a file is missing, incomplete or of another layout.
@@ -398,7 +416,9 @@ def load_engine(
     if torch.device(device).type == "cuda":
         fix_algorithms()
     dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
-    parts = load_components(card, checkpoint_dir, device=torch.device(device), dtype=dtype)
+    parts = load_components(
+        card, checkpoint_dir, device=torch.device(device), dtype=dtype, has_vae_encoder=True
+    )
     text = TextEncoder(parts, card.text)
     pipeline = Pipeline(
         encode=text.encode,
@@ -411,6 +431,10 @@ def load_engine(
         preview=lambda latents: to_rgb(
             latents, factors=card.preview.factors, bias=card.preview.bias
         ),
+        encode_image=lambda pixels: encode(
+            parts.vae, pixels, mean=card.vae.latents_mean, std=card.vae.latents_std
+        ),
+        read_image=read_image,
         latent_channels=card.transformer.latent_channels,
         scale_factor=card.vae.scale_factor,
         device=torch.device(device),

@@ -21,6 +21,10 @@ class PromptError(ModelError):
         self.limit = limit
 
 
+class InputMissing(ModelError):
+    """A picture that the request starts from is gone or cannot be read."""
+
+
 class NonFiniteLatents(ModelError):
     """Latents or pixels contain NaN or infinity; a picture made of them would be a lie."""
 

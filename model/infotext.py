@@ -11,7 +11,7 @@ from contextlib import suppress
 from model.reading import Reading
 from model.recipe import Recipe
 from model.request import ResolvedRequest
-from model.sampler_names import DISPLAY_NAMES, SCHEDULE_DISPLAY_NAMES
+from model.sampler_names import DISPLAY_NAMES, SCHEDULE_DISPLAY_NAMES, UPSCALER_DISPLAY_NAMES
 
 MAX_INFOTEXT_CHARS = 200_000
 _MAX_SHOWN_PAIRS = 40
@@ -46,12 +46,36 @@ def write_infotext(request: ResolvedRequest, recipe: Recipe, *, seed: int) -> st
         "CFG scale": f"{request.cfg_scale:g}",
         "Seed": seed,
         "Size": f"{request.width}x{request.height}",
+        **_edits(request),
         "Model hash": recipe.checkpoint[:10],
         "Model": recipe.card,
         "Version": recipe.service,
     }
     line = ", ".join(f"{key}: {_quoted(str(value))}" for key, value in pairs.items() if value != "")
     return f"{request.prompt}\n{_NEGATIVE} {request.negative_prompt}\n{line}"
+
+
+def _edits(request: ResolvedRequest) -> dict[str, str | int]:
+    """What the picture started from and what came after it, under the web UI's keys.
+
+    There the one `Denoising strength` is the second pass' where no picture came first.
+    """
+    pairs: dict[str, str | int] = {}
+    hires = request.hires
+    if request.init_image:
+        pairs["Denoising strength"] = f"{request.strength:g}"
+        pairs["Init image"] = request.init_image
+    elif hires:
+        pairs["Denoising strength"] = f"{hires.strength:g}"
+    if request.mask:
+        pairs["Mask"] = request.mask
+    if hires:
+        pairs["Hires upscale"] = f"{hires.scale:g}"
+        pairs["Hires steps"] = hires.steps
+        pairs["Hires upscaler"] = UPSCALER_DISPLAY_NAMES[hires.upscaler]
+        if request.init_image:
+            pairs["Hires strength"] = f"{hires.strength:g}"
+    return pairs
 
 
 def _quoted(value: str) -> str:

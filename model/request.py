@@ -9,14 +9,15 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    ValidationError,
     ValidationInfo,
     WithJsonSchema,
     create_model,
     field_validator,
 )
-from pydantic_core import PydanticCustomError, PydanticKnownError
+from pydantic_core import InitErrorDetails, PydanticCustomError, PydanticKnownError
 
-from model.card import Card, size_problem
+from model.card import Card, Limits, enlarged_size, largest_scale, size_problem
 from model.errors import PromptError
 from model.grammar import MAX_PROMPT_CHARS, parse, writable
 from model.sampler_names import Value
@@ -30,6 +31,7 @@ WarningCode = Literal[
     "artist_prefix",
     "cfg_scale_not_recommended",
     "duplicate_tags",
+    "picture_fitted",
     "prompt_cut",
     "scheduler_not_recommended",
     "short_prompt",
@@ -46,6 +48,10 @@ WarningCode = Literal[
 
 ImageFormat = Literal["png", "webp", "jpeg", "avif"]
 MetadataLevel = Literal["full", "minimal", "none"]
+Upscaler = Literal["latent", "lanczos"]
+
+MAX_PICTURE_CHARS = 32_000_000
+"""Of a picture in base64: 24 MB of file. The service's limit to bodies is usually lower."""
 
 
 def _is_readable_prompt(text: str) -> str:
@@ -69,6 +75,41 @@ OptionValue = Annotated[
     Any, WithJsonSchema({"anyOf": [{"type": "boolean"}, {"type": "number"}, {"type": "string"}]})
 ]
 """Of a sampler's option; which type and limits it has depends on the sampler."""
+
+
+def _needs_init_image(value: Any, info: ValidationInfo) -> Any:
+    """Refuse what says how to treat a picture where there is none."""
+    if value is not None and info.data.get("init_image", "") is None:
+        raise ValueError("needs init_image: it says what becomes of that picture")
+    return value
+
+
+class Hires(BaseModel):
+    """A second pass at a higher resolution, as a client asks for it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
+
+    scale: float = Field(
+        gt=1,
+        le=8,
+        description="Width and height times this, rounded to the multiple of sizes; the result "
+        "must lie within the card's limits.",
+        examples=[1.5],
+    )
+    steps: int | None = Field(
+        default=None, ge=1, description="Steps of the second pass; null: as many as the first."
+    )
+    strength: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="How much the second pass may change; null takes the card's default.",
+    )
+    upscaler: Upscaler = Field(
+        default="lanczos",
+        description="`lanczos` enlarges the picture and encodes it again; `latent` enlarges the "
+        "latents, which saves that and needs a strength of 0.5 or more to look right.",
+    )
 
 
 class GenerationRequest(BaseModel):
@@ -113,6 +154,31 @@ class GenerationRequest(BaseModel):
         description="null draws one at submission; it is in the answer.",
     )
     num_images: int = Field(default=1, ge=1, le=8, description="Image k uses seed + k.")
+    init_image: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=MAX_PICTURE_CHARS,
+        description="The picture to start from: PNG, JPEG, WebP or AVIF as base64 or data URL, or "
+        "the name or URL of an image of this service. It is scaled and cropped to `resolution`; "
+        "without one its own size is taken, as near as the card's limits allow.",
+    )
+    strength: Annotated[float | None, AfterValidator(_needs_init_image)] = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="How much of `init_image` may change: 0 nothing, 1 everything. null takes "
+        "the card's default.",
+    )
+    mask: Annotated[str | None, AfterValidator(_needs_init_image)] = Field(
+        default=None,
+        min_length=1,
+        max_length=MAX_PICTURE_CHARS,
+        description="What of `init_image` is repainted: a picture of its size, in the same forms; "
+        "white is repainted, black stays exactly as it is, grey is mixed.",
+    )
+    hires: Hires | None = Field(
+        default=None, description="A second pass at a higher resolution; null: none."
+    )
     image_format: ImageFormat = "png"
     image_quality: int = Field(default=90, ge=1, le=100, description="For lossy formats.")
     metadata: MetadataLevel = Field(
@@ -150,6 +216,19 @@ class GenerationRequest(BaseModel):
         return prompt
 
 
+class ResolvedHires(BaseModel):
+    """A second pass of `steps` steps that ends at `width` x `height` pixels."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    scale: float
+    width: int
+    height: int
+    steps: int
+    strength: float
+    upscaler: Upscaler
+
+
 class ResolvedRequest(BaseModel):
     """A request in which nothing is left open: the picture is a pure function of it."""
 
@@ -171,6 +250,25 @@ class ResolvedRequest(BaseModel):
     deterministic: bool = False
     previews: bool = False
     sampler_options: dict[str, Value] = {}
+    init_image: str | None = None
+    strength: float | None = None
+    mask: str | None = None
+    hires: ResolvedHires | None = None
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names in the image store of the pictures that it starts from."""
+        return tuple(dict.fromkeys(name for name in (self.init_image, self.mask) if name))
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """The pictures of a request once they are stored, by name; both are `width` x `height`."""
+
+    init_image: str
+    mask: str | None
+    width: int
+    height: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +299,26 @@ def parse_resolution(value: str, card: Card) -> tuple[int, int]:
     return int(width), int(height)
 
 
+def check_hires(hires: Hires, width: int, height: int, limits: Limits) -> None:
+    """Refuse a second pass that would leave the card's limits.
+
+    Raises:
+        ValidationError: at the field `scale`, with the largest one that is possible.
+    """
+    size = enlarged_size(width, height, hires.scale, limits)
+    problem = size_problem(*size, limits)
+    if problem is None:
+        return
+    most = largest_scale(width, height, limits)
+    message = f"{width}x{height} times {hires.scale:g}: {problem}"
+    error = PydanticCustomError(
+        "hires_size", "{message}; at most {le} is possible", {"message": message, "le": most}
+    )
+    raise ValidationError.from_exception_data(
+        "Hires", [InitErrorDetails(type=error, loc=("scale",), input=hires.scale)]
+    )
+
+
 def _one_of(names: list[str]) -> Any:
     """A string type of exactly these names, shown as an enumeration in the OpenAPI document."""
     return Literal[tuple(names)]
@@ -229,8 +347,31 @@ def request_type(card: Card) -> type[GenerationRequest]:
     def refuse(name: Any) -> Any:
         return refuse_sampler(name, list(card.samplers))
 
+    def check_size(hires: Hires | None, info: ValidationInfo) -> Hires | None:
+        # Without a resolution a picture's own size counts, which is known only when it is opened.
+        resolution = info.data.get("resolution", "")
+        is_of_picture = resolution is None and info.data.get("init_image", "") is not None
+        if hires is not None and resolution != "" and not is_of_picture:
+            size = parse_resolution(resolution or card.defaults.resolution, card)
+            check_hires(hires, *size, card.limits)
+        return hires
+
     resolution = Annotated[str, AfterValidator(check_resolution)]
     limits, presets = card.limits, [preset.name for preset in card.resolutions]
+    hires = create_model(
+        "Hires",
+        __base__=Hires,
+        __module__=__name__,
+        steps=(
+            int | None,
+            Field(
+                default=None,
+                ge=1,
+                le=limits.max_steps,
+                description=Hires.model_fields["steps"].description,
+            ),
+        ),
+    )
     fields: dict[str, Any] = {
         "resolution": (
             resolution | None,
@@ -269,23 +410,37 @@ def request_type(card: Card) -> type[GenerationRequest]:
             int,
             Field(default=1, ge=1, le=limits.max_images, description="Image k uses seed + k."),
         ),
+        "hires": (
+            Annotated[hires | None, AfterValidator(check_size)],
+            Field(default=None, description=GenerationRequest.model_fields["hires"].description),
+        ),
     }
     return create_model(
         "GenerationRequest", __base__=GenerationRequest, __module__=__name__, **fields
     )
 
 
-def resolve(request: GenerationRequest, card: Card, *, seed: int) -> ResolvedRequest:
+def resolve(
+    request: GenerationRequest, card: Card, *, seed: int, inputs: Inputs | None = None
+) -> ResolvedRequest:
     """Fill every open field from the card; `seed` is used where the request has none.
 
     Tags are not kept: the prompt that they make is.
+    `inputs` are the request's pictures, which say its size.
 
     Raises:
-        ValueError: the resolution is none of this card's, an option none of the sampler's.
+        ValueError: the resolution is none of this card's, an option none of the sampler's, or the
+            second pass leaves the card's limits.
     """
     defaults = card.defaults
-    width, height = parse_resolution(request.resolution or defaults.resolution, card)
+    width, height = (
+        (inputs.width, inputs.height)
+        if inputs
+        else parse_resolution(request.resolution or defaults.resolution, card)
+    )
     sampler = request.sampler or defaults.sampler
+    steps = request.steps or card.samplers[sampler].default_steps
+    strength = defaults.strength if request.strength is None else request.strength
     return ResolvedRequest(
         prompt=assemble(request.tags, card.prompting, request.prompt or ""),
         negative_prompt=(
@@ -293,7 +448,7 @@ def resolve(request: GenerationRequest, card: Card, *, seed: int) -> ResolvedReq
         ),
         width=width,
         height=height,
-        steps=request.steps or card.samplers[sampler].default_steps,
+        steps=steps,
         cfg_scale=request.cfg_scale or defaults.cfg_scale,
         sampler=sampler,
         scheduler=request.scheduler or defaults.scheduler,
@@ -305,4 +460,25 @@ def resolve(request: GenerationRequest, card: Card, *, seed: int) -> ResolvedReq
         deterministic=request.deterministic,
         previews=request.previews,
         sampler_options=check_sampler_options(sampler, request.sampler_options or {}),
+        init_image=inputs.init_image if inputs else None,
+        strength=strength if inputs else None,
+        mask=inputs.mask if inputs else None,
+        hires=_resolve_hires(request.hires, card, width, height, steps=steps),
+    )
+
+
+def _resolve_hires(
+    hires: Hires | None, card: Card, width: int, height: int, *, steps: int
+) -> ResolvedHires | None:
+    if hires is None:
+        return None
+    check_hires(hires, width, height, card.limits)
+    target = enlarged_size(width, height, hires.scale, card.limits)
+    return ResolvedHires(
+        scale=hires.scale,
+        width=target[0],
+        height=target[1],
+        steps=hires.steps or steps,
+        strength=card.defaults.hires_strength if hires.strength is None else hires.strength,
+        upscaler=hires.upscaler,
     )

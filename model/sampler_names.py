@@ -214,3 +214,6 @@ SCHEDULE_DISPLAY_NAMES: dict[str, str] = {
     "ddim_uniform": "DDIM",
 }
 """The same for schedules."""
+
+UPSCALER_DISPLAY_NAMES: dict[str, str] = {"latent": "Latent (bicubic)", "lanczos": "Lanczos"}
+"""The same for what enlarges a picture before its second pass."""

@@ -87,7 +87,7 @@ def _closure(names: set[str]) -> set[str]:
 def test_the_api_needs_no_torch() -> None:
     needed = _closure(_requirements("api"))
     assert {"fastapi", "redis", "rq"} <= needed
-    assert not needed & {"torch", "numpy", "transformers", "diffusers", "safetensors", "pillow"}
+    assert not needed & {"torch", "numpy", "transformers", "diffusers", "safetensors"}
     assert "torch" in _requirements("worker")
 
 

@@ -34,6 +34,7 @@ from rq.utils import as_text
 from rq.utils import now as rq_now
 from rq.worker.base import WorkerStatus as RqStatus
 
+from model.passes import work
 from model.protocol import (
     EngineEvent,
     Failed,
@@ -288,10 +289,11 @@ class BatchWorker(SimpleWorker):
                     fields["warnings"] = record.dump_all(slot.warnings)
                 slot.notes.append(Note(fields=fields))
             case Progress():
-                done = (event.step - slot.step) / event.steps
-                self._fresh_work += done * record.cost(slot.claim.request)
+                request, before = slot.claim.request, slot.step
+                self._fresh_work += work(request, event.step) - work(request, before)
                 if event.step > slot.step:  # a step may take two evaluations
-                    slot.notes.append(_progress_note(event, time.monotonic() - slot.admitted_at))
+                    elapsed = time.monotonic() - slot.admitted_at
+                    slot.notes.append(_progress_note(event, elapsed, request))
                 slot.step = event.step
             case Preview():
                 image = preview_url(event.pixels)
@@ -669,9 +671,13 @@ class BatchWorker(SimpleWorker):
         logger.info("worker=%s event=stopped", self.name)
 
 
-def _progress_note(event: Progress, elapsed: float) -> Note:
-    """News of a step; the rest is expected to take as long a step as the past `elapsed` seconds."""
-    eta = round(elapsed / event.step * (event.steps - event.step), 2)
+def _progress_note(event: Progress, elapsed: float, request: ResolvedRequest) -> Note:
+    """News of a step; what is left is expected to go on as fast as in the past `elapsed` seconds.
+
+    By work and not by steps: those of a second pass, at a higher resolution, take longer.
+    """
+    done, whole = work(request, event.step), work(request)
+    eta = round(elapsed / done * (whole - done), 2) if done else 0.0
     return Note(
         event="progress",
         data={"step": event.step, "steps": event.steps, "eta_seconds": eta},

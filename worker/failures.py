@@ -4,6 +4,7 @@ from worker.job import JobError
 
 _PROBLEMS: dict[str, tuple[int, str]] = {
     "bad_prompt": (422, "The prompt cannot be encoded"),
+    "input_missing": (422, "A picture to start from is missing"),
     "non_finite": (500, "The model gave no finite picture"),
     "engine_error": (500, "The engine could not carry out the request"),
     "out_of_memory": (500, "The request needs more memory than the device has"),

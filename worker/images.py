@@ -62,6 +62,12 @@ def preview_url(pixels: NDArray[numpy.uint8]) -> str:
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
+def decode(data: bytes) -> NDArray[numpy.uint8]:
+    """The pixels of a file of ours, (height, width, 3) uint8 RGB. OSError where it is broken."""
+    with Image.open(io.BytesIO(data)) as image:
+        return numpy.asarray(image.convert("RGB"))
+
+
 def _options(request: ResolvedRequest, texts: _Texts) -> dict[str, Any]:
     """What Pillow needs to know to write this format."""
     quality, has_mark = request.image_quality, request.metadata != "none"

@@ -24,6 +24,9 @@ Outcome = Literal["succeeded", "failed", "cancelled"]
 _MISSING_SECONDS = 60
 """A queued job that RQ has not known for so long has fallen out of it."""
 
+_HELD_SECONDS = 3600
+"""After so long it is looked again whether a job still needs a picture whose time is over."""
+
 
 @dataclass(frozen=True, slots=True)
 class Claim:
@@ -188,9 +191,21 @@ class WorkerLedger:
                 self._redis.srem(record.WORKERS, name)
 
     def overdue_images(self, *, limit: int = 100) -> list[str]:
-        """Names of pictures whose time is over."""
+        """Names of pictures whose time is over and that no unfinished job starts from."""
         overdue: Any = self._redis.zrangebyscore(record.IMAGES, 0, time.time(), start=0, num=limit)
-        return [_text(name) for name in overdue]
+        names = [_text(name) for name in overdue]
+        pipeline = self._redis.pipeline(transaction=False)
+        for name in names:
+            pipeline.exists(record.holders_key(name))
+        free = []
+        for name, is_held in zip(names, pipeline.execute(), strict=True):
+            if is_held:
+                # Out of the way of those behind it; the job's end sets the real time.
+                later = time.time() + _HELD_SECONDS
+                self._redis.zadd(record.IMAGES, {name: later}, xx=True, gt=True)
+            else:
+                free.append(name)
+        return free
 
     def forget_image(self, name: str) -> None:
         """A picture is deleted; unless a new job has just made the same one, forget its name."""

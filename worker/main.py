@@ -3,15 +3,21 @@
 import argparse
 import logging
 import os
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import numpy
+from numpy.typing import NDArray
+
 from model.card import Card, load_card
-from model.errors import CardError
+from model.errors import CardError, InputMissing
 from model.protocol import GenerationEngine
 from model.request import GenerationRequest, ResolvedRequest, resolve
 from worker.batch_worker import BatchWorker
 from worker.connection import connect
+from worker.errors import ImageExpired, ImageNotFound
+from worker.images import decode
 from worker.settings import Settings, redis_dsn
 from worker.storage import open_store
 from worker.store import ImageStore
@@ -32,6 +38,20 @@ def warm_up_request(card: Card) -> ResolvedRequest:
     return resolve(request, card, seed=0)
 
 
+def image_reader(store: ImageStore) -> Callable[[str], NDArray[numpy.uint8]]:
+    """How the engine reads the pictures that requests start from."""
+
+    def read_image(name: str) -> NDArray[numpy.uint8]:
+        try:
+            return decode(store.read(name))
+        except (ImageNotFound, ImageExpired) as exc:
+            raise InputMissing(str(exc)) from exc
+        except (OSError, SyntaxError) as exc:
+            raise InputMissing(f"{name} cannot be read as a picture") from exc
+
+    return read_image
+
+
 def run(settings: Settings, card: Card, redis_url: str, store: ImageStore) -> None:
     """Work until told to stop."""
     connection = connect(redis_url)
@@ -49,6 +69,7 @@ def run(settings: Settings, card: Card, redis_url: str, store: ImageStore) -> No
             precision=settings.precision,
             threads=settings.torch_threads,
             token_budget=settings.token_budget,
+            read_image=image_reader(store),
         )
 
     worker = BatchWorker(

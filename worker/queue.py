@@ -16,6 +16,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 from ulid import ULID
 
+from model.passes import work
 from model.request import ResolvedRequest
 from worker import record
 from worker.connection import connect_async, disconnect, is_outage
@@ -84,7 +85,8 @@ class JobQueue:
     ) -> Job:
         """Queue a request, or find the job that this idempotency key made before.
 
-        `original` is the finished job whose pictures the new one's are to be compared with.
+        The stored pictures that it starts from are kept as long as the job. `original` is the
+        finished job whose pictures the new one's are to be compared with.
 
         Raises:
             QueueFull: as many jobs wait as the settings allow.
@@ -105,6 +107,8 @@ class JobQueue:
                     f"kirazuri:idem:{idempotency_key}" if idempotency_key else "",
                     fingerprint,
                     self._settings.idempotency_ttl_seconds,
+                    json.dumps(request.inputs),
+                    self._settings.result_ttl_seconds,
                     len(pairs),
                     *pairs,
                     *record.rq_fields(job_id, self._unconnected),
@@ -190,7 +194,7 @@ class JobQueue:
             pipeline.get(record.PACE)
             position, running, job_cost = await pipeline.execute()
         return forecast(
-            record.cost(request),
+            work(request),
             position=position,
             running=running,
             mean_cost=float(job_cost or 0) or None,

@@ -16,9 +16,9 @@ from rq.job import Job as RqJob
 from rq.job import JobStatus, Retry
 from rq.utils import now
 
+from model.passes import total_steps, work
 from model.recipe import Recipe, differences
 from model.request import ResolvedRequest
-from model.sampler_names import evaluations
 from worker.job import READABLE_SCHEMAS, SCHEMA_VERSION, Job, JobWarning, Progress, StoredImage
 
 WAKE = "kirazuri:wake"
@@ -52,6 +52,11 @@ def job_key(job_id: str) -> str:
 def events_key(job_id: str) -> str:
     """The stream of a job's events."""
     return f"kirazuri:events:{job_id}"
+
+
+def holders_key(name: str) -> str:
+    """The unfinished jobs that start from a stored picture."""
+    return f"kirazuri:holders:{name}"
 
 
 def worker_key(name: str) -> str:
@@ -107,13 +112,6 @@ def rq_fields(job_id: str, connection: "Redis", *, queue: str = RQ_QUEUE) -> lis
     return [part for pair in job.to_dict().items() for part in pair]
 
 
-def cost(request: ResolvedRequest) -> float:
-    """Work in a request: megapixels through the transformer, all steps and images."""
-    passes = 1 if request.cfg_scale == 1 else 2
-    passes *= evaluations(request.sampler, request.scheduler, request.steps)
-    return passes * request.width * request.height * request.num_images / 1e6
-
-
 def new_record(
     request: ResolvedRequest,
     *,
@@ -130,7 +128,7 @@ def new_record(
         "queue": RQ_QUEUE,
         "request": request.model_dump_json(),
         "warnings": dump_all(warnings),
-        "cost": cost(request),
+        "cost": work(request),
         "traceparent": traceparent or "",
     }
     if original is not None:
@@ -161,7 +159,8 @@ def read_job(job_id: str, record: Mapping[str, str], *, queue_position: int | No
     """A `Job` from its record; `eta_seconds` only for a running one, whose worker measured it."""
     request = ResolvedRequest.model_validate(_known(ResolvedRequest, record["request"]))
     status = record["status"]
-    step = request.steps if status == "succeeded" else int(record.get("step", 0))
+    steps = total_steps(request)
+    step = steps if status == "succeeded" else int(record.get("step", 0))
     created, started = _time(record, "created"), _time(record, "started")
     timings = json.loads(record.get("timings") or "{}")
     recipe = None
@@ -174,7 +173,7 @@ def read_job(job_id: str, record: Mapping[str, str], *, queue_position: int | No
         id=job_id,
         status=status,
         request=request,
-        progress=Progress(step=step, steps=request.steps, fraction=step / request.steps),
+        progress=Progress(step=step, steps=steps, fraction=step / steps),
         queue_position=queue_position if status == "queued" else None,
         eta_seconds=_remaining(record) if status == "running" else None,
         images=images,

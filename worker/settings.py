@@ -107,7 +107,9 @@ class Settings(BaseSettings):
         default=86_400, ge=60, description="How long an `Idempotency-Key` is remembered."
     )
     max_body_bytes: int = Field(
-        default=1_000_000, ge=1024, description="Larger request bodies get 413."
+        default=16_000_000,
+        ge=1024,
+        description="Larger request bodies get 413; pictures come in base64, a third longer.",
     )
     max_wait_seconds: float = Field(default=60.0, ge=0, description="Cap of `Prefer: wait`.")
     public_url: str | None = Field(

@@ -48,6 +48,10 @@ def test_open_fields_are_filled_from_the_card(client: httpx2.Client, server: Run
         "deterministic": False,
         "previews": False,
         "sampler_options": {},
+        "init_image": None,
+        "strength": None,
+        "mask": None,
+        "hires": None,
     }
     assert job["links"] == {
         "self": f"{server.url}/jobs/{job['id']}",

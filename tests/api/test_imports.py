@@ -1,9 +1,9 @@
-"""The API runs where torch, numpy and Pillow are not, and importing it does nothing."""
+"""The API runs where torch and numpy are not, and importing it does nothing."""
 
 import subprocess
 import sys
 
-HEAVY = ("torch", "numpy", "PIL", "scipy", "transformers", "diffusers", "safetensors")
+HEAVY = ("torch", "numpy", "scipy", "transformers", "diffusers", "safetensors")
 
 NO_HEAVY = f"""
 import sys

@@ -4,8 +4,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from model.card import Card, card_names, load_card, size_problem
+from model.card import (
+    Card,
+    card_names,
+    enlarged_size,
+    fitted_size,
+    largest_scale,
+    load_card,
+    size_problem,
+)
 from model.errors import CardError
 
 
@@ -119,3 +129,26 @@ def test_sizes_outside_the_limits_say_why(width: int, height: int, word: str) ->
     problem = size_problem(width, height, load_card("kirazuri-v1").limits)
     assert problem is not None
     assert word in problem
+
+
+@pytest.mark.parametrize("name", card_names())
+@given(width=st.integers(1, 70_000), height=st.integers(1, 70_000))
+def test_any_picture_finds_an_allowed_size(name: str, width: int, height: int) -> None:
+    limits = load_card(name).limits
+    size = fitted_size(width, height, limits)
+    assert size_problem(*size, limits) is None
+    if size_problem(width, height, limits) is None:
+        assert size == (width, height)
+    elif limits.min_side < min(width, height) and 0.5 < width / height < 2:
+        assert abs(size[0] / size[1] * height / width - 1) < 0.2
+
+
+@pytest.mark.parametrize("name", card_names())
+def test_presets_can_be_enlarged_to_the_largest_scale(name: str) -> None:
+    limits = load_card(name).limits
+    for preset in load_card(name).resolutions:
+        most = largest_scale(preset.width, preset.height, limits)
+        assert most >= 1
+        size = enlarged_size(preset.width, preset.height, most + 0.3, limits)
+        assert size_problem(*size, limits) is not None
+    assert enlarged_size(144, 112, 1.5, load_card("kirazuri-tiny").limits) == (224, 176)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from model.checkpoint import Components, load_components
 from model.errors import NonFiniteLatents
+from model.pixels import to_tensor
 from model.vae import OneFrameConv, decode, encode
 from tests.model.conftest import WrittenCheckpoint
 from tests.model.random_checkpoint import LATENTS_MEAN, LATENTS_STD
@@ -71,6 +72,30 @@ def test_encode_is_the_librarys_and_undoes_the_normalisation_once(
     found = encode(parts.vae, picture, mean=LATENTS_MEAN, std=LATENTS_STD)
     assert found.shape == (2, 16, 1, 6, 4)
     assert torch.allclose(found, (mode - MEAN) / STD, atol=1e-5)
+
+
+@pytest.mark.parametrize(("height", "width"), [(16, 16), (48, 32), (96, 160)])
+def test_there_and_back_the_shapes_are_the_same(
+    written: WrittenCheckpoint, height: int, width: int
+) -> None:
+    parts = load_components(
+        written.card,
+        written.folder,
+        device=torch.device("cpu"),
+        dtype=torch.float32,
+        has_vae_encoder=True,
+    )
+    norm: Any = {"mean": LATENTS_MEAN, "std": LATENTS_STD}
+    picture = numpy.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=numpy.uint8)
+    latents = encode(parts.vae, to_tensor(picture), **norm)
+    assert latents.shape == (1, 16, 1, height // 8, width // 8)
+    assert latents.dtype == torch.float32
+    back = decode(parts.vae, latents, **norm)
+    assert back.shape == (1, height, width, 3)
+    assert back.dtype == numpy.uint8
+    again = encode(parts.vae, to_tensor(back[0]), **norm)
+    assert again.shape == latents.shape
+    assert torch.isfinite(again).all()
 
 
 def test_pictures_of_a_batch_are_those_alone(components: Components, latents: Tensor) -> None:

@@ -11,7 +11,7 @@ from PIL import ExifTags, Image
 
 from model.infotext import write_infotext
 from model.recipe import Recipe
-from model.request import ImageFormat, MetadataLevel
+from model.request import ImageFormat, MetadataLevel, ResolvedHires
 from tests.worker.conftest import make_request
 from worker.images import encode
 
@@ -155,3 +155,27 @@ def test_a_prompt_too_long_for_jpeg_costs_the_recipe_and_not_the_picture() -> No
     assert recipe_in(data) is None
     assert MARK in data
     assert recipe_in(save("webp", prompt="😀" * 10_000, negative_prompt="😀" * 10_000))
+
+
+def test_where_a_picture_came_from_is_told_under_the_web_uis_keys() -> None:
+    start: dict[str, Any] = {"init_image": "a.png", "strength": 0.6, "mask": "b.png"}
+    second = ResolvedHires(
+        scale=1.5, width=144, height=96, steps=7, strength=0.35, upscaler="latent"
+    )
+    hires_keys = {
+        "Hires upscale": "1.5", "Hires steps": "7", "Hires upscaler": "Latent (bicubic)",
+    }  # fmt: skip
+
+    def told(**changes: Any) -> dict[str, str]:
+        pairs = parse(write_infotext(make_request(**changes), RECIPE, seed=1))
+        return {
+            key: value
+            for key, value in pairs.items()
+            if key.startswith(("Denoising", "Hires", "Init", "Mask"))
+        }
+
+    assert told() == {}
+    assert told(hires=second) == {"Denoising strength": "0.35", **hires_keys}
+    edit = {"Denoising strength": "0.6", "Init image": "a.png", "Mask": "b.png"}
+    assert told(**start) == edit
+    assert told(**start, hires=second) == {**edit, **hires_keys, "Hires strength": "0.35"}

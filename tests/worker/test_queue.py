@@ -10,6 +10,7 @@ import pytest
 from redis import Redis
 from ulid import ULID
 
+from model.passes import work
 from tests.worker.conftest import make_request
 from tests.worker.test_ledger import take
 from worker import record, redis_server
@@ -70,7 +71,7 @@ async def test_workers_are_those_heard_from_of_late(
 async def test_a_queued_job_has_an_estimate_once_the_pace_is_known(
     queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger
 ) -> None:
-    one = record.cost(make_request())
+    one = work(make_request())
     first, second = [await queue.admit(make_request(seed=seed)) for seed in (1, 2)]
     assert first.eta_seconds is None
     with redis_client.pipeline() as pipeline:

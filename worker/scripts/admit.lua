@@ -1,9 +1,18 @@
 -- Bounded queue, idempotency, record, first event, RQ hash and push, in one step.
 -- ARGV: id, limit, idempotency key name ('' for none), its fingerprint, its ttl,
+--       names of stored pictures that it starts from, result ttl,
 --       number of record arguments, record field/value..., RQ field/value...
 -- Repeating the call with the same id changes nothing, so a client may retry a lost reply.
 local limit, idempotency, fingerprint, ttl = tonumber(ARGV[2]), ARGV[3], ARGV[4], tonumber(ARGV[5])
-local record_size = tonumber(ARGV[6])
+local names, result_ttl, record_size = cjson.decode(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
+
+-- Pictures that came with a request which is refused have no job to go with: away with them soon.
+local function refused(answer, known_id)
+  for _, name in ipairs(names) do
+    redis.call('ZADD', IMAGES, 'NX', now + 60, name)
+  end
+  return {answer, known_id}
+end
 
 if redis.call('EXISTS', JOB) == 1 then
   return {'admitted', id}
@@ -12,18 +21,23 @@ if idempotency ~= '' then
   local known = redis.call('HMGET', idempotency, 'job', 'fingerprint')
   if known[1] and redis.call('EXISTS', 'kirazuri:job:' .. known[1]) == 1 then
     if known[2] ~= fingerprint then
-      return {'conflict', known[1]}
+      return refused('conflict', known[1])
     end
     return {'repeated', known[1]}
   end
 end
 if redis.call('ZCARD', QUEUED) >= limit then
-  return {'full', id}
+  return refused('full', id)
 end
 
 redis.call('HSET', JOB, 'status', 'queued', 'attempt', 0, 'created', stamp(now))
-redis.call('HSET', JOB, unpack(ARGV, 7, 6 + record_size))
-redis.call('HSET', RQ_JOB, unpack(ARGV, 7 + record_size))
+redis.call('HSET', JOB, unpack(ARGV, 9, 8 + record_size))
+redis.call('HSET', RQ_JOB, unpack(ARGV, 9 + record_size))
+redis.call('HSET', JOB, 'inputs', ARGV[6])
+for _, name in ipairs(names) do
+  redis.call('SADD', holders(name), id)
+  redis.call('ZADD', IMAGES, 'GT', now + result_ttl, name)
+end
 redis.call('SADD', 'rq:queues', RQ_QUEUE)
 redis.call('RPUSH', RQ_QUEUE, id)
 redis.call('ZADD', QUEUED, now, id)

@@ -39,6 +39,11 @@ local function is_terminal(status)
   return status == 'succeeded' or status == 'failed' or status == 'cancelled'
 end
 
+-- The unfinished jobs that start from a stored picture: none of them may find it gone.
+local function holders(name)
+  return 'kirazuri:holders:' .. name
+end
+
 -- The end of a job: record, event and RQ's side in one step.
 local function finish(status, data, result_ttl, events_ttl)
   local expires, token = now + result_ttl, field('token')
@@ -52,6 +57,10 @@ local function finish(status, data, result_ttl, events_ttl)
   redis.call('ZREM', RUNNING, id)
   redis.call('HINCRBY', TOTALS, status, 1)
   announce(status, data)
+  for _, name in ipairs(cjson.decode(field('inputs') or '[]')) do
+    redis.call('SREM', holders(name), id)
+    redis.call('ZADD', IMAGES, 'GT', expires, name)
+  end
   redis.call('EXPIRE', JOB, math.ceil(result_ttl))
   redis.call('EXPIRE', EVENTS, math.ceil(math.min(result_ttl, events_ttl)))
   return expires

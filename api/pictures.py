@@ -1,0 +1,247 @@
+"""The pictures that come with a request: opened with care, made the right size, and stored.
+
+The only module of this package that meets Pillow. Knows neither queue nor model.
+"""
+
+import asyncio
+import io
+import re
+from base64 import b64decode
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi.exceptions import RequestValidationError
+from PIL import Image, ImageOps
+from pydantic import ValidationError
+
+from model.card import Card, fitted_size
+from model.request import GenerationRequest, Inputs, check_hires, parse_resolution
+from worker.errors import ImageExpired, ImageNotFound
+from worker.job import JobWarning
+from worker.store import ImageStore, content_name
+
+FORMATS = ("PNG", "JPEG", "WEBP", "AVIF")
+
+MAX_PIXELS = 4096 * 4096
+"""A larger picture is refused before it is decoded."""
+
+_AT_ONCE = 2
+"""Requests whose pictures are in the making at one time; each may take 200 MB for a moment."""
+
+_DATA_URL = re.compile(r"data:[\w/+.;=-]*;base64,", re.IGNORECASE)
+_STORED = re.compile(r"(?:(?:https?://\S+)?/images/)?([0-9a-f]{40}\.[a-z]{3,4})", re.IGNORECASE)
+"""A name, a path or a whole URL of an image of ours. Nothing is ever fetched."""
+
+_LONGEST_NAME = 2048
+_PNG_COMPRESS_LEVEL = 4
+
+Size = tuple[int, int]
+
+
+class PictureRefused(ValueError):
+    """A picture that cannot be used; `limit` is what it should have kept to."""
+
+    def __init__(self, reason: str, limit: int | str | None = None) -> None:
+        super().__init__(reason)
+        self.limit = limit
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """An opened picture, upright; `stored` is its name where it lies in the image store."""
+
+    image: Image.Image
+    data: bytes
+    stored: str | None
+
+
+class Pictures:
+    """Turns what requests say of pictures into names of stored ones."""
+
+    def __init__(self, card: Card, store: ImageStore) -> None:
+        self._card = card
+        self._store = store
+        self._places = asyncio.Semaphore(_AT_ONCE)
+
+    async def take(
+        self, request: GenerationRequest, *, is_kept: bool
+    ) -> tuple[Inputs | None, tuple[JobWarning, ...]]:
+        """Open, fit and store the pictures of a request, and say what that changed.
+
+        None where the request has none. Where they are not `is_kept`, they are only looked at.
+
+        Raises:
+            RequestValidationError: names the field of every picture that cannot be used, or the
+                scale of a second pass that the picture's own size leaves no room for.
+            StoreError: they cannot be read or written just now.
+        """
+        if request.init_image is None:
+            return None, ()
+        async with self._places:
+            return await asyncio.to_thread(self._take, request, request.init_image, is_kept=is_kept)
+
+    def _take(
+        self, request: GenerationRequest, init_image: str, *, is_kept: bool
+    ) -> tuple[Inputs, tuple[JobWarning, ...]]:
+        errors: list[dict[str, Any]] = []
+        start = self._open("init_image", init_image, errors)
+        mask = self._open("mask", request.mask, errors) if request.mask else None
+        size = self._size(request, start, errors) if start else (0, 0)
+        if start and mask and mask.image.size != start.image.size:
+            own, wanted = _written(mask.image.size), _written(start.image.size)
+            reason = PictureRefused(f"{own} pixels, but init_image has {wanted}", wanted)
+            errors.append(_error("mask", reason, request.mask))
+        if errors or start is None:
+            raise RequestValidationError(errors)
+        files = [_file_of(start, size)]
+        if mask:
+            files.append((_png(_fitted(_as_mask(mask.image), size)), "png"))
+        put = self._store.put if is_kept else content_name
+        names = [put(data, extension) for data, extension in files]
+        inputs = Inputs(names[0], names[1] if mask else None, *size)
+        return inputs, tuple(_warnings(start.image.size, size))
+
+    def _open(self, field: str, text: str, errors: list[dict[str, Any]]) -> Picture | None:
+        """Open what a field holds; None, and one more error, where that is no usable picture."""
+        try:
+            data, stored = self._bytes_of(text.strip())
+            return Picture(open_picture(data), data, stored)
+        except PictureRefused as exc:
+            errors.append(_error(field, exc, text))
+            return None
+
+    def _bytes_of(self, text: str) -> tuple[bytes, str | None]:
+        """A picture's file, and its name if that is what the text is."""
+        named = _STORED.fullmatch(text) if len(text) <= _LONGEST_NAME else None
+        if named:
+            try:
+                return self._store.read(named[1]), named[1]
+            except (ImageNotFound, ImageExpired) as exc:
+                raise PictureRefused(str(exc)) from exc
+        if text[:8].lower().startswith(("http://", "https://")):
+            raise PictureRefused("a URL of another place; only images of this service are read")
+        prefix = _DATA_URL.match(text)
+        code = text[prefix.end() :] if prefix else text
+        try:
+            return b64decode("".join(code.split()), validate=True), None
+        except ValueError as exc:
+            raise PictureRefused(
+                "neither a picture in base64 nor the name of an image of this service"
+            ) from exc
+
+    def _size(
+        self, request: GenerationRequest, start: Picture, errors: list[dict[str, Any]]
+    ) -> Size:
+        """The size of the first pass; one more error where the second has no room."""
+        limits = self._card.limits
+        size = (
+            parse_resolution(request.resolution, self._card)
+            if request.resolution
+            else fitted_size(*start.image.size, limits)
+        )
+        if request.hires:
+            try:
+                check_hires(request.hires, *size, limits)
+            except ValidationError as exc:
+                errors += [{**e, "loc": ("body", "hires", *e["loc"])} for e in exc.errors()]
+        return size
+
+
+def open_picture(data: bytes) -> Image.Image:
+    """Decode a single picture of at most MAX_PIXELS and turn it upright.
+
+    Raises:
+        PictureRefused: another format, too large, animated, or broken.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            _check(image)
+            image.load()
+            return ImageOps.exif_transpose(image)
+    except PictureRefused:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as exc:
+        raise PictureRefused("too many pixels", MAX_PIXELS) from exc
+    except Exception as exc:
+        # Decoders raise whatever comes to them; nothing that a client sends may be our error.
+        raise PictureRefused(f"cannot be read as one of {', '.join(FORMATS)}") from exc
+
+
+def _check(image: Image.Image) -> None:
+    """Look at what the file's head says, before anything is decoded."""
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise PictureRefused(f"{_written(image.size)} pixels are too many", MAX_PIXELS)
+    # The second picture of a telephone's JPEG is a preview.
+    if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
+        raise PictureRefused("animated; send a single picture")
+
+
+def _file_of(picture: Picture, size: Size) -> tuple[bytes, str]:
+    """A picture at its size as a file, with its extension; an image of ours that fits as it is."""
+    if picture.stored and picture.image.size == size and picture.image.mode == "RGB":
+        return picture.data, picture.stored.rpartition(".")[2]
+    return _png(_fitted(_as_rgb(picture.image), size)), "png"
+
+
+def _png(image: Image.Image) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "PNG", compress_level=_PNG_COMPRESS_LEVEL)
+    return file.getvalue()
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
+    """Eight bits a channel; what is transparent becomes white."""
+    if image.has_transparency_data:
+        own = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", own.size, "white"), own).convert("RGB")
+    return _eight_bit(image).convert("RGB")
+
+
+def _as_mask(image: Image.Image) -> Image.Image:
+    """Eight bits of light; what is transparent becomes black and is kept."""
+    if image.has_transparency_data:
+        own = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", own.size, "black"), own).convert("L")
+    return _eight_bit(image).convert("L")
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """Bring 16 bits of grey down to 8; Pillow by itself would cut off what is above 255."""
+    if image.mode.startswith("I"):
+        return image.point(lambda level: level / 257).convert("L")
+    return image
+
+
+def _fitted(image: Image.Image, size: Size) -> Image.Image:
+    """Cover `size`, cropped in the middle. Masks are scaled without the overshoot of Lanczos."""
+    if image.size == size:
+        return image
+    is_mask = image.mode == "L"
+    method = Image.Resampling.BILINEAR if is_mask else Image.Resampling.LANCZOS
+    return ImageOps.fit(image, size, method)
+
+
+def _warnings(own: Size, size: Size) -> Iterator[JobWarning]:
+    if own != size:
+        change = "scaled" if own[0] * size[1] == own[1] * size[0] else "scaled and cropped"
+        yield JobWarning(
+            code="picture_fitted",
+            detail=f"init_image is {_written(own)}; it was {change} to {_written(size)}",
+        )
+
+
+def _written(size: Size) -> str:
+    return f"{size[0]}x{size[1]}"
+
+
+def _error(field: str, reason: PictureRefused, text: str | None) -> dict[str, Any]:
+    """One wrong field in the form of pydantic's errors."""
+    return {
+        "type": "picture_refused",
+        "loc": ("body", field),
+        "msg": str(reason),
+        "input": text if text is not None and len(text) < _LONGEST_NAME else None,
+        "ctx": {} if reason.limit is None else {"le": reason.limit},
+    }
