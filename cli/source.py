@@ -61,6 +61,8 @@ def fit(reading: Reading, capabilities: Mapping[str, Any]) -> Reading:
         if value is not None and value not in offered:
             del reading.fields[name]
             reading.note(f"{name} {value}", "not offered here; the checkpoint's default is taken")
+            if name == "sampler" and (options := reading.fields.pop("sampler_options", None)):
+                reading.note(f"sampler options {options}", "they belong to that sampler")
     _compare_models(reading, capabilities)
     return reading
 

@@ -4,15 +4,27 @@ Compared without case, spaces and punctuation, which makes most of the names equ
 """
 
 import re
+from typing import NamedTuple
 
-from model.sampler_names import DISPLAY_NAMES, SCHEDULE_DISPLAY_NAMES
+from model.sampler_names import DISPLAY_NAMES, SCHEDULE_DISPLAY_NAMES, Value
+
+
+class Found(NamedTuple):
+    """Our sampler, with the options and the schedule that the other name includes."""
+
+    sampler: str
+    options: dict[str, Value] = {}  # noqa: RUF012 - a tuple's default, which nobody changes
+    schedule: str | None = None
 
 
 def _plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower().replace("++", "pp"))
 
 
-_SAMPLERS = {_plain(text): name for name, title in DISPLAY_NAMES.items() for text in (title, name)}
+_SAMPLERS = {
+    **{_plain(t): Found(name) for name, title in DISPLAY_NAMES.items() for t in (title, name)},
+    "dpmpp2msdeheun": Found("dpmpp_2m_sde", {"solver_type": "heun"}),
+}
 _SCHEDULES = {
     **{_plain(t): name for name, title in SCHEDULE_DISPLAY_NAMES.items() for t in (title, name)},
     "ddim": "ddim_uniform",
@@ -21,18 +33,18 @@ _SCHEDULES = {
 _MAX_NAME_CHARS = 100
 
 
-def find_sampler(text: str) -> tuple[str | None, str | None]:
-    """Our sampler of this name, and the schedule where the name includes one.
+def find_sampler(text: str) -> Found | None:
+    """Our sampler of this name.
 
-    Such as "DPM++ 2M Karras" of older web UIs, or "dpmpp_2m_sde_gpu" of ComfyUI.
+    Also such as "DPM++ 2M Karras" of older web UIs, or "dpmpp_2m_sde_gpu" of ComfyUI.
     """
     plain = _plain(text[:_MAX_NAME_CHARS]).removesuffix("gpu")
     if plain in _SAMPLERS:
-        return _SAMPLERS[plain], None
+        return _SAMPLERS[plain]
     for ending, schedule in _SCHEDULES.items():
         if plain.endswith(ending) and plain.removesuffix(ending) in _SAMPLERS:
-            return _SAMPLERS[plain.removesuffix(ending)], schedule
-    return None, None
+            return _SAMPLERS[plain.removesuffix(ending)]._replace(schedule=schedule)
+    return None
 
 
 def find_schedule(text: str) -> str | None:

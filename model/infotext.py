@@ -5,7 +5,7 @@ Prompt, a `Negative prompt:` line, then `key: value` pairs on a line of their ow
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from model.reading import Reading
@@ -175,20 +175,9 @@ def _take_pairs(reading: Reading, line: str) -> None:
             pairs[key.lower()] = value
         else:
             rest.append(value)
-    for key, name, kind in (
-        ("steps", "steps", int),
-        ("cfg scale", "cfg_scale", float),
-        ("seed", "seed", int),
-    ):
+    for key, take in _TAKEN.items():
         if value := pairs.pop(key, ""):
-            reading.set_number(name, value, source=key, kind=kind)
-    if sampler := pairs.pop("sampler", ""):
-        reading.set_sampler(sampler)
-    if schedule := pairs.pop("schedule type", "") or pairs.pop("scheduler", ""):
-        reading.set_schedule(schedule)
-    if size := pairs.pop("size", ""):
-        _take_size(reading, size)
-    reading.checkpoint, reading.model = pairs.pop("model hash", ""), pairs.pop("model", "")
+            take(reading, value)
     _take_second_pass(reading, pairs)
     rest += [f"{key}: {value}" for key, value in pairs.items() if key not in _SAY_NOTHING]
     for piece in rest[:_MAX_SHOWN_PAIRS]:
@@ -197,11 +186,57 @@ def _take_pairs(reading: Reading, line: str) -> None:
         reading.note(f"{len(rest) - _MAX_SHOWN_PAIRS} more parameters", "left out")
 
 
+def _take_steps(reading: Reading, value: str) -> None:
+    reading.set_number("steps", value, source="steps", kind=int)
+
+
+def _take_cfg_scale(reading: Reading, value: str) -> None:
+    reading.set_number("cfg_scale", value, source="CFG scale", kind=float)
+
+
+def _take_seed(reading: Reading, value: str) -> None:
+    reading.set_number("seed", value, source="seed", kind=int)
+
+
+def _take_model_hash(reading: Reading, value: str) -> None:
+    reading.checkpoint = value
+
+
+def _take_model(reading: Reading, value: str) -> None:
+    reading.model = value
+
+
+def _take_options(reading: Reading, text: str) -> None:
+    """What this service writes of a sampler's options; their values are the service's to check."""
+    options = None
+    with suppress(ValueError, RecursionError):
+        options = json.loads(text)
+    if isinstance(options, dict):
+        reading.fields["sampler_options"] = options
+    else:
+        reading.note(f"sampler options: {text}", "they cannot be read")
+
+
 def _take_size(reading: Reading, size: str) -> None:
     if re.fullmatch(r"\d{1,6}x\d{1,6}", size, re.ASCII):
         reading.fields["resolution"] = size
     else:
         reading.note(f"size {size}", "this is not WIDTHxHEIGHT")
+
+
+_TAKEN: dict[str, Callable[[Reading, str], None]] = {
+    "steps": _take_steps,
+    "sampler": Reading.set_sampler,
+    "sampler options": _take_options,
+    "schedule type": Reading.set_schedule,
+    "scheduler": Reading.set_schedule,
+    "cfg scale": _take_cfg_scale,
+    "seed": _take_seed,
+    "size": _take_size,
+    "model hash": _take_model_hash,
+    "model": _take_model,
+}
+"""Keys in small letters, in the order in which they count: a later one wins."""
 
 
 def _take_second_pass(reading: Reading, pairs: dict[str, str]) -> None:

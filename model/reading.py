@@ -50,13 +50,15 @@ class Reading:
 
     def set_sampler(self, value: str) -> None:
         """Take a sampler over by the name that another program gives it."""
-        sampler, schedule = find_sampler(value)
-        if sampler is None:
+        found = find_sampler(value)
+        if found is None:
             self.note(f"sampler {value}", "unknown here; the checkpoint's default is taken")
             return
-        self.fields["sampler"] = sampler
-        if schedule is not None:
-            self.fields["scheduler"] = schedule
+        self.fields["sampler"] = found.sampler
+        if found.options:
+            self.fields["sampler_options"] = dict(found.options)
+        if found.schedule is not None:
+            self.fields["scheduler"] = found.schedule
 
     def set_schedule(self, value: str) -> None:
         """Take a schedule over by the name that another program gives it."""

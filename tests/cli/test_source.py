@@ -86,9 +86,18 @@ def test_no_picture(tmp_path: Path) -> None:
 
 
 def test_what_is_not_offered_is_left_out_aloud(tmp_path: Path) -> None:
-    reading = fit(read_source(own(tmp_path, sampler="heun", scheduler="beta")), OFFERED)
-    assert {"sampler", "scheduler"} & set(reading.fields) == set()
-    assert [note.partition(":")[0] for note in reading.notes] == ["sampler heun", "scheduler beta"]
+    changes: dict[str, Any] = {
+        "sampler": "dpmpp_sde",
+        "sampler_options": {"r": 0.4},
+        "scheduler": "beta",
+    }
+    reading = fit(read_source(own(tmp_path, **changes)), OFFERED)
+    assert set(changes) & set(reading.fields) == set()
+    assert [note.partition(": ")[0] for note in reading.notes] == [
+        "sampler dpmpp_sde",
+        "sampler options {'r'",
+        "scheduler beta",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -153,8 +153,13 @@ def draws_of(jobs: dict[str, ResolvedRequest], monkeypatch: pytest.MonkeyPatch) 
 
         return kept
 
-    monkeypatch.setattr("model.engine.initial_noise", initial)
-    monkeypatch.setattr("model.engine.noise_stream", stream)
+    # Whichever module draws it.
+    places = [module for name, module in sys.modules.items() if name.startswith("model.")]
+    for name, recording in (("initial_noise", initial), ("noise_stream", stream)):
+        users = [m for m in places if m is not noise and hasattr(m, name)]
+        assert users
+        for module in users:
+            monkeypatch.setattr(module, name, recording)
     run(engine_of(AnalyticModel()), jobs)
     return taken
 

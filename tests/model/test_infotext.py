@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.foreign_names import find_sampler, find_schedule
+from model.foreign_names import Found, find_sampler, find_schedule
 from model.infotext import MAX_INFOTEXT_CHARS, read_infotext, write_infotext
 from model.recipe import Recipe
 from model.sampler_names import DISPLAY_NAMES, SCHEDULE_DISPLAY_NAMES
@@ -107,6 +107,16 @@ def test_networks_in_the_prompt_are_told() -> None:
     ]
 
 
+def test_options_of_a_sampler_come_back() -> None:
+    options = {"eta": 0.5, "s_noise": 1.0, "solver_type": "heun", "max_order": 3, "simple": True}
+    text = write_infotext(make_request(sampler_options=options), RECIPE, seed=1)
+    assert read_infotext(text).fields["sampler_options"] == options
+    for odd in ("eta=0.5", "[1]", "[" * 50_000):
+        reading = read_infotext(f"a\nSteps: 4, Sampler options: {odd}")
+        assert "sampler_options" not in reading.fields
+        assert len(reading.notes) == 1
+
+
 LINES = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=60).filter(
     lambda line: not line.startswith("Negative prompt:") and "<" not in line
 )
@@ -197,25 +207,26 @@ def test_too_long_a_text_is_refused() -> None:
 
 @pytest.mark.parametrize("name", DISPLAY_NAMES)
 def test_every_sampler_is_found_by_both_its_names(name: str) -> None:
-    assert find_sampler(name) == find_sampler(DISPLAY_NAMES[name]) == (name, None)
-    assert find_sampler(f"{DISPLAY_NAMES[name]} Karras") == (name, "karras")
+    assert find_sampler(name) == find_sampler(DISPLAY_NAMES[name]) == Found(name)
+    assert find_sampler(f"{DISPLAY_NAMES[name]} Karras") == Found(name, schedule="karras")
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("DPM++ 2M SDE Exponential", ("dpmpp_2m_sde", "exponential")),
-        ("dpmpp_3m_sde_gpu", ("dpmpp_3m_sde", None)),
-        ("euler a", ("euler_ancestral", None)),
-        ("uni_pc", ("uni_pc", None)),
-        ("DPM++ 2S a Karras", ("dpmpp_2s_ancestral", "karras")),
-        ("DPM adaptive", (None, None)),
-        ("", (None, None)),
-        ("karras", (None, None)),
-        ("x" * 100_000, (None, None)),
+        ("DPM++ 2M SDE Exponential", Found("dpmpp_2m_sde", schedule="exponential")),
+        ("DPM++ 2M SDE Heun Karras", Found("dpmpp_2m_sde", {"solver_type": "heun"}, "karras")),
+        ("dpmpp_3m_sde_gpu", Found("dpmpp_3m_sde")),
+        ("euler a", Found("euler_ancestral")),
+        ("uni_pc", Found("uni_pc")),
+        ("DPM++ 2S a Karras", Found("dpmpp_2s_ancestral", schedule="karras")),
+        ("DPM adaptive", None),
+        ("", None),
+        ("karras", None),
+        ("x" * 100_000, None),
     ],
 )
-def test_names_of_other_programs(text: str, expected: tuple[str | None, str | None]) -> None:
+def test_names_of_other_programs(text: str, expected: Found | None) -> None:
     assert find_sampler(text) == expected
 
 

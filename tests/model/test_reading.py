@@ -41,6 +41,14 @@ def test_the_request_in_a_file_resolves_to_itself(fields: dict[str, Any]) -> Non
     assert resolve(REQUEST.model_validate(reading.fields), CARD, seed=9) == resolved
 
 
+def test_options_of_the_sampler_come_back() -> None:
+    request = REQUEST(prompt="x", sampler="er_sde", sampler_options={"eta": 0.5}, seed=1)
+    resolved = resolve(request, CARD, seed=1)
+    reading = reading_of(read_document(write_document(resolved, RECIPE, seed=1)))
+    assert resolve(REQUEST.model_validate(reading.fields), CARD, seed=9) == resolved
+    assert resolved.sampler_options == {"eta": 0.5}
+
+
 def test_fields_of_a_later_release_are_noted() -> None:
     document = read_document(
         '{"schema": 1, "request": {"prompt": "x", "style": "new", "seed": null}}'
