@@ -91,6 +91,7 @@ def capabilities(
             tags=True,
             dry_run=True,
             token_counts=has_tokenizers,
+            webhooks=settings.webhook_secret is not None,
             prefer_wait_seconds=settings.max_wait_seconds,
             metadata=list(get_args(MetadataLevel)),
             input_formats=[name.lower() for name in pictures.FORMATS],

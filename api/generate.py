@@ -17,10 +17,12 @@ from api.plan import Advice, Plan, advise, make_plan
 from api.schemas import JobView
 from api.state import PromptTokenizers, Queue, RequestPictures
 from api.submission import Submission
+from api.webhook_schemas import submission_type, webhook_of
 from model.card import Card
-from model.request import MAX_SEED, GenerationRequest, ResolvedRequest, request_type, resolve
+from model.request import MAX_SEED, GenerationRequest, ResolvedRequest, resolve
 from worker.errors import QueueUnavailable
 from worker.forecast import Forecast
+from worker.settings import Settings
 
 
 async def _require_json(request: Request) -> None:
@@ -48,11 +50,11 @@ async def _planned(
     return Response(plan.model_dump_json(), media_type="application/json")
 
 
-def routes(card: Card) -> APIRouter:
+def routes(card: Card, settings: Settings) -> APIRouter:
     """The route with this card's presets, samplers and limits in its body's type."""
     router = APIRouter(tags=["generation"])
     # A value, because the card is known only now; the function below needs it as an annotation.
-    CardRequest = request_type(card)  # noqa: N806
+    CardRequest = submission_type(card, settings)  # noqa: N806
 
     @router.post(
         "/generate",
@@ -103,6 +105,7 @@ def routes(card: Card) -> APIRouter:
             idempotency_key=submission.idempotency_key,
             fingerprint=await asyncio.to_thread(_fingerprint, body),
             traceparent=submission.traceparent,
+            webhook=webhook_of(body, submission.base_url),
         )
         return await submission.answer(job)
 

@@ -96,7 +96,10 @@ async def get_metrics(metrics: Metrics, queue: Queue) -> Response:
     """Latencies of this process; jobs and engines of the whole service, if Redis answers."""
     try:
         snapshot = QueueSnapshot(
-            depth=await queue.depth(), workers=await queue.workers(), totals=await queue.totals()
+            depth=await queue.depth(),
+            workers=await queue.workers(),
+            totals=await queue.totals(),
+            outbox=await queue.outbox(),
         )
     except QueueUnavailable:
         snapshot = None

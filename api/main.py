@@ -13,7 +13,18 @@ from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
 from fastapi_offline import FastAPIOffline
 
-from api import capabilities, errors, generate, health, images, jobs, openapi, problems, replay
+from api import (
+    capabilities,
+    errors,
+    generate,
+    health,
+    images,
+    jobs,
+    openapi,
+    problems,
+    replay,
+    webhook_schemas,
+)
 from api.envelope import Envelope
 from api.metrics import HttpMetrics
 from api.pictures import Pictures
@@ -73,13 +84,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.add_middleware(Envelope, metrics=metrics, max_body_bytes=settings.max_body_bytes)
     errors.install(app)
-    _add_routes(app, card)
+    _add_routes(app, card, settings)
+    webhook_schemas.describe(app.webhooks)
     openapi.install(app, card)
     return app
 
 
-def _add_routes(app: FastAPI, card: Card) -> None:
-    app.include_router(generate.routes(card))
+def _add_routes(app: FastAPI, card: Card, settings: Settings) -> None:
+    app.include_router(generate.routes(card, settings))
     for module in (jobs, replay, images, capabilities, health, problems):
         app.include_router(module.router)
     app.add_api_route("/", _root, methods=["GET"], include_in_schema=False)

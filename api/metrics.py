@@ -8,6 +8,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from worker.job import WorkerStatus
+from worker.outbox import OutboxState
 
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
@@ -41,6 +42,7 @@ class QueueSnapshot:
     depth: tuple[int, int]
     workers: Sequence[WorkerStatus]
     totals: Mapping[str, int]
+    outbox: OutboxState
 
 
 class QueueCollector(Collector):
@@ -62,7 +64,24 @@ class QueueCollector(Collector):
         for event, count in sorted(snapshot.totals.items()):
             jobs.add_metric([event], count)
         yield jobs
+        yield from _webhooks(snapshot.outbox)
         yield from _engines(snapshot.workers)
+
+
+def _webhooks(outbox: OutboxState) -> Iterable[Metric]:
+    """What waits grows late when no sender runs, or when all receivers of one are slow."""
+    yield _gauge("kirazuri_webhooks_pending", "Webhooks to be sent or tried again.", outbox.pending)
+    yield _gauge(
+        "kirazuri_webhooks_late_seconds",
+        "How long ago the next webhook should have been sent.",
+        outbox.overdue_seconds,
+    )
+    attempts = CounterMetricFamily(
+        "kirazuri_webhook_attempts", "Attempts to send a webhook.", labels=["outcome"]
+    )
+    for outcome, count in sorted(outbox.attempts.items()):
+        attempts.add_metric([outcome], count)
+    yield attempts
 
 
 def _gauge(name: str, documentation: str, value: float) -> GaugeMetricFamily:

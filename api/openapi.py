@@ -8,6 +8,7 @@ from typing import Any, get_args
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from api import webhook_schemas
 from api.errors import PROBLEM_MEDIA_TYPE
 from model.card import Card, TagGroup, enlarged_size
 from model.sampler_names import OPTIONS
@@ -15,6 +16,7 @@ from model.sampler_names import OPTIONS
 _TAGS = [
     {"name": "generation", "description": "From a request to a job."},
     {"name": "jobs", "description": "What happens to a job."},
+    {"name": "webhooks", "description": "What is posted to those who asked for it."},
     {"name": "images", "description": "Finished pictures."},
     {"name": "service", "description": "What the service can do, and what its problems mean."},
     {"name": "health", "description": "For probes and dashboards."},
@@ -45,6 +47,7 @@ def describe(app: FastAPI, card: Card) -> dict[str, Any]:
         description=app.description,
         routes=app.routes,
         tags=_TAGS,
+        webhooks=app.webhooks.routes,
     )
     for path in document["paths"].values():
         for operation in path.values():
@@ -147,8 +150,37 @@ def examples(card: Card) -> dict[str, dict[str, Any]]:
     }
     tokens = {"qwen": 38, "t5": 41, "limit": card.text.token_limit, "is_cut": False}
     counts = {"prompt": tokens, "negative_prompt": {**tokens, "qwen": 0, "t5": 1}}
+    job: dict[str, Any] = {
+        "id": _JOB_ID,
+        "status": "succeeded",
+        "request": resolved,
+        "progress": progress,
+        "queue_position": None,
+        "eta_seconds": None,
+        "images": [image],
+        "warnings": [warning],
+        "error": None,
+        "attempts": 1,
+        "timings": timings,
+        "worker": "worker-1",
+        "recipe": recipe,
+        "replay_of": None,
+        "matches": None,
+        "created_at": "2026-11-23T12:00:00Z",
+        "started_at": "2026-11-23T12:00:00.1Z",
+        "finished_at": "2026-11-23T12:00:03.1Z",
+        "expires_at": "2026-11-24T12:00:03.1Z",
+        "links": links,
+    }
+    hooks = webhook_schemas.examples(job)
     return {
-        "GenerationRequest": {**sampling, "resolution": preset.name, "tags": tags, "hires": hires},
+        "GenerationRequest": {
+            **sampling,
+            "resolution": preset.name,
+            "tags": tags,
+            "hires": hires,
+            "webhook": hooks["WebhookRequest"],
+        },
         "Hires": hires,
         "ResolvedRequest": resolved,
         "ResolvedHires": resolved["hires"],
@@ -173,28 +205,8 @@ def examples(card: Card) -> dict[str, dict[str, Any]]:
         "Timings": timings,
         "FieldError": {**wrong, "limit": 100},
         "Problem": problem,
-        "JobView": {
-            "id": _JOB_ID,
-            "status": "succeeded",
-            "request": resolved,
-            "progress": progress,
-            "queue_position": None,
-            "eta_seconds": None,
-            "images": [image],
-            "warnings": [warning],
-            "error": None,
-            "attempts": 1,
-            "timings": timings,
-            "worker": "worker-1",
-            "recipe": recipe,
-            "replay_of": None,
-            "matches": None,
-            "created_at": "2026-11-23T12:00:00Z",
-            "started_at": "2026-11-23T12:00:00.1Z",
-            "finished_at": "2026-11-23T12:00:03.1Z",
-            "expires_at": "2026-11-24T12:00:03.1Z",
-            "links": links,
-        },
+        "JobView": {**job, "webhook": hooks["JobWebhook"]},
+        **hooks,
     }
 
 

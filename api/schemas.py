@@ -159,6 +159,7 @@ class Features(_Shape):
     tags: bool = Field(description="Whether prompts can be given as tags by group.")
     dry_run: bool = Field(description="Whether a request can be tried without being queued.")
     token_counts: bool = Field(description="Whether prompts are counted in tokens at submission.")
+    webhooks: bool
     prefer_wait_seconds: float = Field(description="The longest `Prefer: wait` that is honoured.")
     metadata: list[MetadataLevel]
     input_formats: list[str] = Field(description="What `init_image` and `mask` may be.")

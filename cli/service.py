@@ -89,7 +89,7 @@ def stop_signals() -> Iterator[None]:
 
 
 class Service:
-    """Starts on entering and is ready then; on leaving ends API, workers, Redis in this order.
+    """Starts on entering and is ready then; on leaving ends all, Redis last.
 
     Raises:
         StartError: on entering; what was started by then has been ended again.
@@ -104,6 +104,7 @@ class Service:
         self._lock: TextIO | None = None
         self._api: list[Child] = []
         self._workers: list[Child] = []
+        self._senders: list[Child] = []
         self.url = local_url(host, self._port)
 
     def __enter__(self) -> Self:
@@ -123,7 +124,7 @@ class Service:
         while True:
             time.sleep(_POLL_SECONDS)
             self._revive_redis()
-            for child in (*self._api, *self._workers):
+            for child in (*self._api, *self._workers, *self._senders):
                 child.revive()
 
     # -- starting ----------------------------------------------------------------------------
@@ -139,6 +140,9 @@ class Service:
         for number in range(1, self._worker_count + 1):
             arguments = [sys.executable, "-m", "worker"]
             self._workers.append(Child(f"worker-{number}", arguments, variables))
+        if settings.webhook_secret is not None:
+            sender = [sys.executable, "-m", "api.webhooks"]
+            self._senders.append(Child("webhooks", sender, variables))
         self._await_ready()
 
     def _with_redis(self) -> Settings:
@@ -177,7 +181,7 @@ class Service:
                 time.sleep(_POLL_SECONDS)
 
     def _blame_the_dead(self) -> None:
-        for child in (*self._api, *self._workers):
+        for child in (*self._api, *self._workers, *self._senders):
             code = child.exit_code()
             if code is not None:
                 raise StartError(f"{child.name} ended with code {code}: {child.last_words()}")
@@ -199,8 +203,9 @@ class Service:
         try:
             _end(self._api, _API_STOP_SECONDS)
             _end(self._workers, self._settings.drain_seconds + _SPARE_SECONDS)
+            _end(self._senders, self._settings.webhook_timeout_seconds + _SPARE_SECONDS)
         finally:
-            for child in (*self._api, *self._workers):
+            for child in (*self._api, *self._workers, *self._senders):
                 child.kill()
             if self._redis is not None:
                 self._redis.stop()

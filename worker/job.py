@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from model.recipe import Recipe
 from model.request import ImageFormat, ResolvedRequest
+from worker.webhook import JobWebhook
 
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 TERMINAL: frozenset[Status] = frozenset({"succeeded", "failed", "cancelled"})
@@ -96,6 +97,9 @@ class Job(_Part):
     matches: bool | None = Field(
         default=None,
         description="Of a replay that succeeded: whether every picture has the original's SHA-256.",
+    )
+    webhook: JobWebhook | None = Field(
+        default=None, description="Who is told of the job's events, and what became of that."
     )
     created_at: datetime
     started_at: datetime | None = None

@@ -33,7 +33,9 @@ from worker.events import TERMINAL_EVENTS, JobEvent
 from worker.forecast import Forecast, Pace, forecast
 from worker.hub import Hub
 from worker.job import TERMINAL, Job, JobWarning, WorkerStatus
+from worker.outbox import OutboxState, read_state
 from worker.settings import Settings
+from worker.webhook import Webhook
 
 _JOB_ID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}\Z")
 _EVENT_ID = re.compile(r"(\d{1,20})-(\d{1,20})\Z")
@@ -82,11 +84,13 @@ class JobQueue:
         fingerprint: str = "",
         traceparent: str | None = None,
         original: Job | None = None,
+        webhook: Webhook | None = None,
     ) -> Job:
         """Queue a request, or find the job that this idempotency key made before.
 
         The stored pictures that it starts from are kept as long as the job. `original` is the
-        finished job whose pictures the new one's are to be compared with.
+        finished job whose pictures the new one's are to be compared with, `webhook` says who is
+        told of the job's events.
 
         Raises:
             QueueFull: as many jobs wait as the settings allow.
@@ -95,7 +99,11 @@ class JobQueue:
         """
         job_id = str(ULID())
         fields = record.new_record(
-            request, warnings=warnings, traceparent=traceparent, original=original
+            request,
+            warnings=warnings,
+            traceparent=traceparent,
+            original=original,
+            webhook=webhook,
         )
         pairs = [part for pair in fields.items() for part in pair]
         with _outage():
@@ -222,6 +230,11 @@ class JobQueue:
             counted = await self._redis.hgetall(record.TOTALS)
         names = ("accepted", "succeeded", "failed", "cancelled", "retried")
         return {name: int(counted.get(name, 0)) for name in names}
+
+    async def outbox(self) -> OutboxState:
+        """Webhooks that wait, and what became of others."""
+        with _outage():
+            return await read_state(self._redis)
 
     async def workers(self) -> list[WorkerStatus]:
         """What the workers said of themselves within the last 15 seconds."""

@@ -20,6 +20,7 @@ from model.passes import total_steps, work
 from model.recipe import Recipe, differences
 from model.request import ResolvedRequest
 from worker.job import READABLE_SCHEMAS, SCHEMA_VERSION, Job, JobWarning, Progress, StoredImage
+from worker.webhook import JobWebhook, Webhook
 
 WAKE = "kirazuri:wake"
 QUEUED = "kirazuri:queued"
@@ -28,6 +29,7 @@ TOTALS = "kirazuri:totals"
 IMAGES = "kirazuri:images"
 PACE = "kirazuri:pace"
 WORKERS = "kirazuri:workers"
+OUTBOX = "kirazuri:outbox"
 
 RQ_QUEUES = tuple(f"kirazuri-v{schema}" for schema in READABLE_SCHEMAS)
 """A queue per schema: a worker never sees a job that it is too old to understand."""
@@ -80,6 +82,7 @@ def script_keys(job_id: str) -> list[str]:
         f"rq:job:{job_id}",
         IMAGES,
         PACE,
+        OUTBOX,
     ]
 
 
@@ -118,6 +121,7 @@ def new_record(
     warnings: tuple[JobWarning, ...],
     traceparent: str | None,
     original: Job | None = None,
+    webhook: Webhook | None = None,
 ) -> dict[str, Any]:
     """What the API knows of a job when it admits it.
 
@@ -136,6 +140,9 @@ def new_record(
         fields["original_hashes"] = json.dumps([image.sha256 for image in original.images])
         if original.recipe is not None:
             fields["original_recipe"] = original.recipe.model_dump_json()
+    if webhook is not None:
+        fields["webhook"] = webhook.model_dump_json()
+        fields["webhook_host"] = webhook.host
     return fields
 
 
@@ -185,6 +192,7 @@ def read_job(job_id: str, record: Mapping[str, str], *, queue_position: int | No
         recipe=recipe,
         replay_of=record.get("replay_of"),
         matches=_matches(record, images) if status == "succeeded" else None,
+        webhook=JobWebhook.from_record(record),
         created_at=created or datetime.now(UTC),
         started_at=started,
         finished_at=_time(record, "finished"),

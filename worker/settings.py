@@ -1,9 +1,12 @@
 """All settings of all processes, from `KIRAZURI_*` variables; read once, in the entry points."""
 
+import base64
+import ipaddress
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -115,9 +118,76 @@ class Settings(BaseSettings):
     public_url: str | None = Field(
         default=None, description="Prefix of image and job URLs; unset: as the client called."
     )
+    webhook_secret: SecretStr | None = Field(
+        default=None,
+        description="Signs webhooks: `whsec_` and base64 of 24 to 64 bytes; a second one after a "
+        "space signs too. Unset: no webhooks.",
+    )
+    webhook_allow_http: bool = Field(
+        default=False, description="Whether webhooks may go to http:// and not only to https://."
+    )
+    webhook_networks: str = Field(
+        default="",
+        description="Networks that are not public and may get webhooks all the same, such as "
+        "`10.1.0.0/16,127.0.0.1/32`.",
+    )
+    webhook_retry_seconds: str = Field(
+        default="5,300,1800,7200,18000,36000,36000",
+        description="Seconds before each further try of a webhook.",
+    )
+    webhook_timeout_seconds: float = Field(
+        default=15.0, gt=0, description="How long a receiver of a webhook may take to answer."
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="What is worth a line in the log."
     )
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _is_secret(cls, value: SecretStr | None) -> SecretStr | None:
+        for secret in webhook_secrets(value):
+            try:
+                size = len(base64.b64decode(secret.removeprefix("whsec_"), validate=True))
+            except ValueError:
+                size = 0
+            if not secret.startswith("whsec_") or not 24 <= size <= 64:
+                raise ValueError("each secret is whsec_ and base64 of 24 to 64 bytes")
+        return value
+
+    @field_validator("webhook_networks")
+    @classmethod
+    def _is_networks(cls, value: str) -> str:
+        webhook_networks(value)
+        return value
+
+    @field_validator("webhook_retry_seconds")
+    @classmethod
+    def _is_delays(cls, value: str) -> str:
+        delays = webhook_delays(value)
+        if any(delay < 0 for delay in delays) or sum(delays) > _LONGEST_RETRYING:
+            raise ValueError(f"none is negative, all together at most {_LONGEST_RETRYING}")
+        return value
+
+
+_LONGEST_RETRYING = 6 * 86_400
+"""Seconds; the outbox keeps what is to be sent for seven days."""
+
+IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def webhook_secrets(value: SecretStr | None) -> Sequence[str]:
+    """The secrets in the setting, none where it is not set."""
+    return value.get_secret_value().split() if value else ()
+
+
+def webhook_networks(value: str) -> tuple[IPNetwork, ...]:
+    """The networks in the setting. ValueError where one is none."""
+    return tuple(ipaddress.ip_network(part.strip()) for part in value.split(",") if part.strip())
+
+
+def webhook_delays(value: str) -> tuple[float, ...]:
+    """The delays in the setting, in seconds. ValueError where one is no number."""
+    return tuple(float(part) for part in value.split(",") if part.strip())
 
 
 def redis_dsn(settings: Settings) -> str:

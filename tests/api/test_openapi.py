@@ -18,11 +18,13 @@ from api.main import create_app
 from api.openapi import examples
 from api.plan import Plan
 from api.schemas import JobView, Problem
+from api.webhook_schemas import WebhookMessage, submission_type
 from model.card import TagGroup, card_names, load_card
-from model.request import request_type
 from model.tags import MAX_TAGS
 from tests.api.conftest import Running
 from worker.settings import Settings
+
+SECRET = "whsec_" + "c2VjcmV0" * 4
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +93,19 @@ def test_the_errors_of_a_submission_are_all_listed(document: dict[str, Any]) -> 
 
 @pytest.mark.parametrize(
     "name",
-    ["GenerationRequest", "JobView", "Plan", "Problem", "StoredImage", "Recipe", "Tags"],
+    [
+        "GenerationRequest",
+        "JobView",
+        "JobWebhook",
+        "Plan",
+        "Problem",
+        "StoredImage",
+        "Recipe",
+        "Tags",
+        "WebhookDelivery",
+        "WebhookMessage",
+        "WebhookRequest",
+    ],
 )
 def test_every_field_has_an_example(document: dict[str, Any], name: str) -> None:
     for field, schema in document["components"]["schemas"][name]["properties"].items():
@@ -102,7 +116,10 @@ def test_every_field_has_an_example(document: dict[str, Any], name: str) -> None
 def test_the_examples_are_true(name: str) -> None:
     card = load_card(name)
     shown = examples(card)
-    request_type(card).model_validate_json(json.dumps(shown["GenerationRequest"]))
+    settings = Settings(_env_file=None, webhook_secret=SECRET)
+    request = submission_type(card, settings)
+    request.model_validate_json(json.dumps(shown["GenerationRequest"]))
+    WebhookMessage.model_validate_json(json.dumps(shown["WebhookMessage"]))
     JobView.model_validate_json(json.dumps(shown["JobView"]))
     Plan.model_validate_json(json.dumps(shown["Plan"]))
     Problem.model_validate_json(json.dumps(shown["Problem"]))
@@ -129,6 +146,16 @@ def test_the_stream_is_described(document: dict[str, Any]) -> None:
     assert "event: progress" in stream["example"]
     assert "Last-Event-ID" in operation["description"]
     assert {"job_id", "last-event-id"} == {field["name"] for field in operation["parameters"]}
+
+
+def test_the_messages_to_webhooks_are_described(document: dict[str, Any]) -> None:
+    operation = document["webhooks"]["jobEvent"]["post"]
+    assert {field["name"] for field in operation["parameters"]} == {
+        "webhook-id",
+        "webhook-timestamp",
+        "webhook-signature",
+    }
+    assert set(operation["responses"]) == {"204", "410", "default"}
 
 
 CLIENT_CONFIG = """

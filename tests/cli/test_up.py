@@ -11,7 +11,9 @@ from pathlib import Path
 import httpx2
 import pytest
 from PIL import Image
+from standardwebhooks import Webhook
 
+from tests.api.receiver import Receiver
 from tests.cli.running import (
     Running,
     clean_environment,
@@ -27,6 +29,9 @@ pytestmark = [
 
 
 _CANCELLED = 'kirazuri_jobs_total{event="cancelled"}'
+
+
+_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,11 @@ class Up:
 @pytest.fixture(scope="module")
 def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     folder = tmp_path_factory.mktemp("up")
+    (folder / ".env").write_text(
+        f"KIRAZURI_WEBHOOK_SECRET={_SECRET}\n"
+        "KIRAZURI_WEBHOOK_ALLOW_HTTP=true\n"
+        "KIRAZURI_WEBHOOK_NETWORKS=127.0.0.1/32\n"
+    )
     run = Running("up", "--port", "0", "--data", str(folder / "data"), folder=folder)
     try:
         output = run.wait_for("ready at ")
@@ -143,6 +153,20 @@ def test_an_impatient_client_cancels_its_job(up: Up, tmp_path: Path, ending: str
     assert list(tmp_path.iterdir()) == []
 
 
+def test_tells_a_webhook(up: Up) -> None:
+    hook = Receiver()
+    try:
+        body = {"prompt": "1girl", "steps": 1, "webhook": {"url": hook.url}}
+        job = httpx2.post(f"{up.url}/generate", json=body, trust_env=False).json()
+        (received,) = hook.wait_for(1, seconds=60)
+    finally:
+        hook.close()
+    message = Webhook(_SECRET).verify(received.body, received.headers)
+    assert (message["type"], message["data"]["id"]) == ("job.succeeded", job["id"])
+    (image,) = message["data"]["images"]
+    assert httpx2.get(image["url"], trust_env=False).content.startswith(b"\x89PNG")
+
+
 def test_the_data_folder_serves_one_service_only(up: Up, tmp_path: Path) -> None:
     second = kirazuri("up", "--port", "0", "--data", str(up.folder / "data"), folder=tmp_path)
     assert second.returncode == 1
@@ -157,8 +181,8 @@ def test_a_taken_port_is_told(up: Up, tmp_path: Path) -> None:
 
 
 def test_what_is_killed_comes_back(up: Up, tmp_path: Path) -> None:
-    """Redis with all its records, the worker with its model, the API under its address."""
-    for word in ("redis-server", "-m worker", "uvicorn"):
+    """Redis with all its records, worker and sender, the API under its address."""
+    for word in ("redis-server", "-m worker", "uvicorn", "-m api.webhooks"):
         (victim,) = up.children(word)
         subprocess.run(["kill", "-9", str(victim)], check=True)
         wait_until(lambda: up.children(word) not in ([], [victim]), 30)  # noqa: B023

@@ -8,7 +8,7 @@ if redis.call('EXISTS', JOB) == 1 then
   RQ_QUEUE, RQ_LEASES = 'rq:queue:' .. queue, 'rq:wip:' .. queue
   RQ_TAKEN = RQ_QUEUE .. ':intermediate'
 end
-local IMAGES, PACE = KEYS[11], KEYS[12]
+local IMAGES, PACE, OUTBOX = KEYS[11], KEYS[12], KEYS[13]
 local id = ARGV[1]
 
 -- One clock for all records: the server's.
@@ -23,11 +23,36 @@ local function field(name)
   return redis.call('HGET', JOB, name)
 end
 
+local function delivery_key(delivery)
+  return 'kirazuri:delivery:' .. delivery
+end
+
+-- Who asked to be told of an event is told of this one: in the same step as the transition it goes
+-- to the outbox, with the record as it is now.
+local OUTBOX_TTL = 7 * 86400
+local TOLD = {started = true, succeeded = true, failed = true, cancelled = true}
+local function tell(event, event_id)
+  local webhook = TOLD[event] and field('webhook')
+  if not webhook or field('webhook_gone') then
+    return
+  end
+  for _, wanted in ipairs(cjson.decode(webhook).events) do
+    if wanted == event then
+      local delivery = id .. '-' .. event_id
+      redis.call('COPY', JOB, delivery_key(delivery))
+      redis.call('HSET', delivery_key(delivery), 'delivery_event', event)
+      redis.call('EXPIRE', delivery_key(delivery), OUTBOX_TTL)
+      redis.call('ZADD', OUTBOX, now, delivery)
+    end
+  end
+end
+
 local function announce(event, data)
   local event_id = redis.call('XADD', EVENTS, 'MAXLEN', '~', 500, '*', 'event', event, 'data', data)
   redis.call('HSET', JOB, 'last_event', event_id)
   redis.call('HINCRBY', JOB, 'events', 1)
   redis.call('XADD', WAKE, 'MAXLEN', '~', 10000, '*', 'job', id)
+  tell(event, event_id)
 end
 
 local function has_lease(token)

@@ -1,0 +1,27 @@
+-- A sender takes deliveries that are due. They are its own until the lease is over, then due again.
+-- ARGV: '', token, lease, most, most of one host, JSON of hosts -> what the sender has in flight
+-- Answers {delivery id, its fields}...
+local token, lease, most = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local per_host, busy = tonumber(ARGV[5]), cjson.decode(ARGV[6])
+local LOOK_AT, ASIDE_SECONDS = 200, 1
+
+local taken = {}
+for _, delivery in ipairs(redis.call('ZRANGEBYSCORE', OUTBOX, '-inf', now, 'LIMIT', 0, LOOK_AT)) do
+  if #taken >= most then
+    break
+  end
+  local key = delivery_key(delivery)
+  local host = redis.call('HGET', key, 'webhook_host')
+  if not host then
+    redis.call('ZREM', OUTBOX, delivery) -- kept too long without a sender
+  elseif (busy[host] or 0) >= per_host then
+    -- A slow receiver does not hold up the others: what is more than its share goes behind theirs.
+    redis.call('ZADD', OUTBOX, now + ASIDE_SECONDS, delivery)
+  else
+    busy[host] = (busy[host] or 0) + 1
+    redis.call('HSET', key, 'delivery_token', token)
+    redis.call('ZADD', OUTBOX, now + lease, delivery)
+    taken[#taken + 1] = {delivery, redis.call('HGETALL', key)}
+  end
+end
+return taken
