@@ -38,16 +38,14 @@ _SAFETY_WORDS = {
     "safe": "safe",
     "sfw": "safe",
     "general": "safe",
-    "g": "safe",
     "sensitive": "sensitive",
-    "s": "sensitive",
     "questionable": "nsfw",
-    "q": "nsfw",
     "nsfw": "nsfw",
     "explicit": "explicit",
-    "e": "explicit",
 }
 """Danbooru's ratings and other servers' words, and what the Anima models call them."""
+
+_RATINGS = {**_SAFETY_WORDS, "g": "safe", "s": "sensitive", "q": "nsfw", "e": "explicit"}
 
 _SYNTAX = {
     r"\bBREAK\b": "{0} is read as a word: a prompt is one text here",
@@ -210,9 +208,9 @@ def _safety(draft: _Draft) -> Found:
     for tag in [*draft.safety, *draft.tags]:
         rating = _RATING.fullmatch(tag)
         word = rating[1] if rating else tag
-        is_safety = rating or tag in draft.safety or (len(tag) > 1 and tag in _SAFETY_WORDS)
+        is_safety = rating or tag in draft.safety or tag in _SAFETY_WORDS
         if known and is_safety and tag not in known:
-            meant = _SAFETY_WORDS.get(word)
+            meant = _RATINGS.get(word)
             advice = f"write {meant}" if meant in known else f"there are {', '.join(known)}"
             yield (
                 "unknown_safety_tag",
