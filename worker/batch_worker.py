@@ -53,11 +53,12 @@ from worker.engine_thread import EngineThread
 from worker.errors import StoreDown, StoreError
 from worker.failures import job_error
 from worker.images import preview_url
-from worker.job import JobWarning, StoredImage, WorkerStatus
+from worker.job import JobWarning, WorkerStatus
 from worker.ledger import Claim, Note, Outcome, WorkerLedger, read_claim
-from worker.publisher import Publisher
+from worker.publisher import Published, Publisher
 from worker.settings import Settings
 from worker.store import ImageStore
+from worker.sweeper import Sweeper
 
 logger = logging.getLogger(__name__)
 
@@ -69,9 +70,6 @@ _IDLE_BLOCK_SECONDS = 0.25
 _PUMP_SECONDS = 0.05
 _OUTAGE_PAUSE_SECONDS = 0.2
 _WORKER_TTL_SECONDS = 60
-_FRESH_SECONDS = 60
-_ORPHANS_SECONDS = 3600
-_MARKS_SECONDS = 30 * 86_400
 _PACE_DECAY = 0.9
 
 
@@ -120,7 +118,7 @@ class _Slot:
     claim: Claim
     is_last_try: bool
     notes: list[Note] = field(default_factory=list)
-    pictures: dict[int, "Future[StoredImage]"] = field(default_factory=dict)
+    pictures: dict[int, "Future[Published]"] = field(default_factory=dict)
     announced: set[int] = field(default_factory=set)
     warnings: tuple[JobWarning, ...] = ()
     timings: dict[str, float] = field(default_factory=dict)
@@ -168,12 +166,12 @@ class BatchWorker(SimpleWorker):
             queue.lock_seconds = math.ceil(2 * settings.lease_seconds)  # type: ignore[attr-defined]
             queue.patience_seconds = settings.lease_seconds  # type: ignore[attr-defined]
         self._settings = settings
-        self._store = store
         self._version = version
         self._die = die
         self._ledger = WorkerLedger(connection, settings)
         self._engine = EngineThread(engine_factory, warm_up=warm_up)
         self._publisher = Publisher(store, patience=settings.store_patience_seconds)
+        self._sweeper = Sweeper(store, self._ledger, result_ttl=settings.result_ttl_seconds)
         self._slots: dict[str, _Slot] = {}
         self._wants_solo = False
         self._is_suspended = False
@@ -185,7 +183,6 @@ class BatchWorker(SimpleWorker):
         self._grace_until = 0.0
         self._work_done, self._work_seconds, self._busy_seen = 0.0, 0.0, 0.0
         self._fresh_work = 0.0
-        self._last_orphans = 0.0
         self._jobs_done = 0
 
     # -- the loop ----------------------------------------------------------------------------
@@ -415,8 +412,8 @@ class BatchWorker(SimpleWorker):
                     self._ledger.report(pipeline, slot.job_id, slot.token, note)
             replies = iter(pipeline.execute())
         for slot, notes in sent:
-            answers = {next(replies) for _ in notes or [Note()]}
-            self._told(slot, notes)
+            answers = [next(replies) for _ in notes or [Note()]]
+            self._told(slot, notes, answers)
             if b"lost" in answers:
                 self._close(slot, "lost")
             elif b"cancel" in answers:
@@ -428,15 +425,22 @@ class BatchWorker(SimpleWorker):
         notes = list(slot.notes)
         for index, picture in sorted(slot.pictures.items()):
             if index not in slot.announced and picture.done() and not picture.exception():
-                stored = picture.result()
-                data = stored.model_dump(mode="json")
-                notes.append(Note(event="image", data=data, image=stored.name, index=index))
+                image, began = picture.result().image, picture.result().began
+                data = image.model_dump(mode="json")
+                notes.append(Note("image", data, image.name, image_began=began, index=index))
         return notes
 
-    def _told(self, slot: _Slot, notes: list[Note]) -> None:
-        """Remember what went out."""
+    def _told(self, slot: _Slot, notes: list[Note], answers: list[bytes]) -> None:
+        """Remember what went out; store again what was swept away before it was told of."""
         slot.notes.clear()
-        slot.announced.update(note.index for note in notes if note.index is not None)
+        for note, answer in zip(notes, answers, strict=False):
+            if note.index is None:
+                continue
+            if answer == b"again":
+                published = slot.pictures[note.index].result()
+                slot.pictures[note.index] = self._publisher.again(slot.token, published)
+            else:
+                slot.announced.add(note.index)
 
     # -- ending ------------------------------------------------------------------------------
 
@@ -446,7 +450,7 @@ class BatchWorker(SimpleWorker):
         if over and not all(slot.is_cancelled for slot in over):
             self._pump()  # the last progress and the pictures go before the end
         for slot in over:
-            if slot.token in self._slots:
+            if slot.token in self._slots and slot.is_over:
                 self._end(slot)
 
     def _end(self, slot: _Slot) -> None:
@@ -467,7 +471,7 @@ class BatchWorker(SimpleWorker):
         slot.timings["denoise"] = round(end.denoise_seconds, 4)
         slot.timings["decode"] = round(end.decode_seconds, 4)
         slot.timings["store"] = round(time.monotonic() - slot.ended_at, 4)
-        images = [slot.pictures[index].result() for index in sorted(slot.pictures)]
+        images = [slot.pictures[index].result().image for index in sorted(slot.pictures)]
         status = self._commit(slot, "succeeded", images=images)
         self._close(slot, status, f"batch={end.mean_batch:.1f}")
 
@@ -616,7 +620,7 @@ class BatchWorker(SimpleWorker):
         return is_due and now > self._grace_until and not self._is_skewed and self._stop_at is None
 
     def _maintain(self) -> None:
-        """Hand on jobs whose worker is gone; one worker at a time."""
+        """Hand on jobs whose worker is gone, let old pictures be swept; one worker at a time."""
         self._last_maintenance = time.monotonic()
         newest = self.queues[0]
         if not newest.acquire_maintenance_lock():
@@ -628,7 +632,7 @@ class BatchWorker(SimpleWorker):
                 queue.intermediate_queue.cleanup(self, queue)
             for job_id in self._ledger.reconcile():
                 logger.warning("job=%s event=restored reason=missing_in_rq", job_id)
-            self._sweep()
+            self._sweeper.wake()
         except (RedisError, OSError):
             raise
         except Exception:
@@ -637,32 +641,11 @@ class BatchWorker(SimpleWorker):
         finally:
             newest.release_maintenance_lock()  # type: ignore[no-untyped-call]
 
-    def _sweep(self) -> None:
-        """Delete pictures together with their records."""
-        for name in self._ledger.overdue_images():
-            age = self._store.age(name)
-            if age is None or age > _FRESH_SECONDS:
-                self._delete(name)
-        if time.monotonic() - self._last_orphans > _ORPHANS_SECONDS:
-            self._last_orphans = time.monotonic()
-            oldest = self._settings.result_ttl_seconds + _ORPHANS_SECONDS
-            for name, age in self._store.pictures():
-                if age > oldest and not self._ledger.knows_image(name):
-                    self._delete(name)
-            self._store.clean(marks_older_than=_MARKS_SECONDS)
-
-    def _delete(self, name: str) -> None:
-        try:
-            self._store.delete(name)
-        except StoreError as exc:
-            logger.warning("image=%s event=not_deleted reason=%s", name, exc)
-        else:
-            self._ledger.forget_image(name)
-
     def _sign_off(self) -> None:
         """Leave nothing behind that says we are still here."""
         self._engine.stop()
         self._publisher.stop()
+        self._sweeper.stop()
         try:
             self._ledger.sign_off(self.name)
             self.register_death()  # type: ignore[no-untyped-call]

@@ -24,8 +24,11 @@ Outcome = Literal["succeeded", "failed", "cancelled"]
 _MISSING_SECONDS = 60
 """A queued job that RQ has not known for so long has fallen out of it."""
 
-_HELD_SECONDS = 3600
-"""After so long it is looked again whether a job still needs a picture whose time is over."""
+_REMOVED_AT_ONCE = 100
+_REMOVAL_SECONDS = 60
+"""A removal that takes longer was interrupted."""
+
+_REMOVALS_TTL_SECONDS = 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +46,14 @@ class Claim:
 class Note:
     """News of a running job: an event for its clients and fields for its record.
 
-    `image` is the stored name of the picture that the news is about, `index` its place.
+    `image` is the stored name of the picture that the news is about, `index` its place; storing
+    it began at `image_began` of the monotonic clock.
     """
 
     event: str = ""
     data: dict[str, Any] = field(default_factory=dict)
     image: str = ""
+    image_began: float = 0.0
     index: int | None = None
     fields: dict[str, Any] = field(default_factory=dict)
 
@@ -61,7 +66,7 @@ class WorkerLedger:
         self._settings = settings
         self._scripts = {
             name: connection.register_script(record.script(name))
-            for name in ("claim", "progress", "commit", "release", "restore")
+            for name in ("claim", "progress", "commit", "release", "restore", "sweep", "swept")
         }
 
     def claim(
@@ -86,7 +91,10 @@ class WorkerLedger:
         )
 
     def report(self, pipeline: "Pipeline", job_id: str, token: str, note: Note) -> None:
-        """Add news to a pipeline; the reply is ok, cancel or lost."""
+        """Add news to a pipeline; the reply is ok, cancel or lost.
+
+        It is again where the picture's bytes were removed since they were stored.
+        """
         self._scripts["progress"](
             keys=record.script_keys(job_id),
             args=[
@@ -96,6 +104,7 @@ class WorkerLedger:
                 json.dumps(note.data),
                 note.image,
                 self._settings.result_ttl_seconds,
+                time.monotonic() - note.image_began,
                 *(part for pair in note.fields.items() for part in pair),
             ],
             client=pipeline,
@@ -190,36 +199,27 @@ class WorkerLedger:
             if not self._redis.exists(record.worker_key(_text(name))):
                 self._redis.srem(record.WORKERS, name)
 
-    def overdue_images(self, *, limit: int = 100) -> list[str]:
-        """Names of pictures whose time is over and that no unfinished job starts from."""
-        overdue: Any = self._redis.zrangebyscore(record.IMAGES, 0, time.time(), start=0, num=limit)
-        names = [_text(name) for name in overdue]
-        pipeline = self._redis.pipeline(transaction=False)
-        for name in names:
-            pipeline.exists(record.holders_key(name))
-        free = []
-        for name, is_held in zip(names, pipeline.execute(), strict=True):
-            if is_held:
-                # Out of the way of those behind it; the job's end sets the real time.
-                later = time.time() + _HELD_SECONDS
-                self._redis.zadd(record.IMAGES, {name: later}, xx=True, gt=True)
-            else:
-                free.append(name)
-        return free
+    def begin_removal(self, orphans: Sequence[str] = ()) -> list[str]:
+        """Names of pictures to delete now: their time is over; of `orphans`, no record knows them.
 
-    def forget_image(self, name: str) -> None:
-        """A picture is deleted; unless a new job has just made the same one, forget its name."""
-        with self._redis.pipeline() as pipeline:
-            pipeline.watch(record.IMAGES)  # type: ignore[no-untyped-call]
-            score = pipeline.zscore(record.IMAGES, name)
-            pipeline.multi()
-            if score is not None and float(score) < time.time():
-                pipeline.zrem(record.IMAGES, name)
-            pipeline.execute()
+        At most 100 of the first kind, and none that an unfinished job starts from. Call
+        `end_removal` when they are deleted: what is made again before that is stored again.
+        """
+        names = self._run("sweep", _REMOVED_AT_ONCE, _REMOVAL_SECONDS, *orphans)
+        return [_text(name) for name in names]
 
-    def knows_image(self, name: str) -> bool:
-        """Whether a record may still show this picture."""
-        return self._redis.zscore(record.IMAGES, name) is not None
+    def end_removal(self, touched: Sequence[str], later: Sequence[str] = ()) -> None:
+        """The `touched` pictures may be gone by now; those of `later` are to be tried again."""
+        counts = (_REMOVALS_TTL_SECONDS, _REMOVAL_SECONDS, len(touched))
+        self._run("swept", *counts, *touched, *later)
+
+    def _run(self, name: str, *args: str | float) -> Any:
+        """A script that is about no job."""
+        return self._scripts[name](keys=record.script_keys(""), args=["", *args])
+
+    def may_look_for_orphans(self, *, every: int) -> bool:
+        """Whether no worker has done so for `every` seconds; then it is this one's turn."""
+        return bool(self._redis.set(record.ORPHANS, 1, nx=True, ex=every))
 
 
 def _text(value: bytes | str) -> str:

@@ -7,10 +7,12 @@ import hashlib
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from itertools import chain, repeat
+from typing import Any
 
 from model.protocol import ImageReady
 from model.recipe import Recipe
@@ -27,6 +29,19 @@ _PAUSES = (0.2, 1.0, 3.0)
 
 _PROBE_SECONDS = 1.0
 """How often a store that was given up is asked whether it works again."""
+
+
+_AGAIN_SECONDS = 0.3
+"""How long a removal of the same picture is given to end, before it is stored again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A stored picture, its file, and when storing it began by the monotonic clock."""
+
+    image: StoredImage
+    data: bytes
+    began: float
 
 
 class Publisher:
@@ -48,16 +63,23 @@ class Publisher:
 
     def submit(
         self, token: str, image: ImageReady, request: ResolvedRequest, recipe: Recipe
-    ) -> "Future[StoredImage]":
+    ) -> "Future[Published]":
         """Publish a picture in the background; `token` tells whose it is.
 
         The future raises StoreDown where the store was away for too long, StoreError where it
         refuses this picture, or has it no longer wanted.
         """
+        return self._begin(self._publish, token, image, request, recipe)
+
+    def again(self, token: str, published: Published) -> "Future[Published]":
+        """Store a picture once more: the same one of another job has just been removed."""
+        return self._begin(self._publish_again, token, published)
+
+    def _begin(self, work: Callable[..., Published], token: str, *what: Any) -> "Future[Published]":
         until = time.monotonic() + self._patience
         with self._changed:
             self._waiting[token] = self._waiting.get(token, 0) + 1
-        future = self._pool.submit(self._publish, token, image, request, recipe, until=until)
+        future = self._pool.submit(work, token, *what, until=until)
         future.add_done_callback(lambda _: self._take_off(token))
         return future
 
@@ -109,12 +131,12 @@ class Publisher:
         recipe: Recipe,
         *,
         until: float,
-    ) -> StoredImage:
+    ) -> Published:
         with self._call():
             data = encode(image.pixels, request=request, recipe=recipe, seed=image.seed)
-        name = self._put(token, data, EXTENSIONS[request.image_format], until=until)
+        name, began = self._put(token, data, EXTENSIONS[request.image_format], until=until)
         height, width, _ = image.pixels.shape
-        return StoredImage(
+        stored = StoredImage(
             url=f"/images/{name}",
             seed=image.seed,
             width=width,
@@ -123,9 +145,19 @@ class Publisher:
             bytes=len(data),
             sha256=hashlib.sha256(data).hexdigest(),
         )
+        return Published(stored, data, began)
 
-    def _put(self, token: str, data: bytes, extension: str, *, until: float) -> str:
-        """Try until it works, the time is over, or nobody wants it any more."""
+    def _publish_again(self, token: str, published: Published, *, until: float) -> Published:
+        self._is_unwanted(token, within=_AGAIN_SECONDS)
+        extension = published.image.name.rpartition(".")[2]
+        _, began = self._put(token, published.data, extension, until=until)
+        return replace(published, began=began)
+
+    def _put(self, token: str, data: bytes, extension: str, *, until: float) -> tuple[str, float]:
+        """Try until it works, the time is over, or nobody wants it any more.
+
+        The name, and when the try that worked began.
+        """
         for pause in chain(_PAUSES, repeat(_PAUSES[-1])):
             try:
                 return self._try(data, extension)
@@ -138,11 +170,12 @@ class Publisher:
                     raise
         return self._try(data, extension)
 
-    def _try(self, data: bytes, extension: str) -> str:
+    def _try(self, data: bytes, extension: str) -> tuple[str, float]:
+        began = time.monotonic()
         with self._call():
             name = self._store.put(data, extension)
         self._is_down = False
-        return name
+        return name, began
 
     def _is_unwanted(self, token: str, *, within: float) -> bool:
         """Wait so many seconds, or until the picture is abandoned."""

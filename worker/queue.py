@@ -28,6 +28,7 @@ from worker.errors import (
     JobNotSucceeded,
     QueueFull,
     QueueUnavailable,
+    StoreError,
 )
 from worker.events import TERMINAL_EVENTS, JobEvent
 from worker.forecast import Forecast, Pace, forecast
@@ -96,6 +97,7 @@ class JobQueue:
             QueueFull: as many jobs wait as the settings allow.
             IdempotencyConflict: the key was used with another fingerprint.
             QueueUnavailable: Redis is away; the job may exist, so repeat with the same key.
+            StoreError: a picture that it starts from was swept at the moment it was stored.
         """
         job_id = str(ULID())
         fields = record.new_record(
@@ -126,6 +128,8 @@ class JobQueue:
             raise IdempotencyConflict("the idempotency key was used before with another request")
         if outcome == "full":
             raise QueueFull(self._settings.max_queue, await self._retry_after())
+        if outcome == "removed":
+            raise StoreError(f"image {known_id} is being removed just now; repeat the request")
         return await self.get(known_id)
 
     async def replay(

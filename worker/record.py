@@ -27,6 +27,8 @@ QUEUED = "kirazuri:queued"
 RUNNING = "kirazuri:running"
 TOTALS = "kirazuri:totals"
 IMAGES = "kirazuri:images"
+REMOVALS = "kirazuri:removals"
+ORPHANS = "kirazuri:orphans"
 PACE = "kirazuri:pace"
 WORKERS = "kirazuri:workers"
 OUTBOX = "kirazuri:outbox"
@@ -83,6 +85,7 @@ def script_keys(job_id: str) -> list[str]:
         IMAGES,
         PACE,
         OUTBOX,
+        REMOVALS,
     ]
 
 

@@ -270,7 +270,7 @@ async def test_pictures_go_when_their_time_is_over(
     redis_client: "Redis",
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("worker.batch_worker._FRESH_SECONDS", 0)
+    monkeypatch.setattr("worker.sweeper._FRESH_SECONDS", 0)
     store = LocalImageStore(settings.data_dir / "images")
     old, kept = store.put(b"old", "png"), store.put(b"kept", "png")
     redis_client.zadd(record.IMAGES, {old: time.time() - 1, kept: time.time() + 60})

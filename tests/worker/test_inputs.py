@@ -45,7 +45,7 @@ async def test_admission_keeps_the_pictures_and_the_end_sets_their_time(
     for name in (PHOTO, MASK):
         assert score(redis_client, name) == pytest.approx(time.time() + TTL, abs=5)
         redis_client.zadd(record.IMAGES, {name: time.time() - 1})
-    assert ledger.overdue_images() == []  # a job that waits for long still needs them
+    assert ledger.begin_removal() == []  # a job that waits for long still needs them
     assert score(redis_client, PHOTO) > time.time() + 3000
     redis_client.zadd(record.IMAGES, {PHOTO: time.time() - 1, MASK: time.time() - 1})
     take(redis_client, ledger, job.id, "t1")
@@ -90,10 +90,10 @@ async def test_one_picture_serves_two_jobs_until_both_are_over(
     first, second = await queue.admit(edit()), await queue.admit(edit(seed=2))
     await queue.cancel(first.id)
     redis_client.zadd(record.IMAGES, {PHOTO: time.time() - 1})
-    assert ledger.overdue_images() == []
+    assert ledger.begin_removal() == []
     await queue.cancel(second.id)
     redis_client.zadd(record.IMAGES, {PHOTO: time.time() - 1})
-    assert ledger.overdue_images() == [PHOTO]
+    assert ledger.begin_removal() == [PHOTO]
 
 
 async def test_an_earlier_image_lives_as_long_as_the_later_job(
@@ -128,7 +128,7 @@ async def test_the_sweep_takes_a_picture_after_its_job_and_not_before(
     redis_client: "Redis",
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("worker.batch_worker._FRESH_SECONDS", 0)
+    monkeypatch.setattr("worker.sweeper._FRESH_SECONDS", 0)
     store = LocalImageStore(settings.data_dir / "images")
     held, free = store.put(b"held", "png"), store.put(b"free", "png")
     redis_client.sadd(record.holders_key(held), "a job that waits")

@@ -29,6 +29,12 @@ end
 if redis.call('ZCARD', QUEUED) >= limit then
   return refused('full', id)
 end
+for _, name in ipairs(names) do
+  local removed = redis.call('ZSCORE', REMOVALS, name)
+  if removed and tonumber(removed) > now - 5 then
+    return {'removed', name} -- an older one of the same bytes, just when this one was stored
+  end
+end
 
 redis.call('HSET', JOB, 'status', 'queued', 'attempt', 0, 'created', stamp(now))
 redis.call('HSET', JOB, unpack(ARGV, 9, 8 + record_size))

@@ -8,12 +8,15 @@ if redis.call('EXISTS', JOB) == 1 then
   RQ_QUEUE, RQ_LEASES = 'rq:queue:' .. queue, 'rq:wip:' .. queue
   RQ_TAKEN = RQ_QUEUE .. ':intermediate'
 end
-local IMAGES, PACE, OUTBOX = KEYS[11], KEYS[12], KEYS[13]
+local IMAGES, PACE, OUTBOX, REMOVALS = KEYS[11], KEYS[12], KEYS[13], KEYS[14]
 local id = ARGV[1]
 
 -- One clock for all records: the server's.
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
+
+-- In REMOVALS: when a picture's bytes were removed, or this and when that was begun.
+local UNDER_WAY = 1e10
 
 local function stamp(seconds)
   return string.format('%.6f', seconds)
