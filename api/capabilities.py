@@ -9,13 +9,14 @@ from api.errors import responses
 from api.schemas import (
     Capabilities,
     Features,
+    LoraDescription,
     SamplerChoice,
     SamplerOption,
     SchedulerChoice,
     SeedRange,
     WorkerChoice,
 )
-from api.state import PromptTokenizers, Queue, ServiceCard, ServiceSettings
+from api.state import Loras, PromptTokenizers, Queue, ServiceCard, ServiceSettings
 from model.card import Card
 from model.request import MAX_SEED, ImageFormat, MetadataLevel, Upscaler
 from model.sampler_names import (
@@ -40,7 +41,11 @@ router = APIRouter(tags=["service"])
     responses=responses(),
 )
 async def get_capabilities(
-    card: ServiceCard, settings: ServiceSettings, queue: Queue, tokenizers: PromptTokenizers
+    card: ServiceCard,
+    settings: ServiceSettings,
+    queue: Queue,
+    tokenizers: PromptTokenizers,
+    loras: Loras,
 ) -> Capabilities:
     """The checkpoint's card, the choices and limits of a request, features, and live workers.
 
@@ -50,11 +55,19 @@ async def get_capabilities(
         workers = await queue.workers()
     except QueueUnavailable:
         workers = []
-    return capabilities(card, settings, workers, has_tokenizers=tokenizers is not None)
+    described = await loras.descriptions(card)
+    return capabilities(
+        card, settings, workers, loras=described, has_tokenizers=tokenizers is not None
+    )
 
 
 def capabilities(
-    card: Card, settings: Settings, workers: list[WorkerStatus], *, has_tokenizers: bool
+    card: Card,
+    settings: Settings,
+    workers: list[WorkerStatus],
+    *,
+    loras: list[LoraDescription],
+    has_tokenizers: bool,
 ) -> Capabilities:
     """Everything the card says, with titles and costs from the samplers' table."""
     return Capabilities(
@@ -83,6 +96,7 @@ def capabilities(
         limitations=list(card.limitations),
         training=card.training,
         formats=list(get_args(ImageFormat)),
+        loras=loras,
         features=Features(
             events=True,
             cancel=True,

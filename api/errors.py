@@ -180,6 +180,10 @@ _WHY_JOBS_FAIL: Final[dict[str, str]] = {
     "bad_prompt": "The prompt has a weight or nesting that cannot be read; see `detail`.",
     "input_missing": "init_image or mask is no longer stored; submit the request again with it.",
     "non_finite": "Latents or pixels were NaN or infinite; try another seed or a lower cfg_scale.",
+    "lora_missing": "The worker's folder has no LoRA of that name; GET /capabilities lists them.",
+    "lora_changed": "The LoRA's file was replaced after the request was accepted; submit it again.",
+    "lora_unusable": "The LoRA cannot be read, or was not made for this checkpoint's architecture; "
+    "`detail` names the keys that match nothing.",
     "engine_error": "The engine failed at this request; the worker's log has the details.",
     "out_of_memory": "No worker's device had room for a single picture; ask for a smaller one.",
     "encoding": "The picture was made but not written in its format; try another image_format.",

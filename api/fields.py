@@ -63,6 +63,8 @@ def _limit(context: Mapping[str, Any]) -> int | float | list[str] | None:
         if name in context:
             number: int | float = context[name]
             return number
+    if "allowed" in context:
+        return [str(name) for name in context["allowed"]]
     if "expected" in context:
         return re.findall(r"'([^']*)'", context["expected"])
     return None

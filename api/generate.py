@@ -7,6 +7,7 @@ import asyncio
 import hashlib
 import re
 import secrets
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from typing import Annotated
 
@@ -15,7 +16,7 @@ from fastapi import APIRouter, Body, Depends, Query, Request, Response
 from api.errors import UnsupportedMediaType, responses
 from api.plan import Advice, Plan, advise, make_plan
 from api.schemas import JobView
-from api.state import PromptTokenizers, Queue, RequestPictures
+from api.state import Loras, PromptTokenizers, Queue, RequestPictures
 from api.submission import Submission
 from api.webhook_schemas import submission_type, webhook_of
 from model.card import Card
@@ -50,11 +51,22 @@ async def _planned(
     return Response(plan.model_dump_json(), media_type="application/json")
 
 
-def routes(card: Card, settings: Settings) -> APIRouter:
-    """The route with this card's presets, samplers and limits in its body's type."""
+async def _refresh_loras(request: Request, loras: Loras) -> None:
+    """Look for new LoRAs before names are checked; bodies without the field do not wait for it."""
+    if b'"loras"' in await request.body():
+        await loras.refresh()
+
+
+def routes(
+    card: Card, settings: Settings, lora_names: Callable[[], Collection[str]] = tuple
+) -> APIRouter:
+    """The route with this card's presets, samplers and limits in its body's type.
+
+    `lora_names` tells the LoRAs that there are at the moment.
+    """
     router = APIRouter(tags=["generation"])
     # A value, because the card is known only now; the function below needs it as an annotation.
-    CardRequest = submission_type(card, settings)  # noqa: N806
+    CardRequest = submission_type(card, settings, lora_names)  # noqa: N806
 
     @router.post(
         "/generate",
@@ -62,7 +74,7 @@ def routes(card: Card, settings: Settings) -> APIRouter:
         status_code=202,
         response_model=JobView,
         summary="Submit a generation",
-        dependencies=[Depends(_require_json)],
+        dependencies=[Depends(_require_json), Depends(_refresh_loras)],
         responses={
             200: {
                 "model": JobView | Plan,
@@ -79,6 +91,7 @@ def routes(card: Card, settings: Settings) -> APIRouter:
         pictures: RequestPictures,
         submission: Submission,
         tokenizers: PromptTokenizers,
+        loras: Loras,
         dry_run: Annotated[
             bool,
             Query(
@@ -92,10 +105,12 @@ def routes(card: Card, settings: Settings) -> APIRouter:
         Open fields are filled from the card and a seed is drawn, so that the answer's `request`
         says exactly which picture will be made.
         """
+        hashes = await loras.hashes(body)
         inputs, changes = await pictures.take(body, is_kept=not dry_run)
         seed = secrets.randbelow(MAX_SEED + 1)
-        resolved = resolve(body, card, seed=seed, inputs=inputs)
-        advice = await asyncio.to_thread(advise, body, resolved, card, tokenizers)
+        resolved = resolve(body, card, seed=seed, inputs=inputs, lora_hashes=hashes)
+        about_loras = tuple(loras.warnings(resolved, card))
+        advice = await asyncio.to_thread(advise, body, resolved, card, tokenizers, about_loras)
         advice = advice._replace(warnings=(*changes, *advice.warnings))
         if dry_run:
             return await _planned(body, resolved, advice, queue)

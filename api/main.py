@@ -26,11 +26,13 @@ from api import (
     webhook_schemas,
 )
 from api.envelope import Envelope
+from api.loras import LoraList
 from api.metrics import HttpMetrics
 from api.pictures import Pictures
 from api.state import State
 from model.card import Card, load_card
 from model.errors import CheckpointError
+from model.lora_files import LoraFolder
 from model.tokens import Tokenizers, load_tokenizers
 from worker.queue import JobQueue
 from worker.settings import Settings, redis_dsn
@@ -52,6 +54,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     card = load_card(settings.card)
     store = open_store(settings)
     metrics = HttpMetrics()
+    loras = LoraFolder(settings.lora_dir)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[State]:
@@ -59,6 +62,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         logging.basicConfig(level=settings.log_level, format=_LOG_FORMAT)
         queue = JobQueue.connect(redis_dsn(settings), settings)
         tokenizers = await asyncio.to_thread(_tokenizers, settings, card)
+        lora_list = LoraList(loras)
         try:
             yield State(
                 settings=settings,
@@ -68,8 +72,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                 metrics=metrics,
                 tokenizers=tokenizers,
                 pictures=Pictures(card, store),
+                loras=lora_list,
             )
         finally:
+            await lora_list.close()
             await queue.close()
 
     # The documentation page with its scripts from this server: it works without the internet.
@@ -84,14 +90,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.add_middleware(Envelope, metrics=metrics, max_body_bytes=settings.max_body_bytes)
     errors.install(app)
-    _add_routes(app, card, settings)
+    _add_routes(app, card, settings, loras)
     webhook_schemas.describe(app.webhooks)
     openapi.install(app, card)
     return app
 
 
-def _add_routes(app: FastAPI, card: Card, settings: Settings) -> None:
-    app.include_router(generate.routes(card, settings))
+def _add_routes(app: FastAPI, card: Card, settings: Settings, loras: LoraFolder) -> None:
+    app.include_router(generate.routes(card, settings, lora_names=lambda: loras.files))
     for module in (jobs, replay, images, capabilities, health, problems):
         app.include_router(module.router)
     app.add_api_route("/", _root, methods=["GET"], include_in_schema=False)

@@ -88,12 +88,14 @@ def examples(card: Card) -> dict[str, dict[str, Any]]:
         "init_image": _IMAGE,
         "strength": defaults.strength,
         "mask": _IMAGE,
+        "loras": [],
         "image_format": "png",
         "image_quality": 90,
         "metadata": "full",
         "deterministic": False,
         "previews": False,
     }
+    lora = {"name": "watercolor", "weight": 0.8, "sha256": _SHA256}
     hires: dict[str, Any] = {
         "scale": 1.5,
         "steps": 10,
@@ -103,6 +105,7 @@ def examples(card: Card) -> dict[str, dict[str, Any]]:
     width, height = enlarged_size(preset.width, preset.height, hires["scale"], card.limits)
     resolved: dict[str, Any] = {
         **sampling,
+        "loras": [lora],
         "width": preset.width,
         "height": preset.height,
         "hires": {**hires, "width": width, "height": height},
@@ -184,6 +187,19 @@ def examples(card: Card) -> dict[str, dict[str, Any]]:
         "Hires": hires,
         "ResolvedRequest": resolved,
         "ResolvedHires": resolved["hires"],
+        "ResolvedLora": lora,
+        "LoraDescription": {
+            "name": lora["name"],
+            "sha256": lora["sha256"],
+            "bytes": 92_274_688,
+            "method": "lora",
+            "rank": 32,
+            "parts": ["transformer"],
+            "base": "anima-preview",
+            "architecture": "anima-preview/lora",
+            "trigger_words": ["watercolor"],
+            "warning": f"watercolor was made on anima-preview, not on {card.title}.",
+        },
         "PlannedRequest": {**resolved, "seed": None},
         "PromptTokens": tokens,
         "TokenCounts": counts,

@@ -3,6 +3,7 @@
 Knows neither Redis nor how a picture is made.
 """
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -10,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from model.card import Card
 from model.passes import work
 from model.prompt import cut_warning, lint
-from model.request import GenerationRequest, ResolvedRequest
+from model.request import GenerationRequest, RequestWarning, ResolvedRequest
 from model.tokens import TokenCount, Tokenizers, count
 from worker.forecast import Forecast
 from worker.job import JobWarning
@@ -73,11 +74,16 @@ class Advice(NamedTuple):
 
 
 def advise(
-    body: GenerationRequest, resolved: ResolvedRequest, card: Card, tokenizers: Tokenizers | None
+    body: GenerationRequest,
+    resolved: ResolvedRequest,
+    card: Card,
+    tokenizers: Tokenizers | None,
+    known: Iterable[RequestWarning] = (),
 ) -> Advice:
     """Lint a request and count its tokens, where there are tokenizers; milliseconds of work.
 
-    Without guidance the negative prompt is not read, so that its length does not matter.
+    `known` is what else there is to say about it. Without guidance the negative prompt is not
+    read, so that its length does not matter.
     """
     prompts = {"prompt": resolved.prompt, "negative_prompt": resolved.negative_prompt}
     tokens = {
@@ -89,7 +95,7 @@ def advise(
     cut = [
         cut_warning(name, tokens[name]) for name in read if name in tokens and tokens[name].is_cut
     ]
-    found = [*lint(resolved, card, body.tags), *cut]
+    found = [*lint(resolved, card, body.tags), *cut, *known]
     return Advice(tuple(JobWarning(code=w.code, detail=w.detail) for w in found), tokens)
 
 

@@ -14,6 +14,7 @@ from model.card import (
     Resolution,
     Training,
 )
+from model.lora_keys import Part
 from model.recipe import Recipe
 from model.request import ImageFormat, MetadataLevel, Upscaler
 from worker.job import TERMINAL, Job, StoredImage
@@ -180,6 +181,21 @@ class WorkerChoice(_Shape):
     recipe: Recipe | None = Field(description="What it brings to a picture; null until it is warm.")
 
 
+class LoraDescription(_Shape):
+    """A LoRA that a request may name; what its file does not tell is null or empty."""
+
+    name: str
+    sha256: str | None = Field(description="null while the file is still being read.")
+    bytes: int
+    method: str = Field(description="lora, dora, lokr or loha; mixtures are joined by +.")
+    rank: int | None
+    parts: list[Part] = Field(description="What it changes.")
+    base: str | None = Field(description="The checkpoint it was made on.")
+    architecture: str | None
+    trigger_words: list[str]
+    warning: str | None = Field(description="What a request that uses it would be warned of.")
+
+
 class Capabilities(_Shape):
     """Everything a client needs to build a form."""
 
@@ -200,5 +216,6 @@ class Capabilities(_Shape):
     limitations: list[Limitation]
     training: Training
     formats: list[ImageFormat]
+    loras: list[LoraDescription]
     features: Features
     workers: list[WorkerChoice]

@@ -4,6 +4,7 @@ from typing import Annotated, TypedDict, cast
 
 from fastapi import Depends, Request
 
+from api.loras import LoraList
 from api.metrics import HttpMetrics
 from api.pictures import Pictures
 from model.card import Card
@@ -23,6 +24,7 @@ class State(TypedDict):
     metrics: HttpMetrics
     tokenizers: Tokenizers | None
     pictures: Pictures
+    loras: LoraList
 
 
 # `async def`, because FastAPI runs plain functions in a thread.
@@ -54,6 +56,10 @@ async def _pictures(request: Request) -> Pictures:
     return cast(Pictures, request.state.pictures)
 
 
+async def _loras(request: Request) -> LoraList:
+    return cast(LoraList, request.state.loras)
+
+
 async def _base_url(request: Request) -> str:
     return (request.state.settings.public_url or str(request.base_url)).rstrip("/")
 
@@ -66,5 +72,6 @@ Metrics = Annotated[HttpMetrics, Depends(_metrics)]
 PromptTokenizers = Annotated[Tokenizers | None, Depends(_tokenizers)]
 """The checkpoint's tokenizers; None where this process has no checkpoint folder."""
 RequestPictures = Annotated[Pictures, Depends(_pictures)]
+Loras = Annotated[LoraList, Depends(_loras)]
 BaseUrl = Annotated[str, Depends(_base_url)]
 """Prefix of absolute URLs, without a slash at its end: as configured, or as the client called."""

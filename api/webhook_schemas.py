@@ -1,5 +1,6 @@
 """The shapes of webhooks over HTTP: how one is asked for, and what its receiver gets."""
 
+from collections.abc import Callable, Collection
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -114,7 +115,9 @@ def webhook_of(body: Any, base_url: str) -> Webhook | None:
     return asked.stored(base_url) if asked else None
 
 
-def submission_type(card: Card, settings: Settings) -> type[GenerationRequest]:
+def submission_type(
+    card: Card, settings: Settings, lora_names: Callable[[], Collection[str]] = tuple
+) -> type[GenerationRequest]:
     """The card's request with what this service can do beyond the picture."""
     rules, is_enabled = Rules.of(settings), bool(webhook_secrets(settings.webhook_secret))
 
@@ -145,5 +148,8 @@ def submission_type(card: Card, settings: Settings) -> type[GenerationRequest]:
         Field(default=None, description="Who is to be told of the job's events."),
     )
     return create_model(
-        "GenerationRequest", __base__=request_type(card), __module__=__name__, webhook=webhook
+        "GenerationRequest",
+        __base__=request_type(card, lora_names),
+        __module__=__name__,
+        webhook=webhook,
     )

@@ -54,6 +54,19 @@ def format_of(out: Path | None) -> str | None:
     return _FORMATS[out.suffix.lower()]
 
 
+def lora_choice(text: str) -> dict[str, Any]:
+    """One of a request's `loras` from NAME or NAME:WEIGHT.
+
+    Raises:
+        GenerationError: the weight is no number.
+    """
+    name, colon, weight = text.partition(":")
+    try:
+        return {"name": name, "weight": float(weight)} if colon else {"name": name}
+    except ValueError as exc:
+        raise GenerationError(f"--lora {text}: {weight!r} is no weight; write NAME:0.8") from exc
+
+
 def generate(
     body: Mapping[str, Any], *, url: str, out: Path | None, timeout: float, console: Console
 ) -> list[SavedImage]:

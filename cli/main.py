@@ -10,7 +10,14 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 
-from cli.generate import GenerationError, SavedImage, capabilities, format_of, plan
+from cli.generate import (
+    GenerationError,
+    SavedImage,
+    capabilities,
+    format_of,
+    lora_choice,
+    plan,
+)
 from cli.generate import generate as generate_images
 from cli.generate import replay as replay_job
 from cli.plan import describe
@@ -80,6 +87,10 @@ def up(
     checkpoint_dir: Annotated[
         Path | None, typer.Option(help="Folder of the checkpoint's files.")
     ] = None,
+    lora_dir: Annotated[
+        Path | None,
+        typer.Option(exists=True, file_okay=False, help="Folder of LoRA files that may be used."),
+    ] = None,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Processes with a model each.")] = 1,
 ) -> None:
     """Start Redis, API and workers, say when they are ready, and stop all on Ctrl-C.
@@ -87,7 +98,9 @@ def up(
     A Redis of its own keeps the queue in the data folder, unless KIRAZURI_REDIS_URL names another.
     Every setting can also be given as a KIRAZURI_ variable or in a file .env.
     """
-    settings = read_settings(data_dir=data, card=card, checkpoint_dir=checkpoint_dir)
+    settings = read_settings(
+        data_dir=data, card=card, checkpoint_dir=checkpoint_dir, lora_dir=lora_dir
+    )
     try:
         with (
             stop_signals(),
@@ -108,6 +121,7 @@ def up(
         'kirazuri generate "1girl" --resolution portrait --seed 7 --format webp --out pictures/',
         'kirazuri generate "1girl, long_hair" --dry-run',
         "kirazuri generate --from girl.png --seed 8",
+        'kirazuri generate "1girl" --lora watercolor:0.8 --lora hats',
     )
 )
 def generate(
@@ -133,6 +147,10 @@ def generate(
     scheduler: Annotated[str | None, typer.Option(help="Such as simple.")] = None,
     seed: Annotated[int | None, typer.Option(help="Drawn if not given.")] = None,
     num_images: Annotated[int | None, typer.Option(help="Image k has seed + k.")] = None,
+    lora: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME[:WEIGHT]", help="A LoRA of the service; may be repeated."),
+    ] = None,
     image_format: Annotated[
         str | None, typer.Option("--format", help="png, webp, jpeg or avif; or by --out's ending.")
     ] = None,
@@ -150,7 +168,7 @@ def generate(
 
     What is not given is the checkpoint's default. Ctrl-C cancels the job.
     """
-    given = {
+    given: dict[str, Any] = {
         "prompt": prompt,
         "negative_prompt": negative_prompt,
         "resolution": resolution,
@@ -166,6 +184,7 @@ def generate(
         fail("give a prompt, or a picture with --from", USAGE)
     try:
         given["image_format"] = image_format or format_of(out)
+        given["loras"] = [lora_choice(text) for text in lora] if lora else None
         body = _fields_of(source, url) if source else {}
         body |= {name: value for name, value in given.items() if value is not None}
         if dry_run:

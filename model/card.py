@@ -212,6 +212,9 @@ class Card(_Table):
     is_distilled: bool = False
     prompting: Prompting
     limitations: tuple[Limitation, ...] = ()
+    lora_bases: tuple[str, ...] = Field(
+        default=(), description="Lower-case words by which a LoRA's metadata name this checkpoint."
+    )
     training: Training = Training()
 
     @model_validator(mode="after")

@@ -15,6 +15,7 @@ from diffusers.models.autoencoders.autoencoder_kl_qwenimage import AutoencoderKL
 from diffusers.models.condition_embedders.condition_embedder_anima import AnimaTextConditioner
 from diffusers.models.transformers.transformer_cosmos import CosmosTransformer3DModel
 from tokenizers import Tokenizer
+from torch import Tensor
 from transformers import Qwen3Model
 
 from model.architectures import (
@@ -30,7 +31,7 @@ from model.errors import CheckpointError
 from model.layouts import Part, locate
 from model.tokens import load_qwen_tokenizer, load_t5_tokenizer
 from model.vae import to_2d
-from model.weights import fill, fill_for_float32
+from model.weights import fill, fill_for_float32, left_out
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +54,8 @@ class Components:
     sha256: str
     text_encoder_sha256: str
     vae_sha256: str
+    mask_columns: Tensor | None = None
+    """The patch embedding's columns for the padding mask, float32; multiplied by zero, if used."""
 
 
 def load_components(
@@ -101,6 +104,7 @@ def load_components(
         sha256=sha256,
         text_encoder_sha256=text_encoder_sha256,
         vae_sha256=vae_sha256,
+        mask_columns=left_out(transformer, "patch_embed.proj.weight", device),
     )
 
 

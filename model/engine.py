@@ -22,7 +22,17 @@ from model.canvas import Canvas, Codec, ReadImage, prepare, trajectory
 from model.card import Card
 from model.checkpoint import load_components
 from model.determinism import device_name, fix_algorithms
-from model.errors import DeviceLost, InputMissing, NonFiniteLatents, PromptError
+from model.errors import (
+    DeviceLost,
+    InputMissing,
+    LoraChanged,
+    LoraMissing,
+    LoraUnusable,
+    NonFiniteLatents,
+    PromptError,
+)
+from model.lora import LoraSwitch
+from model.lora_files import LoraFolder
 from model.memory import Fitted
 from model.passes import steps_done, total_steps
 from model.plan import Candidate, choose
@@ -38,7 +48,7 @@ from model.protocol import (
     Progress,
     Started,
 )
-from model.request import MAX_SEED, RequestWarning, ResolvedRequest
+from model.request import MAX_SEED, LoraSet, RequestWarning, ResolvedRequest
 from model.samplers import Trajectory
 from model.text import EncodedPrompt, TextEncoder
 from model.tokens import TokenCount
@@ -51,7 +61,13 @@ _FINAL_FAULTS = {
     PromptError: "bad_prompt",
     NonFiniteLatents: "non_finite",
     InputMissing: "input_missing",
+    LoraMissing: "lora_missing",
+    LoraChanged: "lora_changed",
+    LoraUnusable: "lora_unusable",
 }
+
+_MERGE_FORWARDS = 2
+"""What merging LoRAs into the transformer counts for in choosing, in full forwards."""
 
 
 def no_images(name: str) -> NDArray[numpy.uint8]:
@@ -72,7 +88,8 @@ class Pipeline:
     (B, height, width, 3), `preview(latents)` of a single picture uint8 (h, w, 3).
     `encode_image` takes float32 (B, 3, 1, height, width) in [-1, 1] and gives latents,
     `read_image(name)` gives a stored picture, uint8 (height, width, 3).
-    `check_device()` raises if the device does not compute any more.
+    `check_device()` raises if the device does not compute any more. `loras` changes the weights
+    that `encode` and `velocity` use.
     """
 
     encode: Callable[[str], EncodedPrompt]
@@ -81,6 +98,7 @@ class Pipeline:
     preview: Callable[[Tensor], NDArray[numpy.uint8]]
     encode_image: Callable[[Tensor], Tensor] = _no_encoder
     read_image: ReadImage = no_images
+    loras: LoraSwitch = field(default_factory=lambda: LoraSwitch(None, LoraFolder(None)))
     latent_channels: int = 16
     scale_factor: int = 8
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
@@ -110,9 +128,13 @@ class _Image:
 
 @dataclass(slots=True)
 class _Running:
-    """One admitted request; `images` holds its unfinished pictures once the prompts are encoded."""
+    """One admitted request; `images` holds its unfinished pictures once the prompts are encoded.
+
+    `loras` are those that change the transformer.
+    """
 
     request: ResolvedRequest
+    loras: LoraSet = ()
     conditional: Tensor | None = None
     unconditional: Tensor | None = None
     canvas: Canvas | None = None
@@ -178,6 +200,8 @@ class Engine:
         """Encode the prompts, draw the noise and run the samplers up to their first question."""
         running = self._running[job_id]
         request, started = running.request, time.perf_counter()
+        in_text, running.loras = self._pipeline.loras.split(request.loras)
+        self._pipeline.loras.use_in_text(in_text)
         prompts = [("prompt", self._pipeline.encode(request.prompt))]
         running.conditional = prompts[0][1].context
         if request.cfg_scale != 1:
@@ -215,6 +239,7 @@ class Engine:
                     remaining=image.remaining,
                     waited=image.waited,
                     group=self._group(job_id, image),
+                    setup=self._setup(job_id),
                 )
                 for key, (job_id, image) in waiting.items()
             ],
@@ -228,9 +253,17 @@ class Engine:
     def _group(self, job_id: str, image: _Image) -> Hashable:
         """Who may share a forward: with equal groups only; a deterministic picture is alone.
 
-        The size of a batch chooses kernels, and these round differently in the last bits.
+        A forward has one set of weights. The size of a batch chooses kernels, and these round
+        differently in the last bits.
         """
-        return (job_id, image.index) if self._running[job_id].request.deterministic else None
+        running = self._running[job_id]
+        alone = (job_id, image.index) if running.request.deterministic else None
+        return running.loras, alone
+
+    def _setup(self, job_id: str) -> int:
+        """What the weights that a picture needs cost, in tokens; kept sets cost nothing."""
+        is_ready = self._pipeline.loras.is_merged(self._running[job_id].loras)
+        return 0 if is_ready else _MERGE_FORWARDS * self._token_budget
 
     def _evaluate(self, batch: list[tuple[str, _Image]], events: list[EngineEvent]) -> None:
         """Answer the batch's questions; if the forward breaks, each picture faces it alone."""
@@ -265,6 +298,7 @@ class Engine:
     def _denoise(self, batch: list[tuple[str, _Image]]) -> list[Tensor]:
         """One forward for all rows, then guidance: D = D_u + scale * (D_c - D_u), in float32."""
         latents, sigmas, contexts = [], [], []
+        self._pipeline.loras.use_in_transformer(self._running[batch[0][0]].loras)
         for job_id, image in batch:
             running = self._running[job_id]
             for context in (running.conditional, running.unconditional):
@@ -397,12 +431,15 @@ def load_engine(
     threads: int,
     token_budget: int,
     read_image: ReadImage = no_images,
+    lora_dir: Path | None = None,
+    lora_cache_sets: int = 2,
 ) -> Engine:
     """Load the card's checkpoint and make it resident.
 
     `device` and `precision` may be "auto": CUDA in bfloat16 where there is one, else the CPU in
     float32. `threads` is the number of CPU threads, 0 for PyTorch's choice. `read_image` gives
-    the stored pictures that requests start from.
+    the stored pictures that requests start from. Of the LoRAs in `lora_dir` the latest
+    `lora_cache_sets` merged sets are kept.
 
     Raises:
         CheckpointError: a file is missing, incomplete or of another layout.
@@ -420,8 +457,9 @@ def load_engine(
         card, checkpoint_dir, device=torch.device(device), dtype=dtype, has_vae_encoder=True
     )
     text = TextEncoder(parts, card.text)
+    loras = LoraSwitch(parts, LoraFolder(lora_dir), cached_sets=lora_cache_sets)
     pipeline = Pipeline(
-        encode=text.encode,
+        encode=lambda prompt: text.encode(prompt, variant=loras.in_text),
         velocity=lambda x, sigma, context: predict_velocity(
             parts.transformer, x, sigma, context, dtype=dtype
         ),
@@ -435,6 +473,7 @@ def load_engine(
             parts.vae, pixels, mean=card.vae.latents_mean, std=card.vae.latents_std
         ),
         read_image=read_image,
+        loras=loras,
         latent_channels=card.transformer.latent_channels,
         scale_factor=card.vae.scale_factor,
         device=torch.device(device),

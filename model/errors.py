@@ -31,3 +31,19 @@ class NonFiniteLatents(ModelError):
 
 class DeviceLost(ModelError):
     """The device does not compute any more; the process that holds it has to end."""
+
+
+class LoraError(ModelError):
+    """A LoRA cannot be used; the message names it."""
+
+
+class LoraMissing(LoraError):
+    """The folder has no LoRA of this name."""
+
+
+class LoraChanged(LoraError):
+    """The LoRA's file is another one than when the request was accepted."""
+
+
+class LoraUnusable(LoraError):
+    """A LoRA's file cannot be read, or does not fit this checkpoint."""

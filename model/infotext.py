@@ -49,6 +49,8 @@ def write_infotext(request: ResolvedRequest, recipe: Recipe, *, seed: int) -> st
         **_edits(request),
         "Model hash": recipe.checkpoint[:10],
         "Model": recipe.card,
+        "Lora hashes": ", ".join(f"{lora.name}: {lora.sha256[:12]}" for lora in request.loras),
+        "Lora weights": ", ".join(f"{lora.name}: {lora.weight:g}" for lora in request.loras),
         "Version": recipe.service,
     }
     line = ", ".join(f"{key}: {_quoted(str(value))}" for key, value in pairs.items() if value != "")

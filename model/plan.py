@@ -24,6 +24,7 @@ class Candidate(Generic[Key]):
     guidance), `remaining` the evaluations left, `waited` the steps since it was admitted in which
     it took no part: a number that only grows, so that old work is finished once it is begun.
     Only candidates of an equal `group` share a forward; one of its own keeps a candidate alone.
+    `setup` is what must be done before its forward, in tokens: weights may have to be changed.
     """
 
     key: Key
@@ -32,6 +33,7 @@ class Candidate(Generic[Key]):
     remaining: int
     waited: int
     group: Hashable = None
+    setup: int = 0
 
     @property
     def tokens(self) -> int:
@@ -50,8 +52,9 @@ def choose(
     admission. ValueError if the budget is not positive or `ageing` is negative.
 
     Nothing starves while `ageing` is above 0: whatever is admitted more than
-    (remaining * tokens) / (ageing * token_budget) steps after a candidate that has not run yet
-    is less urgent than it from the start and for ever, and what came before comes to an end.
+    (remaining * tokens + setup) / (ageing * token_budget) steps after a candidate that has not
+    run yet is less urgent than it from the start and for ever, and what came before comes to an
+    end. `setup` counts with the work, so that weights are not changed back and forth.
     """
     if token_budget < 1:
         raise ValueError(f"token_budget is {token_budget}, must be at least 1")
@@ -59,7 +62,7 @@ def choose(
         raise ValueError(f"ageing is {ageing}, must be at least 0")
 
     def urgency(candidate: Candidate[Key]) -> float:
-        work = candidate.remaining * candidate.tokens
+        work = candidate.remaining * candidate.tokens + candidate.setup
         return work - ageing * token_budget * candidate.waited
 
     chosen: list[Candidate[Key]] = []

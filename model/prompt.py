@@ -49,7 +49,7 @@ _RATINGS = {**_SAFETY_WORDS, "g": "safe", "s": "sensitive", "q": "nsfw", "e": "e
 
 _SYNTAX = {
     r"\bBREAK\b": "{0} is read as a word: a prompt is one text here",
-    r"<(?:lora|lyco|hypernet):[^<>]*>": "{0} is read as words",
+    r"<(?:lora|lyco|hypernet):[^<>]*>": "{0} is read as words; LoRAs have a field of their own",
     r"\bembedding:\S+": "{0} is read as words",
     r"(?<!\w)__[^\W_][\w/-]{0,40}__(?!\w)": "{0} is read as words",
     r"(?<!\\)\[(?=[^\[\]]*\w)[^\[\]]*\]": "{0} does not weaken; write (words:0.9)",

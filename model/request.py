@@ -1,6 +1,8 @@
 """What may be asked of a checkpoint, checked against its card. Knows neither HTTP nor tensors."""
 
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -31,6 +33,8 @@ WarningCode = Literal[
     "artist_prefix",
     "cfg_scale_not_recommended",
     "duplicate_tags",
+    "lora_base_unknown",
+    "lora_other_base",
     "picture_fitted",
     "prompt_cut",
     "scheduler_not_recommended",
@@ -45,6 +49,9 @@ WarningCode = Literal[
     "unknown_syntax",
 ]
 """Every warning there is; docs/prompts.md explains each."""
+
+MAX_LORAS = 8
+_MAX_NAMES_SHOWN = 100
 
 ImageFormat = Literal["png", "webp", "jpeg", "avif"]
 MetadataLevel = Literal["full", "minimal", "none"]
@@ -110,6 +117,44 @@ class Hires(BaseModel):
         description="`lanczos` enlarges the picture and encodes it again; `latent` enlarges the "
         "latents, which saves that and needs a strength of 0.5 or more to look right.",
     )
+
+
+class LoraChoice(BaseModel):
+    """A LoRA to be merged into the weights for this picture; 0 is none, negative the opposite."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
+
+    name: str = Field(
+        min_length=1,
+        max_length=200,
+        description="A name from /capabilities.",
+        examples=["watercolor"],
+    )
+    weight: float = Field(
+        default=1.0, ge=-4, le=4, description="How strongly it is applied.", examples=[0.8]
+    )
+
+
+class ResolvedLora(BaseModel):
+    """A LoRA of a resolved request: the file with exactly this content."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    name: str
+    weight: float
+    sha256: str
+
+
+def _each_once(loras: list[LoraChoice]) -> list[LoraChoice]:
+    names = [lora.name for lora in loras]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"{', '.join(twice)}: each LoRA once; add the weights up")
+    return loras
+
+
+LoraSet = tuple[ResolvedLora, ...]
+"""LoRAs in the order in which they are applied."""
 
 
 class GenerationRequest(BaseModel):
@@ -178,6 +223,12 @@ class GenerationRequest(BaseModel):
     )
     hires: Hires | None = Field(
         default=None, description="A second pass at a higher resolution; null: none."
+    )
+    loras: Annotated[list[LoraChoice], AfterValidator(_each_once)] = Field(
+        default=[],
+        max_length=MAX_LORAS,
+        description="LoRAs of the service's folder, applied in this order; each name once.",
+        examples=[[{"name": "watercolor", "weight": 0.8}]],
     )
     image_format: ImageFormat = "png"
     image_quality: int = Field(default=90, ge=1, le=100, description="For lossy formats.")
@@ -250,6 +301,7 @@ class ResolvedRequest(BaseModel):
     deterministic: bool = False
     previews: bool = False
     sampler_options: dict[str, Value] = {}
+    loras: LoraSet = ()
     init_image: str | None = None
     strength: float | None = None
     mask: str | None = None
@@ -324,11 +376,35 @@ def _one_of(names: list[str]) -> Any:
     return Literal[tuple(names)]
 
 
-def request_type(card: Card) -> type[GenerationRequest]:
+def _lora_choices(names: Callable[[], Collection[str]]) -> Any:
+    """The type of `loras` where `names` tells which there are at the moment."""
+
+    def check(name: str) -> str:
+        known = names()
+        if name not in known:
+            raise PydanticCustomError(
+                "lora_unknown",
+                "there is no LoRA of this name; GET /capabilities lists them",
+                {"allowed": list(known)[:_MAX_NAMES_SHOWN]},
+            )
+        return name
+
+    choice = create_model(
+        "LoraChoice",
+        __base__=LoraChoice,
+        __module__=__name__,
+        name=(Annotated[str, AfterValidator(check)], LoraChoice.model_fields["name"]),
+    )
+    return Annotated[list[choice], AfterValidator(_each_once)]
+
+
+def request_type(
+    card: Card, lora_names: Callable[[], Collection[str]] = tuple
+) -> type[GenerationRequest]:
     """The request model with this card's presets, samplers and limits built in.
 
     One class per card, so that a single validation reports every wrong field and the OpenAPI
-    document lists the choices.
+    document lists the choices. `lora_names` is asked for every LoRA of a request.
     """
 
     def check_resolution(value: str) -> str:
@@ -406,6 +482,10 @@ def request_type(card: Card) -> type[GenerationRequest]:
             GenerationRequest.model_fields["sampler_options"],
         ),
         "scheduler": (_one_of(list(card.schedulers)) | None, Field(default=None)),
+        "loras": (
+            _lora_choices(lora_names),
+            GenerationRequest.model_fields["loras"],
+        ),
         "num_images": (
             int,
             Field(default=1, ge=1, le=limits.max_images, description="Image k uses seed + k."),
@@ -421,16 +501,22 @@ def request_type(card: Card) -> type[GenerationRequest]:
 
 
 def resolve(
-    request: GenerationRequest, card: Card, *, seed: int, inputs: Inputs | None = None
+    request: GenerationRequest,
+    card: Card,
+    *,
+    seed: int,
+    inputs: Inputs | None = None,
+    lora_hashes: Mapping[str, str] = MappingProxyType({}),
 ) -> ResolvedRequest:
     """Fill every open field from the card; `seed` is used where the request has none.
 
-    Tags are not kept: the prompt that they make is.
-    `inputs` are the request's pictures, which say its size.
+    Tags are not kept: the prompt that they make is. `inputs` are the request's pictures, which
+    say its size; `lora_hashes` has the SHA-256 of the file of every LoRA that it names.
 
     Raises:
         ValueError: the resolution is none of this card's, an option none of the sampler's, or the
             second pass leaves the card's limits.
+        KeyError: a LoRA's hash is not given.
     """
     defaults = card.defaults
     width, height = (
@@ -457,6 +543,10 @@ def resolve(
         image_format=request.image_format,
         image_quality=request.image_quality,
         metadata=request.metadata,
+        loras=tuple(
+            ResolvedLora(name=lora.name, weight=lora.weight, sha256=lora_hashes[lora.name])
+            for lora in request.loras
+        ),
         deterministic=request.deterministic,
         previews=request.previews,
         sampler_options=check_sampler_options(sampler, request.sampler_options or {}),

@@ -61,7 +61,7 @@ class Header:
     size: int
 
 
-def read_header(path: Path) -> Header:
+def read_header(path: Path, *, max_header_bytes: int = _MAX_HEADER_BYTES) -> Header:
     """Read the header of a safetensors file, a few thousand bytes, and no weight.
 
     Raises:
@@ -75,7 +75,7 @@ def read_header(path: Path) -> Header:
         with path.open("rb") as file:
             start = file.read(_LENGTH_BYTES)
             length = int.from_bytes(start, "little")
-            if len(start) < _LENGTH_BYTES or length > min(_MAX_HEADER_BYTES, size - _LENGTH_BYTES):
+            if len(start) < _LENGTH_BYTES or length > min(max_header_bytes, size - _LENGTH_BYTES):
                 raise CheckpointError(f"{path} {_what_it_is(start + file.read(16))}")
             text = file.read(length)
     except OSError as exc:

@@ -3,6 +3,7 @@
 Knows neither files nor the transformer.
 """
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
@@ -61,15 +62,17 @@ class TextEncoder:
             _require_pad(models)
         self._cached = lru_cache(_CACHED_PROMPTS)(self._encode)
 
-    def encode(self, text: str) -> EncodedPrompt:
-        """Return the context of a prompt; the same object for the same text.
+    def encode(self, text: str, variant: Hashable = ()) -> EncodedPrompt:
+        """Return the context of a prompt; the same object for the same text and variant.
+
+        `variant` says which weights the models have now, as far as those may change.
 
         Raises:
             PromptError: a weight or the nesting of brackets is out of bounds.
         """
-        return self._cached(text)
+        return self._cached(text, variant)
 
-    def _encode(self, text: str) -> EncodedPrompt:
+    def _encode(self, text: str, variant: Hashable) -> EncodedPrompt:
         models = self._models
         tokens = tokenize(text, models.qwen, models.t5)
         kept = cut(tokens, self._max_tokens)

@@ -81,6 +81,18 @@ def _filled(plan: Plan, device: torch.device, dtype_of: Any) -> Any:
     return module
 
 
+def left_out(plan: Plan, name: str, device: torch.device) -> Tensor | None:
+    """The columns of a weight's file that filling leaves out, float32; None if there are none."""
+    stored, columns = plan.stored[name], plan.module.state_dict()[name].shape[1]
+    if stored.shape[1] == columns:
+        return None
+    with mapped(stored.path) as mapping:
+        value = view(mapping, stored)
+        rest = value[:, columns:].to(device, torch.float32, copy=True)
+        del value
+    return rest
+
+
 @contextmanager
 def mapped(path: Path) -> Iterator[mmap.mmap]:
     """Map a whole file into memory for reading."""

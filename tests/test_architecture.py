@@ -150,12 +150,14 @@ def test_the_gpu_is_asked_for_in_the_override_alone() -> None:
     assert device["driver"] == "nvidia"
 
 
-def test_the_api_gets_the_checkpoint_for_its_tokenizers() -> None:
+def test_api_and_worker_get_the_same_folders_and_may_not_write_to_them() -> None:
     services = _compose("docker-compose.gpu.yml")["services"]
     assert services["api"]["volumes"] == services["worker"]["volumes"]
-    assert all(volume.endswith(":/checkpoint:ro") for volume in services["api"]["volumes"])
+    places = [volume.partition("}:")[2] for volume in services["api"]["volumes"]]
+    assert places == ["/checkpoint:ro", "/loras:ro"]
     for name in ("api", "worker"):
         assert services[name]["environment"]["KIRAZURI_CHECKPOINT_DIR"] == "/checkpoint"
+        assert services[name]["environment"]["KIRAZURI_LORA_DIR"] == "/loras"
 
 
 def test_images_of_containers_run_without_root_and_are_checked() -> None:

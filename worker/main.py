@@ -70,6 +70,8 @@ def run(settings: Settings, card: Card, redis_url: str, store: ImageStore) -> No
             threads=settings.torch_threads,
             token_budget=settings.token_budget,
             read_image=image_reader(store),
+            lora_dir=settings.lora_dir,
+            lora_cache_sets=settings.lora_cache_sets,
         )
 
     worker = BatchWorker(

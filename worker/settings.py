@@ -69,6 +69,14 @@ class Settings(BaseSettings):
     checkpoint_dir: Path | None = Field(
         default=None, description="Folder of the card's files; unset: the one that ships."
     )
+    lora_dir: Path | None = Field(
+        default=None, description="Folder of LoRA files, for the API and the workers; unset: none."
+    )
+    lora_cache_sets: int = Field(
+        default=2,
+        ge=1,
+        description="Sets of LoRAs a worker keeps merged, each as large as what it changes.",
+    )
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1 …")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto", description="auto: bfloat16 on CUDA, float32 on the CPU."

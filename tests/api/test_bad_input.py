@@ -196,13 +196,14 @@ def test_every_wrong_field_has_one_entry(client: httpx2.Client) -> None:
         "image_format": "bmp",
         "image_quality": 0,
         "metadata": "all",
-        "loras": [],
+        "loras": 5,
+        "colour": 1,
     }
     answer = client.post("/generate", json=wrong)
     problem = is_problem(answer)
     pointers = sorted(error["pointer"] for error in problem["errors"])
     assert pointers == sorted(f"/{name}" for name in ("prompt", *wrong))
-    assert problem["detail"] == "13 fields are wrong"
+    assert problem["detail"] == "14 fields are wrong"
 
 
 def test_the_value_and_the_limit_are_in_the_text(client: httpx2.Client) -> None:

@@ -81,7 +81,7 @@ def test_schedules_that_suit_the_checkpoint_badly_are_marked(client: httpx2.Clie
 @pytest.mark.parametrize("name", card_names())
 def test_every_card_can_be_told(name: str) -> None:
     card = load_card(name)
-    told = capabilities(card, Settings(_env_file=None), [], has_tokenizers=False)
+    told = capabilities(card, Settings(_env_file=None), [], loras=[], has_tokenizers=False)
     assert not told.features.token_counts
     for sampler in told.samplers:
         assert sampler.evaluations == evaluations(

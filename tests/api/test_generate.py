@@ -45,6 +45,7 @@ def test_open_fields_are_filled_from_the_card(client: httpx2.Client, server: Run
         "image_format": "png",
         "image_quality": 90,
         "metadata": "full",
+        "loras": [],
         "deterministic": False,
         "previews": False,
         "sampler_options": {},

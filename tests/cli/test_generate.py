@@ -10,7 +10,7 @@ import httpx2
 import pytest
 from rich.console import Console
 
-from cli.generate import GenerationError, _check, _follow, _save, format_of
+from cli.generate import GenerationError, _check, _follow, _save, format_of, lora_choice
 
 QUIET = Console(file=io.StringIO())
 
@@ -84,6 +84,13 @@ def test_an_answer_of_another_server_is_told_plainly() -> None:
     )
     with pytest.raises(GenerationError, match="is it this service"):
         _check(response)
+
+
+def test_loras_have_weights_after_a_colon() -> None:
+    assert lora_choice("style/ink") == {"name": "style/ink"}
+    assert lora_choice("hats:-0.5") == {"name": "hats", "weight": -0.5}
+    with pytest.raises(GenerationError, match="'much' is no weight"):
+        lora_choice("hats:much")
 
 
 def test_a_problem_is_told_field_by_field() -> None:

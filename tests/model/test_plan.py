@@ -1,5 +1,6 @@
 """The step's choice: its rules one by one, and a small simulation of what they add up to."""
 
+from collections.abc import Hashable
 from dataclasses import replace
 from statistics import mean
 
@@ -99,6 +100,66 @@ def test_waiting_brings_forward() -> None:
     patience = round(20 / AGEING)
     assert keys(choose([long, short], token_budget=BUDGET)) == [1]
     assert keys(choose([replace(long, waited=patience + 1), short], token_budget=BUDGET)) == [0]
+
+
+def test_what_must_be_set_up_counts_as_work() -> None:
+    ready = candidate(0, remaining=12, group="a")
+    cold = replace(candidate(1, remaining=10, group="b"), setup=3 * BUDGET)
+    assert keys(choose([ready, cold], token_budget=BUDGET)) == [0]
+    assert keys(choose([ready, replace(cold, setup=BUDGET)], token_budget=BUDGET)) == [1]
+
+
+class Weights:
+    """Two sets of weights are kept; the forward of a third costs two full forwards more."""
+
+    def __init__(self) -> None:
+        self.kept: list[Hashable] = []
+        self.merges = 0
+
+    def setup(self, group: Hashable) -> int:
+        return 0 if group in self.kept else 2 * BUDGET
+
+    def use(self, group: Hashable) -> None:
+        self.merges += group not in self.kept
+        self.kept = [*(g for g in self.kept if g != group), group][-2:]
+
+
+@pytest.mark.parametrize("side", [16, 128])
+def test_many_sets_of_weights_are_not_merged_over_and_over(side: int) -> None:
+    """Also where a forward is so small that waiting weighs more than what it gets done."""
+    weights, merges = Weights(), []
+    for counts_setup in (True, False):
+        weights = Weights()
+        running = {i: candidate(i, shape=(side, side), group=str(i % 4)) for i in range(8)}
+        while running:
+            waiting = [
+                replace(c, setup=weights.setup(c.group) if counts_setup else 0)
+                for c in running.values()
+            ]
+            chosen = keys(choose(waiting, token_budget=BUDGET))
+            weights.use(running[chosen[0]].group)
+            for key, c in list(running.items()):
+                if key not in chosen:
+                    running[key] = replace(c, waited=c.waited + 1)
+                elif c.remaining == 1:
+                    del running[key]
+                else:
+                    running[key] = replace(c, remaining=c.remaining - 1)
+        merges.append(weights.merges)
+    assert merges[0] == 4
+    assert merges[0] <= merges[1]
+
+
+def test_setup_delays_by_a_bounded_number_of_steps() -> None:
+    """One job with weights of its own under an endless flood of short jobs without."""
+    setup, long = 2 * BUDGET, candidate(0, remaining=40, group="a")
+    bound = round((40 * long.tokens + setup) / (AGEING * BUDGET)) + 1
+    while long.waited <= bound:
+        short = candidate(long.waited + 1, rows=1, remaining=1)
+        if keys(choose([replace(long, setup=setup), short], token_budget=BUDGET)) == [0]:
+            break
+        long = replace(long, waited=long.waited + 1)
+    assert 0 < long.waited <= bound
 
 
 @pytest.mark.parametrize(

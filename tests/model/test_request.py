@@ -9,6 +9,7 @@ from model.card import SamplerAdvice, load_card, size_problem
 from model.request import (
     MAX_SEED,
     GenerationRequest,
+    ResolvedLora,
     ResolvedRequest,
     parse_resolution,
     request_type,
@@ -23,6 +24,60 @@ def wrong_fields(body: dict[str, Any]) -> set[str]:
     with pytest.raises(ValidationError) as caught:
         REQUEST.model_validate(body)
     return {str(error["loc"][0]) for error in caught.value.errors()}
+
+
+LORAS = request_type(CARD, lambda: {"hats": 1, "style/ink": 2})
+
+
+def test_loras_are_resolved_with_their_files() -> None:
+    body = {"prompt": "1girl", "loras": [{"name": "style/ink", "weight": -0.5}, {"name": "hats"}]}
+    hashes = {"hats": "a" * 64, "style/ink": "b" * 64}
+    resolved = resolve(LORAS.model_validate(body), CARD, seed=1, lora_hashes=hashes)
+    assert resolved.loras == (
+        ResolvedLora(name="style/ink", weight=-0.5, sha256="b" * 64),
+        ResolvedLora(name="hats", weight=1.0, sha256="a" * 64),
+    )
+    assert ResolvedRequest.model_validate_json(resolved.model_dump_json()) == resolved
+
+
+@pytest.mark.parametrize(
+    ("loras", "place"),
+    [
+        ([{"name": "hat"}], ("loras", 0, "name")),
+        ([{"name": "hats"}, {"name": "../hats"}], ("loras", 1, "name")),
+        ([{"name": ""}], ("loras", 0, "name")),
+        ([{"name": "x" * 201}], ("loras", 0, "name")),
+        ([{"name": "hats", "weight": 4.1}], ("loras", 0, "weight")),
+        ([{"name": "hats", "weight": float("nan")}], ("loras", 0, "weight")),
+        ([{"name": "hats", "weight": float("-inf")}], ("loras", 0, "weight")),
+        ([{"name": "hats", "weight": "1"}], ("loras", 0, "weight")),
+        ([{"name": "hats", "weight": None}], ("loras", 0, "weight")),
+        ([{"name": "hats", "strength": 1}], ("loras", 0, "strength")),
+        ([{"weight": 1}], ("loras", 0, "name")),
+        ([{"name": "hats"}, {"name": "hats"}], ("loras",)),
+        ([{"name": "hats"}] * 9, ("loras",)),
+        ("hats", ("loras",)),
+        (["hats"], ("loras", 0)),
+        (None, ("loras",)),
+    ],
+)
+def test_a_wrong_lora_is_found_at_its_place(loras: Any, place: tuple[Any, ...]) -> None:
+    with pytest.raises(ValidationError) as caught:
+        LORAS.model_validate({"prompt": "1girl", "loras": loras})
+    assert [error["loc"] for error in caught.value.errors()] == [place]
+
+
+def test_without_a_folder_every_lora_is_unknown() -> None:
+    with pytest.raises(ValidationError) as caught:
+        REQUEST.model_validate({"prompt": "1girl", "loras": [{"name": "hats"}]})
+    (error,) = caught.value.errors()
+    assert error["ctx"] == {"allowed": []}
+
+
+def test_a_request_of_an_earlier_release_has_no_loras() -> None:
+    resolved = resolve(REQUEST(prompt="1girl"), CARD, seed=7)
+    stored = resolved.model_dump(mode="json", exclude={"loras"})
+    assert ResolvedRequest.model_validate(stored).loras == ()
 
 
 def test_defaults_come_from_the_card() -> None:

@@ -11,7 +11,7 @@ from PIL import ExifTags, Image
 
 from model.infotext import write_infotext
 from model.recipe import Recipe
-from model.request import ImageFormat, MetadataLevel, ResolvedHires
+from model.request import ImageFormat, MetadataLevel, ResolvedHires, ResolvedLora
 from tests.worker.conftest import make_request
 from worker.images import encode
 
@@ -179,3 +179,14 @@ def test_where_a_picture_came_from_is_told_under_the_web_uis_keys() -> None:
     edit = {"Denoising strength": "0.6", "Init image": "a.png", "Mask": "b.png"}
     assert told(**start) == edit
     assert told(**start, hires=second) == {**edit, **hires_keys, "Hires strength": "0.35"}
+
+
+def test_loras_stand_in_the_text_as_readers_know_them() -> None:
+    loras = (
+        ResolvedLora(name="style/ink", weight=0.8, sha256="ab" * 32),
+        ResolvedLora(name="hats (v2)", weight=-1.0, sha256="cd" * 32),
+    )
+    found = parse(write_infotext(make_request(loras=loras), RECIPE, seed=1))
+    assert found["Lora hashes"] == '"style/ink: abababababab, hats (v2): cdcdcdcdcdcd"'
+    assert found["Lora weights"] == '"style/ink: 0.8, hats (v2): -1"'
+    assert "Lora" not in write_infotext(make_request(), RECIPE, seed=1)
