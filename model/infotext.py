@@ -180,7 +180,7 @@ def _take_pairs(reading: Reading, line: str) -> None:
     for key, take in _TAKEN.items():
         if value := pairs.pop(key, ""):
             take(reading, value)
-    _take_second_pass(reading, pairs)
+    _take_edits(reading, pairs)
     rest += [f"{key}: {value}" for key, value in pairs.items() if key not in _SAY_NOTHING]
     for piece in rest[:_MAX_SHOWN_PAIRS]:
         reading.note(piece, "there is nothing like it here")
@@ -241,20 +241,58 @@ _TAKEN: dict[str, Callable[[Reading, str], None]] = {
 """Keys in small letters, in the order in which they count: a later one wins."""
 
 
-def _take_second_pass(reading: Reading, pairs: dict[str, str]) -> None:
-    """`Hires …` with its strength; a strength alone belongs to a picture outside of the file."""
+def _take_edits(reading: Reading, pairs: dict[str, str]) -> None:
+    """The picture it started from and the second pass; other programs do not name the former.
+
+    `Denoising strength` belongs to the picture where there is one, else to the second pass.
+    """
     strength = pairs.pop("denoising strength", "")
     hires = {key: pairs.pop(key) for key in list(pairs) if key.startswith("hires ")}
-    if hires:
-        parts = [f"{key}: {value}" for key, value in hires.items()]
+    if picture := pairs.pop("init image", ""):
+        reading.fields["init_image"] = picture
+        if mask := pairs.pop("mask", ""):
+            reading.fields["mask"] = mask
         if strength:
-            parts.append(f"denoising strength: {strength}")
-        reading.note(", ".join(parts), "the second pass is left out")
+            reading.set_number("strength", strength, source="denoising strength", kind=float)
+    elif hires:
+        hires.setdefault("hires strength", strength)
     elif strength:
         reading.note(
             f"denoising strength: {strength}",
             "the picture was made from another one, which the file does not hold",
         )
+    if hires:
+        _take_second_pass(reading, hires)
+
+
+def _take_second_pass(reading: Reading, hires: dict[str, str]) -> None:
+    """`hires` from its keys; without a factor there is none, and what else there is is noted."""
+    second = Reading()
+    for key, name, kind in (
+        ("hires upscale", "scale", float),
+        ("hires steps", "steps", int),
+        ("hires strength", "strength", float),
+    ):
+        if value := hires.pop(key, ""):
+            second.set_number(name, value, source=key, kind=kind)
+    if upscaler := hires.pop("hires upscaler", ""):
+        second.fields["upscaler"] = _upscaler(second, upscaler)
+    reading.notes += second.notes
+    if "scale" in second.fields:
+        reading.fields["hires"] = second.fields
+    else:
+        reading.note(f"second pass {second.fields}", "left out, since its factor is not known")
+    for key, value in hires.items():
+        reading.note(f"{key}: {value}", "there is nothing like it here")
+
+
+def _upscaler(reading: Reading, title: str) -> str:
+    for name, ours in UPSCALER_DISPLAY_NAMES.items():
+        if title == ours:
+            return name
+    name = "latent" if title.lower().startswith("latent") else "lanczos"
+    reading.note(f"upscaler {title}", f"{name} is taken, the nearest here")
+    return name
 
 
 def _take_networks(reading: Reading, prompt: str) -> str:

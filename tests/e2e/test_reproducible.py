@@ -110,3 +110,26 @@ def test_replaying_from_the_command_line(service: httpx2.Client, tmp_path: Path)
     gone = command(service, tmp_path, "replay", "7ZZZZZZZZZZZZZZZZZZZZZZZZZ")
     assert gone.returncode == 1
     assert "No such job" in gone.stderr
+
+
+def test_edited_pictures_are_made_again_while_their_source_is_kept(
+    service: httpx2.Client, tmp_path: Path
+) -> None:
+    source = finished(service, submit(service, prompt=f"{QUALITY}, blue hair", steps=4, seed=2))
+    edits = {
+        "init_image": source["images"][0]["url"],
+        "strength": 0.6,
+        "hires": {"scale": 1.25, "steps": 3, "strength": 0.5, "upscaler": "latent"},
+    }
+    fields = {**FIELDS, "num_images": 1, "steps": 4, **edits}
+    job = finished(service, submit(service, **fields))
+    data = service.get(job["images"][0]["url"]).content
+    (tmp_path / "a.png").write_bytes(data)
+    options = ("--from", "a.png", "--deterministic", "--out", "b.png")
+    run = command(service, tmp_path, "generate", *options)
+    assert (run.returncode, run.stderr) == (0, "")
+    assert (tmp_path / "b.png").read_bytes() == data
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.width > job["request"]["width"]
+    again = service.post(f"/jobs/{job['id']}/replay", headers={"Prefer": "wait=60"}).json()
+    assert again["matches"] is True

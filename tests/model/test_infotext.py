@@ -11,7 +11,11 @@ from hypothesis import strategies as st
 from model.foreign_names import Found, find_sampler, find_schedule
 from model.infotext import MAX_INFOTEXT_CHARS, read_infotext, write_infotext
 from model.recipe import Recipe
-from model.sampler_names import DISPLAY_NAMES, SCHEDULE_DISPLAY_NAMES
+from model.sampler_names import (
+    DISPLAY_NAMES,
+    SCHEDULE_DISPLAY_NAMES,
+    UPSCALER_DISPLAY_NAMES,
+)
 from tests.worker.conftest import make_request
 
 RECIPE = Recipe(card="kirazuri-v1", checkpoint="0123456789abcdef" * 4, service="k 0.1")
@@ -51,12 +55,40 @@ def test_a_picture_of_another_web_ui() -> None:
     ]
 
 
-def test_what_belongs_to_a_second_pass_is_noted() -> None:
+def test_a_second_pass_of_another_web_ui() -> None:
     reading = read_infotext(HIRES)
     assert (reading.fields["sampler"], reading.fields["scheduler"]) == ("dpmpp_2m", "karras")
-    (note,) = reading.notes
-    for piece in ("upscale: 1.5", "steps: 10", "R-ESRGAN 4x+ Anime6B", "strength: 0.45"):
-        assert piece in note
+    assert reading.fields["hires"] == {
+        "scale": 1.5,
+        "steps": 10,
+        "strength": 0.45,
+        "upscaler": "lanczos",
+    }
+    assert reading.notes == [
+        "upscaler R-ESRGAN 4x+ Anime6B: lanczos is taken, the nearest here",
+    ]
+    odd = read_infotext("a\nSteps: 4, Hires resize: 8x8, Hires prompt: b, Denoising strength: 0.5")
+    assert "hires" not in odd.fields
+    assert len(odd.notes) == 3
+
+
+@pytest.mark.parametrize("is_from_a_picture", [False, True])
+@pytest.mark.parametrize("upscaler", [None, *UPSCALER_DISPLAY_NAMES])
+def test_edits_come_back(is_from_a_picture: bool, upscaler: str | None) -> None:
+    changes: dict[str, Any] = {}
+    if is_from_a_picture:
+        changes |= {"init_image": f"{'0' * 40}.png", "mask": f"{'1' * 40}.png", "strength": 0.35}
+    if upscaler:
+        hires = {"scale": 1.25, "steps": 7, "strength": 0.55, "upscaler": upscaler}
+        changes["hires"] = hires
+        resolved: dict[str, Any] = {**hires, "width": 80, "height": 80}
+        request = make_request(**{**changes, "hires": resolved})
+    else:
+        request = make_request(**changes)
+    reading = read_infotext(write_infotext(request, RECIPE, seed=1))
+    assert reading.notes == []
+    found = {name: reading.fields.get(name) for name in ("init_image", "mask", "strength", "hires")}
+    assert {name: value for name, value in found.items() if value is not None} == changes
 
 
 def test_a_strength_alone_means_another_picture() -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from model.card import load_card
 from model.reading import reading_of
 from model.recipe import Recipe, read_document, write_document
-from model.request import request_type, resolve
+from model.request import Inputs, request_type, resolve
 
 CARD = load_card("kirazuri-v1")
 REQUEST = request_type(CARD)
@@ -27,6 +27,15 @@ FIELDS = st.fixed_dictionaries(
         "seed": st.integers(0, 2**52),
         "image_format": st.sampled_from(["png", "webp", "jpeg", "avif"]),
         "image_quality": st.integers(1, 100),
+        "hires": st.none()
+        | st.fixed_dictionaries(
+            {"scale": st.floats(1.01, 1.2)},
+            optional={
+                "steps": st.integers(1, 100),
+                "strength": st.floats(0, 1),
+                "upscaler": st.sampled_from(["latent", "lanczos"]),
+            },
+        ),
     },
 )
 
@@ -47,6 +56,16 @@ def test_options_of_the_sampler_come_back() -> None:
     reading = reading_of(read_document(write_document(resolved, RECIPE, seed=1)))
     assert resolve(REQUEST.model_validate(reading.fields), CARD, seed=9) == resolved
     assert resolved.sampler_options == {"eta": 0.5}
+
+
+def test_the_pictures_that_it_started_from_come_back_by_name() -> None:
+    names = Inputs(init_image=f"{'0' * 40}.png", mask=f"{'1' * 40}.png", width=832, height=1216)
+    request = REQUEST(prompt="x", init_image=names.init_image, mask=names.mask, strength=0.4)
+    resolved = resolve(request, CARD, seed=1, inputs=names)
+    reading = reading_of(read_document(write_document(resolved, RECIPE, seed=1)))
+    again = REQUEST.model_validate(reading.fields)
+    assert (again.init_image, again.mask) == (names.init_image, names.mask)
+    assert resolve(again, CARD, seed=9, inputs=names) == resolved
 
 
 def test_fields_of_a_later_release_are_noted() -> None:
