@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 import httpx2
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from api.targets import Rules, TargetRefused, addresses_of, is_public, resolve, url_problem
 
@@ -140,6 +142,18 @@ def test_urls_that_are_refused_at_once(url: str, reason: str) -> None:
 )
 def test_urls_that_are_let_through(url: str) -> None:
     assert url_problem(url, STRICT) is None
+
+
+@given(
+    st.one_of(
+        st.text(),
+        st.text().map(lambda rest: f"https://{rest}"),
+        st.from_regex(r"https://[\[\]0-9a-fx.:%@\\-]{0,30}(/.*)?"),
+    )
+)
+def test_any_text_is_judged(url: str) -> None:
+    problem = url_problem(url, STRICT)
+    assert problem is None or problem
 
 
 def test_what_the_operator_allows() -> None:

@@ -3,7 +3,7 @@
 -- Answers {delivery id, its fields}...
 local token, lease, most = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local per_host, busy = tonumber(ARGV[5]), cjson.decode(ARGV[6])
-local LOOK_AT, ASIDE_SECONDS = 200, 1
+local LOOK_AT, ASIDE_SECONDS = 1000, 1
 
 local taken = {}
 for _, delivery in ipairs(redis.call('ZRANGEBYSCORE', OUTBOX, '-inf', now, 'LIMIT', 0, LOOK_AT)) do
