@@ -121,6 +121,7 @@ def routes(
             fingerprint=await asyncio.to_thread(_fingerprint, body),
             traceparent=submission.traceparent,
             webhook=webhook_of(body, submission.base_url),
+            cancel_after=submission.cancel_after,
         )
         return await submission.answer(job)
 

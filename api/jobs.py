@@ -5,10 +5,11 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Annotated, Any, NamedTuple
 
-from fastapi import APIRouter, Depends, Header, Path, Response
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from api.errors import responses
+from api.leaving import end_if_left
 from api.schemas import JobView, absolute, job_view
 from api.state import BaseUrl, Metrics, Queue
 from worker.errors import WorkerError
@@ -93,7 +94,11 @@ async def stream_job_events(
     queue: Queue,
     metrics: Metrics,
     base_url: BaseUrl,
+    request: Request,
     response: Response,
+    cancel_on_disconnect: Annotated[
+        bool, Query(description="Cancel the job if this listener leaves before its end.")
+    ] = False,
 ) -> AsyncIterator[ServerSentEvent]:
     """Server-sent events from the first to the terminal one, then the stream ends.
 
@@ -118,6 +123,8 @@ async def stream_job_events(
         # The answer has begun: end it, and the listener comes back with its Last-Event-ID.
         log.warning("job=%s event=stream_broken reason=%s", job.id, exc)
     finally:
+        if cancel_on_disconnect:
+            end_if_left(request, queue, job)
         await events.aclose()
 
 

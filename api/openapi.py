@@ -171,6 +171,7 @@ def examples(card: Card) -> dict[str, dict[str, Any]]:
         "matches": None,
         "created_at": "2026-11-23T12:00:00Z",
         "started_at": "2026-11-23T12:00:00.1Z",
+        "cancel_at": None,
         "finished_at": "2026-11-23T12:00:03.1Z",
         "expires_at": "2026-11-24T12:00:03.1Z",
         "links": links,

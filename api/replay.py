@@ -33,5 +33,6 @@ async def replay_job(job_id: JobId, queue: Queue, submission: Submission) -> Job
         job_id,
         idempotency_key=submission.idempotency_key,
         traceparent=submission.traceparent,
+        cancel_after=submission.cancel_after,
     )
     return await submission.answer(job)

@@ -632,6 +632,8 @@ class BatchWorker(SimpleWorker):
                 queue.intermediate_queue.cleanup(self, queue)
             for job_id in self._ledger.reconcile():
                 logger.warning("job=%s event=restored reason=missing_in_rq", job_id)
+            for job_id in self._ledger.end_overdue():
+                logger.info("job=%s event=overdue", job_id)
             self._sweeper.wake()
         except (RedisError, OSError):
             raise

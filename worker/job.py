@@ -103,6 +103,7 @@ class Job(_Part):
     )
     created_at: datetime
     started_at: datetime | None = None
+    cancel_at: datetime | None = None
     finished_at: datetime | None = None
     expires_at: datetime | None = None
 

@@ -66,7 +66,16 @@ class WorkerLedger:
         self._settings = settings
         self._scripts = {
             name: connection.register_script(record.script(name))
-            for name in ("claim", "progress", "commit", "release", "restore", "sweep", "swept")
+            for name in (
+                "claim",
+                "progress",
+                "commit",
+                "cancel",
+                "release",
+                "restore",
+                "sweep",
+                "swept",
+            )
         }
 
     def claim(
@@ -193,6 +202,25 @@ class WorkerLedger:
             args=[job_id, *record.rq_fields(job_id, self._redis, queue=queue)],
         )
         return bool(reply == b"restored")
+
+    def end_overdue(self, *, limit: int = 100) -> list[str]:
+        """End jobs whose deadline has come, at most `limit`; running ones by their holders."""
+        overdue: Any = self._redis.zrangebyscore(
+            record.DEADLINES, 0, time.time(), start=0, num=limit
+        )
+        for job_id in map(_text, overdue):
+            outcome = self._scripts["cancel"](
+                keys=record.script_keys(job_id),
+                args=[
+                    job_id,
+                    record.DEADLINE_NONCE,
+                    self._settings.result_ttl_seconds,
+                    record.EVENTS_TTL_SECONDS,
+                ],
+            )
+            if outcome in (b"missing", b"finished"):
+                self._redis.zrem(record.DEADLINES, job_id)
+        return [_text(job_id) for job_id in overdue]
 
     def _forget_workers(self) -> None:
         for name in self._redis.smembers(record.WORKERS):

@@ -46,6 +46,9 @@ _POLL_SECONDS = 5.0
 
 _MAX_RETRY_AFTER = 120
 
+_OVERDUE_SECONDS = 5.0
+"""Workers end queued jobs at their deadline; after so long there seem to be none."""
+
 
 class JobQueue:
     """All that the API may do with jobs."""
@@ -86,12 +89,14 @@ class JobQueue:
         traceparent: str | None = None,
         original: Job | None = None,
         webhook: Webhook | None = None,
+        cancel_after: float | None = None,
     ) -> Job:
         """Queue a request, or find the job that this idempotency key made before.
 
-        The stored pictures that it starts from are kept as long as the job. `original` is the
-        finished job whose pictures the new one's are to be compared with, `webhook` says who is
-        told of the job's events.
+        It is cancelled if it has not ended `cancel_after` seconds from now. The stored pictures
+        that it starts from are kept as long as the job. `original` is the finished job whose
+        pictures the new one's are to be compared with, `webhook` says who is told of the job's
+        events.
 
         Raises:
             QueueFull: as many jobs wait as the settings allow.
@@ -106,6 +111,7 @@ class JobQueue:
             traceparent=traceparent,
             original=original,
             webhook=webhook,
+            cancel_after=cancel_after,
         )
         pairs = [part for pair in fields.items() for part in pair]
         with _outage():
@@ -133,7 +139,12 @@ class JobQueue:
         return await self.get(known_id)
 
     async def replay(
-        self, job_id: str, *, idempotency_key: str | None = None, traceparent: str | None = None
+        self,
+        job_id: str,
+        *,
+        idempotency_key: str | None = None,
+        traceparent: str | None = None,
+        cancel_after: float | None = None,
     ) -> Job:
         """Queue a succeeded job's request again, deterministic, to compare the pictures.
 
@@ -154,6 +165,7 @@ class JobQueue:
             fingerprint=f"replay of {job_id}",
             traceparent=traceparent,
             original=original,
+            cancel_after=cancel_after,
         )
 
     async def _retry_after(self) -> int:
@@ -184,6 +196,10 @@ class JobQueue:
         job = record.read_job(job_id, fields, queue_position=position or 0)
         if job.status != "queued":
             return job
+        if job.cancel_at and job.cancel_at.timestamp() < time.time() - _OVERDUE_SECONDS:
+            # No worker is there to end it.
+            await self._end(job_id, record.DEADLINE_NONCE)
+            return await self.get(job_id)
         times = forecast(
             float(fields["cost"]),
             position=position or 0,
@@ -269,22 +285,26 @@ class JobQueue:
             JobNotFound, JobExpired: there is no such job any more.
         """
         _check_id(job_id)
-        with _outage():
-            outcome = await self._cancel(
-                keys=record.script_keys(job_id),
-                args=[
-                    job_id,
-                    str(ULID()),
-                    self._settings.result_ttl_seconds,
-                    record.EVENTS_TTL_SECONDS,
-                ],
-            )
+        outcome = await self._end(job_id, str(ULID()))
         if outcome == "missing":
             raise self._missing(job_id)
         job = await self.get(job_id)
         if outcome == "finished":
             raise JobAlreadyFinished(f"job {job_id} is already {job.status}")
         return job
+
+    async def _end(self, job_id: str, nonce: str) -> str:
+        with _outage():
+            outcome: str = await self._cancel(
+                keys=record.script_keys(job_id),
+                args=[
+                    job_id,
+                    nonce,
+                    self._settings.result_ttl_seconds,
+                    record.EVENTS_TTL_SECONDS,
+                ],
+            )
+        return outcome
 
     # -- following ---------------------------------------------------------------------------
 

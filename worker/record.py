@@ -30,6 +30,7 @@ IMAGES = "kirazuri:images"
 REMOVALS = "kirazuri:removals"
 ORPHANS = "kirazuri:orphans"
 PACE = "kirazuri:pace"
+DEADLINES = "kirazuri:deadlines"
 WORKERS = "kirazuri:workers"
 OUTBOX = "kirazuri:outbox"
 
@@ -38,6 +39,9 @@ RQ_QUEUES = tuple(f"kirazuri-v{schema}" for schema in READABLE_SCHEMAS)
 
 RQ_QUEUE = RQ_QUEUES[0]
 """Where this release puts its jobs; a record says in `queue` which one it is in."""
+
+DEADLINE_NONCE = "deadline"
+"""The cancel script's nonce where a job's time is over and no client asked."""
 
 EVENTS_TTL_SECONDS = 900
 """Events outlive a job by this much; afterwards its end is told from the record."""
@@ -86,6 +90,7 @@ def script_keys(job_id: str) -> list[str]:
         PACE,
         OUTBOX,
         REMOVALS,
+        DEADLINES,
     ]
 
 
@@ -125,6 +130,7 @@ def new_record(
     traceparent: str | None,
     original: Job | None = None,
     webhook: Webhook | None = None,
+    cancel_after: float | None = None,
 ) -> dict[str, Any]:
     """What the API knows of a job when it admits it.
 
@@ -138,6 +144,8 @@ def new_record(
         "cost": work(request),
         "traceparent": traceparent or "",
     }
+    if cancel_after is not None:
+        fields["cancel_after"] = cancel_after
     if original is not None:
         fields["replay_of"] = original.id
         fields["original_hashes"] = json.dumps([image.sha256 for image in original.images])
@@ -198,6 +206,7 @@ def read_job(job_id: str, record: Mapping[str, str], *, queue_position: int | No
         webhook=JobWebhook.from_record(record),
         created_at=created or datetime.now(UTC),
         started_at=started,
+        cancel_at=_time(record, "deadline"),
         finished_at=_time(record, "finished"),
         expires_at=_time(record, "expires"),
     )

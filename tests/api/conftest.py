@@ -14,6 +14,7 @@ import uvicorn
 from redis import Redis
 
 from api.main import create_app
+from worker import record
 from worker.connection import connect
 from worker.job import JobError, StoredImage, WorkerStatus
 from worker.ledger import Claim, Note, Outcome, WorkerLedger, read_claim
@@ -123,6 +124,15 @@ class Hand:
         self._ledger.commit(
             job_id, "token", status, images=images or [], error=error, timings=timings
         )
+
+    def end_overdue(self) -> list[str]:
+        """What every worker's maintenance does about deadlines."""
+        return self._ledger.end_overdue()
+
+    def newest(self) -> str:
+        """The id of the job that was made last."""
+        keys = [str(key, "utf-8") for key in self.redis.scan_iter(record.job_key("*"))]
+        return max(keys).rsplit(":", 1)[-1]
 
     def beat(self, **changes: Any) -> None:
         """A sign of life."""

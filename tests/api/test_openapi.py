@@ -145,7 +145,8 @@ def test_the_stream_is_described(document: dict[str, Any]) -> None:
     stream = operation["responses"]["200"]["content"]["text/event-stream"]
     assert "event: progress" in stream["example"]
     assert "Last-Event-ID" in operation["description"]
-    assert {"job_id", "last-event-id"} == {field["name"] for field in operation["parameters"]}
+    names = {field["name"] for field in operation["parameters"]}
+    assert names == {"job_id", "last-event-id", "cancel_on_disconnect"}
 
 
 def test_the_messages_to_webhooks_are_described(document: dict[str, Any]) -> None:

@@ -44,6 +44,11 @@ for _, name in ipairs(names) do
   redis.call('SADD', holders(name), id)
   redis.call('ZADD', IMAGES, 'GT', now + result_ttl, name)
 end
+local patience = tonumber(field('cancel_after'))
+if patience then
+  redis.call('HSET', JOB, 'deadline', stamp(now + patience))
+  redis.call('ZADD', DEADLINES, now + patience, id)
+end
 redis.call('SADD', 'rq:queues', RQ_QUEUE)
 redis.call('RPUSH', RQ_QUEUE, id)
 redis.call('ZADD', QUEUED, now, id)

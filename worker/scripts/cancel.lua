@@ -1,4 +1,4 @@
--- A client no longer wants a job. Without a living holder it ends here and now; else the holder
+-- A client no longer wants a job, or its deadline (the nonce then says so) has come. Without a living holder it ends here and now; else the holder
 -- is told with its next progress call.
 -- ARGV: id, nonce of this call, result ttl, events ttl
 -- Answers cancelled | requested | finished | missing; a repeat with the same nonce answers alike.

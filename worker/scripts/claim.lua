@@ -24,7 +24,7 @@ end
 if status == 'running' and has_lease(holder) then
   return {'held'}
 end
-if field('cancel') then
+if field('cancel') or is_overdue() then
   finish('cancelled', '{}', result_ttl, events_ttl)
   return {'gone'}
 end

@@ -8,7 +8,7 @@ if redis.call('EXISTS', JOB) == 1 then
   RQ_QUEUE, RQ_LEASES = 'rq:queue:' .. queue, 'rq:wip:' .. queue
   RQ_TAKEN = RQ_QUEUE .. ':intermediate'
 end
-local IMAGES, PACE, OUTBOX, REMOVALS = KEYS[11], KEYS[12], KEYS[13], KEYS[14]
+local IMAGES, PACE, OUTBOX, REMOVALS, DEADLINES = KEYS[11], KEYS[12], KEYS[13], KEYS[14], KEYS[15]
 local id = ARGV[1]
 
 -- One clock for all records: the server's.
@@ -72,9 +72,19 @@ local function holders(name)
   return 'kirazuri:holders:' .. name
 end
 
+local function is_overdue()
+  local deadline = field('deadline')
+  return deadline and tonumber(deadline) <= now
+end
+
 -- The end of a job: record, event and RQ's side in one step.
 local function finish(status, data, result_ttl, events_ttl)
   local expires, token = now + result_ttl, field('token')
+  if status == 'cancelled' then
+    -- Only a deadline ends jobs that no client ended.
+    local is_client = field('cancel') and field('cancel') ~= 'deadline'
+    data = is_client and '{"reason":"client"}' or '{"reason":"deadline"}'
+  end
   if token then
     redis.call('ZREM', RQ_LEASES, id .. ':' .. token)
   end
@@ -83,6 +93,7 @@ local function finish(status, data, result_ttl, events_ttl)
   redis.call('HSET', JOB, 'status', status, 'finished', stamp(now), 'expires', stamp(expires))
   redis.call('ZREM', QUEUED, id)
   redis.call('ZREM', RUNNING, id)
+  redis.call('ZREM', DEADLINES, id)
   redis.call('HINCRBY', TOTALS, status, 1)
   announce(status, data)
   for _, name in ipairs(cjson.decode(field('inputs') or '[]')) do

@@ -1,7 +1,8 @@
 -- The holder reports and learns: news out, cancel flag in.
 -- ARGV: id, token, event ('' for none), its data, image name ('' for none), result ttl,
 --       seconds since the image began to be stored, record field/value...
--- Answers ok | cancel (a client asked for it) | lost (the job is no longer this worker's)
+-- Answers ok | cancel (a client asked for it, or its time is over)
+--       | lost (the job is no longer this worker's)
 --       | again (another job's image of the same bytes was removed meanwhile: store it anew).
 local token, event, data, image = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 
@@ -24,7 +25,7 @@ end
 if event ~= '' and is_new then
   announce(event, data)
 end
-if field('cancel') then
+if field('cancel') or is_overdue() then
   return 'cancel'
 end
 return 'ok'
