@@ -7,7 +7,8 @@ import typer
 from rich.console import Console
 
 from cli.generate import GenerationError, SavedImage, generate
-from cli.main import fail, read_settings, show_saved
+from cli.main import show_saved
+from cli.output import fail, read_settings
 from cli.service import Service, StartError, find_port, stop_signals
 from model.card import Card, load_card
 

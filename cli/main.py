@@ -4,12 +4,12 @@ import subprocess
 import sys
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 
+from cli import checkpoint
 from cli.generate import (
     GenerationError,
     SavedImage,
@@ -20,10 +20,10 @@ from cli.generate import (
 )
 from cli.generate import generate as generate_images
 from cli.generate import replay as replay_job
+from cli.output import examples, fail, read_settings
 from cli.plan import describe
 from cli.service import Service, StartError, stop_signals
 from cli.source import SourceError, fit, read_source
-from worker.settings import Settings
 
 INTERRUPTED = 130
 USAGE = 2
@@ -37,29 +37,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-
-def examples(*lines: str) -> str:
-    """The end of a command's help; an empty line keeps lines apart."""
-    return "\n\n".join(["Examples:", *lines])
-
-
-def fail(message: str, code: int = 1) -> NoReturn:
-    """End the command with a message on stderr."""
-    typer.echo(f"error: {message}", err=True)
-    raise typer.Exit(code)
-
-
-def read_settings(**options: Any) -> Settings:
-    """The settings, with the command's options put over variables and `.env`."""
-    try:
-        return Settings(**{name: value for name, value in options.items() if value is not None})
-    except ValidationError as exc:
-        wrong = (
-            f"KIRAZURI_{'_'.join(map(str, error['loc'])).upper()}: {error['msg']}"
-            for error in exc.errors()
-        )
-        fail("; ".join(wrong))
+app.add_typer(checkpoint.app, name="checkpoint")
 
 
 def show_saved(saved: list[SavedImage]) -> None:

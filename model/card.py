@@ -30,11 +30,24 @@ class Licence(_Table):
     notice: str
 
 
+class Source(_Table):
+    """Where to download a file, or a tokenizer's folder, from: a repository on Hugging Face."""
+
+    repo: str = Field(pattern="^[A-Za-z0-9._-]+/[A-Za-z0-9._-]+$")
+    path: str
+    revision: str = "main"
+
+
 class WeightFile(_Table):
-    """One file of the checkpoint, relative to the checkpoint directory."""
+    """One file of the checkpoint, relative to the checkpoint directory.
+
+    `note` tells how to get a file that has no `source`.
+    """
 
     path: str
     sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
+    source: Source | None = None
+    note: str = ""
 
 
 class Files(_Table):
@@ -45,6 +58,8 @@ class Files(_Table):
     vae: WeightFile
     qwen_tokenizer: str
     t5_tokenizer: str
+    qwen_tokenizer_source: Source | None = None
+    t5_tokenizer_source: Source | None = None
 
 
 class TransformerArchitecture(_Table):

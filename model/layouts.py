@@ -31,7 +31,8 @@ LIBRARY = "library"
 FOLDER_INDEX = "modular_model_index.json"
 """What the library writes into a folder that holds a whole checkpoint."""
 
-_SUBFOLDERS = {
+TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json")
+SUBFOLDERS = {
     "transformer": "transformer",
     "conditioner": "text_conditioner",
     "text_encoder": "text_encoder",
@@ -107,7 +108,7 @@ def locate(files: Files, folder: Path) -> Located:
     root = library_folder(files, folder)
     main = folder / files.transformer.path
     if root:
-        found = {name: _subfolder(root, name) for name in _SUBFOLDERS if has_part(root, name)}
+        found = {name: _subfolder(root, name) for name in SUBFOLDERS if has_part(root, name)}
     else:
         found = read_parts(main)
     for name, own in (("text_encoder", files.text_encoder), ("vae", files.vae)):
@@ -117,7 +118,7 @@ def locate(files: Files, folder: Path) -> Located:
         _require(name, found, root or main)
     qwen, t5 = tokenizer_folders(files, folder)
     return Located(
-        **{name: found[name] for name in _SUBFOLDERS}, qwen_tokenizer=qwen, t5_tokenizer=t5
+        **{name: found[name] for name in SUBFOLDERS}, qwen_tokenizer=qwen, t5_tokenizer=t5
     )
 
 
@@ -144,11 +145,11 @@ def is_library_folder(path: Path) -> bool:
 
 def has_part(root: Path, name: str) -> bool:
     """Whether a folder that the library saved has a subfolder for the part `name`."""
-    return (root / _SUBFOLDERS[name]).is_dir()
+    return (root / SUBFOLDERS[name]).is_dir()
 
 
 def _subfolder(root: Path, name: str) -> Part:
-    path = root / _SUBFOLDERS[name]
+    path = root / SUBFOLDERS[name]
     return _require(name, read_parts(path), path)
 
 
@@ -291,7 +292,7 @@ def _text_encoder(path: Path, tensors: Mapping[str, StoredTensor], prefix: str) 
 def _vae(path: Path, tensors: Mapping[str, StoredTensor], prefix: str) -> Part:
     if any(".conv_in." in key or "quant_conv." in key for key in tensors):
         return _as_library(path, tensors, prefix)
-    to_original = partial(_vae_to_original, _res_blocks(tensors))
+    to_original = partial(_vae_to_original, res_blocks(tensors))
     return Part(path, ORIGINAL, prefix, tensors, partial(_prefixed, prefix, to_original))
 
 
@@ -311,11 +312,14 @@ def _vae_to_original(num_res_blocks: int, name: str) -> str:
     return vae_to_original(name, num_res_blocks)
 
 
-def _res_blocks(tensors: Iterable[str]) -> int:
-    """Residual blocks of a level: the first up-sampler follows one more of them than that."""
-    samplers = (re.search(r"decoder\.upsamples\.(\d+)\.resample\.", key) for key in tensors)
-    first = min((int(match[1]) for match in samplers if match), default=_DEFAULT_RES_BLOCKS + 1)
-    return first - 1
+def res_blocks(names: Iterable[str]) -> int:
+    """A VAE's residual blocks per level, less the one that follows an up-sampler, by its names."""
+    flat = (re.search(r"decoder\.upsamples\.(\d+)\.resample\.", name) for name in names)
+    first = min((int(match[1]) for match in flat if match), default=None)
+    if first is not None:
+        return first - 1
+    inner = (re.search(r"decoder\.up_blocks\.0\.resnets\.(\d+)\.", name) for name in names)
+    return max((int(match[1]) for match in inner if match), default=_DEFAULT_RES_BLOCKS)
 
 
 def _config(path: Path) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""Reads what a safetensors file says of itself: names, shapes, places, metadata. Needs no torch.
+"""What a safetensors file says of itself: names, shapes, places, metadata. Needs no torch.
 
 Refuses pickles unread, and every file that is not exactly what its header says.
 Format: https://github.com/safetensors/safetensors#format. Knows no architecture.
@@ -6,7 +6,7 @@ Format: https://github.com/safetensors/safetensors#format. Knows no architecture
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,6 +91,20 @@ def read_header(path: Path, *, max_header_bytes: int = _MAX_HEADER_BYTES) -> Hea
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as exc:
         raise CheckpointError(f"{path} is truncated or no safetensors file: {exc}") from exc
     return Header(path, tensors, metadata, size)
+
+
+def encode_header(
+    tensors: Iterable[tuple[str, str, tuple[int, ...]]], metadata: Mapping[str, str]
+) -> bytes:
+    """The start of a file that has these tensors (key, dtype, shape), in this order after it."""
+    entries: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+    end = 0
+    for key, dtype, shape in tensors:
+        begin, end = end, end + math.prod(shape) * DTYPE_BYTES[dtype]
+        entries[key] = {"dtype": dtype, "shape": shape, "data_offsets": (begin, end)}
+    text = json.dumps(entries, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % _LENGTH_BYTES)  # so that the tensors are aligned
+    return len(text).to_bytes(_LENGTH_BYTES, "little") + text
 
 
 def _require_suffix(path: Path) -> None:

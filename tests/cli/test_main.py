@@ -8,15 +8,23 @@ from typer.testing import CliRunner
 from cli.main import app
 from tests.cli.running import kirazuri
 
-COMMANDS = ("generate", "up", "version")
+COMMANDS = (
+    "generate",
+    "up",
+    "version",
+    "checkpoint",
+    "checkpoint inspect",
+    "checkpoint fetch",
+    "checkpoint convert",
+)
 
 
-@pytest.mark.parametrize("arguments", [[], *([command] for command in COMMANDS)])
-def test_help(arguments: list[str]) -> None:
-    shown = CliRunner().invoke(app, [*arguments, "--help"])
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help(command: str) -> None:
+    shown = CliRunner().invoke(app, [*command.split(), "--help"])
     assert shown.exit_code == 0
     assert "Usage:" in shown.output
-    if arguments in (["up"], ["generate"]):
+    if command in ("up", "generate") or command.startswith("checkpoint "):
         assert "Examples:" in shown.output
 
 

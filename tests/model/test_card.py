@@ -68,6 +68,24 @@ def test_a_distilled_card_may_offer_what_others_may_not() -> None:
     assert "lcm" in Card.model_validate({**data, "is_distilled": True}).samplers
 
 
+def test_the_real_card_has_sources_for_all_but_the_checkpoints_own_file() -> None:
+    files = load_card("kirazuri-v1").files
+    assert files.transformer.source is None
+    assert "adapter" in files.transformer.note
+    for file in (files.text_encoder, files.vae):
+        assert file.source
+        assert file.source.repo == "circlestone-labs/Anima"
+        assert file.source.path == f"split_files/{file.path}"
+        assert file.sha256
+    for source, folder in (
+        (files.qwen_tokenizer_source, "tokenizer"),
+        (files.t5_tokenizer_source, "t5_tokenizer"),
+    ):
+        assert source
+        assert source.repo == "circlestone-labs/Anima-Base-v1.0-Diffusers"
+        assert (source.path, source.revision) == (folder, "main")
+
+
 def test_a_card_can_be_loaded_by_path(tmp_path: Path) -> None:
     source = resources.files("model") / "cards" / "kirazuri-v1.toml"
     path = tmp_path / "mine.toml"
@@ -98,6 +116,7 @@ ADVICE = {"default_steps": 1, "recommended_steps": [1, 2]}
         ({"vae": {"latents_mean": [0.0]}}, "one number per latent channel"),
         ({"samplers": {"magic": ADVICE}}, "magic"),
         ({"colour": "blue"}, "colour"),
+        ({"files": {"vae": {"path": "a", "source": {"repo": "a", "path": "b"}}}}, "repo"),
     ],
 )
 def test_an_inconsistent_card_is_refused(change: dict[str, Any], message: str) -> None:

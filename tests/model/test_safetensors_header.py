@@ -11,10 +11,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from model.errors import CheckpointError
-from model.safetensors_header import read_header
+from model.safetensors_header import encode_header, read_header
 
 
 def write(path: Path, header: Any, data: bytes = b"") -> Path:
@@ -50,6 +50,19 @@ def test_the_header_is_what_the_library_reads(saved: Path) -> None:
             assert tensor.count == value.numel()
             stored = content[tensor.offset : tensor.offset + tensor.size]
             assert stored == value.contiguous().view(-1).view(torch.uint8).numpy().tobytes()
+
+
+def test_the_library_reads_what_is_written(saved: Path, tmp_path: Path) -> None:
+    header, path = read_header(saved), tmp_path / "written.safetensors"
+    tensors = sorted(header.tensors.values(), key=lambda tensor: tensor.offset)
+    start = encode_header(((t.key, t.dtype, t.shape) for t in tensors), header.metadata)
+    assert len(start) % 8 == 0
+    content = saved.read_bytes()
+    path.write_bytes(start + b"".join(content[t.offset : t.offset + t.size] for t in tensors))
+    theirs, mine = load_file(saved), load_file(path)
+    assert set(theirs) == set(mine)
+    assert all(torch.equal(theirs[key], mine[key]) for key in theirs)
+    assert read_header(path).metadata == header.metadata
 
 
 def test_every_truncation_is_refused(saved: Path) -> None:

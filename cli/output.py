@@ -1,0 +1,31 @@
+"""What all commands share: how they end in an error, show examples, and read settings."""
+
+from typing import Any, NoReturn
+
+import typer
+from pydantic import ValidationError
+
+from worker.settings import Settings
+
+
+def examples(*lines: str) -> str:
+    """The end of a command's help; an empty line keeps lines apart."""
+    return "\n\n".join(["Examples:", *lines])
+
+
+def fail(message: str, code: int = 1) -> NoReturn:
+    """End the command with a message on stderr."""
+    typer.echo(f"error: {message}", err=True)
+    raise typer.Exit(code)
+
+
+def read_settings(**options: Any) -> Settings:
+    """The settings, with the command's options put over variables and `.env`."""
+    try:
+        return Settings(**{name: value for name, value in options.items() if value is not None})
+    except ValidationError as exc:
+        wrong = (
+            f"KIRAZURI_{'_'.join(map(str, error['loc'])).upper()}: {error['msg']}"
+            for error in exc.errors()
+        )
+        fail("; ".join(wrong))
