@@ -106,15 +106,15 @@ class NotReady(Problem):
 
 
 class SamplerOption(_Shape):
-    """An option of a sampler: limits included; `choices` are all there are."""
+    """An option of a sampler, for `sampler_options` of a request."""
 
-    name: str
-    type: Literal["boolean", "integer", "number", "string"]
-    default: bool | int | float | str
-    minimum: int | float | None
-    maximum: int | float | None
-    choices: list[str]
-    description: str
+    name: str = Field(description="Key in `sampler_options`.")
+    type: Literal["boolean", "integer", "number", "string"] = Field(description="Of the value.")
+    default: bool | int | float | str = Field(description="What holds where a request is silent.")
+    minimum: int | float | None = Field(description="The smallest value; null where none is.")
+    maximum: int | float | None = Field(description="The largest value; null where none is.")
+    choices: list[str] = Field(description="All values of a string; empty for other types.")
+    description: str = Field(description="What the option does.")
 
 
 class SamplerChoice(_Shape):

@@ -1,6 +1,8 @@
 """A client of the service: submit a request, show its progress, save the pictures."""
 
 import contextlib
+import json
+import math
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -65,6 +67,30 @@ def lora_choice(text: str) -> dict[str, Any]:
         return {"name": name, "weight": float(weight)} if colon else {"name": name}
     except ValueError as exc:
         raise GenerationError(f"--lora {text}: {weight!r} is no weight; write NAME:0.8") from exc
+
+
+def options_of(pairs: Sequence[str] | None) -> dict[str, Any] | None:
+    """Options of the sampler from NAME=VALUE; what is no JSON value is a string.
+
+    Raises:
+        GenerationError: a pair without its "=".
+    """
+    options: dict[str, Any] = {}
+    for pair in pairs or ():
+        name, separator, value = pair.partition("=")
+        if not separator:
+            raise GenerationError(f"--sampler-option {pair}: must be NAME=VALUE")
+        options[name] = _json_or_text(value)
+    return options or None
+
+
+def _json_or_text(value: str) -> Any:
+    """JSON has no infinity and no NaN: such words go to the service as they are."""
+    try:
+        read = json.loads(value)
+    except json.JSONDecodeError:
+        return value
+    return read if not isinstance(read, float) or math.isfinite(read) else value
 
 
 def generate(

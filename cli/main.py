@@ -16,6 +16,7 @@ from cli.generate import (
     capabilities,
     format_of,
     lora_choice,
+    options_of,
     plan,
 )
 from cli.generate import generate as generate_images
@@ -122,6 +123,10 @@ def generate(
     steps: Annotated[int | None, typer.Option(help="Sampling steps.")] = None,
     cfg_scale: Annotated[float | None, typer.Option(help="Guidance; 1 is none.")] = None,
     sampler: Annotated[str | None, typer.Option(help="Such as er_sde.")] = None,
+    sampler_option: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="Such as eta=0.5; once for each option."),
+    ] = None,
     scheduler: Annotated[str | None, typer.Option(help="Such as simple.")] = None,
     seed: Annotated[int | None, typer.Option(help="Drawn if not given.")] = None,
     num_images: Annotated[int | None, typer.Option(help="Image k has seed + k.")] = None,
@@ -161,6 +166,7 @@ def generate(
     if prompt is None and source is None:
         fail("give a prompt, or a picture with --from", USAGE)
     try:
+        given["sampler_options"] = options_of(sampler_option)
         given["image_format"] = image_format or format_of(out)
         given["loras"] = [lora_choice(text) for text in lora] if lora else None
         body = _fields_of(source, url) if source else {}

@@ -101,6 +101,7 @@ def test_the_errors_of_a_submission_are_all_listed(document: dict[str, Any]) -> 
         "Problem",
         "StoredImage",
         "Recipe",
+        "SamplerOption",
         "Tags",
         "WebhookDelivery",
         "WebhookMessage",

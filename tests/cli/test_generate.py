@@ -10,7 +10,15 @@ import httpx2
 import pytest
 from rich.console import Console
 
-from cli.generate import GenerationError, _check, _follow, _save, format_of, lora_choice
+from cli.generate import (
+    GenerationError,
+    _check,
+    _follow,
+    _save,
+    format_of,
+    lora_choice,
+    options_of,
+)
 
 QUIET = Console(file=io.StringIO())
 
@@ -133,3 +141,17 @@ def test_the_file_name_chooses_the_format(out: str | None, expected: str | None)
 def test_an_unknown_ending_is_refused() -> None:
     with pytest.raises(GenerationError, match=r"\.gif.*\.avif"):
         format_of(Path("a.gif"))
+
+
+def test_options_of_the_sampler_are_numbers_truths_or_words() -> None:
+    pairs = ["eta=0.5", "simple_order_2=true", "solver_type=heun", "max_order=2"]
+    assert options_of(pairs) == {
+        "eta": 0.5,
+        "simple_order_2": True,
+        "solver_type": "heun",
+        "max_order": 2,
+    }
+    assert options_of(["eta=NaN", "s_noise=1e999"]) == {"eta": "NaN", "s_noise": "1e999"}
+    assert options_of(None) is options_of([]) is None
+    with pytest.raises(GenerationError, match="--sampler-option eta: must be NAME=VALUE"):
+        options_of(["eta"])
