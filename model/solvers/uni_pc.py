@@ -40,6 +40,8 @@ def sample_uni_pc(
     check_choice(("bh1", "bh2"), variant=variant)
     check_between(1, 3, max_order=max_order)
     grid = [*noisy_levels(sigmas), LAST_LEVEL]
+    if grid[-2] <= LAST_LEVEL:
+        raise ValueError(f"the last noisy sigma is {grid[-2]}, must be above {LAST_LEVEL}")
     steps = len(grid) - 1
     history: list[tuple[float, Tensor]] = []  # time and prediction, newest first
     base, slopes, corrector = x, list[Tensor](), list[float]()
