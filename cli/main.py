@@ -169,7 +169,7 @@ def generate(
         given["sampler_options"] = options_of(sampler_option)
         given["image_format"] = image_format or format_of(out)
         given["loras"] = [lora_choice(text) for text in lora] if lora else None
-        body = _fields_of(source, url) if source else {}
+        body = _fields_of(source, url, sampler) if source else {}
         body |= {name: value for name, value in given.items() if value is not None}
         if dry_run:
             typer.echo("\n".join(describe(plan(body, url=url))))
@@ -182,9 +182,14 @@ def generate(
         fail("interrupted; the job is cancelled", INTERRUPTED)
 
 
-def _fields_of(source: Path, url: str) -> dict[str, Any]:
-    """What a picture's file asks for; what is lost on the way is told on stderr."""
+def _fields_of(source: Path, url: str, sampler: str | None) -> dict[str, Any]:
+    """What a picture's file asks for; what is lost on the way is told on stderr.
+
+    The options of the file's sampler mean nothing to another `sampler` that was asked for.
+    """
     reading = fit(read_source(source), capabilities(url))
+    if sampler not in (None, reading.fields.get("sampler")):
+        reading.fields.pop("sampler_options", None)
     for note in reading.notes:
         typer.echo(f"warning: {note}", err=True)
     return reading.fields

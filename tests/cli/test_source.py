@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from cli import main
 from cli.source import SourceError, fit, read_source
 from model.recipe import Recipe
 from model.request import ImageFormat
@@ -98,6 +99,29 @@ def test_what_is_not_offered_is_left_out_aloud(tmp_path: Path) -> None:
         "sampler options {'r'",
         "scheduler beta",
     ]
+
+
+def test_options_go_with_the_sampler(tmp_path: Path) -> None:
+    path = own(tmp_path, sampler="euler_ancestral", sampler_options={"eta": 0.5})
+    kept = fit(read_source(path), {**OFFERED, "samplers": [{"name": "euler_ancestral"}]})
+    assert kept.fields["sampler_options"] == {"eta": 0.5}
+    left = fit(read_source(path), OFFERED)
+    assert "sampler_options" not in left.fields
+    assert left.notes[-1].startswith("sampler options {'eta': 0.5}: they belong to")
+
+
+def test_another_sampler_does_not_get_the_options_of_the_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = own(tmp_path, sampler="euler_ancestral", sampler_options={"eta": 0.5})
+    offered = {**OFFERED, "samplers": [{"name": "euler_ancestral"}, {"name": "euler"}]}
+    monkeypatch.setattr(main, "capabilities", lambda url: offered)
+    for asked, options in [
+        (None, {"eta": 0.5}),
+        ("euler_ancestral", {"eta": 0.5}),
+        ("euler", None),
+    ]:
+        assert main._fields_of(path, "", asked).get("sampler_options") == options
 
 
 @pytest.mark.parametrize(

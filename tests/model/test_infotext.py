@@ -118,6 +118,13 @@ def test_a_strength_alone_means_another_picture() -> None:
         ("a\nSteps: 4.0, CFG scale: 1e3", {"steps": 4, "cfg_scale": 1000.0}, 0),
         ("a\nSteps: 4, Sampler: Magic, Schedule type: Automatic", {"steps": 4}, 2),
         ("a\nSteps: 4, Size: big", {"steps": 4}, 1),
+        ("a\nSteps: 4, Sampler options: [1]", {"steps": 4, "sampler_options": None}, 1),
+        ("a\nSteps: 4, Sampler options: eta", {"steps": 4, "sampler_options": None}, 1),
+        (
+            'a\nSteps: 4, Sampler options: {"eta": 1, "r": 2}',
+            {"sampler_options": {"eta": 1, "r": 2}},
+            0,
+        ),
         ("a\nSteps: 4, junk, Seed: 3", {"steps": 4, "seed": 3}, 1),
         ('a\nSteps: 4, X: "1, \\"2\\": 3", Seed: 3', {"steps": 4, "seed": 3}, 1),
         ('a\nSteps: 4, X: "open, Seed: 3', {"steps": 4, "seed": 3}, 1),
@@ -164,6 +171,10 @@ TEXTS = st.lists(LINES, max_size=4).map("\n".join)
     scheduler=st.sampled_from(sorted(SCHEDULE_DISPLAY_NAMES)),
     seed=st.integers(0, 2**53 - 1),
     name=st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=20).map(str.strip),
+    options=st.dictionaries(
+        st.sampled_from(["eta", "max_order", "solver_type"]),
+        st.booleans() | st.integers(0, 9) | st.floats(0, 9) | st.sampled_from(["heun", "er_sde"]),
+    ),
 )
 def test_what_we_write_comes_back(
     prompt: str,
@@ -174,10 +185,11 @@ def test_what_we_write_comes_back(
     scheduler: str,
     seed: int,
     name: str,
+    options: dict[str, Any],
 ) -> None:
     request = make_request(
         prompt, negative_prompt=negative, steps=steps, cfg_scale=cfg, sampler=sampler,
-        scheduler=scheduler,
+        scheduler=scheduler, sampler_options=options,
     )  # fmt: skip
     recipe = RECIPE.model_copy(update={"card": name})
     reading = read_infotext(write_infotext(request, recipe, seed=seed))
@@ -190,6 +202,7 @@ def test_what_we_write_comes_back(
         "scheduler": scheduler,
         "seed": seed,
         "resolution": "64x64",
+        **({"sampler_options": options} if options else {}),
     }
     assert reading.notes == []
     assert reading.checkpoint == RECIPE.checkpoint[:10]
