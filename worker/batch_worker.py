@@ -34,6 +34,7 @@ from rq.utils import as_text
 from rq.utils import now as rq_now
 from rq.worker.base import WorkerStatus as RqStatus
 
+from model.errors import InputMissing
 from model.passes import work
 from model.protocol import (
     EngineEvent,
@@ -53,6 +54,7 @@ from worker.engine_thread import EngineThread
 from worker.errors import StoreDown, StoreError
 from worker.failures import job_error
 from worker.images import preview_url
+from worker.inputs import Inputs, Pixels
 from worker.job import JobWarning, WorkerStatus
 from worker.ledger import Claim, Note, Outcome, WorkerLedger, read_claim
 from worker.publisher import Published, Publisher
@@ -118,6 +120,8 @@ class _Slot:
     claim: Claim
     is_last_try: bool
     notes: list[Note] = field(default_factory=list)
+    inputs: "Future[dict[str, Pixels]] | None" = None
+    fault: BaseException | None = None
     pictures: dict[int, "Future[Published]"] = field(default_factory=dict)
     announced: set[int] = field(default_factory=set)
     warnings: tuple[JobWarning, ...] = ()
@@ -131,7 +135,7 @@ class _Slot:
     @property
     def is_over(self) -> bool:
         """Whether nothing is left to do but to commit."""
-        if self.is_cancelled or isinstance(self.end, Failed):
+        if self.is_cancelled or self.fault or isinstance(self.end, Failed):
             return True
         return self.end is not None and all(f.done() for f in self.pictures.values())
 
@@ -148,6 +152,7 @@ class BatchWorker(SimpleWorker):
         *,
         engine_factory: Callable[[], GenerationEngine],
         store: ImageStore,
+        inputs: Inputs | None = None,
         version: str,
         warm_up: ResolvedRequest | None = None,
         die: Callable[[int], Any] = os._exit,
@@ -171,6 +176,7 @@ class BatchWorker(SimpleWorker):
         self._ledger = WorkerLedger(connection, settings)
         self._engine = EngineThread(engine_factory, warm_up=warm_up)
         self._publisher = Publisher(store, patience=settings.store_patience_seconds)
+        self._inputs = inputs or Inputs()
         self._sweeper = Sweeper(store, self._ledger, result_ttl=settings.result_ttl_seconds)
         self._slots: dict[str, _Slot] = {}
         self._wants_solo = False
@@ -195,6 +201,7 @@ class BatchWorker(SimpleWorker):
         is_away = False
         while not self._is_done():
             self._watch_engine()
+            self._feed()
             self._listen(_POLL_SECONDS if self._slots else 0)
             try:
                 self._exchange()
@@ -384,9 +391,24 @@ class BatchWorker(SimpleWorker):
         is_last_try = 1 < claim.attempt >= self._settings.max_attempts
         slot = _Slot(job.id, execution.id, job, execution, claim, is_last_try=is_last_try)
         self._slots[slot.token] = slot
-        self._engine.admit(slot.token, slot.job_id, claim.request)
+        if claim.request.inputs:
+            slot.inputs = self._publisher.fetch(slot.token, claim.request.inputs)
+        else:
+            self._engine.admit(slot.token, slot.job_id, claim.request)
         waited = claim.started - claim.created
         logger.info("job=%s event=started queue=%.1fs attempt=%d", job.id, waited, claim.attempt)
+
+    def _feed(self) -> None:
+        """Give the engine the jobs whose pictures to start from are there by now."""
+        for slot in self._slots.values():
+            if slot.inputs is None or slot.is_over or not slot.inputs.done():
+                continue
+            slot.fault = slot.inputs.exception()
+            if slot.fault is None:
+                self._inputs.hold(slot.token, slot.inputs.result())
+                slot.admitted_at = time.monotonic()
+                self._engine.admit(slot.token, slot.job_id, slot.claim.request)
+            slot.inputs = None
 
     def get_heartbeat_ttl(self, job: RqJob, working_time: float = 0.0) -> int:
         """The lease in whole seconds; RQ's own would be minutes."""
@@ -457,6 +479,8 @@ class BatchWorker(SimpleWorker):
         end = slot.end
         if slot.is_cancelled:
             self._close(slot, self._commit(slot, "cancelled"))
+        elif slot.fault:
+            self._give_up(slot, slot.fault)
         elif isinstance(end, Finished):
             broken = [exc for f in slot.pictures.values() if (exc := f.exception())]
             if broken:
@@ -476,13 +500,13 @@ class BatchWorker(SimpleWorker):
         self._close(slot, status, f"batch={end.mean_batch:.1f}")
 
     def _give_up(self, slot: _Slot, exc: BaseException) -> None:
-        """A picture could not be published. Where nothing can be stored, no try is used."""
+        """A picture could not be read or published. Where the store is away, no try is used."""
         if isinstance(exc, StoreDown):
             logger.error("worker=%s event=store_down reason=%s", self.name, exc)
             status = self._ledger.release(slot.job_id, slot.token, "storage", is_free=True)
             self._close(slot, "retrying" if status == "released" else status, "code=storage")
         else:
-            self._fail(slot, _publishing_failure(slot.job_id, exc))
+            self._fail(slot, _failure(slot.job_id, exc))
 
     def _fail(self, slot: _Slot, end: Failed) -> None:
         """Another try where one may help and is left; else the end."""
@@ -512,6 +536,7 @@ class BatchWorker(SimpleWorker):
         )
         del self._slots[slot.token]
         self._publisher.abandon(slot.token)
+        self._inputs.let_go(slot.token)
         if slot.end is None:
             self._engine.drop(slot.token, slot.job_id)
         self._let_go(slot.job, slot.execution)
@@ -670,10 +695,12 @@ def _progress_note(event: Progress, elapsed: float, request: ResolvedRequest) ->
     )
 
 
-def _publishing_failure(job_id: str, exc: BaseException) -> Failed:
-    """A store may take it the next time; a picture that cannot be encoded stays so."""
+def _failure(job_id: str, exc: BaseException) -> Failed:
+    """A store may take or give it the next time; what cannot be read or encoded stays so."""
     if isinstance(exc, StoreError):
         return Failed(job_id, "storage", str(exc), is_retryable=True)
+    if isinstance(exc, InputMissing):
+        return Failed(job_id, "input_missing", str(exc), is_retryable=False)
     logger.error("job=%s cannot be encoded", job_id, exc_info=exc)
     detail = f"the picture cannot be encoded: {type(exc).__name__}"
     return Failed(job_id, "encoding", detail, is_retryable=False)

@@ -3,21 +3,16 @@
 import argparse
 import logging
 import os
-from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import numpy
-from numpy.typing import NDArray
-
 from model.card import Card, load_card
-from model.errors import CardError, InputMissing
+from model.errors import CardError
 from model.protocol import GenerationEngine
 from model.request import GenerationRequest, ResolvedRequest, resolve
 from worker.batch_worker import BatchWorker
 from worker.connection import connect
-from worker.errors import ImageExpired, ImageNotFound
-from worker.images import decode
+from worker.inputs import Inputs
 from worker.settings import Settings, redis_dsn
 from worker.storage import open_store
 from worker.store import ImageStore
@@ -38,23 +33,10 @@ def warm_up_request(card: Card) -> ResolvedRequest:
     return resolve(request, card, seed=0)
 
 
-def image_reader(store: ImageStore) -> Callable[[str], NDArray[numpy.uint8]]:
-    """How the engine reads the pictures that requests start from."""
-
-    def read_image(name: str) -> NDArray[numpy.uint8]:
-        try:
-            return decode(store.read(name))
-        except (ImageNotFound, ImageExpired) as exc:
-            raise InputMissing(str(exc)) from exc
-        except (OSError, SyntaxError) as exc:
-            raise InputMissing(f"{name} cannot be read as a picture") from exc
-
-    return read_image
-
-
 def run(settings: Settings, card: Card, redis_url: str, store: ImageStore) -> None:
     """Work until told to stop."""
     connection = connect(redis_url)
+    inputs = Inputs()
 
     def make_engine() -> GenerationEngine:
         # OpenMP reads it when torch is loaded. By default its threads wait by spinning, which on
@@ -69,7 +51,7 @@ def run(settings: Settings, card: Card, redis_url: str, store: ImageStore) -> No
             precision=settings.precision,
             threads=settings.torch_threads,
             token_budget=settings.token_budget,
-            read_image=image_reader(store),
+            read_image=inputs.read,
             lora_dir=settings.lora_dir,
             lora_cache_sets=settings.lora_cache_sets,
         )
@@ -79,6 +61,7 @@ def run(settings: Settings, card: Card, redis_url: str, store: ImageStore) -> No
         settings,
         engine_factory=make_engine,
         store=store,
+        inputs=inputs,
         version=service_version(),
         warm_up=warm_up_request(card),
     )

@@ -1,4 +1,4 @@
-"""Threads that turn pixels into stored files, beside the engine and the control loop.
+"""Threads that turn pixels into stored files and back, beside the engine and the control loop.
 
 A store that is away is tried again while the job keeps its lease; knows neither jobs nor Redis.
 """
@@ -7,18 +7,21 @@ import hashlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain, repeat
-from typing import Any
+from typing import Any, TypeVar
 
+from model.errors import InputMissing
 from model.protocol import ImageReady
 from model.recipe import Recipe
 from model.request import ResolvedRequest
-from worker.errors import StoreDown, StoreError
-from worker.images import EXTENSIONS, encode
+from worker.errors import ImageExpired, ImageNotFound, StoreDown, StoreError
+from worker.images import EXTENSIONS, decode, encode
+from worker.inputs import Pixels
 from worker.job import StoredImage
 from worker.store import ImageStore
 
@@ -35,6 +38,9 @@ _AGAIN_SECONDS = 0.3
 """How long a removal of the same picture is given to end, before it is stored again."""
 
 
+_T = TypeVar("_T")
+
+
 @dataclass(frozen=True, slots=True)
 class Published:
     """A stored picture, its file, and when storing it began by the monotonic clock."""
@@ -45,9 +51,9 @@ class Published:
 
 
 class Publisher:
-    """Encodes and stores pictures, a few at a time.
+    """Encodes and stores pictures, and reads them, a few at a time.
 
-    A picture is tried for `patience` seconds from the moment it was handed in.
+    A picture is tried for `patience` seconds from the moment it was handed in or asked for.
     """
 
     def __init__(self, store: ImageStore, *, threads: int = 2, patience: float = 60.0) -> None:
@@ -75,7 +81,11 @@ class Publisher:
         """Store a picture once more: the same one of another job has just been removed."""
         return self._begin(self._publish_again, token, published)
 
-    def _begin(self, work: Callable[..., Published], token: str, *what: Any) -> "Future[Published]":
+    def fetch(self, token: str, names: Sequence[str]) -> "Future[dict[str, Pixels]]":
+        """Read stored pictures; StoreDown and StoreError as `submit`, or InputMissing."""
+        return self._begin(self._fetch, token, names)
+
+    def _begin(self, work: Callable[..., _T], token: str, *what: Any) -> "Future[_T]":
         until = time.monotonic() + self._patience
         with self._changed:
             self._waiting[token] = self._waiting.get(token, 0) + 1
@@ -90,7 +100,7 @@ class Publisher:
                 self._waiting[token] = left
 
     def abandon(self, token: str) -> None:
-        """Nobody wants these pictures any more: try no longer to store them."""
+        """Nobody wants these pictures any more: try no longer to store or read them."""
         with self._changed:
             self._waiting.pop(token, None)
             self._changed.notify_all()
@@ -104,7 +114,7 @@ class Publisher:
 
     @property
     def waiting(self) -> int:
-        """Pictures handed in and not stored yet."""
+        """Pictures, or the inputs of a job, that are on their way to or from the store."""
         with self._changed:
             return sum(self._waiting.values())
 
@@ -153,29 +163,46 @@ class Publisher:
         _, began = self._put(token, published.data, extension, until=until)
         return replace(published, began=began)
 
-    def _put(self, token: str, data: bytes, extension: str, *, until: float) -> tuple[str, float]:
-        """Try until it works, the time is over, or nobody wants it any more.
+    def _fetch(self, token: str, names: Sequence[str], *, until: float) -> dict[str, Pixels]:
+        pictures = {}
+        for name in names:
+            try:
+                data = self._insist(token, partial(self._store.read, name), until=until)
+                pictures[name] = decode(data)
+            except (ImageNotFound, ImageExpired) as exc:
+                raise InputMissing(str(exc)) from exc
+            except (OSError, SyntaxError) as exc:
+                raise InputMissing(f"{name} cannot be read as a picture") from exc
+        return pictures
 
-        The name, and when the try that worked began.
-        """
+    def _put(self, token: str, data: bytes, extension: str, *, until: float) -> tuple[str, float]:
+        """The name, and when the try that worked began."""
+
+        def put() -> tuple[str, float]:
+            began = time.monotonic()
+            return self._store.put(data, extension), began
+
+        return self._insist(token, put, until=until)
+
+    def _insist(self, token: str, what: Callable[[], _T], *, until: float) -> _T:
+        """Try until it works, the time is over, or nobody wants it any more."""
         for pause in chain(_PAUSES, repeat(_PAUSES[-1])):
             try:
-                return self._try(data, extension)
+                return self._try(what)
             except StoreError as exc:
                 if time.monotonic() + pause > until:
                     self._give_up(exc)
                     break
-                logger.warning("event=not_stored reason=%s pause=%.1fs", exc, pause)
+                logger.warning("event=store_failed reason=%s pause=%.1fs", exc, pause)
                 if self._is_unwanted(token, within=pause):
                     raise
-        return self._try(data, extension)
+        return self._try(what)
 
-    def _try(self, data: bytes, extension: str) -> tuple[str, float]:
-        began = time.monotonic()
+    def _try(self, what: Callable[[], _T]) -> _T:
         with self._call():
-            name = self._store.put(data, extension)
+            result = what()
         self._is_down = False
-        return name, began
+        return result
 
     def _is_unwanted(self, token: str, *, within: float) -> bool:
         """Wait so many seconds, or until the picture is abandoned."""

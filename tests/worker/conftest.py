@@ -14,6 +14,7 @@ from model.request import ResolvedRequest
 from tests.worker.fake_engine import FakeEngine
 from worker.batch_worker import BatchWorker
 from worker.connection import connect
+from worker.inputs import Inputs
 from worker.ledger import WorkerLedger
 from worker.queue import JobQueue
 from worker.settings import Settings
@@ -85,10 +86,12 @@ def run_worker(redis_url: str, settings: Settings) -> RunWorker:
         changes: dict[str, Any] | None = None,
         **engine: Any,
     ) -> Iterator[BatchWorker]:
+        inputs = Inputs()
         worker = BatchWorker(
             connect(redis_url),
             settings.model_copy(update=changes),
-            engine_factory=lambda: kind(**engine),
+            engine_factory=lambda: kind(read_image=inputs.read, **engine),
+            inputs=inputs,
             store=store or LocalImageStore(settings.data_dir / "images"),
             version="test 1.0",
         )

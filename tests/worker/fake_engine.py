@@ -2,9 +2,11 @@
 
 import os
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy
+from numpy.typing import NDArray
 
 from model.protocol import (
     EngineEvent,
@@ -24,7 +26,14 @@ MISCHIEF_STEP = 2
 class FakeEngine:
     """All admitted jobs advance by one step of `step_seconds` together."""
 
-    def __init__(self, *, step_seconds: float = 0.01) -> None:
+    def __init__(
+        self,
+        *,
+        step_seconds: float = 0.01,
+        read_image: Callable[[str], NDArray[numpy.uint8]] | None = None,
+    ) -> None:
+        self.read_image = read_image
+        self.seen: dict[str, tuple[int, ...]] = {}
         self.stats = EngineStats()
         self.step_seconds = step_seconds
         self.steps_of: dict[str, int] = {}
@@ -62,6 +71,9 @@ class FakeEngine:
         events: list[EngineEvent] = []
         if step == 1:
             found = (RequestWarning("prompt_cut", "cut"),) if "long" in request.prompt else ()
+            for name in request.inputs:
+                assert self.read_image, "this engine reads no pictures"
+                self.seen[name] = self.read_image(name).shape
             events.append(Started(job_id, found, 0.001))
         if step == MISCHIEF_STEP:
             failure = self._misbehave(job_id, request)
@@ -95,7 +107,7 @@ class FakeEngine:
         return None
 
 
-def pixels(request: ResolvedRequest, index: int) -> "numpy.typing.NDArray[numpy.uint8]":
+def pixels(request: ResolvedRequest, index: int) -> NDArray[numpy.uint8]:
     """A picture that depends on nothing but the request and the index."""
     random = numpy.random.default_rng(request.seed + index)
     return random.integers(0, 256, (request.height, request.width, 3), dtype=numpy.uint8)

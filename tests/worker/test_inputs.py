@@ -11,15 +11,17 @@ from PIL import Image
 from redis import Redis
 
 from model.errors import InputMissing
+from tests.s3_server import BrokenLine, S3Server
 from tests.worker.conftest import RunWorker, make_request, wait_until
 from tests.worker.test_ledger import take
-from worker import record
+from worker import record, s3_store
 from worker.errors import IdempotencyConflict, QueueFull
 from worker.failures import job_error
-from worker.images import decode
+from worker.inputs import Inputs
 from worker.ledger import WorkerLedger
-from worker.main import image_reader
+from worker.publisher import Publisher
 from worker.queue import JobQueue
+from worker.s3_store import S3ImageStore
 from worker.settings import Settings
 from worker.store import LocalImageStore
 
@@ -158,24 +160,82 @@ async def test_a_record_of_the_release_before_ends_well(
 # -- reading them ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("kind", "mode"), [("PNG", "RGB"), ("PNG", "L"), ("WEBP", "RGB")])
-def test_the_engine_reads_eight_bit_rgb(settings: Settings, kind: str, mode: str) -> None:
-    store = LocalImageStore(settings.data_dir / "images")
+def white(kind: str = "PNG", mode: str = "RGB") -> bytes:
     buffer = io.BytesIO()
     Image.new(mode, (24, 16), "white").save(buffer, kind, lossless=True)
-    name = store.put(buffer.getvalue(), kind.lower())
-    pixels = image_reader(store)(name)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(("kind", "mode"), [("PNG", "RGB"), ("PNG", "L"), ("WEBP", "RGB")])
+def test_pictures_are_read_as_eight_bit_rgb(settings: Settings, kind: str, mode: str) -> None:
+    store = LocalImageStore(settings.data_dir / "images")
+    name = store.put(white(kind, mode), kind.lower())
+    publisher, inputs = Publisher(store), Inputs()
+    inputs.hold("token", publisher.fetch("token", [name]).result(10))
+    pixels = inputs.read(name)
     assert pixels.shape == (16, 24, 3)
     assert pixels.dtype == numpy.uint8
     assert (pixels == 255).all()
-    assert (decode(store.read(name)) == pixels).all()
+    inputs.let_go("token")
+    with pytest.raises(InputMissing):
+        inputs.read(name)
+    publisher.stop()
 
 
 def test_what_cannot_be_read_is_missing(settings: Settings) -> None:
     store = LocalImageStore(settings.data_dir / "images")
-    read = image_reader(store)
+    publisher = Publisher(store)
     expired, broken = store.put(b"x", "png"), store.put(b"no picture", "png")
     store.delete(expired)
     for name in (PHOTO, expired, broken, "../secret"):
         with pytest.raises(InputMissing):
-            read(name)
+            publisher.fetch("token", [name]).result(10)
+    publisher.stop()
+
+
+def test_two_jobs_may_hold_the_same_picture() -> None:
+    inputs, pixels = Inputs(), numpy.zeros((1, 1, 3), numpy.uint8)
+    for token in ("a", "b"):
+        inputs.hold(token, {PHOTO: pixels})
+    inputs.let_go("a")
+    assert inputs.read(PHOTO) is pixels
+
+
+async def test_the_engine_gets_a_job_with_its_pictures(
+    queue: JobQueue, run_worker: RunWorker, settings: Settings
+) -> None:
+    store = LocalImageStore(settings.data_dir / "images")
+    name = store.put(white(), "png")
+    job = await queue.admit(make_request(init_image=name, strength=0.5, width=24, height=16))
+    gone = await queue.admit(edit())
+    with run_worker() as worker:
+        assert (await queue.wait(job.id, 10)).status == "succeeded"
+        failed = await queue.wait(gone.id, 10)
+        wait_until(lambda: not worker._inputs._held)
+    assert (failed.status, failed.attempts) == ("failed", 1)
+    assert failed.error is not None
+    assert (failed.error.code, failed.error.status) == ("input_missing", 422)
+    assert PHOTO in failed.error.detail
+
+
+async def test_a_store_that_is_away_costs_no_try_and_keeps_no_other_job_waiting(
+    queue: JobQueue, run_worker: RunWorker, line: BrokenLine, s3_server: S3Server,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("worker.publisher._PROBE_SECONDS", 0.1)
+    monkeypatch.setattr(s3_store, "_ANSWER_SECONDS", 1)
+    monkeypatch.setattr(s3_store, "_TRANSFER_SECONDS", 1)
+    store = S3ImageStore(s3_server.bucket("inputs", endpoint=line.url))
+    name = store.put(white(), "png")
+    line.set("hang")
+    start = await queue.admit(make_request(init_image=name, strength=0.5))
+    other = await queue.admit(make_request(steps=20))
+    with run_worker(
+        store=store, changes={"store_patience_seconds": 1}, step_seconds=0.01
+    ) as worker:
+        wait_until(lambda: worker._engine.stats.forwards >= 20)
+        wait_until(lambda: worker._publisher.is_down)
+        assert {(await queue.get(job.id)).status for job in (start, other)} <= {"queued", "running"}
+        line.set("pass")
+        done = [await queue.wait(job.id, 20) for job in (start, other)]
+    assert [(job.status, job.attempts) for job in done] == [("succeeded", 1)] * 2

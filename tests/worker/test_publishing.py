@@ -49,7 +49,7 @@ async def test_a_short_outage_costs_nothing(
     blocked = block(settings)
     jobs = [await queue.admit(make_request(seed=seed, num_images=2)) for seed in (1, 10, 20)]
     with run_worker():
-        wait_until(lambda: caplog.text.count("event=not_stored") >= 6)
+        wait_until(lambda: caplog.text.count("event=store_failed") >= 6)
         assert [(await queue.get(job.id)).status for job in jobs] == ["running"] * 3
         blocked.unlink()
         done = [await queue.wait(job.id, 10) for job in jobs]
