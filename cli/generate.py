@@ -26,7 +26,7 @@ _PAUSE_SECONDS = 0.5
 _SUFFIXES = {"png": ".png", "webp": ".webp", "jpeg": ".jpg", "avif": ".avif"}
 _FORMATS = {suffix: name for name, suffix in _SUFFIXES.items()} | {".jpeg": "jpeg"}
 
-_NEEDED = {"name", "samplers", "schedulers", "workers"}
+_NEEDED = {"name", "samplers", "schedulers", "loras", "workers"}
 """Of a service's capabilities."""
 
 

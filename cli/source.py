@@ -63,8 +63,41 @@ def fit(reading: Reading, capabilities: Mapping[str, Any]) -> Reading:
             reading.note(f"{name} {value}", "not offered here; the checkpoint's default is taken")
             if name == "sampler" and (options := reading.fields.pop("sampler_options", None)):
                 reading.note(f"sampler options {options}", "they belong to that sampler")
+    _fit_loras(reading, capabilities)
     _compare_models(reading, capabilities)
     return reading
+
+
+def _fit_loras(reading: Reading, capabilities: Mapping[str, Any]) -> None:
+    """Name LoRAs as the service does, which also knows their folders; leave out unknown ones."""
+    loras = reading.fields.pop("loras", [])
+    if not isinstance(loras, list) or not all(
+        isinstance(lora, dict) and isinstance(lora.get("name"), str) for lora in loras
+    ):
+        reading.note(f"LoRAs {loras}", "they cannot be read")
+        return
+    offered = {lora["name"]: lora["sha256"] for lora in capabilities["loras"]}
+    fitted = []
+    for lora in loras:
+        name = _offered_name(lora["name"], list(offered))
+        if name is None:
+            reading.note(f"LoRA {lora['name']}", "the service has none of this name; left out")
+            continue
+        known, here = reading.lora_hashes.get(lora["name"]), offered[name]
+        if known and here and known != here:
+            reading.note(f"LoRA {name}", f"another file was used ({known[:10]}, not {here[:10]})")
+        fitted.append({**lora, "name": name})
+    if fitted:
+        reading.fields["loras"] = fitted
+
+
+def _offered_name(name: str, offered: list[str]) -> str | None:
+    """The name itself, or the only one that ends so in a folder."""
+    if name in offered:
+        return name
+    last = name.rpartition("/")[2].lower()
+    alike = [known for known in offered if known.rpartition("/")[2].lower() == last]
+    return alike[0] if len(alike) == 1 else None
 
 
 def _compare_models(reading: Reading, capabilities: Mapping[str, Any]) -> None:

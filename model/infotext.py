@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
-from model.reading import Reading
+from model.reading import Reading, read_number
 from model.recipe import Recipe
 from model.request import ResolvedRequest
 from model.sampler_names import DISPLAY_NAMES, SCHEDULE_DISPLAY_NAMES, UPSCALER_DISPLAY_NAMES
@@ -35,8 +35,8 @@ _SAY_NOTHING = frozenset(
 def write_infotext(request: ResolvedRequest, recipe: Recipe, *, seed: int) -> str:
     """The recipe of one picture as the web UI writes it; `seed` is the picture's own.
 
-    The negative line is there also when empty, since readers look for it. Of the checkpoint's
-    SHA-256 ten digits are shown.
+    LoRAs stand in the prompt, where its readers look for them. The negative line is there also
+    when empty, for the same reason. Of the checkpoint's SHA-256 ten digits are shown.
     """
     pairs = {
         "Steps": request.steps,
@@ -50,11 +50,11 @@ def write_infotext(request: ResolvedRequest, recipe: Recipe, *, seed: int) -> st
         "Model hash": recipe.checkpoint[:10],
         "Model": recipe.card,
         "Lora hashes": ", ".join(f"{lora.name}: {lora.sha256[:12]}" for lora in request.loras),
-        "Lora weights": ", ".join(f"{lora.name}: {lora.weight:g}" for lora in request.loras),
         "Version": recipe.service,
     }
     line = ", ".join(f"{key}: {_quoted(str(value))}" for key, value in pairs.items() if value != "")
-    return f"{request.prompt}\n{_NEGATIVE} {request.negative_prompt}\n{line}"
+    networks = "".join(f" <lora:{lora.name}:{lora.weight:g}>" for lora in request.loras)
+    return f"{request.prompt}{networks}\n{_NEGATIVE} {request.negative_prompt}\n{line}"
 
 
 def _edits(request: ResolvedRequest) -> dict[str, str | int]:
@@ -105,7 +105,8 @@ def read_infotext(text: str) -> Reading:
     prompt, negative = _prompts(lines[:place])
     reading.fields["prompt"] = _take_networks(reading, prompt)
     if place is not None or negative:
-        reading.fields["negative_prompt"] = _take_networks(reading, negative)
+        # Of a negative prompt the web UI ignores them.
+        reading.fields["negative_prompt"] = _take_networks(reading, negative, is_used=False)
     return reading
 
 
@@ -295,11 +296,19 @@ def _upscaler(reading: Reading, title: str) -> str:
     return name
 
 
-def _take_networks(reading: Reading, prompt: str) -> str:
+def _take_networks(reading: Reading, prompt: str, *, is_used: bool = True) -> str:
     """The prompt without `<lora:name:weight>` and the like, which become fields or notes."""
 
     def take(match: re.Match[str]) -> str:
-        reading.note(match[0], "it is left out")
+        kind, name, arguments = match.groups()
+        if kind == "hypernet" or not is_used:
+            reading.note(match[0], "it is left out")
+            return ""
+        first, *others = arguments.split(":")[1:] or ["1"]
+        weight = read_number(first, float)
+        if weight is None or others:
+            reading.note(match[0], "only a first number is understood, as the weight of all parts")
+        reading.add_lora(name, 1.0 if weight is None else weight)
         return ""
 
     without = _NETWORK.sub(take, prompt)

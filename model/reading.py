@@ -22,12 +22,14 @@ _NESTED = {"hires": ("scale", "steps", "strength", "upscaler"), "loras": ("name"
 class Reading:
     """A request's `fields`, and `notes` on what is different or missing, one sentence each.
 
+    `lora_hashes` has the SHA-256 of LoRAs by name, where the file tells them whole.
     `checkpoint` is the SHA-256 of the transformer's file or its first digits, `model` the name
     that the file gives it; both may be empty. `is_own` tells a file of this service.
     """
 
     fields: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    lora_hashes: dict[str, str] = field(default_factory=dict)
     checkpoint: str = ""
     model: str = ""
     is_own: bool = False
@@ -40,13 +42,22 @@ class Reading:
         self, name: str, value: Any, *, source: str, kind: type[int] | type[float]
     ) -> None:
         """Take a number over, or note what it is instead."""
-        number = _number(value, kind)
+        number = read_number(value, kind)
         if number is None:
             self.note(f"{source} {value}", "this is no number of its kind")
         elif name == "seed" and not 0 <= number <= MAX_SEED:
             self.note(f"{source} {value}", f"seeds are 0 to {MAX_SEED} here; another one is drawn")
         else:
             self.fields[name] = number
+
+    def add_lora(self, name: str, weight: float) -> None:
+        """Take a LoRA over; one that is there already counts with both weights."""
+        loras = self.fields.setdefault("loras", [])
+        for lora in loras:
+            if lora["name"] == name:
+                lora["weight"] += weight
+                return
+        loras.append({"name": name, "weight": weight})
 
     def set_sampler(self, value: str) -> None:
         """Take a sampler over by the name that another program gives it."""
@@ -75,7 +86,7 @@ def shown(text: str) -> str:
     return plain if len(plain) <= _MAX_SHOWN else f"{plain[:_MAX_SHOWN]}…"
 
 
-def _number(value: Any, kind: type[int] | type[float]) -> int | float | None:
+def read_number(value: Any, kind: type[int] | type[float]) -> int | float | None:
     """The number in a JSON value or a short text; None where it is none, or no whole one."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
@@ -102,6 +113,12 @@ def reading_of(document: Document) -> Reading:
     width, height = request.pop("width", None), request.pop("height", None)
     if width is not None and height is not None:
         reading.fields["resolution"] = f"{width}x{height}"
+    if isinstance(loras := request.get("loras"), list):
+        reading.lora_hashes = {
+            str(lora.get("name")): str(lora.get("sha256"))
+            for lora in loras
+            if isinstance(lora, dict) and lora.get("sha256")
+        }
     for name, value in request.items():
         if name not in GenerationRequest.model_fields:
             reading.note(f"{name} {value}", "this release does not know it")

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from model.reading import Reading, shown
+from model.reading import Reading, read_number
 
 MAX_GRAPH_CHARS = 5_000_000
 _MAX_HOPS = 200
@@ -195,16 +195,31 @@ def _take_model(graph: _Graph, sampler: Node, reading: Reading) -> None:
     """The name of the checkpoint; whatever changes the model on the way to the sampler."""
     sources = [sampler, graph.linked(sampler, "guider"), graph.linked(sampler, "sigmas")]
     first = next((n for source in sources if (n := graph.linked(source, "model"))), None)
+    loras = []
     for node in graph.chain(first, "model"):
         name = graph.value(node, "unet_name", "ckpt_name")
         if isinstance(name, str):
             reading.model = name
-            return
-        if isinstance(name := graph.value(node, "lora_name"), str):
-            weight = graph.value(node, "strength_model")
-            reading.note(f"LoRA {name} at {weight}", "it is left out")
+            break
+        if isinstance(graph.value(node, "lora_name"), str):
+            loras.append(node)
         elif (shift := graph.value(node, "shift")) is not None:
             if shift != _USUAL_SHIFT:
                 reading.note(f"shift {shift}", f"it is {_USUAL_SHIFT:g} here")
         else:
-            reading.note(f"node {shown(kind(node))}", "it is passed over")
+            reading.note(f"node {kind(node)}", "it is passed over")
+    for node in reversed(loras):  # the one next to the checkpoint was applied first
+        _take_lora(graph, node, reading)
+
+
+def _take_lora(graph: _Graph, node: Node, reading: Reading) -> None:
+    """A LoRA by its file's name without the ending."""
+    file = str(graph.value(node, "lora_name"))
+    weight = read_number(graph.value(node, "strength_model"), float)
+    in_text = read_number(graph.value(node, "strength_clip"), float)
+    if weight is None:
+        reading.note(f"LoRA {file}", "left out, since its strength is no number")
+        return
+    if in_text not in (None, weight):
+        reading.note(f"LoRA {file}", f"its text part has {weight:g} here, not {in_text:g}")
+    reading.add_lora(file.replace("\\", "/").removesuffix(".safetensors"), weight)

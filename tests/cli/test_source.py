@@ -23,6 +23,12 @@ OFFERED: dict[str, Any] = {
     "name": "kirazuri-tiny",
     "samplers": [{"name": "er_sde"}, {"name": "euler"}],
     "schedulers": [{"name": "simple"}],
+    "loras": [
+        {"name": "ink", "sha256": "1" * 64},
+        {"name": "styles/Hats", "sha256": "2" * 64},
+        {"name": "a/twice", "sha256": None},
+        {"name": "b/twice", "sha256": None},
+    ],
     "workers": [{"recipe": RECIPE.model_dump()}, {"recipe": None}],
 }
 INFOTEXT = "1girl\nNegative prompt: bad\nSteps: 9, Sampler: Euler, CFG scale: 5, Seed: 3"
@@ -122,6 +128,29 @@ def test_another_sampler_does_not_get_the_options_of_the_files(
         ("euler", None),
     ]:
         assert main._fields_of(path, "", asked).get("sampler_options") == options
+
+
+def test_loras_are_named_as_the_service_does(tmp_path: Path) -> None:
+    names = ("ink", "hats", "twice", "gone")
+    loras = [{"name": name, "weight": 0.5, "sha256": "1" * 64} for name in names]
+    reading = fit(read_source(own(tmp_path, sampler="euler", loras=loras)), OFFERED)
+    assert reading.fields["loras"] == [
+        {"name": "ink", "weight": 0.5},
+        {"name": "styles/Hats", "weight": 0.5},
+    ]
+    assert reading.notes == [
+        "LoRA styles/Hats: another file was used (1111111111, not 2222222222)",
+        "LoRA twice: the service has none of this name; left out",
+        "LoRA gone: the service has none of this name; left out",
+    ]
+
+
+@pytest.mark.parametrize("loras", ["ink", {"name": "ink"}, ["ink"], [{"name": 3}], [{}]])
+def test_loras_that_are_none(tmp_path: Path, loras: Any) -> None:
+    reading = read_source(own(tmp_path, sampler="euler"))
+    reading.fields["loras"] = loras
+    assert "loras" not in fit(reading, OFFERED).fields
+    assert len(reading.notes) == 1
 
 
 @pytest.mark.parametrize(

@@ -125,12 +125,16 @@ def test_the_command_line_names_them(service: httpx2.Client, folder: Path, tmp_p
     url = str(service.base_url)
     run = kirazuri(
         "generate", "1girl, red hair", "--lora", "cli:0.25", "--steps", "4", "--url", url,
-        "--out", "a.png", folder=tmp_path,
+        "--deterministic", "--out", "a.png", folder=tmp_path,
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
     content = (tmp_path / "a.png").read_bytes()
     assert f'Lora hashes: "cli: {sha256[:12]}"'.encode() in content
-    assert b'Lora weights: "cli: 0.25"' in content
+    assert b"1girl, red hair <lora:cli:0.25>" in content
+    options = ("--from", "a.png", "--deterministic", "--out", "b.png", "--url", url)
+    run = kirazuri("generate", *options, folder=tmp_path)
+    assert (run.returncode, run.stderr) == (0, "")
+    assert (tmp_path / "b.png").read_bytes() == content
     run = kirazuri("generate", "1girl", "--lora", "nobody", "--url", url, folder=tmp_path)
     assert run.returncode == 1
     assert "loras/0/name: there is no LoRA of this name" in run.stderr

@@ -137,12 +137,36 @@ def test_odd_texts(text: str, fields: dict[str, Any], notes: int) -> None:
     assert len(reading.notes) == notes, reading.notes
 
 
-def test_networks_in_the_prompt_are_told() -> None:
-    reading = read_infotext("1girl <lora:style:0.8>, <hypernet:x:1>\nSteps: 4")
-    assert reading.fields["prompt"] == "1girl ,"
-    assert [note.partition(": it")[0] for note in reading.notes] == [
-        "<lora:style:0.8>",
+def test_networks_of_another_web_ui() -> None:
+    prompt = "1girl <lora:style:0.8>, <lyco:b/hat>, <lora:style:-0.3> <lora:c:1:0.5> <hypernet:x:1>"
+    reading = read_infotext(f"{prompt}\nNegative prompt: <lora:d:1>\nSteps: 4")
+    assert reading.fields["prompt"] == "1girl , ,"
+    assert reading.fields["negative_prompt"] == ""
+    assert reading.fields["loras"] == [
+        {"name": "style", "weight": pytest.approx(0.5)},
+        {"name": "b/hat", "weight": 1.0},
+        {"name": "c", "weight": 1.0},
+    ]
+    assert [note.partition(": ")[0] for note in reading.notes] == [
+        "<lora:c:1:0.5>",
         "<hypernet:x:1>",
+        "<lora:d:1>",
+    ]
+
+
+def test_our_loras_come_back() -> None:
+    loras = [
+        {"name": "styles/ink wash (v2)", "weight": -0.25, "sha256": "1" * 64},
+        {"name": "hats", "weight": 1.5, "sha256": "2" * 64},
+    ]
+    text = write_infotext(make_request("1girl", loras=loras), RECIPE, seed=1)
+    assert text.startswith("1girl <lora:styles/ink wash (v2):-0.25> <lora:hats:1.5>\n")
+    assert 'Lora hashes: "styles/ink wash (v2): 111111111111, hats: 222222222222"' in text
+    reading = read_infotext(text)
+    assert reading.notes == []
+    assert reading.fields["prompt"] == "1girl"
+    assert reading.fields["loras"] == [
+        {"name": lora["name"], "weight": lora["weight"]} for lora in loras
     ]
 
 

@@ -58,6 +58,19 @@ def test_options_of_the_sampler_come_back() -> None:
     assert resolved.sampler_options == {"eta": 0.5}
 
 
+def test_loras_come_back_by_name() -> None:
+    requests = request_type(CARD, lambda: ("ink", "hats"))
+    loras = [{"name": "ink", "weight": 0.3}, {"name": "hats", "weight": -1.0}]
+    request = requests.model_validate({"prompt": "x", "loras": loras})
+    hashes = {"ink": "1" * 64, "hats": "2" * 64}
+    resolved = resolve(request, CARD, seed=1, lora_hashes=hashes)
+    reading = reading_of(read_document(write_document(resolved, RECIPE, seed=1)))
+    assert reading.fields["loras"] == loras
+    assert reading.lora_hashes == hashes
+    again = requests.model_validate(reading.fields)
+    assert resolve(again, CARD, seed=9, lora_hashes=hashes) == resolved
+
+
 def test_the_pictures_that_it_started_from_come_back_by_name() -> None:
     names = Inputs(init_image=f"{'0' * 40}.png", mask=f"{'1' * 40}.png", width=832, height=1216)
     request = REQUEST(prompt="x", init_image=names.init_image, mask=names.mask, strength=0.4)

@@ -115,16 +115,25 @@ def test_what_cannot_be_carried_over_is_told() -> None:
         "80": node("VAEEncode", pixels=["81", 0]),
         "81": node("LoadImage", image="a.png"),
         "82": node(
-            "LoraLoader", lora_name="style.safetensors", strength_model=0.8, model=["83", 0]
+            "LoraLoader",
+            lora_name="a\\style.safetensors",
+            strength_model=0.8,
+            strength_clip=0.5,
+            model=["85", 0],
+        ),
+        "85": node(
+            "LoraLoaderModelOnly", lora_name="b.safetensors", strength_model=1, model=["83", 0]
         ),
         "83": node("ModelSamplingSD3", shift=5.0, model=["84", 0]),
         "84": node("SkipLayers", model=["44", 0]),
     }
     reading = read_workflow(json.dumps(graph))
     told = " | ".join(reading.notes)
-    for piece in ("denoise 0.6", "VAEEncode", "style.safetensors at 0.8", "shift 5", "SkipLayers",
-                  "magic", "odd", "seed 1844"):  # fmt: skip
+    for piece in ("denoise 0.6", "VAEEncode", "text part has 0.8 here, not 0.5", "shift 5",
+                  "SkipLayers", "magic", "odd", "seed 1844"):  # fmt: skip
         assert piece in told, piece
+    loras = [{"name": "b", "weight": 1.0}, {"name": "a/style", "weight": 0.8}]
+    assert reading.fields.pop("loras") == loras
     assert set(reading.fields) == {"prompt", "negative_prompt", "steps", "cfg_scale"}
 
 

@@ -188,5 +188,5 @@ def test_loras_stand_in_the_text_as_readers_know_them() -> None:
     )
     found = parse(write_infotext(make_request(loras=loras), RECIPE, seed=1))
     assert found["Lora hashes"] == '"style/ink: abababababab, hats (v2): cdcdcdcdcdcd"'
-    assert found["Lora weights"] == '"style/ink: 0.8, hats (v2): -1"'
+    assert found["Prompt"] == "1girl, smile <lora:style/ink:0.8> <lora:hats (v2):-1>"
     assert "Lora" not in write_infotext(make_request(), RECIPE, seed=1)
