@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from cli import checkpoint
+from cli.edits import PictureError, edits
 from cli.generate import (
     GenerationError,
     SavedImage,
@@ -99,8 +100,10 @@ def up(
         'kirazuri generate "1boy, green eyes" --sampler sa_solver_pece --steps 15 --num-images 4',
         'kirazuri generate "1girl" --resolution portrait --seed 7 --format webp --out pictures/',
         'kirazuri generate "1girl, long_hair" --dry-run',
+        'kirazuri generate "1girl, pink hair" --init-image girl.png --strength 0.5',
         "kirazuri generate --from girl.png --seed 8",
         'kirazuri generate "1girl" --lora watercolor:0.8 --lora hats',
+        "kirazuri generate --from girl.png --hires-scale 1.5",
     )
 )
 def generate(
@@ -137,6 +140,24 @@ def generate(
     image_format: Annotated[
         str | None, typer.Option("--format", help="png, webp, jpeg or avif; or by --out's ending.")
     ] = None,
+    init_image: Annotated[
+        str | None,
+        typer.Option(help="The picture to start from: a file, or an image of the service."),
+    ] = None,
+    strength: Annotated[
+        float | None, typer.Option(help="How much of it may change, 0 to 1.")
+    ] = None,
+    mask: Annotated[
+        str | None, typer.Option(help="What of it is repainted: white; black stays as it is.")
+    ] = None,
+    hires_scale: Annotated[
+        float | None, typer.Option(help="Enlarge by so much and sample again, such as 1.5.")
+    ] = None,
+    hires_steps: Annotated[int | None, typer.Option(help="Steps of the second pass.")] = None,
+    hires_strength: Annotated[
+        float | None, typer.Option(help="How much the second pass may change, 0 to 1.")
+    ] = None,
+    hires_upscaler: Annotated[str | None, typer.Option(help="lanczos or latent.")] = None,
     deterministic: Annotated[
         bool, typer.Option("--deterministic", help="The same bytes on the same kind of worker.")
     ] = False,
@@ -165,8 +186,15 @@ def generate(
     }
     if prompt is None and source is None:
         fail("give a prompt, or a picture with --from", USAGE)
+    hires = {
+        "scale": hires_scale,
+        "steps": hires_steps,
+        "strength": hires_strength,
+        "upscaler": hires_upscaler,
+    }
     try:
         given["sampler_options"] = options_of(sampler_option)
+        given |= edits(init_image, mask, strength, hires)
         given["image_format"] = image_format or format_of(out)
         given["loras"] = [lora_choice(text) for text in lora] if lora else None
         body = _fields_of(source, url, sampler) if source else {}
@@ -176,7 +204,7 @@ def generate(
             return
         console = Console(stderr=True)
         show_saved(generate_images(body, url=url, out=out, timeout=timeout, console=console))
-    except (GenerationError, SourceError) as exc:
+    except (GenerationError, PictureError, SourceError) as exc:
         fail(str(exc))
     except KeyboardInterrupt:
         fail("interrupted; the job is cancelled", INTERRUPTED)

@@ -18,6 +18,15 @@ def describe(plan: Mapping[str, Any]) -> Iterator[str]:
         f"{request['steps']} steps of {request['sampler']}, {request['scheduler']}, "
         f"guidance {request['cfg_scale']:g}, seed {seed}",
     )
+    if request.get("init_image"):
+        label = "repaints" if request.get("mask") else "starts from"
+        yield _line(label, f"{request['init_image']}, strength {request['strength']:g}")
+    if hires := request.get("hires"):
+        yield _line(
+            "second pass",
+            f"{hires['width']}x{hires['height']} by {hires['upscaler']}, {hires['steps']} steps, "
+            f"strength {hires['strength']:g}",
+        )
     for name, tokens in plan["tokens"].items():
         if tokens:
             cut = ", the end is cut" if tokens["is_cut"] else ""

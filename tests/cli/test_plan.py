@@ -30,7 +30,8 @@ def test_everything_known_is_told() -> None:
 def test_what_is_unknown_is_left_out() -> None:
     unknown = {"prompt": None, "negative_prompt": None}
     told = lines(tokens=unknown, queue_position=None, eta_seconds=None, warnings=[])
-    assert set(told) == {"prompt", "negative prompt", "picture", "cost"}
+    parts = {"prompt", "negative prompt", "picture", "repaints", "second pass", "cost"}
+    assert set(told) == parts
 
 
 def test_a_cut_prompt_and_a_given_seed_are_told() -> None:
