@@ -74,8 +74,8 @@ def test_every_option_told_is_accepted_at_both_ends(client: httpx2.Client) -> No
 def test_schedules_that_suit_the_checkpoint_badly_are_marked(client: httpx2.Client) -> None:
     told = {s["name"]: s for s in client.get("/capabilities").json()["schedulers"]}
     assert told["simple"]["is_recommended"]
-    assert not told["karras"]["is_recommended"]
-    assert "sigma 0.3" in told["karras"]["note"]
+    assert not told["linear_quadratic"]["is_recommended"]
+    assert "sigma 0.975" in told["linear_quadratic"]["note"]
 
 
 @pytest.mark.parametrize("name", card_names())
