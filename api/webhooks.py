@@ -225,10 +225,11 @@ class Sender:
             log.error("event=webhook_not_settled", exc_info=exc)
 
     async def _pause(self, seconds: float) -> None:
-        """Wait for a moment, for a free place if there is none, or for the end."""
+        """Wait for a moment, for a place that becomes free, or for the end."""
         stop: asyncio.Task[Any] = asyncio.create_task(self._stop.wait())
-        places = self._under_way if len(self._under_way) >= AT_ONCE else ()
-        await asyncio.wait([stop, *places], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(
+            [stop, *self._under_way], timeout=seconds, return_when=asyncio.FIRST_COMPLETED
+        )
         stop.cancel()
 
     async def _deliver(self, delivery: Delivery) -> None:

@@ -144,6 +144,22 @@ async def test_hosts_share_the_places(queue: JobQueue, outbox: Outbox) -> None:
     assert await outbox.take(9, per_host=2, busy={"slow.example": 2}) == []
 
 
+async def test_a_long_backlog_of_one_host_is_looked_past(
+    queue: JobQueue, outbox: Outbox, redis_client: "Redis"
+) -> None:
+    other = await cancelled(queue, host="other.example")
+    with redis_client.pipeline() as pipeline:
+        for number in range(2500):
+            delivery = f"{other.id}-1-{number}"
+            fields: dict[Any, Any] = {"webhook_host": "slow.example", "delivery_event": "cancelled"}
+            pipeline.hset(f"kirazuri:delivery:{delivery}", mapping=fields)
+            pipeline.zadd(record.OUTBOX, {delivery: number})
+        pipeline.execute()
+    busy = {"slow.example": 8}
+    found = [await outbox.take(64, per_host=8, busy=busy) for _ in range(3)]
+    assert [[delivery.host for delivery in part] for part in found] == [[], [], ["other.example"]]
+
+
 async def test_no_more_is_taken_than_asked_for(queue: JobQueue, outbox: Outbox) -> None:
     jobs = [await cancelled(queue) for _ in range(4)]
     assert [delivery.job_id for delivery in await take(outbox, 3)] == [job.id for job in jobs[:3]]

@@ -3,10 +3,11 @@
 -- Answers {delivery id, its fields}...
 local token, lease, most = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local per_host, busy = tonumber(ARGV[5]), cjson.decode(ARGV[6])
-local LOOK_AT, ASIDE_SECONDS = 1000, 1
+local LOOK_AT = 1000
 
-local taken = {}
-for _, delivery in ipairs(redis.call('ZRANGEBYSCORE', OUTBOX, '-inf', now, 'LIMIT', 0, LOOK_AT)) do
+local taken, skipped = {}, {}
+local due = redis.call('ZRANGEBYSCORE', OUTBOX, '-inf', now, 'LIMIT', 0, LOOK_AT)
+for _, delivery in ipairs(due) do
   if #taken >= most then
     break
   end
@@ -15,13 +16,18 @@ for _, delivery in ipairs(redis.call('ZRANGEBYSCORE', OUTBOX, '-inf', now, 'LIMI
   if not host then
     redis.call('ZREM', OUTBOX, delivery) -- kept too long without a sender
   elseif (busy[host] or 0) >= per_host then
-    -- A slow receiver does not hold up the others: what is more than its share goes behind theirs.
-    redis.call('ZADD', OUTBOX, now + ASIDE_SECONDS, delivery)
+    skipped[#skipped + 1] = delivery
   else
     busy[host] = (busy[host] or 0) + 1
     redis.call('HSET', key, 'delivery_token', token)
     redis.call('ZADD', OUTBOX, now + lease, delivery)
     taken[#taken + 1] = {delivery, redis.call('HGETALL', key)}
+  end
+end
+-- A slow receiver does not hold up the others: where its backlog fills the view, it goes behind.
+if #due == LOOK_AT and #taken < most then
+  for _, delivery in ipairs(skipped) do
+    redis.call('ZADD', OUTBOX, now, delivery)
   end
 end
 return taken
