@@ -3,7 +3,7 @@
 #   PYTHON       the interpreter to build the environment with (default: the best one found)
 #   TORCH_INDEX  an additional package index for torch, such as one with CPU or CUDA wheels
 #   PORT, ONCE   for `make demo`: the port, and 1 to stop after the picture
-#   ARGS         for `make test` and `make train-tiny`: arguments passed on
+#   ARGS         for `make test`, `make chaos` and `make train-tiny`: arguments passed on
 
 .DEFAULT_GOAL := help
 VENV := .venv
@@ -16,7 +16,7 @@ FIND_PYTHON = for wanted in '(3, 11) <= v < (3, 13)' '(3, 11) <= v'; do \
 	$$python -c "import sys; v = sys.version_info; sys.exit(not ($$wanted))" 2>/dev/null \
 	&& { echo $$python; exit; }; done; done
 
-.PHONY: help setup demo test check docs lock train-tiny clean
+.PHONY: help setup demo test chaos check docs lock train-tiny clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,10 @@ demo: $(STAMP)  ## start everything, make one picture, keep serving (ONCE=1: sto
 # Several processes are tested at once: their pools must neither crowd the cores nor spin on them.
 test: $(STAMP)  ## run all tests
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest $(ARGS)
+
+# Traffic goes to loopback addresses only; jobs, faults and time are bounded.
+chaos: $(STAMP)  ## break everything while clients work, on three seeds (ARGS: --seed 4 5 --faults 90)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.chaos $(or $(ARGS),--seed 1 2 3)
 
 check: $(STAMP)  ## lint, types, import contracts, container files
 	$(BIN)/ruff check .

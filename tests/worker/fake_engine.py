@@ -30,12 +30,14 @@ class FakeEngine:
         self,
         *,
         step_seconds: float = 0.01,
+        card: str = "fake",
         read_image: Callable[[str], NDArray[numpy.uint8]] | None = None,
     ) -> None:
         self.read_image = read_image
         self.seen: dict[str, tuple[int, ...]] = {}
         self.stats = EngineStats()
         self.step_seconds = step_seconds
+        self._card = card
         self.steps_of: dict[str, int] = {}
         self.largest_batch = 0
         self._running: dict[str, tuple[ResolvedRequest, int]] = {}
@@ -49,7 +51,7 @@ class FakeEngine:
         self._running.pop(job_id, None)
 
     def description(self) -> dict[str, Any]:
-        return {"card": "fake", "checkpoint": "0" * 64, "device": "cpu", "precision": "float32"}
+        return {"card": self._card, "checkpoint": "0" * 64, "device": "cpu", "precision": "float32"}
 
     def step(self) -> list[EngineEvent]:
         if not self._running:

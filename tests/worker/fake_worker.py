@@ -18,7 +18,7 @@ if __name__ == "__main__":
     BatchWorker(
         connect(redis_dsn(settings)),
         settings,
-        engine_factory=lambda: FakeEngine(step_seconds=step_seconds),
+        engine_factory=lambda: FakeEngine(step_seconds=step_seconds, card=settings.card),
         store=LocalImageStore(settings.data_dir / "images"),
         version="test 1.0",
     ).work()

@@ -1,0 +1,49 @@
+"""`make chaos`: the long drill. Exit code 1 where a promise was broken."""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from tempfile import mkdtemp
+
+from tests.chaos.drill import drill
+
+BOUND_SECONDS = 10.0
+"""With the default settings: lease 6 s, maintenance 2 s, and a busy machine."""
+
+SETTINGS = {"KIRAZURI_MAX_ATTEMPTS": "30", "KIRAZURI_DRAIN_SECONDS": "3"}
+"""So many faults would use up three attempts; the rest is as operators have it."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="make chaos ARGS=...", description=__doc__)
+    parser.add_argument("--seed", type=int, nargs="+", default=[1])
+    parser.add_argument("--jobs", type=int, default=300)
+    parser.add_argument("--faults", type=int, default=60)
+    parser.add_argument("--pause", type=float, default=1.5, help="mean seconds between faults")
+    options = parser.parse_args()
+    is_broken = False
+    for seed in options.seed:
+        folder = Path(mkdtemp(prefix=f"kirazuri-chaos-{seed}-"))
+        began = time.monotonic()
+
+        def tell(what: str, began: float = began) -> None:
+            print(f"{time.monotonic() - began:6.1f} s  {what}", file=sys.stderr, flush=True)
+
+        report = drill(
+            folder,
+            seed=seed,
+            jobs=options.jobs,
+            faults=options.faults,
+            pause=options.pause,
+            settings=SETTINGS,
+            bound=BOUND_SECONDS,
+            tell=tell,
+        )
+        print(f"{report}\nlogs: {folder}\n", flush=True)
+        is_broken = is_broken or bool(report.problems)
+    return int(is_broken)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,238 @@
+"""The service as processes: Redis behind a gate, two APIs, three workers; and what breaks them."""
+
+import contextlib
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx2
+import redis
+
+from tests.chaos.gate import Gate
+from worker.redis_server import find_redis_server
+
+APIS, WORKERS = 2, 3
+DISK_BYTES = 64 * 2**20
+_CODE = Path(__file__).parents[2]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Member:
+    """One process that is started again whenever it has ended."""
+
+    name: str
+    command: list[str]
+    environment: dict[str, str]
+    log: Path
+    restarts: int = -1
+    process: "subprocess.Popen[bytes] | None" = None
+
+    def revive(self) -> None:
+        if self.process is None or self.process.poll() is not None:
+            with self.log.open("ab") as output:
+                self.process = subprocess.Popen(
+                    self.command, env=self.environment, cwd=_CODE, stdout=output, stderr=output
+                )
+            self.restarts += 1
+
+    def send(self, number: signal.Signals) -> None:
+        if self.process is not None:
+            self.process.send_signal(number)
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid if self.process else 0
+
+
+@dataclass
+class Cluster:
+    """All members, and the faults by name. `calm` ends everything that is under way."""
+
+    folder: Path
+    settings: dict[str, str]
+    step_seconds: float
+    random: random.Random
+    undo: list[tuple[float, Callable[[], None]]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.redis_port = free_port()
+        self.gate = Gate(self.redis_port)
+        self.images = self.folder / "data" / "images"
+        self.images.mkdir(parents=True)
+        self.is_own_disk = self._mount()
+        self.api_urls = [f"http://127.0.0.1:{free_port()}" for _ in range(APIS)]
+        self.redis = Member("redis", self._redis_command(), {}, self.folder / "redis.log")
+        url = f"redis://127.0.0.1:{self.gate.port}/0"
+        variables = {
+            "PATH": "",
+            "PYTHONPATH": str(_CODE),
+            "KIRAZURI_REDIS_URL": url,
+            "KIRAZURI_DATA_DIR": str(self.folder / "data"),
+            **self.settings,
+        }
+        self.apis = [
+            Member(f"api-{i}", _api_command(url), variables, self.folder / f"api-{i}.log")
+            for i, url in enumerate(self.api_urls)
+        ]
+        worker = [sys.executable, "-m", "tests.worker.fake_worker", "--step-seconds"]
+        self.workers = [
+            Member(
+                f"worker-{i}",
+                [*worker, str(self.step_seconds)],
+                variables,
+                self.folder / f"worker-{i}.log",
+            )
+            for i in range(WORKERS)
+        ]
+
+    @property
+    def members(self) -> list[Member]:
+        return [self.redis, *self.apis, *self.workers]
+
+    def start(self) -> None:
+        """Start all, and wait until a request would be carried out."""
+        self.tend()
+        deadline = time.monotonic() + 60
+        for url in self.api_urls:
+            while not _is_ready(url):
+                self.tend()
+                if time.monotonic() > deadline:
+                    raise RuntimeError(f"{url} is not ready: {_words(self.members)}")
+                time.sleep(0.1)
+
+    def tend(self) -> None:
+        """Start again what has ended, and end the faults whose time is over."""
+        for due, undo in [entry for entry in self.undo if entry[0] <= time.monotonic()]:
+            undo()
+            self.undo.remove((due, undo))
+        for member in self.members:
+            member.revive()
+
+    def calm(self) -> None:
+        """End every fault that is under way."""
+        for _, undo in self.undo:
+            undo()
+        self.undo.clear()
+        self.tend()
+
+    def stop(self) -> None:
+        self.calm()
+        for member in self.members:
+            member.send(signal.SIGKILL)
+            if member.process:
+                member.process.wait()
+        self.gate.stop()
+        if self.is_own_disk:
+            subprocess.run(["umount", str(self.images)], check=True)
+
+    def direct(self) -> "redis.Redis":
+        """Redis itself, around the gate."""
+        return redis.Redis(port=self.redis_port, decode_responses=True, socket_timeout=5)
+
+    # -- faults ------------------------------------------------------------------------------
+
+    def faults(self) -> dict[str, Callable[[], None]]:
+        return {
+            "kill -9 worker": lambda: self._any(self.workers).send(signal.SIGKILL),
+            "kill -9 api": lambda: self._any(self.apis).send(signal.SIGKILL),
+            "kill -9 redis": lambda: self.redis.send(signal.SIGKILL),
+            "terminate worker": lambda: self._any(self.workers).send(signal.SIGTERM),
+            "stop worker": lambda: self._pause(self._any(self.workers), 1, 8),
+            "stop api": lambda: self._pause(self._any(self.apis), 0.5, 3),
+            "stop redis": lambda: self._pause(self.redis, 0.5, 3),
+            "cut connections": self.gate.cut,
+            "refuse connections": self._refuse,
+            "fill disk": self._fill,
+        }
+
+    def _any(self, members: list[Member]) -> Member:
+        return self.random.choice(members)
+
+    def _later(self, low: float, high: float, undo: Callable[[], None]) -> None:
+        self.undo.append((time.monotonic() + self.random.uniform(low, high), undo))
+
+    def _pause(self, member: Member, low: float, high: float) -> None:
+        member.send(signal.SIGSTOP)
+        process = member.process
+
+        def go_on() -> None:
+            if process is not None:
+                process.send_signal(signal.SIGCONT)
+
+        self._later(low, high, go_on)
+
+    def _refuse(self) -> None:
+        self.gate.shut()
+        self._later(0.5, 3, self.gate.open)
+
+    def _fill(self) -> None:
+        """Leave no room for a picture: on a disk of our own really, else by what is in the way."""
+        ballast = self.images / "ballast"
+        if self.is_own_disk:
+            with contextlib.suppress(OSError), ballast.open("ab", buffering=0) as file:
+                while True:
+                    file.write(bytes(65_536))
+            self._later(1, 4, lambda: ballast.unlink(missing_ok=True))
+        elif self.images.is_dir():
+            away = self.images.with_name("away")
+            self.images.rename(away)
+            self.images.touch()
+
+            def back() -> None:
+                self.images.unlink()
+                away.rename(self.images)
+
+            self._later(1, 4, back)
+
+    def _mount(self) -> bool:
+        """A small disk of our own for the pictures, where this user may have one."""
+        if os.geteuid() != 0 or shutil.which("mount") is None:
+            return False
+        options = ["-t", "tmpfs", "-o", f"size={DISK_BYTES}", "none", str(self.images)]
+        return subprocess.run(["mount", *options], capture_output=True, check=False).returncode == 0
+
+    def _redis_command(self) -> list[str]:
+        folder = self.folder / "redis"
+        folder.mkdir()
+        options = {
+            "--port": str(self.redis_port),
+            "--bind": "127.0.0.1",
+            "--dir": str(folder),
+            "--save": "",
+            "--appendonly": "yes",
+            "--appendfsync": "always",
+            "--maxmemory-policy": "noeviction",
+        }
+        return [str(find_redis_server()), *(part for pair in options.items() for part in pair)]
+
+
+def _api_command(url: str) -> list[str]:
+    port = url.rpartition(":")[2]
+    uvicorn = [sys.executable, "-m", "uvicorn", "api.main:create_app", "--factory"]
+    return [*uvicorn, "--port", port, "--log-level", "warning", "--timeout-graceful-shutdown", "2"]
+
+
+def _is_ready(url: str) -> bool:
+    try:
+        return httpx2.get(f"{url}/readyz", timeout=5, trust_env=False).status_code == 200
+    except httpx2.HTTPError:
+        return False
+
+
+def _words(members: list[Member]) -> str:
+    """The end of everybody's log."""
+    return "\n".join(f"-- {m.name}\n{m.log.read_text(errors='replace')[-800:]}" for m in members)

@@ -1,0 +1,285 @@
+"""One drill: faults by a seed while clients work, then what became of every accepted job."""
+
+import hashlib
+import random
+import signal
+import statistics
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import redis
+
+from tests.chaos.clients import Clients, Ledger
+from tests.chaos.cluster import Cluster
+from worker import record
+from worker.job import TERMINAL
+
+PROBE_EVERY = 10
+"""After so many faults comes a pause in which only one worker dies, and its jobs are timed."""
+
+_SETTLE_SECONDS = 120
+_MOST_MEMORY = 64 * 2**20
+
+
+@dataclass
+class Report:
+    """What happened. `problems` must stay empty."""
+
+    seed: int
+    faults: Counter[str] = field(default_factory=Counter)
+    states: Counter[str] = field(default_factory=Counter)
+    refused: int = 0
+    retries: int = 0
+    recoveries: list[float] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+    duplicated: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    redis_bytes: int = 0
+    restarts: int = 0
+    is_own_disk: bool = False
+
+    def __str__(self) -> str:
+        listed = ", ".join(f"{name} {count}" for name, count in sorted(self.faults.items()))
+        states = ", ".join(f"{name} {count}" for name, count in sorted(self.states.items()))
+        lines = [
+            f"seed {self.seed}: {self.seconds:.0f} s",
+            f"faults injected: {self.faults.total()} ({listed})",
+            f"jobs accepted: {self.states.total()} ({states}); refused as nonsense: {self.refused}",
+            f"lost: {len(self.lost)}",
+            f"duplicated: {len(self.duplicated)}",
+            f"attempts beyond the first: {self.retries}; processes started again: {self.restarts}",
+            f"recovery of a killed worker's jobs: {_spread(self.recoveries)}",
+            f"memory of Redis: {self.redis_bytes / 2**20:.1f} MiB",
+            f"disk: {'a full one' if self.is_own_disk else 'out of the way'}",
+            *(f"PROBLEM: {problem}" for problem in self.problems),
+        ]
+        return "\n".join(lines)
+
+
+def _spread(seconds: list[float]) -> str:
+    if len(seconds) < 2:
+        return f"{len(seconds)} measured"
+    cuts = statistics.quantiles(seconds, n=100, method="inclusive")
+    return f"p50 {cuts[49]:.1f} s, p99 {cuts[98]:.1f} s, n={len(seconds)}"
+
+
+def drill(
+    folder: Path,
+    *,
+    seed: int,
+    jobs: int,
+    faults: int,
+    pause: float,
+    settings: dict[str, str],
+    bound: float,
+    tell: Callable[[str], None],
+) -> Report:
+    """Run one. `pause` is the mean time between faults, `bound` what recovery may take; seconds."""
+    choice = random.Random(seed)
+    cluster = Cluster(folder, settings, 0.05, choice)
+    report = Report(seed, is_own_disk=cluster.is_own_disk)
+    began = time.monotonic()
+    try:
+        cluster.start()
+        clients = Clients(cluster.api_urls, count=jobs, seconds=faults * pause, seed=seed)
+        _break_things(cluster, report, faults=faults, pause=pause, choice=choice, tell=tell)
+        tell("calm")
+        cluster.calm()
+        while not clients.is_done():
+            cluster.tend()
+            time.sleep(0.1)
+        clients.finish()
+        _settle(cluster, clients.ledger)
+        _check(cluster, clients.ledger, report)
+    finally:
+        report.restarts = sum(member.restarts for member in cluster.members)
+        cluster.stop()
+    slow = [seconds for seconds in report.recoveries if seconds > bound]
+    if slow:
+        report.problems.append(f"recovery took {max(slow):.1f} s, more than {bound:g} s")
+    report.seconds = time.monotonic() - began
+    return report
+
+
+def _break_things(
+    cluster: Cluster,
+    report: Report,
+    *,
+    faults: int,
+    pause: float,
+    choice: random.Random,
+    tell: Callable[[str], None],
+) -> None:
+    known = cluster.faults()
+    # Every kind at least once, if there is room for that.
+    names = [*known, *choice.choices(list(known), k=max(0, faults - len(known)))][:faults]
+    choice.shuffle(names)
+    for number, name in enumerate(names, 1):
+        until = time.monotonic() + choice.uniform(0.5, 1.5) * pause
+        while time.monotonic() < until:
+            cluster.tend()
+            time.sleep(0.05)
+        tell(name)
+        known[name]()
+        report.faults[name] += 1
+        if number % PROBE_EVERY == 0:
+            report.recoveries += _probe(cluster, tell)
+            report.faults["kill -9 worker"] += 1
+
+
+def _probe(cluster: Cluster, tell: Callable[[str], None]) -> list[float]:
+    """Kill a worker that has jobs, nothing else; seconds until each of them was taken again."""
+    cluster.calm()
+    quiet_until = time.monotonic() + 3
+    while time.monotonic() < quiet_until:
+        cluster.tend()
+        time.sleep(0.05)
+    with cluster.direct() as client:
+        held = _held(client)
+        busy = [worker for worker in cluster.workers if held.get(worker.pid)]
+        if not busy:
+            return []
+        victim = max(busy, key=lambda worker: len(held[worker.pid]))
+        tell(f"probe: kill -9 {victim.name} with {len(held[victim.pid])} jobs")
+        killed_at = time.time()
+        victim.send(signal.SIGKILL)
+        jobs, found = set(held[victim.pid]), []
+        deadline = time.monotonic() + 30
+        while jobs and time.monotonic() < deadline:
+            cluster.tend()
+            for job_id in list(jobs):
+                again = _retried_at(client, job_id, killed_at)
+                is_over = client.hget(record.job_key(job_id), "status") in TERMINAL
+                if again is not None:
+                    found.append(again - killed_at)
+                if again is not None or is_over:
+                    jobs.discard(job_id)
+            time.sleep(0.05)
+        return found + [float("inf")] * len(jobs)
+
+
+def _held(client: "redis.Redis") -> dict[int, list[str]]:
+    """Running jobs by the process that holds them."""
+    pids = {}
+    for key in client.scan_iter("rq:worker:*"):
+        if client.type(key) == "hash" and (pid := client.hget(key, "pid")):
+            pids[key.removeprefix("rq:worker:")] = int(pid)
+    held: dict[int, list[str]] = {}
+    running: Any = client.zrange(record.RUNNING, 0, -1)
+    for job_id in running:
+        worker = client.hget(record.job_key(job_id), "worker")
+        if worker in pids:
+            held.setdefault(pids[worker], []).append(job_id)
+    return held
+
+
+def _retried_at(client: "redis.Redis", job_id: str, since: float) -> float | None:
+    start = str(int(since * 1000))
+    events: Any = client.xrange(record.events_key(job_id), min=start)
+    for event_id, fields in events:
+        if fields["event"] == "retrying":
+            return int(event_id.partition("-")[0]) / 1000
+    return None
+
+
+def _settle(cluster: Cluster, ledger: Ledger) -> None:
+    """Wait until every accepted job has ended, as long as that may take without faults."""
+    deadline = time.monotonic() + _SETTLE_SECONDS
+    with cluster.direct() as client:
+        while time.monotonic() < deadline:
+            cluster.tend()
+            states = [client.hget(record.job_key(j), "status") for j in ledger.accepted]
+            if all(state in TERMINAL for state in states):
+                break
+            time.sleep(0.2)
+    time.sleep(2)  # leases and registries of the last ones
+
+
+def _check(cluster: Cluster, ledger: Ledger, report: Report) -> None:
+    report.refused = ledger.refused
+    report.problems += ledger.oddities
+    for key, ids in ledger.ids.items():
+        if len(ids) > 1:
+            report.duplicated.append(f"key {key} made {sorted(ids)}")
+    shown: set[str] = set()
+    with cluster.direct() as client:
+        for job_id in ledger.accepted:
+            shown |= _check_job(cluster, client, job_id, ledger, report)
+        _check_leftovers(cluster, client, shown, report)
+    if report.lost:
+        report.problems.append(f"lost: {report.lost}")
+    if report.duplicated:
+        report.problems.append(f"duplicated: {report.duplicated}")
+
+
+def _check_job(
+    cluster: Cluster, client: "redis.Redis", job_id: str, ledger: Ledger, report: Report
+) -> set[str]:
+    """One accepted job: one end, its pictures once; the names of those."""
+    answer = httpx2.get(f"{cluster.api_urls[0]}/jobs/{job_id}", timeout=10, trust_env=False)
+    if answer.status_code != 200:
+        report.lost.append(f"{job_id}: GET answers {answer.status_code}")
+        return set()
+    job = answer.json()
+    status = job["status"]
+    report.states[status] += 1
+    report.retries += max(0, job["attempts"] - 1)
+    events: Any = client.xrange(record.events_key(job_id))
+    ends = [fields["event"] for _, fields in events if fields["event"] in TERMINAL]
+    if status in TERMINAL and ends != [status]:
+        report.duplicated.append(f"{job_id} is {status} and told {ends}")
+    # The answer to a client's cancel may have been lost, but not that it was asked for.
+    is_wanted = status == "cancelled" and client.hexists(record.job_key(job_id), "cancel")
+    if status == "succeeded":
+        return _check_pictures(cluster, job, ledger.wanted[job_id], report)
+    if not is_wanted:
+        report.lost.append(f"{job_id} is {status}: {job['error']}")
+    return set()
+
+
+def _check_pictures(cluster: Cluster, job: dict[str, Any], wanted: int, report: Report) -> set[str]:
+    first = job["request"]["seed"]
+    seeds = [image["seed"] for image in job["images"]]
+    if seeds != list(range(first, first + wanted)):
+        report.duplicated.append(f"{job['id']} has pictures of seeds {seeds}")
+    names = set()
+    for image in job["images"]:
+        file = cluster.images / image["url"].rpartition("/")[2]
+        names.add(file.name)
+        if not file.exists() or hashlib.sha256(file.read_bytes()).hexdigest() != image["sha256"]:
+            report.lost.append(f"{job['id']}: picture {file.name} is missing or other bytes")
+    return names
+
+
+def _check_leftovers(
+    cluster: Cluster, client: "redis.Redis", shown: set[str], report: Report
+) -> None:
+    """Nothing stuck, nothing that nobody will ever remove, no memory that only grows."""
+    stored = {file.name for file in cluster.images.iterdir() if file.suffix == ".png"}
+    unknown = [n for n in stored - shown if client.zscore(record.IMAGES, n) is None]
+    # A worker that died between storing and telling: swept by age. They are few.
+    if len(unknown) > report.faults.total():
+        report.problems.append(f"{len(unknown)} pictures that no record knows")
+    if shown - stored:
+        report.problems.append(f"{len(shown - stored)} pictures without bytes")
+    queue = record.RQ_QUEUE
+    empty: dict[str, Any] = {
+        "queue": client.llen(f"rq:queue:{queue}"),
+        "intermediate": client.llen(f"rq:queue:{queue}:intermediate"),
+        "leases": client.zcard(f"rq:wip:{queue}"),
+        "failed registry": client.zcard(f"rq:failed:{queue}"),
+        "queued": client.zcard(record.QUEUED),
+        "running": client.zcard(record.RUNNING),
+        "rq jobs": sum(1 for _ in client.scan_iter("rq:job:*")),
+    }
+    report.problems += [f"{count} left in {name}" for name, count in empty.items() if count]
+    info: Any = client.info("memory")
+    report.redis_bytes = int(info["used_memory"])
+    if report.redis_bytes > _MOST_MEMORY:
+        report.problems.append(f"Redis uses {report.redis_bytes} bytes")

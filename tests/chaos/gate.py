@@ -1,0 +1,80 @@
+"""A TCP gate before Redis that can cut every connection and refuse new ones."""
+
+import asyncio
+import contextlib
+import threading
+
+
+class Gate:
+    """Forwards a free loopback port to `target`, in a thread of its own."""
+
+    def __init__(self, target: int) -> None:
+        self.port = 0
+        self._target = target
+        self._is_open = True
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._loop = asyncio.new_event_loop()
+        self._is_ready = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="gate", daemon=True)
+        self._thread.start()
+        if not self._is_ready.wait(10):
+            raise RuntimeError("the gate does not open")
+
+    def cut(self) -> None:
+        """Break all connections there are."""
+        self._loop.call_soon_threadsafe(self._break)
+
+    def shut(self) -> None:
+        """Break all connections and accept none until `open`."""
+        self._is_open = False
+        self.cut()
+
+    def open(self) -> None:
+        """Accept connections again."""
+        self._is_open = True
+
+    def stop(self) -> None:
+        """Break everything for good."""
+        self.shut()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(5)
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        server = self._loop.run_until_complete(asyncio.start_server(self._join, "127.0.0.1", 0))
+        self.port = server.sockets[0].getsockname()[1]
+        self._is_ready.set()
+        self._loop.run_forever()
+        server.close()
+        tasks = asyncio.all_tasks(self._loop)
+        for task in tasks:
+            task.cancel()
+        self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        self._loop.close()
+
+    def _break(self) -> None:
+        for writer in list(self._writers):
+            writer.transport.abort()
+
+    async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if not self._is_open:
+            writer.transport.abort()
+            return
+        try:
+            inner_reader, inner = await asyncio.open_connection("127.0.0.1", self._target)
+        except OSError:
+            writer.transport.abort()
+            return
+        self._writers |= {writer, inner}
+        try:
+            await asyncio.gather(_copy(reader, inner), _copy(inner_reader, writer))
+        finally:
+            self._writers -= {writer, inner}
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(OSError):
+        while data := await reader.read(65_536):
+            writer.write(data)
+            await writer.drain()
+    writer.transport.abort()

@@ -1,0 +1,37 @@
+"""The short drill: every kind of fault once, in a minute."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from tests.chaos.drill import drill
+
+SETTINGS = {
+    "KIRAZURI_MAX_ATTEMPTS": "30",
+    "KIRAZURI_LEASE_SECONDS": "2",
+    "KIRAZURI_HEARTBEAT_SECONDS": "0.4",
+    "KIRAZURI_MAINTENANCE_SECONDS": "0.3",
+    "KIRAZURI_DRAIN_SECONDS": "1",
+}
+
+
+@pytest.mark.timeout(180)
+def test_every_accepted_job_ends_once_whatever_breaks() -> None:
+    with TemporaryDirectory(prefix="kirazuri-chaos-") as folder:
+        report = drill(
+            Path(folder),
+            seed=7,
+            jobs=60,
+            faults=10,
+            pause=1.0,
+            settings=SETTINGS,
+            bound=8,
+            tell=print,
+        )
+    print(report)
+    assert report.problems == []
+    assert report.states.total() >= 60
+    assert report.states["succeeded"] > 40
+    assert report.faults.total() >= 11
+    assert report.recoveries
