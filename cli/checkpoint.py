@@ -59,7 +59,8 @@ def inspect(
         typer.echo(report.model_dump_json(indent=2))
     else:
         for line in _lines(report):
-            typer.echo(line)
+            # Names and metadata are the file's; a terminal would obey control characters in them.
+            typer.echo("".join(c if c.isprintable() else "\ufffd" for c in line))
     if report.problems:
         raise typer.Exit(1)
 
@@ -204,6 +205,9 @@ def _lines(report: Report) -> Iterator[str]:
             f"  {report.parameters:,} parameters in {report.tensors} tensors, "
             f"{_dtypes(report.dtypes)}, {size:,} bytes"
         )
+    if report.lora:
+        rank = f" of rank {report.lora.rank}" if report.lora.rank else ""
+        yield f"  {report.lora.method}{rank} for {', '.join(report.lora.parts)}"
     for part in report.parts:
         details = [f"{part.layout} names"]
         details += [f"prefix {part.prefix!r}"] if part.prefix else []

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from model.card import Card
-from model.errors import CheckpointError
+from model.errors import CheckpointError, LoraUnusable
 from model.layouts import (
     SUBFOLDERS,
     Part,
@@ -26,6 +26,7 @@ from model.layouts import (
     tokenizer_folders,
     weight_files,
 )
+from model.lora_keys import summarise
 from model.safetensors_header import StoredTensor, read_header
 
 PARTS = {
@@ -39,7 +40,7 @@ PARTS = {
 
 _ORIGIN = re.compile(
     r"^(modelspec\.(title|architecture|author|date|license|resolution|merged_from|trigger_phrase)"
-    r"|ss_(base_model_version|sd_model_name|sd_model_hash|output_name|training_comment"
+    r"|modelspec\.base_model|ss_(base_model_version|sd_model_name|sd_model_hash|output_name|training_comment"
     r"|network_module|network_dim|network_alpha)|base_model.*)$"
 )
 _MAX_ORIGIN_CHARS = 200
@@ -81,6 +82,14 @@ class PartReport(BaseModel):
     dtypes: dict[str, int]
 
 
+class LoraReport(BaseModel):
+    """What a LoRA is, as far as its keys tell: method, rank, and which parts it changes."""
+
+    method: str
+    rank: int | None
+    parts: list[str]
+
+
 class FileReport(BaseModel):
     """One file; `size` in bytes, `sha256` unless that was not asked for."""
 
@@ -100,6 +109,7 @@ class Report(BaseModel):
     parameters: int = 0
     dtypes: dict[str, int] = {}
     origin: dict[str, str] = {}
+    lora: LoraReport | None = None
     problems: list[str]
     missing: list[str] = []
 
@@ -131,35 +141,53 @@ def _inspect(
     path: Path, card: Card, *, has_hash: bool, on_bytes: Callable[[int], object] | None
 ) -> Report:
     places = _places(path, card)
-    tensors: dict[Path, Mapping[str, StoredTensor]] = {p: read_tensors(p) for p in places}
-    parts: dict[str, Part] = {}
-    problems: list[str] = []
-    for place, stored in tensors.items():
-        found, unknown = sort_into_parts(place, stored)
-        parts |= found
-        if unknown and not is_lora(stored):
-            problems.append(f"{place} has unknown {few(unknown)}")
-    everything = [tensor for stored in tensors.values() for tensor in stored.values()]
+    stored = {place: read_tensors(place) for place in places}
+    everything = [tensor for tensors in stored.values() for tensor in tensors.values()]
     files = [file for place in places for file in weight_files(place)]
-    bad = quantised(everything)
-    if bad:
-        problems.append(f"{bad.path.name}: {bad.key} ({bad.dtype}) is quantised; that is not read")
-    is_adapter = is_lora(tensor.key for tensor in everything)
-    if is_adapter:
-        parts = {}
-    problems += [problem for name, part in parts.items() for problem in _gaps(name, part)]
-    return Report(
+    report = Report(
         path=path,
-        kind=_kind(path, parts, is_lora=is_adapter, is_quantised=bad is not None),
-        parts=[_part_report(name, parts[name]) for name in PARTS if name in parts],
+        kind="LoRA",
         files=[_file_report(file, has_hash=has_hash, on_bytes=on_bytes) for file in files],
         tensors=len(everything),
         parameters=sum(tensor.count for tensor in everything),
         dtypes=dict(Counter(tensor.dtype for tensor in everything)),
         origin=_origin(files),
-        problems=problems,
-        missing=[] if is_adapter else _missing(path, card, parts),
+        problems=[],
     )
+    if is_lora(tensor.key for tensor in everything):
+        _describe_lora(report, {tensor.key: tensor for tensor in everything})
+    else:
+        _describe_checkpoint(report, card, stored)
+    return report
+
+
+def _describe_lora(report: Report, tensors: Mapping[str, StoredTensor]) -> None:
+    try:
+        summary = summarise(tensors)
+    except LoraUnusable as exc:
+        report.problems.append(str(exc))
+        return
+    report.lora = LoraReport(
+        method=summary.method, rank=summary.rank, parts=[str(part) for part in summary.parts]
+    )
+
+
+def _describe_checkpoint(
+    report: Report, card: Card, stored: Mapping[Path, Mapping[str, StoredTensor]]
+) -> None:
+    parts: dict[str, Part] = {}
+    for place, tensors in stored.items():
+        found, unknown = sort_into_parts(place, tensors)
+        parts |= found
+        if unknown:
+            report.problems.append(f"{place} has unknown {few(unknown)}")
+    bad = quantised(tensor for tensors in stored.values() for tensor in tensors.values())
+    if bad:
+        report.problems.append(f"{bad.path}: {bad.key} ({bad.dtype}) is quantised; no such is read")
+    report.problems += [problem for name, part in parts.items() for problem in _gaps(name, part)]
+    report.kind = _kind(report.path, parts, is_quantised=bad is not None)
+    report.parts = [_part_report(name, parts[name]) for name in PARTS if name in parts]
+    report.missing = _missing(report.path, card, parts)
 
 
 def file_sha256(path: Path, on_bytes: Callable[[int], object] | None = None) -> str:
@@ -186,15 +214,12 @@ def _places(path: Path, card: Card) -> list[Path]:
     return found or [path]
 
 
-def _kind(path: Path, parts: Mapping[str, Part], *, is_lora: bool, is_quantised: bool) -> str:
+def _kind(path: Path, parts: Mapping[str, Part], *, is_quantised: bool) -> str:
     names = ", ".join(label for name, label in PARTS.items() if name in parts)
-    if is_lora:
-        what = "LoRA"
-    elif path.is_dir():
-        what = (
-            "diffusers folder" if is_library_folder(path) else f"folder with {names or 'weights'}"
-        )
-    elif len(parts) > 2 or ("vae" in parts and "text_encoder" in parts):
+    if path.is_dir():
+        is_whole = is_library_folder(path)
+        what = "diffusers folder" if is_whole else f"folder with {names or 'weights'}"
+    elif "vae" in parts and len(parts) > 1:
         what = f"all-in-one checkpoint ({names})"
     else:
         what = names or "no part of an Anima checkpoint"

@@ -43,7 +43,7 @@ _DTYPES = frozenset({"F32", "BF16", "F16"})
 _QUANTISED = re.compile(
     r"scale_weight$|weight_scale|scaled_fp8|comfy_quant|quant_(state|map)|absmax"
 )
-_LORA = re.compile(r"\.(lora_(A|B|down|up)\b|lokr_w|hada_w|dora_scale)")
+_LORA = re.compile(r"\.(lora_(A|B|down|up)\b|lora\.(down|up)\.|lokr_w|hada_w|dora_scale)")
 _HEADS = "blocks|x_embedder|t_embedder|t_embedding_norm|final_layer|llm_adapter"
 _KINDS = {
     ("conditioner", ""): re.compile(r"^(embed|in_proj|blocks|out_proj|norm)\."),

@@ -1,6 +1,7 @@
 """Files of random weights at the published sizes, and what loading and running them takes.
 
     python -m tests.full_size write FOLDER     5.6 GB, in the published layout
+    python -m tests.full_size bundle FOLDER    the same in one file
     python -m tests.full_size load FOLDER      seconds and peak host memory
     python -m tests.full_size compare FOLDER   a 256x256 forward beside the library's class (9 GB)
 
@@ -12,7 +13,7 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from torch import Tensor
 from model.architectures import plan_transformer
 from model.card import Card, load_card, shipped_folder
 from model.checkpoint import Components, load_components
+from model.keymap import BUNDLE_PREFIXES
 from model.layouts import locate
 from model.safetensors_header import encode_header
 from model.text import TextEncoder
@@ -33,7 +35,7 @@ from tests.model.cosmos_reference import install_mask_resize
 
 CARD = load_card("kirazuri-v1")
 KEYMAPS = json.loads((Path(__file__).parent / "data" / "keymaps.json").read_text())
-FILES = {
+FILES: Mapping[str, Mapping[str, str]] = {
     CARD.files.transformer.path: {
         "dit_to_CosmosTransformer3DModel": "net.",
         "adapter_to_AnimaTextConditioner": "net.",
@@ -45,9 +47,9 @@ PROMPT = "1girl, blue hair, twintails, smile, looking at viewer"
 Shapes = list[tuple[str, tuple[int, ...]]]
 
 
-def write(folder: Path) -> None:
+def write(folder: Path, files: Mapping[str, Mapping[str, str]] = FILES) -> None:
     """Write all files, bfloat16; the tokenizers are the small checkpoint's."""
-    for file, sections in FILES.items():
+    for file, sections in files.items():
         shapes = [
             (prefix + name, tuple(shape))
             for section, prefix in sections.items()
@@ -67,6 +69,17 @@ def write(folder: Path) -> None:
         (CARD.files.t5_tokenizer, tiny.files.t5_tokenizer),
     ):
         shutil.copytree(shipped_folder(tiny) / theirs, folder / mine, dirs_exist_ok=True)
+
+
+def bundle(folder: Path) -> None:
+    """Write all parts to one file, where the card has the transformer."""
+    prefixes = {
+        "dit_to_CosmosTransformer3DModel": "model.diffusion_model.",
+        "adapter_to_AnimaTextConditioner": "model.diffusion_model.",
+        "qwen_to_Qwen3Model": BUNDLE_PREFIXES["text_encoder"],
+        "vae_to_AutoencoderKLQwenImage": BUNDLE_PREFIXES["vae"],
+    }
+    write(folder, {CARD.files.transformer.path: prefixes})
 
 
 def random_tensors(shapes: Shapes) -> Iterator[Tensor]:
@@ -95,7 +108,7 @@ def load(folder: Path) -> Components:
         card_without_checksums(), folder, device=torch.device("cpu"), dtype=torch.bfloat16
     )
     seconds = time.perf_counter() - started
-    files = sum((folder / file).stat().st_size for file in FILES)
+    files = sum(file.stat().st_size for file in folder.rglob("*.safetensors"))
     peak = memory("VmHWM")
     print(f"files {files / 1e9:.3f} GB, loaded in {seconds:.1f} s")
     print(f"host memory before {before / 1e9:.3f} GB, after {memory('VmRSS') / 1e9:.3f} GB")
@@ -159,7 +172,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    actions = {"write": write, "load": load, "compare": compare}
+    actions = {"write": write, "bundle": bundle, "load": load, "compare": compare}
     parser.add_argument("action", choices=actions)
     parser.add_argument("folder", type=Path)
     options = parser.parse_args()

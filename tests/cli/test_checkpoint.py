@@ -142,14 +142,23 @@ def test_a_missing_key_is_told(tmp_path: Path) -> None:
 
 def test_a_lora_is_told(tmp_path: Path) -> None:
     path = tmp_path / "lora.safetensors"
-    save_file(
-        {"lora_unet_blocks_0_mlp_layer1.lora_down.weight": torch.ones(4, 8)},
-        path,
-        metadata={"ss_base_model_version": "anima", "ss_network_dim": "4"},
-    )
+    half = {
+        "lora_unet_blocks_0_mlp_layer1.lora_down.weight": torch.ones(4, 8),
+        "lora_unet_blocks_0_mlp_layer1.alpha": torch.tensor(4),
+    }
+    whole = half | {"lora_unet_blocks_0_mlp_layer1.lora_up.weight": torch.ones(8, 4)}
+    origin = {"ss_base_model_version": "anima\x1b[31m", "ss_network_dim": "4"}
+    save_file(whole, path, metadata=origin)
     report = inspected(path)
-    assert (report["kind"], report["missing"]) == ("LoRA", [])
-    assert report["origin"] == {"ss_base_model_version": "anima", "ss_network_dim": "4"}
+    assert (report["kind"], report["missing"], report["problems"]) == ("LoRA", [], [])
+    assert report["lora"] == {"method": "lora", "rank": 4, "parts": ["transformer"]}
+    assert report["origin"] == origin
+    code, output = run("inspect", path, *TINY)
+    assert code == 0
+    assert "\n  lora of rank 4 for transformer\n" in output
+    assert "\x1b" not in output
+    save_file(half, path)
+    assert "lora_unet_blocks_0_mlp_layer1" in inspected(path)["problems"][0]
 
 
 def test_pickles_and_other_files_are_refused(tmp_path: Path) -> None:
