@@ -17,6 +17,7 @@ from model.convert import total_bytes
 from model.errors import CardError, CheckpointError
 from model.inspection import PARTS, Report, weight_bytes
 from model.inspection import inspect as inspect_path
+from model.layouts import library_folder
 
 if TYPE_CHECKING:
     from cli.fetch import Wanted
@@ -93,8 +94,12 @@ def fetch(
             return
         fail("say where to: --checkpoint-dir or KIRAZURI_CHECKPOINT_DIR")
     _show_licence(known.licence)
+    root = library_folder(known.files, folder)
     try:
-        _fetch(known, folder, is_accepted=is_accepted)
+        if root:
+            _verify_folder(root, known)
+        else:
+            _fetch(known, folder, is_accepted=is_accepted)
     except CheckpointError as exc:
         fail(str(exc))
     except KeyboardInterrupt:
@@ -140,10 +145,14 @@ def _fetch(card: Card, folder: Path, *, is_accepted: bool) -> None:
     # Here, because it takes half a second that no other command needs.
     from cli.fetch import download, is_there, show_progress, wanted
 
-    absent = []
+    absent, held = [], set[str]()
     for item in wanted(card, folder):
-        if is_there(item):
-            typer.echo(f"there   {item.what}: {item.path}{_verified(item, card)}")
+        if item.parts and held.issuperset(item.parts):
+            typer.echo(f"there   {item.what}: in the file of the transformer")
+        elif is_there(item):
+            about, parts = _verified(item, card)
+            held |= parts
+            typer.echo(f"there   {item.what}: {item.path}{about}")
         else:
             absent.append(item)
     by_source = [(item, item.source) for item in absent if item.source]
@@ -165,20 +174,29 @@ def _fetch(card: Card, folder: Path, *, is_accepted: bool) -> None:
     typer.echo(f"KIRAZURI_CHECKPOINT_DIR={folder}")
 
 
-def _verified(item: "Wanted", card: Card) -> str:
-    """What an existing weight file turned out to be; nothing for a tokenizer."""
+def _verified(item: "Wanted", card: Card) -> tuple[str, set[str]]:
+    """What an existing weight file turned out to be, and its parts; nothing of a tokenizer."""
     if item.is_folder:
-        return ""
+        return "", set()
     report = inspect_path(item.path, card, has_hash=True)
     if report.problems:
         raise CheckpointError("; ".join(report.problems))
-    absent = [PARTS[name] for name in item.parts if name not in {p.name for p in report.parts}]
+    parts = {part.name for part in report.parts}
+    absent = [PARTS[name] for name in item.parts if name not in parts]
     if absent:
         raise CheckpointError(f"{item.path} is {report.kind}; it has no {', '.join(absent)}")
     hashes = [file.sha256 for file in report.files]
     if item.sha256 and hashes != [item.sha256]:
         raise CheckpointError(f"{item.path} has sha256 {hashes[0]}; the card says {item.sha256}")
-    return f" ({report.kind}, sha256 {hashes[0]})"
+    return f" ({report.kind}, sha256 {hashes[0]})", parts
+
+
+def _verify_folder(root: Path, card: Card) -> None:
+    """Say whether a folder that the library saved is complete; nothing is added to such a one."""
+    report = inspect_path(root, card, has_hash=False)
+    if report.problems or report.missing:
+        raise CheckpointError("; ".join([*report.problems, *report.missing]))
+    typer.echo(f"{root} is a {report.kind} with everything in it; there is nothing to fetch.")
 
 
 def _show_licence(licence: Licence) -> None:

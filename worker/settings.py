@@ -67,7 +67,8 @@ class Settings(BaseSettings):
     )
     card: str = Field(default="kirazuri-tiny", description="A card's name or its .toml path.")
     checkpoint_dir: Path | None = Field(
-        default=None, description="Folder of the card's files; unset: the one that ships."
+        default=None,
+        description="Folder of the card's files, or one of diffusers; unset: the one that ships.",
     )
     lora_dir: Path | None = Field(
         default=None, description="Folder of LoRA files, for the API and the workers; unset: none."

@@ -351,6 +351,25 @@ def test_everything_is_fetched_and_the_rest_is_said(hub: Hub, card_file: Path) -
     assert "Everything is there" in second.stdout
 
 
+def test_what_other_layouts_hold_is_not_fetched(hub: Hub, card_file: Path) -> None:
+    files = card_file.parent / "files"
+    all_in_one(files, parts=("vae",))
+    (files / QWEN).unlink()
+    run = fetch(hub, card_file, "--accept-licence")
+    assert run.returncode == 0, run.stderr
+    assert "there   VAE: in the file of the transformer" in run.stdout
+    assert not (files / VAE).exists()
+    fetched = {path for verb, path, _ in hub.asked if verb == "GET" and "/resolve/" in path}
+    assert fetched == {f"lab/small/resolve/main/split_files/{QWEN}"}
+    shutil.rmtree(files)
+    library_folder(files)
+    run = fetch(hub, card_file)
+    assert run.returncode == 0, run.stderr
+    assert "diffusers folder with everything in it" in run.stdout
+    shutil.rmtree(files / "vae")
+    assert "VAE: small has it in" in fetch(hub, card_file).stderr
+
+
 def test_without_consent_nothing_is_fetched(hub: Hub, card_file: Path) -> None:
     run = fetch(hub, card_file)
     assert run.returncode == 1
