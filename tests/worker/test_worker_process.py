@@ -17,6 +17,7 @@ from worker import record, redis_server
 from worker.job import Job
 from worker.queue import JobQueue
 from worker.settings import Settings
+from worker.store import LocalImageStore
 
 RECOVERY_SECONDS = 2 + 0.3 + 2 + 6
 """Lease, maintenance, whole seconds of RQ's scores, and a busy machine."""
@@ -93,6 +94,36 @@ async def test_jobs_of_a_killed_worker_are_run_by_another(
     for job in jobs:
         names = [event.event async for event in queue.events(job.id)]
         assert names.count("succeeded") == 1
+
+
+async def test_a_worker_killed_between_storing_and_telling_leaves_one_picture(
+    queue: JobQueue, redis_url: str, spawn: Spawn, redis_client: "Redis", settings: Settings
+) -> None:
+    first = spawn(redis_url, step_seconds=0.2)
+    job = await queue.admit(make_request(steps=20))
+    await until_running(queue, [job])
+    spawn(redis_url, step_seconds=0.01)
+    await until_warm(queue, 2)
+    redis_client.client_pause(20_000, all=False)  # who writes has to wait
+    try:
+        store = LocalImageStore(settings.data_dir / "images")
+        for _ in range(200):
+            if stored := list(store.pictures()):
+                break
+            await asyncio.sleep(0.05)
+        first.kill()
+        first.wait()
+    finally:
+        redis_client.client_unpause()
+    assert len(stored) == 1
+    assert (await queue.get(job.id)).images == ()
+    assert redis_client.zcard(record.IMAGES) == 0
+    (done,) = await finished(queue, [job])
+    assert (done.status, done.attempts) == ("succeeded", 2)
+    assert [name for name, _ in store.pictures()] == [stored[0][0]] == [done.images[0].name]
+    assert redis_client.zcard(record.IMAGES) == 1
+    told = [event.event async for event in queue.events(job.id) if event.event != "progress"]
+    assert told == ["queued", "started", "retrying", "started", "image", "succeeded"]
 
 
 async def test_sigterm_lets_jobs_finish_and_leaves_the_queue_alone(
