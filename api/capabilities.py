@@ -102,6 +102,8 @@ def capabilities(
             cancel=True,
             idempotency=True,
             previews=True,
+            deterministic=True,
+            replay=True,
             tags=True,
             dry_run=True,
             token_counts=has_tokenizers,

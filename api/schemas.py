@@ -157,6 +157,8 @@ class Features(_Shape):
     cancel: bool
     idempotency: bool
     previews: bool
+    deterministic: bool = Field(description="Whether requests can be repeated to the byte.")
+    replay: bool = Field(description="Whether a job can be run again and compared.")
     tags: bool = Field(description="Whether prompts can be given as tags by group.")
     dry_run: bool = Field(description="Whether a request can be tried without being queued.")
     token_counts: bool = Field(description="Whether prompts are counted in tokens at submission.")

@@ -308,7 +308,12 @@ class Engine:
                     contexts.append(context)
         x = torch.cat(latents)
         sigma = torch.tensor(sigmas, dtype=torch.float32, device=x.device)
-        velocity = self._velocity(x, sigma, torch.stack(contexts))
+        context = torch.stack(contexts)
+        # One row at a time, a deterministic picture is never split for want of memory.
+        is_single = self._running[batch[0][0]].request.deterministic
+        rows = 1 if is_single else len(x)
+        parts = [slice(start, start + rows) for start in range(0, len(x), rows)]
+        velocity = torch.cat([self._velocity(x[p], sigma[p], context[p]) for p in parts])
         denoised = x - sigma.view(-1, 1, 1, 1, 1) * velocity
         self.stats.rows += len(latents)
         answers, row = [], 0

@@ -23,6 +23,8 @@ def test_a_form_can_be_built(client: httpx2.Client, hand: Hand) -> None:
     assert told["features"]["prefer_wait_seconds"] == 1
     assert told["features"]["tags"]
     assert told["features"]["dry_run"]
+    assert told["features"]["deterministic"]
+    assert told["features"]["replay"]
     assert told["features"]["token_counts"]
     assert told["licence"]["name"]
     assert told["prompting"]["example"]

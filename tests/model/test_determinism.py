@@ -10,6 +10,7 @@ import numpy
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from model import noise
 from model.card import load_card
@@ -115,7 +116,16 @@ def test_it_is_alone_in_every_forward_and_its_neighbours_are_not() -> None:
         "other": request(steps=3),
     }
     run(engine_of(model), jobs)
-    assert sorted(rows for rows, _ in model.calls) == [2] * 9 + [4] * 3
+    assert sorted(rows for rows, _ in model.calls) == [1] * 18 + [4] * 3
+
+
+def test_a_shortage_of_memory_leaves_no_trace(engine: Engine, expected: str) -> None:
+    """The room for a forward, once found short, is remembered; what it splits rounds otherwise."""
+    engine._velocity.room = 1.0
+    try:
+        assert digest(run(engine, {"short": request(**FIELDS)}), "short") == expected
+    finally:
+        engine._velocity.room = None
 
 
 def test_the_networks_answer_is_the_same_alone_and_in_a_batch_of_others(engine: Engine) -> None:
@@ -131,6 +141,45 @@ def test_the_networks_answer_is_the_same_alone_and_in_a_batch_of_others(engine: 
             row = slice(i, i + 1)
             alone = pipeline.velocity(x[row], sigma[row], contexts[row])
             torch.testing.assert_close(alone, together[row], atol=1e-5, rtol=0)
+
+
+NOT_REPEATABLE_ON_CUDA = {
+    "bincount", "cumsum", "histc", "kthvalue", "median", "multinomial", "put", "put_", "resize_",
+    "scatter_add", "scatter_add_", "index_add", "index_add_", "index_copy", "index_reduce",
+    "index_put", "index_put_", "_index_put_impl_", "scatter_reduce", "grid_sampler_2d",
+    "adaptive_avg_pool2d", "_adaptive_avg_pool2d", "max_unpool2d", "nll_loss2d",
+}  # fmt: skip
+"""Operations that PyTorch refuses on CUDA, or only does slowly, where algorithms are fixed."""
+
+
+class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Remembers the names of all that is computed with floating-point numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if any(isinstance(arg, Tensor) and arg.is_floating_point() for arg in args):
+            self.names.add(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+def test_nothing_is_computed_that_a_gpu_could_not_repeat(engine: Engine) -> None:
+    hires = {"scale": 1.25, "width": 160, "height": 160, "steps": 2, "strength": 0.5}
+    jobs = {
+        f"{upscaler}": request(
+            **{**FIELDS, "prompt": f"1girl, {upscaler}", "steps": 2},
+            hires={**hires, "upscaler": upscaler},
+        )
+        for upscaler in ("latent", "lanczos")
+    }
+    with Operations() as seen:
+        assert len([e for e in run(engine, jobs) if isinstance(e, ImageReady)]) == 2
+    assert {"linear", "conv2d", "layer_norm"} <= seen.names
+    assert seen.names & NOT_REPEATABLE_ON_CUDA == set()
 
 
 Draws = dict[int, list[Tensor]]
