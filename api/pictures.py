@@ -26,6 +26,9 @@ FORMATS = ("PNG", "JPEG", "WEBP", "AVIF")
 MAX_PIXELS = 4096 * 4096
 """A larger picture is refused before it is decoded."""
 
+MAX_SCANS = 100
+"""Of a JPEG: a dozen bytes ask for one more, and each is worked through all over the picture."""
+
 _AT_ONCE = 2
 """Requests whose pictures are in the making at one time; each may take 200 MB for a moment."""
 
@@ -156,7 +159,7 @@ def open_picture(data: bytes) -> Image.Image:
     """
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            _check(image)
+            _check(image, data)
             image.load()
             return ImageOps.exif_transpose(image)
     except PictureRefused:
@@ -168,11 +171,13 @@ def open_picture(data: bytes) -> Image.Image:
         raise PictureRefused(f"cannot be read as one of {', '.join(FORMATS)}") from exc
 
 
-def _check(image: Image.Image) -> None:
-    """Look at what the file's head says, before anything is decoded."""
+def _check(image: Image.Image, data: bytes) -> None:
+    """Look at what the file asks for, before anything is decoded."""
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise PictureRefused(f"{_written(image.size)} pixels are too many", MAX_PIXELS)
+    if image.format in ("JPEG", "MPO") and data.count(b"\xff\xda") > MAX_SCANS:
+        raise PictureRefused("a JPEG of too many scans", MAX_SCANS)
     # The second picture of a telephone's JPEG is a preview.
     if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
         raise PictureRefused("animated; send a single picture")

@@ -13,7 +13,7 @@ import httpx2
 import pytest
 from PIL import Image, ImageDraw
 
-from api.pictures import MAX_PIXELS
+from api.pictures import MAX_PIXELS, MAX_SCANS
 from tests.api.conftest import Hand
 from tests.api.test_bad_input import is_problem
 from tests.api.test_generate import PROMPT
@@ -90,6 +90,11 @@ def test_every_format_is_taken_and_kept_under_a_name(
     assert isinstance(blue, tuple)
     assert red[0] > 200 > 60 > red[2]
     assert blue[2] > 200 > 60 > blue[0]
+
+
+def test_a_progressive_jpeg_is_taken(submit: Callable[..., Any]) -> None:
+    assert submit(init_image=coded(file_of(drawn(), "JPEG", progressive=True)))
+    assert submit(init_image=coded(many_scans(10)))
 
 
 def test_the_same_picture_in_every_form_is_the_same_input(submit: Callable[..., Any]) -> None:
@@ -203,6 +208,13 @@ def animated(kind: str) -> bytes:
     )
 
 
+def many_scans(count: int) -> bytes:
+    """A progressive JPEG whose last scan comes so many times."""
+    data = file_of(drawn(), "JPEG", progressive=True)
+    last, end = data.rfind(b"\xff\xda"), data.rfind(b"\xff\xd9")
+    return data[:last] + data[last:end] * count + data[end:]
+
+
 GONE = "a" * 40 + ".png"
 BAD_PICTURES: dict[str, tuple[str, Any]] = {
     "empty": ("", 1),
@@ -222,6 +234,7 @@ BAD_PICTURES: dict[str, tuple[str, Any]] = {
     "animated AVIF": (coded(animated("AVIF")), None),
     "too many pixels": (coded(png_of_size(5000, 5000)), MAX_PIXELS),
     "a bomb": (coded(png_of_size(60_000, 60_000)), MAX_PIXELS),
+    "too many scans": (coded(many_scans(1000)), MAX_SCANS),
     "a huge side": (coded(png_of_size(2**31 - 1, 1)), None),
     "no such image": (GONE, None),
     "a path": ("../" + GONE, None),
