@@ -99,6 +99,7 @@ async def get_metrics(metrics: Metrics, queue: Queue) -> Response:
             depth=await queue.depth(),
             workers=await queue.workers(),
             totals=await queue.totals(),
+            promises=await queue.promises(),
             outbox=await queue.outbox(),
         )
     except QueueUnavailable:

@@ -4,9 +4,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Gauge, Histogram, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    Metric,
+    SummaryMetricFamily,
+)
 from prometheus_client.registry import Collector
 
+from worker.forecast import Promises
 from worker.job import WorkerStatus
 from worker.outbox import OutboxState
 
@@ -42,6 +48,7 @@ class QueueSnapshot:
     depth: tuple[int, int]
     workers: Sequence[WorkerStatus]
     totals: Mapping[str, int]
+    promises: Promises
     outbox: OutboxState
 
 
@@ -64,6 +71,19 @@ class QueueCollector(Collector):
         for event, count in sorted(snapshot.totals.items()):
             jobs.add_metric([event], count)
         yield jobs
+        promises = snapshot.promises
+        yield SummaryMetricFamily(
+            "kirazuri_job_seconds",
+            "From submission to the end, of succeeded jobs that were told a time.",
+            count_value=promises.jobs,
+            sum_value=promises.took_seconds,
+        )
+        yield SummaryMetricFamily(
+            "kirazuri_eta_error_seconds",
+            "By how much the time told at submission was off, either way.",
+            count_value=promises.jobs,
+            sum_value=promises.error_seconds,
+        )
         yield from _webhooks(snapshot.outbox)
         yield from _engines(snapshot.workers)
 

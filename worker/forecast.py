@@ -7,6 +7,15 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
+class Promises:
+    """Succeeded jobs that were told a time at submission: seconds in all, and off by."""
+
+    jobs: int
+    took_seconds: float
+    error_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Pace:
     """Megapixel-steps per second of all workers that have been measured, and their number."""
 

@@ -31,7 +31,7 @@ from worker.errors import (
     StoreError,
 )
 from worker.events import TERMINAL_EVENTS, JobEvent
-from worker.forecast import Forecast, Pace, forecast
+from worker.forecast import Forecast, Pace, Promises, forecast
 from worker.hub import Hub
 from worker.job import TERMINAL, Job, JobWarning, WorkerStatus
 from worker.outbox import OutboxState, read_state
@@ -112,6 +112,7 @@ class JobQueue:
             original=original,
             webhook=webhook,
             cancel_after=cancel_after,
+            eta_seconds=(await self.forecast(request)).eta_seconds,
         )
         pairs = [part for pair in fields.items() for part in pair]
         with _outage():
@@ -250,6 +251,14 @@ class JobQueue:
             counted = await self._redis.hgetall(record.TOTALS)
         names = ("accepted", "succeeded", "failed", "cancelled", "retried")
         return {name: int(counted.get(name, 0)) for name in names}
+
+    async def promises(self) -> Promises:
+        """How well the times told at submission came true."""
+        names = ("promised", "promised_took", "promised_error")
+        with _outage():
+            told: Any = await self._redis.hmget(record.TOTALS, names)
+        jobs, took, error = (float(value or 0) for value in told)
+        return Promises(int(jobs), took, error)
 
     async def outbox(self) -> OutboxState:
         """Webhooks that wait, and what became of others."""

@@ -131,6 +131,7 @@ def new_record(
     original: Job | None = None,
     webhook: Webhook | None = None,
     cancel_after: float | None = None,
+    eta_seconds: float | None = None,
 ) -> dict[str, Any]:
     """What the API knows of a job when it admits it.
 
@@ -144,6 +145,8 @@ def new_record(
         "cost": work(request),
         "traceparent": traceparent or "",
     }
+    if eta_seconds is not None:
+        fields["promised"] = eta_seconds
     if cancel_after is not None:
         fields["cancel_after"] = cancel_after
     if original is not None:

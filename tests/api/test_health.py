@@ -1,5 +1,6 @@
 """Probes and numbers."""
 
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -99,6 +100,30 @@ def test_numbers_of_jobs_and_engines(client: httpx2.Client, hand: Hand) -> None:
     assert numbers["kirazuri_engine_forwards_total", "hand"] == 10
     assert numbers["kirazuri_engine_evaluations_total", "hand"] == 25
     assert numbers["kirazuri_engine_mean_batch",] == 1.5
+
+
+def test_the_error_of_told_times_is_counted(client: httpx2.Client, hand: Hand) -> None:
+    untold = submit(client)
+    hand.claim(untold)
+    hand.finish(untold, b"first")  # nothing was measured yet
+    hand.beat(details={"cost_per_second": 1.0})
+    time.sleep(1.1)  # the pace is asked for once a second
+    told = submit(client)
+    promised = client.get(f"/jobs/{told}").json()["eta_seconds"]
+    assert promised > 0
+    hand.claim(told)
+    time.sleep(0.2)
+    hand.finish(told, b"second")
+    job = client.get(f"/jobs/{told}").json()
+    ended, made = (datetime.fromisoformat(job[f"{name}_at"]) for name in ("finished", "created"))
+    took = (ended - made).total_seconds()
+    numbers = metrics(client)
+    assert numbers["kirazuri_job_seconds_count",] == 1
+    assert numbers["kirazuri_eta_error_seconds_count",] == 1
+    assert numbers["kirazuri_job_seconds_sum",] == pytest.approx(took, abs=0.01)
+    assert numbers["kirazuri_eta_error_seconds_sum",] == pytest.approx(
+        abs(took - promised), abs=0.06
+    )
 
 
 def test_latencies_by_route_not_by_path(client: httpx2.Client) -> None:

@@ -30,5 +30,12 @@ if status == 'succeeded' then
   local cost = tonumber(field('cost') or 0)
   local mean = tonumber(redis.call('GET', PACE) or cost)
   redis.call('SET', PACE, stamp(0.9 * mean + 0.1 * cost))
+  local promised = tonumber(field('promised') or '')
+  if promised then
+    local took = now - tonumber(field('created'))
+    redis.call('HINCRBY', TOTALS, 'promised', 1)
+    redis.call('HINCRBYFLOAT', TOTALS, 'promised_took', stamp(took))
+    redis.call('HINCRBYFLOAT', TOTALS, 'promised_error', stamp(math.abs(took - promised)))
+  end
 end
 return status
