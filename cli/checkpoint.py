@@ -211,7 +211,7 @@ def _require_consent(*, is_accepted: bool) -> None:
         return
     if not sys.stdin.isatty():
         fail("nobody is there to accept the licence; read it and add --accept-licence")
-    typer.confirm("Do you accept it?", abort=True)
+    typer.confirm("Do you accept the licence?", abort=True)
 
 
 def _lines(report: Report) -> Iterator[str]:
