@@ -14,6 +14,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Literal
 
+from cli import leash
 from worker.errors import StoreError
 from worker.s3_store import Bucket, S3ImageStore
 
@@ -67,7 +68,9 @@ class S3Server:
             *(f"-{name}={port}" for name, port in options.items()),
         ]  # fmt: skip
         with (folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)
+            self._process = subprocess.Popen(
+                leash.command(command), stdout=log, stderr=log, cwd=folder
+            )
 
     def _await_ready(self) -> None:
         """Until an object can be written; the bucket is made with the first one."""
