@@ -250,12 +250,13 @@ def replay(
 def bench(context: typer.Context) -> None:
     """Time a picture here beside the library's own pipeline; `bench --help` lists the options.
 
-    `bench schedule` simulates what scheduling at step boundaries is worth under load.
+    `bench schedule` simulates what scheduling at step boundaries is worth under load, `bench lora`
+    times changing LoRAs.
     """
     # A process of its own: this one stays without torch.
-    is_schedule = context.args[:1] == ["schedule"]
-    module = "model.bench_schedule" if is_schedule else "model.bench"
-    command = [sys.executable, "-m", module, *context.args[is_schedule:]]
+    subject = context.args[0] if context.args[:1] in (["schedule"], ["lora"]) else ""
+    module = f"model.bench_{subject}" if subject else "model.bench"
+    command = [sys.executable, "-m", module, *context.args[bool(subject) :]]
     raise typer.Exit(subprocess.run(command, check=False).returncode)  # noqa: S603
 
 

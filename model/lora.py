@@ -170,7 +170,9 @@ class LoraSwitch:
             }
         for lora in loras:
             self._path(lora)  # the file is still the one that was checked
-        if not torch.stack([weight.isfinite().all() for weight in merged.values()]).all():
+        # One pass: a sum is finite only if all that is in it is.
+        sums = [weight.sum(dtype=torch.float32) for weight in merged.values()]
+        if not torch.stack(sums).isfinite().all():
             names = ", ".join(lora.name for lora in loras)
             raise LoraUnusable(f"LoRA {names} makes weights that are not finite")
         seconds = time.perf_counter() - began
@@ -275,7 +277,7 @@ def _replacement(
     """
     weight = linear.weight
     dtype = torch.float32 if isinstance(linear, Float32Linear) else weight.dtype
-    value = weight.float()
+    value = weight.to(torch.float32, copy=True)
     for step in steps:
         tensors = {
             # Alpha is read as a number, which need not wait for the device.
@@ -290,50 +292,48 @@ def _replacement(
             # The change speaks of columns that are not loaded, and so may the norms of DoRA.
             rest = value.new_zeros(len(value), delta.shape[1] - columns)
             value = torch.cat([value, rest if left_out is None else left_out], dim=1)
-        value = _changed(value, delta, tensors, strength=step.strength)[:, :columns]
-    return nn.Parameter(value.to(dtype, copy=True), requires_grad=False)
+        _change(value, delta, tensors, strength=step.strength)
+        value = value[:, :columns]
+    return nn.Parameter(value.to(dtype).contiguous(), requires_grad=False)
 
 
-def _changed(weight: Tensor, delta: Tensor, tensors: Tensors, *, strength: float) -> Tensor:
-    """W + strength * change for a float32 weight (out, in); with DoRA W + strength * (W' - W).
+def _change(weight: Tensor, delta: Tensor, tensors: Tensors, *, strength: float) -> None:
+    """Add strength * delta to a float32 weight (out, in); with DoRA strength * (W' - W).
 
-    ComfyUI's `dora_scale` is W' = (W + change) * dora_scale / norm(W) with norms of the rows, or
+    Both tensors are written over: fresh memory for every sum would cost more than the sums.
+    ComfyUI's `dora_scale` is W' = (W + delta) * dora_scale / norm(W) with norms of the rows, or
     of the columns where the scale has one number for each of those; peft's magnitude vector is
-    DoRA as published, with the norm of W + change.
+    DoRA as published, with the norm of W + delta.
     """
-    changed: Tensor
     if "dora_scale" in tensors:
         scale = tensors["dora_scale"]
         of_rows = scale.shape[0] == weight.shape[0]
-        norm = torch.linalg.vector_norm(weight, dim=1 if of_rows else 0, keepdim=True) + _EPSILON
+        norm = torch.linalg.vector_norm(weight, dim=1 if of_rows else 0, keepdim=True)
         scale = scale.reshape(-1, 1) if of_rows else scale
-        changed = (weight + delta) * (scale / norm)
+        delta.add_(weight).mul_(scale / (norm + _EPSILON)).sub_(weight)
     elif "magnitude" in tensors:
-        whole = weight + delta
-        norm = torch.linalg.vector_norm(whole, dim=1, keepdim=True) + _EPSILON
-        changed = whole * (tensors["magnitude"].reshape(-1, 1) / norm)
-    else:
-        return weight + strength * delta
-    return weight + strength * (changed - weight)
+        norm = torch.linalg.vector_norm(delta.add_(weight), dim=1, keepdim=True)
+        delta.mul_(tensors["magnitude"].reshape(-1, 1) / (norm + _EPSILON)).sub_(weight)
+    weight.add_(delta, alpha=strength)
 
 
 def _lora(tensors: Tensors) -> Tensor:
-    down = tensors["down"]
-    return _scale(tensors, rank=down.shape[0]) * (tensors["up"] @ down)
+    up, down = tensors["up"], tensors["down"]
+    return (_scale(tensors, rank=len(down)) * up) @ down
 
 
 def _loha(tensors: Tensors) -> Tensor:
     first = tensors["hada_w1_a"] @ tensors["hada_w1_b"]
     second = tensors["hada_w2_a"] @ tensors["hada_w2_b"]
-    return _scale(tensors, rank=tensors["hada_w1_b"].shape[0]) * first * second
+    return first.mul_(second).mul_(_scale(tensors, rank=len(tensors["hada_w1_b"])))
 
 
 def _lokr(tensors: Tensors) -> Tensor:
     """A Kronecker product; if both factors are whole there is no rank and alpha means nothing."""
-    ranks = [tensors[f"lokr_w{i}_b"].shape[0] for i in (2, 1) if f"lokr_w{i}_b" in tensors]
+    ranks = [len(tensors[f"lokr_w{i}_b"]) for i in (2, 1) if f"lokr_w{i}_b" in tensors]
     first, second = (_factor(tensors, f"lokr_w{i}") for i in (1, 2))
     scale = _scale(tensors, rank=ranks[0]) if ranks else 1.0
-    return scale * torch.kron(first, second)
+    return torch.kron(scale * first, second)
 
 
 def _factor(tensors: Tensors, name: str) -> Tensor:

@@ -50,6 +50,13 @@ def test_nobody_answers(tmp_path: Path) -> None:
     assert "start the service with `kirazuri up`" in run.stderr
 
 
+def test_bench_lora_times_every_kind_of_change(tmp_path: Path) -> None:
+    done = kirazuri("bench", "lora", "--rounds", "1", "--rank", "2", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for kind in ("checking a new file", "merging a set", "taking it away", "going back to it"):
+        assert f"{kind}: " in done.stdout
+
+
 def test_bench_schedule_prints_a_table_without_a_checkpoint(tmp_path: Path) -> None:
     done = kirazuri("bench", "schedule", "--jobs", "50", "--load", "0.5", folder=tmp_path)
     assert done.returncode == 0, done.stderr
