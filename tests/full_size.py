@@ -105,7 +105,11 @@ def load(folder: Path) -> Components:
     before = memory("VmRSS")
     started = time.perf_counter()
     parts = load_components(
-        card_without_checksums(), folder, device=torch.device("cpu"), dtype=torch.bfloat16
+        card_without_checksums(),
+        folder,
+        device=torch.device("cpu"),
+        dtype=torch.bfloat16,
+        has_vae_encoder=True,
     )
     seconds = time.perf_counter() - started
     files = sum(file.stat().st_size for file in folder.rglob("*.safetensors"))
