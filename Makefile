@@ -3,6 +3,7 @@
 #   PYTHON       the interpreter to build the environment with (default: the best one found)
 #   TORCH_INDEX  an additional package index for torch, such as one with CPU or CUDA wheels
 #   PORT, ONCE   for `make demo`: the port, and 1 to stop after the picture
+#   JOBS         for `make test`: how many tests run at once (2)
 #   ARGS         for `make test`, `make chaos` and `make train-tiny`: arguments passed on
 
 .DEFAULT_GOAL := help
@@ -36,7 +37,8 @@ demo: $(STAMP)  ## start everything, make one picture, keep serving (ONCE=1: sto
 
 # Several processes are tested at once: their pools must neither crowd the cores nor spin on them.
 test: $(STAMP)  ## run all tests
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest \
+		-n $(or $(JOBS),2) --dist loadfile $(ARGS)
 
 # Traffic goes to loopback addresses only; jobs, faults and time are bounded.
 chaos: $(STAMP)  ## break everything while clients work, on three seeds (ARGS: --seed 4 5 --faults 90)

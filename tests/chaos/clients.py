@@ -37,6 +37,7 @@ class Clients:
     def __init__(self, urls: list[str], *, count: int, seconds: float, seed: int) -> None:
         self.ledger = Ledger()
         self._urls = urls
+        self._long_ones = 0
         self._pool = ThreadPoolExecutor(8, thread_name_prefix="client")
         choice = random.Random(seed)
         began = time.monotonic()
@@ -46,6 +47,22 @@ class Clients:
             )
             for n in sorted(range(count), key=lambda n: n)
         ]
+
+    def submit_long_ones(self, count: int) -> None:
+        """Have `count` jobs of 100 steps accepted, now."""
+        for number in range(count):
+            self._long_ones += 1
+            key = uuid.uuid4().hex
+            body = {
+                "prompt": f"long one {number}",
+                "seed": 10**9 + self._long_ones * 10,
+                "steps": 100,
+                "num_images": 1,
+                "resolution": "96x96",
+            }
+            with self.ledger.lock:
+                self.ledger.ids[key] = set()
+            self._insist(body, key, random.Random(self._long_ones))
 
     def is_done(self) -> bool:
         return all(job.done() for job in self._jobs)

@@ -22,6 +22,9 @@ from worker.job import TERMINAL
 PROBE_EVERY = 10
 """After so many faults comes a pause in which only one worker dies, and its jobs are timed."""
 
+PROBE_JOBS = 16
+"""Long ones, so that the worker that dies has several."""
+
 _SETTLE_SECONDS = 120
 _MOST_MEMORY = 64 * 2**20
 
@@ -88,7 +91,7 @@ def drill(
     try:
         cluster.start()
         clients = Clients(cluster.api_urls, count=jobs, seconds=faults * pause, seed=seed)
-        _break_things(cluster, report, faults=faults, pause=pause, choice=choice, tell=tell)
+        _break_things(cluster, clients, report, faults=faults, pause=pause, tell=tell)
         tell("calm")
         cluster.calm()
         while not clients.is_done():
@@ -109,14 +112,14 @@ def drill(
 
 def _break_things(
     cluster: Cluster,
+    clients: Clients,
     report: Report,
     *,
     faults: int,
     pause: float,
-    choice: random.Random,
     tell: Callable[[str], None],
 ) -> None:
-    known = cluster.faults()
+    known, choice = cluster.faults(), cluster.random
     # Every kind at least once, if there is room for that.
     names = [*known, *choice.choices(list(known), k=max(0, faults - len(known)))][:faults]
     choice.shuffle(names)
@@ -129,13 +132,14 @@ def _break_things(
         known[name]()
         report.faults[name] += 1
         if number % PROBE_EVERY == 0:
-            report.recoveries += _probe(cluster, tell)
+            report.recoveries += _probe(cluster, clients, tell)
             report.faults["kill -9 worker"] += 1
 
 
-def _probe(cluster: Cluster, tell: Callable[[str], None]) -> list[float]:
+def _probe(cluster: Cluster, clients: Clients, tell: Callable[[str], None]) -> list[float]:
     """Kill a worker that has jobs, nothing else; seconds until each of them was taken again."""
     cluster.calm()
+    clients.submit_long_ones(PROBE_JOBS)
     quiet_until = time.monotonic() + 3
     while time.monotonic() < quiet_until:
         cluster.tend()
@@ -144,7 +148,7 @@ def _probe(cluster: Cluster, tell: Callable[[str], None]) -> list[float]:
         held = _held(client)
         busy = [worker for worker in cluster.workers if held.get(worker.pid)]
         if not busy:
-            return []
+            raise RuntimeError("no worker has taken a job")
         victim = max(busy, key=lambda worker: len(held[worker.pid]))
         tell(f"probe: kill -9 {victim.name} with {len(held[victim.pid])} jobs")
         killed_at = time.time()

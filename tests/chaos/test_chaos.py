@@ -31,7 +31,7 @@ def test_every_accepted_job_ends_once_whatever_breaks() -> None:
         )
     print(report)
     assert report.problems == []
-    assert report.states.total() >= 60
+    assert report.states.total() >= 76
     assert report.states["succeeded"] > 40
     assert report.faults.total() >= 11
-    assert report.recoveries
+    assert len(report.recoveries) >= 3
