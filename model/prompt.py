@@ -141,16 +141,21 @@ def _scheduler(draft: _Draft) -> Found:
 
 def _size(draft: _Draft) -> Found:
     """Sizes between those trained are as good; smaller, larger and longer ones are not."""
-    width, height = draft.request.width, draft.request.height
-    presets = draft.card.resolutions
+    request, presets = draft.request, draft.card.resolutions
     areas = [preset.width * preset.height for preset in presets]
     longest = max(max(p.width / p.height, p.height / p.width) for p in presets)
-    is_trained_area = (
-        min(areas) * (1 - _SIZE_SLACK) <= width * height <= max(areas) * (1 + _SIZE_SLACK)
-    )
-    if not is_trained_area or max(width / height, height / width) > longest * (1 + _SIZE_SLACK):
-        names = ", ".join(f"{p.name} {p.width}x{p.height}" for p in presets)
-        yield "size_not_trained", f"{width}x{height} is unlike the sizes trained: {names}"
+    sizes = [(request.width, request.height)]
+    if request.hires:
+        sizes.append((request.hires.width, request.hires.height))
+    for width, height in sizes:
+        is_trained_area = (
+            min(areas) * (1 - _SIZE_SLACK) <= width * height <= max(areas) * (1 + _SIZE_SLACK)
+        )
+        is_longer = max(width / height, height / width) > longest * (1 + _SIZE_SLACK)
+        if not is_trained_area or is_longer:
+            names = ", ".join(f"{p.name} {p.width}x{p.height}" for p in presets)
+            yield "size_not_trained", f"{width}x{height} is unlike the sizes trained: {names}"
+            return
 
 
 def _length(draft: _Draft) -> Found:

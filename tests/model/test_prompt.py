@@ -112,6 +112,7 @@ def test_ordinary_prompts_draw_no_warning(prompt: str) -> None:
         ({"resolution": "1024x768"}, "size_not_trained"),
         ({"resolution": "1536x1536"}, "size_not_trained"),
         ({"resolution": "2048x768"}, "size_not_trained"),
+        ({"hires": {"scale": 1.5, "strength": 0.5}}, "size_not_trained"),
         ({"prompt": "1girl, smile"}, "short_prompt"),
         ({"prompt": "1girl, solo, masterpiece, hat, coat, scarf, boots, snow"}, "tag_order"),
         ({"prompt": "hat, coat, scarf, boots, snow, 1girl, tree, fox"}, "tag_order"),
