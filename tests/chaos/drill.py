@@ -4,6 +4,7 @@ import hashlib
 import random
 import signal
 import statistics
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -139,9 +140,10 @@ def _break_things(
 def _probe(cluster: Cluster, clients: Clients, tell: Callable[[str], None]) -> list[float]:
     """Kill a worker that has jobs, nothing else; seconds until each of them was taken again."""
     cluster.calm()
-    clients.submit_long_ones(PROBE_JOBS)
+    submitting = threading.Thread(target=clients.submit_long_ones, args=(PROBE_JOBS,))
+    submitting.start()
     quiet_until = time.monotonic() + 3
-    while time.monotonic() < quiet_until:
+    while submitting.is_alive() or time.monotonic() < quiet_until:
         cluster.tend()
         time.sleep(0.05)
     with cluster.direct() as client:
