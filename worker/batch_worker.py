@@ -51,13 +51,13 @@ from model.request import ResolvedRequest
 from worker import record
 from worker.connection import is_outage
 from worker.engine_thread import EngineThread
-from worker.errors import StoreDown, StoreError
+from worker.errors import StoreError
 from worker.failures import job_error
 from worker.images import preview_url
 from worker.inputs import Inputs, Pixels
 from worker.job import JobWarning, WorkerStatus
 from worker.ledger import Claim, Note, Outcome, WorkerLedger, read_claim
-from worker.publisher import Published, Publisher
+from worker.publisher import Published, Publisher, StoreDown
 from worker.settings import Settings
 from worker.store import ImageStore
 from worker.sweeper import Sweeper

@@ -48,7 +48,3 @@ class ImageExpired(WorkerError):
 
 class StoreError(WorkerError):
     """The image store cannot write or read just now."""
-
-
-class StoreDown(StoreError):
-    """The image store could write nothing for as long as was waited for it."""

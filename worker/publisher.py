@@ -19,7 +19,7 @@ from model.errors import InputMissing
 from model.protocol import ImageReady
 from model.recipe import Recipe
 from model.request import ResolvedRequest
-from worker.errors import ImageExpired, ImageNotFound, StoreDown, StoreError
+from worker.errors import ImageExpired, ImageNotFound, StoreError
 from worker.images import EXTENSIONS, decode, encode
 from worker.inputs import Pixels
 from worker.job import StoredImage
@@ -39,6 +39,10 @@ _AGAIN_SECONDS = 0.3
 
 
 _T = TypeVar("_T")
+
+
+class StoreDown(StoreError):
+    """The image store could write nothing for as long as was waited for it."""
 
 
 @dataclass(frozen=True, slots=True)

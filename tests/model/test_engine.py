@@ -364,7 +364,7 @@ def tiny_latents(jobs: dict[str, ResolvedRequest]) -> dict[str, Tensor]:
         None,
         device="cpu",
         precision="float32",
-        threads=0,
+        threads=1,  # several add up in an order of their own: 1.2e-4 between batches
         token_budget=8192,
     )
     decoded: list[Tensor] = []
@@ -388,6 +388,5 @@ def test_the_real_network_gives_the_same_latents_alone_and_among_others() -> Non
     together = tiny_latents(jobs)
     for name, wanted in jobs.items():
         difference = (together[name] - tiny_latents({name: wanted})[name]).abs().max()
-        # What batches of other sizes add up in another order; PECE makes most of it: 1.2e-4 seen.
-        assert difference < 5e-4, (name, float(difference))
+        assert difference < 1e-4, (name, float(difference))
         assert together[name].std() > 0.3
