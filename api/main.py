@@ -30,9 +30,11 @@ from api.loras import LoraList
 from api.metrics import HttpMetrics
 from api.pictures import Pictures
 from api.state import State
+from api.webhook_schemas import submission_type
 from model.card import Card, load_card
 from model.errors import CheckpointError
 from model.lora_files import LoraFolder
+from model.request import GenerationRequest
 from model.tokens import Tokenizers, load_tokenizers
 from worker.queue import JobQueue
 from worker.settings import Settings, redis_dsn
@@ -55,6 +57,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     store = open_store(settings)
     metrics = HttpMetrics()
     loras = LoraFolder(settings.lora_dir)
+    request_model = submission_type(card, settings, lambda: loras.files)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[State]:
@@ -73,6 +76,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                 tokenizers=tokenizers,
                 pictures=Pictures(card, store),
                 loras=lora_list,
+                request_model=request_model,
             )
         finally:
             await lora_list.close()
@@ -90,14 +94,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.add_middleware(Envelope, metrics=metrics, max_body_bytes=settings.max_body_bytes)
     errors.install(app)
-    _add_routes(app, card, settings, loras)
+    _add_routes(app, request_model)
     webhook_schemas.describe(app.webhooks)
     openapi.install(app, card)
     return app
 
 
-def _add_routes(app: FastAPI, card: Card, settings: Settings, loras: LoraFolder) -> None:
-    app.include_router(generate.routes(card, settings, lora_names=lambda: loras.files))
+def _add_routes(app: FastAPI, request_model: type[GenerationRequest]) -> None:
+    app.include_router(generate.routes(request_model))
     for module in (jobs, replay, images, capabilities, health, problems):
         app.include_router(module.router)
     app.add_api_route("/", _root, methods=["GET"], include_in_schema=False)

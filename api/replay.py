@@ -5,7 +5,7 @@ from fastapi import APIRouter
 from api.errors import responses
 from api.jobs import JobId
 from api.schemas import JobView
-from api.state import Queue
+from api.state import CurrentCaller, Queue
 from api.submission import Submission
 
 router = APIRouter(tags=["generation"])
@@ -22,7 +22,9 @@ router = APIRouter(tags=["generation"])
         **responses(404, 409, 410, 422, 429, 503),
     },
 )
-async def replay_job(job_id: JobId, queue: Queue, submission: Submission) -> JobView:
+async def replay_job(
+    job_id: JobId, queue: Queue, caller: CurrentCaller, submission: Submission
+) -> JobView:
     """Carry out the resolved request of a succeeded job again, with `deterministic`.
 
     `matches` of the new job is null until it has succeeded, then whether every picture has the
@@ -34,5 +36,6 @@ async def replay_job(job_id: JobId, queue: Queue, submission: Submission) -> Job
         idempotency_key=submission.idempotency_key,
         traceparent=submission.traceparent,
         cancel_after=submission.cancel_after,
+        priority=caller.limits.priority,
     )
     return await submission.answer(job)

@@ -4,10 +4,12 @@ from typing import Annotated, TypedDict, cast
 
 from fastapi import Depends, Request
 
+from api.caller import ANYONE, Caller
 from api.loras import LoraList
 from api.metrics import HttpMetrics
 from api.pictures import Pictures
 from model.card import Card
+from model.request import GenerationRequest
 from model.tokens import Tokenizers
 from worker.queue import JobQueue
 from worker.settings import Settings
@@ -25,6 +27,7 @@ class State(TypedDict):
     tokenizers: Tokenizers | None
     pictures: Pictures
     loras: LoraList
+    request_model: type[GenerationRequest]
 
 
 # `async def`, because FastAPI runs plain functions in a thread.
@@ -36,8 +39,16 @@ async def _card(request: Request) -> Card:
     return cast(Card, request.state.card)
 
 
-async def _queue(request: Request) -> JobQueue:
-    return cast(JobQueue, request.state.queue)
+async def _caller() -> Caller:
+    return ANYONE
+
+
+CurrentCaller = Annotated[Caller, Depends(_caller)]
+"""Whose exchange this is."""
+
+
+async def _queue(request: Request, caller: CurrentCaller) -> JobQueue:
+    return cast(JobQueue, request.state.queue).owned_by(caller.owner)
 
 
 async def _store(request: Request) -> ImageStore:
@@ -67,6 +78,7 @@ async def _base_url(request: Request) -> str:
 ServiceSettings = Annotated[Settings, Depends(_settings)]
 ServiceCard = Annotated[Card, Depends(_card)]
 Queue = Annotated[JobQueue, Depends(_queue)]
+"""The queue as the caller may see it: jobs of others are not there."""
 Store = Annotated[ImageStore, Depends(_store)]
 Metrics = Annotated[HttpMetrics, Depends(_metrics)]
 PromptTokenizers = Annotated[Tokenizers | None, Depends(_tokenizers)]

@@ -5,11 +5,13 @@ step. Knows neither HTTP nor how a job is carried out.
 """
 
 import asyncio
+import copy
 import json
 import re
 import time
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 from redis import Redis
@@ -34,6 +36,7 @@ from worker.events import TERMINAL_EVENTS, JobEvent
 from worker.forecast import Forecast, Pace, Promises, forecast
 from worker.hub import Hub
 from worker.job import TERMINAL, Job, JobWarning, WorkerStatus
+from worker.keys import Priority
 from worker.outbox import OutboxState, read_state
 from worker.settings import Settings
 from worker.webhook import Webhook
@@ -50,6 +53,14 @@ _OVERDUE_SECONDS = 5.0
 """Workers end queued jobs at their deadline; after so long there seem to be none."""
 
 
+@dataclass(slots=True)
+class _MeasuredPace:
+    """The last answer, shared by all views of a queue."""
+
+    asked_at: float = 0.0
+    pace: Pace = field(default_factory=Pace)
+
+
 class JobQueue:
     """All that the API may do with jobs."""
 
@@ -60,12 +71,19 @@ class JobQueue:
         self._unconnected = Redis()  # RQ's Job wants a client; nothing is ever sent through it
         self._admit = self._redis.register_script(record.script("admit"))
         self._cancel = self._redis.register_script(record.script("cancel"))
-        self._pace: tuple[float, Pace] = (0.0, Pace())
+        self._pace = _MeasuredPace()
+        self._owner: str | None = None
 
     @classmethod
     def connect(cls, url: str, settings: Settings) -> "JobQueue":
         """A queue on the Redis at `url`; connections are made when first used."""
         return cls(url, settings)
+
+    def owned_by(self, owner: str) -> "JobQueue":
+        """The same queue as this owner may see it; jobs of others are JobNotFound."""
+        narrowed = copy.copy(self)
+        narrowed._owner = owner
+        return narrowed
 
     async def close(self) -> None:
         """Let go of all connections."""
@@ -90,6 +108,7 @@ class JobQueue:
         original: Job | None = None,
         webhook: Webhook | None = None,
         cancel_after: float | None = None,
+        priority: Priority = "normal",
     ) -> Job:
         """Queue a request, or find the job that this idempotency key made before.
 
@@ -113,6 +132,8 @@ class JobQueue:
             webhook=webhook,
             cancel_after=cancel_after,
             eta_seconds=(await self.forecast(request)).eta_seconds,
+            owner=self._owner or "",
+            priority=priority,
         )
         pairs = [part for pair in fields.items() for part in pair]
         with _outage():
@@ -121,7 +142,7 @@ class JobQueue:
                 args=[
                     job_id,
                     self._settings.max_queue,
-                    f"kirazuri:idem:{idempotency_key}" if idempotency_key else "",
+                    record.idempotency_key(self._owner or "", idempotency_key),
                     fingerprint,
                     self._settings.idempotency_ttl_seconds,
                     json.dumps(request.inputs),
@@ -146,6 +167,7 @@ class JobQueue:
         idempotency_key: str | None = None,
         traceparent: str | None = None,
         cancel_after: float | None = None,
+        priority: Priority = "normal",
     ) -> Job:
         """Queue a succeeded job's request again, deterministic, to compare the pictures.
 
@@ -167,6 +189,7 @@ class JobQueue:
             traceparent=traceparent,
             original=original,
             cancel_after=cancel_after,
+            priority=priority,
         )
 
     async def _retry_after(self) -> int:
@@ -188,7 +211,7 @@ class JobQueue:
             pipeline.zcard(record.RUNNING)
             pipeline.get(record.PACE)
             fields, running, job_cost = await pipeline.execute()
-            if not fields:
+            if not fields or not self._is_own(fields.get("owner", "")):
                 raise self._missing(job_id)
             position: Any = None
             if fields["status"] == "queued":
@@ -229,6 +252,9 @@ class JobQueue:
             mean_cost=float(job_cost or 0) or None,
             pace=await self._measured_pace(),
         )
+
+    def _is_own(self, owner: str) -> bool:
+        return self._owner is None or self._owner == owner
 
     def _missing(self, job_id: str) -> JobNotFound | JobExpired:
         age = time.time() - ULID.from_str(job_id).timestamp
@@ -276,13 +302,12 @@ class JobQueue:
 
     async def _measured_pace(self) -> Pace:
         """What all live workers get through together; asked at most once a second."""
-        asked_at, pace = self._pace
-        if time.monotonic() - asked_at > 1:
+        if time.monotonic() - self._pace.asked_at > 1:
             workers = await self.workers()
             measured = [float(w.details.get("cost_per_second") or 0) for w in workers]
-            pace = Pace(sum(measured), sum(one > 0 for one in measured))
-            self._pace = (time.monotonic(), pace)
-        return pace
+            self._pace.pace = Pace(sum(measured), sum(one > 0 for one in measured))
+            self._pace.asked_at = time.monotonic()
+        return self._pace.pace
 
     # -- cancelling --------------------------------------------------------------------------
 
@@ -293,7 +318,7 @@ class JobQueue:
             JobAlreadyFinished: it ended before.
             JobNotFound, JobExpired: there is no such job any more.
         """
-        _check_id(job_id)
+        await self.get(job_id)  # its owner never changes, so looking before is enough
         outcome = await self._end(job_id, str(ULID()))
         if outcome == "missing":
             raise self._missing(job_id)

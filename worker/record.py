@@ -20,6 +20,7 @@ from model.passes import total_steps, work
 from model.recipe import Recipe, differences
 from model.request import ResolvedRequest
 from worker.job import READABLE_SCHEMAS, SCHEMA_VERSION, Job, JobWarning, Progress, StoredImage
+from worker.keys import Priority
 from worker.webhook import JobWebhook, Webhook
 
 WAKE = "kirazuri:wake"
@@ -65,6 +66,11 @@ def events_key(job_id: str) -> str:
 def holders_key(name: str) -> str:
     """The unfinished jobs that start from a stored picture."""
     return f"kirazuri:holders:{name}"
+
+
+def idempotency_key(owner: str, key: str | None) -> str:
+    """Where the job of an owner's `Idempotency-Key` is found; "" for none. Owners have no colon."""
+    return f"kirazuri:idem:{owner}:{key}" if key else ""
 
 
 def worker_key(name: str) -> str:
@@ -132,6 +138,8 @@ def new_record(
     webhook: Webhook | None = None,
     cancel_after: float | None = None,
     eta_seconds: float | None = None,
+    owner: str = "",
+    priority: Priority = "normal",
 ) -> dict[str, Any]:
     """What the API knows of a job when it admits it.
 
@@ -144,6 +152,8 @@ def new_record(
         "warnings": dump_all(warnings),
         "cost": work(request),
         "traceparent": traceparent or "",
+        "owner": owner,
+        "priority": priority,
     }
     if eta_seconds is not None:
         fields["promised"] = eta_seconds

@@ -166,3 +166,21 @@ async def test_a_full_redis_refuses_jobs_and_goes_on_reading(
         assert (await queue.get(job.id)).status == "queued"
     finally:
         redis_client.config_set("maxmemory", "0")
+
+
+async def test_jobs_of_others_are_not_there(queue: JobQueue) -> None:
+    mine, yours = queue.owned_by("mine"), queue.owned_by("yours")
+    job = await mine.admit(make_request(), idempotency_key="k", fingerprint="f")
+    assert (await mine.get(job.id)).id == job.id
+    for attempt in (yours.get, yours.cancel, yours.replay, queue.owned_by("").get):
+        with pytest.raises(JobNotFound):
+            await attempt(job.id)
+    with pytest.raises(JobNotFound):
+        await anext(yours.events(job.id))
+    with pytest.raises(JobNotFound):
+        await yours.wait(job.id, 1)
+    assert (await queue.get(job.id)).status == "queued"  # the operator's view
+    other = await yours.admit(make_request(), idempotency_key="k", fingerprint="another")
+    assert other.id != job.id
+    again = await mine.admit(make_request(), idempotency_key="k", fingerprint="f")
+    assert again.id == job.id

@@ -1,0 +1,131 @@
+"""From a client's words to an accepted job: the one way in, whichever dialect they came in.
+
+Knows no routes; what an owner may do and what is refused is decided here.
+"""
+
+import asyncio
+import hashlib
+import secrets
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Annotated, Any, NamedTuple, cast
+
+from fastapi import Depends, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
+
+from api.caller import Caller
+from api.loras import LoraList
+from api.pictures import Pictures
+from api.plan import Advice, Plan, advise, make_plan
+from api.state import CurrentCaller, Loras, PromptTokenizers, Queue, RequestPictures, ServiceCard
+from api.submission import Submission
+from api.webhook_schemas import webhook_of
+from model.card import Card
+from model.request import MAX_SEED, GenerationRequest, ResolvedRequest, resolve
+from model.tokens import Tokenizers
+from worker.errors import QueueUnavailable
+from worker.forecast import Forecast
+from worker.job import Job
+from worker.queue import JobQueue
+
+
+class Prepared(NamedTuple):
+    """A request with nothing left open, and what there is to say about it."""
+
+    resolved: ResolvedRequest
+    advice: Advice
+
+
+@dataclass(frozen=True, slots=True)
+class _Intake:
+    """Takes requests in for one caller."""
+
+    caller: Caller
+    card: Card
+    queue: JobQueue
+    pictures: Pictures
+    tokenizers: Tokenizers | None
+    loras: LoraList
+    model: type[GenerationRequest]
+
+    async def read(self, fields: Mapping[str, Any]) -> GenerationRequest:
+        """The request that `fields` of `POST /generate` make up.
+
+        Raises:
+            RequestValidationError: one entry for every wrong field.
+        """
+        if fields.get("loras"):
+            await self.loras.refresh()
+        try:
+            return self.model.model_validate(fields)
+        except ValidationError as exc:
+            errors = [{**error, "loc": ("body", *error["loc"])} for error in exc.errors()]
+            raise RequestValidationError(errors) from exc
+
+    async def prepare(self, body: GenerationRequest, *, is_kept: bool = True) -> Prepared:
+        """Fill what the body leaves open, store its pictures where they are `is_kept`, and advise.
+
+        Raises:
+            RequestValidationError: a picture or LoRA that cannot be used.
+            StoreError: pictures can neither be read nor written just now.
+        """
+        hashes = await self.loras.hashes(body)
+        inputs, changes = await self.pictures.take(body, is_kept=is_kept)
+        seed = secrets.randbelow(MAX_SEED + 1)
+        resolved = resolve(body, self.card, seed=seed, inputs=inputs, lora_hashes=hashes)
+        about_loras = tuple(self.loras.warnings(resolved, self.card))
+        advice = await asyncio.to_thread(
+            advise, body, resolved, self.card, self.tokenizers, about_loras
+        )
+        return Prepared(resolved, advice._replace(warnings=(*changes, *advice.warnings)))
+
+    async def plan(self, body: GenerationRequest) -> Plan:
+        """What the request would become; without Redis only its place and time are unknown."""
+        resolved, advice = await self.prepare(body, is_kept=False)
+        times = Forecast()
+        with suppress(QueueUnavailable):
+            times = await self.queue.forecast(resolved)
+        return make_plan(resolved, advice, times, seed=body.seed)
+
+    async def submit(self, body: GenerationRequest, submission: Submission) -> Job:
+        """Accept the request on the terms of its headers.
+
+        Raises:
+            RequestValidationError, StoreError: as `prepare`.
+            QueueFull, IdempotencyConflict, QueueUnavailable: as `JobQueue.admit`.
+        """
+        resolved, advice = await self.prepare(body)
+        return await self.queue.admit(
+            resolved,
+            warnings=advice.warnings,
+            idempotency_key=submission.idempotency_key,
+            fingerprint=await asyncio.to_thread(_fingerprint, body),
+            traceparent=submission.traceparent,
+            webhook=webhook_of(body, submission.base_url),
+            cancel_after=submission.cancel_after,
+            priority=self.caller.limits.priority,
+        )
+
+
+def _fingerprint(body: GenerationRequest) -> str:
+    """The same for bodies that ask for the same; taken before a seed is drawn."""
+    return hashlib.sha256(body.model_dump_json().encode()).hexdigest()
+
+
+async def _intake(
+    request: Request,
+    caller: CurrentCaller,
+    card: ServiceCard,
+    queue: Queue,
+    pictures: RequestPictures,
+    tokenizers: PromptTokenizers,
+    loras: Loras,
+) -> _Intake:
+    model = cast(type[GenerationRequest], request.state.request_model)
+    return _Intake(caller, card, queue, pictures, tokenizers, loras, model)
+
+
+Intake = Annotated[_Intake, Depends(_intake)]
+"""Takes requests in for the caller of this exchange."""
