@@ -379,6 +379,7 @@ def tiny_latents(jobs: dict[str, ResolvedRequest]) -> dict[str, Tensor]:
 
 
 def test_the_real_network_gives_the_same_latents_alone_and_among_others() -> None:
+    """To 1e-5 of the largest latent, about 4: a matrix product rounds by the size of its batch."""
     jobs = {
         "er_sde": request(width=128, height=128, steps=8, seed=1),
         "pece": request(width=128, height=128, steps=5, sampler="sa_solver_pece", seed=2),
@@ -387,6 +388,7 @@ def test_the_real_network_gives_the_same_latents_alone_and_among_others() -> Non
     }
     together = tiny_latents(jobs)
     for name, wanted in jobs.items():
-        difference = (together[name] - tiny_latents({name: wanted})[name]).abs().max()
-        assert difference < 1e-4, (name, float(difference))
+        alone = tiny_latents({name: wanted})[name]
+        difference = (together[name] - alone).abs().max() / alone.abs().max()
+        assert difference < 1e-5, (name, float(difference))
         assert together[name].std() > 0.3
