@@ -68,6 +68,8 @@ class Envelope:
         def observe(status: int) -> None:
             seconds = time.perf_counter() - started
             self._metrics.observe(seconds, scope["method"], route=_route(scope), status=status)
+            if problem := scope["state"].get("problem"):
+                self._metrics.count_problem(problem)
 
         answer = _Answer(send, request_id, observe)
         limited = limited_body(receive, headers, self._max_body_bytes)
@@ -82,6 +84,7 @@ class Envelope:
             if answer.is_begun:
                 raise
             log.exception("request=%s problem=%s", request_id, INTERNAL.code)
+            scope["state"]["problem"] = INTERNAL.code
             response = problem_response(INTERNAL, INTERNAL.explanation, instance=request_id)
             await response(scope, receive, answer.send)
 

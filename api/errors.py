@@ -256,6 +256,11 @@ def problem_response(
     )
 
 
+def note_problem(request: Request, kind: ProblemType) -> None:
+    """Have the answer counted as this problem, in whatever shape a dialect tells it."""
+    request.state.problem = kind.code
+
+
 def _headers(exc: Exception) -> dict[str, str]:
     match exc:
         case worker_errors.QueueFull(retry_after=seconds):
@@ -271,6 +276,7 @@ async def _refuse(request: Request, exc: Exception) -> Response:
     """What an exception of the table tells the client."""
     kind = next((TABLE[base] for base in type(exc).__mro__ if base in TABLE), INTERNAL)
     instance: str = request.state.request_id
+    note_problem(request, kind)
     if kind.status >= 500:
         # Messages of these name hosts and paths, which are the operator's business alone.
         log.error("request=%s problem=%s", instance, kind.code, exc_info=exc)
@@ -283,6 +289,7 @@ async def _refuse(request: Request, exc: Exception) -> Response:
 async def _refuse_as_framework(request: Request, exc: RefusedByFramework) -> Response:
     """What the router and the body's reader refuse."""
     kind = _BY_STATUS.get(exc.status_code, INTERNAL)
+    note_problem(request, kind)
     path = printable(request.scope["path"])
     details = {
         400: "the body cannot be read as JSON",
@@ -303,8 +310,10 @@ async def _refuse_fields(request: Request, exc: RequestValidationError) -> Respo
     for error in errors:
         if error["type"] == "json_invalid":
             reason = f"{error['ctx']['error']} at character {error['loc'][-1]}"
+            note_problem(request, MALFORMED)
             return problem_response(MALFORMED, reason, instance=instance)
     found = field_errors(errors)
+    note_problem(request, VALIDATION)
     detail = "1 field is wrong" if len(errors) == 1 else f"{len(errors)} fields are wrong"
     if len(found) < len(errors):
         detail = f"{detail}; the first {len(found)} are listed"

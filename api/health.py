@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 from api.errors import NOT_READY, PROBLEM_MEDIA_TYPE, responses
 from api.metrics import QueueSnapshot, render
 from api.schemas import Alive, NotReady, Ready
-from api.state import Metrics, Queue, ServiceCard, Store
+from api.state import Metrics, Queue, ServiceCard, ServiceSettings, Store
 from worker.errors import QueueUnavailable, StoreError
 from worker.job import WorkerStatus
 from worker.queue import JobQueue
@@ -92,14 +92,16 @@ def is_serving(worker: WorkerStatus, card: str, *, now: datetime) -> bool:
         **responses(),
     },
 )
-async def get_metrics(metrics: Metrics, queue: Queue) -> Response:
-    """Latencies of this process; jobs and engines of the whole service, if Redis answers."""
+async def get_metrics(metrics: Metrics, queue: Queue, settings: ServiceSettings) -> Response:
+    """Latencies of this process; jobs and workers of the whole service, if Redis answers."""
     try:
+        workers = await queue.workers()
         snapshot = QueueSnapshot(
             depth=await queue.depth(),
-            workers=await queue.workers(),
-            totals=await queue.totals(),
-            promises=await queue.promises(),
+            limit=settings.max_queue,
+            workers=workers,
+            worker_texts=await queue.worker_metrics([worker.name for worker in workers]),
+            tallies=await queue.tallies(),
             outbox=await queue.outbox(),
         )
     except QueueUnavailable:

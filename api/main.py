@@ -55,7 +55,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     settings = settings or Settings()
     card = load_card(settings.card)
     store = open_store(settings)
-    metrics = HttpMetrics()
+    metrics = HttpMetrics(_version())
     loras = LoraFolder(settings.lora_dir)
     request_model = submission_type(card, settings, lambda: loras.files)
 

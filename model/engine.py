@@ -39,10 +39,12 @@ from model.plan import Candidate, choose
 from model.preview import is_due, to_rgb
 from model.prompt import cut_warning
 from model.protocol import (
+    DeviceMemory,
     EngineEvent,
     EngineStats,
     Failed,
     Finished,
+    Forward,
     ImageReady,
     Preview,
     Progress,
@@ -69,6 +71,9 @@ _FINAL_FAULTS = {
 _MERGE_FORWARDS = 2
 """What merging LoRAs into the transformer counts for in choosing, in full forwards."""
 
+_MEMORY_SECONDS = 1.0
+"""How often the device is asked how full it is."""
+
 
 def no_images(name: str) -> NDArray[numpy.uint8]:
     """Stand in for a store where there is none: InputMissing, whatever the name."""
@@ -88,8 +93,9 @@ class Pipeline:
     (B, height, width, 3), `preview(latents)` of a single picture uint8 (h, w, 3).
     `encode_image` takes float32 (B, 3, 1, height, width) in [-1, 1] and gives latents,
     `read_image(name)` gives a stored picture, uint8 (height, width, 3).
-    `check_device()` raises if the device does not compute any more. `loras` changes the weights
-    that `encode` and `velocity` use.
+    `check_device()` raises if the device does not compute any more, `await_device()` returns when
+    it has done all it was given, `memory()` says how full it is. `loras` changes the weights that
+    `encode` and `velocity` use.
     """
 
     encode: Callable[[str], EncodedPrompt]
@@ -104,6 +110,8 @@ class Pipeline:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     description: dict[str, Any] = field(default_factory=dict)
     check_device: Callable[[], None] = lambda: None
+    await_device: Callable[[], None] = lambda: None
+    memory: Callable[[], DeviceMemory | None] = lambda: None
 
     def codec(self) -> Codec:
         """The part that turns pictures into latents and back."""
@@ -165,6 +173,7 @@ class Engine:
         self._velocity = Fitted(pipeline.velocity)
         self._token_budget = token_budget
         self._running: dict[str, _Running] = {}
+        self._memory_asked_at = -math.inf
 
     def description(self) -> dict[str, Any]:
         """What runs here: checkpoint, device, precision."""
@@ -187,11 +196,15 @@ class Engine:
     def step(self) -> list[EngineEvent]:
         """Begin what was admitted, then evaluate the model once for a batch of pictures."""
         events: list[EngineEvent] = []
+        self.stats.latest = ()
         for job_id in [j for j, running in self._running.items() if not running.is_begun]:
             self._guarded(job_id, self._begin, events)
         batch = self._choose()
         if batch:
             self._evaluate(batch, events)
+        if time.monotonic() - self._memory_asked_at > _MEMORY_SECONDS:
+            self._memory_asked_at = time.monotonic()
+            self.stats.memory = self._pipeline.memory()
         return events
 
     # -- beginning ---------------------------------------------------------------------------
@@ -270,6 +283,7 @@ class Engine:
         started = time.perf_counter()
         try:
             answers = self._denoise(batch)
+            self._pipeline.await_device()  # a GPU has only begun; without it no time is true
         except Exception as exc:  # noqa: BLE001 - the batch's border: a fault must name its request
             self._require_device(exc)
             if len(batch) > 1:
@@ -285,6 +299,8 @@ class Engine:
         self.stats.shortages = self._velocity.shortages
         self.stats.evaluations += len(batch)
         self.stats.forward_seconds += seconds
+        height, width = (side * self._pipeline.scale_factor for side in batch[0][1].x.shape[-2:])
+        self.stats.latest += (Forward(width, height, len(batch), seconds),)
         for job_id in dict(batch):
             running = self._running[job_id]
             running.forwards += 1
@@ -427,6 +443,26 @@ def _compute(device: torch.device) -> None:
         raise RuntimeError(f"{device} cannot add 1 and 1")
 
 
+def _await(device: torch.device) -> None:
+    """Return when the device has done all it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _memory(device: torch.device) -> DeviceMemory | None:
+    """How full the device is; None where it is no GPU."""
+    if device.type != "cuda":
+        return None
+    free, size = torch.cuda.mem_get_info(device)
+    return DeviceMemory(
+        device=device_name(device),
+        allocated=torch.cuda.memory_allocated(device),
+        reserved=torch.cuda.memory_reserved(device),
+        free=free,
+        size=size,
+    )
+
+
 def load_engine(
     card: Card,
     checkpoint_dir: Path | None,
@@ -494,5 +530,7 @@ def load_engine(
             "torch": torch.__version__,
         },
         check_device=lambda: _compute(torch.device(device)),
+        await_device=lambda: _await(torch.device(device)),
+        memory=lambda: _memory(torch.device(device)),
     )
     return Engine(pipeline, token_budget=token_budget)

@@ -70,11 +70,33 @@ class Failed:
 EngineEvent = Started | Progress | Preview | ImageReady | Finished | Failed
 
 
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """One model call for `images` pictures of this size in pixels; seconds of wall clock."""
+
+    width: int
+    height: int
+    images: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceMemory:
+    """Bytes of a GPU: allocated and reserved by this process, free for all, and its size."""
+
+    device: str
+    allocated: int
+    reserved: int
+    free: int
+    size: int
+
+
 @dataclass(slots=True)
 class EngineStats:
     """Totals since the engine was made; evaluations / forwards is the mean batch size.
 
-    `shortages` counts forwards that did not fit into the device's memory.
+    `shortages` counts forwards that did not fit into the device's memory. `latest` are the model
+    calls of the latest step alone; `memory` is None where the device is no GPU.
     """
 
     forwards: int = 0
@@ -82,6 +104,8 @@ class EngineStats:
     rows: int = 0
     forward_seconds: float = 0.0
     shortages: int = 0
+    latest: tuple[Forward, ...] = ()
+    memory: DeviceMemory | None = None
 
 
 class GenerationEngine(Protocol):

@@ -57,6 +57,7 @@ from worker.images import preview_url
 from worker.inputs import Inputs, Pixels
 from worker.job import JobWarning, WorkerStatus
 from worker.ledger import Claim, Note, Outcome, WorkerLedger, read_claim
+from worker.metrics import WorkerMetrics
 from worker.publisher import Published, Publisher, StoreDown
 from worker.settings import Settings
 from worker.store import ImageStore
@@ -73,6 +74,8 @@ _PUMP_SECONDS = 0.05
 _OUTAGE_PAUSE_SECONDS = 0.2
 _WORKER_TTL_SECONDS = 60
 _PACE_DECAY = 0.9
+_METRICS_SECONDS = 5.0
+"""Numbers are some kilobytes, and Prometheus asks every 15 seconds."""
 
 
 class _Intermediate(IntermediateQueue):
@@ -174,8 +177,11 @@ class BatchWorker(SimpleWorker):
         self._version = version
         self._die = die
         self._ledger = WorkerLedger(connection, settings)
-        self._engine = EngineThread(engine_factory, warm_up=warm_up)
-        self._publisher = Publisher(store, patience=settings.store_patience_seconds)
+        self._metrics = WorkerMetrics()
+        self._engine = EngineThread(engine_factory, warm_up=warm_up, metrics=self._metrics)
+        self._publisher = Publisher(
+            store, patience=settings.store_patience_seconds, metrics=self._metrics
+        )
         self._inputs = inputs or Inputs()
         self._sweeper = Sweeper(store, self._ledger, result_ttl=settings.result_ttl_seconds)
         self._slots: dict[str, _Slot] = {}
@@ -185,6 +191,7 @@ class BatchWorker(SimpleWorker):
         self._stop_at: float | None = None
         self._last_beat: float | None = None
         self._last_pump = 0.0
+        self._metrics_told_at = -math.inf
         self._last_maintenance = 0.0
         self._grace_until = 0.0
         self._work_done, self._work_seconds, self._busy_seen = 0.0, 0.0, 0.0
@@ -286,6 +293,7 @@ class BatchWorker(SimpleWorker):
         match event:
             case Started():
                 slot.timings["encode"] = round(event.seconds, 4)
+                self._metrics.stage("encode", event.seconds)
                 found = [JobWarning(code=w.code, detail=w.detail) for w in event.warnings]
                 slot.warnings = tuple(dict.fromkeys([*slot.claim.warnings, *found]))
                 fields = {"recipe": self._recipe.model_dump_json()}
@@ -296,6 +304,7 @@ class BatchWorker(SimpleWorker):
                 request, before = slot.claim.request, slot.step
                 self._fresh_work += work(request, event.step) - work(request, before)
                 if event.step > slot.step:  # a step may take two evaluations
+                    self._metrics.sampled((event.step - before) * request.num_images)
                     elapsed = time.monotonic() - slot.admitted_at
                     slot.notes.append(_progress_note(event, elapsed, request))
                 slot.step = event.step
@@ -308,6 +317,9 @@ class BatchWorker(SimpleWorker):
                     slot.token, event, slot.claim.request, self._recipe
                 )
             case Finished() | Failed():
+                if isinstance(event, Finished):
+                    self._metrics.stage("denoise", event.denoise_seconds)
+                    self._metrics.stage("decode", event.decode_seconds)
                 slot.end, slot.ended_at = event, time.monotonic()
 
     @property
@@ -570,6 +582,9 @@ class BatchWorker(SimpleWorker):
                 registry = slot.job.started_job_registry
                 slot.execution.heartbeat(registry, math.ceil(lease), pipeline=pipeline)
             self._ledger.heartbeat(pipeline, self._status())
+            if began - self._metrics_told_at > _METRICS_SECONDS:
+                self._ledger.tell_metrics(pipeline, self.name, self._metrics.text())
+                self._metrics_told_at = began
             is_forgotten = pipeline.execute()[0] == 1
         if is_forgotten:
             self._register()

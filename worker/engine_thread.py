@@ -19,6 +19,7 @@ from model.protocol import (
     GenerationEngine,
 )
 from model.request import ResolvedRequest
+from worker.metrics import WorkerMetrics
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +35,11 @@ class EngineThread:
     """Runs an engine made by `factory`; `events` yields (token of the admission, event)."""
 
     def __init__(
-        self, factory: Callable[[], GenerationEngine], *, warm_up: ResolvedRequest | None
+        self,
+        factory: Callable[[], GenerationEngine],
+        *,
+        warm_up: ResolvedRequest | None,
+        metrics: WorkerMetrics | None = None,
     ) -> None:
         self.events: SimpleQueue[tuple[str, EngineEvent]] = SimpleQueue()
         self.stats = EngineStats()
@@ -43,6 +48,7 @@ class EngineThread:
         self.fault: BaseException | None = None
         self._factory = factory
         self._warm_up_request = warm_up
+        self._metrics = metrics or WorkerMetrics()
         self._orders: SimpleQueue[tuple[str, str, ResolvedRequest | None]] = SimpleQueue()
         self._tokens: dict[str, str] = {}
         self._step_began: float | None = None
@@ -134,8 +140,10 @@ class EngineThread:
         began = self._step_began = time.monotonic()
         events = engine.step()
         self._step_began = None
-        self.busy_seconds += time.monotonic() - began
+        seconds = time.monotonic() - began
+        self.busy_seconds += seconds
         self.stats = replace(engine.stats)
+        self._metrics.engine_step(seconds, self.stats)
         for event in events:
             token = self._tokens.get(event.job_id)
             if token is None:

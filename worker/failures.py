@@ -17,6 +17,9 @@ _PROBLEMS: dict[str, tuple[int, str]] = {
     "worker_lost": (500, "The worker died while it carried out the request"),
 }
 
+FAILURES = tuple(_PROBLEMS)
+"""The codes, for those who count them."""
+
 
 def job_error(code: str, detail: str) -> JobError:
     """The problem for a code; one that is not listed is a general failure."""

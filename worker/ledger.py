@@ -163,9 +163,13 @@ class WorkerLedger:
         pipeline.set(key, status.model_dump_json(), ex=record.HEARTBEAT_TTL_SECONDS)
         pipeline.sadd(record.WORKERS, status.name)
 
+    def tell_metrics(self, pipeline: "Pipeline", name: str, text: str) -> None:
+        """Add a worker's numbers, in Prometheus' text format, to a pipeline."""
+        pipeline.set(record.worker_metrics_key(name), text, ex=record.HEARTBEAT_TTL_SECONDS)
+
     def sign_off(self, name: str) -> None:
         """This worker is no more."""
-        self._redis.delete(record.worker_key(name))
+        self._redis.delete(record.worker_key(name), record.worker_metrics_key(name))
         self._redis.srem(record.WORKERS, name)
 
     def clock_skew(self) -> float:

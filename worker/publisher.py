@@ -23,6 +23,7 @@ from worker.errors import ImageExpired, ImageNotFound, StoreError
 from worker.images import EXTENSIONS, decode, encode
 from worker.inputs import Pixels
 from worker.job import StoredImage
+from worker.metrics import WorkerMetrics
 from worker.store import ImageStore
 
 logger = logging.getLogger(__name__)
@@ -60,8 +61,16 @@ class Publisher:
     A picture is tried for `patience` seconds from the moment it was handed in or asked for.
     """
 
-    def __init__(self, store: ImageStore, *, threads: int = 2, patience: float = 60.0) -> None:
+    def __init__(
+        self,
+        store: ImageStore,
+        *,
+        threads: int = 2,
+        patience: float = 60.0,
+        metrics: WorkerMetrics | None = None,
+    ) -> None:
         self._store = store
+        self._metrics = metrics or WorkerMetrics()
         self._patience = patience
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="publisher")
         self._changed = threading.Condition()
@@ -146,8 +155,10 @@ class Publisher:
         *,
         until: float,
     ) -> Published:
+        began = time.monotonic()
         with self._call():
             data = encode(image.pixels, request=request, recipe=recipe, seed=image.seed)
+        self._metrics.encoded(time.monotonic() - began, request.image_format)
         name, began = self._put(token, data, EXTENSIONS[request.image_format], until=until)
         height, width, _ = image.pixels.shape
         stored = StoredImage(
@@ -184,7 +195,9 @@ class Publisher:
 
         def put() -> tuple[str, float]:
             began = time.monotonic()
-            return self._store.put(data, extension), began
+            name = self._store.put(data, extension)
+            self._metrics.stored(time.monotonic() - began)
+            return name, began
 
         return self._insist(token, put, until=until)
 
@@ -194,6 +207,7 @@ class Publisher:
             try:
                 return self._try(what)
             except StoreError as exc:
+                self._metrics.store_failed()
                 if time.monotonic() + pause > until:
                     self._give_up(exc)
                     break

@@ -9,7 +9,7 @@ import copy
 import json
 import re
 import time
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,12 +33,13 @@ from worker.errors import (
     StoreError,
 )
 from worker.events import TERMINAL_EVENTS, JobEvent
-from worker.forecast import Forecast, Pace, Promises, forecast
+from worker.forecast import Forecast, Pace, forecast
 from worker.hub import Hub
 from worker.job import TERMINAL, Job, JobWarning, WorkerStatus
 from worker.keys import Priority
 from worker.outbox import OutboxState, read_state
 from worker.settings import Settings
+from worker.tallies import Tallies, read_tallies
 from worker.webhook import Webhook
 
 _JOB_ID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}\Z")
@@ -278,13 +279,10 @@ class JobQueue:
         names = ("accepted", "succeeded", "failed", "cancelled", "retried")
         return {name: int(counted.get(name, 0)) for name in names}
 
-    async def promises(self) -> Promises:
-        """How well the times told at submission came true."""
-        names = ("promised", "promised_took", "promised_error")
+    async def tallies(self) -> Tallies:
+        """All that was counted since the queue was made."""
         with _outage():
-            told: Any = await self._redis.hmget(record.TOTALS, names)
-        jobs, took, error = (float(value or 0) for value in told)
-        return Promises(int(jobs), took, error)
+            return await read_tallies(self._redis)
 
     async def outbox(self) -> OutboxState:
         """Webhooks that wait, and what became of others."""
@@ -299,6 +297,14 @@ class JobQueue:
                 return []
             heartbeats = await self._redis.mget([record.worker_key(name) for name in names])
         return [WorkerStatus.model_validate_json(beat) for beat in heartbeats if beat]
+
+    async def worker_metrics(self, names: Sequence[str]) -> dict[str, str]:
+        """What these workers last said in numbers, each in Prometheus' text format."""
+        if not names:
+            return {}
+        with _outage():
+            texts: Any = await self._redis.mget([record.worker_metrics_key(name) for name in names])
+        return {name: text for name, text in zip(names, texts, strict=True) if text}
 
     async def _measured_pace(self) -> Pace:
         """What all live workers get through together; asked at most once a second."""

@@ -78,6 +78,11 @@ def worker_key(name: str) -> str:
     return f"kirazuri:worker:{name}"
 
 
+def worker_metrics_key(name: str) -> str:
+    """What a worker last said in numbers."""
+    return f"kirazuri:worker-metrics:{name}"
+
+
 def script_keys(job_id: str) -> list[str]:
     """KEYS of every script, in the order of `scripts/prelude.lua`."""
     rq_queue = f"rq:queue:{RQ_QUEUE}"

@@ -92,14 +92,16 @@ def test_numbers_of_jobs_and_engines(client: httpx2.Client, hand: Hand) -> None:
     assert numbers["kirazuri_queue_up",] == 1
     assert numbers["kirazuri_queue_depth",] == 1
     assert numbers["kirazuri_jobs_running",] == 1
-    assert numbers["kirazuri_jobs_total", "accepted"] == 3
-    assert numbers["kirazuri_jobs_total", "succeeded"] == 1
-    assert numbers["kirazuri_jobs_total", "failed"] == 0
+    assert numbers["kirazuri_queue_limit",] == 5
+    assert 0 < numbers["kirazuri_queue_oldest_seconds",] < 60
+    assert numbers["kirazuri_jobs_accepted_total",] == 3
+    assert numbers["kirazuri_jobs_finished_total", "succeeded"] == 1
+    assert numbers["kirazuri_jobs_finished_total", "failed"] == 0
     assert numbers["kirazuri_worker_warm", "cpu", "hand"] == 1
     assert numbers["kirazuri_worker_warm", "cpu", "other"] == 0
     assert numbers["kirazuri_engine_forwards_total", "hand"] == 10
     assert numbers["kirazuri_engine_evaluations_total", "hand"] == 25
-    assert numbers["kirazuri_engine_mean_batch",] == 1.5
+    assert numbers["kirazuri_engine_evaluations_total", "other"] == 5
 
 
 def test_the_error_of_told_times_is_counted(client: httpx2.Client, hand: Hand) -> None:
@@ -118,9 +120,9 @@ def test_the_error_of_told_times_is_counted(client: httpx2.Client, hand: Hand) -
     ended, made = (datetime.fromisoformat(job[f"{name}_at"]) for name in ("finished", "created"))
     took = (ended - made).total_seconds()
     numbers = metrics(client)
-    assert numbers["kirazuri_job_seconds_count",] == 1
+    assert numbers["kirazuri_eta_actual_seconds_count",] == 1
     assert numbers["kirazuri_eta_error_seconds_count",] == 1
-    assert numbers["kirazuri_job_seconds_sum",] == pytest.approx(took, abs=0.01)
+    assert numbers["kirazuri_eta_actual_seconds_sum",] == pytest.approx(took, abs=0.01)
     assert numbers["kirazuri_eta_error_seconds_sum",] == pytest.approx(
         abs(took - promised), abs=0.06
     )

@@ -37,7 +37,7 @@ def test_it_is_what_a_submission_would_be(client: httpx2.Client) -> None:
         "seed": 7,
     }
     plan = dry_run(client, **body)
-    assert client.get("/metrics").text.count('kirazuri_jobs_total{event="accepted"} 0.0') == 1
+    assert client.get("/metrics").text.count("kirazuri_jobs_accepted_total 0.0") == 1
     job = client.post("/generate", json=body).json()
     assert plan["request"] == job["request"]
     assert plan["request"]["prompt"] == "masterpiece, long hair, She waves."

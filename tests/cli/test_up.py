@@ -28,7 +28,7 @@ pytestmark = [
 ]
 
 
-_CANCELLED = 'kirazuri_jobs_total{event="cancelled"}'
+_CANCELLED = 'kirazuri_jobs_finished_total{status="cancelled"}'
 
 
 _SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -81,7 +81,7 @@ def test_saves_one_picture(up: Up, tmp_path: Path) -> None:
 
 def _accepted(up: Up) -> list[str]:
     lines = httpx2.get(f"{up.url}/metrics").text.splitlines()
-    return [line for line in lines if line.startswith('kirazuri_jobs_total{event="accepted"}')]
+    return [line for line in lines if line.startswith("kirazuri_jobs_accepted_total ")]
 
 
 def test_a_dry_run_tells_and_makes_nothing(up: Up, tmp_path: Path) -> None:

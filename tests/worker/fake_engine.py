@@ -13,6 +13,7 @@ from model.protocol import (
     EngineStats,
     Failed,
     Finished,
+    Forward,
     ImageReady,
     Preview,
     Progress,
@@ -59,6 +60,10 @@ class FakeEngine:
         time.sleep(self.step_seconds)
         self.stats.forwards += 1
         self.stats.evaluations += len(self._running)
+        sizes = {(request.width, request.height) for request, _ in self._running.values()}
+        self.stats.latest = tuple(
+            Forward(width, height, len(self._running), self.step_seconds) for width, height in sizes
+        )
         self.largest_batch = max(self.largest_batch, len(self._running))
         events: list[EngineEvent] = []
         for job_id in list(self._running):

@@ -120,7 +120,7 @@ async def test_everything_says_unavailable_while_redis_is_away(settings: Setting
             queue.depth(),
             queue.workers(),
             queue.totals(),
-            queue.promises(),
+            queue.tallies(),
         ):
             with pytest.raises(QueueUnavailable):
                 await call

@@ -42,7 +42,11 @@ end
 attempt = attempt + 1
 if status == 'running' then
   redis.call('HINCRBY', TOTALS, 'retried', 1)
+  count_retry('worker_lost')
   announce('retrying', cjson.encode({attempt = attempt, reason = 'worker_lost'}))
+end
+if not field('started') then
+  observe('waited', now - tonumber(field('created') or now))
 end
 redis.call('HSET', JOB, 'status', 'running', 'token', token, 'worker', worker, 'attempt', attempt,
   'started', stamp(now), 'step', 0)

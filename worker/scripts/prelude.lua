@@ -63,6 +63,25 @@ local function has_lease(token)
   return expires and tonumber(expires) > now
 end
 
+-- Spreads for metrics, in TOTALS: `name:bound` counts what is above the bound before and at most this
+-- one, `name:sum` adds up. `worker/tallies.py` knows the same bounds.
+local BOUNDS = {'0.1', '0.25', '0.5', '1', '2.5', '5', '10', '30', '60', '120', '300', '600', '1800'}
+local function observe(name, seconds)
+  local class = '+Inf'
+  for _, bound in ipairs(BOUNDS) do
+    if seconds <= tonumber(bound) then
+      class = bound
+      break
+    end
+  end
+  redis.call('HINCRBY', TOTALS, name .. ':' .. class, 1)
+  redis.call('HINCRBYFLOAT', TOTALS, name .. ':sum', stamp(seconds))
+end
+
+local function count_retry(reason)
+  redis.call('HINCRBY', TOTALS, 'retried:' .. reason, 1)
+end
+
 local function is_terminal(status)
   return status == 'succeeded' or status == 'failed' or status == 'cancelled'
 end
@@ -95,6 +114,11 @@ local function finish(status, data, result_ttl, events_ttl)
   redis.call('ZREM', RUNNING, id)
   redis.call('ZREM', DEADLINES, id)
   redis.call('HINCRBY', TOTALS, status, 1)
+  observe('took_' .. status, now - tonumber(field('created') or now))
+  local problem = status == 'failed' and field('error')
+  if problem then
+    redis.call('HINCRBY', TOTALS, 'failed:' .. (cjson.decode(problem).code or 'unknown'), 1)
+  end
   announce(status, data)
   for _, name in ipairs(cjson.decode(field('inputs') or '[]')) do
     redis.call('SREM', holders(name), id)

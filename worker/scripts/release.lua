@@ -14,6 +14,7 @@ end
 if status ~= 'running' then
   return 'lost'
 end
+count_retry(reason)
 local attempt = tonumber(field('attempt'))
 if is_free then
   attempt = attempt - 1

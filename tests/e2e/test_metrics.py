@@ -1,0 +1,114 @@
+"""What the running service exports is what docs/metrics.md lists, names, types and labels."""
+
+import re
+import time
+from collections.abc import Callable
+
+import httpx2
+import pytest
+from prometheus_client import Metric
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.e2e.test_pictures import QUALITY, finished, submit
+from tests.tables import ROOT
+
+pytestmark = pytest.mark.timeout(120)
+
+_ROW = re.compile(r"^\| `(\w+)` \| (\w+) \|([\w, ]*)\|", re.MULTILINE)
+
+
+def documented() -> dict[str, tuple[str, set[str]]]:
+    """Name -> (type, labels), as the page has it."""
+    page = (ROOT / "docs/metrics.md").read_text(encoding="utf-8")
+    return {
+        name: (kind, {label.strip() for label in labels.split(",") if label.strip()})
+        for name, kind, labels in _ROW.findall(page)
+    }
+
+
+def families(service: httpx2.Client) -> dict[str, Metric]:
+    """Every family of ours under the name that queries use; those of processes are left out."""
+    text = service.get("/metrics").text
+    return {
+        family.name + "_total" * (family.type == "counter"): family
+        for family in text_string_to_metric_families(text)
+        if "process_" not in family.name
+    }
+
+
+def eventually(
+    service: httpx2.Client, condition: Callable[[dict[str, Metric]], bool]
+) -> dict[str, Metric]:
+    """The families once the workers' numbers have come round."""
+    deadline = time.monotonic() + 30
+    while not condition(found := families(service)):
+        assert time.monotonic() < deadline, found
+        time.sleep(0.5)
+    return found
+
+
+def value(family: Metric, suffix: str = "", **labels: str) -> float:
+    """The sum of a family's samples with these labels."""
+    return sum(
+        sample.value
+        for sample in family.samples
+        if sample.name == family.name + suffix and labels.items() <= sample.labels.items()
+    )
+
+
+def test_exported_and_documented_are_the_same(service: httpx2.Client) -> None:
+    # Every family with labels that needs it gets a sample: a failure, a picture.
+    assert service.get("/jobs/unknown").status_code == 404
+    finished(service, submit(service, prompt=f"{QUALITY}, green hair", steps=3, num_images=2))
+    found = eventually(service, lambda found: bool(value(
+        found["kirazuri_image_store_seconds"], "_count") >= 2))  # fmt: skip
+    exported = {
+        name: (
+            family.type,
+            {label for sample in family.samples for label in sample.labels} - {"le"},
+        )
+        for name, family in found.items()
+    }
+    expected = documented()
+    for name in ("kirazuri_device_memory_bytes", "kirazuri_device_memory_size_bytes"):
+        assert exported.pop(name) == ("gauge", set()), "there is no GPU here"
+        assert "worker" in expected.pop(name)[1]
+    assert exported == expected
+
+
+def test_a_jobs_numbers(service: httpx2.Client) -> None:
+    before = families(service)
+    job = finished(
+        service, submit(service, prompt=f"{QUALITY}, white hair", steps=4, resolution="128x112")
+    )
+
+    def steps(found: dict[str, Metric]) -> float:
+        return value(found["kirazuri_engine_steps_total"], "_total")
+
+    after = eventually(service, lambda found: steps(found) >= steps(before) + 4)
+
+    def gained(name: str, suffix: str = "_count", **labels: str) -> float:
+        return value(after[name], suffix, **labels) - value(before[name], suffix, **labels)
+
+    assert steps(after) - steps(before) == 4
+    assert gained("kirazuri_engine_step_duration_seconds", shape="128x112") >= 4
+    assert gained("kirazuri_engine_batch_images", "_sum") >= 4
+    assert gained("kirazuri_engine_busy_seconds_total", "_total") > 0
+    for stage in ("encode", "denoise", "decode"):
+        assert gained("kirazuri_job_stage_seconds", stage=stage) == 1
+        told = job["timings"][stage]
+        assert gained("kirazuri_job_stage_seconds", "_sum", stage=stage) == pytest.approx(
+            told, abs=1e-3
+        )
+    assert gained("kirazuri_image_encode_seconds", format="png") == 1
+    assert gained("kirazuri_image_store_seconds") == 1
+    assert gained("kirazuri_jobs_accepted_total", "_total") == 1
+    assert gained("kirazuri_jobs_finished_total", "_total", status="succeeded") == 1
+    assert gained("kirazuri_job_wait_seconds") == 1
+    assert gained("kirazuri_job_duration_seconds", status="succeeded") == 1
+
+
+def test_processes_are_measured(service: httpx2.Client) -> None:
+    text = service.get("/metrics").text
+    assert "\nprocess_resident_memory_bytes " in text
+    assert '\nkirazuri_worker_process_resident_memory_bytes{worker="' in text
