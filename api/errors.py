@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException as RefusedByFramework
 
 from api.fields import field_errors, printable
 from api.schemas import FieldError, Problem, ProblemExplanation
+from model.errors import PolicyBlocked
 from worker import errors as worker_errors
 from worker.failures import job_error
 
@@ -88,6 +89,13 @@ class UnknownProblem(Exception):
 
 
 TABLE: Final[dict[type[Exception], ProblemType]] = {
+    PolicyBlocked: ProblemType(
+        403,
+        "policy_blocked",
+        "The policy refuses the request",
+        "`rule` names the rule: one of the service's own, one of its operator's, or `max_rating`, "
+        "the highest rating that the key may ask for. The same request is refused every time.",
+    ),
     worker_errors.JobNotFound: ProblemType(
         404, "job_not_found", "No such job", "No job ever had this id."
     ),
@@ -237,6 +245,7 @@ def problem_response(
     instance: str,
     errors: Sequence[FieldError] = (),
     headers: Mapping[str, str] | None = None,
+    rule: str | None = None,
 ) -> Response:
     """The answer for a problem of this kind; `instance` is the request's id."""
     problem = Problem(
@@ -247,9 +256,10 @@ def problem_response(
         instance=instance,
         code=kind.code,
         errors=list(errors),
+        rule=rule,
     )
     return Response(
-        problem.model_dump_json(),
+        problem.model_dump_json(exclude={"rule"} if rule is None else None),
         status_code=kind.status,
         media_type=PROBLEM_MEDIA_TYPE,
         headers=headers,
@@ -283,7 +293,8 @@ async def _refuse(request: Request, exc: Exception) -> Response:
         detail = kind.explanation
     else:
         detail = printable(str(exc), limit=500)
-    return problem_response(kind, detail, instance=instance, headers=_headers(exc))
+    rule = exc.rule if isinstance(exc, PolicyBlocked) else None
+    return problem_response(kind, detail, instance=instance, headers=_headers(exc), rule=rule)
 
 
 async def _refuse_as_framework(request: Request, exc: RefusedByFramework) -> Response:

@@ -50,7 +50,7 @@ def routes(request_model: type[GenerationRequest]) -> APIRouter:
                 "what the request would become.",
             },
             202: {"description": "Accepted; `Location` is the job."},
-            **responses(400, 413, 415, 422, 429, 503),
+            **responses(400, 403, 413, 415, 422, 429, 503),
         },
     )
     async def generate(

@@ -19,7 +19,7 @@ router = APIRouter(tags=["generation"])
     responses={
         200: {"model": JobView, "description": "Finished within the time of `Prefer: wait`."},
         202: {"description": "Accepted; `Location` is the new job."},
-        **responses(404, 409, 410, 422, 429, 503),
+        **responses(403, 404, 409, 410, 422, 429, 503),
     },
 )
 async def replay_job(

@@ -75,6 +75,11 @@ class Problem(_Shape):
     instance: str
     code: str
     errors: list[FieldError] = []
+    rule: str | None = Field(
+        default=None,
+        description="Of `policy_blocked`: the name of the rule that refuses.",
+        examples=["max_rating"],
+    )
 
 
 class ProblemExplanation(_Shape):

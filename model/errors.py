@@ -47,3 +47,16 @@ class LoraChanged(LoraError):
 
 class LoraUnusable(LoraError):
     """A LoRA's file cannot be read, or does not fit this checkpoint."""
+
+
+class PolicyError(ModelError):
+    """The policy's rules cannot be read or contradict one another; the message says where."""
+
+
+class PolicyBlocked(ModelError):
+    """A request that the policy refuses: the rule's name and reason, never the prompt's words."""
+
+    def __init__(self, rule: str, reason: str) -> None:
+        super().__init__(f"refused by the rule {rule}: {reason}")
+        self.rule = rule
+        self.reason = reason

@@ -4,6 +4,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from model.rating import Rating
+
 Priority = Literal["low", "normal", "high"]
 
 
@@ -14,4 +16,7 @@ class KeyLimits(BaseModel):
 
     priority: Priority = Field(
         default="normal", description="Share of the workers that its jobs get beside other keys'."
+    )
+    max_rating: Rating | None = Field(
+        default=None, description="The highest rating of a picture; null: the service's own."
     )

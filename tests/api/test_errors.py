@@ -11,7 +11,7 @@ import pytest
 import api
 from api import errors
 from api.main import create_app
-from model.errors import ModelError
+from model.errors import ModelError, PolicyBlocked
 from tests.api.conftest import Running
 from tests.api.test_bad_input import is_problem
 from worker import errors as worker_errors
@@ -86,3 +86,24 @@ def test_the_manual_names_every_code_and_every_path() -> None:
     missing = [code for code in errors.PROBLEM_TYPES if f"`{code}`" not in manual]
     missing += [path for path in document["paths"] if f"{path}`" not in manual]
     assert not missing
+
+
+def test_a_refusal_of_the_policy_names_its_rule_and_other_problems_have_none(
+    settings: Settings, redis_url: str
+) -> None:
+    running = Running(settings)
+
+    async def refuse() -> None:
+        raise PolicyBlocked("a_rule", "for a reason")
+
+    running.app.add_api_route("/refused", refuse)
+    running.start()
+    try:
+        answer, other = httpx2.get(f"{running.url}/refused"), httpx2.get(f"{running.url}/no")
+    finally:
+        running.stop()
+    assert answer.status_code == 403
+    problem = is_problem(answer)
+    assert (problem["code"], problem["rule"]) == ("policy_blocked", "a_rule")
+    assert problem["detail"] == "refused by the rule a_rule: for a reason"
+    assert "rule" not in is_problem(other)

@@ -88,7 +88,7 @@ def test_every_error_is_a_typed_problem(document: dict[str, Any]) -> None:
 
 def test_the_errors_of_a_submission_are_all_listed(document: dict[str, Any]) -> None:
     responses = document["paths"]["/generate"]["post"]["responses"]
-    assert set(responses) == {"200", "202", "400", "413", "415", "422", "429", "500", "503"}
+    assert set(responses) == {"200", "202", "400", "403", "413", "415", "422", "429", "500", "503"}
 
 
 @pytest.mark.parametrize(
