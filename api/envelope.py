@@ -1,6 +1,7 @@
 """What every exchange gets around its route, whichever it is.
 
-A request id, a limit to its body, a measured time, and an answer when all else fails.
+A request id, a look at its head, a limit to its body, headers of security, a measured time, and
+an answer when all else fails.
 """
 
 import asyncio
@@ -13,8 +14,10 @@ from collections.abc import Callable
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.browsers import SECURITY_HEADERS, Doorman
 from api.errors import INTERNAL, BodyTooLarge, problem_response
 from api.metrics import HttpMetrics
+from worker.settings import Settings
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
@@ -35,7 +38,8 @@ class _Answer:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
             headers["X-Request-Id"] = self._request_id
-            headers["X-Content-Type-Options"] = "nosniff"
+            for name, value in SECURITY_HEADERS.items():
+                headers.setdefault(name, value)
             self.is_begun = True
             self.is_stream = "content-length" not in headers
             self._on_begin(message["status"])
@@ -48,10 +52,11 @@ class _Answer:
 class Envelope:
     """ASGI middleware; the outermost of ours."""
 
-    def __init__(self, app: ASGIApp, *, metrics: HttpMetrics, max_body_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, *, metrics: HttpMetrics, settings: Settings) -> None:
         self._app = app
         self._metrics = metrics
-        self._max_body_bytes = max_body_bytes
+        self._max_body_bytes = settings.max_body_bytes
+        self._doorman = Doorman(settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Carry out one exchange; anything but HTTP passes untouched."""
@@ -72,6 +77,11 @@ class Envelope:
                 self._metrics.count_problem(problem)
 
         answer = _Answer(send, request_id, observe)
+        refusal = self._doorman.refusal(scope, headers)
+        if refusal is not None:
+            response = problem_response(refusal.kind, refusal.detail, instance=request_id)
+            await response(scope, receive, answer.send)
+            return
         limited = limited_body(receive, headers, self._max_body_bytes)
         try:
             await self._app(scope, limited, answer.send)

@@ -84,6 +84,42 @@ NOT_READY: Final = ProblemType(
 )
 
 
+NOT_HTTP: Final = ProblemType(
+    400, "not_http", "Not a request", "The bytes are no HTTP/1.1 request; the connection is closed."
+)
+FOREIGN_PAGE: Final = ProblemType(
+    403,
+    "foreign_page",
+    "A page of another origin asks",
+    "A browser says that a web page of another origin sent this. The operator can name the origin "
+    "in KIRAZURI_CORS_ORIGINS.",
+)
+TOO_SLOW: Final = ProblemType(
+    408,
+    "request_too_slow",
+    "The request takes too long to arrive",
+    "Line and headers, and then the body, have a time each to arrive; the connection is closed.",
+)
+WRONG_HOST: Final = ProblemType(
+    421,
+    "wrong_host",
+    "The service does not go by this name",
+    "The host that the request names is none of KIRAZURI_ALLOWED_HOSTS.",
+)
+HEAD_TOO_LARGE: Final = ProblemType(
+    431,
+    "head_too_large",
+    "Line and headers are too large",
+    "Line and headers of a request have more bytes than KIRAZURI_MAX_HEAD_BYTES allows.",
+)
+TOO_MANY_CONNECTIONS: Final = ProblemType(
+    503,
+    "too_many_connections",
+    "Too many connections",
+    "As many connections are open as the operator allows. Try again after `Retry-After` seconds.",
+)
+
+
 class UnknownProblem(Exception):
     """No problem type has this code."""
 
@@ -215,6 +251,12 @@ PROBLEM_TYPES: Final[dict[str, ProblemType]] = {
         VALIDATION,
         NOT_READY,
         INTERNAL,
+        NOT_HTTP,
+        FOREIGN_PAGE,
+        TOO_SLOW,
+        WRONG_HOST,
+        HEAD_TOO_LARGE,
+        TOO_MANY_CONNECTIONS,
         *itertools.starmap(_job_problem, _WHY_JOBS_FAIL.items()),
     )
 }

@@ -17,6 +17,12 @@ _BINARY: dict[str, Any] = {
     for media_type in MEDIA_TYPES.values()
 }
 
+_FOR_BROWSERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox",
+    "Cross-Origin-Resource-Policy": "cross-origin",
+}
+"""A picture may be shown by any page, but is never a page itself; its viewer styles it."""
+
 router = APIRouter(tags=["images"])
 
 
@@ -64,7 +70,7 @@ async def get_image(
     """The bytes of a picture; the name is made of the content, so it may be kept for ever."""
     place = await store.locate(name, is_head=request.method == "HEAD")
     stem, _, extension = name.partition(".")
-    headers = {"ETag": f'"{stem}"', "Cache-Control": IMMUTABLE}
+    headers = {"ETag": f'"{stem}"', "Cache-Control": IMMUTABLE, **_FOR_BROWSERS}
     if if_none_match is not None and _has(if_none_match, headers["ETag"]):
         return Response(status_code=304, headers=headers)
     if isinstance(place, pathlib.Path):
@@ -76,7 +82,9 @@ async def get_image(
             content_disposition_type="inline",
         )
     # Not kept: when the signature is over, the bucket refuses it.
-    return Response(status_code=307, headers={"Location": place, "Cache-Control": "no-store"})
+    return Response(
+        status_code=307, headers={"Location": place, "Cache-Control": "no-store", **_FOR_BROWSERS}
+    )
 
 
 def _has(if_none_match: str, etag: str) -> bool:

@@ -50,7 +50,7 @@ async def get_job(job_id: JobId, queue: Queue, base_url: BaseUrl, response: Resp
     operation_id="cancelJob",
     status_code=202,
     summary="Cancel a job",
-    responses=responses(404, 409, 410, 422, 503),
+    responses=responses(403, 404, 409, 410, 422, 503),
 )
 async def cancel_job(job_id: JobId, queue: Queue, base_url: BaseUrl) -> JobView:
     """Cancel a job that waits or runs; a running one stops within one step."""

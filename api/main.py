@@ -1,6 +1,6 @@
 """The application: routes, errors, what is opened at start and closed at the end.
 
-Run with `uvicorn api.main:create_app --factory`.
+`python -m api` serves it.
 """
 
 import asyncio
@@ -10,8 +10,8 @@ from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
 
 from fastapi import FastAPI
-from fastapi.responses import RedirectResponse
 from fastapi_offline import FastAPIOffline
+from starlette.middleware.cors import CORSMiddleware
 
 from api import (
     capabilities,
@@ -21,10 +21,12 @@ from api import (
     images,
     jobs,
     openapi,
+    pages,
     problems,
     replay,
     webhook_schemas,
 )
+from api.browsers import cors_options
 from api.envelope import Envelope
 from api.loras import LoraList
 from api.metrics import HttpMetrics
@@ -36,13 +38,12 @@ from model.errors import CheckpointError
 from model.lora_files import LoraFolder
 from model.request import GenerationRequest
 from model.tokens import Tokenizers, load_tokenizers
+from worker import log_lines
 from worker.queue import JobQueue
 from worker.settings import Settings, redis_dsn
 from worker.storage import open_store
 
 log = logging.getLogger(__name__)
-
-_LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -61,8 +62,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[State]:
-        # Does nothing where the embedding program has set up logging itself.
-        logging.basicConfig(level=settings.log_level, format=_LOG_FORMAT)
+        log_lines.configure(settings.log_level)
         queue = JobQueue.connect(redis_dsn(settings), settings)
         tokenizers = await asyncio.to_thread(_tokenizers, settings, card)
         lora_list = LoraList(loras)
@@ -82,7 +82,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             await lora_list.close()
             await queue.close()
 
-    # The documentation page with its scripts from this server: it works without the internet.
+    # With the scripts of the documentation's page (api/pages.py), for places without the internet.
     app = FastAPIOffline(
         title="Kirazuri Server",
         version=_version(),
@@ -90,9 +90,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         description=f"Serves {card.title}. {card.summary}",
         lifespan=lifespan,
         redirect_slashes=False,
+        docs_url=None,
         redoc_url=None,
     )
-    app.add_middleware(Envelope, metrics=metrics, max_body_bytes=settings.max_body_bytes)
+    app.add_middleware(Envelope, metrics=metrics, settings=settings)
+    if settings.cors_origins:
+        # Around everything, so that a page can also read what went wrong.
+        app.add_middleware(CORSMiddleware, **cors_options(settings))
     errors.install(app)
     _add_routes(app, request_model)
     webhook_schemas.describe(app.webhooks)
@@ -102,9 +106,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 def _add_routes(app: FastAPI, request_model: type[GenerationRequest]) -> None:
     app.include_router(generate.routes(request_model))
-    for module in (jobs, replay, images, capabilities, health, problems):
+    for module in (jobs, replay, images, capabilities, health, problems, pages):
         app.include_router(module.router)
-    app.add_api_route("/", _root, methods=["GET"], include_in_schema=False)
 
 
 def _tokenizers(settings: Settings, card: Card) -> Tokenizers | None:
@@ -122,7 +125,3 @@ def _version() -> str:
         return version("kirazuri-server")
     except PackageNotFoundError:
         return "0+unknown"
-
-
-async def _root() -> RedirectResponse:
-    return RedirectResponse("/docs")

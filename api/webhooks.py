@@ -26,6 +26,7 @@ from api import targets
 from api.schemas import job_view
 from api.targets import IPAddress, Resolve, Rules, TargetRefused
 from api.webhook_schemas import WebhookMessage
+from worker import log_lines
 from worker.connection import connect_async, disconnect, is_outage
 from worker.outbox import Delivery, Outbox, Outcome
 from worker.settings import Settings, redis_dsn, webhook_delays, webhook_secrets
@@ -338,9 +339,7 @@ def main() -> None:
         parser.error(str(exc))
     if settings.webhook_secret is None:
         parser.error("KIRAZURI_WEBHOOK_SECRET is not set: there are no webhooks to send")
-    logging.basicConfig(
-        level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s"
-    )
+    log_lines.configure(settings.log_level)
     logging.getLogger("httpx2").setLevel(logging.WARNING)  # it logs whole URLs
     asyncio.run(run(settings))
 

@@ -33,6 +33,7 @@ _SPARE_SECONDS = 10.0
 """What a worker gets beyond its time for draining."""
 
 _POLL_SECONDS = 0.2
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 class StartError(Exception):
@@ -134,7 +135,8 @@ class Service:
             load_card(self._settings.card)
         except ModelError as exc:
             raise StartError(str(exc)) from exc
-        settings = self._with_redis().model_copy(update={"torch_threads": self._threads()})
+        own = {"torch_threads": self._threads(), "allowed_hosts": self._allowed_hosts()}
+        settings = self._with_redis().model_copy(update=own)
         variables = environment(settings)
         self._api.append(Child("api", self._api_command(), variables))
         for number in range(1, self._worker_count + 1):
@@ -160,16 +162,19 @@ class Service:
             return self._settings.torch_threads
         return max(1, (os.cpu_count() or 1) // self._worker_count)
 
+    def _allowed_hosts(self) -> str:
+        """On this machine alone no name from outside leads here, except to trick a browser."""
+        if self._settings.allowed_hosts or self._host not in _LOOPBACK:
+            return self._settings.allowed_hosts
+        return "localhost,127.0.0.1,[::1]"
+
     def _api_command(self) -> Sequence[str]:
         options = {
             "--host": self._host,
             "--port": str(self._port),
-            "--log-level": self._settings.log_level.lower(),
-            "--timeout-graceful-shutdown": "5",
         }
         flat = [part for option in options.items() for part in option]
-        uvicorn = [sys.executable, "-m", "uvicorn", "api.main:create_app", "--factory"]
-        return [*uvicorn, "--no-access-log", *flat]
+        return [sys.executable, "-m", "api", *flat]
 
     def _await_ready(self) -> None:
         deadline = time.monotonic() + _START_SECONDS

@@ -10,6 +10,7 @@ from model.card import Card, load_card
 from model.errors import CardError
 from model.protocol import GenerationEngine
 from model.request import GenerationRequest, ResolvedRequest, resolve
+from worker import log_lines
 from worker.batch_worker import BatchWorker
 from worker.connection import connect
 from worker.inputs import Inputs
@@ -86,8 +87,6 @@ def main() -> None:
         store = open_store(settings)
     except (CardError, ValueError) as exc:
         parser.error(str(exc))
-    logging.basicConfig(
-        level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s"
-    )
+    log_lines.configure(settings.log_level)
     logging.getLogger("rq").setLevel(logging.WARNING)
     run(settings, card, redis_url, store)

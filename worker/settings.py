@@ -2,6 +2,7 @@
 
 import base64
 import ipaddress
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -14,7 +15,11 @@ class Settings(BaseSettings):
     """One flat type; every field can be set as `KIRAZURI_<NAME>` or in `.env`."""
 
     model_config = SettingsConfigDict(
-        env_prefix="KIRAZURI_", env_file=".env", extra="ignore", frozen=True
+        env_prefix="KIRAZURI_",
+        env_file=".env",
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,  # it may be a secret
     )
 
     redis_url: SecretStr | None = Field(
@@ -123,6 +128,35 @@ class Settings(BaseSettings):
         ge=1024,
         description="Larger request bodies get 413; pictures come in base64, a third longer.",
     )
+    max_head_bytes: int = Field(
+        default=32_768,
+        ge=4096,
+        description="A request's line and headers may have so many bytes; more get 431.",
+    )
+    max_connections: int = Field(
+        default=1000, ge=1, description="Connections an API process serves at once; more get 503."
+    )
+    head_seconds: float = Field(
+        default=10.0, gt=0, description="How long a request's line and headers may take to arrive."
+    )
+    body_seconds: float = Field(
+        default=60.0, gt=0, description="How long a request's body may take to arrive."
+    )
+    send_seconds: float = Field(
+        default=60.0,
+        gt=0,
+        description="A client that reads nothing of its answer for so long is cut off.",
+    )
+    cors_origins: str = Field(
+        default="",
+        description="Origins whose web pages may call the API, such as "
+        "`https://art.example,http://localhost:3000`; empty: none.",
+    )
+    allowed_hosts: str = Field(
+        default="",
+        description="Hosts that requests may name, such as `art.example,localhost`; for others "
+        "421. Empty: any.",
+    )
     max_wait_seconds: float = Field(default=60.0, ge=0, description="Cap of `Prefer: wait`.")
     public_url: str | None = Field(
         default=None, description="Prefix of image and job URLs; unset: as the client called."
@@ -163,6 +197,22 @@ class Settings(BaseSettings):
                 raise ValueError("each secret is whsec_ and base64 of 24 to 64 bytes")
         return value
 
+    @field_validator("cors_origins")
+    @classmethod
+    def _is_origins(cls, value: str) -> str:
+        for origin in listed(value):
+            if not _ORIGIN.fullmatch(origin):
+                raise ValueError(f"{origin!r} is no origin, such as https://art.example")
+        return value
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _is_hosts(cls, value: str) -> str:
+        for host in listed(value):
+            if not _HOST.fullmatch(host):
+                raise ValueError(f"{host!r} is no host, such as art.example; leave the port out")
+        return value
+
     @field_validator("webhook_networks")
     @classmethod
     def _is_networks(cls, value: str) -> str:
@@ -178,10 +228,17 @@ class Settings(BaseSettings):
         return value
 
 
+_ORIGIN = re.compile(r"https?://(?:[a-z0-9-]+(?:\.[a-z0-9-]+)*|\[[0-9a-f:]+\])(?::\d{1,5})?")
+_HOST = re.compile(r"[a-z0-9-]+(?:\.[a-z0-9-]+)*|\[[0-9a-f:]+\]")
 _LONGEST_RETRYING = 6 * 86_400
 """Seconds; the outbox keeps what is to be sent for seven days."""
 
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def listed(value: str) -> tuple[str, ...]:
+    """The parts of a setting that is a list with commas."""
+    return tuple(part.strip() for part in value.split(",") if part.strip())
 
 
 def webhook_secrets(value: SecretStr | None) -> Sequence[str]:

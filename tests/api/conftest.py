@@ -14,6 +14,7 @@ import uvicorn
 from redis import Redis
 
 from api.main import create_app
+from api.server import server_config
 from worker import record
 from worker.connection import connect
 from worker.job import JobError, StoredImage, WorkerStatus
@@ -39,9 +40,7 @@ class Running:
         self.app = create_app(settings)
         self._socket = free_socket()
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
-        config = uvicorn.Config(
-            self.app, log_level="warning", log_config=None, timeout_graceful_shutdown=1
-        )
+        config = server_config(self.app, settings, host="127.0.0.1", port=0, stop_seconds=1)
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(
             target=self._server.run, kwargs={"sockets": [self._socket]}, daemon=True

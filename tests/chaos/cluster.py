@@ -222,8 +222,7 @@ class Cluster:
 
 def _api_command(url: str) -> list[str]:
     port = url.rpartition(":")[2]
-    uvicorn = [sys.executable, "-m", "uvicorn", "api.main:create_app", "--factory"]
-    return [*uvicorn, "--port", port, "--log-level", "warning", "--timeout-graceful-shutdown", "2"]
+    return [sys.executable, "-m", "api", "--port", port, "--stop-seconds", "2"]
 
 
 def _is_ready(url: str) -> bool:

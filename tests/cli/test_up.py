@@ -182,7 +182,7 @@ def test_a_taken_port_is_told(up: Up, tmp_path: Path) -> None:
 
 def test_what_is_killed_comes_back(up: Up, tmp_path: Path) -> None:
     """Redis with all its records, worker and sender, the API under its address."""
-    for word in ("redis-server", "-m worker", "uvicorn", "-m api.webhooks"):
+    for word in ("redis-server", "-m worker", "-m api --", "-m api.webhooks"):
         (victim,) = up.children(word)
         subprocess.run(["kill", "-9", str(victim)], check=True)
         wait_until(lambda: up.children(word) not in ([], [victim]), 30)  # noqa: B023

@@ -1,0 +1,49 @@
+"""`python -m api`: the HTTP service in uvicorn, with all limits of its settings in force."""
+
+import argparse
+from collections.abc import Sequence
+
+import uvicorn
+from fastapi import FastAPI
+
+from api.connection import Connection
+from api.main import create_app
+from worker import log_lines
+from worker.settings import Settings
+
+
+def server_config(
+    app: FastAPI, settings: Settings, *, host: str, port: int, stop_seconds: int = 5
+) -> uvicorn.Config:
+    """How uvicorn serves `app`: no access log, since metrics count and URLs may be private."""
+    return uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        http=Connection,
+        ws="none",
+        access_log=False,
+        server_header=False,
+        log_config=None,
+        h11_max_incomplete_event_size=settings.max_head_bytes,
+        timeout_graceful_shutdown=stop_seconds,
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Serve until a signal ends it."""
+    parser = argparse.ArgumentParser(prog="python -m api", description=__doc__)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--stop-seconds", type=int, default=5, help="for what is under way")
+    given = parser.parse_args(arguments)
+    settings = Settings()
+    log_lines.configure(settings.log_level)
+    config = server_config(
+        create_app(settings),
+        settings,
+        host=given.host,
+        port=given.port,
+        stop_seconds=given.stop_seconds,
+    )
+    uvicorn.Server(config).run()
