@@ -1,20 +1,20 @@
 """A job's snapshot, its events and its end. Knows neither Redis nor who works on it."""
 
+import json
 import logging
-from collections.abc import AsyncIterator
-from contextlib import aclosing
-from typing import Annotated, Any, NamedTuple
+from collections.abc import AsyncGenerator
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
-from fastapi.sse import EventSourceResponse, ServerSentEvent
+from fastapi import APIRouter, Header, Path, Query, Request, Response
+from fastapi.sse import format_sse_event
 
 from api.errors import responses
 from api.leaving import end_if_left
 from api.schemas import JobView, absolute, job_view
 from api.state import BaseUrl, Metrics, Queue
+from api.streams import EventStream
 from worker.errors import WorkerError
 from worker.events import JobEvent
-from worker.job import TERMINAL, Job
 
 RETRY_MS = 2000
 """How long a listener waits before it connects again."""
@@ -57,32 +57,10 @@ async def cancel_job(job_id: JobId, queue: Queue, base_url: BaseUrl) -> JobView:
     return job_view(await queue.cancel(job_id), base_url)
 
 
-class _Following(NamedTuple):
-    """A listener's wish: this job, from after this event on."""
-
-    job: Job
-    last_seen: str | None
-
-
-async def _following(
-    job_id: JobId, queue: Queue, response: Response, last_event_id: LastEventId = None
-) -> _Following:
-    """Look the job up while the answer can still be a problem.
-
-    A listener that has seen the end gets 204, which tells browsers not to connect again.
-    """
-    job, last_seen = await queue.get(job_id), last_event_id or None
-    if last_seen and job.status in TERMINAL:
-        async with aclosing(queue.events(job_id, after=last_seen)) as events:
-            if await anext(events, None) is None:
-                response.status_code = 204
-    return _Following(job, last_seen)
-
-
 @router.get(
     "/jobs/{job_id}/events",
     operation_id="streamJobEvents",
-    response_class=EventSourceResponse,
+    response_class=EventStream,
     summary="Events of a job",
     responses={
         204: {"description": "The listener has seen the end; there is nothing left."},
@@ -90,42 +68,51 @@ async def _following(
     },
 )
 async def stream_job_events(
-    following: Annotated[_Following, Depends(_following)],
+    job_id: JobId,
     queue: Queue,
     metrics: Metrics,
     base_url: BaseUrl,
     request: Request,
-    response: Response,
+    last_event_id: LastEventId = None,
     cancel_on_disconnect: Annotated[
         bool, Query(description="Cancel the job if this listener leaves before its end.")
     ] = False,
-) -> AsyncIterator[ServerSentEvent]:
+) -> Response:
     """Server-sent events from the first to the terminal one, then the stream ends.
 
     `event` is `queued`, `started`, `progress` {`step`, `steps`, `eta_seconds`}, `preview` {`image`
     (a WebP data URL), `step`, `index`}, `image` (as in a job's `images`), `succeeded`, `failed`,
     `cancelled`, `retrying` {`attempt`, `reason`} or `gap` (older events were dropped). `id` grows;
     send the last one as `Last-Event-ID` to go on after it. A comment every 15 seconds keeps the
-    connection alive.
+    connection alive. A listener that reads too slowly finds a `gap` and the current state where
+    events were dropped meanwhile.
     """
-    if response.status_code == 204:
-        return
-    yield ServerSentEvent(retry=RETRY_MS)
-    job, last_seen = following
-    events = queue.events(job.id, after=last_seen)
-    try:
-        with metrics.event_streams.track_inprogress():
-            async for event in events:
-                yield ServerSentEvent(
-                    id=event.id, event=event.event, data=_public_data(event, base_url)
-                )
-    except WorkerError as exc:
-        # The answer has begun: end it, and the listener comes back with its Last-Event-ID.
-        log.warning("job=%s event=stream_broken reason=%s", job.id, exc)
-    finally:
-        if cancel_on_disconnect:
-            end_if_left(request, queue, job)
-        await events.aclose()
+    last_seen = last_event_id or None
+    if await queue.has_heard_all(job_id, after=last_seen):
+        # It tells browsers not to connect again.
+        return Response(status_code=204)
+
+    async def told() -> AsyncGenerator[bytes]:
+        yield format_sse_event(retry=RETRY_MS)
+        heard = queue.events_and_pauses(job_id, after=last_seen)
+        try:
+            with metrics.event_streams.track_inprogress():
+                async for event in heard:
+                    yield b"" if event is None else _line(event, base_url)
+        except WorkerError as exc:
+            # The answer has begun: end it, and the listener comes back with its Last-Event-ID.
+            log.warning("job=%s event=stream_broken reason=%s", job_id, exc)
+        finally:
+            if cancel_on_disconnect:
+                end_if_left(request, queue, job_id)
+            await heard.aclose()
+
+    return EventStream(told())
+
+
+def _line(event: JobEvent, base_url: str) -> bytes:
+    data = json.dumps(_public_data(event, base_url), ensure_ascii=False, separators=(",", ":"))
+    return format_sse_event(id=event.id, event=event.event, data_str=data)
 
 
 def _public_data(event: JobEvent, base_url: str) -> dict[str, Any]:

@@ -23,12 +23,12 @@ _tasks: set[asyncio.Task[None]] = set()
 """asyncio itself holds tasks by weak references only."""
 
 
-async def cancel_for_leaver(queue: JobQueue, job: Job) -> Job:
+async def cancel_for_leaver(queue: JobQueue, job_id: str) -> Job:
     """Cancel the job of a client that left; the job as it is then."""
-    log.info("job=%s event=client_left", job.id)
+    log.info("job=%s event=client_left", job_id)
     with suppress(JobAlreadyFinished):
-        return await queue.cancel(job.id)
-    return await queue.get(job.id)
+        return await queue.cancel(job_id)
+    return await queue.get(job_id)
 
 
 async def wait_or_leave(request: Request, queue: JobQueue, job: Job, *, seconds: float) -> Job:
@@ -38,19 +38,19 @@ async def wait_or_leave(request: Request, queue: JobQueue, job: Job, *, seconds:
         while not waiting.done():
             await asyncio.wait({waiting}, timeout=LOOK_SECONDS)
             if await request.is_disconnected():
-                return await cancel_for_leaver(queue, job)
+                return await cancel_for_leaver(queue, job.id)
         return await waiting
     finally:
         waiting.cancel()
 
 
-def end_if_left(request: Request, queue: JobQueue, job: Job) -> None:
+def end_if_left(request: Request, queue: JobQueue, job_id: str) -> None:
     """After a stream ended: cancel the job in the background if that was the client's doing."""
 
     async def look() -> None:
         if await request.is_disconnected():
             with suppress(WorkerError):
-                await cancel_for_leaver(queue, job)
+                await cancel_for_leaver(queue, job_id)
 
     task = asyncio.create_task(look(), name="kirazuri-leaving")
     _tasks.add(task)

@@ -10,7 +10,7 @@ import json
 import re
 import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,7 +32,8 @@ from worker.errors import (
     QueueUnavailable,
     StoreError,
 )
-from worker.events import TERMINAL_EVENTS, JobEvent
+from worker.events import JobEvent
+from worker.following import Missing, Pages, follow
 from worker.forecast import Forecast, Pace, forecast
 from worker.hub import Hub
 from worker.job import TERMINAL, Job, JobWarning, WorkerStatus
@@ -43,7 +44,6 @@ from worker.tallies import Tallies, read_tallies
 from worker.webhook import Webhook
 
 _JOB_ID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}\Z")
-_EVENT_ID = re.compile(r"(\d{1,20})-(\d{1,20})\Z")
 
 _POLL_SECONDS = 5.0
 """Listeners look for themselves this often, in case a wake-up was lost."""
@@ -69,6 +69,7 @@ class JobQueue:
         self._settings = settings
         self._redis = connect_async(url)
         self._hub = Hub(url)
+        self._pages = Pages(url)
         self._unconnected = Redis()  # RQ's Job wants a client; nothing is ever sent through it
         self._admit = self._redis.register_script(record.script("admit"))
         self._cancel = self._redis.register_script(record.script("cancel"))
@@ -89,6 +90,7 @@ class JobQueue:
     async def close(self) -> None:
         """Let go of all connections."""
         await self._hub.close()
+        await self._pages.close()
         await disconnect(self._redis)
 
     async def ping(self) -> None:
@@ -368,56 +370,48 @@ class JobQueue:
     ) -> AsyncGenerator[JobEvent, None]:
         """The job's events after the one with id `after`, then live ones, up to its end.
 
-        Where history was trimmed, a listener that resumes is told by a `gap` event, and the
-        current state takes the place of what is missing.
+        Where history was trimmed, before or while the listener did something else, it is told by
+        a `gap` event if it had seen some of it, and the current state takes the place of what is
+        missing.
 
         Raises:
             JobNotFound, JobExpired: there is no such job any more.
         """
-        job = await self.get(job_id)
-        async with self._hub.listen(job_id) as news:
-            news.clear()
-            history, last = await self._history(job, after)
-            while True:
-                for event in history:
+        async with aclosing(self.events_and_pauses(job_id, after=after)) as heard:
+            async for event in heard:
+                if event is not None:
                     yield event
-                    if event.event in TERMINAL_EVENTS:
-                        return
-                if not history and (await self.get(job_id)).status in TERMINAL:
-                    history = await self._events_after(job_id, last)
-                    if not history:
-                        return  # the listener has seen the end before
-                    continue
-                await _news_or_timeout(news, _POLL_SECONDS)
-                news.clear()
-                last = history[-1].id if history else last
-                history = await self._events_after(job_id, last)
 
-    async def _events_after(self, job_id: str, last: str) -> list[JobEvent]:
+    async def events_and_pauses(
+        self, job_id: str, *, after: str | None = None
+    ) -> AsyncGenerator[JobEvent | None, None]:
+        """As `events`, with None for every five seconds in which there was no news."""
+        _check_id(job_id)
+        followed = follow(
+            self._pages, self._hub, job_id, after=after, owner=self._owner, pause=_POLL_SECONDS
+        )
         with _outage():
-            entries: Any = await self._redis.xrange(record.events_key(job_id), min=f"({last}")
-        return [_read_event(entry_id, fields) for entry_id, fields in entries or []]
+            async with aclosing(followed) as heard:
+                try:
+                    async for event in heard:
+                        if event is None:
+                            await self.get(job_id)  # ends it where its time is over
+                        yield event
+                except Missing:
+                    raise self._missing(job_id) from None
 
-    async def _history(self, job: Job, after: str | None) -> tuple[list[JobEvent], str]:
-        """What a new listener is told first, and the id from which to go on."""
+    async def has_heard_all(self, job_id: str, *, after: str | None) -> bool:
+        """Whether nothing will ever follow the event with id `after`, the end of its job.
+
+        Raises:
+            JobNotFound, JobExpired: there is no such job any more.
+        """
+        _check_id(job_id)
         with _outage():
-            pipeline = self._redis.pipeline(transaction=False)
-            pipeline.xrange(record.events_key(job.id))
-            pipeline.hmget(record.job_key(job.id), "events", "last_event")
-            entries, (count, newest) = await pipeline.execute()
-        kept = [_read_event(entry_id, fields) for entry_id, fields in entries]
-        is_trimmed = len(kept) < int(count or 0)
-        newest = newest or "0-0"
-        if after is None:
-            return ([*_state_before(job, kept, newest), *kept] if is_trimmed else kept), newest
-        if after == newest:
-            return [], newest
-        position = _position(after)
-        is_known = position is not None and position < _position(newest)  # type: ignore[operator]
-        if is_known and (not is_trimmed or (kept and after in {event.id for event in kept})):
-            return [event for event in kept if _position(event.id) > position], after  # type: ignore[operator]
-        gap = JobEvent(id=_id_before(kept, newest), event="gap", data={})
-        return [gap, *_state_before(job, kept, newest), *kept], newest
+            page = await self._pages.read(job_id, after)
+        if page is None or not self._is_own(page.owner):
+            raise self._missing(job_id)
+        return page.is_end
 
 
 @contextmanager
@@ -441,41 +435,3 @@ async def _news_or_timeout(news: asyncio.Event, seconds: float) -> None:
         await asyncio.wait_for(news.wait(), seconds)
     except TimeoutError:
         return
-
-
-def _read_event(entry_id: str, fields: dict[str, str]) -> JobEvent:
-    return JobEvent(id=entry_id, event=fields["event"], data=json.loads(fields["data"]))
-
-
-def _position(event_id: str) -> tuple[int, int] | None:
-    """An event's id as numbers, None where it is no id of ours."""
-    match = _EVENT_ID.match(event_id)
-    return (int(match[1]), int(match[2])) if match else None
-
-
-def _id_before(kept: list[JobEvent], newest: str) -> str:
-    """An id that sorts before everything a listener has still to see."""
-    milliseconds, _ = _position(kept[0].id if kept else newest) or (1, 0)
-    return f"{max(milliseconds - 1, 0)}-0"
-
-
-def _state_before(job: Job, kept: list[JobEvent], newest: str) -> list[JobEvent]:
-    """The current state as an event, where the events that told it are gone."""
-    if any(event.event in TERMINAL_EVENTS for event in kept):
-        return []
-    before = _id_before(kept, newest)
-    if job.status in TERMINAL:
-        return [JobEvent(id=newest, event=job.status, data=_end_data(job))]
-    if job.status == "queued":
-        return [JobEvent(id=before, event="queued", data={})]
-    return [
-        JobEvent(id=before, event="started", data={"attempt": job.attempts, "worker": job.worker})
-    ]
-
-
-def _end_data(job: Job) -> dict[str, Any]:
-    if job.status == "succeeded":
-        return {"images": [image.model_dump(mode="json") for image in job.images]}
-    if job.status == "failed" and job.error:
-        return {"error": job.error.model_dump(mode="json")}
-    return {}

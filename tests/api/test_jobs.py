@@ -8,6 +8,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from api.streams import KEEPALIVE_SECONDS
 from tests.api.conftest import Hand, Running
 from tests.api.test_bad_input import is_problem
 from tests.api.test_generate import submit
@@ -234,7 +235,8 @@ def test_a_stopping_server_ends_its_streams_in_order(
 def test_a_silent_stream_is_kept_alive(
     client: httpx2.Client, hand: Hand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fastapi.routing._PING_INTERVAL", 0.1)
+    monkeypatch.setattr("api.streams.KEEPALIVE_SECONDS", 0.1)
+    monkeypatch.setattr("worker.queue._POLL_SECONDS", 0.05)
     job_id = submit(client)
     with client.stream("GET", f"/jobs/{job_id}/events") as answer:
         lines = answer.iter_lines()
@@ -244,6 +246,4 @@ def test_a_silent_stream_is_kept_alive(
 
 
 def test_the_interval_of_keeping_alive() -> None:
-    import fastapi.sse
-
-    assert fastapi.sse._PING_INTERVAL == 15
+    assert KEEPALIVE_SECONDS == 15

@@ -1,0 +1,57 @@
+-- A listener's next page: what follows the event that it saw last, as much as fits.
+-- ARGV: id, id of that event ('' for none), most bytes; one event is read however long it is
+-- Answers {} (no such job), or {status, owner, id of the newest event, missing, {id, event, data}...,
+--          and the state, where something is missing}. `missing` is '' (nothing), start (no event was
+--          seen, and the first ones are gone) or gap (what follows the one seen is not known to be
+--          all); the page then begins with the oldest event that is kept.
+local after, room = ARGV[2], tonumber(ARGV[3])
+local AT_ONCE = 16
+
+local status, newest = field('status'), field('last_event') or '0-0'
+if not status then
+  return {}
+end
+
+local function is_before(one, other)
+  local time, number = string.match(one, '^(%d+)-(%d+)$')
+  local other_time, other_number = string.match(other, '^(%d+)-(%d+)$')
+  if not time or #number > 19 then
+    return false -- no id of ours
+  end
+  time, other_time = tonumber(time), tonumber(other_time)
+  return time < other_time or (time == other_time and tonumber(number) < tonumber(other_number))
+end
+
+local is_trimmed = redis.call('XLEN', EVENTS) < tonumber(field('events') or 0)
+local missing = ''
+if after == '' then
+  missing = is_trimmed and 'start' or ''
+elseif after ~= newest then
+  local is_whole = is_before(after, newest)
+    and (not is_trimmed or #redis.call('XRANGE', EVENTS, after, after) == 1)
+  missing = is_whole and '' or 'gap'
+end
+
+local entries, from = {}, '-'
+if missing == '' and after ~= '' then
+  from = '(' .. after
+end
+while from do
+  local found = redis.call('XRANGE', EVENTS, from, '+', 'COUNT', AT_ONCE)
+  from = #found == AT_ONCE and '(' .. found[AT_ONCE][1]
+  for _, entry in ipairs(found) do
+    local event, data = entry[2][2], entry[2][4]
+    room = room - #data
+    if room < 0 and #entries > 0 then
+      from = false
+      break
+    end
+    entries[#entries + 1] = {entry[1], event, data}
+  end
+end
+
+local state = {}
+if missing ~= '' then
+  state = redis.call('HMGET', JOB, 'attempt', 'worker', 'images', 'error')
+end
+return {status, field('owner') or '', newest, missing, entries, state}
