@@ -231,6 +231,8 @@ _WHY_JOBS_FAIL: Final[dict[str, str]] = {
     "engine_error": "The engine failed at this request; the worker's log has the details.",
     "out_of_memory": "No worker's device had room for a single picture; ask for a smaller one.",
     "encoding": "The picture was made but not written in its format; try another image_format.",
+    "signing": "The picture was made but could not be signed, so it was not stored; the operator's "
+    "certificate may have expired, and the worker's log has the reason.",
     "storage": "The picture was made but could not be stored; submit the request again.",
     "unreadable": "The job's record cannot be read by this release; submit the request again.",
     "worker_lost": "Every worker that tried died on the way; the request may need too much memory.",

@@ -119,6 +119,7 @@ def examples(card: Card) -> dict[str, dict[str, Any]]:
         "format": "png",
         "bytes": 1_482_311,
         "sha256": _SHA256,
+        "unsigned_sha256": None,
     }
     recipe = {
         "card": card.name,

@@ -243,6 +243,27 @@ def replay(
         raise typer.Exit(1)
 
 
+@app.command(epilog=examples('kirazuri certificate signing --organisation "Studio Kirazuri"'))
+def certificate(
+    folder: Annotated[Path, typer.Argument(help="Where to; its ca.pem is used if it is there.")],
+    organisation: Annotated[
+        str, typer.Option(help="Who signs; shown with every picture.")
+    ] = "Kirazuri Server",
+    days: Annotated[int, typer.Option(min=1, max=3650, help="How long it may sign.")] = 365,
+) -> None:
+    """Make a certificate to sign pictures with (C2PA), from an authority of your own."""
+    # Loaded here: the other commands need not wait for it.
+    from cli.certificate import make_certificate
+
+    try:
+        make_certificate(folder, organisation=organisation, days=days)
+    except (OSError, ValueError) as exc:
+        fail(str(exc))
+    typer.echo(f"KIRAZURI_C2PA_CERTIFICATE={folder / 'certificate.pem'}")
+    typer.echo(f"KIRAZURI_C2PA_KEY={folder / 'key.pem'}")
+    typer.echo(f"give {folder / 'ca.pem'} to those who check pictures; keep the keys", err=True)
+
+
 @app.command(
     add_help_option=False,
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},

@@ -4,11 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from model.infotext import read_infotext
-from model.reading import Reading, reading_of
-from model.recipe import read_document
-from model.workflow import read_workflow
-from worker.metadata import Inside, UnreadablePicture, read_metadata
+from model.reading import Reading
+from worker.metadata import UnreadablePicture, read_metadata, read_recipe
 
 
 class SourceError(Exception):
@@ -22,32 +19,14 @@ def read_source(path: Path) -> Reading:
         SourceError: it cannot be read, or holds nothing of the kind.
     """
     try:
-        inside = read_metadata(path)
-        reading = _read(inside)
+        found = read_recipe(read_metadata(path))
     except UnreadablePicture as exc:
         raise SourceError(str(exc)) from exc
     except ValueError as exc:
         raise SourceError(f"{path}: {exc}") from exc
-    if reading is None:
+    if found is None:
         raise SourceError(f"{path} does not tell how it was made: no recipe, infotext or workflow")
-    return reading
-
-
-def _read(inside: Inside) -> Reading | None:
-    """The best of what is there; a document that cannot be read leaves the infotext beside it."""
-    notes = []
-    if inside.document is not None:
-        try:
-            return reading_of(read_document(inside.document))
-        except ValueError as exc:
-            if inside.infotext is None:
-                raise
-            notes.append(f"{exc}; the infotext is taken instead")
-    if inside.infotext is not None:
-        reading = read_infotext(inside.infotext)
-        reading.notes[:0] = notes
-        return reading
-    return read_workflow(inside.workflow) if inside.workflow is not None else None
+    return found.reading
 
 
 def fit(reading: Reading, capabilities: Mapping[str, Any]) -> Reading:

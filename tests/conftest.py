@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 import pytest
 from redis import Redis
 
+from cli.certificate import make_certificate
 from tests.s3_server import PROGRAM, BrokenLine, S3Server
 from worker import redis_server
 from worker.redis_server import RedisServer
@@ -34,6 +35,14 @@ def redis_url(shared_redis: RedisServer) -> str:
     with Redis.from_url(shared_redis.url) as client:
         client.flushall()
     return shared_redis.url
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `ca.pem`, and `certificate.pem` and `key.pem` to sign pictures with."""
+    folder = tmp_path_factory.mktemp("authority")
+    make_certificate(folder, organisation="Test Studio", days=30)
+    return folder
 
 
 @pytest.fixture(scope="session")

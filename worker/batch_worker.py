@@ -51,14 +51,14 @@ from model.request import ResolvedRequest
 from worker import record
 from worker.connection import is_outage
 from worker.engine_thread import EngineThread
-from worker.errors import StoreError
+from worker.errors import SigningError, StoreError
 from worker.failures import job_error
 from worker.images import preview_url
 from worker.inputs import Inputs, Pixels
 from worker.job import JobWarning, WorkerStatus
 from worker.ledger import Claim, Note, Outcome, WorkerLedger, read_claim
 from worker.metrics import WorkerMetrics
-from worker.publisher import Published, Publisher, StoreDown
+from worker.publisher import Published, Publisher, Signer, StoreDown
 from worker.settings import Settings
 from worker.store import ImageStore
 from worker.sweeper import Sweeper
@@ -156,6 +156,7 @@ class BatchWorker(SimpleWorker):
         engine_factory: Callable[[], GenerationEngine],
         store: ImageStore,
         inputs: Inputs | None = None,
+        signer: Signer | None = None,
         version: str,
         warm_up: ResolvedRequest | None = None,
         die: Callable[[int], Any] = os._exit,
@@ -180,7 +181,10 @@ class BatchWorker(SimpleWorker):
         self._metrics = WorkerMetrics()
         self._engine = EngineThread(engine_factory, warm_up=warm_up, metrics=self._metrics)
         self._publisher = Publisher(
-            store, patience=settings.store_patience_seconds, metrics=self._metrics
+            store,
+            signer=signer,
+            patience=settings.store_patience_seconds,
+            metrics=self._metrics,
         )
         self._inputs = inputs or Inputs()
         self._sweeper = Sweeper(store, self._ledger, result_ttl=settings.result_ttl_seconds)
@@ -716,6 +720,9 @@ def _failure(job_id: str, exc: BaseException) -> Failed:
         return Failed(job_id, "storage", str(exc), is_retryable=True)
     if isinstance(exc, InputMissing):
         return Failed(job_id, "input_missing", str(exc), is_retryable=False)
+    if isinstance(exc, SigningError):
+        logger.error("job=%s event=not_signed reason=%s", job_id, exc)
+        return Failed(job_id, "signing", "the picture cannot be signed", is_retryable=False)
     logger.error("job=%s cannot be encoded", job_id, exc_info=exc)
     detail = f"the picture cannot be encoded: {type(exc).__name__}"
     return Failed(job_id, "encoding", detail, is_retryable=False)

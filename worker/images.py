@@ -55,6 +55,11 @@ def encode(
     return buffer.getvalue()
 
 
+def source_type(request: ResolvedRequest) -> str:
+    """IPTC's name for how such a picture comes to be."""
+    return metadata.COMPOSITE if request.init_image else metadata.TRAINED
+
+
 def preview_url(pixels: NDArray[numpy.uint8]) -> str:
     """A small picture, (height, width, 3) uint8 RGB, as a WebP data URL of a few kilobytes."""
     buffer = io.BytesIO()
@@ -71,8 +76,9 @@ def decode(data: bytes) -> NDArray[numpy.uint8]:
 def _options(request: ResolvedRequest, texts: _Texts) -> dict[str, Any]:
     """What Pillow needs to know to write this format."""
     quality, has_mark = request.image_quality, request.metadata != "none"
+    mark = source_type(request)
     if request.image_format == "png":
-        info = metadata.png_chunks(*texts) if has_mark else None
+        info = metadata.png_chunks(*texts, mark) if has_mark else None
         return {"compress_level": _PNG_COMPRESS_LEVEL, "pnginfo": info}
     options: dict[str, Any] = {"quality": quality}
     has_full_chroma = quality >= _FULL_CHROMA_QUALITY
@@ -85,7 +91,7 @@ def _options(request: ResolvedRequest, texts: _Texts) -> dict[str, Any]:
         texts = _fitting_a_jpeg(texts)
     infotext, document = texts
     if has_mark:
-        options["xmp"] = metadata.xmp(document)
+        options["xmp"] = metadata.xmp(document, mark)
     if infotext is not None:
         options["exif"] = metadata.exif(infotext)
     return options
@@ -97,7 +103,10 @@ def _fitting_a_jpeg(texts: _Texts) -> _Texts:
     if infotext is not None and len(metadata.exif(infotext)) > metadata.LONGEST_JPEG_EXIF:
         logger.warning("the prompt is too long for a JPEG's EXIF; the file has no infotext")
         infotext = None
-    if document is not None and len(metadata.xmp(document)) > metadata.LONGEST_JPEG_XMP:
+    if (
+        document is not None
+        and len(metadata.xmp(document, metadata.COMPOSITE)) > metadata.LONGEST_JPEG_XMP
+    ):
         logger.warning("the prompt is too long for a JPEG's XMP; the file has no recipe")
         document = None
     return infotext, document

@@ -41,6 +41,15 @@ class StoredImage(_Part):
     format: ImageFormat
     bytes: int
     sha256: str
+    unsigned_sha256: str | None = Field(
+        default=None,
+        description="Of the file as it was before it was signed; null where it is not signed.",
+    )
+
+    @property
+    def fingerprint(self) -> str:
+        """The same for every file of the same picture: a signature is never twice the same."""
+        return self.unsigned_sha256 or self.sha256
 
     @property
     def name(self) -> str:
@@ -96,7 +105,8 @@ class Job(_Part):
     replay_of: str | None = Field(default=None, description="The job that this one repeats.")
     matches: bool | None = Field(
         default=None,
-        description="Of a replay that succeeded: whether every picture has the original's SHA-256.",
+        description="Of a replay that succeeded: whether every picture has the original's SHA-256, "
+        "or its `unsigned_sha256` where it is signed.",
     )
     webhook: JobWebhook | None = Field(
         default=None, description="Who is told of the job's events, and what became of that."

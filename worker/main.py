@@ -14,6 +14,7 @@ from worker import log_lines
 from worker.batch_worker import BatchWorker
 from worker.connection import connect
 from worker.inputs import Inputs
+from worker.publisher import Signer
 from worker.settings import Settings, redis_dsn
 from worker.storage import open_store
 from worker.store import ImageStore
@@ -27,6 +28,15 @@ def service_version() -> str:
         return "kirazuri-server"
 
 
+def _signer(settings: Settings) -> Signer | None:
+    """What is not asked for is not imported."""
+    if settings.c2pa_certificate is None and settings.c2pa_key is None:
+        return None
+    from worker.credentials import open_signer
+
+    return open_signer(settings, service=service_version())
+
+
 def warm_up_request(card: Card) -> ResolvedRequest:
     """The smallest picture of the card in two steps, with guidance: every part runs once."""
     smallest = min(card.resolutions, key=lambda preset: preset.width * preset.height)
@@ -34,7 +44,9 @@ def warm_up_request(card: Card) -> ResolvedRequest:
     return resolve(request, card, seed=0)
 
 
-def run(settings: Settings, card: Card, redis_url: str, store: ImageStore) -> None:
+def run(
+    settings: Settings, card: Card, redis_url: str, store: ImageStore, signer: Signer | None = None
+) -> None:
     """Work until told to stop."""
     connection = connect(redis_url)
     inputs = Inputs()
@@ -63,6 +75,7 @@ def run(settings: Settings, card: Card, redis_url: str, store: ImageStore) -> No
         engine_factory=make_engine,
         store=store,
         inputs=inputs,
+        signer=signer,
         version=service_version(),
         warm_up=warm_up_request(card),
     )
@@ -85,8 +98,9 @@ def main() -> None:
         settings = Settings(**options)
         card, redis_url = load_card(settings.card), redis_dsn(settings)
         store = open_store(settings)
+        signer = _signer(settings)
     except (CardError, ValueError) as exc:
         parser.error(str(exc))
     log_lines.configure(settings.log_level)
     logging.getLogger("rq").setLevel(logging.WARNING)
-    run(settings, card, redis_url, store)
+    run(settings, card, redis_url, store, signer)

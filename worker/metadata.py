@@ -8,11 +8,16 @@ import html
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 from xml.sax.saxutils import quoteattr
 
 from PIL import ExifTags, Image
 from PIL.PngImagePlugin import PngInfo
+
+from model.infotext import read_infotext
+from model.reading import Reading, reading_of
+from model.recipe import read_document
+from model.workflow import read_workflow
 
 DOCUMENT_KEY = "kirazuri"
 """Keyword of our document's chunk in a PNG, and its name in XMP."""
@@ -24,34 +29,40 @@ LONGEST_JPEG_XMP = 65_504
 MAX_FILE_BYTES = 200_000_000
 _MAX_TEXT_CHARS = 5_000_000
 
+_SOURCE_TYPES = "http://cv.iptc.org/newscodes/digitalsourcetype/"
+TRAINED = f"{_SOURCE_TYPES}trainedAlgorithmicMedia"
+COMPOSITE = f"{_SOURCE_TYPES}compositeWithTrainedAlgorithmicMedia"
+"""IPTC's marks: made by a trained model, or by one from a picture that came with the request."""
+
 _XMP = (
     '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
     '<x:xmpmeta xmlns:x="adobe:ns:meta/">'
     '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
     '<rdf:Description rdf:about=""'
     ' xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"'
-    " Iptc4xmpExt:DigitalSourceType="
-    '"http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"{own}/>'
+    ' Iptc4xmpExt:DigitalSourceType="{mark}"{own}/>'
     "</rdf:RDF></x:xmpmeta>"
     '<?xpacket end="w"?>'
 )
 _OWN = ' xmlns:kirazuri="urn:kirazuri:recipe#" kirazuri:recipe={document}'
 
 # Programs that rewrite XMP may turn an attribute into an element.
-_OWN_IN_XMP = re.compile(r"""kirazuri:recipe(?:\s*=\s*(?:"([^"]*)"|'([^']*)')|>([^<]*)<)""")
+_VALUE = r"""(?:\s*=\s*(?:"([^"]*)"|'([^']*)')|>([^<]*)<)"""
+_OWN_IN_XMP = re.compile(f"kirazuri:recipe{_VALUE}")
+_MARK_IN_XMP = re.compile(rf":DigitalSourceType(?:\s+rdf:resource)?{_VALUE}")
 
 _COMFY_TAGS = (ExifTags.Base.ImageDescription, ExifTags.Base.Make, ExifTags.Base.Model)
 """Where ComfyUI and its extensions put `prompt:{…}` into formats without text chunks."""
 
 
-def png_chunks(infotext: str | None, document: str | None) -> PngInfo:
+def png_chunks(infotext: str | None, document: str | None, mark: str = TRAINED) -> PngInfo:
     """Text chunks with the mark; Latin-1 goes into tEXt, everything else into iTXt."""
     info = PngInfo()
     if infotext is not None:
         info.add_text("parameters", infotext)
     if document is not None:
         info.add_itxt(DOCUMENT_KEY, document)
-    info.add_itxt("XML:com.adobe.xmp", xmp(None).decode())
+    info.add_itxt("XML:com.adobe.xmp", xmp(None, mark).decode())
     return info
 
 
@@ -63,14 +74,14 @@ def exif(infotext: str) -> bytes:
     return data.tobytes()
 
 
-def xmp(document: str | None) -> bytes:
-    """The IPTC mark "trained algorithmic media", and the document where there is one."""
+def xmp(document: str | None, mark: str = TRAINED) -> bytes:
+    """IPTC's mark, and the document where there is one."""
     own = ""
     if document is not None:
         # JSON may escape any character; XML may not hold these two in any form.
         allowed = re.sub("[\ufffe\uffff]", lambda odd: f"\\u{ord(odd[0]):04x}", document)
         own = _OWN.format(document=quoteattr(allowed))
-    return _XMP.format(own=own).encode()
+    return _XMP.format(mark=mark, own=own).encode()
 
 
 class UnreadablePicture(ValueError):
@@ -79,11 +90,22 @@ class UnreadablePicture(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Inside:
-    """The texts found in a file: our document, the web UIs' infotext, ComfyUI's graph (JSON)."""
+    """The texts found in a file: our document, the web UIs' infotext, ComfyUI's graph (JSON).
+
+    `mark` is IPTC's digital source type, whatever it is.
+    """
 
     document: str | None = None
     infotext: str | None = None
     workflow: str | None = None
+    mark: str | None = None
+
+
+class FoundRecipe(NamedTuple):
+    """What a file asks for, and in whose words it does."""
+
+    kind: Literal["kirazuri", "infotext", "comfyui"]
+    reading: Reading
 
 
 def read_metadata(path: Path) -> Inside:
@@ -97,13 +119,45 @@ def read_metadata(path: Path) -> Inside:
         if size > MAX_FILE_BYTES:
             raise UnreadablePicture(f"{path} has {size} bytes; at most {MAX_FILE_BYTES} are read")
         with Image.open(path, formats=("PNG", "WEBP", "JPEG", "AVIF")) as image:
-            if image.format == "PNG":
-                return _read_png(image)
-            return _read_exif(image)
+            return texts_of(image)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as exc:
         if isinstance(exc, UnreadablePicture):
             raise
         raise UnreadablePicture(f"{path} cannot be read: {exc}") from exc
+
+
+def texts_of(image: Image.Image) -> Inside:
+    """What an opened file tells; decodes a PNG, since texts may come after the pixels.
+
+    Raises:
+        UnreadablePicture: a text is too long. What Pillow raises at broken files goes through.
+    """
+    if image.format == "PNG":
+        return _read_png(image)
+    return _read_exif(image)
+
+
+def read_recipe(inside: Inside) -> FoundRecipe | None:
+    """The best of what is there; a document that cannot be read leaves the infotext beside it.
+
+    Raises:
+        ValueError: what there is cannot be read.
+    """
+    notes = []
+    if inside.document is not None:
+        try:
+            return FoundRecipe("kirazuri", reading_of(read_document(inside.document)))
+        except ValueError as exc:
+            if inside.infotext is None:
+                raise
+            notes.append(f"{exc}; the infotext is taken instead")
+    if inside.infotext is not None:
+        reading = read_infotext(inside.infotext)
+        reading.notes[:0] = notes
+        return FoundRecipe("infotext", reading)
+    if inside.workflow is not None:
+        return FoundRecipe("comfyui", read_workflow(inside.workflow))
+    return None
 
 
 def _read_png(image: Any) -> Inside:
@@ -113,22 +167,31 @@ def _read_png(image: Any) -> Inside:
         document=_bounded(found.get(DOCUMENT_KEY)),
         infotext=_bounded(found.get("parameters")),
         workflow=_bounded(found.get("prompt")),
+        mark=_in_xmp(_MARK_IN_XMP, _packet(image)),
     )
 
 
 def _read_exif(image: Image.Image) -> Inside:
     data = image.getexif()
     comment = data.get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.UserComment)
-    packet = image.info.get("xmp", b"")
-    if isinstance(packet, bytes):
-        packet = packet.decode("utf-8", "replace")
-    own = _OWN_IN_XMP.search(packet)
+    packet = _packet(image)
     graphs = (_graph(data.get(tag)) for tag in _COMFY_TAGS)
     return Inside(
-        document=_bounded(html.unescape(next(filter(None, own.groups()), ""))) if own else None,
+        document=_in_xmp(_OWN_IN_XMP, packet),
         infotext=_bounded(_comment(comment)),
         workflow=_bounded(next((graph for graph in graphs if graph), None)),
+        mark=_in_xmp(_MARK_IN_XMP, packet),
     )
+
+
+def _packet(image: Image.Image) -> str:
+    packet = image.info.get("xmp", b"")
+    return packet.decode("utf-8", "replace") if isinstance(packet, bytes) else str(packet)
+
+
+def _in_xmp(pattern: re.Pattern[str], packet: str) -> str | None:
+    found = pattern.search(packet)
+    return _bounded(html.unescape(next(filter(None, found.groups()), ""))) if found else None
 
 
 def _comment(value: Any) -> str | None:

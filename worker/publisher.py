@@ -18,9 +18,9 @@ from typing import Any, TypeVar
 from model.errors import InputMissing
 from model.protocol import ImageReady
 from model.recipe import Recipe
-from model.request import ResolvedRequest
+from model.request import ImageFormat, ResolvedRequest
 from worker.errors import ImageExpired, ImageNotFound, StoreError
-from worker.images import EXTENSIONS, decode, encode
+from worker.images import EXTENSIONS, decode, encode, source_type
 from worker.inputs import Pixels
 from worker.job import StoredImage
 from worker.metrics import WorkerMetrics
@@ -41,6 +41,9 @@ _AGAIN_SECONDS = 0.3
 
 _T = TypeVar("_T")
 
+Signer = Callable[[bytes, ImageFormat, str], bytes]
+"""From a file, its format and how it came to be to the same file, signed; SigningError."""
+
 
 class StoreDown(StoreError):
     """The image store could write nothing for as long as was waited for it."""
@@ -56,7 +59,7 @@ class Published:
 
 
 class Publisher:
-    """Encodes and stores pictures, and reads them, a few at a time.
+    """Encodes, signs and stores pictures, and reads them, a few at a time.
 
     A picture is tried for `patience` seconds from the moment it was handed in or asked for.
     """
@@ -65,11 +68,13 @@ class Publisher:
         self,
         store: ImageStore,
         *,
+        signer: Signer | None = None,
         threads: int = 2,
         patience: float = 60.0,
         metrics: WorkerMetrics | None = None,
     ) -> None:
         self._store = store
+        self._signer = signer
         self._metrics = metrics or WorkerMetrics()
         self._patience = patience
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="publisher")
@@ -85,8 +90,9 @@ class Publisher:
     ) -> "Future[Published]":
         """Publish a picture in the background; `token` tells whose it is.
 
-        The future raises StoreDown where the store was away for too long, StoreError where it
-        refuses this picture, or has it no longer wanted.
+        The future raises SigningError where a signature is due and cannot be made, StoreDown
+        where the store was away for too long, StoreError where it refuses this picture, or has it
+        no longer wanted.
         """
         return self._begin(self._publish, token, image, request, recipe)
 
@@ -158,6 +164,10 @@ class Publisher:
         began = time.monotonic()
         with self._call():
             data = encode(image.pixels, request=request, recipe=recipe, seed=image.seed)
+            unsigned = hashlib.sha256(data).hexdigest()
+            is_signed = self._signer is not None and request.metadata != "none"
+            if self._signer is not None and is_signed:
+                data = self._signer(data, request.image_format, source_type(request))
         self._metrics.encoded(time.monotonic() - began, request.image_format)
         name, began = self._put(token, data, EXTENSIONS[request.image_format], until=until)
         height, width, _ = image.pixels.shape
@@ -169,6 +179,7 @@ class Publisher:
             format=request.image_format,
             bytes=len(data),
             sha256=hashlib.sha256(data).hexdigest(),
+            unsigned_sha256=unsigned if is_signed else None,
         )
         return Published(stored, data, began)
 

@@ -166,7 +166,7 @@ def new_record(
         fields["cancel_after"] = cancel_after
     if original is not None:
         fields["replay_of"] = original.id
-        fields["original_hashes"] = json.dumps([image.sha256 for image in original.images])
+        fields["original_hashes"] = json.dumps([image.fingerprint for image in original.images])
         if original.recipe is not None:
             fields["original_recipe"] = original.recipe.model_dump_json()
     if webhook is not None:
@@ -202,7 +202,10 @@ def read_job(job_id: str, record: Mapping[str, str], *, queue_position: int | No
     recipe = None
     if record.get("recipe"):
         recipe = Recipe.model_validate(_known(Recipe, record["recipe"]))
-    images = [_known(StoredImage, image) for image in json.loads(record.get("images") or "[]")]
+    images = [
+        StoredImage.model_validate(_known(StoredImage, image))
+        for image in json.loads(record.get("images") or "[]")
+    ]
     if started and created:
         timings["queued"] = round((started - created).total_seconds(), 3)
     return Job(
@@ -236,12 +239,12 @@ def _known(model: type[BaseModel], data: str | dict[str, Any]) -> dict[str, Any]
     return {name: value for name, value in fields.items() if name in model.model_fields}
 
 
-def _matches(record: Mapping[str, str], images: list[dict[str, Any]]) -> bool | None:
-    """Whether a replay's pictures are the original's, byte for byte."""
+def _matches(record: Mapping[str, str], images: list[StoredImage]) -> bool | None:
+    """Whether a replay's pictures are the original's, byte for byte but for signatures."""
     if "original_hashes" not in record:
         return None
     hashes: list[str] = json.loads(record["original_hashes"])
-    return [image["sha256"] for image in images] == hashes
+    return [image.fingerprint for image in images] == hashes
 
 
 def _recipe_warnings(record: Mapping[str, str], recipe: Recipe | None) -> list[JobWarning]:

@@ -181,6 +181,20 @@ class Settings(BaseSettings):
     webhook_timeout_seconds: float = Field(
         default=15.0, gt=0, description="How long a receiver of a webhook may take to answer."
     )
+    c2pa_certificate: Path | None = Field(
+        default=None,
+        description="PEM file with the certificate that signs pictures (C2PA), then its issuers. "
+        "Unset: pictures are not signed.",
+    )
+    c2pa_key: Path | None = Field(
+        default=None,
+        description="PEM file with the certificate's private key, for the workers alone.",
+    )
+    c2pa_trust: Path | None = Field(
+        default=None,
+        description="PEM file with the certificates that are trusted to sign, where pictures are "
+        "checked; unset: the last one in KIRAZURI_C2PA_CERTIFICATE.",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="What is worth a line in the log."
     )

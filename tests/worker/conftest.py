@@ -16,6 +16,7 @@ from worker.batch_worker import BatchWorker
 from worker.connection import connect
 from worker.inputs import Inputs
 from worker.ledger import WorkerLedger
+from worker.publisher import Signer
 from worker.queue import JobQueue
 from worker.settings import Settings
 from worker.store import ImageStore, LocalImageStore
@@ -83,6 +84,7 @@ def run_worker(redis_url: str, settings: Settings) -> RunWorker:
         is_drained: bool = True,
         kind: type[FakeEngine] = FakeEngine,
         store: ImageStore | None = None,
+        signer: Signer | None = None,
         changes: dict[str, Any] | None = None,
         **engine: Any,
     ) -> Iterator[BatchWorker]:
@@ -93,6 +95,7 @@ def run_worker(redis_url: str, settings: Settings) -> RunWorker:
             engine_factory=lambda: kind(read_image=inputs.read, **engine),
             inputs=inputs,
             store=store or LocalImageStore(settings.data_dir / "images"),
+            signer=signer,
             version="test 1.0",
         )
         thread = threading.Thread(target=worker.work, name="control")

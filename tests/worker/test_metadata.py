@@ -74,10 +74,12 @@ def test_the_same_picture_is_the_same_file(image_format: ImageFormat) -> None:
 
 
 @pytest.mark.parametrize("image_format", FORMATS)
-@pytest.mark.parametrize("level", ["minimal", "none"])
-def test_other_levels_tell_nothing(tmp_path: Path, image_format: ImageFormat, level: str) -> None:
+@pytest.mark.parametrize(("level", "mark"), [("minimal", metadata.TRAINED), ("none", None)])
+def test_other_levels_tell_the_mark_at_most(
+    tmp_path: Path, image_format: ImageFormat, level: str, mark: str | None
+) -> None:
     path = saved(tmp_path, image_format, metadata=level, prompt="secret")
-    assert read_metadata(path) == Inside()
+    assert read_metadata(path) == Inside(mark=mark)
     assert b"secret" not in path.read_bytes().replace(b"\0", b"")
 
 
@@ -110,6 +112,34 @@ def test_a_program_may_rewrite_the_attribute_as_an_element(tmp_path: Path) -> No
     assert read_metadata(path).document == '{"schema": 1, "request": {}}'
 
 
+@pytest.mark.parametrize("image_format", FORMATS)
+def test_the_mark_is_where_the_standard_has_it(tmp_path: Path, image_format: ImageFormat) -> None:
+    with Image.open(saved(tmp_path, image_format)) as image:
+        packet = image.info["xmp"]
+    text = packet.decode() if isinstance(packet, bytes) else packet
+    root = ElementTree.fromstring(text.partition("?>")[2].rpartition("<?")[0])
+    (description,) = root.iter("{http://www.w3.org/1999/02/22-rdf-syntax-ns#}Description")
+    space = "{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}"
+    assert description.attrib[f"{space}DigitalSourceType"] == metadata.TRAINED
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        '<a:DigitalSourceType rdf:resource="m&amp;k"/>',
+        "<a:DigitalSourceType>m&amp;k</a:DigitalSourceType>",
+        "<b a:DigitalSourceType = 'm&amp;k'/>",
+    ],
+)
+@pytest.mark.parametrize("ending", ["png", "jpg"])
+def test_other_programs_write_the_mark_otherwise(tmp_path: Path, written: str, ending: str) -> None:
+    path, info = tmp_path / f"a.{ending}", PngInfo()
+    info.add_itxt("XML:com.adobe.xmp", f"<x>{written}</x>")
+    options = {"pnginfo": info} if ending == "png" else {"xmp": f"<x>{written}</x>".encode()}
+    Image.fromarray(PIXELS).save(path, **options)
+    assert read_metadata(path).mark == "m&k"
+
+
 def test_a_jpeg_keeps_what_fits_into_its_segments(tmp_path: Path) -> None:
     fits = read_metadata(saved(tmp_path, "jpeg", prompt="青" * 9_000))
     assert fits.document is not None
@@ -117,7 +147,7 @@ def test_a_jpeg_keeps_what_fits_into_its_segments(tmp_path: Path) -> None:
     cut = read_metadata(
         saved(tmp_path, "jpeg", prompt="😀" * 10_000, negative_prompt="😀" * 10_000)
     )
-    assert cut == Inside()
+    assert cut == Inside(mark=metadata.TRAINED)
     whole = read_metadata(
         saved(tmp_path, "webp", prompt="😀" * 10_000, negative_prompt="😀" * 10_000)
     )
