@@ -37,6 +37,16 @@ class UnsupportedMediaType(Exception):
     """The body is not announced as JSON."""
 
 
+class Unauthorized(Exception):
+    """A key is needed, and none came, or one that is not known (any more)."""
+
+    def __init__(self, *, is_key_wrong: bool, is_basic: bool = False) -> None:
+        reason = "the API key is not known" if is_key_wrong else "an API key is needed"
+        super().__init__(f"{reason}; send one as Authorization: Bearer KEY")
+        bearer = 'Bearer realm="kirazuri"' + (', error="invalid_token"' if is_key_wrong else "")
+        self.challenge = 'Basic realm="kirazuri", ' + bearer if is_basic else bearer
+
+
 class RangeNotSatisfiable(Exception):
     """A byte range that lies outside a file of `size` bytes."""
 
@@ -131,6 +141,13 @@ TABLE: Final[dict[type[Exception], ProblemType]] = {
         "The policy refuses the request",
         "`rule` names the rule: one of the service's own, one of its operator's, or `max_rating`, "
         "the highest rating that the key may ask for. The same request is refused every time.",
+    ),
+    Unauthorized: ProblemType(
+        401,
+        "unauthorized",
+        "An API key is needed",
+        "Send a key in the header `Authorization: Bearer KEY`, or as user or password of Basic. It "
+        "may have been revoked. The operator makes keys with `kirazuri keys add`.",
     ),
     worker_errors.JobNotFound: ProblemType(
         404, "job_not_found", "No such job", "No job ever had this id."
@@ -321,12 +338,14 @@ def _headers(exc: Exception) -> dict[str, str]:
             return {"Retry-After": str(seconds)}
         case worker_errors.QueueUnavailable() | worker_errors.StoreError():
             return {"Retry-After": str(_RETRY_AFTER_SECONDS)}
+        case Unauthorized(challenge=challenge):
+            return {"WWW-Authenticate": challenge}
         case RangeNotSatisfiable(size=size):
             return {"Content-Range": f"bytes */{size}"}
     return {}
 
 
-async def _refuse(request: Request, exc: Exception) -> Response:
+async def refuse(request: Request, exc: Exception) -> Response:
     """What an exception of the table tells the client."""
     kind = next((TABLE[base] for base in type(exc).__mro__ if base in TABLE), INTERNAL)
     instance: str = request.state.request_id
@@ -378,7 +397,7 @@ async def _refuse_fields(request: Request, exc: RequestValidationError) -> Respo
 def install(app: FastAPI) -> None:
     """Make `app` answer with problems."""
     for kind in TABLE:
-        app.exception_handler(kind)(_refuse)
+        app.exception_handler(kind)(refuse)
     app.exception_handler(RefusedByFramework)(_refuse_as_framework)
     app.exception_handler(RequestValidationError)(_refuse_fields)
 

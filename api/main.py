@@ -20,6 +20,7 @@ from api import (
     health,
     images,
     jobs,
+    links,
     openapi,
     pages,
     problems,
@@ -28,6 +29,8 @@ from api import (
 )
 from api.browsers import cors_options
 from api.envelope import Envelope
+from api.gate import Gate
+from api.keyring import KeyRing
 from api.loras import LoraList
 from api.metrics import HttpMetrics
 from api.pictures import Pictures
@@ -51,7 +54,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     Raises:
         CardError: the card of the settings is missing or wrong.
-        ValueError: the settings of the image store do not fit together.
+        ValueError: the settings of the image store do not fit together, or the file of keys is
+            wrong.
     """
     settings = settings or Settings()
     card = load_card(settings.card)
@@ -59,6 +63,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     metrics = HttpMetrics(_version())
     loras = LoraFolder(settings.lora_dir)
     request_model = submission_type(card, settings, lambda: loras.files)
+    keys = KeyRing(settings.keys_file)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[State]:
@@ -67,6 +72,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         tokenizers = await asyncio.to_thread(_tokenizers, settings, card)
         lora_list = LoraList(loras)
         try:
+            await _open_keys(keys, settings)
             yield State(
                 settings=settings,
                 card=card,
@@ -77,8 +83,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                 pictures=Pictures(card, store),
                 loras=lora_list,
                 request_model=request_model,
+                keys=keys,
             )
         finally:
+            await keys.close()
             await lora_list.close()
             await queue.close()
 
@@ -93,6 +101,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
+    app.add_middleware(Gate, ring=keys, settings=settings, refuse=errors.refuse)
     app.add_middleware(Envelope, metrics=metrics, settings=settings)
     if settings.cors_origins:
         # Around everything, so that a page can also read what went wrong.
@@ -106,8 +115,16 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 def _add_routes(app: FastAPI, request_model: type[GenerationRequest]) -> None:
     app.include_router(generate.routes(request_model))
-    for module in (jobs, replay, images, capabilities, health, problems, pages):
+    for module in (jobs, links, replay, images, capabilities, health, problems, pages):
         app.include_router(module.router)
+
+
+async def _open_keys(keys: KeyRing, settings: Settings) -> None:
+    if settings.auth == "off":
+        return
+    await keys.open(redis_dsn(settings))
+    if settings.auth == "required" and keys.is_known and keys.is_empty:
+        log.warning("API keys are needed, and there is none: make one with `kirazuri keys add`")
 
 
 def _tokenizers(settings: Settings, card: Card) -> Tokenizers | None:

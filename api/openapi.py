@@ -3,12 +3,13 @@
 Problems under their own media type, examples, and nothing that OpenAPI 3.1 does not know.
 """
 
+from copy import deepcopy
 from typing import Any, get_args
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from api import webhook_schemas
+from api import gate, webhook_schemas
 from api.errors import PROBLEM_MEDIA_TYPE
 from model.card import Card, TagGroup, enlarged_size
 from model.sampler_names import OPTIONS
@@ -21,6 +22,25 @@ _TAGS = [
     {"name": "service", "description": "What the service can do, and what its problems mean."},
     {"name": "health", "description": "For probes and dashboards."},
 ]
+_KEYS: dict[str, dict[str, Any]] = {
+    "bearerKey": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "An API key, where the operator has made some.",
+    },
+    "basicKey": {
+        "type": "http",
+        "scheme": "basic",
+        "description": "The same key as user or as password, for clients that know nothing else.",
+    },
+    "signedLink": {
+        "type": "apiKey",
+        "in": "query",
+        "name": "token",
+        "description": "Part of a URL of `POST /jobs/{job_id}/links`.",
+    },
+}
+_READ_BY_LINK = {"/jobs/{job_id}/events", "/images/{name}"}
 _EVENTS_EXAMPLE = (
     "retry: 2000\n\nevent: queued\ndata: {}\nid: 1795392000000-0\n\n"
     'event: progress\ndata: {"step": 7, "steps": 20, "eta_seconds": 0.6}\nid: 1795392001000-0\n\n'
@@ -49,15 +69,38 @@ def describe(app: FastAPI, card: Card) -> dict[str, Any]:
         tags=_TAGS,
         webhooks=app.webhooks.routes,
     )
-    for path in document["paths"].values():
-        for operation in path.values():
+    for path, methods in document["paths"].items():
+        for operation in methods.values():
+            _describe_keys(path, operation)
             for status, answer in operation["responses"].items():
                 _describe_answer(answer, is_problem=not status.startswith("2"))
+    document["components"]["securitySchemes"] = _KEYS
     for name, example in examples(card).items():
         schema = document["components"]["schemas"][name]
         for field, value in example.items():
             schema["properties"][field].setdefault("examples", [value])
     return document
+
+
+def _describe_keys(path: str, operation: dict[str, Any]) -> None:
+    """Which keys open the operation, and its refusal in the shape of its other errors."""
+    if gate.is_open(path):
+        operation["security"] = []
+        return
+    names = ["bearerKey", "basicKey", *(["signedLink"] if path in _READ_BY_LINK else [])]
+    operation["security"] = [{name: []} for name in names]
+    answers = operation["responses"]
+    answers["401"] = deepcopy(answers["500"]) | {
+        "description": "An API key is needed, or this one is not known.",
+        "headers": {
+            "WWW-Authenticate": {
+                "description": "How to send one.",
+                "schema": {"type": "string"},
+                "example": 'Bearer realm="kirazuri"',
+            }
+        },
+    }
+    operation["responses"] = dict(sorted(answers.items()))
 
 
 def _describe_answer(answer: dict[str, Any], *, is_problem: bool) -> None:
@@ -228,6 +271,11 @@ def examples(card: Card) -> dict[str, dict[str, Any]]:
         "Recipe": recipe,
         "JobWarning": warning,
         "Links": links,
+        "JobLinks": {
+            "events": f"{job_url}/events?token={_TOKEN}",
+            "images": [f"{image['url']}?token={_TOKEN}"],
+            "expires_at": "2026-11-23T13:00:00Z",
+        },
         "Progress": progress,
         "Timings": timings,
         "FieldError": {**wrong, "limit": 100},
@@ -240,3 +288,4 @@ def examples(card: Card) -> dict[str, dict[str, Any]]:
 _JOB_ID = "01JD6Z1Q8M4T0V7C2N5K9R3XWB"
 _SHA256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 _IMAGE = f"{_SHA256[:40]}.png"
+_TOKEN = "1795438800.655857b9f6c28a89.pJYqUu2m6q8h6xYcW0m6l7Yp1rZ2gqk1o2vQe3x4h5A"  # noqa: S105 - signs nothing

@@ -32,6 +32,14 @@ class Links(_Shape):
     cancel: str | None
 
 
+class JobLinks(_Shape):
+    """URLs that can be read without a header, until `expires_at`."""
+
+    events: str = Field(description="The stream of the job's events.")
+    images: list[str] = Field(description="Its images so far, in their order.")
+    expires_at: datetime = Field(description="A stream that was opened before goes on.")
+
+
 class JobView(Job):
     """A job as clients see it: image URLs are absolute, links say what can be done."""
 

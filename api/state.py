@@ -4,7 +4,8 @@ from typing import Annotated, TypedDict, cast
 
 from fastapi import Depends, Request
 
-from api.caller import ANYONE, Caller
+from api.caller import Caller
+from api.keyring import KeyRing
 from api.loras import LoraList
 from api.metrics import HttpMetrics
 from api.pictures import Pictures
@@ -28,6 +29,7 @@ class State(TypedDict):
     pictures: Pictures
     loras: LoraList
     request_model: type[GenerationRequest]
+    keys: KeyRing
 
 
 # `async def`, because FastAPI runs plain functions in a thread.
@@ -39,12 +41,12 @@ async def _card(request: Request) -> Card:
     return cast(Card, request.state.card)
 
 
-async def _caller() -> Caller:
-    return ANYONE
+async def _caller(request: Request) -> Caller:
+    return cast(Caller, request.state.caller)
 
 
 CurrentCaller = Annotated[Caller, Depends(_caller)]
-"""Whose exchange this is."""
+"""Whose exchange this is; the gate knows."""
 
 
 async def _queue(request: Request, caller: CurrentCaller) -> JobQueue:
@@ -71,6 +73,10 @@ async def _loras(request: Request) -> LoraList:
     return cast(LoraList, request.state.loras)
 
 
+async def _keys(request: Request) -> KeyRing:
+    return cast(KeyRing, request.state.keys)
+
+
 async def _base_url(request: Request) -> str:
     return (request.state.settings.public_url or str(request.base_url)).rstrip("/")
 
@@ -85,5 +91,6 @@ PromptTokenizers = Annotated[Tokenizers | None, Depends(_tokenizers)]
 """The checkpoint's tokenizers; None where this process has no checkpoint folder."""
 RequestPictures = Annotated[Pictures, Depends(_pictures)]
 Loras = Annotated[LoraList, Depends(_loras)]
+Keys = Annotated[KeyRing, Depends(_keys)]
 BaseUrl = Annotated[str, Depends(_base_url)]
 """Prefix of absolute URLs, without a slash at its end: as configured, or as the client called."""

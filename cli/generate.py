@@ -15,6 +15,7 @@ import httpx2
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from cli.output import read_settings
 from worker.events import TERMINAL_EVENTS
 
 _SILENCE_SECONDS = 5.0
@@ -173,11 +174,13 @@ def _carry_out(
 
 
 def _client(url: str) -> httpx2.Client:
-    """A client of the service; a proxy is of no use on the way to this machine."""
+    """A client of the service, with the key of the settings; to this machine without a proxy."""
+    key = read_settings().api_key
+    headers = {"Authorization": f"Bearer {key.get_secret_value()}"} if key else None
     waits = httpx2.Timeout(10, read=_SILENCE_SECONDS)
     try:
         is_local = httpx2.URL(url).host in ("localhost", "127.0.0.1", "::1")
-        return httpx2.Client(base_url=url, timeout=waits, trust_env=not is_local)
+        return httpx2.Client(base_url=url, headers=headers, timeout=waits, trust_env=not is_local)
     except httpx2.InvalidURL as exc:
         raise GenerationError(f"--url {url}: {exc}") from exc
 
@@ -295,7 +298,8 @@ def _check(response: httpx2.Response) -> None:
         f"\n  {error['pointer'].strip('/') or 'request'}: {error['detail']}"
         for error in problem.get("errors", [])
     )
-    raise GenerationError(f"{problem['title']}: {problem.get('detail', '')}{''.join(fields)}")
+    hint = "\n  set it in KIRAZURI_API_KEY" if response.status_code == 401 else ""
+    raise GenerationError(f"{problem['title']}: {problem.get('detail', '')}{''.join(fields)}{hint}")
 
 
 def _json(response: httpx2.Response) -> Any:

@@ -9,8 +9,9 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from cli import checkpoint
+from cli import checkpoint, keys
 from cli.edits import PictureError, edits
+from cli.embedded import StartError
 from cli.generate import (
     GenerationError,
     SavedImage,
@@ -24,7 +25,7 @@ from cli.generate import generate as generate_images
 from cli.generate import replay as replay_job
 from cli.output import examples, fail, read_settings
 from cli.plan import describe
-from cli.service import Service, StartError, stop_signals
+from cli.service import Service, stop_signals
 from cli.source import SourceError, fit, read_source
 
 INTERRUPTED = 130
@@ -40,6 +41,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(checkpoint.app, name="checkpoint")
+app.add_typer(keys.app, name="keys")
 
 
 def show_saved(saved: list[SavedImage]) -> None:
@@ -87,6 +89,8 @@ def up(
             Service(settings, host=host, port=port, workers=workers) as service,
         ):
             typer.echo(f"ready at {service.url} (API description: {service.url}/docs)")
+            if service.asks_for_key():
+                typer.echo("it asks for an API key; `kirazuri keys add NAME` makes one")
             service.watch()
     except StartError as exc:
         fail(str(exc))

@@ -4,7 +4,6 @@ Knows how they are started, watched and ended; nothing of what they do.
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import signal
@@ -12,19 +11,17 @@ import socket
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from types import FrameType
 from typing import NoReturn, Self, TextIO
 
 import httpx2
 from pydantic import SecretStr
 
-from cli import leash
 from cli.child import Child, show
+from cli.embedded import StartError, lock_folder, start_redis
 from model.card import load_card
 from model.errors import ModelError
-from worker import redis_server
-from worker.redis_server import RedisServer, RedisServerError
+from worker.redis_server import RedisServer
 from worker.settings import Settings
 
 _START_SECONDS = 300.0
@@ -34,10 +31,6 @@ _SPARE_SECONDS = 10.0
 
 _POLL_SECONDS = 0.2
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
-
-
-class StartError(Exception):
-    """The service cannot be started; the message says why."""
 
 
 def environment(settings: Settings) -> dict[str, str]:
@@ -120,6 +113,14 @@ class Service:
         show("up", "stopping: API, workers, Redis; once more Ctrl-C to end them at once")
         self._stop()
 
+    def asks_for_key(self) -> bool:
+        """Whether it wants an API key even from this machine."""
+        try:
+            answer = httpx2.get(f"{self.url}/capabilities", timeout=30, trust_env=False)
+        except httpx2.TransportError:
+            return False  # it has just gone, and `watch` brings it back
+        return answer.status_code == httpx2.codes.UNAUTHORIZED
+
     def watch(self) -> NoReturn:
         """Bring back what crashes, until interrupted."""
         while True:
@@ -135,7 +136,11 @@ class Service:
             load_card(self._settings.card)
         except ModelError as exc:
             raise StartError(str(exc)) from exc
-        own = {"torch_threads": self._threads(), "allowed_hosts": self._allowed_hosts()}
+        own = {
+            "torch_threads": self._threads(),
+            "allowed_hosts": self._allowed_hosts(),
+            "listen": f"{self._host}:{self._port}",
+        }
         settings = self._with_redis().model_copy(update=own)
         variables = environment(settings)
         self._api.append(Child("api", self._api_command(), variables))
@@ -152,8 +157,8 @@ class Service:
         if self._settings.redis_url is not None:
             return self._settings
         folder = self._settings.data_dir / "redis"
-        self._lock = _lock(folder)
-        self._redis = _start_redis(folder)
+        self._lock = lock_folder(folder)
+        self._redis = start_redis(folder)
         return self._settings.model_copy(update={"redis_url": SecretStr(self._redis.url)})
 
     def _threads(self) -> int:
@@ -199,7 +204,7 @@ class Service:
             return
         show("up", f"redis ended with code {code}; it starts again")
         url = self._redis.url
-        self._redis = _start_redis(self._settings.data_dir / "redis")
+        self._redis = start_redis(self._settings.data_dir / "redis")
         if self._redis.url != url:
             raise StartError(f"redis came back at {self._redis.url}, not at {url}; start again")
 
@@ -225,28 +230,6 @@ def _end(children: Sequence[Child], seconds: float) -> None:
         child.terminate()
     for child in children:
         child.wait(deadline - time.monotonic())
-
-
-def _lock(folder: Path) -> TextIO:
-    """Hold the folder for this process: two servers on one append-only file would destroy it."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / "lock").open("w")
-    except OSError as exc:
-        raise StartError(f"the data folder cannot be written: {exc}") from exc
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as exc:
-        file.close()
-        raise StartError(f"another `kirazuri up` uses {folder.parent}; try another --data") from exc
-    return file
-
-
-def _start_redis(folder: Path) -> RedisServer:
-    try:
-        return redis_server.start(folder, launcher=leash.command([]))
-    except (RedisServerError, OSError) as exc:
-        raise StartError(str(exc)) from exc
 
 
 def _not_ready(client: httpx2.Client) -> str | None:

@@ -1,4 +1,5 @@
-# The HTTP API: neither torch nor weights; of a checkpoint its tokenizers.
+# The HTTP API, and the command line for its keys: neither torch nor weights; of a checkpoint its
+# tokenizers.
 ARG PYTHON_IMAGE=python:3.11-slim
 
 FROM ${PYTHON_IMAGE} AS build
@@ -12,7 +13,7 @@ WORKDIR /build
 RUN python -m venv /opt/kirazuri
 ENV PATH=/opt/kirazuri/bin:$PATH
 COPY pyproject.toml constraints.txt docker/requirements.py ./
-RUN python requirements.py api > requirements.txt \
+RUN python requirements.py api cli > requirements.txt \
     && pip install -r requirements.txt -c constraints.txt
 COPY . .
 RUN find model/checkpoints -name '*.safetensors' -delete && pip install --no-deps .

@@ -1,9 +1,11 @@
-"""Print what an extra of pyproject.toml needs, so that an image can install it before the code."""
+"""Print what extras of pyproject.toml need, so that an image can install it before the code."""
 
+import itertools
 import sys
 import tomllib
 from pathlib import Path
 
 project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
-needed = [*project["dependencies"], *project["optional-dependencies"][sys.argv[1]]]
+extras = [project["optional-dependencies"][name] for name in sys.argv[1:]]
+needed = dict.fromkeys(itertools.chain(project["dependencies"], *extras))
 sys.stdout.write("\n".join(needed) + "\n")

@@ -72,9 +72,12 @@ def test_make_targets_exist(page: Path) -> None:
 @each_page
 def test_command_line_options_exist(page: Path) -> None:
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    commands |= {f"checkpoint {k}": v for k, v in commands["checkpoint"].commands.items()}
+    for group in ("checkpoint", "keys"):
+        commands |= {f"{group} {k}": v for k, v in commands[group].commands.items()}
     for line in _code(page):
-        call = re.search(r"\bkirazuri (up|generate|replay|version|checkpoint [a-z]+)\b(.*)", line)
+        call = re.search(
+            r"\bkirazuri (up|generate|replay|version|(?:checkpoint|keys) [a-z]+)\b(.*)", line
+        )
         if call:
             known = {name for option in commands[call[1]].params for name in option.opts}
             known |= {n for option in commands[call[1]].params for n in option.secondary_opts}

@@ -19,6 +19,9 @@ _LONGEST_SOCKET_PATH = 100
 
 _START_SECONDS = 20.0
 
+_URL_FILE = "url"
+"""In the server's folder: how other programs of this user reach it."""
+
 
 class RedisServerError(WorkerError):
     """There is no redis-server here, or it does not come up."""
@@ -95,12 +98,26 @@ def start(
             start_new_session=True,
         )
     server = RedisServer(process, url)
+    (folder / _URL_FILE).write_text(url, encoding="utf-8")
     try:
         _await_answer(server, folder / "redis.log")
     except RedisServerError:
         server.stop()
         raise
     return server
+
+
+def running_url(data_dir: Path) -> str | None:
+    """The URL of the server that runs in the folder; None where none answers."""
+    try:
+        url = (data_dir / _URL_FILE).read_text(encoding="utf-8")
+    except OSError:
+        return None
+    client = redis.Redis.from_url(url, socket_timeout=2)
+    with contextlib.closing(client), contextlib.suppress(redis.RedisError, OSError):
+        client.ping()
+        return url
+    return None
 
 
 def _endpoint(folder: Path) -> tuple[list[str], str]:

@@ -57,7 +57,7 @@ class Settings(BaseSettings):
         default=3600,
         ge=60,
         le=604_800,
-        description="How long an image URL that leads to S3 can be used.",
+        description="How long a signed URL can be used, of an image in S3 or for a browser.",
     )
     store_patience_seconds: float = Field(
         default=60.0,
@@ -160,6 +160,22 @@ class Settings(BaseSettings):
     max_wait_seconds: float = Field(default=60.0, ge=0, description="Cap of `Prefer: wait`.")
     public_url: str | None = Field(
         default=None, description="Prefix of image and job URLs; unset: as the client called."
+    )
+    auth: Literal["auto", "required", "off"] = Field(
+        default="auto",
+        description="Whether an API key is needed; auto: where other machines reach the API, and "
+        "everywhere once there was a key.",
+    )
+    keys_file: Path | None = Field(
+        default=None, description="TOML file with API keys, beside those in Redis."
+    )
+    listen: str | None = Field(
+        default=None,
+        description="host:port where others reach the API, for KIRAZURI_AUTH=auto; unset: where a "
+        "request came in. `kirazuri up` and compose set it.",
+    )
+    api_key: SecretStr | None = Field(
+        default=None, description="The API key that `kirazuri generate` and its like send."
     )
     webhook_secret: SecretStr | None = Field(
         default=None,

@@ -153,6 +153,8 @@ class Hand:
 
 @pytest.fixture(scope="module")
 def settings(shared_redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    with Redis.from_url(shared_redis.url) as connection:
+        connection.flushall()  # a server that has once seen API keys asks for them ever after
     return Settings(
         _env_file=None,
         redis_url=shared_redis.url,

@@ -64,6 +64,7 @@ def test_operation_ids_never_change(document: dict[str, Any]) -> None:
         ("POST", "/generate"): "generate",
         ("GET", "/jobs/{job_id}"): "getJob",
         ("DELETE", "/jobs/{job_id}"): "cancelJob",
+        ("POST", "/jobs/{job_id}/links"): "signJobLinks",
         ("POST", "/jobs/{job_id}/replay"): "replayJob",
         ("GET", "/jobs/{job_id}/events"): "streamJobEvents",
         ("GET", "/images/{name}"): "getImage",
@@ -88,13 +89,30 @@ def test_every_error_is_a_typed_problem(document: dict[str, Any]) -> None:
 
 def test_the_errors_of_a_submission_are_all_listed(document: dict[str, Any]) -> None:
     responses = document["paths"]["/generate"]["post"]["responses"]
-    assert set(responses) == {"200", "202", "400", "403", "413", "415", "422", "429", "500", "503"}
+    refused = {"400", "401", "403", "413", "415", "422", "429", "500", "503"}
+    assert set(responses) == {"200", "202"} | refused
+
+
+def test_what_needs_a_key_says_so(document: dict[str, Any]) -> None:
+    schemes = document["components"]["securitySchemes"]
+    opened = set()
+    for _, path, operation in operations(document):
+        ways = [name for way in operation["security"] for name in way]
+        assert set(ways) <= set(schemes)
+        assert ("401" in operation["responses"]) is bool(ways)
+        if ways:
+            assert "WWW-Authenticate" in operation["responses"]["401"]["headers"]
+            assert ways[:2] == ["bearerKey", "basicKey"]
+        else:
+            opened.add(path)
+    assert opened == {"/livez", "/readyz", "/problems/{code}"}
 
 
 @pytest.mark.parametrize(
     "name",
     [
         "GenerationRequest",
+        "JobLinks",
         "JobView",
         "JobWebhook",
         "Plan",

@@ -12,7 +12,8 @@ import pytest
 from pydantic import SecretStr
 
 from cli.child import Child
-from cli.service import StartError, environment, find_port, local_url
+from cli.embedded import StartError
+from cli.service import environment, find_port, local_url
 from tests.cli.running import wait_until
 from worker.settings import Settings
 
