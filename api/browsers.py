@@ -10,8 +10,9 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
-from api.errors import FOREIGN_PAGE, HEAD_TOO_LARGE, WRONG_HOST, ProblemType
+from api.errors import FOREIGN_PAGE, HEAD_TOO_LARGE, WRONG_HOST
 from api.fields import printable
+from api.refusals import ProblemType
 from worker.settings import Settings, listed
 
 SECURITY_HEADERS: Final = {
@@ -51,6 +52,7 @@ def cors_options(settings: Settings) -> dict[str, Any]:
             "RateLimit",
             "RateLimit-Policy",
             "Retry-After",
+            "X-Job-Id",
             "X-Request-Id",
         ],
     }

@@ -16,14 +16,8 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from api.errors import (
-    HEAD_TOO_LARGE,
-    NOT_HTTP,
-    TOO_MANY_CONNECTIONS,
-    TOO_SLOW,
-    ProblemType,
-    problem_response,
-)
+from api.errors import HEAD_TOO_LARGE, NOT_HTTP, TOO_MANY_CONNECTIONS, TOO_SLOW
+from api.refusals import ProblemType, Refusal, as_problem
 from worker.settings import Settings
 
 _LINGER_SECONDS: Final = 5.0
@@ -145,7 +139,7 @@ class Connection(H11Protocol):
     def _refuse(self, kind: ProblemType, detail: str) -> None:
         """Say why if there is still a chance to, and close."""
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            answer = problem_response(kind, detail, instance=secrets.token_hex(16))
+            answer = as_problem(Refusal(kind, detail, secrets.token_hex(16)))
             headers = [*answer.raw_headers, (b"connection", b"close")]
             for event in (
                 h11.Response(status_code=kind.status, headers=headers),
@@ -164,10 +158,11 @@ class Connection(H11Protocol):
 
 async def _too_many(scope: Scope, receive: Receive, send: Send) -> None:
     """The application of a connection beyond the limit."""
-    answer = problem_response(
+    refusal = Refusal(
         TOO_MANY_CONNECTIONS,
         TOO_MANY_CONNECTIONS.explanation,
-        instance=secrets.token_hex(16),
+        secrets.token_hex(16),
         headers={"Retry-After": "1", "Connection": "close"},
     )
+    answer = as_problem(refusal)
     await answer(scope, receive, send)

@@ -9,14 +9,15 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.browsers import SECURITY_HEADERS, Doorman
-from api.errors import INTERNAL, BodyTooLarge, problem_response
+from api.errors import INTERNAL, BodyTooLarge
 from api.metrics import HttpMetrics
+from api.refusals import Refusal, Shape, shape_at
 from worker.settings import Settings
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -52,11 +53,19 @@ class _Answer:
 class Envelope:
     """ASGI middleware; the outermost of ours."""
 
-    def __init__(self, app: ASGIApp, *, metrics: HttpMetrics, settings: Settings) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        metrics: HttpMetrics,
+        settings: Settings,
+        error_shapes: Mapping[str, Shape],
+    ) -> None:
         self._app = app
         self._metrics = metrics
         self._max_body_bytes = settings.max_body_bytes
         self._doorman = Doorman(settings)
+        self._error_shapes = error_shapes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Carry out one exchange; anything but HTTP passes untouched."""
@@ -68,7 +77,9 @@ class Envelope:
     async def _exchange(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers, started = Headers(scope=scope), time.perf_counter()
         request_id = _request_id(headers.get("x-request-id"))
-        scope.setdefault("state", {})["request_id"] = request_id
+        error_shape = shape_at(scope["path"], self._error_shapes)
+        state = {"request_id": request_id, "error_shape": error_shape}
+        scope.setdefault("state", {}).update(state)
 
         def observe(status: int) -> None:
             seconds = time.perf_counter() - started
@@ -79,7 +90,7 @@ class Envelope:
         answer = _Answer(send, request_id, observe)
         refusal = self._doorman.refusal(scope, headers)
         if refusal is not None:
-            response = problem_response(refusal.kind, refusal.detail, instance=request_id)
+            response = error_shape(Refusal(refusal.kind, refusal.detail, request_id))
             await response(scope, receive, answer.send)
             return
         limited = limited_body(receive, headers, self._max_body_bytes)
@@ -95,7 +106,7 @@ class Envelope:
                 raise
             log.exception("request=%s problem=%s", request_id, INTERNAL.code)
             scope["state"]["problem"] = INTERNAL.code
-            response = problem_response(INTERNAL, INTERNAL.explanation, instance=request_id)
+            response = error_shape(Refusal(INTERNAL, INTERNAL.explanation, request_id))
             await response(scope, receive, answer.send)
 
 

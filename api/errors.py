@@ -1,12 +1,11 @@
 """The one table from exception to (status, problem type, title), and the answers made from it.
 
-Every error leaves as an RFC 9457 problem; no other module of this package knows HTTPException.
+Every error leaves as an RFC 9457 problem, or in the shape of the surface that it happened on; no
+other module of this package knows HTTPException.
 """
 
 import itertools
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from fastapi import FastAPI, HTTPException, Request
@@ -15,13 +14,14 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException as RefusedByFramework
 
 from api.fields import field_errors, printable
-from api.schemas import FieldError, Problem, ProblemExplanation
+from api.refusals import ProblemType, Refusal, Shape
+from api.schemas import Problem, ProblemExplanation
 from model.errors import PolicyBlocked
 from worker import errors as worker_errors
 from worker.failures import job_error
+from worker.job import Job
 
 _RETRY_AFTER_SECONDS = 5
-PROBLEM_MEDIA_TYPE = "application/problem+json"
 
 log = logging.getLogger(__name__)
 
@@ -47,26 +47,41 @@ class Unauthorized(Exception):
         self.challenge = 'Basic realm="kirazuri", ' + bearer if is_basic else bearer
 
 
+class UnknownModel(Exception):
+    """No model of this service has the name."""
+
+
+class JobUnfinished(Exception):
+    """A call that answers with pictures waited as long as it may; its job goes on."""
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(f"job {job.id} is still {job.status}; GET /jobs/{job.id} has its pictures")
+        self.job = job
+
+
+class JobUnsuccessful(Exception):
+    """The job of a call that answers with pictures failed or was cancelled."""
+
+    def __init__(self, job: Job) -> None:
+        reason = job.error.detail or job.error.title if job.error else "it was cancelled"
+        super().__init__(f"job {job.id} {job.status}: {reason}")
+        self.job = job
+
+
+class PicturesAway(worker_errors.StoreError):
+    """The pictures of a call that answers with them are stored, but cannot be read just now."""
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(f"the pictures of job {job.id} cannot be read")
+        self.job = job
+
+
 class RangeNotSatisfiable(Exception):
     """A byte range that lies outside a file of `size` bytes."""
 
     def __init__(self, size: int) -> None:
         super().__init__(f"the range lies outside the file, which has {size} bytes")
         self.size = size
-
-
-@dataclass(frozen=True, slots=True)
-class ProblemType:
-    """One kind of problem; `code` is also the last part of its `type`."""
-
-    status: int
-    code: str
-    title: str
-    explanation: str
-
-    @property
-    def path(self) -> str:
-        return f"/problems/{self.code}"
 
 
 INTERNAL: Final = ProblemType(
@@ -205,6 +220,25 @@ TABLE: Final[dict[type[Exception], ProblemType]] = {
         "The image store does not answer",
         "Images can neither be read nor written just now.",
     ),
+    JobUnfinished: ProblemType(
+        504,
+        "job_unfinished",
+        "The job is not finished yet",
+        "The call waited as long as it may. The job goes on: `Location` is where it and its "
+        "pictures are fetched.",
+    ),
+    JobUnsuccessful: ProblemType(
+        409,
+        "job_cancelled",
+        "The job was cancelled",
+        "Somebody cancelled it, or its time was over.",
+    ),
+    UnknownModel: ProblemType(
+        404,
+        "model_not_found",
+        "No such model",
+        "`model` is neither the card's name nor one of `KIRAZURI_OPENAI_MODELS`.",
+    ),
     UnknownProblem: ProblemType(
         404, "problem_not_found", "No such problem type", "The API's document lists all types."
     ),
@@ -299,41 +333,12 @@ def explain(code: str) -> ProblemExplanation:
     )
 
 
-def problem_response(
-    kind: ProblemType,
-    detail: str,
-    *,
-    instance: str,
-    errors: Sequence[FieldError] = (),
-    headers: Mapping[str, str] | None = None,
-    rule: str | None = None,
-) -> Response:
-    """The answer for a problem of this kind; `instance` is the request's id."""
-    problem = Problem(
-        type=kind.path,
-        title=kind.title,
-        status=kind.status,
-        detail=detail,
-        instance=instance,
-        code=kind.code,
-        errors=list(errors),
-        rule=rule,
-    )
-    return Response(
-        problem.model_dump_json(exclude={"rule"} if rule is None else None),
-        status_code=kind.status,
-        media_type=PROBLEM_MEDIA_TYPE,
-        headers=headers,
-    )
-
-
-def note_problem(request: Request, kind: ProblemType) -> None:
-    """Have the answer counted as this problem, in whatever shape a dialect tells it."""
-    request.state.problem = kind.code
-
-
 def _headers(exc: Exception) -> dict[str, str]:
     match exc:
+        case JobUnfinished(job=job) | JobUnsuccessful(job=job):
+            return job_headers(job)
+        case PicturesAway(job=job):
+            return {"Retry-After": str(_RETRY_AFTER_SECONDS), **job_headers(job)}
         case worker_errors.QueueFull(retry_after=seconds):
             return {"Retry-After": str(seconds)}
         case worker_errors.QueueUnavailable() | worker_errors.StoreError():
@@ -345,37 +350,55 @@ def _headers(exc: Exception) -> dict[str, str]:
     return {}
 
 
-async def refuse(request: Request, exc: Exception) -> Response:
-    """What an exception of the table tells the client."""
-    kind = next((TABLE[base] for base in type(exc).__mro__ if base in TABLE), INTERNAL)
-    instance: str = request.state.request_id
-    note_problem(request, kind)
-    if kind.status >= 500:
+def job_headers(job: Job) -> dict[str, str]:
+    """Where the job of a call that answers with pictures is found."""
+    return {"Location": f"/jobs/{job.id}", "X-Job-Id": job.id}
+
+
+def _kind(exc: Exception) -> ProblemType:
+    if isinstance(exc, JobUnsuccessful) and exc.job.error:
+        error = exc.job.error
+        return ProblemType(error.status, error.code, error.title, error.detail)
+    return next((TABLE[base] for base in type(exc).__mro__ if base in TABLE), INTERNAL)
+
+
+def refusal_of(exc: Exception, instance: str) -> Refusal:
+    """What an exception of the table tells the client, which the log gets in full."""
+    kind = _kind(exc)
+    if kind.status >= 500 and not isinstance(exc, JobUnfinished | JobUnsuccessful):
         # Messages of these name hosts and paths, which are the operator's business alone.
         log.error("request=%s problem=%s", instance, kind.code, exc_info=exc)
         detail = kind.explanation
     else:
         detail = printable(str(exc), limit=500)
     rule = exc.rule if isinstance(exc, PolicyBlocked) else None
-    return problem_response(kind, detail, instance=instance, headers=_headers(exc), rule=rule)
+    return Refusal(kind, detail, instance, headers=_headers(exc), rule=rule)
+
+
+def _answer(request: Request, refusal: Refusal) -> Response:
+    """The refusal in its surface's shape; the answer is counted as this problem."""
+    request.state.problem = refusal.kind.code
+    shape: Shape = request.state.error_shape
+    return shape(refusal)
+
+
+async def refuse(request: Request, exc: Exception) -> Response:
+    """What an exception of the table tells the client."""
+    return _answer(request, refusal_of(exc, request.state.request_id))
 
 
 async def _refuse_as_framework(request: Request, exc: RefusedByFramework) -> Response:
     """What the router and the body's reader refuse."""
     kind = _BY_STATUS.get(exc.status_code, INTERNAL)
-    note_problem(request, kind)
     path = printable(request.scope["path"])
     details = {
         400: "the body cannot be read as JSON",
         404: f"nothing is at {path}",
         405: f"{request.method} is not possible at {path}",
     }
-    return problem_response(
-        kind,
-        details.get(exc.status_code, str(exc.detail)),
-        instance=request.state.request_id,
-        headers=exc.headers,
-    )
+    detail = details.get(exc.status_code, str(exc.detail))
+    instance: str = request.state.request_id
+    return _answer(request, Refusal(kind, detail, instance, headers=exc.headers or {}))
 
 
 async def _refuse_fields(request: Request, exc: RequestValidationError) -> Response:
@@ -384,18 +407,16 @@ async def _refuse_fields(request: Request, exc: RequestValidationError) -> Respo
     for error in errors:
         if error["type"] == "json_invalid":
             reason = f"{error['ctx']['error']} at character {error['loc'][-1]}"
-            note_problem(request, MALFORMED)
-            return problem_response(MALFORMED, reason, instance=instance)
+            return _answer(request, Refusal(MALFORMED, reason, instance))
     found = field_errors(errors)
-    note_problem(request, VALIDATION)
     detail = "1 field is wrong" if len(errors) == 1 else f"{len(errors)} fields are wrong"
     if len(found) < len(errors):
         detail = f"{detail}; the first {len(found)} are listed"
-    return problem_response(VALIDATION, detail, instance=instance, errors=found)
+    return _answer(request, Refusal(VALIDATION, detail, instance, found))
 
 
 def install(app: FastAPI) -> None:
-    """Make `app` answer with problems."""
+    """Make `app` answer with refusals, in the shape that `request.state.error_shape` gives them."""
     for kind in TABLE:
         app.exception_handler(kind)(refuse)
     app.exception_handler(RefusedByFramework)(_refuse_as_framework)

@@ -5,8 +5,9 @@ from datetime import UTC, datetime, timedelta
 
 from fastapi import APIRouter, Request, Response
 
-from api.errors import NOT_READY, PROBLEM_MEDIA_TYPE, responses
+from api.errors import NOT_READY, responses
 from api.metrics import QueueSnapshot, render
+from api.refusals import PROBLEM_MEDIA_TYPE
 from api.schemas import Alive, NotReady, Ready
 from api.state import Metrics, Queue, ServiceCard, ServiceSettings, Store
 from worker.errors import QueueUnavailable, StoreError

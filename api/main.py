@@ -5,7 +5,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
 
@@ -33,7 +33,10 @@ from api.gate import Gate
 from api.keyring import KeyRing
 from api.loras import LoraList
 from api.metrics import HttpMetrics
+from api.openai import models
+from api.openai.errors import openai_error
 from api.pictures import Pictures
+from api.refusals import Shape
 from api.state import State
 from api.webhook_schemas import submission_type
 from model.card import Card, load_card
@@ -47,6 +50,9 @@ from worker.settings import Settings, redis_dsn
 from worker.storage import open_store
 
 log = logging.getLogger(__name__)
+
+ERROR_SHAPES: Mapping[str, Shape] = {"/v1": openai_error}
+"""Surfaces whose errors are not problems, by their roots."""
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -102,7 +108,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
     )
     app.add_middleware(Gate, ring=keys, settings=settings, refuse=errors.refuse)
-    app.add_middleware(Envelope, metrics=metrics, settings=settings)
+    app.add_middleware(Envelope, metrics=metrics, settings=settings, error_shapes=ERROR_SHAPES)
     if settings.cors_origins:
         # Around everything, so that a page can also read what went wrong.
         app.add_middleware(CORSMiddleware, **cors_options(settings))
@@ -117,6 +123,7 @@ def _add_routes(app: FastAPI, request_model: type[GenerationRequest]) -> None:
     app.include_router(generate.routes(request_model))
     for module in (jobs, links, replay, images, capabilities, health, problems, pages):
         app.include_router(module.router)
+    app.include_router(models.router)
 
 
 async def _open_keys(keys: KeyRing, settings: Settings) -> None:

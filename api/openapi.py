@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from api import gate, webhook_schemas
-from api.errors import PROBLEM_MEDIA_TYPE
+from api.refusals import PROBLEM_MEDIA_TYPE
 from model.card import Card, TagGroup, enlarged_size
 from model.sampler_names import OPTIONS
 
@@ -19,9 +19,11 @@ _TAGS = [
     {"name": "jobs", "description": "What happens to a job."},
     {"name": "webhooks", "description": "What is posted to those who asked for it."},
     {"name": "images", "description": "Finished pictures."},
+    {"name": "openai", "description": "The images of OpenAI's API, for its clients."},
     {"name": "service", "description": "What the service can do, and what its problems mean."},
     {"name": "health", "description": "For probes and dashboards."},
 ]
+_PROBLEMS = {"Problem", "NotReady"}
 _KEYS: dict[str, dict[str, Any]] = {
     "bearerKey": {
         "type": "http",
@@ -71,9 +73,14 @@ def describe(app: FastAPI, card: Card) -> dict[str, Any]:
     )
     for path, methods in document["paths"].items():
         for operation in methods.values():
+            # FastAPI's own, where a dialect says 400 to what is wrong.
+            if _ref(operation["responses"].get("422", {})) == "HTTPValidationError":
+                del operation["responses"]["422"]
             _describe_keys(path, operation)
-            for status, answer in operation["responses"].items():
-                _describe_answer(answer, is_problem=not status.startswith("2"))
+            for answer in operation["responses"].values():
+                _describe_answer(answer)
+    for name in ("HTTPValidationError", "ValidationError"):
+        document["components"]["schemas"].pop(name, None)
     document["components"]["securitySchemes"] = _KEYS
     for name, example in examples(card).items():
         schema = document["components"]["schemas"][name]
@@ -103,14 +110,22 @@ def _describe_keys(path: str, operation: dict[str, Any]) -> None:
     operation["responses"] = dict(sorted(answers.items()))
 
 
-def _describe_answer(answer: dict[str, Any], *, is_problem: bool) -> None:
-    """Errors are problems; an item schema for streams only comes with OpenAPI 3.2."""
+def _describe_answer(answer: dict[str, Any]) -> None:
+    """Problems have their own type; an item schema for streams only comes with OpenAPI 3.2."""
     content = answer.get("content", {})
-    if is_problem and content:
+    if _ref(answer) in _PROBLEMS:
+        # FastAPI writes the media type of the route's success.
         (described,) = content.values()
         answer["content"] = {PROBLEM_MEDIA_TYPE: described}
     if "text/event-stream" in content:
         content["text/event-stream"] = {"schema": {"type": "string"}, "example": _EVENTS_EXAMPLE}
+
+
+def _ref(answer: dict[str, Any]) -> str:
+    """The name of the one schema an answer's body has; "" for none or several."""
+    schemas = [described.get("schema", {}) for described in answer.get("content", {}).values()]
+    names: list[str] = [schema.get("$ref", "").rpartition("/")[2] for schema in schemas]
+    return names[0] if len(names) == 1 else ""
 
 
 def examples(card: Card) -> dict[str, dict[str, Any]]:

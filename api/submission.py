@@ -68,13 +68,18 @@ class _Submission:
             self.response.headers["Preference-Applied"] = f"wait={self.wait:.0f}"
             # The job is accepted whatever becomes of the waiting.
             with suppress(QueueUnavailable):
-                job = await self._waited(job, self.wait)
+                job = await self.waited(job, self.wait)
             if job.status in TERMINAL:
                 self.response.status_code = 200
         self.response.headers["Location"] = f"/jobs/{job.id}"
         return job_view(job, self.base_url)
 
-    async def _waited(self, job: Job, seconds: float) -> Job:
+    async def waited(self, job: Job, seconds: float) -> Job:
+        """The job when it has ended or the time is over; leaving ends it where that was asked for.
+
+        Raises:
+            QueueUnavailable: Redis is away; the job goes on.
+        """
         if self.is_cancelled_by_leaving:
             return await wait_or_leave(self.request, self.queue, job, seconds=seconds)
         return await self.queue.wait(job.id, seconds)

@@ -158,6 +158,17 @@ class Settings(BaseSettings):
         "421. Empty: any.",
     )
     max_wait_seconds: float = Field(default=60.0, ge=0, description="Cap of `Prefer: wait`.")
+    sync_wait_seconds: float = Field(
+        default=55.0,
+        ge=0,
+        description="How long a call of the OpenAI surface or that of A1111 waits for its pictures "
+        "before it names the job to fetch them from.",
+    )
+    openai_models: str = Field(
+        default="gpt-image-*,chatgpt-image-*,dall-e-*",
+        description="Names that stand for the checkpoint on the OpenAI surface beside its own; "
+        "`*` matches anything.",
+    )
     public_url: str | None = Field(
         default=None, description="Prefix of image and job URLs; unset: as the client called."
     )

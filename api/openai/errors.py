@@ -1,0 +1,113 @@
+"""Errors as the OpenAI API writes them, and whether its clients shall try again by themselves."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from fastapi.responses import Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from api.errors import VALIDATION
+from api.fields import printable
+from api.refusals import Refusal
+from api.schemas import FieldError
+
+LONGEST_RETRY_SECONDS: Final = 120
+"""The official clients give up where they are asked to wait longer."""
+
+_TYPES: Final[dict[int, str]] = {403: "permission_error", 429: "rate_limit_error"}
+_FIELD_CODES: Final[dict[str, str]] = {
+    "required": "missing_required_parameter",
+    "unknown field": "unknown_parameter",
+}
+
+
+class _Shape(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class WrongParameter(_Shape):
+    """One wrong parameter of several."""
+
+    param: str | None
+    message: str
+    limit: int | float | str | list[str] | None = None
+
+
+class OpenAIErrorBody(_Shape):
+    """What went wrong; `errors` has one entry for every wrong parameter."""
+
+    message: str = Field(description="For people.")
+    type: str = Field(
+        description="`invalid_request_error`, `permission_error`, `rate_limit_error` or "
+        "`server_error`."
+    )
+    param: str | None = Field(description="The first wrong parameter; null where none is.")
+    code: str = Field(description="Stable; those of `/problems/{code}`, and a few of OpenAI's own.")
+    rule: str | None = Field(description="The rule of the policy that refuses; else null.")
+    errors: list[WrongParameter] = Field(default=[], description="All wrong parameters.")
+
+
+class OpenAIError(_Shape):
+    """An error of this surface."""
+
+    error: OpenAIErrorBody
+
+
+def openai_error(refusal: Refusal) -> Response:
+    """The answer of this surface; wrong parameters are 400 here."""
+    status = 400 if refusal.kind is VALIDATION else refusal.kind.status
+    return Response(
+        error_of(refusal).model_dump_json(),
+        status_code=status,
+        media_type="application/json",
+        headers={**refusal.headers, **_retry_headers(status, refusal)},
+    )
+
+
+def error_of(refusal: Refusal) -> OpenAIError:
+    """The body of an answer, or the data of a stream's last event."""
+    status, code, message, param = (
+        refusal.kind.status,
+        refusal.kind.code,
+        refusal.detail,
+        None,
+    )
+    wrong = [_parameter(error) for error in refusal.errors]
+    if wrong:
+        param = wrong[0].param
+        code = _FIELD_CODES.get(refusal.errors[0].detail.partition(";")[0], "invalid_value")
+        message = printable("; ".join(_sentence(one) for one in wrong), limit=1000)
+    kind = _TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
+    return OpenAIError(
+        error=OpenAIErrorBody(
+            message=message, type=kind, param=param, code=code, rule=refusal.rule, errors=wrong
+        )
+    )
+
+
+def _parameter(error: FieldError) -> WrongParameter:
+    path = error.pointer.removeprefix("/").replace("/", ".")
+    return WrongParameter(param=path or None, message=error.detail, limit=error.limit)
+
+
+def _sentence(wrong: WrongParameter) -> str:
+    return f"{wrong.param}: {wrong.message}" if wrong.param else wrong.message
+
+
+def _retry_headers(status: int, refusal: Refusal) -> dict[str, str]:
+    """Say no where trying again is in vain: the official clients would for 409 and every 5xx."""
+    wait = refusal.headers.get("Retry-After", "0")
+    is_too_long = wait.isdigit() and int(wait) > LONGEST_RETRY_SECONDS
+    is_about_a_job = "X-Job-Id" in refusal.headers
+    if status == 409 or is_too_long or is_about_a_job:
+        return {"X-Should-Retry": "false"}
+    return {}
+
+
+def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The errors a route answers with, for its OpenAPI description."""
+    return {status: {"model": OpenAIError} for status in _all(statuses)}
+
+
+def _all(statuses: Sequence[int]) -> Sequence[int]:
+    return (*statuses, 500)
