@@ -89,24 +89,45 @@ class _Intake:
             times = await self.queue.forecast(resolved)
         return make_plan(resolved, advice, times, seed=body.seed)
 
-    async def submit(self, body: GenerationRequest, submission: Submission) -> Job:
+    async def submit(
+        self, body: GenerationRequest, submission: Submission, *, attempt: int | None = None
+    ) -> Job:
         """Accept the request on the terms of its headers.
+
+        `attempt` is how often a client that tries again by itself has sent it before: each first
+        time makes a job, and the next ones find it. None where the client does not tell.
 
         Raises:
             RequestValidationError, StoreError: as `prepare`.
             QueueFull, IdempotencyConflict, QueueUnavailable: as `JobQueue.admit`.
         """
         resolved, advice = await self.prepare(body)
+        fingerprint = await asyncio.to_thread(_fingerprint, body)
+        key, is_own = submission.idempotency_key, False
+        if key is None and attempt is not None:
+            key, is_own = _attempts_key(fingerprint), attempt == 0
         return await self.queue.admit(
             resolved,
             warnings=advice.warnings,
-            idempotency_key=submission.idempotency_key,
-            fingerprint=await asyncio.to_thread(_fingerprint, body),
+            idempotency_key=key,
+            is_key_renewed=is_own,
+            fingerprint=fingerprint,
             traceparent=submission.traceparent,
             webhook=webhook_of(body, submission.base_url),
             cancel_after=submission.cancel_after,
             priority=self.caller.limits.priority,
         )
+
+    async def delivered(self, body: GenerationRequest, job: Job) -> None:
+        """The client has its answer: further attempts at this body are not about this job."""
+        fingerprint = await asyncio.to_thread(_fingerprint, body)
+        with suppress(QueueUnavailable):
+            await self.queue.forget_key(_attempts_key(fingerprint), job.id)
+
+
+def _attempts_key(fingerprint: str) -> str:
+    """Stands for the job of a body until its answer was delivered."""
+    return f"attempts:{fingerprint}"
 
 
 def _fingerprint(body: GenerationRequest) -> str:

@@ -106,6 +106,7 @@ class JobQueue:
         *,
         warnings: tuple[JobWarning, ...] = (),
         idempotency_key: str | None = None,
+        is_key_renewed: bool = False,
         fingerprint: str = "",
         traceparent: str | None = None,
         original: Job | None = None,
@@ -115,6 +116,7 @@ class JobQueue:
     ) -> Job:
         """Queue a request, or find the job that this idempotency key made before.
 
+        With `is_key_renewed` the key stands for the new job, whatever it stood for.
         It is cancelled if it has not ended `cancel_after` seconds from now. The stored pictures
         that it starts from are kept as long as the job. `original` is the finished job whose
         pictures the new one's are to be compared with, `webhook` says who is told of the job's
@@ -148,6 +150,7 @@ class JobQueue:
                     record.idempotency_key(self._owner or "", idempotency_key),
                     fingerprint,
                     self._settings.idempotency_ttl_seconds,
+                    "1" if is_key_renewed else "",
                     json.dumps(request.inputs),
                     self._settings.result_ttl_seconds,
                     len(pairs),
@@ -162,6 +165,13 @@ class JobQueue:
         if outcome == "removed":
             raise StoreError(f"image {known_id} is being removed just now; repeat the request")
         return await self.get(known_id)
+
+    async def forget_key(self, idempotency_key: str, job_id: str) -> None:
+        """Have the key make a new job next time; nothing where it stands for another by now."""
+        key = record.idempotency_key(self._owner or "", idempotency_key)
+        with _outage():
+            if await self._redis.hget(key, "job") == job_id:
+                await self._redis.delete(key)
 
     async def replay(
         self,

@@ -82,12 +82,44 @@ async def test_a_key_with_another_request_conflicts(queue: JobQueue) -> None:
     assert await queue.depth() == (2, 0)
 
 
+async def test_a_renewed_key_stands_for_the_newest_job(queue: JobQueue) -> None:
+    key: dict[str, Any] = {"idempotency_key": "k", "fingerprint": "f"}
+    first, second = [
+        await queue.admit(make_request(), is_key_renewed=True, **key) for _ in range(2)
+    ]
+    assert first.id != second.id
+    assert (await queue.admit(make_request(), **key)).id == second.id
+
+
+async def test_a_renewed_key_stands_for_nothing_where_the_queue_is_full(
+    redis_url: str, settings: Settings
+) -> None:
+    queue = JobQueue.connect(redis_url, settings.model_copy(update={"max_queue": 1}))
+    key: dict[str, Any] = {"idempotency_key": "k", "fingerprint": "f"}
+    await queue.admit(make_request(), is_key_renewed=True, **key)
+    for is_key_renewed in (True, False):
+        with pytest.raises(QueueFull):
+            await queue.admit(make_request(), is_key_renewed=is_key_renewed, **key)
+    await queue.close()
+
+
+async def test_a_key_is_forgotten_with_its_own_job_alone(queue: JobQueue) -> None:
+    old = await queue.admit(make_request(), idempotency_key="k")
+    new = await queue.admit(make_request(), idempotency_key="k", is_key_renewed=True)
+    await queue.forget_key("k", old.id)
+    assert (await queue.admit(make_request(), idempotency_key="k")).id == new.id
+    await queue.owned_by("somebody").forget_key("k", new.id)
+    assert (await queue.admit(make_request(), idempotency_key="k")).id == new.id
+    await queue.forget_key("k", new.id)
+    assert (await queue.admit(make_request(), idempotency_key="k")).id != new.id
+
+
 def test_a_call_repeated_after_a_lost_reply_pushes_once(redis_client: "Redis") -> None:
     job_id = str(ULID())
     fields = record.new_record(make_request(), warnings=(), traceparent=None)
     pairs = [part for pair in fields.items() for part in pair]
     rq_pairs = record.rq_fields(job_id, redis_client)
-    arguments = [job_id, 10, "", "", 60, "[]", 60, len(pairs), *pairs, *rq_pairs]
+    arguments = [job_id, 10, "", "", 60, "", "[]", 60, len(pairs), *pairs, *rq_pairs]
     script = redis_client.register_script(record.script("admit"))
     replies = [script(keys=record.script_keys(job_id), args=arguments) for _ in range(2)]
     assert replies == [[b"admitted", job_id.encode()]] * 2

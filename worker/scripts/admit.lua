@@ -1,10 +1,12 @@
 -- Bounded queue, idempotency, record, first event, RQ hash and push, in one step.
 -- ARGV: id, limit, idempotency key name ('' for none), its fingerprint, its ttl,
+--       '1' where the key stands for this job from now on and for none before,
 --       names of stored pictures that it starts from, result ttl,
 --       number of record arguments, record field/value..., RQ field/value...
 -- Repeating the call with the same id changes nothing, so a client may retry a lost reply.
 local limit, idempotency, fingerprint, ttl = tonumber(ARGV[2]), ARGV[3], ARGV[4], tonumber(ARGV[5])
-local names, result_ttl, record_size = cjson.decode(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
+local is_renewed, names = ARGV[6] == '1', cjson.decode(ARGV[7])
+local result_ttl, record_size = tonumber(ARGV[8]), tonumber(ARGV[9])
 
 -- Pictures that came with a request which is refused have no job to go with: away with them soon.
 local function refused(answer, known_id)
@@ -17,7 +19,9 @@ end
 if redis.call('EXISTS', JOB) == 1 then
   return {'admitted', id}
 end
-if idempotency ~= '' then
+if is_renewed then
+  redis.call('DEL', idempotency)
+elseif idempotency ~= '' then
   local known = redis.call('HMGET', idempotency, 'job', 'fingerprint')
   if known[1] and redis.call('EXISTS', 'kirazuri:job:' .. known[1]) == 1 then
     if known[2] ~= fingerprint then
@@ -37,9 +41,9 @@ for _, name in ipairs(names) do
 end
 
 redis.call('HSET', JOB, 'status', 'queued', 'attempt', 0, 'created', stamp(now))
-redis.call('HSET', JOB, unpack(ARGV, 9, 8 + record_size))
-redis.call('HSET', RQ_JOB, unpack(ARGV, 9 + record_size))
-redis.call('HSET', JOB, 'inputs', ARGV[6])
+redis.call('HSET', JOB, unpack(ARGV, 10, 9 + record_size))
+redis.call('HSET', RQ_JOB, unpack(ARGV, 10 + record_size))
+redis.call('HSET', JOB, 'inputs', ARGV[7])
 for _, name in ipairs(names) do
   redis.call('SADD', holders(name), id)
   redis.call('ZADD', IMAGES, 'GT', now + result_ttl, name)
