@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from model.foreign_names import find_lora
 from model.reading import Reading
 from worker.metadata import UnreadablePicture, read_metadata, read_recipe
 
@@ -58,7 +59,7 @@ def _fit_loras(reading: Reading, capabilities: Mapping[str, Any]) -> None:
     offered = {lora["name"]: lora["sha256"] for lora in capabilities["loras"]}
     fitted = []
     for lora in loras:
-        name = _offered_name(lora["name"], list(offered))
+        name = find_lora(lora["name"], list(offered))
         if name is None:
             reading.note(f"LoRA {lora['name']}", "the service has none of this name; left out")
             continue
@@ -68,15 +69,6 @@ def _fit_loras(reading: Reading, capabilities: Mapping[str, Any]) -> None:
         fitted.append({**lora, "name": name})
     if fitted:
         reading.fields["loras"] = fitted
-
-
-def _offered_name(name: str, offered: list[str]) -> str | None:
-    """The name itself, or the only one that ends so in a folder."""
-    if name in offered:
-        return name
-    last = name.rpartition("/")[2].lower()
-    alike = [known for known in offered if known.rpartition("/")[2].lower() == last]
-    return alike[0] if len(alike) == 1 else None
 
 
 def _compare_models(reading: Reading, capabilities: Mapping[str, Any]) -> None:

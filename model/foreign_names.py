@@ -1,9 +1,10 @@
-"""Samplers and schedules by the names that other programs write.
+"""Samplers, schedules and LoRAs by the names that other programs write.
 
 Compared without case, spaces and punctuation, which makes most of the names equal.
 """
 
 import re
+from collections.abc import Collection
 from typing import NamedTuple
 
 from model.sampler_names import DISPLAY_NAMES, SCHEDULE_DISPLAY_NAMES, Value
@@ -24,6 +25,7 @@ def _plain(name: str) -> str:
 _SAMPLERS = {
     **{_plain(t): Found(name) for name, title in DISPLAY_NAMES.items() for t in (title, name)},
     "dpmpp2msdeheun": Found("dpmpp_2m_sde", {"solver_type": "heun"}),
+    "ddim": Found("euler", schedule="ddim_uniform"),  # on a flow model its step is Euler's
 }
 _SCHEDULES = {
     **{_plain(t): name for name, title in SCHEDULE_DISPLAY_NAMES.items() for t in (title, name)},
@@ -50,3 +52,12 @@ def find_sampler(text: str) -> Found | None:
 def find_schedule(text: str) -> str | None:
     """Our schedule of this name."""
     return _SCHEDULES.get(_plain(text[:_MAX_NAME_CHARS]))
+
+
+def find_lora(text: str, names: Collection[str]) -> str | None:
+    """The name itself, or the only one that ends so in a folder, which others leave out."""
+    if text in names:
+        return text
+    last = text.rpartition("/")[2].lower()
+    alike = [name for name in names if name.rpartition("/")[2].lower() == last]
+    return alike[0] if len(alike) == 1 else None

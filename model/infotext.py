@@ -24,6 +24,7 @@ _VALUE = re.compile(r'("(?:\\.|[^\\"])*"|[^,]*)(?:,|$)')
 _JSON = json.JSONDecoder()
 _MAX_JSON_CHARS = 20_000
 _END = re.compile(r"\s{0,8}(?:,|$)")
+_SIZE = re.compile(r"(\d{1,6})x(\d{1,6})", re.ASCII)
 _NETWORK = re.compile(r"<(lora|lyco|hypernet):([^:<>]{1,200})((?::[^:<>]{0,40}){0,4})>")
 
 _SAY_NOTHING = frozenset(
@@ -53,8 +54,14 @@ def write_infotext(request: ResolvedRequest, recipe: Recipe, *, seed: int) -> st
         "Version": recipe.service,
     }
     line = ", ".join(f"{key}: {_quoted(str(value))}" for key, value in pairs.items() if value != "")
-    networks = "".join(f" <lora:{lora.name}:{lora.weight:g}>" for lora in request.loras)
-    return f"{request.prompt}{networks}\n{_NEGATIVE} {request.negative_prompt}\n{line}"
+    return f"{prompt_with_loras(request)}\n{_NEGATIVE} {request.negative_prompt}\n{line}"
+
+
+def prompt_with_loras(request: ResolvedRequest) -> str:
+    """The prompt as the web UI takes it: LoRAs are part of it."""
+    return request.prompt + "".join(
+        f" <lora:{lora.name}:{lora.weight:g}>" for lora in request.loras
+    )
 
 
 def _edits(request: ResolvedRequest) -> dict[str, str | int]:
@@ -91,10 +98,8 @@ def read_infotext(text: str) -> Reading:
     Raises:
         ValueError: it is longer than MAX_INFOTEXT_CHARS.
     """
-    if len(text) > MAX_INFOTEXT_CHARS:
-        raise ValueError(f"the infotext has {len(text)} characters; at most {MAX_INFOTEXT_CHARS}")
     reading = Reading()
-    lines = text.split("\n")
+    lines = _lines(text)
     place = _line_of_pairs(lines)
     if place is None:
         reading.note("the file's text", "it has no line of parameters; all of it is the prompt")
@@ -103,11 +108,38 @@ def read_infotext(text: str) -> Reading:
             reading.note(line, "what follows the parameters is left out")
         _take_pairs(reading, lines[place])
     prompt, negative = _prompts(lines[:place])
-    reading.fields["prompt"] = _take_networks(reading, prompt)
+    reading.fields["prompt"] = take_networks(reading, prompt)
     if place is not None or negative:
         # Of a negative prompt the web UI ignores them.
-        reading.fields["negative_prompt"] = _take_networks(reading, negative, is_used=False)
+        reading.fields["negative_prompt"] = take_networks(reading, negative, is_used=False)
     return reading
+
+
+def parameters_of(text: str) -> dict[str, str]:
+    """An infotext taken apart as the web UI does for its clients: all values are texts.
+
+    `Prompt` and `Negative prompt` are among the keys, and a size such as `Size: 512x768` is there
+    as `Size-1` and `Size-2`.
+
+    Raises:
+        ValueError: it is longer than MAX_INFOTEXT_CHARS.
+    """
+    lines = _lines(text)
+    place = _line_of_pairs(lines)
+    prompt, negative = _prompts(lines[:place])
+    parameters = {"Prompt": prompt.strip(), "Negative prompt": negative.strip()}
+    for key, value in _pairs(lines[place]) if place is not None else ():
+        if size := _SIZE.fullmatch(value):
+            parameters[f"{key}-1"], parameters[f"{key}-2"] = size.groups()
+        elif key:
+            parameters[key] = value
+    return parameters
+
+
+def _lines(text: str) -> list[str]:
+    if len(text) > MAX_INFOTEXT_CHARS:
+        raise ValueError(f"the infotext has {len(text)} characters; at most {MAX_INFOTEXT_CHARS}")
+    return text.split("\n")
 
 
 def _line_of_pairs(lines: list[str]) -> int | None:
@@ -221,7 +253,7 @@ def _take_options(reading: Reading, text: str) -> None:
 
 
 def _take_size(reading: Reading, size: str) -> None:
-    if re.fullmatch(r"\d{1,6}x\d{1,6}", size, re.ASCII):
+    if _SIZE.fullmatch(size):
         reading.fields["resolution"] = size
     else:
         reading.note(f"size {size}", "this is not WIDTHxHEIGHT")
@@ -277,7 +309,7 @@ def _take_second_pass(reading: Reading, hires: dict[str, str]) -> None:
         if value := hires.pop(key, ""):
             second.set_number(name, value, source=key, kind=kind)
     if upscaler := hires.pop("hires upscaler", ""):
-        second.fields["upscaler"] = _upscaler(second, upscaler)
+        second.fields["upscaler"] = find_upscaler(second, upscaler)
     reading.notes += second.notes
     if "scale" in second.fields:
         reading.fields["hires"] = second.fields
@@ -287,7 +319,8 @@ def _take_second_pass(reading: Reading, hires: dict[str, str]) -> None:
         reading.note(f"{key}: {value}", "there is nothing like it here")
 
 
-def _upscaler(reading: Reading, title: str) -> str:
+def find_upscaler(reading: Reading, title: str) -> str:
+    """Our upscaler of this name, or the nearest with a note."""
     for name, ours in UPSCALER_DISPLAY_NAMES.items():
         if title == ours:
             return name
@@ -296,7 +329,7 @@ def _upscaler(reading: Reading, title: str) -> str:
     return name
 
 
-def _take_networks(reading: Reading, prompt: str, *, is_used: bool = True) -> str:
+def take_networks(reading: Reading, prompt: str, *, is_used: bool = True) -> str:
     """The prompt without `<lora:name:weight>` and the like, which become fields or notes."""
 
     def take(match: re.Match[str]) -> str:

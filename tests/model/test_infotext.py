@@ -8,8 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.foreign_names import Found, find_sampler, find_schedule
-from model.infotext import MAX_INFOTEXT_CHARS, read_infotext, write_infotext
+from model.foreign_names import Found, find_lora, find_sampler, find_schedule
+from model.infotext import (
+    MAX_INFOTEXT_CHARS,
+    parameters_of,
+    prompt_with_loras,
+    read_infotext,
+    write_infotext,
+)
 from model.recipe import Recipe
 from model.sampler_names import (
     DISPLAY_NAMES,
@@ -288,6 +294,8 @@ def test_every_sampler_is_found_by_both_its_names(name: str) -> None:
         ("dpmpp_3m_sde_gpu", Found("dpmpp_3m_sde")),
         ("euler a", Found("euler_ancestral")),
         ("uni_pc", Found("uni_pc")),
+        ("DDIM", Found("euler", schedule="ddim_uniform")),
+        ("DDIM CFG++", None),
         ("DPM++ 2S a Karras", Found("dpmpp_2s_ancestral", schedule="karras")),
         ("DPM adaptive", None),
         ("", None),
@@ -306,3 +314,44 @@ def test_names_of_other_programs(text: str, expected: Found | None) -> None:
 )  # fmt: skip
 def test_schedules_of_other_programs(text: str, expected: str | None) -> None:
     assert find_schedule(text) == expected
+
+
+def test_parameters_as_the_web_ui_takes_them_apart() -> None:
+    assert parameters_of(FORGE) == {
+        "Prompt": "masterpiece, 1girl, oil painting \\(medium\\), (blue hair:1.2)\nsmile",
+        "Negative prompt": "worst quality, low quality,\nblurry",
+        "Steps": "32",
+        "Sampler": "ER SDE",
+        "Schedule type": "Beta",
+        "CFG scale": "4",
+        "Shift": "3",
+        "Seed": "123456789",
+        "Size-1": "832",
+        "Size-2": "1216",
+        "Model hash": "0123456789",
+        "Model": "kirazuri-v1",
+        "Clip skip": "2",
+        "Beta schedule alpha": "0.6",
+        "Version": "f2.0.1v1.10.1-previous-665-gae278f79",
+    }
+    assert parameters_of("a cat") == {"Prompt": "a cat", "Negative prompt": ""}
+    assert parameters_of(HIRES)["Lora hashes"] == "style: 1a2b3c, other: 4d5e6f"
+    with pytest.raises(ValueError, match="at most"):
+        parameters_of("x" * (MAX_INFOTEXT_CHARS + 1))
+
+
+def test_parameters_of_our_own_infotext() -> None:
+    request = make_request(prompt="1girl, smile", negative_prompt="")
+    parameters = parameters_of(write_infotext(request, RECIPE, seed=5))
+    assert parameters["Prompt"] == prompt_with_loras(request) == "1girl, smile"
+    assert (parameters["Seed"], parameters["Model"]) == ("5", "kirazuri-v1")
+    assert parameters["Size-1"] == str(request.width)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("style", "style"), ("ink", "anima/ink"), ("INK", "anima/ink"), ("twice", None),
+     ("none", None), ("", None)],
+)  # fmt: skip
+def test_loras_of_other_programs(text: str, expected: str | None) -> None:
+    assert find_lora(text, ["style", "anima/ink", "a/twice", "b/twice"]) == expected
