@@ -44,6 +44,14 @@ async def wait_or_leave(request: Request, queue: JobQueue, job: Job, *, seconds:
         waiting.cancel()
 
 
+async def until_gone(request: Request) -> None:
+    """Return once the client has hung up."""
+    while True:
+        if await request.is_disconnected():
+            return
+        await asyncio.sleep(LOOK_SECONDS)
+
+
 def end_if_left(request: Request, queue: JobQueue, job_id: str) -> None:
     """After a stream ended: cancel the job in the background if that was the client's doing."""
 

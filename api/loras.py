@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from fastapi.exceptions import RequestValidationError
 
@@ -22,6 +22,11 @@ class LoraList:
     def __init__(self, folder: LoraFolder) -> None:
         self._folder = folder
         self._hashing: asyncio.Task[None] | None = None
+
+    @property
+    def names(self) -> Collection[str]:
+        """The names that requests may use, as of the last look at the folder."""
+        return self._folder.files.keys()
 
     async def refresh(self) -> None:
         """Look at the folder again."""

@@ -27,6 +27,7 @@ from api import (
     replay,
     webhook_schemas,
 )
+from api.a1111 import surface as a1111
 from api.browsers import cors_options
 from api.envelope import Envelope
 from api.gate import Gate
@@ -51,7 +52,10 @@ from worker.storage import open_store
 
 log = logging.getLogger(__name__)
 
-ERROR_SHAPES: Mapping[str, Shape] = {"/v1": openai_error}
+ERROR_SHAPES: Mapping[str, Shape] = {
+    "/v1": openai_error,
+    **a1111.ERROR_SHAPES,
+}
 """Surfaces whose errors are not problems, by their roots."""
 
 
@@ -124,6 +128,7 @@ def _add_routes(app: FastAPI, request_model: type[GenerationRequest]) -> None:
     for module in (jobs, links, replay, images, capabilities, health, problems, pages):
         app.include_router(module.router)
     app.include_router(models.router)
+    app.include_router(a1111.router)
 
 
 async def _open_keys(keys: KeyRing, settings: Settings) -> None:

@@ -19,6 +19,7 @@ _TAGS = [
     {"name": "jobs", "description": "What happens to a job."},
     {"name": "webhooks", "description": "What is posted to those who asked for it."},
     {"name": "images", "description": "Finished pictures."},
+    {"name": "a1111", "description": "The API of the A1111 web UI, for its clients."},
     {"name": "openai", "description": "The images of OpenAI's API, for its clients."},
     {"name": "service", "description": "What the service can do, and what its problems mean."},
     {"name": "health", "description": "For probes and dashboards."},

@@ -6,13 +6,13 @@ The only module of this package that meets Pillow. Knows neither queue nor model
 import asyncio
 import io
 import re
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from fastapi.exceptions import RequestValidationError
-from PIL import Image, ImageOps
+from PIL import Image, ImageFilter, ImageOps
 from pydantic import ValidationError
 
 from model.card import Card, fitted_size
@@ -83,6 +83,37 @@ class Pictures:
             return None, ()
         async with self._places:
             return await asyncio.to_thread(self._take, request, request.init_image, is_kept=is_kept)
+
+    async def mask_for(self, init_image: str, mask: str, *, is_inverted: bool, blur: int) -> str:
+        """A mask of another web UI as one of ours, in base64: as large as the picture it is for.
+
+        Of a mask with transparency what is opaque is repainted. `blur` softens its edge, in pixels.
+
+        Raises:
+            RequestValidationError: one of them cannot be used.
+            StoreError: they cannot be read just now.
+        """
+        async with self._places:
+            return await asyncio.to_thread(
+                self._mask_for, init_image, mask, is_inverted=is_inverted, blur=blur
+            )
+
+    def _mask_for(self, init_image: str, mask: str, *, is_inverted: bool, blur: int) -> str:
+        errors: list[dict[str, Any]] = []
+        start, opened = (
+            self._open("init_image", init_image, errors),
+            self._open("mask", mask, errors),
+        )
+        if start is None or opened is None:
+            raise RequestValidationError(errors)
+        image = opened.image
+        level = _alpha_of(image) or _eight_bit(image).convert("L")
+        level = level.resize(start.image.size, Image.Resampling.BILINEAR)
+        if is_inverted:
+            level = ImageOps.invert(level)
+        if blur:
+            level = level.filter(ImageFilter.GaussianBlur(blur))
+        return b64encode(_png(level)).decode()
 
     def _take(
         self, request: GenerationRequest, init_image: str, *, is_kept: bool
@@ -210,6 +241,14 @@ def _as_mask(image: Image.Image) -> Image.Image:
         own = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", own.size, "black"), own).convert("L")
     return _eight_bit(image).convert("L")
+
+
+def _alpha_of(image: Image.Image) -> Image.Image | None:
+    """What of a picture is opaque; None where all of it is."""
+    if not image.has_transparency_data:
+        return None
+    alpha = image.convert("RGBA").getchannel("A")
+    return None if alpha.getextrema() == (255, 255) else alpha
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:

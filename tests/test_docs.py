@@ -42,14 +42,15 @@ def test_every_setting_is_described() -> None:
     assert _text(ENV_EXAMPLE) == env_example(), "run `make docs`"
 
 
-def test_the_readme_lists_exactly_the_endpoints_there_are() -> None:
+def test_the_readme_and_the_page_of_a1111_list_exactly_the_endpoints_there_are() -> None:
     document: dict[str, Any] = create_app(Settings()).openapi()
     offered = {
         f"{method.upper()} {path}"
         for path, methods in document["paths"].items()
         for method in methods
     }
-    rows = [row for row in _text(ROOT / "README.md").splitlines() if row.startswith("| `")]
+    text = _text(ROOT / "README.md") + _text(ROOT / "docs/a1111.md")
+    rows = [row for row in text.splitlines() if row.startswith("| `")]
     listed = re.findall(r"`((?:GET|POST|PUT|DELETE) /[^`]*)`", "\n".join(rows))
     assert sorted(listed) == sorted(offered | {"GET /docs", "GET /openapi.json"})
 

@@ -21,6 +21,7 @@ from ulid import ULID
 from model.passes import work
 from model.request import ResolvedRequest
 from worker import record
+from worker.clients import ClientJobs
 from worker.connection import connect_async, disconnect, is_outage
 from worker.errors import (
     IdempotencyConflict,
@@ -86,6 +87,10 @@ class JobQueue:
         narrowed = copy.copy(self)
         narrowed._owner = owner
         return narrowed
+
+    def jobs_of(self, client: str) -> ClientJobs:
+        """What this client of a surface without job ids has under way."""
+        return ClientJobs(self._redis, client, ttl_seconds=self._settings.result_ttl_seconds)
 
     async def close(self) -> None:
         """Let go of all connections."""

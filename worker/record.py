@@ -73,6 +73,11 @@ def idempotency_key(owner: str, key: str | None) -> str:
     return f"kirazuri:idem:{owner}:{key}" if key else ""
 
 
+def client_key(client: str) -> str:
+    """The jobs that a client of a surface without job ids may have under way."""
+    return f"kirazuri:client:{client}"
+
+
 def worker_key(name: str) -> str:
     """A worker's last heartbeat."""
     return f"kirazuri:worker:{name}"

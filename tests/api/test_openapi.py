@@ -73,12 +73,45 @@ def test_operation_ids_never_change(document: dict[str, Any]) -> None:
         ("GET", "/livez"): "livez",
         ("GET", "/readyz"): "readyz",
         ("GET", "/metrics"): "metrics",
+        ("POST", "/sdapi/v1/txt2img"): "a1111TextToImage",
+        ("POST", "/sdapi/v1/img2img"): "a1111ImageToImage",
+        ("GET", "/sdapi/v1/progress"): "a1111Progress",
+        ("POST", "/sdapi/v1/interrupt"): "a1111Interrupt",
+        ("POST", "/sdapi/v1/skip"): "a1111Skip",
+        ("GET", "/sdapi/v1/options"): "a1111GetOptions",
+        ("POST", "/sdapi/v1/options"): "a1111SetOptions",
+        ("GET", "/sdapi/v1/sd-models"): "a1111ListModels",
+        ("GET", "/sdapi/v1/samplers"): "a1111ListSamplers",
+        ("GET", "/sdapi/v1/schedulers"): "a1111ListSchedulers",
+        ("GET", "/sdapi/v1/upscalers"): "a1111ListUpscalers",
+        ("GET", "/sdapi/v1/latent-upscale-modes"): "a1111ListLatentUpscaleModes",
+        ("GET", "/sdapi/v1/sd-vae"): "a1111ListVaes",
+        ("GET", "/sdapi/v1/sd-modules"): "a1111ListModules",
+        ("GET", "/sdapi/v1/loras"): "a1111ListLoras",
+        ("GET", "/sdapi/v1/embeddings"): "a1111ListEmbeddings",
+        ("GET", "/sdapi/v1/scripts"): "a1111ListScripts",
+        ("GET", "/sdapi/v1/cmd-flags"): "a1111Flags",
+        ("GET", "/sdapi/v1/memory"): "a1111Memory",
+        ("GET", "/sdapi/v1/prompt-styles"): "a1111ListStyles",
+        ("GET", "/sdapi/v1/hypernetworks"): "a1111ListHypernetworks",
+        ("GET", "/sdapi/v1/face-restorers"): "a1111ListFaceRestorers",
+        ("GET", "/sdapi/v1/realesrgan-models"): "a1111ListRealesrganModels",
+        ("POST", "/sdapi/v1/refresh-checkpoints"): "a1111RefreshCheckpoints",
+        ("POST", "/sdapi/v1/refresh-vae"): "a1111RefreshVae",
+        ("POST", "/sdapi/v1/refresh-loras"): "a1111RefreshLoras",
+        ("POST", "/sdapi/v1/refresh-embeddings"): "a1111RefreshEmbeddings",
+        ("GET", "/internal/ping"): "a1111Ping",
+        ("GET", "/internal/sysinfo"): "a1111SystemInfo",
+        ("POST", "/login"): "a1111Login",
         ("GET", "/v1/models"): "openaiListModels",
         ("GET", "/v1/models/{model}"): "openaiGetModel",
     }
 
 
-ERRORS = {"openai": ("application/json", {"OpenAIError"})}
+ERRORS = {
+    "a1111": ("application/json", {"A1111Error"}),
+    "openai": ("application/json", {"OpenAIError"}),
+}
 """By the tag of a surface; elsewhere errors are problems."""
 
 

@@ -1,0 +1,15 @@
+"""The A1111 surface as a whole: its routes, and the paths whose errors have its shape."""
+
+from collections.abc import Mapping
+
+from fastapi import APIRouter
+
+from api.a1111 import lists, outside, pictures, progress
+from api.a1111.writing import as_a1111
+from api.refusals import Shape
+
+ERROR_SHAPES: Mapping[str, Shape] = dict.fromkeys(("/sdapi", "/internal", "/login"), as_a1111)
+
+router = APIRouter()
+for part in (pictures, progress, lists, outside):
+    router.include_router(part.router)
