@@ -37,6 +37,10 @@ class UnsupportedMediaType(Exception):
     """The body is not announced as JSON."""
 
 
+class UnreadableImage(Exception):
+    """The body holds no image that can be read."""
+
+
 class Unauthorized(Exception):
     """A key is needed, and none came, or one that is not known (any more)."""
 
@@ -247,6 +251,13 @@ TABLE: Final[dict[type[Exception], ProblemType]] = {
         "unsupported_media_type",
         "The body is not announced as JSON",
         "Send `Content-Type: application/json`.",
+    ),
+    UnreadableImage: ProblemType(
+        422,
+        "unreadable_image",
+        "The image cannot be read",
+        "Send one PNG, JPEG, WebP or AVIF file of at most 4096x4096 pixels, as the body itself or "
+        "as the first file of a form.",
     ),
     RangeNotSatisfiable: ProblemType(
         416,

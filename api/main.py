@@ -25,6 +25,7 @@ from api import (
     pages,
     problems,
     replay,
+    verify,
     webhook_schemas,
 )
 from api.a1111 import surface as a1111
@@ -37,6 +38,7 @@ from api.metrics import HttpMetrics
 from api.openai import models
 from api.openai.errors import openai_error
 from api.pictures import Pictures
+from api.provenance import Verifier
 from api.refusals import Shape
 from api.state import State
 from api.webhook_schemas import submission_type
@@ -46,6 +48,7 @@ from model.lora_files import LoraFolder
 from model.request import GenerationRequest
 from model.tokens import Tokenizers, load_tokenizers
 from worker import log_lines
+from worker.credentials import CredentialReader
 from worker.queue import JobQueue
 from worker.settings import Settings, redis_dsn
 from worker.storage import open_store
@@ -72,6 +75,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     store = open_store(settings)
     metrics = HttpMetrics(_version())
     loras = LoraFolder(settings.lora_dir)
+    verifier = Verifier(CredentialReader(settings))
     request_model = submission_type(card, settings, lambda: loras.files)
     keys = KeyRing(settings.keys_file)
 
@@ -94,6 +98,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                 loras=lora_list,
                 request_model=request_model,
                 keys=keys,
+                verifier=verifier,
             )
         finally:
             await keys.close()
@@ -125,7 +130,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 def _add_routes(app: FastAPI, request_model: type[GenerationRequest]) -> None:
     app.include_router(generate.routes(request_model))
-    for module in (jobs, links, replay, images, capabilities, health, problems, pages):
+    for module in (jobs, links, replay, images, verify, capabilities, health, problems, pages):
         app.include_router(module.router)
     app.include_router(models.router)
     app.include_router(a1111.router)

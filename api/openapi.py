@@ -13,6 +13,7 @@ from api import gate, webhook_schemas
 from api.refusals import PROBLEM_MEDIA_TYPE
 from model.card import Card, TagGroup, enlarged_size
 from model.sampler_names import OPTIONS
+from worker.metadata import TRAINED
 
 _TAGS = [
     {"name": "generation", "description": "From a request to a job."},
@@ -284,6 +285,7 @@ def examples(card: Card) -> dict[str, dict[str, Any]]:
             "description": "Share of stochasticity: 0 is the equation without noise.",
         },
         "StoredImage": image,
+        **_verification(image, recipe),
         "Recipe": recipe,
         "JobWarning": warning,
         "Links": links,
@@ -298,6 +300,40 @@ def examples(card: Card) -> dict[str, dict[str, Any]]:
         "Problem": problem,
         "JobView": {**job, "webhook": hooks["JobWebhook"]},
         **hooks,
+    }
+
+
+def _verification(image: dict[str, Any], recipe: dict[str, Any]) -> dict[str, Any]:
+    """An image of the caller's own."""
+    maker = {"job_id": _JOB_ID, "image": image}
+    claim = {
+        "kind": "kirazuri",
+        "request": {"prompt": "1girl, long_hair, smile", "seed": image["seed"]},
+        "notes": [],
+        "model": recipe["card"],
+        "checkpoint": recipe["checkpoint"],
+    }
+    credentials = {
+        "state": "valid",
+        "signer": "Picture signer, Studio Kirazuri",
+        "generator": "kirazuri-server",
+        "source_types": [TRAINED],
+        "problems": [],
+    }
+    same = ("sha256", "bytes", "format", "width", "height")
+    return {
+        "Maker": maker,
+        "RecipeClaim": claim,
+        "CredentialClaim": credentials,
+        "Verification": {
+            "verdict": "ours",
+            "summary": [f"These are the bytes of an image of your job {_JOB_ID}."],
+            **{name: image[name] for name in same},
+            "made_by": maker,
+            "mark": TRAINED,
+            "recipe": claim,
+            "credentials": credentials,
+        },
     }
 
 

@@ -1,4 +1,4 @@
-"""The pictures that come with a request: opened with care, made the right size, and stored.
+"""The pictures that clients send: opened with care, read, made the right size, and stored.
 
 The only module of this package that meets Pillow. Knows neither queue nor model.
 """
@@ -8,6 +8,7 @@ import io
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,12 +17,21 @@ from PIL import Image, ImageFilter, ImageOps
 from pydantic import ValidationError
 
 from model.card import Card, fitted_size
-from model.request import GenerationRequest, Inputs, check_hires, parse_resolution
+from model.request import GenerationRequest, ImageFormat, Inputs, check_hires, parse_resolution
 from worker.errors import ImageExpired, ImageNotFound
 from worker.job import JobWarning
+from worker.metadata import Inside, texts_of
 from worker.store import ImageStore, content_name
 
 FORMATS = ("PNG", "JPEG", "WEBP", "AVIF")
+_KINDS: dict[str, ImageFormat] = {
+    "PNG": "png",
+    "JPEG": "jpeg",
+    "MPO": "jpeg",
+    "WEBP": "webp",
+    "AVIF": "avif",
+}
+"""Pillow's names and ours; a telephone's JPEG with a preview is an MPO."""
 
 MAX_PIXELS = 4096 * 4096
 """A larger picture is refused before it is decoded."""
@@ -57,6 +67,15 @@ class Picture:
     image: Image.Image
     data: bytes
     stored: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a file is and says; `size` is its width and height in pixels, as they are stored."""
+
+    format: ImageFormat
+    size: Size
+    inside: Inside
 
 
 class Pictures:
@@ -188,11 +207,24 @@ def open_picture(data: bytes) -> Image.Image:
     Raises:
         PictureRefused: another format, too large, animated, or broken.
     """
+    with _opened(data) as image:
+        image.load()
+        return ImageOps.exif_transpose(image)
+
+
+def read_picture(data: bytes) -> Told:
+    """What the file of a single picture tells; raises as `open_picture` does."""
+    with _opened(data) as image:
+        return Told(_KINDS[image.format or ""], image.size, texts_of(image))
+
+
+@contextmanager
+def _opened(data: bytes) -> Iterator[Image.Image]:
+    """A picture that keeps to the limits; whatever goes wrong with it is PictureRefused."""
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             _check(image, data)
-            image.load()
-            return ImageOps.exif_transpose(image)
+            yield image
     except PictureRefused:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as exc:

@@ -9,6 +9,7 @@ from api.keyring import KeyRing
 from api.loras import LoraList
 from api.metrics import HttpMetrics
 from api.pictures import Pictures
+from api.provenance import Verifier
 from model.card import Card
 from model.request import GenerationRequest
 from model.tokens import Tokenizers
@@ -30,6 +31,7 @@ class State(TypedDict):
     loras: LoraList
     request_model: type[GenerationRequest]
     keys: KeyRing
+    verifier: Verifier
 
 
 # `async def`, because FastAPI runs plain functions in a thread.
@@ -77,6 +79,10 @@ async def _keys(request: Request) -> KeyRing:
     return cast(KeyRing, request.state.keys)
 
 
+async def _verifier(request: Request) -> Verifier:
+    return cast(Verifier, request.state.verifier)
+
+
 async def _base_url(request: Request) -> str:
     return (request.state.settings.public_url or str(request.base_url)).rstrip("/")
 
@@ -90,6 +96,7 @@ Metrics = Annotated[HttpMetrics, Depends(_metrics)]
 PromptTokenizers = Annotated[Tokenizers | None, Depends(_tokenizers)]
 """The checkpoint's tokenizers; None where this process has no checkpoint folder."""
 RequestPictures = Annotated[Pictures, Depends(_pictures)]
+ImageVerifier = Annotated[Verifier, Depends(_verifier)]
 Loras = Annotated[LoraList, Depends(_loras)]
 Keys = Annotated[KeyRing, Depends(_keys)]
 BaseUrl = Annotated[str, Depends(_base_url)]

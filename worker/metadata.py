@@ -32,6 +32,7 @@ _MAX_TEXT_CHARS = 5_000_000
 _SOURCE_TYPES = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 TRAINED = f"{_SOURCE_TYPES}trainedAlgorithmicMedia"
 COMPOSITE = f"{_SOURCE_TYPES}compositeWithTrainedAlgorithmicMedia"
+GENERATED = frozenset({TRAINED, COMPOSITE})
 """IPTC's marks: made by a trained model, or by one from a picture that came with the request."""
 
 _XMP = (

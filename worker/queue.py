@@ -10,7 +10,7 @@ import json
 import re
 import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -250,6 +250,20 @@ class JobQueue:
             pace=await self._measured_pace(),
         )
         return job.model_copy(update={"eta_seconds": times.eta_seconds})
+
+    async def maker_of(self, name: str) -> Job | None:
+        """The owner's job that last made the picture of this name, while results are kept.
+
+        Raises:
+            QueueUnavailable: Redis is away.
+        """
+        with _outage():
+            job_id: Any = await self._redis.get(record.maker_key(self._owner or "", name))
+        if job_id is None:
+            return None
+        with suppress(JobNotFound, JobExpired):
+            return await self.get(job_id)
+        return None
 
     async def forecast(self, request: ResolvedRequest) -> Forecast:
         """When the request would be done if it were admitted now.

@@ -68,6 +68,11 @@ def holders_key(name: str) -> str:
     return f"kirazuri:holders:{name}"
 
 
+def maker_key(owner: str, name: str) -> str:
+    """The id of the owner's job that last made a picture. Owners have no colon."""
+    return f"kirazuri:maker:{owner}:{name}"
+
+
 def idempotency_key(owner: str, key: str | None) -> str:
     """Where the job of an owner's `Idempotency-Key` is found; "" for none. Owners have no colon."""
     return f"kirazuri:idem:{owner}:{key}" if key else ""

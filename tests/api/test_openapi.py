@@ -17,6 +17,7 @@ from openapi_spec_validator import validate
 from api.main import create_app
 from api.openapi import examples
 from api.plan import Plan
+from api.provenance import Verification
 from api.schemas import JobView, Problem
 from api.webhook_schemas import WebhookMessage, submission_type
 from model.card import TagGroup, card_names, load_card
@@ -68,6 +69,7 @@ def test_operation_ids_never_change(document: dict[str, Any]) -> None:
         ("POST", "/jobs/{job_id}/replay"): "replayJob",
         ("GET", "/jobs/{job_id}/events"): "streamJobEvents",
         ("GET", "/images/{name}"): "getImage",
+        ("POST", "/verify"): "verifyImage",
         ("GET", "/capabilities"): "getCapabilities",
         ("GET", "/problems/{code}"): "explainProblem",
         ("GET", "/livez"): "livez",
@@ -159,6 +161,7 @@ def test_what_needs_a_key_says_so(document: dict[str, Any]) -> None:
         "Plan",
         "Problem",
         "StoredImage",
+        "Verification",
         "Recipe",
         "SamplerOption",
         "Tags",
@@ -183,6 +186,7 @@ def test_the_examples_are_true(name: str) -> None:
     JobView.model_validate_json(json.dumps(shown["JobView"]))
     Plan.model_validate_json(json.dumps(shown["Plan"]))
     Problem.model_validate_json(json.dumps(shown["Problem"]))
+    Verification.model_validate_json(json.dumps(shown["Verification"]))
 
 
 def test_a_form_can_be_built_from_the_document(document: dict[str, Any]) -> None:

@@ -91,6 +91,11 @@ local function holders(name)
   return 'kirazuri:holders:' .. name
 end
 
+-- The job of an owner that last made a picture.
+local function maker(name)
+  return 'kirazuri:maker:' .. (field('owner') or '') .. ':' .. name
+end
+
 local function is_overdue()
   local deadline = field('deadline')
   return deadline and tonumber(deadline) <= now
