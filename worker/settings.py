@@ -219,8 +219,8 @@ class Settings(BaseSettings):
     )
     c2pa_trust: Path | None = Field(
         default=None,
-        description="PEM file with the certificates that are trusted to sign, where pictures are "
-        "checked; unset: the last one in KIRAZURI_C2PA_CERTIFICATE.",
+        description="PEM file with the certificates that POST /verify trusts to sign; unset: the "
+        "last one in KIRAZURI_C2PA_CERTIFICATE.",
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="What is worth a line in the log."
