@@ -18,7 +18,9 @@ from api.browsers import SECURITY_HEADERS, Doorman
 from api.errors import INTERNAL, BodyTooLarge
 from api.metrics import HttpMetrics
 from api.refusals import Refusal, Shape, shape_at
+from worker.logs import about
 from worker.settings import Settings
+from worker.tracing import describe_request, trace_id
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
@@ -69,17 +71,20 @@ class Envelope:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Carry out one exchange; anything but HTTP passes untouched."""
-        if scope["type"] == "http":
-            await self._exchange(scope, receive, send)
-        else:
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        request_id = _request_id(headers.get("x-request-id"))
+        scope.setdefault("state", {})["request_id"] = request_id
+        with about(request=request_id, trace_id=trace_id(headers.get("traceparent"))):
+            describe_request(request_id)
+            await self._exchange(scope, receive, send)
 
     async def _exchange(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers, started = Headers(scope=scope), time.perf_counter()
-        request_id = _request_id(headers.get("x-request-id"))
-        error_shape = shape_at(scope["path"], self._error_shapes)
-        state = {"request_id": request_id, "error_shape": error_shape}
-        scope.setdefault("state", {}).update(state)
+        request_id = scope["state"]["request_id"]
+        error_shape = scope["state"]["error_shape"] = shape_at(scope["path"], self._error_shapes)
 
         def observe(status: int) -> None:
             seconds = time.perf_counter() - started
@@ -90,6 +95,7 @@ class Envelope:
         answer = _Answer(send, request_id, observe)
         refusal = self._doorman.refusal(scope, headers)
         if refusal is not None:
+            scope["state"]["problem"] = refusal.kind.code
             response = error_shape(Refusal(refusal.kind, refusal.detail, request_id))
             await response(scope, receive, answer.send)
             return

@@ -47,7 +47,7 @@ from model.errors import CheckpointError
 from model.lora_files import LoraFolder
 from model.request import GenerationRequest
 from model.tokens import Tokenizers, load_tokenizers
-from worker import log_lines
+from worker import logs, tracing
 from worker.credentials import CredentialReader
 from worker.queue import JobQueue
 from worker.settings import Settings, redis_dsn
@@ -60,6 +60,9 @@ ERROR_SHAPES: Mapping[str, Shape] = {
     **a1111.ERROR_SHAPES,
 }
 """Surfaces whose errors are not problems, by their roots."""
+
+_UNTRACED = frozenset({"/livez", "/readyz", "/metrics"})
+"""Asked every few seconds, by no client."""
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -81,7 +84,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[State]:
-        log_lines.configure(settings.log_level)
+        logs.set_up(settings)
+        tracing.start("kirazuri-api")
         queue = JobQueue.connect(redis_dsn(settings), settings)
         tokenizers = await asyncio.to_thread(_tokenizers, settings, card)
         lora_list = LoraList(loras)
@@ -104,6 +108,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             await keys.close()
             await lora_list.close()
             await queue.close()
+            await asyncio.to_thread(tracing.flush)
 
     # With the scripts of the documentation's page (api/pages.py), for places without the internet.
     app = FastAPIOffline(
@@ -115,6 +120,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redirect_slashes=False,
         docs_url=None,
         redoc_url=None,
+        telemetry={
+            "metrics": False,
+            "logs": False,
+            "operation_spans": False,
+            "auto_configure": False,
+            "exclude": lambda scope: scope["path"] in _UNTRACED,
+        },
     )
     app.add_middleware(Gate, ring=keys, settings=settings, refuse=errors.refuse)
     app.add_middleware(Envelope, metrics=metrics, settings=settings, error_shapes=ERROR_SHAPES)

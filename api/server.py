@@ -8,7 +8,7 @@ from fastapi import FastAPI
 
 from api.connection import Connection
 from api.main import create_app
-from worker import log_lines
+from worker import logs
 from worker.settings import Settings
 
 
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--stop-seconds", type=int, default=5, help="for what is under way")
     given = parser.parse_args(arguments)
     settings = Settings()
-    log_lines.configure(settings.log_level)
+    logs.set_up(settings)
     config = server_config(
         create_app(settings),
         settings,

@@ -26,8 +26,9 @@ from api import targets
 from api.schemas import job_view
 from api.targets import IPAddress, Resolve, Rules, TargetRefused
 from api.webhook_schemas import WebhookMessage
-from worker import log_lines
+from worker import logs, tracing
 from worker.connection import connect_async, disconnect, is_outage
+from worker.logs import about
 from worker.outbox import Delivery, Outbox, Outcome
 from worker.settings import Settings, redis_dsn, webhook_delays, webhook_secrets
 
@@ -234,6 +235,13 @@ class Sender:
         stop.cancel()
 
     async def _deliver(self, delivery: Delivery) -> None:
+        fields = delivery.fields
+        with about(
+            request=fields.get("request_id"), trace_id=tracing.trace_id(fields.get("traceparent"))
+        ):
+            await self._carry(delivery)
+
+    async def _carry(self, delivery: Delivery) -> None:
         began = time.monotonic()
         answer = await self._attempt(delivery)
         seconds = time.monotonic() - began
@@ -258,9 +266,16 @@ class Sender:
             log.exception("job=%s event=webhook_unreadable", delivery.job_id)
             return Answer(None, "unreadable")
         headers = signed_headers(delivery.id, body, self._signers)
-        if delivery.fields.get("traceparent"):
-            headers["traceparent"] = delivery.fields["traceparent"]
-        return await self._post(url, body, headers)
+        with tracing.sending(
+            delivery.fields.get("span") or delivery.fields.get("traceparent"),
+            **{"server.address": delivery.host, "http.request.resend_count": delivery.attempt - 1},
+            **{"kirazuri.job.id": delivery.job_id, "kirazuri.event": delivery.event},
+        ) as sent:
+            if traceparent := tracing.traceparent_of():
+                headers["traceparent"] = traceparent
+            answer = await self._post(url, body, headers)
+            sent(answer.status, answer.error)
+        return answer
 
     def _outcome(self, delivery: Delivery, answer: Answer) -> Outcome:
         if answer.error is None:
@@ -339,8 +354,8 @@ def main() -> None:
         parser.error(str(exc))
     if settings.webhook_secret is None:
         parser.error("KIRAZURI_WEBHOOK_SECRET is not set: there are no webhooks to send")
-    log_lines.configure(settings.log_level)
-    logging.getLogger("httpx2").setLevel(logging.WARNING)  # it logs whole URLs
+    logs.set_up(settings)
+    tracing.start("kirazuri-webhooks")
     asyncio.run(run(settings))
 
 

@@ -1,11 +1,13 @@
 """One process of the service: its output under its name, its end, its return after a crash."""
 
+import json
 import subprocess
 import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 
 from cli import leash
 
@@ -15,10 +17,18 @@ _STABLE_SECONDS = 60.0
 _LONGEST_PAUSE = 30.0
 
 
-def show(name: str, line: str) -> None:
-    """Write a line of the log under the name of the process it comes from."""
+def show(name: str, line: str, *, as_json: bool) -> None:
+    """Write a line of the log under the name of the process it comes from.
+
+    As JSON, lines that are objects already stay as they are, and others become one.
+    """
+    text = f"{name:<8} | {line}"
+    if as_json:
+        now = datetime.now(UTC).isoformat()
+        entry = {"level": "INFO", "logger": name, "message": line, "time": now}
+        text = line if line.startswith("{") else json.dumps(entry, ensure_ascii=False)
     try:
-        sys.stderr.write(f"{name:<8} | {line}\n")
+        sys.stderr.write(f"{text}\n")
         sys.stderr.flush()
     except (OSError, ValueError):
         pass  # the terminal is gone; the service need not be
@@ -31,6 +41,7 @@ class Child:
         self.name = name
         self._command = leash.command(list(arguments))
         self._environment = {**environment, "PYTHONUNBUFFERED": "1"}
+        self._as_json = environment.get("KIRAZURI_LOG_FORMAT") == "json"
         self._last_lines: deque[str] = deque(maxlen=20)
         self._failures = 0
         self._restart_at: float | None = None
@@ -57,7 +68,10 @@ class Child:
             for raw in lines:
                 line = raw.decode(errors="replace").rstrip()
                 self._last_lines.append(line)
-                show(self.name, line)
+                show(self.name, line, as_json=self._as_json)
+
+    def _tell(self, what: str) -> None:
+        show("up", f"{self.name} {what}", as_json=self._as_json)
 
     def exit_code(self) -> int | None:
         """None while it runs."""
@@ -78,7 +92,7 @@ class Child:
             self._failures = 1 if lasted > _STABLE_SECONDS else self._failures + 1
             pause = min(_LONGEST_PAUSE, 2.0 ** (self._failures - 1))
             self._restart_at = now + pause
-            show("up", f"{self.name} ended with code {code}; it starts again in {pause:.0f} s")
+            self._tell(f"ended with code {code}; it starts again in {pause:.0f} s")
         elif now >= self._restart_at:
             self._start()
 
@@ -91,7 +105,7 @@ class Child:
         try:
             self._process.wait(max(0.0, seconds))
         except subprocess.TimeoutExpired:
-            show("up", f"{self.name} does not end within its time and is killed")
+            self._tell("does not end within its time and is killed")
             self.kill()
         self._reader.join(1)
 

@@ -110,7 +110,7 @@ class Service:
         return self
 
     def __exit__(self, *_: object) -> None:
-        show("up", "stopping: API, workers, Redis; once more Ctrl-C to end them at once")
+        self._tell("stopping: API, workers, Redis; once more Ctrl-C to end them at once")
         self._stop()
 
     def asks_for_key(self) -> bool:
@@ -198,11 +198,14 @@ class Service:
 
     # -- watching and ending -----------------------------------------------------------------
 
+    def _tell(self, what: str) -> None:
+        show("up", what, as_json=self._settings.log_format == "json")
+
     def _revive_redis(self) -> None:
         """Redis comes back with all it had acknowledged; its clients reconnect by themselves."""
         if self._redis is None or (code := self._redis.process.poll()) is None:
             return
-        show("up", f"redis ended with code {code}; it starts again")
+        self._tell(f"redis ended with code {code}; it starts again")
         url = self._redis.url
         self._redis = start_redis(self._settings.data_dir / "redis")
         if self._redis.url != url:

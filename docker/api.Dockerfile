@@ -13,7 +13,7 @@ WORKDIR /build
 RUN python -m venv /opt/kirazuri
 ENV PATH=/opt/kirazuri/bin:$PATH
 COPY pyproject.toml constraints.txt docker/requirements.py ./
-RUN python requirements.py api cli > requirements.txt \
+RUN python requirements.py api cli otel > requirements.txt \
     && pip install -r requirements.txt -c constraints.txt
 COPY . .
 RUN find model/checkpoints -name '*.safetensors' -delete && pip install --no-deps .

@@ -14,7 +14,7 @@ WORKDIR /build
 RUN python -m venv /opt/kirazuri
 ENV PATH=/opt/kirazuri/bin:$PATH
 COPY pyproject.toml constraints.txt docker/requirements.py ./
-RUN python requirements.py worker > requirements.txt \
+RUN python requirements.py worker otel > requirements.txt \
     && pip install ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} \
         -r requirements.txt -c constraints.txt
 COPY . .

@@ -368,9 +368,10 @@ class Engine:
         except StopIteration as result:
             started = time.perf_counter()
             pixels = image.canvas.finish(result.value, self._pipeline.codec())
-            running.decode_seconds += time.perf_counter() - started
+            seconds = time.perf_counter() - started
+            running.decode_seconds += seconds
             del running.images[image.index]
-            events.append(ImageReady(job_id, image.index, image.seed, pixels))
+            events.append(ImageReady(job_id, image.index, image.seed, pixels, seconds))
 
     def _report(self, job_id: str, events: list[EngineEvent]) -> None:
         """Tell the progress of a job of which a picture moved, and its end."""

@@ -39,12 +39,16 @@ class Preview:
 
 @dataclass(frozen=True, slots=True)
 class ImageReady:
-    """Picture `index` of a job: `pixels` is (height, width, 3) uint8 RGB."""
+    """Picture `index` of a job: `pixels` is (height, width, 3) uint8 RGB.
+
+    `seconds` is the time of decoding.
+    """
 
     job_id: str
     index: int
     seed: int
     pixels: NDArray[numpy.uint8]
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

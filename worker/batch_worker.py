@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from queue import Empty
@@ -48,7 +49,7 @@ from model.protocol import (
 )
 from model.recipe import Recipe, recipe_of
 from model.request import ResolvedRequest
-from worker import record
+from worker import record, tracing
 from worker.connection import is_outage
 from worker.engine_thread import EngineThread
 from worker.errors import SigningError, StoreError
@@ -57,6 +58,7 @@ from worker.images import preview_url
 from worker.inputs import Inputs, Pixels
 from worker.job import JobWarning, WorkerStatus
 from worker.ledger import Claim, Note, Outcome, WorkerLedger, read_claim
+from worker.logs import about
 from worker.metrics import WorkerMetrics
 from worker.publisher import Published, Publisher, Signer, StoreDown
 from worker.settings import Settings
@@ -121,6 +123,7 @@ class _Slot:
     job: RqJob
     execution: Execution
     claim: Claim
+    attempt: tracing.Attempt
     is_last_try: bool
     notes: list[Note] = field(default_factory=list)
     inputs: "Future[dict[str, Pixels]] | None" = None
@@ -134,6 +137,14 @@ class _Slot:
     end: Finished | Failed | None = None
     ended_at: float = 0.0
     is_cancelled: bool = False
+    part_began: int = field(default_factory=time.time_ns)
+    """When the part of the attempt that is under way began."""
+
+    def about(self) -> AbstractContextManager[None]:
+        """The ids of all that is logged of it."""
+        return about(
+            request=self.claim.request_id, trace_id=tracing.trace_id(self.attempt.traceparent)
+        )
 
     @property
     def is_over(self) -> bool:
@@ -284,12 +295,13 @@ class BatchWorker(SimpleWorker):
     def _listen(self, seconds: float) -> None:
         """Take in what the engine tells, waiting for the first word at most `seconds`."""
         try:
-            token, event = self._engine.events.get(block=seconds > 0, timeout=seconds or None)
+            token, event, at = self._engine.events.get(block=seconds > 0, timeout=seconds or None)
             while True:
                 slot = self._slots.get(token)
                 if slot and not slot.is_cancelled:
                     self._hear(slot, event)
-                token, event = self._engine.events.get_nowait()
+                    _trace(slot, event, at)
+                token, event, at = self._engine.events.get_nowait()
         except Empty:
             return
 
@@ -375,6 +387,7 @@ class BatchWorker(SimpleWorker):
         """Lease and claim a popped job in one transaction; RQ's hash is written, never read."""
         job = RqJob(job_id, connection=self.connection, serializer=self.serializer)
         job.origin = queue.name
+        began = time.time_ns()
         with self.connection.pipeline() as pipeline:
             ttl = self.get_heartbeat_ttl(job)
             execution = Execution.create(job, ttl, pipeline=pipeline, worker_name=self.name)
@@ -396,23 +409,46 @@ class BatchWorker(SimpleWorker):
             self._let_go(job, execution)
             return
         self._wants_solo = False
-        self._admit(job, execution, claim)
+        self._admit(job, execution, claim, began)
 
-    def _admit(self, job: RqJob, execution: Execution, claim: Claim) -> None:
+    def _admit(self, job: RqJob, execution: Execution, claim: Claim, began: int) -> None:
         for stale in [slot for slot in self._slots.values() if slot.job_id == job.id]:
             self._close(
                 stale, "lost"
             )  # our own earlier lease, lost in an outage that we slept through
         self.executions[execution.id] = execution
         is_last_try = 1 < claim.attempt >= self._settings.max_attempts
-        slot = _Slot(job.id, execution.id, job, execution, claim, is_last_try=is_last_try)
+        attempt = tracing.Attempt(
+            job.id,
+            parent=claim.traceparent,
+            previous=claim.previous_span,
+            began=began,
+            attributes={
+                "messaging.system": "rq",
+                "messaging.operation.type": "process",
+                "messaging.destination.name": job.origin,
+                "messaging.message.id": job.id,
+                "kirazuri.worker": self.name,
+                "kirazuri.attempt": claim.attempt,
+                "kirazuri.images": claim.request.num_images,
+                "kirazuri.steps": claim.request.steps,
+                "kirazuri.size": f"{claim.request.width}x{claim.request.height}",
+            },
+        )
+        attempt.part("claim", began)
+        slot = _Slot(job.id, execution.id, job, execution, claim, attempt, is_last_try=is_last_try)
+        if attempt.is_recording:
+            slot.notes.append(Note(fields={"span": attempt.traceparent}))
         self._slots[slot.token] = slot
         if claim.request.inputs:
             slot.inputs = self._publisher.fetch(slot.token, claim.request.inputs)
         else:
             self._engine.admit(slot.token, slot.job_id, claim.request)
         waited = claim.started - claim.created
-        logger.info("job=%s event=started queue=%.1fs attempt=%d", job.id, waited, claim.attempt)
+        with slot.about():
+            logger.info(
+                "job=%s event=started queue=%.1fs attempt=%d", job.id, waited, claim.attempt
+            )
 
     def _feed(self) -> None:
         """Give the engine the jobs whose pictures to start from are there by now."""
@@ -421,6 +457,7 @@ class BatchWorker(SimpleWorker):
                 continue
             slot.fault = slot.inputs.exception()
             if slot.fault is None:
+                slot.attempt.part("fetch inputs", slot.part_began)
                 self._inputs.hold(slot.token, slot.inputs.result())
                 slot.admitted_at = time.monotonic()
                 self._engine.admit(slot.token, slot.job_id, slot.claim.request)
@@ -479,6 +516,8 @@ class BatchWorker(SimpleWorker):
                 slot.pictures[note.index] = self._publisher.again(slot.token, published)
             else:
                 slot.announced.add(note.index)
+                for part in slot.pictures[note.index].result().parts:
+                    slot.attempt.part(*part, index=note.index)
 
     # -- ending ------------------------------------------------------------------------------
 
@@ -492,6 +531,10 @@ class BatchWorker(SimpleWorker):
                 self._end(slot)
 
     def _end(self, slot: _Slot) -> None:
+        with slot.about():
+            self._conclude(slot)
+
+    def _conclude(self, slot: _Slot) -> None:
         end = slot.end
         if slot.is_cancelled:
             self._close(slot, self._commit(slot, "cancelled"))
@@ -513,14 +556,14 @@ class BatchWorker(SimpleWorker):
         slot.timings["store"] = round(time.monotonic() - slot.ended_at, 4)
         images = [slot.pictures[index].result().image for index in sorted(slot.pictures)]
         status = self._commit(slot, "succeeded", images=images)
-        self._close(slot, status, f"batch={end.mean_batch:.1f}")
+        self._close(slot, status, batch=end.mean_batch)
 
     def _give_up(self, slot: _Slot, exc: BaseException) -> None:
         """A picture could not be read or published. Where the store is away, no try is used."""
         if isinstance(exc, StoreDown):
             logger.error("worker=%s event=store_down reason=%s", self.name, exc)
             status = self._ledger.release(slot.job_id, slot.token, "storage", is_free=True)
-            self._close(slot, "retrying" if status == "released" else status, "code=storage")
+            self._close(slot, "retrying" if status == "released" else status, code="storage")
         else:
             self._fail(slot, _failure(slot.job_id, exc))
 
@@ -528,28 +571,38 @@ class BatchWorker(SimpleWorker):
         """Another try where one may help and is left; else the end."""
         if end.is_retryable and slot.claim.attempt < self._settings.max_attempts:
             status = self._ledger.release(slot.job_id, slot.token, end.code, is_free=False)
-            self._close(slot, "retrying" if status == "released" else status, f"code={end.code}")
+            self._close(slot, "retrying" if status == "released" else status, code=end.code)
             return
         status = self._commit(slot, "failed", error=job_error(end.code, end.detail))
-        self._close(slot, status, f"code={end.code}")
+        self._close(slot, status, code=end.code)
 
     def _commit(self, slot: _Slot, status: Outcome, **result: Any) -> str:
-        return self._ledger.commit(slot.job_id, slot.token, status, timings=slot.timings, **result)
+        began = time.time_ns()
+        committed = self._ledger.commit(
+            slot.job_id, slot.token, status, timings=slot.timings, **result
+        )
+        slot.attempt.part("commit", began)
+        return committed
 
     def _hand_back(self) -> None:
         """Give unfinished jobs back, in their order, at the front of the queue; no try is used."""
         for slot in reversed(list(self._slots.values())):
             status = self._ledger.release(slot.job_id, slot.token, "worker_stopped", is_free=True)
-            self._close(slot, status)
+            self._close(slot, status, code="worker_stopped")
 
-    def _close(self, slot: _Slot, event: str, extra: str = "") -> None:
+    def _close(
+        self, slot: _Slot, event: str, *, batch: float | None = None, code: str | None = None
+    ) -> None:
         """Tell how it ended and forget a job; whoever lost it touches nothing but its own lease."""
         waited = slot.claim.started - slot.claim.created
         ran = time.time() - slot.claim.started
-        logger.info(
-            "job=%s event=%s queue=%.1fs run=%.1fs attempt=%d %s",
-            *(slot.job_id, event, waited, ran, slot.claim.attempt, extra),
-        )
+        with slot.about():
+            logger.info(
+                "job=%s event=%s queue=%.1fs run=%.1fs attempt=%d batch=%s code=%s",
+                *(slot.job_id, event, waited, ran, slot.claim.attempt),
+                *(batch and round(batch, 1), code),
+            )
+        slot.attempt.end(event, code)
         del self._slots[slot.token]
         self._publisher.abandon(slot.token)
         self._inputs.let_go(slot.token)
@@ -698,6 +751,18 @@ class BatchWorker(SimpleWorker):
         except (RedisError, OSError) as exc:
             logger.warning("worker=%s event=not_signed_off reason=%s", self.name, exc)
         logger.info("worker=%s event=stopped", self.name)
+
+
+def _trace(slot: _Slot, event: EngineEvent, at: int) -> None:
+    """A part of the attempt for every stage of the engine that is over, by the engine's clock."""
+    match event:
+        case Started():
+            slot.attempt.part("encode prompts", at - int(event.seconds * 1e9), at)
+            slot.part_began = at
+        case ImageReady():
+            began = at - int(event.seconds * 1e9)
+            slot.attempt.part("denoise", slot.part_began, began, index=event.index)
+            slot.attempt.part("decode image", began, at, index=event.index)
 
 
 def _progress_note(event: Progress, elapsed: float, request: ResolvedRequest) -> Note:

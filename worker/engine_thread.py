@@ -32,7 +32,10 @@ class WarmUpFailed(RuntimeError):
 
 
 class EngineThread:
-    """Runs an engine made by `factory`; `events` yields (token of the admission, event)."""
+    """Runs an engine made by `factory`.
+
+    `events` yields (token of the admission, event, `time.time_ns()` of it).
+    """
 
     def __init__(
         self,
@@ -41,7 +44,7 @@ class EngineThread:
         warm_up: ResolvedRequest | None,
         metrics: WorkerMetrics | None = None,
     ) -> None:
-        self.events: SimpleQueue[tuple[str, EngineEvent]] = SimpleQueue()
+        self.events: SimpleQueue[tuple[str, EngineEvent, int]] = SimpleQueue()
         self.stats = EngineStats()
         self.busy_seconds = 0.0
         self.description: dict[str, Any] = {}
@@ -144,10 +147,11 @@ class EngineThread:
         self.busy_seconds += seconds
         self.stats = replace(engine.stats)
         self._metrics.engine_step(seconds, self.stats)
+        now = time.time_ns()
         for event in events:
             token = self._tokens.get(event.job_id)
             if token is None:
                 continue
             if isinstance(event, Finished | Failed):
                 del self._tokens[event.job_id]
-            self.events.put((token, event))
+            self.events.put((token, event, now))

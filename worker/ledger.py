@@ -33,13 +33,20 @@ _REMOVALS_TTL_SECONDS = 3600
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A job that this worker holds now; `attempt` counts from 1, times are the server's."""
+    """A job that this worker holds now; `attempt` counts from 1, times are the server's.
+
+    `traceparent` and `request_id` are those of the request that made it, `previous_span` that of
+    the attempt before, each where it is known.
+    """
 
     attempt: int
     request: ResolvedRequest
     warnings: tuple[JobWarning, ...]
     created: float
     started: float
+    traceparent: str | None = None
+    request_id: str | None = None
+    previous_span: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,11 +269,15 @@ def read_claim(reply: list[bytes]) -> Claim | str:
     """The claim, or why there is none: solo, held or gone."""
     if reply[0] != b"claimed":
         return str(reply[0], "utf-8")
-    _, attempt, request, warnings, created, started = reply
+    _, attempt, request, warnings, created, started, *ids = reply
+    traceparent, request_id, previous_span = (_text(value) if value else None for value in ids)
     return Claim(
         attempt=int(attempt),
         request=ResolvedRequest.model_validate_json(request),
         warnings=tuple(JobWarning.model_validate(entry) for entry in json.loads(warnings)),
         created=float(created),
         started=float(started),
+        traceparent=traceparent,
+        request_id=request_id,
+        previous_span=previous_span,
     )

@@ -34,12 +34,3 @@ class LineFormatter(logging.Formatter):
     def formatException(self, ei: object) -> str:  # noqa: N802 - logging's name
         """A traceback; the message of an exception may hold what a client sent."""
         return visible(super().formatException(ei)).replace("\n", "\n  ")  # type: ignore[arg-type]
-
-
-def configure(level: str) -> None:
-    """Log to stderr; does nothing where the embedding program has set up logging itself."""
-    if logging.getLogger().handlers:
-        return
-    handler = logging.StreamHandler()
-    handler.setFormatter(LineFormatter(FORMAT))
-    logging.basicConfig(level=level, handlers=[handler])

@@ -1,7 +1,6 @@
 """The worker process: settings, card, engine, loop. The only file here that meets torch."""
 
 import argparse
-import logging
 import os
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -10,7 +9,7 @@ from model.card import Card, load_card
 from model.errors import CardError
 from model.protocol import GenerationEngine
 from model.request import GenerationRequest, ResolvedRequest, resolve
-from worker import log_lines
+from worker import logs, tracing
 from worker.batch_worker import BatchWorker
 from worker.connection import connect
 from worker.inputs import Inputs
@@ -101,6 +100,6 @@ def main() -> None:
         signer = _signer(settings)
     except (CardError, ValueError) as exc:
         parser.error(str(exc))
-    log_lines.configure(settings.log_level)
-    logging.getLogger("rq").setLevel(logging.WARNING)
+    logs.set_up(settings)
+    tracing.start("kirazuri-worker")
     run(settings, card, redis_url, store, signer)

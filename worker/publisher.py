@@ -51,11 +51,15 @@ class StoreDown(StoreError):
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A stored picture, its file, and when storing it began by the monotonic clock."""
+    """A stored picture, its file, and when storing it began by the monotonic clock.
+
+    `parts` tells what was done to it, from and to when by `time.time_ns()`.
+    """
 
     image: StoredImage
     data: bytes
     began: float
+    parts: tuple[tuple[str, int, int], ...] = ()
 
 
 class Publisher:
@@ -161,17 +165,18 @@ class Publisher:
         *,
         until: float,
     ) -> Published:
-        began = time.monotonic()
+        start = time.time_ns()
         with self._call():
             data = encode(image.pixels, request=request, recipe=recipe, seed=image.seed)
             unsigned = hashlib.sha256(data).hexdigest()
             is_signed = self._signer is not None and request.metadata != "none"
             if self._signer is not None and is_signed:
                 data = self._signer(data, request.image_format, source_type(request))
-        self._metrics.encoded(time.monotonic() - began, request.image_format)
-        name, began = self._put(token, data, EXTENSIONS[request.image_format], until=until)
+        end = time.time_ns()
+        self._metrics.encoded((end - start) / 1e9, request.image_format)
+        name, began, stored = self._put(token, data, EXTENSIONS[request.image_format], until=until)
         height, width, _ = image.pixels.shape
-        stored = StoredImage(
+        picture = StoredImage(
             url=f"/images/{name}",
             seed=image.seed,
             width=width,
@@ -181,13 +186,13 @@ class Publisher:
             sha256=hashlib.sha256(data).hexdigest(),
             unsigned_sha256=unsigned if is_signed else None,
         )
-        return Published(stored, data, began)
+        return Published(picture, data, began, (("encode image", start, end), stored))
 
     def _publish_again(self, token: str, published: Published, *, until: float) -> Published:
         self._is_unwanted(token, within=_AGAIN_SECONDS)
         extension = published.image.name.rpartition(".")[2]
-        _, began = self._put(token, published.data, extension, until=until)
-        return replace(published, began=began)
+        _, began, stored = self._put(token, published.data, extension, until=until)
+        return replace(published, began=began, parts=(stored,))
 
     def _fetch(self, token: str, names: Sequence[str], *, until: float) -> dict[str, Pixels]:
         pictures = {}
@@ -201,14 +206,16 @@ class Publisher:
                 raise InputMissing(f"{name} cannot be read as a picture") from exc
         return pictures
 
-    def _put(self, token: str, data: bytes, extension: str, *, until: float) -> tuple[str, float]:
-        """The name, and when the try that worked began."""
+    def _put(
+        self, token: str, data: bytes, extension: str, *, until: float
+    ) -> tuple[str, float, tuple[str, int, int]]:
+        """The name, and when the try that worked began; the same as a part."""
 
-        def put() -> tuple[str, float]:
-            began = time.monotonic()
+        def put() -> tuple[str, float, tuple[str, int, int]]:
+            began, start = time.monotonic(), time.time_ns()
             name = self._store.put(data, extension)
             self._metrics.stored(time.monotonic() - began)
-            return name, began
+            return name, began, ("store image", start, time.time_ns())
 
         return self._insist(token, put, until=until)
 

@@ -20,7 +20,7 @@ from ulid import ULID
 
 from model.passes import work
 from model.request import ResolvedRequest
-from worker import record
+from worker import logs, record, tracing
 from worker.clients import ClientJobs
 from worker.connection import connect_async, disconnect, is_outage
 from worker.errors import (
@@ -138,6 +138,7 @@ class JobQueue:
             request,
             warnings=warnings,
             traceparent=traceparent,
+            request_id=logs.current("request"),
             original=original,
             webhook=webhook,
             cancel_after=cancel_after,
@@ -145,8 +146,9 @@ class JobQueue:
             owner=self._owner or "",
             priority=priority,
         )
-        pairs = [part for pair in fields.items() for part in pair]
-        with _outage():
+        with _outage(), tracing.enqueueing(record.RQ_QUEUE) as span:
+            fields["traceparent"] = tracing.traceparent_of() or fields["traceparent"]
+            pairs = [part for pair in fields.items() for part in pair]
             outcome, known_id = await self._admit(
                 keys=record.script_keys(job_id),
                 args=[
@@ -163,6 +165,7 @@ class JobQueue:
                     *record.rq_fields(job_id, self._unconnected),
                 ],
             )
+            span.set_attributes({"messaging.message.id": known_id, "kirazuri.outcome": outcome})
         if outcome == "conflict":
             raise IdempotencyConflict("the idempotency key was used before with another request")
         if outcome == "full":

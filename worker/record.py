@@ -153,6 +153,7 @@ def new_record(
     webhook: Webhook | None = None,
     cancel_after: float | None = None,
     eta_seconds: float | None = None,
+    request_id: str | None = None,
     owner: str = "",
     priority: Priority = "normal",
 ) -> dict[str, Any]:
@@ -167,6 +168,7 @@ def new_record(
         "warnings": dump_all(warnings),
         "cost": work(request),
         "traceparent": traceparent or "",
+        "request_id": request_id or "",
         "owner": owner,
         "priority": priority,
     }

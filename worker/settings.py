@@ -225,6 +225,9 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="What is worth a line in the log."
     )
+    log_format: Literal["text", "json"] = Field(
+        default="text", description="How lines of the log are written; json: an object each."
+    )
 
     @field_validator("webhook_secret")
     @classmethod

@@ -1,9 +1,9 @@
 """`python -m tests.worker.fake_worker`: the real worker process around a fake engine."""
 
 import argparse
-import logging
 
 from tests.worker.fake_engine import FakeEngine
+from worker import logs, tracing
 from worker.batch_worker import BatchWorker
 from worker.connection import connect
 from worker.settings import Settings, redis_dsn
@@ -13,8 +13,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--step-seconds", type=float, default=0.01)
     step_seconds = parser.parse_args().step_seconds
-    logging.basicConfig(level="INFO")
     settings = Settings()
+    logs.set_up(settings)
+    tracing.start("kirazuri-worker")
     BatchWorker(
         connect(redis_dsn(settings)),
         settings,

@@ -5,9 +5,11 @@
 local token, worker, most, is_alone, lost = ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5] == '1', ARGV[6]
 local result_ttl, events_ttl = tonumber(ARGV[7]), tonumber(ARGV[8])
 
-local function claimed()
-  local record = redis.call('HMGET', JOB, 'attempt', 'request', 'warnings', 'created', 'started')
-  return {'claimed', record[1], record[2], record[3], record[4], record[5]}
+-- `span` is the trace context of the attempt before, for a link from the new one's.
+local function claimed(span)
+  local record = redis.call('HMGET', JOB, 'attempt', 'request', 'warnings', 'created', 'started',
+    'traceparent', 'request_id')
+  return {'claimed', record[1], record[2], record[3], record[4], record[5], record[6], record[7], span}
 end
 
 -- RQ's mark on a job that it saw between the queue and a worker.
@@ -19,7 +21,7 @@ if not status or is_terminal(status) then
   return {'gone'}
 end
 if status == 'running' and holder == token then
-  return claimed()
+  return claimed(false)
 end
 if status == 'running' and has_lease(holder) then
   return {'held'}
@@ -50,8 +52,9 @@ if not field('started') then
 end
 redis.call('HSET', JOB, 'status', 'running', 'token', token, 'worker', worker, 'attempt', attempt,
   'started', stamp(now), 'step', 0)
-redis.call('HDEL', JOB, 'eta')
+local span = field('span')
+redis.call('HDEL', JOB, 'eta', 'span')
 redis.call('ZREM', QUEUED, id)
 redis.call('ZADD', RUNNING, now, id)
 announce('started', cjson.encode({attempt = attempt, worker = worker}))
-return claimed()
+return claimed(span)
