@@ -4,7 +4,8 @@
 #   TORCH_INDEX  an additional package index for torch, such as one with CPU or CUDA wheels
 #   PORT, ONCE   for `make demo`: the port, and 1 to stop after the picture
 #   JOBS         for `make test`: how many tests run at once (2)
-#   ARGS         for `make test`, `make chaos` and `make train-tiny`: arguments passed on
+#   ARGS         for `make test`, `make chaos`, `make fuzz`, `make audit` and `make train-tiny`:
+#                arguments passed on
 
 .DEFAULT_GOAL := help
 VENV := .venv
@@ -17,7 +18,7 @@ FIND_PYTHON = for wanted in '(3, 11) <= v < (3, 13)' '(3, 11) <= v'; do \
 	$$python -c "import sys; v = sys.version_info; sys.exit(not ($$wanted))" 2>/dev/null \
 	&& { echo $$python; exit; }; done; done
 
-.PHONY: help setup demo test chaos check docs lock train-tiny clean
+.PHONY: help setup demo test chaos fuzz check audit docs lock train-tiny clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,7 +45,15 @@ test: $(STAMP)  ## run all tests
 chaos: $(STAMP)  ## break everything while clients work, on three seeds (ARGS: --seed 4 5 --faults 90)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.chaos $(or $(ARGS),--seed 1 2 3)
 
-check: $(STAMP)  ## lint, types, import contracts, container files
+# Traffic goes to loopback addresses only.
+fuzz: $(STAMP)  ## thousands of cases for every endpoint and parser (ARGS: --minutes 30 --seed 4)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz $(ARGS)
+
+# pip-audit's database is on the internet; where it cannot be reached, this says so and passes.
+audit: $(STAMP)  ## known weaknesses of the dependencies (ARGS: --strict to fail if nobody can be asked)
+	$(BIN)/python -m tests.audit $(ARGS)
+
+check: $(STAMP)  ## lint, types, import contracts, container files, audit
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -54,6 +63,7 @@ check: $(STAMP)  ## lint, types, import contracts, container files
 		set -ex; docker compose config -q; \
 		docker compose -f docker-compose.yml -f docker-compose.gpu.yml config -q; \
 	else echo "docker compose is not installed: its own check of the compose files is skipped"; fi
+	$(BIN)/python -m tests.audit
 
 docs: $(STAMP)  ## write docs/settings.md's table and .env.example anew from the code
 	$(BIN)/python -m tests.tables

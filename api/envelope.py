@@ -11,6 +11,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 
+from anyio import BrokenResourceError
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -107,13 +108,23 @@ class Envelope:
                 raise
             # The server stops: a stream that ends in order is one its listener comes back to.
             await answer.end()
-        except Exception:
+        except Exception as exc:
+            if answer.is_stream and _is_nobody_listening(exc):
+                return
             if answer.is_begun:
                 raise
             log.exception("request=%s problem=%s", request_id, INTERNAL.code)
             scope["state"]["problem"] = INTERNAL.code
             response = error_shape(Refusal(INTERNAL, INTERNAL.explanation, request_id))
             await response(scope, receive, answer.send)
+
+
+def _is_nobody_listening(exc: Exception) -> bool:
+    """Whether a stream broke off for no other reason than that its listener has left.
+
+    FastAPI's pacemaker of streams may find that out in the middle of a beat.
+    """
+    return isinstance(exc, ExceptionGroup) and exc.split(BrokenResourceError)[1] is None
 
 
 def _request_id(offered: str | None) -> str:

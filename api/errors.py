@@ -12,6 +12,7 @@ from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException as RefusedByFramework
+from starlette.routing import Match, Mount
 
 from api.fields import field_errors, printable
 from api.refusals import ProblemType, Refusal, Shape
@@ -22,6 +23,7 @@ from worker.failures import job_error
 from worker.job import Job
 
 _RETRY_AFTER_SECONDS = 5
+_METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 
 log = logging.getLogger(__name__)
 
@@ -409,7 +411,21 @@ async def _refuse_as_framework(request: Request, exc: RefusedByFramework) -> Res
     }
     detail = details.get(exc.status_code, str(exc.detail))
     instance: str = request.state.request_id
-    return _answer(request, Refusal(kind, detail, instance, headers=exc.headers or {}))
+    headers = _allow(request) if exc.status_code == 405 else exc.headers or {}
+    return _answer(request, Refusal(kind, detail, instance, headers=headers))
+
+
+def _allow(request: Request) -> dict[str, str]:
+    """All methods that the path knows (RFC 9110, 10.2.1); the router names those of one route."""
+    known = [
+        method
+        for method in _METHODS
+        for route in request.app.routes
+        if not isinstance(route, Mount)
+        and route.matches({**request.scope, "method": method})[0] is Match.FULL
+    ]
+    # Files below a mounted folder can be read.
+    return {"Allow": ", ".join(dict.fromkeys(known)) or "GET, HEAD"}
 
 
 async def _refuse_fields(request: Request, exc: RequestValidationError) -> Response:

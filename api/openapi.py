@@ -79,6 +79,8 @@ def describe(app: FastAPI, card: Card) -> dict[str, Any]:
             if _ref(operation["responses"].get("422", {})) == "HTTPValidationError":
                 del operation["responses"]["422"]
             _describe_keys(path, operation)
+            for parameter in operation.get("parameters", ()):
+                _describe_parameter(parameter)
             for answer in operation["responses"].values():
                 _describe_answer(answer)
     for name in ("HTTPValidationError", "ValidationError"):
@@ -89,6 +91,15 @@ def describe(app: FastAPI, card: Card) -> dict[str, Any]:
         for field, value in example.items():
             schema["properties"][field].setdefault("examples", [value])
     return document
+
+
+def _describe_parameter(parameter: dict[str, Any]) -> None:
+    """A header or query that may be left out is never null, as bodies' fields may be."""
+    schema = parameter["schema"]
+    kinds = [kind for kind in schema.get("anyOf", ()) if kind != {"type": "null"}]
+    if len(kinds) == 1:
+        del schema["anyOf"]
+        schema |= kinds[0]
 
 
 def _describe_keys(path: str, operation: dict[str, Any]) -> None:
@@ -120,7 +131,7 @@ def _describe_answer(answer: dict[str, Any]) -> None:
         (described,) = content.values()
         answer["content"] = {PROBLEM_MEDIA_TYPE: described}
     if "text/event-stream" in content:
-        content["text/event-stream"] = {"schema": {"type": "string"}, "example": _EVENTS_EXAMPLE}
+        content["text/event-stream"] = {"schema": {}, "example": _EVENTS_EXAMPLE}
 
 
 def _ref(answer: dict[str, Any]) -> str:

@@ -21,8 +21,8 @@ from worker.queue import JobQueue
 
 log = logging.getLogger(__name__)
 
-_WAIT = re.compile(r'(?:^|[,;\s])wait\s*=\s*"?(\d+)"?\s*(?:[,;]|$)', re.IGNORECASE)
-_SPAN = re.compile(r"(?:(\d{1,2})h)?(?:(\d{1,4})m)?(?:(\d{1,5})s?)?")
+_WAIT = re.compile(r'(?:^|[,;\s])wait\s*=\s*"?([0-9]+)"?\s*(?:[,;]|$)', re.IGNORECASE)
+_SPAN = re.compile(r"(?:([0-9]{1,2})h)?(?:([0-9]{1,4})m)?(?:([0-9]{1,5})s?)?")
 _LONGEST_SPAN = 86_400
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
@@ -115,6 +115,7 @@ async def _submission(
         Header(
             description="Cancel the job if it has not ended after this time: `90s`, `5m`, `1h30m`.",
             examples=["90s"],
+            json_schema_extra={"pattern": f"^{_SPAN.pattern}$"},
         ),
     ] = None,
     cancel_on_disconnect: Annotated[

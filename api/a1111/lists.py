@@ -67,7 +67,7 @@ async def get_options(card: ServiceCard, queue: Queue) -> A1111Options:
     "/options",
     operation_id="a1111SetOptions",
     summary="Accept settings, and change none",
-    responses=responses(401, 404, 413, 422),
+    responses=responses(400, 401, 404, 413, 422),
 )
 async def set_options(options: Annotated[dict[str, Any], _OPTIONS], card: ServiceCard) -> A1111Done:
     """Nothing is changed: clients share the service.

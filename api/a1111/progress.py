@@ -21,7 +21,7 @@ router = APIRouter(prefix="/sdapi/v1", tags=["a1111"])
     "/progress",
     operation_id="a1111Progress",
     summary="How far the client's own job is",
-    responses=responses(401, 503),
+    responses=responses(401, 422, 503),
 )
 async def get_progress(
     visitor: CurrentVisitor,

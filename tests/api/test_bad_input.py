@@ -331,3 +331,9 @@ def test_bytes_that_no_client_library_would_send(server: Running, head: bytes) -
         status = int(connection.makefile("rb").readline().split()[1])
     assert 400 <= status < 500
     assert httpx2.get(f"{server.url}/livez").status_code == 200
+
+
+def test_the_allowed_methods_are_those_of_the_path_not_of_one_route(client: httpx2.Client) -> None:
+    job = client.options("/jobs/01JD6Z1Q8M4T0V7C2N5K9R3XWB")
+    assert job.headers["allow"] == "DELETE, GET"
+    assert client.put("/images/x.png").headers["allow"] == "GET, HEAD"

@@ -6,6 +6,7 @@ from tests.worker.fake_engine import FakeEngine
 from worker import logs, tracing
 from worker.batch_worker import BatchWorker
 from worker.connection import connect
+from worker.inputs import Inputs
 from worker.settings import Settings, redis_dsn
 from worker.store import LocalImageStore
 
@@ -13,13 +14,16 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--step-seconds", type=float, default=0.01)
     step_seconds = parser.parse_args().step_seconds
-    settings = Settings()
+    settings, inputs = Settings(), Inputs()
     logs.set_up(settings)
     tracing.start("kirazuri-worker")
     BatchWorker(
         connect(redis_dsn(settings)),
         settings,
-        engine_factory=lambda: FakeEngine(step_seconds=step_seconds, card=settings.card),
+        engine_factory=lambda: FakeEngine(
+            step_seconds=step_seconds, card=settings.card, read_image=inputs.read
+        ),
+        inputs=inputs,
         store=LocalImageStore(settings.data_dir / "images"),
         version="test 1.0",
     ).work()

@@ -1,0 +1,55 @@
+"""The whole OpenAPI document by schemathesis: no 5xx, no answer that the document does not know."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.fuzz.hooks import IMAGE_VARIABLE
+from tests.fuzz.service import FuzzedService
+
+_FOLDER = Path(__file__).parent
+
+SETTINGS = {
+    "MAX_QUEUE": "100000",
+    "MAX_WAIT_SECONDS": "0.3",
+    "LOG_LEVEL": "WARNING",
+    # No sender runs: what is to be sent is only kept.
+    "WEBHOOK_SECRET": "whsec_" + "c2VjcmV0" * 4,
+    "WEBHOOK_NETWORKS": "127.0.0.1/32",
+}
+
+
+def run_schemathesis(
+    service: FuzzedService, *options: str, kind: str = "run", output: int | None = None
+) -> "subprocess.CompletedProcess[str]":
+    """All phases, or endless sequences (`fuzz`); exit code 0 where nothing was found."""
+    program = Path(sys.executable).with_name("schemathesis")
+    command = [str(program), "--no-color", "--config-file", str(_FOLDER / "schemathesis.toml")]
+    command += [kind, f"{service.url}/openapi.json", *options]
+    command += ["--header", f"Authorization: {service.headers['authorization']}"]
+    root = _FOLDER.parents[1]
+    return subprocess.run(
+        command,
+        env={**os.environ, "PYTHONPATH": str(root), IMAGE_VARIABLE: service.image},  # noqa: TID251 - a child's
+        cwd=service.log.parent,
+        stdout=output,
+        stderr=subprocess.STDOUT if output else None,
+        text=True,
+        check=False,
+    )
+
+
+def accidents(service: FuzzedService) -> str:
+    """What the log tells of anything that went wrong inside; empty where all went well."""
+    lines = service.log.read_text(errors="replace").splitlines()
+    words = (
+        "Traceback",
+        " ERROR ",
+        "ERROR:",
+        "CRITICAL:",
+        " CRITICAL ",
+        "Task exception",
+        "ended with",
+    )
+    return "\n".join(line for line in lines if any(word in line for word in words))

@@ -1,0 +1,81 @@
+"""The service for fuzzers: a real Redis, the API as users start it, a worker that paints noise."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import httpx2
+
+from tests.e2e.conftest import free_port
+from worker import redis_server
+from worker.keys import new_secret, secret_hash
+
+_START_SECONDS = 60.0
+
+
+class FuzzedService:
+    """A running service that asks for `key`; `log` has what API and worker say."""
+
+    def __init__(self, folder: Path) -> None:
+        self.url = f"http://127.0.0.1:{free_port()}"
+        self.log = folder / "log"
+        self.key = new_secret()
+        self.headers = {"authorization": f"Bearer {self.key}"}
+        self.image = ""
+        """Name of a picture that there is."""
+
+    def ready(self) -> bool:
+        """Whether a job would be carried out."""
+        try:
+            return httpx2.get(f"{self.url}/readyz", timeout=10).status_code == 200
+        except httpx2.TransportError:
+            return False
+
+
+@contextmanager
+def running_service(settings: Mapping[str, str]) -> Iterator[FuzzedService]:
+    """Start it with these `KIRAZURI_*` settings, without their prefix, and end it."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory(prefix="kirazuri-fuzz-")))
+        redis = redis_server.start(folder / "redis")
+        stack.callback(redis.stop)
+        service = FuzzedService(folder)
+        keys = folder / "keys.toml"
+        keys.write_text(f'[fuzzer]\nhash = "{secret_hash(service.key)}"\n')
+        own = {"REDIS_URL": redis.url, "DATA_DIR": str(folder / "data"), **settings}
+        own |= {"AUTH": "required", "KEYS_FILE": str(keys)}
+        variables = {k: v for k, v in os.environ.items() if not k.startswith("KIRAZURI_")}  # noqa: TID251 - a child's
+        variables |= {f"KIRAZURI_{name}": value for name, value in own.items()}
+        output = stack.enter_context(service.log.open("wb"))
+        for arguments in (
+            ["-m", "api", "--port", service.url.rpartition(":")[2]],
+            ["-m", "tests.worker.fake_worker", "--step-seconds", "0.001"],
+        ):
+            process = subprocess.Popen(
+                [sys.executable, *arguments], env=variables, stdout=output, stderr=output
+            )
+            stack.callback(process.wait, 20)
+            stack.callback(process.terminate)
+        deadline = time.monotonic() + _START_SECONDS
+        while not service.ready():
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"not ready in time:\n{service.log.read_text()}")
+            time.sleep(0.1)
+        service.image = _picture(service)
+        yield service
+
+
+def _picture(service: FuzzedService) -> str:
+    """Have a picture made; its name."""
+    body = {"prompt": "1girl, smile", "resolution": "128x128"}
+    with httpx2.Client(base_url=service.url, headers=service.headers, timeout=30) as client:
+        job = client.post("/generate", json=body).json()
+        while job["status"] != "succeeded":
+            time.sleep(0.05)
+            job = client.get(f"/jobs/{job['id']}").json()
+    return str(job["images"][0]["url"].rpartition("/")[2])
