@@ -105,7 +105,8 @@ def _certificates(setting: str, path: Path) -> list[x509.Certificate]:
     try:
         return x509.load_pem_x509_certificates(path.read_bytes())
     except (OSError, ValueError) as exc:
-        raise ValueError(f"{setting}: {path} cannot be read as PEM certificates: {exc}") from exc
+        reason = f": {exc.strerror}" if isinstance(exc, OSError) else ""
+        raise ValueError(f"{setting}: {path} cannot be read as PEM certificates{reason}") from exc
 
 
 def _private_key(path: Path, certificate: x509.Certificate) -> Any:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
@@ -35,11 +36,18 @@ def wait_until_ready(client: httpx2.Client, process: subprocess.Popen[bytes], lo
 
 @pytest.fixture(scope="package")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx2.Client]:
-    """A client of a running `kirazuri up`; everything is stopped by one SIGINT afterwards."""
-    folder = tmp_path_factory.mktemp("service")
+    """A client of a running `kirazuri up`."""
+    with running(tmp_path_factory.mktemp("service")) as client:
+        yield client
+
+
+@contextmanager
+def running(folder: Path, **variables: object) -> Iterator[httpx2.Client]:
+    """Run `kirazuri up` with these variables; everything is stopped by one SIGINT afterwards."""
     port, log = free_port(), folder / "log"
     command = [sys.executable, "-m", "cli.main", "up", "--port", str(port), "--data", str(folder)]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("KIRAZURI_")}  # noqa: TID251 - a child's environment
+    environment |= {name: str(value) for name, value in variables.items()}
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
     try:

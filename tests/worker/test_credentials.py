@@ -348,6 +348,7 @@ def reversed_chain(folder: Path) -> None:
         (lambda f: (f / "certificate.pem").unlink(), "C2PA_CERTIFICATE: .* cannot be read as PEM"),
         (lambda f: (f / "key.pem").unlink(), "C2PA_KEY: .* cannot be read as a PEM key"),
         (lambda f: (f / "certificate.pem").write_text("no"), "C2PA_CERTIFICATE: .* cannot be read"),
+        (lambda f: (f / "certificate.pem").write_text(""), "C2PA_CERTIFICATE: .* cannot be read"),
         (lambda f: (f / "key.pem").write_text("no"), "C2PA_KEY: .* cannot be read"),
         (lambda f: shutil.copy(f / "ca-key.pem", f / "key.pem"), "C2PA_KEY is not the key of"),
         (expired, "not valid at time of signing"),
@@ -365,6 +366,15 @@ def test_what_cannot_sign_is_told_before_anything_starts(
     with pytest.raises(ValueError, match=told) as caught:
         open_signer(signing(folder), service="k")
     assert "PRIVATE" not in str(caught.value)
+
+
+def test_who_is_trusted_must_be_readable(authority: Path, tmp_path: Path) -> None:
+    (tmp_path / "trust.pem").write_bytes((authority / "key.pem").read_bytes())
+    with pytest.raises(ValueError, match=r"C2PA_TRUST: .* cannot be read") as caught:
+        CredentialReader(signing(authority, c2pa_trust=tmp_path / "trust.pem"))
+    assert "PRIVATE" not in str(caught.value)
+    with pytest.raises(ValueError, match="No such file"):
+        CredentialReader(signing(authority, c2pa_trust=tmp_path / "missing.pem"))
 
 
 def test_both_files_are_needed(authority: Path) -> None:

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -24,6 +25,21 @@ def test_without_a_redis_url_the_variable_is_named(tmp_path: object) -> None:
     )
     assert ran.returncode == 2
     assert "KIRAZURI_REDIS_URL" in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+def test_a_bad_certificate_is_told_before_the_model_is_loaded(tmp_path: Path) -> None:
+    (tmp_path / "bad.pem").write_text("no certificate")
+    variables = {"KIRAZURI_C2PA_CERTIFICATE": "bad.pem", "KIRAZURI_C2PA_KEY": "bad.pem"}
+    ran = subprocess.run(
+        [sys.executable, "-m", "worker", "--redis-url", "redis://127.0.0.1:1"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={"PATH": "", "PYTHONPATH": str(Path.cwd()), **variables},
+    )
+    assert ran.returncode == 2
+    assert "KIRAZURI_C2PA_CERTIFICATE: bad.pem cannot be read" in ran.stderr
     assert "Traceback" not in ran.stderr
 
 
