@@ -36,7 +36,7 @@ class BodyTooLarge(HTTPException):
 
 
 class UnsupportedMediaType(Exception):
-    """The body is not announced as JSON."""
+    """The body is not announced as what the route reads."""
 
 
 class UnreadableImage(Exception):
@@ -51,6 +51,10 @@ class Unauthorized(Exception):
         super().__init__(f"{reason}; send one as Authorization: Bearer KEY")
         bearer = 'Bearer realm="kirazuri"' + (', error="invalid_token"' if is_key_wrong else "")
         self.challenge = 'Basic realm="kirazuri", ' + bearer if is_basic else bearer
+
+
+class MalformedForm(Exception):
+    """The body is announced as a form and cannot be read as one."""
 
 
 class UnknownModel(Exception):
@@ -239,6 +243,9 @@ TABLE: Final[dict[type[Exception], ProblemType]] = {
         "The job was cancelled",
         "Somebody cancelled it, or its time was over.",
     ),
+    MalformedForm: ProblemType(
+        400, "malformed_form", "The form cannot be read", "Send a form as browsers make them."
+    ),
     UnknownModel: ProblemType(
         404,
         "model_not_found",
@@ -251,8 +258,8 @@ TABLE: Final[dict[type[Exception], ProblemType]] = {
     UnsupportedMediaType: ProblemType(
         415,
         "unsupported_media_type",
-        "The body is not announced as JSON",
-        "Send `Content-Type: application/json`.",
+        "The body is not announced as what is read here",
+        "Send `Content-Type: application/json`, or `multipart/form-data` where files are sent.",
     ),
     UnreadableImage: ProblemType(
         422,
@@ -348,8 +355,10 @@ def explain(code: str) -> ProblemExplanation:
 
 def _headers(exc: Exception) -> dict[str, str]:
     match exc:
-        case JobUnfinished(job=job) | JobUnsuccessful(job=job):
+        case JobUnsuccessful(job=job):
             return job_headers(job)
+        case JobUnfinished(job=job):
+            return {"Retry-After": "1", **job_headers(job)}
         case PicturesAway(job=job):
             return {"Retry-After": str(_RETRY_AFTER_SECONDS), **job_headers(job)}
         case worker_errors.QueueFull(retry_after=seconds):

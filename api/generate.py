@@ -17,7 +17,7 @@ from api.submission import Submission
 from model.request import GenerationRequest
 
 
-async def _require_json(request: Request) -> None:
+async def require_json(request: Request) -> None:
     """Refuse a body of another type before its fields are looked at."""
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if not re.fullmatch(r"application/(?:[^/\s]+\+)?json", media_type):
@@ -42,7 +42,7 @@ def routes(request_model: type[GenerationRequest]) -> APIRouter:
         status_code=202,
         response_model=JobView,
         summary="Submit a generation",
-        dependencies=[Depends(_require_json), Depends(_refresh_loras)],
+        dependencies=[Depends(require_json), Depends(_refresh_loras)],
         responses={
             200: {
                 "model": JobView | Plan,

@@ -35,6 +35,7 @@ from api.gate import Gate
 from api.keyring import KeyRing
 from api.loras import LoraList
 from api.metrics import HttpMetrics
+from api.openai import images as openai_images
 from api.openai import models
 from api.openai.errors import openai_error
 from api.pictures import Pictures
@@ -145,6 +146,7 @@ def _add_routes(app: FastAPI, request_model: type[GenerationRequest]) -> None:
     for module in (jobs, links, replay, images, verify, capabilities, health, problems, pages):
         app.include_router(module.router)
     app.include_router(models.router)
+    app.include_router(openai_images.routes(request_model))
     app.include_router(a1111.router)
 
 

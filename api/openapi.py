@@ -131,7 +131,8 @@ def _describe_answer(answer: dict[str, Any]) -> None:
         (described,) = content.values()
         answer["content"] = {PROBLEM_MEDIA_TYPE: described}
     if "text/event-stream" in content:
-        content["text/event-stream"] = {"schema": {}, "example": _EVENTS_EXAMPLE}
+        example = content["text/event-stream"].get("example", _EVENTS_EXAMPLE)
+        content["text/event-stream"] = {"schema": {}, "example": example}
 
 
 def _ref(answer: dict[str, Any]) -> str:

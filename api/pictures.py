@@ -134,6 +134,18 @@ class Pictures:
             level = level.filter(ImageFilter.GaussianBlur(blur))
         return b64encode(_png(level)).decode()
 
+    async def repainted(self, data: bytes) -> str:
+        """A mask of ours, in base64, from a picture that is transparent where it is repainted.
+
+        Raises:
+            RequestValidationError: names `mask`; it is no usable picture, or has no transparency.
+        """
+        async with self._places:
+            try:
+                return await asyncio.to_thread(_mask_of_alpha, data)
+            except PictureRefused as exc:
+                raise RequestValidationError([_error("mask", exc, None)]) from exc
+
     def _take(
         self, request: GenerationRequest, init_image: str, *, is_kept: bool
     ) -> tuple[Inputs, tuple[JobWarning, ...]]:
@@ -281,6 +293,15 @@ def _alpha_of(image: Image.Image) -> Image.Image | None:
         return None
     alpha = image.convert("RGBA").getchannel("A")
     return None if alpha.getextrema() == (255, 255) else alpha
+
+
+def _mask_of_alpha(data: bytes) -> str:
+    """White where the picture is transparent, black where it is opaque; a PNG in base64."""
+    image = open_picture(data)
+    if not image.has_transparency_data:
+        raise PictureRefused("it has no alpha channel; what is transparent in it is repainted")
+    alpha = image.convert("RGBA").getchannel("A")
+    return b64encode(_png(ImageOps.invert(alpha))).decode("ascii")
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:

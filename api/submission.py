@@ -61,9 +61,13 @@ class _Submission:
     queue: JobQueue
     base_url: str
 
+    def log(self, job: Job) -> None:
+        """Say which exchange made the job."""
+        log.info("job=%s event=accepted request=%s", job.id, self.request.state.request_id)
+
     async def answer(self, job: Job) -> JobView:
         """The accepted job: 202 as it is now, or 200 where it ends while the client waits."""
-        log.info("job=%s event=accepted request=%s", job.id, self.request.state.request_id)
+        self.log(job)
         if self.wait is not None:
             self.response.headers["Preference-Applied"] = f"wait={self.wait:.0f}"
             # The job is accepted whatever becomes of the waiting.

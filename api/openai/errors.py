@@ -15,6 +15,8 @@ LONGEST_RETRY_SECONDS: Final = 120
 """The official clients give up where they are asked to wait longer."""
 
 _TYPES: Final[dict[int, str]] = {403: "permission_error", 429: "rate_limit_error"}
+_CODES: Final[dict[str, str]] = {"unauthorized": "invalid_api_key"}
+_GOING_ON: Final = ("job_unfinished", "store_unavailable")
 _FIELD_CODES: Final[dict[str, str]] = {
     "required": "missing_required_parameter",
     "unknown field": "unknown_parameter",
@@ -43,6 +45,7 @@ class OpenAIErrorBody(_Shape):
     )
     param: str | None = Field(description="The first wrong parameter; null where none is.")
     code: str = Field(description="Stable; those of `/problems/{code}`, and a few of OpenAI's own.")
+    job_id: str | None = Field(description="The job that this is about; else null.")
     rule: str | None = Field(description="The rule of the policy that refuses; else null.")
     errors: list[WrongParameter] = Field(default=[], description="All wrong parameters.")
 
@@ -68,7 +71,7 @@ def error_of(refusal: Refusal) -> OpenAIError:
     """The body of an answer, or the data of a stream's last event."""
     status, code, message, param = (
         refusal.kind.status,
-        refusal.kind.code,
+        _CODES.get(refusal.kind.code, refusal.kind.code),
         refusal.detail,
         None,
     )
@@ -80,7 +83,13 @@ def error_of(refusal: Refusal) -> OpenAIError:
     kind = _TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
     return OpenAIError(
         error=OpenAIErrorBody(
-            message=message, type=kind, param=param, code=code, rule=refusal.rule, errors=wrong
+            message=message,
+            type=kind,
+            param=param,
+            code=code,
+            job_id=refusal.headers.get("X-Job-Id"),
+            rule=refusal.rule,
+            errors=wrong,
         )
     )
 
@@ -95,13 +104,16 @@ def _sentence(wrong: WrongParameter) -> str:
 
 
 def _retry_headers(status: int, refusal: Refusal) -> dict[str, str]:
-    """Say no where trying again is in vain: the official clients would for 409 and every 5xx."""
+    """Whether to try again, where the official clients would decide wrongly by the status.
+
+    Their next try at a call finds its job: where that goes on, they wait for it once more.
+    """
     wait = refusal.headers.get("Retry-After", "0")
-    is_too_long = wait.isdigit() and int(wait) > LONGEST_RETRY_SECONDS
-    is_about_a_job = "X-Job-Id" in refusal.headers
-    if status == 409 or is_too_long or is_about_a_job:
+    if wait.isdigit() and int(wait) > LONGEST_RETRY_SECONDS:
         return {"X-Should-Retry": "false"}
-    return {}
+    if "X-Job-Id" in refusal.headers:
+        return {"X-Should-Retry": "true" if refusal.kind.code in _GOING_ON else "false"}
+    return {"X-Should-Retry": "false"} if status == 409 else {}
 
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:

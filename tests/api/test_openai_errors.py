@@ -26,7 +26,7 @@ def is_error(answer: httpx2.Response, status: int) -> dict[str, Any]:
     assert answer.headers["x-request-id"]
     assert set(answer.json()) == {"error"}
     error: dict[str, Any] = answer.json()["error"]
-    assert set(error) == {"message", "type", "param", "code", "rule", "errors"}
+    assert set(error) == {"message", "type", "param", "code", "job_id", "rule", "errors"}
     assert error["message"]
     return error
 

@@ -105,6 +105,8 @@ def test_operation_ids_never_change(document: dict[str, Any]) -> None:
         ("GET", "/internal/ping"): "a1111Ping",
         ("GET", "/internal/sysinfo"): "a1111SystemInfo",
         ("POST", "/login"): "a1111Login",
+        ("POST", "/v1/images/generations"): "openaiGenerateImages",
+        ("POST", "/v1/images/edits"): "openaiEditImage",
         ("GET", "/v1/models"): "openaiListModels",
         ("GET", "/v1/models/{model}"): "openaiGetModel",
     }

@@ -1,0 +1,230 @@
+"""`POST /v1/images/generations` and `/v1/images/edits`: calls that wait for their pictures."""
+
+import asyncio
+from base64 import b64encode
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Body, Depends, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.background import BackgroundTask
+
+from api.errors import job_headers
+from api.generate import require_json
+from api.intake import Intake
+from api.leaving import end_if_left
+from api.openai import streaming
+from api.openai.answers import Images, images_of, usage_of
+from api.openai.errors import responses
+from api.openai.form import Form, read_form
+from api.openai.parameters import Wish, documented_type, naming, read_wish
+from api.state import PromptTokenizers, RequestPictures, ServiceSettings, Store
+from api.streams import EventStream
+from api.submission import Submission
+from api.waiting import pictures_of, succeeded
+from model.request import GenerationRequest
+from worker.job import Job
+
+_FILES: Final = ("image", "mask")
+_EVENTS_EXAMPLE: Final = (
+    'event: image_generation.partial_image\ndata: {"type": "image_generation.partial_image", …}\n\n'
+    'event: image_generation.completed\ndata: {"type": "image_generation.completed", …}\n\n'
+)
+_FAILURES: Final = (400, 401, 403, 409, 410, 413, 415, 422, 429, 503, 504)
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One call, from its parameters to its answer."""
+
+    request: Request
+    intake: Intake
+    submission: Submission
+    store: Store
+    settings: ServiceSettings
+    tokenizers: PromptTokenizers
+
+    async def answer(self, raw: Mapping[str, Any], given: Mapping[str, Any], kind: str) -> Response:
+        """Make the job of these parameters and wait for its pictures, or stream them."""
+        wish = await read_wish(raw, self.intake, self.settings.openai_models, given=given)
+        with naming(wish.names):
+            job = await self.intake.submit(wish.body, self.submission, attempt=self._attempt())
+        self.submission.log(job)
+        if wish.parameters.stream:
+            return self._stream(job, wish, kind)
+        job = await succeeded(job, self.submission, self.settings.sync_wait_seconds)
+        return await self._pictures(job, wish)
+
+    def _attempt(self) -> int | None:
+        """How often the client has sent this before; only the official ones tell."""
+        count = self.request.headers.get("x-stainless-retry-count", "")
+        return int(count) if count.isascii() and count.isdigit() and len(count) < 4 else None
+
+    async def _pictures(self, job: Job, wish: Wish) -> Response:
+        is_url = wish.parameters.response_format == "url"
+        answer = images_of(
+            job,
+            None if is_url else await pictures_of(job, self.store),
+            base_url=self.submission.base_url,
+            quality=wish.quality,
+            usage=await asyncio.to_thread(usage_of, job, self.intake.card, self.tokenizers),
+            notes=wish.notes,
+        )
+        return Response(
+            answer.model_dump_json(exclude_none=True),
+            media_type="application/json",
+            headers=job_headers(job),
+            background=BackgroundTask(self._settle, job, wish),
+        )
+
+    async def _settle(self, job: Job, wish: Wish) -> None:
+        """A client that is gone may come again for its answer."""
+        if not await self.request.is_disconnected():
+            await self.intake.delivered(wish.body, job)
+
+    def _stream(self, job: Job, wish: Wish, kind: str) -> Response:
+        telling = streaming.Telling(
+            queue=self.intake.queue,
+            store=self.store,
+            card=self.intake.card,
+            tokenizers=self.tokenizers,
+            request_id=self.request.state.request_id,
+            kind=kind,
+            quality=wish.quality,
+            partial_images=wish.parameters.partial_images,
+        )
+
+        async def told() -> AsyncGenerator[bytes]:
+            try:
+                async with aclosing(streaming.told(job, telling)) as lines:
+                    async for line in lines:
+                        yield line
+                await self._settle(job, wish)
+            finally:
+                if self.submission.is_cancelled_by_leaving:
+                    end_if_left(self.request, self.intake.queue, job.id)
+
+        response = EventStream(told())
+        response.headers.update(job_headers(job))
+        return response
+
+
+async def _call(
+    request: Request,
+    intake: Intake,
+    submission: Submission,
+    store: Store,
+    settings: ServiceSettings,
+    tokenizers: PromptTokenizers,
+) -> _Call:
+    return _Call(request, intake, submission, store, settings, tokenizers)
+
+
+Call = Annotated[_Call, Depends(_call)]
+
+
+def routes(request_model: type[GenerationRequest]) -> APIRouter:
+    """The routes, described with the fields of `POST /generate` beside OpenAI's."""
+    router = APIRouter(prefix="/v1/images", tags=["openai"])
+
+    @router.post(
+        "/generations",
+        operation_id="openaiGenerateImages",
+        summary="Make pictures, as OpenAI does",
+        response_class=Response,
+        dependencies=[Depends(require_json)],
+        responses={200: _SUCCESS, **responses(*_FAILURES)},
+        openapi_extra={"requestBody": {"content": _json_body(request_model)}},
+    )
+    async def generate_images(raw: Annotated[dict[str, Any], Body()], call: Call) -> Response:
+        """Make a job and wait for its pictures; `X-Job-Id` and `Location` of the answer name it.
+
+        A call that waits too long ends with 504 and the job, which goes on. With `stream` there
+        are events until the last picture is there: `image_generation.partial_image`,
+        `image_generation.completed`, or `error`. Fields of `POST /generate` go beside OpenAI's.
+        """
+        return await call.answer(raw, {}, "image_generation")
+
+    @router.post(
+        "/edits",
+        operation_id="openaiEditImage",
+        summary="Change a picture, as OpenAI does",
+        response_class=Response,
+        responses={200: _SUCCESS, **responses(*_FAILURES)},
+        openapi_extra={"requestBody": {"required": True, "content": _form_body(request_model)}},
+    )
+    async def edit_image(request: Request, call: Call, pictures: RequestPictures) -> Response:
+        """As `generations`, from a picture; events are called `image_edit.…`.
+
+        What is transparent in `mask` is painted anew, the rest of the picture stays bit for bit.
+        Without a mask the whole picture changes, by `strength`.
+        """
+        form = await read_form(request)
+        given = await _given(form, pictures)
+        return await call.answer(form.values, given, "image_edit")
+
+    return router
+
+
+async def _given(form: Form, pictures: RequestPictures) -> dict[str, Any]:
+    """The fields of ours that the files of a form make up."""
+    errors = [_wrong(name, "unknown field") for name in form.files if name not in _FILES]
+    if "init_image" in form.values:
+        errors.append(_wrong("init_image", "unknown field; the picture to start from is image"))
+    for name in _FILES:
+        count = len(form.files.get(name, ()))
+        if name in form.values:
+            errors.append(_wrong(name, "a file is needed, with a name"))
+        elif count > 1 or (name == "image" and not count):
+            errors.append(_wrong(name, f"{count} files; send one" if count else "required"))
+    if errors:
+        raise RequestValidationError(errors)
+    given: dict[str, Any] = {"init_image": b64encode(form.files["image"][0]).decode("ascii")}
+    if "mask" in form.files:
+        given["mask"] = await pictures.repainted(form.files["mask"][0])
+        if form.values.get("strength") is None:
+            given["strength"] = 1.0
+    return given
+
+
+def _wrong(name: str, reason: str) -> dict[str, Any]:
+    return {"type": "value_error", "loc": ("body", name), "msg": reason, "input": None}
+
+
+_SUCCESS: Final[dict[str, Any]] = {
+    "model": Images,
+    "description": "The pictures; with `stream`, events.",
+    "content": {"text/event-stream": {"schema": {"type": "string"}, "example": _EVENTS_EXAMPLE}},
+}
+
+
+def _schema(name: str, request_model: type[GenerationRequest], *without: str) -> dict[str, Any]:
+    """The parameters, with parts of ours as they stand among the document's schemas."""
+    described = documented_type(name, request_model, without=without)
+    schema = described.model_json_schema(ref_template="#/components/schemas/{model}")
+    schema.pop("$defs", None)
+    return schema
+
+
+def _json_body(request_model: type[GenerationRequest]) -> dict[str, Any]:
+    return {"application/json": {"schema": _schema("ImagesRequest", request_model)}}
+
+
+def _form_body(request_model: type[GenerationRequest]) -> dict[str, Any]:
+    schema = _schema("ImageEditRequest", request_model, "init_image", "mask")
+    schema["properties"] |= {
+        "image": {
+            "type": "string",
+            "format": "binary",
+            "description": "The picture to start from, PNG, JPEG, WebP or AVIF; also as `image[]`.",
+        },
+        "mask": {
+            "type": "string",
+            "format": "binary",
+            "description": "A picture of the same size, transparent where it is painted anew.",
+        },
+    }
+    schema["required"] = ["image", *schema["required"]]
+    return {"multipart/form-data": {"schema": schema}}
