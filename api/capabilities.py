@@ -17,8 +17,9 @@ from api.schemas import (
     WorkerChoice,
 )
 from api.state import Loras, PromptTokenizers, Queue, ServiceCard, ServiceSettings
+from api.webhook_schemas import metadata_levels
 from model.card import Card
-from model.request import MAX_SEED, ImageFormat, MetadataLevel, Upscaler
+from model.request import MAX_SEED, ImageFormat, Upscaler
 from model.sampler_names import (
     DISPLAY_NAMES,
     OPTIONS,
@@ -109,7 +110,7 @@ def capabilities(
             token_counts=has_tokenizers,
             webhooks=settings.webhook_secret is not None,
             prefer_wait_seconds=settings.max_wait_seconds,
-            metadata=list(get_args(MetadataLevel)),
+            metadata=metadata_levels(settings),
             input_formats=[name.lower() for name in pictures.FORMATS],
             max_input_pixels=pictures.MAX_PIXELS,
             upscalers=list(get_args(Upscaler)),

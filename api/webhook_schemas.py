@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import httpx2
 from fastapi import APIRouter, Header
@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from api.schemas import JobView
 from api.targets import MAX_URL, Rules, host_of, url_problem
 from model.card import Card
-from model.request import GenerationRequest, request_type
+from model.request import GenerationRequest, MetadataLevel, request_type
 from worker.settings import Settings, webhook_secrets
 from worker.webhook import Webhook, WebhookEventName
 
@@ -147,9 +147,19 @@ def submission_type(
         Annotated[own_request, BeforeValidator(check_enabled)] | None,
         Field(default=None, description="Who is to be told of the job's events."),
     )
+    levels: Any = Literal[*metadata_levels(settings)]
+    metadata = GenerationRequest.model_fields["metadata"]
     return create_model(
         "GenerationRequest",
         __base__=request_type(card, lora_names),
         __module__=__name__,
         webhook=webhook,
+        metadata=(levels, metadata),
     )
+
+
+def metadata_levels(settings: Settings) -> list[MetadataLevel]:
+    """What may be asked for of `metadata` here."""
+    return [
+        level for level in get_args(MetadataLevel) if level != "none" or not settings.require_mark
+    ]

@@ -131,6 +131,20 @@ def replay(job_id: str, *, url: str, timeout: float, console: Console) -> Any:
         return _carry_out(client, path, None, timeout=timeout, console=console)
 
 
+def verify(file: Path, *, url: str) -> Any:
+    """What the service at `url` knows of an image.
+
+    Raises:
+        GenerationError: the file cannot be read, is no image, or nothing answers.
+    """
+    try:
+        data = file.read_bytes()
+    except OSError as exc:
+        raise GenerationError(f"cannot read {file}: {exc.strerror}") from exc
+    with _client(url) as client:
+        return _json(_call(client, "POST", "/verify", content=data, timeout=60))
+
+
 def capabilities(url: str) -> Any:
     """What the service at `url` offers.
 

@@ -23,6 +23,7 @@ from cli.generate import (
 )
 from cli.generate import generate as generate_images
 from cli.generate import replay as replay_job
+from cli.generate import verify as verify_image
 from cli.output import examples, fail, read_settings
 from cli.plan import describe
 from cli.service import Service, stop_signals
@@ -245,6 +246,19 @@ def replay(
     typer.echo(f"{job['id']}  {'matches' if job['matches'] else 'differs from'} {job_id}")
     if not job["matches"]:
         raise typer.Exit(1)
+
+
+@app.command(epilog=examples("kirazuri verify girl.png"))
+def verify(
+    image: Annotated[Path, typer.Argument(help="A PNG, WebP, JPEG or AVIF file.")],
+    url: Annotated[str, typer.Option(help="Where the service is.")] = DEFAULT_URL,
+) -> None:
+    """Say whether a model made an image, as far as a service can know."""
+    try:
+        found = verify_image(image, url=url)
+    except GenerationError as exc:
+        fail(str(exc))
+    typer.echo("\n".join([found["verdict"], *found["summary"]]))
 
 
 @app.command(epilog=examples('kirazuri certificate signing --organisation "Studio Kirazuri"'))

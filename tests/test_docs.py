@@ -77,7 +77,9 @@ def test_command_line_options_exist(page: Path) -> None:
         commands |= {f"{group} {k}": v for k, v in commands[group].commands.items()}
     for line in _code(page):
         call = re.search(
-            r"\bkirazuri (up|generate|replay|version|(?:checkpoint|keys) [a-z]+)\b(.*)", line
+            r"\bkirazuri (up|generate|replay|verify|certificate|version"
+            r"|(?:checkpoint|keys) [a-z]+)\b(.*)",
+            line,
         )
         if call:
             known = {name for option in commands[call[1]].params for name in option.opts}

@@ -6,7 +6,9 @@ elsewhere. Knows neither jobs nor stores.
 
 import io
 import json
+import logging
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,10 +25,15 @@ from worker.metadata import TRAINED
 from worker.publisher import Signer
 from worker.settings import Settings
 
+logger = logging.getLogger(__name__)
+
 State = Literal["none", "valid", "untrusted", "invalid"]
 
 _MARKER = b"c2pa"
 """In every manifest, whatever else of it is broken."""
+
+_SOON = timedelta(days=30)
+"""With less left for its certificate a worker warns when it starts."""
 
 _MAX_PROBLEMS = 20
 _MAX_SHOWN = 200
@@ -69,6 +76,9 @@ def open_signer(settings: Settings, *, service: str) -> Signer:
     chain = _certificates("KIRAZURI_C2PA_CERTIFICATE", settings.c2pa_certificate)
     signer = _signer(chain, _private_key(settings.c2pa_key, chain[0]), service=service)
     _try_out(signer, CredentialReader(settings))
+    ends = chain[0].not_valid_after_utc
+    is_soon = ends - datetime.now(UTC) < _SOON
+    logger.log(logging.WARNING if is_soon else logging.INFO, "event=signing until=%s", ends)
     return signer
 
 

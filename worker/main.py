@@ -95,11 +95,11 @@ def main() -> None:
     options = {name: value for name, value in vars(parser.parse_args()).items() if value}
     try:
         settings = Settings(**options)
+        logs.set_up(settings)
         card, redis_url = load_card(settings.card), redis_dsn(settings)
         store = open_store(settings)
         signer = _signer(settings)
     except (CardError, ValueError) as exc:
         parser.error(str(exc))
-    logs.set_up(settings)
     tracing.start("kirazuri-worker")
     run(settings, card, redis_url, store, signer)

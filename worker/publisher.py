@@ -168,9 +168,9 @@ class Publisher:
         start = time.time_ns()
         with self._call():
             data = encode(image.pixels, request=request, recipe=recipe, seed=image.seed)
-            unsigned = hashlib.sha256(data).hexdigest()
-            is_signed = self._signer is not None and request.metadata != "none"
-            if self._signer is not None and is_signed:
+            unsigned_sha256 = None
+            if self._signer is not None and request.metadata != "none":
+                unsigned_sha256 = hashlib.sha256(data).hexdigest()
                 data = self._signer(data, request.image_format, source_type(request))
         end = time.time_ns()
         self._metrics.encoded((end - start) / 1e9, request.image_format)
@@ -184,7 +184,7 @@ class Publisher:
             format=request.image_format,
             bytes=len(data),
             sha256=hashlib.sha256(data).hexdigest(),
-            unsigned_sha256=unsigned if is_signed else None,
+            unsigned_sha256=unsigned_sha256,
         )
         return Published(picture, data, began, (("encode image", start, end), stored))
 

@@ -222,6 +222,11 @@ class Settings(BaseSettings):
         description="PEM file with the certificates that POST /verify trusts to sign; unset: the "
         "last one in KIRAZURI_C2PA_CERTIFICATE.",
     )
+    require_mark: bool = Field(
+        default=False,
+        description="Whether requests with `metadata: none` are refused, so that every picture "
+        "says that a model made it.",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="What is worth a line in the log."
     )

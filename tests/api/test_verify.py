@@ -17,9 +17,13 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+from pydantic import ValidationError
 
+from api.capabilities import capabilities
 from api.errors import UnreadableImage
 from api.provenance import Evidence
+from api.webhook_schemas import submission_type
+from model.card import load_card
 from model.recipe import Recipe
 from model.request import ImageFormat
 from tests.api.conftest import Hand, Running
@@ -346,3 +350,19 @@ def test_broken_files_are_answered_or_refused(data: st.DataObject) -> None:
 
 
 WHOLE = {image_format: picture(image_format) for image_format in FORMATS}
+
+
+def test_an_operator_may_insist_on_the_mark() -> None:
+    card = load_card("kirazuri-tiny")
+    for is_required, levels in ((False, ["full", "minimal", "none"]), (True, ["full", "minimal"])):
+        settings = Settings(_env_file=None, require_mark=is_required)
+        told = capabilities(card, settings, [], loras=[], has_tokenizers=False)
+        assert told.features.metadata == levels
+        request = submission_type(card, settings)
+        for level in levels:
+            body = {"prompt": "1girl", "metadata": level}
+            assert request.model_validate(body).metadata == level
+        assert request(prompt="1girl").metadata == "full"
+        if is_required:
+            with pytest.raises(ValidationError, match="'full' or 'minimal'"):
+                request(prompt="1girl", metadata="none")

@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import c2pa
@@ -77,6 +78,20 @@ def test_every_format_is_signed_and_known_again(
             Image.fromarray(numpy.asarray(picture.convert("RGB"))).save(saved, "PNG")
         found = verified(signing, saved.getvalue())
         assert (found["verdict"], found["credentials"]["state"]) == ("unknown", "none")
+
+
+def test_a_file_is_checked_from_the_command_line(signing: httpx2.Client, tmp_path: Path) -> None:
+    (image,) = finished(signing, submit(signing, **FIELDS))["images"]
+    (tmp_path / "a.png").write_bytes(signing.get(image["url"]).content)
+    ran = kirazuri("verify", "a.png", "--url", str(signing.base_url), folder=tmp_path)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    verdict, *summary = ran.stdout.splitlines()
+    assert verdict == "ours"
+    assert any("It was signed by Picture signer, Studio" in line for line in summary)
+    (tmp_path / "b.png").write_text("no image")
+    ran = kirazuri("verify", "b.png", "--url", str(signing.base_url), folder=tmp_path)
+    assert ran.returncode == 1
+    assert "The image cannot be read" in ran.stderr
 
 
 def test_a_replay_of_a_signed_picture_matches(signing: httpx2.Client) -> None:

@@ -3,6 +3,7 @@
 import datetime
 import io
 import json
+import logging
 import shutil
 import threading
 from collections.abc import Iterator
@@ -366,6 +367,17 @@ def test_what_cannot_sign_is_told_before_anything_starts(
     with pytest.raises(ValueError, match=told) as caught:
         open_signer(signing(folder), service="k")
     assert "PRIVATE" not in str(caught.value)
+
+
+def test_a_certificate_that_ends_soon_is_warned_of(
+    authority: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        make_certificate(tmp_path, organisation="Test Studio", days=90)
+        open_signer(signing(tmp_path), service="k")
+        open_signer(signing(authority), service="k")
+    assert [record.levelname for record in caplog.records] == ["INFO", "WARNING"]
+    assert all("event=signing until=2" in record.message for record in caplog.records)
 
 
 def test_who_is_trusted_must_be_readable(authority: Path, tmp_path: Path) -> None:
