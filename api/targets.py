@@ -74,7 +74,7 @@ def url_problem(url: str, rules: Rules) -> str | None:
     """Why a webhook cannot go to a URL, as far as that is seen without asking for its name."""
     try:
         parsed = httpx2.URL(url)
-    except httpx2.InvalidURL:
+    except (httpx2.InvalidURL, UnicodeError):
         return "not a URL"
     schemes = ("https", "http") if rules.allow_http else ("https",)
     if parsed.scheme not in schemes:
@@ -82,7 +82,7 @@ def url_problem(url: str, rules: Rules) -> str | None:
     if parsed.userinfo:
         return "no user name and password in the URL"
     host = host_of(parsed)
-    number = _number(host)
+    number = _number(host.rstrip("."))  # a dot at the end changes nothing of where it leads
     if number is None and not _HOST.fullmatch(host):
         return "not a host name"
     if not 0 < port_of(parsed) < 65_536:

@@ -210,7 +210,7 @@ def _trigger_words(metadata: Mapping[str, str]) -> tuple[str, ...]:
     try:
         for tags in json.loads(metadata.get("ss_tag_frequency", "{}")).values():
             counts.update({str(tag): int(count) for tag, count in tags.items()})
-    except (ValueError, TypeError, AttributeError, RecursionError):
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
         return ()
     common = (_clean(tag) for tag, _ in counts.most_common(_MAX_TRIGGER_WORDS))
     return tuple(tag for tag in common if tag)

@@ -23,6 +23,9 @@ DTYPE_BYTES = {
 
 _LENGTH_BYTES = 8
 _MAX_HEADER_BYTES = 100_000_000  # the format's own limit
+_TOO_LARGE = 2**63
+_MAX_AXES = 32
+_MAX_SHOWN = 200
 _PICKLED = {".ckpt", ".pt", ".pth", ".bin", ".pkl", ".pickle"}
 _RUNS_CODE = "pickled checkpoints can run code and are refused"
 _LOOKS_LIKE = (
@@ -137,11 +140,13 @@ def _metadata(entries: Any) -> dict[str, str]:
 def _tensor(path: Path, key: str, entry: Any, *, first: int) -> StoredTensor:
     dtype, shape = entry["dtype"], tuple(entry["shape"])
     begin, end = entry["data_offsets"]
-    if not all(type(number) is int and number >= 0 for number in (*shape, begin, end)):
-        raise ValueError(f"{key} has a shape or place that is no whole number")
+    if not all(type(number) is int and 0 <= number < _TOO_LARGE for number in (*shape, begin, end)):
+        raise ValueError(f"{key[:_MAX_SHOWN]} has a shape or place that is no whole number")
+    if len(shape) > _MAX_AXES:
+        raise ValueError(f"{key[:_MAX_SHOWN]} has {len(shape)} axes")
     expected = math.prod(shape) * DTYPE_BYTES.get(dtype, 0)
     if end < begin or (dtype in DTYPE_BYTES and expected != end - begin):
-        raise ValueError(f"{key} {dtype} {shape} does not take {end - begin} bytes")
+        raise ValueError(f"{key[:_MAX_SHOWN]} {dtype} {shape} does not take {end - begin} bytes")
     return StoredTensor(path, key, dtype, shape, first + begin, end - begin)
 
 
@@ -150,7 +155,8 @@ def _require_no_gaps(tensors: Iterable[StoredTensor], *, first: int, end: int) -
     position = first
     for tensor in sorted(tensors, key=lambda tensor: (tensor.offset, tensor.size)):
         if tensor.offset != position:
-            raise ValueError(f"{tensor.key} begins at byte {tensor.offset}, not {position}")
+            key = tensor.key[:_MAX_SHOWN]
+            raise ValueError(f"{key} begins at byte {tensor.offset}, not {position}")
         position += tensor.size
     if position != end:
         raise ValueError(f"its tensors end at byte {position}, the file at {end}")

@@ -52,7 +52,7 @@ class JsonLines(JsonFormatter):
             timestamp=True,
             reserved_attrs=[*RESERVED_ATTRS, "color_message"],  # uvicorn's, for terminals
             rename_fields=names,
-            json_ensure_ascii=False,
+            json_ensure_ascii=True,  # no character of a client's can pose as anything
         )
 
     def add_fields(

@@ -106,6 +106,7 @@ def test_addresses_that_are(address: str) -> None:
         ("https://LOCALHOST./", "not a public address"),
         ("https://db.localhost/", "not a public address"),
         ("https://127.0.0.1/", "not a public address"),
+        ("https://127.0.0.1./", "not a public address"),
         ("https://127.1/", "not a public address"),
         ("https://2130706433/", "not a public address"),
         ("https://0x7f000001/", "not a public address"),

@@ -10,7 +10,7 @@ EXAMPLES_VARIABLE = "FUZZ_EXAMPLES"
 _wanted = os.environ.get(EXAMPLES_VARIABLE, "")  # noqa: TID251 - of the tests, not of the service
 
 fuzzed = settings(
-    max_examples=int(_wanted or 150),
+    max_examples=int(_wanted or 60),
     derandomize=not _wanted,
     database=None,
     deadline=None,  # machines differ

@@ -203,8 +203,10 @@ def test_a_trigger_phrase_goes_before_tags(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "tags", ["", "no json", "[]", '{"a": 1}', '{"a": {"b": "x"}}', "[" * 100_000, "null"]
-)
+    "tags",
+    ["", "no json", "[]", '{"a": 1}', '{"a": {"b": "x"}}', '{"a": {"b": 1e999}}', "[" * 100_000,
+     "null"],
+)  # fmt: skip
 def test_broken_tags_are_no_tags(tmp_path: Path, tags: str) -> None:
     metadata = {"ss_tag_frequency": tags, "ss_sd_model_name": "x" * 9999}
     write(tmp_path / "a.safetensors", metadata=metadata)

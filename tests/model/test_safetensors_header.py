@@ -132,6 +132,8 @@ def entry(**changes: Any) -> dict[str, Any]:
         ({"a": {}}, "dtype"),
         ({"a": entry(shape=[3])}, "a F32"),
         ({"a": entry(shape=[-2])}, "no whole number"),
+        ({"a": entry(shape=[2**63])}, "no whole number"),
+        ({"a": entry(shape=[1] * 1000)}, "has 1000 axes"),
         ({"a": entry(shape=[2.0])}, "no whole number"),
         ({"a": entry(shape=[True, 2])}, "no whole number"),
         ({"a": entry(data_offsets=[8, 0])}, "does not take"),

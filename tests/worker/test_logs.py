@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.worker.test_log_lines import NASTY
 from worker.logs import JsonLines, about, current
 
 
@@ -55,6 +56,20 @@ def test_what_a_client_sent_is_one_value_and_cannot_pose_as_a_field() -> None:
     assert (entry["level"], entry["logger"]) == ("WARNING", "worker.x")
 
 
+@pytest.mark.parametrize("text", NASTY.values(), ids=NASTY.keys())
+def test_no_character_reaches_a_terminal_as_it_is(text: str) -> None:
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(JsonLines())
+    logger = logging.Logger("worker.x")  # noqa: LOG001 - of nobody else
+    logger.addHandler(handler)
+    logger.warning("request=%s", text)
+    line = stream.getvalue()
+    assert line[:-1].isascii()
+    assert line[:-1].isprintable()
+    assert json.loads(line)["request"] == text
+
+
 def test_messages_of_libraries_are_left_alone() -> None:
     entry = logged("retry=%s", "https://host/?key=secret", name="library")
     assert "retry" not in entry
@@ -81,6 +96,7 @@ def test_ids_are_those_of_what_goes_on() -> None:
 
 SET_UP = """
 import logging
+from tests.worker.test_log_lines import NASTY
 from worker.logs import set_up
 from worker.settings import Settings
 set_up(Settings(_env_file=None, log_format={format!r}, log_level={level!r}))

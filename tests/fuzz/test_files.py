@@ -1,0 +1,364 @@
+"""What files hold: recipes, graphs, headers, pictures. Read or refused, and never an accident."""
+
+import io
+import json
+import struct
+import zlib
+from base64 import b64encode
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+from PIL import Image, PngImagePlugin
+
+from api.pictures import MAX_PIXELS, PictureRefused, Pictures, open_picture
+from cli.source import SourceError, fit, read_source
+from model.card import load_card
+from model.errors import CheckpointError
+from model.infotext import MAX_INFOTEXT_CHARS, read_infotext
+from model.lora_files import LoraFolder
+from model.reading import Reading, reading_of
+from model.recipe import read_document
+from model.safetensors_header import encode_header, read_header
+from model.workflow import read_workflow
+from tests.fuzz.effort import fuzzed
+from tests.fuzz.test_texts import JSON, TEXTS
+from worker.metadata import UnreadablePicture, read_metadata
+from worker.store import LocalImageStore
+
+CARD = load_card("kirazuri-tiny")
+CAPABILITIES: dict[str, Any] = {
+    "name": "kirazuri-tiny",
+    "samplers": [{"name": "er_sde"}],
+    "schedulers": [{"name": "simple"}],
+    "loras": [{"name": "styles/hat", "sha256": None}],
+    "workers": [],
+}
+
+
+def assert_shown_well(reading: Reading) -> None:
+    """Notes go to a terminal: one line each, no control characters, and they can be written."""
+    for note in reading.notes:
+        assert note.isprintable(), repr(note)
+        note.encode()
+
+
+@cache
+def folder() -> Path:
+    """One for the whole run; it goes with the process."""
+    return Path(_FOLDER.name)
+
+
+_FOLDER = TemporaryDirectory(prefix="kirazuri-fuzz-")
+
+
+# -- recipes ---------------------------------------------------------------------------------------
+
+PAIRS = st.lists(
+    st.tuples(
+        st.sampled_from(
+            ["Steps", "Sampler", "Schedule type", "CFG scale", "Seed", "Size", "Model hash",
+             "Model", "Lora hashes", "Denoising strength", "Hires upscale", "Hires steps",
+             "Hires upscaler", "Sampler options", "Init image", "Mask", "Version", "Unknown", ""]
+        ),
+        st.one_of(
+            TEXTS, JSON.map(lambda value: json.dumps(value)[:200]),
+            st.sampled_from(["20", "1e400", "nan", "-1", "832x1216", '"a, b"', '{"eta": 1', "[[["]),
+        ),
+    ),
+    max_size=12,
+).map(lambda pairs: ", ".join(f"{key}: {value}" for key, value in pairs))  # fmt: skip
+INFOTEXTS = st.one_of(
+    TEXTS,
+    st.tuples(TEXTS, TEXTS, PAIRS).map(lambda t: f"{t[0]}\nNegative prompt: {t[1]}\n{t[2]}"),
+    st.tuples(TEXTS, PAIRS).map(lambda t: f"{t[0]}\nSteps: 20, {t[1]}"),
+)
+
+
+@fuzzed
+@given(INFOTEXTS)
+@example("Steps: 20, Sampler options: " + "[" * 50_000)
+@example('Steps: 20, Model: "\\ud800"')
+@example("a," * 90_000)
+@example("<lora:" * 20_000)
+@example("Steps: " + "9" * 5000 + ", Seed: 1e999, Size: 1x1")
+def test_an_infotext_is_read(text: str) -> None:
+    assert len(text) <= MAX_INFOTEXT_CHARS
+    reading = fit(read_infotext(text), CAPABILITIES)
+    assert isinstance(reading.fields["prompt"], str)
+    assert_shown_well(reading)
+
+
+NODES = st.sampled_from(
+    ["KSampler", "KSamplerAdvanced", "SamplerCustom", "SamplerCustomAdvanced", "CLIPTextEncode",
+     "EmptyLatentImage", "UNETLoader", "LoraLoader", "ConditioningZeroOut", "BasicGuider",
+     "BasicScheduler", "RandomNoise", "CFGGuider", "PrimitiveInt", "ModelSamplingSD3", "Unknown"]
+)  # fmt: skip
+INPUTS = st.sampled_from(
+    ["seed", "noise_seed", "steps", "cfg", "sampler_name", "scheduler", "denoise", "model",
+     "positive", "negative", "latent_image", "text", "samples", "width", "height", "batch_size",
+     "unet_name", "lora_name", "strength_model", "strength_clip", "noise", "guider", "sigmas",
+     "sampler", "conditioning", "value", "shift", "start_at_step", "end_at_step"]
+)  # fmt: skip
+IDS = st.sampled_from(["1", "2", "3", "4", "5"])
+LINKS = st.tuples(st.one_of(IDS, IDS.map(int)), st.integers(0, 2)).map(list)
+GRAPHS = st.dictionaries(
+    IDS,
+    st.one_of(
+        st.fixed_dictionaries(
+            {
+                "class_type": st.one_of(NODES, JSON),
+                "inputs": st.dictionaries(INPUTS, st.one_of(LINKS, JSON), max_size=8),
+            }
+        ),
+        JSON,
+    ),
+    min_size=1,
+)
+
+
+@fuzzed
+@given(st.one_of(GRAPHS.map(json.dumps), JSON.map(json.dumps), TEXTS))
+@example("[" * 100_000)
+@example('{"1": {"class_type": "KSampler", "inputs": {"seed": 1e400, "steps": [["1"], 0]}}}')
+@example('{"1": {"class_type": "KSampler", "inputs": {"seed": ["1", 0], "model": ["1", 0]}}}')
+def test_a_graph_is_read_or_refused(text: str) -> None:
+    try:
+        reading = read_workflow(text)
+    except ValueError:
+        return
+    assert_shown_well(fit(reading, CAPABILITIES))
+
+
+@fuzzed
+@given(
+    st.one_of(
+        st.fixed_dictionaries(
+            {"schema": st.one_of(st.just(1), JSON), "request": st.one_of(JSON, st.dictionaries(
+                st.sampled_from(["prompt", "width", "height", "loras", "hires", "seed", "sampler",
+                                 "sampler_options", "scheduler", "unknown"]), JSON))},
+            optional={"recipe": JSON},
+        ).map(json.dumps),
+        TEXTS,
+    )
+)  # fmt: skip
+@example('{"schema": 1, "request": {"loras": [{"name": 5, "sha256": 6}], "sampler": [[]]}}')
+def test_a_document_is_read_or_refused(text: str) -> None:
+    try:
+        reading = reading_of(read_document(text))
+    except ValueError:
+        return
+    assert_shown_well(fit(reading, CAPABILITIES))
+
+
+# -- safetensors -----------------------------------------------------------------------------------
+
+STEM = "diffusion_model.blocks.0.self_attn.q_proj"
+KEYS = st.one_of(
+    st.sampled_from(
+        [f"{STEM}.lora_A.weight", f"{STEM}.lora_B.weight", f"{STEM}.alpha", f"{STEM}.dora_scale",
+         f"{STEM}.lokr_w1", f"{STEM}.lokr_w2", f"{STEM}.hada_w1_a", "lora_unet_a.lora_down.weight"]
+    ),
+    TEXTS,
+)  # fmt: skip
+ENTRIES = st.fixed_dictionaries(
+    {
+        "dtype": st.one_of(st.sampled_from(["F32", "BF16", "F8_E4M3", "U4"]), JSON),
+        "shape": st.one_of(st.lists(st.integers(0, 9), max_size=3), JSON),
+        "data_offsets": st.one_of(
+            st.tuples(st.integers(0, 64), st.integers(0, 64)).map(list), JSON
+        ),
+    }
+)
+METADATA = st.dictionaries(
+    st.one_of(
+        st.sampled_from(["ss_tag_frequency", "ss_sd_model_name", "modelspec.architecture",
+                         "modelspec.trigger_phrase", "base_model"]),
+        TEXTS,
+    ),
+    st.one_of(
+        TEXTS,
+        st.dictionaries(TEXTS, st.dictionaries(TEXTS, JSON), max_size=3).map(json.dumps),
+    ),
+    max_size=4,
+)  # fmt: skip
+HEADERS = st.one_of(
+    st.dictionaries(KEYS, st.one_of(ENTRIES, JSON), max_size=4),
+    st.tuples(st.dictionaries(KEYS, ENTRIES, max_size=3), METADATA).map(
+        lambda pair: {**pair[0], "__metadata__": pair[1]}
+    ),
+    JSON,
+)
+
+
+def file_of_header(header: Any, tail: int) -> bytes:
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + bytes(tail)
+
+
+WHOLE = encode_header(
+    [(f"{STEM}.lora_A.weight", "F32", (1, 2)), (f"{STEM}.lora_B.weight", "F32", (2, 1))], {}
+)
+
+
+def lora_with(metadata: dict[str, str]) -> bytes:
+    """A usable LoRA that says this of itself."""
+    tensors = [(f"{STEM}.lora_A.weight", "F32", (1, 2)), (f"{STEM}.lora_B.weight", "F32", (2, 1))]
+    return encode_header(tensors, metadata) + bytes(16)
+
+
+@fuzzed
+@given(
+    st.one_of(
+        st.tuples(HEADERS, st.integers(0, 64)).map(lambda pair: file_of_header(*pair)),
+        st.binary(max_size=64),
+        METADATA.map(lora_with),
+    )
+)
+@example(struct.pack("<Q", 2**64 - 1))
+@example(struct.pack("<Q", 100_000) + b"[" * 100_000)
+@example(lora_with({"ss_tag_frequency": '{"a": {"b": 1e999}}'}))
+@example(lora_with({"ss_tag_frequency": '{"a": {"b": ' + "9" * 5000 + "}}"}))
+@example(file_of_header({"a": {"dtype": [], "shape": [], "data_offsets": [0, 0]}}, 0))
+@example(
+    file_of_header({"a": {"dtype": "F32", "shape": [10**400] * 99, "data_offsets": [0, 4]}}, 4)
+)
+def test_a_lora_is_listed_or_refused(data: bytes) -> None:
+    path = folder() / "lora.safetensors"
+    path.write_bytes(data)
+    try:
+        header = read_header(path)
+        refusal = ""
+    except CheckpointError as exc:
+        refusal = str(exc)
+    if not refusal:
+        assert sum(tensor.size for tensor in header.tensors.values()) < len(data)
+    assert len(refusal) < 2000
+    loras = LoraFolder(folder())
+    loras.refresh()
+    for file in loras.files.values():
+        shown = [file.base or "", file.architecture or "", *file.trigger_words]
+        assert all(text.isprintable() and len(text) <= 200 for text in shown)
+
+
+# -- pictures --------------------------------------------------------------------------------------
+
+
+def _file(kind: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    picture = Image.effect_noise((24, 16), 90).convert("RGB")
+    picture.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def _seeds() -> list[bytes]:
+    exif = Image.Exif()
+    exif[0x0112], exif[0x9286] = 6, b"UNICODE\0" + "Steps: 20".encode("utf-16-be")
+    texts = PngImagePlugin.PngInfo()
+    texts.add_text("parameters", "1girl\nSteps: 20", zip=True)
+    texts.add_itxt("prompt", "{}", zip=True)
+    return [
+        _file("PNG", pnginfo=texts, exif=exif), _file("JPEG", exif=exif, progressive=True),
+        _file("WEBP", exif=exif, xmp=b"<x/>"), _file("AVIF", exif=exif), _file("GIF"),
+    ]  # fmt: skip
+
+
+SEEDS = _seeds()
+
+
+@st.composite
+def damaged(draw: st.DrawFn) -> bytes:
+    """A picture's file with some bytes changed, put in, taken out, or the end cut off."""
+    data = bytearray(draw(st.sampled_from(SEEDS)))
+    for _ in range(draw(st.integers(0, 8))):
+        place = draw(st.integers(0, len(data) - 1))
+        new = draw(
+            st.sampled_from([b"", b"\0", b"\xff", b"\xff\xff\xff\xff"]) | st.binary(max_size=6)
+        )
+        data[place : place + draw(st.integers(0, 8))] = new
+        if not data:
+            return b""
+    return bytes(data[: draw(st.integers(0, len(data)))]) if draw(st.booleans()) else bytes(data)
+
+
+def chunk(name: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
+@st.composite
+def png_of_chunks(draw: st.DrawFn) -> bytes:
+    """A PNG whose chunks are whole and say strange things."""
+    width, height = draw(st.tuples(*[st.sampled_from([0, 1, 8, 2**16, 2**31 - 1, 2**32 - 1])] * 2))
+    depth, colour = draw(st.sampled_from([1, 2, 8, 16, 99])), draw(st.sampled_from([0, 2, 3, 4, 6]))
+    head = chunk(
+        b"IHDR",
+        struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, draw(st.integers(0, 2))),
+    )
+    names = st.sampled_from([b"tEXt", b"zTXt", b"iTXt", b"eXIf", b"iCCP", b"PLTE", b"tRNS", b"acTL",
+                             b"fcTL", b"gAMA", b"pHYs", b"sRGB", b"cHRM", b"IDAT"])  # fmt: skip
+    contents = st.one_of(
+        st.binary(max_size=40),
+        st.binary(max_size=40).map(lambda raw: b"parameters\0\0" + zlib.compress(raw)),
+        st.just(b"parameters\0\0" + zlib.compress(b"a" * 3_000_000)),
+    )
+    middle = b"".join(chunk(draw(names), draw(contents)) for _ in range(draw(st.integers(0, 5))))
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + head
+        + middle
+        + chunk(b"IDAT", zlib.compress(b"\0" * 200))
+        + chunk(b"IEND", b"")
+    )
+
+
+PICTURES = st.one_of(damaged(), png_of_chunks(), st.binary(max_size=64))
+
+
+@fuzzed
+@given(PICTURES)
+def test_a_picture_is_opened_or_refused(data: bytes) -> None:
+    try:
+        image = open_picture(data)
+    except PictureRefused:
+        return
+    assert image.width * image.height <= MAX_PIXELS
+
+
+@fuzzed
+@given(PICTURES)
+def test_the_texts_of_a_picture_are_found_or_it_is_refused(data: bytes) -> None:
+    path = folder() / "picture"
+    path.write_bytes(data)
+    with suppress(UnreadablePicture):
+        read_metadata(path)
+    with suppress(SourceError):
+        assert_shown_well(fit(read_source(path), CAPABILITIES))
+
+
+@fuzzed
+@given(
+    st.one_of(
+        TEXTS,
+        PICTURES.map(lambda data: b64encode(data).decode()),
+        st.tuples(st.sampled_from(["data:", "DATA:image/png", "data:;x=y"]), TEXTS).map(
+            lambda pair: f"{pair[0]};base64,{pair[1]}"
+        ),
+        st.tuples(
+            st.sampled_from(["", "/images/", "http://a/images/", "../", "/images/../", "images/"]),
+            st.from_regex(r"[0-9a-f]{39,41}\.[a-z]{2,5}", fullmatch=True),
+        ).map("".join),
+        st.sampled_from(["/etc/passwd", "file:///etc/passwd", "http://169.254.169.254/", "\0"]),
+    )
+)
+@example("https://" + "/images/" * 250)
+@example("data:" + "a" * 100_000)
+def test_what_a_picture_is_called_leads_to_a_picture_or_nowhere(text: str) -> None:
+    pictures = Pictures(CARD, LocalImageStore(folder() / "images"))
+    errors: list[dict[str, Any]] = []
+    opened = pictures._open("init_image", text, errors)
+    assert (opened is None) == bool(errors)
+    assert all(error["loc"] == ("body", "init_image") for error in errors)

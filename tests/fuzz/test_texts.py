@@ -1,0 +1,246 @@
+"""What clients say in words: whatever it is, it is read or refused, and never an accident."""
+
+import ipaddress
+import json
+import math
+import socket
+from contextlib import suppress
+from typing import Any, get_args
+
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from api import link_tokens
+from api.a1111.reading import read_body
+from api.a1111.schemas import ImageToImage, TextToImage
+from api.fields import field_errors
+from api.gate import _offered
+from api.plan import advise, make_plan
+from api.submission import span_seconds, wait_seconds
+from api.targets import Rules, url_problem
+from api.webhook_schemas import submission_type
+from model.card import TagGroup, load_card
+from model.errors import PromptError
+from model.grammar import MAX_WEIGHT, parse, plain
+from model.request import resolve
+from model.tags import Tags, assemble
+from model.tokens import load_tokenizers
+from tests.fuzz.effort import fuzzed
+from worker.forecast import Forecast
+from worker.log_lines import one_line, visible
+from worker.settings import Settings
+
+CARD = load_card("kirazuri-tiny")
+TOKENIZERS = load_tokenizers(CARD, None)
+REQUEST = submission_type(
+    CARD, Settings(_env_file=None, webhook_secret="whsec_" + "c2VjcmV0" * 4), lambda: ["hat"]
+)
+
+PIECES = st.sampled_from(
+    [
+        "(", ")", "((", "))", "[", "]", "\\(", "\\)", "\\", ":", "::", ":1.2)", ":-1)", ":1e400)",
+        ":nan)", ":1_0)", ",", ", ", "\n", "\r", "\t", "_", " ", "1girl", "(smile:1.2)", "^_^",
+        "<lora:hat:0.8>", "<lora:hat:", "<lora:a:1:2:3>", "BREAK", " AND ", "@wlop", "{a|b}",
+        "\x00", "\ud800", "\u202e", "\u200b", "ﾟ", "🙂‍↔️", "é", "ß", "İ", "nsfw", "safe",
+        "Negative prompt:", "Steps: 20", "__wild__", "a" * 500,
+    ]
+)  # fmt: skip
+TEXTS = st.one_of(st.text(max_size=300), st.lists(PIECES, max_size=40).map("".join))
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | TEXTS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@fuzzed
+@given(TEXTS)
+@example("(" * 300 + ")" * 300)
+@example("(a:" * 20 + "1" + ")" * 20)
+def test_a_prompt_has_finite_weights_or_is_refused(text: str) -> None:
+    try:
+        segments = parse(text)
+    except PromptError:
+        return
+    assert all(math.isfinite(s.weight) and abs(s.weight) <= MAX_WEIGHT for s in segments)
+    assert len(plain(text)) <= len(text)
+
+
+@fuzzed
+@given(
+    st.dictionaries(st.sampled_from(list(REQUEST.model_fields)), JSON, max_size=4),
+    TEXTS,
+    st.sampled_from(["square", "128x128", None]),
+)
+def test_a_request_is_planned_or_every_wrong_field_is_named(
+    fields: dict[str, Any], prompt: str, resolution: str | None
+) -> None:
+    body = {"prompt": prompt, "resolution": resolution, **fields}
+    try:
+        request = REQUEST.model_validate(body)
+    except ValidationError as exc:
+        errors = [{**error, "loc": ("body", *error["loc"])} for error in exc.errors()]
+        found = field_errors(errors)
+        assert found
+        for wrong in found:
+            assert wrong.pointer.isprintable() or wrong.pointer
+            wrong.model_dump_json()  # lone surrogates are gone
+        return
+    assume(not request.init_image)
+    resolved = resolve(request, CARD, seed=1, lora_hashes={"hat": "0" * 64})
+    advice = advise(request, resolved, CARD, TOKENIZERS)
+    plan = make_plan(resolved, advice, Forecast(), seed=None)
+    assert json.loads(plan.model_dump_json())["cost"] >= 0
+
+
+@fuzzed
+@given(st.dictionaries(st.sampled_from(get_args(TagGroup)), st.lists(TEXTS, max_size=6)))
+def test_tags_stay_letters(groups: dict[str, list[str]]) -> None:
+    try:
+        tags = Tags.model_validate(groups)
+    except ValidationError:
+        return
+    prompt = assemble(tags, CARD.prompting, "")
+    segments = parse(prompt)
+    assert all(segment.weight == 1 for segment in segments)
+
+
+@fuzzed
+@given(st.one_of(TEXTS, st.from_regex(r"wait ?= ?\"?[0-9]{0,30}\"?[,; ]?.{0,9}")))
+@example("wait=" + "9" * 5000)
+@example("wait=\u0661")
+def test_the_time_to_wait_is_within_its_limit(text: str) -> None:
+    seconds = wait_seconds(text, 60)
+    assert seconds is None or 0 <= seconds <= 60
+
+
+@fuzzed
+@given(st.one_of(TEXTS, st.from_regex(r"([0-9]{1,3}h)?([0-9]{1,5}m)?([0-9]{1,6}s?)?")))
+@example("9" * 5000 + "s")
+def test_a_span_is_at_most_a_day(text: str) -> None:
+    try:
+        seconds = span_seconds(text)
+    except ValueError:
+        return
+    assert 1 <= seconds <= 86_400
+
+
+# -- webhooks ------------------------------------------------------------------------------------
+
+HOSTS = st.one_of(
+    TEXTS,
+    st.ip_addresses().map(str),
+    st.ip_addresses(v=6).map(lambda address: f"[{address}]"),
+    st.from_regex(r"[0-9a-fx.]{1,20}", fullmatch=True),
+    st.sampled_from(["localhost", "example.org", "xn--", "é.example", "a..b", "[::1%25eth0]"]),
+)
+
+
+@fuzzed
+@given(
+    st.sampled_from(["https://", "http://", "HTTPS://", "//", "", "file://", "https:/"]),
+    st.sampled_from(["", "user@", "user:pass@", "@"]),
+    HOSTS,
+    st.sampled_from(["", ":443", ":0", ":99999", ":x", ":\u0661"]),
+    TEXTS,
+)
+def test_a_webhook_url_is_allowed_or_not(
+    scheme: str, user: str, host: str, port: str, path: str
+) -> None:
+    problem = url_problem(f"{scheme}{user}{host}{port}/{path}", Rules())
+    if problem is None:
+        assert scheme.lower() == "https://"
+        assert ":" not in user
+
+
+PRIVATE = st.one_of(
+    *(
+        st.ip_addresses(network=network)
+        for network in (
+            "10.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16",
+            "100.64.0.0/10", "0.0.0.0/8", "224.0.0.0/4", "240.0.0.0/4",
+        )
+    )
+)  # fmt: skip
+
+
+def forms(address: ipaddress.IPv4Address) -> list[str]:
+    """The ways in which resolvers, or translators of addresses, would read one."""
+    number, parts = int(address), str(address).split(".")
+    high, low = number >> 16, number & 0xFFFF
+    return [
+        str(address), str(number), hex(number), f"0{number:o}", ".".join(map(hex, map(int, parts))),
+        ".".join(f"0{int(part):o}" for part in parts), f"{parts[0]}.{number & 0xFFFFFF}",
+        f"{address}.", f"[::ffff:{address}]", f"[::ffff:{high:x}:{low:x}]", f"[::{address}]",
+        f"[64:ff9b::{high:x}:{low:x}]", f"[2002:{high:x}:{low:x}::1]",
+        "".join(chr(ord(c) + 0xFEE0) if c.isdigit() else c for c in str(address)),
+    ]  # fmt: skip
+
+
+@fuzzed
+@given(PRIVATE)
+def test_no_form_of_a_private_address_is_allowed(address: ipaddress.IPv4Address) -> None:
+    for host in forms(address):
+        assert url_problem(f"https://{host}/hook", Rules()), host
+
+
+@fuzzed
+@given(st.from_regex(r"[0-9a-fA-FxX.]{1,18}", fullmatch=True))
+def test_what_the_resolver_takes_for_a_private_address_is_not_allowed(host: str) -> None:
+    try:
+        address = ipaddress.IPv4Address(socket.inet_aton(host))
+    except OSError:
+        return
+    if not address.is_global:
+        assert url_problem(f"https://{host}/hook", Rules())
+
+
+# -- dialects and keys ---------------------------------------------------------------------------
+
+
+@fuzzed
+@given(
+    st.sampled_from([TextToImage, ImageToImage]),
+    st.dictionaries(
+        st.sampled_from([*TextToImage.model_fields, *ImageToImage.model_fields, "unknown"]),
+        JSON,
+        max_size=5,
+    ),
+    TEXTS,
+)
+def test_an_a1111_body_is_read_or_refused(
+    kind: type[TextToImage | ImageToImage], fields: dict[str, Any], prompt: str
+) -> None:
+    try:
+        body = kind.model_validate({"prompt": prompt, **fields})
+    except ValidationError:
+        return
+    wish = read_body(body, CARD, ["hat"])
+    assert all(isinstance(note, str) for note in wish.notes)
+    if not wish.errors:
+        with suppress(ValidationError):
+            REQUEST.model_validate(wish.fields)
+
+
+@fuzzed
+@given(st.one_of(TEXTS, TEXTS.map("Basic {}".format), TEXTS.map("Bearer {}".format)))
+@example("Basic OjpAOg==")
+@example("Basic é")
+def test_whatever_stands_for_a_key_is_text(header: str) -> None:
+    assert all(isinstance(offered, str) for offered in _offered(header))
+
+
+@fuzzed
+@given(TEXTS, TEXTS)
+def test_no_made_up_link_is_good(offered: str, path: str) -> None:
+    assert link_tokens.owner_of(offered, path, "secret") is None
+
+
+@fuzzed
+@given(TEXTS)
+def test_a_log_line_is_one_line_and_can_be_written(text: str) -> None:
+    line = one_line(text)
+    assert len(line.splitlines()) <= 1
+    line.encode()
+    assert visible(visible(text)) == visible(text)
