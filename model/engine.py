@@ -142,6 +142,8 @@ class _Running:
     """
 
     request: ResolvedRequest
+    owner: str = ""
+    weight: float = 1.0
     loras: LoraSet = ()
     conditional: Tensor | None = None
     unconditional: Tensor | None = None
@@ -179,11 +181,13 @@ class Engine:
         """What runs here: checkpoint, device, precision."""
         return dict(self._pipeline.description)
 
-    def admit(self, job_id: str, request: ResolvedRequest) -> None:
+    def admit(
+        self, job_id: str, request: ResolvedRequest, *, owner: str = "", weight: float = 1.0
+    ) -> None:
         """Take a request in; its work starts with the next step. ValueError on a known id."""
         if job_id in self._running:
             raise ValueError(f"job {job_id} is in the engine already")
-        self._running[job_id] = _Running(request)
+        self._running[job_id] = _Running(request, owner, weight)
 
     def cancel(self, job_id: str) -> None:
         """Forget a request at once; unknown ids are ignored."""
@@ -253,6 +257,8 @@ class Engine:
                     waited=image.waited,
                     group=self._group(job_id, image),
                     setup=self._setup(job_id),
+                    owner=self._running[job_id].owner,
+                    weight=self._running[job_id].weight,
                 )
                 for key, (job_id, image) in waiting.items()
             ],

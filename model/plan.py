@@ -3,6 +3,7 @@
 Shortest remaining work first, with ageing. It knows no tensors, queue or clock.
 """
 
+from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -25,6 +26,7 @@ class Candidate(Generic[Key]):
     it took no part: a number that only grows, so that old work is finished once it is begun.
     Only candidates of an equal `group` share a forward; one of its own keeps a candidate alone.
     `setup` is what must be done before its forward, in tokens: weights may have to be changed.
+    `owner` is who waits for it, `weight` that owner's share beside the others'.
     """
 
     key: Key
@@ -34,6 +36,8 @@ class Candidate(Generic[Key]):
     waited: int
     group: Hashable = None
     setup: int = 0
+    owner: Hashable = None
+    weight: float = 1.0
 
     @property
     def tokens(self) -> int:
@@ -55,15 +59,23 @@ def choose(
     (remaining * tokens + setup) / (ageing * token_budget) steps after a candidate that has not
     run yet is less urgent than it from the start and for ever, and what came before comes to an
     end. `setup` counts with the work, so that weights are not changed back and forth.
+
+    Between owners, the work of one who has many candidates for its weight counts in full, that of
+    the others less, by what they have fewer: nobody gets more of the engine by asking for more at a
+    time. Among the candidates of one owner, and with all owners alike, this changes nothing.
     """
     if token_budget < 1:
         raise ValueError(f"token_budget is {token_budget}, must be at least 1")
     if not ageing >= 0:
         raise ValueError(f"ageing is {ageing}, must be at least 0")
 
+    asked = Counter(candidate.owner for candidate in candidates)
+    most = max((asked[c.owner] / c.weight for c in candidates), default=1.0)
+
     def urgency(candidate: Candidate[Key]) -> float:
         work = candidate.remaining * candidate.tokens + candidate.setup
-        return work - ageing * token_budget * candidate.waited
+        share = asked[candidate.owner] / candidate.weight / most
+        return share * work - ageing * token_budget * candidate.waited
 
     chosen: list[Candidate[Key]] = []
     free = token_budget

@@ -117,8 +117,13 @@ class GenerationEngine(Protocol):
 
     stats: EngineStats
 
-    def admit(self, job_id: str, request: ResolvedRequest) -> None:
-        """Take a request in; its work starts with the next step. ValueError on a known id."""
+    def admit(
+        self, job_id: str, request: ResolvedRequest, *, owner: str = "", weight: float = 1.0
+    ) -> None:
+        """Take a request in; its work starts with the next step. ValueError on a known id.
+
+        Owners share the steps by their weights.
+        """
 
     def step(self) -> list[EngineEvent]:
         """Evaluate the model once for a batch; [] when nothing is admitted."""

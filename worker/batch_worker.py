@@ -11,6 +11,7 @@ import os
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
@@ -76,6 +77,8 @@ _PUMP_SECONDS = 0.05
 _OUTAGE_PAUSE_SECONDS = 0.2
 _WORKER_TTL_SECONDS = 60
 _PACE_DECAY = 0.9
+_PLACES_PER_OWNERS = 2
+"""A worker full of one owner's jobs has as many places for those of others."""
 _METRICS_SECONDS = 5.0
 """Numbers are some kilobytes, and Prometheus asks every 15 seconds."""
 
@@ -206,6 +209,7 @@ class BatchWorker(SimpleWorker):
         self._stop_at: float | None = None
         self._last_beat: float | None = None
         self._last_pump = 0.0
+        self._last_pick = 0.0
         self._metrics_told_at = -math.inf
         self._last_maintenance = 0.0
         self._grace_until = 0.0
@@ -352,19 +356,35 @@ class BatchWorker(SimpleWorker):
             return False
         if any(slot.is_last_try for slot in self._slots.values()):
             return False
-        return (
-            not self._slots if self._wants_solo else len(self._slots) < self._settings.max_running
-        )
+        if self._wants_solo:
+            return not self._slots
+        return len(self._slots) < _PLACES_PER_OWNERS * self._settings.max_running
 
     def _take(self) -> None:
         """Take jobs while there is room; wait a moment for one where there is nothing to do."""
         block = None if self._slots else _IDLE_BLOCK_SECONDS
         while self._has_room():
-            popped = self._pop(block)
+            full = self._full_owners()
+            popped = self._pick(full) if full else self._pop(block)
             if popped is None:
                 return
             self._claim(*popped)
             block = None
+
+    def _full_owners(self) -> set[str]:
+        """Who has as many jobs here as one owner may have."""
+        places = Counter(slot.claim.owner for slot in self._slots.values())
+        return {owner for owner, n in places.items() if n >= self._settings.max_running}
+
+    def _pick(self, full: set[str]) -> tuple[Queue, str] | None:
+        """The next job of another owner; where there is none, it is not looked for all the time."""
+        if time.monotonic() - self._last_pick < _PUMP_SECONDS:
+            return None
+        job_id = self._ledger.pick(full)
+        if job_id is None:
+            self._last_pick = time.monotonic()
+            return None
+        return self.queues[0], job_id
 
     def _pop(self, block: float | None) -> tuple[Queue, str] | None:
         """The next job's queue and id; waits only for one of this release, asks for older first."""
@@ -443,7 +463,7 @@ class BatchWorker(SimpleWorker):
         if claim.request.inputs:
             slot.inputs = self._publisher.fetch(slot.token, claim.request.inputs)
         else:
-            self._engine.admit(slot.token, slot.job_id, claim.request)
+            self._start(slot)
         waited = claim.started - claim.created
         with slot.about():
             logger.info(
@@ -460,8 +480,14 @@ class BatchWorker(SimpleWorker):
                 slot.attempt.part("fetch inputs", slot.part_began)
                 self._inputs.hold(slot.token, slot.inputs.result())
                 slot.admitted_at = time.monotonic()
-                self._engine.admit(slot.token, slot.job_id, slot.claim.request)
+                self._start(slot)
             slot.inputs = None
+
+    def _start(self, slot: _Slot) -> None:
+        claim = slot.claim
+        self._engine.admit(
+            slot.token, slot.job_id, claim.request, owner=claim.owner, weight=claim.weight
+        )
 
     def get_heartbeat_ttl(self, job: RqJob, working_time: float = 0.0) -> int:
         """The lease in whole seconds; RQ's own would be minutes."""

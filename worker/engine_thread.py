@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -31,6 +31,17 @@ class WarmUpFailed(RuntimeError):
     """The engine cannot carry out the request that it was tried with."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """Take a request in, or forget it where there is none."""
+
+    token: str
+    job_id: str
+    request: ResolvedRequest | None = None
+    owner: str = ""
+    weight: float = 1.0
+
+
 class EngineThread:
     """Runs an engine made by `factory`.
 
@@ -52,7 +63,7 @@ class EngineThread:
         self._factory = factory
         self._warm_up_request = warm_up
         self._metrics = metrics or WorkerMetrics()
-        self._orders: SimpleQueue[tuple[str, str, ResolvedRequest | None]] = SimpleQueue()
+        self._orders: SimpleQueue[_Order] = SimpleQueue()
         self._tokens: dict[str, str] = {}
         self._step_began: float | None = None
         self._is_warm = threading.Event()
@@ -66,16 +77,24 @@ class EngineThread:
     def stop(self) -> None:
         """Let the thread end after its step; it is a daemon and not waited for long."""
         self._is_stopping.set()
-        self._orders.put(("", "", None))
+        self._orders.put(_Order("", ""))
         self._thread.join(timeout=2)
 
-    def admit(self, token: str, job_id: str, request: ResolvedRequest) -> None:
-        """Order a request to be taken in with the next step."""
-        self._orders.put((token, job_id, request))
+    def admit(
+        self,
+        token: str,
+        job_id: str,
+        request: ResolvedRequest,
+        *,
+        owner: str = "",
+        weight: float = 1.0,
+    ) -> None:
+        """Order a request to be taken in with the next step, for an owner of this weight."""
+        self._orders.put(_Order(token, job_id, request, owner, weight))
 
     def drop(self, token: str, job_id: str) -> None:
         """Order a request to be forgotten before the next step."""
-        self._orders.put((token, job_id, None))
+        self._orders.put(_Order(token, job_id))
 
     @property
     def is_warm(self) -> bool:
@@ -124,20 +143,18 @@ class EngineThread:
         try:
             order = self._orders.get(block=not self._tokens, timeout=_IDLE_SECONDS)
             while True:
-                self._carry_out(engine, *order)
+                self._carry_out(engine, order)
                 order = self._orders.get_nowait()
         except Empty:
             return
 
-    def _carry_out(
-        self, engine: GenerationEngine, token: str, job_id: str, request: ResolvedRequest | None
-    ) -> None:
-        if request is not None:
-            engine.admit(job_id, request)
-            self._tokens[job_id] = token
-        elif self._tokens.get(job_id) == token:
-            engine.cancel(job_id)
-            del self._tokens[job_id]
+    def _carry_out(self, engine: GenerationEngine, order: "_Order") -> None:
+        if order.request is not None:
+            engine.admit(order.job_id, order.request, owner=order.owner, weight=order.weight)
+            self._tokens[order.job_id] = order.token
+        elif self._tokens.get(order.job_id) == order.token:
+            engine.cancel(order.job_id)
+            del self._tokens[order.job_id]
 
     def _step(self, engine: GenerationEngine) -> None:
         began = self._step_began = time.monotonic()

@@ -6,7 +6,7 @@ the claim and may be repeated. Knows neither engine nor control loop.
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -14,6 +14,7 @@ from redis import Redis
 from redis.client import Pipeline
 
 from model.request import ResolvedRequest
+from model.turns import WEIGHTS
 from worker import record
 from worker.failures import job_error
 from worker.job import JobError, JobWarning, StoredImage, WorkerStatus
@@ -37,6 +38,7 @@ class Claim:
 
     `traceparent` and `request_id` are those of the request that made it, `previous_span` that of
     the attempt before, each where it is known.
+    `weight` is the owner's share of the work beside other owners'.
     """
 
     attempt: int
@@ -44,6 +46,8 @@ class Claim:
     warnings: tuple[JobWarning, ...]
     created: float
     started: float
+    owner: str = ""
+    weight: float = 1.0
     traceparent: str | None = None
     request_id: str | None = None
     previous_span: str | None = None
@@ -74,6 +78,7 @@ class WorkerLedger:
         self._scripts = {
             name: connection.register_script(record.script(name))
             for name in (
+                "pick",
                 "claim",
                 "progress",
                 "commit",
@@ -84,6 +89,11 @@ class WorkerLedger:
                 "swept",
             )
         }
+
+    def pick(self, full: Collection[str]) -> str | None:
+        """Pop the next job whose owner is none of these, as RQ pops from the list's head."""
+        job_id = self._run("pick", *full)
+        return _text(job_id) if job_id else None
 
     def claim(
         self, pipeline: "Pipeline", job_id: str, token: str, *, worker: str, is_alone: bool
@@ -269,7 +279,7 @@ def read_claim(reply: list[bytes]) -> Claim | str:
     """The claim, or why there is none: solo, held or gone."""
     if reply[0] != b"claimed":
         return str(reply[0], "utf-8")
-    _, attempt, request, warnings, created, started, *ids = reply
+    _, attempt, request, warnings, created, started, owner, priority, *ids = reply
     traceparent, request_id, previous_span = (_text(value) if value else None for value in ids)
     return Claim(
         attempt=int(attempt),
@@ -277,6 +287,8 @@ def read_claim(reply: list[bytes]) -> Claim | str:
         warnings=tuple(JobWarning.model_validate(entry) for entry in json.loads(warnings)),
         created=float(created),
         started=float(started),
+        owner=_text(owner or ""),
+        weight=WEIGHTS.get(_text(priority or ""), 1.0),
         traceparent=traceparent,
         request_id=request_id,
         previous_span=previous_span,

@@ -74,6 +74,7 @@ class JobQueue:
         self._unconnected = Redis()  # RQ's Job wants a client; nothing is ever sent through it
         self._admit = self._redis.register_script(record.script("admit"))
         self._cancel = self._redis.register_script(record.script("cancel"))
+        self._outlook = self._redis.register_script(record.script("outlook"))
         self._pace = _MeasuredPace()
         self._owner: str | None = None
 
@@ -275,11 +276,9 @@ class JobQueue:
             QueueUnavailable: Redis is away.
         """
         with _outage():
-            pipeline = self._redis.pipeline(transaction=False)
-            pipeline.zcard(record.QUEUED)
-            pipeline.zcard(record.RUNNING)
-            pipeline.get(record.PACE)
-            position, running, job_cost = await pipeline.execute()
+            position, running, job_cost = await self._outlook(
+                keys=record.script_keys(""), args=["", self._owner or ""]
+            )
         return forecast(
             work(request),
             position=position,

@@ -32,6 +32,10 @@ REMOVALS = "kirazuri:removals"
 ORPHANS = "kirazuri:orphans"
 PACE = "kirazuri:pace"
 DEADLINES = "kirazuri:deadlines"
+TURNS = "kirazuri:turns"
+LINES = "kirazuri:lines"
+SHARES = "kirazuri:shares"
+CLOCK = "kirazuri:clock"
 WORKERS = "kirazuri:workers"
 OUTBOX = "kirazuri:outbox"
 
@@ -112,13 +116,18 @@ def script_keys(job_id: str) -> list[str]:
         OUTBOX,
         REMOVALS,
         DEADLINES,
+        TURNS,
+        LINES,
+        SHARES,
+        CLOCK,
     ]
 
 
 def script(name: str) -> str:
     """The source of a script, with what all of them share in front."""
     folder = resources.files("worker") / "scripts"
-    return "\n".join((folder / f"{part}.lua").read_text("utf-8") for part in ("prelude", name))
+    parts = ("prelude", "turns", "finish", name)
+    return "\n".join((folder / f"{part}.lua").read_text("utf-8") for part in parts)
 
 
 def rq_fields(job_id: str, connection: "Redis", *, queue: str = RQ_QUEUE) -> list[Any]:

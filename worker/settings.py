@@ -89,7 +89,10 @@ class Settings(BaseSettings):
     )
     torch_threads: int = Field(default=0, ge=0, description="CPU threads of a worker; 0: all.")
     max_running: int = Field(
-        default=8, ge=1, description="Jobs a worker has in its engine at once."
+        default=8,
+        ge=1,
+        description="Jobs a worker has in its engine at once; with several keys of each as many, "
+        "together twice as many.",
     )
     token_budget: int = Field(
         default=8192, ge=64, description="Latent tokens per forward, at which a batch is full."

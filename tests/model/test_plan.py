@@ -2,7 +2,7 @@
 
 from collections.abc import Hashable
 from dataclasses import replace
-from statistics import mean
+from statistics import mean, quantiles
 
 import pytest
 from hypothesis import given
@@ -17,6 +17,8 @@ from model.bench_schedule import (
     round_robin,
     shortest_first,
     simulate,
+    unshared,
+    with_a_greedy_key,
 )
 from model.plan import AGEING, Candidate, choose
 
@@ -198,6 +200,52 @@ def test_every_choice_keeps_the_rules(waiting: list[Candidate[int]], budget: int
     left_out = [c for c in waiting if c not in chosen and (c.shape, c.group) == kind]
     free = budget - sum(c.tokens for c in chosen)
     assert all(c.tokens > free for c in left_out)
+
+
+def owned(key: int, owner: str, *, weight: float = 1.0, remaining: int = 30) -> Candidate[int]:
+    return replace(candidate(key, remaining=remaining), owner=owner, weight=weight)
+
+
+def test_who_has_fewer_in_the_engine_goes_before_who_has_more() -> None:
+    greedy = [owned(n, "greedy", remaining=30) for n in range(7)]
+    assert keys(choose([*greedy, owned(7, "modest", remaining=40)], token_budget=BUDGET)) == [7]
+    # What is nearly done is not kept waiting for it.
+    greedy[3] = owned(3, "greedy", remaining=2)
+    assert keys(choose([*greedy, owned(7, "modest", remaining=40)], token_budget=BUDGET)) == [3]
+
+
+def test_a_key_of_more_weight_goes_first() -> None:
+    pair = [owned(0, "a", remaining=20), owned(1, "b", weight=4.0, remaining=40)]
+    assert keys(choose(pair, token_budget=BUDGET)) == [1]
+    pair = [owned(0, "a", weight=0.25, remaining=20), owned(1, "b", remaining=40)]
+    assert keys(choose(pair, token_budget=BUDGET)) == [1]
+
+
+@given(
+    st.lists(st.builds(candidate, remaining=st.integers(1, 50), waited=st.integers(0, 500))),
+    st.sampled_from([0.25, 1.0, 4.0]),
+)
+def test_one_owner_alone_is_served_as_if_there_were_none(
+    waiting: list[Candidate[int]], weight: float
+) -> None:
+    waiting = [replace(c, key=i) for i, c in enumerate(waiting)]
+    owned = [replace(c, owner="a", weight=weight) for c in waiting]
+    plain = choose(waiting, token_budget=BUDGET)
+    assert keys(choose(owned, token_budget=BUDGET)) == keys(plain)
+
+
+def test_a_greedy_key_hardly_delays_the_others() -> None:
+    shares, late = {}, {}
+    for chooser, is_fair in ((unshared, False), (shortest_first, True)):
+        jobs = with_a_greedy_key(0.7, count=500, seed=1, greedy=150)
+        simulate(jobs, chooser, max_running=8, is_fair=is_fair)
+        assert all(job.finished is not None for job in jobs)
+        others = [job for job in jobs if job.owner != "greedy"]
+        shares[is_fair] = mean(job.slowdown <= 3 for job in others)
+        late[is_fair] = quantiles([job.latency for job in others], n=20)[18]
+    assert shares[True] > 0.75
+    assert shares[True] - shares[False] > 0.15
+    assert late[True] < late[False] / 10
 
 
 def on_time(chooser: Chooser, load: float, seed: int) -> float:

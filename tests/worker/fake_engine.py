@@ -43,7 +43,9 @@ class FakeEngine:
         self.largest_batch = 0
         self._running: dict[str, tuple[ResolvedRequest, int]] = {}
 
-    def admit(self, job_id: str, request: ResolvedRequest) -> None:
+    def admit(
+        self, job_id: str, request: ResolvedRequest, *, owner: str = "", weight: float = 1.0
+    ) -> None:
         if job_id in self._running:
             raise ValueError(f"job {job_id} is in the engine already")
         self._running[job_id] = (request, 0)

@@ -54,7 +54,7 @@ if patience then
   redis.call('ZADD', DEADLINES, now + patience, id)
 end
 redis.call('SADD', 'rq:queues', RQ_QUEUE)
-redis.call('RPUSH', RQ_QUEUE, id)
+join_line()
 redis.call('ZADD', QUEUED, now, id)
 redis.call('HINCRBY', TOTALS, 'accepted', 1)
 if idempotency ~= '' then

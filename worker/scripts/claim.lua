@@ -8,8 +8,9 @@ local result_ttl, events_ttl = tonumber(ARGV[7]), tonumber(ARGV[8])
 -- `span` is the trace context of the attempt before, for a link from the new one's.
 local function claimed(span)
   local record = redis.call('HMGET', JOB, 'attempt', 'request', 'warnings', 'created', 'started',
-    'traceparent', 'request_id')
-  return {'claimed', record[1], record[2], record[3], record[4], record[5], record[6], record[7], span}
+    'owner', 'priority', 'traceparent', 'request_id')
+  record[#record + 1] = span
+  return {'claimed', unpack(record)}
 end
 
 -- RQ's mark on a job that it saw between the queue and a worker.
@@ -36,6 +37,7 @@ if attempt >= most then
   return {'gone'}
 end
 if attempt > 0 and attempt + 1 >= most and not is_alone then
+  leave_line() -- it has had its turn
   redis.call('LREM', RQ_QUEUE, 0, id)
   redis.call('LPUSH', RQ_QUEUE, id)
   return {'solo'}
@@ -54,6 +56,7 @@ redis.call('HSET', JOB, 'status', 'running', 'token', token, 'worker', worker, '
   'started', stamp(now), 'step', 0)
 local span = field('span')
 redis.call('HDEL', JOB, 'eta', 'span')
+have_turn()
 redis.call('ZREM', QUEUED, id)
 redis.call('ZADD', RUNNING, now, id)
 announce('started', cjson.encode({attempt = attempt, worker = worker}))

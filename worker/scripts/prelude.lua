@@ -9,6 +9,7 @@ if redis.call('EXISTS', JOB) == 1 then
   RQ_TAKEN = RQ_QUEUE .. ':intermediate'
 end
 local IMAGES, PACE, OUTBOX, REMOVALS, DEADLINES = KEYS[11], KEYS[12], KEYS[13], KEYS[14], KEYS[15]
+local TURNS, LINES, SHARES, CLOCK = KEYS[16], KEYS[17], KEYS[18], KEYS[19]
 local id = ARGV[1]
 
 -- One clock for all records: the server's.
@@ -99,37 +100,4 @@ end
 local function is_overdue()
   local deadline = field('deadline')
   return deadline and tonumber(deadline) <= now
-end
-
--- The end of a job: record, event and RQ's side in one step.
-local function finish(status, data, result_ttl, events_ttl)
-  local expires, token = now + result_ttl, field('token')
-  if status == 'cancelled' then
-    -- Only a deadline ends jobs that no client ended.
-    local is_client = field('cancel') and field('cancel') ~= 'deadline'
-    data = is_client and '{"reason":"client"}' or '{"reason":"deadline"}'
-  end
-  if token then
-    redis.call('ZREM', RQ_LEASES, id .. ':' .. token)
-  end
-  redis.call('LREM', RQ_QUEUE, 0, id)
-  redis.call('DEL', RQ_JOB)
-  redis.call('HSET', JOB, 'status', status, 'finished', stamp(now), 'expires', stamp(expires))
-  redis.call('ZREM', QUEUED, id)
-  redis.call('ZREM', RUNNING, id)
-  redis.call('ZREM', DEADLINES, id)
-  redis.call('HINCRBY', TOTALS, status, 1)
-  observe('took_' .. status, now - tonumber(field('created') or now))
-  local problem = status == 'failed' and field('error')
-  if problem then
-    redis.call('HINCRBY', TOTALS, 'failed:' .. (cjson.decode(problem).code or 'unknown'), 1)
-  end
-  announce(status, data)
-  for _, name in ipairs(cjson.decode(field('inputs') or '[]')) do
-    redis.call('SREM', holders(name), id)
-    redis.call('ZADD', IMAGES, 'GT', expires, name)
-  end
-  redis.call('EXPIRE', JOB, math.ceil(result_ttl))
-  redis.call('EXPIRE', EVENTS, math.ceil(math.min(result_ttl, events_ttl)))
-  return expires
 end

@@ -1,5 +1,5 @@
 -- The holder gives a job back unfinished: at the front of the queue if the attempt does not count,
--- at its end if it does.
+-- where its owner's next job goes if it does.
 -- ARGV: id, token, reason, '1' if the attempt does not count
 -- Answers released | lost.
 local token, reason, is_free = ARGV[2], ARGV[3], ARGV[4] == '1'
@@ -29,6 +29,10 @@ redis.call('ZADD', QUEUED, now, id)
 redis.call('ZREM', RQ_LEASES, id .. ':' .. token)
 redis.call('HSET', RQ_JOB, 'status', 'queued')
 redis.call('LREM', RQ_QUEUE, 0, id)
-redis.call(is_free and 'LPUSH' or 'RPUSH', RQ_QUEUE, id)
+if is_free then
+  redis.call('LPUSH', RQ_QUEUE, id)
+else
+  join_line()
+end
 announce('retrying', cjson.encode({attempt = attempt + 1, reason = reason}))
 return 'released'

@@ -16,5 +16,6 @@ end
 redis.call('DEL', RQ_JOB)
 redis.call('HSET', RQ_JOB, unpack(ARGV, 2))
 redis.call('SADD', 'rq:queues', RQ_QUEUE)
-redis.call('RPUSH', RQ_QUEUE, id)
+local turn = tonumber(redis.call('ZSCORE', TURNS, id) or clock())
+put_in(id, turn)
 return 'restored'
