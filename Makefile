@@ -63,6 +63,8 @@ check: $(STAMP)  ## lint, types, import contracts, container files, audit
 		set -ex; docker compose config -q; \
 		docker compose -f docker-compose.yml -f docker-compose.gpu.yml config -q; \
 	else echo "docker compose is not installed: its own check of the compose files is skipped"; fi
+	@if command -v promtool >/dev/null; then promtool test rules tests/data/alerts.yml; \
+	else echo "promtool is not installed: the cases of the alert rules are not run"; fi
 	$(BIN)/python -m tests.audit
 
 docs: $(STAMP)  ## write docs/settings.md's table and .env.example anew from the code

@@ -126,13 +126,14 @@ def _compose(name: str) -> Any:
 def test_compose_services_are_checked_confined_and_kept() -> None:
     compose = _compose("docker-compose.yml")
     services = compose["services"]
-    assert set(services) == {"redis", "api", "worker", "webhooks"}
+    assert set(services) == {"redis", "api", "worker", "webhooks", "prometheus", "grafana"}
     for service in services.values():
         assert service["restart"] == "unless-stopped"
         assert service["cap_drop"] == ["ALL"]
         assert service["read_only"] is True
         for volume in service.get("volumes", ()):
-            assert volume.split(":")[0] in compose["volumes"]
+            is_writable = not volume.endswith(":ro")
+            assert (volume.split(":")[0] in compose["volumes"]) == is_writable
     assert services["api"]["volumes"] == services["worker"]["volumes"]
     assert services["webhooks"]["profiles"] == ["webhooks"]
     for name in ("api", "worker", "webhooks"):

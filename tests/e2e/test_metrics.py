@@ -10,6 +10,7 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.e2e.test_pictures import QUALITY, finished, submit
+from tests.queries import family_of, queries, selected
 from tests.tables import ROOT
 
 pytestmark = pytest.mark.timeout(120)
@@ -26,13 +27,19 @@ def documented() -> dict[str, tuple[str, set[str]]]:
     }
 
 
-def families(service: httpx2.Client) -> dict[str, Metric]:
-    """Every family of ours under the name that queries use; those of processes are left out."""
+def all_families(service: httpx2.Client) -> dict[str, Metric]:
+    """Every family under the name that queries use."""
     text = service.get("/metrics").text
     return {
         family.name + "_total" * (family.type == "counter"): family
         for family in text_string_to_metric_families(text)
-        if "process_" not in family.name
+    }
+
+
+def families(service: httpx2.Client) -> dict[str, Metric]:
+    """Those of ours, without what is measured of every process."""
+    return {
+        name: family for name, family in all_families(service).items() if "process_" not in name
     }
 
 
@@ -74,6 +81,20 @@ def test_exported_and_documented_are_the_same(service: httpx2.Client) -> None:
         assert exported.pop(name) == ("gauge", set()), "there is no GPU here"
         assert "worker" in expected.pop(name)[1]
     assert exported == expected
+
+
+def test_queries_ask_for_nothing_that_is_not_exported(service: httpx2.Client) -> None:
+    exported, described = set(all_families(service)), documented()
+    asked = [selection for query in queries() for selection in selected(query)]
+    assert {family_of(series) for series, _ in asked} <= exported | {"up"}
+    for series, labels in asked:
+        if (name := family_of(series)) in described:
+            assert labels <= described[name][1], series
+
+
+def test_everything_measured_is_shown() -> None:
+    shown = {family_of(series) for query in queries() for series, _ in selected(query)}
+    assert set(documented()) - shown <= {"kirazuri_build_info"}
 
 
 def test_a_jobs_numbers(service: httpx2.Client) -> None:
