@@ -109,6 +109,8 @@ class Evidence:
 
     def __init__(self, data: bytes, reader: CredentialReader) -> None:
         """Read the file; UnreadableImage as `Verifier.read`."""
+        if not data:
+            raise UnreadableImage("the body is empty")
         try:
             self._told: Told = read_picture(data)
         except PictureRefused as exc:

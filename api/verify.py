@@ -3,10 +3,9 @@
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
 
-from api.errors import UnreadableImage, responses
+from api.errors import MalformedForm, responses
+from api.forms import is_form, read_parts
 from api.provenance import Verification
 from api.schemas import job_view
 from api.state import BaseUrl, ImageVerifier, Queue, ServiceSettings
@@ -36,7 +35,7 @@ router = APIRouter(tags=["images"])
     operation_id="verifyImage",
     response_model=Verification,
     summary="What is known of an image",
-    responses=responses(413, 422, 503),
+    responses=responses(400, 413, 422, 503),
     openapi_extra={"requestBody": _BODY},
 )
 async def verify_image(
@@ -60,24 +59,10 @@ async def verify_image(
 
 async def _image(request: Request) -> bytes:
     """The file in the body; its size is limited like that of every body."""
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    data = await (_upload(request) if media_type == "multipart/form-data" else request.body())
-    if not data:
-        raise UnreadableImage("the body is empty")
-    return data
-
-
-async def _upload(request: Request) -> bytes:
-    """The first file of a form."""
-    parser = MultiPartParser(request.headers, request.stream(), max_files=1, max_fields=_MAX_FIELDS)
-    try:
-        form = await parser.parse()
-    except MultiPartException as exc:
-        raise UnreadableImage(f"the form cannot be read: {exc.message}") from exc
-    try:
-        files = [part for part in form.values() if isinstance(part, UploadFile)]
-        if not files:
-            raise UnreadableImage("the form has no file")
-        return await files[0].read()
-    finally:
-        await form.close()
+    if not is_form(request):
+        return await request.body()
+    parts = await read_parts(request, max_files=1, max_fields=_MAX_FIELDS)
+    files = [part for _, part in parts if isinstance(part, bytes)]
+    if not files:
+        raise MalformedForm("the form has no file")
+    return files[0]

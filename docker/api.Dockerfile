@@ -14,7 +14,9 @@ RUN python -m venv /opt/kirazuri
 ENV PATH=/opt/kirazuri/bin:$PATH
 COPY pyproject.toml constraints.txt docker/requirements.py ./
 RUN python requirements.py api cli otel > requirements.txt \
-    && pip install -r requirements.txt -c constraints.txt
+    && pip install -r requirements.txt -c constraints.txt \
+    # 30 MB that only a compiler wants.
+    && find /opt/kirazuri -name 'libc2pa_c.rlib' -delete
 COPY . .
 RUN find model/checkpoints -name '*.safetensors' -delete && pip install --no-deps .
 

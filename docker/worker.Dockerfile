@@ -16,7 +16,9 @@ ENV PATH=/opt/kirazuri/bin:$PATH
 COPY pyproject.toml constraints.txt docker/requirements.py ./
 RUN python requirements.py worker otel > requirements.txt \
     && pip install ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} \
-        -r requirements.txt -c constraints.txt
+        -r requirements.txt -c constraints.txt \
+    # 30 MB that only a compiler wants.
+    && find /opt/kirazuri -name 'libc2pa_c.rlib' -delete
 COPY . .
 RUN pip install --no-deps .
 

@@ -1,7 +1,4 @@
-"""A multipart form as the official clients send it, turned into values and files.
-
-Nothing goes to disk: the service's limit to bodies is what a form may take of memory.
-"""
+"""A multipart form as the official clients send it, turned into values and files."""
 
 import json
 import re
@@ -9,15 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from fastapi import Request
-from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
-from starlette.requests import ClientDisconnect
 
 from api.errors import MalformedForm, UnsupportedMediaType
+from api.forms import is_form, media_type_of, read_parts
 
 _MAX_FILES: Final = 20
 _MAX_FIELDS: Final = 1000
-_MAX_FIELD_BYTES: Final = 1_000_000
 _MAX_DEPTH: Final = 4
 
 _NAME = re.compile(r"([^\[\]]+)((?:\[[^\[\]]*\])*)")
@@ -54,36 +48,18 @@ async def read_form(request: Request) -> Form:
         UnsupportedMediaType: it is announced as something else.
         MalformedForm: it cannot be read, or has too many parts.
     """
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type != "multipart/form-data":
+    if not is_form(request):
         raise UnsupportedMediaType(
-            f"Content-Type is {media_type or 'missing'}; send multipart/form-data"
+            f"Content-Type is {media_type_of(request) or 'missing'}; send multipart/form-data"
         )
-    parser = MultiPartParser(
-        request.headers,
-        request.stream(),
-        max_files=_MAX_FILES,
-        max_fields=_MAX_FIELDS,
-        max_part_size=_MAX_FIELD_BYTES,
-    )
-    parser.spool_max_size = 0  # of 0 means: never to disk
-    try:
-        parts = await parser.parse()
-    except MultiPartException as exc:
-        raise MalformedForm(exc.message) from exc
-    except ClientDisconnect as exc:
-        raise MalformedForm("the client left before its end") from exc
     values: dict[str, Any] = {}
     files: dict[str, list[bytes]] = {}
-    try:
-        for name, part in parts.multi_items():
-            if isinstance(part, UploadFile):
-                files.setdefault(name.removesuffix("[]"), []).append(await part.read())
-            else:
-                path = _path(name)
-                _put(values, path, _value(path, part))
-    finally:
-        await parts.close()
+    for name, part in await read_parts(request, max_files=_MAX_FILES, max_fields=_MAX_FIELDS):
+        if isinstance(part, bytes):
+            files.setdefault(name.removesuffix("[]"), []).append(part)
+        else:
+            path = _path(name)
+            _put(values, path, _value(path, part))
     return Form(values, files)
 
 
