@@ -16,14 +16,23 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
 from api.caller import Caller
+from api.guard import Guard
 from api.loras import LoraList
 from api.pictures import Pictures
 from api.plan import Advice, Plan, advise, make_plan
-from api.state import CurrentCaller, Loras, PromptTokenizers, Queue, RequestPictures, ServiceCard
+from api.state import (
+    CurrentCaller,
+    Loras,
+    PromptTokenizers,
+    Queue,
+    RequestPictures,
+    ServiceCard,
+    ServiceGuard,
+)
 from api.submission import Submission
 from api.webhook_schemas import webhook_of
 from model.card import Card
-from model.request import MAX_SEED, GenerationRequest, ResolvedRequest, resolve
+from model.request import MAX_SEED, GenerationRequest, ResolvedRequest, prompts_of, resolve
 from model.tokens import Tokenizers
 from worker.errors import QueueUnavailable
 from worker.forecast import Forecast
@@ -48,6 +57,7 @@ class _Intake:
     pictures: Pictures
     tokenizers: Tokenizers | None
     loras: LoraList
+    guard: Guard
     model: type[GenerationRequest]
 
     async def read(self, fields: Mapping[str, Any]) -> GenerationRequest:
@@ -69,16 +79,23 @@ class _Intake:
 
         Raises:
             RequestValidationError: a picture or LoRA that cannot be used.
+            PolicyBlocked: the policy refuses its words.
             StoreError: pictures can neither be read nor written just now.
         """
         hashes = await self.loras.hashes(body)
+        judgement = await asyncio.to_thread(
+            self.guard.judge,
+            self.caller,
+            *prompts_of(body, self.card),
+            loras=body.loras,
+            trigger_words=self.loras.trigger_words(hashes),
+        )
         inputs, changes = await self.pictures.take(body, is_kept=is_kept)
         seed = secrets.randbelow(MAX_SEED + 1)
         resolved = resolve(body, self.card, seed=seed, inputs=inputs, lora_hashes=hashes)
-        about_loras = tuple(self.loras.warnings(resolved, self.card))
-        advice = await asyncio.to_thread(
-            advise, body, resolved, self.card, self.tokenizers, about_loras
-        )
+        resolved, about_rating = self.guard.hold(resolved, judgement)
+        known = (*self.loras.warnings(resolved, self.card), *about_rating)
+        advice = await asyncio.to_thread(advise, body, resolved, self.card, self.tokenizers, known)
         return Prepared(resolved, advice._replace(warnings=(*changes, *advice.warnings)))
 
     async def plan(self, body: GenerationRequest) -> Plan:
@@ -98,7 +115,7 @@ class _Intake:
         time makes a job, and the next ones find it. None where the client does not tell.
 
         Raises:
-            RequestValidationError, StoreError: as `prepare`.
+            RequestValidationError, PolicyBlocked, StoreError: as `prepare`.
             QueueFull, IdempotencyConflict, QueueUnavailable: as `JobQueue.admit`.
         """
         resolved, advice = await self.prepare(body)
@@ -114,6 +131,27 @@ class _Intake:
             fingerprint=fingerprint,
             traceparent=submission.traceparent,
             webhook=webhook_of(body, submission.base_url),
+            cancel_after=submission.cancel_after,
+            priority=self.caller.limits.priority,
+        )
+
+    async def replay(self, job_id: str, submission: Submission) -> Job:
+        """Queue a succeeded job's request again, unchanged but for being deterministic.
+
+        Raises:
+            PolicyBlocked: the policy refuses it, maybe only by now.
+            JobNotFound, JobExpired, JobNotSucceeded: there is nothing to repeat.
+            QueueFull, IdempotencyConflict, QueueUnavailable: as `JobQueue.admit`.
+        """
+        request = (await self.queue.get(job_id)).request
+        names = [lora.name for lora in request.loras]
+        await asyncio.to_thread(
+            self.guard.judge_again, self.caller, request, self.loras.trigger_words(names)
+        )
+        return await self.queue.replay(
+            job_id,
+            idempotency_key=submission.idempotency_key,
+            traceparent=submission.traceparent,
             cancel_after=submission.cancel_after,
             priority=self.caller.limits.priority,
         )
@@ -143,9 +181,10 @@ async def _intake(
     pictures: RequestPictures,
     tokenizers: PromptTokenizers,
     loras: Loras,
+    guard: ServiceGuard,
 ) -> _Intake:
     model = cast(type[GenerationRequest], request.state.request_model)
-    return _Intake(caller, card, queue, pictures, tokenizers, loras, model)
+    return _Intake(caller, card, queue, pictures, tokenizers, loras, guard, model)
 
 
 Intake = Annotated[_Intake, Depends(_intake)]

@@ -56,6 +56,11 @@ class LoraList:
             if warning:
                 yield warning
 
+    def trigger_words(self, names: Iterable[str]) -> dict[str, Sequence[str]]:
+        """What the files of these names say to begin them with, as far as there are such files."""
+        files = self._folder.files
+        return {name: files[name].trigger_words for name in names if name in files}
+
     async def descriptions(self, card: Card) -> list[LoraDescription]:
         """All LoRAs that there are now, by name."""
         await self.refresh()

@@ -32,6 +32,7 @@ from api.a1111 import surface as a1111
 from api.browsers import cors_options
 from api.envelope import Envelope
 from api.gate import Gate
+from api.guard import Guard
 from api.keyring import KeyRing
 from api.loras import LoraList
 from api.metrics import HttpMetrics
@@ -46,6 +47,7 @@ from api.webhook_schemas import submission_type
 from model.card import Card, load_card
 from model.errors import CheckpointError
 from model.lora_files import LoraFolder
+from model.policy import load_policy
 from model.request import GenerationRequest
 from model.tokens import Tokenizers, load_tokenizers
 from worker import logs, tracing
@@ -73,6 +75,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         CardError: the card of the settings is missing or wrong.
         ValueError: the settings of the image store do not fit together, or the file of keys is
             wrong.
+        PolicyError: the policy's file is missing or wrong.
     """
     settings = settings or Settings()
     card = load_card(settings.card)
@@ -82,6 +85,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     verifier = Verifier(CredentialReader(settings))
     request_model = submission_type(card, settings, lambda: loras.files)
     keys = KeyRing(settings.keys_file)
+    guard = Guard(
+        load_policy(settings.policy_file),
+        card,
+        metrics,
+        ceiling=settings.max_rating,
+        logs_prompts=settings.policy_log_prompts,
+    )
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[State]:
@@ -104,6 +114,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                 request_model=request_model,
                 keys=keys,
                 verifier=verifier,
+                guard=guard,
             )
         finally:
             await keys.close()

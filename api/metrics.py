@@ -55,6 +55,12 @@ class HttpMetrics:
             ["code"],
             registry=self.registry,
         )
+        self._refusals = Counter(
+            "kirazuri_policy_refusals",
+            "Requests that the policy refused, by the name of the rule.",
+            ["rule"],
+            registry=self.registry,
+        )
         self.event_streams = Gauge(
             "kirazuri_event_streams", "Listeners to jobs' events.", registry=self.registry
         )
@@ -68,6 +74,10 @@ class HttpMetrics:
     def count_problem(self, code: str) -> None:
         """A request got an answer that says why there is no other."""
         self._problems.labels(code).inc()
+
+    def count_refusal(self, rule: str) -> None:
+        """The policy refused a request; `rule` is one of its rules' names."""
+        self._refusals.labels(rule).inc()
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,9 +3,9 @@
 from fastapi import APIRouter
 
 from api.errors import responses
+from api.intake import Intake
 from api.jobs import JobId
 from api.schemas import JobView
-from api.state import CurrentCaller, Queue
 from api.submission import Submission
 
 router = APIRouter(tags=["generation"])
@@ -22,20 +22,11 @@ router = APIRouter(tags=["generation"])
         **responses(403, 404, 409, 410, 422, 429, 503),
     },
 )
-async def replay_job(
-    job_id: JobId, queue: Queue, caller: CurrentCaller, submission: Submission
-) -> JobView:
+async def replay_job(job_id: JobId, intake: Intake, submission: Submission) -> JobView:
     """Carry out the resolved request of a succeeded job again, with `deterministic`.
 
     `matches` of the new job is null until it has succeeded, then whether every picture has the
     SHA-256 of the original's. A difference is possible where the original was not deterministic
     or was made under another recipe; `warnings` then says so.
     """
-    job = await queue.replay(
-        job_id,
-        idempotency_key=submission.idempotency_key,
-        traceparent=submission.traceparent,
-        cancel_after=submission.cancel_after,
-        priority=caller.limits.priority,
-    )
-    return await submission.answer(job)
+    return await submission.answer(await intake.replay(job_id, submission))

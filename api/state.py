@@ -5,6 +5,7 @@ from typing import Annotated, TypedDict, cast
 from fastapi import Depends, Request
 
 from api.caller import Caller
+from api.guard import Guard
 from api.keyring import KeyRing
 from api.loras import LoraList
 from api.metrics import HttpMetrics
@@ -32,6 +33,7 @@ class State(TypedDict):
     request_model: type[GenerationRequest]
     keys: KeyRing
     verifier: Verifier
+    guard: Guard
 
 
 # `async def`, because FastAPI runs plain functions in a thread.
@@ -83,6 +85,10 @@ async def _verifier(request: Request) -> Verifier:
     return cast(Verifier, request.state.verifier)
 
 
+async def _guard(request: Request) -> Guard:
+    return cast(Guard, request.state.guard)
+
+
 async def _base_url(request: Request) -> str:
     return (request.state.settings.public_url or str(request.base_url)).rstrip("/")
 
@@ -99,5 +105,6 @@ RequestPictures = Annotated[Pictures, Depends(_pictures)]
 ImageVerifier = Annotated[Verifier, Depends(_verifier)]
 Loras = Annotated[LoraList, Depends(_loras)]
 Keys = Annotated[KeyRing, Depends(_keys)]
+ServiceGuard = Annotated[Guard, Depends(_guard)]
 BaseUrl = Annotated[str, Depends(_base_url)]
 """Prefix of absolute URLs, without a slash at its end: as configured, or as the client called."""

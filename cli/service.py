@@ -132,8 +132,11 @@ class Service:
     # -- starting ----------------------------------------------------------------------------
 
     def _start(self) -> None:
+        from model.policy import load_policy  # other commands do without what it needs
+
         try:
             load_card(self._settings.card)
+            load_policy(self._settings.policy_file)
         except ModelError as exc:
             raise StartError(str(exc)) from exc
         own = {

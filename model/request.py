@@ -37,6 +37,7 @@ WarningCode = Literal[
     "lora_other_base",
     "picture_fitted",
     "prompt_cut",
+    "rating_held",
     "scheduler_not_recommended",
     "short_prompt",
     "size_not_trained",
@@ -527,11 +528,10 @@ def resolve(
     sampler = request.sampler or defaults.sampler
     steps = request.steps or card.samplers[sampler].default_steps
     strength = defaults.strength if request.strength is None else request.strength
+    prompt, negative_prompt = prompts_of(request, card)
     return ResolvedRequest(
-        prompt=assemble(request.tags, card.prompting, request.prompt or ""),
-        negative_prompt=(
-            defaults.negative_prompt if request.negative_prompt is None else request.negative_prompt
-        ),
+        prompt=prompt,
+        negative_prompt=negative_prompt,
         width=width,
         height=height,
         steps=steps,
@@ -554,6 +554,15 @@ def resolve(
         strength=strength if inputs else None,
         mask=inputs.mask if inputs else None,
         hires=_resolve_hires(request.hires, card, width, height, steps=steps),
+    )
+
+
+def prompts_of(request: GenerationRequest, card: Card) -> tuple[str, str]:
+    """Prompt and negative prompt as they are run: tags assembled, the card's default filled in."""
+    negative = request.negative_prompt
+    return (
+        assemble(request.tags, card.prompting, request.prompt or ""),
+        card.defaults.negative_prompt if negative is None else negative,
     )
 
 

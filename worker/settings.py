@@ -10,6 +10,8 @@ from typing import Literal
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from model.rating import Rating
+
 
 class Settings(BaseSettings):
     """One flat type; every field can be set as `KIRAZURI_<NAME>` or in `.env`."""
@@ -159,6 +161,16 @@ class Settings(BaseSettings):
         default="",
         description="Hosts that requests may name, such as `art.example,localhost`; for others "
         "421. Empty: any.",
+    )
+    max_rating: Rating = Field(
+        default="safe",
+        description="The highest rating of a picture, where a key has none of its own.",
+    )
+    policy_file: Path | None = Field(
+        default=None, description="TOML file of rules; unset: those that ship."
+    )
+    policy_log_prompts: bool = Field(
+        default=False, description="Whether the log has the prompts that the policy refused."
     )
     max_wait_seconds: float = Field(default=60.0, ge=0, description="Cap of `Prefer: wait`.")
     sync_wait_seconds: float = Field(

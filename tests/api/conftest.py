@@ -162,6 +162,7 @@ def settings(shared_redis: RedisServer, tmp_path_factory: pytest.TempPathFactory
         card="kirazuri-tiny",
         max_queue=5,
         max_wait_seconds=1,
+        max_rating="explicit",  # the policy changes no prompt; tests/api/test_policy.py has its own
     )
 
 

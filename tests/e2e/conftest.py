@@ -47,6 +47,7 @@ def running(folder: Path, **variables: object) -> Iterator[httpx2.Client]:
     port, log = free_port(), folder / "log"
     command = [sys.executable, "-m", "cli.main", "up", "--port", str(port), "--data", str(folder)]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("KIRAZURI_")}  # noqa: TID251 - a child's environment
+    environment["KIRAZURI_MAX_RATING"] = "explicit"  # prompts are run as they are written
     environment |= {name: str(value) for name, value in variables.items()}
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)

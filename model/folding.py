@@ -1,0 +1,187 @@
+"""One spelling for the many ways to write a word, and the ways that a text can be read in it.
+
+Case, width, accents, invisible characters, look-alikes (UTS 39), digits and signs for letters,
+gaps between letters. Knows no words. Every step takes time linear in the text.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from enum import IntEnum
+from itertools import accumulate, compress, count
+from operator import ne
+
+from anyascii import anyascii
+from confusable_homoglyphs.confusables import (  # type: ignore[import-untyped]
+    confusables_data,
+)
+
+_WRITTEN_OUT = re.compile(
+    r"(?:COMBINING )?LATIN |GREEK |CYRILLIC |REGIONAL |.*(?:SQUARED|CIRCLED) LATIN "
+)
+_HIRAGANA = range(0x3041, 0x3097)
+_TO_KATAKANA = 0x60
+_FROM_KANA_ON = 0x3040
+_BLANK = "\u115f\u1160\u3164\uffa0\u2800"
+"""Letters and a sign of Unicode that show nothing."""
+
+_APOSTROPHES = "\u2018\u2019\u02bc\u2032"
+_CONTRACTED = re.compile(r"(?<=\w)['`](?=\w)")
+
+_SHOWN = frozenset({"BABY", "CHILD", "BOY", "GIRL"})
+"""Emoji that are read as their names."""
+
+_SIGNS = "@$!|+*#€£¢¥×"
+"""What is written for a letter; `*` and the like stand for any."""
+
+_AS_LETTERS = str.maketrans("0123456789l@$!|+#€£¢¥×", "oizeasgtbgiasiit*eicy*")
+_ONE_I = str.maketrans("l", "i")
+_AS_DIGITS = str.maketrans("oil", "011")
+
+_WORDS = re.compile(r"\d+|[^\W\d_]+")
+_MIXED = re.compile(r"\d+|[^\W\d_]+(?:\d+[^\W\d_]+)*")
+_SIGNED = re.compile(rf"[\d{re.escape(_SIGNS)}]+|[^\W\d_]+(?:[\d{re.escape(_SIGNS)}]+[^\W\d_]+)*")
+_HAS_SIGNS = re.compile(rf"\w[{re.escape(_SIGNS)}]|[{re.escape(_SIGNS)}]\w")
+_NUMBER = re.compile(r"(?<![^\W_])(?=[oil]{0,3}\d)[\doil]{1,6}(?![^\W_])")
+_COMMA = re.compile(r"[,;、]")
+_DIGIT = re.compile(r"\d")
+
+
+class Gap(IntEnum):
+    """What stands between two tokens, the least first."""
+
+    NONE = 0
+    SIGN = 1
+    SPACE = 2
+    TAG = 3
+
+
+class _Characters(dict[int, str]):
+    """What each character is read as; filled as they are met."""
+
+    def __missing__(self, code: int) -> str:
+        self[code] = read = _read(chr(code))
+        return read
+
+
+def _read(char: str) -> str:
+    if char.isascii():
+        return char.lower()
+    if char in _APOSTROPHES:
+        return "'"
+    category = unicodedata.category(char)
+    name = unicodedata.name(char, "")
+    if category in ("Mn", "Me") and not name.startswith("COMBINING LATIN SMALL LETTER"):
+        return ""
+    if category in ("Cf", "Sk", "Cc", "Co", "Cn") or char in _BLANK:
+        return ""
+    if category == "Nd":
+        return str(unicodedata.digit(char))
+    return _look_alike(char, name, category)
+
+
+def _look_alike(char: str, name: str, category: str) -> str:
+    """The letters that a character shows, itself where it shows none of ours."""
+    alike = [str(found["c"]) for found in confusables_data.get(char, ())]
+    for one in alike:
+        if len(one) == 1 and one.isascii() and one.isalnum():
+            return one.lower()
+    if _WRITTEN_OUT.match(name):
+        letters = anyascii(char).lower()
+        if letters.isalpha():
+            return letters
+    if name in _SHOWN:
+        return f" {name.lower()} "
+    code = ord(char)
+    if code in _HIRAGANA:
+        return chr(code + _TO_KATAKANA)
+    if category[0] == "Z":
+        return " "
+    if code >= _FROM_KANA_ON:
+        return min(one for one in (char, *alike) if len(one) == 1 and ord(one) >= _FROM_KANA_ON)
+    return char.lower()
+
+
+_CHARACTERS = _Characters()
+
+
+def fold(text: str) -> str:
+    """The text in plain lower-case letters, as far as there are such letters for it."""
+    if text.isascii():
+        plain = text.lower()
+    else:
+        plain = unicodedata.normalize("NFKD", text).translate(_CHARACTERS)
+    return _CONTRACTED.sub("", plain)  # "isn't it" has no word of one letter
+
+
+def letters_of(text: str) -> list[str]:
+    """The tokens of a folded text as `Reading` has them: words and numbers, `l` written `i`."""
+    return [token.translate(_ONE_I) for token in _WORDS.findall(text)]
+
+
+def squeeze(letters: str) -> tuple[str, tuple[int, ...]]:
+    """Letters with every run of one letter as a single one, and how long the runs were."""
+    parts = [match[0] for match in re.finditer(r"([^\W\d_])\1*|.", letters)]
+    return "".join(part[0] for part in parts), tuple(map(len, parts))
+
+
+class Reading:
+    """A text as tokens, all their letters in a row, and that row with stretched letters squeezed.
+
+    `starts` and `ends` are the tokens' bounds in the row; `places` says for every letter of
+    `squeezed`, and for its end, where in the row its run begins.
+    """
+
+    __slots__ = ("_spans", "_text", "ends", "places", "raw", "squeezed", "starts")
+
+    def __init__(self, text: str, tokens: re.Pattern[str], letters: dict[int, int]) -> None:
+        self._text = text
+        self._spans = [match.span() for match in tokens.finditer(text)]
+        self.raw = "".join([text[start:end] for start, end in self._spans])
+        self.ends = list(accumulate([end - start for start, end in self._spans]))
+        self.starts = [0, *self.ends[:-1]]
+        row = self.raw.translate(letters)
+        is_kept = list(map(ne, row, f" {row}"))
+        if not row.isalpha():  # digits are not stretched: 11 is another age than 1
+            is_kept = [
+                kept or not letter.isalpha() for kept, letter in zip(is_kept, row, strict=True)
+            ]
+        self.squeezed = "".join(compress(row, is_kept))
+        self.places = [*compress(count(), is_kept), len(row)]
+
+    def gap(self, token: int) -> Gap:
+        """What stands before a token; the text's beginning and end end a tag."""
+        between = self._between(token)
+        if between is None or _COMMA.search(between):
+            return Gap.TAG
+        if not between:
+            return Gap.NONE
+        return Gap.SPACE if any(map(str.isspace, between)) else Gap.SIGN
+
+    def ends_tag(self, token: int) -> bool:
+        """Whether a tag ends before a token, at a comma or the end of a line."""
+        return self.gap(token) is Gap.TAG or "\n" in (self._between(token) or "")
+
+    def _between(self, token: int) -> str | None:
+        if token in (0, len(self._spans)):
+            return None
+        return self._text[self._spans[token - 1][1] : self._spans[token][0]]
+
+
+def readings(text: str) -> Iterator[Reading]:
+    """The ways to read a folded text; where only parts can be read another way, of those parts."""
+    yield Reading(text, _MIXED, _AS_LETTERS)
+    numbered = _parts(text, _DIGIT)
+    if numbered:
+        numbers = _NUMBER.sub(lambda match: match[0].translate(_AS_DIGITS), numbered)
+        yield Reading(numbers, _WORDS, _ONE_I)
+    signed = _parts(text, _HAS_SIGNS)
+    if signed:
+        yield Reading(signed, _SIGNED, _AS_LETTERS)
+
+
+def _parts(text: str, what: re.Pattern[str]) -> str:
+    """The parts between commas in which there is something."""
+    if not what.search(text):
+        return ""
+    return ",".join(part for part in _COMMA.split(text) if what.search(part))
