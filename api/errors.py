@@ -302,6 +302,10 @@ _WHY_JOBS_FAIL: Final[dict[str, str]] = {
     "engine_error": "The engine failed at this request; the worker's log has the details.",
     "out_of_memory": "No worker's device had room for a single picture; ask for a smaller one.",
     "encoding": "The picture was made but not written in its format; try another image_format.",
+    "output_refused": "The operator looks at pictures before they are given out, and this one was "
+    "refused; `detail` is the reason.",
+    "filter_broken": "What looks at pictures before they are given out has failed, so this one is "
+    "not given out; the worker's log has the details.",
     "signing": "The picture was made but could not be signed, so it was not stored; the operator's "
     "certificate may have expired, and the worker's log has the reason.",
     "storage": "The picture was made but could not be stored; submit the request again.",

@@ -61,6 +61,7 @@ from worker.job import JobWarning, WorkerStatus
 from worker.ledger import Claim, Note, Outcome, WorkerLedger, read_claim
 from worker.logs import about
 from worker.metrics import WorkerMetrics
+from worker.output_filter import FilterBroken, OutputFilter, PictureRefused
 from worker.publisher import Published, Publisher, Signer, StoreDown
 from worker.settings import Settings
 from worker.store import ImageStore
@@ -171,6 +172,7 @@ class BatchWorker(SimpleWorker):
         store: ImageStore,
         inputs: Inputs | None = None,
         signer: Signer | None = None,
+        output_filter: OutputFilter | None = None,
         version: str,
         warm_up: ResolvedRequest | None = None,
         die: Callable[[int], Any] = os._exit,
@@ -197,9 +199,11 @@ class BatchWorker(SimpleWorker):
         self._publisher = Publisher(
             store,
             signer=signer,
+            output_filter=output_filter,
             patience=settings.store_patience_seconds,
             metrics=self._metrics,
         )
+        self._shows_previews = output_filter is None  # which no filter would have looked at
         self._inputs = inputs or Inputs()
         self._sweeper = Sweeper(store, self._ledger, result_ttl=settings.result_ttl_seconds)
         self._slots: dict[str, _Slot] = {}
@@ -328,7 +332,7 @@ class BatchWorker(SimpleWorker):
                     elapsed = time.monotonic() - slot.admitted_at
                     slot.notes.append(_progress_note(event, elapsed, request))
                 slot.step = event.step
-            case Preview():
+            case Preview() if self._shows_previews:
                 image = preview_url(event.pixels)
                 data = {"image": image, "step": event.step, "index": event.index}
                 slot.notes.append(Note(event="preview", data=data))
@@ -814,6 +818,13 @@ def _failure(job_id: str, exc: BaseException) -> Failed:
     if isinstance(exc, SigningError):
         logger.error("job=%s event=not_signed reason=%s", job_id, exc)
         return Failed(job_id, "signing", "the picture cannot be signed", is_retryable=False)
+    if isinstance(exc, PictureRefused):
+        logger.info("job=%s event=output_refused reason=%s", job_id, exc)
+        return Failed(job_id, "output_refused", str(exc), is_retryable=False)
+    if isinstance(exc, FilterBroken):
+        logger.error("job=%s event=filter_broken reason=%s", job_id, exc, exc_info=exc)
+        detail = "the picture was not looked at, and is not given out"
+        return Failed(job_id, "filter_broken", detail, is_retryable=False)
     logger.error("job=%s cannot be encoded", job_id, exc_info=exc)
     detail = f"the picture cannot be encoded: {type(exc).__name__}"
     return Failed(job_id, "encoding", detail, is_retryable=False)

@@ -12,6 +12,8 @@ _PROBLEMS: dict[str, tuple[int, str]] = {
     "engine_error": (500, "The engine could not carry out the request"),
     "out_of_memory": (500, "The request needs more memory than the device has"),
     "encoding": (500, "The picture could not be written in its format"),
+    "output_refused": (403, "The operator's filter refuses the picture"),
+    "filter_broken": (500, "The operator's filter could not look at the picture"),
     "signing": (500, "The picture could not be signed"),
     "storage": (503, "The picture could not be stored"),
     "unreadable": (500, "The job was made by another version of the service"),

@@ -13,6 +13,7 @@ from worker import logs, tracing
 from worker.batch_worker import BatchWorker
 from worker.connection import connect
 from worker.inputs import Inputs
+from worker.output_filter import OutputFilter, open_filter
 from worker.publisher import Signer
 from worker.settings import Settings, redis_dsn
 from worker.storage import open_store
@@ -44,7 +45,12 @@ def warm_up_request(card: Card) -> ResolvedRequest:
 
 
 def run(
-    settings: Settings, card: Card, redis_url: str, store: ImageStore, signer: Signer | None = None
+    settings: Settings,
+    card: Card,
+    redis_url: str,
+    store: ImageStore,
+    signer: Signer | None = None,
+    output_filter: OutputFilter | None = None,
 ) -> None:
     """Work until told to stop."""
     connection = connect(redis_url)
@@ -75,6 +81,7 @@ def run(
         store=store,
         inputs=inputs,
         signer=signer,
+        output_filter=output_filter,
         version=service_version(),
         warm_up=warm_up_request(card),
     )
@@ -99,7 +106,8 @@ def main() -> None:
         card, redis_url = load_card(settings.card), redis_dsn(settings)
         store = open_store(settings)
         signer = _signer(settings)
+        output_filter = open_filter(settings.output_filter) if settings.output_filter else None
     except (CardError, ValueError) as exc:
         parser.error(str(exc))
     tracing.start("kirazuri-worker")
-    run(settings, card, redis_url, store, signer)
+    run(settings, card, redis_url, store, signer, output_filter)

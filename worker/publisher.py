@@ -24,6 +24,7 @@ from worker.images import EXTENSIONS, decode, encode, source_type
 from worker.inputs import Pixels
 from worker.job import StoredImage
 from worker.metrics import WorkerMetrics
+from worker.output_filter import OutputFilter, look
 from worker.store import ImageStore
 
 logger = logging.getLogger(__name__)
@@ -63,7 +64,7 @@ class Published:
 
 
 class Publisher:
-    """Encodes, signs and stores pictures, and reads them, a few at a time.
+    """Filters, encodes, signs and stores pictures, and reads them, a few at a time.
 
     A picture is tried for `patience` seconds from the moment it was handed in or asked for.
     """
@@ -73,12 +74,14 @@ class Publisher:
         store: ImageStore,
         *,
         signer: Signer | None = None,
+        output_filter: OutputFilter | None = None,
         threads: int = 2,
         patience: float = 60.0,
         metrics: WorkerMetrics | None = None,
     ) -> None:
         self._store = store
         self._signer = signer
+        self._filter = output_filter
         self._metrics = metrics or WorkerMetrics()
         self._patience = patience
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="publisher")
@@ -94,7 +97,8 @@ class Publisher:
     ) -> "Future[Published]":
         """Publish a picture in the background; `token` tells whose it is.
 
-        The future raises SigningError where a signature is due and cannot be made, StoreDown
+        The future raises PictureRefused or FilterBroken where the operator's filter lets a picture
+        not pass, SigningError where a signature is due and cannot be made, StoreDown
         where the store was away for too long, StoreError where it refuses this picture, or has it
         no longer wanted.
         """
@@ -167,6 +171,8 @@ class Publisher:
     ) -> Published:
         start = time.time_ns()
         with self._call():
+            if self._filter is not None:
+                look(self._filter, image.pixels, request)
             data = encode(image.pixels, request=request, recipe=recipe, seed=image.seed)
             unsigned_sha256 = None
             if self._signer is not None and request.metadata != "none":

@@ -169,6 +169,12 @@ class Settings(BaseSettings):
     policy_file: Path | None = Field(
         default=None, description="TOML file of rules; unset: those that ship."
     )
+    output_filter: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Looks at pictures before they are stored: `package.module:attribute` or the "
+        "name of an entry point; unset: none.",
+    )
     policy_log_prompts: bool = Field(
         default=False, description="Whether the log has the prompts that the policy refused."
     )

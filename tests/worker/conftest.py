@@ -16,6 +16,7 @@ from worker.batch_worker import BatchWorker
 from worker.connection import connect
 from worker.inputs import Inputs
 from worker.ledger import WorkerLedger
+from worker.output_filter import OutputFilter
 from worker.publisher import Signer
 from worker.queue import JobQueue
 from worker.settings import Settings
@@ -85,6 +86,7 @@ def run_worker(redis_url: str, settings: Settings) -> RunWorker:
         kind: type[FakeEngine] = FakeEngine,
         store: ImageStore | None = None,
         signer: Signer | None = None,
+        output_filter: OutputFilter | None = None,
         changes: dict[str, Any] | None = None,
         **engine: Any,
     ) -> Iterator[BatchWorker]:
@@ -96,6 +98,7 @@ def run_worker(redis_url: str, settings: Settings) -> RunWorker:
             inputs=inputs,
             store=store or LocalImageStore(settings.data_dir / "images"),
             signer=signer,
+            output_filter=output_filter,
             version="test 1.0",
         )
         thread = threading.Thread(target=worker.work, name="control")
