@@ -53,7 +53,7 @@ from model.request import ResolvedRequest
 from worker import record, tracing
 from worker.connection import is_outage
 from worker.engine_thread import EngineThread
-from worker.errors import SigningError, StoreError
+from worker.errors import StoreError
 from worker.failures import job_error
 from worker.images import preview_url
 from worker.inputs import Inputs, Pixels
@@ -62,7 +62,7 @@ from worker.ledger import Claim, Note, Outcome, WorkerLedger, read_claim
 from worker.logs import about
 from worker.metrics import WorkerMetrics
 from worker.output_filter import FilterBroken, OutputFilter, PictureRefused
-from worker.publisher import Published, Publisher, Signer, StoreDown
+from worker.publisher import Published, Publisher, Signer, SigningError, StoreDown
 from worker.settings import Settings
 from worker.store import ImageStore
 from worker.sweeper import Sweeper

@@ -20,9 +20,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from PIL import Image
 
 from model.request import ImageFormat
-from worker.errors import SigningError
 from worker.metadata import TRAINED
-from worker.publisher import Signer
+from worker.publisher import Signer, SigningError
 from worker.settings import Settings
 
 logger = logging.getLogger(__name__)

@@ -48,7 +48,3 @@ class ImageExpired(WorkerError):
 
 class StoreError(WorkerError):
     """The image store cannot write or read just now."""
-
-
-class SigningError(WorkerError):
-    """A finished picture cannot be signed, so that it must not go out."""

@@ -50,6 +50,10 @@ class StoreDown(StoreError):
     """The image store could write nothing for as long as was waited for it."""
 
 
+class SigningError(Exception):
+    """A finished picture cannot be signed, so that it must not go out."""
+
+
 @dataclass(frozen=True, slots=True)
 class Published:
     """A stored picture, its file, and when storing it began by the monotonic clock.

@@ -206,13 +206,13 @@ def test_urls_begin_as_the_client_called(
     answer = client.post(
         "/generate",
         json={"prompt": PROMPT, "webhook": {"url": hook.url}},
-        headers={"host": "pictures.example"},
+        headers={"host": "pictures.localhost"},
     )
     job_id = answer.json()["id"]
     client.delete(f"/jobs/{job_id}")
     with sending(settings):
         (received,) = hook.wait_for(1)
-    assert received.message["data"]["links"]["self"] == f"http://pictures.example/jobs/{job_id}"
+    assert received.message["data"]["links"]["self"] == f"http://pictures.localhost/jobs/{job_id}"
 
 
 def test_both_secrets_sign_while_one_takes_over(

@@ -32,10 +32,9 @@ from model.recipe import Recipe
 from model.request import ImageFormat
 from tests.worker.conftest import make_request
 from worker.credentials import CredentialReader, Credentials, open_signer
-from worker.errors import SigningError
 from worker.images import encode, source_type
 from worker.metadata import COMPOSITE, TRAINED, read_metadata
-from worker.publisher import Signer
+from worker.publisher import Signer, SigningError
 from worker.settings import Settings
 
 FORMATS: tuple[ImageFormat, ...] = ("png", "webp", "jpeg", "avif")

@@ -8,8 +8,8 @@ import pytest
 from model.request import ImageFormat, MetadataLevel
 from tests.worker.conftest import RunWorker, make_request
 from worker.credentials import CredentialReader, open_signer
-from worker.errors import SigningError
 from worker.job import Job
+from worker.publisher import SigningError
 from worker.queue import JobQueue
 from worker.settings import Settings
 from worker.store import LocalImageStore
