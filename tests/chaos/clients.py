@@ -18,6 +18,8 @@ class Ledger:
     """What the service told its clients. Written by many threads."""
 
     ids: dict[str, set[str]] = field(default_factory=dict)
+    secrets: dict[str, str] = field(default_factory=dict)
+    webhooks: dict[str, set[str]] = field(default_factory=dict)
     wanted: dict[str, int] = field(default_factory=dict)
     cancelled: set[str] = field(default_factory=set)
     refused: int = 0
@@ -32,11 +34,25 @@ class Ledger:
 
 
 class Clients:
-    """`count` requests over `seconds`, from a few threads, to any API."""
+    """`count` requests over `seconds`, from a few threads, to any API, under any of the keys.
 
-    def __init__(self, urls: list[str], *, count: int, seconds: float, seed: int) -> None:
+    Every other one wants `webhook_url` to be told. The first of the `secrets` is used most.
+    """
+
+    def __init__(
+        self,
+        urls: list[str],
+        *,
+        secrets: list[str],
+        webhook_url: str,
+        count: int,
+        seconds: float,
+        seed: int,
+    ) -> None:
         self.ledger = Ledger()
         self._urls = urls
+        self._secrets = secrets
+        self._webhook_url = webhook_url
         self._long_ones = 0
         self._pool = ThreadPoolExecutor(8, thread_name_prefix="client")
         choice = random.Random(seed)
@@ -60,8 +76,7 @@ class Clients:
                 "num_images": 1,
                 "resolution": "96x96",
             }
-            with self.ledger.lock:
-                self.ledger.ids[key] = set()
+            self._begin(key, self._secrets[0])
             self._insist(body, key, random.Random(self._long_ones))
 
     def is_done(self) -> bool:
@@ -82,12 +97,14 @@ class Clients:
             "num_images": choice.choice([1, 1, 2]),
             "resolution": "96x96",
         }
+        if choice.random() < 0.5:
+            events = choice.choice([["succeeded", "failed", "cancelled"], ["started", "succeeded"]])
+            body["webhook"] = {"url": self._webhook_url, "events": events}
         kind = choice.choice(["plain"] * 5 + ["twice", "nonsense", "hang up", "cancel"])
-        if kind == "nonsense":
-            self._nonsense(body, choice)
         key = uuid.uuid4().hex
-        with self.ledger.lock:
-            self.ledger.ids[key] = set()
+        self._begin(key, choice.choice([self._secrets[0], *self._secrets]))
+        if kind == "nonsense":
+            self._nonsense(body, key, choice)
         if kind == "hang up":
             self._post(body, key, choice, timeout=0.02)
         times = 2 if kind == "twice" else 1
@@ -100,6 +117,14 @@ class Clients:
             thread.join()
         if kind == "cancel":
             self._cancel(key, choice)
+
+    def _begin(self, key: str, secret: str) -> None:
+        """Say in advance under which key a request will be sent."""
+        with self.ledger.lock:
+            self.ledger.ids[key], self.ledger.secrets[key] = set(), secret
+
+    def _headers(self, key: str) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.ledger.secrets[key]}"}
 
     def _insist(self, body: dict[str, Any], key: str, choice: random.Random) -> None:
         """Send until it is accepted; only the key makes that safe."""
@@ -117,7 +142,7 @@ class Clients:
             answer = httpx2.post(
                 f"{choice.choice(self._urls)}/generate",
                 json=body,
-                headers={"Idempotency-Key": key},
+                headers={"Idempotency-Key": key, **self._headers(key)},
                 timeout=timeout,
                 trust_env=False,
             )
@@ -128,6 +153,8 @@ class Clients:
             with self.ledger.lock:
                 self.ledger.ids[key].add(job_id)
                 self.ledger.wanted[job_id] = body["num_images"]
+                if "webhook" in body:
+                    self.ledger.webhooks[job_id] = set(body["webhook"]["events"])
             return True
         if answer.status_code not in (429, 503):
             self._odd(f"POST /generate answered {answer.status_code}: {answer.text[:300]}")
@@ -135,12 +162,14 @@ class Clients:
             self._odd(f"{answer.status_code} without Retry-After")
         return False
 
-    def _nonsense(self, body: dict[str, Any], choice: random.Random) -> None:
+    def _nonsense(self, body: dict[str, Any], key: str, choice: random.Random) -> None:
         name, value = choice.choice([("steps", -1), ("sampler", "x"), ("seed", "a"), ("extra", 1)])
         wrong = {**body, name: value}
         try:
             url = f"{choice.choice(self._urls)}/generate"
-            answer = httpx2.post(url, json=wrong, timeout=5, trust_env=False)
+            answer = httpx2.post(
+                url, json=wrong, headers=self._headers(key), timeout=5, trust_env=False
+            )
         except httpx2.HTTPError:
             return
         if answer.status_code == 422:
@@ -154,7 +183,7 @@ class Clients:
         for job_id in self.ledger.ids[key]:
             try:
                 url = f"{choice.choice(self._urls)}/jobs/{job_id}"
-                answer = httpx2.delete(url, timeout=5, trust_env=False)
+                answer = httpx2.delete(url, headers=self._headers(key), timeout=5, trust_env=False)
             except httpx2.HTTPError:
                 continue
             if answer.status_code == 202:

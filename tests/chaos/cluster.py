@@ -1,4 +1,4 @@
-"""The service as processes: Redis behind a gate, two APIs, three workers; and what breaks them."""
+"""The service as processes: Redis behind a gate, APIs, workers, a sender; and what breaks them."""
 
 import contextlib
 import os
@@ -16,10 +16,15 @@ from pathlib import Path
 import httpx2
 import redis
 
+from tests.chaos import ear
 from tests.chaos.gate import Gate
+from worker.keys import new_secret, secret_hash
 from worker.redis_server import find_redis_server
 
 APIS, WORKERS = 2, 3
+OWNERS = {"greedy": "normal", "modest": "normal", "urgent": "high", "patient": "low"}
+"""Keys and their priorities."""
+
 DISK_BYTES = 64 * 2**20
 _CODE = Path(__file__).parents[2]
 
@@ -71,6 +76,9 @@ class Cluster:
     def __post_init__(self) -> None:
         self.redis_port = free_port()
         self.gate = Gate(self.redis_port)
+        self.secrets = {name: new_secret() for name in OWNERS}
+        keys = self.folder / "keys.toml"
+        keys.write_text("\n".join(map(self._key, OWNERS)))
         self.images = self.folder / "data" / "images"
         self.images.mkdir(parents=True)
         self.is_own_disk = self._mount()
@@ -82,12 +90,17 @@ class Cluster:
             "PYTHONPATH": str(_CODE),
             "KIRAZURI_REDIS_URL": url,
             "KIRAZURI_DATA_DIR": str(self.folder / "data"),
+            "KIRAZURI_KEYS_FILE": str(keys),
+            "KIRAZURI_AUTH": "required",
+            **ear.SETTINGS,
             **self.settings,
         }
         self.apis = [
             Member(f"api-{i}", _api_command(url), variables, self.folder / f"api-{i}.log")
             for i, url in enumerate(self.api_urls)
         ]
+        sender = [sys.executable, "-m", "api.webhooks"]
+        self.sender = Member("sender", sender, variables, self.folder / "sender.log")
         worker = [sys.executable, "-m", "tests.worker.fake_worker", "--step-seconds"]
         self.workers = [
             Member(
@@ -101,7 +114,11 @@ class Cluster:
 
     @property
     def members(self) -> list[Member]:
-        return [self.redis, *self.apis, *self.workers]
+        return [self.redis, *self.apis, *self.workers, self.sender]
+
+    def _key(self, name: str) -> str:
+        digest = secret_hash(self.secrets[name])
+        return f'[{name}]\nhash = "{digest}"\npriority = "{OWNERS[name]}"\n'
 
     def start(self) -> None:
         """Start all, and wait until a request would be carried out."""
@@ -149,6 +166,7 @@ class Cluster:
         return {
             "kill -9 worker": lambda: self._any(self.workers).send(signal.SIGKILL),
             "kill -9 api": lambda: self._any(self.apis).send(signal.SIGKILL),
+            "kill -9 sender": lambda: self.sender.send(signal.SIGKILL),
             "kill -9 redis": lambda: self.redis.send(signal.SIGKILL),
             "terminate worker": lambda: self._any(self.workers).send(signal.SIGTERM),
             "stop worker": lambda: self._pause(self._any(self.workers), 1, 8),

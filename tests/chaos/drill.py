@@ -17,6 +17,7 @@ import redis
 
 from tests.chaos.clients import Clients, Ledger
 from tests.chaos.cluster import Cluster
+from tests.chaos.ear import Ear
 from worker import record
 from worker.job import TERMINAL
 
@@ -47,6 +48,7 @@ class Report:
     redis_bytes: int = 0
     restarts: int = 0
     is_own_disk: bool = False
+    webhooks: str = ""
 
     def __str__(self) -> str:
         listed = ", ".join(f"{name} {count}" for name, count in sorted(self.faults.items()))
@@ -59,6 +61,7 @@ class Report:
             f"duplicated: {len(self.duplicated)}",
             f"attempts beyond the first: {self.retries}; processes started again: {self.restarts}",
             f"recovery of a killed worker's jobs: {_spread(self.recoveries)}",
+            f"webhooks: {self.webhooks}",
             f"memory of Redis: {self.redis_bytes / 2**20:.1f} MiB",
             f"disk: {'a full one' if self.is_own_disk else 'out of the way'}",
             *(f"PROBLEM: {problem}" for problem in self.problems),
@@ -88,10 +91,18 @@ def drill(
     choice = random.Random(seed)
     cluster = Cluster(folder, settings, 0.05, choice)
     report = Report(seed, is_own_disk=cluster.is_own_disk)
+    ear = Ear(seed)
     began = time.monotonic()
     try:
         cluster.start()
-        clients = Clients(cluster.api_urls, count=jobs, seconds=faults * pause, seed=seed)
+        clients = Clients(
+            cluster.api_urls,
+            secrets=list(cluster.secrets.values()),
+            webhook_url=ear.url,
+            count=jobs,
+            seconds=faults * pause,
+            seed=seed,
+        )
         _break_things(cluster, clients, report, faults=faults, pause=pause, tell=tell)
         tell("calm")
         cluster.calm()
@@ -101,9 +112,11 @@ def drill(
         clients.finish()
         _settle(cluster, clients.ledger)
         _check(cluster, clients.ledger, report)
+        _check_webhooks(cluster, clients.ledger, ear, report)
     finally:
         report.restarts = sum(member.restarts for member in cluster.members)
         cluster.stop()
+        ear.close()
     slow = [seconds for seconds in report.recoveries if seconds > bound]
     if slow:
         report.problems.append(f"recovery took {max(slow):.1f} s, more than {bound:g} s")
@@ -195,13 +208,13 @@ def _retried_at(client: "redis.Redis", job_id: str, since: float) -> float | Non
 
 
 def _settle(cluster: Cluster, ledger: Ledger) -> None:
-    """Wait until every accepted job has ended, as long as that may take without faults."""
+    """Wait until every job has ended and been told of, as long as that takes without faults."""
     deadline = time.monotonic() + _SETTLE_SECONDS
     with cluster.direct() as client:
         while time.monotonic() < deadline:
             cluster.tend()
             states = [client.hget(record.job_key(j), "status") for j in ledger.accepted]
-            if all(state in TERMINAL for state in states):
+            if all(state in TERMINAL for state in states) and not client.zcard(record.OUTBOX):
                 break
             time.sleep(0.2)
     time.sleep(2)  # leases and registries of the last ones
@@ -215,8 +228,11 @@ def _check(cluster: Cluster, ledger: Ledger, report: Report) -> None:
             report.duplicated.append(f"key {key} made {sorted(ids)}")
     shown: set[str] = set()
     with cluster.direct() as client:
-        for job_id in ledger.accepted:
-            shown |= _check_job(cluster, client, job_id, ledger, report)
+        for key, ids in ledger.ids.items():
+            for job_id in ids:
+                shown |= _check_job(
+                    cluster, client, job_id, ledger, report, secret=ledger.secrets[key]
+                )
         _check_leftovers(cluster, client, shown, report)
     if report.lost:
         report.problems.append(f"lost: {report.lost}")
@@ -224,11 +240,30 @@ def _check(cluster: Cluster, ledger: Ledger, report: Report) -> None:
         report.problems.append(f"duplicated: {report.duplicated}")
 
 
+def _check_webhooks(cluster: Cluster, ledger: Ledger, ear: Ear, report: Report) -> None:
+    """Everything that was asked for arrived, known by its id where it came twice."""
+    with cluster.direct() as client:
+        report.problems += ear.problems(client, ledger.webhooks)
+    report.webhooks = (
+        f"{len(ear.heard)} delivered for {len(ledger.webhooks)} jobs, {ear.again} of them again, "
+        f"{ear.refused} refused by the receiver"
+    )
+
+
 def _check_job(
-    cluster: Cluster, client: "redis.Redis", job_id: str, ledger: Ledger, report: Report
+    cluster: Cluster,
+    client: "redis.Redis",
+    job_id: str,
+    ledger: Ledger,
+    report: Report,
+    *,
+    secret: str,
 ) -> set[str]:
-    """One accepted job: one end, its pictures once; the names of those."""
-    answer = httpx2.get(f"{cluster.api_urls[0]}/jobs/{job_id}", timeout=10, trust_env=False)
+    """One accepted job: one end, its owner's alone, its pictures once; the names of those."""
+    answer = _get(cluster, job_id, secret)
+    others = next(other for other in cluster.secrets.values() if other != secret)
+    if _get(cluster, job_id, others).status_code != 404:
+        report.problems.append(f"{job_id} can be seen with the key of another")
     if answer.status_code != 200:
         report.lost.append(f"{job_id}: GET answers {answer.status_code}")
         return set()
@@ -247,6 +282,12 @@ def _check_job(
     if not is_wanted:
         report.lost.append(f"{job_id} is {status}: {job['error']}")
     return set()
+
+
+def _get(cluster: Cluster, job_id: str, secret: str) -> httpx2.Response:
+    headers = {"Authorization": f"Bearer {secret}"}
+    url = f"{cluster.api_urls[0]}/jobs/{job_id}"
+    return httpx2.get(url, headers=headers, timeout=10, trust_env=False)
 
 
 def _check_pictures(cluster: Cluster, job: dict[str, Any], wanted: int, report: Report) -> set[str]:
@@ -282,6 +323,8 @@ def _check_leftovers(
         "failed registry": client.zcard(f"rq:failed:{queue}"),
         "queued": client.zcard(record.QUEUED),
         "running": client.zcard(record.RUNNING),
+        "turns": client.zcard(record.TURNS),
+        "lines": client.zcard(record.LINES) + sum(1 for _ in client.scan_iter("kirazuri:line:*")),
         "rq jobs": sum(1 for _ in client.scan_iter("rq:job:*")),
     }
     report.problems += [f"{count} left in {name}" for name, count in empty.items() if count]

@@ -23,7 +23,7 @@ def test_every_accepted_job_ends_once_whatever_breaks() -> None:
             Path(folder),
             seed=7,
             jobs=60,
-            faults=10,
+            faults=11,
             pause=1.0,
             settings=SETTINGS,
             bound=8,
@@ -33,5 +33,5 @@ def test_every_accepted_job_ends_once_whatever_breaks() -> None:
     assert report.problems == []
     assert report.states.total() >= 76
     assert report.states["succeeded"] > 40
-    assert report.faults.total() >= 11
+    assert report.faults.total() >= 12
     assert len(report.recoveries) >= 3
