@@ -11,6 +11,9 @@ from tests.chaos.drill import drill
 BOUND_SECONDS = 10.0
 """With the default settings: lease 6 s, maintenance 2 s, and a busy machine."""
 
+OUTAGE_SECONDS = 30.0
+"""Five leases: workers step on, and nobody takes their jobs when Redis is back."""
+
 SETTINGS = {"KIRAZURI_MAX_ATTEMPTS": "30", "KIRAZURI_DRAIN_SECONDS": "3"}
 """So many faults would use up three attempts; the rest is as operators have it."""
 
@@ -36,6 +39,7 @@ def main() -> int:
             jobs=options.jobs,
             faults=options.faults,
             pause=options.pause,
+            outage=OUTAGE_SECONDS,
             settings=SETTINGS,
             bound=BOUND_SECONDS,
             tell=tell,

@@ -71,6 +71,7 @@ class Cluster:
     settings: dict[str, str]
     step_seconds: float
     random: random.Random
+    outage: float
     undo: list[tuple[float, Callable[[], None]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -156,9 +157,9 @@ class Cluster:
         if self.is_own_disk:
             subprocess.run(["umount", str(self.images)], check=True)
 
-    def direct(self) -> "redis.Redis":
+    def direct(self, *, seconds: float = 5) -> "redis.Redis":
         """Redis itself, around the gate."""
-        return redis.Redis(port=self.redis_port, decode_responses=True, socket_timeout=5)
+        return redis.Redis(port=self.redis_port, decode_responses=True, socket_timeout=seconds)
 
     # -- faults ------------------------------------------------------------------------------
 
@@ -174,6 +175,7 @@ class Cluster:
             "stop redis": lambda: self._pause(self.redis, 0.5, 3),
             "cut connections": self.gate.cut,
             "refuse connections": self._refuse,
+            "fill redis": self._fill_redis,
             "fill disk": self._fill,
         }
 
@@ -194,8 +196,20 @@ class Cluster:
         self._later(low, high, go_on)
 
     def _refuse(self) -> None:
+        """Keep everybody away from Redis; the first time for as long as it is to stand."""
         self.gate.shut()
-        self._later(0.5, 3, self.gate.open)
+        longest, self.outage = self.outage, 3.0
+        self._later(0.5 if longest <= 3 else longest, longest, self.gate.open)
+
+    def _fill_redis(self) -> None:
+        """Let it refuse what needs memory, unless it is down anyway."""
+        self._limit_redis("1")
+        self._later(0.5, 3, lambda: self._limit_redis("0"))
+
+    def _limit_redis(self, maxmemory: str) -> None:
+        # One that is started anew has no limit; one that is stopped does not answer in time.
+        with contextlib.suppress(redis.RedisError), self.direct(seconds=0.2) as client:
+            client.config_set("maxmemory", maxmemory)
 
     def _fill(self) -> None:
         """Leave no room for a picture: on a disk of our own really, else by what is in the way."""

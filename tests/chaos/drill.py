@@ -83,13 +83,16 @@ def drill(
     jobs: int,
     faults: int,
     pause: float,
+    outage: float,
     settings: dict[str, str],
     bound: float,
     tell: Callable[[str], None],
 ) -> Report:
-    """Run one. `pause` is the mean time between faults, `bound` what recovery may take; seconds."""
+    """Run one. `pause` is the mean time between faults, `outage` how long Redis is away the first
+    time that connections are refused, `bound` what recovery may take; seconds.
+    """
     choice = random.Random(seed)
-    cluster = Cluster(folder, settings, 0.05, choice)
+    cluster = Cluster(folder, settings, 0.05, choice, outage)
     report = Report(seed, is_own_disk=cluster.is_own_disk)
     ear = Ear(seed)
     began = time.monotonic()

@@ -23,8 +23,9 @@ def test_every_accepted_job_ends_once_whatever_breaks() -> None:
             Path(folder),
             seed=7,
             jobs=60,
-            faults=11,
+            faults=12,
             pause=1.0,
+            outage=3,
             settings=SETTINGS,
             bound=8,
             tell=print,
@@ -33,5 +34,5 @@ def test_every_accepted_job_ends_once_whatever_breaks() -> None:
     assert report.problems == []
     assert report.states.total() >= 76
     assert report.states["succeeded"] > 40
-    assert report.faults.total() >= 12
+    assert report.faults.total() >= 13
     assert len(report.recoveries) >= 3

@@ -174,6 +174,22 @@ async def test_a_restart_of_redis_interrupts_nothing(settings: Settings, spawn: 
         server.stop()
 
 
+async def test_a_full_redis_interrupts_nothing(
+    queue: JobQueue, redis_url: str, redis_client: "Redis", spawn: Spawn
+) -> None:
+    spawn(redis_url)
+    jobs = [await queue.admit(make_request(seed=seed, steps=80)) for seed in range(4)]
+    await until_running(queue, jobs)
+    redis_client.config_set("maxmemory", "1")
+    try:
+        await asyncio.sleep(3)  # longer than a lease, and than the jobs take
+        assert (await queue.get(jobs[0].id)).status == "running"
+    finally:
+        redis_client.config_set("maxmemory", "0")
+    done = await finished(queue, jobs)
+    assert [(job.status, job.attempts) for job in done] == [("succeeded", 1)] * 4
+
+
 async def test_a_worker_boots_while_redis_is_away(settings: Settings, spawn: Spawn) -> None:
     with TemporaryDirectory(prefix="kirazuri-") as folder:
         server = redis_server.start(Path(folder))
