@@ -82,6 +82,30 @@ local function have_turn()
   end
 end
 
+-- Put RQ's list into the order of turns. Jobs that had theirs before stay in front.
+local function sort_list()
+  local has_turn, is_listed, sorted = {}, {}, {}
+  local turns, listed = redis.call('ZRANGE', TURNS, 0, -1), redis.call('LRANGE', RQ_QUEUE, 0, -1)
+  for _, job in ipairs(turns) do
+    has_turn[job] = true
+  end
+  for _, job in ipairs(listed) do
+    is_listed[job] = true
+    if not has_turn[job] then
+      sorted[#sorted + 1] = job
+    end
+  end
+  for _, job in ipairs(turns) do
+    if is_listed[job] then
+      sorted[#sorted + 1] = job
+    end
+  end
+  redis.call('DEL', RQ_QUEUE)
+  for first = 1, #sorted, 1000 do
+    redis.call('RPUSH', RQ_QUEUE, unpack(sorted, first, math.min(first + 999, #sorted)))
+  end
+end
+
 -- This job ends without its turn: its owner's later ones move up by what it would have taken.
 local function give_up_turn()
   local turn = leave_line()
@@ -90,19 +114,16 @@ local function give_up_turn()
   end
   local owner, share = field('owner') or '', cost() / weight()
   local later = redis.call('ZRANGEBYSCORE', line(owner), '(' .. stamp(turn), '+inf', 'WITHSCORES')
+  local now_served = clock()
   for index = 1, #later, 2 do
-    local job, before = later[index], tonumber(later[index + 1])
-    local rank = redis.call('ZRANK', TURNS, job)
-    local after = math.min(before, math.max(clock(), before - share))
-    stand(job, after, owner)
-    if redis.call('ZRANK', TURNS, job) ~= rank and redis.call('LREM', RQ_QUEUE, 1, job) == 1 then
-      redis.call('ZREM', TURNS, job) -- not its own mark
-      put_in(job, after)
-      stand(job, after, owner)
-    end
+    local before = tonumber(later[index + 1])
+    stand(later[index], math.min(before, math.max(now_served, before - share)), owner)
+  end
+  if #later > 0 and redis.call('ZCARD', LINES) > 1 then
+    sort_list()
   end
   local ends = tonumber(redis.call('ZSCORE', SHARES, owner) or 0)
   if ends > 0 then
-    redis.call('ZADD', SHARES, stamp(math.max(clock(), ends - share)), owner)
+    redis.call('ZADD', SHARES, stamp(math.max(now_served, ends - share)), owner)
   end
 end
