@@ -203,6 +203,16 @@ def test_requests_join_and_leave_at_step_boundaries() -> None:
     assert of(Finished, events, "short")[0].mean_batch == 2
 
 
+def test_owners_share_the_steps() -> None:
+    ends = {}
+    for owners in ("aaaa", "aaab"):
+        engine = engine_of(AnalyticModel(), token_budget=1)
+        for number, owner in enumerate(owners):
+            engine.admit(str(number), request(steps=6 if number < 3 else 9), owner=owner)
+        ends[owners] = [e.job_id for e in drain(engine) if isinstance(e, Finished)]
+    assert ends == {"aaaa": ["0", "1", "2", "3"], "aaab": ["3", "0", "1", "2"]}
+
+
 def test_a_small_token_budget_runs_them_in_turn_with_the_same_result() -> None:
     jobs = {f"{i}": request(seed=i) for i in range(3)}
     model = AnalyticModel()
