@@ -103,6 +103,23 @@ class Pictures:
         async with self._places:
             return await asyncio.to_thread(self._take, request, request.init_image, is_kept=is_kept)
 
+    async def told_by(self, field: str, text: str) -> Told:
+        """What the file in a field tells; the text is as those of a request's pictures.
+
+        Raises:
+            RequestValidationError: it is no usable picture.
+            StoreError: it cannot be read just now.
+        """
+        async with self._places:
+            return await asyncio.to_thread(self._told_by, field, text)
+
+    def _told_by(self, field: str, text: str) -> Told:
+        try:
+            data, _ = self._bytes_of(text.strip())
+            return read_picture(data)
+        except PictureRefused as exc:
+            raise RequestValidationError([_error(field, exc, text)]) from exc
+
     async def mask_for(self, init_image: str, mask: str, *, is_inverted: bool, blur: int) -> str:
         """A mask of another web UI as one of ours, in base64: as large as the picture it is for.
 

@@ -209,7 +209,7 @@ class ImageToImage(Processing):
     )
 
 
-class PngInfoRequest(_Body):
+class A1111PngInfoRequest(_Body):
     """A picture whose text is wanted."""
 
     image: str = Field(
@@ -217,7 +217,7 @@ class PngInfoRequest(_Body):
     )
 
 
-class PngInfo(_Body):
+class A1111PngInfo(_Body):
     """What a picture says of how it was made."""
 
     info: str = Field(

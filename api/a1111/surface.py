@@ -4,12 +4,12 @@ from collections.abc import Mapping
 
 from fastapi import APIRouter
 
-from api.a1111 import lists, outside, pictures, progress
+from api.a1111 import lists, outside, pictures, png_info, progress
 from api.a1111.writing import as_a1111
 from api.refusals import Shape
 
 ERROR_SHAPES: Mapping[str, Shape] = dict.fromkeys(("/sdapi", "/internal", "/login"), as_a1111)
 
 router = APIRouter()
-for part in (pictures, progress, lists, outside):
+for part in (pictures, progress, png_info, lists, outside):
     router.include_router(part.router)

@@ -21,6 +21,7 @@ from tests.api.conftest import Hand, Running
 from worker.failures import job_error
 from worker.key_store import add_key
 from worker.keys import ApiKey, new_secret, secret_hash
+from worker.metadata import exif, png_chunks
 from worker.settings import Settings
 
 PICTURE = b"\x89PNG not really"
@@ -81,7 +82,13 @@ def call(server: Running, hand: Hand) -> Iterator[Callable[..., tuple[Call, str]
     """Begins a call, and tells the job that it made."""
     calls: list[Call] = []
 
-    def begin(headers: dict[str, str] | None = None, **body: Any) -> tuple[Call, str]:
+    def is_told_apart(job_id: str) -> bool:
+        keys = hand.redis.scan_iter("kirazuri:client:*")
+        return any(hand.redis.zscore(key, job_id) is not None for key in keys)
+
+    def begin(
+        headers: dict[str, str] | None = None, *, is_anybody: bool = False, **body: Any
+    ) -> tuple[Call, str]:
         known = set(hand.waiting())
         one = Call(server.url, {"prompt": "1girl", **body}, headers or {})
         calls.append(one)
@@ -90,6 +97,9 @@ def call(server: Running, hand: Hand) -> Iterator[Callable[..., tuple[Call, str]
             assert time.monotonic() < deadline
             time.sleep(0.01)
         (job_id,) = new
+        while not is_anybody and not is_told_apart(job_id):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
         return one, job_id
 
     yield begin
@@ -286,7 +296,7 @@ def test_behind_a_proxy_that_nobody_trusts_there_is_no_telling(
 ) -> None:
     """The proxy's address would be everybody's; a name and password of one's own tell again."""
     through = {"via": "1.1 proxy"}
-    call(through)
+    call(through, is_anybody=True)
     assert is_idle(progress(client, through))
     client.post("/sdapi/v1/interrupt", headers=through)
     named = through | basic("alice:1")
@@ -358,6 +368,41 @@ def test_a_call_that_is_dropped_cancels_nothing(
     hand.claim(job_id)
     hand.finish(job_id, PICTURE)
     assert is_idle(progress(client))
+
+
+# -- png-info ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("file_format", ["png", "jpeg", "webp", "avif"])
+def test_what_other_web_uis_wrote_is_read(client: httpx2.Client, file_format: str) -> None:
+    text = "1girl, 笑顔\nNegative prompt: bad\nSteps: 20, Sampler: Euler a, Seed: 5, Size: 512x768"
+    image, file = Image.new("RGB", (16, 16)), io.BytesIO()
+    if file_format == "png":
+        image.save(file, "PNG", pnginfo=png_chunks(text, '{"schema": 1}'))
+    else:
+        image.save(file, file_format.upper(), exif=exif(text))
+    sent = {"image": base64.b64encode(file.getvalue()).decode()}
+    found = client.post("/sdapi/v1/png-info", json=sent).json()
+    assert found["info"] == text
+    assert found["parameters"] == {
+        "Prompt": "1girl, 笑顔",
+        "Negative prompt": "bad",
+        "Steps": "20",
+        "Sampler": "Euler a",
+        "Seed": "5",
+        "Size-1": "512",
+        "Size-2": "768",
+    }
+    assert found["items"] == ({"kirazuri": '{"schema": 1}'} if file_format == "png" else {})
+
+
+def test_a_picture_that_says_nothing(client: httpx2.Client) -> None:
+    found = client.post("/sdapi/v1/png-info", json={"image": picture()}).json()
+    assert found == {"info": "", "items": {}, "parameters": {}}
+    for image in ("", "nothing", "http://127.0.0.1/a.png", base64.b64encode(b"GIF89a").decode()):
+        answer = client.post("/sdapi/v1/png-info", json={"image": image})
+        error = error_of(answer, 422, "validation_failed")
+        assert [entry["loc"] for entry in error["detail"]] == [["body", "image"]]
 
 
 # -- lists and settings --------------------------------------------------------------------------

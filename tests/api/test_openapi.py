@@ -80,6 +80,7 @@ def test_operation_ids_never_change(document: dict[str, Any]) -> None:
         ("GET", "/sdapi/v1/progress"): "a1111Progress",
         ("POST", "/sdapi/v1/interrupt"): "a1111Interrupt",
         ("POST", "/sdapi/v1/skip"): "a1111Skip",
+        ("POST", "/sdapi/v1/png-info"): "a1111PngInfo",
         ("GET", "/sdapi/v1/options"): "a1111GetOptions",
         ("POST", "/sdapi/v1/options"): "a1111SetOptions",
         ("GET", "/sdapi/v1/sd-models"): "a1111ListModels",
