@@ -1,6 +1,7 @@
 """The policy over HTTP: whatever the words come in, a refusal names its rule and tells no words."""
 
 import logging
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import httpx2
 import pytest
 
+import api
 from api.main import create_app
 from model.errors import PolicyError
 from model.rating import RATINGS
@@ -215,3 +217,50 @@ def test_a_wrong_file_ends_the_start(settings: Settings, tmp_path: Path) -> None
     file.write_text('[[rules]]\nname = "x"\n')
     with pytest.raises(PolicyError, match="either blocked or when"):
         create_app(settings.model_copy(update={"policy_file": file}))
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "rule"),
+    [
+        ("/v1/images/generations", {"prompt": MINOR_SEXUAL}, "minor_sexual"),
+        (
+            "/v1/images/generations",
+            {"prompt": f"{WORD}, child", "negative_prompt": "clothes"},
+            "minor_sexual",
+        ),
+        ("/v1/images/generations", {"prompt": f"{WORD}, nude", "moderation": "low"}, "max_rating"),
+        ("/sdapi/v1/txt2img", {"prompt": MINOR_SEXUAL, "steps": 2}, "minor_sexual"),
+        ("/sdapi/v1/txt2img", {"prompt": f"{WORD}, naked <lora:little child:1>"}, "minor_sexual"),
+        (
+            "/sdapi/v1/txt2img",
+            {"prompt": f"{WORD}, school uniform", "negative_prompt": "(nsfw:-1)"},
+            "youth_sexual",
+        ),
+        (
+            "/sdapi/v1/img2img",
+            {"prompt": f"{WORD}, the moon", "init_images": [coded(drawn())]},
+            "no_moons",
+        ),
+    ],
+)
+def test_no_dialect_goes_round(
+    client: httpx2.Client, hand: Hand, path: str, body: dict[str, Any], rule: str
+) -> None:
+    before = refusals(client).get(rule, 0)
+    answer = client.post(path, json=body)
+    assert answer.status_code == 403, answer.text
+    assert rule in answer.text
+    assert WORD not in answer.text
+    assert refusals(client)[rule] == before + 1
+    assert hand.waiting() == []
+
+
+def test_a_submission_has_one_way_in() -> None:
+    """Whatever queues a request does it through the intake, where the policy stands."""
+    (folder,) = api.__path__
+    calling = {
+        path.relative_to(folder).as_posix()
+        for path in Path(folder).rglob("*.py")
+        if re.search(r"queue\.(?:admit|replay)\(", path.read_text(encoding="utf-8"))
+    }
+    assert calling == {"intake.py"}

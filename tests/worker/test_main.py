@@ -43,6 +43,19 @@ def test_a_bad_certificate_is_told_before_the_model_is_loaded(tmp_path: Path) ->
     assert "Traceback" not in ran.stderr
 
 
+def test_a_filter_that_cannot_be_loaded_ends_the_start(tmp_path: Path) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-m", "worker", "--redis-url", "redis://127.0.0.1:1"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={"PATH": "", "PYTHONPATH": str(Path.cwd()), "KIRAZURI_OUTPUT_FILTER": "none_such:x"},
+    )
+    assert ran.returncode == 2
+    assert "output filter 'none_such:x': ModuleNotFoundError" in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
 @pytest.mark.parametrize("name", card_names())
 def test_the_warm_up_is_the_cards_smallest_picture(name: str) -> None:
     card = load_card(name)
