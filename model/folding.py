@@ -99,7 +99,8 @@ def _look_alike(char: str, name: str, category: str) -> str:
         return " "
     if code >= _FROM_KANA_ON:
         return min(one for one in (char, *alike) if len(one) == 1 and ord(one) >= _FROM_KANA_ON)
-    return char.lower()
+    small = char.lower()
+    return small if small == char else "".join(map(_read, small))
 
 
 _CHARACTERS = _Characters()
@@ -132,13 +133,14 @@ class Reading:
     `squeezed`, and for its end, where in the row its run begins.
     """
 
-    __slots__ = ("_spans", "_text", "ends", "places", "raw", "squeezed", "starts")
+    __slots__ = ("_spans", "_text", "_tokens", "ends", "places", "raw", "squeezed", "starts")
 
     def __init__(self, text: str, tokens: re.Pattern[str], letters: dict[int, int]) -> None:
-        self._text = text
-        self._spans = [match.span() for match in tokens.finditer(text)]
-        self.raw = "".join([text[start:end] for start, end in self._spans])
-        self.ends = list(accumulate([end - start for start, end in self._spans]))
+        self._text, self._tokens = text, tokens
+        self._spans: list[tuple[int, int]] | None = None
+        found = tokens.findall(text)
+        self.raw = "".join(found)
+        self.ends = list(accumulate(map(len, found)))
         self.starts = [0, *self.ends[:-1]]
         row = self.raw.translate(letters)
         is_kept = list(map(ne, row, f" {row}"))
@@ -163,8 +165,10 @@ class Reading:
         return self.gap(token) is Gap.TAG or "\n" in (self._between(token) or "")
 
     def _between(self, token: int) -> str | None:
-        if token in (0, len(self._spans)):
+        if token in (0, len(self.ends)):
             return None
+        if self._spans is None:  # few texts are asked
+            self._spans = [match.span() for match in self._tokens.finditer(self._text)]
         return self._text[self._spans[token - 1][1] : self._spans[token][0]]
 
 

@@ -28,6 +28,10 @@ _ENDINGS = dict.fromkeys("sxzh", ("es", "ez"))
 _MAX_TERM_CHARS = 100
 
 
+_Match = tuple[int, int, int]
+"""Of the automaton: pattern, begin and end in the squeezed row."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Pattern:
     """One way to write (a part of) a term, as letters in a row.
@@ -84,29 +88,45 @@ class Lexicon:
             return
         for reading in readings(fold(text)):
             matches = self._automaton.find_matches_as_indexes(reading.squeezed, overlapping=True)
-            hits, inside = self._judge(reading, matches)
-            hits += _glued(reading, inside)
+            hits = list(self._words(reading, matches))
             whole = [hit for hit in hits if self._parts[hit.term] == 1]
             whole += self._joined([hit for hit in hits if self._parts[hit.term] > 1])
             yield [hit for hit in whole if hit.term < self._terms]
 
-    def _judge(
-        self, reading: Reading, matches: Sequence[tuple[int, int, int]]
-    ) -> tuple[list[Hit], dict[int, list["_Inside"]]]:
-        """The matches that are words, and by its token those that are inside of one."""
-        hits: list[Hit] = []
+    def _words(self, reading: Reading, matches: Sequence[_Match]) -> Iterator[Hit]:
+        """The matches that are words of their own, and the terms of words glued together."""
+        places, starts, ends = reading.places, reading.starts, reading.ends
+        begun: set[int] = set()
+        ended: set[int] = set()
+        for index, begin, end in matches:
+            beginning = range(
+                bisect_left(starts, places[begin]), bisect_left(starts, places[begin + 1])
+            )
+            ending = range(bisect_right(ends, places[end - 1]), bisect_right(ends, places[end]))
+            for pattern in self._patterns[index]:
+                if (beginning or pattern.is_open_before) and (ending or pattern.is_open_after):
+                    hit = _hit(reading, _Row(reading, begin, end), pattern)
+                    if hit is not None:
+                        yield hit
+            begun.update(beginning)
+            ended.update(ending)
+        tokens = begun & ended
+        if tokens:
+            yield from _glued(reading, self._inside(reading, matches, tokens))
+
+    def _inside(
+        self, reading: Reading, matches: Sequence[_Match], tokens: set[int]
+    ) -> dict[int, list["_Inside"]]:
+        """What may be parts of these tokens."""
         inside: dict[int, list[_Inside]] = defaultdict(list)
         for index, begin, end in matches:
-            row = _Row(reading, begin, end)
-            for pattern in self._patterns[index]:
-                begins = pattern.is_open_before or row.begins_word
-                if begins and (pattern.is_open_after or row.ends_word):
-                    hit = _hit(reading, row, pattern)
-                    if hit is not None:
-                        hits.append(hit)
-                if pattern.is_glued:
-                    inside[row.token].append(_Inside(row, pattern))
-        return hits, inside
+            token = bisect_left(reading.ends, reading.places[begin + 1])
+            if token in tokens:
+                row = _Row(reading, begin, end)
+                inside[token] += [
+                    _Inside(row, pattern) for pattern in self._patterns[index] if pattern.is_glued
+                ]
+        return inside
 
     def _joined(self, hits: list[Hit]) -> Iterator[Hit]:
         """Terms of several parts with at most a few words between."""
@@ -131,32 +151,15 @@ class Lexicon:
 
 
 class _Row:
-    """A match in places of the row: its first and last run of letters, and what is between.
+    """A match in places of the row: its first and last run of letters, and what is between."""
 
-    `first_token` and `last_token` are the first that begins and the last that ends in it.
-    """
-
-    __slots__ = (
-        "begin", "begins_word", "end", "ends_word", "first", "first_end", "first_token", "last",
-        "last_start", "last_token", "reading",
-    )  # fmt: skip
+    __slots__ = ("begin", "end", "first", "first_end", "last", "last_start", "reading")
 
     def __init__(self, reading: Reading, begin: int, end: int) -> None:
         self.reading, self.begin, self.end = reading, begin, end
-        places, starts, ends = reading.places, reading.starts, reading.ends
+        places = reading.places
         self.first, self.first_end = places[begin], places[begin + 1]
         self.last_start, self.last = places[end - 1], places[end]
-        self.first_token = bisect_left(starts, self.first)
-        self.begins_word = (
-            self.first_token < len(starts) and starts[self.first_token] < self.first_end
-        )
-        self.last_token = bisect_right(ends, self.last) - 1
-        self.ends_word = self.last_token >= 0 and ends[self.last_token] > self.last_start
-
-    @property
-    def token(self) -> int:
-        """The token in which the first run ends."""
-        return bisect_left(self.reading.ends, self.first_end)
 
     def has(self, runs: tuple[int, ...]) -> bool:
         """Whether every run of letters is at least as long as in the term."""
@@ -168,23 +171,25 @@ class _Row:
 
 
 def _hit(reading: Reading, row: _Row, pattern: _Pattern) -> Hit | None:
-    """The match as a word or words of its own, if it is."""
+    """The match as a word or words of its own, if it is: the fewest that it can be."""
     runs, begin, end = pattern.runs, row.first, row.last
     if pattern.is_open_before:
         first = bisect_right(reading.starts, begin) - 1
     else:
-        first, begin = row.first_token, reading.starts[row.first_token]
+        first = bisect_right(reading.starts, row.first_end - runs[0]) - 1
+        if first < 0 or reading.starts[first] < begin:
+            return None
+        begin = reading.starts[first]
     if pattern.is_open_after:
         last = bisect_left(reading.ends, end)
     else:
-        last, end = row.last_token, reading.ends[row.last_token]
-    if (
-        begin > row.first_end - runs[0]
-        or end < row.last_start + runs[-1]
-        or end - begin < sum(runs)
-    ):
+        last = bisect_left(reading.ends, max(row.last_start + runs[-1], begin + sum(runs)))
+        if last == len(reading.ends) or reading.ends[last] > end:
+            return None
+        end = reading.ends[last]
+    if begin > row.first_end - runs[0] or end < row.last_start + runs[-1] or not row.has(runs):
         return None
-    if not row.has(runs) or not _is_read(reading, pattern, begin, end, first, last):
+    if end - begin < sum(runs) or not _is_read(reading, pattern, begin, end, first, last):
         return None
     lengths = tuple(reading.ends[at] - reading.starts[at] for at in range(first, last + 1))
     is_literal = lengths == pattern.words and reading.raw[begin:end].isalpha()

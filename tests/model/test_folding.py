@@ -26,6 +26,7 @@ def test_the_whole_alphabet_comes_out_plain(way: str) -> None:
 def test_other_scripts_stay_apart() -> None:
     assert fold("ろり") == fold("ロリ") == fold("ﾛﾘ") == "ロリ"
     assert fold("口リ") == "ロリ"
+    assert fold("Հհ") == "hh"
     assert fold("１２ ٣") == "12 3"
     assert fold("don't, don’t") == "dont, dont"
     assert fold("a 👶 b").split() == ["a", "baby", "b"]
