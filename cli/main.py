@@ -96,7 +96,8 @@ def up(
     except StartError as exc:
         fail(str(exc))
     except KeyboardInterrupt:
-        typer.echo("stopped", err=True)
+        if settings.log_format == "text":
+            typer.echo("stopped", err=True)
 
 
 @app.command(

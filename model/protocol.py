@@ -1,6 +1,7 @@
 """The engine's face: what goes in, what comes out. No tensors, no queue."""
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy
@@ -11,11 +12,15 @@ from model.request import RequestWarning, ResolvedRequest
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The prompts are encoded; sampling begins. `seconds` is the time of encoding."""
+    """The prompts are encoded; sampling begins. `seconds` is the time of encoding.
+
+    `at` is when that was, by `time.time_ns()`.
+    """
 
     job_id: str
     warnings: tuple[RequestWarning, ...]
     seconds: float
+    at: int = field(default_factory=time.time_ns, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +46,7 @@ class Preview:
 class ImageReady:
     """Picture `index` of a job: `pixels` is (height, width, 3) uint8 RGB.
 
-    `seconds` is the time of decoding.
+    `seconds` is the time of decoding, `at` its end by `time.time_ns()`.
     """
 
     job_id: str
@@ -49,6 +54,7 @@ class ImageReady:
     seed: int
     pixels: NDArray[numpy.uint8]
     seconds: float = 0.0
+    at: int = field(default_factory=time.time_ns, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -303,13 +303,13 @@ class BatchWorker(SimpleWorker):
     def _listen(self, seconds: float) -> None:
         """Take in what the engine tells, waiting for the first word at most `seconds`."""
         try:
-            token, event, at = self._engine.events.get(block=seconds > 0, timeout=seconds or None)
+            token, event = self._engine.events.get(block=seconds > 0, timeout=seconds or None)
             while True:
                 slot = self._slots.get(token)
                 if slot and not slot.is_cancelled:
                     self._hear(slot, event)
-                    _trace(slot, event, at)
-                token, event, at = self._engine.events.get_nowait()
+                    _trace(slot, event)
+                token, event = self._engine.events.get_nowait()
         except Empty:
             return
 
@@ -783,16 +783,16 @@ class BatchWorker(SimpleWorker):
         logger.info("worker=%s event=stopped", self.name)
 
 
-def _trace(slot: _Slot, event: EngineEvent, at: int) -> None:
-    """A part of the attempt for every stage of the engine that is over, by the engine's clock."""
+def _trace(slot: _Slot, event: EngineEvent) -> None:
+    """A part of the attempt for every stage of the engine that is over."""
     match event:
         case Started():
-            slot.attempt.part("encode prompts", at - int(event.seconds * 1e9), at)
-            slot.part_began = at
+            slot.attempt.part("encode prompts", event.at - int(event.seconds * 1e9), event.at)
+            slot.part_began = event.at
         case ImageReady():
-            began = at - int(event.seconds * 1e9)
+            began = event.at - int(event.seconds * 1e9)
             slot.attempt.part("denoise", slot.part_began, began, index=event.index)
-            slot.attempt.part("decode image", began, at, index=event.index)
+            slot.attempt.part("decode image", began, event.at, index=event.index)
 
 
 def _progress_note(event: Progress, elapsed: float, request: ResolvedRequest) -> Note:

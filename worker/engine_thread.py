@@ -45,7 +45,7 @@ class _Order:
 class EngineThread:
     """Runs an engine made by `factory`.
 
-    `events` yields (token of the admission, event, `time.time_ns()` of it).
+    `events` yields (token of the admission, event).
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class EngineThread:
         warm_up: ResolvedRequest | None,
         metrics: WorkerMetrics | None = None,
     ) -> None:
-        self.events: SimpleQueue[tuple[str, EngineEvent, int]] = SimpleQueue()
+        self.events: SimpleQueue[tuple[str, EngineEvent]] = SimpleQueue()
         self.stats = EngineStats()
         self.busy_seconds = 0.0
         self.description: dict[str, Any] = {}
@@ -164,11 +164,10 @@ class EngineThread:
         self.busy_seconds += seconds
         self.stats = replace(engine.stats)
         self._metrics.engine_step(seconds, self.stats)
-        now = time.time_ns()
         for event in events:
             token = self._tokens.get(event.job_id)
             if token is None:
                 continue
             if isinstance(event, Finished | Failed):
                 del self._tokens[event.job_id]
-            self.events.put((token, event, now))
+            self.events.put((token, event))
