@@ -32,7 +32,7 @@ _EVENTS_EXAMPLE: Final = (
     'event: image_generation.partial_image\ndata: {"type": "image_generation.partial_image", …}\n\n'
     'event: image_generation.completed\ndata: {"type": "image_generation.completed", …}\n\n'
 )
-_FAILURES: Final = (400, 401, 403, 409, 410, 413, 415, 422, 429, 503, 504)
+_FAILURES: Final = (400, 401, 403, 404, 409, 410, 413, 415, 422, 429, 503, 504)
 
 
 @dataclass(frozen=True, slots=True)

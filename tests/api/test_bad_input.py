@@ -337,3 +337,50 @@ def test_the_allowed_methods_are_those_of_the_path_not_of_one_route(client: http
     job = client.options("/jobs/01JD6Z1Q8M4T0V7C2N5K9R3XWB")
     assert job.headers["allow"] == "DELETE, GET"
     assert client.put("/images/x.png").headers["allow"] == "GET, HEAD"
+
+
+HOSTILE_IDS = [
+    b"a\tb", b"a b", b"\x1b[31mred", b"caf\xe9", "\u202eabc".encode(), b"a" * 129, b"",
+    b"a;b=c", b"../x",
+    b"<script>", b"a%0d%0aSet-Cookie:x=1",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("offered", HOSTILE_IDS)
+def test_a_request_id_that_could_do_harm_is_replaced(client: httpx2.Client, offered: bytes) -> None:
+    answer = client.get("/jobs/nothing", headers=[(b"x-request-id", offered)])
+    assert is_problem(answer)["instance"] == answer.headers["x-request-id"]
+    assert answer.headers["x-request-id"].isalnum()
+    assert len(answer.headers["x-request-id"]) == 32
+
+
+LORA_NAMES = [
+    "../../etc/passwd", "/etc/passwd", "..\\..\\secret", "a/../../b", "file:///etc/passwd", "~root",
+    "a.safetensors", "\u202ea", "a\r\nb", "a\x1b[2J", ".", "..", "%2e%2e%2f", "\\\\host\\share",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LORA_NAMES)
+def test_a_loras_name_is_no_path(client: httpx2.Client, name: str) -> None:
+    answer = client.post("/generate", json={"prompt": "1girl", "loras": [{"name": name}]})
+    assert answer.status_code == 422
+    (error,) = is_problem(answer)["errors"]
+    assert error["pointer"] == "/loras/0/name"
+    assert "no LoRA of this name" in error["detail"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/images/{}", "/images/%2e%2e/{}", "/images/..%5c{}", "/images/.%00./{}", "/images//{}",
+     "/static-offline-docs/{}", "/static-offline-docs/%2e%2e/{}", "/problems/..%2f{}"],
+)  # fmt: skip
+@pytest.mark.parametrize("name", ["../../etc/passwd", "..%2f..%2f..%2f..%2fetc%2fpasswd"])
+def test_no_path_leads_out_of_its_folder(server: Running, path: str, name: str) -> None:
+    """Sent as it is: client libraries take the dots out."""
+    port = int(server.url.rpartition(":")[2])
+    head = f"GET {path.format(name)} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(head.encode())
+        answer = b"".join(iter(lambda: connection.recv(65_536), b""))
+    assert answer.startswith(b"HTTP/1.1 404 "), answer
+    assert b"root:" not in answer

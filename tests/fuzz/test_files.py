@@ -11,11 +11,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
+from api.errors import UnreadableImage
 from api.pictures import MAX_PIXELS, PictureRefused, Pictures, open_picture
+from api.provenance import Evidence
 from cli.source import SourceError, fit, read_source
 from model.card import load_card
 from model.errors import CheckpointError
@@ -27,7 +30,9 @@ from model.safetensors_header import encode_header, read_header
 from model.workflow import read_workflow
 from tests.fuzz.effort import fuzzed
 from tests.fuzz.test_texts import JSON, TEXTS
+from worker.credentials import CredentialReader
 from worker.metadata import UnreadablePicture, read_metadata
+from worker.settings import Settings
 from worker.store import LocalImageStore
 
 CARD = load_card("kirazuri-tiny")
@@ -54,6 +59,9 @@ def folder() -> Path:
 
 
 _FOLDER = TemporaryDirectory(prefix="kirazuri-fuzz-")
+
+
+READER = CredentialReader(Settings(_env_file=None))
 
 
 # -- recipes ---------------------------------------------------------------------------------------
@@ -318,6 +326,7 @@ def png_of_chunks(draw: st.DrawFn) -> bytes:
 PICTURES = st.one_of(damaged(), png_of_chunks(), st.binary(max_size=64))
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
 @fuzzed
 @given(PICTURES)
 def test_a_picture_is_opened_or_refused(data: bytes) -> None:
@@ -328,6 +337,7 @@ def test_a_picture_is_opened_or_refused(data: bytes) -> None:
     assert image.width * image.height <= MAX_PIXELS
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's remarks on broken files
 @fuzzed
 @given(PICTURES)
 def test_the_texts_of_a_picture_are_found_or_it_is_refused(data: bytes) -> None:
@@ -339,6 +349,19 @@ def test_the_texts_of_a_picture_are_found_or_it_is_refused(data: bytes) -> None:
         assert_shown_well(fit(read_source(path), CAPABILITIES))
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@fuzzed
+@given(PICTURES)
+def test_what_is_known_of_a_picture_is_told(data: bytes) -> None:
+    try:
+        evidence = Evidence(data, READER)
+    except UnreadableImage:
+        return
+    told = evidence.verify(None, kept_seconds=60).model_dump_json()
+    assert json.loads(told)["verdict"]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
 @fuzzed
 @given(
     st.one_of(

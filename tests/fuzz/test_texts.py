@@ -1,5 +1,6 @@
 """What clients say in words: whatever it is, it is read or refused, and never an accident."""
 
+import asyncio
 import ipaddress
 import json
 import math
@@ -7,6 +8,7 @@ import socket
 from contextlib import suppress
 from typing import Any, get_args
 
+from fastapi import Request
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -14,8 +16,11 @@ from pydantic import ValidationError
 from api import link_tokens
 from api.a1111.reading import read_body
 from api.a1111.schemas import ImageToImage, TextToImage
+from api.errors import MalformedForm
 from api.fields import field_errors
 from api.gate import _offered
+from api.openai.form import read_form
+from api.openai.parameters import Parameters
 from api.plan import advise, make_plan
 from api.submission import span_seconds, wait_seconds
 from api.targets import Rules, url_problem
@@ -221,6 +226,45 @@ def test_an_a1111_body_is_read_or_refused(
     if not wish.errors:
         with suppress(ValidationError):
             REQUEST.model_validate(wish.fields)
+
+
+PART_HEADS = st.one_of(
+    st.sampled_from(["prompt", "n", "loras[][name]", "tags[general][]", "a[b][c][d][e]", "image[]",
+                     "image", "mask", "[", "a]", ""]).map('form-data; name="{}"'.format),
+    TEXTS,
+)  # fmt: skip
+
+
+@st.composite
+def forms_of_parts(draw: st.DrawFn) -> bytes:
+    """A multipart form, more or less whole."""
+    parts = []
+    for _ in range(draw(st.integers(0, 6))):
+        head = f"Content-Disposition: {draw(PART_HEADS)}"
+        if draw(st.booleans()):
+            head += '; filename="a.png"\r\nContent-Type: image/png'
+        value = draw(st.one_of(TEXTS, JSON.map(json.dumps)))
+        parts.append(f"--edge\r\n{head}\r\n\r\n{value}\r\n")
+    end = draw(st.sampled_from(["--edge--\r\n", "--edge--", "--edge", ""]))
+    return ("".join(parts) + end).encode("utf-8", "surrogatepass")
+
+
+@fuzzed
+@given(st.one_of(forms_of_parts(), st.binary(max_size=200)))
+def test_a_form_is_read_or_refused(body: bytes) -> None:
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    headers = [(b"content-type", b"multipart/form-data; boundary=edge")]
+    request = Request({"type": "http", "headers": headers}, receive)
+    try:
+        form = asyncio.run(read_form(request))
+    except MalformedForm:
+        return
+    assert all(isinstance(data, bytes) for files in form.files.values() for data in files)
+    own = {n: v for n, v in form.values.items() if n in Parameters.model_fields}
+    with suppress(ValidationError):
+        Parameters.model_validate(own)
 
 
 @fuzzed

@@ -1,0 +1,204 @@
+"""No secret reaches a log line or an answer, whatever goes wrong: real processes at DEBUG."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import httpx2
+import pytest
+from pydantic import SecretStr
+from redis import Redis
+
+from tests.e2e.conftest import free_port
+from worker import redis_server
+from worker.keys import new_secret, secret_hash
+from worker.settings import Settings
+
+WORD = "hush-Zq7Xv2Lk9"
+"""In every secret, so that a part of one is found as well."""
+
+KEY = new_secret()
+PASSWORD = f"{WORD}-redis"
+SIGNING = "whsec_aHVzaC1acTdYdjJMazktd2ViaG9vay1zZWNyZXQ="  # hush-… in base64
+SECRETS = {
+    "redis_url": f"redis://:{PASSWORD}@127.0.0.1:1/0",
+    "s3_access_key_id": f"{WORD}-id",
+    "s3_secret_access_key": f"{WORD}-s3",
+    "api_key": KEY,
+    "webhook_secret": SIGNING,
+}
+NEEDLES = (WORD, KEY, SIGNING, SIGNING.removeprefix("whsec_"), secret_hash(KEY))
+
+
+def variables(**settings: str) -> dict[str, str]:
+    """A child's environment with all secrets, and these settings over them."""
+    others = {k: v for k, v in os.environ.items() if not k.startswith("KIRAZURI_")}  # noqa: TID251 - a child's
+    own = {**SECRETS, "log_level": "DEBUG", **settings}
+    return others | {f"KIRAZURI_{name.upper()}": value for name, value in own.items()}
+
+
+def assert_told_nothing(text: str) -> None:
+    assert text
+    for needle in NEEDLES:
+        place = text.find(needle)
+        assert place < 0, text[max(0, place - 300) : place + 100]
+
+
+def test_every_secret_setting_is_tried() -> None:
+    secret = {
+        name
+        for name, field in Settings.model_fields.items()
+        if SecretStr in (field.annotation, *getattr(field.annotation, "__args__", ()))
+    }
+    assert set(SECRETS) == secret
+
+
+UNREADABLE = [
+    *((command, "webhook_secret", f"whsec_{WORD}") for command in ("api", "worker", "cli.main up")),
+    ("api", "redis_url", f"redis+sentinel://:{PASSWORD}@nowhere"),
+    ("api", "redis_url", f"redis://:{PASSWORD}@127.0.0.1:port/0"),
+]
+
+
+@pytest.mark.parametrize(("command", "name", "value"), UNREADABLE)
+def test_a_secret_that_cannot_be_read_is_not_shown(
+    tmp_path: Path, command: str, name: str, value: str
+) -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", *command.split()],
+        env=variables(data_dir=str(tmp_path), **{name: value}),
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert run.returncode != 0
+    assert_told_nothing(run.stdout + run.stderr)
+
+
+class Trouble:
+    """API, worker and sender of webhooks with all secrets, and nothing that works but Redis."""
+
+    def __init__(self, folder: Path) -> None:
+        self.log = folder / "log"
+        self.answers: list[str] = []
+        self.client = httpx2.Client(base_url=f"http://127.0.0.1:{free_port()}", timeout=30)
+        self._redis = redis_server.start(folder / "redis")
+        with Redis.from_url(self._redis.url) as connection:
+            connection.config_set("requirepass", PASSWORD)
+        _, _, self.socket = self._redis.url.partition("://")
+        keys = folder / "keys.toml"
+        keys.write_text(f'[alice]\nhash = "{secret_hash(KEY)}"\n')
+        nobody = free_port()
+        self._settings = {
+            "redis_url": f"unix://:{PASSWORD}@{self.socket}",
+            "data_dir": str(folder / "data"),
+            "store": "s3://pictures",
+            "s3_endpoint": f"http://127.0.0.1:{nobody}",
+            "store_patience_seconds": "0.5",
+            "keys_file": str(keys),
+            "auth": "required",
+            "webhook_networks": "127.0.0.1/32",
+            "webhook_timeout_seconds": "1",
+            "webhook_retry_seconds": "0.2",
+            "maintenance_seconds": "0.5",
+        }
+        self.hook = f"https://127.0.0.1:{nobody}/hook"
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._output = self.log.open("wb")
+
+    def start(self, *arguments: str, **changes: str) -> subprocess.Popen[bytes]:
+        environment = variables(**{**self._settings, **changes})
+        process = subprocess.Popen(
+            [sys.executable, "-m", *arguments],
+            env=environment,
+            stdout=self._output,
+            stderr=self._output,
+        )
+        self._processes.append(process)
+        return process
+
+    def ask(self, method: str, path: str, **options: Any) -> int:
+        """The answer's status; all of the answer is kept."""
+        answer = self.client.request(method, path, **options)
+        self.answers += [str(answer.headers), answer.text]
+        return answer.status_code
+
+    def wait_for(self, word: str) -> None:
+        """Until the log says so."""
+        deadline = time.monotonic() + 50
+        while word not in self.log.read_text(errors="replace"):
+            assert time.monotonic() < deadline, f"{word} is not in\n{self.log.read_text()[-3000:]}"
+            time.sleep(0.1)
+
+    def end_redis(self) -> None:
+        self._redis.stop()
+
+    def stop(self) -> None:
+        for process in self._processes:
+            process.kill()
+            process.wait(20)
+        self._redis.stop()
+        self.client.close()
+        self._output.close()
+
+
+@pytest.fixture
+def trouble() -> Iterator[Trouble]:
+    with TemporaryDirectory(prefix="kirazuri-secrets-") as folder:  # short, for Redis' socket
+        running = Trouble(Path(folder))
+        try:
+            yield running
+        finally:
+            running.stop()
+
+
+@pytest.mark.timeout(240)
+def test_nothing_that_goes_wrong_tells_a_secret(trouble: Trouble) -> None:
+    port = str(trouble.client.base_url.port)
+    api = trouble.start("api", "--port", port)
+    trouble.wait_for("Uvicorn running")
+    worker, sender = trouble.start("worker"), trouble.start("api.webhooks")
+    key = {"authorization": f"Bearer {KEY}"}
+
+    body = {
+        "prompt": "1girl, smile", "resolution": "96x96", "steps": 1,
+        "webhook": {"url": trouble.hook, "events": ["started"]},
+    }  # fmt: skip
+    assert trouble.ask("POST", "/generate", json=body, headers=key) == 202
+    for headers in ({}, {"authorization": f"Bearer {KEY}x"}, {"authorization": f"Basic {KEY}"}):
+        for path in ("/jobs/x", "/v1/models", "/sdapi/v1/options", "/metrics"):
+            assert trouble.ask("GET", path, headers=headers) == 401
+    picture = {**body, "init_image": "a" * 40 + ".png"}
+    assert trouble.ask("POST", "/generate", json=picture, headers=key) == 503
+    assert trouble.ask("GET", f"/images/{'a' * 40}.png", headers=key) == 503
+    assert trouble.ask("GET", "/readyz") == 503
+    for path in ("/metrics", "/capabilities", "/docs", "/openapi.json", "/v1/models",
+                 "/sdapi/v1/options", "/sdapi/v1/cmd-flags", "/internal/sysinfo"):  # fmt: skip
+        assert trouble.ask("GET", path, headers=key) == 200
+    assert trouble.ask("POST", "/generate", json={"steps": 0}, headers=key) == 422
+    trouble.wait_for("event=webhook_")
+    trouble.wait_for("event=store_")
+
+    # A password that was changed, and a Redis that is gone.
+    other = free_port()
+    changed = f"unix://:{WORD}-old@{trouble.socket}"
+    trouble.start("api", "--port", str(other), redis_url=changed)
+    trouble.wait_for(f"Uvicorn running on http://127.0.0.1:{other}")
+    assert trouble.ask("GET", f"http://127.0.0.1:{other}/readyz") == 503
+    assert trouble.ask("GET", f"http://127.0.0.1:{other}/jobs/x", headers=key) in (404, 503)
+    trouble.end_redis()
+    assert trouble.ask("POST", "/generate", json=body, headers=key) == 503
+    trouble.wait_for("event=redis_away")
+
+    for process in (api, worker, sender):
+        told = Path(f"/proc/{process.pid}/cmdline")
+        if told.exists():
+            assert_told_nothing(told.read_text())
+    assert_told_nothing("\n".join(trouble.answers))
+    assert_told_nothing(trouble.log.read_text(errors="replace"))
