@@ -1,0 +1,268 @@
+"""The official OpenAI packages of Python and Node against the running service: real pictures."""
+
+import base64
+import contextlib
+import io
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import numpy
+import pytest
+from openai import BadRequestError, OpenAI
+from PIL import Image
+
+from tests.api.openai_clients import openai_client, png
+from tests.e2e.test_pictures import QUALITY, finished, picture, pixels, submit
+from tests.tables import ROOT
+from training.rules import read_colors
+
+pytestmark = pytest.mark.timeout(240)
+
+NODE_CLIENT = ROOT / "tests/clients/node"
+PAGE = ROOT / "docs/openai.md"
+LOOK = "twintails, red eyes, smile, white serafuku, pink background"
+
+
+@pytest.fixture(scope="module")
+def url(service: httpx2.Client) -> str:
+    return str(service.base_url).rstrip("/")
+
+
+@pytest.fixture(scope="module")
+def openai(url: str) -> Iterator[OpenAI]:
+    with openai_client(url) as client:
+        yield client
+
+
+def decoded(b64_json: str | None) -> Image.Image:
+    assert b64_json
+    image = Image.open(io.BytesIO(base64.b64decode(b64_json)))
+    image.load()
+    return image
+
+
+def transparent_top() -> Image.Image:
+    mask = Image.new("RGBA", (128, 128), (0, 0, 0, 255))
+    mask.paste((0, 0, 0, 0), (0, 0, 128, 64))
+    return mask
+
+
+def test_the_picture_is_the_one_that_was_asked_for(openai: OpenAI, service: httpx2.Client) -> None:
+    """The same as by our own surface: same job, same recipe, same pixels."""
+    fields: dict[str, Any] = {"seed": 7, "deterministic": True}
+    prompt = f"{QUALITY}, green hair, {LOOK}"
+    answer: Any = openai.images.generate(prompt=prompt, n=2, size="128x128", extra_body=fields)
+    first, second = (decoded(image.b64_json) for image in answer.data)
+    assert read_colors(first)["hair_color"] == read_colors(second)["hair_color"] == "green hair"
+    assert (pixels(first) != pixels(second)).any()
+    assert [image.seed for image in answer.data] == [7, 8]
+    own = finished(service, submit(service, prompt=prompt, num_images=2, **fields))
+    assert (pixels(picture(service, own, 1)) == pixels(second)).all()
+    job = service.get(f"/jobs/{answer.job_id}").json()
+    assert {**job["request"], "image_quality": 90} == own["request"]
+    assert job["timings"]["denoise"] > 0
+    with service.stream("GET", f"/jobs/{answer.job_id}/events") as stream:
+        names = [line[7:] for line in stream.iter_lines() if line.startswith("event: ")]
+    assert names[0] == "queued"
+    assert names[-1] == "succeeded"
+
+
+def test_negative_prompts_and_qualities_act(openai: OpenAI, service: httpx2.Client) -> None:
+    plain, negative = [
+        openai.images.generate(
+            prompt=f"{QUALITY}, blue hair, smile",
+            quality="low",
+            extra_body={"seed": 5, "negative_prompt": words},
+        )
+        for words in ("", "blue background, blurry")
+    ]
+    assert plain.data
+    assert negative.data
+    images = [decoded(answer.data[0].b64_json) for answer in (plain, negative) if answer.data]
+    assert (pixels(images[0]) != pixels(images[1])).any()
+    assert "Steps: 16," in images[0].info["parameters"]
+    assert "Negative prompt: blue background, blurry" in images[1].info["parameters"]
+
+
+def test_what_the_mask_covers_stays_and_the_rest_changes(
+    openai: OpenAI, service: httpx2.Client
+) -> None:
+    base = finished(service, submit(service, prompt=f"{QUALITY}, blue hair, {LOOK}", seed=7))
+    start = picture(service, base)
+    answer = openai.images.edit(
+        image=("girl.png", png(start)),
+        mask=("mask.png", png(transparent_top())),
+        prompt=f"{QUALITY}, pink hair, {LOOK}",
+        extra_body={"seed": 8},
+    )
+    assert answer.data
+    result = decoded(answer.data[0].b64_json)
+    assert (pixels(result)[64:] == pixels(start)[64:]).all()
+    assert numpy.abs(pixels(result)[:64] - pixels(start)[:64]).mean() > 5
+    whole = openai.images.edit(
+        image=png(start), prompt=f"{QUALITY}, pink hair, {LOOK}", extra_body={"strength": 0.5}
+    )
+    assert whole.data
+    assert read_colors(decoded(whole.data[0].b64_json))["hair_color"] == "pink hair"
+
+
+def test_previews_come_closer_to_the_picture(openai: OpenAI) -> None:
+    stream = openai.images.generate(
+        prompt=f"{QUALITY}, blonde hair, {LOOK}",
+        stream=True,
+        partial_images=3,
+        extra_body={"seed": 3},
+    )
+    *partial, done = stream
+    final = decoded(done.b64_json)
+    assert read_colors(final)["hair_color"] == "blonde hair"
+    small = pixels(final.resize((16, 16), Image.Resampling.BOX))
+    errors = [numpy.abs(pixels(decoded(event.b64_json)) - small).mean() for event in partial]
+    assert len(errors) == 3, errors
+    assert errors == sorted(errors, reverse=True)
+    assert errors[-1] < 40
+
+
+def test_a_wrong_parameter_is_an_exception_of_the_package(openai: OpenAI) -> None:
+    with pytest.raises(BadRequestError) as refused:
+        openai.images.generate(prompt="x", background="transparent")
+    assert refused.value.param == "background"
+
+
+# -- Node ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def node_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package as its lock file has it, outside the repository."""
+    if shutil.which("node") is None or shutil.which("npm") is None:
+        pytest.skip("node and npm are not installed")
+    folder = tmp_path_factory.mktemp("node")
+    for file in NODE_CLIENT.iterdir():
+        shutil.copy(file, folder)
+    command = ["npm", "ci", "--no-audit", "--no-fund", "--prefer-offline", "--ignore-scripts"]
+    made = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert made.returncode == 0, made.stdout + made.stderr
+    return folder
+
+
+def node(folder: Path, *arguments: str) -> str:
+    ran = subprocess.run(
+        ["node", *arguments], cwd=folder, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
+
+
+def test_the_lock_file_names_no_registry() -> None:
+    lock = json.loads((NODE_CLIENT / "package-lock.json").read_text())
+    packages = [package for name, package in lock["packages"].items() if name]
+    assert packages
+    for package in packages:
+        assert "resolved" not in package
+        assert package["integrity"].startswith("sha512-")
+
+
+def test_the_node_package(url: str, service: httpx2.Client, node_folder: Path) -> None:
+    prompt = f"{QUALITY}, pink hair, {LOOK}"
+    base = finished(service, submit(service, prompt=f"{QUALITY}, blue hair, {LOOK}", seed=7))
+    start = picture(service, base)
+    start.save(node_folder / "girl.png")
+    transparent_top().save(node_folder / "mask.png")
+    told = json.loads(node(node_folder, "images.mjs", url, "girl.png", "mask.png", prompt))
+
+    generated = told["generated"]
+    image = decoded(generated["data"][0]["b64_json"])
+    assert (image.format, image.size) == ("WEBP", (256, 256))
+    assert generated["size"] == "256x256"
+    assert generated["usage"]["output_tokens"] == 256
+    assert pixels(image).std() > 30
+    request = service.get(f"/jobs/{generated['job_id']}").json()["request"]
+    assert (request["seed"], request["steps"]) == (7, 8)
+
+    urls = [data["url"] for data in told["linked"]["data"]]
+    assert len(urls) == 2
+    for link in urls:
+        image = Image.open(io.BytesIO(service.get(link).content))
+        assert read_colors(image)["hair_color"] == "pink hair"
+
+    edited = decoded(told["edited"]["data"][0]["b64_json"])
+    assert (pixels(edited)[64:] == pixels(start)[64:]).all()
+    request = service.get(f"/jobs/{told['edited']['job_id']}").json()["request"]
+    assert request["sampler_options"]["eta"] == 0.5
+
+    *partial, done = told["streamed"]
+    assert [event["type"] for event in partial] == ["image_generation.partial_image"] * 2
+    assert done["type"] == "image_generation.completed"
+    streamed = decoded(done["b64_json"])
+    linked = Image.open(io.BytesIO(service.get(urls[0]).content))
+    assert numpy.abs(pixels(streamed) - pixels(linked)).max() <= 1, "the same seed"
+
+    assert told["models"] == ["kirazuri-tiny"]
+    errors = told["errors"]
+    assert {name: error["status"] for name, error in errors.items()} == {
+        "wrong": 400,
+        "unknown": 404,
+        "nowhere": 404,
+    }
+    assert errors["wrong"]["param"] == "size"
+    assert errors["unknown"]["code"] == "model_not_found"
+    assert {error["tries"] for error in errors.values()} == {1}
+
+
+# -- the manual ----------------------------------------------------------------------------------
+
+
+def examples(language: str) -> list[str]:
+    found = re.findall(rf"^```{language}\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE)
+    assert found
+    return [str(code) for code in found]
+
+
+@pytest.fixture
+def folder(
+    url: str, service: httpx2.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """Where the examples find the picture and the mask that they read."""
+    monkeypatch.chdir(tmp_path)
+    job = finished(service, submit(service, prompt=f"{QUALITY}, blue hair, {LOOK}", steps=8))
+    picture(service, job).save("girl.png")
+    transparent_top().save("mask.png")
+    return tmp_path
+
+
+def test_the_examples_in_python(url: str, folder: Path) -> None:
+    """All of them, one after another, as somebody who reads along types them."""
+    names: dict[str, Any] = {}
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        for code in examples("python"):
+            exec(compile(code.replace("http://localhost:8000", url), PAGE.name, "exec"), names)
+    names["client"].close()
+    assert decoded(base64.b64encode((folder / "blue.png").read_bytes()).decode()).format == "PNG"
+    assert (folder / "pink.png").stat().st_size > 1000
+    assert (folder / "partial-0.webp").stat().st_size > 50
+    assert "/jobs/" in printed.getvalue()
+
+
+def test_the_examples_in_the_shell(url: str, folder: Path) -> None:
+    for code in examples("sh"):
+        script = code.replace("localhost:8000", url.removeprefix("http://"))
+        ran = subprocess.run(
+            ["sh", "-euc", script], cwd=folder, capture_output=True, text=True, check=False
+        )
+        assert ran.returncode == 0, ran.stderr
+        assert json.loads(ran.stdout)["data"][0], ran.stdout
+
+
+def test_the_examples_in_javascript(url: str, folder: Path, node_folder: Path) -> None:
+    for code in examples("js"):
+        (node_folder / "example.mjs").write_text(code.replace("http://localhost:8000", url))
+        node(node_folder, "example.mjs")
+    assert (node_folder / "blue.png").read_bytes().startswith(b"\x89PNG")
