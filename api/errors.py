@@ -202,6 +202,19 @@ TABLE: Final[dict[type[Exception], ProblemType]] = {
         "The queue is full",
         "As many jobs are waiting as the operator allows. Try again after `Retry-After` seconds.",
     ),
+    worker_errors.TooManyJobs: ProblemType(
+        429,
+        "too_many_jobs",
+        "Too many unfinished jobs",
+        "As many jobs of this key wait or run as it allows. Wait for one to end, or cancel one.",
+    ),
+    worker_errors.QuotaSpent: ProblemType(
+        429,
+        "quota_spent",
+        "The day's quota is spent",
+        "The request costs more megapixel-steps than the key has left until midnight UTC. A dry "
+        "run tells what a request costs.",
+    ),
     worker_errors.IdempotencyConflict: ProblemType(
         422,
         "idempotency_conflict",
@@ -365,7 +378,10 @@ def _headers(exc: Exception) -> dict[str, str]:
             return {"Retry-After": "1", **job_headers(job)}
         case PicturesAway(job=job):
             return {"Retry-After": str(_RETRY_AFTER_SECONDS), **job_headers(job)}
-        case worker_errors.QueueFull(retry_after=seconds):
+        case (
+            worker_errors.QueueFull(retry_after=seconds)
+            | worker_errors.KeyLimitReached(retry_after=seconds)
+        ):
             return {"Retry-After": str(seconds)}
         case worker_errors.QueueUnavailable() | worker_errors.StoreError():
             return {"Retry-After": str(_RETRY_AFTER_SECONDS)}

@@ -1,4 +1,4 @@
-"""`GET /images/{name}`: bytes that never change under their name. Knows neither jobs nor queue."""
+"""`GET /images/{name}`: bytes that never change under their name, for those whom they belong to."""
 
 import pathlib
 from typing import Annotated, Any
@@ -9,7 +9,7 @@ from starlette.responses import MalformedRangeHeader
 from starlette.responses import RangeNotSatisfiable as OutsideFile
 
 from api.errors import RangeNotSatisfiable, responses
-from api.state import Store
+from api.state import CurrentCaller, Queue, Store
 from worker.store import IMMUTABLE, MEDIA_TYPES
 
 _BINARY: dict[str, Any] = {
@@ -65,9 +65,13 @@ async def get_image(
     request: Request,
     name: Annotated[str, Path(examples=["9f86d081884c7d659a2feaa0c55ad015a3bf4f1b.png"])],
     store: Store,
+    caller: CurrentCaller,
+    queue: Queue,
     if_none_match: Annotated[str | None, Header(description="ETags that the client has.")] = None,
 ) -> Response:
     """The bytes of a picture; the name is made of the content, so it may be kept for ever."""
+    if caller.owner:
+        await queue.belongings.check_picture(name)
     place = await store.locate(name, is_head=request.method == "HEAD")
     stem, _, extension = name.partition(".")
     headers = {"ETag": f'"{stem}"', "Cache-Control": IMMUTABLE, **_FOR_BROWSERS}

@@ -132,7 +132,7 @@ class _Intake:
             traceparent=submission.traceparent,
             webhook=webhook_of(body, submission.base_url),
             cancel_after=submission.cancel_after,
-            priority=self.caller.limits.priority,
+            limits=self.caller.limits,
         )
 
     async def replay(self, job_id: str, submission: Submission) -> Job:
@@ -153,7 +153,7 @@ class _Intake:
             idempotency_key=submission.idempotency_key,
             traceparent=submission.traceparent,
             cancel_after=submission.cancel_after,
-            priority=self.caller.limits.priority,
+            limits=self.caller.limits,
         )
 
     async def delivered(self, body: GenerationRequest, job: Job) -> None:

@@ -10,11 +10,12 @@ from fastapi.sse import format_sse_event
 
 from api.errors import responses
 from api.leaving import end_if_left
-from api.schemas import JobView, absolute, job_view
+from api.schemas import JobList, JobView, absolute, job_view
 from api.state import BaseUrl, Metrics, Queue
 from api.streams import EventStream
 from worker.errors import WorkerError
 from worker.events import JobEvent
+from worker.job import Status
 
 RETRY_MS = 2000
 """How long a listener waits before it connects again."""
@@ -31,6 +32,39 @@ LastEventId = Annotated[
 
 router = APIRouter(tags=["jobs"])
 log = logging.getLogger(__name__)
+
+
+@router.get(
+    "/jobs",
+    operation_id="listJobs",
+    summary="Own jobs, newest first",
+    responses=responses(422, 503),
+)
+async def list_jobs(
+    queue: Queue,
+    base_url: BaseUrl,
+    response: Response,
+    status: Annotated[
+        Status | None, Query(description="Only jobs of this status.", examples=["succeeded"])
+    ] = None,
+    limit: Annotated[int, Query(ge=1, le=100, description="The most that come.")] = 20,
+    cursor: Annotated[
+        str | None,
+        Query(
+            pattern=r"^[0-7][0-9A-HJKMNP-TV-Z]{25}$",
+            description="`next` of the page before.",
+            examples=["01JD6Z1Q8M4T0V7C2N5K9R3XWB"],
+        ),
+    ] = None,
+) -> JobList:
+    """The jobs of this key that have not expired.
+
+    A page may have fewer than `limit` jobs, or none, and still a `next`, where few have the status
+    that was asked for.
+    """
+    response.headers["Cache-Control"] = "no-store"
+    jobs, following = await queue.jobs(status=status, most=limit, after=cursor)
+    return JobList(items=[job_view(job, base_url) for job in jobs], next=following)
 
 
 @router.get(

@@ -250,6 +250,7 @@ def examples(card: Card) -> dict[str, dict[str, Any]]:
         "links": links,
     }
     hooks = webhook_schemas.examples(job)
+    job_view = {**job, "webhook": hooks["JobWebhook"]}
     return {
         "GenerationRequest": {
             **sampling,
@@ -310,7 +311,8 @@ def examples(card: Card) -> dict[str, dict[str, Any]]:
         "Timings": timings,
         "FieldError": {**wrong, "limit": 100},
         "Problem": problem,
-        "JobView": {**job, "webhook": hooks["JobWebhook"]},
+        "JobView": job_view,
+        "JobList": {"items": [job_view], "next": _JOB_ID},
         **hooks,
     }
 

@@ -4,10 +4,11 @@ The only module of this package that meets Pillow. Knows neither queue nor model
 """
 
 import asyncio
+import copy
 import io
 import re
 from base64 import b64decode, b64encode
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -18,10 +19,11 @@ from pydantic import ValidationError
 
 from model.card import Card, fitted_size
 from model.request import GenerationRequest, ImageFormat, Inputs, check_hires, parse_resolution
+from worker.belongings import Belongings
 from worker.errors import ImageExpired, ImageNotFound
 from worker.job import JobWarning
 from worker.metadata import Inside, texts_of
-from worker.store import ImageStore, content_name
+from worker.store import ImageStore, content_name, not_found
 
 FORMATS = ("PNG", "JPEG", "WEBP", "AVIF")
 _KINDS: dict[str, ImageFormat] = {
@@ -78,6 +80,12 @@ class Told:
     inside: Inside
 
 
+def _stored_name(text: str) -> str | None:
+    """The name of an image of ours, if the text is one."""
+    named = _STORED.fullmatch(text) if len(text) <= _LONGEST_NAME else None
+    return named[1] if named else None
+
+
 class Pictures:
     """Turns what requests say of pictures into names of stored ones."""
 
@@ -85,6 +93,25 @@ class Pictures:
         self._card = card
         self._store = store
         self._places = asyncio.Semaphore(_AT_ONCE)
+        self._belongings: Belongings | None = None
+
+    def seen_by(self, belongings: Belongings) -> "Pictures":
+        """The same, but stored pictures that do not belong to this owner are not there."""
+        narrowed = copy.copy(self)
+        narrowed._belongings = belongings
+        return narrowed
+
+    async def _hidden(self, *texts: str | None) -> Collection[str]:
+        """Names of stored pictures among the texts that must not be used."""
+        hidden: set[str] = set()
+        if self._belongings is None:
+            return hidden
+        for name in filter(None, (_stored_name((text or "").strip()) for text in texts)):
+            try:
+                await self._belongings.check_picture(name)
+            except (ImageNotFound, ImageExpired):
+                hidden.add(name)
+        return hidden
 
     async def take(
         self, request: GenerationRequest, *, is_kept: bool
@@ -97,25 +124,30 @@ class Pictures:
             RequestValidationError: names the field of every picture that cannot be used, or the
                 scale of a second pass that the picture's own size leaves no room for.
             StoreError: they cannot be read or written just now.
+            QueueUnavailable: nobody can say just now whose a stored picture is.
         """
         if request.init_image is None:
             return None, ()
+        hidden = await self._hidden(request.init_image, request.mask)
         async with self._places:
-            return await asyncio.to_thread(self._take, request, request.init_image, is_kept=is_kept)
+            return await asyncio.to_thread(
+                self._take, request, request.init_image, is_kept=is_kept, hidden=hidden
+            )
 
     async def told_by(self, field: str, text: str) -> Told:
         """What the file in a field tells; the text is as those of a request's pictures.
 
         Raises:
             RequestValidationError: it is no usable picture.
-            StoreError: it cannot be read just now.
+            StoreError, QueueUnavailable: as `take`.
         """
+        hidden = await self._hidden(text)
         async with self._places:
-            return await asyncio.to_thread(self._told_by, field, text)
+            return await asyncio.to_thread(self._told_by, field, text, hidden)
 
-    def _told_by(self, field: str, text: str) -> Told:
+    def _told_by(self, field: str, text: str, hidden: Collection[str]) -> Told:
         try:
-            data, _ = self._bytes_of(text.strip())
+            data, _ = self._bytes_of(text.strip(), hidden)
             return read_picture(data)
         except PictureRefused as exc:
             raise RequestValidationError([_error(field, exc, text)]) from exc
@@ -127,18 +159,21 @@ class Pictures:
 
         Raises:
             RequestValidationError: one of them cannot be used.
-            StoreError: they cannot be read just now.
+            StoreError, QueueUnavailable: as `take`.
         """
+        hidden = await self._hidden(init_image, mask)
         async with self._places:
             return await asyncio.to_thread(
-                self._mask_for, init_image, mask, is_inverted=is_inverted, blur=blur
+                self._mask_for, init_image, mask, hidden, is_inverted=is_inverted, blur=blur
             )
 
-    def _mask_for(self, init_image: str, mask: str, *, is_inverted: bool, blur: int) -> str:
+    def _mask_for(
+        self, init_image: str, mask: str, hidden: Collection[str], *, is_inverted: bool, blur: int
+    ) -> str:
         errors: list[dict[str, Any]] = []
         start, opened = (
-            self._open("init_image", init_image, errors),
-            self._open("mask", mask, errors),
+            self._open("init_image", init_image, errors, hidden),
+            self._open("mask", mask, errors, hidden),
         )
         if start is None or opened is None:
             raise RequestValidationError(errors)
@@ -164,11 +199,16 @@ class Pictures:
                 raise RequestValidationError([_error("mask", exc, None)]) from exc
 
     def _take(
-        self, request: GenerationRequest, init_image: str, *, is_kept: bool
+        self,
+        request: GenerationRequest,
+        init_image: str,
+        *,
+        is_kept: bool,
+        hidden: Collection[str],
     ) -> tuple[Inputs, tuple[JobWarning, ...]]:
         errors: list[dict[str, Any]] = []
-        start = self._open("init_image", init_image, errors)
-        mask = self._open("mask", request.mask, errors) if request.mask else None
+        start = self._open("init_image", init_image, errors, hidden)
+        mask = self._open("mask", request.mask, errors, hidden) if request.mask else None
         size = self._size(request, start, errors) if start else (0, 0)
         if start and mask and mask.image.size != start.image.size:
             own, wanted = _written(mask.image.size), _written(start.image.size)
@@ -184,21 +224,25 @@ class Pictures:
         inputs = Inputs(names[0], names[1] if mask else None, *size)
         return inputs, tuple(_warnings(start.image.size, size))
 
-    def _open(self, field: str, text: str, errors: list[dict[str, Any]]) -> Picture | None:
+    def _open(
+        self, field: str, text: str, errors: list[dict[str, Any]], hidden: Collection[str] = ()
+    ) -> Picture | None:
         """Open what a field holds; None, and one more error, where that is no usable picture."""
         try:
-            data, stored = self._bytes_of(text.strip())
+            data, stored = self._bytes_of(text.strip(), hidden)
             return Picture(open_picture(data), data, stored)
         except PictureRefused as exc:
             errors.append(_error(field, exc, text))
             return None
 
-    def _bytes_of(self, text: str) -> tuple[bytes, str | None]:
+    def _bytes_of(self, text: str, hidden: Collection[str]) -> tuple[bytes, str | None]:
         """A picture's file, and its name if that is what the text is."""
-        named = _STORED.fullmatch(text) if len(text) <= _LONGEST_NAME else None
-        if named:
+        name = _stored_name(text)
+        if name:
             try:
-                return self._store.read(named[1]), named[1]
+                if name in hidden:
+                    raise not_found(name)
+                return self._store.read(name), name
             except (ImageNotFound, ImageExpired) as exc:
                 raise PictureRefused(str(exc)) from exc
         if text[:8].lower().startswith(("http://", "https://")):

@@ -46,6 +46,13 @@ class JobView(Job):
     links: Links
 
 
+class JobList(_Shape):
+    """A page of the caller's jobs."""
+
+    items: list[JobView] = Field(description="Newest first.")
+    next: str | None = Field(description="`cursor` of the next page; null where there is none.")
+
+
 def absolute(url: str, base_url: str) -> str:
     """Put `base_url` before a path of this service; leave whole URLs (another store's) alone."""
     return base_url + url if url.startswith("/") else url

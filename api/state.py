@@ -69,8 +69,11 @@ async def _tokenizers(request: Request) -> Tokenizers | None:
     return cast(Tokenizers | None, request.state.tokenizers)
 
 
-async def _pictures(request: Request) -> Pictures:
-    return cast(Pictures, request.state.pictures)
+async def _pictures(request: Request, caller: CurrentCaller) -> Pictures:
+    pictures = cast(Pictures, request.state.pictures)
+    if not caller.owner:
+        return pictures
+    return pictures.seen_by((await _queue(request, caller)).belongings)
 
 
 async def _loras(request: Request) -> LoraList:

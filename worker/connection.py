@@ -5,6 +5,8 @@ idempotent by id, so a broken connection is tried again once or twice, and a sil
 by the API: its clients would wait twice as long for the same answer.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import redis
@@ -15,6 +17,7 @@ from redis import exceptions
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
+from worker.errors import QueueUnavailable
 from worker.sentinel import connection_options, sentinel_url
 
 SOCKET_SECONDS = 2.0
@@ -38,6 +41,17 @@ def is_outage(exc: BaseException) -> bool:
     return isinstance(exc, exceptions.ResponseError) and any(
         refusal in str(exc) for refusal in _REFUSALS
     )
+
+
+@contextmanager
+def outage() -> Iterator[None]:
+    """Turn what Redis does when it is away into QueueUnavailable."""
+    try:
+        yield
+    except (exceptions.RedisError, OSError) as exc:
+        if not is_outage(exc):
+            raise
+        raise QueueUnavailable(f"Redis does not answer or refuses to write: {exc}") from exc
 
 
 def _ordinary(url: str) -> str:

@@ -1,5 +1,9 @@
 """What the queue and the store refuse; the API translates these to HTTP in one table."""
 
+import time
+
+DAY_SECONDS = 86_400
+
 
 class WorkerError(Exception):
     """Anything the worker package refuses or cannot do."""
@@ -28,6 +32,33 @@ class QueueFull(WorkerError):
         super().__init__(f"the queue holds {limit} jobs, its limit")
         self.limit = limit
         self.retry_after = retry_after
+
+
+class KeyLimitReached(WorkerError):
+    """The key allows no more just now; it may in `retry_after` seconds."""
+
+    def __init__(self, reason: str, retry_after: int) -> None:
+        super().__init__(reason)
+        self.retry_after = retry_after
+
+
+class TooManyJobs(KeyLimitReached):
+    """As many jobs of the key wait or run as it allows."""
+
+    def __init__(self, limit: int, retry_after: int) -> None:
+        super().__init__(f"{limit} jobs of this key wait or run, its limit", retry_after)
+
+
+class QuotaSpent(KeyLimitReached):
+    """What is left of the key's work for today is less than the request costs."""
+
+    def __init__(self, quota: float, cost: float) -> None:
+        left_today = DAY_SECONDS - int(time.time()) % DAY_SECONDS
+        super().__init__(
+            f"the request costs {cost:.4g} megapixel-steps; of the {quota:g} that this key has a "
+            "day, fewer are left until midnight UTC",
+            left_today,
+        )
 
 
 class IdempotencyConflict(WorkerError):

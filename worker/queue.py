@@ -9,20 +9,20 @@ import copy
 import json
 import re
 import time
-from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import aclosing, contextmanager, suppress
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from redis import Redis
-from redis.exceptions import RedisError
 from ulid import ULID
 
 from model.passes import work
 from model.request import ResolvedRequest
 from worker import logs, record, tracing
+from worker.belongings import Belongings
 from worker.clients import ClientJobs
-from worker.connection import connect_async, disconnect, is_outage
+from worker.connection import connect_async, disconnect, outage
 from worker.errors import (
     IdempotencyConflict,
     JobAlreadyFinished,
@@ -30,15 +30,16 @@ from worker.errors import (
     JobNotFound,
     JobNotSucceeded,
     QueueFull,
-    QueueUnavailable,
+    QuotaSpent,
     StoreError,
+    TooManyJobs,
 )
 from worker.events import JobEvent
 from worker.following import Missing, Pages, follow
 from worker.forecast import Forecast, Pace, forecast
 from worker.hub import Hub
-from worker.job import TERMINAL, Job, JobWarning, WorkerStatus
-from worker.keys import Priority
+from worker.job import TERMINAL, Job, JobWarning, Status, WorkerStatus
+from worker.keys import KeyLimits
 from worker.outbox import OutboxState, read_state
 from worker.settings import Settings
 from worker.tallies import Tallies, read_tallies
@@ -48,6 +49,8 @@ _JOB_ID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}\Z")
 
 _POLL_SECONDS = 5.0
 """Listeners look for themselves this often, in case a wake-up was lost."""
+
+UNLIMITED = KeyLimits()
 
 _MAX_RETRY_AFTER = 120
 
@@ -101,7 +104,7 @@ class JobQueue:
 
     async def ping(self) -> None:
         """QueueUnavailable unless Redis answers."""
-        with _outage():
+        with outage():
             await self._redis.ping()
 
     # -- submitting --------------------------------------------------------------------------
@@ -118,7 +121,7 @@ class JobQueue:
         original: Job | None = None,
         webhook: Webhook | None = None,
         cancel_after: float | None = None,
-        priority: Priority = "normal",
+        limits: KeyLimits = UNLIMITED,
     ) -> Job:
         """Queue a request, or find the job that this idempotency key made before.
 
@@ -126,9 +129,10 @@ class JobQueue:
         It is cancelled if it has not ended `cancel_after` seconds from now. The stored pictures
         that it starts from are kept as long as the job. `original` is the finished job whose
         pictures the new one's are to be compared with, `webhook` says who is told of the job's
-        events.
+        events. Of the key's `limits` those of unfinished jobs and of work are held here.
 
         Raises:
+            TooManyJobs, QuotaSpent: the limits are reached.
             QueueFull: as many jobs wait as the settings allow.
             IdempotencyConflict: the key was used with another fingerprint.
             QueueUnavailable: Redis is away; the job may exist, so repeat with the same key.
@@ -145,9 +149,9 @@ class JobQueue:
             cancel_after=cancel_after,
             eta_seconds=(await self.forecast(request)).eta_seconds,
             owner=self._owner or "",
-            priority=priority,
+            priority=limits.priority,
         )
-        with _outage(), tracing.enqueueing(record.RQ_QUEUE) as span:
+        with outage(), tracing.enqueueing(record.RQ_QUEUE) as span:
             fields["traceparent"] = tracing.traceparent_of() or fields["traceparent"]
             pairs = [part for pair in fields.items() for part in pair]
             outcome, known_id = await self._admit(
@@ -161,6 +165,10 @@ class JobQueue:
                     "1" if is_key_renewed else "",
                     json.dumps(request.inputs),
                     self._settings.result_ttl_seconds,
+                    self._owner or "",
+                    "" if limits.concurrency is None else limits.concurrency,
+                    "" if limits.quota is None else limits.quota,
+                    fields["cost"],
                     len(pairs),
                     *pairs,
                     *record.rq_fields(job_id, self._unconnected),
@@ -169,6 +177,10 @@ class JobQueue:
             span.set_attributes({"messaging.message.id": known_id, "kirazuri.outcome": outcome})
         if outcome == "conflict":
             raise IdempotencyConflict("the idempotency key was used before with another request")
+        if outcome == "busy":
+            raise TooManyJobs(limits.concurrency or 0, await self._retry_after())
+        if outcome == "spent":
+            raise QuotaSpent(limits.quota or 0, fields["cost"])
         if outcome == "full":
             raise QueueFull(self._settings.max_queue, await self._retry_after())
         if outcome == "removed":
@@ -178,7 +190,7 @@ class JobQueue:
     async def forget_key(self, idempotency_key: str, job_id: str) -> None:
         """Have the key make a new job next time; nothing where it stands for another by now."""
         key = record.idempotency_key(self._owner or "", idempotency_key)
-        with _outage():
+        with outage():
             if await self._redis.hget(key, "job") == job_id:
                 await self._redis.delete(key)
 
@@ -189,14 +201,14 @@ class JobQueue:
         idempotency_key: str | None = None,
         traceparent: str | None = None,
         cancel_after: float | None = None,
-        priority: Priority = "normal",
+        limits: KeyLimits = UNLIMITED,
     ) -> Job:
         """Queue a succeeded job's request again, deterministic, to compare the pictures.
 
         Raises:
             JobNotSucceeded: it waits, runs, failed or was cancelled.
             JobNotFound, JobExpired: there is no such job any more.
-            QueueFull, IdempotencyConflict, QueueUnavailable: as `admit`.
+            TooManyJobs, QuotaSpent, QueueFull, IdempotencyConflict, QueueUnavailable: as `admit`.
         """
         original = await self.get(job_id)
         if original.status != "succeeded":
@@ -211,23 +223,44 @@ class JobQueue:
             traceparent=traceparent,
             original=original,
             cancel_after=cancel_after,
-            priority=priority,
+            limits=limits,
         )
 
     async def _retry_after(self) -> int:
         """Seconds until a place in the queue is likely to be free, 1 to 120."""
-        with _outage():
+        with outage():
             job_cost = float(await self._redis.get(record.PACE) or 0)
         pace = (await self._measured_pace()).cost_per_second
         seconds = job_cost / pace if pace else 1.0
         return max(1, min(_MAX_RETRY_AFTER, round(seconds + 0.5)))
+
+    # -- what the owner has ----------------------------------------------------------------------
+
+    @property
+    def belongings(self) -> Belongings:
+        """What the owner that this queue is narrowed to has."""
+        return Belongings(self._redis, self._owner or "")
+
+    async def jobs(
+        self, *, status: Status | None = None, most: int = 20, after: str | None = None
+    ) -> tuple[list[Job], str | None]:
+        """A page of the owner's jobs, newest first, and the cursor of the next one."""
+        page = await self.belongings.jobs(status=status, most=most, after=after)
+        found = await asyncio.gather(*map(self.get, page.job_ids), return_exceptions=True)
+        jobs = []
+        for job in found:
+            if isinstance(job, Job):
+                jobs.append(job)
+            elif not isinstance(job, JobNotFound | JobExpired):  # those expired meanwhile
+                raise job
+        return jobs, page.following
 
     # -- looking -----------------------------------------------------------------------------
 
     async def get(self, job_id: str) -> Job:
         """The job as it is now. JobNotFound, or JobExpired where the id is older than results."""
         _check_id(job_id)
-        with _outage():
+        with outage():
             pipeline = self._redis.pipeline(transaction=False)
             pipeline.hgetall(record.job_key(job_id))
             pipeline.zcard(record.RUNNING)
@@ -261,7 +294,7 @@ class JobQueue:
         Raises:
             QueueUnavailable: Redis is away.
         """
-        with _outage():
+        with outage():
             job_id: Any = await self._redis.get(record.maker_key(self._owner or "", name))
         if job_id is None:
             return None
@@ -275,7 +308,7 @@ class JobQueue:
         Raises:
             QueueUnavailable: Redis is away.
         """
-        with _outage():
+        with outage():
             position, running, job_cost = await self._outlook(
                 keys=record.script_keys(""), args=["", self._owner or ""]
             )
@@ -298,7 +331,7 @@ class JobQueue:
 
     async def depth(self) -> tuple[int, int]:
         """How many jobs are queued and running."""
-        with _outage():
+        with outage():
             pipeline = self._redis.pipeline(transaction=False)
             pipeline.zcard(record.QUEUED)
             pipeline.zcard(record.RUNNING)
@@ -307,24 +340,24 @@ class JobQueue:
 
     async def totals(self) -> dict[str, int]:
         """Jobs accepted, succeeded, failed, cancelled and retried since the queue was made."""
-        with _outage():
+        with outage():
             counted = await self._redis.hgetall(record.TOTALS)
         names = ("accepted", "succeeded", "failed", "cancelled", "retried")
         return {name: int(counted.get(name, 0)) for name in names}
 
     async def tallies(self) -> Tallies:
         """All that was counted since the queue was made."""
-        with _outage():
+        with outage():
             return await read_tallies(self._redis)
 
     async def outbox(self) -> OutboxState:
         """Webhooks that wait, and what became of others."""
-        with _outage():
+        with outage():
             return await read_state(self._redis)
 
     async def workers(self) -> list[WorkerStatus]:
         """What the workers said of themselves within the last 15 seconds."""
-        with _outage():
+        with outage():
             names: Any = sorted(await self._redis.smembers(record.WORKERS))
             if not names:
                 return []
@@ -335,7 +368,7 @@ class JobQueue:
         """What these workers last said in numbers, each in Prometheus' text format."""
         if not names:
             return {}
-        with _outage():
+        with outage():
             texts: Any = await self._redis.mget([record.worker_metrics_key(name) for name in names])
         return {name: text for name, text in zip(names, texts, strict=True) if text}
 
@@ -367,7 +400,7 @@ class JobQueue:
         return job
 
     async def _end(self, job_id: str, nonce: str) -> str:
-        with _outage():
+        with outage():
             outcome: str = await self._cancel(
                 keys=record.script_keys(job_id),
                 args=[
@@ -421,7 +454,7 @@ class JobQueue:
         followed = follow(
             self._pages, self._hub, job_id, after=after, owner=self._owner, pause=_POLL_SECONDS
         )
-        with _outage():
+        with outage():
             async with aclosing(followed) as heard:
                 try:
                     async for event in heard:
@@ -438,22 +471,11 @@ class JobQueue:
             JobNotFound, JobExpired: there is no such job any more.
         """
         _check_id(job_id)
-        with _outage():
+        with outage():
             page = await self._pages.read(job_id, after)
         if page is None or not self._is_own(page.owner):
             raise self._missing(job_id)
         return page.is_end
-
-
-@contextmanager
-def _outage() -> Iterator[None]:
-    """Turn what Redis does when it is away into QueueUnavailable."""
-    try:
-        yield
-    except (RedisError, OSError) as exc:
-        if not is_outage(exc):
-            raise
-        raise QueueUnavailable(f"Redis does not answer or refuses to write: {exc}") from exc
 
 
 def _check_id(job_id: str) -> None:

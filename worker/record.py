@@ -77,6 +77,26 @@ def maker_key(owner: str, name: str) -> str:
     return f"kirazuri:maker:{owner}:{name}"
 
 
+def jobs_key(owner: str) -> str:
+    """An owner's jobs, in the order of their ids."""
+    return f"kirazuri:jobs:{owner}"
+
+
+def unfinished_key(owner: str) -> str:
+    """An owner's jobs that wait or run."""
+    return f"kirazuri:unfinished:{owner}"
+
+
+def spent_key(owner: str, day: int) -> str:
+    """The work that an owner had accepted on a day, counted from 1970."""
+    return f"kirazuri:spent:{owner}:{day}"
+
+
+def owners_key(name: str) -> str:
+    """Who may see a stored picture, and until when."""
+    return f"kirazuri:owners:{name}"
+
+
 def idempotency_key(owner: str, key: str | None) -> str:
     """Where the job of an owner's `Idempotency-Key` is found; "" for none. Owners have no colon."""
     return f"kirazuri:idem:{owner}:{key}" if key else ""
@@ -126,7 +146,7 @@ def script_keys(job_id: str) -> list[str]:
 def script(name: str) -> str:
     """The source of a script, with what all of them share in front."""
     folder = resources.files("worker") / "scripts"
-    parts = ("prelude", "turns", "finish", name)
+    parts = ("prelude", "belongings", "turns", "finish", name)
     return "\n".join((folder / f"{part}.lua").read_text("utf-8") for part in parts)
 
 

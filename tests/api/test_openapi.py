@@ -63,6 +63,7 @@ def test_operation_ids_never_change(document: dict[str, Any]) -> None:
         (method, path): operation["operationId"] for method, path, operation in operations(document)
     } == {
         ("POST", "/generate"): "generate",
+        ("GET", "/jobs"): "listJobs",
         ("GET", "/jobs/{job_id}"): "getJob",
         ("DELETE", "/jobs/{job_id}"): "cancelJob",
         ("POST", "/jobs/{job_id}/links"): "signJobLinks",
@@ -159,6 +160,7 @@ def test_what_needs_a_key_says_so(document: dict[str, Any]) -> None:
     [
         "GenerationRequest",
         "JobLinks",
+        "JobList",
         "JobView",
         "JobWebhook",
         "Plan",

@@ -119,7 +119,7 @@ def test_a_call_repeated_after_a_lost_reply_pushes_once(redis_client: "Redis") -
     fields = record.new_record(make_request(), warnings=(), traceparent=None)
     pairs = [part for pair in fields.items() for part in pair]
     rq_pairs = record.rq_fields(job_id, redis_client)
-    arguments = [job_id, 10, "", "", 60, "", "[]", 60, len(pairs), *pairs, *rq_pairs]
+    arguments = [job_id, 10, "", "", 60, "", "[]", 60, "", "", "", 0, len(pairs), *pairs, *rq_pairs]
     script = redis_client.register_script(record.script("admit"))
     replies = [script(keys=record.script_keys(job_id), args=arguments) for _ in range(2)]
     assert replies == [[b"admitted", job_id.encode()]] * 2

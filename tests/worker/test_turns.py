@@ -13,7 +13,7 @@ from tests.worker.conftest import RunWorker, make_request, wait_until
 from tests.worker.test_ledger import RQ_LIST, take
 from worker import record
 from worker.job import Job
-from worker.keys import Priority
+from worker.keys import KeyLimits, Priority
 from worker.ledger import Claim, WorkerLedger
 from worker.queue import JobQueue
 from worker.settings import Settings
@@ -26,9 +26,9 @@ def listed(client: "Redis") -> list[str]:
 
 
 async def admit(queue: JobQueue, owner: str, count: int = 1, **changes: Any) -> list[Job]:
-    priority: Priority = changes.pop("priority", "normal")
+    limits = KeyLimits(priority=changes.pop("priority", "normal"))
     own = queue.owned_by(owner)
-    return [await own.admit(make_request(**changes), priority=priority) for _ in range(count)]
+    return [await own.admit(make_request(**changes), limits=limits) for _ in range(count)]
 
 
 def owners(client: "Redis", ledger: WorkerLedger, count: int) -> str:

@@ -1,12 +1,17 @@
--- Bounded queue, idempotency, record, first event, RQ hash and push, in one step.
+-- Bounded queue, limits of the owner's key, idempotency, record, first event, RQ hash and push, in one step.
 -- ARGV: id, limit, idempotency key name ('' for none), its fingerprint, its ttl,
 --       '1' where the key stands for this job from now on and for none before,
---       names of stored pictures that it starts from, result ttl,
+--       names of stored pictures that it starts from, result ttl, owner,
+--       how many unfinished jobs the owner may have ('' for any number),
+--       how much work a day ('' for any amount), work of this job,
 --       number of record arguments, record field/value..., RQ field/value...
 -- Repeating the call with the same id changes nothing, so a client may retry a lost reply.
 local limit, idempotency, fingerprint, ttl = tonumber(ARGV[2]), ARGV[3], ARGV[4], tonumber(ARGV[5])
-local is_renewed, names = ARGV[6] == '1', cjson.decode(ARGV[7])
-local result_ttl, record_size = tonumber(ARGV[8]), tonumber(ARGV[9])
+local is_renewed, names, result_ttl = ARGV[6] == '1', cjson.decode(ARGV[7]), tonumber(ARGV[8])
+local owner, concurrency, quota, cost = ARGV[9], tonumber(ARGV[10]), tonumber(ARGV[11]), ARGV[12]
+local record_size = tonumber(ARGV[13])
+local unfinished, jobs = 'kirazuri:unfinished:' .. owner, 'kirazuri:jobs:' .. owner
+local day = math.floor(now / DAY)
 
 -- Pictures that came with a request which is refused have no job to go with: away with them soon.
 local function refused(answer, known_id)
@@ -30,6 +35,22 @@ elseif idempotency ~= '' then
     return {'repeated', known[1]}
   end
 end
+if concurrency and redis.call('SCARD', unfinished) >= concurrency then
+  -- None of them may hold a place that it does not need: a record that was lost, an older worker.
+  for _, other in ipairs(redis.call('SMEMBERS', unfinished)) do
+    local status = redis.call('HGET', 'kirazuri:job:' .. other, 'status')
+    if not status or is_terminal(status) then
+      redis.call('SREM', unfinished, other)
+    end
+  end
+  if redis.call('SCARD', unfinished) >= concurrency then
+    return refused('busy', id)
+  end
+end
+local spent = quota and tonumber(redis.call('HGET', spent_key(owner, day), 'work') or 0)
+if quota and spent + tonumber(cost) > quota then
+  return refused('spent', id)
+end
 if redis.call('ZCARD', QUEUED) >= limit then
   return refused('full', id)
 end
@@ -41,12 +62,29 @@ for _, name in ipairs(names) do
 end
 
 redis.call('HSET', JOB, 'status', 'queued', 'attempt', 0, 'created', stamp(now))
-redis.call('HSET', JOB, unpack(ARGV, 10, 9 + record_size))
-redis.call('HSET', RQ_JOB, unpack(ARGV, 10 + record_size))
+redis.call('HSET', JOB, unpack(ARGV, 14, 13 + record_size))
+redis.call('HSET', RQ_JOB, unpack(ARGV, 14 + record_size))
 redis.call('HSET', JOB, 'inputs', ARGV[7])
 for _, name in ipairs(names) do
   redis.call('SADD', holders(name), id)
-  redis.call('ZADD', IMAGES, 'GT', now + result_ttl, name)
+  keep(name, now + result_ttl)
+end
+redis.call('SADD', unfinished, id)
+redis.call('ZADD', jobs, 0, id)
+redis.call('PERSIST', jobs)
+-- The list forgets what has expired: more than one may leave for each that comes. Looked for among the
+-- oldest, and somewhere, in case some of the oldest never end.
+local somewhere = tonumber(time[2]) % redis.call('ZCARD', jobs)
+for _, first in ipairs({0, somewhere}) do
+  for _, other in ipairs(redis.call('ZRANGE', jobs, first, first + 4)) do
+    if redis.call('EXISTS', 'kirazuri:job:' .. other) == 0 then
+      redis.call('ZREM', jobs, other)
+    end
+  end
+end
+if quota then
+  redis.call('HSET', JOB, 'paid_on', day)
+  spend(owner, day, cost)
 end
 local patience = tonumber(field('cancel_after'))
 if patience then

@@ -25,7 +25,7 @@ end
 local expires = finish(status, data, result_ttl, events_ttl)
 if status == 'succeeded' then
   for _, name in ipairs(cjson.decode(names)) do
-    redis.call('ZADD', IMAGES, 'GT', expires, name)
+    keep(name, expires)
     redis.call('SET', maker(name), id, 'EX', math.ceil(result_ttl))
   end
   local cost = tonumber(field('cost') or 0)

@@ -25,7 +25,16 @@ local function finish(status, data, result_ttl, events_ttl)
   announce(status, data)
   for _, name in ipairs(cjson.decode(field('inputs') or '[]')) do
     redis.call('SREM', holders(name), id)
-    redis.call('ZADD', IMAGES, 'GT', expires, name)
+    keep(name, expires)
+  end
+  redis.call('SREM', unfinished_jobs(), id)
+  if redis.call('EXISTS', unfinished_jobs()) == 0 then
+    redis.call('EXPIRE', owned_jobs(), math.ceil(result_ttl)) -- goes with the last of its jobs
+  end
+  -- What was not done, or not well, is not paid for.
+  local day = field('paid_on')
+  if day and (status == 'failed' or (status == 'cancelled' and not field('started'))) then
+    spend(field('owner'), tonumber(day), '-' .. field('cost'))
   end
   redis.call('EXPIRE', JOB, math.ceil(result_ttl))
   redis.call('EXPIRE', EVENTS, math.ceil(math.min(result_ttl, events_ttl)))

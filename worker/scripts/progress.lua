@@ -18,7 +18,7 @@ if image ~= '' then
   if removed and tonumber(removed) >= now - tonumber(ARGV[7]) and not field('cancel') then
     return 'again'
   end
-  redis.call('ZADD', IMAGES, 'GT', now + tonumber(ARGV[6]), image)
+  keep(image, now + tonumber(ARGV[6]))
   -- A repeated call, or another attempt that made the same picture, is no news.
   is_new = redis.call('HSETNX', JOB, 'image:' .. image, 1) == 1
 end
