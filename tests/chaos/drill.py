@@ -1,5 +1,6 @@
 """One drill: faults by a seed while clients work, then what became of every accepted job."""
 
+import contextlib
 import hashlib
 import random
 import signal
@@ -154,8 +155,12 @@ def _break_things(
 
 
 def _probe(cluster: Cluster, clients: Clients, tell: Callable[[str], None]) -> list[float]:
-    """Kill a worker that has jobs, nothing else; seconds until each of them was taken again."""
+    """Kill a worker that has jobs, nothing else; seconds until each of them was taken again.
+
+    Nothing waits before, so that the others have room: else it is that for which jobs wait.
+    """
     cluster.calm()
+    _await_empty_queue(cluster)
     submitting = threading.Thread(target=clients.submit_long_ones, args=(PROBE_JOBS,))
     submitting.start()
     quiet_until = time.monotonic() + 3
@@ -184,6 +189,17 @@ def _probe(cluster: Cluster, clients: Clients, tell: Callable[[str], None]) -> l
                     jobs.discard(job_id)
             time.sleep(0.05)
         return found + [float("inf")] * len(jobs)
+
+
+def _await_empty_queue(cluster: Cluster) -> None:
+    deadline = time.monotonic() + _SETTLE_SECONDS
+    with cluster.direct() as client:
+        while time.monotonic() < deadline:
+            cluster.tend()
+            with contextlib.suppress(redis.RedisError):  # one that is just started anew
+                if client.zcard(record.QUEUED) == 0:
+                    return
+            time.sleep(0.1)
 
 
 def _held(client: "redis.Redis") -> dict[int, list[str]]:
