@@ -379,3 +379,19 @@ def test_a_wrong_file_is_refused_at_the_start(tmp_path: Path, text: str, told: s
     with pytest.raises(KeyFileError, match=told) as caught:
         KeyRing(file)
     assert "0" * 64 not in str(caught.value)
+
+
+def test_keys_take_turns_by_their_priority(keyed: httpx2.Client, redis_client: "Redis") -> None:
+    secrets = {}
+    for name, priority in (("greedy", "normal"), ("modest", "normal"), ("urgent", "high")):
+        secrets[name], key = make_key(name, priority=priority)
+        add_key(redis_client, key)
+        eventually(lambda name=name: _status(keyed, _bearer(secrets[name])) == 200)  # type: ignore[misc]
+    ids = {}
+    for name in ("greedy", "greedy", "modest", "urgent", "urgent"):
+        answer = keyed.post("/generate", json=BODY, headers=_bearer(secrets[name]))
+        ids[name] = answer.json()["id"]
+    # All have their first turn at the same time; then the urgent key's comes four times as soon.
+    for name, place in (("modest", 1), ("urgent", 3), ("greedy", 4)):
+        job = keyed.get(f"/jobs/{ids[name]}", headers=_bearer(secrets[name])).json()
+        assert job["queue_position"] == place
