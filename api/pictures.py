@@ -17,6 +17,7 @@ from fastapi.exceptions import RequestValidationError
 from PIL import Image, ImageFilter, ImageOps
 from pydantic import ValidationError
 
+from api.containers import MAX_PARTS, has_too_many_parts
 from model.card import Card, fitted_size
 from model.request import GenerationRequest, ImageFormat, Inputs, check_hires, parse_resolution
 from worker.belongings import Belongings
@@ -294,6 +295,8 @@ def read_picture(data: bytes) -> Told:
 @contextmanager
 def _opened(data: bytes) -> Iterator[Image.Image]:
     """A picture that keeps to the limits; whatever goes wrong with it is PictureRefused."""
+    if has_too_many_parts(data):
+        raise PictureRefused("a file of too many parts", MAX_PARTS)
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             _check(image, data)

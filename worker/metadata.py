@@ -7,6 +7,7 @@ own document, which EXIF viewers would show as a caption. Knows neither pixels n
 import html
 import re
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 from xml.sax.saxutils import quoteattr
@@ -48,9 +49,9 @@ _XMP = (
 _OWN = ' xmlns:kirazuri="urn:kirazuri:recipe#" kirazuri:recipe={document}'
 
 # Programs that rewrite XMP may turn an attribute into an element.
-_VALUE = r"""(?:\s*=\s*(?:"([^"]*)"|'([^']*)')|>([^<]*)<)"""
-_OWN_IN_XMP = re.compile(f"kirazuri:recipe{_VALUE}")
-_MARK_IN_XMP = re.compile(rf":DigitalSourceType(?:\s+rdf:resource)?{_VALUE}")
+_VALUE = re.compile(r"""(?:\s+rdf:resource)?(?:\s*=\s*(?:"([^"]*+)"|'([^']*+)')|\s*>([^<]*+)<)""")
+_MOST_PLACES = 8
+"""Where a name is looked at: it may be part of other words, and each place may cost a reading."""
 
 _COMFY_TAGS = (ExifTags.Base.ImageDescription, ExifTags.Base.Make, ExifTags.Base.Model)
 """Where ComfyUI and its extensions put `prompt:{…}` into formats without text chunks."""
@@ -168,7 +169,7 @@ def _read_png(image: Any) -> Inside:
         document=_bounded(found.get(DOCUMENT_KEY)),
         infotext=_bounded(found.get("parameters")),
         workflow=_bounded(found.get("prompt")),
-        mark=_in_xmp(_MARK_IN_XMP, _packet(image)),
+        mark=_in_xmp(":DigitalSourceType", _packet(image)),
     )
 
 
@@ -178,10 +179,10 @@ def _read_exif(image: Image.Image) -> Inside:
     packet = _packet(image)
     graphs = (_graph(data.get(tag)) for tag in _COMFY_TAGS)
     return Inside(
-        document=_in_xmp(_OWN_IN_XMP, packet),
+        document=_in_xmp("kirazuri:recipe", packet),
         infotext=_bounded(_comment(comment)),
         workflow=_bounded(next((graph for graph in graphs if graph), None)),
-        mark=_in_xmp(_MARK_IN_XMP, packet),
+        mark=_in_xmp(":DigitalSourceType", packet),
     )
 
 
@@ -190,9 +191,12 @@ def _packet(image: Image.Image) -> str:
     return packet.decode("utf-8", "replace") if isinstance(packet, bytes) else str(packet)
 
 
-def _in_xmp(pattern: re.Pattern[str], packet: str) -> str | None:
-    found = pattern.search(packet)
-    return _bounded(html.unescape(next(filter(None, found.groups()), ""))) if found else None
+def _in_xmp(name: str, packet: str) -> str | None:
+    """The value of an attribute or element."""
+    for place in islice(re.finditer(re.escape(name), packet), _MOST_PLACES):
+        if found := _VALUE.match(packet, place.end()):
+            return _bounded(html.unescape(next(filter(None, found.groups()), "")))
+    return None
 
 
 def _comment(value: Any) -> str | None:

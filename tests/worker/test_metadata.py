@@ -224,3 +224,12 @@ def test_a_text_that_swells_is_refused(tmp_path: Path) -> None:
     assert (tmp_path / "a.png").stat().st_size < 100_000
     with pytest.raises(UnreadablePicture):
         read_metadata(tmp_path / "a.png")
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("name", [":DigitalSourceType", "kirazuri:recipe"])
+def test_a_name_that_comes_again_and_again_is_not_read_each_time(tmp_path: Path, name: str) -> None:
+    """Each place would cost a reading of all that follows: minutes for this one."""
+    path = tmp_path / "a.webp"
+    Image.fromarray(PIXELS).save(path, xmp=f"{name}>".encode() * 100_000)
+    assert read_metadata(path) == Inside()
