@@ -659,9 +659,11 @@ class BatchWorker(SimpleWorker):
         began, lease = time.monotonic(), self._settings.lease_seconds
         if self._last_beat is None:
             self._register()
-        if self._last_beat is None or began - self._last_beat > lease / 2:
-            # Redis was away: others must renew first, before anybody calls their jobs lost.
-            self._grace_until = began + 2 * self._settings.heartbeat_seconds + 1
+        often = self._settings.heartbeat_seconds
+        if self._last_beat is None or began - self._last_beat > lease - often:
+            # Redis may have been away so long that leases ran out which nobody could renew: others
+            # must have the chance to, before anybody calls their jobs lost.
+            self._grace_until = began + 2 * often + 1
         self._check_clock()
         with self.connection.pipeline(transaction=False) as pipeline:
             self.heartbeat(_WORKER_TTL_SECONDS, pipeline=pipeline)
