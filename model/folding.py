@@ -28,6 +28,12 @@ _BLANK = "\u115f\u1160\u3164\uffa0\u2800"
 _APOSTROPHES = "\u2018\u2019\u02bc\u2032"
 _CONTRACTED = re.compile(r"(?<=\w)['`](?=\w)")
 
+_ALSO_ALIKE = {
+    "χ": "x", "ω": "w", "η": "n", "μ": "u", "п": "n", "и": "u", "н": "h", "в": "b", "т": "t",
+    "м": "m", "я": "r",
+}  # fmt: skip
+"""What people write for our letters, and UTS 39 leaves out: it does not look quite the same."""
+
 _SHOWN = frozenset({"BABY", "CHILD", "BOY", "GIRL"})
 """Emoji that are read as their names."""
 
@@ -86,6 +92,8 @@ def _look_alike(char: str, name: str, category: str) -> str:
     for one in alike:
         if len(one) == 1 and one.isascii() and one.isalnum():
             return one.lower()
+    if char in _ALSO_ALIKE:
+        return _ALSO_ALIKE[char]
     if _WRITTEN_OUT.match(name):
         letters = anyascii(char).lower()
         if letters.isalpha():
