@@ -88,7 +88,8 @@ def test_a_dry_run_tells_and_makes_nothing(up: Up, tmp_path: Path) -> None:
     before = _accepted(up)
     done = kirazuri("generate", "1girl, long_hair", "--dry-run", "--url", up.url, folder=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert re.search(r"^prompt +1girl, long_hair$", done.stdout, re.MULTILINE)
+    assert re.search(r"^prompt +safe, 1girl, long_hair$", done.stdout, re.MULTILINE)
+    assert re.search(r"^warning +rating_held: safe was put ", done.stdout, re.MULTILINE)
     assert re.search(r"^tokens +\d+ T5, \d+ Qwen of 80$", done.stdout, re.MULTILINE)
     assert re.search(r"^warning +underscores_in_tags: ", done.stdout, re.MULTILINE)
     assert len(before) == 1
