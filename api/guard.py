@@ -13,6 +13,7 @@ from model.policy_file import MAX_RATING
 from model.rating import Rating
 from model.request import RequestWarning, ResolvedRequest
 from model.safety_tags import hold
+from worker.logs import current
 
 log = logging.getLogger(__name__)
 
@@ -84,8 +85,12 @@ class Guard:
 
     def _note(self, exc: PolicyBlocked, caller: Caller, prompt: str, negative_prompt: str) -> None:
         self._metrics.count_refusal(exc.rule)
-        words = ""
+        about = (exc.rule, caller.owner or "-", current("request") or "-")
         if self._logs_prompts:
             shown = [printable(text, limit=_MAX_LOGGED_CHARS) for text in (prompt, negative_prompt)]
-            words = " prompt={!r} negative_prompt={!r}".format(*shown)
-        log.info("event=refused rule=%s owner=%s%s", exc.rule, caller.owner or "-", words)
+            log.info(
+                "event=refused rule=%s owner=%s request=%s prompt=%r negative_prompt=%r",
+                *(*about, *shown),
+            )
+        else:
+            log.info("event=refused rule=%s owner=%s request=%s", *about)

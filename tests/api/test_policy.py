@@ -133,8 +133,8 @@ def test_the_log_has_the_rule_and_no_prompt(
     client: httpx2.Client, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.DEBUG):
-        client.post("/generate", json={"prompt": MINOR_SEXUAL})
-    assert "event=refused rule=minor_sexual owner=-" in caplog.text
+        client.post("/generate", json={"prompt": MINOR_SEXUAL}, headers={"X-Request-Id": "find-me"})
+    assert "event=refused rule=minor_sexual owner=- request=find-me" in caplog.text
     assert WORD not in caplog.text
 
 
