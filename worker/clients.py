@@ -19,8 +19,8 @@ from worker.errors import QueueUnavailable
 MAX_JOBS = 100
 """Of a client's jobs so many are remembered."""
 
-_NEWEST_EVENTS = 64
-"""Among so many of a job's events its newest preview is looked for."""
+_NEWEST_EVENTS = (8, 64)
+"""Among so many of a job's events its newest preview is looked for, which is among few mostly."""
 
 
 class ClientJob(NamedTuple):
@@ -64,14 +64,15 @@ class ClientJobs:
 
     async def newest_preview(self, job_id: str) -> str | None:
         """The data URL of the newest preview among a job's events; None where there is none."""
-        with _outage():
-            entries: Any = await self._redis.xrevrange(
-                record.events_key(job_id), count=_NEWEST_EVENTS
-            )
-        for _, fields in entries:
-            if fields.get("event") == "preview":
-                image: str = json.loads(fields["data"])["image"]
-                return image
+        for count in _NEWEST_EVENTS:
+            with _outage():
+                entries: Any = await self._redis.xrevrange(record.events_key(job_id), count=count)
+            for _, fields in entries:
+                if fields["event"] == "preview":
+                    image: str = json.loads(fields["data"])["image"]
+                    return image
+            if len(entries) < count:
+                break
         return None
 
     async def _write(self, job_id: str, score: float) -> None:

@@ -55,9 +55,9 @@ async def system_info(request: Request, card: ServiceCard) -> A1111SystemInfo:
 @router.post(
     "/login",
     operation_id="a1111Login",
-    summary="A sign-in that is none",
+    summary="Nothing to do: a key goes with every call",
     responses=responses(401),
 )
 async def login() -> A1111Done:
-    """For clients that sign in before they call; a key goes with every call as Basic's password."""
+    """For clients that sign in before they call; the key is the password of Basic."""
     return A1111Done()

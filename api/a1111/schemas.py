@@ -273,7 +273,22 @@ class A1111Progress(_Body):
 
     progress: float = Field(description="0 to 1.", ge=0, le=1, examples=[0.23])
     eta_relative: float = Field(description="Seconds that are left.", examples=[2.1])
-    state: A1111State = Field(description="The same in numbers.")
+    state: A1111State = Field(
+        description="The same in numbers.",
+        examples=[
+            {
+                "skipped": False,
+                "interrupted": False,
+                "stopping_generation": False,
+                "job": "01JD6Z1Q8M4T0V7C2N5K9R3XWB",
+                "job_count": 1,
+                "job_timestamp": "20261123120000",
+                "job_no": 0,
+                "sampling_step": 7,
+                "sampling_steps": 30,
+            }
+        ],
+    )
     current_image: str | None = Field(
         description="The newest preview, a small WebP in base64.", examples=["UklGRg…"]
     )

@@ -158,7 +158,15 @@ def test_what_needs_a_key_says_so(document: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "name",
     [
+        "A1111Error",
+        "A1111Model",
+        "A1111Options",
+        "A1111Pictures",
+        "A1111PngInfo",
+        "A1111Progress",
+        "A1111State",
         "GenerationRequest",
+        "ImageToImage",
         "JobLinks",
         "JobList",
         "JobView",
@@ -170,6 +178,7 @@ def test_what_needs_a_key_says_so(document: dict[str, Any]) -> None:
         "Recipe",
         "SamplerOption",
         "Tags",
+        "TextToImage",
         "WebhookDelivery",
         "WebhookMessage",
         "WebhookRequest",

@@ -12,12 +12,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import httpx2
+import numpy
 import pytest
 import webuiapi  # type: ignore[import-untyped]
 from PIL import Image
 
 from model.infotext import parameters_of
-from tests.e2e.test_pictures import QUALITY, finished, submit
+from tests.e2e.test_pictures import QUALITY, finished, pixels, submit
 from training.rules import read_colors
 
 pytestmark = pytest.mark.timeout(180)
@@ -69,6 +70,17 @@ def test_webuiapi_makes_a_picture_with_its_own_defaults(
     assert job["request"]["sampler"] == "euler_ancestral"
     file = service.get(job["images"][0]["url"]).content
     assert base64.b64decode(result.json["images"][0]) == file
+
+
+def test_an_infotext_makes_its_picture_again(service: httpx2.Client, web_ui: Any) -> None:
+    first = web_ui.txt2img(prompt=PROMPT, seed=31, steps=8, cfg_scale=3, sampler_name="DPM++ 2M")
+    told = web_ui.png_info(first.image)
+    assert told.info == first.info["infotexts"][0]
+    assert told.parameters["Seed"] == "31"
+    found = whole(service.post("/sdapi/v1/txt2img", json={"infotext": told.info}))
+    assert found["info"]["infotexts"] == first.info["infotexts"]
+    again = pixels(opened(found["images"][0]))
+    assert numpy.abs(again - pixels(first.image)).max() <= 1
 
 
 def test_webuiapi_makes_several_and_a_second_pass(web_ui: Any) -> None:
