@@ -6,6 +6,7 @@ other module of this package knows HTTPException.
 
 import itertools
 import logging
+from collections.abc import Sequence
 from typing import Any, Final
 
 from fastapi import FastAPI, HTTPException, Request
@@ -16,7 +17,7 @@ from starlette.routing import Match, Mount
 
 from api.fields import field_errors, printable
 from api.refusals import ProblemType, Refusal, Shape
-from api.schemas import Problem, ProblemExplanation
+from api.schemas import FieldError, Problem, ProblemExplanation
 from model.errors import PolicyBlocked
 from worker import errors as worker_errors
 from worker.failures import job_error
@@ -84,6 +85,14 @@ class PicturesAway(worker_errors.StoreError):
     def __init__(self, job: Job) -> None:
         super().__init__(f"the pictures of job {job.id} cannot be read")
         self.job = job
+
+
+class KeyForbids(Exception):
+    """The key does not allow what is asked for; `errors` names the fields."""
+
+    def __init__(self, reason: str, errors: Sequence[FieldError] = ()) -> None:
+        super().__init__(reason)
+        self.errors = errors
 
 
 class RangeNotSatisfiable(Exception):
@@ -201,6 +210,20 @@ TABLE: Final[dict[type[Exception], ProblemType]] = {
         "queue_full",
         "The queue is full",
         "As many jobs are waiting as the operator allows. Try again after `Retry-After` seconds.",
+    ),
+    KeyForbids: ProblemType(
+        403,
+        "key_forbids",
+        "The key does not allow this",
+        "The key is limited to some LoRAs or resolutions, `errors` names the field and what it may "
+        "be, or may submit nothing at all.",
+    ),
+    worker_errors.RateLimited: ProblemType(
+        429,
+        "rate_limited",
+        "Too many submissions",
+        "The key has submitted as often as it may. Try again after `Retry-After` seconds; "
+        "`RateLimit` tells how many are left.",
     ),
     worker_errors.TooManyJobs: ProblemType(
         429,
@@ -414,7 +437,8 @@ def refusal_of(exc: Exception, instance: str) -> Refusal:
     else:
         detail = printable(str(exc), limit=500)
     rule = exc.rule if isinstance(exc, PolicyBlocked) else None
-    return Refusal(kind, detail, instance, headers=_headers(exc), rule=rule)
+    wrong = exc.errors if isinstance(exc, KeyForbids) else ()
+    return Refusal(kind, detail, instance, wrong, headers=_headers(exc), rule=rule)
 
 
 def _answer(request: Request, refusal: Refusal) -> Response:

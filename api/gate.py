@@ -9,10 +9,11 @@ from collections.abc import Awaitable, Callable
 from urllib.parse import parse_qs
 
 from fastapi import Request, Response
-from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import link_tokens
+from api.allowance import headers as headers_of
 from api.caller import ANYONE, Caller
 from api.errors import Unauthorized
 from api.keyring import KeyRing
@@ -54,7 +55,7 @@ class Gate:
                 response = await self._refuse(Request(scope), exc)
                 await response(scope, receive, send)
                 return
-        await self._app(scope, receive, send)
+        await self._app(scope, receive, _with_limits(scope, send))
 
     def _caller(self, scope: Scope) -> Caller:
         headers = Headers(scope=scope)
@@ -87,6 +88,17 @@ class Gate:
             return None
         owner = link_tokens.owner_of(tokens[0], scope["path"], secret)
         return self._ring.by_id(owner) if owner else None
+
+
+def _with_limits(scope: Scope, send: Send) -> Send:
+    """`send`, with what is left of the key's limits among the headers, where it was counted."""
+
+    async def send_with_limits(message: Message) -> None:
+        if message["type"] == "http.response.start" and "key_limits" in scope["state"]:
+            MutableHeaders(scope=message).update(headers_of(scope["state"]["key_limits"]))
+        await send(message)
+
+    return send_with_limits
 
 
 def _offered(authorization: str) -> list[str]:

@@ -15,6 +15,7 @@ from fastapi import Depends, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
+from api.allowance import Allowance
 from api.caller import Caller
 from api.guard import Guard
 from api.loras import LoraList
@@ -58,6 +59,7 @@ class _Intake:
     tokenizers: Tokenizers | None
     loras: LoraList
     guard: Guard
+    allowance: Allowance
     model: type[GenerationRequest]
 
     async def read(self, fields: Mapping[str, Any]) -> GenerationRequest:
@@ -80,6 +82,7 @@ class _Intake:
         Raises:
             RequestValidationError: a picture or LoRA that cannot be used.
             PolicyBlocked: the policy refuses its words.
+            KeyForbids: the caller's key does not allow it.
             StoreError: pictures can neither be read nor written just now.
         """
         hashes = await self.loras.hashes(body)
@@ -93,6 +96,7 @@ class _Intake:
         inputs, changes = await self.pictures.take(body, is_kept=is_kept)
         seed = secrets.randbelow(MAX_SEED + 1)
         resolved = resolve(body, self.card, seed=seed, inputs=inputs, lora_hashes=hashes)
+        self.allowance.check(resolved)
         resolved, about_rating = self.guard.hold(resolved, judgement)
         known = (*self.loras.warnings(resolved, self.card), *about_rating)
         advice = await asyncio.to_thread(advise, body, resolved, self.card, self.tokenizers, known)
@@ -100,6 +104,7 @@ class _Intake:
 
     async def plan(self, body: GenerationRequest) -> Plan:
         """What the request would become; without Redis only its place and time are unknown."""
+        await self.allowance.begin()
         resolved, advice = await self.prepare(body, is_kept=False)
         times = Forecast()
         with suppress(QueueUnavailable):
@@ -115,46 +120,57 @@ class _Intake:
         time makes a job, and the next ones find it. None where the client does not tell.
 
         Raises:
-            RequestValidationError, PolicyBlocked, StoreError: as `prepare`.
+            RequestValidationError, PolicyBlocked, KeyForbids, StoreError: as `prepare`.
+            KeyLimitReached: it would be one too many for the caller's key.
             QueueFull, IdempotencyConflict, QueueUnavailable: as `JobQueue.admit`.
         """
+        await self.allowance.begin()
         resolved, advice = await self.prepare(body)
         fingerprint = await asyncio.to_thread(_fingerprint, body)
         key, is_own = submission.idempotency_key, False
         if key is None and attempt is not None:
             key, is_own = _attempts_key(fingerprint), attempt == 0
-        return await self.queue.admit(
-            resolved,
-            warnings=advice.warnings,
-            idempotency_key=key,
-            is_key_renewed=is_own,
-            fingerprint=fingerprint,
-            traceparent=submission.traceparent,
-            webhook=webhook_of(body, submission.base_url),
-            cancel_after=submission.cancel_after,
-            limits=self.caller.limits,
-        )
+        try:
+            return await self.queue.admit(
+                resolved,
+                warnings=advice.warnings,
+                idempotency_key=key,
+                is_key_renewed=is_own,
+                fingerprint=fingerprint,
+                traceparent=submission.traceparent,
+                webhook=webhook_of(body, submission.base_url),
+                cancel_after=submission.cancel_after,
+                limits=self.caller.limits,
+            )
+        finally:
+            await self.allowance.end()
 
     async def replay(self, job_id: str, submission: Submission) -> Job:
         """Queue a succeeded job's request again, unchanged but for being deterministic.
 
         Raises:
-            PolicyBlocked: the policy refuses it, maybe only by now.
+            PolicyBlocked, KeyForbids: policy or key refuse it, maybe only by now.
             JobNotFound, JobExpired, JobNotSucceeded: there is nothing to repeat.
+            KeyLimitReached: it would be one too many for the caller's key.
             QueueFull, IdempotencyConflict, QueueUnavailable: as `JobQueue.admit`.
         """
         request = (await self.queue.get(job_id)).request
+        await self.allowance.begin()
+        self.allowance.check(request)
         names = [lora.name for lora in request.loras]
         await asyncio.to_thread(
             self.guard.judge_again, self.caller, request, self.loras.trigger_words(names)
         )
-        return await self.queue.replay(
-            job_id,
-            idempotency_key=submission.idempotency_key,
-            traceparent=submission.traceparent,
-            cancel_after=submission.cancel_after,
-            limits=self.caller.limits,
-        )
+        try:
+            return await self.queue.replay(
+                job_id,
+                idempotency_key=submission.idempotency_key,
+                traceparent=submission.traceparent,
+                cancel_after=submission.cancel_after,
+                limits=self.caller.limits,
+            )
+        finally:
+            await self.allowance.end()
 
     async def delivered(self, body: GenerationRequest, job: Job) -> None:
         """The client has its answer: further attempts at this body are not about this job."""
@@ -184,7 +200,8 @@ async def _intake(
     guard: ServiceGuard,
 ) -> _Intake:
     model = cast(type[GenerationRequest], request.state.request_model)
-    return _Intake(caller, card, queue, pictures, tokenizers, loras, guard, model)
+    allowance = Allowance(caller, request.state.rates, queue.belongings, card, request)
+    return _Intake(caller, card, queue, pictures, tokenizers, loras, guard, allowance, model)
 
 
 Intake = Annotated[_Intake, Depends(_intake)]

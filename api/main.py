@@ -29,6 +29,7 @@ from api import (
     webhook_schemas,
 )
 from api.a1111 import surface as a1111
+from api.allowance import Rates
 from api.browsers import cors_options
 from api.envelope import Envelope
 from api.gate import Gate
@@ -98,6 +99,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         logs.set_up(settings)
         tracing.start("kirazuri-api")
         queue = JobQueue.connect(redis_dsn(settings), settings)
+        rates = Rates(redis_dsn(settings))
         tokenizers = await asyncio.to_thread(_tokenizers, settings, card)
         lora_list = LoraList(loras)
         try:
@@ -113,11 +115,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                 loras=lora_list,
                 request_model=request_model,
                 keys=keys,
+                rates=rates,
                 verifier=verifier,
                 guard=guard,
             )
         finally:
             await keys.close()
+            await rates.close()
             await lora_list.close()
             await queue.close()
             await asyncio.to_thread(tracing.flush)

@@ -4,6 +4,7 @@ from typing import Annotated, TypedDict, cast
 
 from fastapi import Depends, Request
 
+from api.allowance import Rates
 from api.caller import Caller
 from api.guard import Guard
 from api.keyring import KeyRing
@@ -32,6 +33,7 @@ class State(TypedDict):
     loras: LoraList
     request_model: type[GenerationRequest]
     keys: KeyRing
+    rates: Rates
     verifier: Verifier
     guard: Guard
 

@@ -42,6 +42,13 @@ class KeyLimitReached(WorkerError):
         self.retry_after = retry_after
 
 
+class RateLimited(KeyLimitReached):
+    """The key has submitted as often as it may in a span of time."""
+
+    def __init__(self, rate: str, retry_after: int) -> None:
+        super().__init__(f"this key may submit {rate}", retry_after)
+
+
 class TooManyJobs(KeyLimitReached):
     """As many jobs of the key wait or run as it allows."""
 
