@@ -15,6 +15,8 @@ from pathlib import Path
 
 import httpx2
 import redis
+from redis.backoff import ExponentialBackoff
+from redis.retry import Retry
 
 from tests.chaos import ear
 from tests.chaos.gate import Gate
@@ -25,6 +27,7 @@ APIS, WORKERS = 2, 3
 OWNERS = {"greedy": "normal", "modest": "normal", "urgent": "high", "patient": "low"}
 """Keys and their priorities."""
 
+_CALM_SECONDS = 60.0
 DISK_BYTES = 64 * 2**20
 _CODE = Path(__file__).parents[2]
 
@@ -142,13 +145,17 @@ class Cluster:
 
     def calm(self) -> None:
         """End every fault that is under way."""
-        for _, undo in self.undo:
-            undo()
-        self.undo.clear()
-        self.tend()
+        deadline = time.monotonic() + _CALM_SECONDS
+        while self.undo and time.monotonic() < deadline:
+            under_way, self.undo = self.undo, []
+            for _, undo in under_way:
+                undo()
+            self.tend()
+        if self.undo:
+            raise RuntimeError(f"no calm after {_CALM_SECONDS:g} s: {_words(self.members)}")
 
     def stop(self) -> None:
-        self.calm()
+        """Kill all, whatever is under way."""
         for member in self.members:
             member.send(signal.SIGKILL)
             if member.process:
@@ -157,9 +164,14 @@ class Cluster:
         if self.is_own_disk:
             subprocess.run(["umount", str(self.images)], check=True)
 
-    def direct(self, *, seconds: float = 5) -> "redis.Redis":
+    def direct(self, *, seconds: float = 5, retries: int = 10) -> "redis.Redis":
         """Redis itself, around the gate."""
-        return redis.Redis(port=self.redis_port, decode_responses=True, socket_timeout=seconds)
+        return redis.Redis(
+            port=self.redis_port,
+            decode_responses=True,
+            socket_timeout=seconds,
+            retry=Retry(ExponentialBackoff(cap=1, base=0.1), retries),
+        )
 
     # -- faults ------------------------------------------------------------------------------
 
@@ -203,13 +215,20 @@ class Cluster:
 
     def _fill_redis(self) -> None:
         """Let it refuse what needs memory, unless it is down anyway."""
-        self._limit_redis("1")
-        self._later(0.5, 3, lambda: self._limit_redis("0"))
+        self._limit_redis("1")  # one that is stopped heeds it later
+        self._later(0.5, 3, self._empty_redis)
 
-    def _limit_redis(self, maxmemory: str) -> None:
-        # One that is started anew has no limit; one that is stopped does not answer in time.
-        with contextlib.suppress(redis.RedisError), self.direct(seconds=0.2) as client:
-            client.config_set("maxmemory", maxmemory)
+    def _empty_redis(self) -> None:
+        if not self._limit_redis("0"):  # stopped, or dead: again when it answers
+            self.undo.append((time.monotonic() + 0.2, self._empty_redis))
+
+    def _limit_redis(self, maxmemory: str) -> bool:
+        """Whether it was told, within moments."""
+        try:
+            with self.direct(seconds=0.5, retries=0) as client:
+                return bool(client.config_set("maxmemory", maxmemory))
+        except redis.RedisError:
+            return False
 
     def _fill(self) -> None:
         """Leave no room for a picture: on a disk of our own really, else by what is in the way."""
