@@ -1,12 +1,11 @@
 """What the OpenAI surface answers with: pictures, what they cost in tokens, events of a stream."""
 
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.schemas import absolute
 from model.card import Card
 from model.request import ImageFormat
 from model.tokens import Tokenizers, count
@@ -129,16 +128,14 @@ def images_of(
     job: Job,
     files: Sequence[bytes] | None,
     *,
-    base_url: str,
+    url_of: Callable[[str], str],
     quality: str | None,
     usage: Usage,
     notes: Sequence[str],
 ) -> Images:
-    """The answer of a job that succeeded; with URLs where there are no `files`."""
+    """The answer of a job that succeeded; with the URLs of paths where there are no `files`."""
     if files is None:
-        data = [
-            ImageData(url=absolute(image.url, base_url), seed=image.seed) for image in job.images
-        ]
+        data = [ImageData(url=url_of(image.url), seed=image.seed) for image in job.images]
     else:
         data = [
             ImageData(b64_json=b64encode(file).decode("ascii"), seed=image.seed)

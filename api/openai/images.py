@@ -15,6 +15,7 @@ from api.errors import job_headers
 from api.generate import require_json
 from api.intake import Intake
 from api.leaving import end_if_left
+from api.links import Signer
 from api.openai import streaming
 from api.openai.answers import Images, images_of, usage_of
 from api.openai.errors import responses
@@ -45,6 +46,7 @@ class _Call:
     store: Store
     settings: ServiceSettings
     tokenizers: PromptTokenizers
+    signer: Signer
 
     async def answer(self, raw: Mapping[str, Any], given: Mapping[str, Any], kind: str) -> Response:
         """Make the job of these parameters and wait for its pictures, or stream them."""
@@ -67,7 +69,7 @@ class _Call:
         answer = images_of(
             job,
             None if is_url else await pictures_of(job, self.store),
-            base_url=self.submission.base_url,
+            url_of=self.signer.url,
             quality=wish.quality,
             usage=await asyncio.to_thread(usage_of, job, self.intake.card, self.tokenizers),
             notes=wish.notes,
@@ -118,8 +120,9 @@ async def _call(
     store: Store,
     settings: ServiceSettings,
     tokenizers: PromptTokenizers,
+    signer: Signer,
 ) -> _Call:
-    return _Call(request, intake, submission, store, settings, tokenizers)
+    return _Call(request, intake, submission, store, settings, tokenizers, signer)
 
 
 Call = Annotated[_Call, Depends(_call)]

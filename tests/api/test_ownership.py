@@ -2,6 +2,7 @@
 
 import json
 import re
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
@@ -292,3 +293,31 @@ def test_links_of_one_key_open_nothing_of_another(alice: Alice, bob: httpx2.Clie
     with httpx2.Client(base_url=bob.base_url) as nobody:
         for path in (f"/images/{alice.image}", f"/jobs/{alice.succeeded}/events"):
             assert nobody.get(path, params={"token": token}).status_code == 401
+
+
+def test_a_url_of_the_openai_surface_needs_no_key(
+    settings: Settings, redis_url: str, hand: Hand
+) -> None:
+    secret, key = make_key("alice")
+    with Redis.from_url(redis_url) as connection:
+        add_key(connection, key)
+    running = Running(settings.model_copy(update={"listen": LISTENS_TO_ALL}))
+    running.start()
+
+    def work() -> None:
+        eventually(lambda: bool(hand.waiting()))
+        (job_id,) = hand.waiting()
+        hand.claim(job_id)
+        hand.finish(job_id, _picture())
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    try:
+        with _client(running, secret) as client, httpx2.Client() as nobody:
+            body = {"prompt": "1girl", "response_format": "url"}
+            (image,) = client.post("/v1/images/generations", json=body).json()["data"]
+            assert nobody.get(image["url"]).content == _picture()
+            assert nobody.get(image["url"].partition("?")[0]).status_code == 401
+    finally:
+        worker.join(20)
+        running.stop()
