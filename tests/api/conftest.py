@@ -27,7 +27,8 @@ from worker.store import LocalImageStore
 
 def free_socket() -> socket.socket:
     """A listening socket on a free loopback port."""
-    listener = socket.socket()
+    # With the protocol named asyncio turns Nagle's algorithm off, which else costs 40 ms an answer.
+    listener = socket.socket(proto=socket.IPPROTO_TCP)
     listener.bind(("127.0.0.1", 0))
     listener.listen(128)
     return listener
