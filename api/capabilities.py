@@ -16,7 +16,7 @@ from api.schemas import (
     SeedRange,
     WorkerChoice,
 )
-from api.state import Loras, PromptTokenizers, Queue, ServiceCard, ServiceSettings
+from api.state import CurrentCaller, Loras, PromptTokenizers, Queue, ServiceCard, ServiceSettings
 from api.webhook_schemas import metadata_levels
 from model.card import Card
 from model.request import MAX_SEED, ImageFormat, Upscaler
@@ -47,6 +47,7 @@ async def get_capabilities(
     queue: Queue,
     tokenizers: PromptTokenizers,
     loras: Loras,
+    caller: CurrentCaller,
 ) -> Capabilities:
     """The checkpoint's card, the choices and limits of a request, features, and live workers.
 
@@ -56,7 +57,7 @@ async def get_capabilities(
         workers = await queue.workers()
     except QueueUnavailable:
         workers = []
-    described = await loras.descriptions(card)
+    described = await loras.descriptions(card, caller.limits.loras)
     return capabilities(
         card, settings, workers, loras=described, has_tokenizers=tokenizers is not None
     )

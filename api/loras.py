@@ -61,13 +61,19 @@ class LoraList:
         files = self._folder.files
         return {name: files[name].trigger_words for name in names if name in files}
 
-    async def descriptions(self, card: Card) -> list[LoraDescription]:
-        """All LoRAs that there are now, by name."""
+    async def descriptions(
+        self, card: Card, allowed: Collection[str] | None
+    ) -> list[LoraDescription]:
+        """The LoRAs that there are now, by name; of these the `allowed` ones, or all for None."""
         await self.refresh()
         if self._hashing is None or self._hashing.done():
             self._hashing = asyncio.create_task(self._hash_all(list(self._folder.files)))
         await asyncio.wait([self._hashing], timeout=_PATIENCE_SECONDS)
-        return [self._described(file, card) for file in self._folder.files.values()]
+        return [
+            self._described(file, card)
+            for name, file in self._folder.files.items()
+            if allowed is None or name in allowed
+        ]
 
     async def close(self) -> None:
         """Stop hashing after the file that is being read."""

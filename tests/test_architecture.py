@@ -140,6 +140,14 @@ def test_compose_services_are_checked_confined_and_kept() -> None:
         assert services[name]["depends_on"]["redis"]["condition"] == "service_healthy"
 
 
+def test_the_api_knows_where_it_is_published() -> None:
+    """It asks for keys by that: what it sees itself is the containers' network."""
+    api = _compose("docker-compose.yml")["services"]["api"]
+    (port,) = api["ports"]
+    assert port == f"{api['environment']['KIRAZURI_LISTEN']}:8000"
+    assert port.startswith("${KIRAZURI_PUBLISH:-127.0.0.1:")
+
+
 def test_the_containers_redis_keeps_what_it_acknowledged() -> None:
     command = _compose("docker-compose.yml")["services"]["redis"]["command"]
     options = dict(zip(command[1::2], command[2::2], strict=True))

@@ -26,7 +26,7 @@ from api.a1111.list_schemas import (
 from api.a1111.names import check_checkpoint, checkpoint_title
 from api.a1111.schemas import A1111Done
 from api.a1111.writing import responses
-from api.state import Loras, Queue, ServiceCard
+from api.state import CurrentCaller, Loras, Queue, ServiceCard
 from model.card import WeightFile
 from model.recipe import Recipe
 from model.sampler_names import DISPLAY_NAMES, SCHEDULE_DISPLAY_NAMES, UPSCALER_DISPLAY_NAMES
@@ -174,7 +174,7 @@ async def list_modules(card: ServiceCard) -> list[A1111Module]:
 
 
 @router.get("/loras", operation_id="a1111ListLoras", summary="LoRAs", responses=responses(401))
-async def list_loras(card: ServiceCard, loras: Loras) -> list[A1111Lora]:
+async def list_loras(card: ServiceCard, loras: Loras, caller: CurrentCaller) -> list[A1111Lora]:
     """For `<lora:name:weight>` in a prompt; the folder may be left out of a name."""
     return [
         A1111Lora(
@@ -187,7 +187,7 @@ async def list_loras(card: ServiceCard, loras: Loras) -> list[A1111Lora]:
                 "trigger_words": lora.trigger_words,
             },
         )
-        for lora in await loras.descriptions(card)
+        for lora in await loras.descriptions(card, caller.limits.loras)
     ]
 
 

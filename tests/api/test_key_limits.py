@@ -13,6 +13,7 @@ from api.errors import KeyForbids
 from model.card import load_card
 from tests.api.conftest import Hand, Running
 from tests.api.test_keys import LISTENS_TO_ALL, eventually, make_key
+from tests.api.test_loras import write
 from tests.worker.conftest import make_request
 from worker.key_store import add_key
 from worker.keys import KeyLimits
@@ -25,8 +26,11 @@ NewClient = Callable[..., httpx2.Client]
 
 @pytest.fixture(scope="module")
 def served(settings: Settings) -> Iterator[Running]:
-    changes = {"listen": LISTENS_TO_ALL, "max_queue": 50, "sync_wait_seconds": 0.1}
-    running = Running(settings.model_copy(update=changes))
+    folder = settings.data_dir / "loras"
+    for name in ("cats", "hats"):
+        write(folder / f"{name}.safetensors")
+    changes: dict[str, Any] = {"max_queue": 50, "sync_wait_seconds": 0.1, "lora_dir": folder}
+    running = Running(settings.model_copy(update=changes | {"listen": LISTENS_TO_ALL}))
     running.start()
     yield running
     running.stop()
@@ -128,6 +132,20 @@ def test_resolutions_of_a_key(client_of: NewClient) -> None:
     assert [error["pointer"] for error in refused.json()["errors"]] == ["/hires/scale"]
     dry = client.post("/generate?dry_run=true", json=BODY | {"resolution": "portrait"})
     assert dry.status_code == 403
+
+
+def test_loras_of_a_key_over_http(client_of: NewClient) -> None:
+    client, other = client_of(loras=("hats",)), client_of()
+    for reader, names in ((client, ["hats"]), (other, ["cats", "hats"])):
+        told = reader.get("/capabilities").json()["loras"]
+        assert [lora["name"] for lora in told] == names
+        assert [lora["name"] for lora in reader.get("/sdapi/v1/loras").json()] == names
+    assert submit(client, loras=[{"name": "hats"}]).status_code == 202
+    refused = submit(client, loras=[{"name": "cats"}])
+    assert (refused.status_code, refused.json()["code"]) == (403, "key_forbids")
+    body = {"prompt": "1girl <lora:cats:1>", "steps": 1}
+    assert client.post("/sdapi/v1/txt2img", json=body).status_code == 403
+    assert submit(other, loras=[{"name": "cats"}]).status_code == 202
 
 
 def test_loras_of_a_key() -> None:
