@@ -14,9 +14,8 @@ from api.errors import UnreadableImage
 from api.pictures import PictureRefused, Told, read_picture
 from model.request import ImageFormat
 from worker.credentials import CredentialReader, Credentials, State
-from worker.images import EXTENSIONS
 from worker.job import Job, StoredImage
-from worker.metadata import GENERATED, read_recipe
+from worker.metadata import EXTENSIONS, GENERATED, read_recipe
 from worker.store import content_name
 
 Verdict = Literal["ours", "signed", "claimed", "unknown"]

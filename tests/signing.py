@@ -16,8 +16,8 @@ from cli.certificate import make_certificate
 from model.recipe import Recipe
 from tests.worker.conftest import make_request
 from worker.credentials import CredentialReader, open_signer
-from worker.images import EXTENSIONS, encode
-from worker.metadata import TRAINED
+from worker.images import encode
+from worker.metadata import EXTENSIONS, TRAINED
 from worker.settings import Settings
 
 ROUNDS = 15

@@ -60,6 +60,16 @@ def test_is_imported_without_torch(module: str) -> None:
     assert run.stdout.strip() == ""
 
 
+@pytest.mark.parametrize("module", ["api.main", "api.webhooks", "cli.main"])
+def test_is_imported_where_there_is_only_what_the_api_needs(module: str) -> None:
+    """Its image has no numpy; whatever may do without notices that by itself."""
+    code = f"import sys; sys.modules['numpy'] = None; import {module}"
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert run.returncode == 0, run.stderr
+
+
 def _requirements(extra: str) -> set[str]:
     """Names of what the package needs with an extra, without the extra's own extras."""
     names = set()

@@ -62,8 +62,9 @@ from worker.ledger import Claim, Note, Outcome, WorkerLedger, read_claim
 from worker.logs import about
 from worker.metrics import WorkerMetrics
 from worker.output_filter import FilterBroken, OutputFilter, PictureRefused
-from worker.publisher import Published, Publisher, Signer, SigningError, StoreDown
+from worker.publisher import Published, Publisher, StoreDown
 from worker.settings import Settings
+from worker.signing import Signer, SigningError
 from worker.store import ImageStore
 from worker.sweeper import Sweeper
 

@@ -21,8 +21,8 @@ from PIL import Image
 
 from model.request import ImageFormat
 from worker.metadata import TRAINED
-from worker.publisher import Signer, SigningError
 from worker.settings import Settings
+from worker.signing import Signer, SigningError
 
 logger = logging.getLogger(__name__)
 

@@ -14,12 +14,10 @@ from PIL import Image
 
 from model.infotext import write_infotext
 from model.recipe import Recipe, write_document
-from model.request import ImageFormat, ResolvedRequest
+from model.request import ResolvedRequest
 from worker import metadata
 
 logger = logging.getLogger(__name__)
-
-EXTENSIONS: dict[ImageFormat, str] = {"png": "png", "webp": "webp", "jpeg": "jpg", "avif": "avif"}
 
 _PNG_COMPRESS_LEVEL = 4
 _FULL_CHROMA_QUALITY = 85

@@ -14,8 +14,8 @@ from worker.batch_worker import BatchWorker
 from worker.connection import connect
 from worker.inputs import Inputs
 from worker.output_filter import OutputFilter, open_filter
-from worker.publisher import Signer
 from worker.settings import Settings, redis_dsn
+from worker.signing import Signer
 from worker.storage import open_store
 from worker.store import ImageStore
 

@@ -18,6 +18,7 @@ from PIL.PngImagePlugin import PngInfo
 from model.infotext import read_infotext
 from model.reading import Reading, reading_of
 from model.recipe import read_document
+from model.request import ImageFormat
 from model.workflow import read_workflow
 
 DOCUMENT_KEY = "kirazuri"
@@ -29,6 +30,9 @@ LONGEST_JPEG_XMP = 65_504
 
 MAX_FILE_BYTES = 200_000_000
 _MAX_TEXT_CHARS = 5_000_000
+
+EXTENSIONS: dict[ImageFormat, str] = {"png": "png", "webp": "webp", "jpeg": "jpg", "avif": "avif"}
+"""What the name of a file of each format ends in."""
 
 _SOURCE_TYPES = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 TRAINED = f"{_SOURCE_TYPES}trainedAlgorithmicMedia"

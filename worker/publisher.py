@@ -18,13 +18,15 @@ from typing import Any, TypeVar
 from model.errors import InputMissing
 from model.protocol import ImageReady
 from model.recipe import Recipe
-from model.request import ImageFormat, ResolvedRequest
+from model.request import ResolvedRequest
 from worker.errors import ImageExpired, ImageNotFound, StoreError
-from worker.images import EXTENSIONS, decode, encode, source_type
+from worker.images import decode, encode, source_type
 from worker.inputs import Pixels
 from worker.job import StoredImage
+from worker.metadata import EXTENSIONS
 from worker.metrics import WorkerMetrics
 from worker.output_filter import OutputFilter, look
+from worker.signing import Signer
 from worker.store import ImageStore
 
 logger = logging.getLogger(__name__)
@@ -42,16 +44,9 @@ _AGAIN_SECONDS = 0.3
 
 _T = TypeVar("_T")
 
-Signer = Callable[[bytes, ImageFormat, str], bytes]
-"""From a file, its format and how it came to be to the same file, signed; SigningError."""
-
 
 class StoreDown(StoreError):
     """The image store could write nothing for as long as was waited for it."""
-
-
-class SigningError(Exception):
-    """A finished picture cannot be signed, so that it must not go out."""
 
 
 @dataclass(frozen=True, slots=True)

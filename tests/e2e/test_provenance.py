@@ -15,7 +15,7 @@ from PIL import Image
 from tests.cli.running import kirazuri
 from tests.e2e.conftest import running
 from tests.e2e.test_pictures import QUALITY, finished, submit
-from worker.images import EXTENSIONS
+from worker.metadata import EXTENSIONS
 
 pytestmark = pytest.mark.timeout(180)
 

@@ -17,9 +17,9 @@ from worker.connection import connect
 from worker.inputs import Inputs
 from worker.ledger import WorkerLedger
 from worker.output_filter import OutputFilter
-from worker.publisher import Signer
 from worker.queue import JobQueue
 from worker.settings import Settings
+from worker.signing import Signer
 from worker.store import ImageStore, LocalImageStore
 
 RunWorker = Callable[..., AbstractContextManager[BatchWorker]]

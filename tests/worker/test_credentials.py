@@ -34,8 +34,8 @@ from tests.worker.conftest import make_request
 from worker.credentials import CredentialReader, Credentials, open_signer
 from worker.images import encode, source_type
 from worker.metadata import COMPOSITE, TRAINED, read_metadata
-from worker.publisher import Signer, SigningError
 from worker.settings import Settings
+from worker.signing import Signer, SigningError
 
 FORMATS: tuple[ImageFormat, ...] = ("png", "webp", "jpeg", "avif")
 RECIPE = Recipe(card="kirazuri-tiny", checkpoint="ab" * 32, service="k 0.1")

@@ -9,9 +9,9 @@ from model.request import ImageFormat, MetadataLevel
 from tests.worker.conftest import RunWorker, make_request
 from worker.credentials import CredentialReader, open_signer
 from worker.job import Job
-from worker.publisher import SigningError
 from worker.queue import JobQueue
 from worker.settings import Settings
+from worker.signing import SigningError
 from worker.store import LocalImageStore
 
 
