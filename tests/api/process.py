@@ -88,13 +88,14 @@ class ApiProcess:
         assert match
         return int(float(match[1]))
 
-    def listen(self, job_id: str, *, receive_bytes: int) -> socket.socket:
+    def listen(self, job_id: str, *, receive_bytes: int, query: str = "") -> socket.socket:
         """A listener that asked for a job's events and has read nothing yet."""
         listener = socket.socket()
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
         listener.settimeout(60)
         listener.connect(("127.0.0.1", self.port))
-        listener.sendall(f"GET /jobs/{job_id}/events HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        path = f"/jobs/{job_id}/events{query}"
+        listener.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         return listener
 
 

@@ -74,3 +74,17 @@ def test_those_who_stop_reading(api: ApiProcess, redis_url: str, hand: Hand) -> 
         assert last[-1] == heard[-1]
     wait_until(lambda: api.streams() == 0)
     assert "Traceback" not in api.log.read_text()
+
+
+def test_one_who_stopped_reading_leaves_like_any_other(
+    api: ApiProcess, redis_url: str, hand: Hand
+) -> None:
+    job_id = submit(api.client)
+    hand.claim(job_id)
+    query = "?cancel_on_disconnect=true"
+    with api.listen(job_id, receive_bytes=4096, query=query):
+        wait_until(lambda: api.streams() == 1)
+        for number in range(40):
+            hand.report(job_id, "preview", {"image": "x" * EVENT_BYTES, "step": number})
+    wait_until(lambda: hand.step(job_id, 1, 20) == "cancel")
+    assert api.streams() == 0
