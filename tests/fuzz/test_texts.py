@@ -8,6 +8,7 @@ import socket
 from contextlib import suppress
 from typing import Any, get_args
 
+import pytest
 from fastapi import Request
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
@@ -26,8 +27,10 @@ from api.submission import span_seconds, wait_seconds
 from api.targets import Rules, url_problem
 from api.webhook_schemas import submission_type
 from model.card import TagGroup, load_card
-from model.errors import PromptError
+from model.errors import PolicyBlocked, PromptError
 from model.grammar import MAX_WEIGHT, parse, plain
+from model.policy import load_policy
+from model.rating import RATINGS
 from model.request import resolve
 from model.tags import Tags, assemble
 from model.tokens import load_tokenizers
@@ -288,3 +291,27 @@ def test_a_log_line_is_one_line_and_can_be_written(text: str) -> None:
     assert len(line.splitlines()) <= 1
     line.encode()
     assert visible(visible(text)) == visible(text)
+
+
+# -- policy --------------------------------------------------------------------------------------
+
+POLICY = load_policy()
+
+
+@fuzzed
+@given(TEXTS, TEXTS, st.sampled_from(["nsfw", "explicit", "nude", "sex"]))
+@example("a" * 9_000, "", "nsfw")
+@example("\u0301" * 9_000, "", "nsfw")
+@example("n s f w " * 1_000, "", "nsfw")
+@example("(" * 20, ":-1)" * 20, "nsfw")
+def test_whatever_stands_around_a_word_does_not_hide_it(before: str, after: str, word: str) -> None:
+    for prompts in ((f"{before}, {word}, {after}", ""), (before, f"({word}:-1), {after}")):
+        with pytest.raises((PolicyBlocked, PromptError)):
+            POLICY.judge(*prompts, ceiling="safe")
+
+
+@fuzzed
+@given(TEXTS, TEXTS)
+def test_any_prompt_is_judged(prompt: str, negative: str) -> None:
+    with suppress(PolicyBlocked, PromptError):
+        assert POLICY.judge(prompt, negative, ceiling="explicit").asked in RATINGS
