@@ -56,12 +56,14 @@ class Exchanges:
 
 
 @contextmanager
-def openai_client(url: str, exchanges: Exchanges | None = None, **options: Any) -> Iterator[OpenAI]:
-    """The official client of a service at `url`."""
+def openai_client(
+    url: str, exchanges: Exchanges | None = None, *, key: str = "unused", **options: Any
+) -> Iterator[OpenAI]:
+    """The official client of a service at `url`, with a key of the service."""
     transport = httpx2.Client(event_hooks=exchanges.hooks() if exchanges else {})
     with (
         transport,
-        OpenAI(base_url=f"{url}/v1", api_key="unused", http_client=transport, **options) as client,
+        OpenAI(base_url=f"{url}/v1", api_key=key, http_client=transport, **options) as client,
     ):
         yield client
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy
 from numpy.typing import NDArray
 
+from model.passes import total_steps
 from model.protocol import (
     EngineEvent,
     EngineStats,
@@ -92,7 +93,7 @@ class FakeEngine:
         events.append(Progress(job_id, step, request.steps))
         if request.previews:
             events.append(Preview(job_id, 0, step, pixels(request, 0)[::8, ::8]))
-        if step >= request.steps:
+        if step >= total_steps(request):
             del self._running[job_id]
             for index in range(request.num_images):
                 events.append(
