@@ -41,16 +41,17 @@ async def read_parts(
     parser.spool_max_size = 0  # of 0 means: never to disk
     try:
         form = await parser.parse()
+        return [
+            (name, await part.read() if isinstance(part, UploadFile) else part)
+            for name, part in form.multi_items()
+        ]
     except MultiPartException as exc:
         raise MalformedForm(exc.message) from exc
     except UnicodeError as exc:
         raise MalformedForm("its text is not in the encoding that it names") from exc
     except ClientDisconnect as exc:
         raise MalformedForm("the client left before its end") from exc
-    try:
-        return [
-            (name, await part.read() if isinstance(part, UploadFile) else part)
-            for name, part in form.multi_items()
-        ]
     finally:
-        await form.close()
+        # The form itself knows only files that came to their end.
+        for file in parser._files_to_close_on_error:
+            file.close()

@@ -1,5 +1,6 @@
 """No secret reaches a log line or an answer, whatever goes wrong: real processes at DEBUG."""
 
+import base64
 import os
 import subprocess
 import sys
@@ -11,9 +12,11 @@ from typing import Any
 
 import httpx2
 import pytest
+from PIL import Image
 from pydantic import SecretStr
 from redis import Redis
 
+from tests.api.openai_clients import png
 from tests.e2e.conftest import free_port
 from worker import redis_server
 from worker.keys import new_secret, secret_hash
@@ -174,9 +177,9 @@ def test_nothing_that_goes_wrong_tells_a_secret(trouble: Trouble) -> None:
     for headers in ({}, {"authorization": f"Bearer {KEY}x"}, {"authorization": f"Basic {KEY}"}):
         for path in ("/jobs/x", "/v1/models", "/sdapi/v1/options", "/metrics"):
             assert trouble.ask("GET", path, headers=headers) == 401
-    picture = {**body, "init_image": "a" * 40 + ".png"}
+    picture = {**body, "init_image": base64.b64encode(png(Image.new("RGB", (64, 64)))).decode()}
     assert trouble.ask("POST", "/generate", json=picture, headers=key) == 503
-    assert trouble.ask("GET", f"/images/{'a' * 40}.png", headers=key) == 503
+    assert trouble.ask("GET", f"/images/{'a' * 40}.png", headers=key) == 404
     assert trouble.ask("GET", "/readyz") == 503
     for path in ("/metrics", "/capabilities", "/docs", "/openapi.json", "/v1/models",
                  "/sdapi/v1/options", "/sdapi/v1/cmd-flags", "/internal/sysinfo"):  # fmt: skip
