@@ -3,6 +3,7 @@
 Read from `model/cards/<name>.toml`. Knows neither tensors nor HTTP.
 """
 
+import math
 import tomllib
 from importlib import resources
 from pathlib import Path
@@ -306,6 +307,27 @@ def fitted_size(width: int, height: int, limits: Limits) -> tuple[int, int]:
     while sides[0] * sides[1] * multiple**2 > limits.max_pixels:
         sides[sides.index(max(sides))] -= 1
     return sides[0] * multiple, sides[1] * multiple
+
+
+def substitute_size(width: int, height: int, card: "Card") -> tuple[int, int]:
+    """What to make where (width, height) in pixels was asked for by somebody who knows no card.
+
+    A size that is possible but for its multiple is rounded. In place of any other comes the preset
+    of the most similar shape, and of those the nearest in area: limits lie beyond what the
+    checkpoint was trained on, and a size at a limit draws badly.
+    """
+    fitted = fitted_size(width, height, card.limits)
+    multiple = card.limits.multiple
+    if abs(fitted[0] - width) < multiple and abs(fitted[1] - height) < multiple:
+        return fitted
+
+    def distance(preset: Resolution) -> tuple[float, float]:
+        shape = abs(math.log(preset.width * height / preset.height / width))
+        area = abs(math.log(preset.width * preset.height / width / height))
+        return round(shape, 1), area
+
+    nearest = min(card.resolutions, key=distance)
+    return nearest.width, nearest.height
 
 
 def enlarged_size(width: int, height: int, scale: float, limits: Limits) -> tuple[int, int]:

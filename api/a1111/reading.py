@@ -9,7 +9,7 @@ from typing import Any
 
 from api.a1111.names import check_checkpoint
 from api.a1111.schemas import ImageToImage, Processing, TextToImage
-from model.card import Card, fitted_size, largest_scale
+from model.card import Card, largest_scale, substitute_size
 from model.foreign_names import find_lora, find_sampler, find_schedule
 from model.infotext import find_upscaler, read_infotext, take_networks
 from model.reading import Reading, shown
@@ -191,11 +191,12 @@ def _take_size(body: Processing, wish: Wish, card: Card) -> None:
         asked = (max(width, 1), max(height, 1))
     if asked is None:
         return
-    fitted = fitted_size(*asked, card.limits)
+    fitted = substitute_size(*asked, card)
     wish.fields["resolution"] = f"{fitted[0]}x{fitted[1]}"
     if fitted != asked:
         wish.notes.append(
-            f"size {asked[0]}x{asked[1]}: {fitted[0]}x{fitted[1]} is the nearest that is possible"
+            f"size {asked[0]}x{asked[1]}: {fitted[0]}x{fitted[1]} is the nearest that the "
+            "checkpoint knows"
         )
 
 

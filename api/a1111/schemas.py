@@ -5,7 +5,14 @@ Everything may be null or missing, as with the web UI; numbers may come as texts
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from model.infotext import MAX_INFOTEXT_CHARS
 
@@ -17,8 +24,34 @@ class _Body(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
 
 
+def _as_lenient_as_read(schema: dict[str, Any]) -> None:
+    """Say in the document that numbers may be texts, and switches numbers or texts."""
+    for field in schema["properties"].values():
+        choices = field.get("anyOf", [])
+        kinds = {choice.get("type") for choice in choices}
+        if kinds & {"integer", "number", "boolean"}:
+            choices.append({"type": "string"})
+        if "boolean" in kinds:
+            choices.append({"type": "integer"})
+
+
+_NUMBERS = (int | None, float | None)
+
+
 class Processing(_Body):
     """What both ways to make pictures have in common."""
+
+    model_config = ConfigDict(json_schema_extra=_as_lenient_as_read)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_no_switch(cls, value: Any, info: ValidationInfo) -> Any:
+        if (
+            isinstance(value, bool)
+            and cls.model_fields[f"{info.field_name}"].annotation in _NUMBERS
+        ):
+            raise ValueError("a number is needed, not true or false")
+        return value
 
     @model_validator(mode="before")
     @classmethod

@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from api.intake import Intake
 from api.openai.models import check_name
-from model.card import Card, fitted_size, size_problem
+from model.card import Card, size_problem, substitute_size
 from model.foreign_names import find_sampler
 from model.request import GenerationRequest
 
@@ -59,7 +59,7 @@ class Parameters(BaseModel):
     size: Annotated[str, _null_is("auto")] = Field(
         default="auto",
         description="`auto`, WIDTHxHEIGHT or a preset of the card. OpenAI's own sizes become the "
-        "nearest that is possible; any other has to be possible.",
+        "preset of the nearest shape where they are not possible; any other has to be possible.",
         examples=["1024x1024"],
     )
     quality: Annotated[Quality, _null_is("auto")] = Field(
@@ -228,8 +228,8 @@ def _resolution(size: str, card: Card, notes: list[str]) -> str | None:
     width, height = map(int, size.split("x"))
     if size_problem(width, height, card.limits) is None:
         return size
-    width, height = fitted_size(width, height, card.limits)
-    notes.append(f"size {size}: {width}x{height} is the nearest that is possible")
+    width, height = substitute_size(width, height, card)
+    notes.append(f"size {size}: {width}x{height} is the nearest that the checkpoint knows")
     return f"{width}x{height}"
 
 

@@ -141,7 +141,7 @@ def test_a_call_waits_for_its_pictures(
     assert len(info["infotexts"]) == len(info["all_prompts"]) == 2
     assert info["infotexts"][1].startswith("1girl\nNegative prompt: \nSteps: 20, Sampler: ER SDE")
     assert (info["width"], info["height"]) == (128, 128)
-    assert "size 600x600: 256x256 is the nearest that is possible" in info["warnings"]
+    assert "size 600x600: 192x192 is the nearest that the checkpoint knows" in info["warnings"]
     assert found["parameters"]["seed"] == 7
     assert "secret" not in answer.text
     assert is_idle(progress(client))

@@ -94,7 +94,7 @@ def test_the_defaults_that_clients_send_unasked() -> None:
         ({"width": 832, "height": 1216}, {"resolution": "832x1216"}),
         ({"width": 600, "height": 800}, {"resolution": "608x800"}),
         ({"width": 1024}, {"resolution": "1024x512"}),
-        ({"width": 8192, "height": 8192}, {"resolution": "1536x1536"}),
+        ({"width": 8192, "height": 8192}, {"resolution": "1280x1280"}),
         ({"override_settings": {"samples_format": "jpg", "jpeg_quality": 150}},
          {"image_format": "jpeg", "image_quality": 100}),
         ({"override_settings": {"live_previews_enable": False}}, {"previews": False}),
@@ -211,7 +211,7 @@ def test_an_infotext_fills_what_is_left_open() -> None:
         "resolution": "768x768",
     }
     tiny = wish(TINY, infotext=text, enable_hr=True)
-    assert tiny.fields["resolution"] == "176x256", "within the limits, and the second pass knows"
+    assert tiny.fields["resolution"] == "112x144", "a size of the card's, and the second pass knows"
 
 
 def test_wrong_fields_are_all_told_of() -> None:

@@ -15,6 +15,7 @@ from model.card import (
     largest_scale,
     load_card,
     size_problem,
+    substitute_size,
 )
 from model.errors import CardError
 
@@ -171,3 +172,23 @@ def test_presets_can_be_enlarged_to_the_largest_scale(name: str) -> None:
         size = enlarged_size(preset.width, preset.height, most + 0.3, limits)
         assert size_problem(*size, limits) is not None
     assert enlarged_size(144, 112, 1.5, load_card("kirazuri-tiny").limits) == (224, 176)
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "made"),
+    [
+        ("kirazuri-v1", (1000, 1000), (1008, 1008)),
+        ("kirazuri-v1", (1536, 1024), (1536, 1024)),
+        ("kirazuri-v1", (4096, 4096), (1280, 1280)),
+        ("kirazuri-tiny", (1024, 1024), (192, 192)),
+        ("kirazuri-tiny", (1536, 1024), (144, 112)),
+        ("kirazuri-tiny", (1024, 1792), (112, 144)),
+        ("kirazuri-tiny", (8, 8), (128, 128)),
+    ],
+)
+def test_a_size_that_is_not_possible_becomes_one_that_was_trained(
+    name: str, asked: tuple[int, int], made: tuple[int, int]
+) -> None:
+    card = load_card(name)
+    assert substitute_size(*asked, card) == made
+    assert size_problem(*made, card.limits) is None
