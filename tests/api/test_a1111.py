@@ -501,6 +501,7 @@ def error_of(answer: httpx2.Response, status: int, code: str) -> dict[str, Any]:
     [
         ({"steps": 500, "batch_size": 100}, ["steps", "batch_size"], "less than or equal to 100"),
         ({"steps": "many"}, ["steps"], "valid integer"),
+        ({"hr_scale": False}, ["hr_scale"], "a number is needed"),
         ({"sampler_name": "LMS"}, ["sampler_name"], "Sampler not found; there are ER SDE"),
         ({"cfg_scale": 99, "width": 0}, ["width"], "greater than or equal to 1"),
         ({"cfg_scale": 99}, ["cfg_scale"], "less than or equal to 30"),
