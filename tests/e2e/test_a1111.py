@@ -313,7 +313,7 @@ def test_libre_chat(service: httpx2.Client) -> None:
     }
     found = whole(service.post("/sdapi/v1/txt2img", json=body))
     image, info = opened(found["images"][0]), found["info"]
-    assert (info["width"], info["height"]) == image.size == (256, 256)
+    assert (info["width"], info["height"]) == image.size == (192, 192)
     last = info["infotexts"][0].split("\n").pop()
     assert last.startswith("Steps: 22, Sampler: ER SDE")
     assert f"Seed: {info['seed']}" in last

@@ -179,9 +179,9 @@ def test_the_node_package(url: str, service: httpx2.Client, node_folder: Path) -
 
     generated = told["generated"]
     image = decoded(generated["data"][0]["b64_json"])
-    assert (image.format, image.size) == ("WEBP", (256, 256))
-    assert generated["size"] == "256x256"
-    assert generated["usage"]["output_tokens"] == 256
+    assert (image.format, image.size) == ("WEBP", (192, 192))
+    assert generated["size"] == "192x192"
+    assert generated["usage"]["output_tokens"] == 144
     assert pixels(image).std() > 30
     request = service.get(f"/jobs/{generated['job_id']}").json()["request"]
     assert (request["seed"], request["steps"]) == (7, 8)
