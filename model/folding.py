@@ -29,8 +29,8 @@ _APOSTROPHES = "\u2018\u2019\u02bc\u2032"
 _CONTRACTED = re.compile(r"(?<=\w)['`](?=\w)")
 
 _ALSO_ALIKE = {
-    "χ": "x", "ω": "w", "η": "n", "μ": "u", "п": "n", "и": "u", "н": "h", "в": "b", "т": "t",
-    "м": "m", "я": "r",
+    "χ": "x", "ω": "w", "η": "n", "μ": "u", "п": "n", "П": "n", "и": "u", "н": "h", "в": "b",
+    "т": "t", "м": "m", "я": "r",
 }  # fmt: skip
 """What people write for our letters, and UTS 39 leaves out: it does not look quite the same."""
 
@@ -121,6 +121,19 @@ def fold(text: str) -> str:
     else:
         plain = unicodedata.normalize("NFKD", text).translate(_CHARACTERS)
     return _CONTRACTED.sub("", plain)  # "isn't it" has no word of one letter
+
+
+def foldings(text: str) -> Iterator[str]:
+    """The text folded as it stands, and as small letters where those look like other ones.
+
+    A capital eta looks like our H, a small one like our n.
+    """
+    plain = fold(text)
+    yield plain
+    if not text.isascii():
+        small = fold(text.lower())
+        if small != plain:
+            yield small
 
 
 def letters_of(text: str) -> list[str]:

@@ -9,13 +9,13 @@ from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import NamedTuple
 
 from ahocorasick_rs import AhoCorasick
 
 from model.errors import PolicyError
-from model.folding import Gap, Reading, fold, letters_of, readings, squeeze
+from model.folding import Gap, Reading, fold, foldings, letters_of, readings, squeeze
 
 _ELLIPSIS = " ... "
 _MOST_BETWEEN = 2
@@ -86,7 +86,7 @@ class Lexicon:
         """All terms in a text, for each way in which it can be read."""
         if self._automaton is None:
             return
-        for reading in readings(fold(text)):
+        for reading in chain.from_iterable(map(readings, foldings(text))):
             matches = self._automaton.find_matches_as_indexes(reading.squeezed, overlapping=True)
             hits = list(self._words(reading, matches))
             whole = [hit for hit in hits if self._parts[hit.term] == 1]
@@ -315,32 +315,26 @@ def _patterns(number: int, term: str) -> Iterator[tuple[str, _Pattern]]:
                 f"the term {term!r} has a * or dots where they mean nothing: a * stands at an end, "
                 "three dots stand between spaces"
             )
-        for tokens in _spellings(bare):
-            letters = "".join(tokens)
-            if len(letters) < 2 and not _runs_on(letters):
-                raise PolicyError(f"the term {term!r} needs two letters that can be read")
-            about = _Pattern(
-                term=number,
-                part=part,
-                words=tuple(map(len, tokens)),
-                runs=(),
-                is_open_before=_runs_on(letters[:1]) or words.startswith("*"),
-                is_open_after=_runs_on(letters[-1:]) or words.endswith("*"),
-                is_tag=term.startswith("="),
-                has_digits=not letters.isalpha(),
-                is_glued=False,
-            )
-            is_alone = len(parts) == 1 and about.is_whole and not about.is_tag
-            about = replace(about, is_glued=is_alone and _is_word(tokens))
-            for written in {letters, *_plurals(tokens, about), *_masked(tokens, about)}:
-                squeezed, runs = squeeze(written)
-                yield squeezed, replace(about, runs=runs)
-
-
-def _spellings(text: str) -> set[tuple[str, ...]]:
-    """Outside of ASCII capitals may look like other letters than small ones do."""
-    cases = {text} if text.isascii() else {text, text.upper(), text.lower(), text.title()}
-    return {tuple(letters_of(fold(case))) for case in cases}
+        tokens = letters_of(fold(bare.lower()))
+        letters = "".join(tokens)
+        if len(letters) < 2 and not _runs_on(letters):
+            raise PolicyError(f"the term {term!r} needs two letters that can be read")
+        about = _Pattern(
+            term=number,
+            part=part,
+            words=tuple(map(len, tokens)),
+            runs=(),
+            is_open_before=_runs_on(letters[:1]) or words.startswith("*"),
+            is_open_after=_runs_on(letters[-1:]) or words.endswith("*"),
+            is_tag=term.startswith("="),
+            has_digits=not letters.isalpha(),
+            is_glued=False,
+        )
+        is_alone = len(parts) == 1 and about.is_whole and not about.is_tag
+        about = replace(about, is_glued=is_alone and _is_word(tokens))
+        for written in {letters, *_plurals(tokens, about), *_masked(tokens, about)}:
+            squeezed, runs = squeeze(written)
+            yield squeezed, replace(about, runs=runs)
 
 
 def _runs_on(letter: str) -> bool:

@@ -1,10 +1,12 @@
 """Texts in one spelling, and their letters with stretched ones squeezed."""
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.folding import Gap, Reading, fold, letters_of, readings, squeeze
+from model.folding import Gap, Reading, fold, foldings, letters_of, readings, squeeze
 from tests.model.evasions import EVASIONS
 
 PLAIN = "abcdefghijklmnopqrstuvwxyz"
@@ -21,6 +23,19 @@ PLAIN = "abcdefghijklmnopqrstuvwxyz"
 )  # fmt: skip
 def test_the_whole_alphabet_comes_out_plain(way: str) -> None:
     assert fold(EVASIONS[way](PLAIN)) == PLAIN
+
+
+@pytest.mark.parametrize("case", [str.upper, str.title, str.lower])
+@pytest.mark.parametrize("way", ["full width", "bold", "circled", "cyrillic", "greek", "armenian"])
+def test_capitals_are_read_as_what_their_small_letters_look_like_too(
+    way: str, case: Callable[[str], str]
+) -> None:
+    assert PLAIN in foldings(case(EVASIONS[way](PLAIN)))
+
+
+def test_a_text_is_folded_once_where_case_makes_no_difference() -> None:
+    assert list(foldings("Plain ＷＩＤＥ 𝗕𝗼𝗹𝗱 ロリ")) == ["plain wide bold ロリ"]
+    assert list(foldings("ΗI")) == ["hi", "ni"]
 
 
 def test_other_scripts_stay_apart() -> None:
