@@ -71,8 +71,10 @@ async def test_thousands_of_listeners(api: ApiProcess, redis_url: str, hand: Han
     listeners = [asyncio.create_task(listen(api, jobs[n % JOBS])) for n in range(LISTENERS)]
     await asyncio.to_thread(wait_until, lambda: api.streams() == LISTENERS + 1, seconds=90)
     assert api.resident_bytes() - before < LISTENERS * MOST_BYTES_EACH
+    # Between two waits, and after one that a busy process has missed, none waits for a moment.
+    await asyncio.to_thread(wait_until, lambda: connections_of(hand.redis)[0] == 1)
     waiting, reading = connections_of(hand.redis)
-    assert waiting == 1
+    assert waiting <= 1
     assert reading <= 22
     for number in (1, 2, 3):
         for job_id in jobs:

@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Callable
+from functools import partial
 
 import httpx2
 import pytest
@@ -70,6 +71,26 @@ def value(family: Metric, suffix: str = "", **labels: str) -> float:
     )
 
 
+def settled(service: httpx2.Client) -> dict[str, Metric]:
+    """The families with all that the worker did before this call.
+
+    What it sends next may have been gathered before; what it sends then was not.
+    """
+    for _ in range(2):
+        before = _spent(service)
+        eventually(service, partial(_has_sent, service, before))
+    return families(service)
+
+
+def _spent(service: httpx2.Client) -> float:
+    """The worker's CPU time, another one whenever it sends its numbers."""
+    return value(all_families(service)["kirazuri_worker_process_cpu_seconds_total"], "_total")
+
+
+def _has_sent(service: httpx2.Client, before: float, _: dict[str, Metric]) -> bool:
+    return _spent(service) != before
+
+
 def test_exported_and_documented_are_the_same(service: httpx2.Client) -> None:
     # Every family with labels that needs it gets a sample: a failure, a picture.
     assert service.get("/jobs/unknown").status_code == 404
@@ -106,7 +127,7 @@ def test_everything_measured_is_shown() -> None:
 
 
 def test_a_jobs_numbers(service: httpx2.Client) -> None:
-    before = families(service)
+    before = settled(service)
     job = finished(
         service, submit(service, prompt=f"{QUALITY}, white hair", steps=4, resolution="128x112")
     )

@@ -8,16 +8,20 @@ import httpx2
 import numpy
 import pytest
 
+from tests.e2e.test_metrics import settled, value
 from tests.e2e.test_pictures import QUALITY, finished, picture, pixels, submit
 
 pytestmark = pytest.mark.timeout(240)
 
 
-def metric(service: httpx2.Client, name: str) -> float:
-    for line in service.get("/metrics").text.splitlines():
-        if line.startswith((f"{name} ", f"{name}{{")):
-            return float(line.rsplit(" ", 1)[1])
-    raise AssertionError(f"no metric {name}")
+def calls(service: httpx2.Client) -> tuple[float, float]:
+    """The model calls so far, and the pictures that they advanced."""
+    found = settled(service)
+    forwards, evaluations = (
+        value(found[f"kirazuri_engine_{name}_total"], "_total")
+        for name in ("forwards", "evaluations")
+    )
+    return forwards, evaluations
 
 
 def mixed_requests(count: int) -> list[dict[str, Any]]:
@@ -42,15 +46,10 @@ def test_twenty_mixed_requests_share_forwards_and_equal_their_single_runs(
     service: httpx2.Client,
 ) -> None:
     requests = mixed_requests(20)
-    before = [
-        metric(service, f"kirazuri_engine_{name}_total") for name in ("forwards", "evaluations")
-    ]
+    before = calls(service)
     jobs = [submit(service, **fields) for fields in requests]
     together = [picture(service, finished(service, job)) for job in jobs]
-    time.sleep(3)  # the worker tells its totals with every heartbeat
-    after = [
-        metric(service, f"kirazuri_engine_{name}_total") for name in ("forwards", "evaluations")
-    ]
+    after = calls(service)
     forwards, evaluations = (b - a for a, b in zip(before, after, strict=True))
     assert evaluations / forwards > 1.3
     for fields, image in zip(requests, together, strict=True):
