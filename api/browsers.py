@@ -4,7 +4,7 @@ Knows neither routes nor keys.
 """
 
 import re
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -12,7 +12,7 @@ from starlette.types import Scope
 
 from api.errors import FOREIGN_PAGE, HEAD_TOO_LARGE, WRONG_HOST
 from api.fields import printable
-from api.refusals import ProblemType
+from api.refusals import Refusal
 from worker.settings import Settings, listed
 
 SECURITY_HEADERS: Final = {
@@ -33,17 +33,7 @@ def cors_options(settings: Settings) -> dict[str, Any]:
     return {
         "allow_origins": listed(settings.cors_origins),
         "allow_methods": ["GET", "HEAD", "POST", "DELETE"],
-        "allow_headers": [
-            "Authorization",
-            "Cancel-After",
-            "Idempotency-Key",
-            "If-None-Match",
-            "Last-Event-ID",
-            "Prefer",
-            "Range",
-            "Traceparent",
-            "X-Request-Id",
-        ],
+        "allow_headers": ["*"],  # clients bring headers of their own, such as X-Stainless-Lang
         "expose_headers": [
             "Content-Range",
             "ETag",
@@ -58,13 +48,6 @@ def cors_options(settings: Settings) -> dict[str, Any]:
     }
 
 
-class Refusal(NamedTuple):
-    """Why a request goes no further."""
-
-    kind: ProblemType
-    detail: str
-
-
 class Doorman:
     """Looks at a request's head before anything else does."""
 
@@ -75,19 +58,21 @@ class Doorman:
         if self._hosts and settings.public_url:
             self._hosts |= {f"{urlsplit(settings.public_url).hostname}"}
 
-    def refusal(self, scope: Scope, headers: Headers) -> Refusal | None:
+    def refusal(self, scope: Scope, headers: Headers, *, instance: str) -> Refusal | None:
         """Why the request is not carried out; None where nothing speaks against it."""
         size = len(scope["raw_path"]) + len(scope["query_string"])
         size += sum(len(name) + len(value) for name, value in headers.raw)
-        if size > self._max_bytes:
-            return Refusal(HEAD_TOO_LARGE, f"{size} bytes, and {self._max_bytes} are allowed")
         host = _PORT.sub("", headers.get("host", "")).lower()
-        if self._hosts and host not in self._hosts:
-            return Refusal(WRONG_HOST, f"{printable(host)!r} is none of KIRAZURI_ALLOWED_HOSTS")
-        if self._is_foreign(scope["method"], headers):
+        if size > self._max_bytes:
+            kind, detail = HEAD_TOO_LARGE, f"{size} bytes, and {self._max_bytes} are allowed"
+        elif self._hosts and host not in self._hosts:
+            kind, detail = WRONG_HOST, f"{printable(host)!r} is none of KIRAZURI_ALLOWED_HOSTS"
+        elif self._is_foreign(scope["method"], headers):
             origin = printable(headers.get("origin", "another origin"))
-            return Refusal(FOREIGN_PAGE, f"{origin} is none of KIRAZURI_CORS_ORIGINS")
-        return None
+            kind, detail = FOREIGN_PAGE, f"{origin} is none of KIRAZURI_CORS_ORIGINS"
+        else:
+            return None
+        return Refusal(kind, detail, instance)
 
     def _is_foreign(self, method: str, headers: Headers) -> bool:
         """Whether a browser says that a page which is none of ours wants to change something.

@@ -11,7 +11,6 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 
-from anyio import BrokenResourceError
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -94,10 +93,10 @@ class Envelope:
                 self._metrics.count_problem(problem)
 
         answer = _Answer(send, request_id, observe)
-        refusal = self._doorman.refusal(scope, headers)
+        refusal = self._doorman.refusal(scope, headers, instance=request_id)
         if refusal is not None:
             scope["state"]["problem"] = refusal.kind.code
-            response = error_shape(Refusal(refusal.kind, refusal.detail, request_id))
+            response = error_shape(refusal)
             await response(scope, receive, answer.send)
             return
         limited = limited_body(receive, headers, self._max_body_bytes)
@@ -108,23 +107,13 @@ class Envelope:
                 raise
             # The server stops: a stream that ends in order is one its listener comes back to.
             await answer.end()
-        except Exception as exc:
-            if answer.is_stream and _is_nobody_listening(exc):
-                return
+        except Exception:
             if answer.is_begun:
                 raise
             log.exception("request=%s problem=%s", request_id, INTERNAL.code)
             scope["state"]["problem"] = INTERNAL.code
             response = error_shape(Refusal(INTERNAL, INTERNAL.explanation, request_id))
             await response(scope, receive, answer.send)
-
-
-def _is_nobody_listening(exc: Exception) -> bool:
-    """Whether a stream broke off for no other reason than that its listener has left.
-
-    FastAPI's pacemaker of streams may find that out in the middle of a beat.
-    """
-    return isinstance(exc, ExceptionGroup) and exc.split(BrokenResourceError)[1] is None
 
 
 def _request_id(offered: str | None) -> str:

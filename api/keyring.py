@@ -29,7 +29,7 @@ class KeyRing:
     def __init__(self, file: Path | None = None) -> None:
         """Reads the file; KeyFileError where it cannot be."""
         self._file = file
-        self._stamp = _stamp(file)
+        self._stamp = _stamp(file) if file else None
         self._from_file = read_key_file(file) if file else ()
         self._from_redis: KeysInRedis | None = None
         self._client: Redis | None = None
@@ -68,7 +68,8 @@ class KeyRing:
             if told is not self._from_redis:
                 self._from_redis = told
                 self._sort()
-        await asyncio.to_thread(self._look_at_file)
+        if self._file is not None:
+            await asyncio.to_thread(self._look_at_file, self._file)
 
     @property
     def is_known(self) -> bool:
@@ -98,14 +99,14 @@ class KeyRing:
         """The key with this id, while it is not revoked."""
         return self._by_id.get(key_id)
 
-    def _look_at_file(self) -> None:
+    def _look_at_file(self, file: Path) -> None:
         """Read the file again if it is another one; what is wrong with it changes nothing."""
-        stamp = _stamp(self._file)
-        if self._file is None or stamp == self._stamp:
+        stamp = _stamp(file)
+        if stamp == self._stamp:
             return
         self._stamp = stamp
         try:
-            self._from_file = read_key_file(self._file)
+            self._from_file = read_key_file(file)
         except KeyFileError as exc:
             log.warning("the keys stay as they were: %s", exc)
         else:
@@ -120,10 +121,8 @@ class KeyRing:
         self._was_armed = self._was_armed or bool(keys) or bool(told and told.version)
 
 
-def _stamp(file: Path | None) -> _Stamp | None:
+def _stamp(file: Path) -> _Stamp | None:
     """What changes when a file does; None where there is none."""
-    if file is None:
-        return None
     try:
         state = file.stat()
     except OSError:

@@ -5,16 +5,12 @@ An index beside the records: what it has lost or has too much of changes no job.
 
 import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from worker import record
-from worker.connection import is_outage
-from worker.errors import QueueUnavailable
+from worker.connection import outage
 
 MAX_JOBS = 100
 """Of a client's jobs so many are remembered."""
@@ -52,12 +48,12 @@ class ClientJobs:
     async def forget(self, *job_ids: str) -> None:
         """Let go of jobs that have ended."""
         if job_ids:
-            with _outage():
+            with outage():
                 await self._redis.zrem(self._key, *job_ids)
 
     async def listed(self) -> list[ClientJob]:
         """Those that were not forgotten, oldest first."""
-        with _outage():
+        with outage():
             scored: Any = await self._redis.zrange(self._key, 0, -1, withscores=True)
         found = sorted((abs(score), ClientJob(job_id, score < 0)) for job_id, score in scored)
         return [job for _, job in found]
@@ -65,7 +61,7 @@ class ClientJobs:
     async def newest_preview(self, job_id: str) -> str | None:
         """The data URL of the newest preview among a job's events; None where there is none."""
         for count in _NEWEST_EVENTS:
-            with _outage():
+            with outage():
                 entries: Any = await self._redis.xrevrange(record.events_key(job_id), count=count)
             for _, fields in entries:
                 if fields["event"] == "preview":
@@ -76,19 +72,9 @@ class ClientJobs:
         return None
 
     async def _write(self, job_id: str, score: float) -> None:
-        with _outage():
+        with outage():
             pipeline = self._redis.pipeline(transaction=False)
             pipeline.zadd(self._key, {job_id: score})
             pipeline.zremrangebyrank(self._key, 0, -MAX_JOBS - 1)
             pipeline.expire(self._key, self._ttl_seconds)
             await pipeline.execute()
-
-
-@contextmanager
-def _outage() -> Iterator[None]:
-    try:
-        yield
-    except (RedisError, OSError) as exc:
-        if not is_outage(exc):
-            raise
-        raise QueueUnavailable(f"Redis does not answer or refuses to write: {exc}") from exc

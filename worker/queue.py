@@ -9,7 +9,7 @@ import copy
 import json
 import re
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -246,44 +246,77 @@ class JobQueue:
     ) -> tuple[list[Job], str | None]:
         """A page of the owner's jobs, newest first, and the cursor of the next one."""
         page = await self.belongings.jobs(status=status, most=most, after=after)
-        found = await asyncio.gather(*map(self.get, page.job_ids), return_exceptions=True)
-        jobs = []
-        for job in found:
-            if isinstance(job, Job):
-                jobs.append(job)
-            elif not isinstance(job, JobNotFound | JobExpired):  # those expired meanwhile
-                raise job
-        return jobs, page.following
+        found = await self._look_at(page.job_ids)
+        return [job for job in found if job is not None], page.following  # else expired meanwhile
 
     # -- looking -----------------------------------------------------------------------------
 
     async def get(self, job_id: str) -> Job:
         """The job as it is now. JobNotFound, or JobExpired where the id is older than results."""
         _check_id(job_id)
+        (job,) = await self._look_at([job_id])
+        if job is None:
+            raise self._missing(job_id)
+        return job
+
+    async def _look_at(self, job_ids: Sequence[str]) -> list[Job | None]:
+        """Jobs as they are now, None for what is not the owner's; two round trips for all."""
+        if not job_ids:
+            return []
         with outage():
             pipeline = self._redis.pipeline(transaction=False)
-            pipeline.hgetall(record.job_key(job_id))
+            for job_id in job_ids:
+                pipeline.hgetall(record.job_key(job_id))
             pipeline.zcard(record.RUNNING)
             pipeline.get(record.PACE)
-            fields, running, job_cost = await pipeline.execute()
-            if not fields or not self._is_own(fields.get("owner", "")):
-                raise self._missing(job_id)
-            position: Any = None
-            if fields["status"] == "queued":
-                queue = fields.get("queue", record.RQ_QUEUES[-1])
-                position = await self._redis.lpos(f"rq:queue:{queue}", job_id)
-        job = record.read_job(job_id, fields, queue_position=position or 0)
+            *records, running, job_cost = await pipeline.execute()
+            records = [
+                fields if fields and self._is_own(fields.get("owner", "")) else None
+                for fields in records
+            ]
+            places = await self._places(dict(zip(job_ids, records, strict=True)))
+        mean_cost = float(job_cost or 0) or None
+        return [
+            fields and await self._seen(job_id, fields, places.get(job_id), running, mean_cost)
+            for job_id, fields in zip(job_ids, records, strict=True)
+        ]
+
+    async def _places(self, records: Mapping[str, Any]) -> dict[str, int | None]:
+        """How many jobs lie before each queued one; None for one that was just taken."""
+        queued = {
+            job_id: fields.get("queue", record.RQ_QUEUES[-1])
+            for job_id, fields in records.items()
+            if fields and fields["status"] == "queued"
+        }
+        if not queued:
+            return {}
+        pipeline = self._redis.pipeline(transaction=False)
+        for job_id, queue in queued.items():
+            pipeline.lpos(f"rq:queue:{queue}", job_id)
+        return dict(zip(queued, await pipeline.execute(), strict=True))
+
+    async def _seen(
+        self,
+        job_id: str,
+        fields: dict[str, str],
+        place: int | None,
+        running: int,
+        mean_cost: float | None,
+    ) -> Job | None:
+        """The job of a record, with the time that it will take where it waits."""
+        job = record.read_job(job_id, fields, queue_position=place or 0)
         if job.status != "queued":
             return job
         if job.cancel_at and job.cancel_at.timestamp() < time.time() - _OVERDUE_SECONDS:
             # No worker is there to end it.
             await self._end(job_id, record.DEADLINE_NONCE)
-            return await self.get(job_id)
+            (ended,) = await self._look_at([job_id])
+            return ended
         times = forecast(
             float(fields["cost"]),
-            position=position or 0,
+            position=place or 0,
             running=running,
-            mean_cost=float(job_cost or 0) or None,
+            mean_cost=mean_cost,
             pace=await self._measured_pace(),
         )
         return job.model_copy(update={"eta_seconds": times.eta_seconds})

@@ -4,7 +4,6 @@ The job behind it is like any other: what a call cannot wait for is fetched by i
 """
 
 import asyncio
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -27,7 +26,6 @@ from worker.errors import QueueUnavailable
 from worker.job import Job
 
 router = APIRouter(prefix="/sdapi/v1", tags=["a1111"])
-log = logging.getLogger(__name__)
 
 _DEFAULT_MASK_BLUR = 4
 _ERRORS = responses(400, 401, 403, 404, 409, 410, 413, 422, 429, 503, 504)
@@ -58,7 +56,7 @@ class _Desk:
         wish = await self._wish(body)
         with _their_names():
             job = await self.intake.submit(await self.intake.read(wish.fields), self.submission)
-        log.info("job=%s event=accepted request=%s", job.id, self.request.state.request_id)
+        self.submission.log(job)
         job = await self._done(job)
         is_sent = body.send_images is not False
         files = await pictures_of(job, self.store) if is_sent else ()

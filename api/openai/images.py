@@ -66,16 +66,21 @@ class _Call:
 
     async def _pictures(self, job: Job, wish: Wish) -> Response:
         is_url = wish.parameters.response_format == "url"
-        answer = images_of(
-            job,
-            None if is_url else await pictures_of(job, self.store),
-            url_of=self.signer.url,
-            quality=wish.quality,
-            usage=await asyncio.to_thread(usage_of, job, self.intake.card, self.tokenizers),
-            notes=wish.notes,
-        )
+        files = None if is_url else await pictures_of(job, self.store)
+
+        def told() -> str:
+            answer = images_of(
+                job,
+                files,
+                url_of=self.signer.url,
+                quality=wish.quality,
+                usage=usage_of(job, self.intake.card, self.tokenizers),
+                notes=wish.notes,
+            )
+            return answer.model_dump_json(exclude_none=True)
+
         return Response(
-            answer.model_dump_json(exclude_none=True),
+            await asyncio.to_thread(told),  # megabytes in base64
             media_type="application/json",
             headers=job_headers(job),
             background=BackgroundTask(self._settle, job, wish),

@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from api.intake import Intake
 from api.openai.models import check_name
-from model.card import Card, size_problem, substitute_size
+from model.card import Card, substitute_size
 from model.foreign_names import find_sampler
 from model.request import GenerationRequest
 
@@ -226,11 +226,11 @@ def _resolution(size: str, card: Card, notes: list[str]) -> str | None:
     if size not in _SUGGESTED_SIZES:
         return size
     width, height = map(int, size.split("x"))
-    if size_problem(width, height, card.limits) is None:
-        return size
     width, height = substitute_size(width, height, card)
-    notes.append(f"size {size}: {width}x{height} is the nearest that the checkpoint knows")
-    return f"{width}x{height}"
+    made = f"{width}x{height}"
+    if made != size:
+        notes.append(f"size {size}: {made} is the nearest that the checkpoint knows")
+    return made
 
 
 def _steps(quality: Quality, sampler: Any, card: Card) -> int | None:

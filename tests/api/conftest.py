@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import httpx2
 import pytest
@@ -59,6 +59,13 @@ class Running:
         self._server.should_exit = True
         self._thread.join(10)
         assert not self._thread.is_alive()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
 
 class Hand:
@@ -169,12 +176,8 @@ def settings(shared_redis: RedisServer, tmp_path_factory: pytest.TempPathFactory
 
 @pytest.fixture(scope="module")
 def server(settings: Settings) -> Iterator[Running]:
-    running = Running(settings)
-    running.start()
-    try:
+    with Running(settings) as running:
         yield running
-    finally:
-        running.stop()
 
 
 @pytest.fixture

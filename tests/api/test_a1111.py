@@ -566,23 +566,21 @@ def test_keys_tell_clients_apart(settings: Settings, redis_url: str, hand: Hand)
     hers, his = new_secret(), new_secret()
     for name, secret in (("alice", hers), ("bob", his)):
         add_key(hand.redis, ApiKey(name=name, hash=secret_hash(secret)))
-    running = Running(settings.model_copy(update={"auth": "required"}))
-    running.start()
-    try:
-        with httpx2.Client(base_url=running.url, timeout=20) as client:
-            refused = client.get("/sdapi/v1/options")
-            assert error_of(refused, 401, "unauthorized")["detail"].startswith("an API key is")
-            assert refused.headers["www-authenticate"].startswith("Basic ")
-            alice, bob = basic(f"any:{hers}"), basic(f"any:{his}")
-            answer = client.post(TEXT, json={"prompt": "x"}, headers=BRIEF | alice)
-            job_id = answer.json()["job_id"]
-            assert is_idle(progress(client, bob))
-            client.post("/sdapi/v1/interrupt", headers=bob)
-            assert client.get(f"/jobs/{job_id}", headers=bob).status_code == 404
-            # Behind whatever proxy: the key says who it is.
-            assert progress(client, alice | {"via": "1.1 proxy"})["current_task"] == job_id
-            client.post("/sdapi/v1/interrupt", headers=alice)
-            job = client.get(f"/jobs/{job_id}", headers=alice).json()
-            assert job["status"] == "cancelled"
-    finally:
-        running.stop()
+    with (
+        Running(settings.model_copy(update={"auth": "required"})) as running,
+        httpx2.Client(base_url=running.url, timeout=20) as client,
+    ):
+        refused = client.get("/sdapi/v1/options")
+        assert error_of(refused, 401, "unauthorized")["detail"].startswith("an API key is")
+        assert refused.headers["www-authenticate"].startswith("Basic ")
+        alice, bob = basic(f"any:{hers}"), basic(f"any:{his}")
+        answer = client.post(TEXT, json={"prompt": "x"}, headers=BRIEF | alice)
+        job_id = answer.json()["job_id"]
+        assert is_idle(progress(client, bob))
+        client.post("/sdapi/v1/interrupt", headers=bob)
+        assert client.get(f"/jobs/{job_id}", headers=bob).status_code == 404
+        # Behind whatever proxy: the key says who it is.
+        assert progress(client, alice | {"via": "1.1 proxy"})["current_task"] == job_id
+        client.post("/sdapi/v1/interrupt", headers=alice)
+        job = client.get(f"/jobs/{job_id}", headers=alice).json()
+        assert job["status"] == "cancelled"

@@ -81,7 +81,7 @@ def ask_first(client: httpx2.Client, origin: str, method: str = "POST") -> httpx
         headers={
             "origin": origin,
             "access-control-request-method": method,
-            "access-control-request-headers": "authorization,content-type,idempotency-key,prefer",
+            "access-control-request-headers": "authorization,idempotency-key,x-stainless-lang",
         },
     )
 
@@ -97,10 +97,8 @@ def test_no_other_origin_is_let_in_by_default(client: httpx2.Client) -> None:
 @pytest.fixture(scope="module")
 def open_server(settings: Settings) -> Iterator[Running]:
     named = {"cors_origins": f"{ART}, http://localhost:3000", "allowed_hosts": "127.0.0.1"}
-    running = Running(settings.model_copy(update=named))
-    running.start()
-    yield running
-    running.stop()
+    with Running(settings.model_copy(update=named)) as running:
+        yield running
 
 
 @pytest.fixture
@@ -113,6 +111,7 @@ def test_a_named_origin_is_let_in(open_client: httpx2.Client) -> None:
     asked = ask_first(open_client, ART)
     assert asked.status_code == 200
     assert asked.headers["access-control-allow-origin"] == ART
+    assert "x-stainless-lang" in asked.headers["access-control-allow-headers"]
     assert "access-control-allow-credentials" not in asked.headers
     site = {"origin": ART, "sec-fetch-site": "cross-site"}
     answer = open_client.post("/generate", json={"prompt": PROMPT}, headers=site)
@@ -172,15 +171,11 @@ def test_another_host_is_refused_where_hosts_are_named(
 
 def test_the_public_host_is_one_of_the_named(settings: Settings) -> None:
     named = {"allowed_hosts": "localhost", "public_url": "https://Art.example/api"}
-    running = Running(settings.model_copy(update=named))
-    running.start()
-    try:
+    with Running(settings.model_copy(update=named)) as running:
         answers = {
             host: httpx2.get(f"{running.url}/livez", headers={"host": host}).status_code
             for host in ("localhost:80", "LOCALHOST", "art.example", "art.example:443", "x.example")
         }
-    finally:
-        running.stop()
     assert list(answers.values()) == [200, 200, 200, 200, 421]
 
 

@@ -221,37 +221,31 @@ def test_a_request_id_goes_through(client: httpx2.Client) -> None:
 
 
 def test_urls_are_as_the_operator_or_the_client_says(settings: Settings, redis_url: str) -> None:
-    public = Running(settings.model_copy(update={"public_url": "https://art.example/api/"}))
-    public.start()
-    try:
+    with Running(settings.model_copy(update={"public_url": "https://art.example/api/"})) as public:
         job = httpx2.post(f"{public.url}/generate", json={"prompt": PROMPT}).json()
-    finally:
-        public.stop()
     assert job["links"]["self"] == f"https://art.example/api/jobs/{job['id']}"
 
 
 def test_without_redis(settings: Settings, tmp_path: Path) -> None:
     own = redis_server.start(tmp_path / "redis")
-    running = Running(settings.model_copy(update={"redis_url": secret(own.url)}))
-    running.start()
-    try:
-        with httpx2.Client(base_url=running.url, timeout=20) as client:
-            job_id = submit(client)
-            own.stop()
-            refused = client.post("/generate", json={"prompt": PROMPT})
-            assert refused.status_code == 503
-            assert is_problem(refused)["code"] == "queue_unavailable"
-            assert int(refused.headers["retry-after"]) > 0
-            assert str(tmp_path) not in refused.text
-            assert client.get(f"/jobs/{job_id}").status_code == 503
-            assert client.get(f"/jobs/{job_id}/events").status_code == 503
-            assert client.delete(f"/jobs/{job_id}").status_code == 503
-            assert "redis: does not answer" in client.get("/readyz").json()["reasons"]
-            assert client.get("/livez").status_code == 200
-            assert client.get("/capabilities").json()["workers"] == []
-            assert "kirazuri_queue_up 0.0" in client.get("/metrics").text
-    finally:
-        running.stop()
+    with (
+        Running(settings.model_copy(update={"redis_url": secret(own.url)})) as running,
+        httpx2.Client(base_url=running.url, timeout=20) as client,
+    ):
+        job_id = submit(client)
+        own.stop()
+        refused = client.post("/generate", json={"prompt": PROMPT})
+        assert refused.status_code == 503
+        assert is_problem(refused)["code"] == "queue_unavailable"
+        assert int(refused.headers["retry-after"]) > 0
+        assert str(tmp_path) not in refused.text
+        assert client.get(f"/jobs/{job_id}").status_code == 503
+        assert client.get(f"/jobs/{job_id}/events").status_code == 503
+        assert client.delete(f"/jobs/{job_id}").status_code == 503
+        assert "redis: does not answer" in client.get("/readyz").json()["reasons"]
+        assert client.get("/livez").status_code == 200
+        assert client.get("/capabilities").json()["workers"] == []
+        assert "kirazuri_queue_up 0.0" in client.get("/metrics").text
         own.stop()
 
 

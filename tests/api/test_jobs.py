@@ -206,7 +206,9 @@ def wait_for_streams(client: httpx2.Client, count: int) -> None:
         time.sleep(0.05)
 
 
-def test_listeners_that_leave_are_forgotten(client: httpx2.Client, server: Running) -> None:
+def test_listeners_that_leave_are_forgotten(
+    client: httpx2.Client, server: Running, caplog: pytest.LogCaptureFixture
+) -> None:
     job_id = submit(client)
     leaving = httpx2.Client(base_url=server.url, timeout=20)
     with leaving:
@@ -215,6 +217,7 @@ def test_listeners_that_leave_are_forgotten(client: httpx2.Client, server: Runni
             leaving.send(request, stream=True)
         wait_for_streams(client, 10)
     wait_for_streams(client, 0)
+    assert "Exception in ASGI application" not in caplog.text
 
 
 def test_a_stopping_server_ends_its_streams_in_order(

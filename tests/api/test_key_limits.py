@@ -30,10 +30,8 @@ def served(settings: Settings) -> Iterator[Running]:
     for name in ("cats", "hats"):
         write(folder / f"{name}.safetensors")
     changes: dict[str, Any] = {"max_queue": 50, "sync_wait_seconds": 0.1, "lora_dir": folder}
-    running = Running(settings.model_copy(update=changes | {"listen": LISTENS_TO_ALL}))
-    running.start()
-    yield running
-    running.stop()
+    with Running(settings.model_copy(update=changes | {"listen": LISTENS_TO_ALL})) as running:
+        yield running
 
 
 @pytest.fixture

@@ -40,10 +40,8 @@ def eventually(holds: Callable[[], bool], seconds: float = 10) -> None:
 
 @pytest.fixture(scope="module")
 def served(settings: Settings) -> Iterator[Running]:
-    running = Running(settings.model_copy(update={"listen": LISTENS_TO_ALL}))
-    running.start()
-    yield running
-    running.stop()
+    with Running(settings.model_copy(update={"listen": LISTENS_TO_ALL})) as running:
+        yield running
 
 
 @pytest.fixture
@@ -199,15 +197,10 @@ def test_a_link_is_over_after_its_time() -> None:
 
 @pytest.mark.usefixtures("redis_url")
 def test_without_keys_links_need_no_token(settings: Settings) -> None:
-    running = Running(settings)
-    running.start()
-    try:
-        with httpx2.Client(base_url=running.url) as client:
-            job = client.post("/generate", json=BODY).json()
-            links = client.post(f"/jobs/{job['id']}/links").json()
-            assert links["events"] == job["links"]["events"]
-    finally:
-        running.stop()
+    with Running(settings) as running, httpx2.Client(base_url=running.url) as client:
+        job = client.post("/generate", json=BODY).json()
+        links = client.post(f"/jobs/{job['id']}/links").json()
+        assert links["events"] == job["links"]["events"]
 
 
 # -- when a key is needed --------------------------------------------------------------------
@@ -248,21 +241,16 @@ def test_what_counts_as_this_machine(
 def test_the_first_key_closes_a_local_service_and_the_last_one_leaves_it_closed(
     settings: Settings, redis_client: "Redis"
 ) -> None:
-    running = Running(settings)
-    running.start()
-    try:
-        with httpx2.Client(base_url=running.url) as client:
-            # SillyTavern always sends Basic, also to a service without keys.
-            assert _status(client, _basic("", "")) == 200
-            assert _status(client, {"Host": "rebound.example"}) == 401
-            add_key(redis_client, make_key("alice")[1])
-            eventually(lambda: _status(client, {}) == 401)
-            revoke_key(redis_client, "alice")
-            redis_client.delete(KEYS_VERSION)
-            time.sleep(1.2)
-            assert _status(client, {}) == 401
-    finally:
-        running.stop()
+    with Running(settings) as running, httpx2.Client(base_url=running.url) as client:
+        # SillyTavern always sends Basic, also to a service without keys.
+        assert _status(client, _basic("", "")) == 200
+        assert _status(client, {"Host": "rebound.example"}) == 401
+        add_key(redis_client, make_key("alice")[1])
+        eventually(lambda: _status(client, {}) == 401)
+        revoke_key(redis_client, "alice")
+        redis_client.delete(KEYS_VERSION)
+        time.sleep(1.2)
+        assert _status(client, {}) == 401
 
 
 def test_an_empty_store_that_once_had_keys_stays_closed_after_a_restart(
@@ -270,22 +258,14 @@ def test_an_empty_store_that_once_had_keys_stays_closed_after_a_restart(
 ) -> None:
     add_key(redis_client, make_key("alice")[1])
     revoke_key(redis_client, "alice")
-    running = Running(settings)
-    running.start()
-    try:
+    with Running(settings) as running:
         assert httpx2.get(f"{running.url}/capabilities").status_code == 401
-    finally:
-        running.stop()
 
 
 def test_off_asks_nobody(settings: Settings, redis_client: "Redis") -> None:
     add_key(redis_client, make_key("alice")[1])
-    running = Running(settings.model_copy(update={"auth": "off", "listen": LISTENS_TO_ALL}))
-    running.start()
-    try:
+    with Running(settings.model_copy(update={"auth": "off", "listen": LISTENS_TO_ALL})) as running:
         assert httpx2.get(f"{running.url}/capabilities").status_code == 200
-    finally:
-        running.stop()
 
 
 # -- outages ---------------------------------------------------------------------------------
@@ -300,17 +280,12 @@ def test_without_redis_nothing_opens_and_known_keys_go_on(
     away = settings.model_copy(
         update={"redis_url": SecretStr("redis://127.0.0.1:9"), "keys_file": file}
     )
-    running = Running(away)
-    running.start()
-    try:
-        with httpx2.Client(base_url=running.url) as client:
-            unknown = client.get("/capabilities", headers=_bearer(new_secret()))
-            assert (unknown.status_code, unknown.json()["code"]) == (503, "queue_unavailable")
-            assert client.get("/capabilities").status_code == 503
-            assert client.get("/problems/unauthorized").status_code == 200
-            assert client.get("/metrics", headers=_bearer(secret)).status_code == 200
-    finally:
-        running.stop()
+    with Running(away) as running, httpx2.Client(base_url=running.url) as client:
+        unknown = client.get("/capabilities", headers=_bearer(new_secret()))
+        assert (unknown.status_code, unknown.json()["code"]) == (503, "queue_unavailable")
+        assert client.get("/capabilities").status_code == 503
+        assert client.get("/problems/unauthorized").status_code == 200
+        assert client.get("/metrics", headers=_bearer(secret)).status_code == 200
 
 
 async def test_what_redis_last_said_holds_while_it_is_away(tmp_path: Path) -> None:

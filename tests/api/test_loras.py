@@ -36,12 +36,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def with_loras(settings: Settings, folder: Path) -> Iterator[Running]:
-    running = Running(settings.model_copy(update={"lora_dir": folder}))
-    running.start()
-    try:
+    with Running(settings.model_copy(update={"lora_dir": folder})) as running:
         yield running
-    finally:
-        running.stop()
 
 
 @pytest.fixture

@@ -57,10 +57,8 @@ def _picture() -> bytes:
 @pytest.fixture(scope="module")
 def served(settings: Settings) -> Iterator[Running]:
     changes = {"listen": LISTENS_TO_ALL, "max_queue": 50, "sync_wait_seconds": 0.1}
-    running = Running(settings.model_copy(update=changes))
-    running.start()
-    yield running
-    running.stop()
+    with Running(settings.model_copy(update=changes)) as running:
+        yield running
 
 
 def _client(served: Running, secret: str) -> httpx2.Client:

@@ -91,26 +91,24 @@ def test_times_follow_from_the_measured_pace(
 ) -> None:
     hand.redis.set(record.PACE, 4.0)
     hand.beat(details={"cost_per_second": 2.0})
-    fresh = Running(settings)  # a process that has not asked for the pace yet
-    fresh.start()
-    try:
-        with httpx2.Client(base_url=fresh.url, timeout=20) as client:
-            idle = dry_run(client)
-            assert idle["waiting_seconds"] == 0
-            assert idle["own_seconds"] == pytest.approx(idle["cost"] / 2, abs=0.06)
-            jobs = [client.post("/generate", json={"prompt": GOOD}).json()["id"] for _ in range(3)]
-            hand.claim(jobs[0])
-            hand.redis.lrem(f"rq:queue:{record.RQ_QUEUE}", 1, jobs[0])  # as RQ does
-            busy = dry_run(client)
-            assert busy["queue_position"] == 2
-            assert busy["waiting_seconds"] == pytest.approx((2 + 0.5) * 4 / 2, abs=0.06)
-            assert busy["own_seconds"] == idle["own_seconds"]
-            assert busy["eta_seconds"] == pytest.approx(5 + idle["own_seconds"], abs=0.1)
-            job = client.post("/generate", json={"prompt": GOOD}).json()
-            assert job["queue_position"] == busy["queue_position"]
-            assert job["eta_seconds"] == busy["eta_seconds"]
-    finally:
-        fresh.stop()
+    with (
+        Running(settings) as fresh,  # a process that has not asked for the pace yet
+        httpx2.Client(base_url=fresh.url, timeout=20) as client,
+    ):
+        idle = dry_run(client)
+        assert idle["waiting_seconds"] == 0
+        assert idle["own_seconds"] == pytest.approx(idle["cost"] / 2, abs=0.06)
+        jobs = [client.post("/generate", json={"prompt": GOOD}).json()["id"] for _ in range(3)]
+        hand.claim(jobs[0])
+        hand.redis.lrem(f"rq:queue:{record.RQ_QUEUE}", 1, jobs[0])  # as RQ does
+        busy = dry_run(client)
+        assert busy["queue_position"] == 2
+        assert busy["waiting_seconds"] == pytest.approx((2 + 0.5) * 4 / 2, abs=0.06)
+        assert busy["own_seconds"] == idle["own_seconds"]
+        assert busy["eta_seconds"] == pytest.approx(5 + idle["own_seconds"], abs=0.1)
+        job = client.post("/generate", json={"prompt": GOOD}).json()
+        assert job["queue_position"] == busy["queue_position"]
+        assert job["eta_seconds"] == busy["eta_seconds"]
 
 
 def test_a_wrong_body_is_refused_as_ever(client: httpx2.Client) -> None:

@@ -44,12 +44,8 @@ def guarded(settings: Settings, folder: Path) -> Iterator[Running]:
         "policy_file": folder / "rules.toml",
         "lora_dir": folder / "loras",
     }
-    running = Running(settings.model_copy(update=own))
-    running.start()
-    try:
+    with Running(settings.model_copy(update=own)) as running:
         yield running
-    finally:
-        running.stop()
 
 
 @pytest.fixture
@@ -141,14 +137,10 @@ def test_the_log_has_the_rule_and_no_prompt(
 def test_the_log_has_the_prompt_where_that_is_wanted(
     settings: Settings, redis_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    running = Running(settings.model_copy(update={"policy_log_prompts": True}))
-    running.start()
-    try:
+    with Running(settings.model_copy(update={"policy_log_prompts": True})) as running:
         body = {"prompt": f"{MINOR_SEXUAL}\nforged=1", "negative_prompt": "lowres"}
         with caplog.at_level(logging.INFO):
             is_refused(httpx2.post(f"{running.url}/generate", json=body), "minor_sexual")
-    finally:
-        running.stop()
     (line,) = [entry.getMessage() for entry in caplog.records if "event=refused" in entry.message]
     assert repr(body["prompt"]) in line
     assert "\n" not in line
@@ -158,9 +150,7 @@ def test_the_log_has_the_prompt_where_that_is_wanted(
 def test_a_job_is_replayed_only_as_far_as_the_policy_allows_by_now(
     settings: Settings, client: httpx2.Client, hand: Hand
 ) -> None:
-    free = Running(settings)
-    free.start()
-    try:
+    with Running(settings) as free:
         done = {}
         for prompt in ("1girl, nude", "1girl", "safe, 1girl"):
             body = {"prompt": prompt, "negative_prompt": "sensitive, nsfw, explicit"}
@@ -168,8 +158,6 @@ def test_a_job_is_replayed_only_as_far_as_the_policy_allows_by_now(
             hand.claim(job)
             hand.finish(job, b"picture")
             done[prompt] = job
-    finally:
-        free.stop()
     is_refused(client.post(f"/jobs/{done['1girl, nude']}/replay"), "max_rating")
     is_refused(client.post(f"/jobs/{done['1girl']}/replay"), "max_rating")
     assert client.post(f"/jobs/{done['safe, 1girl']}/replay").status_code == 202
@@ -186,9 +174,7 @@ def test_a_key_has_a_ceiling_of_its_own(settings: Settings, redis_url: str, tmp_
         )
     )
     own = {"max_rating": "sensitive", "keys_file": file, "auth": "required"}
-    running = Running(settings.model_copy(update=own))
-    running.start()
-    try:
+    with Running(settings.model_copy(update=own)) as running:
         statuses = {
             rating: [
                 httpx2.post(
@@ -201,8 +187,6 @@ def test_a_key_has_a_ceiling_of_its_own(settings: Settings, redis_url: str, tmp_
             ]
             for rating, secret in secrets.items()
         }
-    finally:
-        running.stop()
     assert statuses == {
         "safe": [200, 403, 403, 403],
         "sensitive": [200, 200, 403, 403],

@@ -124,19 +124,17 @@ def test_the_shortest_prompt_that_is_cut_is_told(client: httpx2.Client) -> None:
 def test_without_the_checkpoints_folder_all_but_counting_works(
     settings: Settings, redis_url: str, tmp_path: Path
 ) -> None:
-    bare = Running(settings.model_copy(update={"checkpoint_dir": tmp_path}))
-    bare.start()
-    try:
-        with httpx2.Client(base_url=bare.url, timeout=20) as client:
-            job = client.post("/generate", json={"prompt": LONG}).json()
-            assert "prompt_cut" not in {warning["code"] for warning in job["warnings"]}
-            assert "duplicate_tags" in {warning["code"] for warning in job["warnings"]}
-            assert set(wrong(client, {"prompt": "(a:nan)"})) == {"/prompt"}
-            plan = client.post("/generate?dry_run=true", json={"prompt": LONG}).json()
-            assert plan["tokens"] == {"prompt": None, "negative_prompt": None}
-            assert not client.get("/capabilities").json()["features"]["token_counts"]
-    finally:
-        bare.stop()
+    with (
+        Running(settings.model_copy(update={"checkpoint_dir": tmp_path})) as bare,
+        httpx2.Client(base_url=bare.url, timeout=20) as client,
+    ):
+        job = client.post("/generate", json={"prompt": LONG}).json()
+        assert "prompt_cut" not in {warning["code"] for warning in job["warnings"]}
+        assert "duplicate_tags" in {warning["code"] for warning in job["warnings"]}
+        assert set(wrong(client, {"prompt": "(a:nan)"})) == {"/prompt"}
+        plan = client.post("/generate?dry_run=true", json={"prompt": LONG}).json()
+        assert plan["tokens"] == {"prompt": None, "negative_prompt": None}
+        assert not client.get("/capabilities").json()["features"]["token_counts"]
 
 
 def test_a_worker_that_finds_the_same_says_it_once(client: httpx2.Client, hand: Hand) -> None:

@@ -48,10 +48,8 @@ def settings(settings: Settings, authority: Path) -> Settings:
 
 @pytest.fixture(scope="module")
 def server(settings: Settings) -> Iterator[Running]:
-    running = Running(settings)
-    running.start()
-    yield running
-    running.stop()
+    with Running(settings) as running:
+        yield running
 
 
 def picture(image_format: ImageFormat = "png", **changes: Any) -> bytes:

@@ -732,21 +732,19 @@ def test_wrong_webhooks(client: httpx2.Client, webhook: Any, pointer: str, reaso
 
 
 def test_no_webhooks_without_a_secret(settings: Settings, redis_url: str) -> None:
-    running = Running(settings.model_copy(update={"webhook_secret": None}))
-    running.start()
-    try:
-        with httpx2.Client(base_url=running.url) as client:
-            body = {"prompt": PROMPT, "webhook": {"url": "https://example.org/"}}
-            answer = client.post("/generate", json=body)
-            assert answer.status_code == 422
-            (error,) = is_problem(answer)["errors"]
-            assert error["pointer"] == "/webhook"
-            assert "KIRAZURI_WEBHOOK_SECRET" in error["detail"]
-            job = client.post("/generate", json={"prompt": PROMPT, "webhook": None}).json()
-            assert job["webhook"] is None
-            assert client.get("/capabilities").json()["features"]["webhooks"] is False
-    finally:
-        running.stop()
+    with (
+        Running(settings.model_copy(update={"webhook_secret": None})) as running,
+        httpx2.Client(base_url=running.url) as client,
+    ):
+        body = {"prompt": PROMPT, "webhook": {"url": "https://example.org/"}}
+        answer = client.post("/generate", json=body)
+        assert answer.status_code == 422
+        (error,) = is_problem(answer)["errors"]
+        assert error["pointer"] == "/webhook"
+        assert "KIRAZURI_WEBHOOK_SECRET" in error["detail"]
+        job = client.post("/generate", json={"prompt": PROMPT, "webhook": None}).json()
+        assert job["webhook"] is None
+        assert client.get("/capabilities").json()["features"]["webhooks"] is False
 
 
 def test_another_webhook_is_another_request(client: httpx2.Client) -> None:

@@ -184,3 +184,21 @@ async def test_jobs_of_others_are_not_there(queue: JobQueue) -> None:
     assert other.id != job.id
     again = await mine.admit(make_request(), idempotency_key="k", fingerprint="f")
     assert again.id == job.id
+
+
+async def test_a_page_of_jobs_is_what_each_of_them_is(
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger
+) -> None:
+    mine = queue.owned_by("mine")
+    jobs = [await mine.admit(make_request(seed=seed)) for seed in range(4)]
+    overdue = await mine.admit(make_request(), cancel_after=1)
+    await queue.owned_by("yours").admit(make_request())
+    take(redis_client, ledger, jobs[0].id, "token")
+    redis_client.hset(record.job_key(overdue.id), "deadline", time.time() - 60)
+    page, following = await mine.jobs()
+    assert following is None
+    assert [job.id for job in page] == [overdue.id, *(job.id for job in reversed(jobs))]
+    assert [job.status for job in page] == ["cancelled", *["queued"] * 3, "running"]
+    assert page == [await mine.get(job.id) for job in page]
+    # The other owner, who has had no turn yet, comes first.
+    assert [job.queue_position for job in page[1:4]] == [3, 2, 1]
