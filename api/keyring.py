@@ -4,14 +4,13 @@ Where Redis cannot be asked, what it last said holds; where it never said anythi
 """
 
 import asyncio
-import contextlib
 import logging
 from pathlib import Path
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from worker.connection import connect_async, disconnect
+from worker.connection import connect_async, disconnect, stop_task
 from worker.key_store import KeyFileError, KeysInRedis, read_key_file, read_keys
 from worker.keys import ApiKey, secret_hash
 
@@ -48,9 +47,7 @@ class KeyRing:
     async def close(self) -> None:
         """Look for changes no more."""
         if self._watch is not None:
-            self._watch.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._watch
+            await stop_task(self._watch)
         if self._client is not None:
             await disconnect(self._client)
 

@@ -5,6 +5,7 @@ idempotent by id, so a broken connection is tried again once or twice, and a sil
 by the API: its clients would wait twice as long for the same answer.
 """
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -21,6 +22,7 @@ from worker.errors import QueueUnavailable
 from worker.sentinel import connection_options, sentinel_url
 
 SOCKET_SECONDS = 2.0
+_CANCEL_AGAIN_SECONDS = 0.2
 
 _WAITS = ("socket_timeout", "socket_connect_timeout", "retry")
 
@@ -89,6 +91,17 @@ def connect_async(url: str, *, max_connections: int = 20) -> redis.asyncio.Redis
         _ordinary(url), max_connections=max_connections, timeout=SOCKET_SECONDS, **options
     )
     return redis.asyncio.Redis.from_pool(pool)
+
+
+async def stop_task(task: asyncio.Task[Any]) -> None:
+    """Cancel a task that speaks to Redis until it has ended.
+
+    redis-py sends within `asyncio.wait_for`, which before Python 3.12 swallows a cancel that comes
+    just as the sending ends.
+    """
+    while not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=_CANCEL_AGAIN_SECONDS)
 
 
 async def disconnect(client: redis.asyncio.Redis) -> None:

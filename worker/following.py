@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from worker import record
-from worker.connection import connect_async, disconnect
+from worker.connection import connect_async, disconnect, stop_task
 from worker.events import TERMINAL_EVENTS, JobEvent
 from worker.hub import Hub
 from worker.job import TERMINAL, Status
@@ -72,8 +72,7 @@ class Pages:
     async def close(self) -> None:
         """Let go of the connection; whoever still waits for a page is cancelled."""
         if self._reading is not None:
-            self._reading.cancel()
-            await asyncio.wait({self._reading})
+            await stop_task(self._reading)
         await disconnect(self._redis)
 
     async def read(self, job_id: str, after: str | None) -> Page | None:

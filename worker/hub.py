@@ -9,7 +9,7 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
-from worker.connection import connect_async, disconnect
+from worker.connection import connect_async, disconnect, stop_task
 from worker.record import WAKE
 
 logger = logging.getLogger(__name__)
@@ -45,13 +45,13 @@ class Hub:
                 del self._listeners[job_id]
 
     async def close(self) -> None:
-        """Stop reading. A cancel may get lost in a timeout of redis-py, so it is repeated."""
+        """Stop reading."""
         reader, self._reader = self._reader, None
         self._is_closed = True
-        while reader and not reader.done():
-            reader.cancel()
-            await asyncio.wait({reader}, timeout=0.2)
-        if reader and not reader.cancelled() and (exc := reader.exception()):
+        if reader is None:
+            return
+        await stop_task(reader)
+        if not reader.cancelled() and (exc := reader.exception()):
             logger.error("the reader of events had died", exc_info=exc)
 
     async def _read(self) -> None:

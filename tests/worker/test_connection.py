@@ -21,7 +21,7 @@ from redis import Redis
 from tests.worker.conftest import make_request, wait_until
 from tests.worker.fake_engine import FakeEngine
 from worker.batch_worker import BatchWorker
-from worker.connection import connect, connect_async, is_outage
+from worker.connection import connect, connect_async, is_outage, stop_task
 from worker.errors import QueueUnavailable
 from worker.job import TERMINAL, Job
 from worker.queue import JobQueue
@@ -250,3 +250,24 @@ def test_no_master_is_an_outage() -> None:
         with pytest.raises(redis.ConnectionError) as caught:
             client.ping()
         assert is_outage(caught.value)
+
+
+async def test_a_task_that_missed_a_cancel_is_cancelled_again() -> None:
+    missed = 0
+
+    async def misses_the_first() -> None:
+        nonlocal missed
+        while True:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                if missed:
+                    raise
+                missed += 1
+
+    task = asyncio.create_task(misses_the_first())
+    await asyncio.sleep(0)
+    await stop_task(task)
+    assert task.cancelled()
+    assert missed == 1
+    await stop_task(task)
