@@ -39,7 +39,7 @@ demo: $(STAMP)  ## start everything, make one picture, keep serving (ONCE=1: sto
 # Several processes are tested at once: their pools must neither crowd the cores nor spin on them.
 test: $(STAMP)  ## run all tests
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest \
-		-n $(or $(JOBS),2) --dist loadfile $(ARGS)
+		-n $(or $(JOBS),2) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # Traffic goes to loopback addresses only; jobs, faults and time are bounded.
 chaos: $(STAMP)  ## break everything while clients work, on three seeds (ARGS: --seed 4 5 --faults 90)

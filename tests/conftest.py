@@ -1,6 +1,7 @@
 """A real redis-server for the whole run, emptied before each test that asks for it."""
 
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,6 +18,22 @@ from worker.redis_server import RedisServer
 # A run proves the same whenever it is made; `--hypothesis-profile=default` draws new cases.
 settings.register_profile("repeatable", derandomize=True)
 settings.load_profile("repeatable")
+
+_LONG = {name: place for place, name in enumerate(["chaos", "e2e", "fuzz", "worker", "cli"])}
+"""Folders of the longest files: they come first, so that at the end no process waits for one."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the order within folders."""
+    items.sort(key=lambda item: _LONG.get(item.path.parent.name, len(_LONG)))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Random weights are the same ones whatever ran before, also those that fixtures make."""
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(0)
+
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A run in a shell's background ignores Ctrl-C, and so would the programs that tests interrupt.

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -50,24 +51,24 @@ def _name(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-@pytest.mark.parametrize("module", TORCH_FREE)
-def test_is_imported_without_torch(module: str) -> None:
-    heavy = "{'torch', 'transformers', 'diffusers', 'safetensors'}"
-    code = f"import sys, {module}; print(*{heavy} & set(sys.modules))"
-    run = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True
-    )
-    assert run.stdout.strip() == ""
-
-
-@pytest.mark.parametrize("module", ["api.main", "api.webhooks", "cli.main"])
-def test_is_imported_where_there_is_only_what_the_api_needs(module: str) -> None:
-    """Its image has no numpy; whatever may do without notices that by itself."""
-    code = f"import sys; sys.modules['numpy'] = None; import {module}"
-    run = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False
-    )
+def _imported(modules: Iterable[str], *, first: str = "", after_each: str = "pass") -> str:
+    """What a process tells that imports these one after the other."""
+    code = f"import sys, importlib\n{first}\nfor name in sys.argv[1:]:\n"
+    code += f"    importlib.import_module(name)\n    {after_each}"
+    command = [sys.executable, "-c", code, *modules]
+    run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     assert run.returncode == 0, run.stderr
+    return run.stdout
+
+
+def test_what_needs_no_torch_does_not_import_it() -> None:
+    tell = "print(name, *{'torch', 'transformers', 'diffusers', 'safetensors'} & set(sys.modules))"
+    assert _imported(TORCH_FREE, after_each=tell).splitlines() == list(TORCH_FREE)
+
+
+def test_what_the_api_needs_is_enough_for_it() -> None:
+    """Its image has no numpy; whatever may do without notices that by itself."""
+    _imported(["api.main", "api.webhooks", "cli.main"], first="sys.modules['numpy'] = None")
 
 
 def _requirements(extra: str) -> set[str]:

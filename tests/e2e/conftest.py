@@ -34,7 +34,7 @@ def wait_until_ready(client: httpx2.Client, process: subprocess.Popen[bytes], lo
     raise RuntimeError(f"not ready in time:\n{log.read_text()}")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx2.Client]:
     """A client of a running `kirazuri up`."""
     with running(tmp_path_factory.mktemp("service")) as client:
