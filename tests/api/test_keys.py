@@ -1,5 +1,6 @@
 """Who is let in: keys, how they are sent, when they are needed, and what an outage changes."""
 
+import asyncio
 import base64
 import socket
 import time
@@ -286,6 +287,18 @@ def test_without_redis_nothing_opens_and_known_keys_go_on(
         assert client.get("/capabilities").status_code == 503
         assert client.get("/problems/unauthorized").status_code == 200
         assert client.get("/metrics", headers=_bearer(secret)).status_code == 200
+
+
+async def test_it_closes_in_the_middle_of_a_look(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.keyring.LOOK_SECONDS", 0)
+    for _ in range(6):
+        ring = KeyRing()
+        await ring.open(redis_url)
+        await asyncio.sleep(0.002)
+        async with asyncio.timeout(10):
+            await ring.close()
 
 
 async def test_what_redis_last_said_holds_while_it_is_away(tmp_path: Path) -> None:
