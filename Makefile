@@ -51,7 +51,7 @@ fuzz: $(STAMP)  ## thousands of cases for every endpoint and parser (ARGS: --min
 
 # pip-audit's database is on the internet; where it cannot be reached, this says so and passes.
 audit: $(STAMP)  ## known weaknesses of the dependencies (ARGS: --strict to fail if nobody can be asked)
-	$(BIN)/python -m tests.audit $(ARGS)
+	$(BIN)/python -m tests.tools.audit $(ARGS)
 
 check: $(STAMP)  ## lint, types, import contracts, container files, audit
 	$(BIN)/ruff check .
@@ -65,10 +65,10 @@ check: $(STAMP)  ## lint, types, import contracts, container files, audit
 	else echo "docker compose is not installed: its own check of the compose files is skipped"; fi
 	@if command -v promtool >/dev/null; then promtool test rules tests/data/alerts.yml; \
 	else echo "promtool is not installed: the cases of the alert rules are not run"; fi
-	$(BIN)/python -m tests.audit
+	$(BIN)/python -m tests.tools.audit
 
 docs: $(STAMP)  ## write docs/settings.md's table and .env.example anew from the code
-	$(BIN)/python -m tests.tables
+	$(BIN)/python -m tests.tools.tables
 
 lock: $(STAMP)  ## write constraints.txt anew from pyproject.toml
 	$(BIN)/python -m pip install --disable-pip-version-check -q uv

@@ -13,49 +13,41 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
 
-from api import (
-    capabilities,
-    errors,
-    generate,
-    health,
-    images,
-    jobs,
-    links,
-    openapi,
-    pages,
-    problems,
-    replay,
-    verify,
-    webhook_schemas,
-)
-from api.a1111 import surface as a1111
-from api.allowance import Rates
-from api.browsers import cors_options
-from api.envelope import Envelope
-from api.gate import Gate
-from api.guard import Guard
-from api.keyring import KeyRing
-from api.loras import LoraList
-from api.metrics import HttpMetrics
+from api.a1111 import router as a1111
+from api.auth.key_cache import KeyRing
+from api.auth.key_limits import Rates
+from api.http import errors
+from api.http.metrics import HttpMetrics
+from api.http.problem import Shape
+from api.middleware.authentication import Gate
+from api.middleware.browser_security import cors_options
+from api.middleware.request_context import Envelope
 from api.openai import images as openai_images
 from api.openai import models
 from api.openai.errors import openai_error
-from api.pictures import Pictures
-from api.provenance import Verifier
-from api.refusals import Shape
-from api.state import State
-from api.webhook_schemas import submission_type
+from api.openapi import document as openapi
+from api.routes.images import images, verify
+from api.routes.jobs import generate, jobs, links, replay
+from api.routes.service import capabilities, health, problems
+from api.routes.service import docs_page as pages
+from api.submit.dependencies import State
+from api.submit.input_images import Pictures
+from api.submit.lora_list import LoraList
+from api.submit.policy_check import Guard
+from api.submit.provenance import Verifier
+from api.webhooks import schemas as webhook_schemas
+from api.webhooks.schemas import submission_type
 from model.card import Card, load_card
 from model.errors import CheckpointError
-from model.lora_files import LoraFolder
-from model.policy import load_policy
+from model.files.lora_folder import LoraFolder
+from model.policy.policy import load_policy
+from model.prompting.tokens import Tokenizers, load_tokenizers
 from model.request import GenerationRequest
-from model.tokens import Tokenizers, load_tokenizers
-from worker import logs, tracing
-from worker.credentials import CredentialReader
-from worker.queue import JobQueue
+from worker.images.c2pa_manifest import CredentialReader
+from worker.queue.job_queue import JobQueue
 from worker.settings import Settings, redis_dsn
-from worker.storage import open_store
+from worker.store.open_store import open_store
+from worker.telemetry import logs, tracing
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +118,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             await queue.close()
             await asyncio.to_thread(tracing.flush)
 
-    # With the scripts of the documentation's page (api/pages.py), for places without the internet.
+    # Serves the scripts of `/docs` itself (api/routes/service/docs_page.py): no CDN is needed.
     app = FastAPIOffline(
         title="Kirazuri Server",
         version=_version(),

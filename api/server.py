@@ -6,10 +6,10 @@ from collections.abc import Sequence
 import uvicorn
 from fastapi import FastAPI
 
-from api.connection import Connection
 from api.main import create_app
-from worker import logs
+from api.middleware.h11_protocol import Connection
 from worker.settings import Settings
+from worker.telemetry import logs
 
 
 def server_config(

@@ -6,11 +6,11 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from cli.embedded import StartError
-from cli.generate import GenerationError, SavedImage, generate
+from cli.client.generate import GenerationError, SavedImage, generate
 from cli.main import show_saved
 from cli.output import fail, read_settings
-from cli.service import Service, find_port, stop_signals
+from cli.service.embedded_redis import StartError
+from cli.service.service import Service, find_port, stop_signals
 from model.card import Card, load_card
 
 _HOST = "127.0.0.1"

@@ -9,10 +9,9 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from cli import checkpoint, keys
-from cli.edits import PictureError, edits
-from cli.embedded import StartError
-from cli.generate import (
+from cli.client.dry_run import describe
+from cli.client.edits import PictureError, edits
+from cli.client.generate import (
     GenerationError,
     SavedImage,
     capabilities,
@@ -21,13 +20,14 @@ from cli.generate import (
     options_of,
     plan,
 )
-from cli.generate import generate as generate_images
-from cli.generate import replay as replay_job
-from cli.generate import verify as verify_image
+from cli.client.generate import generate as generate_images
+from cli.client.generate import replay as replay_job
+from cli.client.generate import verify as verify_image
+from cli.client.source import SourceError, fit, read_source
+from cli.commands import checkpoint, keys
 from cli.output import examples, fail, read_settings
-from cli.plan import describe
-from cli.service import Service, stop_signals
-from cli.source import SourceError, fit, read_source
+from cli.service.embedded_redis import StartError
+from cli.service.service import Service, stop_signals
 
 INTERRUPTED = 130
 USAGE = 2
@@ -272,7 +272,7 @@ def certificate(
 ) -> None:
     """Make a certificate to sign pictures with (C2PA), from an authority of your own."""
     # Loaded here: the other commands need not wait for it.
-    from cli.certificate import make_certificate
+    from cli.certificates import make_certificate
 
     try:
         make_certificate(folder, organisation=organisation, days=days)
@@ -295,7 +295,7 @@ def bench(context: typer.Context) -> None:
     """
     # A process of its own: this one stays without torch.
     subject = context.args[0] if context.args[:1] in (["schedule"], ["lora"]) else ""
-    module = f"model.bench_{subject}" if subject else "model.bench"
+    module = f"model.bench_{subject}" if subject else "model.bench.picture"
     command = [sys.executable, "-m", module, *context.args[bool(subject) :]]
     raise typer.Exit(subprocess.run(command, check=False).returncode)  # noqa: S603
 

@@ -4,7 +4,7 @@ import asyncio
 import socket
 import sys
 
-from worker.queue import JobQueue
+from worker.queue.job_queue import JobQueue
 from worker.settings import Settings, redis_dsn
 
 

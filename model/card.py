@@ -12,8 +12,8 @@ from typing import Annotated, Literal, Self, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from model.errors import CardError
-from model.grammar import MAX_PROMPT_CHARS
-from model.sampler_names import DISPLAY_NAMES, DISTILLED_ONLY, SCHEDULE_DISPLAY_NAMES
+from model.prompt_grammar import MAX_PROMPT_CHARS
+from model.sampler_catalog import DISPLAY_NAMES, DISTILLED_ONLY, SCHEDULE_DISPLAY_NAMES
 
 
 class _Table(BaseModel):

@@ -21,8 +21,8 @@ from pydantic_core import InitErrorDetails, PydanticCustomError, PydanticKnownEr
 
 from model.card import Card, Limits, enlarged_size, largest_scale, size_problem
 from model.errors import PromptError
-from model.grammar import MAX_PROMPT_CHARS, parse, writable
-from model.sampler_names import Value
+from model.prompt_grammar import MAX_PROMPT_CHARS, parse, writable
+from model.sampler_catalog import Value
 from model.sampler_options import check_sampler_options, refuse_sampler
 from model.tags import Tags, assemble, has_tags, length_of
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from model.sampler_names import OPTIONS, REFUSED, Option, Value
+from model.sampler_catalog import OPTIONS, REFUSED, Option, Value
 
 
 def refuse_sampler(name: Any, offered: Sequence[str]) -> Any:

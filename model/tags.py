@@ -7,7 +7,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from pydantic_core import PydanticCustomError
 
 from model.card import Prompting, TagGroup
-from model.grammar import MAX_PROMPT_CHARS, writable
+from model.prompt_grammar import MAX_PROMPT_CHARS, writable
 
 MAX_TAG_CHARS = 200
 MAX_TAGS = 100

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import settings
 from redis import Redis
 
-from cli.certificate import make_certificate
-from tests.s3_server import PROGRAM, BrokenLine, S3Server
-from worker import redis_server
-from worker.redis_server import RedisServer
+from cli.certificates import make_certificate
+from tests.support.s3_server import PROGRAM, BrokenLine, S3Server
+from worker.redis_io import server as redis_server
+from worker.redis_io.server import RedisServer
 
 # A run proves the same whenever it is made; `--hypothesis-profile=default` draws new cases.
 settings.register_profile("repeatable", derandomize=True)

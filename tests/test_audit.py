@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.audit import judge
 from tests.e2e.conftest import free_port
+from tests.tools.audit import judge
 
 WEAK = {
     "id": "GHSA-0000-test",
@@ -57,7 +57,7 @@ def database(weaknesses: dict[str, Any]) -> Iterator[str]:
 def audit(tmp_path: Path, url: str, *options: str) -> tuple[int, str]:
     pins = tmp_path / "pins.txt"
     pins.write_text("leftpad==1.0\nrightpad==2.0 ; python_version >= '3'\n")
-    command = [sys.executable, "-m", "tests.audit", "--pins", str(pins), *options]
+    command = [sys.executable, "-m", "tests.tools.audit", "--pins", str(pins), *options]
     command += ["-s", "osv", "--osv-url", url, "--timeout", "5"]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     return run.returncode, run.stdout

@@ -8,13 +8,14 @@ import pytest
 import typer
 
 from api.main import create_app
-from api.plan import Plan
+from api.submit.dry_run import Plan
 from cli.main import app
 from model.card import TagGroup
 from model.request import WarningCode
-from model.samplers import SAMPLERS
-from model.schedules import SCHEDULES
-from tests.tables import ENV_EXAMPLE, ROOT, SETTINGS_PAGE, env_example, with_settings_table
+from model.sampling.samplers import SAMPLERS
+from model.sampling.schedules import SCHEDULES
+from tests.support.paths import ROOT
+from tests.tools.tables import ENV_EXAMPLE, SETTINGS_PAGE, env_example, with_settings_table
 from worker.settings import Settings
 
 _LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")

@@ -10,8 +10,8 @@ import promql_parser
 import pytest
 import yaml
 
-from tests.queries import ALERTS, alert_rules, dashboard, queries, selected
-from tests.tables import ROOT
+from tests.support.paths import ROOT
+from tests.support.queries import ALERTS, alert_rules, dashboard, queries, selected
 
 UNITS = ROOT / "tests/data/alerts.yml"
 

@@ -18,10 +18,12 @@ import numpy as np
 import torch
 import transformers
 
-from training import data, dit, export, vae
-from training.avatars import sample_avatar
-from training.captions import caption
-from training.tokenizers import qwen_tokenizer, save_tokenizers, t5_tokenizer
+from training import export
+from training.pictures import dataset as data
+from training.pictures.avatars import sample_avatar
+from training.pictures.captions import caption
+from training.pictures.tokenizers import qwen_tokenizer, save_tokenizers, t5_tokenizer
+from training.train import dit, vae
 
 log = logging.getLogger("training")
 

@@ -12,9 +12,9 @@ from diffusers.models.autoencoders.autoencoder_kl_qwenimage import AutoencoderKL
 from safetensors.torch import save_file
 from torch import Tensor
 
-from model import keymap
-from training import dit, loop, vae
-from training.tokenizers import load_tokenizers, save_tokenizers
+from model.files import keymap
+from training.pictures.tokenizers import load_tokenizers, save_tokenizers
+from training.train import dit, loop, vae
 
 NAME = "kirazuri-tiny"
 TRANSFORMER = Path("diffusion_models") / f"{NAME}.safetensors"

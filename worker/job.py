@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from model.recipe import Recipe
+from model.recipes.recipe import Recipe
 from model.request import ImageFormat, ResolvedRequest
 from worker.webhook import JobWebhook
 

@@ -23,15 +23,15 @@ from api.a1111.list_schemas import (
     A1111Scripts,
     A1111Upscaler,
 )
-from api.a1111.names import check_checkpoint, checkpoint_title
+from api.a1111.model_names import check_checkpoint, checkpoint_title
+from api.a1111.response import responses
 from api.a1111.schemas import A1111Done
-from api.a1111.writing import responses
-from api.state import CurrentCaller, Loras, Queue, ServiceCard
+from api.submit.dependencies import CurrentCaller, Loras, Queue, ServiceCard
 from model.card import WeightFile
-from model.recipe import Recipe
-from model.sampler_names import DISPLAY_NAMES, SCHEDULE_DISPLAY_NAMES, UPSCALER_DISPLAY_NAMES
+from model.recipes.recipe import Recipe
+from model.sampler_catalog import DISPLAY_NAMES, SCHEDULE_DISPLAY_NAMES, UPSCALER_DISPLAY_NAMES
 from worker.errors import QueueUnavailable
-from worker.queue import JobQueue
+from worker.queue.job_queue import JobQueue
 
 router = APIRouter(prefix="/sdapi/v1", tags=["a1111"])
 _OPTIONS = Body(

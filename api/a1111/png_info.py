@@ -4,11 +4,11 @@ from contextlib import suppress
 
 from fastapi import APIRouter
 
+from api.a1111.response import responses
 from api.a1111.schemas import A1111PngInfo, A1111PngInfoRequest
-from api.a1111.writing import responses
-from api.state import RequestPictures
-from model.infotext import parameters_of
-from worker.metadata import DOCUMENT_KEY
+from api.submit.dependencies import RequestPictures
+from model.recipes.infotext import parameters_of
+from worker.images.metadata import DOCUMENT_KEY
 
 router = APIRouter(prefix="/sdapi/v1", tags=["a1111"])
 

@@ -6,13 +6,13 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
+from api.a1111.client_identity import CurrentVisitor, Visitor
+from api.a1111.response import progress_of, responses
 from api.a1111.schemas import A1111Done, A1111Progress
-from api.a1111.visitor import CurrentVisitor, Visitor
-from api.a1111.writing import progress_of, responses
-from api.leaving import LOOK_SECONDS
-from api.state import Queue
+from api.submit.dependencies import Queue
+from api.submit.disconnect import LOOK_SECONDS
 from worker.errors import JobAlreadyFinished, JobExpired, JobNotFound
-from worker.queue import JobQueue
+from worker.queue.job_queue import JobQueue
 
 router = APIRouter(prefix="/sdapi/v1", tags=["a1111"])
 

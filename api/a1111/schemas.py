@@ -14,7 +14,7 @@ from pydantic import (
     model_validator,
 )
 
-from model.infotext import MAX_INFOTEXT_CHARS
+from model.recipes.infotext import MAX_INFOTEXT_CHARS
 
 MAX_SIDE = 16_384
 _MOST_IMAGES = 100

@@ -6,10 +6,10 @@ from typing import Any, Final
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.errors import VALIDATION
-from api.fields import printable
-from api.refusals import Refusal
-from api.schemas import FieldError
+from api.http.errors import VALIDATION
+from api.http.field_errors import printable
+from api.http.problem import Refusal
+from api.http.schemas import FieldError
 
 LONGEST_RETRY_SECONDS: Final = 120
 """The official clients give up where they are asked to wait longer."""

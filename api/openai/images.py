@@ -11,20 +11,25 @@ from fastapi import APIRouter, Body, Depends, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.background import BackgroundTask
 
-from api.errors import job_headers
-from api.generate import require_json
-from api.intake import Intake
-from api.leaving import end_if_left
-from api.links import Signer
+from api.http.content_type import require_json
+from api.http.errors import job_headers
+from api.http.sse import EventStream
 from api.openai import streaming
-from api.openai.answers import Images, images_of, usage_of
 from api.openai.errors import responses
-from api.openai.form import Form, read_form
+from api.openai.multipart import Form, read_form
 from api.openai.parameters import Wish, documented_type, naming, read_wish
-from api.state import PromptTokenizers, RequestPictures, ServiceSettings, Store
-from api.streams import EventStream
-from api.submission import Submission
-from api.waiting import pictures_of, succeeded
+from api.openai.responses import Images, images_of, usage_of
+from api.submit.dependencies import (
+    PromptTokenizers,
+    RequestPictures,
+    ServiceSettings,
+    Store,
+    UrlSigner,
+)
+from api.submit.disconnect import end_if_left
+from api.submit.headers import Submission
+from api.submit.submit import Intake
+from api.submit.wait import pictures_of, succeeded
 from model.request import GenerationRequest
 from worker.job import Job
 
@@ -46,7 +51,7 @@ class _Call:
     store: Store
     settings: ServiceSettings
     tokenizers: PromptTokenizers
-    signer: Signer
+    signer: UrlSigner
 
     async def answer(self, raw: Mapping[str, Any], given: Mapping[str, Any], kind: str) -> Response:
         """Make the job of these parameters and wait for its pictures, or stream them."""
@@ -125,7 +130,7 @@ async def _call(
     store: Store,
     settings: ServiceSettings,
     tokenizers: PromptTokenizers,
-    signer: Signer,
+    signer: UrlSigner,
 ) -> _Call:
     return _Call(request, intake, submission, store, settings, tokenizers, signer)
 

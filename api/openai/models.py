@@ -8,10 +8,10 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Path
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.errors import UnknownModel
-from api.fields import printable
+from api.http.errors import UnknownModel
+from api.http.field_errors import printable
 from api.openai.errors import responses
-from api.state import ServiceCard, ServiceSettings
+from api.submit.dependencies import ServiceCard, ServiceSettings
 from model.card import Card
 
 _CREATED = int(datetime(2026, 1, 1, tzinfo=UTC).timestamp())

@@ -8,10 +8,10 @@ from typing import Annotated, Any, Final, Literal
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 
-from api.intake import Intake
 from api.openai.models import check_name
+from api.submit.submit import Intake
 from model.card import Card, substitute_size
-from model.foreign_names import find_sampler
+from model.recipes.aliases import find_sampler
 from model.request import GenerationRequest
 
 Quality = Literal["auto", "low", "medium", "high", "xhigh", "max", "standard", "hd"]

@@ -11,17 +11,17 @@ from typing import Any
 from fastapi.sse import format_sse_event
 from pydantic import BaseModel
 
-from api.errors import JobUnfinished, JobUnsuccessful, refusal_of
-from api.openai.answers import PartialImage, completed, usage_of
+from api.http.errors import JobUnfinished, JobUnsuccessful, refusal_of
 from api.openai.errors import error_of
-from api.waiting import pictures_of
+from api.openai.responses import PartialImage, completed, usage_of
+from api.submit.wait import pictures_of
 from model.card import Card
-from model.passes import passes
-from model.tokens import Tokenizers
+from model.prompting.tokens import Tokenizers
+from model.workload import passes
 from worker.errors import QueueUnavailable, WorkerError
 from worker.job import Job
-from worker.queue import JobQueue
-from worker.store import ImageStore
+from worker.queue.job_queue import JobQueue
+from worker.store.image_store import ImageStore
 
 log = logging.getLogger(__name__)
 

@@ -15,14 +15,14 @@ from redis import Redis
 
 from api.main import create_app
 from api.server import server_config
-from worker import record
-from worker.connection import connect
 from worker.job import JobError, StoredImage, WorkerStatus
-from worker.ledger import Claim, Note, Outcome, WorkerLedger, read_claim
-from worker.record import QUEUED, RQ_QUEUE
-from worker.redis_server import RedisServer
+from worker.queue import record
+from worker.queue.record import QUEUED, RQ_QUEUE
+from worker.queue.worker_queue import Claim, Note, Outcome, WorkerLedger, read_claim
+from worker.redis_io.client import connect
+from worker.redis_io.server import RedisServer
 from worker.settings import Settings
-from worker.store import LocalImageStore
+from worker.store.image_store import LocalImageStore
 
 
 def free_socket() -> socket.socket:
@@ -170,7 +170,7 @@ def settings(shared_redis: RedisServer, tmp_path_factory: pytest.TempPathFactory
         card="kirazuri-tiny",
         max_queue=5,
         max_wait_seconds=1,
-        max_rating="explicit",  # the policy changes no prompt; tests/api/test_policy.py has its own
+        max_rating="explicit",  # the policy changes no prompt; its own tests set another
     )
 
 

@@ -20,8 +20,9 @@ from redis.retry import Retry
 
 from tests.chaos import ear
 from tests.chaos.gate import Gate
-from worker.keys import new_secret, secret_hash
-from worker.redis_server import find_redis_server
+from tests.support.paths import ROOT
+from worker.auth.api_keys import new_secret, secret_hash
+from worker.redis_io.server import find_redis_server
 
 APIS, WORKERS = 2, 3
 OWNERS = {"greedy": "normal", "modest": "normal", "urgent": "high", "patient": "low"}
@@ -29,7 +30,7 @@ OWNERS = {"greedy": "normal", "modest": "normal", "urgent": "high", "patient": "
 
 _CALM_SECONDS = 60.0
 DISK_BYTES = 64 * 2**20
-_CODE = Path(__file__).parents[2]
+_CODE = ROOT
 
 
 def free_port() -> int:
@@ -103,9 +104,9 @@ class Cluster:
             Member(f"api-{i}", _api_command(url), variables, self.folder / f"api-{i}.log")
             for i, url in enumerate(self.api_urls)
         ]
-        sender = [sys.executable, "-m", "api.webhooks"]
+        sender = [sys.executable, "-m", "api.webhooks.sender"]
         self.sender = Member("sender", sender, variables, self.folder / "sender.log")
-        worker = [sys.executable, "-m", "tests.worker.fake_worker", "--step-seconds"]
+        worker = [sys.executable, "-m", "tests.support.fake_worker", "--step-seconds"]
         self.workers = [
             Member(
                 f"worker-{i}",

@@ -19,8 +19,8 @@ import redis
 from tests.chaos.clients import Clients, Ledger
 from tests.chaos.cluster import Cluster
 from tests.chaos.ear import Ear
-from worker import record
 from worker.job import TERMINAL
+from worker.queue import record
 
 PROBE_EVERY = 10
 """After so many faults comes a pause in which only one worker dies, and its jobs are timed."""

@@ -12,7 +12,7 @@ import redis
 from standardwebhooks import Webhook as Signer
 from standardwebhooks import WebhookVerificationError
 
-from worker import record
+from worker.queue import record
 
 SECRET = "whsec_" + base64.b64encode(b"chaos" * 6).decode()
 

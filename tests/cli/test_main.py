@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.main import app
-from tests.cli.running import kirazuri
+from tests.support.cli import kirazuri
 
 COMMANDS = (
     "generate",

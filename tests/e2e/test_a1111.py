@@ -17,9 +17,9 @@ import pytest
 import webuiapi  # type: ignore[import-untyped]
 from PIL import Image
 
-from model.infotext import parameters_of
+from model.recipes.infotext import parameters_of
 from tests.e2e.test_pictures import QUALITY, finished, pixels, submit
-from training.rules import read_colors
+from training.evaluation.rules import read_colors
 
 pytestmark = pytest.mark.timeout(180)
 

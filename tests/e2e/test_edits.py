@@ -10,9 +10,9 @@ import numpy
 import pytest
 from PIL import Image
 
-from tests.cli.running import kirazuri
 from tests.e2e.test_pictures import QUALITY, finished, picture, pixels, submit
-from training.rules import read_colors
+from tests.support.cli import kirazuri
+from training.evaluation.rules import read_colors
 
 pytestmark = pytest.mark.timeout(180)
 

@@ -13,10 +13,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from model.safetensors_header import read_header
-from tests.cli.running import Running, kirazuri
+from model.files.safetensors_header import read_header
 from tests.e2e.conftest import free_port
 from tests.e2e.test_pictures import QUALITY, finished, picture, pixels, submit
+from tests.support.cli import Running, kirazuri
 
 pytestmark = pytest.mark.timeout(240)
 

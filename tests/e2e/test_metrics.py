@@ -11,8 +11,8 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.e2e.test_pictures import QUALITY, finished, submit
-from tests.queries import family_of, queries, selected
-from tests.tables import ROOT
+from tests.support.paths import ROOT
+from tests.support.queries import family_of, queries, selected
 
 pytestmark = pytest.mark.timeout(120)
 

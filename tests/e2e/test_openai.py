@@ -17,10 +17,10 @@ import pytest
 from openai import BadRequestError, OpenAI
 from PIL import Image
 
-from tests.api.openai_clients import openai_client, png
 from tests.e2e.test_pictures import QUALITY, finished, picture, pixels, submit
-from tests.tables import ROOT
-from training.rules import read_colors
+from tests.support.openai_clients import openai_client, png
+from tests.support.paths import ROOT
+from training.evaluation.rules import read_colors
 
 pytestmark = pytest.mark.timeout(240)
 

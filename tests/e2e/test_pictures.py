@@ -9,8 +9,8 @@ import numpy
 import pytest
 from PIL import Image
 
-from training.avatars import BACKGROUNDS, HAIR_COLORS
-from training.rules import read_colors
+from training.evaluation.rules import read_colors
+from training.pictures.avatars import BACKGROUNDS, HAIR_COLORS
 
 pytestmark = pytest.mark.timeout(180)
 

@@ -12,10 +12,10 @@ import numpy
 import pytest
 from PIL import Image
 
-from tests.cli.running import kirazuri
 from tests.e2e.conftest import running
 from tests.e2e.test_pictures import QUALITY, finished, submit
-from worker.metadata import EXTENSIONS
+from tests.support.cli import kirazuri
+from worker.images.metadata import EXTENSIONS
 
 pytestmark = pytest.mark.timeout(180)
 

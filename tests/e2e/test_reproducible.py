@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from tests.cli.running import kirazuri
 from tests.e2e.test_pictures import QUALITY, finished, submit
+from tests.support.cli import kirazuri
 
 pytestmark = pytest.mark.timeout(180)
 

@@ -16,10 +16,10 @@ from PIL import Image
 from pydantic import SecretStr
 from redis import Redis
 
-from tests.api.openai_clients import png
 from tests.e2e.conftest import free_port
-from worker import redis_server
-from worker.keys import new_secret, secret_hash
+from tests.support.openai_clients import png
+from worker.auth.api_keys import new_secret, secret_hash
+from worker.redis_io import server as redis_server
 from worker.settings import Settings
 
 WORD = "hush-Zq7Xv2Lk9"
@@ -166,7 +166,7 @@ def test_nothing_that_goes_wrong_tells_a_secret(trouble: Trouble) -> None:
     port = str(trouble.client.base_url.port)
     api = trouble.start("api", "--port", port)
     trouble.wait_for("Uvicorn running")
-    worker, sender = trouble.start("worker"), trouble.start("api.webhooks")
+    worker, sender = trouble.start("worker"), trouble.start("api.webhooks.sender")
     key = {"authorization": f"Bearer {KEY}"}
 
     body = {

@@ -14,10 +14,10 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.api.receiver import Receiver
-from tests.e2e.collector import Collector, Seen
 from tests.e2e.conftest import free_port
-from worker.redis_server import RedisServer
+from tests.support.collector import Collector, Seen
+from tests.support.receiver import Receiver
+from worker.redis_io.server import RedisServer
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -26,8 +26,8 @@ TRACE = "0af7651916cd43dd8448eb211c80319c"
 CALLER = "b7ad6b7169203331"
 PROMPT = "1girl, a word that no log may have"
 
-WORKER = ("-m", "tests.worker.fake_worker", "--step-seconds", "0.05")
-SENDER = ("-m", "api.webhooks")
+WORKER = ("-m", "tests.support.fake_worker", "--step-seconds", "0.05")
+SENDER = ("-m", "api.webhooks.sender")
 
 
 @dataclass
@@ -236,11 +236,11 @@ def test_every_line_is_json_with_the_ids_of_what_it_is_about(fleet: Fleet, hook:
     ]
     events = [(line["logger"], line["event"]) for line in about]
     assert events == [
-        ("api.submission", "accepted"),
-        ("worker.batch_worker", "started"),
-        ("worker.batch_worker", "succeeded"),
-        ("api.webhooks", "webhook_retried"),
-        ("api.webhooks", "webhook_delivered"),
+        ("api.submit.headers", "accepted"),
+        ("worker.runtime.batch_worker", "started"),
+        ("worker.runtime.batch_worker", "succeeded"),
+        ("api.webhooks.sender", "webhook_retried"),
+        ("api.webhooks.sender", "webhook_delivered"),
     ]
     assert {line["trace_id"] for line in about} == {TRACE}
     assert {line.get("request") for line in about} == {f"request-{caller}"}

@@ -12,8 +12,8 @@ from tempfile import TemporaryDirectory
 import httpx2
 
 from tests.e2e.conftest import free_port
-from worker import redis_server
-from worker.keys import new_secret, secret_hash
+from worker.auth.api_keys import new_secret, secret_hash
+from worker.redis_io import server as redis_server
 
 _START_SECONDS = 60.0
 
@@ -54,7 +54,7 @@ def running_service(settings: Mapping[str, str]) -> Iterator[FuzzedService]:
         output = stack.enter_context(service.log.open("wb"))
         for arguments in (
             ["-m", "api", "--port", service.url.rpartition(":")[2]],
-            ["-m", "tests.worker.fake_worker", "--step-seconds", "0.001"],
+            ["-m", "tests.support.fake_worker", "--step-seconds", "0.001"],
         ):
             process = subprocess.Popen(
                 [sys.executable, *arguments], env=variables, stdout=output, stderr=output

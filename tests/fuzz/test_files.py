@@ -16,24 +16,24 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
-from api.errors import UnreadableImage
-from api.pictures import MAX_PIXELS, PictureRefused, Pictures, open_picture
-from api.provenance import Evidence
-from cli.source import SourceError, fit, read_source
+from api.http.errors import UnreadableImage
+from api.submit.input_images import MAX_PIXELS, PictureRefused, Pictures, open_picture
+from api.submit.provenance import Evidence
+from cli.client.source import SourceError, fit, read_source
 from model.card import load_card
 from model.errors import CheckpointError
-from model.infotext import MAX_INFOTEXT_CHARS, read_infotext
-from model.lora_files import LoraFolder
-from model.reading import Reading, reading_of
-from model.recipe import read_document
-from model.safetensors_header import encode_header, read_header
-from model.workflow import read_workflow
+from model.files.lora_folder import LoraFolder
+from model.files.safetensors_header import encode_header, read_header
+from model.recipes.comfy_workflow import read_workflow
+from model.recipes.imported import Reading, reading_of
+from model.recipes.infotext import MAX_INFOTEXT_CHARS, read_infotext
+from model.recipes.recipe import read_document
 from tests.fuzz.effort import fuzzed
 from tests.fuzz.test_texts import JSON, TEXTS
-from worker.credentials import CredentialReader
-from worker.metadata import UnreadablePicture, read_metadata
+from worker.images.c2pa_manifest import CredentialReader
+from worker.images.metadata import UnreadablePicture, read_metadata
 from worker.settings import Settings
-from worker.store import LocalImageStore
+from worker.store.image_store import LocalImageStore
 
 CARD = load_card("kirazuri-tiny")
 CAPABILITIES: dict[str, Any] = {

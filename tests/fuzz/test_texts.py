@@ -14,30 +14,30 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from api import link_tokens
-from api.a1111.reading import read_body
+from api.a1111.request import read_body
 from api.a1111.schemas import ImageToImage, TextToImage
-from api.errors import MalformedForm
-from api.fields import field_errors
-from api.gate import _offered
-from api.openai.form import read_form
+from api.auth import signed_urls as link_tokens
+from api.http.errors import MalformedForm
+from api.http.field_errors import field_errors
+from api.middleware.authentication import _offered
+from api.openai.multipart import read_form
 from api.openai.parameters import Parameters
-from api.plan import advise, make_plan
-from api.submission import span_seconds, wait_seconds
-from api.targets import Rules, url_problem
-from api.webhook_schemas import submission_type
+from api.submit.dry_run import advise, make_plan
+from api.submit.headers import span_seconds, wait_seconds
+from api.webhooks.schemas import submission_type
+from api.webhooks.url_policy import Rules, url_problem
 from model.card import TagGroup, load_card
 from model.errors import PolicyBlocked, PromptError
-from model.grammar import MAX_WEIGHT, parse, plain
-from model.policy import load_policy
+from model.policy.policy import load_policy
+from model.prompt_grammar import MAX_WEIGHT, parse, plain
+from model.prompting.tokens import load_tokenizers
 from model.rating import RATINGS
 from model.request import resolve
 from model.tags import Tags, assemble
-from model.tokens import load_tokenizers
 from tests.fuzz.effort import fuzzed
-from worker.forecast import Forecast
-from worker.log_lines import one_line, visible
+from worker.queue.eta import Forecast
 from worker.settings import Settings
+from worker.telemetry.log_escaping import one_line, visible
 
 CARD = load_card("kirazuri-tiny")
 TOKENIZERS = load_tokenizers(CARD, None)

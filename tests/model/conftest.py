@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from model.card import Card
-from model.checkpoint import Components, load_components
-from tests.model.random_checkpoint import RandomModels, random_models, tiny_card, write_checkpoint
+from model.network.load import Components, load_components
+from tests.support.random_checkpoint import RandomModels, random_models, tiny_card, write_checkpoint
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from model.card import load_card
-from model.grammar import MAX_PROMPT_CHARS, parse
+from model.prompt_grammar import MAX_PROMPT_CHARS, parse
 from model.request import request_type, resolve
 from model.tags import MAX_TAG_CHARS, MAX_TAGS, Tags, assemble, length_of, literal, spaced
 

@@ -11,11 +11,12 @@ from diffusers.models.autoencoders.autoencoder_kl_qwenimage import AutoencoderKL
 from torch import nn
 
 from model.card import load_card
-from model.checkpoint import load_components
-from training import data, dit, export, loop, vae
-from training.avatars import sample_avatar
-from training.captions import BAD_WORDS, OTHER_BAD_WORDS
-from training.tokenizers import (
+from model.network.load import load_components
+from training import export
+from training.pictures import dataset as data
+from training.pictures.avatars import sample_avatar
+from training.pictures.captions import BAD_WORDS, OTHER_BAD_WORDS
+from training.pictures.tokenizers import (
     T5_PAD,
     T5_SPACE,
     load_tokenizers,
@@ -23,6 +24,7 @@ from training.tokenizers import (
     save_tokenizers,
     t5_tokenizer,
 )
+from training.train import dit, loop, vae
 
 
 def randomise(module: nn.Module) -> None:

@@ -11,16 +11,16 @@ import pytest
 from redis import Redis
 
 from model.request import ResolvedRequest
-from tests.worker.fake_engine import FakeEngine
-from worker.batch_worker import BatchWorker
-from worker.connection import connect
-from worker.inputs import Inputs
-from worker.ledger import WorkerLedger
-from worker.output_filter import OutputFilter
-from worker.queue import JobQueue
+from tests.support.fake_engine import FakeEngine
+from worker.images.input_images import Inputs
+from worker.images.output_filter import OutputFilter
+from worker.images.signing import Signer
+from worker.queue.job_queue import JobQueue
+from worker.queue.worker_queue import WorkerLedger
+from worker.redis_io.client import connect
+from worker.runtime.batch_worker import BatchWorker
 from worker.settings import Settings
-from worker.signing import Signer
-from worker.store import ImageStore, LocalImageStore
+from worker.store.image_store import ImageStore, LocalImageStore
 
 RunWorker = Callable[..., AbstractContextManager[BatchWorker]]
 

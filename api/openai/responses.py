@@ -1,0 +1,180 @@
+"""What the OpenAI surface answers with: pictures, what they cost in tokens, events of a stream."""
+
+from base64 import b64encode
+from collections.abc import Callable, Sequence
+from typing import Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from model.card import Card
+from model.prompting.tokens import Tokenizers, count
+from model.request import ImageFormat
+from worker.job import Job, StoredImage
+
+_EXAMPLE_ID: Final = "01JD6Z1Q8M4T0V7C2N5K9R3XWB"
+
+AnsweredQuality = Literal["low", "medium", "high", "xhigh", "max"]
+_QUALITIES: Final[dict[str | None, AnsweredQuality]] = {
+    "low": "low",
+    "auto": "medium",
+    "medium": "medium",
+    "standard": "medium",
+    "high": "high",
+    "hd": "high",
+    "xhigh": "xhigh",
+    "max": "max",
+}
+
+
+class _Shape(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class TokenDetails(_Shape):
+    """Tokens of words, and of pictures: a latent token is 16 x 16 pixels with Anima."""
+
+    image_tokens: int = Field(ge=0, examples=[0])
+    text_tokens: int = Field(ge=0, examples=[38])
+
+
+class Usage(_Shape):
+    """What went in and came out; words are counted by Qwen3, where this process has it."""
+
+    input_tokens: int = Field(ge=0, examples=[38])
+    output_tokens: int = Field(ge=0, examples=[4096])
+    total_tokens: int = Field(ge=0, examples=[4134])
+    input_tokens_details: TokenDetails
+    output_tokens_details: TokenDetails
+
+
+class ImageData(_Shape):
+    """A picture, as `b64_json` or as `url`; `seed` makes it again."""
+
+    b64_json: str | None = Field(default=None, description="The file.", examples=["iVBORw0KGgo="])
+    url: str | None = Field(
+        default=None,
+        description="Where the file is, until the job expires.",
+        examples=["http://localhost:8000/images/9f86d081884c7d659a2feaa0c55ad015a3bf4f1b.png"],
+    )
+    seed: int = Field(description="Beyond OpenAI's API.", examples=[42])
+
+
+class Images(_Shape):
+    """The answer to a call; `job_id` and `warnings` are beyond OpenAI's API."""
+
+    created: int = Field(description="When the pictures were finished, in Unix seconds.")
+    data: list[ImageData]
+    background: Literal["opaque"] = "opaque"
+    output_format: ImageFormat
+    quality: AnsweredQuality | None = Field(
+        default=None, description="Missing where `steps` was given and `quality` was not."
+    )
+    size: str = Field(description="Of the pictures as they are.", examples=["1024x1024"])
+    usage: Usage
+    job_id: str = Field(description="For `/jobs/{job_id}`.", examples=[_EXAMPLE_ID])
+    warnings: list[str] = Field(description="What is not as it was asked, and the card's advice.")
+
+
+class _Event(_Shape):
+    type: str
+    b64_json: str
+    created_at: int
+    size: str
+    quality: str
+    background: Literal["opaque"] = "opaque"
+    output_format: str
+    image_index: int
+    job_id: str
+
+
+class PartialImage(_Event):
+    """A preview: a WebP file of an eighth of the size. `size` is that of the picture to come."""
+
+    partial_image_index: int
+
+
+class CompletedImage(_Event):
+    """A finished picture; `usage` is that of the whole call."""
+
+    seed: int
+    usage: Usage
+
+
+def usage_of(job: Job, card: Card, tokenizers: Tokenizers | None) -> Usage:
+    """What the job's call used."""
+    request = job.request
+    texts = [request.prompt] + [request.negative_prompt] * (request.cfg_scale != 1)
+    words = 0
+    if tokenizers is not None:
+        limit = card.text.token_limit
+        words = sum(count(text, tokenizers, limit).qwen for text in texts)
+    start = _latent_tokens(request.width, request.height, card) if request.init_image else 0
+    made = sum(_latent_tokens(image.width, image.height, card) for image in job.images)
+    return Usage(
+        input_tokens=words + start,
+        output_tokens=made,
+        total_tokens=words + start + made,
+        input_tokens_details=TokenDetails(image_tokens=start, text_tokens=words),
+        output_tokens_details=TokenDetails(image_tokens=made, text_tokens=0),
+    )
+
+
+def _latent_tokens(width: int, height: int, card: Card) -> int:
+    side = 2 * card.vae.scale_factor  # the transformer takes latents two by two
+    return (width // side) * (height // side)
+
+
+def images_of(
+    job: Job,
+    files: Sequence[bytes] | None,
+    *,
+    url_of: Callable[[str], str],
+    quality: str | None,
+    usage: Usage,
+    notes: Sequence[str],
+) -> Images:
+    """The answer of a job that succeeded; with the URLs of paths where there are no `files`."""
+    if files is None:
+        data = [ImageData(url=url_of(image.url), seed=image.seed) for image in job.images]
+    else:
+        data = [
+            ImageData(b64_json=b64encode(file).decode("ascii"), seed=image.seed)
+            for image, file in zip(job.images, files, strict=True)
+        ]
+    return Images(
+        created=_finished(job),
+        data=data,
+        output_format=job.request.image_format,
+        quality=_QUALITIES.get(quality),
+        size=_size(job.images[0]),
+        usage=usage,
+        job_id=job.id,
+        warnings=[*notes, *(warning.detail for warning in job.warnings)],
+    )
+
+
+def completed(
+    job: Job, index: int, file: bytes, *, kind: str, quality: str | None, usage: Usage
+) -> CompletedImage:
+    """The event of the finished picture `index`."""
+    image = job.images[index]
+    return CompletedImage(
+        type=f"{kind}.completed",
+        b64_json=b64encode(file).decode("ascii"),
+        created_at=_finished(job),
+        size=_size(image),
+        quality=_QUALITIES.get(quality, "auto"),
+        output_format=image.format,
+        image_index=index,
+        job_id=job.id,
+        seed=image.seed,
+        usage=usage,
+    )
+
+
+def _finished(job: Job) -> int:
+    return int((job.finished_at or job.created_at).timestamp())
+
+
+def _size(image: StoredImage) -> str:
+    return f"{image.width}x{image.height}"

@@ -1,0 +1,35 @@
+"""`POST /jobs/{id}/links`: URLs of a job that a browser can read without sending a header."""
+
+from datetime import UTC, datetime
+
+from fastapi import APIRouter, Response
+
+from api.http.errors import responses
+from api.http.schemas import JobLinks
+from api.routes.jobs.jobs import JobId
+from api.submit.dependencies import Queue, UrlSigner
+
+router = APIRouter(tags=["jobs"])
+
+
+@router.post(
+    "/jobs/{job_id}/links",
+    operation_id="signJobLinks",
+    summary="Links for a browser",
+    responses=responses(404, 410, 422, 503),
+)
+async def sign_job_links(
+    job_id: JobId, queue: Queue, signer: UrlSigner, response: Response
+) -> JobLinks:
+    """URLs of the job's events and images that need no header, for EventSource and <img>.
+
+    Each is good for reading that one path, as long as the key is not revoked. Whoever sees such a
+    URL can use it: keep it out of logs and pages of others.
+    """
+    job = await queue.get(job_id)
+    response.headers["Cache-Control"] = "no-store"
+    return JobLinks(
+        events=signer.url(f"/jobs/{job.id}/events"),
+        images=[signer.url(image.url) for image in job.images],
+        expires_at=datetime.fromtimestamp(int(signer.until), UTC),
+    )

@@ -1,0 +1,167 @@
+"""`GET /capabilities`: the card and the service as a client's form needs them."""
+
+from typing import Literal, get_args
+
+from fastapi import APIRouter
+
+from api.http.errors import responses
+from api.http.schemas import (
+    Capabilities,
+    Features,
+    LoraDescription,
+    SamplerChoice,
+    SamplerOption,
+    SchedulerChoice,
+    SeedRange,
+    WorkerChoice,
+)
+from api.submit import input_images as pictures
+from api.submit.dependencies import (
+    CurrentCaller,
+    Loras,
+    PromptTokenizers,
+    Queue,
+    ServiceCard,
+    ServiceSettings,
+)
+from api.webhooks.schemas import metadata_levels
+from model.card import Card
+from model.request import MAX_SEED, ImageFormat, Upscaler
+from model.sampler_catalog import (
+    DISPLAY_NAMES,
+    OPTIONS,
+    SCHEDULE_DISPLAY_NAMES,
+    STOCHASTIC,
+    Option,
+    evaluations,
+)
+from worker.errors import QueueUnavailable
+from worker.job import WorkerStatus
+from worker.settings import Settings
+
+router = APIRouter(tags=["service"])
+
+
+@router.get(
+    "/capabilities",
+    operation_id="getCapabilities",
+    summary="What may be asked of this service",
+    responses=responses(),
+)
+async def get_capabilities(
+    card: ServiceCard,
+    settings: ServiceSettings,
+    queue: Queue,
+    tokenizers: PromptTokenizers,
+    loras: Loras,
+    caller: CurrentCaller,
+) -> Capabilities:
+    """The checkpoint's card, the choices and limits of a request, features, and live workers.
+
+    Answers without Redis too; `workers` is empty then.
+    """
+    try:
+        workers = await queue.workers()
+    except QueueUnavailable:
+        workers = []
+    described = await loras.descriptions(card, caller.limits.loras)
+    return capabilities(
+        card, settings, workers, loras=described, has_tokenizers=tokenizers is not None
+    )
+
+
+def capabilities(
+    card: Card,
+    settings: Settings,
+    workers: list[WorkerStatus],
+    *,
+    loras: list[LoraDescription],
+    has_tokenizers: bool,
+) -> Capabilities:
+    """Everything the card says, with titles and costs from the samplers' table."""
+    return Capabilities(
+        name=card.name,
+        title=card.title,
+        version=card.version,
+        summary=card.summary,
+        base_model=card.base_model,
+        licence=card.licence,
+        resolutions=list(card.resolutions),
+        samplers=_samplers(card),
+        schedulers=[
+            SchedulerChoice(
+                name=name,
+                title=SCHEDULE_DISPLAY_NAMES[name],
+                is_recommended=name in (card.recommended_schedulers or card.schedulers),
+                note=card.scheduler_notes.get(name, ""),
+            )
+            for name in card.schedulers
+        ],
+        limits=card.limits,
+        seed=SeedRange(minimum=0, maximum=MAX_SEED),
+        defaults=card.defaults,
+        recommended_cfg_scale=card.recommended_cfg_scale,
+        prompting=card.prompting,
+        limitations=list(card.limitations),
+        training=card.training,
+        formats=list(get_args(ImageFormat)),
+        loras=loras,
+        features=Features(
+            events=True,
+            cancel=True,
+            idempotency=True,
+            previews=True,
+            deterministic=True,
+            replay=True,
+            tags=True,
+            dry_run=True,
+            token_counts=has_tokenizers,
+            webhooks=settings.webhook_secret is not None,
+            prefer_wait_seconds=settings.max_wait_seconds,
+            metadata=metadata_levels(settings),
+            input_formats=[name.lower() for name in pictures.FORMATS],
+            max_input_pixels=pictures.MAX_PIXELS,
+            upscalers=list(get_args(Upscaler)),
+        ),
+        workers=[
+            WorkerChoice(**worker.model_dump(include=set(WorkerChoice.model_fields)))
+            for worker in workers
+        ],
+    )
+
+
+def _samplers(card: Card) -> list[SamplerChoice]:
+    return [
+        SamplerChoice(
+            name=name,
+            title=DISPLAY_NAMES[name],
+            default_steps=advice.default_steps,
+            recommended_steps=advice.recommended_steps,
+            evaluations=evaluations(name, card.defaults.scheduler, advice.default_steps),
+            is_stochastic=name in STOCHASTIC,
+            is_recommended=advice.is_recommended,
+            note=advice.note,
+            options=[_option(option, told) for option, told in OPTIONS[name].items()],
+        )
+        for name, advice in card.samplers.items()
+    ]
+
+
+_OPTION_TYPES: dict[type, Literal["boolean", "integer", "number", "string"]] = {
+    bool: "boolean",
+    int: "integer",
+    float: "number",
+    str: "string",
+}
+
+
+def _option(name: str, told: Option) -> SamplerOption:
+    return SamplerOption(
+        name=name,
+        type=_OPTION_TYPES[type(told.default)],
+        default=told.default,
+        minimum=told.minimum,
+        maximum=told.maximum,
+        choices=list(told.choices),
+        description=told.description,
+    )

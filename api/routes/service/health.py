@@ -1,0 +1,112 @@
+"""`/livez`, `/readyz`, `/metrics`: is the process up, would a request be carried out, numbers."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+from fastapi import APIRouter, Request, Response
+
+from api.http.errors import NOT_READY, responses
+from api.http.metrics import QueueSnapshot, render
+from api.http.problem import PROBLEM_MEDIA_TYPE
+from api.http.schemas import Alive, NotReady, Ready
+from api.submit.dependencies import Metrics, Queue, ServiceCard, ServiceSettings, Store
+from worker.errors import QueueUnavailable, StoreError
+from worker.job import WorkerStatus
+from worker.queue.job_queue import JobQueue
+from worker.store.image_store import ImageStore
+
+WORKER_SILENCE = timedelta(seconds=15)
+"""A worker not heard from for longer does not count."""
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/livez", operation_id="livez", summary="Is the process up?", responses=responses())
+async def livez(response: Response) -> Alive:
+    """Says nothing of Redis or workers."""
+    response.headers["Cache-Control"] = "no-store"
+    return Alive()
+
+
+@router.get(
+    "/readyz",
+    operation_id="readyz",
+    summary="Would a request be carried out?",
+    response_model=Ready,
+    responses={503: {"model": NotReady}, **responses()},
+)
+async def readyz(request: Request, queue: Queue, store: Store, card: ServiceCard) -> Response:
+    """200 if Redis answers, images can be stored and a worker with this card's model is warm."""
+    reasons = await _store_reasons(store) + await _queue_reasons(queue, card.name)
+    headers = {"Cache-Control": "no-store"}
+    if not reasons:
+        return Response(Ready().model_dump_json(), media_type="application/json", headers=headers)
+    problem = NotReady(
+        type=NOT_READY.path,
+        title=NOT_READY.title,
+        status=NOT_READY.status,
+        detail="; ".join(reasons),
+        instance=request.state.request_id,
+        code=NOT_READY.code,
+        reasons=reasons,
+    )
+    return Response(
+        problem.model_dump_json(),
+        status_code=NOT_READY.status,
+        media_type=PROBLEM_MEDIA_TYPE,
+        headers={**headers, "Retry-After": "2"},
+    )
+
+
+async def _store_reasons(store: ImageStore) -> list[str]:
+    try:
+        await asyncio.to_thread(store.check)
+    except StoreError as exc:
+        return [f"image store: {exc}"]
+    return []
+
+
+async def _queue_reasons(queue: JobQueue, card: str) -> list[str]:
+    try:
+        await queue.ping()
+        workers = await queue.workers()
+    except QueueUnavailable:
+        return ["redis: does not answer"]
+    if any(is_serving(worker, card, now=datetime.now(UTC)) for worker in workers):
+        return []
+    silence = WORKER_SILENCE.seconds
+    return [f"worker: none with {card} loaded was heard from in the last {silence} s"]
+
+
+def is_serving(worker: WorkerStatus, card: str, *, now: datetime) -> bool:
+    """Whether the worker has this card's model loaded and was heard from lately."""
+    return worker.is_warm and worker.card == card and now - worker.seen_at <= WORKER_SILENCE
+
+
+@router.get(
+    "/metrics",
+    operation_id="metrics",
+    response_class=Response,
+    summary="Prometheus metrics",
+    responses={
+        200: {"content": {"text/plain": {"schema": {"type": "string"}}}},
+        **responses(),
+    },
+)
+async def get_metrics(metrics: Metrics, queue: Queue, settings: ServiceSettings) -> Response:
+    """Latencies of this process; jobs and workers of the whole service, if Redis answers."""
+    try:
+        workers = await queue.workers()
+        snapshot = QueueSnapshot(
+            depth=await queue.depth(),
+            limit=settings.max_queue,
+            workers=workers,
+            worker_texts=await queue.worker_metrics([worker.name for worker in workers]),
+            tallies=await queue.tallies(),
+            outbox=await queue.outbox(),
+        )
+    except QueueUnavailable:
+        snapshot = None
+    # In a thread: reading what many workers said takes some ten milliseconds each.
+    text = await asyncio.to_thread(render, metrics, snapshot)
+    return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")

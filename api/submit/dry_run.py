@@ -1,0 +1,121 @@
+"""What a request would become: its prompt, tokens, warnings, cost and time. Queues nothing.
+
+Knows neither Redis nor how a picture is made.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from model.card import Card
+from model.prompting.lint import cut_warning, lint
+from model.prompting.tokens import TokenCount, Tokenizers, count
+from model.request import GenerationRequest, RequestWarning, ResolvedRequest
+from model.workload import work
+from worker.job import JobWarning
+from worker.queue.eta import Forecast
+
+
+class PlannedRequest(ResolvedRequest):
+    """A request with everything filled in but the seed, which is drawn at submission."""
+
+    seed: int | None = Field(  # type: ignore[assignment]  # the one field that may stay open
+        description="As asked for; null where one would be drawn."
+    )
+
+
+class PromptTokens(BaseModel):
+    """Length of a prompt as its two tokenizers see it; T5's count has its end token."""
+
+    model_config = ConfigDict(frozen=True)
+
+    qwen: int = Field(ge=0, description="Tokens for Qwen3, which reads the meaning.")
+    t5: int = Field(ge=1, description="Tokens for T5, which carry the weights.")
+    limit: int = Field(ge=1, description="How many of each are read.")
+    is_cut: bool = Field(description="Whether the end of the prompt is not read.")
+
+
+class TokenCounts(BaseModel):
+    """Lengths of both prompts; null where this process has no tokenizers."""
+
+    model_config = ConfigDict(frozen=True)
+
+    prompt: PromptTokens | None
+    negative_prompt: PromptTokens | None
+
+
+class Plan(BaseModel):
+    """What would happen to a request if it were submitted now."""
+
+    model_config = ConfigDict(frozen=True)
+
+    request: PlannedRequest = Field(description="As it would be carried out.")
+    tokens: TokenCounts = Field(description="How long the prompts are.")
+    warnings: tuple[JobWarning, ...] = Field(description="The checkpoint's advice.")
+    cost: float = Field(
+        ge=0, description="Work in megapixel-steps: megapixels x evaluations x guidance x images."
+    )
+    queue_position: int | None = Field(
+        description="How many jobs wait before it; null where the queue does not answer."
+    )
+    waiting_seconds: float | None = Field(
+        description="Until its turn; null where no worker has been measured yet."
+    )
+    own_seconds: float | None = Field(description="From its turn to its last picture; or null.")
+    eta_seconds: float | None = Field(description="The sum of both; or null.")
+
+
+class Advice(NamedTuple):
+    """What is known about a request before any work is done."""
+
+    warnings: tuple[JobWarning, ...]
+    tokens: dict[str, TokenCount]
+
+
+def advise(
+    body: GenerationRequest,
+    resolved: ResolvedRequest,
+    card: Card,
+    tokenizers: Tokenizers | None,
+    known: Iterable[RequestWarning] = (),
+) -> Advice:
+    """Lint a request and count its tokens, where there are tokenizers; milliseconds of work.
+
+    `known` is what else there is to say about it. Without guidance the negative prompt is not
+    read, so that its length does not matter.
+    """
+    prompts = {"prompt": resolved.prompt, "negative_prompt": resolved.negative_prompt}
+    tokens = {
+        name: count(text, tokenizers, card.text.token_limit)
+        for name, text in prompts.items()
+        if tokenizers
+    }
+    read = ("prompt",) if resolved.cfg_scale == 1 else tuple(prompts)
+    cut = [
+        cut_warning(name, tokens[name]) for name in read if name in tokens and tokens[name].is_cut
+    ]
+    found = [*lint(resolved, card, body.tags), *cut, *known]
+    return Advice(tuple(JobWarning(code=w.code, detail=w.detail) for w in found), tokens)
+
+
+def make_plan(
+    resolved: ResolvedRequest, advice: Advice, times: Forecast, *, seed: int | None
+) -> Plan:
+    """The plan of a request; `seed` as the client asked, null for one that would be drawn."""
+    tokens = {
+        name: PromptTokens(qwen=found.qwen, t5=found.t5, limit=found.limit, is_cut=found.is_cut)
+        for name, found in advice.tokens.items()
+    }
+    return Plan(
+        request=PlannedRequest(**{**dict(resolved), "seed": seed}),
+        tokens=TokenCounts(
+            prompt=tokens.get("prompt"), negative_prompt=tokens.get("negative_prompt")
+        ),
+        warnings=advice.warnings,
+        cost=round(work(resolved), 3),
+        queue_position=times.queue_position,
+        waiting_seconds=times.waiting_seconds,
+        own_seconds=times.own_seconds,
+        eta_seconds=times.eta_seconds,
+    )

@@ -1,0 +1,208 @@
+"""From a client's words to an accepted job: the one way in, whichever dialect they came in.
+
+Knows no routes; what an owner may do and what is refused is decided here.
+"""
+
+import asyncio
+import hashlib
+import secrets
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Annotated, Any, NamedTuple, cast
+
+from fastapi import Depends, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
+
+from api.auth.caller import Caller
+from api.auth.key_limits import Allowance
+from api.submit.dependencies import (
+    CurrentCaller,
+    Loras,
+    PromptTokenizers,
+    Queue,
+    RequestPictures,
+    ServiceCard,
+    ServiceGuard,
+)
+from api.submit.dry_run import Advice, Plan, advise, make_plan
+from api.submit.headers import Submission
+from api.submit.input_images import Pictures
+from api.submit.lora_list import LoraList
+from api.submit.policy_check import Guard
+from api.webhooks.schemas import webhook_of
+from model.card import Card
+from model.prompting.tokens import Tokenizers
+from model.request import MAX_SEED, GenerationRequest, ResolvedRequest, prompts_of, resolve
+from worker.errors import QueueUnavailable
+from worker.job import Job
+from worker.queue.eta import Forecast
+from worker.queue.job_queue import JobQueue
+
+
+class Prepared(NamedTuple):
+    """A request with nothing left open, and what there is to say about it."""
+
+    resolved: ResolvedRequest
+    advice: Advice
+
+
+@dataclass(frozen=True, slots=True)
+class _Intake:
+    """Takes requests in for one caller."""
+
+    caller: Caller
+    card: Card
+    queue: JobQueue
+    pictures: Pictures
+    tokenizers: Tokenizers | None
+    loras: LoraList
+    guard: Guard
+    allowance: Allowance
+    model: type[GenerationRequest]
+
+    async def read(self, fields: Mapping[str, Any]) -> GenerationRequest:
+        """The request that `fields` of `POST /generate` make up.
+
+        Raises:
+            RequestValidationError: one entry for every wrong field.
+        """
+        if fields.get("loras"):
+            await self.loras.refresh()
+        try:
+            return self.model.model_validate(fields)
+        except ValidationError as exc:
+            errors = [{**error, "loc": ("body", *error["loc"])} for error in exc.errors()]
+            raise RequestValidationError(errors) from exc
+
+    async def prepare(self, body: GenerationRequest, *, is_kept: bool = True) -> Prepared:
+        """Fill what the body leaves open, store its pictures where they are `is_kept`, and advise.
+
+        Raises:
+            RequestValidationError: a picture or LoRA that cannot be used.
+            PolicyBlocked: the policy refuses its words.
+            KeyForbids: the caller's key does not allow it.
+            StoreError: pictures can neither be read nor written just now.
+        """
+        hashes = await self.loras.hashes(body)
+        judgement = await asyncio.to_thread(
+            self.guard.judge,
+            self.caller,
+            *prompts_of(body, self.card),
+            loras=body.loras,
+            trigger_words=self.loras.trigger_words(hashes),
+        )
+        inputs, changes = await self.pictures.take(body, is_kept=is_kept)
+        seed = secrets.randbelow(MAX_SEED + 1)
+        resolved = resolve(body, self.card, seed=seed, inputs=inputs, lora_hashes=hashes)
+        self.allowance.check(resolved)
+        resolved, about_rating = self.guard.hold(resolved, judgement)
+        known = (*self.loras.warnings(resolved, self.card), *about_rating)
+        advice = await asyncio.to_thread(advise, body, resolved, self.card, self.tokenizers, known)
+        return Prepared(resolved, advice._replace(warnings=(*changes, *advice.warnings)))
+
+    async def plan(self, body: GenerationRequest) -> Plan:
+        """What the request would become; without Redis only its place and time are unknown."""
+        await self.allowance.begin()
+        resolved, advice = await self.prepare(body, is_kept=False)
+        times = Forecast()
+        with suppress(QueueUnavailable):
+            times = await self.queue.forecast(resolved)
+        return make_plan(resolved, advice, times, seed=body.seed)
+
+    async def submit(
+        self, body: GenerationRequest, submission: Submission, *, attempt: int | None = None
+    ) -> Job:
+        """Accept the request on the terms of its headers.
+
+        `attempt` is how often a client that tries again by itself has sent it before: each first
+        time makes a job, and the next ones find it. None where the client does not tell.
+
+        Raises:
+            RequestValidationError, PolicyBlocked, KeyForbids, StoreError: as `prepare`.
+            KeyLimitReached: it would be one too many for the caller's key.
+            QueueFull, IdempotencyConflict, QueueUnavailable: as `JobQueue.admit`.
+        """
+        await self.allowance.begin()
+        resolved, advice = await self.prepare(body)
+        fingerprint = await asyncio.to_thread(_fingerprint, body)
+        key, is_own = submission.idempotency_key, False
+        if key is None and attempt is not None:
+            key, is_own = _attempts_key(fingerprint), attempt == 0
+        try:
+            return await self.queue.admit(
+                resolved,
+                warnings=advice.warnings,
+                idempotency_key=key,
+                is_key_renewed=is_own,
+                fingerprint=fingerprint,
+                traceparent=submission.traceparent,
+                webhook=webhook_of(body, submission.base_url),
+                cancel_after=submission.cancel_after,
+                limits=self.caller.limits,
+            )
+        finally:
+            await self.allowance.end()
+
+    async def replay(self, job_id: str, submission: Submission) -> Job:
+        """Queue a succeeded job's request again, unchanged but for being deterministic.
+
+        Raises:
+            PolicyBlocked, KeyForbids: policy or key refuse it, maybe only by now.
+            JobNotFound, JobExpired, JobNotSucceeded: there is nothing to repeat.
+            KeyLimitReached: it would be one too many for the caller's key.
+            QueueFull, IdempotencyConflict, QueueUnavailable: as `JobQueue.admit`.
+        """
+        request = (await self.queue.get(job_id)).request
+        await self.allowance.begin()
+        self.allowance.check(request)
+        names = [lora.name for lora in request.loras]
+        await asyncio.to_thread(
+            self.guard.judge_again, self.caller, request, self.loras.trigger_words(names)
+        )
+        try:
+            return await self.queue.replay(
+                job_id,
+                idempotency_key=submission.idempotency_key,
+                traceparent=submission.traceparent,
+                cancel_after=submission.cancel_after,
+                limits=self.caller.limits,
+            )
+        finally:
+            await self.allowance.end()
+
+    async def delivered(self, body: GenerationRequest, job: Job) -> None:
+        """The client has its answer: further attempts at this body are not about this job."""
+        fingerprint = await asyncio.to_thread(_fingerprint, body)
+        with suppress(QueueUnavailable):
+            await self.queue.forget_key(_attempts_key(fingerprint), job.id)
+
+
+def _attempts_key(fingerprint: str) -> str:
+    """Stands for the job of a body until its answer was delivered."""
+    return f"attempts:{fingerprint}"
+
+
+def _fingerprint(body: GenerationRequest) -> str:
+    """The same for bodies that ask for the same; taken before a seed is drawn."""
+    return hashlib.sha256(body.model_dump_json().encode()).hexdigest()
+
+
+async def _intake(
+    request: Request,
+    caller: CurrentCaller,
+    card: ServiceCard,
+    queue: Queue,
+    pictures: RequestPictures,
+    tokenizers: PromptTokenizers,
+    loras: Loras,
+    guard: ServiceGuard,
+) -> _Intake:
+    model = cast(type[GenerationRequest], request.state.request_model)
+    allowance = Allowance(caller, request.state.rates, queue.belongings, card, request)
+    return _Intake(caller, card, queue, pictures, tokenizers, loras, guard, allowance, model)
+
+
+Intake = Annotated[_Intake, Depends(_intake)]
+"""Takes requests in for the caller of this exchange."""

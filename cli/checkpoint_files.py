@@ -1,0 +1,146 @@
+"""Downloads what a card has a source for, through huggingface_hub: resumed, checked, in place.
+
+A broken download goes on where it stopped, also in another process: huggingface_hub itself would
+begin anew. A file gets its name only after its SHA-256 was right.
+"""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import httpx2
+from huggingface_hub import HfApi, RepoFile, get_hf_file_metadata, hf_hub_url
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+from huggingface_hub.file_download import http_get
+from huggingface_hub.utils import (  # type: ignore[attr-defined]
+    build_hf_headers,
+    disable_progress_bars,
+    enable_progress_bars,
+)
+
+from model.card import Card, Source
+from model.errors import CheckpointError
+from model.files.inspection import file_sha256
+from model.files.layouts import TOKENIZER_FILES
+
+_SHA256_CHARS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A file that a card needs: where it goes, where it comes from, what it must be.
+
+    `parts` are what a weight file must hold; a tokenizer is a folder.
+    """
+
+    what: str
+    path: Path
+    parts: tuple[str, ...]
+    sha256: str | None
+    source: Source | None
+    note: str = ""
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it is a tokenizer."""
+        return not self.parts
+
+
+def wanted(card: Card, folder: Path) -> list[Wanted]:
+    """All that the card needs in `folder`, the transformer first."""
+    files = card.files
+    weights = [
+        Wanted(what, folder / file.path, parts, file.sha256, file.source, file.note)
+        for what, file, parts in (
+            ("transformer and text adapter", files.transformer, ("transformer", "conditioner")),
+            ("text encoder", files.text_encoder, ("text_encoder",)),
+            ("VAE", files.vae, ("vae",)),
+        )
+    ]
+    tokenizers = [
+        Wanted(what, folder / path, (), None, source)
+        for what, path, source in (
+            ("Qwen tokenizer", files.qwen_tokenizer, files.qwen_tokenizer_source),
+            ("T5 tokenizer", files.t5_tokenizer, files.t5_tokenizer_source),
+        )
+    ]
+    return weights + tokenizers
+
+
+def is_there(item: Wanted) -> bool:
+    """Whether it need not be downloaded; its content is not looked at."""
+    if item.is_folder:
+        return any((item.path / name).is_file() for name in TOKENIZER_FILES)
+    return item.path.exists()
+
+
+def download(item: Wanted, source: Source) -> list[Path]:
+    """Download one file, or a tokenizer's files, to where they belong.
+
+    Raises:
+        CheckpointError: the source is not reachable or does not have it, the disk is full, or the
+            SHA-256 is not the card's.
+    """
+    try:
+        if not item.is_folder:
+            return [_download(source, source.path, item.path, item)]
+        return [
+            _download(source, name, item.path / PurePosixPath(name).name, item)
+            for name in _tokenizer_files(source)
+        ]
+    except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, httpx2.TransportError) as exc:
+        reason = str(exc).strip().splitlines()[0] if str(exc).strip() else type(exc).__name__
+        raise CheckpointError(f"{item.what}: {source.repo}/{source.path}: {reason}") from exc
+    except OSError as exc:
+        raise CheckpointError(f"{item.what}: cannot write {item.path}: {exc}") from exc
+
+
+def _tokenizer_files(source: Source) -> Iterator[str]:
+    tree = HfApi().list_repo_tree(source.repo, source.path, revision=source.revision)
+    names = [entry.path for entry in tree if isinstance(entry, RepoFile)]
+    found = [name for name in names if PurePosixPath(name).name in TOKENIZER_FILES]
+    if not found:
+        raise CheckpointError(f"{source.repo}/{source.path} has none of {TOKENIZER_FILES}")
+    yield from found
+
+
+def _download(source: Source, name: str, path: Path, item: Wanted) -> Path:
+    url = hf_hub_url(source.repo, name, revision=source.revision)
+    about = get_hf_file_metadata(url)
+    etag = about.etag or ""
+    # Named after the content, so that another version's beginning is never continued.
+    partial = path.with_name(f".{path.name}.{etag[:16]}.part")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with partial.open("ab") as file:
+        done = file.tell()
+        _require_space(path.parent, (about.size or 0) - done)
+        http_get(
+            url,
+            file,
+            resume_size=done,
+            headers=build_hf_headers(),
+            expected_size=about.size,
+            displayed_filename=path.name,
+        )
+    # The repository tells a large file's SHA-256 too; where the card has one, that counts.
+    expected = item.sha256 or (etag if len(etag) == _SHA256_CHARS else None)
+    found = file_sha256(partial)
+    if expected not in (None, found):
+        partial.unlink()
+        raise CheckpointError(
+            f"{item.what}: what came for {path} has sha256 {found}, not {expected}; it was removed"
+        )
+    partial.replace(path)
+    return path
+
+
+def _require_space(folder: Path, size: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < size:
+        raise CheckpointError(f"{folder} has {free / 1e9:.1f} GB free; {size / 1e9:.1f} are needed")
+
+
+def show_progress(*, is_shown: bool) -> None:
+    """Whether downloads draw a bar on stderr."""
+    (enable_progress_bars if is_shown else disable_progress_bars)()

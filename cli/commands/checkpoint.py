@@ -1,0 +1,262 @@
+"""`kirazuri checkpoint`: what a weight file is, how to get one, how to write it anew."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+from cli.output import examples, fail, read_settings
+from model.card import Card, Licence, load_card, shipped_folder
+from model.errors import CardError, CheckpointError
+from model.files.convert import convert as convert_checkpoint
+from model.files.convert import total_bytes
+from model.files.inspection import PARTS, Report, weight_bytes
+from model.files.inspection import inspect as inspect_path
+from model.files.layouts import library_folder
+
+if TYPE_CHECKING:
+    from cli.checkpoint_files import Wanted
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    help="Look at, download and convert checkpoints; runs none.", no_args_is_help=True
+)
+
+CardOption = Annotated[
+    str | None, typer.Option(help="A card's name or .toml path; unset: KIRAZURI_CARD.")
+]
+
+
+@app.command(
+    epilog=examples(
+        "kirazuri checkpoint inspect kirazuri-anima-v1.safetensors --card kirazuri-v1",
+        "kirazuri checkpoint inspect ~/checkpoints/Anima-Base-v1.0-Diffusers --no-hash",
+        "kirazuri checkpoint inspect style-lora.safetensors --json",
+    )
+)
+def inspect(
+    path: Annotated[Path, typer.Argument(help="A weight file, or a folder of them.")],
+    card: CardOption = None,
+    has_hash: Annotated[
+        bool, typer.Option("--hash/--no-hash", help="Read everything for its SHA-256.")
+    ] = True,
+    is_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Say what a file or folder is, and what is missing to run it.
+
+    Which parts, in which layout, how large, in which precision, trained from what; in seconds.
+    Ends with 1 where something keeps it from being used.
+    """
+    known = _card(card)
+    with _bar("hashing", weight_bytes(path, known) if has_hash else 0) as advance:
+        report = inspect_path(path, known, has_hash=has_hash, on_bytes=advance)
+    if is_json:
+        typer.echo(report.model_dump_json(indent=2))
+    else:
+        for line in _lines(report):
+            # Names and metadata are the file's; a terminal would obey control characters in them.
+            typer.echo("".join(c if c.isprintable() else "\ufffd" for c in line))
+    if report.problems:
+        raise typer.Exit(1)
+
+
+@app.command(
+    epilog=examples(
+        "kirazuri checkpoint fetch kirazuri-v1 --checkpoint-dir /models/anima",
+        "kirazuri checkpoint fetch kirazuri-v1 --checkpoint-dir /models/anima --accept-licence",
+    )
+)
+def fetch(
+    card: Annotated[str, typer.Argument(help="A card's name or .toml path.")],
+    checkpoint_dir: Annotated[
+        Path | None, typer.Option(help="Where to put it; unset: KIRAZURI_CHECKPOINT_DIR.")
+    ] = None,
+    is_accepted: Annotated[
+        bool, typer.Option("--accept-licence", help="Do not ask about the licence.")
+    ] = False,
+) -> None:
+    """Download a card's text encoder, VAE and tokenizers, and verify what is there.
+
+    Shows the licence first. A download that broke off goes on where it stopped. What can only be
+    got by hand is named with its place. Ends with 0 when everything is there.
+    """
+    known = _card(card)
+    folder = read_settings(checkpoint_dir=checkpoint_dir).checkpoint_dir
+    if folder is None:
+        if shipped_folder(known).is_dir():
+            typer.echo(f"{known.name} ships with the package; there is nothing to fetch.")
+            return
+        fail("say where to: --checkpoint-dir or KIRAZURI_CHECKPOINT_DIR")
+    _show_licence(known.licence)
+    root = library_folder(known.files, folder)
+    try:
+        if root:
+            _verify_folder(root, known)
+        else:
+            _fetch(known, folder, is_accepted=is_accepted)
+    except CheckpointError as exc:
+        fail(str(exc))
+    except KeyboardInterrupt:
+        fail("interrupted; run it again to go on from there", INTERRUPTED)
+
+
+@app.command(
+    epilog=examples(
+        "kirazuri checkpoint convert Anima-Base-v1.0-Diffusers /models/anima --card kirazuri-v1",
+        "kirazuri checkpoint convert all-in-one.safetensors transformer.safetensors",
+    )
+)
+def convert(
+    source: Annotated[Path, typer.Argument(help="A checkpoint in any layout.")],
+    target: Annotated[Path, typer.Argument(help="A folder, or a .safetensors file.")],
+    card: CardOption = None,
+) -> None:
+    """Write a checkpoint in the published layout, weights unchanged to the bit.
+
+    Into a folder: every part that the source has, under the card's file names. Into a file: the
+    transformer with its text adapter.
+    """
+    known = _card(card)
+    try:
+        with _bar("writing", total_bytes(source)) as advance:
+            written = convert_checkpoint(source, target, known, on_bytes=advance)
+    except CheckpointError as exc:
+        fail(str(exc))
+    except KeyboardInterrupt:
+        fail("interrupted; nothing half-written was left", INTERRUPTED)
+    for file in written:
+        typer.echo(f"{file.path}  {file.content}")
+
+
+def _card(name: str | None) -> Card:
+    try:
+        return load_card(name or read_settings().card)
+    except CardError as exc:
+        fail(str(exc))
+
+
+def _fetch(card: Card, folder: Path, *, is_accepted: bool) -> None:
+    # Here, because it takes half a second that no other command needs.
+    from cli.checkpoint_files import download, is_there, show_progress, wanted
+
+    absent, held = [], set[str]()
+    for item in wanted(card, folder):
+        if item.parts and held.issuperset(item.parts):
+            typer.echo(f"there   {item.what}: in the file of the transformer")
+        elif is_there(item):
+            about, parts = _verified(item, card)
+            held |= parts
+            typer.echo(f"there   {item.what}: {item.path}{about}")
+        else:
+            absent.append(item)
+    by_source = [(item, item.source) for item in absent if item.source]
+    for item, source in by_source:
+        typer.echo(f"fetch   {item.what}: {item.path} from {source.repo}")
+    if by_source:
+        _require_consent(is_accepted=is_accepted)
+        show_progress(is_shown=sys.stderr.isatty())
+    for item, source in by_source:
+        for path in download(item, source):
+            typer.echo(f"fetched {item.what}: {path}")
+    by_hand = [item for item in absent if not item.source]
+    for item in by_hand:
+        typer.echo(f"missing {item.what}: no address to download it from. {item.note}".rstrip())
+        typer.echo(f"        Put it at {item.path} and run this again to have it verified.")
+    if by_hand:
+        raise typer.Exit(1)
+    typer.echo(f"Everything is there. Run it with KIRAZURI_CARD={card.name} and")
+    typer.echo(f"KIRAZURI_CHECKPOINT_DIR={folder}")
+
+
+def _verified(item: "Wanted", card: Card) -> tuple[str, set[str]]:
+    """What an existing weight file turned out to be, and its parts; nothing of a tokenizer."""
+    if item.is_folder:
+        return "", set()
+    report = inspect_path(item.path, card, has_hash=True)
+    if report.problems:
+        raise CheckpointError("; ".join(report.problems))
+    parts = {part.name for part in report.parts}
+    absent = [PARTS[name] for name in item.parts if name not in parts]
+    if absent:
+        raise CheckpointError(f"{item.path} is {report.kind}; it has no {', '.join(absent)}")
+    hashes = [file.sha256 for file in report.files]
+    if item.sha256 and hashes != [item.sha256]:
+        raise CheckpointError(f"{item.path} has sha256 {hashes[0]}; the card says {item.sha256}")
+    return f" ({report.kind}, sha256 {hashes[0]})", parts
+
+
+def _verify_folder(root: Path, card: Card) -> None:
+    """Say whether a folder that the library saved is complete; nothing is added to such a one."""
+    report = inspect_path(root, card, has_hash=False)
+    if report.problems or report.missing:
+        raise CheckpointError("; ".join([*report.problems, *report.missing]))
+    typer.echo(f"{root} is a {report.kind} with everything in it; there is nothing to fetch.")
+
+
+def _show_licence(licence: Licence) -> None:
+    typer.echo(f"Licence: {licence.name}{f' ({licence.url})' if licence.url else ''}")
+    typer.echo(licence.notice)
+    if not licence.is_commercial_use_allowed:
+        typer.echo("Commercial use is not allowed by it.")
+
+
+def _require_consent(*, is_accepted: bool) -> None:
+    if is_accepted:
+        return
+    if not sys.stdin.isatty():
+        fail("nobody is there to accept the licence; read it and add --accept-licence")
+    typer.confirm("Do you accept the licence?", abort=True)
+
+
+def _lines(report: Report) -> Iterator[str]:
+    """A report to read."""
+    yield f"{report.path}: {report.kind}"
+    if report.tensors:
+        size = sum(file.size for file in report.files)
+        yield (
+            f"  {report.parameters:,} parameters in {report.tensors} tensors, "
+            f"{_dtypes(report.dtypes)}, {size:,} bytes"
+        )
+    if report.lora:
+        rank = f" of rank {report.lora.rank}" if report.lora.rank else ""
+        yield f"  {report.lora.method}{rank} for {', '.join(report.lora.parts)}"
+    for part in report.parts:
+        details = [f"{part.layout} names"]
+        details += [f"prefix {part.prefix!r}"] if part.prefix else []
+        details += [f"{part.parameters:,} parameters", _dtypes(part.dtypes)]
+        details += [f"{part.blocks} blocks"] if part.blocks else []
+        details += [f"width {part.width}"] if part.width else []
+        yield f"  {PARTS[part.name]}: {', '.join(details)}"
+    for file in report.files:
+        yield f"  sha256 {file.sha256}  {file.path.name}" if file.sha256 else f"  {file.path.name}"
+    for key, value in report.origin.items():
+        yield f"  {key}: {value}"
+    for problem in report.problems:
+        yield f"problem: {problem}"
+    for missing in report.missing:
+        yield f"missing: {missing}"
+
+
+def _dtypes(counts: dict[str, int]) -> str:
+    return (
+        " and ".join(counts)
+        if len(counts) < 2
+        else ", ".join(f"{n} {d}" for d, n in counts.items())
+    )
+
+
+@contextmanager
+def _bar(what: str, total: int) -> Iterator[Callable[[int], object]]:
+    """A progress bar on a terminal's stderr; gives the function that moves it on by some bytes."""
+    console = Console(stderr=True)
+    columns = (TextColumn(what), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    is_hidden = not (console.is_terminal and total)
+    with Progress(*columns, console=console, transient=True, disable=is_hidden) as progress:
+        task = progress.add_task(what, total=total)
+        yield lambda count: progress.update(task, advance=count)

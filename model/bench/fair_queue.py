@@ -1,0 +1,85 @@
+"""Whose turn it is: start-time fair queueing between the owners of jobs.
+
+The Python twin of `worker/queue/scripts/turns.lua`: `kirazuri bench schedule` simulates with it,
+and tests compare the scripts with it.
+"""
+
+from collections.abc import Collection, Hashable
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+Key = TypeVar("Key", bound=Hashable)
+
+_LEAST_COST = 0.01
+
+
+@dataclass
+class Turns(Generic[Key]):
+    """Jobs that wait, in the order in which they are to be taken.
+
+    Turns are in work of an owner of weight 1. An owner's next job begins where its last one
+    ended, but not before `clock`, the turn up to which jobs were taken: who asks seldom comes next,
+    whatever others have waiting, and nobody saves up turns.
+    """
+
+    clock: float = 0.0
+    _ends: dict[Hashable, float] = field(default_factory=dict)
+    _waiting: "dict[Key, _Place]" = field(default_factory=dict)
+    _joined: int = 0
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def join(self, key: Key, owner: Hashable, *, cost: float, weight: float = 1.0) -> None:
+        """Have a job of this cost wait for its turn."""
+        cost = max(cost, _LEAST_COST)
+        turn = max(self.clock, self._ends.get(owner, 0.0))
+        self._joined += 1
+        self._waiting[key] = _Place(turn, self._joined, owner, cost, weight)
+        self._ends[owner] = turn + cost / weight
+
+    def order(self) -> list[Key]:
+        """All that wait, the next one first; equal turns in the order they came in."""
+        return sorted(self._waiting, key=lambda key: self._waiting[key].order)
+
+    def turn(self, key: Key) -> float:
+        """Which turn a job that waits has."""
+        return self._waiting[key].turn
+
+    def next(self, full: Collection[Hashable] = ()) -> Key | None:
+        """The next job that is of none of these owners."""
+        order = ((p.order, key) for key, p in self._waiting.items() if p.owner not in full)
+        return min(order, key=lambda entry: entry[0], default=(None, None))[1]
+
+    def take(self, key: Key) -> None:
+        """A job has its turn, which need not be the next; it waits no more."""
+        weights = sum({one.owner: one.weight for one in self._waiting.values()}.values())
+        place = self._waiting.pop(key)
+        # The clock also goes by the work that is done, at half the pace of what each owner gets of
+        # it: so no turn, however late, is put off for ever by owners that are ever new.
+        aged = self.clock + place.cost / (2 * weights)
+        self.clock = max(place.turn, aged)
+        self._ends = {owner: end for owner, end in self._ends.items() if end > self.clock}
+
+    def give_up(self, key: Key) -> None:
+        """A job waits no more, untaken: its owner's later ones move up by its share."""
+        gone = self._waiting.pop(key)
+        share = gone.cost / gone.weight
+        for place in self._waiting.values():
+            if place.owner == gone.owner and place.turn > gone.turn:
+                place.turn = min(place.turn, max(self.clock, place.turn - share))
+        if gone.owner in self._ends:
+            self._ends[gone.owner] = max(self.clock, self._ends[gone.owner] - share)
+
+
+@dataclass(slots=True)
+class _Place:
+    turn: float
+    joined: int
+    owner: Hashable
+    cost: float
+    weight: float
+
+    @property
+    def order(self) -> tuple[float, int]:
+        return self.turn, self.joined

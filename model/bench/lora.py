@@ -1,0 +1,171 @@
+"""What changing LoRAs costs: merging a set, going back to a kept one, taking it away.
+
+Run by `kirazuri bench lora`. The network is the shipped checkpoint's, or one of the published
+size with weights that mean nothing; each time is one call of the engine's own switch.
+"""
+
+import argparse
+import hashlib
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from diffusers.models.transformers.transformer_cosmos import CosmosTransformer3DModel
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from model.card import load_card
+from model.files.keymap import transformer_to_original
+from model.files.lora_folder import LoraFolder
+from model.network.load import load_components
+from model.network.lora import LoraSwitch
+from model.request import LoraSet, ResolvedLora
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+_EXAMPLE = 0.01
+
+
+@dataclass(frozen=True)
+class _Transformer:
+    """A transformer without its text path."""
+
+    transformer: nn.Module
+    conditioner: nn.Module = field(default_factory=nn.Module)
+    text_encoder: nn.Module = field(default_factory=nn.Module)
+    mask_columns: Tensor | None = None
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(prog="kirazuri bench lora", description=__doc__)
+    parser.add_argument("--size", choices=["tiny", "full"], default="tiny", help="of the network")
+    parser.add_argument("--method", choices=list(_FACTORS), default="lora")
+    parser.add_argument("--rank", type=int, default=32)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", choices=list(_DTYPES), default="bfloat16")
+    parser.add_argument("--threads", type=int, default=0, help="of the CPU; 0: PyTorch's choice")
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    device, dtype = torch.device(options.device), _DTYPES[options.precision]
+    models = full_size(device, dtype) if options.size == "full" else tiny(device, dtype)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "example.safetensors")
+        write_example(path, models.transformer, method=options.method, rank=options.rank)
+        lines = measure(models, path, rounds=options.rounds, device=device)
+        size = path.stat().st_size
+    parameters = sum(weight.numel() for weight in models.transformer.parameters())
+    print(
+        f"{parameters / 1e6:.1f} M parameters in {options.precision} on {options.device}, "
+        f"{torch.get_num_threads()} threads, torch {torch.__version__}; {options.method} of rank "
+        f"{options.rank} on every linear layer, {size / 1e6:.1f} MB"
+    )
+    print("\n".join(lines))
+
+
+def tiny(device: torch.device, dtype: torch.dtype) -> _Transformer:
+    """The transformer of the checkpoint that ships."""
+    parts = load_components(load_card("kirazuri-tiny"), None, device=device, dtype=dtype)
+    return _Transformer(parts.transformer)
+
+
+def full_size(device: torch.device, dtype: torch.dtype) -> _Transformer:
+    """A transformer of the published size: 28 blocks of width 2048."""
+    with torch.device("meta"):
+        module = CosmosTransformer3DModel(
+            num_attention_heads=16,
+            attention_head_dim=128,
+            num_layers=28,
+            mlp_ratio=4.0,
+            text_embed_dim=1024,
+            adaln_lora_dim=256,
+            concat_padding_mask=False,
+            extra_pos_embed_type=None,
+        )
+    weights = {
+        name: torch.full(weight.shape, _EXAMPLE, dtype=dtype, device=device)
+        for name, weight in module.state_dict().items()
+    }
+    module.load_state_dict(weights, assign=True)
+    module.requires_grad_(requires_grad=False)
+    return _Transformer(module)
+
+
+def _lora(rows: int, columns: int, rank: int) -> dict[str, Tensor]:
+    return {"lora_down.weight": _some(rank, columns), "lora_up.weight": _some(rows, rank)}
+
+
+def _lokr(rows: int, columns: int, rank: int) -> dict[str, Tensor]:
+    """A whole factor of 8x8 or less, and a split one."""
+    a, b = (next(d for d in (8, 4, 2, 1) if side % d == 0) for side in (rows, columns))
+    return {
+        "lokr_w1": _some(a, b),
+        "lokr_w2_a": _some(rows // a, rank),
+        "lokr_w2_b": _some(rank, columns // b),
+    }
+
+
+def _dora(rows: int, columns: int, rank: int) -> dict[str, Tensor]:
+    return {**_lora(rows, columns, rank), "dora_scale": _some(rows, 1)}
+
+
+_FACTORS: dict[str, Callable[[int, int, int], dict[str, Tensor]]] = {
+    "lora": _lora,
+    "lokr": _lokr,
+    "dora": _dora,
+}
+
+
+def _some(*shape: int) -> Tensor:
+    return torch.full(shape, _EXAMPLE, dtype=torch.bfloat16)
+
+
+def write_example(path: Path, transformer: nn.Module, *, method: str, rank: int) -> None:
+    """Write a file in kohya's layout that changes every linear layer."""
+    tensors: dict[str, Tensor] = {}
+    for name, layer in transformer.named_modules():
+        if isinstance(layer, nn.Linear):
+            original = transformer_to_original(f"{name}.weight").removesuffix(".weight")
+            rows, columns = layer.weight.shape
+            made = {**_FACTORS[method](rows, columns, rank), "alpha": torch.tensor(1.0)}
+            stem = f"lora_unet_{original.replace('.', '_')}"
+            tensors |= {f"{stem}.{end}": tensor for end, tensor in made.items()}
+    save_file(tensors, path)
+
+
+def measure(models: _Transformer, path: Path, *, rounds: int, device: torch.device) -> list[str]:
+    """One line for every kind of change: the smallest and the largest time."""
+    folder = LoraFolder(path.parent)
+    folder.refresh()
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    one, other = (
+        (ResolvedLora(name=path.stem, weight=weight, sha256=sha256),) for weight in (1.0, 0.5)
+    )
+    seconds: dict[str, list[float]] = {}
+
+    def timed(name: str, loras: LoraSet) -> None:
+        began = time.perf_counter()
+        switch.use_in_transformer(loras)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds.setdefault(name, []).append(time.perf_counter() - began)
+
+    switch = LoraSwitch(models, folder, cached_sets=1)
+    began = time.perf_counter()
+    switch.split(one)
+    seconds["checking a new file"] = [time.perf_counter() - began]
+    for _ in range(rounds):
+        timed("merging a set", one)
+        timed("taking it away", ())
+        timed("going back to it", one)
+        switch.use_in_transformer(other)  # only one set is kept: the next one is merged again
+    switch.use_in_transformer(())
+    return [f"{name}: {min(values):.4f} to {max(values):.4f} s" for name, values in seconds.items()]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,180 @@
+"""How long a picture takes in the engine, beside the library's own pipeline on the same weights.
+
+Run by `kirazuri bench`. Both run Euler on the same schedule, in turn, in one process.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AnimaModularPipeline, FlowMatchEulerDiscreteScheduler
+from diffusers.guiders.classifier_free_guidance import ClassifierFreeGuidance
+from diffusers.utils import logging as diffusers_logging
+from tokenizers import Tokenizer, processors
+from transformers import PreTrainedTokenizerFast
+
+from model.card import load_card
+from model.engine.engine import Engine, load_engine
+from model.engine.protocol import Finished
+from model.network.load import Components, load_components, load_library_vae
+from model.prompting.tokens import QWEN_PAD, T5_EOS
+from model.request import GenerationRequest, ResolvedRequest, resolve
+from model.sampling.noise import initial_noise
+
+T5_PAD = "<pad>"
+
+Run = Callable[[], None]
+
+
+def library_pipeline(parts: Components, vae: Any) -> Any:
+    """Build diffusers' Anima pipeline of the same weights, with the library's unchanged VAE."""
+    pipeline: Any = AnimaModularPipeline()
+    pipeline.update_components(
+        # In float32, because the library takes its precision from the weights.
+        text_encoder=parts.text_encoder.float(),
+        text_conditioner=parts.conditioner.float(),
+        transformer=parts.transformer,
+        vae=vae,
+        tokenizer=PreTrainedTokenizerFast(
+            tokenizer_object=Tokenizer.from_str(parts.qwen.to_str()), pad_token=QWEN_PAD
+        ),
+        t5_tokenizer=_library_t5(parts.t5),
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+    )
+    return pipeline
+
+
+def _library_t5(t5: Tokenizer) -> Any:
+    copy = Tokenizer.from_str(t5.to_str())
+    copy.post_processor = processors.TemplateProcessing(
+        single=f"$A {T5_EOS}", special_tokens=[(T5_EOS, copy.token_to_id(T5_EOS))]
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=copy, pad_token=T5_PAD, eos_token=T5_EOS)
+
+
+def run_library(pipeline: Any, request: ResolvedRequest, channels: int, scale: int) -> None:
+    """Make one picture with the library."""
+    shape = (1, channels, 1, request.height // scale, request.width // scale)
+    pipeline(
+        prompt=request.prompt,
+        negative_prompt=request.negative_prompt,
+        width=request.width,
+        height=request.height,
+        num_inference_steps=request.steps,
+        latents=initial_noise(request.seed, shape, device=pipeline.transformer.device),
+        output="images",
+    )
+
+
+def run_engine(engine: Engine, requests: list[ResolvedRequest]) -> None:
+    """Carry out all requests at once."""
+    for number, request in enumerate(requests):
+        engine.admit(str(number), request)
+    finished = 0
+    while finished < len(requests):
+        finished += sum(isinstance(event, Finished) for event in engine.step())
+
+
+def measure(runs: dict[str, Run], rounds: int) -> dict[str, list[float]]:
+    """Wall-clock seconds of every run, taken in turn after one unmeasured round."""
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for number in range(rounds + 1):
+        for name, run in runs.items():
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            started = time.perf_counter()
+            run()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            if number:
+                seconds[name].append(time.perf_counter() - started)
+    return seconds
+
+
+def table(seconds: dict[str, list[float]], pictures: dict[str, int]) -> str:
+    """Markdown: seconds a picture, median and range, each held against the first row."""
+    lines = ["| | s a picture | range | against the first |", "|---|---|---|---|"]
+    base = None
+    for name, taken in seconds.items():
+        each = sorted(value / pictures[name] for value in taken)
+        median = statistics.median(each)
+        base = base or median
+        span = f"{each[0]:.3f} - {each[-1]:.3f}"
+        lines.append(f"| {name} | {median:.3f} | {span} | {base / median:.2f}x |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Parse the command line, measure, print the table."""
+    parser = argparse.ArgumentParser(prog="kirazuri bench", description=__doc__)
+    parser.add_argument("--card", default="kirazuri-tiny", help="a card's name or .toml path")
+    parser.add_argument("--checkpoint-dir", type=Path, help="folder of the card's files")
+    parser.add_argument("--resolution", help="a preset or WIDTHxHEIGHT (default: the card's)")
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--cfg-scale", type=float, default=4.0)
+    parser.add_argument("--batch", type=int, default=4, help="requests at once in the last row")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: all")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--precision", choices=["auto", "float32", "bfloat16"], default="auto")
+    options = parser.parse_args()
+    print(bench(options))
+
+
+def bench(options: argparse.Namespace) -> str:
+    """Measure as the options say and return the table with its conditions."""
+    diffusers_logging.disable_progress_bar()
+    card = load_card(options.card)
+    request = resolve(
+        GenerationRequest(
+            prompt=card.prompting.example,
+            resolution=options.resolution,
+            steps=options.steps,
+            cfg_scale=options.cfg_scale,
+            sampler="euler",
+        ),
+        card,
+        seed=1,
+    )
+    engine = load_engine(
+        card,
+        options.checkpoint_dir,
+        device=options.device,
+        precision=options.precision,
+        threads=options.threads,
+        token_budget=1 << 20,
+    )
+    about = engine.description()
+    dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[about["precision"]]
+    device = torch.device(about["device"])
+    parts = load_components(card, options.checkpoint_dir, device=device, dtype=dtype)
+    pipeline = library_pipeline(parts, load_library_vae(card, options.checkpoint_dir, device))
+    pipeline.update_components(guider=ClassifierFreeGuidance(guidance_scale=options.cfg_scale))
+    several = [request.model_copy(update={"seed": seed}) for seed in range(options.batch)]
+    channels, scale = card.transformer.latent_channels, card.vae.scale_factor
+    pictures = {
+        "diffusers AnimaModularPipeline": 1,
+        "engine, one request": 1,
+        f"engine, {options.batch} requests at once": options.batch,
+    }
+    library, one, batch = pictures
+    runs: dict[str, Run] = {
+        library: lambda: run_library(pipeline, request, channels, scale),
+        one: lambda: run_engine(engine, [request]),
+        batch: lambda: run_engine(engine, several),
+    }
+    conditions = (
+        f"{card.name}, {request.width}x{request.height}, {request.steps} steps of euler, CFG "
+        f"{request.cfg_scale:g}, {about['precision']} on {about['device']}, "
+        f"{torch.get_num_threads()} threads, torch {torch.__version__}, "
+        f"median of {options.rounds}"
+    )
+    return f"{conditions}\n\n{table(measure(runs, options.rounds), pictures)}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,302 @@
+"""Tells what weight files are: parts, layout, sizes, origin, and what is missing to run them.
+
+Reads headers, and whole files only for their hash. Needs no torch.
+"""
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from model.card import Card
+from model.errors import CheckpointError, LoraUnusable
+from model.files.layouts import (
+    SUBFOLDERS,
+    Part,
+    few,
+    is_library_folder,
+    is_lora,
+    quantised,
+    read_tensors,
+    sort_into_parts,
+    tokenizer_folders,
+    weight_files,
+)
+from model.files.lora_keys import summarise
+from model.files.safetensors_header import StoredTensor, read_header
+
+PARTS = {
+    "transformer": "transformer",
+    "conditioner": "text adapter",
+    "text_encoder": "text encoder",
+    "vae": "VAE",
+}
+"""The parts and what they are called."""
+
+
+_ORIGIN = re.compile(
+    r"^(modelspec\.(title|architecture|author|date|license|resolution|merged_from|trigger_phrase)"
+    r"|modelspec\.base_model|ss_(base_model_version|sd_model_name|sd_model_hash|output_name|training_comment"
+    r"|network_module|network_dim|network_alpha)|base_model.*)$"
+)
+_MAX_ORIGIN_CHARS = 200
+_INDEX = re.compile(r"(?:^|[._])(blocks|layers)\.(\d+)\.")
+_WIDTHS = {
+    "transformer": "patch_embed.proj.weight",
+    "conditioner": "out_proj.weight",
+    "text_encoder": "norm.weight",
+}
+_NEEDED = {
+    "transformer": (
+        "patch_embed.proj.weight",
+        "time_embed.t_embedder.linear_1.weight",
+        "time_embed.t_embedder.linear_2.weight",
+        "time_embed.norm.weight",
+        "norm_out.linear_1.weight",
+        "norm_out.linear_2.weight",
+        "proj_out.weight",
+    ),
+    "conditioner": ("embed.weight", "out_proj.weight", "out_proj.bias", "norm.weight"),
+    "text_encoder": ("embed_tokens.weight", "norm.weight"),
+    "vae": ("encoder.conv_in.weight", "quant_conv.weight", "decoder.conv_out.weight"),
+}
+"""What a part has outside its blocks, by the library's names."""
+
+_CHUNK_BYTES = 1 << 22
+
+
+class PartReport(BaseModel):
+    """One part of a checkpoint; `blocks` and `width` where it has such."""
+
+    name: str
+    layout: str
+    prefix: str
+    tensors: int
+    parameters: int
+    blocks: int | None
+    width: int | None
+    dtypes: dict[str, int]
+
+
+class LoraReport(BaseModel):
+    """What a LoRA is, as far as its keys tell: method, rank, and which parts it changes."""
+
+    method: str
+    rank: int | None
+    parts: list[str]
+
+
+class FileReport(BaseModel):
+    """One file; `size` in bytes, `sha256` unless that was not asked for."""
+
+    path: Path
+    size: int
+    sha256: str | None
+
+
+class Report(BaseModel):
+    """What is at a path. `problems` keep it from being used, `missing` has to be added."""
+
+    path: Path
+    kind: str
+    parts: list[PartReport] = []
+    files: list[FileReport] = []
+    tensors: int = 0
+    parameters: int = 0
+    dtypes: dict[str, int] = {}
+    origin: dict[str, str] = {}
+    lora: LoraReport | None = None
+    problems: list[str]
+    missing: list[str] = []
+
+
+def inspect(
+    path: Path, card: Card, *, has_hash: bool, on_bytes: Callable[[int], object] | None = None
+) -> Report:
+    """Look at a weight file, at a folder of the library's, or at a folder of the card's files.
+
+    `on_bytes` is told of every few megabytes that were hashed. What cannot be read, such as a
+    pickle or a truncated file, has the reason as its only problem.
+    """
+    try:
+        return _inspect(path, card, has_hash=has_hash, on_bytes=on_bytes)
+    except CheckpointError as exc:
+        return Report(path=path, kind="refused", problems=[str(exc)])
+
+
+def weight_bytes(path: Path, card: Card) -> int:
+    """How many bytes of weight files are at `path`; 0 for what cannot be read."""
+    try:
+        files = [file for place in _places(path, card) for file in weight_files(place)]
+        return sum(read_header(file).size for file in files)
+    except CheckpointError:
+        return 0
+
+
+def _inspect(
+    path: Path, card: Card, *, has_hash: bool, on_bytes: Callable[[int], object] | None
+) -> Report:
+    places = _places(path, card)
+    stored = {place: read_tensors(place) for place in places}
+    everything = [tensor for tensors in stored.values() for tensor in tensors.values()]
+    files = [file for place in places for file in weight_files(place)]
+    report = Report(
+        path=path,
+        kind="LoRA",
+        files=[_file_report(file, has_hash=has_hash, on_bytes=on_bytes) for file in files],
+        tensors=len(everything),
+        parameters=sum(tensor.count for tensor in everything),
+        dtypes=dict(Counter(tensor.dtype for tensor in everything)),
+        origin=_origin(files),
+        problems=[],
+    )
+    if is_lora(tensor.key for tensor in everything):
+        _describe_lora(report, {tensor.key: tensor for tensor in everything})
+    else:
+        _describe_checkpoint(report, card, stored)
+    return report
+
+
+def _describe_lora(report: Report, tensors: Mapping[str, StoredTensor]) -> None:
+    try:
+        summary = summarise(tensors)
+    except LoraUnusable as exc:
+        report.problems.append(str(exc))
+        return
+    report.lora = LoraReport(
+        method=summary.method, rank=summary.rank, parts=[str(part) for part in summary.parts]
+    )
+
+
+def _describe_checkpoint(
+    report: Report, card: Card, stored: Mapping[Path, Mapping[str, StoredTensor]]
+) -> None:
+    parts: dict[str, Part] = {}
+    for place, tensors in stored.items():
+        found, unknown = sort_into_parts(place, tensors)
+        parts |= found
+        if unknown:
+            report.problems.append(f"{place} has unknown {few(unknown)}")
+    bad = quantised(tensor for tensors in stored.values() for tensor in tensors.values())
+    if bad:
+        report.problems.append(f"{bad.path}: {bad.key} ({bad.dtype}) is quantised; no such is read")
+    report.problems += [problem for name, part in parts.items() for problem in _gaps(name, part)]
+    report.kind = _kind(report.path, parts, is_quantised=bad is not None)
+    report.parts = [_part_report(name, parts[name]) for name in PARTS if name in parts]
+    report.missing = _missing(report.path, card, parts)
+
+
+def file_sha256(path: Path, on_bytes: Callable[[int], object] | None = None) -> str:
+    """The SHA-256 of a file; `on_bytes` is told of every few megabytes."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+            if on_bytes:
+                on_bytes(len(chunk))
+    return digest.hexdigest()
+
+
+def _places(path: Path, card: Card) -> list[Path]:
+    """The files, or folders of one part, that make up what is at `path`."""
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise CheckpointError(f"nothing is at {path}")
+    if is_library_folder(path):
+        return [path / name for name in SUBFOLDERS.values() if (path / name).is_dir()]
+    own = [path / f.path for f in (card.files.transformer, card.files.text_encoder, card.files.vae)]
+    found = [place for place in dict.fromkeys(own) if place.exists()]
+    return found or [path]
+
+
+def _kind(path: Path, parts: Mapping[str, Part], *, is_quantised: bool) -> str:
+    names = ", ".join(label for name, label in PARTS.items() if name in parts)
+    if path.is_dir():
+        is_whole = is_library_folder(path)
+        what = "diffusers folder" if is_whole else f"folder with {names or 'weights'}"
+    elif "vae" in parts and len(parts) > 1:
+        what = f"all-in-one checkpoint ({names})"
+    else:
+        what = names or "no part of an Anima checkpoint"
+    return f"quantised {what}" if is_quantised else what
+
+
+def _part_report(name: str, part: Part) -> PartReport:
+    indexes = {int(match[2]) for key in part.tensors if (match := _INDEX.search(key))}
+    width = part.tensors.get(part.spell(_WIDTHS[name])) if name in _WIDTHS else None
+    return PartReport(
+        name=name,
+        layout=part.layout,
+        prefix=part.prefix,
+        tensors=len(part.tensors),
+        parameters=sum(tensor.count for tensor in part.tensors.values()),
+        blocks=len(indexes) if name != "vae" else None,
+        width=width.shape[0] if width and width.shape else None,
+        dtypes=dict(Counter(tensor.dtype for tensor in part.tensors.values())),
+    )
+
+
+def _gaps(name: str, part: Part) -> Iterable[str]:
+    """What a part lacks: it has names of its own, and every block has those of the others."""
+    wanted = {part.spell(needed) for needed in _NEEDED[name]}
+    if name != "vae":
+        places = [match for key in part.tensors if (match := _INDEX.search(key))]
+        inner = {match.string[match.end() :] for match in places}
+        heads = {match.string[: match.start(2)] for match in places}
+        count = 1 + max((int(match[2]) for match in places), default=-1)
+        wanted |= {
+            f"{head}{index}.{rest}"
+            for head in heads
+            for index in range(min(count, len(part.tensors)))
+            for rest in inner
+        }
+    missing = sorted(wanted - set(part.tensors))
+    if missing:
+        yield f"{part.path} lacks {few(missing)}"
+
+
+def _file_report(
+    file: Path, *, has_hash: bool, on_bytes: Callable[[int], object] | None
+) -> FileReport:
+    digest = file_sha256(file, on_bytes) if has_hash else None
+    return FileReport(path=file, size=file.stat().st_size, sha256=digest)
+
+
+def _origin(files: Iterable[Path]) -> dict[str, str]:
+    """What the files' makers wrote about where they come from."""
+    metadata: dict[str, Any] = {}
+    for file in files:
+        metadata |= read_header(file).metadata
+    return {
+        key: value[:_MAX_ORIGIN_CHARS]
+        for key, value in sorted(metadata.items())
+        if _ORIGIN.match(key)
+    }
+
+
+def _missing(path: Path, card: Card, parts: Mapping[str, Part]) -> list[str]:
+    """What the card needs beside this, with the place where it would look for it."""
+    files = card.files
+    own = {
+        "transformer": files.transformer.path,
+        "conditioner": files.transformer.path,
+        "text_encoder": files.text_encoder.path,
+        "vae": files.vae.path,
+    }
+    missing = [
+        f"{label}: {card.name} has it in {own[name]}"
+        for name, label in PARTS.items()
+        if name not in parts
+    ]
+    folders = tokenizer_folders(files, path) if path.is_dir() else (None, None)
+    places = (files.qwen_tokenizer, files.t5_tokenizer)
+    return missing + [
+        f"tokenizer: {card.name} has it in {place}"
+        for folder, place in zip(folders, places, strict=True)
+        if folder is None or not folder.is_dir()
+    ]

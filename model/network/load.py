@@ -1,0 +1,163 @@
+"""Opens a checkpoint of any layout and returns ready modules.
+
+Every name and shape of every part is checked before the first weight is copied.
+"""
+
+import hashlib
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers.models.autoencoders.autoencoder_kl_qwenimage import AutoencoderKLQwenImage
+from diffusers.models.condition_embedders.condition_embedder_anima import AnimaTextConditioner
+from diffusers.models.transformers.transformer_cosmos import CosmosTransformer3DModel
+from tokenizers import Tokenizer
+from torch import Tensor
+from transformers import Qwen3Model
+
+from model.card import Card, shipped_folder
+from model.errors import CheckpointError
+from model.files.layouts import Part, locate
+from model.network.architectures import (
+    Plan,
+    plan_conditioner,
+    plan_text_encoder,
+    plan_transformer,
+    plan_vae,
+    without_vae_encoder,
+)
+from model.network.vae import to_2d
+from model.network.weights import fill, fill_for_float32, left_out
+from model.prompting.tokens import load_qwen_tokenizer, load_t5_tokenizer
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Components:
+    """A loaded checkpoint, frozen and in evaluation mode.
+
+    The text path and the VAE compute in float32, which costs little; the transformer has the dtype
+    that was asked for. `vae` has no encoder unless that was asked for. `sha256` is the
+    transformer file's; of several files it is made of all of theirs. The other two are alike.
+    """
+
+    text_encoder: Qwen3Model
+    conditioner: AnimaTextConditioner
+    transformer: CosmosTransformer3DModel
+    vae: AutoencoderKLQwenImage
+    qwen: Tokenizer
+    t5: Tokenizer
+    sha256: str
+    text_encoder_sha256: str
+    vae_sha256: str
+    mask_columns: Tensor | None = None
+    """The patch embedding's columns for the padding mask, float32; multiplied by zero, if used."""
+
+
+def load_components(
+    card: Card,
+    checkpoint_dir: Path | None,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    has_vae_encoder: bool = False,
+) -> Components:
+    """Load the checkpoint that `card` describes from `checkpoint_dir`.
+
+    None means the folder that ships with the package. `dtype` is the transformer's.
+
+    Raises:
+        CheckpointError: a file is missing, truncated, pickled or quantised, its checksum is not
+            the card's, or a key is missing, unknown or of another shape; names file and key.
+    """
+    folder = checkpoint_dir or shipped_folder(card)
+    located = locate(card.files, folder)
+    qwen = load_qwen_tokenizer(located.qwen_tokenizer)
+    t5 = load_t5_tokenizer(located.t5_tokenizer)
+    conditioner = plan_conditioner(located.conditioner, card.text)
+    transformer = plan_transformer(located.transformer, card.transformer)
+    text_encoder = plan_text_encoder(located.text_encoder, card.text)
+    vae = plan_vae(located.vae, card.vae, z_dim=card.transformer.latent_channels)
+    _require_fit(transformer, conditioner, text_encoder)
+    _require_vocabulary(qwen, text_encoder.module.config.vocab_size, text_encoder.part)
+    _require_vocabulary(t5, conditioner.module.config.target_vocab_size, conditioner.part)
+    plans = (vae, text_encoder, conditioner, transformer)
+    digests = _checked_digests(plans, folder, card)
+    sha256 = _identity(digests, [conditioner.part, transformer.part])
+    text_encoder_sha256 = _identity(digests, [text_encoder.part])
+    vae_sha256 = _identity(digests, [vae.part])
+    if not has_vae_encoder:
+        vae = without_vae_encoder(vae)
+    loaded_vae = fill(vae, device, torch.float32)
+    to_2d(loaded_vae)
+    return Components(
+        vae=loaded_vae,
+        text_encoder=fill_for_float32(text_encoder, device),
+        conditioner=fill_for_float32(conditioner, device),
+        transformer=fill(transformer, device, dtype),
+        qwen=qwen,
+        t5=t5,
+        sha256=sha256,
+        text_encoder_sha256=text_encoder_sha256,
+        vae_sha256=vae_sha256,
+        mask_columns=left_out(transformer, "patch_embed.proj.weight", device),
+    )
+
+
+def load_library_vae(card: Card, checkpoint_dir: Path | None, device: torch.device) -> Any:
+    """Load the library's VAE as it is, float32, to hold the service's own against it."""
+    part = locate(card.files, checkpoint_dir or shipped_folder(card)).vae
+    plan = plan_vae(part, card.vae, z_dim=card.transformer.latent_channels)
+    return fill(plan, device, torch.float32)
+
+
+def _require_fit(transformer: Plan, conditioner: Plan, text_encoder: Plan) -> None:
+    network, adapter = transformer.module.config, conditioner.module.config
+    qwen = text_encoder.module.config
+    for what, mine, theirs, other in (
+        ("text width", network.text_embed_dim, adapter.target_dim, "its adapter"),
+        ("Qwen3 width", adapter.source_dim, qwen.hidden_size, text_encoder.part.path),
+    ):
+        if mine != theirs:
+            raise CheckpointError(
+                f"{transformer.part.path} has {what} {mine}; {other} has {theirs}"
+            )
+
+
+def _require_vocabulary(tokenizer: Tokenizer, rows: int, part: Part) -> None:
+    words = tokenizer.get_vocab_size(with_added_tokens=False)
+    if words > rows:
+        raise CheckpointError(f"{part.path} embeds {rows} tokens; its tokenizer knows {words}")
+
+
+def _checked_digests(plans: Iterable[Plan], folder: Path, card: Card) -> dict[Path, str]:
+    """SHA-256 of the files that are read; those that the card has one for are held against it."""
+    files = {tensor.path for plan in plans for tensor in plan.part.tensors.values()}
+    digests = {path: _sha256(path) for path in sorted(files)}
+    for own in (card.files.transformer, card.files.text_encoder, card.files.vae):
+        found = digests.get(folder / own.path)
+        if found is None:
+            logger.info("%s is not read: that part is elsewhere", folder / own.path)
+        elif own.sha256 not in (None, found):
+            raise CheckpointError(
+                f"{folder / own.path} has sha256 {found}; the card says {own.sha256}"
+            )
+    return digests
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _identity(digests: dict[Path, str], parts: list[Part]) -> str:
+    """One hash for what makes a checkpoint: the file's own, or one of all files' hashes."""
+    files = sorted({tensor.path for part in parts for tensor in part.tensors.values()})
+    if len(files) == 1:
+        return digests[files[0]]
+    joined = "\n".join(digests[file] for file in files)
+    return hashlib.sha256(joined.encode()).hexdigest()

@@ -1,0 +1,120 @@
+"""Gives planned modules their weights, straight from the mapped files to where they stay.
+
+Host memory never holds more of a file than one tensor beyond what is kept. Knows no names.
+"""
+
+import mmap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from model.errors import CheckpointError
+from model.files.safetensors_header import StoredTensor
+from model.network.architectures import Plan
+
+_DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
+
+
+class Float32Linear(nn.Linear):
+    """A linear layer that computes in float32, whatever its weights are stored in."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the library's name
+        """Map (..., in) float32 to (..., out) float32."""
+        # A bias is a vector: those are float32 already.
+        return functional.linear(input, self.weight.float(), self.bias)
+
+
+class Float32Embedding(nn.Embedding):
+    """An embedding whose rows come as float32, whatever they are stored in."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the library's name
+        """Map ids (...) to rows (..., dim) float32."""
+        return super().forward(input).float()
+
+
+def fill(plan: Plan, device: torch.device, dtype: torch.dtype) -> Any:
+    """Give the planned module its weights in `dtype`, frozen and in evaluation mode."""
+    return _filled(plan, device, lambda tensor: dtype)
+
+
+def fill_for_float32(plan: Plan, device: torch.device) -> Any:
+    """Fill a module that computes in float32 but keeps its matrices in the file's precision.
+
+    Half the memory of float32 weights for bfloat16 files, and bit for bit the same results:
+    widening a stored value is exact, whether done once or at every use.
+    """
+    module = _filled(
+        plan, device, lambda tensor: tensor.dtype if tensor.ndim > 1 else torch.float32
+    )
+    for child in module.modules():
+        # Only the forward differs; with the class changed in place, names and weights stay.
+        if type(child) is nn.Linear:
+            child.__class__ = Float32Linear
+        elif type(child) is nn.Embedding:
+            child.__class__ = Float32Embedding
+    return module
+
+
+def _filled(plan: Plan, device: torch.device, dtype_of: Any) -> Any:
+    module = plan.module
+    wanted = {name: weight.shape for name, weight in module.state_dict().items()}
+    by_place = sorted(plan.stored.items(), key=lambda entry: (entry[1].path, entry[1].offset))
+    weights = {}
+    for path, entries in groupby(by_place, key=lambda entry: entry[1].path):
+        with mapped(path) as mapping:
+            for name, stored in entries:
+                value = view(mapping, stored)
+                # Slicing drops the padding mask's patch columns and is nothing elsewhere. A copy,
+                # because the file may be replaced while the module lives.
+                cut = value[tuple(map(slice, wanted[name]))]
+                weights[name] = cut.to(device, dtype_of(value), copy=True)
+                del value, cut
+                release(mapping, stored)
+    module.load_state_dict(weights, strict=True, assign=True)
+    module.to(device).requires_grad_(requires_grad=False).eval()
+    return module
+
+
+def left_out(plan: Plan, name: str, device: torch.device) -> Tensor | None:
+    """The columns of a weight's file that filling leaves out, float32; None if there are none."""
+    stored, columns = plan.stored[name], plan.module.state_dict()[name].shape[1]
+    if stored.shape[1] == columns:
+        return None
+    with mapped(stored.path) as mapping:
+        value = view(mapping, stored)
+        rest = value[:, columns:].to(device, torch.float32, copy=True)
+        del value
+    return rest
+
+
+@contextmanager
+def mapped(path: Path) -> Iterator[mmap.mmap]:
+    """Map a whole file into memory for reading."""
+    try:
+        # Private and writable, because torch wants memory that it could write to; nobody does.
+        with (
+            path.open("rb") as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY) as mapping,
+        ):
+            yield mapping
+    except OSError as exc:
+        raise CheckpointError(f"cannot read {path}: {exc.strerror}") from exc
+
+
+def view(mapping: mmap.mmap, stored: StoredTensor) -> Tensor:
+    """A tensor on the mapped bytes, not a copy; let go of it before the mapping is closed."""
+    dtype = _DTYPES[stored.dtype]
+    flat = torch.frombuffer(mapping, dtype=dtype, count=stored.count, offset=stored.offset)
+    return flat.view(stored.shape)
+
+
+def release(mapping: mmap.mmap, stored: StoredTensor) -> None:
+    """Let go of the mapped pages that hold a tensor; they would count as this process's memory."""
+    first = stored.offset - stored.offset % mmap.PAGESIZE
+    mapping.madvise(mmap.MADV_DONTNEED, first, stored.offset + stored.size - first)

@@ -1,0 +1,90 @@
+"""A client that stops reading costs next to nothing, and delays nobody."""
+
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.api.conftest import Hand
+from tests.api.routes.test_generate import submit
+from tests.api.routes.test_jobs import read_events
+from tests.support.api_process import ApiProcess, read_to_end
+from tests.worker.conftest import wait_until
+from worker.queue import record
+from worker.settings import Settings
+
+SLOW, EVENTS, EVENT_BYTES = 20, 300, 8_000
+MOST_BYTES_EACH = 250_000
+"""A tenth of what there is to tell each of them; half of it is uvicorn's."""
+
+
+@pytest.fixture(scope="module")
+def api(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiProcess]:
+    process = ApiProcess(settings, Path(tmp_path_factory.mktemp("api") / "log"))
+    try:
+        yield process
+    finally:
+        process.stop()
+
+
+def test_those_who_stop_reading(api: ApiProcess, redis_url: str, hand: Hand) -> None:
+    with ExitStack() as stack:
+
+        def slow_ones() -> list[socket.socket]:
+            made = [api.listen(job_id, receive_bytes=4096) for _ in range(SLOW)]
+            return [stack.enter_context(listener) for listener in made]
+
+        job_id = submit(api.client)
+        hand.claim(job_id)
+        slow = slow_ones()
+        keen = stack.enter_context(api.listen(job_id, receive_bytes=2**20))
+        wait_until(lambda: api.streams() == SLOW + 1)
+        before = api.resident_bytes()
+        for number in range(EVENTS):
+            data = {"image": "x" * EVENT_BYTES, "step": number, "index": 0}
+            assert hand.report(job_id, "preview", data) == "ok"
+        # Others find all of it when they come.
+        slow_ones()
+        wait_until(lambda: api.streams() == 2 * SLOW + 1)
+        hand.finish(job_id, b"picture")
+
+        heard = read_events(read_to_end(keen))
+        assert [event["event"] for event in heard[:2]] == ["queued", "started"]
+        assert [event["data"]["step"] for event in heard[2:-1]] == list(range(EVENTS))
+        assert heard[-1]["event"] == "succeeded"
+        assert api.streams() == 2 * SLOW
+        grown = api.resident_bytes() - before
+        assert grown < 2 * SLOW * MOST_BYTES_EACH
+        assert api.client.get(f"/jobs/{job_id}").json()["status"] == "succeeded"
+
+        # Who reads on after all has missed nothing, as long as everything is kept.
+        assert read_events(read_to_end(slow[0])) == heard
+        # Where most of it is gone meanwhile, there is a gap.
+        hand.redis.xtrim(record.events_key(job_id), maxlen=3, approximate=False)
+        late = read_events(read_to_end(slow[1]))
+        assert late[-4]["event"] == "gap"
+        assert late[-3:] == heard[-3:]
+        assert late[:-4] == heard[: len(late) - 4]
+        # And where even the end is gone it comes from the record.
+        hand.redis.delete(record.events_key(job_id))
+        last = read_events(read_to_end(slow[2]))
+        assert last[-2]["event"] == "gap"
+        assert last[-1] == heard[-1]
+    wait_until(lambda: api.streams() == 0)
+    assert "Traceback" not in api.log.read_text()
+
+
+def test_one_who_stopped_reading_leaves_like_any_other(
+    api: ApiProcess, redis_url: str, hand: Hand
+) -> None:
+    job_id = submit(api.client)
+    hand.claim(job_id)
+    query = "?cancel_on_disconnect=true"
+    with api.listen(job_id, receive_bytes=4096, query=query):
+        wait_until(lambda: api.streams() == 1)
+        for number in range(40):
+            hand.report(job_id, "preview", {"image": "x" * EVENT_BYTES, "step": number})
+    wait_until(lambda: hand.step(job_id, 1, 20) == "cancel")
+    assert api.streams() == 0

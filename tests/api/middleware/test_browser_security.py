@@ -1,0 +1,197 @@
+"""What browsers hear: headers of security everywhere, CORS for named origins, no foreign pages."""
+
+import base64
+import hashlib
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import httpx2
+import pytest
+from pydantic import ValidationError
+
+from tests.api.conftest import Hand, Running
+from tests.api.http.test_bad_input import is_problem
+from tests.api.routes.test_generate import PROMPT
+from worker.settings import Settings
+
+ART = "https://art.example"
+NO_CONTENT = "default-src 'none'; frame-ancestors 'none'"
+
+
+def assert_guarded(answer: httpx2.Response) -> None:
+    headers = answer.headers
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["x-frame-options"] == "DENY"
+    assert headers["referrer-policy"] == "no-referrer"
+    assert headers["content-security-policy"].startswith("default-src 'none'")
+    assert headers["cross-origin-resource-policy"] in ("same-origin", "cross-origin")
+    assert "server" not in headers
+    assert "x-powered-by" not in headers
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/", "/docs", "/openapi.json", "/static-offline-docs/swagger-ui.css", "/capabilities",
+        "/livez", "/readyz", "/metrics", "/problems/internal", "/jobs/nothing", "/nothing",
+        "/images/nothing.png",
+    ],
+)  # fmt: skip
+def test_every_answer_has_the_headers(client: httpx2.Client, path: str) -> None:
+    answer = client.get(path)
+    assert_guarded(answer)
+    if path != "/docs":
+        assert answer.headers["content-security-policy"] == NO_CONTENT
+        assert answer.headers["cross-origin-resource-policy"] == "same-origin"
+
+
+def test_a_picture_is_no_page_but_may_be_shown(client: httpx2.Client, hand: Hand) -> None:
+    job_id = client.post("/generate", json={"prompt": PROMPT}).json()["id"]
+    hand.claim(job_id)
+    (image,) = hand.finish(job_id, b"<script>alert(1)</script>")
+    answer = client.get(image.url)
+    assert_guarded(answer)
+    assert answer.headers["content-type"] == "image/png"
+    assert "sandbox" in answer.headers["content-security-policy"]
+    assert answer.headers["cross-origin-resource-policy"] == "cross-origin"
+
+
+def test_the_documentation_runs_its_own_scripts_and_no_other(client: httpx2.Client) -> None:
+    answer = client.get("/docs")
+    policy = dict(
+        part.split(" ", 1) for part in answer.headers["content-security-policy"].split("; ")
+    )
+    allowed = policy["script-src"].split()
+    assert "'unsafe-inline'" not in allowed
+    assert "'unsafe-eval'" not in allowed
+    inline = re.findall(r"<script>(.*?)</script>", answer.text, re.DOTALL)
+    assert inline
+    for script in inline:
+        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        assert f"'sha256-{digest}'" in allowed
+    assert set(re.findall(r'(?:src|href)="(.)', answer.text)) == {"/"}
+    assert not re.search(r"\son[a-z]+=", answer.text)
+
+
+def ask_first(client: httpx2.Client, origin: str, method: str = "POST") -> httpx2.Response:
+    """What a browser does before it lets a page of `origin` submit."""
+    return client.options(
+        "/generate",
+        headers={
+            "origin": origin,
+            "access-control-request-method": method,
+            "access-control-request-headers": "authorization,idempotency-key,x-stainless-lang",
+        },
+    )
+
+
+def test_no_other_origin_is_let_in_by_default(client: httpx2.Client) -> None:
+    asked = ask_first(client, ART)
+    assert asked.status_code == 405
+    answer = client.post("/generate", json={"prompt": PROMPT}, headers={"origin": ART})
+    for headers in (asked.headers, answer.headers, client.get("/livez").headers):
+        assert not [name for name in headers if name.startswith("access-control-")]
+
+
+@pytest.fixture(scope="module")
+def open_server(settings: Settings) -> Iterator[Running]:
+    named = {"cors_origins": f"{ART}, http://localhost:3000", "allowed_hosts": "127.0.0.1"}
+    with Running(settings.model_copy(update=named)) as running:
+        yield running
+
+
+@pytest.fixture
+def open_client(open_server: Running, redis_url: str) -> Iterator[httpx2.Client]:
+    with httpx2.Client(base_url=open_server.url, timeout=20) as opened:
+        yield opened
+
+
+def test_a_named_origin_is_let_in(open_client: httpx2.Client) -> None:
+    asked = ask_first(open_client, ART)
+    assert asked.status_code == 200
+    assert asked.headers["access-control-allow-origin"] == ART
+    assert "x-stainless-lang" in asked.headers["access-control-allow-headers"]
+    assert "access-control-allow-credentials" not in asked.headers
+    site = {"origin": ART, "sec-fetch-site": "cross-site"}
+    answer = open_client.post("/generate", json={"prompt": PROMPT}, headers=site)
+    assert answer.status_code == 202
+    assert answer.headers["access-control-allow-origin"] == ART
+    assert "Location" in answer.headers["access-control-expose-headers"]
+    assert "Origin" in answer.headers["vary"]
+
+
+def test_a_named_origin_can_read_what_went_wrong(open_client: httpx2.Client) -> None:
+    answer = open_client.get("/jobs/nothing", headers={"origin": ART})
+    assert is_problem(answer)["code"] == "job_not_found"
+    assert answer.headers["access-control-allow-origin"] == ART
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["https://evil.example", "https://art.example.evil.example", "http://art.example",
+     "https://art.example:8443", "https://xart.example", "null", "*"],
+)  # fmt: skip
+def test_others_are_not(open_client: httpx2.Client, origin: str) -> None:
+    assert "access-control-allow-origin" not in ask_first(open_client, origin).headers
+    answer = open_client.get("/livez", headers={"origin": origin})
+    assert "access-control-allow-origin" not in answer.headers
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("POST", "/generate"), ("DELETE", "/jobs/nothing"), ("POST", "/jobs/nothing/replay")],
+)
+def test_a_foreign_page_changes_nothing(
+    client: httpx2.Client, open_client: httpx2.Client, method: str, path: str, site: str
+) -> None:
+    for each in (client, open_client):
+        for origin in ({"origin": "https://evil.example"}, {"origin": "null"}, {}):
+            answer = each.request(method, path, headers={"sec-fetch-site": site, **origin})
+            assert answer.status_code == 403
+            assert is_problem(answer)["code"] == "foreign_page"
+            assert_guarded(answer)
+
+
+def test_a_page_of_our_own_and_links_to_us_work(client: httpx2.Client) -> None:
+    own = {"sec-fetch-site": "same-origin", "origin": str(client.base_url)}
+    assert client.post("/generate", json={"prompt": PROMPT}, headers=own).status_code == 202
+    assert client.get("/livez", headers={"sec-fetch-site": "cross-site"}).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "", "[::1]:80", "a b"])
+def test_another_host_is_refused_where_hosts_are_named(
+    open_client: httpx2.Client, host: str
+) -> None:
+    answer = open_client.get("/livez", headers={"host": host})
+    assert answer.status_code == 421
+    assert is_problem(answer)["code"] == "wrong_host"
+
+
+def test_the_public_host_is_one_of_the_named(settings: Settings) -> None:
+    named = {"allowed_hosts": "localhost", "public_url": "https://Art.example/api"}
+    with Running(settings.model_copy(update=named)) as running:
+        answers = {
+            host: httpx2.get(f"{running.url}/livez", headers={"host": host}).status_code
+            for host in ("localhost:80", "LOCALHOST", "art.example", "art.example:443", "x.example")
+        }
+    assert list(answers.values()) == [200, 200, 200, 200, 421]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"cors_origins": "*"},
+        {"cors_origins": "art.example"},
+        {"cors_origins": "https://art.example/"},
+        {"cors_origins": "https://*.example"},
+        {"cors_origins": "null"},
+        {"allowed_hosts": "*"},
+        {"allowed_hosts": "localhost:80"},
+        {"allowed_hosts": "https://art.example"},
+    ],
+)
+def test_settings_that_would_let_in_more_are_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        Settings(_env_file=None, **change)

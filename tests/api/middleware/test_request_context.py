@@ -1,0 +1,38 @@
+"""What becomes of an answer that breaks off."""
+
+import pytest
+from starlette.types import Message, Receive, Scope, Send
+
+from api.http.metrics import HttpMetrics
+from api.middleware.request_context import Envelope
+from worker.settings import Settings
+
+SCOPE = {
+    "type": "http", "method": "GET", "path": "/", "raw_path": b"/", "query_string": b"",
+    "headers": [],
+}  # fmt: skip
+
+
+async def carry_out(failure: Exception, *, is_stream: bool) -> None:
+    """An answer that begins and then fails."""
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        headers = [] if is_stream else [(b"content-length", b"5")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        raise failure
+
+    async def send(message: Message) -> None:
+        assert message["status"] == 200
+
+    async def receive() -> Message:
+        return {"type": "http.disconnect"}
+
+    settings = Settings(_env_file=None)
+    middleware = Envelope(application, metrics=HttpMetrics(), settings=settings, error_shapes={})
+    await middleware(dict(SCOPE), receive, send)
+
+
+@pytest.mark.parametrize("is_stream", [True, False])
+async def test_an_answer_that_breaks_off_is_an_accident(*, is_stream: bool) -> None:
+    with pytest.raises(ValueError, match="ours"):
+        await carry_out(ValueError("ours"), is_stream=is_stream)

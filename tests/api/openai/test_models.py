@@ -1,0 +1,43 @@
+"""Names of the checkpoint on the OpenAI surface."""
+
+import httpx2
+import pytest
+
+from api.http.errors import UnknownModel
+from api.openai.models import check_name, names
+from model.card import load_card
+from tests.api.openai.test_errors import is_error
+
+CARD = load_card("kirazuri-tiny")
+
+
+def test_the_checkpoint_is_listed(client: httpx2.Client) -> None:
+    listed = client.get("/v1/models").json()
+    assert listed["object"] == "list"
+    assert [model["id"] for model in listed["data"]] == ["kirazuri-tiny"]
+    assert listed["data"][0]["object"] == "model"
+    assert isinstance(listed["data"][0]["created"], int)
+    assert listed["data"][0]["owned_by"] == "Kirazuri tiny"
+
+
+@pytest.mark.parametrize("name", ["kirazuri-tiny", "gpt-image-1.5", "dall-e-3"])
+def test_a_name_that_stands_for_it(client: httpx2.Client, name: str) -> None:
+    assert client.get(f"/v1/models/{name}").json()["id"] == name
+
+
+def test_a_name_that_nothing_has(client: httpx2.Client) -> None:
+    error = is_error(client.get("/v1/models/gpt-7"), 404)
+    assert error["code"] == "model_not_found"
+    assert "kirazuri-tiny" in error["message"]
+
+
+def test_names_and_patterns_of_the_settings() -> None:
+    aliases = "gpt-image-*, anime,"
+    assert names(CARD, aliases) == ["kirazuri-tiny", "anime"]
+    assert check_name(None, CARD, aliases) == "kirazuri-tiny"
+    assert check_name("gpt-image-2", CARD, aliases) == "gpt-image-2"
+    for name in ("", "GPT-IMAGE-2", "anime2"):
+        with pytest.raises(UnknownModel):
+            check_name(name, CARD, aliases)
+    with pytest.raises(UnknownModel):
+        check_name("gpt-image-2", CARD, "")

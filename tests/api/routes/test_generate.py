@@ -1,0 +1,253 @@
+"""Submitting: what is filled in, waited for, repeated, refused."""
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx2
+import pytest
+from redis import Redis
+
+from api.submit.headers import wait_seconds
+from tests.api.conftest import Hand, Running
+from tests.api.http.test_bad_input import is_problem
+from worker.redis_io import server as redis_server
+from worker.settings import Settings
+
+PROMPT = "masterpiece, best quality, 1girl, blue hair, red eyes, smile"
+
+
+def submit(client: httpx2.Client, **fields: object) -> str:
+    answer = client.post("/generate", json={"prompt": PROMPT, **fields})
+    assert answer.status_code == 202, answer.text
+    return str(answer.json()["id"])
+
+
+def test_open_fields_are_filled_from_the_card(client: httpx2.Client, server: Running) -> None:
+    answer = client.post("/generate", json={"prompt": PROMPT})
+    assert answer.status_code == 202
+    job = answer.json()
+    assert job["status"] == "queued"
+    assert job["queue_position"] == 0
+    seed = job["request"].pop("seed")
+    assert 0 <= seed < 2**53
+    assert job["request"] == {
+        "prompt": PROMPT,
+        "negative_prompt": "",
+        "width": 128,
+        "height": 128,
+        "steps": 20,
+        "cfg_scale": 4.0,
+        "sampler": "er_sde",
+        "scheduler": "simple",
+        "num_images": 1,
+        "image_format": "png",
+        "image_quality": 90,
+        "metadata": "full",
+        "loras": [],
+        "deterministic": False,
+        "previews": False,
+        "sampler_options": {},
+        "init_image": None,
+        "strength": None,
+        "mask": None,
+        "hires": None,
+    }
+    assert job["links"] == {
+        "self": f"{server.url}/jobs/{job['id']}",
+        "events": f"{server.url}/jobs/{job['id']}/events",
+        "cancel": f"{server.url}/jobs/{job['id']}",
+    }
+    assert answer.headers["location"] == f"/jobs/{job['id']}"
+    assert client.get(answer.headers["location"]).json()["request"]["seed"] == seed
+
+
+def test_what_is_asked_is_kept(client: httpx2.Client) -> None:
+    asked = {
+        "negative_prompt": "",
+        "steps": 7,
+        "cfg_scale": 1,
+        "sampler": "heun",
+        "scheduler": "beta",
+        "seed": 2**53 - 1,
+        "num_images": 2,
+        "image_format": "webp",
+        "image_quality": 1,
+        "metadata": "none",
+        "deterministic": True,
+    }
+    answer = client.post("/generate", json={"prompt": PROMPT, "resolution": "144x112", **asked})
+    request = answer.json()["request"]
+    assert {name: request[name] for name in asked} == asked
+    assert (request["width"], request["height"]) == (144, 112)
+
+
+def test_sampler_options_are_kept(client: httpx2.Client) -> None:
+    for options, kept in [({"eta": 1}, {"eta": 1.0}), ({}, {}), (None, {})]:
+        body = {"prompt": PROMPT, "sampler": "sa_solver", "sampler_options": options}
+        assert client.post("/generate", json=body).json()["request"]["sampler_options"] == kept
+
+
+def test_a_preset_is_a_size(client: httpx2.Client) -> None:
+    request = client.post("/generate", json={"prompt": PROMPT, "resolution": "portrait"}).json()[
+        "request"
+    ]
+    assert (request["width"], request["height"]) == (112, 144)
+
+
+def test_seeds_are_drawn_anew(client: httpx2.Client) -> None:
+    seeds = {
+        client.post("/generate", json={"prompt": PROMPT, "seed": None}).json()["request"]["seed"]
+        for _ in range(4)
+    }
+    assert len(seeds) == 4
+
+
+def test_advice_comes_as_warnings(client: httpx2.Client) -> None:
+    job = client.post("/generate", json={"prompt": "1girl", "steps": 1, "cfg_scale": 20}).json()
+    codes = {warning["code"] for warning in job["warnings"]}
+    assert {"short_prompt", "steps_not_recommended", "cfg_scale_not_recommended"} <= codes
+    assert client.get(f"/jobs/{job['id']}").json()["warnings"] == job["warnings"]
+
+
+def test_waiting_for_a_job_that_ends_in_time(client: httpx2.Client, hand: Hand) -> None:
+    def work() -> None:
+        while not (waiting := hand.waiting()):
+            time.sleep(0.01)
+        (job_id,) = waiting
+        hand.claim(job_id)
+        hand.finish(job_id, b"picture")
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    answer = client.post("/generate", json={"prompt": PROMPT}, headers={"prefer": "wait=1"})
+    worker.join()
+    assert answer.status_code == 200
+    assert answer.headers["preference-applied"] == "wait=1"
+    assert answer.json()["status"] == "succeeded"
+    assert client.get(answer.json()["images"][0]["url"]).content == b"picture"
+
+
+def test_waiting_in_vain_ends_after_the_limit(client: httpx2.Client) -> None:
+    answer = client.post(
+        "/generate", json={"prompt": PROMPT}, headers={"prefer": "respond-async, wait=9999"}
+    )
+    assert answer.status_code == 202
+    assert answer.headers["preference-applied"] == "wait=1"
+    assert answer.json()["status"] == "queued"
+    assert 0.9 < answer.elapsed.total_seconds() < 3
+
+
+@pytest.mark.parametrize(
+    ("prefer", "seconds"),
+    [
+        (None, None),
+        ("", None),
+        ("respond-async", None),
+        ("wait=5", 5),
+        ("Wait = 5", 5),
+        ('respond-async; x="y", wait="7"', 7),
+        ("wait=999", 60),
+        ("wait=0", 0),
+        ("await=5", None),
+        ("wait=99999999999", 60),
+        ("wait=1.5", None),
+        ("wait=5s", None),
+        ("wait", None),
+    ],
+)
+def test_reading_prefer(prefer: str | None, seconds: float | None) -> None:
+    assert wait_seconds(prefer, 60) == seconds
+
+
+def test_one_key_and_body_make_one_job(client: httpx2.Client) -> None:
+    def post(_: int) -> httpx2.Response:
+        return client.post("/generate", json={"prompt": PROMPT}, headers={"idempotency-key": "abc"})
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(post, range(16)))
+    assert {answer.status_code for answer in answers} == {202}
+    assert len({answer.json()["id"] for answer in answers}) == 1
+    assert len({answer.json()["request"]["seed"] for answer in answers}) == 1
+
+
+def test_null_and_left_out_are_the_same_body(client: httpx2.Client) -> None:
+    headers = {"idempotency-key": "abc"}
+    first = client.post("/generate", json={"prompt": PROMPT}, headers=headers)
+    second = client.post("/generate", json={"seed": None, "prompt": PROMPT}, headers=headers)
+    assert first.json()["id"] == second.json()["id"]
+
+
+def test_one_key_with_two_bodies_is_refused(client: httpx2.Client) -> None:
+    headers = {"idempotency-key": "abc"}
+    client.post("/generate", json={"prompt": PROMPT}, headers=headers)
+    answer = client.post("/generate", json={"prompt": PROMPT, "steps": 9}, headers=headers)
+    assert answer.status_code == 422
+    problem = is_problem(answer)
+    assert problem["code"] == "idempotency_conflict"
+    assert problem["errors"] == []
+
+
+def test_a_refused_body_does_not_use_up_the_key(client: httpx2.Client) -> None:
+    headers = {"idempotency-key": "abc"}
+    assert client.post("/generate", json={}, headers=headers).status_code == 422
+    assert client.post("/generate", json={"prompt": PROMPT}, headers=headers).status_code == 202
+
+
+def test_a_full_queue_says_when_to_come_back(client: httpx2.Client) -> None:
+    for _ in range(5):
+        submit(client)
+    answer = client.post("/generate", json={"prompt": PROMPT})
+    assert answer.status_code == 429
+    assert is_problem(answer)["code"] == "queue_full"
+    assert 1 <= int(answer.headers["retry-after"]) <= 120
+
+
+def test_trace_context_stays_with_the_job(client: httpx2.Client, redis_url: str) -> None:
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    answer = client.post("/generate", json={"prompt": PROMPT}, headers={"traceparent": trace})
+    with Redis.from_url(redis_url, decode_responses=True) as redis:
+        record = redis.hgetall(f"kirazuri:job:{answer.json()['id']}")
+    assert record["traceparent"] == trace
+
+
+def test_a_request_id_goes_through(client: httpx2.Client) -> None:
+    answer = client.get("/livez", headers={"x-request-id": "abc-123"})
+    assert answer.headers["x-request-id"] == "abc-123"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    drawn = client.get("/livez", headers={"x-request-id": "a b"}).headers["x-request-id"]
+    assert len(drawn) == 32
+
+
+def test_urls_are_as_the_operator_or_the_client_says(settings: Settings, redis_url: str) -> None:
+    with Running(settings.model_copy(update={"public_url": "https://art.example/api/"})) as public:
+        job = httpx2.post(f"{public.url}/generate", json={"prompt": PROMPT}).json()
+    assert job["links"]["self"] == f"https://art.example/api/jobs/{job['id']}"
+
+
+def test_without_redis(settings: Settings, tmp_path: Path) -> None:
+    own = redis_server.start(tmp_path / "redis")
+    with (
+        Running(settings.model_copy(update={"redis_url": secret(own.url)})) as running,
+        httpx2.Client(base_url=running.url, timeout=20) as client,
+    ):
+        job_id = submit(client)
+        own.stop()
+        refused = client.post("/generate", json={"prompt": PROMPT})
+        assert refused.status_code == 503
+        assert is_problem(refused)["code"] == "queue_unavailable"
+        assert int(refused.headers["retry-after"]) > 0
+        assert str(tmp_path) not in refused.text
+        assert client.get(f"/jobs/{job_id}").status_code == 503
+        assert client.get(f"/jobs/{job_id}/events").status_code == 503
+        assert client.delete(f"/jobs/{job_id}").status_code == 503
+        assert "redis: does not answer" in client.get("/readyz").json()["reasons"]
+        assert client.get("/livez").status_code == 200
+        assert client.get("/capabilities").json()["workers"] == []
+        assert "kirazuri_queue_up 0.0" in client.get("/metrics").text
+        own.stop()
+
+
+def secret(url: str) -> object:
+    return Settings(_env_file=None, redis_url=url).redis_url

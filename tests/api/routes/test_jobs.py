@@ -1,0 +1,252 @@
+"""Looking at jobs, cancelling them, following their events."""
+
+import json
+import threading
+import time
+from typing import Any
+
+import httpx2
+import pytest
+
+from api.http.sse import KEEPALIVE_SECONDS
+from tests.api.conftest import Hand, Running
+from tests.api.http.test_bad_input import is_problem
+from tests.api.routes.test_generate import submit
+from worker.job_errors import job_error
+from worker.settings import Settings
+
+
+def read_events(text: str) -> list[dict[str, Any]]:
+    """The events of a stream, with `data` parsed; comments and `retry` are left out."""
+    events = []
+    for block in text.split("\n\n"):
+        fields = dict(
+            line.split(": ", 1) for line in block.split("\n") if line[:1] not in ("", ":")
+        )
+        if "event" in fields:
+            events.append({**fields, "data": json.loads(fields["data"])})
+    return events
+
+
+def test_a_job_from_queue_to_picture(client: httpx2.Client, hand: Hand, server: Running) -> None:
+    job_id = submit(client, num_images=2)
+    hand.claim(job_id)
+    hand.step(job_id, 5, 20)
+    running = client.get(f"/jobs/{job_id}").json()
+    assert running["status"] == "running"
+    assert running["progress"] == {"step": 5, "steps": 20, "fraction": 0.25}
+    assert running["worker"] == "hand"
+    assert running["attempts"] == 1
+    assert running["queue_position"] is None
+
+    stored = hand.finish(job_id, b"one", b"two")
+    answer = client.get(f"/jobs/{job_id}")
+    assert answer.headers["cache-control"] == "no-store"
+    job = answer.json()
+    assert job["status"] == "succeeded"
+    assert job["progress"]["fraction"] == 1
+    assert [image["url"] for image in job["images"]] == [server.url + i.url for i in stored]
+    assert [client.get(image["url"]).content for image in job["images"]] == [b"one", b"two"]
+    assert job["timings"]["denoise"] == 0.2
+    assert job["links"]["cancel"] is None
+    assert job["error"] is None
+    assert job["created_at"] <= job["started_at"] <= job["finished_at"] < job["expires_at"]
+
+
+def test_a_failed_job_says_why(client: httpx2.Client, hand: Hand) -> None:
+    job_id = submit(client)
+    hand.claim(job_id)
+    hand.end(job_id, "failed", error=job_error("non_finite", "latents of image 0, step 3"))
+    job = client.get(f"/jobs/{job_id}").json()
+    assert job["status"] == "failed"
+    assert job["error"]["code"] == "non_finite"
+    explanation = client.get(job["error"]["type"]).json()
+    assert explanation["type"] == job["error"]["type"]
+    assert explanation["title"] == job["error"]["title"]
+    assert explanation["explanation"]
+
+
+def test_cancelling_a_waiting_job(client: httpx2.Client) -> None:
+    job_id = submit(client)
+    answer = client.delete(f"/jobs/{job_id}")
+    assert answer.status_code == 202
+    assert answer.json()["status"] == "cancelled"
+    again = client.delete(f"/jobs/{job_id}")
+    assert again.status_code == 409
+    assert is_problem(again)["code"] == "job_already_finished"
+
+
+def test_cancelling_a_running_job_reaches_its_worker(client: httpx2.Client, hand: Hand) -> None:
+    job_id = submit(client)
+    hand.claim(job_id)
+    assert hand.step(job_id, 1, 20) == "ok"
+    answer = client.delete(f"/jobs/{job_id}")
+    assert answer.status_code == 202
+    assert answer.json()["status"] == "running"
+    assert hand.step(job_id, 2, 20) == "cancel"
+    hand.end(job_id, "cancelled")
+    assert client.get(f"/jobs/{job_id}").json()["status"] == "cancelled"
+
+
+def test_a_stream_tells_all_and_ends(client: httpx2.Client, hand: Hand, server: Running) -> None:
+    job_id = submit(client)
+    hand.claim(job_id)
+    hand.step(job_id, 10, 20)
+    (image,) = hand.finish(job_id, b"picture")
+    answer = client.get(f"/jobs/{job_id}/events")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    assert answer.headers["cache-control"] == "no-cache"
+    assert answer.headers["x-accel-buffering"] == "no"
+    assert answer.text.startswith("retry: 2000\n\n")
+    events = read_events(answer.text)
+    assert [event["event"] for event in events] == ["queued", "started", "progress", "succeeded"]
+    assert events[2]["data"] == {"step": 10, "steps": 20}
+    (told,) = events[3]["data"]["images"]
+    assert told["url"] == server.url + image.url
+    ids = [tuple(map(int, event["id"].split("-"))) for event in events]
+    assert ids == sorted(set(ids))
+
+
+def test_an_image_event_has_a_whole_url(client: httpx2.Client, hand: Hand, server: Running) -> None:
+    job_id = submit(client)
+    hand.claim(job_id)
+    hand.report(job_id, "image", {"url": "/images/a.png", "seed": 1})
+    hand.end(job_id, "cancelled")
+    events = read_events(client.get(f"/jobs/{job_id}/events").text)
+    assert events[2]["data"] == {"url": f"{server.url}/images/a.png", "seed": 1}
+
+
+def test_a_stream_goes_on_after_the_last_event_seen(client: httpx2.Client, hand: Hand) -> None:
+    job_id = submit(client)
+    hand.claim(job_id)
+    for step in range(1, 6):
+        hand.step(job_id, step, 20)
+    hand.end(job_id, "cancelled")
+    path = f"/jobs/{job_id}/events"
+    events = read_events(client.get(path).text)
+    for seen in range(len(events) - 1):
+        headers = {"last-event-id": events[seen]["id"]}
+        assert read_events(client.get(path, headers=headers).text) == events[seen + 1 :]
+
+
+def test_a_listener_that_saw_the_end_is_told_to_stay_away(
+    client: httpx2.Client, hand: Hand
+) -> None:
+    job_id = submit(client)
+    hand.claim(job_id)
+    hand.end(job_id, "cancelled")
+    path = f"/jobs/{job_id}/events"
+    last = read_events(client.get(path).text)[-1]["id"]
+    answer = client.get(path, headers={"last-event-id": last})
+    assert answer.status_code == 204
+    assert answer.content == b""
+    assert client.get("/livez").status_code == 200
+
+
+@pytest.mark.parametrize("last", ["abc", "1", "1-", "-1-0", "1-0; DROP", "9" * 30 + "-0"])
+def test_a_last_event_id_of_nobody(client: httpx2.Client, last: str) -> None:
+    job_id = submit(client)
+    answer = client.get(f"/jobs/{job_id}/events", headers={"last-event-id": last})
+    assert answer.status_code == 422
+    (error,) = is_problem(answer)["errors"]
+    assert "last-event-id" in error["detail"]
+
+
+def test_events_come_as_they_happen(client: httpx2.Client, hand: Hand) -> None:
+    job_id = submit(client)
+    delays = []
+    with client.stream("GET", f"/jobs/{job_id}/events") as answer:
+        lines = answer.iter_lines()
+        assert next(line for line in lines if line.startswith("event")) == "event: queued"
+        hand.claim(job_id)
+        assert next(line for line in lines if line.startswith("event")) == "event: started"
+        for step in range(1, 6):
+            sent = time.monotonic()
+            hand.step(job_id, step, 20)
+            data = next(line for line in lines if line.startswith("data") and "step" in line)
+            delays.append(time.monotonic() - sent)
+            assert json.loads(data.removeprefix("data: "))["step"] == step
+        hand.end(job_id, "cancelled")
+        assert "event: cancelled" in list(lines)
+    assert sorted(delays)[2] < 0.5
+
+
+def test_many_listeners_see_the_same(client: httpx2.Client, hand: Hand, server: Running) -> None:
+    job_id = submit(client)
+    told: list[str] = []
+
+    def listen() -> None:
+        told.append(httpx2.get(f"{server.url}/jobs/{job_id}/events", timeout=20).text)
+
+    listeners = [threading.Thread(target=listen) for _ in range(20)]
+    for listener in listeners:
+        listener.start()
+    wait_for_streams(client, 20)
+    hand.claim(job_id)
+    hand.step(job_id, 1, 20)
+    hand.end(job_id, "cancelled")
+    for listener in listeners:
+        listener.join(10)
+    assert len(told) == 20
+    assert len(set(told)) == 1
+
+
+def streams(client: httpx2.Client) -> int:
+    for line in client.get("/metrics").text.splitlines():
+        if line.startswith("kirazuri_event_streams "):
+            return int(float(line.split()[1]))
+    raise AssertionError("no such metric")
+
+
+def wait_for_streams(client: httpx2.Client, count: int) -> None:
+    deadline = time.monotonic() + 10
+    while streams(client) != count:
+        assert time.monotonic() < deadline, f"{streams(client)} streams, not {count}"
+        time.sleep(0.05)
+
+
+def test_listeners_that_leave_are_forgotten(
+    client: httpx2.Client, server: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    job_id = submit(client)
+    leaving = httpx2.Client(base_url=server.url, timeout=20)
+    with leaving:
+        for _ in range(10):
+            request = leaving.build_request("GET", f"/jobs/{job_id}/events")
+            leaving.send(request, stream=True)
+        wait_for_streams(client, 10)
+    wait_for_streams(client, 0)
+    assert "Exception in ASGI application" not in caplog.text
+
+
+def test_a_stopping_server_ends_its_streams_in_order(
+    settings: Settings, redis_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    stopping = Running(settings)
+    stopping.start()
+    with httpx2.Client(base_url=stopping.url, timeout=20) as client:
+        job_id = submit(client)
+        with client.stream("GET", f"/jobs/{job_id}/events") as answer:
+            lines = answer.iter_lines()
+            assert next(line for line in lines if line.startswith("event")) == "event: queued"
+            stopping.stop()
+            assert not [line for line in lines if line.startswith("event")]
+    assert "Exception in ASGI application" not in caplog.text
+
+
+def test_a_silent_stream_is_kept_alive(
+    client: httpx2.Client, hand: Hand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.http.sse.KEEPALIVE_SECONDS", 0.1)
+    monkeypatch.setattr("worker.queue.job_queue._POLL_SECONDS", 0.05)
+    job_id = submit(client)
+    with client.stream("GET", f"/jobs/{job_id}/events") as answer:
+        lines = answer.iter_lines()
+        assert [next(line for line in lines if line.startswith(":")) for _ in range(3)]
+        client.delete(f"/jobs/{job_id}")
+        assert "event: cancelled" in list(lines)
+
+
+def test_the_interval_of_keeping_alive() -> None:
+    assert KEEPALIVE_SECONDS == 15

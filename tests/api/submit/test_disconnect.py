@@ -1,0 +1,171 @@
+"""Deadlines of jobs, and clients that leave: a job goes on unless somebody asked for its end."""
+
+import threading
+import time
+
+import httpx2
+import pytest
+
+from api.submit.headers import span_seconds
+from tests.api.conftest import Hand, Running
+from tests.api.http.test_bad_input import is_problem
+from tests.api.routes.test_generate import PROMPT, submit
+from tests.api.routes.test_jobs import read_events
+from worker.queue import record
+from worker.settings import Settings
+
+BODY = {"prompt": PROMPT}
+
+
+def submit_until(client: httpx2.Client, cancel_after: str) -> str:
+    answer = client.post("/generate", json=BODY, headers={"cancel-after": cancel_after})
+    assert answer.status_code == 202, answer.text
+    return str(answer.json()["id"])
+
+
+def until(client: httpx2.Client, job_id: str, status: str, seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while client.get(f"/jobs/{job_id}").json()["status"] != status:
+        assert time.monotonic() < deadline, f"not {status} in time"
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90s", 90), ("90", 90), ("5m", 300), ("1h30m", 5400), ("1h1m1s", 3661), ("24h", 86_400)],
+)
+def test_spans(text: str, seconds: int) -> None:
+    assert span_seconds(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "0", "0s", "-1s", "soon", "25h", "1.5m", "5m1h", "9" * 40])
+def test_what_is_no_span_is_refused(client: httpx2.Client, text: str) -> None:
+    with pytest.raises(ValueError, match="from 1s to 24h"):
+        span_seconds(text)
+    answer = client.post("/generate", json=BODY, headers={"cancel-after": text})
+    assert answer.status_code == 422
+    assert "cancel-after" in is_problem(answer)["errors"][0]["detail"]
+
+
+def test_a_job_says_when_its_time_is_over(client: httpx2.Client) -> None:
+    job = client.get(f"/jobs/{submit_until(client, '90s')}").json()
+    created, deadline = (job[name][:19] for name in ("created_at", "cancel_at"))
+    assert created < deadline
+    assert client.get(f"/jobs/{submit(client)}").json()["cancel_at"] is None
+
+
+def test_a_running_job_whose_time_is_over_is_taken_from_its_worker(
+    client: httpx2.Client, hand: Hand
+) -> None:
+    job_id = submit_until(client, "1s")
+    hand.claim(job_id)
+    assert hand.step(job_id, 1, 20) == "ok"
+    time.sleep(1.1)
+    assert hand.step(job_id, 2, 20) == "cancel"
+    hand.end(job_id, "cancelled")
+    events = read_events(client.get(f"/jobs/{job_id}/events").text)
+    assert events[-1]["event"] == "cancelled"
+    assert events[-1]["data"] == {"reason": "deadline"}
+
+
+def test_a_job_that_was_done_in_time_stays_done(client: httpx2.Client, hand: Hand) -> None:
+    job_id = submit_until(client, "1s")
+    hand.claim(job_id)
+    hand.finish(job_id, b"picture")
+    time.sleep(1.1)
+    assert hand.end_overdue() == []
+    assert client.get(f"/jobs/{job_id}").json()["status"] == "succeeded"
+
+
+def test_a_waiting_job_whose_time_is_over_is_ended_by_any_worker(
+    client: httpx2.Client, hand: Hand
+) -> None:
+    job_id, other = submit_until(client, "1s"), submit(client)
+    assert hand.end_overdue() == []
+    time.sleep(1.1)
+    assert hand.end_overdue() == [job_id]
+    assert client.get(f"/jobs/{job_id}").json()["status"] == "cancelled"
+    assert hand.waiting() == [other]
+    assert hand.end_overdue() == []
+    assert hand.redis.zcard(record.DEADLINES) == 0
+
+
+def test_without_any_worker_a_look_ends_it(client: httpx2.Client, hand: Hand) -> None:
+    job_id = submit_until(client, "1s")
+    hand.redis.hset(record.job_key(job_id), "deadline", time.time() - 10)
+    assert client.get(f"/jobs/{job_id}").json()["status"] == "cancelled"
+
+
+def test_a_clients_own_cancel_is_told_apart(client: httpx2.Client) -> None:
+    job_id = submit_until(client, "1h")
+    client.delete(f"/jobs/{job_id}")
+    events = read_events(client.get(f"/jobs/{job_id}/events").text)
+    assert events[-1]["data"] == {"reason": "client"}
+
+
+def leave_while_waiting(server: Running, query: str) -> None:
+    """Submit, and hang up long before the answer."""
+    waits = httpx2.Timeout(5, read=0.3)
+    url = f"{server.url}/generate{query}"
+    with pytest.raises(httpx2.ReadTimeout):
+        httpx2.post(url, json=BODY, headers={"prefer": "wait=1"}, timeout=waits)
+
+
+@pytest.mark.parametrize(
+    ("query", "status"), [("?cancel_on_disconnect=true", "cancelled"), ("", "queued")]
+)
+def test_leaving_a_synchronous_call(
+    client: httpx2.Client, server: Running, hand: Hand, query: str, status: str
+) -> None:
+    leave_while_waiting(server, query)
+    (job_id,) = hand.waiting() or [hand.newest()]
+    time.sleep(1)
+    assert client.get(f"/jobs/{job_id}").json()["status"] == status
+
+
+def test_whoever_stays_gets_the_answer(client: httpx2.Client, hand: Hand) -> None:
+    def work() -> None:
+        while not hand.waiting():
+            time.sleep(0.01)
+        (job_id,) = hand.waiting()
+        hand.claim(job_id)
+        hand.finish(job_id, b"picture")
+
+    threading.Thread(target=work).start()
+    answer = client.post(
+        "/generate?cancel_on_disconnect=true", json=BODY, headers={"prefer": "wait=1"}
+    )
+    assert (answer.status_code, answer.json()["status"]) == (200, "succeeded")
+
+
+@pytest.mark.parametrize(
+    ("query", "status"), [("?cancel_on_disconnect=true", "cancelled"), ("", "running")]
+)
+def test_leaving_a_stream(client: httpx2.Client, hand: Hand, query: str, status: str) -> None:
+    job_id = submit(client)
+    hand.claim(job_id)
+    with client.stream("GET", f"/jobs/{job_id}/events{query}") as answer:
+        assert "retry" in next(answer.iter_lines())
+    deadline = time.monotonic() + 3
+    while hand.step(job_id, 1, 20) != "cancel" and time.monotonic() < deadline:
+        time.sleep(0.05)
+    if status == "cancelled":
+        hand.end(job_id, "cancelled")
+    until(client, job_id, status)
+
+
+def test_a_server_that_stops_is_no_client_that_left(
+    client: httpx2.Client, hand: Hand, settings: Settings
+) -> None:
+    other = Running(settings)
+    other.start()
+    job_id = submit(client)
+    hand.claim(job_id)
+    url = f"{other.url}/jobs/{job_id}/events?cancel_on_disconnect=true"
+    with httpx2.stream("GET", url, timeout=20) as answer:
+        lines = answer.iter_lines()
+        assert "retry" in next(lines)
+        other.stop()
+        list(lines)
+    time.sleep(0.5)
+    assert hand.step(job_id, 1, 20) == "ok"

@@ -1,0 +1,149 @@
+"""A dry run tells what a request would become and leaves no trace."""
+
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from redis import Redis
+
+from api.submit.dry_run import Plan
+from model.card import load_card
+from model.prompting.tokens import count, load_tokenizers
+from tests.api.conftest import Hand, Running
+from tests.api.http.test_bad_input import is_problem
+from tests.api.routes.test_generate import secret
+from worker.auth.key_store import LINK_SECRET
+from worker.queue import record
+from worker.redis_io import server as redis_server
+from worker.settings import Settings
+
+GOOD = "masterpiece, best quality, 1girl, blue hair, red eyes, smile"
+
+
+def dry_run(client: httpx2.Client, **body: Any) -> dict[str, Any]:
+    answer = client.post("/generate?dry_run=true", json={"prompt": GOOD, **body})
+    assert answer.status_code == 200, answer.text
+    assert "location" not in answer.headers
+    plan: dict[str, Any] = answer.json()
+    Plan.model_validate_json(answer.text)
+    return plan
+
+
+def test_it_is_what_a_submission_would_be(client: httpx2.Client) -> None:
+    body = {
+        "tags": {"general": ["long_hair"], "quality": ["masterpiece"]},
+        "prompt": "She waves.",
+        "negative_prompt": "blurry",
+        "steps": 99,
+        "seed": 7,
+    }
+    plan = dry_run(client, **body)
+    assert client.get("/metrics").text.count("kirazuri_jobs_accepted_total 0.0") == 1
+    job = client.post("/generate", json=body).json()
+    assert plan["request"] == job["request"]
+    assert plan["request"]["prompt"] == "masterpiece, long hair, She waves."
+    assert plan["warnings"] == job["warnings"]
+    assert {"steps_not_recommended"} <= {warning["code"] for warning in plan["warnings"]}
+
+
+def test_a_seed_is_drawn_at_submission_only(client: httpx2.Client) -> None:
+    assert dry_run(client)["request"]["seed"] is None
+    assert dry_run(client, seed=0)["request"]["seed"] == 0
+
+
+def test_nothing_is_queued_and_no_key_is_used_up(client: httpx2.Client, redis_url: str) -> None:
+    headers = {"idempotency-key": "plan", "prefer": "wait=1"}
+    answer = client.post("/generate?dry_run=true", json={"prompt": GOOD}, headers=headers)
+    assert answer.status_code == 200
+    assert "preference-applied" not in answer.headers
+    with Redis.from_url(redis_url) as redis:
+        # The service looks for keys all along, and that makes the secret of links anew.
+        assert set(redis.keys("*")) <= {LINK_SECRET.encode()}
+    other = client.post("/generate", json={"prompt": f"{GOOD}, hat"}, headers=headers)
+    assert other.status_code == 202
+
+
+def test_tokens_of_both_prompts_are_counted(client: httpx2.Client) -> None:
+    long = "blue hair, " * 60
+    tokens = dry_run(client, prompt=long, negative_prompt="")["tokens"]
+    expected = count(long, load_tokenizers(load_card("kirazuri-tiny"), None), 80)
+    assert tokens == {
+        "prompt": {"qwen": expected.qwen, "t5": expected.t5, "limit": 80, "is_cut": True},
+        "negative_prompt": {"qwen": 0, "t5": 1, "limit": 80, "is_cut": False},
+    }
+
+
+def test_cost_is_megapixels_times_evaluations(client: httpx2.Client) -> None:
+    body = {"resolution": "128x128", "sampler": "heun", "steps": 10, "num_images": 3}
+    assert dry_run(client, **body)["cost"] == pytest.approx(0.128 * 0.128 * 19 * 2 * 3, abs=1e-3)
+    assert dry_run(client, **body, cfg_scale=1)["cost"] == pytest.approx(
+        0.128 * 0.128 * 19 * 3, abs=1e-3
+    )
+
+
+def test_times_are_null_until_a_worker_was_measured(client: httpx2.Client, hand: Hand) -> None:
+    hand.beat()
+    plan = dry_run(client)
+    assert plan["queue_position"] == 0
+    assert [plan[f"{name}_seconds"] for name in ("waiting", "own", "eta")] == [None] * 3
+
+
+def test_times_follow_from_the_measured_pace(
+    settings: Settings, redis_url: str, hand: Hand
+) -> None:
+    hand.redis.set(record.PACE, 4.0)
+    hand.beat(details={"cost_per_second": 2.0})
+    with (
+        Running(settings) as fresh,  # a process that has not asked for the pace yet
+        httpx2.Client(base_url=fresh.url, timeout=20) as client,
+    ):
+        idle = dry_run(client)
+        assert idle["waiting_seconds"] == 0
+        assert idle["own_seconds"] == pytest.approx(idle["cost"] / 2, abs=0.06)
+        jobs = [client.post("/generate", json={"prompt": GOOD}).json()["id"] for _ in range(3)]
+        hand.claim(jobs[0])
+        hand.redis.lrem(f"rq:queue:{record.RQ_QUEUE}", 1, jobs[0])  # as RQ does
+        busy = dry_run(client)
+        assert busy["queue_position"] == 2
+        assert busy["waiting_seconds"] == pytest.approx((2 + 0.5) * 4 / 2, abs=0.06)
+        assert busy["own_seconds"] == idle["own_seconds"]
+        assert busy["eta_seconds"] == pytest.approx(5 + idle["own_seconds"], abs=0.1)
+        job = client.post("/generate", json={"prompt": GOOD}).json()
+        assert job["queue_position"] == busy["queue_position"]
+        assert job["eta_seconds"] == busy["eta_seconds"]
+
+
+def test_a_wrong_body_is_refused_as_ever(client: httpx2.Client) -> None:
+    answer = client.post("/generate?dry_run=true", json={"prompt": "(a:nan)", "steps": 0})
+    assert answer.status_code == 422
+    assert {error["pointer"] for error in is_problem(answer)["errors"]} == {"/prompt", "/steps"}
+
+
+@pytest.mark.parametrize(("value", "status"), [("true", 200), ("1", 200), ("false", 202)])
+def test_dry_run_is_yes_or_no(client: httpx2.Client, value: str, status: int) -> None:
+    answer = client.post(f"/generate?dry_run={value}", json={"prompt": GOOD})
+    assert answer.status_code == status
+
+
+def test_dry_run_is_neither_yes_nor_no(client: httpx2.Client) -> None:
+    answer = client.post("/generate?dry_run=perhaps", json={"prompt": GOOD})
+    assert answer.status_code == 422
+    (error,) = is_problem(answer)["errors"]
+    assert "dry_run" in error["detail"]
+
+
+def test_without_redis_only_place_and_time_are_unknown(settings: Settings, tmp_path: Path) -> None:
+    own = redis_server.start(tmp_path / "redis")
+    running = Running(settings.model_copy(update={"redis_url": secret(own.url)}))
+    running.start()
+    own.stop()
+    try:
+        with httpx2.Client(base_url=running.url, timeout=20) as client:
+            plan = dry_run(client)
+    finally:
+        running.stop()
+    assert plan["request"]["prompt"] == GOOD
+    assert plan["tokens"]["prompt"]["t5"] > 1
+    unknown = ("queue_position", "waiting_seconds", "own_seconds", "eta_seconds")
+    assert [plan[name] for name in unknown] == [None] * 4

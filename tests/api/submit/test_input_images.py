@@ -1,0 +1,404 @@
+"""Pictures in requests: every form that is taken, every bad one refused by name, and their keep."""
+
+import base64
+import io
+import json
+import random
+import struct
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import httpx2
+import pytest
+from PIL import Image, ImageDraw
+
+from api.submit.input_images import MAX_PIXELS, MAX_SCANS
+from tests.api.conftest import Hand
+from tests.api.http.test_bad_input import is_problem
+from tests.api.routes.test_generate import PROMPT
+from worker.settings import Settings
+from worker.store.image_store import LocalImageStore
+
+SIZE = (128, 128)
+
+
+def drawn(size: tuple[int, int] = SIZE, mode: str = "RGB") -> Image.Image:
+    """A red picture with a blue square in its upper left quarter."""
+    image = Image.new("RGB", size, (220, 30, 40))
+    ImageDraw.Draw(image).rectangle((0, 0, size[0] // 4, size[1] // 4), fill=(20, 40, 230))
+    return image.convert(mode)
+
+
+def file_of(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def coded(data: bytes | Image.Image) -> str:
+    data = data if isinstance(data, bytes) else file_of(data)
+    return base64.b64encode(data).decode()
+
+
+@pytest.fixture
+def store(settings: Settings) -> LocalImageStore:
+    return LocalImageStore(settings.data_dir / "images")
+
+
+@pytest.fixture
+def submit(client: httpx2.Client) -> Callable[..., dict[str, Any]]:
+    def post(**fields: Any) -> dict[str, Any]:
+        answer = client.post("/generate", json={"prompt": PROMPT, **fields})
+        assert answer.status_code == 202, answer.text
+        job: dict[str, Any] = answer.json()
+        return job
+
+    return post
+
+
+def refused(client: httpx2.Client, **fields: Any) -> list[dict[str, Any]]:
+    body = json.dumps({"prompt": PROMPT, **fields})  # a lone surrogate goes as an escape
+    answer = client.post("/generate", content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == 422, answer.text
+    assert len(answer.text) < 4000
+    errors: list[dict[str, Any]] = is_problem(answer)["errors"]
+    return errors
+
+
+def stored(store: LocalImageStore, name: str) -> Image.Image:
+    image = Image.open(io.BytesIO(store.read(name)))
+    image.load()
+    return image
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [("PNG", {}), ("JPEG", {"quality": 95}), ("WEBP", {"lossless": True}), ("AVIF", {})],
+)
+def test_every_format_is_taken_and_kept_under_a_name(
+    submit: Callable[..., Any], store: LocalImageStore, kind: str, options: dict[str, Any]
+) -> None:
+    job = submit(init_image=coded(file_of(drawn(), kind, **options)))
+    request = job["request"]
+    assert request["strength"] == 0.6
+    assert (request["width"], request["height"], request["mask"]) == (*SIZE, None)
+    kept = stored(store, request["init_image"])
+    assert (kept.format, kept.mode, kept.size) == ("PNG", "RGB", SIZE)
+    red, blue = kept.getpixel((100, 100)), kept.getpixel((10, 10))
+    assert isinstance(red, tuple)
+    assert isinstance(blue, tuple)
+    assert red[0] > 200 > 60 > red[2]
+    assert blue[2] > 200 > 60 > blue[0]
+
+
+def test_a_progressive_jpeg_is_taken(submit: Callable[..., Any]) -> None:
+    assert submit(init_image=coded(file_of(drawn(), "JPEG", progressive=True)))
+    assert submit(init_image=coded(many_scans(10)))
+
+
+def test_the_same_picture_in_every_form_is_the_same_input(submit: Callable[..., Any]) -> None:
+    code = coded(drawn())
+    wrapped = "\n".join(code[i : i + 76] for i in range(0, len(code), 76))
+    forms = (
+        code, wrapped, f"data:image/png;base64,{code}", f"  data:image/png;x=y;base64,{code}\n",
+    )  # fmt: skip
+    assert len({submit(init_image=form)["request"]["init_image"] for form in forms}) == 1
+
+
+def test_an_earlier_image_is_taken_by_name_path_or_url_and_keeps_its_name(
+    client: httpx2.Client, submit: Callable[..., Any], store: LocalImageStore
+) -> None:
+    name = store.put(file_of(drawn(), "WEBP", lossless=True), "webp")
+    own, other = f"{client.base_url}/images/{name}", f"https://art.example/api/images/{name}"
+    for form in (name, f"/images/{name}", own, other):
+        assert submit(init_image=form)["request"]["init_image"] == name
+
+
+def test_a_picture_without_resolution_says_the_size(
+    client: httpx2.Client, submit: Callable[..., Any]
+) -> None:
+    sizes = {(144, 112): (144, 112), (150, 110): (144, 112), (400, 400): (256, 256),
+             (10, 10): (96, 96), (2000, 20): (256, 96)}  # fmt: skip
+    for own, expected in sizes.items():
+        job = submit(init_image=coded(drawn(own)))
+        assert (job["request"]["width"], job["request"]["height"]) == expected
+        codes = {warning["code"] for warning in job["warnings"]}
+        assert ("picture_fitted" in codes) == (own != expected)
+        client.delete(f"/jobs/{job['id']}")
+
+
+def test_a_resolution_crops_the_middle(submit: Callable[..., Any], store: LocalImageStore) -> None:
+    wide = Image.new("RGB", (384, 128), "red")
+    wide.paste("lime", (128, 0, 256, 128))
+    job = submit(init_image=coded(wide), resolution="square")
+    kept = stored(store, job["request"]["init_image"])
+    assert kept.size == SIZE
+    assert kept.getextrema() == ((0, 0), (255, 255), (0, 0))
+    (warning,) = [w for w in job["warnings"] if w["code"] == "picture_fitted"]
+    assert "384x128" in warning["detail"]
+    assert "cropped to 128x128" in warning["detail"]
+
+
+def test_a_telephones_picture_is_turned_upright(
+    submit: Callable[..., Any], store: LocalImageStore
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn a quarter to the right
+    sideways = file_of(drawn((144, 112)), "PNG", exif=exif)
+    job = submit(init_image=coded(sideways))
+    kept = stored(store, job["request"]["init_image"])
+    assert kept.size == (112, 144)
+    assert kept.getpixel((105, 5)) == (20, 40, 230)
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "LA", "RGBA", "1", "I;16"])
+def test_every_kind_of_pixels_becomes_eight_bit_rgb(
+    submit: Callable[..., Any], store: LocalImageStore, mode: str
+) -> None:
+    picture = Image.new("I;16", SIZE, 40_000) if mode == "I;16" else drawn(mode=mode)
+    kept = stored(store, submit(init_image=coded(picture))["request"]["init_image"])
+    assert kept.mode == "RGB"
+    if mode == "I;16":
+        assert kept.getextrema() == ((155, 156),) * 3 or kept.getpixel((0, 0)) == (155, 155, 155)
+
+
+def test_what_is_transparent_is_white_in_a_picture_and_kept_in_a_mask(
+    submit: Callable[..., Any], store: LocalImageStore
+) -> None:
+    clear = Image.new("RGBA", SIZE, (255, 255, 255, 0))
+    clear.paste((0, 0, 0, 255), (0, 0, 64, 128))
+    request = submit(init_image=coded(clear), mask=coded(clear))["request"]
+    kept, mask = stored(store, request["init_image"]), stored(store, request["mask"])
+    assert (kept.getpixel((10, 10)), kept.getpixel((100, 10))) == ((0, 0, 0), (255, 255, 255))
+    assert (mask.mode, mask.getextrema()) == ("L", (0, 0))
+
+
+def test_picture_and_mask_are_cut_alike(submit: Callable[..., Any], store: LocalImageStore) -> None:
+    mask = Image.new("L", (300, 200))
+    mask.paste(255, (0, 0, 150, 200))
+    picture = Image.merge("RGB", [mask] * 3)
+    request = submit(init_image=coded(picture), mask=coded(mask), resolution="portrait")["request"]
+    kept, cut = stored(store, request["init_image"]), stored(store, request["mask"])
+    assert kept.size == cut.size == (112, 144)
+    for x in (0, 40, 70, 111):
+        assert (kept.getpixel((x, 70)), cut.getpixel((x, 70))) in (
+            ((255, 255, 255), 255), ((0, 0, 0), 0),
+        )  # fmt: skip
+
+
+# -- refusals ----------------------------------------------------------------------------------
+
+
+def png_of_size(width: int, height: int) -> bytes:
+    """A PNG that says it is so large and compresses to next to nothing."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        check = struct.pack(">I", zlib.crc32(name + data))
+        return struct.pack(">I", len(data)) + name + data + check
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    body = zlib.compress(b"\0" * min(width * 3 * height, 3_000_000))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+
+
+def animated(kind: str) -> bytes:
+    return file_of(
+        drawn(), kind, save_all=True, append_images=[Image.new("RGB", SIZE)], duration=50
+    )
+
+
+def many_scans(count: int) -> bytes:
+    """A progressive JPEG whose last scan comes so many times."""
+    data = file_of(drawn(), "JPEG", progressive=True)
+    last, end = data.rfind(b"\xff\xda"), data.rfind(b"\xff\xd9")
+    return data[:last] + data[last:end] * count + data[end:]
+
+
+GONE = "a" * 40 + ".png"
+BAD_PICTURES: dict[str, tuple[str, Any]] = {
+    "empty": ("", 1),
+    "blank": ("   ", None),
+    "not base64": ("not a picture!", None),
+    "bad padding": ("abcde", None),
+    "not ASCII": ("絵" * 100, None),
+    "a lone surrogate": ("\udfff" * 4, None),
+    "text in base64": (coded(b"hello, this is text" * 20), None),
+    "a GIF": (coded(file_of(drawn(), "GIF")), None),
+    "a TIFF": (coded(file_of(drawn(), "TIFF")), None),
+    "an SVG": (coded(b"<svg xmlns='http://www.w3.org/2000/svg'/>"), None),
+    "half a file": (coded(file_of(drawn())[:200]), None),
+    "a head alone": (coded(file_of(drawn(), "JPEG")[:30]), None),
+    "animated WebP": (coded(animated("WEBP")), None),
+    "animated PNG": (coded(animated("PNG")), None),
+    "animated AVIF": (coded(animated("AVIF")), None),
+    "too many pixels": (coded(png_of_size(5000, 5000)), MAX_PIXELS),
+    "a bomb": (coded(png_of_size(60_000, 60_000)), MAX_PIXELS),
+    "too many scans": (coded(many_scans(1000)), MAX_SCANS),
+    "a huge side": (coded(png_of_size(2**31 - 1, 1)), None),
+    "no such image": (GONE, None),
+    "a path": ("../" + GONE, None),
+    "a path to a secret": ("/images/../../etc/passwd", None),
+    "a file URL": ("file:///etc/passwd", None),
+    "another place": ("https://example.org/cat.png", None),
+    "an unknown data URL": ("data:image/png,%89PNG", None),
+}
+
+
+@pytest.mark.parametrize("field", ["init_image", "mask"])
+@pytest.mark.parametrize(("text", "limit"), BAD_PICTURES.values(), ids=BAD_PICTURES.keys())
+def test_a_picture_that_cannot_be_used_is_named(
+    client: httpx2.Client, field: str, text: str, limit: Any
+) -> None:
+    fields = {"init_image": coded(drawn()), field: text}
+    (error,) = refused(client, **fields)
+    assert error["pointer"] == f"/{field}"
+    assert error["limit"] == limit or limit is None
+
+
+def test_an_expired_image_is_named(client: httpx2.Client, store: LocalImageStore) -> None:
+    name = store.put(file_of(drawn()), "png")
+    store.delete(name)
+    (error,) = refused(client, init_image=name)
+    assert error["pointer"] == "/init_image"
+    assert "expired" in error["detail"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "pointers"),
+    [
+        ({"strength": 0.5}, ["/strength"]),
+        ({"mask": coded(drawn(mode="L"))}, ["/mask"]),
+        ({"strength": 0.5, "mask": "x"}, ["/strength", "/mask"]),
+        ({"init_image": None, "strength": 0.5}, ["/strength"]),
+        ({"init_image": coded(drawn()), "strength": 1.1}, ["/strength"]),
+        ({"init_image": coded(drawn()), "strength": -0.1}, ["/strength"]),
+        ({"init_image": coded(drawn()), "strength": "0.5"}, ["/strength"]),
+        ({"init_image": 3}, ["/init_image"]),
+        ({"init_image": ["a"]}, ["/init_image"]),
+        ({"init_image": "?", "mask": "!"}, ["/init_image", "/mask"]),
+        ({"hires": {}}, ["/hires/scale"]),
+        ({"hires": {"scale": 1}}, ["/hires/scale"]),
+        ({"hires": {"scale": 9}}, ["/hires/scale"]),
+        ({"hires": {"scale": 1.5, "steps": 0}}, ["/hires/steps"]),
+        ({"hires": {"scale": 1.5, "steps": 101}}, ["/hires/steps"]),
+        ({"hires": {"scale": 1.5, "strength": 2}}, ["/hires/strength"]),
+        ({"hires": {"scale": 1.5, "upscaler": "esrgan"}}, ["/hires/upscaler"]),
+        ({"hires": {"scale": 1.5, "width": 8}}, ["/hires/width"]),
+        ({"hires": 2}, ["/hires"]),
+        ({"hires": {"scale": 2.5}, "steps": 0}, ["/steps", "/hires/scale"]),
+        ({"init_image": coded(drawn()), "hires": {"scale": 2.5}}, ["/hires/scale"]),
+        (
+            {"init_image": coded(drawn()), "mask": coded(drawn((64, 64))), "hires": {"scale": 4}},
+            ["/hires/scale", "/mask"],
+        ),
+    ],
+)
+def test_what_does_not_go_together_is_named(
+    client: httpx2.Client, fields: dict[str, Any], pointers: list[str]
+) -> None:
+    assert [error["pointer"] for error in refused(client, **fields)] == pointers
+
+
+def test_a_mask_of_another_size_is_told_the_right_one(client: httpx2.Client) -> None:
+    (error,) = refused(client, init_image=coded(drawn()), mask=coded(drawn((64, 64))))
+    assert (error["pointer"], error["limit"]) == ("/mask", "128x128")
+    assert "64x64" in error["detail"]
+
+
+@pytest.mark.parametrize(
+    ("resolution", "limit"), [("square", 2.0), ("square_hd", 1.33), ("256x256", 1.0)]
+)
+def test_a_second_pass_too_large_is_told_the_largest(
+    client: httpx2.Client, resolution: str, limit: float
+) -> None:
+    (error,) = refused(client, resolution=resolution, hires={"scale": 2.2})
+    assert (error["pointer"], error["limit"]) == ("/hires/scale", limit)
+    if limit > 1:
+        body = {"prompt": PROMPT, "resolution": resolution, "hires": {"scale": limit}}
+        assert client.post("/generate", json=body).status_code == 202
+
+
+def test_broken_files_are_never_an_error_of_ours(client: httpx2.Client) -> None:
+    files = [
+        file_of(drawn(), "PNG"), file_of(drawn(), "JPEG"),
+        file_of(drawn(), "WEBP"), file_of(drawn(), "AVIF"),
+    ]  # fmt: skip
+    chance = random.Random(4)
+    for number in range(120):
+        data = bytearray(files[number % 4])
+        for _ in range(chance.randint(1, 12)):
+            data[chance.randrange(len(data))] = chance.randrange(256)
+        if chance.random() < 0.3:
+            del data[chance.randrange(len(data)) :]
+        body = {"prompt": PROMPT, "init_image": coded(bytes(data)) or "x"}
+        answer = client.post("/generate", json=body)
+        assert answer.status_code in (202, 422), answer.text
+        if answer.status_code == 202:
+            client.delete(f"/jobs/{answer.json()['id']}")
+
+
+# -- what becomes of it ------------------------------------------------------------------------
+
+
+def test_a_second_pass_is_resolved(submit: Callable[..., Any]) -> None:
+    job = submit(resolution="landscape", steps=9, hires={"scale": 1.5})
+    assert job["request"]["hires"] == {
+        "scale": 1.5, "width": 224, "height": 176, "steps": 9, "strength": 0.5,
+        "upscaler": "lanczos",
+    }  # fmt: skip
+    assert (job["request"]["width"], job["request"]["height"]) == (144, 112)
+    assert job["progress"]["steps"] == 18
+
+
+def test_no_picture_lies_in_redis(submit: Callable[..., Any], hand: Hand) -> None:
+    noise = Image.effect_noise((256, 256), 90).convert("RGB")
+    job = submit(init_image=coded(noise))
+    record: Any = hand.redis.hgetall(f"kirazuri:job:{job['id']}")
+    assert sum(map(len, record.values())) < 5000
+
+
+def test_a_large_picture_passes(submit: Callable[..., Any]) -> None:
+    noise = Image.merge("RGB", [Image.effect_noise((1536, 1024), 90) for _ in range(3)])
+    code = coded(noise)
+    assert len(code) > 5_000_000
+    assert submit(init_image=code)["request"]["width"] == 256
+
+
+def test_one_key_stands_for_one_picture(client: httpx2.Client) -> None:
+    headers = {"idempotency-key": "abc"}
+    blue = Image.new("RGB", SIZE, "blue")
+
+    def post(image: Image.Image, **fields: Any) -> httpx2.Response:
+        body = {"prompt": PROMPT, "init_image": coded(image), **fields}
+        return client.post("/generate", json=body, headers=headers)
+
+    first = post(drawn())
+    assert post(drawn()).json()["id"] == first.json()["id"]
+    for other in (post(blue), post(drawn(), strength=0.5), post(drawn(), hires={"scale": 1.5})):
+        assert other.status_code == 422
+        assert is_problem(other)["code"] == "idempotency_conflict"
+
+
+def test_the_manual_of_the_service_tells_what_is_taken(client: httpx2.Client) -> None:
+    features = client.get("/capabilities").json()["features"]
+    assert features["input_formats"] == ["png", "jpeg", "webp", "avif"]
+    assert features["max_input_pixels"] == MAX_PIXELS
+    assert features["upscalers"] == ["latent", "lanczos"]
+
+
+def test_a_dry_run_looks_at_pictures_and_keeps_none(
+    client: httpx2.Client, store: LocalImageStore
+) -> None:
+    before = {name for name, _ in store.pictures()}
+    picture = coded(drawn((146, 114)))
+    body = {"prompt": PROMPT, "init_image": picture, "mask": picture, "hires": {"scale": 1.5}}
+    answer = client.post("/generate?dry_run=true", json=body)
+    assert answer.status_code == 200, answer.text
+    plan = answer.json()
+    assert {name for name, _ in store.pictures()} == before
+    assert (plan["request"]["width"], plan["request"]["height"]) == (144, 112)
+    assert "picture_fitted" in {warning["code"] for warning in plan["warnings"]}
+    assert client.post("/generate?dry_run=true", json={**body, "mask": "?"}).status_code == 422
+    job = client.post("/generate", json=body).json()
+    assert job["request"]["init_image"] == plan["request"]["init_image"]

@@ -1,0 +1,183 @@
+"""LoRAs over HTTP: what there is, what a request may name, what is said about it."""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from tests.api.conftest import Hand, Running
+from tests.api.http.test_bad_input import is_problem
+from worker.settings import Settings
+
+PROMPT = "masterpiece, best quality, 1girl, blue hair, red eyes, smile"
+
+
+def write(path: Path, *, value: float = 0.0, metadata: dict[str, str] | None = None) -> str:
+    """A LoRA of one layer; its SHA-256."""
+    stem = "diffusion_model.blocks.0.self_attn.q_proj"
+    tensors = {
+        f"{stem}.lora_A.weight": torch.full((2, 8), value),
+        f"{stem}.lora_B.weight": torch.zeros(8, 2),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, path, metadata=metadata)
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("loras")
+
+
+@pytest.fixture(scope="module")
+def with_loras(settings: Settings, folder: Path) -> Iterator[Running]:
+    with Running(settings.model_copy(update={"lora_dir": folder})) as running:
+        yield running
+
+
+@pytest.fixture
+def client(with_loras: Running, redis_url: str, folder: Path) -> Iterator[httpx2.Client]:
+    """A client of a service with an empty folder of LoRAs."""
+    for path in folder.rglob("*.safetensors"):
+        path.unlink()
+    with httpx2.Client(base_url=with_loras.url, timeout=20) as opened:
+        yield opened
+
+
+def listed(client: httpx2.Client) -> dict[str, Any]:
+    return {lora["name"]: lora for lora in client.get("/capabilities").json()["loras"]}
+
+
+def submit(client: httpx2.Client, *loras: dict[str, Any]) -> httpx2.Response:
+    return client.post("/generate", json={"prompt": PROMPT, "loras": list(loras)})
+
+
+def test_the_list_tells_what_the_files_say(client: httpx2.Client, folder: Path) -> None:
+    assert listed(client) == {}
+    metadata = {"ss_sd_model_name": "anima-preview.safetensors", "modelspec.trigger_phrase": "ink"}
+    sha256 = write(folder / "style/ink.safetensors", metadata=metadata)
+    (folder / "notes.safetensors").write_bytes(b"none")
+    told = listed(client)
+    assert told == {
+        "style/ink": {
+            "name": "style/ink",
+            "sha256": sha256,
+            "bytes": (folder / "style/ink.safetensors").stat().st_size,
+            "method": "lora",
+            "rank": 2,
+            "parts": ["transformer"],
+            "base": "anima-preview",
+            "architecture": None,
+            "trigger_words": ["ink"],
+            "warning": "style/ink was made on anima-preview, not on Kirazuri tiny.",
+        }
+    }
+    sha256 = write(folder / "style/ink.safetensors", value=1.0)
+    assert listed(client)["style/ink"]["sha256"] == sha256
+    (folder / "style/ink.safetensors").unlink()
+    assert listed(client) == {}
+
+
+def test_a_request_is_resolved_with_the_files_hashes(
+    client: httpx2.Client, folder: Path, hand: Hand
+) -> None:
+    """The file was not there when the service started, and nobody asked for the list."""
+    hats, ink = (write(folder / f"{n}.safetensors", value=v) for n, v in (("hats", 1), ("ink", 2)))
+    answer = submit(client, {"name": "ink", "weight": -0.25}, {"name": "hats"})
+    assert answer.status_code == 202, answer.text
+    expected = [
+        {"name": "ink", "weight": -0.25, "sha256": ink},
+        {"name": "hats", "weight": 1.0, "sha256": hats},
+    ]
+    assert answer.json()["request"]["loras"] == expected
+    job_id = answer.json()["id"]
+    assert client.get(f"/jobs/{job_id}").json()["request"]["loras"] == expected
+    claimed = hand.claim(job_id).request
+    assert [(lora.name, lora.weight, lora.sha256) for lora in claimed.loras] == [
+        ("ink", -0.25, ink),
+        ("hats", 1.0, hats),
+    ]
+
+
+def test_a_replaced_file_gives_the_next_request_its_own_hash(
+    client: httpx2.Client, folder: Path
+) -> None:
+    hashes = [write(folder / "a.safetensors", value=value) for value in (1.0,)]
+    first = submit(client, {"name": "a"}).json()["request"]["loras"][0]["sha256"]
+    hashes.append(write(folder / "a.safetensors", value=2.0))
+    second = submit(client, {"name": "a"}).json()["request"]["loras"][0]["sha256"]
+    assert [first, second] == hashes
+    assert first != second
+
+
+def test_wrong_loras_are_named_with_the_other_wrong_fields(
+    client: httpx2.Client, folder: Path
+) -> None:
+    for name in ("hats", "style/ink"):
+        write(folder / f"{name}.safetensors")
+    body = {
+        "prompt": PROMPT,
+        "steps": 0,
+        "loras": [{"name": "hats", "weight": 9}, {"name": "../hats"}],
+    }
+    answer = client.post("/generate", json=body)
+    assert answer.status_code == 422
+    errors = {error["pointer"]: error for error in is_problem(answer)["errors"]}
+    assert set(errors) == {"/steps", "/loras/0/weight", "/loras/1/name"}
+    assert errors["/loras/0/weight"]["limit"] == 4
+    assert errors["/loras/1/name"]["limit"] == ["hats", "style/ink"]
+    assert '"../hats"' in errors["/loras/1/name"]["detail"]
+
+
+@pytest.mark.parametrize(
+    ("loras", "pointer"),
+    [
+        ("[{}]", "/loras/0/name"),
+        ("[1]", "/loras/0"),
+        ("{}", "/loras"),
+        ("null", "/loras"),
+        ('[{"name": "a", "weight": NaN}]', "/loras/0/weight"),
+        ('[{"name": "a", "weight": 1e999}]', "/loras/0/weight"),
+        ('[{"name": "a"}, {"name": "a"}]', "/loras"),
+        ('[{"name": "\\ud800"}]', "/loras/0/name"),
+        ('[{"name": "a\\u0000"}]', "/loras/0/name"),
+        ("[" + ",".join(['{"name": "a"}'] * 9) + "]", "/loras"),
+    ],
+)
+def test_nothing_in_the_field_is_more_than_a_wrong_field(
+    client: httpx2.Client, folder: Path, loras: str, pointer: str
+) -> None:
+    write(folder / "a.safetensors")
+    answer = client.post(
+        "/generate",
+        content=f'{{"prompt": "1girl", "loras": {loras}}}',
+        headers={"content-type": "application/json"},
+    )
+    assert answer.status_code == 422
+    assert pointer in {error["pointer"] for error in is_problem(answer)["errors"]}
+
+
+def test_a_lora_of_another_base_is_warned_of(client: httpx2.Client, folder: Path) -> None:
+    write(folder / "other.safetensors", metadata={"ss_sd_model_name": "anima-preview.safetensors"})
+    write(folder / "own.safetensors", metadata={"ss_sd_model_name": "kirazuri-tiny.safetensors"})
+    job = submit(client, {"name": "other"}, {"name": "own"}).json()
+    told = [warning for warning in job["warnings"] if warning["code"].startswith("lora_")]
+    assert told == [
+        {
+            "code": "lora_other_base",
+            "detail": "other was made on anima-preview, not on Kirazuri tiny.",
+        }
+    ]
+    assert client.get(f"/jobs/{job['id']}").json()["warnings"] == job["warnings"]
+
+
+def test_a_service_without_a_folder_has_none(server: Running, redis_url: str) -> None:
+    with httpx2.Client(base_url=server.url, timeout=20) as plain:
+        assert plain.get("/capabilities").json()["loras"] == []
+        (error,) = is_problem(submit(plain, {"name": "a"}))["errors"]
+        assert (error["pointer"], error["limit"]) == ("/loras/0/name", [])

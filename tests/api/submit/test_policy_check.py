@@ -1,0 +1,250 @@
+"""The policy over HTTP: whatever the words come in, a refusal names its rule and tells no words."""
+
+import logging
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+import api
+from api.main import create_app
+from model.errors import PolicyError
+from model.rating import RATINGS
+from tests.api.conftest import Hand, Running
+from tests.api.http.test_bad_input import is_problem
+from tests.api.submit.test_input_images import coded, drawn
+from tests.api.submit.test_lora_list import write
+from tests.support.evasions import EVASIONS
+from worker.auth.api_keys import new_secret, secret_hash
+from worker.settings import Settings
+
+WORD = "zebra"
+MINOR_SEXUAL = f"1girl, {WORD}, child, naked"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("policy")
+    (folder / "rules.toml").write_text(
+        '[[rules]]\nname = "no_moons"\nreason = "moons are out"\nblocked = ["moon"]\n'
+    )
+    write(folder / "loras" / "little child.safetensors")
+    write(folder / "loras" / "style.safetensors", metadata={"modelspec.trigger_phrase": "naked"})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def guarded(settings: Settings, folder: Path) -> Iterator[Running]:
+    """With the ceiling that is usual, rules of its own, and LoRAs."""
+    own = {
+        "max_rating": "safe",
+        "policy_file": folder / "rules.toml",
+        "lora_dir": folder / "loras",
+    }
+    with Running(settings.model_copy(update=own)) as running:
+        yield running
+
+
+@pytest.fixture
+def client(guarded: Running, redis_url: str) -> Iterator[httpx2.Client]:
+    with httpx2.Client(base_url=guarded.url, timeout=20) as opened:
+        yield opened
+
+
+def refusals(client: httpx2.Client) -> dict[str, float]:
+    """How often each rule has refused."""
+    lines = client.get("/metrics").text.splitlines()
+    found = [line for line in lines if line.startswith("kirazuri_policy_refusals_total{")]
+    return {line.split('"')[1]: float(line.rsplit(" ", 1)[1]) for line in found}
+
+
+def is_refused(answer: httpx2.Response, rule: str) -> None:
+    assert answer.status_code == 403, answer.text
+    problem = is_problem(answer)
+    assert (problem["code"], problem["rule"]) == ("policy_blocked", rule)
+    assert rule in problem["detail"]
+    assert WORD not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("body", "rule"),
+    [
+        ({"prompt": MINOR_SEXUAL}, "minor_sexual"),
+        ({"tags": {"general": [WORD, "child", "naked"]}}, "minor_sexual"),
+        ({"tags": {"safety": ["nsfw"]}, "prompt": f"{WORD}, child"}, "minor_sexual"),
+        ({"prompt": f"{WORD}, child", "negative_prompt": "clothes"}, "minor_sexual"),
+        ({"prompt": f"{WORD}, nsfw", "negative_prompt": "(child:-1)"}, "minor_sexual"),
+        ({"prompt": f"{WORD}, naked", "loras": [{"name": "little child"}]}, "minor_sexual"),
+        ({"prompt": f"{WORD}, child", "loras": [{"name": "style"}]}, "minor_sexual"),
+        ({"prompt": f"{WORD}, school uniform, nsfw"}, "youth_sexual"),
+        ({"prompt": f"{WORD} at the m.o.o.n"}, "no_moons"),
+        ({"prompt": f"{WORD}, nude"}, "max_rating"),
+        ({"prompt": WORD, "loras": [{"name": "style", "weight": 0.1}]}, "max_rating"),
+        ({"prompt": f"{WORD}, nude", "init_image": coded(drawn())}, "max_rating"),
+    ],
+    ids=str,
+)
+def test_refusals(client: httpx2.Client, hand: Hand, body: dict[str, Any], rule: str) -> None:
+    before = refusals(client).get(rule, 0)
+    is_refused(client.post("/generate", json=body), rule)
+    is_refused(client.post("/generate", params={"dry_run": "true"}, json=body), rule)
+    assert refusals(client)[rule] == before + 2
+    assert hand.waiting() == []
+
+
+@pytest.mark.parametrize(
+    "way", ["full width", "cyrillic", "zero-width spaces", "two weights", "not"]
+)
+def test_ways_of_writing(client: httpx2.Client, way: str) -> None:
+    body = {"prompt": f"1girl, {EVASIONS[way]('child')}, {EVASIONS[way]('naked')}"}
+    is_refused(client.post("/generate", json=body), "minor_sexual")
+
+
+def test_refused_pictures_are_not_kept(
+    client: httpx2.Client, settings: Settings, hand: Hand
+) -> None:
+    images = settings.data_dir / "images"
+    before = sorted(images.rglob("*"))
+    body = {"prompt": "nude", "init_image": coded(drawn((48, 80)))}
+    is_refused(client.post("/generate", json=body), "max_rating")
+    assert sorted(images.rglob("*")) == before
+
+
+def test_the_lowest_ceiling_is_said_in_the_request_and_in_a_warning(client: httpx2.Client) -> None:
+    told = client.post("/generate", json={"prompt": "1girl, smile, blue hair"}).json()
+    assert told["request"]["prompt"] == "safe, 1girl, smile, blue hair"
+    (warning,) = [found for found in told["warnings"] if found["code"] == "rating_held"]
+    assert "safe was put before the prompt" in warning["detail"]
+    plan = client.post(
+        "/generate", params={"dry_run": "true"}, json={"prompt": "safe, 1girl, smile, blue hair"}
+    ).json()
+    assert plan["request"]["prompt"] == "safe, 1girl, smile, blue hair"
+    assert "rating_held" not in [found["code"] for found in plan["warnings"]]
+
+
+def test_the_log_has_the_rule_and_no_prompt(
+    client: httpx2.Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.DEBUG):
+        client.post("/generate", json={"prompt": MINOR_SEXUAL}, headers={"X-Request-Id": "find-me"})
+    assert "event=refused rule=minor_sexual owner=- request=find-me" in caplog.text
+    assert WORD not in caplog.text
+
+
+def test_the_log_has_the_prompt_where_that_is_wanted(
+    settings: Settings, redis_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Running(settings.model_copy(update={"policy_log_prompts": True})) as running:
+        body = {"prompt": f"{MINOR_SEXUAL}\nforged=1", "negative_prompt": "lowres"}
+        with caplog.at_level(logging.INFO):
+            is_refused(httpx2.post(f"{running.url}/generate", json=body), "minor_sexual")
+    (line,) = [entry.getMessage() for entry in caplog.records if "event=refused" in entry.message]
+    assert repr(body["prompt"]) in line
+    assert "\n" not in line
+    assert "negative_prompt='lowres'" in line
+
+
+def test_a_job_is_replayed_only_as_far_as_the_policy_allows_by_now(
+    settings: Settings, client: httpx2.Client, hand: Hand
+) -> None:
+    with Running(settings) as free:
+        done = {}
+        for prompt in ("1girl, nude", "1girl", "safe, 1girl"):
+            body = {"prompt": prompt, "negative_prompt": "sensitive, nsfw, explicit"}
+            job = httpx2.post(f"{free.url}/generate", json=body).json()["id"]
+            hand.claim(job)
+            hand.finish(job, b"picture")
+            done[prompt] = job
+    is_refused(client.post(f"/jobs/{done['1girl, nude']}/replay"), "max_rating")
+    is_refused(client.post(f"/jobs/{done['1girl']}/replay"), "max_rating")
+    assert client.post(f"/jobs/{done['safe, 1girl']}/replay").status_code == 202
+
+
+def test_a_key_has_a_ceiling_of_its_own(settings: Settings, redis_url: str, tmp_path: Path) -> None:
+    secrets = {rating: new_secret() for rating in (*RATINGS, None)}
+    file = tmp_path / "keys.toml"
+    file.write_text(
+        "".join(
+            f'[key-{rating}]\nhash = "{secret_hash(secret)}"\n'
+            + (f'max_rating = "{rating}"\n' if rating else "")
+            for rating, secret in secrets.items()
+        )
+    )
+    own = {"max_rating": "sensitive", "keys_file": file, "auth": "required"}
+    with Running(settings.model_copy(update=own)) as running:
+        statuses = {
+            rating: [
+                httpx2.post(
+                    f"{running.url}/generate",
+                    params={"dry_run": "true"},
+                    json={"prompt": f"1girl, {asked}"},
+                    headers={"Authorization": f"Bearer {secret}"},
+                ).status_code
+                for asked in RATINGS
+            ]
+            for rating, secret in secrets.items()
+        }
+    assert statuses == {
+        "safe": [200, 403, 403, 403],
+        "sensitive": [200, 200, 403, 403],
+        "nsfw": [200, 200, 200, 403],
+        "explicit": [200, 200, 200, 200],
+        None: [200, 200, 403, 403],
+    }
+
+
+def test_a_wrong_file_ends_the_start(settings: Settings, tmp_path: Path) -> None:
+    file = tmp_path / "rules.toml"
+    file.write_text('[[rules]]\nname = "x"\n')
+    with pytest.raises(PolicyError, match="either blocked or when"):
+        create_app(settings.model_copy(update={"policy_file": file}))
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "rule"),
+    [
+        ("/v1/images/generations", {"prompt": MINOR_SEXUAL}, "minor_sexual"),
+        (
+            "/v1/images/generations",
+            {"prompt": f"{WORD}, child", "negative_prompt": "clothes"},
+            "minor_sexual",
+        ),
+        ("/v1/images/generations", {"prompt": f"{WORD}, nude", "moderation": "low"}, "max_rating"),
+        ("/sdapi/v1/txt2img", {"prompt": MINOR_SEXUAL, "steps": 2}, "minor_sexual"),
+        ("/sdapi/v1/txt2img", {"prompt": f"{WORD}, naked <lora:little child:1>"}, "minor_sexual"),
+        (
+            "/sdapi/v1/txt2img",
+            {"prompt": f"{WORD}, school uniform", "negative_prompt": "(nsfw:-1)"},
+            "youth_sexual",
+        ),
+        (
+            "/sdapi/v1/img2img",
+            {"prompt": f"{WORD}, the moon", "init_images": [coded(drawn())]},
+            "no_moons",
+        ),
+    ],
+)
+def test_no_dialect_goes_round(
+    client: httpx2.Client, hand: Hand, path: str, body: dict[str, Any], rule: str
+) -> None:
+    before = refusals(client).get(rule, 0)
+    answer = client.post(path, json=body)
+    assert answer.status_code == 403, answer.text
+    assert rule in answer.text
+    assert WORD not in answer.text
+    assert refusals(client)[rule] == before + 1
+    assert hand.waiting() == []
+
+
+def test_a_submission_has_one_way_in() -> None:
+    """Whatever queues a request does it through the intake, where the policy stands."""
+    (folder,) = api.__path__
+    calling = {
+        path.relative_to(folder).as_posix()
+        for path in Path(folder).rglob("*.py")
+        if re.search(r"queue\.(?:admit|replay)\(", path.read_text(encoding="utf-8"))
+    }
+    assert calling == {"intake.py"}

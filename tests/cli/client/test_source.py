@@ -1,0 +1,186 @@
+"""What a picture's file asks of a service, and what is said about the rest."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy
+import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from cli import main
+from cli.client.source import SourceError, fit, read_source
+from model.recipes.recipe import Recipe
+from model.request import ImageFormat
+from tests.support.cli import kirazuri
+from tests.worker.conftest import make_request
+from worker.images.encode import encode
+
+PIXELS = numpy.full((16, 16, 3), 128, dtype=numpy.uint8)
+CHECKPOINT = "0123456789abcdef" * 4
+RECIPE = Recipe(card="kirazuri-tiny", checkpoint=CHECKPOINT)
+OFFERED: dict[str, Any] = {
+    "name": "kirazuri-tiny",
+    "samplers": [{"name": "er_sde"}, {"name": "euler"}],
+    "schedulers": [{"name": "simple"}],
+    "loras": [
+        {"name": "ink", "sha256": "1" * 64},
+        {"name": "styles/Hats", "sha256": "2" * 64},
+        {"name": "a/twice", "sha256": None},
+        {"name": "b/twice", "sha256": None},
+    ],
+    "workers": [{"recipe": RECIPE.model_dump()}, {"recipe": None}],
+}
+INFOTEXT = "1girl\nNegative prompt: bad\nSteps: 9, Sampler: Euler, CFG scale: 5, Seed: 3"
+GRAPH = '{"1": {"class_type": "KSampler", "inputs": {"seed": 8, "steps": 4}}}'
+
+
+def own(folder: Path, image_format: ImageFormat = "png", **changes: Any) -> Path:
+    path = folder / f"own.{image_format}"
+    request = make_request(image_format=image_format, **changes)
+    path.write_bytes(encode(PIXELS, request=request, recipe=RECIPE, seed=request.seed))
+    return path
+
+
+def with_texts(folder: Path, **texts: str) -> Path:
+    info = PngInfo()
+    for key, text in texts.items():
+        info.add_itxt(key, text)
+    Image.fromarray(PIXELS).save(folder / "a.png", pnginfo=info)
+    return folder / "a.png"
+
+
+@pytest.mark.parametrize("image_format", ["png", "webp", "jpeg", "avif"])
+def test_our_own_files_are_exact(tmp_path: Path, image_format: ImageFormat) -> None:
+    path = own(tmp_path, image_format, prompt="a\nSteps: 1, b: 2, c: 3", cfg_scale=4.123456789)
+    reading = fit(read_source(path), OFFERED)
+    assert reading.is_own
+    assert reading.notes == []
+    assert reading.fields["prompt"] == "a\nSteps: 1, b: 2, c: 3"
+    assert reading.fields["cfg_scale"] == 4.123456789
+    assert reading.fields["image_format"] == image_format
+    assert reading.fields["resolution"] == "64x64"
+
+
+def test_the_best_source_in_a_file_is_taken(tmp_path: Path) -> None:
+    both = read_source(with_texts(tmp_path, parameters=INFOTEXT, prompt=GRAPH))
+    assert both.fields["seed"] == 3
+    graph = read_source(with_texts(tmp_path, prompt=GRAPH))
+    assert graph.fields == {"seed": 8, "steps": 4}
+    newer = '{"schema": 99, "request": {}}'
+    fallen_back = read_source(with_texts(tmp_path, kirazuri=newer, parameters=INFOTEXT))
+    assert fallen_back.fields["steps"] == 9
+    assert "schema 99" in fallen_back.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        ({}, "does not tell how it was made"),
+        ({"kirazuri": '{"schema": 99, "request": {}}'}, "schema 99"),
+        ({"prompt": "{}"}, "no sampler"),
+        ({"parameters": "a" * 300_000}, "at most 200000"),
+    ],
+)
+def test_files_that_do_not_help(tmp_path: Path, texts: dict[str, str], message: str) -> None:
+    with pytest.raises(SourceError, match=message):
+        read_source(with_texts(tmp_path, **texts))
+
+
+def test_no_picture(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"missing\.png"):
+        read_source(tmp_path / "missing.png")
+
+
+def test_what_is_not_offered_is_left_out_aloud(tmp_path: Path) -> None:
+    changes: dict[str, Any] = {
+        "sampler": "dpmpp_sde",
+        "sampler_options": {"r": 0.4},
+        "scheduler": "beta",
+    }
+    reading = fit(read_source(own(tmp_path, **changes)), OFFERED)
+    assert set(changes) & set(reading.fields) == set()
+    assert [note.partition(": ")[0] for note in reading.notes] == [
+        "sampler dpmpp_sde",
+        "sampler options {'r'",
+        "scheduler beta",
+    ]
+
+
+def test_options_go_with_the_sampler(tmp_path: Path) -> None:
+    path = own(tmp_path, sampler="euler_ancestral", sampler_options={"eta": 0.5})
+    kept = fit(read_source(path), {**OFFERED, "samplers": [{"name": "euler_ancestral"}]})
+    assert kept.fields["sampler_options"] == {"eta": 0.5}
+    left = fit(read_source(path), OFFERED)
+    assert "sampler_options" not in left.fields
+    assert left.notes[-1].startswith("sampler options {'eta': 0.5}: they belong to")
+
+
+def test_another_sampler_does_not_get_the_options_of_the_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = own(tmp_path, sampler="euler_ancestral", sampler_options={"eta": 0.5})
+    offered = {**OFFERED, "samplers": [{"name": "euler_ancestral"}, {"name": "euler"}]}
+    monkeypatch.setattr(main, "capabilities", lambda url: offered)
+    for asked, options in [
+        (None, {"eta": 0.5}),
+        ("euler_ancestral", {"eta": 0.5}),
+        ("euler", None),
+    ]:
+        assert main._fields_of(path, "", asked).get("sampler_options") == options
+
+
+def test_loras_are_named_as_the_service_does(tmp_path: Path) -> None:
+    names = ("ink", "hats", "twice", "gone")
+    loras = [{"name": name, "weight": 0.5, "sha256": "1" * 64} for name in names]
+    reading = fit(read_source(own(tmp_path, sampler="euler", loras=loras)), OFFERED)
+    assert reading.fields["loras"] == [
+        {"name": "ink", "weight": 0.5},
+        {"name": "styles/Hats", "weight": 0.5},
+    ]
+    assert reading.notes == [
+        "LoRA styles/Hats: another file was used (1111111111, not 2222222222)",
+        "LoRA twice: the service has none of this name; left out",
+        "LoRA gone: the service has none of this name; left out",
+    ]
+
+
+@pytest.mark.parametrize("loras", ["ink", {"name": "ink"}, ["ink"], [{"name": 3}], [{}]])
+def test_loras_that_are_none(tmp_path: Path, loras: Any) -> None:
+    reading = read_source(own(tmp_path, sampler="euler"))
+    reading.fields["loras"] = loras
+    assert "loras" not in fit(reading, OFFERED).fields
+    assert len(reading.notes) == 1
+
+
+@pytest.mark.parametrize(
+    ("digits", "workers", "note"),
+    [
+        (CHECKPOINT, OFFERED["workers"], None),
+        (CHECKPOINT[:10].upper(), OFFERED["workers"], None),
+        ("ffff", OFFERED["workers"], "made with m (ffff): this service has another checkpoint, "
+         "kirazuri-tiny (0123456789)"),
+        ("", OFFERED["workers"], "made with m: this service has kirazuri-tiny"),
+        ("ffff", [], "made with m: no worker is up to compare its checkpoint with"),
+    ],
+)  # fmt: skip
+def test_another_checkpoint_is_told(
+    tmp_path: Path, digits: str, workers: list[Any], note: str | None
+) -> None:
+    reading = read_source(own(tmp_path, sampler="euler"))
+    reading.checkpoint, reading.model = digits, "m"
+    fit(reading, {**OFFERED, "workers": workers})
+    assert reading.notes == ([] if note is None else [note])
+
+
+def test_without_a_prompt_and_a_picture_there_is_nothing_to_do(tmp_path: Path) -> None:
+    run = kirazuri("generate", folder=tmp_path)
+    assert run.returncode == 2
+    assert "--from" in run.stderr
+
+
+def test_a_file_that_is_no_picture_ends_with_a_message(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_text("no")
+    run = kirazuri("generate", "--from", "a.png", folder=tmp_path)
+    assert run.returncode == 1
+    assert run.stderr.startswith("error: a.png cannot be read")

@@ -1,0 +1,118 @@
+"""`kirazuri keys`: what is printed, what is kept, and which Redis it finds."""
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import Redis
+from typer.testing import CliRunner
+
+from cli.main import app
+from cli.service.embedded_redis import StartError, lock_folder, redis_of
+from tests.support.cli import kirazuri
+from worker.auth.api_keys import secret_hash
+from worker.auth.key_store import KEYS, list_keys, read_key_file
+from worker.redis_io import server as redis_server
+from worker.settings import Settings
+
+
+def keys(*arguments: str, url: str | None = None) -> Any:
+    """The command in this process, with this Redis."""
+    return CliRunner().invoke(app, ["keys", *arguments], env={"KIRAZURI_REDIS_URL": url})
+
+
+def test_a_key_is_made_listed_and_revoked(redis_url: str) -> None:
+    added = keys(
+        "add", "alice", "--rate", "60/minute", "--quota", "5000", "--concurrency", "4",
+        "--priority", "high", "--lora", "hats", "--lora", "watercolor", "--resolution", "square",
+        "--max-rating", "sensitive", url=redis_url,
+    )  # fmt: skip
+    assert added.exit_code == 0, added.output
+    secret = added.stdout.strip()
+    assert "not shown again" in added.stderr
+    assert secret not in added.stderr
+    with Redis.from_url(redis_url) as client:
+        (key,) = list_keys(client)
+        assert secret not in repr(client.hgetall(KEYS))
+    assert key.hash == secret_hash(secret)
+    assert key.limits.loras == ("hats", "watercolor")
+    assert (key.limits.priority, key.limits.max_rating) == ("high", "sensitive")
+
+    listed = keys("list", url=redis_url).stdout
+    assert "alice" in listed
+    assert "rate 60/minute, quota 5000.0, concurrency 4, loras hats/watercolor" in listed
+    told = json.loads(keys("list", "--json", url=redis_url).stdout)
+    assert (told[0]["id"], told[0]["kept_in"]) == (key.id, "redis")
+    assert key.hash not in json.dumps(told)
+
+    again = keys("add", "alice", url=redis_url)
+    assert (again.exit_code, again.stdout) == (1, "")
+    assert "there is a key named alice" in again.stderr
+    assert keys("revoke", "alice", url=redis_url).exit_code == 0
+    gone = keys("revoke", "alice", url=redis_url)
+    assert (gone.exit_code, "no key named alice" in gone.stderr) == (1, True)
+    assert "no key" in keys("list", url=redis_url).stderr
+
+
+def test_a_table_for_the_file(tmp_path: Path) -> None:
+    made = keys("add", "a.b", "--toml", "--no-loras", "--quota", "2.5")
+    assert made.exit_code == 0, made.output
+    file = tmp_path / "keys.toml"
+    file.write_text(made.stdout)
+    (key,) = read_key_file(file)
+    assert (key.name, key.limits.loras, key.limits.quota) == ("a.b", (), 2.5)
+    assert key.hash == secret_hash(made.stderr.split()[-1])
+    assert tomllib.loads(made.stdout)["a.b"].keys() == {"hash", "loras", "quota"}
+    listed = CliRunner().invoke(
+        app,
+        ["keys", "list", "--data", str(tmp_path / "data")],
+        env={"KIRAZURI_KEYS_FILE": str(file)},
+    )
+    assert f"{key.id}  -           file   a.b" in listed.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--rate", "fast"], "rate: "),
+        (["--concurrency", "-1"], "concurrency: "),
+        (["--lora", "a", "--no-loras"], "contradict"),
+        (["--priority", "urgent"], "priority"),
+    ],
+)
+def test_a_wrong_limit_is_named(options: list[str], told: str) -> None:
+    run = keys("add", "alice", *options)
+    assert (run.exit_code, run.stdout) == (2, "")
+    assert told in run.stderr
+
+
+def test_without_a_running_service_the_data_folder_is_enough(tmp_path: Path) -> None:
+    data = ["--data", str(tmp_path / "data")]
+    assert kirazuri("keys", "add", "alice", *data, folder=tmp_path).returncode == 0
+    assert "alice" in kirazuri("keys", "list", *data, folder=tmp_path).stdout
+    assert redis_server.running_url(tmp_path / "data" / "redis") is None, "it is stopped again"
+
+
+def test_a_running_redis_of_the_folder_is_asked(tmp_path: Path) -> None:
+    settings = Settings(_env_file=None, data_dir=tmp_path)
+    server = redis_server.start(tmp_path / "redis")
+    try:
+        with lock_folder(tmp_path / "redis"), redis_of(settings) as url:
+            assert url == server.url
+    finally:
+        server.stop()
+    with (
+        lock_folder(tmp_path / "redis"),
+        pytest.raises(StartError, match="another"),
+        redis_of(settings),
+    ):
+        pass
+
+
+def test_an_unreachable_redis_ends_the_command() -> None:
+    run = keys("list", url="redis://127.0.0.1:9")
+    assert run.exit_code == 1
+    assert run.stderr.startswith("error: ")
+    assert "Traceback" not in run.stderr

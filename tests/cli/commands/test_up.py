@@ -1,0 +1,230 @@
+"""`kirazuri up` and `kirazuri generate` with real Redis, API, worker and the shipped checkpoint."""
+
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2
+import pytest
+from PIL import Image
+from standardwebhooks import Webhook
+
+from tests.support.cli import Running, clean_environment, kirazuri, processes_of, wait_until
+from tests.support.receiver import Receiver
+
+pytestmark = [
+    pytest.mark.timeout(240),
+    pytest.mark.skipif(sys.platform != "linux", reason="looks at processes in /proc"),
+]
+
+
+_CANCELLED = 'kirazuri_jobs_finished_total{status="cancelled"}'
+
+
+_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+
+
+@dataclass(frozen=True)
+class Up:
+    """A started service, the folder it works in and its URL."""
+
+    run: Running
+    folder: Path
+    url: str
+
+    def children(self, word: str) -> list[int]:
+        """Process ids of the service's processes with `word` in the command line."""
+        lines = [line for line in processes_of(self.folder) if word in line and "leash" not in line]
+        return [int(line.split()[0]) for line in lines]
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    folder = tmp_path_factory.mktemp("up")
+    (folder / ".env").write_text(
+        f"KIRAZURI_WEBHOOK_SECRET={_SECRET}\n"
+        "KIRAZURI_WEBHOOK_ALLOW_HTTP=true\n"
+        "KIRAZURI_WEBHOOK_NETWORKS=127.0.0.1/32\n"
+    )
+    run = Running("up", "--port", "0", "--data", str(folder / "data"), folder=folder)
+    try:
+        output = run.wait_for("ready at ")
+        address = re.search(r"ready at (\S+)", output)
+        assert address
+        yield Up(run, folder, address[1])
+    finally:
+        if run.process.poll() is None:
+            run.end(signal.SIGKILL)
+
+
+def test_saves_one_picture(up: Up, tmp_path: Path) -> None:
+    out = tmp_path / "new" / "girl.webp"
+    done = kirazuri(
+        "generate", "1girl, smile", "--steps", "4", "--seed", "3", "--out", str(out), "--url",
+        up.url, folder=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"{out}  seed 3  {up.url}/images/")
+    with Image.open(out) as image:
+        assert (image.format, image.size) == ("WEBP", (128, 128))
+
+
+def _accepted(up: Up) -> list[str]:
+    lines = httpx2.get(f"{up.url}/metrics").text.splitlines()
+    return [line for line in lines if line.startswith("kirazuri_jobs_accepted_total ")]
+
+
+def test_a_dry_run_tells_and_makes_nothing(up: Up, tmp_path: Path) -> None:
+    before = _accepted(up)
+    done = kirazuri("generate", "1girl, long_hair", "--dry-run", "--url", up.url, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^prompt +safe, 1girl, long_hair$", done.stdout, re.MULTILINE)
+    assert re.search(r"^warning +rating_held: safe was put ", done.stdout, re.MULTILINE)
+    assert re.search(r"^tokens +\d+ T5, \d+ Qwen of 80$", done.stdout, re.MULTILINE)
+    assert re.search(r"^warning +underscores_in_tags: ", done.stdout, re.MULTILINE)
+    assert len(before) == 1
+    assert _accepted(up) == before
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_saves_several_pictures_in_a_folder(up: Up, tmp_path: Path) -> None:
+    done = kirazuri(
+        "generate", "1girl", "--steps", "2", "--seed", "10", "--num-images", "2", "--resolution",
+        "portrait", "--url", up.url, folder=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "kirazuri-10.png",
+        "kirazuri-11.png",
+    ]
+    with Image.open(tmp_path / "kirazuri-11.png") as image:
+        assert image.size == (112, 144)
+
+
+def test_numbers_several_pictures_of_one_name(up: Up, tmp_path: Path) -> None:
+    done = kirazuri(
+        "generate", "1girl", "--steps", "1", "--num-images", "2", "--out", "a.png", "--url", up.url,
+        folder=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a-0.png", "a-1.png"]
+
+
+def test_tells_every_wrong_field(up: Up, tmp_path: Path) -> None:
+    done = kirazuri(
+        "generate", "1girl", "--resolution", "17x17", "--steps", "900", "--sampler", "best",
+        "--url", up.url, folder=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stdout == ""
+    named = [line.split(":")[0].strip() for line in done.stderr.splitlines()]
+    assert named == ["error", "resolution", "steps", "sampler"]
+
+
+@pytest.mark.parametrize("ending", ["interrupt", "timeout"])
+def test_an_impatient_client_cancels_its_job(up: Up, tmp_path: Path, ending: str) -> None:
+    def metric(name: str) -> float:
+        text = httpx2.get(f"{up.url}/metrics", trust_env=False).text
+        return float(text.partition(f"\n{name} ")[2].partition("\n")[0])
+
+    before = metric(_CANCELLED)
+    command = [sys.executable, "-m", "cli.main", "generate", "1girl", "--steps", "100"]
+    command += ["--num-images", "8", "--resolution", "square_hd", "--url", up.url]
+    command += ["--timeout", "2" if ending == "timeout" else "100"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, env=clean_environment()
+    ) as process:
+        if ending == "interrupt":
+            wait_until(lambda: metric("kirazuri_jobs_running") == 1, 30)
+            process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == (130 if ending == "interrupt" else 1)
+    assert "the job is cancelled" in errors
+    wait_until(lambda: metric(_CANCELLED) == before + 1, 20)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_tells_a_webhook(up: Up) -> None:
+    hook = Receiver()
+    try:
+        body = {"prompt": "1girl", "steps": 1, "webhook": {"url": hook.url}}
+        job = httpx2.post(f"{up.url}/generate", json=body, trust_env=False).json()
+        (received,) = hook.wait_for(1, seconds=60)
+    finally:
+        hook.close()
+    message = Webhook(_SECRET).verify(received.body, received.headers)
+    assert (message["type"], message["data"]["id"]) == ("job.succeeded", job["id"])
+    (image,) = message["data"]["images"]
+    assert httpx2.get(image["url"], trust_env=False).content.startswith(b"\x89PNG")
+
+
+def test_the_data_folder_serves_one_service_only(up: Up, tmp_path: Path) -> None:
+    second = kirazuri("up", "--port", "0", "--data", str(up.folder / "data"), folder=tmp_path)
+    assert second.returncode == 1
+    assert "another `kirazuri up` uses" in second.stderr.splitlines()[-1]
+
+
+def test_a_taken_port_is_told(up: Up, tmp_path: Path) -> None:
+    port = up.url.rpartition(":")[2]
+    second = kirazuri("up", "--port", port, "--data", str(tmp_path / "data"), folder=tmp_path)
+    assert second.returncode == 1
+    assert second.stderr.startswith(f"error: cannot listen on 127.0.0.1:{port}")
+
+
+def test_what_is_killed_comes_back(up: Up, tmp_path: Path) -> None:
+    """Redis with all its records, worker and sender, the API under its address."""
+    for word in ("redis-server", "-m worker", "-m api --", "-m api.webhooks.sender"):
+        (victim,) = up.children(word)
+        subprocess.run(["kill", "-9", str(victim)], check=True)
+        wait_until(lambda: up.children(word) not in ([], [victim]), 30)  # noqa: B023
+    done = kirazuri(
+        "generate", "1girl", "--steps", "2", "--out", "after.png", "--url", up.url, folder=tmp_path
+    )
+    if done.returncode:  # the API may not listen yet
+        wait_until(lambda: _is_ready(up.url), 60)
+        done = kirazuri(
+            "generate", "1girl", "--steps", "2", "--out", "b.png", "--url", up.url, folder=tmp_path
+        )
+    assert done.returncode == 0, done.stderr + up.run.output()
+
+
+def _is_ready(url: str) -> bool:
+    try:
+        return httpx2.get(f"{url}/readyz", trust_env=False).status_code == 200
+    except httpx2.TransportError:
+        return False
+
+
+def test_one_interrupt_stops_all_in_order(up: Up) -> None:
+    """The last test of this service."""
+    assert len(processes_of(up.folder)) >= 4
+    assert up.run.end(signal.SIGINT) == 0
+    assert processes_of(up.folder) == []
+    stopping = up.run.output().partition("stopping:")[2]
+    assert stopping.index("Finished server process") < stopping.index("event=stopped")
+    assert stopping.rstrip().endswith("stopped")
+
+
+def test_the_demo_makes_its_picture_and_leaves_nothing_running(tmp_path: Path) -> None:
+    demo = Running("--port", "0", "--once", folder=tmp_path, module="cli.demo")
+    assert demo.process.wait(200) == 0, demo.output()
+    assert "out/demo.png  seed 7  http://127.0.0.1:" in demo.output()
+    with Image.open(tmp_path / "out/demo.png") as image:
+        assert image.size == (192, 192)
+    assert processes_of(tmp_path) == []
+
+
+def test_a_broken_checkpoint_is_told_and_nothing_is_left(tmp_path: Path) -> None:
+    run = kirazuri(
+        "up", "--port", "0", "--data", str(tmp_path / "data"), "--checkpoint-dir", str(tmp_path),
+        folder=tmp_path,
+    )  # fmt: skip
+    assert run.returncode == 1
+    last = run.stderr.splitlines()[-1]
+    assert last.startswith("error: worker-1 ended with code")
+    assert str(tmp_path) in last
+    assert processes_of(tmp_path) == []

@@ -1,0 +1,117 @@
+"""Ports, addresses, the variables of children, and children that crash or must not be left."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from cli.service.child import Child
+from cli.service.embedded_redis import StartError
+from cli.service.service import environment, find_port, local_url
+from tests.support.cli import wait_until
+from worker.settings import Settings
+
+
+def test_a_free_port_is_found() -> None:
+    assert 0 < find_port("127.0.0.1", 0) < 65536
+
+
+def test_a_taken_port_is_refused() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(StartError, match=f"127.0.0.1:{port}"):
+            find_port("127.0.0.1", port)
+
+
+def test_a_foreign_host_is_refused() -> None:
+    with pytest.raises(StartError, match=r"192\.0\.2\.1"):
+        find_port("192.0.2.1", 0)
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:80"),
+        ("0.0.0.0", "http://127.0.0.1:80"),
+        ("::", "http://[::1]:80"),
+        ("::1", "http://[::1]:80"),
+    ],
+)
+def test_a_wildcard_address_is_reached_by_loopback(host: str, expected: str) -> None:
+    assert local_url(host, 80) == expected
+
+
+def test_children_read_the_settings_as_they_were_understood(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(data_dir=tmp_path, redis_url=SecretStr("redis://u:p@h/0"), max_running=3)
+    for name, value in environment(settings).items():
+        if name.startswith("KIRAZURI_"):
+            monkeypatch.setenv(name, value)
+    assert Settings() == settings
+
+
+def test_a_child_comes_back_after_a_crash_and_later_each_time(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    mark = tmp_path / "starts"
+    code = f"open({str(mark)!r}, 'a').write('x'); print('about to crash'); raise SystemExit(3)"
+    child = Child("crasher", [sys.executable, "-c", code], dict(os.environ))  # noqa: TID251
+
+    def has_started(times: int) -> bool:
+        child.revive()
+        return mark.exists() and len(mark.read_text()) == times
+
+    wait_until(lambda: has_started(2), 20)
+    wait_until(lambda: child.exit_code() is not None, 20)
+    child.revive()
+    assert child.exit_code() == 3
+    assert child.last_words() == "about to crash"
+    shown = capfd.readouterr().err
+    assert "crasher  | about to crash" in shown
+    assert "crasher ended with code 3; it starts again in 1 s" in shown
+    assert "crasher ended with code 3; it starts again in 2 s" in shown
+
+
+def test_a_child_that_does_not_listen_is_killed() -> None:
+    code = "import signal, time; signal.signal(15, signal.SIG_IGN); print('deaf'); time.sleep(60)"
+    child = Child("deaf", [sys.executable, "-u", "-c", code], dict(os.environ))  # noqa: TID251
+    wait_until(lambda: bool(child._last_lines), 20)
+    child.terminate()
+    child.wait(0.2)
+    assert child.exit_code() == -signal.SIGKILL
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends children with their parent")
+def test_children_die_with_a_parent_that_is_killed() -> None:
+    code = textwrap.dedent(
+        """
+        import os, sys, time
+        from cli.child import Child
+        child = Child("sleeper", [sys.executable, "-c", "import time; time.sleep(60)"], os.environ)
+        print(child._process.pid, flush=True)
+        time.sleep(60)
+        """
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout
+        sleeper = int(parent.stdout.readline())
+        wait_until(lambda: "leash" not in _command(sleeper), 20)
+        parent.kill()
+    wait_until(lambda: not _command(sleeper), 20)
+
+
+def _command(pid: int) -> str:
+    """The command line of a process; empty for one that has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return ""

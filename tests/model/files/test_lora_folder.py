@@ -1,0 +1,252 @@
+"""A folder of LoRAs: names, hashes, metadata, and what is never opened."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from model.card import Card, load_card
+from model.errors import CheckpointError, LoraChanged, LoraMissing
+from model.files.lora_folder import LoraFile, LoraFolder, base_warning, read_lora_header
+
+STEM = "lora_unet_blocks_0_self_attn_q_proj"
+
+
+def write(path: Path, *, rank: int = 4, metadata: dict[str, str] | None = None) -> Path:
+    """A LoRA of one layer."""
+    tensors = {
+        f"{STEM}.lora_down.weight": torch.zeros(rank, 8),
+        f"{STEM}.lora_up.weight": torch.full((8, rank), float(rank)),
+        f"{STEM}.alpha": torch.tensor(1.0),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, path, metadata=metadata)
+    return path
+
+
+def found(folder: Path) -> LoraFolder:
+    files = LoraFolder(folder)
+    files.refresh()
+    return files
+
+
+def only(folder: Path) -> LoraFile:
+    (file,) = found(folder).files.values()
+    return file
+
+
+def test_names_are_paths_without_their_ending(tmp_path: Path) -> None:
+    for name in ("hats", "style/Ink (v1.2)", "style/水彩 & more", "a.b-c_d+e"):
+        write(tmp_path / f"{name}.safetensors")
+    (tmp_path / "notes.txt").write_text("no LoRA")
+    assert list(found(tmp_path).files) == [
+        "a.b-c_d+e",
+        "hats",
+        "style/Ink (v1.2)",
+        "style/水彩 & more",
+    ]
+
+
+@pytest.mark.parametrize(
+    "name", ["a:b", "a,b", 'a"b', "<a>", "a\nb", "a ", ".hidden", "x" * 201, "a\\b", "a\udc80"]
+)
+def test_names_that_would_break_lists_are_refused(
+    tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(tmp_path / "good.safetensors").rename(tmp_path / f"{name}.safetensors")
+    assert not found(tmp_path).files
+    assert "event=refused" in caplog.text
+    assert "its name may have" in caplog.text
+
+
+def test_hidden_folders_and_ways_out_are_not_looked_into(tmp_path: Path) -> None:
+    inside, outside = tmp_path / "loras", tmp_path / "secret"
+    write(inside / ".git/a.safetensors")
+    write(outside / "b.safetensors")
+    (inside / "link.safetensors").symlink_to(outside / "b.safetensors")
+    (inside / "folder").symlink_to(outside)
+    (inside / "nowhere.safetensors").symlink_to(inside / "gone")
+    (inside / "loop.safetensors").symlink_to(inside / "loop.safetensors")
+    os.mkfifo(inside / "pipe.safetensors")
+    (inside / "directory.safetensors").mkdir()
+    assert not found(inside).files
+    write(inside / "real.safetensors")
+    (inside / "same.safetensors").symlink_to(inside / "real.safetensors")
+    assert list(found(inside).files) == ["real", "same"]
+
+
+@pytest.mark.parametrize("name", ["../secret/b", "/etc/passwd", "a/../b", "b.safetensors", ""])
+def test_a_name_is_no_path(tmp_path: Path, name: str) -> None:
+    write(tmp_path / "secret/b.safetensors")
+    write(tmp_path / "loras/b.safetensors")
+    files = found(tmp_path / "loras")
+    with pytest.raises(LoraMissing, match="there is no LoRA"):
+        files.sha256(name)
+
+
+def test_what_is_no_lora_is_refused_with_the_reason(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    save_file({"net.blocks.0.weight": torch.zeros(2)}, tmp_path / "checkpoint.safetensors")
+    (tmp_path / "broken.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{}")
+    (tmp_path / "pickle.safetensors").write_bytes(b"\x80\x02}q\0.")
+    assert not found(tmp_path).files
+    for reason in ("no known LoRA method: net.blocks.0.weight", "truncated", "is a pickle"):
+        assert reason in caplog.text
+
+
+def test_a_huge_header_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "huge.safetensors"
+    with path.open("wb") as file:
+        file.write((20_000_000).to_bytes(8, "little"))
+        file.truncate(30_000_000)
+    with pytest.raises(CheckpointError, match="header"):
+        read_lora_header(path)
+    assert not found(tmp_path).files
+
+
+def test_no_folder_has_no_loras(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert not found(tmp_path / "missing").files
+    assert "there is no LoRA folder" in caplog.text
+    nothing = LoraFolder(None)
+    nothing.refresh()
+    assert not nothing.files
+
+
+# -- what changes ------------------------------------------------------------------------------
+
+
+def test_new_changed_and_removed_files_are_seen(tmp_path: Path) -> None:
+    files = found(tmp_path)
+    path = write(tmp_path / "a.safetensors", rank=4)
+    assert not files.files
+    files.refresh()
+    assert files.files["a"].rank == 4
+    write(path, rank=6)
+    files.refresh()
+    assert files.files["a"].rank == 6
+    path.unlink()
+    files.refresh()
+    assert not files.files
+
+
+def test_a_file_is_read_once_for_each_of_its_states(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "a.safetensors")
+    files = found(tmp_path)
+    expected = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert files.known_sha256("a") is None
+    assert files.sha256("a") == files.known_sha256("a") == expected
+
+    def never(*_: object) -> None:
+        raise AssertionError("read again")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(hashlib, "file_digest", never)
+        patched.setattr("model.files.lora_folder.read_header", never)
+        files.refresh()
+        assert files.sha256("a") == expected
+    write(path, rank=5)
+    assert files.sha256("a") == hashlib.sha256(path.read_bytes()).hexdigest() != expected
+    files.refresh()
+    assert files.files["a"].rank == 5
+    path.unlink()
+    with pytest.raises(LoraMissing, match="cannot be read"):
+        files.sha256("a")
+    assert files.known_sha256("nobody") is None
+
+
+def test_a_file_that_is_being_written_has_no_hash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "a.safetensors")
+    files = found(tmp_path)
+    real = hashlib.file_digest
+
+    def while_it_grows(file: object, name: str) -> object:
+        with path.open("ab") as writer:
+            writer.write(b"more")
+        return real(file, name)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(hashlib, "file_digest", while_it_grows)
+    with pytest.raises(LoraChanged, match="being written"):
+        files.sha256("a")
+
+
+# -- metadata ----------------------------------------------------------------------------------
+
+
+def test_kohyas_metadata(tmp_path: Path) -> None:
+    tags = {"10_hats": {"hat": 30, "1girl": 90}, "5_more": {"hat": 80, "smile": 3}}
+    metadata = {
+        "ss_sd_model_name": "C:\\models\\anima-preview.safetensors",
+        "modelspec.architecture": "anima-preview/lora",
+        "ss_tag_frequency": json.dumps(tags),
+    }
+    write(tmp_path / "a.safetensors", metadata=metadata)
+    file = only(tmp_path)
+    assert (file.base, file.architecture) == ("anima-preview", "anima-preview/lora")
+    assert file.trigger_words == ("hat", "1girl", "smile")
+    assert (file.method, file.rank, file.parts) == ("lora", 4, ("transformer",))
+    assert file.size == file.path.stat().st_size
+
+
+def test_a_trigger_phrase_goes_before_tags(tmp_path: Path) -> None:
+    metadata = {"modelspec.trigger_phrase": " ink\n style ", "ss_tag_frequency": '{"a": {"b": 1}}'}
+    write(tmp_path / "a.safetensors", metadata=metadata)
+    assert only(tmp_path).trigger_words == ("ink style",)
+
+
+@pytest.mark.parametrize(
+    "tags",
+    ["", "no json", "[]", '{"a": 1}', '{"a": {"b": "x"}}', '{"a": {"b": 1e999}}', "[" * 100_000,
+     "null"],
+)  # fmt: skip
+def test_broken_tags_are_no_tags(tmp_path: Path, tags: str) -> None:
+    metadata = {"ss_tag_frequency": tags, "ss_sd_model_name": "x" * 9999}
+    write(tmp_path / "a.safetensors", metadata=metadata)
+    file = only(tmp_path)
+    assert file.trigger_words == ()
+    assert file.base == "x" * 200
+
+
+@pytest.fixture(scope="module")
+def kirazuri() -> Card:
+    return load_card("kirazuri-v1")
+
+
+def warned(folder: Path, card: Card, **metadata: str) -> tuple[str, str] | None:
+    write(folder / "a.safetensors", metadata=metadata)
+    warning = base_warning(only(folder), card)
+    return (warning.code, warning.detail) if warning else None
+
+
+def test_a_lora_of_another_base_is_warned_of_in_the_cards_words(
+    tmp_path: Path, kirazuri: Card
+) -> None:
+    told = warned(tmp_path, kirazuri, ss_sd_model_name="anima-preview.safetensors")
+    assert told is not None
+    assert told[0] == "lora_other_base"
+    assert "a was made on anima-preview, not on Kirazuri (Anima) v1." in told[1]
+    assert "LoRAs made for the base are not expected to work well" in told[1]
+
+
+def test_a_lora_that_says_nothing_is_warned_of_where_the_card_knows_why(
+    tmp_path: Path, kirazuri: Card
+) -> None:
+    told = warned(tmp_path, kirazuri)
+    assert told is not None
+    assert told[0] == "lora_base_unknown"
+    assert warned(tmp_path, load_card("kirazuri-tiny")) is None
+
+
+@pytest.mark.parametrize("base", ["kirazuri-anima-v1.safetensors", "Kirazuri_v1", "/m/KIRAZURI"])
+def test_a_lora_of_this_checkpoint_is_not_warned_of(
+    tmp_path: Path, kirazuri: Card, base: str
+) -> None:
+    assert warned(tmp_path, kirazuri, ss_sd_model_name=base) is None

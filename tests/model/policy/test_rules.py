@@ -1,0 +1,129 @@
+"""Rule files: what they can say, and what is told where they are wrong."""
+
+from pathlib import Path
+
+import pytest
+
+from model.errors import PolicyBlocked, PolicyError
+from model.policy.policy import Policy, load_policy
+from model.policy.rules import load_core, load_rules
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "rules.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def rule_of(policy: Policy, prompt: str, negative: str = "") -> str | None:
+    try:
+        policy.judge(prompt, negative, ceiling="explicit")
+    except PolicyBlocked as refusal:
+        return refusal.rule
+    return None
+
+
+def test_blocked_tags_combinations_and_exceptions(tmp_path: Path) -> None:
+    policy = load_policy(
+        written(
+            tmp_path,
+            """
+            [groups.weapons]
+            terms = ["gun", "rifle*", "sword ... drawn"]
+            except = ["nail gun"]
+
+            [[rules]]
+            name = "brands"
+            reason = "no brands"
+            blocked = ["acme", "=globex", "*soft"]
+            except = ["acme street"]
+
+            [[rules]]
+            name = "armed_school"
+            when = [{ prompt = ["$weapons"] }, { prompt = ["school"] }]
+
+            [[rules]]
+            name = "upside_down"
+            when = [{ prompt = ["sky"], negative = ["ground"] }]
+            """,
+        )
+    )
+    refused = {
+        "acme poster": "brands", "A C M E": "brands", "1girl, globex, smile": "brands",
+        "microsoft": "brands", "a gun in a school": "armed_school",
+        "schools, riflemen": "armed_school", "school, sword half drawn": "armed_school",
+    }  # fmt: skip
+    assert {prompt: rule_of(policy, prompt) for prompt in refused} == refused
+    for prompt in (
+        "acme street", "a globex poster", "software", "gun", "school", "school, nail gun",
+        "school, sword is not at all drawn",
+    ):  # fmt: skip
+        assert rule_of(policy, prompt) is None, prompt
+    assert rule_of(policy, "sky") == rule_of(policy, "1girl", "ground") == "upside_down"
+
+
+def test_terms_can_be_added_to_the_core(tmp_path: Path) -> None:
+    policy = load_policy(written(tmp_path, '[groups.minor]\nterms = ["zorble"]'))
+    assert rule_of(policy, "zorble, nsfw") == "minor_sexual"
+    assert rule_of(policy, "child, nsfw") == "minor_sexual"
+
+
+@pytest.mark.parametrize(
+    "prompt", ["rape", "guro", "bestiality", "celebrity, nude", "r.a.p.e", "deepfake, lingerie"]
+)
+def test_the_rules_that_ship(prompt: str) -> None:
+    assert rule_of(load_policy(), prompt) in {rule.name for rule in load_rules(None).rules}
+
+
+def test_the_core_holds_beside_an_empty_file(tmp_path: Path) -> None:
+    policy = load_policy(written(tmp_path, ""))
+    assert rule_of(policy, "guro") is None
+    assert rule_of(policy, "child, nsfw") == "minor_sexual"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("\nname = = 1", "at line 2, column 8"),
+        ("[[rules]]\nblocked = ['a b']", "rules.0.name: Field required"),
+        ("[[rules]]\nname = 'Upper'\nblocked = ['ab']", "rules.0.name"),
+        ("[[rules]]\nname = 'one'", "either blocked or when"),
+        ("[[rules]]\nname = 'one'\nblocked = ['ab']\nwhen = [{prompt=['cd']}]", "not both"),
+        ("[[rules]]\nname = 'one'\nwhen = [{}]", "prompt, negative or both"),
+        ("[[rules]]\nname = 'one'\nblock = ['ab']", "rules.0.block: Extra inputs"),
+        ("[[rules]]\nname = 'one'\nblocked = ['$none']", "the group $none"),
+        ("[[rules]]\nname = 'one'\nblocked = ['!?']", "'!?' needs two letters"),
+        ("[[rules]]\nname = 'one'\nblocked = ['a*b']", "a * stands at an end"),
+        ("[[rules]]\nname = 'one'\nblocked = ['a...b']", "dots"),
+        ("[[rules]]\nname = 'minor_sexual'\nblocked = ['ab']", "minor_sexual is there already"),
+        ("[[rules]]\nname = 'max_rating'\nblocked = ['ab']", "max_rating is there already"),
+        ("[groups.minor]\nterms = []\nexcept = ['child']", "groups.minor is the core's"),
+        ("[ratings]\nnsfw = {prompt = ['ab']}", "ratings: Extra inputs"),
+        ("fillers = ['ab']", "fillers: Extra inputs"),
+        ("[safe]\nprompt = ['ab']", "safe: Extra inputs"),
+    ],
+)
+def test_what_is_wrong_is_told_with_its_place(tmp_path: Path, text: str, told: str) -> None:
+    path = written(tmp_path, text)
+    with pytest.raises(PolicyError) as wrong:
+        load_policy(path)
+    assert told in str(wrong.value)
+    assert str(path) in str(wrong.value)
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(PolicyError, match="No such file"):
+        load_policy(tmp_path / "none.toml")
+    binary = tmp_path / "binary.toml"
+    binary.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(PolicyError, match="utf-8"):
+        load_policy(binary)
+    huge = written(tmp_path, "#" * 1_000_001)
+    with pytest.raises(PolicyError, match="larger than"):
+        load_policy(huge)
+
+
+def test_every_rating_above_safe_has_words() -> None:
+    core = load_core()
+    assert list(core.ratings) == ["sensitive", "nsfw", "explicit"]
+    assert {rule.name for rule in core.rules} == {"minor_sexual", "youth_sexual"}

@@ -1,0 +1,224 @@
+"""Graphs of ComfyUI: plain ones are understood, others say what is passed over, none crashes."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model.recipes.comfy_workflow import MAX_GRAPH_CHARS, read_workflow
+
+Graph = dict[str, dict[str, Any]]
+
+
+def node(kind: str, **inputs: Any) -> dict[str, Any]:
+    return {"class_type": kind, "inputs": inputs}
+
+
+def plain() -> Graph:
+    """The template for this family of models, as the server stores it."""
+    return {
+        "3": node(
+            "KSampler", seed=42, steps=30, cfg=4.0, sampler_name="er_sde", scheduler="simple",
+            denoise=1.0, model=["44", 0], positive=["11", 0], negative=["12", 0],
+            latent_image=["28", 0],
+        ),
+        "8": node("VAEDecode", samples=["3", 0], vae=["15", 0]),
+        "9": node("SaveImage", filename_prefix="x", images=["8", 0]),
+        "11": node("CLIPTextEncode", text="1girl, (blue hair:1.2)", clip=["45", 0]),
+        "12": node("CLIPTextEncode", text="worst quality", clip=["45", 0]),
+        "15": node("VAELoader", vae_name="qwen_image_vae.safetensors"),
+        "28": node("EmptyLatentImage", width=1024, height=1536, batch_size=1),
+        "44": node("UNETLoader", unet_name="anima-preview.safetensors", weight_dtype="default"),
+        "45": node("CLIPLoader", clip_name="qwen_3_06b_base.safetensors"),
+    }  # fmt: skip
+
+
+EXPECTED = {
+    "prompt": "1girl, (blue hair:1.2)",
+    "negative_prompt": "worst quality",
+    "steps": 30,
+    "cfg_scale": 4.0,
+    "sampler": "er_sde",
+    "scheduler": "simple",
+    "seed": 42,
+    "resolution": "1024x1536",
+}
+
+
+def test_the_template() -> None:
+    reading = read_workflow(json.dumps(plain()))
+    assert reading.fields == EXPECTED
+    assert reading.notes == []
+    assert reading.model == "anima-preview.safetensors"
+
+
+def test_values_may_come_from_other_nodes() -> None:
+    graph = plain()
+    graph["3"]["inputs"] |= {"seed": ["50", 0], "model": ["51", 0]}
+    graph["11"]["inputs"]["text"] = ["52", 0]
+    graph["28"]["inputs"]["width"] = ["53", 0]
+    graph |= {
+        "50": node("PrimitiveInt", value=42),
+        "51": node("ModelSamplingAuraFlow", shift=3.0, model=["44", 0]),
+        "52": node("PrimitiveStringMultiline", value=["54", 0]),
+        "53": node("Int", int=1024),
+        "54": node("Text", text="1girl, (blue hair:1.2)"),
+    }
+    reading = read_workflow(json.dumps(graph))
+    assert reading.fields == EXPECTED
+    assert reading.notes == []
+
+
+def test_the_parts_of_a_sampler_may_be_nodes_of_their_own() -> None:
+    graph = plain()
+    graph["3"] = node(
+        "SamplerCustomAdvanced", noise=["60", 0], guider=["61", 0], sampler=["62", 0],
+        sigmas=["63", 0], latent_image=["28", 0],
+    )  # fmt: skip
+    graph |= {
+        "60": node("RandomNoise", noise_seed=42),
+        "61": node("CFGGuider", cfg=4.0, model=["44", 0], positive=["11", 0], negative=["12", 0]),
+        "62": node("KSamplerSelect", sampler_name="er_sde"),
+        "63": node("BasicScheduler", scheduler="simple", steps=30, denoise=1.0, model=["44", 0]),
+    }
+    reading = read_workflow(json.dumps(graph))
+    assert reading.fields == EXPECTED
+    assert reading.notes == []
+    assert reading.model == "anima-preview.safetensors"
+    graph["62"] = node("SamplerSASolver", eta=1.0, model=["44", 0])
+    graph["61"] = node("BasicGuider", model=["44", 0], conditioning=["11", 0])
+    reading = read_workflow(json.dumps(graph))
+    assert (reading.fields["sampler"], reading.fields["cfg_scale"]) == ("sa_solver", 1.0)
+    assert "negative_prompt" not in reading.fields
+    assert [note for note in reading.notes if "SamplerSASolver" in note]
+
+
+def test_of_two_passes_the_first_is_taken() -> None:
+    graph = plain()
+    second = node(
+        "KSampler", seed=7, steps=10, cfg=2.0, sampler_name="euler", scheduler="beta", denoise=0.5,
+        model=["44", 0], positive=["11", 0], negative=["12", 0], latent_image=["71", 0],
+    )  # fmt: skip
+    graph = {"70": second, "71": node("LatentUpscaleBy", samples=["3", 0], scale_by=1.5), **graph}
+    reading = read_workflow(json.dumps(graph))
+    assert reading.fields == EXPECTED
+    assert reading.notes == ["2 samplers: only the first pass is taken"]
+
+
+def test_what_cannot_be_carried_over_is_told() -> None:
+    graph = plain()
+    graph["3"]["inputs"] |= {"denoise": 0.6, "latent_image": ["80", 0], "model": ["82", 0]}
+    graph["3"]["inputs"] |= {"sampler_name": "magic", "scheduler": "odd", "seed": 2**64 - 1}
+    graph |= {
+        "80": node("VAEEncode", pixels=["81", 0]),
+        "81": node("LoadImage", image="a.png"),
+        "82": node(
+            "LoraLoader",
+            lora_name="a\\style.safetensors",
+            strength_model=0.8,
+            strength_clip=0.5,
+            model=["85", 0],
+        ),
+        "85": node(
+            "LoraLoaderModelOnly", lora_name="b.safetensors", strength_model=1, model=["83", 0]
+        ),
+        "83": node("ModelSamplingSD3", shift=5.0, model=["84", 0]),
+        "84": node("SkipLayers", model=["44", 0]),
+    }
+    reading = read_workflow(json.dumps(graph))
+    told = " | ".join(reading.notes)
+    for piece in ("denoise 0.6", "VAEEncode", "text part has 0.8 here, not 0.5", "shift 5",
+                  "SkipLayers", "magic", "odd", "seed 1844"):  # fmt: skip
+        assert piece in told, piece
+    loras = [{"name": "b", "weight": 1.0}, {"name": "a/style", "weight": 0.8}]
+    assert reading.fields.pop("loras") == loras
+    assert set(reading.fields) == {"prompt", "negative_prompt", "steps", "cfg_scale"}
+
+
+def test_conditionings_on_the_way_are_passed_over_aloud() -> None:
+    graph = plain()
+    graph["3"]["inputs"] |= {"positive": ["90", 0], "negative": ["91", 0]}
+    graph |= {
+        "90": node("ConditioningCombine", conditioning_1=["11", 0], conditioning_2=["12", 0]),
+        "91": node("ConditioningZeroOut", conditioning=["11", 0]),
+    }
+    reading = read_workflow(json.dumps(graph))
+    assert reading.fields == {**EXPECTED, "negative_prompt": ""}
+    assert reading.notes == ["node ConditioningCombine: it is passed over"]
+
+
+def test_a_part_of_the_steps() -> None:
+    graph = plain()
+    graph["3"] = node(
+        "KSamplerAdvanced", noise_seed=42, steps=30, cfg=4.0, sampler_name="er_sde",
+        scheduler="simple", start_at_step=0, end_at_step=20, model=["44", 0], positive=["11", 0],
+        negative=["12", 0], latent_image=["28", 0],
+    )  # fmt: skip
+    reading = read_workflow(json.dumps(graph))
+    assert reading.fields == EXPECTED
+    assert reading.notes == ["steps 0 to 20: all steps are taken"]
+
+
+def test_loops_end() -> None:
+    graph = plain()
+    graph["3"]["inputs"] |= {"latent_image": ["3", 0], "model": ["95", 0], "seed": ["96", 0]}
+    graph |= {"95": node("A", model=["95", 0]), "96": node("B", value=["96", 0])}
+    with pytest.raises(ValueError, match="no sampler"):
+        read_workflow(json.dumps(graph))
+    graph["3"]["inputs"]["latent_image"] = ["28", 0]
+    reading = read_workflow(json.dumps(graph))
+    assert "seed" not in reading.fields
+    assert len(reading.notes) < 300
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", "null", "{}", '{"1": 2}', '{"1": {"inputs": []}}', "[" * 100_000,
+     '{"1": {"class_type": "SaveImage", "inputs": {}}}', " " * (MAX_GRAPH_CHARS + 1)],
+)  # fmt: skip
+def test_what_is_no_graph_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="the workflow"):
+        read_workflow(text)
+
+
+def test_a_bare_sampler_is_read_as_far_as_it_goes() -> None:
+    reading = read_workflow('{"1": {"class_type": "KSampler", "inputs": {}}}')
+    assert reading.fields == {}
+    assert reading.notes == ["prompt: no text leads to the sampler"]
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
+    | st.sampled_from([["3", 0], ["11", 0], ["28", 0], ["44", 0], [3, 0], ["missing", 0]]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=5,
+)  # fmt: skip
+
+
+@given(
+    st.dictionaries(
+        st.tuples(
+            st.sampled_from(sorted(plain())),
+            st.sampled_from(
+                ["seed", "steps", "cfg", "sampler_name", "scheduler", "denoise", "model", "text",
+                 "positive", "negative", "latent_image", "width", "height", "batch_size"]
+            ),
+        ),
+        VALUES,
+        max_size=6,
+    )
+)  # fmt: skip
+def test_no_graph_does_harm(changes: dict[tuple[str, str], Any]) -> None:
+    graph = plain()
+    for (name, key), value in changes.items():
+        graph[name]["inputs"][key] = value
+    text = json.dumps(graph)
+    try:
+        reading = read_workflow(text)
+    except ValueError as exc:
+        assert "the workflow" in str(exc)  # noqa: PT017 - it is allowed to be refused, so only
+    else:
+        json.dumps(reading.fields, allow_nan=False)
+        assert all(len(note) < 300 for note in reading.notes)

@@ -1,0 +1,97 @@
+"""Recipes and the document that lies in a file."""
+
+import hashlib
+import json
+from typing import Any
+
+import pytest
+import torch
+
+from model.card import load_card, shipped_folder
+from model.engine.engine import load_engine
+from model.recipes.recipe import (
+    MAX_DOCUMENT_CHARS,
+    Recipe,
+    differences,
+    read_document,
+    recipe_of,
+    write_document,
+)
+from tests.worker.conftest import make_request
+
+RECIPE = Recipe(card="tiny", checkpoint="ab" * 32, precision="float32", threads=2, torch="2.13")
+
+
+def test_an_engine_tells_more_than_its_recipe() -> None:
+    description = {"card": "tiny", "device": "cuda:1", "loras": 3, "torch": "2.13"}
+    assert recipe_of(description, service="k 1") == Recipe(card="tiny", torch="2.13", service="k 1")
+
+
+def test_recipes_differ_by_field() -> None:
+    other = RECIPE.model_copy(update={"threads": 4, "checkpoint": "cd" * 32})
+    assert differences(RECIPE, RECIPE) == []
+    assert differences(RECIPE, other) == ["checkpoint", "threads"]
+
+
+def test_a_document_comes_back() -> None:
+    request = make_request("青い髪", cfg_scale=4.5, num_images=2, deterministic=True)
+    document = read_document(write_document(request, RECIPE, seed=8))
+    assert document.recipe == RECIPE
+    assert document.request["prompt"] == "青い髪"
+    assert (document.request["seed"], document.request["num_images"]) == (8, 1)
+    assert "deterministic" not in document.request
+
+
+def test_what_a_later_release_adds_is_passed_over() -> None:
+    text = write_document(make_request(), RECIPE, seed=1)
+    later = json.loads(text) | {"signature": "x"}
+    later["request"]["style"] = "new"
+    later["recipe"]["driver"] = "580"
+    document = read_document(json.dumps(later))
+    assert document.request["style"] == "new"
+    assert document.recipe == RECIPE
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "null",
+        "{",
+        "[" * 10_000,
+        '{"schema": 1}',
+        '{"schema": 0, "request": {}}',
+        '{"schema": 2, "request": {}}',
+        '{"schema": "x", "request": {}}',
+        '{"schema": 1, "request": []}',
+        '{"schema": 1, "request": {}, "recipe": {"threads": "many"}}',
+        "a" * (MAX_DOCUMENT_CHARS + 1),
+    ],
+)
+def test_what_is_no_document_is_refused(text: Any) -> None:
+    with pytest.raises(ValueError, match="the recipe"):
+        read_document(text)
+
+
+def test_a_loaded_engine_knows_its_whole_recipe() -> None:
+    engine = load_engine(
+        load_card("kirazuri-tiny"),
+        None,
+        device="cpu",
+        precision="float32",
+        threads=1,
+        token_budget=8192,
+    )
+    recipe = recipe_of(engine.description(), service="k 1")
+    folder = shipped_folder(load_card("kirazuri-tiny"))
+    for name, path in (
+        ("checkpoint", "diffusion_models/kirazuri-tiny.safetensors"),
+        ("text_encoder", "text_encoders/qwen3-tiny.safetensors"),
+        ("vae", "vae/qwen-image-vae-tiny.safetensors"),
+    ):
+        digest = hashlib.sha256((folder / path).read_bytes()).hexdigest()
+        assert getattr(recipe, name) == digest, name
+    assert (recipe.card, recipe.precision, recipe.threads) == ("kirazuri-tiny", "float32", 1)
+    assert recipe.torch == torch.__version__
+    assert "(" in recipe.device_name

@@ -1,0 +1,63 @@
+import hashlib
+import json
+
+import pytest
+import torch
+
+from model.sampling.noise import MAX_SEED, initial_noise, noise_stream
+from tests.support.paths import DATA
+
+CHECK = json.loads((DATA / "samplers.json").read_text())["noise_check"]
+SHAPE = (1, 16, 1, 16, 24)
+
+
+def test_initial_noise_of_seed_42_is_the_one_other_programs_draw() -> None:
+    noise = initial_noise(42, (1, 16, 1, 128, 128))
+    flat = noise.flatten()
+    assert noise.dtype == torch.float32
+    assert flat[:4].tolist() == CHECK["first4"]
+    assert flat[-1].item() == CHECK["last"]
+    digest = hashlib.sha256(flat.numpy().tobytes()).hexdigest()
+    assert digest.startswith(CHECK["sha256_of_bytes_prefix"])
+
+
+def test_the_stream_starts_from_the_next_seed() -> None:
+    draw = noise_stream(42, SHAPE)
+    first, second = draw(), draw()
+    assert torch.equal(first, initial_noise(43, SHAPE))
+    assert not torch.equal(first, initial_noise(42, SHAPE))
+    assert not torch.equal(first, second)
+
+
+def test_streams_do_not_disturb_one_another() -> None:
+    alone = noise_stream(7, SHAPE)
+    expected = [alone() for _ in range(3)]
+    mine, other = noise_stream(7, SHAPE), noise_stream(8, SHAPE)
+    drawn = []
+    for _ in range(3):
+        other()
+        torch.randn(5)
+        initial_noise(7, SHAPE)
+        drawn.append(mine())
+    assert all(torch.equal(a, b) for a, b in zip(drawn, expected, strict=True))
+
+
+def test_torchs_own_generator_is_left_alone() -> None:
+    before = torch.random.get_rng_state()
+    initial_noise(1, SHAPE)
+    noise_stream(1, SHAPE)()
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("seed", [0, MAX_SEED])
+def test_seeds_at_the_limits(seed: int) -> None:
+    assert initial_noise(seed, SHAPE).isfinite().all()
+    assert noise_stream(seed, SHAPE)().isfinite().all()
+
+
+@pytest.mark.parametrize("seed", [-1, MAX_SEED + 1])
+def test_seeds_beyond_the_limits(seed: int) -> None:
+    with pytest.raises(ValueError, match=f"seed is {seed}, must be 0 to {MAX_SEED}"):
+        initial_noise(seed, SHAPE)
+    with pytest.raises(ValueError, match=f"seed is {seed}"):
+        noise_stream(seed, SHAPE)

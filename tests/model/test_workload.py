@@ -1,0 +1,110 @@
+"""How requests become passes, steps and work: arithmetic alone."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model.request import ResolvedHires, ResolvedRequest
+from model.sampler_catalog import evaluations
+from model.sampling.schedules import SCHEDULES
+from model.timesteps import TIMES
+from model.workload import passes, shortened, steps_done, total_steps, work
+
+
+def request(**fields: Any) -> ResolvedRequest:
+    base: dict[str, Any] = {
+        "prompt": "1girl", "negative_prompt": "", "width": 128, "height": 96, "steps": 10,
+        "cfg_scale": 1.0, "sampler": "euler", "scheduler": "simple", "seed": 1, "num_images": 1,
+        "image_format": "png", "image_quality": 90, "metadata": "full",
+    }  # fmt: skip
+    return ResolvedRequest(**{**base, **fields})
+
+
+HIRES = ResolvedHires(
+    scale=2, width=256, height=192, steps=5, strength=0.5, upscaler="lanczos"
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("steps", "strength", "built", "walked"),
+    [
+        (20, 1.0, 20, 20),
+        (20, 0.6, 33, 20),  # int(33.3)
+        (20, 0.02, 1000, 20),
+        (100, 0.05, 1000, 50),  # 2000 steps are more than the table has
+        (20, 0.0001, 1000, 1),
+        (20, 0.0, 20, 0),
+    ],
+)
+def test_strength_starts_later_on_a_longer_schedule(
+    steps: int, strength: float, built: int, walked: int
+) -> None:
+    assert shortened(steps, strength) == (built, walked)
+
+
+@given(st.integers(1, 200), st.floats(0, 1, exclude_min=True))
+def test_whatever_the_strength_a_schedule_can_be_built_and_walked(
+    steps: int, strength: float
+) -> None:
+    built, walked = shortened(steps, strength)
+    assert 1 <= walked <= steps <= built <= TIMES or built == steps == walked
+    assert walked / built <= max(strength, 1 / TIMES) + 1 / built
+
+
+def test_a_plain_request_is_one_pass() -> None:
+    (only,) = passes(request(sampler="heun"))
+    assert (only.width, only.height, only.built, only.steps) == (128, 96, 10, 10)
+    assert only.evaluations == 19
+    assert total_steps(request()) == 10
+
+
+@pytest.mark.parametrize("sampler", ["euler", "heun", "uni_pc"])
+@pytest.mark.parametrize("scheduler", SCHEDULES)
+@pytest.mark.parametrize("steps", [1, 30, 150])
+def test_a_pass_from_noise_walks_the_whole_schedule_whatever_its_length(
+    sampler: str, scheduler: str, steps: int
+) -> None:
+    fields = {"sampler": sampler, "scheduler": scheduler, "steps": steps}
+    (only,) = passes(request(**fields))
+    assert only.evaluations == evaluations(sampler, scheduler, steps)
+    assert only == passes(request(**fields, init_image="x", strength=1.0))[0]
+    (late,) = passes(request(**fields, init_image="x", strength=0.3))
+    assert late.levels == late.steps == steps
+    (latest,) = passes(request(**fields, init_image="x", strength=0.0005))
+    assert 1 <= latest.levels <= 2
+
+
+def test_a_second_pass_has_its_own_size_steps_and_strength() -> None:
+    first, second = passes(request(init_image="x", strength=0.5, hires=HIRES))
+    assert (first.built, first.steps) == (20, 10)
+    assert (second.width, second.height, second.built, second.steps) == (256, 192, 10, 5)
+
+
+def test_work_counts_every_pass_at_its_size() -> None:
+    plain = work(request())
+    assert plain == pytest.approx(10 * 128 * 96 / 1e6)
+    assert work(request(cfg_scale=4.0, num_images=3)) == pytest.approx(6 * plain)
+    both = request(hires=HIRES)
+    assert work(both) == pytest.approx(plain + 5 * 256 * 192 / 1e6)
+    assert work(both, 10) == pytest.approx(plain)
+    assert work(both, 0) == 0
+    assert work(both, 15) == work(both)
+    assert work(request(init_image="x", strength=0.0)) == 0
+
+
+def test_steps_are_counted_over_both_passes() -> None:
+    parts = passes(request(sampler="heun", hires=HIRES))
+    evaluations = sum(part.evaluations for part in parts)
+    assert evaluations == 19 + 9
+    done = [steps_done(parts, count) for count in range(evaluations + 1)]
+    assert (done[0], done[19], done[-1]) == (0, 10, 15)
+    assert done == sorted(done)
+
+
+def test_where_nothing_is_walked_there_is_still_one_step() -> None:
+    kept = request(init_image="x", strength=0.0)
+    assert total_steps(kept) == 1
+    assert steps_done(passes(kept), 0) == 1
+    assert total_steps(request(init_image="x", strength=0.0, hires=HIRES)) == 5

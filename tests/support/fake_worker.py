@@ -1,0 +1,29 @@
+"""`python -m tests.support.fake_worker`: the real worker process around a fake engine."""
+
+import argparse
+
+from tests.support.fake_engine import FakeEngine
+from worker.images.input_images import Inputs
+from worker.redis_io.client import connect
+from worker.runtime.batch_worker import BatchWorker
+from worker.settings import Settings, redis_dsn
+from worker.store.image_store import LocalImageStore
+from worker.telemetry import logs, tracing
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--step-seconds", type=float, default=0.01)
+    step_seconds = parser.parse_args().step_seconds
+    settings, inputs = Settings(), Inputs()
+    logs.set_up(settings)
+    tracing.start("kirazuri-worker")
+    BatchWorker(
+        connect(redis_dsn(settings)),
+        settings,
+        engine_factory=lambda: FakeEngine(
+            step_seconds=step_seconds, card=settings.card, read_image=inputs.read
+        ),
+        inputs=inputs,
+        store=LocalImageStore(settings.data_dir / "images"),
+        version="test 1.0",
+    ).work()

@@ -1,0 +1,280 @@
+"""Writes LoRA files of every layout and method for a small model, and says what they must do.
+
+The expected weights are worked out here in float64, entry by entry, with no formula of the
+service's.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from model.files.keymap import adapter_to_original, transformer_to_original
+from model.network.load import Components
+from tests.support.random_checkpoint import RandomModels
+
+Made = tuple[dict[str, Tensor], Tensor, str]
+"""A method's tensors by the ending of their key, the change in float64, what is done with it."""
+
+RANK = 3
+EPSILON = 2.0**-23
+"""Added to the norms of DoRA, as ComfyUI does."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A linear layer of the model: its part, its name in the library and in the files."""
+
+    part: str
+    library: str
+    original: str
+    shape: tuple[int, int]
+
+
+def places(made: RandomModels | Components) -> list[Place]:
+    """Every linear layer that a LoRA may change; the patch embedding as wide as in the file."""
+    found = []
+    for part, module, to_original in (
+        ("transformer", made.transformer, transformer_to_original),
+        ("adapter", made.conditioner, adapter_to_original),
+        ("text_encoder", made.text_encoder, str),
+    ):
+        for name, layer in module.named_modules():
+            if isinstance(layer, nn.Linear):
+                original = to_original(f"{name}.weight").removesuffix(".weight")
+                rows, columns = layer.weight.shape
+                found.append(Place(part, name, original, (rows, columns)))
+    return found
+
+
+def linear(made: RandomModels, place: Place) -> nn.Linear:
+    """The layer at a place."""
+    module: nn.Module = {
+        "transformer": made.transformer,
+        "adapter": made.conditioner,
+        "text_encoder": made.text_encoder,
+    }[place.part]
+    layer = module.get_submodule(place.library)
+    assert isinstance(layer, nn.Linear)
+    return layer
+
+
+# -- how files spell names ---------------------------------------------------------------------
+
+
+def flat(name: str) -> str:
+    return name.replace(".", "_")
+
+
+def _comfy(place: Place) -> str:
+    if place.part == "text_encoder":
+        return f"text_encoders.qwen3_06b.transformer.model.{place.original}"
+    return f"diffusion_model.{place.original}"
+
+
+def _kohya(place: Place) -> str:
+    prefix = "lora_te_" if place.part == "text_encoder" else "lora_unet_"
+    return prefix + flat(place.original)
+
+
+def _kohya_te1(place: Place) -> str:
+    return _kohya(place).replace("lora_te_", "lora_te1_")
+
+
+def _diffusers(place: Place) -> str:
+    prefix = {"transformer": "transformer", "adapter": "text_conditioner"}
+    return f"{prefix.get(place.part, place.part)}.{place.library}"
+
+
+def _peft(place: Place) -> str:
+    """What peft writes of a wrapped original network; it has no name for the text encoder."""
+    if place.part == "text_encoder":
+        return f"base_model.model.text_encoder.{place.library}"
+    return f"base_model.model.{place.original}"
+
+
+def _lycoris(place: Place) -> str:
+    if place.part == "text_encoder":
+        return f"lora_te1_{flat(place.original)}"
+    return f"lycoris_{flat(place.library if place.part == 'transformer' else place.original)}"
+
+
+LAYOUTS: dict[str, Callable[[Place], str]] = {
+    "comfy": _comfy,
+    "kohya": _kohya,
+    "kohya_te1": _kohya_te1,
+    "diffusers": _diffusers,
+    "peft": _peft,
+    "lycoris": _lycoris,
+    "net": lambda place: _comfy(place).replace("diffusion_model.", "net.", 1),
+}
+
+
+# -- methods -----------------------------------------------------------------------------------
+
+
+def random(*shape: int, like: torch.dtype = torch.float32) -> Tensor:
+    """Values that are exact in `like`."""
+    return (0.3 * torch.randn(shape)).to(like)
+
+
+def product(left: Tensor, right: Tensor) -> Tensor:
+    """A matrix product, summed over the rank in float64."""
+    return torch.stack(
+        [torch.outer(left[:, r].double(), right[r].double()) for r in range(left.shape[1])]
+    ).sum(0)
+
+
+def kronecker(left: Tensor, right: Tensor) -> Tensor:
+    """Every entry of `left` times the whole of `right`, block by block."""
+    rows = [torch.cat([entry * right for entry in row], dim=1) for row in left.double()]
+    return torch.cat(rows, dim=0)
+
+
+def divisor(number: int) -> int:
+    """The smallest divisor above 1."""
+    return next(d for d in range(2, number + 1) if number % d == 0)
+
+
+def lora(
+    out: int, into: int, *, alpha: float | None, ends: tuple[str, str], dtype: torch.dtype
+) -> tuple[dict[str, Tensor], Tensor]:
+    up, down = random(out, RANK, like=dtype), random(RANK, into, like=dtype)
+    tensors = {ends[0]: down, ends[1]: up}
+    delta = product(up, down)
+    if alpha is None:
+        return tensors, delta
+    return {**tensors, "alpha": torch.tensor(alpha, dtype=dtype)}, delta * (alpha / RANK)
+
+
+AB = ("lora_A.weight", "lora_B.weight")
+DOWN_UP = ("lora_down.weight", "lora_up.weight")
+
+
+def _lora_method(
+    alpha: float | None, ends: tuple[str, str], dtype: torch.dtype = torch.float32
+) -> Callable[[int, int], Made]:
+    def make(out: int, into: int) -> Made:
+        return *lora(out, into, alpha=alpha, ends=ends, dtype=dtype), "add"
+
+    return make
+
+
+def _dora(kind: str) -> Callable[[int, int], Made]:
+    def make(out: int, into: int) -> Made:
+        tensors, delta = lora(out, into, alpha=1.5, ends=DOWN_UP, dtype=torch.float32)
+        shape = {"rows": (out, 1), "flat_rows": (out,), "columns": (1, into), "peft": (out,)}[kind]
+        scale = 0.5 + torch.rand(shape)
+        end = "lora_magnitude_vector" if kind == "peft" else "dora_scale"
+        return {**tensors, end: scale}, delta, kind
+
+    return make
+
+
+def _lokr(kind: str) -> Callable[[int, int], Made]:
+    """`kind` names what is split: none, w1, w2 or both. Alpha is always there."""
+
+    def make(out: int, into: int) -> Made:
+        alpha, a, b = 2.0, divisor(out), divisor(into)
+        shapes = {"w1": (a, b), "w2": (out // a, into // b)}
+        tensors: dict[str, Tensor] = {}
+        factors = []
+        for name, (rows, columns) in shapes.items():
+            if kind in (name, "both"):
+                left, right = random(rows, RANK), random(RANK, columns)
+                tensors |= {f"lokr_{name}_a": left, f"lokr_{name}_b": right}
+                factors.append(product(left, right))
+            else:
+                tensors[f"lokr_{name}"] = random(rows, columns)
+                factors.append(tensors[f"lokr_{name}"].double())
+        scale = 1.0 if kind == "none" else alpha / RANK
+        tensors["alpha"] = torch.tensor(alpha)
+        return tensors, scale * kronecker(*factors), "add"
+
+    return make
+
+
+def _loha(out: int, into: int) -> Made:
+    tensors: dict[str, Tensor] = {}
+    for name in ("hada_w1", "hada_w2"):
+        tensors |= {f"{name}_a": random(out, RANK), f"{name}_b": random(RANK, into)}
+    tensors["alpha"] = torch.tensor(1.0)
+    first = product(tensors["hada_w1_a"], tensors["hada_w1_b"])
+    second = product(tensors["hada_w2_a"], tensors["hada_w2_b"])
+    return tensors, first * second / RANK, "add"
+
+
+METHODS: dict[str, Callable[[int, int], Made]] = {
+    "lora_A_B": _lora_method(None, AB),
+    "lora_A_B_alpha": _lora_method(6.0, AB),
+    "lora_A_B_default": _lora_method(None, ("lora_A.default.weight", "lora_B.default.weight")),
+    "lora_down_up": _lora_method(None, DOWN_UP),
+    "lora_down_up_alpha": _lora_method(0.75, DOWN_UP),
+    "lora_old_diffusers": _lora_method(None, ("lora.down.weight", "lora.up.weight")),
+    "lora_fp16": _lora_method(1.5, DOWN_UP, torch.float16),
+    "lora_bf16": _lora_method(1.5, AB, torch.bfloat16),
+    "lokr_whole": _lokr("none"),
+    "lokr_w1_split": _lokr("w1"),
+    "lokr_w2_split": _lokr("w2"),
+    "lokr_both_split": _lokr("both"),
+    "loha": _loha,
+    "dora_rows": _dora("rows"),
+    "dora_flat_rows": _dora("flat_rows"),
+    "dora_columns": _dora("columns"),
+    "dora_peft": _dora("peft"),
+}
+
+
+def changed(weight: Tensor, made: Made, *, strength: float) -> Tensor:
+    """The weight in float64 after the change."""
+    tensors, delta, kind = made
+    weight = weight.double()
+    if kind == "add":
+        return weight + strength * delta
+    whole = weight + delta
+    if kind == "peft":
+        norms = whole.square().sum(1, keepdim=True).sqrt() + EPSILON
+        goal = whole / norms * tensors["lora_magnitude_vector"].double().view(-1, 1)
+    elif kind == "columns":
+        norms = weight.square().sum(0, keepdim=True).sqrt() + EPSILON
+        goal = whole / norms * tensors["dora_scale"].double()
+    else:
+        norms = weight.square().sum(1, keepdim=True).sqrt() + EPSILON
+        goal = whole / norms * tensors["dora_scale"].double().view(-1, 1)
+    return weight + strength * (goal - weight)
+
+
+@dataclass(frozen=True)
+class Written:
+    """A LoRA file, and what it does to each place."""
+
+    path: Path
+    changes: dict[Place, Made]
+
+    @property
+    def name(self) -> str:
+        return self.path.stem
+
+
+def write_lora(
+    path: Path,
+    at: Iterable[Place],
+    *,
+    layout: str = "kohya",
+    method: str = "lora_down_up_alpha",
+    seed: int = 0,
+) -> Written:
+    """Write a file that changes every one of the places."""
+    torch.manual_seed(seed)
+    changes = {place: METHODS[method](*place.shape) for place in at}
+    tensors = {
+        f"{LAYOUTS[layout](place)}.{end}": tensor.contiguous()
+        for place, made in changes.items()
+        for end, tensor in made[0].items()
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, path)
+    return Written(path, changes)

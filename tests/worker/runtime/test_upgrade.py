@@ -1,0 +1,135 @@
+"""A rolling upgrade: jobs of the release before are carried out, those of the next left alone."""
+
+import asyncio
+import json
+import time
+
+import pytest
+from redis import Redis
+from ulid import ULID
+
+from tests.worker.conftest import RunWorker, make_request
+from worker.job import SCHEMA_VERSION
+from worker.queue import record
+from worker.queue.job_queue import JobQueue
+from worker.queue.worker_queue import WorkerLedger
+
+NEXT_QUEUE = f"kirazuri-v{SCHEMA_VERSION + 1}"
+
+
+def admitted_by_first_release(client: "Redis", **changes: object) -> str:
+    """A job as the first release wrote it: schema 1, no `queue` in the record."""
+    job_id = str(ULID())
+    request = json.loads(make_request().model_dump_json()) | changes
+    known = [
+        "prompt",
+        "negative_prompt",
+        "width",
+        "height",
+        "steps",
+        "cfg_scale",
+        "sampler",
+        "scheduler",
+        "seed",
+        "num_images",
+        "image_format",
+        "image_quality",
+        "metadata",
+    ]
+    fields = {
+        "status": "queued",
+        "attempt": 0,
+        "created": time.time(),
+        "schema": 1,
+        "request": json.dumps({name: request[name] for name in known}),
+        "warnings": "[]",
+        "cost": 1.0,
+        "traceparent": "",
+    }
+    write(client, job_id, "kirazuri-v1", fields)
+    return job_id
+
+
+def admitted_by_next_release(client: "Redis") -> str:
+    """A job whose request says something that nobody here knows."""
+    job_id = str(ULID())
+    request = json.loads(make_request().model_dump_json()) | {"depth_map": "x.png"}
+    fields = {
+        "status": "queued",
+        "attempt": 0,
+        "created": time.time(),
+        "schema": SCHEMA_VERSION + 1,
+        "queue": NEXT_QUEUE,
+        "request": json.dumps(request),
+        "warnings": "[]",
+        "cost": 1.0,
+    }
+    write(client, job_id, NEXT_QUEUE, fields)
+    return job_id
+
+
+def write(client: "Redis", job_id: str, queue: str, fields: dict[str, object]) -> None:
+    """What every release's admit script does."""
+    client.hset(record.job_key(job_id), mapping=fields)  # type: ignore[arg-type]
+    pairs = record.rq_fields(job_id, client, queue=queue)
+    client.hset(f"rq:job:{job_id}", items=pairs)
+    client.sadd("rq:queues", f"rq:queue:{queue}")
+    client.rpush(f"rq:queue:{queue}", job_id)
+    client.zadd(record.QUEUED, {job_id: time.time()})
+    event = {"event": "queued", "data": "{}"}
+    client.xadd(record.events_key(job_id), event)  # type: ignore[arg-type]
+
+
+async def test_jobs_of_the_first_release_are_carried_out(
+    queue: JobQueue, redis_client: "Redis", run_worker: RunWorker
+) -> None:
+    old = [admitted_by_first_release(redis_client, seed=seed) for seed in range(3)]
+    assert (await queue.get(old[2])).queue_position == 2
+    new = [(await queue.admit(make_request(seed=9))).id]
+    with run_worker():
+        done = [await queue.wait(job_id, 10) for job_id in old + new]
+    assert [job.status for job in done] == ["succeeded"] * 4
+    assert redis_client.zcard("rq:wip:kirazuri-v1") == 0
+    assert redis_client.llen("rq:queue:kirazuri-v1") == 0
+
+
+async def test_an_old_job_is_cancelled_out_of_its_own_queue(
+    queue: JobQueue, redis_client: "Redis"
+) -> None:
+    job_id = admitted_by_first_release(redis_client)
+    assert (await queue.cancel(job_id)).status == "cancelled"
+    assert redis_client.llen("rq:queue:kirazuri-v1") == 0
+
+
+async def test_an_old_job_of_a_dead_worker_is_handed_on(
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger, run_worker: RunWorker
+) -> None:
+    job_id = admitted_by_first_release(redis_client)
+    redis_client.delete("rq:queue:kirazuri-v1")
+    redis_client.zadd(record.QUEUED, {job_id: time.time() - 100})
+    assert ledger.reconcile() == [job_id]
+    assert redis_client.lrange("rq:queue:kirazuri-v1", 0, -1) == [job_id.encode()]
+    with run_worker():
+        assert (await queue.wait(job_id, 10)).status == "succeeded"
+
+
+@pytest.mark.parametrize("is_lost", [False, True])
+async def test_newer_jobs_are_shown_and_cancelled_but_never_touched(
+    queue: JobQueue, redis_client: "Redis", run_worker: RunWorker, is_lost: bool
+) -> None:
+    newer = admitted_by_next_release(redis_client)
+    if is_lost:
+        redis_client.delete(f"rq:queue:{NEXT_QUEUE}")
+        redis_client.zadd(record.QUEUED, {newer: time.time() - 100})
+    ours = await queue.admit(make_request())
+    with run_worker():
+        assert (await queue.wait(ours.id, 10)).status == "succeeded"
+        await asyncio.sleep(1.5)  # several rounds of maintenance
+    shown = await queue.get(newer)
+    assert (shown.status, shown.attempts) == ("queued", 0)
+    assert shown.request.prompt == make_request().prompt
+    waiting = redis_client.lrange(f"rq:queue:{NEXT_QUEUE}", 0, -1)
+    assert waiting == ([] if is_lost else [newer.encode()])
+    assert redis_client.lrange(f"rq:queue:{record.RQ_QUEUE}", 0, -1) == []
+    assert (await queue.cancel(newer)).status == "cancelled"
+    assert redis_client.llen(f"rq:queue:{NEXT_QUEUE}") == 0

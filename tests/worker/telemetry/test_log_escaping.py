@@ -1,0 +1,68 @@
+"""Nothing that a client sends makes a log line look like another, or moves a terminal's cursor."""
+
+import io
+import logging
+import unicodedata
+
+import pytest
+
+from worker.telemetry.log_escaping import LineFormatter, one_line, visible
+
+NASTY = {
+    "a second line": "a\r\n2026-01-01 INFO api event=accepted",
+    "a bare carriage return": "a\rb",
+    "colours": "\x1b[31mred\x1b[0m",
+    "a title for the terminal": "\x1b]0;owned\x07",
+    "C1's introducer": "\x9b2J",
+    "backspaces": "harmless\x08\x08\x08",
+    "right to left": "abc\u202efdp.exe",
+    "isolates": "\u2066a\u2069",
+    "a line of Unicode": "a\u2028b\u2029c\x85d",
+    "nothing to see": "a\u200bb\ufeffc",
+    "a null": "a\x00b",
+    "half a pair": "a\ud800b",
+}
+
+
+def logged(record: str, *arguments: object, error: BaseException | None = None) -> str:
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(LineFormatter("%(levelname)s %(name)s %(message)s"))
+    logger = logging.Logger("test")  # noqa: LOG001 - of nobody else
+    logger.addHandler(handler)
+    logger.error(record, *arguments, exc_info=error)
+    return stream.getvalue()
+
+
+def fail(text: str) -> None:
+    raise ValueError(text)
+
+
+def is_plain(text: str) -> bool:
+    return all(unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Zl", "Zp") for c in text)
+
+
+@pytest.mark.parametrize("text", NASTY.values(), ids=NASTY.keys())
+def test_a_record_is_one_line_of_plain_characters(text: str) -> None:
+    line = logged("request=%s", text)
+    assert line.endswith("\n")
+    assert is_plain(line[:-1])
+    line.encode()
+    assert line.startswith("ERROR test request=")
+
+
+@pytest.mark.parametrize("text", NASTY.values(), ids=NASTY.keys())
+def test_a_traceback_keeps_its_lines_and_nothing_else(text: str) -> None:
+    with pytest.raises(ValueError) as raised:  # noqa: PT011 - the text is what is tested
+        fail(text)
+    lines = logged("failed", error=raised.value).splitlines()
+    assert lines[0] == "ERROR test failed"
+    assert all(is_plain(line) for line in lines)
+    assert all(line.startswith("  ") for line in lines[2:]), "none looks like a record"
+
+
+def test_what_is_harmless_stays_as_it_is() -> None:
+    text = "1girl, 青い髪, naïve café — 👍 [tag:1.2] \\(a\\)"
+    assert visible(text) == one_line(text) == text
+    assert visible("a\nb") == "a\nb"
+    assert one_line("a\nb") == "a\\nb"

@@ -1,0 +1,447 @@
+"""Trains the VAE on single pictures: first both halves on crops, later the decoder on its own.
+
+One frame sees only the last temporal tap of every causal 3-D convolution, so training uses 2-D
+convolutions; `expand` turns the result into the library's `AutoencoderKLQwenImage`.
+"""
+
+import logging
+import math
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.functional import silu
+
+from training.pictures.avatars import head_center
+from training.pictures.dataset import (
+    HELD_OUT,
+    SHARES,
+    SIZES,
+    Size,
+    latents_path,
+    load_avatars,
+    pictures_path,
+    redrawn_path,
+)
+from training.train import loop
+
+log = logging.getLogger(__name__)
+
+BASE_DIM = 16
+DIM_MULT = (1, 2, 3, 3)
+RES_BLOCKS = 1
+LATENT_CHANNELS = 16
+CROP = 64
+CROPS_PER_STEP = 8
+PICTURES_PER_STEP = 2
+FACE_SHARE = 0.7  # share of the crops that lie around the face
+KL_WEIGHT = 1e-3
+LATENT_NOISE = 0.2  # decoder stage: up to this many standard deviations
+REDRAWN_WEIGHT = 0.7  # decoder stage: share of steps on latents that the transformer finished
+CROPS_RATE = 2.5e-3
+PICTURES_RATE = 1.2e-3
+DECODER_RATE = 1e-3
+TEMPERAL_DOWNSAMPLE = (False, True, True)
+
+LossOfNext = Callable[[], tuple[Tensor, dict[str, float]]]
+
+
+class Norm(nn.Module):
+    """The library's RMS norm over channels of (B, C, H, W)."""
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.gamma = nn.Parameter(torch.ones(dim, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        wide = x.float()
+        scale = torch.rsqrt(wide.square().mean(1, keepdim=True) + 1e-12)
+        return (wide * scale * self.gamma).to(x.dtype)
+
+
+class Residual(nn.Module):
+    """Two normed convolutions beside a shortcut."""
+
+    def __init__(self, dim_in: int, dim_out: int):
+        super().__init__()
+        self.norm1, self.conv1 = Norm(dim_in), nn.Conv2d(dim_in, dim_out, 3, padding=1)
+        self.norm2, self.conv2 = Norm(dim_out), nn.Conv2d(dim_out, dim_out, 3, padding=1)
+        is_same = dim_in == dim_out
+        self.conv_shortcut = nn.Identity() if is_same else nn.Conv2d(dim_in, dim_out, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.conv1(silu(self.norm1(x)))
+        h = self.conv2(silu(self.norm2(h)))
+        return h + self.conv_shortcut(x)  # type: ignore[no-any-return]
+
+
+class Attention(nn.Module):
+    """Single-head attention over all positions of one picture."""
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.norm = Norm(dim)
+        self.to_qkv, self.proj = nn.Conv2d(dim, 3 * dim, 1), nn.Conv2d(dim, dim, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        B, C, H, W = x.shape
+        q, k, v = self.to_qkv(self.norm(x)).flatten(2).transpose(1, 2).chunk(3, -1)
+        weights = torch.softmax((q @ k.transpose(1, 2)).float() / math.sqrt(C), -1)
+        out = (weights.to(v.dtype) @ v).transpose(1, 2).reshape(B, C, H, W)
+        return x + self.proj(out)  # type: ignore[no-any-return]
+
+
+class Middle(nn.Module):
+    """Residual, attention, residual."""
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.resnets = nn.ModuleList([Residual(dim, dim), Residual(dim, dim)])
+        self.attentions = nn.ModuleList([Attention(dim)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.resnets[1](self.attentions[0](self.resnets[0](x)))  # type: ignore[no-any-return]
+
+
+class Resample(nn.Module):
+    """Half or double the sides; named as the library's so that the keys are equal."""
+
+    def __init__(self, dim: int, *, is_up: bool):
+        super().__init__()
+        if is_up:
+            grow = nn.Upsample(scale_factor=2.0, mode="nearest-exact")
+            self.resample = nn.Sequential(grow, nn.Conv2d(dim, dim // 2, 3, padding=1))
+        else:
+            pad = nn.ZeroPad2d((0, 1, 0, 1))
+            self.resample = nn.Sequential(pad, nn.Conv2d(dim, dim, 3, stride=2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.resample(x)  # type: ignore[no-any-return]
+
+
+class UpBlock(nn.Module):
+    """Residual blocks, then twice the sides unless it is the last."""
+
+    def __init__(self, dim_in: int, dim_out: int, blocks: int, *, is_last: bool):
+        super().__init__()
+        dims = [dim_in] + [dim_out] * blocks
+        self.resnets = nn.ModuleList(Residual(dim, dim_out) for dim in dims)
+        self.upsamplers = nn.ModuleList([] if is_last else [Resample(dim_out, is_up=True)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        for module in (*self.resnets, *self.upsamplers):
+            x = module(x)
+        return x
+
+
+class Encoder(nn.Module):
+    """Pixels (B, 3, H, W) in [-1, 1] to mean and log variance (B, 32, H / 8, W / 8)."""
+
+    def __init__(self, base: int, mult: tuple[int, ...], blocks: int):
+        super().__init__()
+        dims = [base * m for m in (1, *mult)]
+        self.conv_in = nn.Conv2d(3, base, 3, padding=1)
+        self.down_blocks = nn.ModuleList()
+        for i, (dim_in, dim_out) in enumerate(pairwise(dims)):
+            for dim in [dim_in] + [dim_out] * (blocks - 1):
+                self.down_blocks.append(Residual(dim, dim_out))
+            if i < len(mult) - 1:
+                self.down_blocks.append(Resample(dim_out, is_up=False))
+        self.mid_block, self.norm_out = Middle(dims[-1]), Norm(dims[-1])
+        self.conv_out = nn.Conv2d(dims[-1], 2 * LATENT_CHANNELS, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv_in(x)
+        for block in self.down_blocks:
+            x = block(x)
+        return self.conv_out(silu(self.norm_out(self.mid_block(x))))  # type: ignore[no-any-return]
+
+
+class Decoder(nn.Module):
+    """Latents (B, 16, H / 8, W / 8) to pixels (B, 3, H, W), not clamped."""
+
+    def __init__(self, base: int, mult: tuple[int, ...], blocks: int):
+        super().__init__()
+        dims = [base * m for m in (mult[-1], *mult[::-1])]
+        self.conv_in = nn.Conv2d(LATENT_CHANNELS, dims[0], 3, padding=1)
+        self.mid_block = Middle(dims[0])
+        self.up_blocks = nn.ModuleList()
+        for i, (dim_in, dim_out) in enumerate(pairwise(dims)):
+            halved = dim_in // 2 if i else dim_in
+            is_last = i == len(mult) - 1
+            self.up_blocks.append(UpBlock(halved, dim_out, blocks, is_last=is_last))
+        self.norm_out, self.conv_out = Norm(dims[-1]), nn.Conv2d(dims[-1], 3, 3, padding=1)
+
+    def forward(self, z: Tensor) -> Tensor:
+        x = self.mid_block(self.conv_in(z))
+        for block in self.up_blocks:
+            x = block(x)
+        return self.conv_out(silu(self.norm_out(x)))  # type: ignore[no-any-return]
+
+
+class FrameVae(nn.Module):
+    """`AutoencoderKLQwenImage` for one frame: the same keys, 2-D weights, no temporal ones."""
+
+    def __init__(
+        self, base: int = BASE_DIM, mult: tuple[int, ...] = DIM_MULT, blocks: int = RES_BLOCKS
+    ):
+        super().__init__()
+        self.encoder = Encoder(base, mult, blocks)
+        self.quant_conv = nn.Conv2d(2 * LATENT_CHANNELS, 2 * LATENT_CHANNELS, 1)
+        self.post_quant_conv = nn.Conv2d(LATENT_CHANNELS, LATENT_CHANNELS, 1)
+        self.decoder = Decoder(base, mult, blocks)
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log variance of the raw latents, float32."""
+        mean, log_variance = self.quant_conv(self.encoder(x)).float().chunk(2, 1)
+        return mean, log_variance.clamp(-30, 20)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Pixels from raw latents, float32, not clamped."""
+        return self.decoder(self.post_quant_conv(z)).float()  # type: ignore[no-any-return]
+
+
+def expand(flat: dict[str, Tensor], shapes: dict[str, torch.Size]) -> dict[str, Tensor]:
+    """Give 2-D weights the library's shapes: last temporal tap theirs, all others zero."""
+    unknown = flat.keys() - shapes.keys()
+    if unknown:
+        raise KeyError(f"the library's VAE has no {sorted(unknown)}")
+    full = {}
+    for name, shape in shapes.items():
+        weight = torch.zeros(shape)
+        if name not in flat and ".time_conv." not in name:
+            raise KeyError(f"the trained VAE has no {name}")
+        if name in flat and len(shape) == 5:
+            weight[:, :, -1] = flat[name]
+        elif name in flat:
+            weight = flat[name].reshape(shape).clone()
+        full[name] = weight
+    return full
+
+
+def reconstruction_loss(y: Tensor, x: Tensor) -> Tensor:
+    """L1 for colours, L1 of differences for clean lines, squares against single bad pixels."""
+    d = y - x
+    across = (d[..., 1:] - d[..., :-1]).abs().mean()
+    down = (d[:, :, 1:] - d[:, :, :-1]).abs().mean()
+    return d.abs().mean() + 0.5 * (across + down) + 0.5 * d.square().mean()
+
+
+def pixels(pictures: NDArray[np.uint8]) -> Tensor:
+    """(n, H, W, 3) bytes to (n, 3, H, W) in [-1, 1], channels last in memory."""
+    return (torch.from_numpy(np.array(pictures)).float() / 127.5 - 1).permute(0, 3, 1, 2)
+
+
+def _crops(pictures: dict[Size, NDArray[np.uint8]], rng: np.random.Generator, count: int) -> Tensor:
+    sizes = list(pictures)
+    numbers = np.array([len(pictures[size]) - HELD_OUT for size in sizes])
+    crops = np.empty((count, CROP, CROP, 3), np.uint8)
+    for crop in crops:
+        size = sizes[int(rng.choice(len(sizes), p=numbers / numbers.sum()))]
+        picture = pictures[size][int(rng.integers(len(pictures[size]) - HELD_OUT))]
+        left, top = _corner(size, rng)
+        crop[:] = picture[top : top + CROP, left : left + CROP]
+    return pixels(crops)
+
+
+def _corner(size: Size, rng: np.random.Generator) -> tuple[int, int]:
+    width, height = size
+    if rng.random() < FACE_SHARE:
+        spread = min(size) / 7
+        center = np.array(head_center(width, height)) + rng.normal(0, spread, 2)
+        left, top = (center - CROP / 2).round().astype(int)
+    else:
+        left, top = rng.integers(-8, width - CROP + 9), rng.integers(-8, height - CROP + 9)
+    return int(np.clip(left, 0, width - CROP)), int(np.clip(top, 0, height - CROP))
+
+
+def train_on_crops(folder: Path, out: Path, *, minutes: float, seed: int, processes: int) -> None:
+    """Train both halves on crops, mostly of faces; writes `out/vae-crops.safetensors`."""
+    loop.run_replicas(_train_on_crops, (folder, out, minutes, seed), processes)
+
+
+def _train_on_crops(
+    rank: int, processes: int, folder: Path, out: Path, minutes: float, seed: int
+) -> None:
+    torch.manual_seed(seed)  # the same start everywhere; the data differ by rank
+    vae = FrameVae()
+    pictures = {size: np.load(pictures_path(folder, size), mmap_mode="r") for size in SIZES}
+    rng = np.random.default_rng((seed, rank))
+    torch.manual_seed(seed + 1 + rank)
+
+    def loss_of_next() -> tuple[Tensor, dict[str, float]]:
+        return joint_loss(vae, _crops(pictures, rng, CROPS_PER_STEP))
+
+    _Run(vae, out / "vae-crops", minutes, CROPS_RATE, rank, processes).go(loss_of_next, folder)
+
+
+def train_on_pictures(
+    folder: Path, out: Path, *, minutes: float, seed: int, processes: int
+) -> None:
+    """Go on with both halves on whole pictures; writes `out/vae.safetensors`.
+
+    Attention in the middle and everything far from faces need it; crops come first because a
+    step on them is cheap.
+    """
+    loop.run_replicas(_train_on_pictures, (folder, out, minutes, seed), processes)
+
+
+def _train_on_pictures(
+    rank: int, processes: int, folder: Path, out: Path, minutes: float, seed: int
+) -> None:
+    vae = FrameVae()
+    vae.load_state_dict(loop.load_average(out / "vae-crops.safetensors"))
+    pictures = {size: np.load(pictures_path(folder, size), mmap_mode="r") for size in SIZES}
+    rng = np.random.default_rng((seed, 2, rank))
+    torch.manual_seed(seed + 3 + rank)
+
+    def loss_of_next() -> tuple[Tensor, dict[str, float]]:
+        size = _pick_size(rng)
+        chosen = rng.choice(len(pictures[size]) - HELD_OUT, PICTURES_PER_STEP, replace=False)
+        return joint_loss(vae, pixels(pictures[size][chosen]))
+
+    _Run(vae, out / "vae", minutes, PICTURES_RATE, rank, processes).go(loss_of_next, folder)
+
+
+def joint_loss(vae: FrameVae, x: Tensor) -> tuple[Tensor, dict[str, float]]:
+    """Reconstruction from sampled latents plus a little KL divergence; and both as numbers."""
+    with torch.autocast("cpu", torch.bfloat16):
+        mean, log_variance = vae.encode(x)
+        z = mean + torch.exp(0.5 * log_variance) * torch.randn_like(mean)
+        loss = reconstruction_loss(vae.decode(z), x)
+    kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
+    return loss + KL_WEIGHT * kl, {"reconstruction": loss.item(), "kl": kl.item()}
+
+
+def _pick_size(rng: np.random.Generator) -> Size:
+    return SIZES[int(rng.choice(len(SIZES), p=SHARES))]
+
+
+def encode_pictures(folder: Path, out: Path, *, processes: int) -> None:
+    """Write the raw latents of every picture; the encoder must not change afterwards."""
+    for size in SIZES:
+        width, height = size
+        shape = (len(load_avatars(folder, size)), LATENT_CHANNELS, height // 8, width // 8)
+        np.lib.format.open_memmap(latents_path(folder, size), "w+", np.float32, shape)
+    loop.run_replicas(_encode_part, (folder, out), processes)
+
+
+def _encode_part(rank: int, processes: int, folder: Path, out: Path) -> None:
+    vae = FrameVae()
+    vae.load_state_dict(loop.load_average(out / "vae.safetensors"))
+    for size in SIZES:
+        pictures = np.load(pictures_path(folder, size), mmap_mode="r")
+        latents = np.load(latents_path(folder, size), mmap_mode="r+")
+        for start in range(rank * 32, len(pictures), processes * 32):
+            x = pixels(pictures[start : start + 32])
+            with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+                latents[start : start + 32] = vae.encode(x)[0].numpy()
+
+
+def tune_decoder(folder: Path, out: Path, *, minutes: float, seed: int, processes: int) -> None:
+    """Go on with the decoder alone, on whole pictures from noisy and from redrawn latents.
+
+    The encoder stays, so the transformer's latents stay valid. Writes `out/decoder.safetensors`.
+    """
+    loop.run_replicas(_tune_decoder, (folder, out, minutes, seed), processes)
+
+
+def _tune_decoder(
+    rank: int, processes: int, folder: Path, out: Path, minutes: float, seed: int
+) -> None:
+    torch.manual_seed(seed + 1 + rank)
+    vae = FrameVae()
+    vae.load_state_dict(loop.load_average(out / "vae.safetensors"))
+    vae.encoder.requires_grad_(False)
+    vae.quant_conv.requires_grad_(False)
+    pictures = {size: np.load(pictures_path(folder, size), mmap_mode="r") for size in SIZES}
+    latents = {size: np.load(latents_path(folder, size), mmap_mode="r") for size in SIZES}
+    redrawn = {size: np.load(redrawn_path(folder, size), mmap_mode="r") for size in SIZES}
+    std = torch.from_numpy(latents[SIZES[0]][:].std((0, 2, 3)))[:, None, None]
+    rng = np.random.default_rng((seed, 1, rank))
+
+    def loss_of_next() -> tuple[Tensor, dict[str, float]]:
+        size = _pick_size(rng)
+        source = redrawn[size] if rng.random() < REDRAWN_WEIGHT else latents[size][:-HELD_OUT]
+        chosen = rng.choice(len(source), 4, replace=False)
+        x, z = pixels(pictures[size][chosen]), torch.from_numpy(source[chosen])
+        if source is not redrawn[size]:
+            z = z + LATENT_NOISE * torch.rand(4, 1, 1, 1) * std * torch.randn_like(z)
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = reconstruction_loss(vae.decode(z), x)
+        return loss, {"reconstruction": loss.item(), "kl": 0.0}
+
+    _Run(vae, out / "decoder", minutes, DECODER_RATE, rank, processes).go(loss_of_next, folder)
+
+
+class _Run:
+    """One stage's optimiser, clock, average and log."""
+
+    def __init__(
+        self, vae: FrameVae, stem: Path, minutes: float, rate: float, rank: int, processes: int
+    ):
+        self.vae, self.stem, self.rank = vae, stem, rank
+        trained = [p for p in vae.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(
+            [{"params": trained, "peak": rate}], lr=rate, betas=(0.9, 0.98), weight_decay=0.0
+        )
+        self.average = loop.Average(vae)
+        self.gradients = loop.SharedGradients(trained, processes)
+        self.step, facts = 0, {"seconds": 0.0, "cpu_seconds": 0.0}
+        if self._state_path.exists():
+            facts = loop.load_state(self._state_path, vae, self.average, self.optimizer)
+            self.step = int(facts["step"])
+        self.clock = loop.Clock(minutes * 60, facts["seconds"], facts["cpu_seconds"])
+
+    @property
+    def _state_path(self) -> Path:
+        return self.stem.with_suffix(".safetensors")
+
+    def go(self, loss_of_next: LossOfNext, folder: Path) -> None:
+        """Step until the clock runs out; report about once a minute."""
+        progress, reported, recent = self.clock.progress, self.clock.seconds, []
+        while progress < 1:
+            factor = loop.learning_rate_factor(self.step, progress, warm_up=100, hold=0.0)
+            loop.set_learning_rate(self.optimizer, factor)
+            self.gradients.clear()
+            loss, parts = loss_of_next()
+            loss.backward()  # type: ignore[no-untyped-call]
+            progress = self.gradients.average(self.clock.progress)
+            self.optimizer.step()
+            self.average.update(self.vae, self.step)
+            self.step += 1
+            recent.append(parts)
+            is_due = self.clock.seconds - reported > 60 or progress >= 1
+            if self.rank == 0 and is_due:
+                self._report(recent, folder)
+                reported, recent = self.clock.seconds, []
+
+    def _report(self, recent: list[dict[str, float]], folder: Path) -> None:
+        facts = {"step": self.step, "seconds": self.clock.seconds}
+        facts["cpu_seconds"] = self.clock.cpu_seconds
+        loop.save_state(self._state_path, self.vae, self.average, self.optimizer, **facts)
+        row = {k: round(v, 1) for k, v in facts.items()}
+        row |= {k: round(sum(r[k] for r in recent) / len(recent), 5) for k in recent[0]}
+        row |= {f"psnr_{k}": round(v, 2) for k, v in psnr(self.average.state, folder).items()}
+        loop.write_row(self.stem.with_suffix(".csv"), row)
+        log.info("%s", row)
+
+
+def psnr(state: dict[str, Tensor], folder: Path) -> dict[str, float]:
+    """Mean PSNR in dB of held-out pictures, encoded and decoded: sharp ones, and all of them."""
+    vae = FrameVae()
+    vae.load_state_dict(state)
+    values, is_sharp = [], []
+    for size in SIZES[:1] + SIZES[-1:]:
+        held_out = np.load(pictures_path(folder, size), mmap_mode="r")[-HELD_OUT:]
+        is_sharp += [a.quality != "low quality" for a in load_avatars(folder, size)[-HELD_OUT:]]
+        x = pixels(held_out)
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            y = vae.decode(vae.encode(x)[0]).clamp(-1, 1)
+        values += (-10 * ((x - y) / 2).square().mean((1, 2, 3)).log10()).tolist()
+    sharp = [v for v, s in zip(values, is_sharp, strict=True) if s]
+    return {"sharp": sum(sharp) / len(sharp), "all": sum(values) / len(values)}

@@ -1,0 +1,240 @@
+"""C2PA manifests ("content credentials"): signs finished files, tells what a file's are worth.
+
+The network is never used: no time stamps, no lists of revoked certificates, no manifests that lie
+elsewhere. Knows neither jobs nor stores.
+"""
+
+import io
+import json
+import logging
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+import c2pa
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from PIL import Image
+
+from model.request import ImageFormat
+from worker.images.metadata import TRAINED
+from worker.images.signing import Signer, SigningError
+from worker.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+State = Literal["none", "valid", "untrusted", "invalid"]
+
+_MARKER = b"c2pa"
+"""In every manifest, whatever else of it is broken."""
+
+_SOON = timedelta(days=30)
+"""With less left for its certificate a worker warns when it starts."""
+
+_MAX_PROBLEMS = 20
+_MAX_SHOWN = 200
+
+_SETTINGS: dict[str, Any] = {
+    # A thumbnail would be twenty times the rest; a signature is tried once, at start-up.
+    "builder": {"thumbnail": {"enabled": False}},
+    "verify": {"verify_after_sign": False, "remote_manifest_fetch": False, "ocsp_fetch": False},
+}
+
+_CURVES = {"secp256r1": "es256", "secp384r1": "es384", "secp521r1": "es512"}
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What a file's newest manifest is worth and says.
+
+    `valid`: the file is as it was signed, by somebody who is trusted here. `untrusted`: as it
+    was signed, but by whom is only the signer's own word. `invalid`: changed since, or broken.
+    """
+
+    state: State = "none"
+    signer: str | None = None
+    generator: str | None = None
+    source_types: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+def open_signer(settings: Settings, *, service: str) -> Signer:
+    """The signer that the settings ask for, tried out.
+
+    `service` is the name and version that manifests tell.
+
+    Raises:
+        ValueError: the files cannot be read, do not belong together, or what they sign is not
+            found valid; names the setting.
+    """
+    if settings.c2pa_certificate is None or settings.c2pa_key is None:
+        raise ValueError("KIRAZURI_C2PA_CERTIFICATE and KIRAZURI_C2PA_KEY belong together")
+    chain = _certificates("KIRAZURI_C2PA_CERTIFICATE", settings.c2pa_certificate)
+    signer = _signer(chain, _private_key(settings.c2pa_key, chain[0]), service=service)
+    _try_out(signer, CredentialReader(settings))
+    ends = chain[0].not_valid_after_utc
+    is_soon = ends - datetime.now(UTC) < _SOON
+    logger.log(logging.WARNING if is_soon else logging.INFO, "event=signing until=%s", ends)
+    return signer
+
+
+class CredentialReader:
+    """Reads manifests; trusts whom the settings name."""
+
+    def __init__(self, settings: Settings) -> None:
+        """ValueError where a file of certificates is unreadable; names the setting."""
+        anchors: list[x509.Certificate] = []
+        if settings.c2pa_trust is not None:
+            anchors = _certificates("KIRAZURI_C2PA_TRUST", settings.c2pa_trust)
+        elif settings.c2pa_certificate is not None:
+            anchors = _certificates("KIRAZURI_C2PA_CERTIFICATE", settings.c2pa_certificate)[-1:]
+        trust = {"trust_anchors": _pem(anchors).decode()} if anchors else {}
+        self._context = c2pa.Context.from_dict({**_SETTINGS, "trust": trust})
+
+    def read(self, data: bytes, image_format: str) -> Credentials:
+        """What there is in a file of this format (png, jpeg, webp, avif), hostile ones included."""
+        try:
+            with c2pa.Reader(
+                f"image/{image_format}", io.BytesIO(data), context=self._context
+            ) as reader:
+                return _credentials(json.loads(reader.json()))
+        except c2pa.C2paError.ManifestNotFound:
+            return Credentials()
+        except (c2pa.C2paError, ValueError) as exc:
+            # Of a file without a manifest this says only that the library cannot read it.
+            if _MARKER not in data:
+                return Credentials()
+            return Credentials(state="invalid", problems=(_shown(str(exc)),))
+
+
+def _certificates(setting: str, path: Path) -> list[x509.Certificate]:
+    try:
+        return x509.load_pem_x509_certificates(path.read_bytes())
+    except (OSError, ValueError) as exc:
+        reason = f": {exc.strerror}" if isinstance(exc, OSError) else ""
+        raise ValueError(f"{setting}: {path} cannot be read as PEM certificates{reason}") from exc
+
+
+def _private_key(path: Path, certificate: x509.Certificate) -> Any:
+    try:
+        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+    except (OSError, ValueError, TypeError, UnsupportedAlgorithm):
+        # Without the reason, which might show what is in the file.
+        raise ValueError(
+            f"KIRAZURI_C2PA_KEY: {path} cannot be read as a PEM key without a password"
+        ) from None
+    if key.public_key() != certificate.public_key():
+        raise ValueError(
+            "KIRAZURI_C2PA_KEY is not the key of the first certificate in KIRAZURI_C2PA_CERTIFICATE"
+        )
+    return key
+
+
+def _signer(chain: list[x509.Certificate], key: Any, *, service: str) -> Signer:
+    sent = [one for one in chain if one is chain[0] or one.issuer != one.subject]
+    private = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    try:
+        info = c2pa.C2paSignerInfo(_algorithm(key), _pem(sent), private, None)
+        signer, context = c2pa.Signer.from_info(info), c2pa.Context.from_dict(_SETTINGS)
+    except c2pa.C2paError as exc:
+        raise ValueError(f"KIRAZURI_C2PA_CERTIFICATE cannot be used: {exc}") from exc
+
+    def sign(data: bytes, image_format: ImageFormat, source_type: str) -> bytes:
+        signed = io.BytesIO()
+        try:
+            with c2pa.Builder(_manifest(service, source_type), context=context) as builder:
+                builder.sign(signer, f"image/{image_format}", io.BytesIO(data), signed)
+        except c2pa.C2paError as exc:
+            raise SigningError(f"the picture cannot be signed: {exc}") from exc
+        return signed.getvalue()
+
+    return sign
+
+
+def _algorithm(key: Any) -> str:
+    """The C2PA algorithm of a key."""
+    if isinstance(key, ec.EllipticCurvePrivateKey) and key.curve.name in _CURVES:
+        return _CURVES[key.curve.name]
+    if isinstance(key, ed25519.Ed25519PrivateKey):
+        return "ed25519"
+    if isinstance(key, rsa.RSAPrivateKey):
+        return "ps256"
+    raise ValueError("KIRAZURI_C2PA_KEY is none of P-256, P-384, P-521, Ed25519 and RSA")
+
+
+def _manifest(service: str, source_type: str) -> dict[str, Any]:
+    """That the picture was made, by what and how; neither prompt nor time."""
+    name, _, version = service.partition(" ")
+    agent = {"name": name, **({"version": version} if version else {})}
+    action = {
+        "action": "c2pa.created",
+        "digitalSourceType": source_type,
+        "softwareAgent": agent,
+    }
+    return {
+        "claim_generator_info": [agent],
+        "assertions": [{"label": "c2pa.actions.v2", "data": {"actions": [action]}}],
+    }
+
+
+def _try_out(signer: Signer, reader: CredentialReader) -> None:
+    """ValueError unless a small picture that was signed is found valid."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(buffer, "PNG")
+    try:
+        found = reader.read(signer(buffer.getvalue(), "png", TRAINED), "png")
+    except SigningError as exc:
+        raise ValueError(f"KIRAZURI_C2PA_CERTIFICATE cannot be used: {exc}") from exc
+    if found.state == "untrusted":
+        raise ValueError(
+            "KIRAZURI_C2PA_CERTIFICATE does not lead to a certificate that is trusted: append its "
+            "issuer's, or name that one in KIRAZURI_C2PA_TRUST"
+        )
+    if found.state != "valid":
+        raise ValueError(f"what KIRAZURI_C2PA_KEY signs is not valid: {'; '.join(found.problems)}")
+
+
+def _pem(certificates: list[x509.Certificate]) -> bytes:
+    return b"".join(one.public_bytes(serialization.Encoding.PEM) for one in certificates)
+
+
+_STATES: dict[Any, State] = {"Trusted": "valid", "Valid": "untrusted"}
+
+
+def _credentials(store: dict[str, Any]) -> Credentials:
+    """What the library's report on a file says of its newest manifest."""
+    manifest = store.get("manifests", {}).get(store.get("active_manifest"), {})
+    results = store.get("validation_results", {}).get("activeManifest", {})
+    signature = manifest.get("signature_info") or {}
+    names = (signature.get("common_name"), signature.get("issuer"))
+    generators = (agent.get("name") for agent in manifest.get("claim_generator_info") or ())
+    failures = (failure.get("code") for failure in results.get("failure") or ())
+    return Credentials(
+        state=_STATES.get(store.get("validation_state"), "invalid"),
+        signer=_shown(", ".join(filter(None, names))) or None,
+        generator=_shown(", ".join(filter(None, generators))) or None,
+        source_types=tuple(dict.fromkeys(_source_types(manifest)))[:_MAX_PROBLEMS],
+        problems=tuple(_shown(str(code)) for code in failures)[:_MAX_PROBLEMS],
+    )
+
+
+def _source_types(manifest: dict[str, Any]) -> list[str]:
+    """How the picture came to be, from the actions that say so."""
+    return [
+        _shown(action["digitalSourceType"])
+        for assertion in manifest.get("assertions") or ()
+        if str(assertion.get("label", "")).startswith("c2pa.actions")
+        for action in (assertion.get("data") or {}).get("actions") or ()
+        if isinstance(action.get("digitalSourceType"), str)
+    ]
+
+
+def _shown(text: str) -> str:
+    return text[:_MAX_SHOWN]

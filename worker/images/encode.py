@@ -1,0 +1,110 @@
+"""Pixels to files: PNG, WebP, JPEG, AVIF, with the recipe and the mark of AI-made pictures.
+
+Knows neither jobs nor where files go; `worker/images/metadata.py` knows where texts lie in a file.
+"""
+
+import base64
+import io
+import logging
+from typing import Any
+
+import numpy
+from numpy.typing import NDArray
+from PIL import Image
+
+from model.recipes.infotext import write_infotext
+from model.recipes.recipe import Recipe, write_document
+from model.request import ResolvedRequest
+from worker.images import metadata
+
+logger = logging.getLogger(__name__)
+
+_PNG_COMPRESS_LEVEL = 4
+_FULL_CHROMA_QUALITY = 85
+"""From this quality on, flat colours keep their edges: no chroma subsampling."""
+
+_PREVIEW_QUALITY = 70
+
+_Texts = tuple[str | None, str | None]
+"""What a file tells: the web UIs' infotext and our own document."""
+
+
+def encode(
+    pixels: NDArray[numpy.uint8],
+    *,
+    request: ResolvedRequest,
+    recipe: Recipe,
+    seed: int,
+) -> bytes:
+    """One picture, (height, width, 3) uint8 RGB, as a file in the request's format.
+
+    `request.metadata` says what is written into it: `full` the recipe and the mark, `minimal`
+    the mark alone, `none` neither.
+    """
+    texts: _Texts = (None, None)
+    if request.metadata == "full":
+        texts = (
+            write_infotext(request, recipe, seed=seed),
+            write_document(request, recipe, seed=seed),
+        )
+    options = _options(request, texts)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels, "RGB").save(buffer, format=request.image_format, **options)
+    return buffer.getvalue()
+
+
+def source_type(request: ResolvedRequest) -> str:
+    """IPTC's name for how such a picture comes to be."""
+    return metadata.COMPOSITE if request.init_image else metadata.TRAINED
+
+
+def preview_url(pixels: NDArray[numpy.uint8]) -> str:
+    """A small picture, (height, width, 3) uint8 RGB, as a WebP data URL of a few kilobytes."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels, "RGB").save(buffer, format="webp", quality=_PREVIEW_QUALITY, method=2)
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def decode(data: bytes) -> NDArray[numpy.uint8]:
+    """The pixels of a file of ours, (height, width, 3) uint8 RGB. OSError where it is broken."""
+    with Image.open(io.BytesIO(data)) as image:
+        return numpy.asarray(image.convert("RGB"))
+
+
+def _options(request: ResolvedRequest, texts: _Texts) -> dict[str, Any]:
+    """What Pillow needs to know to write this format."""
+    quality, has_mark = request.image_quality, request.metadata != "none"
+    mark = source_type(request)
+    if request.image_format == "png":
+        info = metadata.png_chunks(*texts, mark) if has_mark else None
+        return {"compress_level": _PNG_COMPRESS_LEVEL, "pnginfo": info}
+    options: dict[str, Any] = {"quality": quality}
+    has_full_chroma = quality >= _FULL_CHROMA_QUALITY
+    if request.image_format == "webp":
+        options["method"] = 4
+    elif request.image_format == "avif":
+        options |= {"subsampling": "4:4:4" if has_full_chroma else "4:2:0", "speed": 8}
+    else:
+        options |= {"subsampling": 0 if has_full_chroma else 2, "optimize": True}
+        texts = _fitting_a_jpeg(texts)
+    infotext, document = texts
+    if has_mark:
+        options["xmp"] = metadata.xmp(document, mark)
+    if infotext is not None:
+        options["exif"] = metadata.exif(infotext)
+    return options
+
+
+def _fitting_a_jpeg(texts: _Texts) -> _Texts:
+    """The texts without those that are too long for their segment, which the log then tells."""
+    infotext, document = texts
+    if infotext is not None and len(metadata.exif(infotext)) > metadata.LONGEST_JPEG_EXIF:
+        logger.warning("the prompt is too long for a JPEG's EXIF; the file has no infotext")
+        infotext = None
+    if (
+        document is not None
+        and len(metadata.xmp(document, metadata.COMPOSITE)) > metadata.LONGEST_JPEG_XMP
+    ):
+        logger.warning("the prompt is too long for a JPEG's XMP; the file has no recipe")
+        document = None
+    return infotext, document

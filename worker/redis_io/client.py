@@ -1,0 +1,132 @@
+"""Redis clients with bounded waits and few retries, and which of their errors mean an outage.
+
+redis-py retries ten times by default, also writes whose reply was lost; every write here is
+idempotent by id, so a broken connection is tried again once or twice, and a silent one not at all
+by the API: its clients would wait twice as long for the same answer.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import redis
+import redis.asyncio
+import redis.asyncio.sentinel
+import redis.sentinel
+from redis import exceptions
+from redis.backoff import ExponentialBackoff
+from redis.retry import Retry
+
+from worker.errors import QueueUnavailable
+from worker.redis_io.sentinel import connection_options, sentinel_url
+
+SOCKET_SECONDS = 2.0
+_CANCEL_AGAIN_SECONDS = 0.2
+
+_WAITS = ("socket_timeout", "socket_connect_timeout", "retry")
+
+_REFUSALS = ("OOM", "READONLY", "MISCONF", "LOADING", "NOREPLICAS", "MASTERDOWN", "BUSY ")
+
+
+def is_outage(exc: BaseException) -> bool:
+    """Whether an error says that Redis is away or refuses to write, and not that we are wrong."""
+    if isinstance(
+        exc,
+        exceptions.ConnectionError
+        | exceptions.TimeoutError
+        | exceptions.OutOfMemoryError
+        | exceptions.ReadOnlyError
+        | OSError,
+    ):
+        return True
+    return isinstance(exc, exceptions.ResponseError) and any(
+        refusal in str(exc) for refusal in _REFUSALS
+    )
+
+
+@contextmanager
+def outage() -> Iterator[None]:
+    """Turn what Redis does when it is away into QueueUnavailable."""
+    try:
+        yield
+    except (exceptions.RedisError, OSError) as exc:
+        if not is_outage(exc):
+            raise
+        raise QueueUnavailable(f"Redis does not answer or refuses to write: {exc}") from exc
+
+
+def _ordinary(url: str) -> str:
+    """Valkey speaks Redis' protocol; redis-py does not know its scheme."""
+    scheme, _, rest = url.partition("://")
+    known = {"valkey": "redis", "valkeys": "rediss"}.get(scheme, scheme)
+    return f"{known}://{rest}"
+
+
+def connect_async(url: str, *, max_connections: int = 20) -> redis.asyncio.Redis:
+    """A client for the API: waits at most two seconds for a free connection or a reply."""
+    options: dict[str, Any] = {
+        "socket_timeout": SOCKET_SECONDS,
+        "socket_connect_timeout": SOCKET_SECONDS,
+        "health_check_interval": 10,
+        "decode_responses": True,
+        "retry": redis.asyncio.retry.Retry(
+            ExponentialBackoff(cap=0.1, base=0.02),
+            1,
+            supported_errors=(exceptions.ConnectionError,),
+        ),
+    }
+    where = sentinel_url(url)
+    if where is not None:
+        to_sentinels, to_master = connection_options(where)
+        waits = {name: options[name] for name in _WAITS}
+        sentinels: Any = redis.asyncio.sentinel.Sentinel
+        sentinel = sentinels(where.sentinels, sentinel_kwargs=to_sentinels | waits)
+        # Its pool does not wait for a free connection, so it is given more of them.
+        client: redis.asyncio.Redis = sentinel.master_for(
+            where.service, **(to_master | options), max_connections=10 * max_connections
+        )
+        return client
+    pool = redis.asyncio.BlockingConnectionPool.from_url(
+        _ordinary(url), max_connections=max_connections, timeout=SOCKET_SECONDS, **options
+    )
+    return redis.asyncio.Redis.from_pool(pool)
+
+
+async def stop_task(task: asyncio.Task[Any]) -> None:
+    """Cancel a task that speaks to Redis until it has ended.
+
+    redis-py sends within `asyncio.wait_for`, which before Python 3.12 swallows a cancel that comes
+    just as the sending ends.
+    """
+    while not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=_CANCEL_AGAIN_SECONDS)
+
+
+async def disconnect(client: redis.asyncio.Redis) -> None:
+    """Close a client of `connect_async`, and its clients of the sentinels."""
+    await client.aclose()
+    pool = client.connection_pool
+    if isinstance(pool, redis.asyncio.sentinel.SentinelConnectionPool):
+        for sentinel in pool.sentinel_manager.sentinels:
+            await sentinel.aclose()
+
+
+def connect(url: str) -> "redis.Redis":
+    """A client for the worker. RQ reads bytes, so replies are not decoded."""
+    options: dict[str, Any] = {
+        "socket_timeout": SOCKET_SECONDS,
+        "socket_connect_timeout": SOCKET_SECONDS,
+        "health_check_interval": 10,
+        "retry": Retry(ExponentialBackoff(cap=0.2, base=0.05), 2),
+    }
+    where = sentinel_url(url)
+    if where is not None:
+        to_sentinels, to_master = connection_options(where)
+        waits = {name: options[name] for name in _WAITS}
+        sentinels: Any = redis.sentinel.Sentinel  # untyped in redis-py
+        sentinel = sentinels(where.sentinels, sentinel_kwargs=to_sentinels | waits)
+        master: redis.Redis = sentinel.master_for(where.service, **(to_master | options))
+        return master
+    return redis.Redis.from_url(_ordinary(url), **options)

@@ -1,0 +1,113 @@
+"""The worker process: settings, card, engine, loop. The only file here that meets torch."""
+
+import argparse
+import os
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from model.card import Card, load_card
+from model.engine.protocol import GenerationEngine
+from model.errors import CardError
+from model.request import GenerationRequest, ResolvedRequest, resolve
+from worker.images.input_images import Inputs
+from worker.images.output_filter import OutputFilter, open_filter
+from worker.images.signing import Signer
+from worker.redis_io.client import connect
+from worker.runtime.batch_worker import BatchWorker
+from worker.settings import Settings, redis_dsn
+from worker.store.image_store import ImageStore
+from worker.store.open_store import open_store
+from worker.telemetry import logs, tracing
+
+
+def service_version() -> str:
+    """What the files say made them."""
+    try:
+        return f"kirazuri-server {version('kirazuri-server')}"
+    except PackageNotFoundError:
+        return "kirazuri-server"
+
+
+def _signer(settings: Settings) -> Signer | None:
+    """What is not asked for is not imported."""
+    if settings.c2pa_certificate is None and settings.c2pa_key is None:
+        return None
+    from worker.images.c2pa_manifest import open_signer
+
+    return open_signer(settings, service=service_version())
+
+
+def warm_up_request(card: Card) -> ResolvedRequest:
+    """The smallest picture of the card in two steps, with guidance: every part runs once."""
+    smallest = min(card.resolutions, key=lambda preset: preset.width * preset.height)
+    request = GenerationRequest(prompt="1girl", resolution=smallest.name, steps=2)
+    return resolve(request, card, seed=0)
+
+
+def run(
+    settings: Settings,
+    card: Card,
+    redis_url: str,
+    store: ImageStore,
+    signer: Signer | None = None,
+    output_filter: OutputFilter | None = None,
+) -> None:
+    """Work until told to stop."""
+    connection = connect(redis_url)
+    inputs = Inputs()
+
+    def make_engine() -> GenerationEngine:
+        # OpenMP reads it when torch is loaded. By default its threads wait by spinning, which on
+        # two cores with other work to do made a picture take 60 seconds instead of half a second.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # noqa: TID251 - no setting of ours
+        from model.engine.engine import load_engine
+
+        return load_engine(
+            card,
+            settings.checkpoint_dir,
+            device=settings.device,
+            precision=settings.precision,
+            threads=settings.torch_threads,
+            token_budget=settings.token_budget,
+            read_image=inputs.read,
+            lora_dir=settings.lora_dir,
+            lora_cache_sets=settings.lora_cache_sets,
+        )
+
+    worker = BatchWorker(
+        connection,
+        settings,
+        engine_factory=make_engine,
+        store=store,
+        inputs=inputs,
+        signer=signer,
+        output_filter=output_filter,
+        version=service_version(),
+        warm_up=warm_up_request(card),
+    )
+    worker.work()
+
+
+def main() -> None:
+    """Parse the command line and run."""
+    parser = argparse.ArgumentParser(
+        prog="python -m worker",
+        description="A Kirazuri worker: keeps the model resident and carries out queued jobs. "
+        "Configured by KIRAZURI_* variables; the options below override the most common ones.",
+    )
+    parser.add_argument("--redis-url", help="redis://, rediss:// or unix:// (KIRAZURI_REDIS_URL)")
+    parser.add_argument("--card", help="name or .toml path of the checkpoint's card")
+    parser.add_argument("--device", help="auto, cpu, cuda, cuda:1 ...")
+    parser.add_argument("--data-dir", type=Path, help="folder of images, shared with the API")
+    options = {name: value for name, value in vars(parser.parse_args()).items() if value}
+    try:
+        settings = Settings(**options)
+        logs.set_up(settings)
+        card, redis_url = load_card(settings.card), redis_dsn(settings)
+        store = open_store(settings)
+        signer = _signer(settings)
+        output_filter = open_filter(settings.output_filter) if settings.output_filter else None
+    except (CardError, ValueError) as exc:
+        parser.error(str(exc))
+    tracing.start("kirazuri-worker")
+    run(settings, card, redis_url, store, signer, output_filter)

@@ -1,0 +1,115 @@
+"""Logging of every process: text for people or JSON for machines, with the ids of its subject.
+
+Lines of ours are pairs, such as `logger.info("job=%s event=started queue=%.1fs", ...)`: as JSON
+each is a field of its own. Knows neither HTTP nor jobs.
+"""
+
+import logging
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from types import MappingProxyType
+from typing import Any
+
+from opentelemetry import trace
+from pythonjsonlogger.core import RESERVED_ATTRS
+from pythonjsonlogger.json import JsonFormatter
+
+from worker.settings import Settings
+from worker.telemetry.log_escaping import FORMAT, LineFormatter
+
+_OWN = ("api", "cli", "model", "worker")
+_PLACEHOLDER = re.compile(r"%[-#0 +]*\d*(?:\.\d+)?[a-zA-Z]")
+_NAME = re.compile(r"[a-z]\w*")
+
+_about: ContextVar[Mapping[str, str]] = ContextVar("about", default=MappingProxyType({}))
+
+
+@contextmanager
+def about(**ids: str | None) -> Iterator[None]:
+    """Give every line that is written inside these ids, such as `request` and `trace_id`."""
+    token = _about.set({**_about.get(), **{name: value for name, value in ids.items() if value}})
+    try:
+        yield
+    finally:
+        _about.reset(token)
+
+
+def current(name: str) -> str | None:
+    """The id of this name of what is going on here."""
+    return _about.get().get(name)
+
+
+class JsonLines(JsonFormatter):
+    """One JSON object for every message: time, level, logger, message, its fields and ids."""
+
+    def __init__(self) -> None:
+        names = {"levelname": "level", "name": "logger", "timestamp": "time"}
+        names["exc_info"] = "exception"
+        super().__init__(
+            ["levelname", "name", "message"],
+            timestamp=True,
+            reserved_attrs=[*RESERVED_ATTRS, "color_message"],  # uvicorn's, for terminals
+            rename_fields=names,
+            json_ensure_ascii=True,  # no character of a client's can pose as anything
+        )
+
+    def add_fields(
+        self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]
+    ) -> None:
+        """Add the fields of our own lines and the ids of what they are about."""
+        super().add_fields(log_data, record, message_dict)
+        for name, value in {**_about.get(), **_span_ids(), **_fields(record)}.items():
+            log_data.setdefault(name, value)
+
+
+def _span_ids() -> dict[str, str]:
+    context = trace.get_current_span().get_span_context()
+    if not context.is_valid:
+        return {}
+    return {
+        "trace_id": trace.format_trace_id(context.trace_id),
+        "span_id": trace.format_span_id(context.span_id),
+    }
+
+
+def _fields(record: logging.LogRecord) -> dict[str, Any]:
+    """The `name=value` pairs of a message's template, numbers as numbers."""
+    if record.name.partition(".")[0] not in _OWN or not isinstance(record.args, tuple | None):
+        return {}
+    found: dict[str, Any] = {}
+    values = iter(record.args or ())
+    for word in str(record.msg).split():
+        placeholders = _PLACEHOLDER.findall(word)
+        arguments = [next(values, None) for _ in placeholders]
+        name, is_pair, text = word.partition("=")
+        if is_pair and _NAME.fullmatch(name):
+            found[name] = _value(text, placeholders, arguments)
+    return found
+
+
+def _value(text: str, placeholders: list[str], arguments: list[Any]) -> Any:
+    """Of `%.1fs` the number, of `webhook_%s` the text."""
+    if placeholders and text.startswith(placeholders[0]) and len(placeholders) == 1:
+        (value,) = arguments
+        if isinstance(value, float):
+            return round(value, 4)
+        return value if value is None or isinstance(value, int) else str(value)
+    return text % tuple(arguments)
+
+
+def set_up(settings: Settings) -> None:
+    """Log to stderr; does nothing where the embedding program has set up logging itself.
+
+    The level is that of our own lines. Libraries only warn: some log whole URLs and headers.
+    """
+    root = logging.getLogger()
+    if root.handlers:
+        return
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonLines() if settings.log_format == "json" else LineFormatter(FORMAT))
+    root.addHandler(handler)
+    root.setLevel(max(logging.WARNING, logging.getLevelName(settings.log_level)))
+    for name in (*_OWN, "uvicorn"):
+        logging.getLogger(name).setLevel(settings.log_level)
