@@ -14,14 +14,14 @@ from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
 
 from api.a1111 import router as a1111
-from api.auth.key_cache import KeyRing
-from api.auth.key_limits import Rates
+from api.auth.key_cache import KeyCache
+from api.auth.key_limits import RateLimits
 from api.http import errors
 from api.http.metrics import HttpMetrics
-from api.http.problem import Shape
-from api.middleware.authentication import Gate
+from api.http.problem import ErrorRenderer
+from api.middleware.authentication import AuthenticationMiddleware
 from api.middleware.browser_security import cors_options
-from api.middleware.request_context import Envelope
+from api.middleware.request_context import RequestContextMiddleware
 from api.openai import images as openai_images
 from api.openai import models
 from api.openai.errors import openai_error
@@ -31,9 +31,9 @@ from api.routes.jobs import generate, jobs, links, replay
 from api.routes.service import capabilities, health, problems
 from api.routes.service import docs_page as pages
 from api.submit.dependencies import State
-from api.submit.input_images import Pictures
+from api.submit.input_images import InputImages
 from api.submit.lora_list import LoraList
-from api.submit.policy_check import Guard
+from api.submit.policy_check import PolicyCheck
 from api.submit.provenance import Verifier
 from api.webhooks import schemas as webhook_schemas
 from api.webhooks.schemas import submission_type
@@ -43,7 +43,7 @@ from model.files.lora_folder import LoraFolder
 from model.policy.policy import load_policy
 from model.prompting.tokens import Tokenizers, load_tokenizers
 from model.request import GenerationRequest
-from worker.images.c2pa_manifest import CredentialReader
+from worker.images.c2pa_manifest import C2paReader
 from worker.queue.job_queue import JobQueue
 from worker.settings import Settings, redis_dsn
 from worker.store.open_store import open_store
@@ -51,7 +51,7 @@ from worker.telemetry import logs, tracing
 
 log = logging.getLogger(__name__)
 
-ERROR_SHAPES: Mapping[str, Shape] = {
+ERROR_SHAPES: Mapping[str, ErrorRenderer] = {
     "/v1": openai_error,
     **a1111.ERROR_SHAPES,
 }
@@ -75,10 +75,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     store = open_store(settings)
     metrics = HttpMetrics(_version())
     loras = LoraFolder(settings.lora_dir)
-    verifier = Verifier(CredentialReader(settings))
+    verifier = Verifier(C2paReader(settings))
     request_model = submission_type(card, settings, lambda: loras.files)
-    keys = KeyRing(settings.keys_file)
-    guard = Guard(
+    keys = KeyCache(settings.keys_file)
+    guard = PolicyCheck(
         load_policy(settings.policy_file),
         card,
         metrics,
@@ -91,7 +91,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         logs.set_up(settings)
         tracing.start("kirazuri-api")
         queue = JobQueue.connect(redis_dsn(settings), settings)
-        rates = Rates(redis_dsn(settings))
+        rates = RateLimits(redis_dsn(settings))
         tokenizers = await asyncio.to_thread(_tokenizers, settings, card)
         lora_list = LoraList(loras)
         try:
@@ -103,7 +103,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                 store=store,
                 metrics=metrics,
                 tokenizers=tokenizers,
-                pictures=Pictures(card, store),
+                pictures=InputImages(card, store),
                 loras=lora_list,
                 request_model=request_model,
                 keys=keys,
@@ -136,8 +136,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             "exclude": lambda scope: scope["path"] in _UNTRACED,
         },
     )
-    app.add_middleware(Gate, ring=keys, settings=settings, refuse=errors.refuse)
-    app.add_middleware(Envelope, metrics=metrics, settings=settings, error_shapes=ERROR_SHAPES)
+    app.add_middleware(AuthenticationMiddleware, ring=keys, settings=settings, refuse=errors.refuse)
+    app.add_middleware(
+        RequestContextMiddleware, metrics=metrics, settings=settings, error_shapes=ERROR_SHAPES
+    )
     if settings.cors_origins:
         # Around everything, so that a page can also read what went wrong.
         app.add_middleware(CORSMiddleware, **cors_options(settings))
@@ -157,7 +159,7 @@ def _add_routes(app: FastAPI, request_model: type[GenerationRequest]) -> None:
     app.include_router(a1111.router)
 
 
-async def _open_keys(keys: KeyRing, settings: Settings) -> None:
+async def _open_keys(keys: KeyCache, settings: Settings) -> None:
     if settings.auth == "off":
         return
     await keys.open(redis_dsn(settings))

@@ -7,7 +7,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from api.main import create_app
-from api.middleware.h11_protocol import Connection
+from api.middleware.h11_protocol import LimitedH11Protocol
 from worker.settings import Settings
 from worker.telemetry import logs
 
@@ -20,7 +20,7 @@ def server_config(
         app,
         host=host,
         port=port,
-        http=Connection,
+        http=LimitedH11Protocol,
         ws="none",
         access_log=False,
         server_header=False,

@@ -28,7 +28,7 @@ _SHA256_CHARS = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class WantedFile:
     """A file that a card needs: where it goes, where it comes from, what it must be.
 
     `parts` are what a weight file must hold; a tokenizer is a folder.
@@ -47,11 +47,11 @@ class Wanted:
         return not self.parts
 
 
-def wanted(card: Card, folder: Path) -> list[Wanted]:
+def wanted(card: Card, folder: Path) -> list[WantedFile]:
     """All that the card needs in `folder`, the transformer first."""
     files = card.files
     weights = [
-        Wanted(what, folder / file.path, parts, file.sha256, file.source, file.note)
+        WantedFile(what, folder / file.path, parts, file.sha256, file.source, file.note)
         for what, file, parts in (
             ("transformer and text adapter", files.transformer, ("transformer", "conditioner")),
             ("text encoder", files.text_encoder, ("text_encoder",)),
@@ -59,7 +59,7 @@ def wanted(card: Card, folder: Path) -> list[Wanted]:
         )
     ]
     tokenizers = [
-        Wanted(what, folder / path, (), None, source)
+        WantedFile(what, folder / path, (), None, source)
         for what, path, source in (
             ("Qwen tokenizer", files.qwen_tokenizer, files.qwen_tokenizer_source),
             ("T5 tokenizer", files.t5_tokenizer, files.t5_tokenizer_source),
@@ -68,14 +68,14 @@ def wanted(card: Card, folder: Path) -> list[Wanted]:
     return weights + tokenizers
 
 
-def is_there(item: Wanted) -> bool:
+def is_there(item: WantedFile) -> bool:
     """Whether it need not be downloaded; its content is not looked at."""
     if item.is_folder:
         return any((item.path / name).is_file() for name in TOKENIZER_FILES)
     return item.path.exists()
 
 
-def download(item: Wanted, source: Source) -> list[Path]:
+def download(item: WantedFile, source: Source) -> list[Path]:
     """Download one file, or a tokenizer's files, to where they belong.
 
     Raises:
@@ -105,7 +105,7 @@ def _tokenizer_files(source: Source) -> Iterator[str]:
     yield from found
 
 
-def _download(source: Source, name: str, path: Path, item: Wanted) -> Path:
+def _download(source: Source, name: str, path: Path, item: WantedFile) -> Path:
     url = hf_hub_url(source.repo, name, revision=source.revision)
     about = get_hf_file_metadata(url)
     etag = about.etag or ""

@@ -16,13 +16,13 @@ from model.prompt_grammar import MAX_PROMPT_CHARS
 from model.sampler_catalog import DISPLAY_NAMES, DISTILLED_ONLY, SCHEDULE_DISPLAY_NAMES
 
 
-class _Table(BaseModel):
+class CardTable(BaseModel):
     """A TOML table: no unknown keys, no changes after loading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class Licence(_Table):
+class Licence(CardTable):
     """Under which terms the weights may be used."""
 
     name: str
@@ -31,7 +31,7 @@ class Licence(_Table):
     notice: str
 
 
-class Source(_Table):
+class Source(CardTable):
     """Where to download a file, or a tokenizer's folder, from: a repository on Hugging Face."""
 
     repo: str = Field(pattern="^[A-Za-z0-9._-]+/[A-Za-z0-9._-]+$")
@@ -39,7 +39,7 @@ class Source(_Table):
     revision: str = "main"
 
 
-class WeightFile(_Table):
+class WeightFile(CardTable):
     """One file of the checkpoint, relative to the checkpoint directory.
 
     `note` tells how to get a file that has no `source`.
@@ -51,7 +51,7 @@ class WeightFile(_Table):
     note: str = ""
 
 
-class Files(_Table):
+class Files(CardTable):
     """Where the parts of the checkpoint lie. Tokenizers are folders."""
 
     transformer: WeightFile
@@ -63,14 +63,14 @@ class Files(_Table):
     t5_tokenizer_source: Source | None = None
 
 
-class TransformerArchitecture(_Table):
+class TransformerArchitecture(CardTable):
     """What the transformer's tensors do not tell."""
 
     rope_scale: tuple[float, float, float] = (1.0, 4.0, 4.0)
     latent_channels: int = 16
 
 
-class TextArchitecture(_Table):
+class TextArchitecture(CardTable):
     """What the text path's tensors do not tell; lengths in tokens and context rows.
 
     `empty_prompt` is what a prompt without words becomes: `training`, a zero vector in place of
@@ -90,7 +90,7 @@ class TextArchitecture(_Table):
         return min(self.max_tokens, self.context_rows)
 
 
-class VaeArchitecture(_Table):
+class VaeArchitecture(CardTable):
     """What the VAE's tensors do not tell; mean and std per latent channel."""
 
     base_dim: int = 96
@@ -102,7 +102,7 @@ class VaeArchitecture(_Table):
     latents_std: tuple[float, ...]
 
 
-class Preview(_Table):
+class PreviewMap(CardTable):
     """A linear map from normalised latents to RGB in [-1, 1], for pictures on their way.
 
     `factors` has a row (red, green, blue) per latent channel. `rms_error` is the error against
@@ -115,7 +115,7 @@ class Preview(_Table):
     source: str
 
 
-class Resolution(_Table):
+class Resolution(CardTable):
     """A named size in pixels. `group` is the resolution class it was trained in."""
 
     name: str = Field(pattern="^[a-z0-9_]+$")
@@ -124,7 +124,7 @@ class Resolution(_Table):
     group: int
 
 
-class Limits(_Table):
+class Limits(CardTable):
     """What a request may ask at most."""
 
     min_side: int
@@ -139,7 +139,7 @@ class Limits(_Table):
     max_images: int = 8
 
 
-class SamplerAdvice(_Table):
+class SamplerAdvice(CardTable):
     """How one sampler is used with the checkpoint; `is_recommended`: its authors name it."""
 
     default_steps: int
@@ -148,7 +148,7 @@ class SamplerAdvice(_Table):
     note: str = ""
 
 
-class Defaults(_Table):
+class Defaults(CardTable):
     """What a request gets where it says nothing."""
 
     resolution: str
@@ -165,7 +165,7 @@ TagGroup = Literal[
 ]
 
 
-class Prompting(_Table):
+class Prompting(CardTable):
     """How prompts for this checkpoint are written."""
 
     tag_order: tuple[TagGroup, ...]
@@ -182,14 +182,14 @@ class Prompting(_Table):
     notes: tuple[str, ...] = ()
 
 
-class Limitation(_Table):
+class Limitation(CardTable):
     """Something the checkpoint is known to do badly."""
 
     code: str
     detail: str
 
 
-class Training(_Table):
+class Training(CardTable):
     """How the checkpoint was made, as its page tells."""
 
     images: int | None = None
@@ -198,7 +198,7 @@ class Training(_Table):
     facts: dict[str, str] = {}
 
 
-class Card(_Table):
+class Card(CardTable):
     """All that is known about one checkpoint.
 
     No `recommended_schedulers` means that nothing speaks against any of `schedulers`.
@@ -216,7 +216,7 @@ class Card(_Table):
     transformer: TransformerArchitecture = TransformerArchitecture()
     text: TextArchitecture = TextArchitecture()
     vae: VaeArchitecture
-    preview: Preview
+    preview: PreviewMap
     limits: Limits
     resolutions: Annotated[tuple[Resolution, ...], Field(min_length=1)]
     defaults: Defaults

@@ -315,7 +315,7 @@ class ResolvedRequest(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Inputs:
+class InputNames:
     """The pictures of a request once they are stored, by name; both are `width` x `height`."""
 
     init_image: str
@@ -506,7 +506,7 @@ def resolve(
     card: Card,
     *,
     seed: int,
-    inputs: Inputs | None = None,
+    inputs: InputNames | None = None,
     lora_hashes: Mapping[str, str] = MappingProxyType({}),
 ) -> ResolvedRequest:
     """Fill every open field from the card; `seed` is used where the request has none.

@@ -12,7 +12,7 @@ from model.timesteps import TIMES, schedule_length
 
 
 @dataclass(frozen=True, slots=True)
-class Pass:
+class SamplingPass:
     """One walk down to sigma 0, at `width` x `height` pixels.
 
     The schedule is built for `built` steps, of whose noisy levels the last `levels` are walked:
@@ -27,7 +27,7 @@ class Pass:
     evaluations: int
 
 
-def passes(request: ResolvedRequest) -> tuple[Pass, ...]:
+def passes(request: ResolvedRequest) -> tuple[SamplingPass, ...]:
     """What a request runs through, in order; every picture of it alike."""
     strength = 1.0 if request.strength is None else request.strength
     planned = [_pass(request, request.width, request.height, request.steps, strength)]
@@ -37,14 +37,16 @@ def passes(request: ResolvedRequest) -> tuple[Pass, ...]:
     return tuple(planned)
 
 
-def _pass(request: ResolvedRequest, width: int, height: int, steps: int, strength: float) -> Pass:
+def _pass(
+    request: ResolvedRequest, width: int, height: int, steps: int, strength: float
+) -> SamplingPass:
     skipped = int(request.sampler in SKIPS_LAST_LEVEL)
     built, walked = shortened(steps, strength, most=TIMES - skipped)
     levels = schedule_length(request.scheduler, built + skipped) - skipped
     if strength < 1:
         levels = min(levels, walked)
     evaluations = EVALUATIONS[request.sampler](levels) if levels else 0
-    return Pass(width, height, built, levels, walked, evaluations)
+    return SamplingPass(width, height, built, levels, walked, evaluations)
 
 
 def shortened(steps: int, strength: float, *, most: int = TIMES) -> tuple[int, int]:
@@ -66,7 +68,7 @@ def total_steps(request: ResolvedRequest) -> int:
     return max(1, sum(part.steps for part in passes(request)))
 
 
-def steps_done(parts: Sequence[Pass], evaluations: int) -> int:
+def steps_done(parts: Sequence[SamplingPass], evaluations: int) -> int:
     """How many steps are complete after so many evaluations of one picture."""
     steps, left = 0, evaluations
     for part in parts:

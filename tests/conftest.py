@@ -11,7 +11,7 @@ from hypothesis import settings
 from redis import Redis
 
 from cli.certificates import make_certificate
-from tests.support.s3_server import PROGRAM, BrokenLine, S3Server
+from tests.support.s3_server import PROGRAM, FaultyProxy, S3Server
 from worker.redis_io import server as redis_server
 from worker.redis_io.server import RedisServer
 
@@ -81,8 +81,8 @@ def s3_server() -> Iterator[S3Server]:
 
 
 @pytest.fixture
-def line(s3_server: S3Server) -> Iterator[BrokenLine]:
+def line(s3_server: S3Server) -> Iterator[FaultyProxy]:
     """A line to the S3 server that a test may break."""
-    line = BrokenLine(s3_server.url)
+    line = FaultyProxy(s3_server.url)
     yield line
     line.close()

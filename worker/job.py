@@ -19,11 +19,11 @@ READABLE_SCHEMAS = (SCHEMA_VERSION, 1)
 """Whose jobs this release carries out; those of a newer one are left to newer workers."""
 
 
-class _Part(BaseModel):
+class _JobPart(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Progress(_Part):
+class Progress(_JobPart):
     """How far a job is; `fraction` is 0 to 1."""
 
     step: int = Field(ge=0)
@@ -31,7 +31,7 @@ class Progress(_Part):
     fraction: float = Field(ge=0, le=1)
 
 
-class StoredImage(_Part):
+class StoredImage(_JobPart):
     """A finished picture: where it is and what it is."""
 
     url: str
@@ -57,14 +57,14 @@ class StoredImage(_Part):
         return self.url.rsplit("/", 1)[-1]
 
 
-class JobWarning(_Part):
+class JobWarning(_JobPart):
     """Something the client should know about a job that is carried out all the same."""
 
     code: str
     detail: str
 
 
-class JobError(_Part):
+class JobError(_JobPart):
     """Why a job failed, as an RFC 9457 problem."""
 
     type: str
@@ -74,7 +74,7 @@ class JobError(_Part):
     code: str
 
 
-class Timings(_Part):
+class Timings(_JobPart):
     """Seconds spent in each part; null until the part is over."""
 
     queued: float | None = None
@@ -84,7 +84,7 @@ class Timings(_Part):
     store: float | None = None
 
 
-class Job(_Part):
+class Job(_JobPart):
     """A snapshot of one job."""
 
     id: str
@@ -118,7 +118,7 @@ class Job(_Part):
     expires_at: datetime | None = None
 
 
-class WorkerStatus(_Part):
+class WorkerStatus(_JobPart):
     """What a worker last said of itself."""
 
     name: str

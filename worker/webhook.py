@@ -20,12 +20,12 @@ LOG_LENGTH = 50
 """Attempts of one job that are remembered."""
 
 
-class _Part(BaseModel):
+class _WebhookPart(BaseModel):
     # A newer release may have written more than this one knows.
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
-class Webhook(_Part):
+class Webhook(_WebhookPart):
     """Who is to be told of which events; `base_url` is the prefix of URLs in what is sent."""
 
     url: str
@@ -34,7 +34,7 @@ class Webhook(_Part):
     base_url: str
 
 
-class WebhookDelivery(_Part):
+class WebhookDelivery(_WebhookPart):
     """One attempt to tell the receiver of one event."""
 
     id: str = Field(description="`webhook-id`: the same in every attempt at one event.")
@@ -47,7 +47,7 @@ class WebhookDelivery(_Part):
     next_at: datetime | None = Field(default=None, description="When it is tried again, if ever.")
 
 
-class JobWebhook(_Part):
+class JobWebhook(_WebhookPart):
     """A job's webhook as its owner sees it: the query of the URL, where secrets are, is hidden."""
 
     url: str

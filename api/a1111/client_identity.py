@@ -12,14 +12,14 @@ from fastapi import Depends, Request
 from api.submit.dependencies import CurrentCaller, Queue
 from worker.errors import JobExpired, JobNotFound
 from worker.job import TERMINAL, Job
-from worker.queue.client_index import ClientJobs
+from worker.queue.client_index import ClientIndex
 from worker.queue.job_queue import JobQueue
 
 
-class Visitor:
+class ClientIdentity:
     """A client and its jobs; one that cannot be told from others has none."""
 
-    def __init__(self, queue: JobQueue, jobs: ClientJobs | None) -> None:
+    def __init__(self, queue: JobQueue, jobs: ClientIndex | None) -> None:
         self._queue = queue
         self.jobs = jobs
 
@@ -75,10 +75,10 @@ def client_name(request: Request, owner: str) -> str | None:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
 
-async def _visitor(request: Request, caller: CurrentCaller, queue: Queue) -> Visitor:
+async def _visitor(request: Request, caller: CurrentCaller, queue: Queue) -> ClientIdentity:
     name = client_name(request, caller.owner)
-    return Visitor(queue, queue.jobs_of(name) if name else None)
+    return ClientIdentity(queue, queue.jobs_of(name) if name else None)
 
 
-CurrentVisitor = Annotated[Visitor, Depends(_visitor)]
+CurrentVisitor = Annotated[ClientIdentity, Depends(_visitor)]
 """The client of this exchange, with its own jobs."""

@@ -12,15 +12,15 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request
 from fastapi.exceptions import RequestValidationError
 
-from api.a1111.client_identity import CurrentVisitor, Visitor
-from api.a1111.request import Wish, in_their_names, read_body
+from api.a1111.client_identity import ClientIdentity, CurrentVisitor
+from api.a1111.request import A1111Request, in_their_names, read_body
 from api.a1111.response import in_base64, info_of, responses
 from api.a1111.schemas import A1111Pictures, ImageToImage, Processing, TextToImage
 from api.http.errors import JobUnfinished, job_headers
-from api.submit.dependencies import Loras, RequestPictures, ServiceCard, ServiceSettings, Store
+from api.submit.dependencies import Loras, RequestImages, ServiceCard, ServiceSettings, Store
 from api.submit.disconnect import until_gone
-from api.submit.headers import Submission
-from api.submit.submit import Intake
+from api.submit.headers import SubmissionContext
+from api.submit.submit import Submitter
 from api.submit.wait import pictures_of, succeeded
 from worker.errors import QueueUnavailable
 from worker.job import Job
@@ -33,17 +33,17 @@ _SENT_PICTURES = frozenset({"init_images", "mask"})
 
 
 @dataclass(frozen=True, slots=True)
-class _Desk:
+class _GenerationHandler:
     """What it takes to serve one call."""
 
     request: Request
-    intake: Intake
-    submission: Submission
-    visitor: Visitor
+    intake: Submitter
+    submission: SubmissionContext
+    visitor: ClientIdentity
     card: ServiceCard
     settings: ServiceSettings
     loras: Loras
-    pictures: RequestPictures
+    pictures: RequestImages
     store: Store
 
     async def serve(self, body: Processing) -> A1111Pictures:
@@ -67,7 +67,7 @@ class _Desk:
             info=info_of(job, self.card, wish.notes),
         )
 
-    async def _wish(self, body: Processing) -> Wish:
+    async def _wish(self, body: Processing) -> A1111Request:
         """What the body asks for, with its mask as the service understands masks."""
         if "<" in f"{body.prompt}{body.infotext}":
             await self.loras.refresh()
@@ -132,19 +132,21 @@ def _echo(body: Processing) -> dict[str, object]:
 
 async def _desk(
     request: Request,
-    intake: Intake,
-    submission: Submission,
+    intake: Submitter,
+    submission: SubmissionContext,
     visitor: CurrentVisitor,
     card: ServiceCard,
     settings: ServiceSettings,
     loras: Loras,
-    pictures: RequestPictures,
+    pictures: RequestImages,
     store: Store,
-) -> _Desk:
-    return _Desk(request, intake, submission, visitor, card, settings, loras, pictures, store)
+) -> _GenerationHandler:
+    return _GenerationHandler(
+        request, intake, submission, visitor, card, settings, loras, pictures, store
+    )
 
 
-Desk = Annotated[_Desk, Depends(_desk)]
+Desk = Annotated[_GenerationHandler, Depends(_desk)]
 
 
 @router.post(

@@ -5,11 +5,11 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 
-class _Shape(BaseModel):
+class _ListModel(BaseModel):
     model_config = ConfigDict(frozen=True, protected_namespaces=())
 
 
-class A1111Options(_Shape):
+class A1111Options(_ListModel):
     """The web UI's settings as far as they mean something here. Nobody changes them."""
 
     sd_model_checkpoint: str = Field(
@@ -40,7 +40,7 @@ class A1111Options(_Shape):
     )
 
 
-class A1111Model(_Shape):
+class A1111Model(_ListModel):
     """The checkpoint."""
 
     title: str = Field(
@@ -59,7 +59,7 @@ class A1111Model(_Shape):
     config: str | None = Field(description="Always null.", examples=[None])
 
 
-class A1111Module(_Shape):
+class A1111Module(_ListModel):
     """A file beside the checkpoint."""
 
     model_name: str = Field(description="Its name.", examples=["qwen_image_vae.safetensors"])
@@ -69,7 +69,7 @@ class A1111Module(_Shape):
     )
 
 
-class A1111Sampler(_Shape):
+class A1111Sampler(_ListModel):
     """A sampler; requests may use its name or an alias."""
 
     name: str = Field(description="As the web UI calls it.", examples=["ER SDE"])
@@ -77,7 +77,7 @@ class A1111Sampler(_Shape):
     options: dict[str, Any] = Field(description="Always empty.", examples=[{}])
 
 
-class A1111Scheduler(_Shape):
+class A1111Scheduler(_ListModel):
     """A noise schedule; requests may use its name or its label."""
 
     name: str = Field(description="Its name in `/capabilities`.", examples=["sgm_uniform"])
@@ -87,7 +87,7 @@ class A1111Scheduler(_Shape):
     need_inner_model: bool = Field(default=False, description="Always false.", examples=[False])
 
 
-class A1111Upscaler(_Shape):
+class A1111Upscaler(_ListModel):
     """What enlarges a picture; none of them is a model."""
 
     name: str = Field(description="For `hr_upscaler`.", examples=["Lanczos"])
@@ -99,13 +99,13 @@ class A1111Upscaler(_Shape):
     )
 
 
-class A1111Named(_Shape):
+class A1111Named(_ListModel):
     """A thing with a name."""
 
     name: str = Field(description="Its name.", examples=["Latent (bicubic)"])
 
 
-class A1111Lora(_Shape):
+class A1111Lora(_ListModel):
     """A LoRA for `<lora:name:weight>`."""
 
     name: str = Field(description="Its name.", examples=["watercolor"])
@@ -117,28 +117,28 @@ class A1111Lora(_Shape):
     )
 
 
-class A1111Embeddings(_Shape):
+class A1111Embeddings(_ListModel):
     """Textual inversions: there are none."""
 
     loaded: dict[str, Any] = Field(description="Always empty.", examples=[{}])
     skipped: dict[str, Any] = Field(description="Always empty.", examples=[{}])
 
 
-class A1111Scripts(_Shape):
+class A1111Scripts(_ListModel):
     """Scripts: there are none."""
 
     txt2img: list[str] = Field(description="Always empty.", examples=[[]])
     img2img: list[str] = Field(description="Always empty.", examples=[[]])
 
 
-class A1111Flags(_Shape):
+class A1111Flags(_ListModel):
     """How the web UI would have been started."""
 
     api: bool = Field(default=True, description="Always true.", examples=[True])
     nowebui: bool = Field(default=True, description="Always true: no pages.", examples=[True])
 
 
-class A1111Memory(_Shape):
+class A1111Memory(_ListModel):
     """Memory, which is not told here."""
 
     ram: dict[str, Any] = Field(description="Always an error.", examples=[{"error": "unavailable"}])

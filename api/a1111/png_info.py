@@ -6,7 +6,7 @@ from fastapi import APIRouter
 
 from api.a1111.response import responses
 from api.a1111.schemas import A1111PngInfo, A1111PngInfoRequest
-from api.submit.dependencies import RequestPictures
+from api.submit.dependencies import RequestImages
 from model.recipes.infotext import parameters_of
 from worker.images.metadata import DOCUMENT_KEY
 
@@ -19,7 +19,7 @@ router = APIRouter(prefix="/sdapi/v1", tags=["a1111"])
     summary="What a picture says of how it was made",
     responses=responses(400, 401, 413, 422, 503),
 )
-async def png_info(body: A1111PngInfoRequest, pictures: RequestPictures) -> A1111PngInfo:
+async def png_info(body: A1111PngInfoRequest, pictures: RequestImages) -> A1111PngInfo:
     """The text that web UIs write into PNG, JPEG, WebP and AVIF, whole and taken apart.
 
     `items` has what else was found: this service's own document as `kirazuri`, ComfyUI's graph as

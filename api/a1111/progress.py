@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from api.a1111.client_identity import CurrentVisitor, Visitor
+from api.a1111.client_identity import ClientIdentity, CurrentVisitor
 from api.a1111.response import progress_of, responses
 from api.a1111.schemas import A1111Done, A1111Progress
 from api.submit.dependencies import Queue
@@ -69,7 +69,7 @@ async def skip(visitor: CurrentVisitor, queue: Queue) -> A1111Done:
     return A1111Done()
 
 
-async def _interrupt(visitor: Visitor, queue: JobQueue) -> None:
+async def _interrupt(visitor: ClientIdentity, queue: JobQueue) -> None:
     found = await visitor.unfinished()
     if len(found) > 1 and not any(has_left for _, has_left in found):
         # The caller may be hanging up at this very moment, which is noticed a little later.

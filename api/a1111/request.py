@@ -11,7 +11,7 @@ from api.a1111.model_names import check_checkpoint
 from api.a1111.schemas import ImageToImage, Processing, TextToImage
 from model.card import Card, largest_scale, substitute_size
 from model.recipes.aliases import find_lora, find_sampler, find_schedule
-from model.recipes.imported import Reading, shown
+from model.recipes.imported import ImportedRequest, shown
 from model.recipes.infotext import find_upscaler, read_infotext, take_networks
 from model.request import parse_resolution
 from model.sampler_catalog import DISPLAY_NAMES
@@ -58,7 +58,7 @@ _OUR_HIRES_NAMES = {
 
 
 @dataclass(slots=True)
-class Wish:
+class A1111Request:
     """A request's fields, sentences on what was changed or left out, and what is wrong."""
 
     fields: dict[str, Any]
@@ -86,16 +86,16 @@ def _their_place(loc: tuple[Any, ...]) -> tuple[Any, ...]:
     return loc
 
 
-def read_body(body: Processing, card: Card, lora_names: Collection[str]) -> Wish:
+def read_body(body: Processing, card: Card, lora_names: Collection[str]) -> A1111Request:
     """What a body asks for; pictures are still as the client sent them.
 
     Raises:
         UnknownModel: another checkpoint is wanted.
     """
-    reading = Reading()
+    reading = ImportedRequest()
     if body.infotext:
         reading = read_infotext(body.infotext)
-    wish = Wish(reading.fields, reading.notes)
+    wish = A1111Request(reading.fields, reading.notes)
     _take_prompts(body, reading, lora_names)
     _take_sampling(body, wish)
     _take_settings(body, wish, card)
@@ -110,7 +110,7 @@ def read_body(body: Processing, card: Card, lora_names: Collection[str]) -> Wish
     return wish
 
 
-def _take_prompts(body: Processing, reading: Reading, lora_names: Collection[str]) -> None:
+def _take_prompts(body: Processing, reading: ImportedRequest, lora_names: Collection[str]) -> None:
     fields = reading.fields
     if body.prompt is not None:
         fields.pop("loras", None)
@@ -123,7 +123,7 @@ def _take_prompts(body: Processing, reading: Reading, lora_names: Collection[str
         reading.add_lora(find_lora(lora["name"], lora_names) or lora["name"], lora["weight"])
 
 
-def _take_sampling(body: Processing, wish: Wish) -> None:
+def _take_sampling(body: Processing, wish: A1111Request) -> None:
     fields = wish.fields
     for name, value in (("steps", body.steps), ("cfg_scale", body.cfg_scale)):
         if value is not None:
@@ -142,7 +142,7 @@ def _take_sampling(body: Processing, wish: Wish) -> None:
             wish.notes.append(f"scheduler {shown(schedule)}: unknown here; the default is taken")
 
 
-def _take_sampler(body: Processing, wish: Wish) -> None:
+def _take_sampler(body: Processing, wish: A1111Request) -> None:
     name = body.sampler_name or body.sampler_index
     if not name:
         return
@@ -160,7 +160,7 @@ def _take_sampler(body: Processing, wish: Wish) -> None:
         wish.fields["scheduler"] = found.schedule
 
 
-def _take_settings(body: Processing, wish: Wish, card: Card) -> None:
+def _take_settings(body: Processing, wish: A1111Request, card: Card) -> None:
     """The few of the web UI's settings that mean something for one call."""
     settings = body.override_settings or {}
     wanted = settings.get("sd_model_checkpoint")
@@ -184,7 +184,7 @@ def _asked_size(body: Processing) -> tuple[int, int] | None:
     return None if size == DEFAULT_SIZE else size
 
 
-def _take_size(body: Processing, wish: Wish, card: Card) -> None:
+def _take_size(body: Processing, wish: A1111Request, card: Card) -> None:
     asked = _asked_size(body)
     if asked is None and "resolution" in wish.fields:  # of the infotext
         width, height = map(int, wish.fields.pop("resolution").split("x"))
@@ -200,7 +200,7 @@ def _take_size(body: Processing, wish: Wish, card: Card) -> None:
         )
 
 
-def _take_second_pass(body: TextToImage, reading: Reading, card: Card) -> None:
+def _take_second_pass(body: TextToImage, reading: ImportedRequest, card: Card) -> None:
     """A second pass that ends at the size that was asked for, as far as the card allows."""
     if body.enable_hr is None:
         return
@@ -231,7 +231,7 @@ def _take_second_pass(body: TextToImage, reading: Reading, card: Card) -> None:
     reading.fields["hires"] = hires
 
 
-def _take_picture(body: ImageToImage, wish: Wish, card: Card) -> None:
+def _take_picture(body: ImageToImage, wish: A1111Request, card: Card) -> None:
     images = body.init_images or []
     if not images or not images[0]:
         wish.refuse("init_images", "Init image not found", None)

@@ -8,7 +8,7 @@ from typing import Any
 from fastapi.responses import JSONResponse, Response
 
 from api.a1111.schemas import A1111Error, A1111Progress, A1111State
-from api.http.problem import Refusal
+from api.http.problem import ProblemResponse
 from model.card import Card
 from model.recipes.infotext import prompt_with_loras, write_infotext
 from model.recipes.recipe import Recipe
@@ -99,7 +99,7 @@ def progress_of(jobs: Sequence[Job], preview: str | None) -> A1111Progress:
     )
 
 
-def as_a1111(refusal: Refusal) -> Response:
+def as_a1111(refusal: ProblemResponse) -> Response:
     """An error as this surface's clients know it, with the status of the problem that it is."""
     fields = [
         {

@@ -8,9 +8,11 @@ from api.a1111 import generate as pictures
 from api.a1111 import lists, png_info, progress
 from api.a1111 import ping as outside
 from api.a1111.response import as_a1111
-from api.http.problem import Shape
+from api.http.problem import ErrorRenderer
 
-ERROR_SHAPES: Mapping[str, Shape] = dict.fromkeys(("/sdapi", "/internal", "/login"), as_a1111)
+ERROR_SHAPES: Mapping[str, ErrorRenderer] = dict.fromkeys(
+    ("/sdapi", "/internal", "/login"), as_a1111
+)
 
 router = APIRouter()
 for part in (pictures, progress, png_info, lists, outside):

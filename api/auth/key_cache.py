@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from worker.auth.api_keys import ApiKey, secret_hash
-from worker.auth.key_store import KeyFileError, KeysInRedis, read_key_file, read_keys
+from worker.auth.key_store import KeyFileError, StoredKeys, read_key_file, read_keys
 from worker.redis_io.client import connect_async, disconnect, stop_task
 
 LOOK_SECONDS = 1.0
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 _Stamp = tuple[int, int, int]
 
 
-class KeyRing:
+class KeyCache:
     """All keys by the hash of their secret, and by their id."""
 
     def __init__(self, file: Path | None = None) -> None:
@@ -30,7 +30,7 @@ class KeyRing:
         self._file = file
         self._stamp = _stamp(file) if file else None
         self._from_file = read_key_file(file) if file else ()
-        self._from_redis: KeysInRedis | None = None
+        self._from_redis: StoredKeys | None = None
         self._client: Redis | None = None
         self._watch: asyncio.Task[None] | None = None
         self._by_hash: dict[str, ApiKey] = {}

@@ -22,12 +22,12 @@ from api.http.schemas import FieldError
 from model.card import Card
 from model.request import ResolvedRequest, parse_resolution
 from worker.errors import DAY_SECONDS, QueueUnavailable, RateLimited
-from worker.queue.owner_index import Belongings
+from worker.queue.owner_index import OwnerIndex
 from worker.redis_io.client import connect_async, disconnect, outage
 
 
 @dataclass(frozen=True, slots=True)
-class Limit:
+class LimitState:
     """A limit of a key: `quota` in all, of which `left` are left for `reset` more seconds."""
 
     name: str
@@ -49,7 +49,7 @@ class Limit:
         return f'"{self.name}";r={self.left}{reset}'
 
 
-class Rates:
+class RateLimits:
     """How often keys have submitted lately, counted in Redis for all API processes together."""
 
     def __init__(self, url: str) -> None:
@@ -68,7 +68,7 @@ class Rates:
         """Let go of all connections."""
         await disconnect(self._redis)
 
-    async def hit(self, owner: str, rate: str) -> Limit:
+    async def hit(self, owner: str, rate: str) -> LimitState:
         """Count one submission of an owner who may have `rate` of them, such as 60/minute.
 
         Raises:
@@ -82,16 +82,18 @@ class Rates:
         reset = max(1, math.ceil(stats.reset_time - time.time()))
         if not is_allowed:
             raise RateLimited(rate, reset)
-        return Limit("rate", item.amount, item.get_expiry(), None, max(0, stats.remaining), reset)
+        return LimitState(
+            "rate", item.amount, item.get_expiry(), None, max(0, stats.remaining), reset
+        )
 
 
 @dataclass(frozen=True, slots=True)
-class Allowance:
+class KeyLimitCheck:
     """What one exchange's caller may do."""
 
     caller: Caller
-    rates: Rates
-    belongings: Belongings
+    rates: RateLimits
+    belongings: OwnerIndex
     card: Card
     request: Request
 
@@ -112,7 +114,11 @@ class Allowance:
             except RateLimited as exc:
                 amount = parse(limits.rate)
                 self._tell(
-                    [Limit("rate", amount.amount, amount.get_expiry(), None, 0, exc.retry_after)]
+                    [
+                        LimitState(
+                            "rate", amount.amount, amount.get_expiry(), None, 0, exc.retry_after
+                        )
+                    ]
                 )
                 raise
 
@@ -163,21 +169,23 @@ class Allowance:
             if limits.concurrency is not None:
                 left = max(0, limits.concurrency - standing.unfinished)
                 most = limits.concurrency
-                told.append(Limit("concurrency", most, None, "concurrent-requests", left, None))
+                told.append(
+                    LimitState("concurrency", most, None, "concurrent-requests", left, None)
+                )
             if limits.quota is not None:
                 left = max(0, math.floor(limits.quota - standing.spent))
                 reset = DAY_SECONDS - int(time.time()) % DAY_SECONDS
                 quota = math.floor(limits.quota)
-                told.append(Limit("quota", quota, DAY_SECONDS, "megapixel-steps", left, reset))
+                told.append(LimitState("quota", quota, DAY_SECONDS, "megapixel-steps", left, reset))
             self._tell(told)
 
-    def _tell(self, limits: list[Limit]) -> None:
+    def _tell(self, limits: list[LimitState]) -> None:
         """Headers that the gate gives to the answer, whatever its surface makes of it."""
-        known: list[Limit] = getattr(self.request.state, "key_limits", [])
+        known: list[LimitState] = getattr(self.request.state, "key_limits", [])
         self.request.state.key_limits = [*known, *limits]
 
 
-def headers(limits: list[Limit]) -> dict[str, str]:
+def headers(limits: list[LimitState]) -> dict[str, str]:
     """`RateLimit-Policy` and `RateLimit`; none for no limits."""
     if not limits:
         return {}

@@ -22,7 +22,7 @@ def token(path: str, owner: str, secret: str, *, until: float) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Signer:
+class UrlSigner:
     """Makes links of one caller, all good until the same moment."""
 
     owner: str

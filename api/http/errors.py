@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException as RefusedByFramework
 from starlette.routing import Match, Mount
 
 from api.http.field_errors import field_errors, printable
-from api.http.problem import ProblemType, Refusal, Shape
+from api.http.problem import ErrorRenderer, ProblemResponse, ProblemType
 from api.http.schemas import FieldError, Problem, ProblemExplanation
 from model.errors import PolicyBlocked
 from worker import errors as worker_errors
@@ -79,7 +79,7 @@ class JobUnsuccessful(Exception):
         self.job = job
 
 
-class PicturesAway(worker_errors.StoreError):
+class JobImagesUnavailable(worker_errors.StoreError):
     """The pictures of a call that answers with them are stored, but cannot be read just now."""
 
     def __init__(self, job: Job) -> None:
@@ -399,7 +399,7 @@ def _headers(exc: Exception) -> dict[str, str]:
             return job_headers(job)
         case JobUnfinished(job=job):
             return {"Retry-After": "1", **job_headers(job)}
-        case PicturesAway(job=job):
+        case JobImagesUnavailable(job=job):
             return {"Retry-After": str(_RETRY_AFTER_SECONDS), **job_headers(job)}
         case (
             worker_errors.QueueFull(retry_after=seconds)
@@ -427,7 +427,7 @@ def _kind(exc: Exception) -> ProblemType:
     return next((TABLE[base] for base in type(exc).__mro__ if base in TABLE), INTERNAL)
 
 
-def refusal_of(exc: Exception, instance: str) -> Refusal:
+def refusal_of(exc: Exception, instance: str) -> ProblemResponse:
     """What an exception of the table tells the client, which the log gets in full."""
     kind = _kind(exc)
     if kind.status >= 500 and not isinstance(exc, JobUnfinished | JobUnsuccessful):
@@ -438,13 +438,13 @@ def refusal_of(exc: Exception, instance: str) -> Refusal:
         detail = printable(str(exc), limit=500)
     rule = exc.rule if isinstance(exc, PolicyBlocked) else None
     wrong = exc.errors if isinstance(exc, KeyForbids) else ()
-    return Refusal(kind, detail, instance, wrong, headers=_headers(exc), rule=rule)
+    return ProblemResponse(kind, detail, instance, wrong, headers=_headers(exc), rule=rule)
 
 
-def _answer(request: Request, refusal: Refusal) -> Response:
+def _answer(request: Request, refusal: ProblemResponse) -> Response:
     """The refusal in its surface's shape; the answer is counted as this problem."""
     request.state.problem = refusal.kind.code
-    shape: Shape = request.state.error_shape
+    shape: ErrorRenderer = request.state.error_shape
     return shape(refusal)
 
 
@@ -465,7 +465,7 @@ async def _refuse_as_framework(request: Request, exc: RefusedByFramework) -> Res
     detail = details.get(exc.status_code, str(exc.detail))
     instance: str = request.state.request_id
     headers = _allow(request) if exc.status_code == 405 else exc.headers or {}
-    return _answer(request, Refusal(kind, detail, instance, headers=headers))
+    return _answer(request, ProblemResponse(kind, detail, instance, headers=headers))
 
 
 def _allow(request: Request) -> dict[str, str]:
@@ -487,12 +487,12 @@ async def _refuse_fields(request: Request, exc: RequestValidationError) -> Respo
     for error in errors:
         if error["type"] == "json_invalid":
             reason = f"{error['ctx']['error']} at character {error['loc'][-1]}"
-            return _answer(request, Refusal(MALFORMED, reason, instance))
+            return _answer(request, ProblemResponse(MALFORMED, reason, instance))
     found = field_errors(errors)
     detail = "1 field is wrong" if len(errors) == 1 else f"{len(errors)} fields are wrong"
     if len(found) < len(errors):
         detail = f"{detail}; the first {len(found)} are listed"
-    return _answer(request, Refusal(VALIDATION, detail, instance, found))
+    return _answer(request, ProblemResponse(VALIDATION, detail, instance, found))
 
 
 def install(app: FastAPI) -> None:

@@ -23,8 +23,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from worker.job import WorkerStatus
-from worker.queue.counters import Tallies
-from worker.queue.eta import Promises
+from worker.queue.counters import Counters
+from worker.queue.eta import EtaAccuracy
 from worker.queue.outbox import OutboxState
 
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -88,7 +88,7 @@ class QueueSnapshot:
     limit: int
     workers: Sequence[WorkerStatus]
     worker_texts: Mapping[str, str]
-    tallies: Tallies
+    tallies: Counters
     outbox: OutboxState
 
 
@@ -128,7 +128,7 @@ def _counter(
     return family
 
 
-def _jobs(tallies: Tallies) -> Iterable[Metric]:
+def _jobs(tallies: Counters) -> Iterable[Metric]:
     yield _gauge(
         "kirazuri_queue_oldest_seconds",
         "How long the job that has waited longest is queued, 0 where none waits.",
@@ -155,7 +155,7 @@ def _jobs(tallies: Tallies) -> Iterable[Metric]:
     yield durations
 
 
-def _promises(promises: Promises) -> Iterable[Metric]:
+def _promises(promises: EtaAccuracy) -> Iterable[Metric]:
     """The second divided by the first is the relative error of what clients are told."""
     yield SummaryMetricFamily(
         "kirazuri_eta_actual_seconds",

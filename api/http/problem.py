@@ -28,7 +28,7 @@ class ProblemType:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class ProblemResponse:
     """Why an exchange fails; `instance` is the request's id, `rule` that of a policy."""
 
     kind: ProblemType
@@ -39,11 +39,11 @@ class Refusal:
     rule: str | None = None
 
 
-Shape = Callable[[Refusal], Response]
+ErrorRenderer = Callable[[ProblemResponse], Response]
 """How a surface writes a refusal."""
 
 
-def as_problem(refusal: Refusal) -> Response:
+def as_problem(refusal: ProblemResponse) -> Response:
     """The answer of the service's own surface."""
     problem = Problem(
         type=refusal.kind.path,
@@ -63,7 +63,7 @@ def as_problem(refusal: Refusal) -> Response:
     )
 
 
-def shape_at(path: str, shapes: Mapping[str, Shape]) -> Shape:
+def shape_at(path: str, shapes: Mapping[str, ErrorRenderer]) -> ErrorRenderer:
     """The shape of the surface that `path` is under; `shapes` has them by the surfaces' roots."""
     for root, shape in shapes.items():
         if path == root or path.startswith(f"{root}/"):

@@ -20,11 +20,13 @@ from model.request import ImageFormat, MetadataLevel, Upscaler
 from worker.job import TERMINAL, Job, StoredImage
 
 
-class _Shape(BaseModel):
+class ResponseModel(BaseModel):
+    """Base of all response bodies: immutable."""
+
     model_config = ConfigDict(frozen=True)
 
 
-class Links(_Shape):
+class Links(ResponseModel):
     """Absolute URLs of what can be done with a job; `cancel` is null once it has finished."""
 
     self: str
@@ -32,7 +34,7 @@ class Links(_Shape):
     cancel: str | None
 
 
-class JobLinks(_Shape):
+class JobLinks(ResponseModel):
     """URLs that can be read without a header, until `expires_at`."""
 
     events: str = Field(description="The stream of the job's events.")
@@ -46,7 +48,7 @@ class JobView(Job):
     links: Links
 
 
-class JobList(_Shape):
+class JobList(ResponseModel):
     """A page of the caller's jobs."""
 
     items: list[JobView] = Field(description="Newest first.")
@@ -72,7 +74,7 @@ def job_view(job: Job, base_url: str) -> JobView:
     return JobView(**{**dict(job), "images": images, "links": links})
 
 
-class FieldError(_Shape):
+class FieldError(ResponseModel):
     """One wrong field: where (a JSON pointer into the body), why, and the limit it broke."""
 
     pointer: str
@@ -80,7 +82,7 @@ class FieldError(_Shape):
     limit: int | float | str | list[str] | None = None
 
 
-class Problem(_Shape):
+class Problem(ResponseModel):
     """An RFC 9457 problem; `instance` is the request id, `type` answers with an explanation."""
 
     type: str
@@ -97,7 +99,7 @@ class Problem(_Shape):
     )
 
 
-class ProblemExplanation(_Shape):
+class ProblemExplanation(ResponseModel):
     """What a problem type means and what to do about it."""
 
     type: str
@@ -107,13 +109,13 @@ class ProblemExplanation(_Shape):
     explanation: str
 
 
-class Alive(_Shape):
+class Alive(ResponseModel):
     """The process answers."""
 
     status: Literal["alive"] = "alive"
 
 
-class Ready(_Shape):
+class Ready(ResponseModel):
     """Requests are being carried out."""
 
     status: Literal["ready"] = "ready"
@@ -125,7 +127,7 @@ class NotReady(Problem):
     reasons: list[str]
 
 
-class SamplerOption(_Shape):
+class SamplerOption(ResponseModel):
     """An option of a sampler, for `sampler_options` of a request."""
 
     name: str = Field(description="Key in `sampler_options`.")
@@ -137,7 +139,7 @@ class SamplerOption(_Shape):
     description: str = Field(description="What the option does.")
 
 
-class SamplerChoice(_Shape):
+class SamplerChoice(ResponseModel):
     """A sampler with the checkpoint's advice; `evaluations` are model calls at `default_steps`.
 
     `is_recommended` says that the checkpoint's authors name it.
@@ -154,7 +156,7 @@ class SamplerChoice(_Shape):
     options: list[SamplerOption]
 
 
-class SchedulerChoice(_Shape):
+class SchedulerChoice(ResponseModel):
     """A noise schedule; with one that is not recommended a job carries a warning."""
 
     name: str
@@ -163,14 +165,14 @@ class SchedulerChoice(_Shape):
     note: str
 
 
-class SeedRange(_Shape):
+class SeedRange(ResponseModel):
     """Seeds that are accepted, both ends included."""
 
     minimum: int
     maximum: int
 
 
-class Features(_Shape):
+class Features(ResponseModel):
     """What this service can do beyond a plain request."""
 
     events: bool
@@ -190,7 +192,7 @@ class Features(_Shape):
     upscalers: list[Upscaler] = Field(description="What enlarges before a second pass.")
 
 
-class WorkerChoice(_Shape):
+class WorkerChoice(ResponseModel):
     """A worker that was heard from lately."""
 
     name: str
@@ -203,7 +205,7 @@ class WorkerChoice(_Shape):
     recipe: Recipe | None = Field(description="What it brings to a picture; null until it is warm.")
 
 
-class LoraDescription(_Shape):
+class LoraDescription(ResponseModel):
     """A LoRA that a request may name; what its file does not tell is null or empty."""
 
     name: str
@@ -218,7 +220,7 @@ class LoraDescription(_Shape):
     warning: str | None = Field(description="What a request that uses it would be warned of.")
 
 
-class Capabilities(_Shape):
+class Capabilities(ResponseModel):
     """Everything a client needs to build a form."""
 
     name: str

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.auth import signed_urls as link_tokens
 from api.auth.caller import ANYONE, Caller
-from api.auth.key_cache import KeyRing
+from api.auth.key_cache import KeyCache
 from api.auth.key_limits import headers as headers_of
 from api.http.errors import Unauthorized
 from worker.auth.api_keys import ApiKey
@@ -37,10 +37,10 @@ def is_open(path: str) -> bool:
     return path in _OPEN or path.startswith(_OPEN_BELOW)
 
 
-class Gate:
+class AuthenticationMiddleware:
     """ASGI middleware; puts the caller into the exchange's state."""
 
-    def __init__(self, app: ASGIApp, *, ring: KeyRing, settings: Settings, refuse: Refuse) -> None:
+    def __init__(self, app: ASGIApp, *, ring: KeyCache, settings: Settings, refuse: Refuse) -> None:
         self._app = app
         self._ring = ring
         self._settings = settings

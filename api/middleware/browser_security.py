@@ -12,7 +12,7 @@ from starlette.types import Scope
 
 from api.http.errors import FOREIGN_PAGE, HEAD_TOO_LARGE, WRONG_HOST
 from api.http.field_errors import printable
-from api.http.problem import Refusal
+from api.http.problem import ProblemResponse
 from worker.settings import Settings, listed
 
 SECURITY_HEADERS: Final = {
@@ -48,7 +48,7 @@ def cors_options(settings: Settings) -> dict[str, Any]:
     }
 
 
-class Doorman:
+class HostAndOriginCheck:
     """Looks at a request's head before anything else does."""
 
     def __init__(self, settings: Settings) -> None:
@@ -58,7 +58,7 @@ class Doorman:
         if self._hosts and settings.public_url:
             self._hosts |= {f"{urlsplit(settings.public_url).hostname}"}
 
-    def refusal(self, scope: Scope, headers: Headers, *, instance: str) -> Refusal | None:
+    def refusal(self, scope: Scope, headers: Headers, *, instance: str) -> ProblemResponse | None:
         """Why the request is not carried out; None where nothing speaks against it."""
         size = len(scope["raw_path"]) + len(scope["query_string"])
         size += sum(len(name) + len(value) for name, value in headers.raw)
@@ -72,7 +72,7 @@ class Doorman:
             kind, detail = FOREIGN_PAGE, f"{origin} is none of KIRAZURI_CORS_ORIGINS"
         else:
             return None
-        return Refusal(kind, detail, instance)
+        return ProblemResponse(kind, detail, instance)
 
     def _is_foreign(self, method: str, headers: Headers) -> bool:
         """Whether a browser says that a page which is none of ours wants to change something.

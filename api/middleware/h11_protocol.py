@@ -17,7 +17,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from api.http.errors import HEAD_TOO_LARGE, NOT_HTTP, TOO_MANY_CONNECTIONS, TOO_SLOW
-from api.http.problem import ProblemType, Refusal, as_problem
+from api.http.problem import ProblemResponse, ProblemType, as_problem
 from worker.settings import Settings
 
 _LINGER_SECONDS: Final = 5.0
@@ -28,7 +28,7 @@ _Awaited = Literal["head", "body"]
 log = logging.getLogger(__name__)
 
 
-class Connection(H11Protocol):
+class LimitedH11Protocol(H11Protocol):
     """One connection; its limits are those of the settings in the application's state."""
 
     def __init__(
@@ -139,7 +139,7 @@ class Connection(H11Protocol):
     def _refuse(self, kind: ProblemType, detail: str) -> None:
         """Say why if there is still a chance to, and close."""
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            answer = as_problem(Refusal(kind, detail, secrets.token_hex(16)))
+            answer = as_problem(ProblemResponse(kind, detail, secrets.token_hex(16)))
             headers = [*answer.raw_headers, (b"connection", b"close")]
             for event in (
                 h11.Response(status_code=kind.status, headers=headers),
@@ -158,11 +158,11 @@ class Connection(H11Protocol):
 
 async def _too_many(scope: Scope, receive: Receive, send: Send) -> None:
     """The application of a connection beyond the limit."""
-    refusal = Refusal(
+    refusal = ProblemResponse(
         TOO_MANY_CONNECTIONS,
         TOO_MANY_CONNECTIONS.explanation,
         secrets.token_hex(16),
-        headers={"Retry-After": "1", "Connection": "close"},
+        headers={"Retry-After": "1", "LimitedH11Protocol": "close"},
     )
     answer = as_problem(refusal)
     await answer(scope, receive, send)

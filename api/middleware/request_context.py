@@ -16,8 +16,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.http.errors import INTERNAL, BodyTooLarge
 from api.http.metrics import HttpMetrics
-from api.http.problem import Refusal, Shape, shape_at
-from api.middleware.browser_security import SECURITY_HEADERS, Doorman
+from api.http.problem import ErrorRenderer, ProblemResponse, shape_at
+from api.middleware.browser_security import SECURITY_HEADERS, HostAndOriginCheck
 from worker.settings import Settings
 from worker.telemetry.logs import about
 from worker.telemetry.tracing import describe_request, trace_id
@@ -52,7 +52,7 @@ class _Answer:
         await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-class Envelope:
+class RequestContextMiddleware:
     """ASGI middleware; the outermost of ours."""
 
     def __init__(
@@ -61,12 +61,12 @@ class Envelope:
         *,
         metrics: HttpMetrics,
         settings: Settings,
-        error_shapes: Mapping[str, Shape],
+        error_shapes: Mapping[str, ErrorRenderer],
     ) -> None:
         self._app = app
         self._metrics = metrics
         self._max_body_bytes = settings.max_body_bytes
-        self._doorman = Doorman(settings)
+        self._doorman = HostAndOriginCheck(settings)
         self._error_shapes = error_shapes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -112,7 +112,7 @@ class Envelope:
                 raise
             log.exception("request=%s problem=%s", request_id, INTERNAL.code)
             scope["state"]["problem"] = INTERNAL.code
-            response = error_shape(Refusal(INTERNAL, INTERNAL.explanation, request_id))
+            response = error_shape(ProblemResponse(INTERNAL, INTERNAL.explanation, request_id))
             await response(scope, receive, answer.send)
 
 

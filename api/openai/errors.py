@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from api.http.errors import VALIDATION
 from api.http.field_errors import printable
-from api.http.problem import Refusal
+from api.http.problem import ProblemResponse
 from api.http.schemas import FieldError
 
 LONGEST_RETRY_SECONDS: Final = 120
@@ -23,11 +23,11 @@ _FIELD_CODES: Final[dict[str, str]] = {
 }
 
 
-class _Shape(BaseModel):
+class _ErrorModel(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
-class WrongParameter(_Shape):
+class WrongParameter(_ErrorModel):
     """One wrong parameter of several."""
 
     param: str | None
@@ -35,7 +35,7 @@ class WrongParameter(_Shape):
     limit: int | float | str | list[str] | None = None
 
 
-class OpenAIErrorBody(_Shape):
+class OpenAIErrorBody(_ErrorModel):
     """What went wrong; `errors` has one entry for every wrong parameter."""
 
     message: str = Field(description="For people.")
@@ -50,13 +50,13 @@ class OpenAIErrorBody(_Shape):
     errors: list[WrongParameter] = Field(default=[], description="All wrong parameters.")
 
 
-class OpenAIError(_Shape):
+class OpenAIError(_ErrorModel):
     """An error of this surface."""
 
     error: OpenAIErrorBody
 
 
-def openai_error(refusal: Refusal) -> Response:
+def openai_error(refusal: ProblemResponse) -> Response:
     """The answer of this surface; wrong parameters are 400 here."""
     status = 400 if refusal.kind is VALIDATION else refusal.kind.status
     return Response(
@@ -67,7 +67,7 @@ def openai_error(refusal: Refusal) -> Response:
     )
 
 
-def error_of(refusal: Refusal) -> OpenAIError:
+def error_of(refusal: ProblemResponse) -> OpenAIError:
     """The body of an answer, or the data of a stream's last event."""
     status, code, message, param = (
         refusal.kind.status,
@@ -103,7 +103,7 @@ def _sentence(wrong: WrongParameter) -> str:
     return f"{wrong.param}: {wrong.message}" if wrong.param else wrong.message
 
 
-def _retry_headers(status: int, refusal: Refusal) -> dict[str, str]:
+def _retry_headers(status: int, refusal: ProblemResponse) -> dict[str, str]:
     """Whether to try again, where the official clients would decide wrongly by the status.
 
     Their next try at a call finds its job: where that goes on, they wait for it once more.

@@ -17,18 +17,18 @@ from api.http.sse import EventStream
 from api.openai import streaming
 from api.openai.errors import responses
 from api.openai.multipart import Form, read_form
-from api.openai.parameters import Wish, documented_type, naming, read_wish
+from api.openai.parameters import OpenAIRequest, documented_type, naming, read_wish
 from api.openai.responses import Images, images_of, usage_of
 from api.submit.dependencies import (
+    CallerUrlSigner,
     PromptTokenizers,
-    RequestPictures,
+    RequestImages,
     ServiceSettings,
     Store,
-    UrlSigner,
 )
 from api.submit.disconnect import end_if_left
-from api.submit.headers import Submission
-from api.submit.submit import Intake
+from api.submit.headers import SubmissionContext
+from api.submit.submit import Submitter
 from api.submit.wait import pictures_of, succeeded
 from model.request import GenerationRequest
 from worker.job import Job
@@ -46,12 +46,12 @@ class _Call:
     """One call, from its parameters to its answer."""
 
     request: Request
-    intake: Intake
-    submission: Submission
+    intake: Submitter
+    submission: SubmissionContext
     store: Store
     settings: ServiceSettings
     tokenizers: PromptTokenizers
-    signer: UrlSigner
+    signer: CallerUrlSigner
 
     async def answer(self, raw: Mapping[str, Any], given: Mapping[str, Any], kind: str) -> Response:
         """Make the job of these parameters and wait for its pictures, or stream them."""
@@ -69,7 +69,7 @@ class _Call:
         count = self.request.headers.get("x-stainless-retry-count", "")
         return int(count) if count.isascii() and count.isdigit() and len(count) < 4 else None
 
-    async def _pictures(self, job: Job, wish: Wish) -> Response:
+    async def _pictures(self, job: Job, wish: OpenAIRequest) -> Response:
         is_url = wish.parameters.response_format == "url"
         files = None if is_url else await pictures_of(job, self.store)
 
@@ -91,13 +91,13 @@ class _Call:
             background=BackgroundTask(self._settle, job, wish),
         )
 
-    async def _settle(self, job: Job, wish: Wish) -> None:
+    async def _settle(self, job: Job, wish: OpenAIRequest) -> None:
         """A client that is gone may come again for its answer."""
         if not await self.request.is_disconnected():
             await self.intake.delivered(wish.body, job)
 
-    def _stream(self, job: Job, wish: Wish, kind: str) -> Response:
-        telling = streaming.Telling(
+    def _stream(self, job: Job, wish: OpenAIRequest, kind: str) -> Response:
+        telling = streaming.StreamContext(
             queue=self.intake.queue,
             store=self.store,
             card=self.intake.card,
@@ -125,12 +125,12 @@ class _Call:
 
 async def _call(
     request: Request,
-    intake: Intake,
-    submission: Submission,
+    intake: Submitter,
+    submission: SubmissionContext,
     store: Store,
     settings: ServiceSettings,
     tokenizers: PromptTokenizers,
-    signer: UrlSigner,
+    signer: CallerUrlSigner,
 ) -> _Call:
     return _Call(request, intake, submission, store, settings, tokenizers, signer)
 
@@ -168,7 +168,7 @@ def routes(request_model: type[GenerationRequest]) -> APIRouter:
         responses={200: _SUCCESS, **responses(*_FAILURES)},
         openapi_extra={"requestBody": {"required": True, "content": _form_body(request_model)}},
     )
-    async def edit_image(request: Request, call: Call, pictures: RequestPictures) -> Response:
+    async def edit_image(request: Request, call: Call, pictures: RequestImages) -> Response:
         """As `generations`, from a picture; events are called `image_edit.…`.
 
         What is transparent in `mask` is painted anew, the rest of the picture stays bit for bit.
@@ -181,7 +181,7 @@ def routes(request_model: type[GenerationRequest]) -> APIRouter:
     return router
 
 
-async def _given(form: Form, pictures: RequestPictures) -> dict[str, Any]:
+async def _given(form: Form, pictures: RequestImages) -> dict[str, Any]:
     """The fields of ours that the files of a form make up."""
     errors = [_wrong(name, "unknown field") for name in form.files if name not in _FILES]
     if "init_image" in form.values:

@@ -9,7 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 
 from api.openai.models import check_name
-from api.submit.submit import Intake
+from api.submit.submit import Submitter
 from model.card import Card, substitute_size
 from model.recipes.aliases import find_sampler
 from model.request import GenerationRequest
@@ -107,7 +107,7 @@ class Parameters(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class OpenAIRequest:
     """A call as this service has it.
 
     `names` are our fields' names as the client knows them, `notes` tell what is not as asked.
@@ -122,11 +122,11 @@ class Wish:
 
 async def read_wish(
     raw: Mapping[str, Any],
-    intake: Intake,
+    intake: Submitter,
     aliases: str,
     *,
     given: Mapping[str, Any],
-) -> Wish:
+) -> OpenAIRequest:
     """The call that these parameters make; `given` are fields of ours that came otherwise.
 
     Raises:
@@ -155,7 +155,7 @@ async def read_wish(
     if errors:
         raise RequestValidationError(errors)
     quality = None if fields.get("steps") and parameters.quality == "auto" else parameters.quality
-    return Wish(body, parameters, quality, names, notes)
+    return OpenAIRequest(body, parameters, quality, names, notes)
 
 
 def _names(raw: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, str]:

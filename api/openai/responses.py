@@ -26,18 +26,18 @@ _QUALITIES: Final[dict[str | None, AnsweredQuality]] = {
 }
 
 
-class _Shape(BaseModel):
+class _ResponseModel(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
-class TokenDetails(_Shape):
+class TokenDetails(_ResponseModel):
     """Tokens of words, and of pictures: a latent token is 16 x 16 pixels with Anima."""
 
     image_tokens: int = Field(ge=0, examples=[0])
     text_tokens: int = Field(ge=0, examples=[38])
 
 
-class Usage(_Shape):
+class Usage(_ResponseModel):
     """What went in and came out; words are counted by Qwen3, where this process has it."""
 
     input_tokens: int = Field(ge=0, examples=[38])
@@ -47,7 +47,7 @@ class Usage(_Shape):
     output_tokens_details: TokenDetails
 
 
-class ImageData(_Shape):
+class ImageData(_ResponseModel):
     """A picture, as `b64_json` or as `url`; `seed` makes it again."""
 
     b64_json: str | None = Field(default=None, description="The file.", examples=["iVBORw0KGgo="])
@@ -59,7 +59,7 @@ class ImageData(_Shape):
     seed: int = Field(description="Beyond OpenAI's API.", examples=[42])
 
 
-class Images(_Shape):
+class Images(_ResponseModel):
     """The answer to a call; `job_id` and `warnings` are beyond OpenAI's API."""
 
     created: int = Field(description="When the pictures were finished, in Unix seconds.")
@@ -75,7 +75,7 @@ class Images(_Shape):
     warnings: list[str] = Field(description="What is not as it was asked, and the card's advice.")
 
 
-class _Event(_Shape):
+class _Event(_ResponseModel):
     type: str
     b64_json: str
     created_at: int

@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Telling:
+class StreamContext:
     """What a stream is told from and by; `kind` is image_generation or image_edit."""
 
     queue: JobQueue
@@ -41,7 +41,7 @@ class Telling:
 
 
 @dataclass(slots=True)
-class _Shown:
+class _PreviewCount:
     """How many previews of each picture were passed on; they are spread evenly over the steps."""
 
     wanted: int
@@ -60,7 +60,7 @@ class _Shown:
         return count
 
 
-async def told(job: Job, telling: Telling) -> AsyncGenerator[bytes]:
+async def told(job: Job, telling: StreamContext) -> AsyncGenerator[bytes]:
     """The events of the job's pictures as lines, or b"" where there is no news for a while.
 
     What goes wrong is the last event: the answer has begun.
@@ -75,8 +75,8 @@ async def told(job: Job, telling: Telling) -> AsyncGenerator[bytes]:
         yield _error(exc, telling)
 
 
-async def _events(job: Job, telling: Telling) -> AsyncGenerator[BaseModel | None]:
-    shown = _Shown(telling.partial_images, job.progress.steps)
+async def _events(job: Job, telling: StreamContext) -> AsyncGenerator[BaseModel | None]:
+    shown = _PreviewCount(telling.partial_images, job.progress.steps)
     async with aclosing(telling.queue.events_and_pauses(job.id)) as heard:
         async for event in heard:
             if event is None:
@@ -96,7 +96,7 @@ async def _events(job: Job, telling: Telling) -> AsyncGenerator[BaseModel | None
 
 
 def _partial(
-    job: Job, data: dict[str, Any], index: int, number: int, telling: Telling
+    job: Job, data: dict[str, Any], index: int, number: int, telling: StreamContext
 ) -> PartialImage:
     last = passes(job.request)[-1]
     return PartialImage(
@@ -117,6 +117,6 @@ def _line(event: BaseModel) -> bytes:
     return format_sse_event(event=name, data_str=event.model_dump_json())
 
 
-def _error(exc: Exception, telling: Telling) -> bytes:
+def _error(exc: Exception, telling: StreamContext) -> bytes:
     error = error_of(refusal_of(exc, telling.request_id))
     return format_sse_event(event="error", data_str=error.model_dump_json())

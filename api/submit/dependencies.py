@@ -6,13 +6,13 @@ from typing import Annotated, TypedDict, cast
 from fastapi import Depends, Request
 
 from api.auth.caller import Caller
-from api.auth.key_cache import KeyRing
-from api.auth.key_limits import Rates
-from api.auth.signed_urls import Signer
+from api.auth.key_cache import KeyCache
+from api.auth.key_limits import RateLimits
+from api.auth.signed_urls import UrlSigner
 from api.http.metrics import HttpMetrics
-from api.submit.input_images import Pictures
+from api.submit.input_images import InputImages
 from api.submit.lora_list import LoraList
-from api.submit.policy_check import Guard
+from api.submit.policy_check import PolicyCheck
 from api.submit.provenance import Verifier
 from model.card import Card
 from model.prompting.tokens import Tokenizers
@@ -31,13 +31,13 @@ class State(TypedDict):
     store: ImageStore
     metrics: HttpMetrics
     tokenizers: Tokenizers | None
-    pictures: Pictures
+    pictures: InputImages
     loras: LoraList
     request_model: type[GenerationRequest]
-    keys: KeyRing
-    rates: Rates
+    keys: KeyCache
+    rates: RateLimits
     verifier: Verifier
-    guard: Guard
+    guard: PolicyCheck
 
 
 # `async def`, because FastAPI runs plain functions in a thread.
@@ -73,8 +73,8 @@ async def _tokenizers(request: Request) -> Tokenizers | None:
     return cast(Tokenizers | None, request.state.tokenizers)
 
 
-async def _pictures(request: Request, caller: CurrentCaller) -> Pictures:
-    pictures = cast(Pictures, request.state.pictures)
+async def _pictures(request: Request, caller: CurrentCaller) -> InputImages:
+    pictures = cast(InputImages, request.state.pictures)
     if not caller.owner:
         return pictures
     return pictures.seen_by((await _queue(request, caller)).belongings)
@@ -84,16 +84,16 @@ async def _loras(request: Request) -> LoraList:
     return cast(LoraList, request.state.loras)
 
 
-async def _keys(request: Request) -> KeyRing:
-    return cast(KeyRing, request.state.keys)
+async def _keys(request: Request) -> KeyCache:
+    return cast(KeyCache, request.state.keys)
 
 
 async def _verifier(request: Request) -> Verifier:
     return cast(Verifier, request.state.verifier)
 
 
-async def _guard(request: Request) -> Guard:
-    return cast(Guard, request.state.guard)
+async def _guard(request: Request) -> PolicyCheck:
+    return cast(PolicyCheck, request.state.guard)
 
 
 async def _base_url(request: Request) -> str:
@@ -108,21 +108,21 @@ Store = Annotated[ImageStore, Depends(_store)]
 Metrics = Annotated[HttpMetrics, Depends(_metrics)]
 PromptTokenizers = Annotated[Tokenizers | None, Depends(_tokenizers)]
 """The checkpoint's tokenizers; None where this process has no checkpoint folder."""
-RequestPictures = Annotated[Pictures, Depends(_pictures)]
+RequestImages = Annotated[InputImages, Depends(_pictures)]
 ImageVerifier = Annotated[Verifier, Depends(_verifier)]
 Loras = Annotated[LoraList, Depends(_loras)]
-Keys = Annotated[KeyRing, Depends(_keys)]
-ServiceGuard = Annotated[Guard, Depends(_guard)]
+Keys = Annotated[KeyCache, Depends(_keys)]
+RequestPolicyCheck = Annotated[PolicyCheck, Depends(_guard)]
 BaseUrl = Annotated[str, Depends(_base_url)]
 """Prefix of absolute URLs, without a slash at its end: as configured, or as the client called."""
 
 
 async def _signer(
     caller: CurrentCaller, keys: Keys, base_url: BaseUrl, settings: ServiceSettings
-) -> Signer:
+) -> UrlSigner:
     until = time.time() + settings.signed_url_seconds
-    return Signer(caller.owner, keys.link_secret, base_url, until)
+    return UrlSigner(caller.owner, keys.link_secret, base_url, until)
 
 
-UrlSigner = Annotated[Signer, Depends(_signer)]
+CallerUrlSigner = Annotated[UrlSigner, Depends(_signer)]
 """Makes links that need no header, in the name of this exchange's caller."""

@@ -14,7 +14,7 @@ from model.prompting.tokens import TokenCount, Tokenizers, count
 from model.request import GenerationRequest, RequestWarning, ResolvedRequest
 from model.workload import work
 from worker.job import JobWarning
-from worker.queue.eta import Forecast
+from worker.queue.eta import Eta
 
 
 class PlannedRequest(ResolvedRequest):
@@ -99,9 +99,7 @@ def advise(
     return Advice(tuple(JobWarning(code=w.code, detail=w.detail) for w in found), tokens)
 
 
-def make_plan(
-    resolved: ResolvedRequest, advice: Advice, times: Forecast, *, seed: int | None
-) -> Plan:
+def make_plan(resolved: ResolvedRequest, advice: Advice, times: Eta, *, seed: int | None) -> Plan:
     """The plan of a request; `seed` as the client asked, null for one that would be drawn."""
     tokens = {
         name: PromptTokens(qwen=found.qwen, t5=found.t5, limit=found.limit, is_cut=found.is_cut)

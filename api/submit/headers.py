@@ -48,7 +48,7 @@ def span_seconds(text: str) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class _Submission:
+class _SubmissionContext:
     """One exchange that may make a job; a broken trace parent is ignored, as its standard says."""
 
     idempotency_key: str | None
@@ -126,9 +126,9 @@ async def _submission(
         bool,
         Query(description="Cancel the job if the client leaves while it waits (`Prefer: wait`)."),
     ] = False,
-) -> _Submission:
+) -> _SubmissionContext:
     is_trace = traceparent is not None and _TRACEPARENT.fullmatch(traceparent)
-    return _Submission(
+    return _SubmissionContext(
         idempotency_key=idempotency_key,
         traceparent=traceparent if is_trace else None,
         wait=wait_seconds(prefer, settings.max_wait_seconds),
@@ -141,4 +141,4 @@ async def _submission(
     )
 
 
-Submission = Annotated[_Submission, Depends(_submission)]
+SubmissionContext = Annotated[_SubmissionContext, Depends(_submission)]

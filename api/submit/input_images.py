@@ -19,11 +19,11 @@ from pydantic import ValidationError
 
 from api.submit.container_limits import MAX_PARTS, has_too_many_parts
 from model.card import Card, fitted_size
-from model.request import GenerationRequest, ImageFormat, Inputs, check_hires, parse_resolution
+from model.request import GenerationRequest, ImageFormat, InputNames, check_hires, parse_resolution
 from worker.errors import ImageExpired, ImageNotFound
-from worker.images.metadata import Inside, texts_of
+from worker.images.metadata import ImageTexts, texts_of
 from worker.job import JobWarning
-from worker.queue.owner_index import Belongings
+from worker.queue.owner_index import OwnerIndex
 from worker.store.image_store import ImageStore, content_name, not_found
 
 FORMATS = ("PNG", "JPEG", "WEBP", "AVIF")
@@ -55,7 +55,7 @@ _PNG_COMPRESS_LEVEL = 4
 Size = tuple[int, int]
 
 
-class PictureRefused(ValueError):
+class InputImageRefused(ValueError):
     """A picture that cannot be used; `limit` is what it should have kept to."""
 
     def __init__(self, reason: str, limit: int | str | None = None) -> None:
@@ -64,7 +64,7 @@ class PictureRefused(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class InputImage:
     """An opened picture, upright; `stored` is its name where it lies in the image store."""
 
     image: Image.Image
@@ -73,12 +73,12 @@ class Picture:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class ImageInfo:
     """What a file is and says; `size` is its width and height in pixels, as they are stored."""
 
     format: ImageFormat
     size: Size
-    inside: Inside
+    inside: ImageTexts
 
 
 def _stored_name(text: str) -> str | None:
@@ -87,16 +87,16 @@ def _stored_name(text: str) -> str | None:
     return named[1] if named else None
 
 
-class Pictures:
+class InputImages:
     """Turns what requests say of pictures into names of stored ones."""
 
     def __init__(self, card: Card, store: ImageStore) -> None:
         self._card = card
         self._store = store
         self._places = asyncio.Semaphore(_AT_ONCE)
-        self._belongings: Belongings | None = None
+        self._belongings: OwnerIndex | None = None
 
-    def seen_by(self, belongings: Belongings) -> "Pictures":
+    def seen_by(self, belongings: OwnerIndex) -> "InputImages":
         """The same, but stored pictures that do not belong to this owner are not there."""
         narrowed = copy.copy(self)
         narrowed._belongings = belongings
@@ -116,7 +116,7 @@ class Pictures:
 
     async def take(
         self, request: GenerationRequest, *, is_kept: bool
-    ) -> tuple[Inputs | None, tuple[JobWarning, ...]]:
+    ) -> tuple[InputNames | None, tuple[JobWarning, ...]]:
         """Open, fit and store the pictures of a request, and say what that changed.
 
         None where the request has none. Where they are not `is_kept`, they are only looked at.
@@ -135,7 +135,7 @@ class Pictures:
                 self._take, request, request.init_image, is_kept=is_kept, hidden=hidden
             )
 
-    async def told_by(self, field: str, text: str) -> Told:
+    async def told_by(self, field: str, text: str) -> ImageInfo:
         """What the file in a field tells; the text is as those of a request's pictures.
 
         Raises:
@@ -146,11 +146,11 @@ class Pictures:
         async with self._places:
             return await asyncio.to_thread(self._told_by, field, text, hidden)
 
-    def _told_by(self, field: str, text: str, hidden: Collection[str]) -> Told:
+    def _told_by(self, field: str, text: str, hidden: Collection[str]) -> ImageInfo:
         try:
             data, _ = self._bytes_of(text.strip(), hidden)
             return read_picture(data)
-        except PictureRefused as exc:
+        except InputImageRefused as exc:
             raise RequestValidationError([_error(field, exc, text)]) from exc
 
     async def mask_for(self, init_image: str, mask: str, *, is_inverted: bool, blur: int) -> str:
@@ -196,7 +196,7 @@ class Pictures:
         async with self._places:
             try:
                 return await asyncio.to_thread(_mask_of_alpha, data)
-            except PictureRefused as exc:
+            except InputImageRefused as exc:
                 raise RequestValidationError([_error("mask", exc, None)]) from exc
 
     def _take(
@@ -206,14 +206,14 @@ class Pictures:
         *,
         is_kept: bool,
         hidden: Collection[str],
-    ) -> tuple[Inputs, tuple[JobWarning, ...]]:
+    ) -> tuple[InputNames, tuple[JobWarning, ...]]:
         errors: list[dict[str, Any]] = []
         start = self._open("init_image", init_image, errors, hidden)
         mask = self._open("mask", request.mask, errors, hidden) if request.mask else None
         size = self._size(request, start, errors) if start else (0, 0)
         if start and mask and mask.image.size != start.image.size:
             own, wanted = _written(mask.image.size), _written(start.image.size)
-            reason = PictureRefused(f"{own} pixels, but init_image has {wanted}", wanted)
+            reason = InputImageRefused(f"{own} pixels, but init_image has {wanted}", wanted)
             errors.append(_error("mask", reason, request.mask))
         if errors or start is None:
             raise RequestValidationError(errors)
@@ -222,17 +222,17 @@ class Pictures:
             files.append((_png(_fitted(_as_mask(mask.image), size)), "png"))
         put = self._store.put if is_kept else content_name
         names = [put(data, extension) for data, extension in files]
-        inputs = Inputs(names[0], names[1] if mask else None, *size)
+        inputs = InputNames(names[0], names[1] if mask else None, *size)
         return inputs, tuple(_warnings(start.image.size, size))
 
     def _open(
         self, field: str, text: str, errors: list[dict[str, Any]], hidden: Collection[str] = ()
-    ) -> Picture | None:
+    ) -> InputImage | None:
         """Open what a field holds; None, and one more error, where that is no usable picture."""
         try:
             data, stored = self._bytes_of(text.strip(), hidden)
-            return Picture(open_picture(data), data, stored)
-        except PictureRefused as exc:
+            return InputImage(open_picture(data), data, stored)
+        except InputImageRefused as exc:
             errors.append(_error(field, exc, text))
             return None
 
@@ -245,20 +245,20 @@ class Pictures:
                     raise not_found(name)
                 return self._store.read(name), name
             except (ImageNotFound, ImageExpired) as exc:
-                raise PictureRefused(str(exc)) from exc
+                raise InputImageRefused(str(exc)) from exc
         if text[:8].lower().startswith(("http://", "https://")):
-            raise PictureRefused("a URL of another place; only images of this service are read")
+            raise InputImageRefused("a URL of another place; only images of this service are read")
         prefix = _DATA_URL.match(text)
         code = text[prefix.end() :] if prefix else text
         try:
             return b64decode("".join(code.split()), validate=True), None
         except ValueError as exc:
-            raise PictureRefused(
+            raise InputImageRefused(
                 "neither a picture in base64 nor the name of an image of this service"
             ) from exc
 
     def _size(
-        self, request: GenerationRequest, start: Picture, errors: list[dict[str, Any]]
+        self, request: GenerationRequest, start: InputImage, errors: list[dict[str, Any]]
     ) -> Size:
         """The size of the first pass; one more error where the second has no room."""
         limits = self._card.limits
@@ -286,43 +286,43 @@ def open_picture(data: bytes) -> Image.Image:
         return ImageOps.exif_transpose(image)
 
 
-def read_picture(data: bytes) -> Told:
+def read_picture(data: bytes) -> ImageInfo:
     """What the file of a single picture tells; raises as `open_picture` does."""
     with _opened(data) as image:
-        return Told(_KINDS[image.format or ""], image.size, texts_of(image))
+        return ImageInfo(_KINDS[image.format or ""], image.size, texts_of(image))
 
 
 @contextmanager
 def _opened(data: bytes) -> Iterator[Image.Image]:
     """A picture that keeps to the limits; whatever goes wrong with it is PictureRefused."""
     if has_too_many_parts(data):
-        raise PictureRefused("a file of too many parts", MAX_PARTS)
+        raise InputImageRefused("a file of too many parts", MAX_PARTS)
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             _check(image, data)
             yield image
-    except PictureRefused:
+    except InputImageRefused:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as exc:
-        raise PictureRefused("too many pixels", MAX_PIXELS) from exc
+        raise InputImageRefused("too many pixels", MAX_PIXELS) from exc
     except Exception as exc:
         # Decoders raise whatever comes to them; nothing that a client sends may be our error.
-        raise PictureRefused(f"cannot be read as one of {', '.join(FORMATS)}") from exc
+        raise InputImageRefused(f"cannot be read as one of {', '.join(FORMATS)}") from exc
 
 
 def _check(image: Image.Image, data: bytes) -> None:
     """Look at what the file asks for, before anything is decoded."""
     width, height = image.size
     if width * height > MAX_PIXELS:
-        raise PictureRefused(f"{_written(image.size)} pixels are too many", MAX_PIXELS)
+        raise InputImageRefused(f"{_written(image.size)} pixels are too many", MAX_PIXELS)
     if image.format in ("JPEG", "MPO") and data.count(b"\xff\xda") > MAX_SCANS:
-        raise PictureRefused("a JPEG of too many scans", MAX_SCANS)
+        raise InputImageRefused("a JPEG of too many scans", MAX_SCANS)
     # The second picture of a telephone's JPEG is a preview.
     if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
-        raise PictureRefused("animated; send a single picture")
+        raise InputImageRefused("animated; send a single picture")
 
 
-def _file_of(picture: Picture, size: Size) -> tuple[bytes, str]:
+def _file_of(picture: InputImage, size: Size) -> tuple[bytes, str]:
     """A picture at its size as a file, with its extension; an image of ours that fits as it is."""
     if picture.stored and picture.image.size == size and picture.image.mode == "RGB":
         return picture.data, picture.stored.rpartition(".")[2]
@@ -363,7 +363,7 @@ def _mask_of_alpha(data: bytes) -> str:
     """White where the picture is transparent, black where it is opaque; a PNG in base64."""
     image = open_picture(data)
     if not image.has_transparency_data:
-        raise PictureRefused("it has no alpha channel; what is transparent in it is repainted")
+        raise InputImageRefused("it has no alpha channel; what is transparent in it is repainted")
     alpha = image.convert("RGBA").getchannel("A")
     return b64encode(_png(ImageOps.invert(alpha))).decode("ascii")
 
@@ -397,7 +397,7 @@ def _written(size: Size) -> str:
     return f"{size[0]}x{size[1]}"
 
 
-def _error(field: str, reason: PictureRefused, text: str | None) -> dict[str, Any]:
+def _error(field: str, reason: InputImageRefused, text: str | None) -> dict[str, Any]:
     """One wrong field in the form of pydantic's errors."""
     return {
         "type": "picture_refused",

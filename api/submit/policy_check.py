@@ -8,7 +8,7 @@ from api.http.field_errors import printable
 from api.http.metrics import HttpMetrics
 from model.card import Card
 from model.errors import PolicyBlocked
-from model.policy.policy import Judgement, Policy, Weighted
+from model.policy.policy import Policy, PolicyDecision, Weighted
 from model.policy.rules import MAX_RATING
 from model.policy.safety_tags import hold
 from model.rating import Rating
@@ -22,7 +22,7 @@ TriggerWords = Mapping[str, Sequence[str]]
 _MAX_LOGGED_CHARS = 2000
 
 
-class Guard:
+class PolicyCheck:
     """One policy for all callers; `ceiling` is for those whose key has none of its own."""
 
     def __init__(
@@ -48,7 +48,7 @@ class Guard:
         *,
         loras: Sequence[Weighted],
         trigger_words: TriggerWords,
-    ) -> Judgement:
+    ) -> PolicyDecision:
         """Let words pass that would be run so. PolicyBlocked if they are refused."""
         ceiling = caller.limits.max_rating or self._ceiling
         try:
@@ -60,7 +60,7 @@ class Guard:
             raise
 
     def hold(
-        self, request: ResolvedRequest, judgement: Judgement
+        self, request: ResolvedRequest, judgement: PolicyDecision
     ) -> tuple[ResolvedRequest, Sequence[RequestWarning]]:
         """The request with the safety tags that keep it where it is held, and a word about them."""
         held, warning = hold(request, judgement, self._card.prompting)

@@ -11,9 +11,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.http.errors import UnreadableImage
-from api.submit.input_images import PictureRefused, Told, read_picture
+from api.submit.input_images import ImageInfo, InputImageRefused, read_picture
 from model.request import ImageFormat
-from worker.images.c2pa_manifest import CredentialReader, Credentials, State
+from worker.images.c2pa_manifest import C2paManifest, C2paReader, State
 from worker.images.metadata import EXTENSIONS, GENERATED, read_recipe
 from worker.job import Job, StoredImage
 from worker.store.image_store import content_name
@@ -26,18 +26,18 @@ _AT_ONCE = 2
 _LONGEST_MARK = 200
 
 
-class _Shape(BaseModel):
+class _ResponseModel(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
-class Maker(_Shape):
+class Maker(_ResponseModel):
     """The caller's job that made an image."""
 
     job_id: str = Field(description="Of the caller's latest job with this image.")
     image: StoredImage = Field(description="As the job lists it.")
 
 
-class RecipeClaim(_Shape):
+class RecipeClaim(_ResponseModel):
     """How the file says that it was made; anybody can write that."""
 
     kind: Literal["kirazuri", "infotext", "comfyui"] = Field(
@@ -52,7 +52,7 @@ class RecipeClaim(_Shape):
     checkpoint: str | None = Field(description="Its SHA-256, or the first digits.")
 
 
-class CredentialClaim(_Shape):
+class CredentialClaim(_ResponseModel):
     """The C2PA manifest of a file, and whether it holds."""
 
     state: State = Field(
@@ -66,7 +66,7 @@ class CredentialClaim(_Shape):
     problems: list[str] = Field(description="What does not hold, by C2PA's codes.")
 
 
-class Verification(_Shape):
+class Verification(_ResponseModel):
     """What is known of an image, and what cannot be."""
 
     verdict: Verdict = Field(
@@ -89,7 +89,7 @@ class Verification(_Shape):
 class Verifier:
     """Works through the files that clients send, a few at a time."""
 
-    def __init__(self, reader: CredentialReader) -> None:
+    def __init__(self, reader: C2paReader) -> None:
         self._reader = reader
         self._places = asyncio.Semaphore(_AT_ONCE)
 
@@ -106,13 +106,13 @@ class Verifier:
 class Evidence:
     """What one file says, and what of it holds; `name` is its name in the image store."""
 
-    def __init__(self, data: bytes, reader: CredentialReader) -> None:
+    def __init__(self, data: bytes, reader: C2paReader) -> None:
         """Read the file; UnreadableImage as `Verifier.read`."""
         if not data:
             raise UnreadableImage("the body is empty")
         try:
-            self._told: Told = read_picture(data)
-        except PictureRefused as exc:
+            self._told: ImageInfo = read_picture(data)
+        except InputImageRefused as exc:
             raise UnreadableImage(str(exc)) from exc
         self.name = content_name(data, EXTENSIONS[self._told.format])
         self._sha256 = hashlib.sha256(data).hexdigest()
@@ -181,7 +181,7 @@ class Evidence:
         return told
 
 
-def _about_credentials(found: Credentials) -> list[str]:
+def _about_credentials(found: C2paManifest) -> list[str]:
     who = found.signer or "somebody without a name"
     words = {
         "none": [],
@@ -207,7 +207,7 @@ def _maker(job: Job | None, sha256: str) -> Maker | None:
     return Maker(job_id=job.id, image=image) if job and image else None
 
 
-def _recipe(told: Told) -> tuple[RecipeClaim | None, str | None]:
+def _recipe(told: ImageInfo) -> tuple[RecipeClaim | None, str | None]:
     """What the file says of how it was made, or why that cannot be read."""
     try:
         found = read_recipe(told.inside)

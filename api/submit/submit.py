@@ -16,28 +16,28 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
 from api.auth.caller import Caller
-from api.auth.key_limits import Allowance
+from api.auth.key_limits import KeyLimitCheck
 from api.submit.dependencies import (
     CurrentCaller,
     Loras,
     PromptTokenizers,
     Queue,
-    RequestPictures,
+    RequestImages,
+    RequestPolicyCheck,
     ServiceCard,
-    ServiceGuard,
 )
 from api.submit.dry_run import Advice, Plan, advise, make_plan
-from api.submit.headers import Submission
-from api.submit.input_images import Pictures
+from api.submit.headers import SubmissionContext
+from api.submit.input_images import InputImages
 from api.submit.lora_list import LoraList
-from api.submit.policy_check import Guard
+from api.submit.policy_check import PolicyCheck
 from api.webhooks.schemas import webhook_of
 from model.card import Card
 from model.prompting.tokens import Tokenizers
 from model.request import MAX_SEED, GenerationRequest, ResolvedRequest, prompts_of, resolve
 from worker.errors import QueueUnavailable
 from worker.job import Job
-from worker.queue.eta import Forecast
+from worker.queue.eta import Eta
 from worker.queue.job_queue import JobQueue
 
 
@@ -49,17 +49,17 @@ class Prepared(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class _Intake:
+class _Submitter:
     """Takes requests in for one caller."""
 
     caller: Caller
     card: Card
     queue: JobQueue
-    pictures: Pictures
+    pictures: InputImages
     tokenizers: Tokenizers | None
     loras: LoraList
-    guard: Guard
-    allowance: Allowance
+    guard: PolicyCheck
+    allowance: KeyLimitCheck
     model: type[GenerationRequest]
 
     async def read(self, fields: Mapping[str, Any]) -> GenerationRequest:
@@ -106,13 +106,13 @@ class _Intake:
         """What the request would become; without Redis only its place and time are unknown."""
         await self.allowance.begin()
         resolved, advice = await self.prepare(body, is_kept=False)
-        times = Forecast()
+        times = Eta()
         with suppress(QueueUnavailable):
             times = await self.queue.forecast(resolved)
         return make_plan(resolved, advice, times, seed=body.seed)
 
     async def submit(
-        self, body: GenerationRequest, submission: Submission, *, attempt: int | None = None
+        self, body: GenerationRequest, submission: SubmissionContext, *, attempt: int | None = None
     ) -> Job:
         """Accept the request on the terms of its headers.
 
@@ -145,7 +145,7 @@ class _Intake:
         finally:
             await self.allowance.end()
 
-    async def replay(self, job_id: str, submission: Submission) -> Job:
+    async def replay(self, job_id: str, submission: SubmissionContext) -> Job:
         """Queue a succeeded job's request again, unchanged but for being deterministic.
 
         Raises:
@@ -194,15 +194,15 @@ async def _intake(
     caller: CurrentCaller,
     card: ServiceCard,
     queue: Queue,
-    pictures: RequestPictures,
+    pictures: RequestImages,
     tokenizers: PromptTokenizers,
     loras: Loras,
-    guard: ServiceGuard,
-) -> _Intake:
+    guard: RequestPolicyCheck,
+) -> _Submitter:
     model = cast(type[GenerationRequest], request.state.request_model)
-    allowance = Allowance(caller, request.state.rates, queue.belongings, card, request)
-    return _Intake(caller, card, queue, pictures, tokenizers, loras, guard, allowance, model)
+    allowance = KeyLimitCheck(caller, request.state.rates, queue.belongings, card, request)
+    return _Submitter(caller, card, queue, pictures, tokenizers, loras, guard, allowance, model)
 
 
-Intake = Annotated[_Intake, Depends(_intake)]
+Submitter = Annotated[_Submitter, Depends(_intake)]
 """Takes requests in for the caller of this exchange."""

@@ -6,14 +6,14 @@ What every dialect shares whose clients know no jobs. No picture is lost with su
 import asyncio
 from collections.abc import Sequence
 
-from api.http.errors import JobUnfinished, JobUnsuccessful, PicturesAway
-from api.submit.headers import Submission
+from api.http.errors import JobImagesUnavailable, JobUnfinished, JobUnsuccessful
+from api.submit.headers import SubmissionContext
 from worker.errors import QueueUnavailable, StoreError
 from worker.job import TERMINAL, Job
 from worker.store.image_store import ImageStore
 
 
-async def succeeded(job: Job, submission: Submission, limit: float) -> Job:
+async def succeeded(job: Job, submission: SubmissionContext, limit: float) -> Job:
     """The job once it has succeeded, after `limit` seconds at most or those of `Prefer: wait`.
 
     Raises:
@@ -43,4 +43,4 @@ async def pictures_of(job: Job, store: ImageStore) -> Sequence[bytes]:
     try:
         return [await asyncio.to_thread(store.read, name) for name in names]
     except StoreError as exc:
-        raise PicturesAway(job) from exc
+        raise JobImagesUnavailable(job) from exc

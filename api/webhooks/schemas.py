@@ -9,7 +9,7 @@ from fastapi import APIRouter, Header
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
 from api.http.schemas import JobView
-from api.webhooks.url_policy import MAX_URL, Rules, host_of, url_problem
+from api.webhooks.url_policy import MAX_URL, UrlPolicy, host_of, url_problem
 from model.card import Card
 from model.request import GenerationRequest, MetadataLevel, request_type
 from worker.settings import Settings, webhook_secrets
@@ -119,7 +119,7 @@ def submission_type(
     card: Card, settings: Settings, lora_names: Callable[[], Collection[str]] = tuple
 ) -> type[GenerationRequest]:
     """The card's request with what this service can do beyond the picture."""
-    rules, is_enabled = Rules.of(settings), bool(webhook_secrets(settings.webhook_secret))
+    rules, is_enabled = UrlPolicy.of(settings), bool(webhook_secrets(settings.webhook_secret))
 
     def check_url(url: str) -> str:
         problem = url_problem(url, rules)

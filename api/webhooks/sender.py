@@ -25,7 +25,7 @@ from standardwebhooks import Webhook as Signer
 from api.http.schemas import job_view
 from api.webhooks import url_policy as targets
 from api.webhooks.schemas import WebhookMessage
-from api.webhooks.url_policy import IPAddress, Resolve, Rules, TargetRefused
+from api.webhooks.url_policy import IPAddress, Resolve, UrlPolicy, UrlRefused
 from worker.queue.outbox import Delivery, Outbox, Outcome
 from worker.redis_io.client import connect_async, disconnect, is_outage
 from worker.settings import Settings, redis_dsn, webhook_delays, webhook_secrets
@@ -46,7 +46,7 @@ log = logging.getLogger("api.webhooks.sender")  # not `__main__`, as it is run
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class DeliveryOutcome:
     """What came of one attempt: an HTTP status, and why it does not count as delivered."""
 
     status: int | None
@@ -76,12 +76,12 @@ def message(delivery: Delivery) -> str:
     ).model_dump_json()
 
 
-class Post:
+class PinnedPost:
     """Posts a body to a URL whose addresses have been checked, and to nowhere else."""
 
     def __init__(
         self,
-        rules: Rules,
+        rules: UrlPolicy,
         *,
         seconds: float,
         resolve: Resolve = targets.resolve,
@@ -105,42 +105,44 @@ class Post:
         """Let go of all connections."""
         await self._client.aclose()
 
-    async def __call__(self, url: str, body: str, headers: Mapping[str, str]) -> Answer:
+    async def __call__(self, url: str, body: str, headers: Mapping[str, str]) -> DeliveryOutcome:
         """One attempt, over after `seconds`; never raises for what a receiver does."""
         # Checked again: the rules may have changed since the submission.
         if targets.url_problem(url, self._rules):
-            return Answer(None, "blocked_url")
+            return DeliveryOutcome(None, "blocked_url")
         parsed = httpx2.URL(url)
         try:
             async with asyncio.timeout(self._seconds):
                 addresses = await targets.addresses_of(parsed, self._rules, self._resolve)
                 return await self._to_one_of(addresses, parsed, body, headers)
-        except TargetRefused as exc:
-            return Answer(None, exc.code)
+        except UrlRefused as exc:
+            return DeliveryOutcome(None, exc.code)
         except TimeoutError:
-            return Answer(None, "timeout")
+            return DeliveryOutcome(None, "timeout")
 
     async def _to_one_of(
         self, addresses: list[IPAddress], url: httpx2.URL, body: str, headers: Mapping[str, str]
-    ) -> Answer:
+    ) -> DeliveryOutcome:
         """The first address that can be connected to gets it."""
-        answer = Answer(None, "connection_failed")
+        answer = DeliveryOutcome(None, "connection_failed")
         for address in addresses[:_ADDRESSES_TRIED]:
             try:
                 return await self._to(address, url, body, headers)
             except httpx2.ConnectError as exc:
-                answer = Answer(None, "tls_failed" if _is_tls(exc) else "connection_failed")
+                answer = DeliveryOutcome(
+                    None, "tls_failed" if _is_tls(exc) else "connection_failed"
+                )
             except httpx2.ConnectTimeout:
-                answer = Answer(None, "timeout")
+                answer = DeliveryOutcome(None, "timeout")
             except httpx2.TimeoutException:
-                return Answer(None, "timeout")
+                return DeliveryOutcome(None, "timeout")
             except httpx2.HTTPError:
-                return Answer(None, "connection_lost")
+                return DeliveryOutcome(None, "connection_lost")
         return answer
 
     async def _to(
         self, address: IPAddress, url: httpx2.URL, body: str, headers: Mapping[str, str]
-    ) -> Answer:
+    ) -> DeliveryOutcome:
         """Post to an address, under the URL's own name in TLS and HTTP."""
         request = self._client.build_request(
             "POST",
@@ -159,10 +161,10 @@ class Post:
         return _judge(response.status_code)
 
 
-def _judge(status: int) -> Answer:
+def _judge(status: int) -> DeliveryOutcome:
     if 200 <= status < 300:
-        return Answer(status, None)
-    return Answer(status, "redirect" if 300 <= status < 400 else "bad_status")
+        return DeliveryOutcome(status, None)
+    return DeliveryOutcome(status, "redirect" if 300 <= status < 400 else "bad_status")
 
 
 def _is_tls(exc: BaseException) -> bool:
@@ -175,10 +177,10 @@ def _is_tls(exc: BaseException) -> bool:
     return False
 
 
-class Sender:
+class WebhookSender:
     """Keeps up to AT_ONCE deliveries under way."""
 
-    def __init__(self, outbox: Outbox, post: Post, settings: Settings) -> None:
+    def __init__(self, outbox: Outbox, post: PinnedPost, settings: Settings) -> None:
         self._outbox = outbox
         self._post = post
         self._signers = tuple(Signer(key) for key in webhook_secrets(settings.webhook_secret))
@@ -258,13 +260,13 @@ class Sender:
         )
         await self._settle(delivery, outcome, answer, delay=delay, seconds=seconds)
 
-    async def _attempt(self, delivery: Delivery) -> Answer:
+    async def _attempt(self, delivery: Delivery) -> DeliveryOutcome:
         try:
             url, body = delivery.webhook().url, message(delivery)
         except ValueError:
             # Another version of the service wrote it, whose sender may understand it.
             log.exception("job=%s event=webhook_unreadable", delivery.job_id)
-            return Answer(None, "unreadable")
+            return DeliveryOutcome(None, "unreadable")
         headers = signed_headers(delivery.id, body, self._signers)
         with tracing.sending(
             delivery.fields.get("span") or delivery.fields.get("traceparent"),
@@ -277,7 +279,7 @@ class Sender:
             sent(answer.status, answer.error)
         return answer
 
-    def _outcome(self, delivery: Delivery, answer: Answer) -> Outcome:
+    def _outcome(self, delivery: Delivery, answer: DeliveryOutcome) -> Outcome:
         if answer.error is None:
             return "delivered"
         if answer.status == httpx2.codes.GONE:
@@ -288,7 +290,7 @@ class Sender:
         self,
         delivery: Delivery,
         outcome: Outcome,
-        answer: Answer,
+        answer: DeliveryOutcome,
         *,
         delay: float,
         seconds: float,
@@ -325,10 +327,10 @@ async def run(settings: Settings) -> None:
     # Resolving blocks a thread for as long as a name server likes.
     loop.set_default_executor(ThreadPoolExecutor(AT_ONCE, thread_name_prefix="resolve"))
     redis = connect_async(redis_dsn(settings))
-    post = Post(Rules.of(settings), seconds=settings.webhook_timeout_seconds)
+    post = PinnedPost(UrlPolicy.of(settings), seconds=settings.webhook_timeout_seconds)
     # Longer than any attempt, so that only a dead sender's deliveries are taken by another.
     outbox = Outbox(redis, lease_seconds=2 * settings.webhook_timeout_seconds)
-    sender = Sender(outbox, post, settings)
+    sender = WebhookSender(outbox, post, settings)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, sender.stop)
     log.info("event=started")

@@ -36,7 +36,7 @@ _SPECIAL_V6 = tuple(
 )
 
 
-class TargetRefused(Exception):
+class UrlRefused(Exception):
     """A webhook may not go there, or there is no such place; `code` says which."""
 
     def __init__(self, code: str) -> None:
@@ -45,14 +45,14 @@ class TargetRefused(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class UrlPolicy:
     """What the operator allows beyond https to public addresses."""
 
     allow_http: bool = False
     networks: tuple[IPNetwork, ...] = ()
 
     @classmethod
-    def of(cls, settings: Settings) -> "Rules":
+    def of(cls, settings: Settings) -> "UrlPolicy":
         """The rules in the settings."""
         return cls(settings.webhook_allow_http, webhook_networks(settings.webhook_networks))
 
@@ -65,12 +65,12 @@ def is_public(address: IPAddress) -> bool:
     return address in _GLOBAL_V6 and not any(address in network for network in _SPECIAL_V6)
 
 
-def is_allowed(address: IPAddress, rules: Rules) -> bool:
+def is_allowed(address: IPAddress, rules: UrlPolicy) -> bool:
     """Whether a webhook may be sent to this address."""
     return is_public(address) or any(address in network for network in rules.networks)
 
 
-def url_problem(url: str, rules: Rules) -> str | None:
+def url_problem(url: str, rules: UrlPolicy) -> str | None:
     """Why a webhook cannot go to a URL, as far as that is seen without asking for its name."""
     try:
         parsed = httpx2.URL(url)
@@ -129,7 +129,7 @@ async def resolve(host: str, port: int) -> Sequence[str]:
     return [str(info[4][0]) for info in found]
 
 
-async def addresses_of(url: httpx2.URL, rules: Rules, resolve: Resolve) -> list[IPAddress]:
+async def addresses_of(url: httpx2.URL, rules: UrlPolicy, resolve: Resolve) -> list[IPAddress]:
     """The addresses of a URL's host, every one of them allowed; asked for once.
 
     Raises:
@@ -139,9 +139,9 @@ async def addresses_of(url: httpx2.URL, rules: Rules, resolve: Resolve) -> list[
         found = await resolve(host_of(url), port_of(url))
         addresses = list(dict.fromkeys(_plain(ipaddress.ip_address(text)) for text in found))
     except (OSError, UnicodeError, ValueError) as exc:
-        raise TargetRefused("unresolved") from exc
+        raise UrlRefused("unresolved") from exc
     if not addresses:
-        raise TargetRefused("unresolved")
+        raise UrlRefused("unresolved")
     if not all(is_allowed(address, rules) for address in addresses):
-        raise TargetRefused("blocked_address")
+        raise UrlRefused("blocked_address")
     return addresses

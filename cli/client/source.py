@@ -5,15 +5,15 @@ from pathlib import Path
 from typing import Any
 
 from model.recipes.aliases import find_lora
-from model.recipes.imported import Reading
-from worker.images.metadata import UnreadablePicture, read_metadata, read_recipe
+from model.recipes.imported import ImportedRequest
+from worker.images.metadata import UnreadableFile, read_metadata, read_recipe
 
 
 class SourceError(Exception):
     """The file is no picture, or does not tell how it was made."""
 
 
-def read_source(path: Path) -> Reading:
+def read_source(path: Path) -> ImportedRequest:
     """What the picture's file asks for: our own document, else an infotext, else a graph.
 
     Raises:
@@ -21,7 +21,7 @@ def read_source(path: Path) -> Reading:
     """
     try:
         found = read_recipe(read_metadata(path))
-    except UnreadablePicture as exc:
+    except UnreadableFile as exc:
         raise SourceError(str(exc)) from exc
     except ValueError as exc:
         raise SourceError(f"{path}: {exc}") from exc
@@ -30,7 +30,7 @@ def read_source(path: Path) -> Reading:
     return found.reading
 
 
-def fit(reading: Reading, capabilities: Mapping[str, Any]) -> Reading:
+def fit(reading: ImportedRequest, capabilities: Mapping[str, Any]) -> ImportedRequest:
     """The reading without what the service does not offer, with a note on each, and on its model.
 
     `capabilities` is the answer of GET /capabilities.
@@ -48,7 +48,7 @@ def fit(reading: Reading, capabilities: Mapping[str, Any]) -> Reading:
     return reading
 
 
-def _fit_loras(reading: Reading, capabilities: Mapping[str, Any]) -> None:
+def _fit_loras(reading: ImportedRequest, capabilities: Mapping[str, Any]) -> None:
     """Name LoRAs as the service does, which also knows their folders; leave out unknown ones."""
     loras = reading.fields.pop("loras", [])
     if not isinstance(loras, list) or not all(
@@ -71,7 +71,7 @@ def _fit_loras(reading: Reading, capabilities: Mapping[str, Any]) -> None:
         reading.fields["loras"] = fitted
 
 
-def _compare_models(reading: Reading, capabilities: Mapping[str, Any]) -> None:
+def _compare_models(reading: ImportedRequest, capabilities: Mapping[str, Any]) -> None:
     recipes = [worker["recipe"] for worker in capabilities["workers"] if worker.get("recipe")]
     here = {recipe["checkpoint"] for recipe in recipes}
     name, digits = reading.model or "a model without a name", reading.checkpoint.lower()

@@ -15,12 +15,12 @@ from model.card import Card, Licence, load_card, shipped_folder
 from model.errors import CardError, CheckpointError
 from model.files.convert import convert as convert_checkpoint
 from model.files.convert import total_bytes
-from model.files.inspection import PARTS, Report, weight_bytes
+from model.files.inspection import PARTS, InspectionReport, weight_bytes
 from model.files.inspection import inspect as inspect_path
 from model.files.layouts import library_folder
 
 if TYPE_CHECKING:
-    from cli.checkpoint_files import Wanted
+    from cli.checkpoint_files import WantedFile
 
 INTERRUPTED = 130
 
@@ -174,7 +174,7 @@ def _fetch(card: Card, folder: Path, *, is_accepted: bool) -> None:
     typer.echo(f"KIRAZURI_CHECKPOINT_DIR={folder}")
 
 
-def _verified(item: "Wanted", card: Card) -> tuple[str, set[str]]:
+def _verified(item: "WantedFile", card: Card) -> tuple[str, set[str]]:
     """What an existing weight file turned out to be, and its parts; nothing of a tokenizer."""
     if item.is_folder:
         return "", set()
@@ -214,7 +214,7 @@ def _require_consent(*, is_accepted: bool) -> None:
     typer.confirm("Do you accept the licence?", abort=True)
 
 
-def _lines(report: Report) -> Iterator[str]:
+def _lines(report: InspectionReport) -> Iterator[str]:
     """A report to read."""
     yield f"{report.path}: {report.kind}"
     if report.tensors:

@@ -34,7 +34,7 @@ def show(name: str, line: str, *, as_json: bool) -> None:
         pass  # the terminal is gone; the service need not be
 
 
-class Child:
+class ChildProcess:
     """A process in a session of its own, so that Ctrl-C reaches it in its turn and not before."""
 
     def __init__(self, name: str, arguments: Sequence[str], environment: Mapping[str, str]) -> None:

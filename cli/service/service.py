@@ -17,7 +17,7 @@ from typing import NoReturn, Self, TextIO
 import httpx2
 from pydantic import SecretStr
 
-from cli.service.child import Child, show
+from cli.service.child import ChildProcess, show
 from cli.service.embedded_redis import StartError, lock_folder, start_redis
 from model.card import load_card
 from model.errors import ModelError
@@ -96,9 +96,9 @@ class Service:
         self._worker_count = workers
         self._redis: RedisServer | None = None
         self._lock: TextIO | None = None
-        self._api: list[Child] = []
-        self._workers: list[Child] = []
-        self._senders: list[Child] = []
+        self._api: list[ChildProcess] = []
+        self._workers: list[ChildProcess] = []
+        self._senders: list[ChildProcess] = []
         self.url = local_url(host, self._port)
 
     def __enter__(self) -> Self:
@@ -146,13 +146,13 @@ class Service:
         }
         settings = self._with_redis().model_copy(update=own)
         variables = environment(settings)
-        self._api.append(Child("api", self._api_command(), variables))
+        self._api.append(ChildProcess("api", self._api_command(), variables))
         for number in range(1, self._worker_count + 1):
             arguments = [sys.executable, "-m", "worker"]
-            self._workers.append(Child(f"worker-{number}", arguments, variables))
+            self._workers.append(ChildProcess(f"worker-{number}", arguments, variables))
         if settings.webhook_secret is not None:
             sender = [sys.executable, "-m", "api.webhooks.sender"]
-            self._senders.append(Child("webhooks", sender, variables))
+            self._senders.append(ChildProcess("webhooks", sender, variables))
         self._await_ready()
 
     def _with_redis(self) -> Settings:
@@ -229,7 +229,7 @@ class Service:
                 self._lock.close()
 
 
-def _end(children: Sequence[Child], seconds: float) -> None:
+def _end(children: Sequence[ChildProcess], seconds: float) -> None:
     """Ask all, then wait for all, `seconds` at most."""
     deadline = time.monotonic() + seconds
     for child in children:

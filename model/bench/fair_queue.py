@@ -14,7 +14,7 @@ _LEAST_COST = 0.01
 
 
 @dataclass
-class Turns(Generic[Key]):
+class FairQueue(Generic[Key]):
     """Jobs that wait, in the order in which they are to be taken.
 
     Turns are in work of an owner of weight 1. An owner's next job begins where its last one

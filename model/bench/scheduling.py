@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import quantiles
 
-from model.bench.fair_queue import Turns
+from model.bench.fair_queue import FairQueue
 from model.engine.batching import Candidate, choose
 
 TOKEN_BUDGET = 8192
@@ -26,7 +26,7 @@ Chooser = Callable[[Sequence[Candidate[int]]], list[Candidate[int]]]
 
 
 @dataclass
-class Job:
+class SimulatedJob:
     """A request of the simulation; times are in tokens."""
 
     key: int
@@ -62,7 +62,7 @@ class Job:
 
 
 def simulate(
-    jobs: Sequence[Job],
+    jobs: Sequence[SimulatedJob],
     chooser: Chooser,
     *,
     max_running: int = 1_000_000,
@@ -75,9 +75,9 @@ def simulate(
     engine, of all together twice as many.
     """
     now, coming = 0.0, list(reversed(jobs))
-    turns: Turns[int] = Turns()
-    known: dict[int, Job] = {}
-    running: dict[int, Job] = {}
+    turns: FairQueue[int] = FairQueue()
+    known: dict[int, SimulatedJob] = {}
+    running: dict[int, SimulatedJob] = {}
     has_news = False
     while coming or turns or running:
         if not running and not turns:
@@ -123,7 +123,7 @@ def round_robin(waiting: Sequence[Candidate[int]]) -> list[Candidate[int]]:
     return [max(waiting, key=lambda c: (c.waited, -c.key))]
 
 
-def poisson_mix(load: float, *, count: int, seed: int) -> list[Job]:
+def poisson_mix(load: float, *, count: int, seed: int) -> list[SimulatedJob]:
     """60 % 1024 x 1024 in 30 steps, 20 % 1536 x 1024 in 40, 20 % distilled: 8 without guidance."""
     rng = random.Random(seed)  # noqa: S311 - a repeatable load, no secret
     kinds = [((128, 128), 2, 30), ((128, 192), 2, 40), ((128, 128), 1, 8)]
@@ -132,7 +132,7 @@ def poisson_mix(load: float, *, count: int, seed: int) -> list[Job]:
     for key in range(count):
         now += rng.expovariate(load / mean_service)
         (kind,) = rng.choices(kinds, [0.6, 0.2, 0.2])
-        jobs.append(Job(key, now, *kind))
+        jobs.append(SimulatedJob(key, now, *kind))
     return jobs
 
 
@@ -145,7 +145,7 @@ POLICIES: dict[str, Chooser] = {
 
 def with_a_greedy_key(
     load: float, *, count: int, seed: int, keys: int = 8, greedy: int
-) -> list[Job]:
+) -> list[SimulatedJob]:
     """The mix from several keys, and another that asks for `greedy` pictures of 30 steps at once.
 
     It asks after a tenth of the time.
@@ -155,7 +155,7 @@ def with_a_greedy_key(
     for job in jobs:
         job.owner = f"key {rng.randrange(keys)}"
     at = jobs[count // 10].arrival
-    jobs += [Job(count + n, at, (128, 128), 2, 30, owner="greedy") for n in range(greedy)]
+    jobs += [SimulatedJob(count + n, at, (128, 128), 2, 30, owner="greedy") for n in range(greedy)]
     return sorted(jobs, key=lambda job: (job.arrival, job.key))
 
 
@@ -200,7 +200,7 @@ def report(load: float, *, count: int, seed: int, max_running: int) -> str:
     return "\n".join(lines)
 
 
-def _spread(jobs: Sequence[Job]) -> str:
+def _spread(jobs: Sequence[SimulatedJob]) -> str:
     seconds = quantiles([job.latency * SECONDS_PER_TOKEN for job in jobs], n=20)
     slowdowns = [job.slowdown for job in jobs]
     p95, worst = quantiles(slowdowns, n=20)[18], max(slowdowns)

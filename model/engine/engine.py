@@ -20,8 +20,8 @@ from torch import Tensor
 
 from model.card import Card
 from model.engine.batching import Candidate, choose
-from model.engine.image_plan import Canvas, Codec, ReadImage, prepare, trajectory
-from model.engine.oom_split import Fitted
+from model.engine.image_plan import ImagePlan, LatentCodec, ReadImage, prepare, trajectory
+from model.engine.oom_split import ChunkedForward
 from model.engine.protocol import (
     DeviceMemory,
     EngineEvent,
@@ -31,8 +31,8 @@ from model.engine.protocol import (
     Forward,
     ImageReady,
     Preview,
-    Progress,
     Started,
+    StepDone,
 )
 from model.errors import (
     DeviceLost,
@@ -113,20 +113,20 @@ class Pipeline:
     await_device: Callable[[], None] = lambda: None
     memory: Callable[[], DeviceMemory | None] = lambda: None
 
-    def codec(self) -> Codec:
+    def codec(self) -> LatentCodec:
         """The part that turns pictures into latents and back."""
-        return Codec(
+        return LatentCodec(
             self.encode_image, self.decode, self.latent_channels, self.scale_factor, self.device
         )
 
 
 @dataclass(slots=True)
-class _Image:
+class _ImageState:
     """One picture on its way: its generator and the evaluation that it waits for."""
 
     index: int
     seed: int
-    canvas: Canvas
+    canvas: ImagePlan
     trajectory: Trajectory
     remaining: int
     x: Tensor = field(default_factory=lambda: torch.empty(0))
@@ -135,7 +135,7 @@ class _Image:
 
 
 @dataclass(slots=True)
-class _Running:
+class _RunningRequest:
     """One admitted request; `images` holds its unfinished pictures once the prompts are encoded.
 
     `loras` are those that change the transformer.
@@ -147,9 +147,9 @@ class _Running:
     loras: LoraSet = ()
     conditional: Tensor | None = None
     unconditional: Tensor | None = None
-    canvas: Canvas | None = None
+    canvas: ImagePlan | None = None
     is_begun: bool = False
-    images: dict[int, _Image] = field(default_factory=dict)
+    images: dict[int, _ImageState] = field(default_factory=dict)
     denoise_seconds: float = 0.0
     decode_seconds: float = 0.0
     forwards: int = 0
@@ -160,7 +160,7 @@ class _Running:
         """Rows of a forward that one of its pictures takes."""
         return 2 if self.unconditional is not None else 1
 
-    def step_of(self, image: _Image) -> int:
+    def step_of(self, image: _ImageState) -> int:
         """The sampling step that a picture has come to; a step may take two evaluations."""
         done = steps_done(image.canvas.parts, image.canvas.evaluations - image.remaining)
         return min(done, total_steps(self.request))
@@ -172,9 +172,9 @@ class Engine:
     def __init__(self, pipeline: Pipeline, *, token_budget: int) -> None:
         self.stats = EngineStats()
         self._pipeline = pipeline
-        self._velocity = Fitted(pipeline.velocity)
+        self._velocity = ChunkedForward(pipeline.velocity)
         self._token_budget = token_budget
-        self._running: dict[str, _Running] = {}
+        self._running: dict[str, _RunningRequest] = {}
         self._memory_asked_at = -math.inf
 
     def description(self) -> dict[str, Any]:
@@ -187,7 +187,7 @@ class Engine:
         """Take a request in; its work starts with the next step. ValueError on a known id."""
         if job_id in self._running:
             raise ValueError(f"job {job_id} is in the engine already")
-        self._running[job_id] = _Running(request, owner, weight)
+        self._running[job_id] = _RunningRequest(request, owner, weight)
 
     def cancel(self, job_id: str) -> None:
         """Forget a request at once; unknown ids are ignored."""
@@ -232,7 +232,7 @@ class Engine:
         for index in range(request.num_images):
             seed = (request.seed + index) % (MAX_SEED + 1)
             way = trajectory(request, canvas, codec, seed=seed)
-            running.images[index] = _Image(index, seed, canvas, way, canvas.evaluations)
+            running.images[index] = _ImageState(index, seed, canvas, way, canvas.evaluations)
         for image in list(running.images.values()):
             self._resume(job_id, image, None, events)
         if not running.images:
@@ -240,7 +240,7 @@ class Engine:
 
     # -- stepping ----------------------------------------------------------------------------
 
-    def _choose(self) -> list[tuple[str, _Image]]:
+    def _choose(self) -> list[tuple[str, _ImageState]]:
         """Which pictures take part in this step; the others sit it out, which makes them urgent."""
         waiting = {
             (job_id, image.index): (job_id, image)
@@ -269,7 +269,7 @@ class Engine:
             image.waited += 1
         return batch
 
-    def _group(self, job_id: str, image: _Image) -> Hashable:
+    def _group(self, job_id: str, image: _ImageState) -> Hashable:
         """Who may share a forward: with equal groups only; a deterministic picture is alone.
 
         A forward has one set of weights. The size of a batch chooses kernels, and these round
@@ -284,7 +284,7 @@ class Engine:
         is_ready = self._pipeline.loras.is_merged(self._running[job_id].loras)
         return 0 if is_ready else _MERGE_FORWARDS * self._token_budget
 
-    def _evaluate(self, batch: list[tuple[str, _Image]], events: list[EngineEvent]) -> None:
+    def _evaluate(self, batch: list[tuple[str, _ImageState]], events: list[EngineEvent]) -> None:
         """Answer the batch's questions; if the forward breaks, each picture faces it alone."""
         started = time.perf_counter()
         try:
@@ -317,7 +317,7 @@ class Engine:
         for job_id in dict(batch):
             self._report(job_id, events)
 
-    def _denoise(self, batch: list[tuple[str, _Image]]) -> list[Tensor]:
+    def _denoise(self, batch: list[tuple[str, _ImageState]]) -> list[Tensor]:
         """One forward for all rows, then guidance: D = D_u + scale * (D_c - D_u), in float32."""
         latents, sigmas, contexts = [], [], []
         self._pipeline.loras.use_in_transformer(self._running[batch[0][0]].loras)
@@ -350,7 +350,7 @@ class Engine:
         return answers
 
     def _advance(
-        self, job_id: str, events: list[EngineEvent], image: _Image, denoised: Tensor
+        self, job_id: str, events: list[EngineEvent], image: _ImageState, denoised: Tensor
     ) -> None:
         """Send a generator its answer; decode when it returns the picture's latents."""
         if not torch.isfinite(denoised).all():
@@ -365,7 +365,7 @@ class Engine:
         self._resume(job_id, image, denoised, events)
 
     def _resume(
-        self, job_id: str, image: _Image, denoised: Tensor | None, events: list[EngineEvent]
+        self, job_id: str, image: _ImageState, denoised: Tensor | None, events: list[EngineEvent]
     ) -> None:
         """Let a generator go on to its next question, or finish its picture; None starts it."""
         running = self._running[job_id]
@@ -386,7 +386,7 @@ class Engine:
             return
         steps = total_steps(running.request)
         done = min((running.step_of(image) for image in running.images.values()), default=steps)
-        events.append(Progress(job_id, done, steps))
+        events.append(StepDone(job_id, done, steps))
         if not running.images:
             del self._running[job_id]
             mean_batch = running.batched / max(1, running.forwards)

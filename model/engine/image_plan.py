@@ -17,15 +17,15 @@ from model.request import ResolvedRequest
 from model.sampler_catalog import SKIPS_LAST_LEVEL
 from model.sampling.samplers import SAMPLERS, Trajectory
 from model.sampling.schedules import noise_levels
-from model.sampling.trajectory import Leg, enlarged_latents, walk
-from model.workload import Pass, passes
+from model.sampling.trajectory import TrajectoryPass, enlarged_latents, walk
+from model.workload import SamplingPass, passes
 
 ReadImage: TypeAlias = Callable[[str], Pixels]
 """Gives the stored picture of a name, (height, width, 3) uint8; raises InputMissing."""
 
 
 @dataclass(frozen=True, slots=True)
-class Codec:
+class LatentCodec:
     """Between pictures and latents.
 
     `encode` takes (1, 3, 1, H, W) in [-1, 1], `decode` gives (1, H, W, 3) uint8; latents are
@@ -47,14 +47,14 @@ class Codec:
 
 
 @dataclass(frozen=True, slots=True)
-class Canvas:
+class ImagePlan:
     """The legs of a request with their `parts`, and what is put back into its pictures at the end.
 
     `original` and `mask` have the final size; None means that all of a picture is new.
     """
 
-    parts: tuple[Pass, ...]
-    legs: tuple[Leg, ...]
+    parts: tuple[SamplingPass, ...]
+    legs: tuple[TrajectoryPass, ...]
     original: Pixels | None = None
     mask: Pixels | None = None
 
@@ -63,7 +63,7 @@ class Canvas:
         """Model evaluations that one picture takes."""
         return sum(part.evaluations for part in self.parts)
 
-    def finish(self, latents: Tensor, codec: Codec) -> Pixels:
+    def finish(self, latents: Tensor, codec: LatentCodec) -> Pixels:
         """Decode, and put back what the mask keeps."""
         painted: Pixels = codec.decode(latents)[0]
         if self.original is None or self.mask is None:
@@ -71,7 +71,7 @@ class Canvas:
         return blended(painted, self.original, self.mask)
 
 
-def prepare(request: ResolvedRequest, read_image: ReadImage, codec: Codec) -> Canvas:
+def prepare(request: ResolvedRequest, read_image: ReadImage, codec: LatentCodec) -> ImagePlan:
     """Read and encode a request's pictures and build the schedules of its passes.
 
     Raises:
@@ -81,7 +81,7 @@ def prepare(request: ResolvedRequest, read_image: ReadImage, codec: Codec) -> Ca
     original = _read(request.init_image, request, read_image)
     masked = _read(request.mask, request, read_image)
     mask = None if masked is None else masked[..., 0]
-    parts, legs = passes(request), list[Leg]()
+    parts, legs = passes(request), list[TrajectoryPass]()
     for part in parts:
         if original is not None:
             original = resized(original, part.width, part.height)
@@ -92,20 +92,24 @@ def prepare(request: ResolvedRequest, read_image: ReadImage, codec: Codec) -> Ca
         legs.append(
             _leg(part, _sigmas(request, part), original if is_origin else None, mask, codec)
         )
-    return Canvas(parts, tuple(legs), original, mask)
+    return ImagePlan(parts, tuple(legs), original, mask)
 
 
-def _sigmas(request: ResolvedRequest, part: Pass) -> Tensor:
+def _sigmas(request: ResolvedRequest, part: SamplingPass) -> Tensor:
     """The levels that a pass walks, and the final 0."""
     skips_last = request.sampler in SKIPS_LAST_LEVEL
     return noise_levels(request.scheduler, part.built, skips_last=skips_last)[-part.levels - 1 :]
 
 
 def _leg(
-    part: Pass, sigmas: Tensor, original: Pixels | None, mask: Pixels | None, codec: Codec
-) -> Leg:
+    part: SamplingPass,
+    sigmas: Tensor,
+    original: Pixels | None,
+    mask: Pixels | None,
+    codec: LatentCodec,
+) -> TrajectoryPass:
     scale = codec.scale_factor
-    return Leg(
+    return TrajectoryPass(
         shape=(1, codec.channels, 1, part.height // scale, part.width // scale),
         sigmas=sigmas,
         origin=None if original is None else codec.latents_of(original),
@@ -125,11 +129,13 @@ def _read(name: str | None, request: ResolvedRequest, read_image: ReadImage) -> 
     return pixels
 
 
-def trajectory(request: ResolvedRequest, canvas: Canvas, codec: Codec, *, seed: int) -> Trajectory:
+def trajectory(
+    request: ResolvedRequest, canvas: ImagePlan, codec: LatentCodec, *, seed: int
+) -> Trajectory:
     """One picture of the request, from `seed`, up to its final latents."""
     upscaler = request.hires.upscaler if request.hires else ""
 
-    def enlarge(latents: Tensor, leg: Leg) -> Tensor:
+    def enlarge(latents: Tensor, leg: TrajectoryPass) -> Tensor:
         height, width = leg.shape[-2:]
         if upscaler == "latent":
             return enlarged_latents(latents, height, width)

@@ -17,7 +17,7 @@ _RECOVERY = 1.001
 """Growth of the limit with every forward that fits: after 700 of them a doubled one is tried."""
 
 
-class Fitted:
+class ChunkedForward:
     """A velocity function that splits what the device has no memory for.
 
     `room` is the most tokens that a forward may have: None until memory ran short for the first

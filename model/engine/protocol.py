@@ -24,7 +24,7 @@ class Started:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class StepDone:
     """`step` of `steps` are done, for the image of the job that is furthest behind."""
 
     job_id: str
@@ -77,7 +77,7 @@ class Failed:
     is_retryable: bool
 
 
-EngineEvent = Started | Progress | Preview | ImageReady | Finished | Failed
+EngineEvent = Started | StepDone | Preview | ImageReady | Finished | Failed
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,7 @@ OnBytes = Callable[[int], object]
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class WrittenFile:
     """A file that was written, and what is in it."""
 
     path: Path
@@ -68,7 +68,7 @@ class _Entry:
 
 def convert(
     source: Path, target: Path, card: Card, *, on_bytes: OnBytes | None = None
-) -> list[Written]:
+) -> list[WrittenFile]:
     """Write what is at `source` to `target`; the source stays as it is.
 
     A `target` that ends in `.safetensors` gets the transformer and its adapter. A folder gets all
@@ -91,13 +91,13 @@ def convert(
     written = []
     for path, (content, entries) in plan.items():
         _write(path, entries, on_bytes or (lambda count: None))
-        written.append(Written(path, content))
+        written.append(WrittenFile(path, content))
     for folder, copy in tokenizers.items():
         copy.mkdir(parents=True)
         for name in TOKENIZER_FILES:
             if (folder / name).is_file():
                 shutil.copyfile(folder / name, copy / name)
-        written.append(Written(copy, "tokenizer"))
+        written.append(WrittenFile(copy, "tokenizer"))
     return written
 
 

@@ -98,7 +98,7 @@ class FileReport(BaseModel):
     sha256: str | None
 
 
-class Report(BaseModel):
+class InspectionReport(BaseModel):
     """What is at a path. `problems` keep it from being used, `missing` has to be added."""
 
     path: Path
@@ -116,7 +116,7 @@ class Report(BaseModel):
 
 def inspect(
     path: Path, card: Card, *, has_hash: bool, on_bytes: Callable[[int], object] | None = None
-) -> Report:
+) -> InspectionReport:
     """Look at a weight file, at a folder of the library's, or at a folder of the card's files.
 
     `on_bytes` is told of every few megabytes that were hashed. What cannot be read, such as a
@@ -125,7 +125,7 @@ def inspect(
     try:
         return _inspect(path, card, has_hash=has_hash, on_bytes=on_bytes)
     except CheckpointError as exc:
-        return Report(path=path, kind="refused", problems=[str(exc)])
+        return InspectionReport(path=path, kind="refused", problems=[str(exc)])
 
 
 def weight_bytes(path: Path, card: Card) -> int:
@@ -139,12 +139,12 @@ def weight_bytes(path: Path, card: Card) -> int:
 
 def _inspect(
     path: Path, card: Card, *, has_hash: bool, on_bytes: Callable[[int], object] | None
-) -> Report:
+) -> InspectionReport:
     places = _places(path, card)
     stored = {place: read_tensors(place) for place in places}
     everything = [tensor for tensors in stored.values() for tensor in tensors.values()]
     files = [file for place in places for file in weight_files(place)]
-    report = Report(
+    report = InspectionReport(
         path=path,
         kind="LoRA",
         files=[_file_report(file, has_hash=has_hash, on_bytes=on_bytes) for file in files],
@@ -161,7 +161,7 @@ def _inspect(
     return report
 
 
-def _describe_lora(report: Report, tensors: Mapping[str, StoredTensor]) -> None:
+def _describe_lora(report: InspectionReport, tensors: Mapping[str, StoredTensor]) -> None:
     try:
         summary = summarise(tensors)
     except LoraUnusable as exc:
@@ -173,7 +173,7 @@ def _describe_lora(report: Report, tensors: Mapping[str, StoredTensor]) -> None:
 
 
 def _describe_checkpoint(
-    report: Report, card: Card, stored: Mapping[Path, Mapping[str, StoredTensor]]
+    report: InspectionReport, card: Card, stored: Mapping[Path, Mapping[str, StoredTensor]]
 ) -> None:
     parts: dict[str, Part] = {}
     for place, tensors in stored.items():

@@ -84,7 +84,7 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Located:
+class LocatedParts:
     """Every part of one checkpoint, and the folders of its tokenizers."""
 
     transformer: Part
@@ -95,7 +95,7 @@ class Located:
     t5_tokenizer: Path
 
 
-def locate(files: Files, folder: Path) -> Located:
+def locate(files: Files, folder: Path) -> LocatedParts:
     """Find all parts of the checkpoint in `folder` for which a card has `files`.
 
     The folder, or the place of the card's transformer, may be a folder that the library saved.
@@ -117,7 +117,7 @@ def locate(files: Files, folder: Path) -> Located:
     for name in ("transformer", "conditioner"):
         _require(name, found, root or main)
     qwen, t5 = tokenizer_folders(files, folder)
-    return Located(
+    return LocatedParts(
         **{name: found[name] for name in SUBFOLDERS}, qwen_tokenizer=qwen, t5_tokenizer=t5
     )
 

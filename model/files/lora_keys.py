@@ -61,7 +61,7 @@ _ALPHA_DTYPES = _DTYPES | {"F64", "I64", "I32"}
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class LoraTarget:
     """A weight that a LoRA may change: of `module`, with `shape` (out, in) as it is loaded.
 
     `original` is the module's name in the checkpoint's file. There the weight has
@@ -76,16 +76,16 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class LoraChange:
     """What a file does to one weight: the method, and the file's key for each of its tensors."""
 
-    target: Target
+    target: LoraTarget
     method: Method
     keys: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
+class LoraSummary:
     """What the keys alone tell. `method` is such as "lora", "dora" or "lokr + lora"."""
 
     method: str
@@ -102,12 +102,12 @@ def split_key(key: str) -> tuple[str, str] | None:
     return None
 
 
-def stem_table(targets: Iterable[Target]) -> dict[str, Target]:
+def stem_table(targets: Iterable[LoraTarget]) -> dict[str, LoraTarget]:
     """Every name under which a LoRA file may speak of each target.
 
     ValueError if one name would mean two weights.
     """
-    table: dict[str, Target] = {}
+    table: dict[str, LoraTarget] = {}
     for target in targets:
         for stem in _stems(target):
             if table.setdefault(stem, target) != target:
@@ -115,7 +115,7 @@ def stem_table(targets: Iterable[Target]) -> dict[str, Target]:
     return table
 
 
-def _stems(target: Target) -> Iterator[str]:
+def _stems(target: LoraTarget) -> Iterator[str]:
     for name in {target.module, target.original}:
         # The adapter lies in the transformer's file, where its names have a prefix of their own.
         is_in_file = target.part == "adapter" and name == target.original
@@ -124,7 +124,9 @@ def _stems(target: Target) -> Iterator[str]:
         yield from (prefix + name.replace(".", "_") for prefix in _FLAT[part])
 
 
-def plan_changes(entries: Mapping[str, StoredTensor], table: Mapping[str, Target]) -> list[Change]:
+def plan_changes(
+    entries: Mapping[str, StoredTensor], table: Mapping[str, LoraTarget]
+) -> list[LoraChange]:
     """All that a file does to the model whose names are in `table`.
 
     Raises:
@@ -135,7 +137,9 @@ def plan_changes(entries: Mapping[str, StoredTensor], table: Mapping[str, Target
     unknown += [key for stem, keys in grouped.items() if stem not in table for key in keys.values()]
     if unknown:
         raise LoraUnusable(f"matches nothing in this checkpoint: {few(sorted(unknown))}")
-    changes = [Change(table[stem], _method(keys), keys) for stem, keys in sorted(grouped.items())]
+    changes = [
+        LoraChange(table[stem], _method(keys), keys) for stem, keys in sorted(grouped.items())
+    ]
     for change in changes:
         _check(change, entries)
     twice = [module for module, n in Counter(_place(c.target) for c in changes).items() if n > 1]
@@ -144,7 +148,7 @@ def plan_changes(entries: Mapping[str, StoredTensor], table: Mapping[str, Target
     return changes
 
 
-def summarise(entries: Mapping[str, StoredTensor]) -> Summary:
+def summarise(entries: Mapping[str, StoredTensor]) -> LoraSummary:
     """What a file is, as far as that can be told without the model.
 
     Raises:
@@ -165,7 +169,7 @@ def summarise(entries: Mapping[str, StoredTensor]) -> Summary:
         if role in keys and entries[keys[role]].shape
     ]
     parts = {_part_of(stem) for stem in grouped}
-    return Summary(
+    return LoraSummary(
         method=" + ".join(sorted(methods)),
         rank=max(ranks, default=None),
         parts=tuple(part for part in _DOTTED if part in parts),
@@ -185,7 +189,7 @@ def few(keys: list[str]) -> str:
     return shown if more <= 0 else f"{shown} and {more} more"
 
 
-def _place(target: Target) -> str:
+def _place(target: LoraTarget) -> str:
     return f"{target.part} {target.module}"
 
 
@@ -219,7 +223,7 @@ def _method(keys: Mapping[str, str]) -> Method:
 # -- shapes ------------------------------------------------------------------------------------
 
 
-def _check(change: Change, entries: Mapping[str, StoredTensor]) -> None:
+def _check(change: LoraChange, entries: Mapping[str, StoredTensor]) -> None:
     """Refuse tensors of another type, and shapes that do not give the weight's."""
     found = {role: entries[key] for role, key in change.keys.items()}
     for role, entry in found.items():
@@ -237,7 +241,7 @@ def _check(change: Change, entries: Mapping[str, StoredTensor]) -> None:
     _check_scales(change, shapes, made)
 
 
-def _check_scales(change: Change, shapes: Mapping[str, Shape], made: tuple[int, int]) -> None:
+def _check_scales(change: LoraChange, shapes: Mapping[str, Shape], made: tuple[int, int]) -> None:
     rows, columns = made
     allowed: dict[str, set[Shape]] = {
         "alpha": {(), (1,)},

@@ -34,7 +34,7 @@ _Module = TypeVar("_Module", bound=nn.Module)
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ModulePlan:
     """A module without weights, and where each of its parameters is stored."""
 
     module: Any
@@ -42,7 +42,7 @@ class Plan:
     stored: dict[str, StoredTensor]
 
 
-def plan_transformer(part: Part, architecture: TransformerArchitecture) -> Plan:
+def plan_transformer(part: Part, architecture: TransformerArchitecture) -> ModulePlan:
     """Plan the network; blocks and widths are the tensors'. CheckpointError if it does not fit."""
     _require_config(part, part.config, {"rope_scale": list(architecture.rope_scale)})
     with _needs(part):
@@ -72,7 +72,7 @@ def plan_transformer(part: Part, architecture: TransformerArchitecture) -> Plan:
     return _checked(module, part, widened={"patch_embed.proj.weight": wide} if has_mask else {})
 
 
-def plan_conditioner(part: Part, architecture: TextArchitecture) -> Plan:
+def plan_conditioner(part: Part, architecture: TextArchitecture) -> ModulePlan:
     """Plan the text adapter. CheckpointError if it does not fit."""
     _require_config(part, part.config, {"min_sequence_length": architecture.context_rows})
     with _needs(part):
@@ -94,7 +94,7 @@ def plan_conditioner(part: Part, architecture: TextArchitecture) -> Plan:
     return _checked(module, part)
 
 
-def plan_text_encoder(part: Part, architecture: TextArchitecture) -> Plan:
+def plan_text_encoder(part: Part, architecture: TextArchitecture) -> ModulePlan:
     """Plan Qwen3. CheckpointError if it does not fit."""
     rope = {"rope_type": "default", "rope_theta": architecture.qwen_rope_theta}
     said = {**part.config, **(part.config.get("rope_parameters") or {})}
@@ -118,7 +118,7 @@ def plan_text_encoder(part: Part, architecture: TextArchitecture) -> Plan:
     return _checked(module, part)
 
 
-def plan_vae(part: Part, architecture: VaeArchitecture, *, z_dim: int) -> Plan:
+def plan_vae(part: Part, architecture: VaeArchitecture, *, z_dim: int) -> ModulePlan:
     """Plan the autoencoder. CheckpointError if it does not fit."""
     config = {
         "base_dim": architecture.base_dim,
@@ -133,11 +133,11 @@ def plan_vae(part: Part, architecture: VaeArchitecture, *, z_dim: int) -> Plan:
     return _checked(_meta(lambda: AutoencoderKLQwenImage(**config)), part)
 
 
-def without_vae_encoder(plan: Plan) -> Plan:
+def without_vae_encoder(plan: ModulePlan) -> ModulePlan:
     """Leave out what only pictures as input need."""
     del plan.module.encoder, plan.module.quant_conv
     kept = plan.module.state_dict()
-    return Plan(plan.module, plan.part, {n: t for n, t in plan.stored.items() if n in kept})
+    return ModulePlan(plan.module, plan.part, {n: t for n, t in plan.stored.items() if n in kept})
 
 
 def _meta(build: Callable[[], _Module]) -> _Module:
@@ -151,7 +151,7 @@ def _meta(build: Callable[[], _Module]) -> _Module:
 
 def _checked(
     module: nn.Module, part: Part, *, widened: Mapping[str, tuple[int, ...]] | None = None
-) -> Plan:
+) -> ModulePlan:
     """Hold a module against what is stored; `widened` has shapes that are cut at loading."""
     wanted = {name: tuple(weight.shape) for name, weight in module.state_dict().items()}
     wanted |= widened or {}
@@ -169,7 +169,7 @@ def _checked(
                 f"{tensor.path}: {tensor.key} has shape {tensor.shape}, "
                 f"but the other weights need {shape}"
             )
-    return Plan(module, part, {name: part.tensors[key] for name, key in keys.items()})
+    return ModulePlan(module, part, {name: part.tensors[key] for name, key in keys.items()})
 
 
 @contextmanager

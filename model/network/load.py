@@ -22,7 +22,7 @@ from model.card import Card, shipped_folder
 from model.errors import CheckpointError
 from model.files.layouts import Part, locate
 from model.network.architectures import (
-    Plan,
+    ModulePlan,
     plan_conditioner,
     plan_text_encoder,
     plan_transformer,
@@ -115,7 +115,9 @@ def load_library_vae(card: Card, checkpoint_dir: Path | None, device: torch.devi
     return fill(plan, device, torch.float32)
 
 
-def _require_fit(transformer: Plan, conditioner: Plan, text_encoder: Plan) -> None:
+def _require_fit(
+    transformer: ModulePlan, conditioner: ModulePlan, text_encoder: ModulePlan
+) -> None:
     network, adapter = transformer.module.config, conditioner.module.config
     qwen = text_encoder.module.config
     for what, mine, theirs, other in (
@@ -134,7 +136,7 @@ def _require_vocabulary(tokenizer: Tokenizer, rows: int, part: Part) -> None:
         raise CheckpointError(f"{part.path} embeds {rows} tokens; its tokenizer knows {words}")
 
 
-def _checked_digests(plans: Iterable[Plan], folder: Path, card: Card) -> dict[Path, str]:
+def _checked_digests(plans: Iterable[ModulePlan], folder: Path, card: Card) -> dict[Path, str]:
     """SHA-256 of the files that are read; those that the card has one for are held against it."""
     files = {tensor.path for plan in plans for tensor in plan.part.tensors.values()}
     digests = {path: _sha256(path) for path in sorted(files)}

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from model.errors import CheckpointError, LoraChanged, LoraUnusable
 from model.files.keymap import adapter_to_original, transformer_to_original
 from model.files.lora_folder import LoraFolder, read_lora_header
-from model.files.lora_keys import Change, Part, Target, plan_changes, stem_table
+from model.files.lora_keys import LoraChange, LoraTarget, Part, plan_changes, stem_table
 from model.network.weights import Float32Linear
 from model.request import LoraSet, ResolvedLora
 
@@ -75,7 +75,7 @@ class LoraSwitch:
         self._mask_columns = models.mask_columns if models else None
         self._linears = dict(_linears(modules))
         self._table = stem_table(self._linears)
-        self._known: OrderedDict[str, list[Change]] = OrderedDict()
+        self._known: OrderedDict[str, list[LoraChange]] = OrderedDict()
         self._text = _MergedSets(cached_sets)
         self._transformer = _MergedSets(cached_sets)
 
@@ -121,7 +121,7 @@ class LoraSwitch:
 
     # -- files -------------------------------------------------------------------------------
 
-    def _changes(self, lora: ResolvedLora) -> list[Change]:
+    def _changes(self, lora: ResolvedLora) -> list[LoraChange]:
         """What the LoRA's file does to this model; remembered by the file's content."""
         path = self._path(lora)
         if lora.sha256 not in self._known:
@@ -149,17 +149,17 @@ class LoraSwitch:
     # -- merging -----------------------------------------------------------------------------
 
     def _merge(
-        self, loras: LoraSet, *, is_wanted: Callable[[Change], bool]
+        self, loras: LoraSet, *, is_wanted: Callable[[LoraChange], bool]
     ) -> dict[nn.Linear, Tensor]:
         """The changed weights of a set, one parameter for every module that it touches."""
         began = time.perf_counter()
         with ExitStack() as opened:
-            steps: dict[Target, list[_Step]] = defaultdict(list)
+            steps: dict[LoraTarget, list[_LoraStep]] = defaultdict(list)
             for lora in loras:
                 changes = self._changes(lora)
                 file = opened.enter_context(safe_open(self._path(lora), framework="pt"))
                 for change in filter(is_wanted, changes):
-                    steps[change.target].append(_Step(change, file, lora.weight))
+                    steps[change.target].append(_LoraStep(change, file, lora.weight))
             merged: dict[nn.Linear, Tensor] = {
                 self._linears[target]: _replacement(
                     self._linears[target],
@@ -182,10 +182,10 @@ class LoraSwitch:
 
 
 @dataclass(frozen=True, slots=True)
-class _Step:
+class _LoraStep:
     """One file's change of one weight, with the opened file and the strength."""
 
-    change: Change
+    change: LoraChange
     file: Any
     strength: float
 
@@ -241,7 +241,7 @@ class _MergedSets:
         self.current = ()
 
 
-def _linears(modules: Mapping[Part, nn.Module]) -> Iterator[tuple[Target, nn.Linear]]:
+def _linears(modules: Mapping[Part, nn.Module]) -> Iterator[tuple[LoraTarget, nn.Linear]]:
     """Every linear layer of the model, under its names and with its shape."""
     for part, module in modules.items():
         for name, layer in module.named_modules():
@@ -249,7 +249,7 @@ def _linears(modules: Mapping[Part, nn.Module]) -> Iterator[tuple[Target, nn.Lin
                 rows, columns = layer.weight.shape
                 is_cut = part == "transformer" and name == _PATCH_EMBED
                 dropped = _PADDING_MASK_COLUMNS if is_cut else 0
-                yield Target(part, name, _original(part, name), (rows, columns), dropped), layer
+                yield LoraTarget(part, name, _original(part, name), (rows, columns), dropped), layer
 
 
 def _original(part: Part, module: str) -> str:
@@ -259,7 +259,7 @@ def _original(part: Part, module: str) -> str:
     return to_original(f"{module}.weight").removesuffix(".weight")
 
 
-def _is_text(change: Change) -> bool:
+def _is_text(change: LoraChange) -> bool:
     return change.target.part in _TEXT_PARTS
 
 
@@ -269,7 +269,7 @@ def _is_text(change: Change) -> bool:
 @torch.inference_mode(mode=False)
 @torch.no_grad()
 def _replacement(
-    linear: nn.Linear, steps: Sequence[_Step], *, left_out: Tensor | None
+    linear: nn.Linear, steps: Sequence[_LoraStep], *, left_out: Tensor | None
 ) -> nn.Parameter:
     """The layer's weight after all changes: summed in float32, rounded once, if at all.
 

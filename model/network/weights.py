@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from model.errors import CheckpointError
 from model.files.safetensors_header import StoredTensor
-from model.network.architectures import Plan
+from model.network.architectures import ModulePlan
 
 _DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 
@@ -38,12 +38,12 @@ class Float32Embedding(nn.Embedding):
         return super().forward(input).float()
 
 
-def fill(plan: Plan, device: torch.device, dtype: torch.dtype) -> Any:
+def fill(plan: ModulePlan, device: torch.device, dtype: torch.dtype) -> Any:
     """Give the planned module its weights in `dtype`, frozen and in evaluation mode."""
     return _filled(plan, device, lambda tensor: dtype)
 
 
-def fill_for_float32(plan: Plan, device: torch.device) -> Any:
+def fill_for_float32(plan: ModulePlan, device: torch.device) -> Any:
     """Fill a module that computes in float32 but keeps its matrices in the file's precision.
 
     Half the memory of float32 weights for bfloat16 files, and bit for bit the same results:
@@ -61,7 +61,7 @@ def fill_for_float32(plan: Plan, device: torch.device) -> Any:
     return module
 
 
-def _filled(plan: Plan, device: torch.device, dtype_of: Any) -> Any:
+def _filled(plan: ModulePlan, device: torch.device, dtype_of: Any) -> Any:
     module = plan.module
     wanted = {name: weight.shape for name, weight in module.state_dict().items()}
     by_place = sorted(plan.stored.items(), key=lambda entry: (entry[1].path, entry[1].offset))
@@ -81,7 +81,7 @@ def _filled(plan: Plan, device: torch.device, dtype_of: Any) -> Any:
     return module
 
 
-def left_out(plan: Plan, name: str, device: torch.device) -> Tensor | None:
+def left_out(plan: ModulePlan, name: str, device: torch.device) -> Tensor | None:
     """The columns of a weight's file that filling leaves out, float32; None if there are none."""
     stored, columns = plan.stored[name], plan.module.state_dict()[name].shape[1]
     if stored.shape[1] == columns:

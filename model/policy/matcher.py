@@ -15,7 +15,15 @@ from typing import NamedTuple
 from ahocorasick_rs import AhoCorasick
 
 from model.errors import PolicyError
-from model.policy.normalize import Gap, Reading, fold, foldings, letters_of, readings, squeeze
+from model.policy.normalize import (
+    Gap,
+    NormalizedText,
+    fold,
+    foldings,
+    letters_of,
+    readings,
+    squeeze,
+)
 
 _ELLIPSIS = " ... "
 _MOST_BETWEEN = 2
@@ -55,7 +63,7 @@ class _Pattern:
         return not (self.is_open_before or self.is_open_after)
 
 
-class Hit(NamedTuple):
+class TermMatch(NamedTuple):
     """Where (a part of) a term stands in a reading: tokens `first` to `last`.
 
     `is_literal`: these are its words, letter for letter, and nothing taken apart or put together.
@@ -68,7 +76,7 @@ class Hit(NamedTuple):
     is_literal: bool
 
 
-class Lexicon:
+class TermMatcher:
     """A fixed set of terms, known by their place in the list; `fillers` only stand beside them."""
 
     def __init__(self, terms: Sequence[str], fillers: Iterable[str] = ()) -> None:
@@ -82,7 +90,7 @@ class Lexicon:
         self._patterns = list(patterns.values())
         self._automaton = AhoCorasick(list(patterns)) if patterns else None
 
-    def find(self, text: str) -> Iterator[list[Hit]]:
+    def find(self, text: str) -> Iterator[list[TermMatch]]:
         """All terms in a text, for each way in which it can be read."""
         if self._automaton is None:
             return
@@ -93,7 +101,7 @@ class Lexicon:
             whole += self._joined([hit for hit in hits if self._parts[hit.term] > 1])
             yield [hit for hit in whole if hit.term < self._terms]
 
-    def _words(self, reading: Reading, matches: Sequence[_Match]) -> Iterator[Hit]:
+    def _words(self, reading: NormalizedText, matches: Sequence[_Match]) -> Iterator[TermMatch]:
         """The matches that are words of their own, and the terms of words glued together."""
         places, starts, ends = reading.places, reading.starts, reading.ends
         begun: set[int] = set()
@@ -115,7 +123,7 @@ class Lexicon:
             yield from _glued(reading, self._inside(reading, matches, tokens))
 
     def _inside(
-        self, reading: Reading, matches: Sequence[_Match], tokens: set[int]
+        self, reading: NormalizedText, matches: Sequence[_Match], tokens: set[int]
     ) -> dict[int, list["_Inside"]]:
         """What may be parts of these tokens."""
         inside: dict[int, list[_Inside]] = defaultdict(list)
@@ -128,7 +136,7 @@ class Lexicon:
                 ]
         return inside
 
-    def _joined(self, hits: list[Hit]) -> Iterator[Hit]:
+    def _joined(self, hits: list[TermMatch]) -> Iterator[TermMatch]:
         """Terms of several parts with at most a few words between."""
         places: dict[tuple[int, int], dict[int, int]] = defaultdict(dict)
         for hit in hits:
@@ -147,7 +155,7 @@ class Lexicon:
                         if start in known
                     }
                 if reached:
-                    yield Hit(term, 0, first, max(reached), is_literal=False)
+                    yield TermMatch(term, 0, first, max(reached), is_literal=False)
 
 
 class _Row:
@@ -155,7 +163,7 @@ class _Row:
 
     __slots__ = ("begin", "end", "first", "first_end", "last", "last_start", "reading")
 
-    def __init__(self, reading: Reading, begin: int, end: int) -> None:
+    def __init__(self, reading: NormalizedText, begin: int, end: int) -> None:
         self.reading, self.begin, self.end = reading, begin, end
         places = reading.places
         self.first, self.first_end = places[begin], places[begin + 1]
@@ -170,7 +178,7 @@ class _Row:
         )
 
 
-def _hit(reading: Reading, row: _Row, pattern: _Pattern) -> Hit | None:
+def _hit(reading: NormalizedText, row: _Row, pattern: _Pattern) -> TermMatch | None:
     """The match as a word or words of its own, if it is: the fewest that it can be."""
     runs, begin, end = pattern.runs, row.first, row.last
     if pattern.is_open_before:
@@ -193,11 +201,11 @@ def _hit(reading: Reading, row: _Row, pattern: _Pattern) -> Hit | None:
         return None
     lengths = tuple(reading.ends[at] - reading.starts[at] for at in range(first, last + 1))
     is_literal = lengths == pattern.words and reading.raw[begin:end].isalpha()
-    return Hit(pattern.term, pattern.part, first, last, is_literal)
+    return TermMatch(pattern.term, pattern.part, first, last, is_literal)
 
 
 def _is_read(
-    reading: Reading, pattern: _Pattern, begin: int, end: int, first: int, last: int
+    reading: NormalizedText, pattern: _Pattern, begin: int, end: int, first: int, last: int
 ) -> bool:
     """Whether tokens stand so that they are read as this term."""
     if not pattern.has_digits and not any(map(str.isalpha, reading.raw[begin:end])):
@@ -215,7 +223,7 @@ def _is_read(
     return pattern.has_digits or not _has_number(reading, first, gaps)
 
 
-def _has_number(reading: Reading, first: int, gaps: Sequence[Gap]) -> bool:
+def _has_number(reading: NormalizedText, first: int, gaps: Sequence[Gap]) -> bool:
     """Whether one of the tokens from `first` on is a number that touches none of the others."""
     for token, sides in enumerate(pairwise([Gap.TAG, *gaps, Gap.TAG]), start=first):
         letters = reading.raw[reading.starts[token] : reading.ends[token]]
@@ -234,7 +242,7 @@ class _Inside(NamedTuple):
     pattern: _Pattern
 
 
-def _glued(reading: Reading, inside: dict[int, list[_Inside]]) -> Iterator[Hit]:
+def _glued(reading: NormalizedText, inside: dict[int, list[_Inside]]) -> Iterator[TermMatch]:
     """The terms of tokens that are nothing but terms and fillers."""
     for token, pieces in inside.items():
         start, end = reading.starts[token], reading.ends[token]
@@ -246,7 +254,7 @@ def _glued(reading: Reading, inside: dict[int, list[_Inside]]) -> Iterator[Hit]:
         fitting = [piece for piece in pieces if _fits(piece, start, end)]
         fitting.sort(key=lambda piece: (piece.row.begin, piece.row.end))
         for piece in _in_a_chain(fitting, start, end):
-            yield Hit(piece.pattern.term, 0, token, token, is_literal=False)
+            yield TermMatch(piece.pattern.term, 0, token, token, is_literal=False)
 
 
 def _fits(piece: _Inside, start: int, end: int) -> bool:

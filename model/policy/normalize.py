@@ -137,7 +137,7 @@ def foldings(text: str) -> Iterator[str]:
 
 
 def letters_of(text: str) -> list[str]:
-    """The tokens of a folded text as `Reading` has them: words and numbers, `l` written `i`."""
+    """Tokens of a folded text as in `NormalizedText`: words and numbers, `l` written as `i`."""
     return [token.translate(_ONE_I) for token in _WORDS.findall(text)]
 
 
@@ -147,7 +147,7 @@ def squeeze(letters: str) -> tuple[str, tuple[int, ...]]:
     return "".join(part[0] for part in parts), tuple(map(len, parts))
 
 
-class Reading:
+class NormalizedText:
     """A text as tokens, all their letters in a row, and that row with stretched letters squeezed.
 
     `starts` and `ends` are the tokens' bounds in the row; `places` says for every letter of
@@ -193,16 +193,16 @@ class Reading:
         return self._text[self._spans[token - 1][1] : self._spans[token][0]]
 
 
-def readings(text: str) -> Iterator[Reading]:
+def readings(text: str) -> Iterator[NormalizedText]:
     """The ways to read a folded text; where only parts can be read another way, of those parts."""
-    yield Reading(text, _MIXED, _AS_LETTERS)
+    yield NormalizedText(text, _MIXED, _AS_LETTERS)
     numbered = _parts(text, _DIGIT)
     if numbered:
         numbers = _NUMBER.sub(lambda match: match[0].translate(_AS_DIGITS), numbered)
-        yield Reading(numbers, _WORDS, _ONE_I)
+        yield NormalizedText(numbers, _WORDS, _ONE_I)
     signed = _parts(text, _HAS_SIGNS)
     if signed:
-        yield Reading(signed, _SIGNED, _AS_LETTERS)
+        yield NormalizedText(signed, _SIGNED, _AS_LETTERS)
 
 
 def _parts(text: str, what: re.Pattern[str]) -> str:

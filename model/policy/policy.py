@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Literal, NamedTuple, Protocol
 
 from model.errors import PolicyBlocked, PolicyError
-from model.policy.matcher import Hit, Lexicon
+from model.policy.matcher import TermMatch, TermMatcher
 from model.policy.rules import MAX_RATING, Clause, CoreFile, load_core, load_rules, merged
 from model.prompt_grammar import parse
 from model.rating import RATINGS, Rating
@@ -30,14 +30,14 @@ class Weighted(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
+class PolicyDecision:
     """Of a request that is allowed: the rating its words ask for, and the one it is held to."""
 
     asked: Rating
     held: Rating
 
 
-class Spoken(NamedTuple):
+class RequestTexts(NamedTuple):
     """All words of a request, by what they do to the picture: towards it, or away from it."""
 
     prompt: str
@@ -66,7 +66,7 @@ class Policy:
         self._safe = self._clause(rules.safe, ())
         terms = [*self._belongs, *(term for term in self._excuses if term not in self._belongs)]
         self._terms = [(self._belongs.get(t, set()), self._excuses.get(t, set())) for t in terms]
-        self._lexicon = Lexicon(terms, rules.fillers)
+        self._lexicon = TermMatcher(terms, rules.fillers)
 
     def judge(
         self,
@@ -76,7 +76,7 @@ class Policy:
         ceiling: Rating,
         loras: Sequence[Weighted] = (),
         trigger_words: Mapping[str, Sequence[str]] = MappingProxyType({}),
-    ) -> Judgement:
+    ) -> PolicyDecision:
         """Let words pass that would be run; `trigger_words` are those of the LoRAs, by name.
 
         Raises:
@@ -98,7 +98,7 @@ class Policy:
             raise PolicyBlocked(
                 MAX_RATING, f"it asks for {asked}, and {ceiling} is allowed at most"
             )
-        return Judgement(asked, "safe" if _holds(self._safe, found) else ceiling)
+        return PolicyDecision(asked, "safe" if _holds(self._safe, found) else ceiling)
 
     def _found(self, text: str) -> set[int]:
         """The groups of which a term is in a text."""
@@ -113,7 +113,7 @@ class Policy:
                 }
         return found
 
-    def _covered(self, hits: Iterable[Hit]) -> dict[int, set[int]]:
+    def _covered(self, hits: Iterable[TermMatch]) -> dict[int, set[int]]:
         """The tokens that are words of an exception, by the group that it is one of."""
         covered: dict[int, set[int]] = defaultdict(set)
         for hit in hits:
@@ -161,7 +161,7 @@ def words_of(
     negative_prompt: str,
     loras: Sequence[Weighted] = (),
     trigger_words: Mapping[str, Sequence[str]] = MappingProxyType({}),
-) -> Spoken:
+) -> RequestTexts:
     """The words that would be run.
 
     What is weighted away from the picture counts as said, and as said in the negative prompt too;
@@ -175,7 +175,7 @@ def words_of(
         towards.append(names)
         if lora.weight < 0:
             away.append(names)
-    return Spoken(", ".join(towards), ", ".join(away))
+    return RequestTexts(", ".join(towards), ", ".join(away))
 
 
 def _only(segments: Sequence[tuple[str, float]], *, is_away: bool) -> str:

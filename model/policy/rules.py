@@ -32,11 +32,11 @@ Name = Annotated[str, Field(pattern=_NAME)]
 Term = Annotated[str, Field(min_length=1, max_length=100)]
 
 
-class _Table(BaseModel):
+class _RuleTable(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True)
 
 
-class Group(_Table):
+class Group(_RuleTable):
     """Terms that mean the same to the rules; `ages_below` adds every way to say a lower age."""
 
     terms: list[Term]
@@ -53,7 +53,7 @@ class Group(_Table):
         return [*self.terms, *ages]
 
 
-class Clause(_Table):
+class Clause(_RuleTable):
     """Holds where any of the terms or `$groups` is in the prompt, or in the negative prompt."""
 
     prompt: list[Term] = []
@@ -66,7 +66,7 @@ class Clause(_Table):
         return self
 
 
-class Rule(_Table):
+class Rule(_RuleTable):
     """Refuses where every clause of `when` holds; `blocked` is one clause about the prompt."""
 
     name: Name
@@ -87,7 +87,7 @@ class Rule(_Table):
         return self.when or [Clause(prompt=self.blocked)]
 
 
-class RuleFile(_Table):
+class RuleFile(_RuleTable):
     """What an operator may write."""
 
     groups: dict[Name, Group] = {}

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from model.card import Prompting
-from model.policy.policy import Judgement
+from model.policy.policy import PolicyDecision
 from model.prompt_grammar import parse
 from model.rating import RATINGS, Rating
 from model.request import RequestWarning, ResolvedRequest
@@ -13,7 +13,7 @@ _SEPARATOR = re.compile(r"[,\n]")
 
 
 def hold(
-    request: ResolvedRequest, judgement: Judgement, prompting: Prompting
+    request: ResolvedRequest, judgement: PolicyDecision, prompting: Prompting
 ) -> tuple[ResolvedRequest, RequestWarning | None]:
     """The request with the tags that keep its picture at or below the rating it is held to.
 
@@ -41,7 +41,7 @@ def hold(
     return held, RequestWarning("rating_held", detail)
 
 
-def _missing_tag(prompt: str, judgement: Judgement, prompting: Prompting) -> Rating | None:
+def _missing_tag(prompt: str, judgement: PolicyDecision, prompting: Prompting) -> Rating | None:
     there = set(_full_tags(prompt)) & set(prompting.safety)
     if judgement.held == "safe":
         there &= {"safe"}

@@ -59,7 +59,7 @@ _SYNTAX = {
 Found = Iterator[tuple[WarningCode, str]]
 
 
-class _Draft(NamedTuple):
+class _LintInput(NamedTuple):
     """What is looked at. `tags` are the prompt's comma-separated parts, prose among them."""
 
     request: ResolvedRequest
@@ -91,7 +91,7 @@ def lint(
     `tags` are those that the prompt was made of.
     """
     safety = [spaced(tag).lower() for tag in tags.safety] if tags else []
-    draft = _Draft(request, card, split_tags(request.prompt), safety)
+    draft = _LintInput(request, card, split_tags(request.prompt), safety)
     return tuple(
         RequestWarning(code=code, detail=detail)
         for check in _CHECKS
@@ -113,7 +113,7 @@ def cut_warning(name: str, tokens: TokenCount) -> RequestWarning:
     )
 
 
-def _sampling(draft: _Draft) -> Found:
+def _sampling(draft: _LintInput) -> Found:
     request, card = draft.request, draft.card
     low, high = card.samplers[request.sampler].recommended_steps
     if not low <= request.steps <= high:
@@ -129,7 +129,7 @@ def _sampling(draft: _Draft) -> Found:
         )
 
 
-def _scheduler(draft: _Draft) -> Found:
+def _scheduler(draft: _LintInput) -> Found:
     wanted, recommended = draft.request.scheduler, draft.card.recommended_schedulers
     if recommended and wanted not in recommended:
         note = draft.card.scheduler_notes.get(wanted, "")
@@ -139,7 +139,7 @@ def _scheduler(draft: _Draft) -> Found:
         )
 
 
-def _size(draft: _Draft) -> Found:
+def _size(draft: _LintInput) -> Found:
     """Sizes between those trained are as good; smaller, larger and longer ones are not."""
     request, presets = draft.request, draft.card.resolutions
     areas = [preset.width * preset.height for preset in presets]
@@ -158,7 +158,7 @@ def _size(draft: _Draft) -> Found:
             return
 
 
-def _length(draft: _Draft) -> Found:
+def _length(draft: _LintInput) -> Found:
     least, count = draft.card.prompting.short_prompt_tags, len(draft.tags)
     if count < least and sum(len(tag.split()) for tag in draft.tags) < 2 * least:
         yield (
@@ -168,7 +168,7 @@ def _length(draft: _Draft) -> Found:
         )
 
 
-def _order(draft: _Draft) -> Found:
+def _order(draft: _LintInput) -> Found:
     """Quality, meta and safety tags belong before the subject, the subject before the rest.
 
     A few words that the card does not know may be of the first kinds too, and where there is
@@ -194,7 +194,7 @@ def _order(draft: _Draft) -> Found:
             last, last_tag = place, tag
 
 
-def _parentheses(draft: _Draft) -> Found:
+def _parentheses(draft: _LintInput) -> Found:
     r"""`oil painting (medium)` is read as emphasis; the tag is `oil painting \(medium\)`."""
     for match in _QUALIFIED.finditer(draft.request.prompt):
         before, inside = match[1].strip(), match[2].strip()
@@ -208,7 +208,7 @@ def _parentheses(draft: _Draft) -> Found:
             return
 
 
-def _safety(draft: _Draft) -> Found:
+def _safety(draft: _LintInput) -> Found:
     known = draft.card.prompting.safety
     for tag in [*draft.safety, *draft.tags]:
         rating = _RATING.fullmatch(tag)
@@ -224,7 +224,7 @@ def _safety(draft: _Draft) -> Found:
             return
 
 
-def _quality(draft: _Draft) -> Found:
+def _quality(draft: _LintInput) -> Found:
     """`score_7` is a word of other checkpoints."""
     known = (*draft.card.prompting.quality, *draft.card.prompting.low_quality)
     scores = [tag for tag in draft.tags if _SCORE.fullmatch(tag) and tag not in known]
@@ -236,7 +236,7 @@ def _quality(draft: _Draft) -> Found:
         )
 
 
-def _underscores(draft: _Draft) -> Found:
+def _underscores(draft: _LintInput) -> Found:
     bare = _TAIL.sub("", draft.request.prompt)  # what `unescaped_parentheses` tells
     found = [
         tag
@@ -251,7 +251,7 @@ def _underscores(draft: _Draft) -> Found:
         yield "underscores_in_tags", f"tags were trained with spaces: write {pairs}"
 
 
-def _duplicates(draft: _Draft) -> Found:
+def _duplicates(draft: _LintInput) -> Found:
     counted = Counter(spaced(tag) for tag in draft.tags if not is_prose(tag))
     found = [tag for tag, times in counted.items() if times > 1 and tag != "break"]
     if found:
@@ -259,7 +259,7 @@ def _duplicates(draft: _Draft) -> Found:
         yield "duplicate_tags", f"{listed} more than once; to stress a tag write (tag:1.2)"
 
 
-def _artist(draft: _Draft) -> Found:
+def _artist(draft: _LintInput) -> Found:
     prefix = draft.card.prompting.artist_prefix
     for tag in draft.tags:
         match = _ARTIST.fullmatch(tag)
@@ -269,7 +269,7 @@ def _artist(draft: _Draft) -> Found:
             return
 
 
-def _syntax(draft: _Draft) -> Found:
+def _syntax(draft: _LintInput) -> Found:
     """What means something to other programs and is plain text here."""
     advice = [
         reason.format(_shown(match[0]))

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from model.sampler_catalog import DISPLAY_NAMES, SCHEDULE_DISPLAY_NAMES, Value
 
 
-class Found(NamedTuple):
+class SamplerAlias(NamedTuple):
     """Our sampler, with the options and the schedule that the other name includes."""
 
     sampler: str
@@ -23,9 +23,13 @@ def _plain(name: str) -> str:
 
 
 _SAMPLERS = {
-    **{_plain(t): Found(name) for name, title in DISPLAY_NAMES.items() for t in (title, name)},
-    "dpmpp2msdeheun": Found("dpmpp_2m_sde", {"solver_type": "heun"}),
-    "ddim": Found("euler", schedule="ddim_uniform"),  # on a flow model its step is Euler's
+    **{
+        _plain(t): SamplerAlias(name)
+        for name, title in DISPLAY_NAMES.items()
+        for t in (title, name)
+    },
+    "dpmpp2msdeheun": SamplerAlias("dpmpp_2m_sde", {"solver_type": "heun"}),
+    "ddim": SamplerAlias("euler", schedule="ddim_uniform"),  # on a flow model its step is Euler's
 }
 _SCHEDULES = {
     **{_plain(t): name for name, title in SCHEDULE_DISPLAY_NAMES.items() for t in (title, name)},
@@ -35,7 +39,7 @@ _SCHEDULES = {
 _MAX_NAME_CHARS = 100
 
 
-def find_sampler(text: str) -> Found | None:
+def find_sampler(text: str) -> SamplerAlias | None:
     """Our sampler of this name.
 
     Also such as "DPM++ 2M Karras" of older web UIs, or "dpmpp_2m_sde_gpu" of ComfyUI.

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from model.recipes.imported import Reading, read_number
+from model.recipes.imported import ImportedRequest, read_number
 
 MAX_GRAPH_CHARS = 5_000_000
 _MAX_HOPS = 200
@@ -21,14 +21,14 @@ _VALUE_INPUTS = ("value", "text", "string", "seed", "noise_seed", "int", "float"
 """Where nodes that only hand a value on keep it."""
 
 
-def read_workflow(text: str) -> Reading:
+def read_workflow(text: str) -> ImportedRequest:
     """What the graph in a picture asks for; `text` is its JSON in the form for the server.
 
     Raises:
         ValueError: too long, no graph, or no sampler is in it.
     """
     graph = _Graph(text)
-    reading = Reading()
+    reading = ImportedRequest()
     sampler = graph.sampler(reading)
     _take_sampling(graph, sampler, reading)
     _take_prompts(graph, sampler, reading)
@@ -85,7 +85,7 @@ class _Graph:
             yield node
             node = self.linked(node, *names)
 
-    def sampler(self, reading: Reading) -> Node:
+    def sampler(self, reading: ImportedRequest) -> Node:
         """The sampler of the first pass: the one that starts from no other sampler's latents."""
         samplers = [node for node in self._nodes.values() if kind(node) in _SAMPLERS]
         firsts = [
@@ -108,7 +108,7 @@ def kind(node: Node | None) -> str:
     return str(node.get("class_type", "")) if node else ""
 
 
-def _take_sampling(graph: _Graph, sampler: Node, reading: Reading) -> None:
+def _take_sampling(graph: _Graph, sampler: Node, reading: ImportedRequest) -> None:
     """Seed, steps, guidance, sampler and schedule: inputs, or nodes of their own."""
     noise, guider = graph.linked(sampler, "noise"), graph.linked(sampler, "guider")
     sigmas, solver = graph.linked(sampler, "sigmas"), graph.linked(sampler, "sampler")
@@ -135,7 +135,7 @@ def _take_sampling(graph: _Graph, sampler: Node, reading: Reading) -> None:
 
 
 def _note_partial_sampling(
-    graph: _Graph, sampler: Node, sigmas: Node | None, reading: Reading
+    graph: _Graph, sampler: Node, sigmas: Node | None, reading: ImportedRequest
 ) -> None:
     denoise = graph.value(sigmas or sampler, "denoise")
     if denoise is not None and denoise != 1:
@@ -151,7 +151,7 @@ def _note_partial_sampling(
         reading.note(f"steps {start} to {end}", "all steps are taken")
 
 
-def _take_prompts(graph: _Graph, sampler: Node, reading: Reading) -> None:
+def _take_prompts(graph: _Graph, sampler: Node, reading: ImportedRequest) -> None:
     guider = graph.linked(sampler, "guider")
     source = guider or sampler
     for name, inputs in (
@@ -165,7 +165,7 @@ def _take_prompts(graph: _Graph, sampler: Node, reading: Reading) -> None:
             reading.note("prompt", "no text leads to the sampler")
 
 
-def _text(graph: _Graph, node: Node | None, side: str, reading: Reading) -> str | None:
+def _text(graph: _Graph, node: Node | None, side: str, reading: ImportedRequest) -> str | None:
     """The text that a conditioning is made of; nodes on the way are noted."""
     for step in graph.chain(node, "conditioning", "conditioning_1", "conditioning_to", side):
         if kind(step) == "ConditioningZeroOut":
@@ -177,7 +177,7 @@ def _text(graph: _Graph, node: Node | None, side: str, reading: Reading) -> str 
     return None
 
 
-def _take_latents(graph: _Graph, sampler: Node, reading: Reading) -> None:
+def _take_latents(graph: _Graph, sampler: Node, reading: ImportedRequest) -> None:
     latents = graph.linked(sampler, "latent_image")
     width, height = graph.value(latents, "width"), graph.value(latents, "height")
     if kind(latents).startswith("Empty") and isinstance(width, int) and isinstance(height, int):
@@ -191,7 +191,7 @@ def _take_latents(graph: _Graph, sampler: Node, reading: Reading) -> None:
         )
 
 
-def _take_model(graph: _Graph, sampler: Node, reading: Reading) -> None:
+def _take_model(graph: _Graph, sampler: Node, reading: ImportedRequest) -> None:
     """The name of the checkpoint; whatever changes the model on the way to the sampler."""
     sources = [sampler, graph.linked(sampler, "guider"), graph.linked(sampler, "sigmas")]
     first = next((n for source in sources if (n := graph.linked(source, "model"))), None)
@@ -212,7 +212,7 @@ def _take_model(graph: _Graph, sampler: Node, reading: Reading) -> None:
         _take_lora(graph, node, reading)
 
 
-def _take_lora(graph: _Graph, node: Node, reading: Reading) -> None:
+def _take_lora(graph: _Graph, node: Node, reading: ImportedRequest) -> None:
     """A LoRA by its file's name without the ending."""
     file = str(graph.value(node, "lora_name"))
     weight = read_number(graph.value(node, "strength_model"), float)

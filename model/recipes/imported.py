@@ -19,7 +19,7 @@ _NESTED = {"hires": ("scale", "steps", "strength", "upscaler"), "loras": ("name"
 
 
 @dataclass(slots=True)
-class Reading:
+class ImportedRequest:
     """A request's `fields`, and `notes` on what is different or missing, one sentence each.
 
     `lora_hashes` has the SHA-256 of LoRAs by name, where the file tells them whole.
@@ -104,9 +104,9 @@ def read_number(value: Any, kind: type[int] | type[float]) -> int | float | None
     return kind(number)
 
 
-def reading_of(document: Document) -> Reading:
+def reading_of(document: Document) -> ImportedRequest:
     """What a document of this service asks for: exactly its picture."""
-    reading = Reading(
+    reading = ImportedRequest(
         checkpoint=document.recipe.checkpoint, model=document.recipe.card, is_own=True
     )
     request = dict(document.request)

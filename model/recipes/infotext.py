@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
-from model.recipes.imported import Reading, read_number
+from model.recipes.imported import ImportedRequest, read_number
 from model.recipes.recipe import Recipe
 from model.request import ResolvedRequest
 from model.sampler_catalog import DISPLAY_NAMES, SCHEDULE_DISPLAY_NAMES, UPSCALER_DISPLAY_NAMES
@@ -92,13 +92,13 @@ def _quoted(value: str) -> str:
     return json.dumps(value, ensure_ascii=False) if set(value) & set(",:\n") else value
 
 
-def read_infotext(text: str) -> Reading:
+def read_infotext(text: str) -> ImportedRequest:
     """What an infotext asks for, ours or another program's.
 
     Raises:
         ValueError: it is longer than MAX_INFOTEXT_CHARS.
     """
-    reading = Reading()
+    reading = ImportedRequest()
     lines = _lines(text)
     place = _line_of_pairs(lines)
     if place is None:
@@ -202,7 +202,7 @@ def _unquoted(value: str) -> str:
         return value[1:-1]
 
 
-def _take_pairs(reading: Reading, line: str) -> None:
+def _take_pairs(reading: ImportedRequest, line: str) -> None:
     """Carry over what has a field; note the rest."""
     pairs, rest = {}, []
     for key, value in _pairs(line):
@@ -221,27 +221,27 @@ def _take_pairs(reading: Reading, line: str) -> None:
         reading.note(f"{len(rest) - _MAX_SHOWN_PAIRS} more parameters", "left out")
 
 
-def _take_steps(reading: Reading, value: str) -> None:
+def _take_steps(reading: ImportedRequest, value: str) -> None:
     reading.set_number("steps", value, source="steps", kind=int)
 
 
-def _take_cfg_scale(reading: Reading, value: str) -> None:
+def _take_cfg_scale(reading: ImportedRequest, value: str) -> None:
     reading.set_number("cfg_scale", value, source="CFG scale", kind=float)
 
 
-def _take_seed(reading: Reading, value: str) -> None:
+def _take_seed(reading: ImportedRequest, value: str) -> None:
     reading.set_number("seed", value, source="seed", kind=int)
 
 
-def _take_model_hash(reading: Reading, value: str) -> None:
+def _take_model_hash(reading: ImportedRequest, value: str) -> None:
     reading.checkpoint = value
 
 
-def _take_model(reading: Reading, value: str) -> None:
+def _take_model(reading: ImportedRequest, value: str) -> None:
     reading.model = value
 
 
-def _take_options(reading: Reading, text: str) -> None:
+def _take_options(reading: ImportedRequest, text: str) -> None:
     """What this service writes of a sampler's options; their values are the service's to check."""
     options = None
     with suppress(ValueError, RecursionError):
@@ -252,19 +252,19 @@ def _take_options(reading: Reading, text: str) -> None:
         reading.note(f"sampler options: {text}", "they cannot be read")
 
 
-def _take_size(reading: Reading, size: str) -> None:
+def _take_size(reading: ImportedRequest, size: str) -> None:
     if _SIZE.fullmatch(size):
         reading.fields["resolution"] = size
     else:
         reading.note(f"size {size}", "this is not WIDTHxHEIGHT")
 
 
-_TAKEN: dict[str, Callable[[Reading, str], None]] = {
+_TAKEN: dict[str, Callable[[ImportedRequest, str], None]] = {
     "steps": _take_steps,
-    "sampler": Reading.set_sampler,
+    "sampler": ImportedRequest.set_sampler,
     "sampler options": _take_options,
-    "schedule type": Reading.set_schedule,
-    "scheduler": Reading.set_schedule,
+    "schedule type": ImportedRequest.set_schedule,
+    "scheduler": ImportedRequest.set_schedule,
     "cfg scale": _take_cfg_scale,
     "seed": _take_seed,
     "size": _take_size,
@@ -274,7 +274,7 @@ _TAKEN: dict[str, Callable[[Reading, str], None]] = {
 """Keys in small letters, in the order in which they count: a later one wins."""
 
 
-def _take_edits(reading: Reading, pairs: dict[str, str]) -> None:
+def _take_edits(reading: ImportedRequest, pairs: dict[str, str]) -> None:
     """The picture it started from and the second pass; other programs do not name the former.
 
     `Denoising strength` belongs to the picture where there is one, else to the second pass.
@@ -298,9 +298,9 @@ def _take_edits(reading: Reading, pairs: dict[str, str]) -> None:
         _take_second_pass(reading, hires)
 
 
-def _take_second_pass(reading: Reading, hires: dict[str, str]) -> None:
+def _take_second_pass(reading: ImportedRequest, hires: dict[str, str]) -> None:
     """`hires` from its keys; without a factor there is none, and what else there is is noted."""
-    second = Reading()
+    second = ImportedRequest()
     for key, name, kind in (
         ("hires upscale", "scale", float),
         ("hires steps", "steps", int),
@@ -319,7 +319,7 @@ def _take_second_pass(reading: Reading, hires: dict[str, str]) -> None:
         reading.note(f"{key}: {value}", "there is nothing like it here")
 
 
-def find_upscaler(reading: Reading, title: str) -> str:
+def find_upscaler(reading: ImportedRequest, title: str) -> str:
     """Our upscaler of this name, or the nearest with a note."""
     for name, ours in UPSCALER_DISPLAY_NAMES.items():
         if title == ours:
@@ -329,7 +329,7 @@ def find_upscaler(reading: Reading, title: str) -> str:
     return name
 
 
-def take_networks(reading: Reading, prompt: str, *, is_used: bool = True) -> str:
+def take_networks(reading: ImportedRequest, prompt: str, *, is_used: bool = True) -> str:
     """The prompt without `<lora:name:weight>` and the like, which become fields or notes."""
 
     def take(match: re.Match[str]) -> str:

@@ -44,7 +44,7 @@ def sample_dpmpp_2m_sde(
     h_previous = 0.0
     for s, t in pairwise(grid):
         denoised = yield x, s
-        step = _Step.between(s, t, eta)
+        step = _SdeStep.between(s, t, eta)
         x = step.carry * x + step.pull * denoised
         if previous is not None:
             second = step.pull / 2 if solver_type == "midpoint" else step.pull_2
@@ -67,7 +67,7 @@ def sample_dpmpp_3m_sde(
     history: list[tuple[Tensor, float]] = []  # prediction and the step taken from it, newest first
     for s, t in pairwise(grid):
         denoised = yield x, s
-        step = _Step.between(s, t, eta)
+        step = _SdeStep.between(s, t, eta)
         x = step.carry * x + step.pull * denoised
         if history:
             r0 = history[0][1] / step.h
@@ -137,13 +137,13 @@ def sample_seeds_2(
     grid = below_one(noisy_levels(sigmas), x.dtype)
     for s, t in pairwise(grid):
         denoised = yield x, s
-        step = _Step.between(s, t, eta)
+        step = _SdeStep.between(s, t, eta)
         middle = level_at(half_log_snr(s) + r * step.h)
-        first = _Step.between(s, middle, eta)
+        first = _SdeStep.between(s, middle, eta)
         path = _along(None, first, noise, eta * s_noise > 0, s_noise)
         halfway = _plus(first.carry * x + first.pull * denoised, path)
         denoised_2 = yield halfway, middle
-        path = _along(path, _Step.between(middle, t, eta), noise, eta * s_noise > 0, s_noise)
+        path = _along(path, _SdeStep.between(middle, t, eta), noise, eta * s_noise > 0, s_noise)
         mixed = denoised + (denoised_2 - denoised) / (2 * r)
         x = _plus(step.carry * x + step.pull * mixed, path)
     return (yield x, grid[-1])
@@ -161,27 +161,27 @@ def sample_seeds_3(
     is_noisy = eta * s_noise > 0
     for s, t in pairwise(grid):
         denoised = yield x, s
-        step = _Step.between(s, t, eta)
+        step = _SdeStep.between(s, t, eta)
         third = level_at(half_log_snr(s) + FIRST_STAGE * step.h)
         two_thirds = level_at(half_log_snr(s) + SECOND_STAGE * step.h)
 
-        first = _Step.between(s, third, eta)
+        first = _SdeStep.between(s, third, eta)
         path = _along(None, first, noise, is_noisy, s_noise)
         point = _plus(first.carry * x + first.pull * denoised, path)
         change = (yield point, third) - denoised
 
-        second = _Step.between(s, two_thirds, eta)
-        path = _along(path, _Step.between(third, two_thirds, eta), noise, is_noisy, s_noise)
+        second = _SdeStep.between(s, two_thirds, eta)
+        path = _along(path, _SdeStep.between(third, two_thirds, eta), noise, is_noisy, s_noise)
         point = second.carry * x + second.pull * denoised
         point = _plus(point + SECOND_STAGE / FIRST_STAGE * second.pull_2 * change, path)
         change = (yield point, two_thirds) - denoised
 
-        path = _along(path, _Step.between(two_thirds, t, eta), noise, is_noisy, s_noise)
+        path = _along(path, _SdeStep.between(two_thirds, t, eta), noise, is_noisy, s_noise)
         x = _plus(step.carry * x + step.pull * denoised + step.pull_2 / SECOND_STAGE * change, path)
     return (yield x, grid[-1])
 
 
-class _Step(NamedTuple):
+class _SdeStep(NamedTuple):
     """The exact solution over s -> t for a prediction that is a polynomial in lambda.
 
     `carry` multiplies x; `pull`, `pull_2` and `-pull_3` the prediction's value, slope and half
@@ -196,7 +196,7 @@ class _Step(NamedTuple):
     std: float
 
     @classmethod
-    def between(cls, s: float, t: float, eta: float) -> "_Step":
+    def between(cls, s: float, t: float, eta: float) -> "_SdeStep":
         h = half_log_snr(t) - half_log_snr(s)
         q = h * (1 + eta)
         gain = -math.expm1(-q)
@@ -212,7 +212,7 @@ class _Step(NamedTuple):
 
 
 def _along(
-    path: Tensor | None, step: _Step, noise: Noise, is_noisy: bool, s_noise: float
+    path: Tensor | None, step: _SdeStep, noise: Noise, is_noisy: bool, s_noise: float
 ) -> Tensor | None:
     """Carry the noise that came in so far over `step`, and add what comes in there."""
     if not is_noisy:

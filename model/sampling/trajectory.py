@@ -18,7 +18,7 @@ SEED_STRIDE = 2**52
 
 
 @dataclass(frozen=True, slots=True)
-class Leg:
+class TrajectoryPass:
     """One pass: `sigmas` to walk (a single 0 means: nothing), from noise of `shape`.
 
     `origin` are the latents (of that shape) of the picture that it starts from. `mask`,
@@ -32,11 +32,11 @@ class Leg:
 
 
 def walk(
-    legs: Sequence[Leg],
+    legs: Sequence[TrajectoryPass],
     sampler: Sampler,
     *,
     seed: int,
-    enlarge: Callable[[Tensor, Leg], Tensor],
+    enlarge: Callable[[Tensor, TrajectoryPass], Tensor],
     device: torch.device | str = "cpu",
 ) -> Trajectory:
     """Walk all legs; each later one starts from what `enlarge` makes of the latents so far.
@@ -53,7 +53,12 @@ def walk(
 
 
 def _walk_leg(
-    leg: Leg, start: Tensor | None, sampler: Sampler, *, seed: int, device: torch.device | str
+    leg: TrajectoryPass,
+    start: Tensor | None,
+    sampler: Sampler,
+    *,
+    seed: int,
+    device: torch.device | str,
 ) -> Trajectory:
     """Add the noise of the first sigma to `start` (None: nothing there yet) and sample."""
     if len(leg.sigmas) < 2 and start is not None:

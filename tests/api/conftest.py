@@ -18,7 +18,7 @@ from api.server import server_config
 from worker.job import JobError, StoredImage, WorkerStatus
 from worker.queue import record
 from worker.queue.record import QUEUED, RQ_QUEUE
-from worker.queue.worker_queue import Claim, Note, Outcome, WorkerLedger, read_claim
+from worker.queue.worker_queue import Claim, Outcome, Report, WorkerQueue, read_claim
 from worker.redis_io.client import connect
 from worker.redis_io.server import RedisServer
 from worker.settings import Settings
@@ -73,7 +73,7 @@ class Hand:
 
     def __init__(self, connection: "Redis", settings: Settings) -> None:
         self.redis = connection
-        self._ledger = WorkerLedger(connection, settings)
+        self._ledger = WorkerQueue(connection, settings)
         self._store = LocalImageStore(settings.data_dir / "images")
 
     def waiting(self) -> list[str]:
@@ -95,7 +95,7 @@ class Hand:
         """Tell news; the answer is ok, cancel or lost."""
         with self.redis.pipeline() as pipeline:
             self._ledger.report(
-                pipeline, job_id, "token", Note(event=event, data=data, fields=fields)
+                pipeline, job_id, "token", Report(event=event, data=data, fields=fields)
             )
             return str(pipeline.execute()[-1], "utf-8")
 

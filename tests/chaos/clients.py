@@ -14,7 +14,7 @@ _GIVE_UP_SECONDS = 120
 
 
 @dataclass
-class Ledger:
+class JobLedger:
     """What the service told its clients. Written by many threads."""
 
     ids: dict[str, set[str]] = field(default_factory=dict)
@@ -49,7 +49,7 @@ class Clients:
         seconds: float,
         seed: int,
     ) -> None:
-        self.ledger = Ledger()
+        self.ledger = JobLedger()
         self._urls = urls
         self._secrets = secrets
         self._webhook_url = webhook_url

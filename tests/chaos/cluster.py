@@ -19,7 +19,7 @@ from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
 from tests.chaos import ear
-from tests.chaos.gate import Gate
+from tests.chaos.gate import CuttableProxy
 from tests.support.paths import ROOT
 from worker.auth.api_keys import new_secret, secret_hash
 from worker.redis_io.server import find_redis_server
@@ -80,7 +80,7 @@ class Cluster:
 
     def __post_init__(self) -> None:
         self.redis_port = free_port()
-        self.gate = Gate(self.redis_port)
+        self.gate = CuttableProxy(self.redis_port)
         self.secrets = {name: new_secret() for name in OWNERS}
         keys = self.folder / "keys.toml"
         keys.write_text("\n".join(map(self._key, OWNERS)))

@@ -16,9 +16,9 @@ from typing import Any
 import httpx2
 import redis
 
-from tests.chaos.clients import Clients, Ledger
+from tests.chaos.clients import Clients, JobLedger
 from tests.chaos.cluster import Cluster
-from tests.chaos.ear import Ear
+from tests.chaos.ear import WebhookReceiver
 from worker.job import TERMINAL
 from worker.queue import record
 
@@ -33,7 +33,7 @@ _MOST_MEMORY = 64 * 2**20
 
 
 @dataclass
-class Report:
+class DrillReport:
     """What happened. `problems` must stay empty."""
 
     seed: int
@@ -88,14 +88,14 @@ def drill(
     settings: dict[str, str],
     bound: float,
     tell: Callable[[str], None],
-) -> Report:
+) -> DrillReport:
     """Run one. `pause` is the mean time between faults, `outage` how long Redis is away the first
     time that connections are refused, `bound` what recovery may take; seconds.
     """
     choice = random.Random(seed)
     cluster = Cluster(folder, settings, 0.05, choice, outage)
-    report = Report(seed, is_own_disk=cluster.is_own_disk)
-    ear = Ear(seed)
+    report = DrillReport(seed, is_own_disk=cluster.is_own_disk)
+    ear = WebhookReceiver(seed)
     began = time.monotonic()
     try:
         cluster.start()
@@ -131,7 +131,7 @@ def drill(
 def _break_things(
     cluster: Cluster,
     clients: Clients,
-    report: Report,
+    report: DrillReport,
     *,
     faults: int,
     pause: float,
@@ -226,7 +226,7 @@ def _retried_at(client: "redis.Redis", job_id: str, since: float) -> float | Non
     return None
 
 
-def _settle(cluster: Cluster, ledger: Ledger) -> None:
+def _settle(cluster: Cluster, ledger: JobLedger) -> None:
     """Wait until every job has ended and been told of, as long as that takes without faults."""
     deadline = time.monotonic() + _SETTLE_SECONDS
     with cluster.direct() as client:
@@ -239,7 +239,7 @@ def _settle(cluster: Cluster, ledger: Ledger) -> None:
     time.sleep(2)  # leases and registries of the last ones
 
 
-def _check(cluster: Cluster, ledger: Ledger, report: Report) -> None:
+def _check(cluster: Cluster, ledger: JobLedger, report: DrillReport) -> None:
     report.refused = ledger.refused
     report.problems += ledger.oddities
     for key, ids in ledger.ids.items():
@@ -259,7 +259,9 @@ def _check(cluster: Cluster, ledger: Ledger, report: Report) -> None:
         report.problems.append(f"duplicated: {report.duplicated}")
 
 
-def _check_webhooks(cluster: Cluster, ledger: Ledger, ear: Ear, report: Report) -> None:
+def _check_webhooks(
+    cluster: Cluster, ledger: JobLedger, ear: WebhookReceiver, report: DrillReport
+) -> None:
     """Everything that was asked for arrived, known by its id where it came twice."""
     with cluster.direct() as client:
         report.problems += ear.problems(client, ledger.webhooks)
@@ -273,8 +275,8 @@ def _check_job(
     cluster: Cluster,
     client: "redis.Redis",
     job_id: str,
-    ledger: Ledger,
-    report: Report,
+    ledger: JobLedger,
+    report: DrillReport,
     *,
     secret: str,
 ) -> set[str]:
@@ -309,7 +311,9 @@ def _get(cluster: Cluster, job_id: str, secret: str) -> httpx2.Response:
     return httpx2.get(url, headers=headers, timeout=10, trust_env=False)
 
 
-def _check_pictures(cluster: Cluster, job: dict[str, Any], wanted: int, report: Report) -> set[str]:
+def _check_pictures(
+    cluster: Cluster, job: dict[str, Any], wanted: int, report: DrillReport
+) -> set[str]:
     first = job["request"]["seed"]
     seeds = [image["seed"] for image in job["images"]]
     if seeds != list(range(first, first + wanted)):
@@ -324,7 +328,7 @@ def _check_pictures(cluster: Cluster, job: dict[str, Any], wanted: int, report: 
 
 
 def _check_leftovers(
-    cluster: Cluster, client: "redis.Redis", shown: set[str], report: Report
+    cluster: Cluster, client: "redis.Redis", shown: set[str], report: DrillReport
 ) -> None:
     """Nothing stuck, nothing that nobody will ever remove, no memory that only grows."""
     stored = {file.name for file in cluster.images.iterdir() if file.suffix == ".png"}

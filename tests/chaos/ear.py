@@ -27,7 +27,7 @@ SETTINGS = {
 
 
 @dataclass
-class Ear:
+class WebhookReceiver:
     """Listens on a free loopback port. `heard` holds, by id, the bodies of what it took."""
 
     seed: int

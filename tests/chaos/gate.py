@@ -5,7 +5,7 @@ import contextlib
 import threading
 
 
-class Gate:
+class CuttableProxy:
     """Forwards a free loopback port to `target`, in a thread of its own."""
 
     def __init__(self, target: int) -> None:

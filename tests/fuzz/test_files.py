@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 from api.http.errors import UnreadableImage
-from api.submit.input_images import MAX_PIXELS, PictureRefused, Pictures, open_picture
+from api.submit.input_images import MAX_PIXELS, InputImageRefused, InputImages, open_picture
 from api.submit.provenance import Evidence
 from cli.client.source import SourceError, fit, read_source
 from model.card import load_card
@@ -25,13 +25,13 @@ from model.errors import CheckpointError
 from model.files.lora_folder import LoraFolder
 from model.files.safetensors_header import encode_header, read_header
 from model.recipes.comfy_workflow import read_workflow
-from model.recipes.imported import Reading, reading_of
+from model.recipes.imported import ImportedRequest, reading_of
 from model.recipes.infotext import MAX_INFOTEXT_CHARS, read_infotext
 from model.recipes.recipe import read_document
 from tests.fuzz.effort import fuzzed
 from tests.fuzz.test_texts import JSON, TEXTS
-from worker.images.c2pa_manifest import CredentialReader
-from worker.images.metadata import UnreadablePicture, read_metadata
+from worker.images.c2pa_manifest import C2paReader
+from worker.images.metadata import UnreadableFile, read_metadata
 from worker.settings import Settings
 from worker.store.image_store import LocalImageStore
 
@@ -45,7 +45,7 @@ CAPABILITIES: dict[str, Any] = {
 }
 
 
-def assert_shown_well(reading: Reading) -> None:
+def assert_shown_well(reading: ImportedRequest) -> None:
     """Notes go to a terminal: one line each, no control characters, and they can be written."""
     for note in reading.notes:
         assert note.isprintable(), repr(note)
@@ -61,7 +61,7 @@ def folder() -> Path:
 _FOLDER = TemporaryDirectory(prefix="kirazuri-fuzz-")
 
 
-READER = CredentialReader(Settings(_env_file=None))
+READER = C2paReader(Settings(_env_file=None))
 
 
 # -- recipes ---------------------------------------------------------------------------------------
@@ -332,7 +332,7 @@ PICTURES = st.one_of(damaged(), png_of_chunks(), st.binary(max_size=64))
 def test_a_picture_is_opened_or_refused(data: bytes) -> None:
     try:
         image = open_picture(data)
-    except PictureRefused:
+    except InputImageRefused:
         return
     assert image.width * image.height <= MAX_PIXELS
 
@@ -343,7 +343,7 @@ def test_a_picture_is_opened_or_refused(data: bytes) -> None:
 def test_the_texts_of_a_picture_are_found_or_it_is_refused(data: bytes) -> None:
     path = folder() / "picture"
     path.write_bytes(data)
-    with suppress(UnreadablePicture):
+    with suppress(UnreadableFile):
         read_metadata(path)
     with suppress(SourceError):
         assert_shown_well(fit(read_source(path), CAPABILITIES))
@@ -380,7 +380,7 @@ def test_what_is_known_of_a_picture_is_told(data: bytes) -> None:
 @example("https://" + "/images/" * 250)
 @example("data:" + "a" * 100_000)
 def test_what_a_picture_is_called_leads_to_a_picture_or_nowhere(text: str) -> None:
-    pictures = Pictures(CARD, LocalImageStore(folder() / "images"))
+    pictures = InputImages(CARD, LocalImageStore(folder() / "images"))
     errors: list[dict[str, Any]] = []
     opened = pictures._open("init_image", text, errors)
     assert (opened is None) == bool(errors)

@@ -25,7 +25,7 @@ from api.openai.parameters import Parameters
 from api.submit.dry_run import advise, make_plan
 from api.submit.headers import span_seconds, wait_seconds
 from api.webhooks.schemas import submission_type
-from api.webhooks.url_policy import Rules, url_problem
+from api.webhooks.url_policy import UrlPolicy, url_problem
 from model.card import TagGroup, load_card
 from model.errors import PolicyBlocked, PromptError
 from model.policy.policy import load_policy
@@ -35,7 +35,7 @@ from model.rating import RATINGS
 from model.request import resolve
 from model.tags import Tags, assemble
 from tests.fuzz.effort import fuzzed
-from worker.queue.eta import Forecast
+from worker.queue.eta import Eta
 from worker.settings import Settings
 from worker.telemetry.log_escaping import one_line, visible
 
@@ -98,7 +98,7 @@ def test_a_request_is_planned_or_every_wrong_field_is_named(
     assume(not request.init_image)
     resolved = resolve(request, CARD, seed=1, lora_hashes={"hat": "0" * 64})
     advice = advise(request, resolved, CARD, TOKENIZERS)
-    plan = make_plan(resolved, advice, Forecast(), seed=None)
+    plan = make_plan(resolved, advice, Eta(), seed=None)
     assert json.loads(plan.model_dump_json())["cost"] >= 0
 
 
@@ -156,7 +156,7 @@ HOSTS = st.one_of(
 def test_a_webhook_url_is_allowed_or_not(
     scheme: str, user: str, host: str, port: str, path: str
 ) -> None:
-    problem = url_problem(f"{scheme}{user}{host}{port}/{path}", Rules())
+    problem = url_problem(f"{scheme}{user}{host}{port}/{path}", UrlPolicy())
     if problem is None:
         assert scheme.lower() == "https://"
         assert ":" not in user
@@ -190,7 +190,7 @@ def forms(address: ipaddress.IPv4Address) -> list[str]:
 @given(PRIVATE)
 def test_no_form_of_a_private_address_is_allowed(address: ipaddress.IPv4Address) -> None:
     for host in forms(address):
-        assert url_problem(f"https://{host}/hook", Rules()), host
+        assert url_problem(f"https://{host}/hook", UrlPolicy()), host
 
 
 @fuzzed
@@ -201,7 +201,7 @@ def test_what_the_resolver_takes_for_a_private_address_is_not_allowed(host: str)
     except OSError:
         return
     if not address.is_global:
-        assert url_problem(f"https://{host}/hook", Rules())
+        assert url_problem(f"https://{host}/hook", UrlPolicy())
 
 
 # -- dialects and keys ---------------------------------------------------------------------------

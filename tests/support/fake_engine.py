@@ -16,8 +16,8 @@ from model.engine.protocol import (
     Forward,
     ImageReady,
     Preview,
-    Progress,
     Started,
+    StepDone,
 )
 from model.request import RequestWarning, ResolvedRequest
 from model.workload import total_steps
@@ -90,7 +90,7 @@ class FakeEngine:
             if failure:
                 del self._running[job_id]
                 return [*events, failure]
-        events.append(Progress(job_id, step, request.steps))
+        events.append(StepDone(job_id, step, request.steps))
         if request.previews:
             events.append(Preview(job_id, 0, step, pixels(request, 0)[::8, ::8]))
         if step >= total_steps(request):

@@ -3,7 +3,7 @@
 import argparse
 
 from tests.support.fake_engine import FakeEngine
-from worker.images.input_images import Inputs
+from worker.images.input_images import HeldImages
 from worker.redis_io.client import connect
 from worker.runtime.batch_worker import BatchWorker
 from worker.settings import Settings, redis_dsn
@@ -14,7 +14,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--step-seconds", type=float, default=0.01)
     step_seconds = parser.parse_args().step_seconds
-    settings, inputs = Settings(), Inputs()
+    settings, inputs = Settings(), HeldImages()
     logs.set_up(settings)
     tracing.start("kirazuri-worker")
     BatchWorker(

@@ -11,7 +11,7 @@ from openai import OpenAI
 from PIL import Image
 
 from tests.support.fake_engine import FakeEngine
-from worker.images.input_images import Inputs
+from worker.images.input_images import HeldImages
 from worker.redis_io.client import connect
 from worker.runtime.batch_worker import BatchWorker
 from worker.settings import Settings, redis_dsn
@@ -22,7 +22,7 @@ from worker.store.open_store import IMAGES_FOLDER
 @contextmanager
 def fake_worker(settings: Settings, *, step_seconds: float = 0.01) -> Iterator[FakeEngine]:
     """The real control loop in a thread, around an engine that paints noise."""
-    inputs = Inputs()
+    inputs = HeldImages()
     engine = FakeEngine(step_seconds=step_seconds, card=settings.card, read_image=inputs.read)
     worker = BatchWorker(
         connect(redis_dsn(settings)),
@@ -44,7 +44,7 @@ def fake_worker(settings: Settings, *, step_seconds: float = 0.01) -> Iterator[F
         assert not thread.is_alive()
 
 
-class Exchanges:
+class RecordedExchanges:
     """What a client sent and what came back, attempt by attempt."""
 
     def __init__(self) -> None:
@@ -57,7 +57,7 @@ class Exchanges:
 
 @contextmanager
 def openai_client(
-    url: str, exchanges: Exchanges | None = None, *, key: str = "unused", **options: Any
+    url: str, exchanges: RecordedExchanges | None = None, *, key: str = "unused", **options: Any
 ) -> Iterator[OpenAI]:
     """The official client of a service at `url`, with a key of the service."""
     transport = httpx2.Client(event_hooks=exchanges.hooks() if exchanges else {})

@@ -13,8 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from api.webhooks import url_policy as targets
-from api.webhooks.sender import Post, Sender
-from api.webhooks.url_policy import Resolve, Rules
+from api.webhooks.sender import PinnedPost, WebhookSender
+from api.webhooks.url_policy import Resolve, UrlPolicy
 from worker.queue.outbox import Outbox
 from worker.redis_io.client import connect_async, disconnect
 from worker.settings import Settings, redis_dsn
@@ -112,13 +112,13 @@ def sending(
 
     async def run() -> None:
         redis = connect_async(redis_dsn(settings))
-        post = Post(
-            Rules.of(settings),
+        post = PinnedPost(
+            UrlPolicy.of(settings),
             seconds=settings.webhook_timeout_seconds,
             resolve=resolve,
             tls=tls,
         )
-        sender = Sender(Outbox(redis, lease_seconds=lease_seconds), post, settings)
+        sender = WebhookSender(Outbox(redis, lease_seconds=lease_seconds), post, settings)
         loop = asyncio.get_running_loop()
         stop.append(partial(loop.call_soon_threadsafe, sender.stop))
         started.set()

@@ -110,7 +110,7 @@ class S3Server:
 Mode = Literal["pass", "hang", "refuse", "503"]
 
 
-class BrokenLine:
+class FaultyProxy:
     """A line to a server: passes all on, or hangs, refuses, or says 503 in the server's place."""
 
     def __init__(self, url: str) -> None:

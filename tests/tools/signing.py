@@ -16,7 +16,7 @@ from cli.certificates import make_certificate
 from model.recipes.recipe import Recipe
 from tests.support.paths import ROOT
 from tests.worker.conftest import make_request
-from worker.images.c2pa_manifest import CredentialReader, open_signer
+from worker.images.c2pa_manifest import C2paReader, open_signer
 from worker.images.encode import encode
 from worker.images.metadata import EXTENSIONS, TRAINED
 from worker.settings import Settings
@@ -46,7 +46,7 @@ def main() -> None:
             c2pa_certificate=folder / "certificate.pem",
             c2pa_key=folder / "key.pem",
         )
-        sign, reader = open_signer(settings, service="kirazuri-server"), CredentialReader(settings)
+        sign, reader = open_signer(settings, service="kirazuri-server"), C2paReader(settings)
     print("| format | bytes | signature adds | encode | sign | check |\n|---|---|---|---|---|---|")
     for image_format in EXTENSIONS:
         request = make_request(image_format=image_format)

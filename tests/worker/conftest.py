@@ -12,11 +12,11 @@ from redis import Redis
 
 from model.request import ResolvedRequest
 from tests.support.fake_engine import FakeEngine
-from worker.images.input_images import Inputs
+from worker.images.input_images import HeldImages
 from worker.images.output_filter import OutputFilter
-from worker.images.signing import Signer
+from worker.images.signing import ImageSigner
 from worker.queue.job_queue import JobQueue
-from worker.queue.worker_queue import WorkerLedger
+from worker.queue.worker_queue import WorkerQueue
 from worker.redis_io.client import connect
 from worker.runtime.batch_worker import BatchWorker
 from worker.settings import Settings
@@ -71,8 +71,8 @@ def redis_client(redis_url: str) -> Iterator["Redis"]:
 
 
 @pytest.fixture
-def ledger(redis_client: "Redis", settings: Settings) -> WorkerLedger:
-    return WorkerLedger(redis_client, settings)
+def ledger(redis_client: "Redis", settings: Settings) -> WorkerQueue:
+    return WorkerQueue(redis_client, settings)
 
 
 @pytest.fixture
@@ -85,12 +85,12 @@ def run_worker(redis_url: str, settings: Settings) -> RunWorker:
         is_drained: bool = True,
         kind: type[FakeEngine] = FakeEngine,
         store: ImageStore | None = None,
-        signer: Signer | None = None,
+        signer: ImageSigner | None = None,
         output_filter: OutputFilter | None = None,
         changes: dict[str, Any] | None = None,
         **engine: Any,
     ) -> Iterator[BatchWorker]:
-        inputs = Inputs()
+        inputs = HeldImages()
         worker = BatchWorker(
             connect(redis_url),
             settings.model_copy(update=changes),

@@ -34,7 +34,7 @@ class KeyFileError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class KeysInRedis:
+class StoredKeys:
     """What Redis knew of keys; `version` is None where there was never one."""
 
     version: str | None
@@ -64,7 +64,7 @@ def list_keys(client: "redis.Redis") -> tuple[ApiKey, ...]:
     return _read(kept)
 
 
-async def read_keys(client: "redis.asyncio.Redis", known: KeysInRedis | None) -> KeysInRedis:
+async def read_keys(client: "redis.asyncio.Redis", known: StoredKeys | None) -> StoredKeys:
     """What Redis knows of keys now; `known` itself where nothing has changed since."""
     told: Any = await client.mget(KEYS_VERSION, LINK_SECRET)
     if known and told == [known.version, known.link_secret]:
@@ -75,7 +75,7 @@ async def read_keys(client: "redis.asyncio.Redis", known: KeysInRedis | None) ->
         pipeline.mget(KEYS_VERSION, LINK_SECRET)
         pipeline.hvals(KEYS)
         (version, link_secret), kept = await pipeline.execute()
-    return KeysInRedis(version, link_secret, _read(kept))
+    return StoredKeys(version, link_secret, _read(kept))
 
 
 def _read(kept: Iterable[str | bytes]) -> tuple[ApiKey, ...]:

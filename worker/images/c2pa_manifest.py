@@ -21,7 +21,7 @@ from PIL import Image
 
 from model.request import ImageFormat
 from worker.images.metadata import TRAINED
-from worker.images.signing import Signer, SigningError
+from worker.images.signing import ImageSigner, SigningError
 from worker.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ _CURVES = {"secp256r1": "es256", "secp384r1": "es384", "secp521r1": "es512"}
 
 
 @dataclass(frozen=True, slots=True)
-class Credentials:
+class C2paManifest:
     """What a file's newest manifest is worth and says.
 
     `valid`: the file is as it was signed, by somebody who is trusted here. `untrusted`: as it
@@ -61,7 +61,7 @@ class Credentials:
     problems: tuple[str, ...] = ()
 
 
-def open_signer(settings: Settings, *, service: str) -> Signer:
+def open_signer(settings: Settings, *, service: str) -> ImageSigner:
     """The signer that the settings ask for, tried out.
 
     `service` is the name and version that manifests tell.
@@ -74,14 +74,14 @@ def open_signer(settings: Settings, *, service: str) -> Signer:
         raise ValueError("KIRAZURI_C2PA_CERTIFICATE and KIRAZURI_C2PA_KEY belong together")
     chain = _certificates("KIRAZURI_C2PA_CERTIFICATE", settings.c2pa_certificate)
     signer = _signer(chain, _private_key(settings.c2pa_key, chain[0]), service=service)
-    _try_out(signer, CredentialReader(settings))
+    _try_out(signer, C2paReader(settings))
     ends = chain[0].not_valid_after_utc
     is_soon = ends - datetime.now(UTC) < _SOON
     logger.log(logging.WARNING if is_soon else logging.INFO, "event=signing until=%s", ends)
     return signer
 
 
-class CredentialReader:
+class C2paReader:
     """Reads manifests; trusts whom the settings name."""
 
     def __init__(self, settings: Settings) -> None:
@@ -94,7 +94,7 @@ class CredentialReader:
         trust = {"trust_anchors": _pem(anchors).decode()} if anchors else {}
         self._context = c2pa.Context.from_dict({**_SETTINGS, "trust": trust})
 
-    def read(self, data: bytes, image_format: str) -> Credentials:
+    def read(self, data: bytes, image_format: str) -> C2paManifest:
         """What there is in a file of this format (png, jpeg, webp, avif), hostile ones included."""
         try:
             with c2pa.Reader(
@@ -102,12 +102,12 @@ class CredentialReader:
             ) as reader:
                 return _credentials(json.loads(reader.json()))
         except c2pa.C2paError.ManifestNotFound:
-            return Credentials()
+            return C2paManifest()
         except (c2pa.C2paError, ValueError) as exc:
             # Of a file without a manifest this says only that the library cannot read it.
             if _MARKER not in data:
-                return Credentials()
-            return Credentials(state="invalid", problems=(_shown(str(exc)),))
+                return C2paManifest()
+            return C2paManifest(state="invalid", problems=(_shown(str(exc)),))
 
 
 def _certificates(setting: str, path: Path) -> list[x509.Certificate]:
@@ -133,7 +133,7 @@ def _private_key(path: Path, certificate: x509.Certificate) -> Any:
     return key
 
 
-def _signer(chain: list[x509.Certificate], key: Any, *, service: str) -> Signer:
+def _signer(chain: list[x509.Certificate], key: Any, *, service: str) -> ImageSigner:
     sent = [one for one in chain if one is chain[0] or one.issuer != one.subject]
     private = key.private_bytes(
         serialization.Encoding.PEM,
@@ -184,7 +184,7 @@ def _manifest(service: str, source_type: str) -> dict[str, Any]:
     }
 
 
-def _try_out(signer: Signer, reader: CredentialReader) -> None:
+def _try_out(signer: ImageSigner, reader: C2paReader) -> None:
     """ValueError unless a small picture that was signed is found valid."""
     buffer = io.BytesIO()
     Image.new("RGB", (8, 8)).save(buffer, "PNG")
@@ -208,7 +208,7 @@ def _pem(certificates: list[x509.Certificate]) -> bytes:
 _STATES: dict[Any, State] = {"Trusted": "valid", "Valid": "untrusted"}
 
 
-def _credentials(store: dict[str, Any]) -> Credentials:
+def _credentials(store: dict[str, Any]) -> C2paManifest:
     """What the library's report on a file says of its newest manifest."""
     manifest = store.get("manifests", {}).get(store.get("active_manifest"), {})
     results = store.get("validation_results", {}).get("activeManifest", {})
@@ -216,7 +216,7 @@ def _credentials(store: dict[str, Any]) -> Credentials:
     names = (signature.get("common_name"), signature.get("issuer"))
     generators = (agent.get("name") for agent in manifest.get("claim_generator_info") or ())
     failures = (failure.get("code") for failure in results.get("failure") or ())
-    return Credentials(
+    return C2paManifest(
         state=_STATES.get(store.get("validation_state"), "invalid"),
         signer=_shown(", ".join(filter(None, names))) or None,
         generator=_shown(", ".join(filter(None, generators))) or None,

@@ -13,7 +13,7 @@ from model.errors import InputMissing
 Pixels = NDArray[numpy.uint8]
 
 
-class Inputs:
+class HeldImages:
     """Pixels by name, for as long as a token holds them; used by all threads of a worker."""
 
     def __init__(self) -> None:

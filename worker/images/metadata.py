@@ -16,7 +16,7 @@ from PIL import ExifTags, Image
 from PIL.PngImagePlugin import PngInfo
 
 from model.recipes.comfy_workflow import read_workflow
-from model.recipes.imported import Reading, reading_of
+from model.recipes.imported import ImportedRequest, reading_of
 from model.recipes.infotext import read_infotext
 from model.recipes.recipe import read_document
 from model.request import ImageFormat
@@ -90,12 +90,12 @@ def xmp(document: str | None, mark: str = TRAINED) -> bytes:
     return _XMP.format(mark=mark, own=own).encode()
 
 
-class UnreadablePicture(ValueError):
+class UnreadableFile(ValueError):
     """A file that is no picture, is broken or too large."""
 
 
 @dataclass(frozen=True, slots=True)
-class Inside:
+class ImageTexts:
     """The texts found in a file: our document, the web UIs' infotext, ComfyUI's graph (JSON).
 
     `mark` is IPTC's digital source type, whatever it is.
@@ -111,10 +111,10 @@ class FoundRecipe(NamedTuple):
     """What a file asks for, and in whose words it does."""
 
     kind: Literal["kirazuri", "infotext", "comfyui"]
-    reading: Reading
+    reading: ImportedRequest
 
 
-def read_metadata(path: Path) -> Inside:
+def read_metadata(path: Path) -> ImageTexts:
     """What a PNG, WebP, JPEG or AVIF file tells of how it was made.
 
     Raises:
@@ -123,16 +123,16 @@ def read_metadata(path: Path) -> Inside:
     try:
         size = path.stat().st_size
         if size > MAX_FILE_BYTES:
-            raise UnreadablePicture(f"{path} has {size} bytes; at most {MAX_FILE_BYTES} are read")
+            raise UnreadableFile(f"{path} has {size} bytes; at most {MAX_FILE_BYTES} are read")
         with Image.open(path, formats=("PNG", "WEBP", "JPEG", "AVIF")) as image:
             return texts_of(image)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as exc:
-        if isinstance(exc, UnreadablePicture):
+        if isinstance(exc, UnreadableFile):
             raise
-        raise UnreadablePicture(f"{path} cannot be read: {exc}") from exc
+        raise UnreadableFile(f"{path} cannot be read: {exc}") from exc
 
 
-def texts_of(image: Image.Image) -> Inside:
+def texts_of(image: Image.Image) -> ImageTexts:
     """What an opened file tells; decodes a PNG, since texts may come after the pixels.
 
     Raises:
@@ -143,7 +143,7 @@ def texts_of(image: Image.Image) -> Inside:
     return _read_exif(image)
 
 
-def read_recipe(inside: Inside) -> FoundRecipe | None:
+def read_recipe(inside: ImageTexts) -> FoundRecipe | None:
     """The best of what is there; a document that cannot be read leaves the infotext beside it.
 
     Raises:
@@ -166,10 +166,10 @@ def read_recipe(inside: Inside) -> FoundRecipe | None:
     return None
 
 
-def _read_png(image: Any) -> Inside:
+def _read_png(image: Any) -> ImageTexts:
     """Some programs write chunks after the pixels; `text` reads through to them."""
     found = image.text
-    return Inside(
+    return ImageTexts(
         document=_bounded(found.get(DOCUMENT_KEY)),
         infotext=_bounded(found.get("parameters")),
         workflow=_bounded(found.get("prompt")),
@@ -177,12 +177,12 @@ def _read_png(image: Any) -> Inside:
     )
 
 
-def _read_exif(image: Image.Image) -> Inside:
+def _read_exif(image: Image.Image) -> ImageTexts:
     data = image.getexif()
     comment = data.get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.UserComment)
     packet = _packet(image)
     graphs = (_graph(data.get(tag)) for tag in _COMFY_TAGS)
-    return Inside(
+    return ImageTexts(
         document=_in_xmp("kirazuri:recipe", packet),
         infotext=_bounded(_comment(comment)),
         workflow=_bounded(next((graph for graph in graphs if graph), None)),
@@ -227,5 +227,5 @@ def _graph(value: Any) -> str | None:
 
 def _bounded(text: str | None) -> str | None:
     if text is not None and len(text) > _MAX_TEXT_CHARS:
-        raise UnreadablePicture(f"a text of {len(text)} characters; at most {_MAX_TEXT_CHARS}")
+        raise UnreadableFile(f"a text of {len(text)} characters; at most {_MAX_TEXT_CHARS}")
     return text or None

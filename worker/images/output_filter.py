@@ -25,11 +25,11 @@ class OutputFilter(Protocol):
         """
 
 
-class PictureRefused(Exception):
+class OutputRefused(Exception):
     """The filter refuses a picture; the message is its reason."""
 
 
-class FilterBroken(Exception):
+class OutputFilterFailed(Exception):
     """The filter raised an error, or answered neither None nor a reason: nothing passes."""
 
 
@@ -64,9 +64,9 @@ def look(output_filter: OutputFilter, pixels: Pixels, request: ResolvedRequest) 
     try:
         reason: object = output_filter(seen, request)
     except Exception as exc:
-        raise FilterBroken(f"{type(exc).__name__}: {exc}") from exc
+        raise OutputFilterFailed(f"{type(exc).__name__}: {exc}") from exc
     if reason is None:
         return
     if not isinstance(reason, str):
-        raise FilterBroken(f"it answered {reason!r}, which is neither None nor a reason")
-    raise PictureRefused(reason[:_MAX_REASON_CHARS] or "no reason given")
+        raise OutputFilterFailed(f"it answered {reason!r}, which is neither None nor a reason")
+    raise OutputRefused(reason[:_MAX_REASON_CHARS] or "no reason given")

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from model.request import ImageFormat
 
-Signer = Callable[[bytes, ImageFormat, str], bytes]
+ImageSigner = Callable[[bytes, ImageFormat, str], bytes]
 """From a file, its format and how it came to be to the same file, signed; SigningError."""
 
 

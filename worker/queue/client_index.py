@@ -26,7 +26,7 @@ class ClientJob(NamedTuple):
     has_left: bool
 
 
-class ClientJobs:
+class ClientIndex:
     """The jobs of one client, by the name that its surface gives it. Routes look them up again.
 
     Everything raises QueueUnavailable where Redis is away.

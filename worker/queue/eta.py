@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Promises:
+class EtaAccuracy:
     """Succeeded jobs that were told a time at submission: seconds in all, and off by."""
 
     jobs: int
@@ -16,7 +16,7 @@ class Promises:
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class Throughput:
     """Megapixel-steps per second of all workers that have been measured, and their number."""
 
     cost_per_second: float = 0.0
@@ -24,7 +24,7 @@ class Pace:
 
 
 @dataclass(frozen=True, slots=True)
-class Forecast:
+class Eta:
     """Seconds until a job's turn and from there to its end; None where nothing was measured."""
 
     queue_position: int | None = None
@@ -40,18 +40,18 @@ class Forecast:
 
 
 def forecast(
-    cost: float, *, position: int, running: int, mean_cost: float | None, pace: Pace
-) -> Forecast:
+    cost: float, *, position: int, running: int, mean_cost: float | None, pace: Throughput
+) -> Eta:
     """Estimate the times of a job of this cost with `position` jobs before it.
 
     What runs is taken to be half done. All workers together get through what waits; the job
     itself has one of them. `mean_cost` is that of the latest jobs.
     """
     if not pace.workers or pace.cost_per_second <= 0:
-        return Forecast(position)
+        return Eta(position)
     ahead = position + running / 2
     waiting = None if ahead and not mean_cost else ahead * (mean_cost or 0) / pace.cost_per_second
-    return Forecast(
+    return Eta(
         position,
         None if waiting is None else round(waiting, 1),
         round(cost * pace.workers / pace.cost_per_second, 1),

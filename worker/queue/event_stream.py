@@ -12,7 +12,7 @@ from typing import Any, Literal
 from worker.job import TERMINAL, Status
 from worker.job_events import TERMINAL_EVENTS, JobEvent
 from worker.queue import record
-from worker.queue.wakeups import Hub
+from worker.queue.wakeups import Wakeups
 from worker.redis_io.client import connect_async, disconnect, stop_task
 
 PAGE_BYTES = 16_384
@@ -22,7 +22,7 @@ _PAGES_AT_ONCE = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class EventPage:
     """What follows the event that a listener saw last, as far as it was read.
 
     `missing` says that something before it is gone: the `start`, for a listener that has seen
@@ -60,13 +60,13 @@ class Page:
         return f"{max(int(first.partition('-')[0]) - 1, 0)}-0"
 
 
-class Pages:
+class EventReader:
     """Reads pages for all listeners of a process. Errors are those of Redis."""
 
     def __init__(self, url: str) -> None:
         self._redis = connect_async(url, max_connections=1)
         self._script = self._redis.register_script(record.script("page"))
-        self._asked: dict[tuple[str, str], asyncio.Future[Page | None]] = {}
+        self._asked: dict[tuple[str, str], asyncio.Future[EventPage | None]] = {}
         self._reading: asyncio.Task[None] | None = None
 
     async def close(self) -> None:
@@ -75,7 +75,7 @@ class Pages:
             await stop_task(self._reading)
         await disconnect(self._redis)
 
-    async def read(self, job_id: str, after: str | None) -> Page | None:
+    async def read(self, job_id: str, after: str | None) -> EventPage | None:
         """The page after the event with id `after`; None where there is no such job.
 
         Listeners that ask for the same are given the same page.
@@ -118,7 +118,7 @@ class Pages:
             return list(await pipeline.execute())
 
 
-def _read_page(reply: list[Any]) -> Page | None:
+def _read_page(reply: list[Any]) -> EventPage | None:
     if not reply:
         return None
     status, owner, newest, missing, entries, state = reply
@@ -126,7 +126,7 @@ def _read_page(reply: list[Any]) -> Page | None:
         JobEvent(id=event_id, event=event, data=json.loads(data))
         for event_id, event, data in entries
     )
-    return Page(status, owner, newest, missing, events, _state(status, state) if state else {})
+    return EventPage(status, owner, newest, missing, events, _state(status, state) if state else {})
 
 
 def _state(status: Status, fields: list[str | None]) -> dict[str, Any]:
@@ -143,12 +143,18 @@ def _state(status: Status, fields: list[str | None]) -> dict[str, Any]:
             return {}
 
 
-class Missing(LookupError):
+class RecordMissing(LookupError):
     """There is no record of the job (any more)."""
 
 
 async def follow(
-    pages: Pages, hub: Hub, job_id: str, *, after: str | None, owner: str | None, pause: float
+    pages: EventReader,
+    hub: Wakeups,
+    job_id: str,
+    *,
+    after: str | None,
+    owner: str | None,
+    pause: float,
 ) -> AsyncGenerator[JobEvent | None]:
     """The events after the one with id `after`, then live ones, up to the end.
 
@@ -164,7 +170,7 @@ async def follow(
             news.clear()
             page = await pages.read(job_id, seen)
             if page is None or owner not in (None, page.owner):
-                raise Missing(job_id)
+                raise RecordMissing(job_id)
             for event in (*page.instead(), *page.events):
                 yield event
                 if event.event in TERMINAL_EVENTS:

@@ -34,13 +34,13 @@ from worker.errors import (
 from worker.job import TERMINAL, Job, JobWarning, Status, WorkerStatus
 from worker.job_events import JobEvent
 from worker.queue import record
-from worker.queue.client_index import ClientJobs
-from worker.queue.counters import Tallies, read_tallies
-from worker.queue.eta import Forecast, Pace, forecast
-from worker.queue.event_stream import Missing, Pages, follow
+from worker.queue.client_index import ClientIndex
+from worker.queue.counters import Counters, read_tallies
+from worker.queue.eta import Eta, Throughput, forecast
+from worker.queue.event_stream import EventReader, RecordMissing, follow
 from worker.queue.outbox import OutboxState, read_state
-from worker.queue.owner_index import Belongings
-from worker.queue.wakeups import Hub
+from worker.queue.owner_index import OwnerIndex
+from worker.queue.wakeups import Wakeups
 from worker.redis_io.client import connect_async, disconnect, outage
 from worker.settings import Settings
 from worker.telemetry import logs, tracing
@@ -60,11 +60,11 @@ _OVERDUE_SECONDS = 5.0
 
 
 @dataclass(slots=True)
-class _MeasuredPace:
+class _CachedThroughput:
     """The last answer, shared by all views of a queue."""
 
     asked_at: float = 0.0
-    pace: Pace = field(default_factory=Pace)
+    pace: Throughput = field(default_factory=Throughput)
 
 
 class JobQueue:
@@ -73,13 +73,13 @@ class JobQueue:
     def __init__(self, url: str, settings: Settings) -> None:
         self._settings = settings
         self._redis = connect_async(url)
-        self._hub = Hub(url)
-        self._pages = Pages(url)
+        self._hub = Wakeups(url)
+        self._pages = EventReader(url)
         self._unconnected = Redis()  # RQ's Job wants a client; nothing is ever sent through it
         self._admit = self._redis.register_script(record.script("admit"))
         self._cancel = self._redis.register_script(record.script("cancel"))
         self._outlook = self._redis.register_script(record.script("outlook"))
-        self._pace = _MeasuredPace()
+        self._pace = _CachedThroughput()
         self._owner: str | None = None
 
     @classmethod
@@ -93,9 +93,9 @@ class JobQueue:
         narrowed._owner = owner
         return narrowed
 
-    def jobs_of(self, client: str) -> ClientJobs:
+    def jobs_of(self, client: str) -> ClientIndex:
         """What this client of a surface without job ids has under way."""
-        return ClientJobs(self._redis, client, ttl_seconds=self._settings.result_ttl_seconds)
+        return ClientIndex(self._redis, client, ttl_seconds=self._settings.result_ttl_seconds)
 
     async def close(self) -> None:
         """Let go of all connections."""
@@ -238,9 +238,9 @@ class JobQueue:
     # -- what the owner has ----------------------------------------------------------------------
 
     @property
-    def belongings(self) -> Belongings:
+    def belongings(self) -> OwnerIndex:
         """What the owner that this queue is narrowed to has."""
-        return Belongings(self._redis, self._owner or "")
+        return OwnerIndex(self._redis, self._owner or "")
 
     async def jobs(
         self, *, status: Status | None = None, most: int = 20, after: str | None = None
@@ -336,7 +336,7 @@ class JobQueue:
             return await self.get(job_id)
         return None
 
-    async def forecast(self, request: ResolvedRequest) -> Forecast:
+    async def forecast(self, request: ResolvedRequest) -> Eta:
         """When the request would be done if it were admitted now.
 
         Raises:
@@ -379,7 +379,7 @@ class JobQueue:
         names = ("accepted", "succeeded", "failed", "cancelled", "retried")
         return {name: int(counted.get(name, 0)) for name in names}
 
-    async def tallies(self) -> Tallies:
+    async def tallies(self) -> Counters:
         """All that was counted since the queue was made."""
         with outage():
             return await read_tallies(self._redis)
@@ -406,12 +406,12 @@ class JobQueue:
             texts: Any = await self._redis.mget([record.worker_metrics_key(name) for name in names])
         return {name: text for name, text in zip(names, texts, strict=True) if text}
 
-    async def _measured_pace(self) -> Pace:
+    async def _measured_pace(self) -> Throughput:
         """What all live workers get through together; asked at most once a second."""
         if time.monotonic() - self._pace.asked_at > 1:
             workers = await self.workers()
             measured = [float(w.details.get("cost_per_second") or 0) for w in workers]
-            self._pace.pace = Pace(sum(measured), sum(one > 0 for one in measured))
+            self._pace.pace = Throughput(sum(measured), sum(one > 0 for one in measured))
             self._pace.asked_at = time.monotonic()
         return self._pace.pace
 
@@ -495,7 +495,7 @@ class JobQueue:
                         if event is None:
                             await self.get(job_id)  # ends it where its time is over
                         yield event
-                except Missing:
+                except RecordMissing:
                     raise self._missing(job_id) from None
 
     async def has_heard_all(self, job_id: str, *, after: str | None) -> bool:

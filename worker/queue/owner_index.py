@@ -27,14 +27,14 @@ class JobPage(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class OwnerUsage:
     """How many jobs of an owner have not ended, and the work that was accepted today."""
 
     unfinished: int
     spent: float
 
 
-class Belongings:
+class OwnerIndex:
     """What one owner has. Everything raises QueueUnavailable where Redis is away."""
 
     def __init__(self, client: Redis, owner: str) -> None:
@@ -68,11 +68,11 @@ class Belongings:
         following, *job_ids = told
         return JobPage(job_ids, following or None)
 
-    async def standing(self) -> Standing:
+    async def standing(self) -> OwnerUsage:
         """What counts against the limits of the owner's key now."""
         with outage():
             pipeline = self._redis.pipeline(transaction=False)
             pipeline.scard(record.unfinished_key(self._owner))
             pipeline.hget(record.spent_key(self._owner, int(time.time() // DAY_SECONDS)), "work")
             unfinished, spent = await pipeline.execute()
-        return Standing(int(unfinished), float(spent or 0))
+        return OwnerUsage(int(unfinished), float(spent or 0))

@@ -18,7 +18,7 @@ _BLOCK_MS = 1000
 _RETRY_SECONDS = 0.5
 
 
-class Hub:
+class Wakeups:
     """Wakes listeners when their job has news; reads with a single connection."""
 
     def __init__(self, url: str) -> None:

@@ -54,7 +54,7 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
+class Report:
     """News of a running job: an event for its clients and fields for its record.
 
     `image` is the stored name of the picture that the news is about, `index` its place; storing
@@ -69,7 +69,7 @@ class Note:
     fields: dict[str, Any] = field(default_factory=dict)
 
 
-class WorkerLedger:
+class WorkerQueue:
     """All that a worker may do with records."""
 
     def __init__(self, connection: "Redis", settings: Settings) -> None:
@@ -116,7 +116,7 @@ class WorkerLedger:
             client=pipeline,
         )
 
-    def report(self, pipeline: "Pipeline", job_id: str, token: str, note: Note) -> None:
+    def report(self, pipeline: "Pipeline", job_id: str, token: str, note: Report) -> None:
         """Add news to a pipeline; the reply is ok, cancel or lost.
 
         It is again where the picture's bytes were removed since they were stored.

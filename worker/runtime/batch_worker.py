@@ -43,8 +43,8 @@ from model.engine.protocol import (
     GenerationEngine,
     ImageReady,
     Preview,
-    Progress,
     Started,
+    StepDone,
 )
 from model.errors import InputMissing
 from model.recipes.recipe import Recipe, recipe_of
@@ -52,17 +52,17 @@ from model.request import ResolvedRequest
 from model.workload import work
 from worker.errors import StoreError
 from worker.images.encode import preview_url
-from worker.images.input_images import Inputs, Pixels
-from worker.images.output_filter import FilterBroken, OutputFilter, PictureRefused
-from worker.images.signing import Signer, SigningError
+from worker.images.input_images import HeldImages, Pixels
+from worker.images.output_filter import OutputFilter, OutputFilterFailed, OutputRefused
+from worker.images.signing import ImageSigner, SigningError
 from worker.job import JobWarning, WorkerStatus
 from worker.job_errors import job_error
 from worker.queue import record
-from worker.queue.worker_queue import Claim, Note, Outcome, WorkerLedger, read_claim
+from worker.queue.worker_queue import Claim, Outcome, Report, WorkerQueue, read_claim
 from worker.redis_io.client import is_outage
 from worker.runtime.engine_thread import EngineThread
 from worker.runtime.metrics import WorkerMetrics
-from worker.runtime.publisher import Published, Publisher, StoreDown
+from worker.runtime.publisher import PublishedImage, Publisher, StoreUnavailable
 from worker.runtime.sweeper import Sweeper
 from worker.settings import Settings
 from worker.store.image_store import ImageStore
@@ -131,10 +131,10 @@ class _Slot:
     claim: Claim
     attempt: tracing.Attempt
     is_last_try: bool
-    notes: list[Note] = field(default_factory=list)
+    notes: list[Report] = field(default_factory=list)
     inputs: "Future[dict[str, Pixels]] | None" = None
     fault: BaseException | None = None
-    pictures: dict[int, "Future[Published]"] = field(default_factory=dict)
+    pictures: dict[int, "Future[PublishedImage]"] = field(default_factory=dict)
     announced: set[int] = field(default_factory=set)
     warnings: tuple[JobWarning, ...] = ()
     timings: dict[str, float] = field(default_factory=dict)
@@ -172,8 +172,8 @@ class BatchWorker(SimpleWorker):
         *,
         engine_factory: Callable[[], GenerationEngine],
         store: ImageStore,
-        inputs: Inputs | None = None,
-        signer: Signer | None = None,
+        inputs: HeldImages | None = None,
+        signer: ImageSigner | None = None,
         output_filter: OutputFilter | None = None,
         version: str,
         warm_up: ResolvedRequest | None = None,
@@ -195,7 +195,7 @@ class BatchWorker(SimpleWorker):
         self._settings = settings
         self._version = version
         self._die = die
-        self._ledger = WorkerLedger(connection, settings)
+        self._ledger = WorkerQueue(connection, settings)
         self._metrics = WorkerMetrics()
         self._engine = EngineThread(engine_factory, warm_up=warm_up, metrics=self._metrics)
         self._publisher = Publisher(
@@ -206,7 +206,7 @@ class BatchWorker(SimpleWorker):
             metrics=self._metrics,
         )
         self._shows_previews = output_filter is None  # which no filter would have looked at
-        self._inputs = inputs or Inputs()
+        self._inputs = inputs or HeldImages()
         self._sweeper = Sweeper(store, self._ledger, result_ttl=settings.result_ttl_seconds)
         self._slots: dict[str, _Slot] = {}
         self._wants_solo = False
@@ -325,8 +325,8 @@ class BatchWorker(SimpleWorker):
                 fields = {"recipe": self._recipe.model_dump_json()}
                 if found:
                     fields["warnings"] = record.dump_all(slot.warnings)
-                slot.notes.append(Note(fields=fields))
-            case Progress():
+                slot.notes.append(Report(fields=fields))
+            case StepDone():
                 request, before = slot.claim.request, slot.step
                 self._fresh_work += work(request, event.step) - work(request, before)
                 if event.step > slot.step:  # a step may take two evaluations
@@ -337,7 +337,7 @@ class BatchWorker(SimpleWorker):
             case Preview() if self._shows_previews:
                 image = preview_url(event.pixels)
                 data = {"image": image, "step": event.step, "index": event.index}
-                slot.notes.append(Note(event="preview", data=data))
+                slot.notes.append(Report(event="preview", data=data))
             case ImageReady():
                 slot.pictures[event.index] = self._publisher.submit(
                     slot.token, event, slot.claim.request, self._recipe
@@ -464,7 +464,7 @@ class BatchWorker(SimpleWorker):
         attempt.part("claim", began)
         slot = _Slot(job.id, execution.id, job, execution, claim, attempt, is_last_try=is_last_try)
         if attempt.is_recording:
-            slot.notes.append(Note(fields={"span": attempt.traceparent}))
+            slot.notes.append(Report(fields={"span": attempt.traceparent}))
         self._slots[slot.token] = slot
         if claim.request.inputs:
             slot.inputs = self._publisher.fetch(slot.token, claim.request.inputs)
@@ -510,16 +510,16 @@ class BatchWorker(SimpleWorker):
         self._last_pump = time.monotonic()
         if not self._slots:
             return
-        sent: list[tuple[_Slot, list[Note]]] = []
+        sent: list[tuple[_Slot, list[Report]]] = []
         with self.connection.pipeline(transaction=False) as pipeline:
             for slot in self._slots.values():
                 notes = self._news(slot)
                 sent.append((slot, notes))
-                for note in notes or [Note()]:
+                for note in notes or [Report()]:
                     self._ledger.report(pipeline, slot.job_id, slot.token, note)
             replies = iter(pipeline.execute())
         for slot, notes in sent:
-            answers = [next(replies) for _ in notes or [Note()]]
+            answers = [next(replies) for _ in notes or [Report()]]
             self._told(slot, notes, answers)
             if b"lost" in answers:
                 self._close(slot, "lost")
@@ -527,17 +527,17 @@ class BatchWorker(SimpleWorker):
                 self._engine.drop(slot.token, slot.job_id)
                 slot.is_cancelled = True
 
-    def _news(self, slot: _Slot) -> list[Note]:
+    def _news(self, slot: _Slot) -> list[Report]:
         """What clients have not heard of a job yet: every step, every stored picture."""
         notes = list(slot.notes)
         for index, picture in sorted(slot.pictures.items()):
             if index not in slot.announced and picture.done() and not picture.exception():
                 image, began = picture.result().image, picture.result().began
                 data = image.model_dump(mode="json")
-                notes.append(Note("image", data, image.name, image_began=began, index=index))
+                notes.append(Report("image", data, image.name, image_began=began, index=index))
         return notes
 
-    def _told(self, slot: _Slot, notes: list[Note], answers: list[bytes]) -> None:
+    def _told(self, slot: _Slot, notes: list[Report], answers: list[bytes]) -> None:
         """Remember what went out; store again what was swept away before it was told of."""
         slot.notes.clear()
         for note, answer in zip(notes, answers, strict=False):
@@ -576,7 +576,7 @@ class BatchWorker(SimpleWorker):
             broken = [exc for f in slot.pictures.values() if (exc := f.exception())]
             if broken:
                 # What will never work counts for more than a store that is away.
-                self._give_up(slot, min(broken, key=lambda exc: isinstance(exc, StoreDown)))
+                self._give_up(slot, min(broken, key=lambda exc: isinstance(exc, StoreUnavailable)))
             else:
                 self._succeed(slot, end)
         elif isinstance(end, Failed):
@@ -592,7 +592,7 @@ class BatchWorker(SimpleWorker):
 
     def _give_up(self, slot: _Slot, exc: BaseException) -> None:
         """A picture could not be read or published. Where the store is away, no try is used."""
-        if isinstance(exc, StoreDown):
+        if isinstance(exc, StoreUnavailable):
             logger.error("worker=%s event=store_down reason=%s", self.name, exc)
             status = self._ledger.release(slot.job_id, slot.token, "storage", is_free=True)
             self._close(slot, "retrying" if status == "released" else status, code="storage")
@@ -799,14 +799,14 @@ def _trace(slot: _Slot, event: EngineEvent) -> None:
             slot.attempt.part("decode image", began, event.at, index=event.index)
 
 
-def _progress_note(event: Progress, elapsed: float, request: ResolvedRequest) -> Note:
+def _progress_note(event: StepDone, elapsed: float, request: ResolvedRequest) -> Report:
     """News of a step; what is left is expected to go on as fast as in the past `elapsed` seconds.
 
     By work and not by steps: those of a second pass, at a higher resolution, take longer.
     """
     done, whole = work(request, event.step), work(request)
     eta = round(elapsed / done * (whole - done), 2) if done else 0.0
-    return Note(
+    return Report(
         event="progress",
         data={"step": event.step, "steps": event.steps, "eta_seconds": eta},
         fields={"step": event.step, "eta": round(time.time() + eta, 2)},
@@ -822,10 +822,10 @@ def _failure(job_id: str, exc: BaseException) -> Failed:
     if isinstance(exc, SigningError):
         logger.error("job=%s event=not_signed reason=%s", job_id, exc)
         return Failed(job_id, "signing", "the picture cannot be signed", is_retryable=False)
-    if isinstance(exc, PictureRefused):
+    if isinstance(exc, OutputRefused):
         logger.info("job=%s event=output_refused reason=%s", job_id, exc)
         return Failed(job_id, "output_refused", str(exc), is_retryable=False)
-    if isinstance(exc, FilterBroken):
+    if isinstance(exc, OutputFilterFailed):
         logger.error("job=%s event=filter_broken reason=%s", job_id, exc, exc_info=exc)
         detail = "the picture was not looked at, and is not given out"
         return Failed(job_id, "filter_broken", detail, is_retryable=False)

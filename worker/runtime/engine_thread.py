@@ -26,7 +26,7 @@ class WarmUpFailed(RuntimeError):
 
 
 @dataclass(frozen=True, slots=True)
-class _Order:
+class _Command:
     """Take a request in, or forget it where there is none."""
 
     token: str
@@ -57,7 +57,7 @@ class EngineThread:
         self._factory = factory
         self._warm_up_request = warm_up
         self._metrics = metrics or WorkerMetrics()
-        self._orders: SimpleQueue[_Order] = SimpleQueue()
+        self._orders: SimpleQueue[_Command] = SimpleQueue()
         self._tokens: dict[str, str] = {}
         self._step_began: float | None = None
         self._is_warm = threading.Event()
@@ -71,7 +71,7 @@ class EngineThread:
     def stop(self) -> None:
         """Let the thread end after its step; it is a daemon and not waited for long."""
         self._is_stopping.set()
-        self._orders.put(_Order("", ""))
+        self._orders.put(_Command("", ""))
         self._thread.join(timeout=2)
 
     def admit(
@@ -84,11 +84,11 @@ class EngineThread:
         weight: float = 1.0,
     ) -> None:
         """Order a request to be taken in with the next step, for an owner of this weight."""
-        self._orders.put(_Order(token, job_id, request, owner, weight))
+        self._orders.put(_Command(token, job_id, request, owner, weight))
 
     def drop(self, token: str, job_id: str) -> None:
         """Order a request to be forgotten before the next step."""
-        self._orders.put(_Order(token, job_id))
+        self._orders.put(_Command(token, job_id))
 
     @property
     def is_warm(self) -> bool:
@@ -142,7 +142,7 @@ class EngineThread:
         except Empty:
             return
 
-    def _carry_out(self, engine: GenerationEngine, order: "_Order") -> None:
+    def _carry_out(self, engine: GenerationEngine, order: "_Command") -> None:
         if order.request is not None:
             engine.admit(order.job_id, order.request, owner=order.owner, weight=order.weight)
             self._tokens[order.job_id] = order.token

@@ -9,9 +9,9 @@ from model.card import Card, load_card
 from model.engine.protocol import GenerationEngine
 from model.errors import CardError
 from model.request import GenerationRequest, ResolvedRequest, resolve
-from worker.images.input_images import Inputs
+from worker.images.input_images import HeldImages
 from worker.images.output_filter import OutputFilter, open_filter
-from worker.images.signing import Signer
+from worker.images.signing import ImageSigner
 from worker.redis_io.client import connect
 from worker.runtime.batch_worker import BatchWorker
 from worker.settings import Settings, redis_dsn
@@ -28,7 +28,7 @@ def service_version() -> str:
         return "kirazuri-server"
 
 
-def _signer(settings: Settings) -> Signer | None:
+def _signer(settings: Settings) -> ImageSigner | None:
     """What is not asked for is not imported."""
     if settings.c2pa_certificate is None and settings.c2pa_key is None:
         return None
@@ -49,12 +49,12 @@ def run(
     card: Card,
     redis_url: str,
     store: ImageStore,
-    signer: Signer | None = None,
+    signer: ImageSigner | None = None,
     output_filter: OutputFilter | None = None,
 ) -> None:
     """Work until told to stop."""
     connection = connect(redis_url)
-    inputs = Inputs()
+    inputs = HeldImages()
 
     def make_engine() -> GenerationEngine:
         # OpenMP reads it when torch is loaded. By default its threads wait by spinning, which on

@@ -24,7 +24,7 @@ from worker.images.encode import decode, encode, source_type
 from worker.images.input_images import Pixels
 from worker.images.metadata import EXTENSIONS
 from worker.images.output_filter import OutputFilter, look
-from worker.images.signing import Signer
+from worker.images.signing import ImageSigner
 from worker.job import StoredImage
 from worker.runtime.metrics import WorkerMetrics
 from worker.store.image_store import ImageStore
@@ -45,12 +45,12 @@ _AGAIN_SECONDS = 0.3
 _T = TypeVar("_T")
 
 
-class StoreDown(StoreError):
+class StoreUnavailable(StoreError):
     """The image store could write nothing for as long as was waited for it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
+class PublishedImage:
     """A stored picture, its file, and when storing it began by the monotonic clock.
 
     `parts` tells what was done to it, from and to when by `time.time_ns()`.
@@ -72,7 +72,7 @@ class Publisher:
         self,
         store: ImageStore,
         *,
-        signer: Signer | None = None,
+        signer: ImageSigner | None = None,
         output_filter: OutputFilter | None = None,
         threads: int = 2,
         patience: float = 60.0,
@@ -93,7 +93,7 @@ class Publisher:
 
     def submit(
         self, token: str, image: ImageReady, request: ResolvedRequest, recipe: Recipe
-    ) -> "Future[Published]":
+    ) -> "Future[PublishedImage]":
         """Publish a picture in the background; `token` tells whose it is.
 
         The future raises PictureRefused or FilterBroken where the operator's filter lets a picture
@@ -103,7 +103,7 @@ class Publisher:
         """
         return self._begin(self._publish, token, image, request, recipe)
 
-    def again(self, token: str, published: Published) -> "Future[Published]":
+    def again(self, token: str, published: PublishedImage) -> "Future[PublishedImage]":
         """Store a picture once more: the same one of another job has just been removed."""
         return self._begin(self._publish_again, token, published)
 
@@ -167,7 +167,7 @@ class Publisher:
         recipe: Recipe,
         *,
         until: float,
-    ) -> Published:
+    ) -> PublishedImage:
         start = time.time_ns()
         with self._call():
             if self._filter is not None:
@@ -191,9 +191,11 @@ class Publisher:
             sha256=hashlib.sha256(data).hexdigest(),
             unsigned_sha256=unsigned_sha256,
         )
-        return Published(picture, data, began, (("encode image", start, end), stored))
+        return PublishedImage(picture, data, began, (("encode image", start, end), stored))
 
-    def _publish_again(self, token: str, published: Published, *, until: float) -> Published:
+    def _publish_again(
+        self, token: str, published: PublishedImage, *, until: float
+    ) -> PublishedImage:
         self._is_unwanted(token, within=_AGAIN_SECONDS)
         extension = published.image.name.rpartition(".")[2]
         _, began, stored = self._put(token, published.data, extension, until=until)
@@ -259,7 +261,7 @@ class Publisher:
                 self._store.probe()
         except StoreError:
             self._is_down = True
-            raise StoreDown(str(exc)) from exc
+            raise StoreUnavailable(str(exc)) from exc
 
     def _probe(self) -> None:
         with suppress(StoreError), self._call():

@@ -10,7 +10,7 @@ from itertools import islice
 from redis.exceptions import RedisError
 
 from worker.errors import StoreError
-from worker.queue.worker_queue import WorkerLedger
+from worker.queue.worker_queue import WorkerQueue
 from worker.store.image_store import ImageStore
 
 logger = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ _PAGE = 100
 class Sweeper:
     """One round at a time, in the background."""
 
-    def __init__(self, store: ImageStore, ledger: WorkerLedger, *, result_ttl: float) -> None:
+    def __init__(self, store: ImageStore, ledger: WorkerQueue, *, result_ttl: float) -> None:
         self._store = store
         self._ledger = ledger
         self._oldest = result_ttl + _ORPHANS_SECONDS

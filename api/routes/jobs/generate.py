@@ -12,8 +12,8 @@ from api.http.errors import responses
 from api.http.schemas import JobView
 from api.submit.dependencies import Loras
 from api.submit.dry_run import Plan
-from api.submit.headers import Submission
-from api.submit.submit import Intake
+from api.submit.headers import SubmissionContext
+from api.submit.submit import Submitter
 from model.request import GenerationRequest
 
 
@@ -46,8 +46,8 @@ def routes(request_model: type[GenerationRequest]) -> APIRouter:
     )
     async def generate(
         body: Annotated[request_model, Body()],  # type: ignore[valid-type]
-        intake: Intake,
-        submission: Submission,
+        intake: Submitter,
+        submission: SubmissionContext,
         dry_run: Annotated[
             bool,
             Query(

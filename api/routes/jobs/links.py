@@ -7,7 +7,7 @@ from fastapi import APIRouter, Response
 from api.http.errors import responses
 from api.http.schemas import JobLinks
 from api.routes.jobs.jobs import JobId
-from api.submit.dependencies import Queue, UrlSigner
+from api.submit.dependencies import CallerUrlSigner, Queue
 
 router = APIRouter(tags=["jobs"])
 
@@ -19,7 +19,7 @@ router = APIRouter(tags=["jobs"])
     responses=responses(404, 410, 422, 503),
 )
 async def sign_job_links(
-    job_id: JobId, queue: Queue, signer: UrlSigner, response: Response
+    job_id: JobId, queue: Queue, signer: CallerUrlSigner, response: Response
 ) -> JobLinks:
     """URLs of the job's events and images that need no header, for EventSource and <img>.
 

@@ -5,8 +5,8 @@ from fastapi import APIRouter
 from api.http.errors import responses
 from api.http.schemas import JobView
 from api.routes.jobs.jobs import JobId
-from api.submit.headers import Submission
-from api.submit.submit import Intake
+from api.submit.headers import SubmissionContext
+from api.submit.submit import Submitter
 
 router = APIRouter(tags=["generation"])
 
@@ -22,7 +22,7 @@ router = APIRouter(tags=["generation"])
         **responses(403, 404, 409, 410, 422, 429, 503),
     },
 )
-async def replay_job(job_id: JobId, intake: Intake, submission: Submission) -> JobView:
+async def replay_job(job_id: JobId, intake: Submitter, submission: SubmissionContext) -> JobView:
     """Carry out the resolved request of a succeeded job again, with `deterministic`.
 
     `matches` of the new job is null until it has succeeded, then whether every picture has the

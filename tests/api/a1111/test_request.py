@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from api.a1111.model_names import check_checkpoint, checkpoint_title
-from api.a1111.request import Wish, in_their_names, read_body
+from api.a1111.request import A1111Request, in_their_names, read_body
 from api.a1111.schemas import ImageToImage, TextToImage
 from api.http.errors import UnknownModel
 from model.card import load_card
@@ -16,23 +16,23 @@ LORAS = ("watercolor", "anima/ink")
 SILENT = {"prompt": " ", "previews": True}
 
 
-def wish(card: Any = LARGE, **body: Any) -> Wish:
+def wish(card: Any = LARGE, **body: Any) -> A1111Request:
     return read_body(TextToImage.model_validate(body), card, LORAS)
 
 
-def wish_from_picture(**body: Any) -> Wish:
+def wish_from_picture(**body: Any) -> A1111Request:
     return read_body(ImageToImage.model_validate({"init_images": ["x"], **body}), LARGE, LORAS)
 
 
 def test_nothing_asked_for_is_what_the_checkpoint_likes() -> None:
-    assert wish() == Wish(SILENT, [], [])
+    assert wish() == A1111Request(SILENT, [], [])
     empty = {"seed": "", "steps": "", "sampler_name": "", "scheduler": "", "styles": None}
-    assert wish(**empty) == Wish(SILENT, [], [])
+    assert wish(**empty) == A1111Request(SILENT, [], [])
 
 
 def test_unknown_fields_are_ignored() -> None:
     body = {"url": "http://me", "auth": "user:secret", "s_tmax": None, "hr_cfg": 1.0, "eta": 0.3}
-    assert wish(**body) == Wish(SILENT, [], [])
+    assert wish(**body) == A1111Request(SILENT, [], [])
 
 
 def test_the_defaults_that_clients_send_unasked() -> None:

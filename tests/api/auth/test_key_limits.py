@@ -8,7 +8,7 @@ import pytest
 from redis import Redis
 
 from api.auth.caller import Caller
-from api.auth.key_limits import Allowance, Limit, headers
+from api.auth.key_limits import KeyLimitCheck, LimitState, headers
 from api.http.errors import KeyForbids
 from model.card import load_card
 from tests.api.auth.test_keys import LISTENS_TO_ALL, eventually, make_key
@@ -152,7 +152,7 @@ def test_loras_of_a_key() -> None:
     request = make_request(loras=loras)
     for allowed, wrong in ((None, []), (("cats", "hats"), []), (("hats",), [1]), ((), [0, 1])):
         caller = Caller(owner="0", limits=KeyLimits(loras=allowed))
-        allowance = Allowance(caller, cast(Any, None), cast(Any, None), card, cast(Any, None))
+        allowance = KeyLimitCheck(caller, cast(Any, None), cast(Any, None), card, cast(Any, None))
         if not wrong:
             allowance.check(request)
             continue
@@ -165,8 +165,8 @@ def test_loras_of_a_key() -> None:
 
 def test_headers_of_several_limits() -> None:
     limits = [
-        Limit("rate", 60, 60, None, 12, 34),
-        Limit("quota", 5000, 86_400, "megapixel-steps", 7, 3600),
+        LimitState("rate", 60, 60, None, 12, 34),
+        LimitState("quota", 5000, 86_400, "megapixel-steps", 7, 3600),
     ]
     assert headers(limits) == {
         "RateLimit-Policy": '"rate";q=60;w=60, "quota";q=5000;w=86400;qu="megapixel-steps"',

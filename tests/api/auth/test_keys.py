@@ -15,7 +15,7 @@ from redis import Redis
 from starlette.datastructures import Headers
 
 from api.auth import signed_urls as link_tokens
-from api.auth.key_cache import KeyRing
+from api.auth.key_cache import KeyCache
 from api.middleware import authentication as gate
 from tests.api.conftest import Running
 from worker.auth.api_keys import ApiKey, KeyLimits, new_secret, secret_hash
@@ -295,7 +295,7 @@ async def test_it_closes_in_the_middle_of_a_look(
 ) -> None:
     monkeypatch.setattr("api.auth.key_cache.LOOK_SECONDS", 0)
     for _ in range(6):
-        ring = KeyRing()
+        ring = KeyCache()
         await ring.open(redis_url)
         await asyncio.sleep(0.002)
         async with asyncio.timeout(10):
@@ -305,7 +305,7 @@ async def test_it_closes_in_the_middle_of_a_look(
 async def test_what_redis_last_said_holds_while_it_is_away(tmp_path: Path) -> None:
     secret, key = make_key("alice")
     server = redis_server.start(tmp_path / "redis")
-    ring = KeyRing()
+    ring = KeyCache()
     try:
         with Redis.from_url(server.url) as client:
             add_key(client, key)
@@ -327,7 +327,7 @@ async def test_the_file_is_read_again_when_it_changes(tmp_path: Path, redis_url:
     file = tmp_path / "keys.toml"
     secret, key = make_key("alice")
     file.write_text("")
-    ring = KeyRing(file)
+    ring = KeyCache(file)
     await ring.open(redis_url)
     try:
         assert not ring.is_armed
@@ -366,7 +366,7 @@ def test_a_wrong_file_is_refused_at_the_start(tmp_path: Path, text: str, told: s
     file = tmp_path / "keys.toml"
     file.write_text(text)
     with pytest.raises(KeyFileError, match=told) as caught:
-        KeyRing(file)
+        KeyCache(file)
     assert "0" * 64 not in str(caught.value)
 
 

@@ -4,7 +4,7 @@ import pytest
 from starlette.types import Message, Receive, Scope, Send
 
 from api.http.metrics import HttpMetrics
-from api.middleware.request_context import Envelope
+from api.middleware.request_context import RequestContextMiddleware
 from worker.settings import Settings
 
 SCOPE = {
@@ -28,7 +28,9 @@ async def carry_out(failure: Exception, *, is_stream: bool) -> None:
         return {"type": "http.disconnect"}
 
     settings = Settings(_env_file=None)
-    middleware = Envelope(application, metrics=HttpMetrics(), settings=settings, error_shapes={})
+    middleware = RequestContextMiddleware(
+        application, metrics=HttpMetrics(), settings=settings, error_shapes={}
+    )
     await middleware(dict(SCOPE), receive, send)
 
 

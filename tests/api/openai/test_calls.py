@@ -22,7 +22,7 @@ from redis import Redis
 from api.submit.disconnect import LOOK_SECONDS
 from tests.api.conftest import Hand, Running
 from tests.api.openai.test_errors import is_error
-from tests.support.openai_clients import Exchanges, fake_worker, openai_client, opened, png
+from tests.support.openai_clients import RecordedExchanges, fake_worker, openai_client, opened, png
 from worker.queue.record import TOTALS
 from worker.redis_io.client import connect
 from worker.settings import Settings
@@ -41,12 +41,12 @@ def settings(settings: Settings) -> Settings:
 
 
 @pytest.fixture
-def exchanges() -> Exchanges:
-    return Exchanges()
+def exchanges() -> RecordedExchanges:
+    return RecordedExchanges()
 
 
 @pytest.fixture
-def openai(server: Running, redis_url: str, exchanges: Exchanges) -> Iterator[OpenAI]:
+def openai(server: Running, redis_url: str, exchanges: RecordedExchanges) -> Iterator[OpenAI]:
     with openai_client(server.url, exchanges) as opened:
         yield opened
 
@@ -94,7 +94,7 @@ def test_prefer_says_how_long_to_wait(client: httpx2.Client, hand: Hand) -> None
 
 
 def test_the_official_client_waits_on_for_its_job(
-    openai: OpenAI, exchanges: Exchanges, hand: Hand, accepted: Callable[[], int]
+    openai: OpenAI, exchanges: RecordedExchanges, hand: Hand, accepted: Callable[[], int]
 ) -> None:
     """The second try finds the job of the first, which ends meanwhile."""
 
@@ -116,7 +116,7 @@ def test_the_official_client_waits_on_for_its_job(
 
 
 def test_the_official_client_gives_up_in_the_end_and_knows_the_job(
-    server: Running, hand: Hand, exchanges: Exchanges, accepted: Callable[[], int]
+    server: Running, hand: Hand, exchanges: RecordedExchanges, accepted: Callable[[], int]
 ) -> None:
     with (
         openai_client(server.url, exchanges, max_retries=1) as openai,
@@ -130,7 +130,7 @@ def test_the_official_client_gives_up_in_the_end_and_knows_the_job(
 
 
 def test_a_client_that_runs_out_of_time_itself_makes_one_job(
-    server: Running, settings: Settings, exchanges: Exchanges, accepted: Callable[[], int]
+    server: Running, settings: Settings, exchanges: RecordedExchanges, accepted: Callable[[], int]
 ) -> None:
     """Its own time-out is shorter than the picture takes: it hangs up and tries again."""
     with (
@@ -171,7 +171,7 @@ def test_an_idempotency_key_of_the_clients_own(
 def test_a_full_queue_is_tried_again_when_it_says(
     openai: OpenAI,
     client: httpx2.Client,
-    exchanges: Exchanges,
+    exchanges: RecordedExchanges,
     hand: Hand,
     accepted: Callable[[], int],
 ) -> None:
@@ -202,7 +202,7 @@ def test_a_full_queue_is_tried_again_when_it_says(
 
 
 def test_a_job_that_failed_is_not_tried_again(
-    server: Running, settings: Settings, exchanges: Exchanges, accepted: Callable[[], int]
+    server: Running, settings: Settings, exchanges: RecordedExchanges, accepted: Callable[[], int]
 ) -> None:
     with (
         fake_worker(settings),
@@ -217,7 +217,7 @@ def test_a_job_that_failed_is_not_tried_again(
 
 
 def test_a_job_that_somebody_cancelled(
-    openai: OpenAI, client: httpx2.Client, exchanges: Exchanges, hand: Hand
+    openai: OpenAI, client: httpx2.Client, exchanges: RecordedExchanges, hand: Hand
 ) -> None:
     def cancel() -> None:
         eventually(hand.waiting)

@@ -7,7 +7,7 @@ import httpx2
 import pytest
 
 from api.http.errors import TABLE, VALIDATION
-from api.http.problem import Refusal, as_problem, shape_at
+from api.http.problem import ProblemResponse, as_problem, shape_at
 from api.http.schemas import FieldError
 from api.openai.errors import error_of, openai_error
 from model.errors import PolicyBlocked
@@ -15,8 +15,8 @@ from tests.api.conftest import Running
 from worker.errors import JobAlreadyFinished, QueueFull
 
 
-def refusal(kind: type[Exception], **headers: str) -> Refusal:
-    return Refusal(TABLE[kind], "why", "request-1", headers=headers)
+def refusal(kind: type[Exception], **headers: str) -> ProblemResponse:
+    return ProblemResponse(TABLE[kind], "why", "request-1", headers=headers)
 
 
 def is_error(answer: httpx2.Response, status: int) -> dict[str, Any]:
@@ -67,9 +67,9 @@ def test_wrong_parameters_are_400_and_all_named() -> None:
         FieldError(pointer="/n", detail="Input should be at most 8; got 99", limit=8),
         FieldError(pointer="/loras/0/name", detail="unknown", limit=["watercolor"]),
     ]
-    answer = openai_error(Refusal(VALIDATION, "2 fields are wrong", "request-1", errors))
+    answer = openai_error(ProblemResponse(VALIDATION, "2 fields are wrong", "request-1", errors))
     assert answer.status_code == 400
-    error = error_of(Refusal(VALIDATION, "", "request-1", errors)).error
+    error = error_of(ProblemResponse(VALIDATION, "", "request-1", errors)).error
     assert error.param == "n"
     assert error.code == "invalid_value"
     assert error.message == "n: Input should be at most 8; got 99; loras.0.name: unknown"
@@ -83,7 +83,7 @@ def test_wrong_parameters_are_400_and_all_named() -> None:
 )
 def test_codes_of_openai_where_it_has_one(detail: str, code: str) -> None:
     errors = [FieldError(pointer="/x", detail=detail)]
-    assert error_of(Refusal(VALIDATION, "", "request-1", errors)).error.code == code
+    assert error_of(ProblemResponse(VALIDATION, "", "request-1", errors)).error.code == code
 
 
 def test_clients_are_told_what_is_in_vain() -> None:
@@ -98,7 +98,7 @@ def test_clients_are_told_what_is_in_vain() -> None:
 
 
 def test_a_refusal_of_the_policy_names_its_rule() -> None:
-    blocked = Refusal(TABLE[PolicyBlocked], "why", "request-1", rule="no-frogs")
+    blocked = ProblemResponse(TABLE[PolicyBlocked], "why", "request-1", rule="no-frogs")
     assert openai_error(blocked).status_code == 403
     assert error_of(blocked).error.code == "policy_blocked"
     assert error_of(blocked).error.rule == "no-frogs"

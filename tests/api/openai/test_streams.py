@@ -10,7 +10,7 @@ from openai import APIError, BadRequestError, OpenAI
 from PIL import Image
 
 from tests.api.conftest import Running
-from tests.support.openai_clients import Exchanges, fake_worker, openai_client, opened, png
+from tests.support.openai_clients import RecordedExchanges, fake_worker, openai_client, opened, png
 from worker.settings import Settings
 
 PROMPT = "1girl, blue hair, smile, hair bow"
@@ -77,7 +77,7 @@ def test_what_is_wrong_before_the_job_is_no_stream(openai: OpenAI) -> None:
 
 
 def test_what_goes_wrong_later_is_the_last_event(server: Running) -> None:
-    exchanges = Exchanges()
+    exchanges = RecordedExchanges()
     with openai_client(server.url, exchanges) as openai:
         stream = openai.images.generate(prompt="a nan b", stream=True)
         with pytest.raises(APIError) as failed:

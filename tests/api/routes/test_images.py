@@ -9,7 +9,7 @@ import pytest
 
 from tests.api.conftest import Running
 from tests.api.http.test_bad_input import is_problem
-from tests.support.s3_server import BUCKET, KEY, SECRET, BrokenLine, Mode, S3Server
+from tests.support.s3_server import BUCKET, KEY, SECRET, FaultyProxy, Mode, S3Server
 from worker.settings import Settings
 from worker.store import s3 as s3_store
 from worker.store.image_store import ImageStore, LocalImageStore
@@ -119,7 +119,7 @@ def test_no_name_leads_out_of_the_folder(client: httpx2.Client, settings: Settin
 class Far:
     """A service whose images are in a bucket, behind a line that may break."""
 
-    def __init__(self, settings: Settings, line: BrokenLine) -> None:
+    def __init__(self, settings: Settings, line: FaultyProxy) -> None:
         self.line = line
         self.store: ImageStore = open_store(settings)
         self.running = Running(settings)
@@ -127,7 +127,7 @@ class Far:
 
 @pytest.fixture(scope="module")
 def far(settings: Settings, s3_server: S3Server) -> Iterator[Far]:
-    line = BrokenLine(s3_server.url)
+    line = FaultyProxy(s3_server.url)
     changes = {
         "store": f"s3://{BUCKET}/api",
         "s3_endpoint": line.url,

@@ -30,7 +30,7 @@ from tests.api.conftest import Hand, Running
 from tests.api.http.test_bad_input import is_problem
 from tests.api.routes.test_generate import submit
 from tests.worker.conftest import make_request
-from worker.images.c2pa_manifest import CredentialReader, open_signer
+from worker.images.c2pa_manifest import C2paReader, open_signer
 from worker.images.encode import encode
 from worker.images.metadata import COMPOSITE, TRAINED
 from worker.settings import Settings
@@ -313,7 +313,7 @@ def test_the_body_is_limited(
     assert (answer.status_code, is_problem(answer)["code"]) == (413, "body_too_large")
 
 
-READER = CredentialReader(Settings(_env_file=None))
+READER = C2paReader(Settings(_env_file=None))
 NOT_SAID = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 JSON_PIECES = st.recursive(
     st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=8),

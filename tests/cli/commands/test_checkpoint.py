@@ -20,7 +20,7 @@ from cli.main import app
 from model.card import Card, load_card, shipped_folder
 from tests.support.cli import kirazuri
 from tests.support.every_layout import LAYOUTS, MAIN, QWEN, VAE, all_in_one, library_folder
-from tests.support.hub import Hub, running_hub
+from tests.support.hub import FakeHub, running_hub
 from tests.support.paths import ROOT
 
 CARD = load_card("kirazuri-tiny")
@@ -265,7 +265,7 @@ def test_what_cannot_be_converted_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def hub() -> Iterator[Hub]:
+def hub() -> Iterator[FakeHub]:
     with running_hub() as running:
         for name in (QWEN, VAE):
             running.files[f"lab/small/split_files/{name}"] = (SHIPPED / name).read_bytes()
@@ -309,7 +309,7 @@ def write_card(folder: Path, **sha256: str) -> Path:
     return path
 
 
-def fetch(hub: Hub, card: Path, *options: str) -> "subprocess.CompletedProcess[str]":
+def fetch(hub: FakeHub, card: Path, *options: str) -> "subprocess.CompletedProcess[str]":
     folder = card.parent
     return kirazuri(
         "checkpoint", "fetch", str(card), "--checkpoint-dir", str(folder / "files"), *options,
@@ -317,7 +317,7 @@ def fetch(hub: Hub, card: Path, *options: str) -> "subprocess.CompletedProcess[s
     )  # fmt: skip
 
 
-def test_everything_is_fetched_and_the_rest_is_said(hub: Hub, card_file: Path) -> None:
+def test_everything_is_fetched_and_the_rest_is_said(hub: FakeHub, card_file: Path) -> None:
     files = card_file.parent / "files"
     first = fetch(hub, card_file, "--accept-licence")
     assert first.returncode == 1, first.stderr
@@ -345,7 +345,7 @@ def test_everything_is_fetched_and_the_rest_is_said(hub: Hub, card_file: Path) -
     assert "Everything is there" in second.stdout
 
 
-def test_what_other_layouts_hold_is_not_fetched(hub: Hub, card_file: Path) -> None:
+def test_what_other_layouts_hold_is_not_fetched(hub: FakeHub, card_file: Path) -> None:
     files = card_file.parent / "files"
     all_in_one(files, parts=("vae",))
     (files / QWEN).unlink()
@@ -364,14 +364,14 @@ def test_what_other_layouts_hold_is_not_fetched(hub: Hub, card_file: Path) -> No
     assert "VAE: small has it in" in fetch(hub, card_file).stderr
 
 
-def test_without_consent_nothing_is_fetched(hub: Hub, card_file: Path) -> None:
+def test_without_consent_nothing_is_fetched(hub: FakeHub, card_file: Path) -> None:
     run = fetch(hub, card_file)
     assert run.returncode == 1
     assert "--accept-licence" in run.stderr
     assert hub.asked == []
 
 
-def test_a_broken_download_goes_on_in_another_process(hub: Hub, tmp_path: Path) -> None:
+def test_a_broken_download_goes_on_in_another_process(hub: FakeHub, tmp_path: Path) -> None:
     content = random.Random(0).randbytes(25_000_000)
     hub.files[f"lab/small/split_files/{QWEN}"] = content
     card = write_card(tmp_path, text_encoder=hashlib.sha256(content).hexdigest())
@@ -393,7 +393,7 @@ def test_a_broken_download_goes_on_in_another_process(hub: Hub, tmp_path: Path) 
     assert [path.name for path in fetched.parent.iterdir()] == [Path(QWEN).name]
 
 
-def test_wrong_content_is_refused(hub: Hub, tmp_path: Path) -> None:
+def test_wrong_content_is_refused(hub: FakeHub, tmp_path: Path) -> None:
     card = write_card(tmp_path, vae="0" * 64)
     run = fetch(hub, card, "--accept-licence")
     assert run.returncode == 1
@@ -406,7 +406,7 @@ def test_wrong_content_is_refused(hub: Hub, tmp_path: Path) -> None:
     assert f"has sha256 {digest}; the card says {'0' * 64}" in run.stderr
 
 
-def test_a_file_that_the_hub_lacks_is_named(hub: Hub, card_file: Path) -> None:
+def test_a_file_that_the_hub_lacks_is_named(hub: FakeHub, card_file: Path) -> None:
     del hub.files[f"lab/small/split_files/{VAE}"]
     run = fetch(hub, card_file, "--accept-licence")
     assert run.returncode == 1

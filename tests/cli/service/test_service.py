@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from cli.service.child import Child
+from cli.service.child import ChildProcess
 from cli.service.embedded_redis import StartError
 from cli.service.service import environment, find_port, local_url
 from tests.support.cli import wait_until
@@ -62,7 +62,7 @@ def test_a_child_comes_back_after_a_crash_and_later_each_time(
 ) -> None:
     mark = tmp_path / "starts"
     code = f"open({str(mark)!r}, 'a').write('x'); print('about to crash'); raise SystemExit(3)"
-    child = Child("crasher", [sys.executable, "-c", code], dict(os.environ))  # noqa: TID251
+    child = ChildProcess("crasher", [sys.executable, "-c", code], dict(os.environ))  # noqa: TID251
 
     def has_started(times: int) -> bool:
         child.revive()
@@ -81,7 +81,7 @@ def test_a_child_comes_back_after_a_crash_and_later_each_time(
 
 def test_a_child_that_does_not_listen_is_killed() -> None:
     code = "import signal, time; signal.signal(15, signal.SIG_IGN); print('deaf'); time.sleep(60)"
-    child = Child("deaf", [sys.executable, "-u", "-c", code], dict(os.environ))  # noqa: TID251
+    child = ChildProcess("deaf", [sys.executable, "-u", "-c", code], dict(os.environ))  # noqa: TID251
     wait_until(lambda: bool(child._last_lines), 20)
     child.terminate()
     child.wait(0.2)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from model.bench.scheduling import TOKEN_BUDGET as BUDGET
 from model.bench.scheduling import (
     Chooser,
-    Job,
+    SimulatedJob,
     first_come,
     poisson_mix,
     round_robin,
@@ -280,23 +280,25 @@ def test_nobody_is_faster_than_alone_and_the_work_is_conserved() -> None:
 
 
 def test_steps_in_turn_serve_equal_jobs_equally() -> None:
-    jobs = [Job(i, 0.0, (128, 128), 2, 10) for i in range(3)]
+    jobs = [SimulatedJob(i, 0.0, (128, 128), 2, 10) for i in range(3)]
     simulate(jobs, round_robin)
     ends = [job.latency / 8192 for job in jobs]
     assert ends == [28, 29, 30]
 
 
 def test_short_jobs_finish_before_long_ones_of_the_same_age() -> None:
-    jobs = [Job(i, 0.0, (128, 128), 2, steps) for i, steps in enumerate([40, 8, 30, 20, 12])]
+    jobs = [
+        SimulatedJob(i, 0.0, (128, 128), 2, steps) for i, steps in enumerate([40, 8, 30, 20, 12])
+    ]
     simulate(jobs, shortest_first)
     finished = sorted(jobs, key=lambda job: job.finished or 0)
     assert [job.service for job in finished] == sorted(job.service for job in jobs)
 
 
-def endless_short_jobs(count: int) -> list[Job]:
+def endless_short_jobs(count: int) -> list[SimulatedJob]:
     """One long job, then at every step another short one: together more than the engine's all."""
-    long = Job(0, 0.0, (128, 192), 2, 40)
-    short = [Job(i + 1, i * 4096.0, (128, 128), 1, 1) for i in range(count)]
+    long = SimulatedJob(0, 0.0, (128, 192), 2, 40)
+    short = [SimulatedJob(i + 1, i * 4096.0, (128, 128), 1, 1) for i in range(count)]
     return [long, *short]
 
 

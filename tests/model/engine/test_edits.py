@@ -12,7 +12,7 @@ from torch import Tensor
 from model.card import load_card
 from model.engine.engine import Engine, Pipeline, load_engine
 from model.engine.pixels import Pixels, resized, resized_mask
-from model.engine.protocol import Failed, Finished, ImageReady, Preview, Progress, Started
+from model.engine.protocol import Failed, Finished, ImageReady, Preview, Started, StepDone
 from model.errors import InputMissing
 from model.network.text_encoder import EncodedPrompt
 from model.request import ResolvedHires, ResolvedRequest
@@ -136,9 +136,9 @@ def test_at_strength_zero_the_model_is_not_asked(studio: Studio) -> None:
     events = run(studio.engine(), {"job": wanted})
     assert studio.calls == []
     assert [type(event) for event in events] == [
-        Started, ImageReady, ImageReady, Progress, Finished,
+        Started, ImageReady, ImageReady, StepDone, Finished,
     ]  # fmt: skip
-    (progress,) = of(Progress, events, "job")
+    (progress,) = of(StepDone, events, "job")
     assert (progress.step, progress.steps) == (1, 1)
     assert of(Finished, events, "job")[0].denoise_seconds == 0
 
@@ -223,9 +223,9 @@ def test_a_second_pass_ends_at_its_size(studio: Studio, upscaler: str) -> None:
     assert {image.pixels.shape for image in of(ImageReady, events, "job")} == {(48, 48, 3)}
     assert [shape for shape, _ in studio.calls].count((SIDE, SIDE)) == 2 * 11
     assert [shape for shape, _ in studio.calls].count((48, 48)) == 2 * 7
-    steps = [event.step for event in of(Progress, events, "job")]
+    steps = [event.step for event in of(StepDone, events, "job")]
     assert steps == sorted(steps)
-    assert {event.steps for event in of(Progress, events, "job")} == {10}
+    assert {event.steps for event in of(StepDone, events, "job")} == {10}
     assert steps[-1] == 10
     assert {event.pixels.shape for event in of(Preview, events, "job")} == {
         (SIDE, SIDE, 3), (48, 48, 3),

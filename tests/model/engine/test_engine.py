@@ -17,8 +17,8 @@ from model.engine.protocol import (
     Finished,
     ImageReady,
     Preview,
-    Progress,
     Started,
+    StepDone,
 )
 from model.errors import DeviceLost, PromptError
 from model.network.text_encoder import EncodedPrompt
@@ -124,7 +124,7 @@ def test_progress_counts_the_levels_that_a_schedule_really_has(
     model = AnalyticModel()
     wanted = request(sampler=sampler, scheduler=scheduler, steps=150, cfg_scale=1, width=16)
     events = run(engine_of(model), {"a": wanted})
-    steps = [e.step for e in of(Progress, events, "a")]
+    steps = [e.step for e in of(StepDone, events, "a")]
     assert len(model.calls) == evaluations(sampler, scheduler, 150)
     assert steps == sorted(steps)
     assert steps[-1] == 150
@@ -139,7 +139,7 @@ def test_a_job_runs_from_start_to_finish(sampler: str) -> None:
     events = run(engine_of(model), {"a": request(sampler=sampler, steps=5)})
     assert [type(e) for e in events[:1]] == [Started]
     assert isinstance(events[-1], Finished)
-    steps = [e.step for e in of(Progress, events, "a")]
+    steps = [e.step for e in of(StepDone, events, "a")]
     assert len(steps) == len(model.calls) == EVALUATIONS[sampler](5)
     assert steps == sorted(steps)
     assert steps[-1] == 5

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.engine.oom_split import Fitted
+from model.engine.oom_split import ChunkedForward
 
 
 class SmallDevice:
@@ -37,7 +37,7 @@ def test_nothing_changes_while_everything_fits(
     rows: Callable[[int], tuple[Tensor, Tensor, Tensor]],
 ) -> None:
     device = SmallDevice(100)
-    fitted = Fitted(device)
+    fitted = ChunkedForward(device)
     assert torch.equal(fitted(*rows(8)), device(*rows(8)))
     assert device.sizes == [8, 8]
     assert (fitted.room, fitted.shortages) == (None, 0)
@@ -47,7 +47,7 @@ def test_nothing_changes_while_everything_fits(
 def test_a_batch_is_halved_until_it_fits_and_comes_back_in_order(
     count: int, rows: Callable[[int], tuple[Tensor, Tensor, Tensor]]
 ) -> None:
-    fitted = Fitted(device := SmallDevice(12))
+    fitted = ChunkedForward(device := SmallDevice(12))
     answer = fitted(*rows(count))
     assert torch.equal(answer, SmallDevice(1000)(*rows(count)))
     assert max(device.sizes) <= 3
@@ -57,7 +57,7 @@ def test_a_batch_is_halved_until_it_fits_and_comes_back_in_order(
 def test_the_next_forwards_stay_small_without_trying_again(
     rows: Callable[[int], tuple[Tensor, Tensor, Tensor]],
 ) -> None:
-    fitted = Fitted(device := SmallDevice(16))
+    fitted = ChunkedForward(device := SmallDevice(16))
     fitted(*rows(8))
     assert fitted.shortages == 1
     for _ in range(100):
@@ -75,4 +75,4 @@ def test_a_single_row_without_memory_is_an_error(
     rows: Callable[[int], tuple[Tensor, Tensor, Tensor]],
 ) -> None:
     with pytest.raises(torch.OutOfMemoryError):
-        Fitted(SmallDevice(3))(*rows(4))
+        ChunkedForward(SmallDevice(3))(*rows(4))

@@ -6,18 +6,22 @@ from typing import Any
 import pytest
 
 from model.errors import LoraUnusable
-from model.files.lora_keys import Target, few, plan_changes, split_key, stem_table, summarise
+from model.files.lora_keys import LoraTarget, few, plan_changes, split_key, stem_table, summarise
 from model.files.safetensors_header import StoredTensor
 
-Q = Target("transformer", "transformer_blocks.0.attn1.to_q", "blocks.0.self_attn.q_proj", (12, 8))
-OUT = Target(
+Q = LoraTarget(
+    "transformer", "transformer_blocks.0.attn1.to_q", "blocks.0.self_attn.q_proj", (12, 8)
+)
+OUT = LoraTarget(
     "transformer", "transformer_blocks.0.attn1.to_out.0", "blocks.0.self_attn.output_proj", (8, 12)
 )
-EMBED = Target("transformer", "patch_embed.proj", "x_embedder.proj.1", (12, 64), dropped_columns=4)
-ADAPTER = Target(
+EMBED = LoraTarget(
+    "transformer", "patch_embed.proj", "x_embedder.proj.1", (12, 64), dropped_columns=4
+)
+ADAPTER = LoraTarget(
     "adapter", "blocks.0.self_attn.q_proj", "llm_adapter.blocks.0.self_attn.q_proj", (6, 6)
 )
-QWEN = Target("text_encoder", "layers.0.mlp.up_proj", "layers.0.mlp.up_proj", (10, 6))
+QWEN = LoraTarget("text_encoder", "layers.0.mlp.up_proj", "layers.0.mlp.up_proj", (10, 6))
 TABLE = stem_table([Q, OUT, EMBED, ADAPTER, QWEN])
 
 
@@ -29,7 +33,7 @@ def entries(**shapes: tuple[int, ...]) -> dict[str, StoredTensor]:
     }
 
 
-def pair(stem: str, target: Target, rank: int = 2) -> dict[str, Any]:
+def pair(stem: str, target: LoraTarget, rank: int = 2) -> dict[str, Any]:
     rows, columns = target.shape
     return {f"{stem}.lora_down.weight": (rank, columns), f"{stem}.lora_up.weight": (rows, rank)}
 
@@ -61,7 +65,7 @@ def pair(stem: str, target: Target, rank: int = 2) -> dict[str, Any]:
         ("lora_te1_layers_0_mlp_up_proj", QWEN),
     ],
 )
-def test_every_spelling_leads_to_its_weight(stem: str, target: Target) -> None:
+def test_every_spelling_leads_to_its_weight(stem: str, target: LoraTarget) -> None:
     (change,) = plan_changes(entries(**pair(stem, target)), TABLE)
     assert change.target is target
     assert change.method == "lora"
@@ -187,7 +191,7 @@ def test_the_patch_embedding_is_taken_with_and_without_the_mask(columns: int) ->
 
 def test_a_name_for_two_weights_is_a_fault_of_the_model() -> None:
     with pytest.raises(ValueError, match="names both"):
-        stem_table([Q, Target("transformer", "other", Q.original, (1, 1))])
+        stem_table([Q, LoraTarget("transformer", "other", Q.original, (1, 1))])
 
 
 def test_what_the_keys_alone_tell() -> None:

@@ -3,10 +3,10 @@
 import pytest
 
 from model.errors import PolicyError
-from model.policy.matcher import Lexicon
+from model.policy.matcher import TermMatcher
 
 TERMS = ["apple", "red pear", "plum*", "*berry", "=fig", "old ... tree", "boot", "12 pears", "林檎"]
-LEXICON = Lexicon(TERMS, fillers=["cake"])
+LEXICON = TermMatcher(TERMS, fillers=["cake"])
 
 
 def found(text: str) -> set[str]:
@@ -69,13 +69,13 @@ def test_what_is_found(text: str, terms: set[str]) -> None:
 
 
 def test_glued_words_may_share_a_letter_that_is_stretched() -> None:
-    lexicon = Lexicon(["teen", "nude"])
+    lexicon = TermMatcher(["teen", "nude"])
     assert {hit.term for hits in lexicon.find("teennude") for hit in hits} == {0, 1}
     assert {hit.term for hits in lexicon.find("teenude") for hit in hits} == set()
 
 
 def test_only_what_stands_there_letter_for_letter_is_literal() -> None:
-    lexicon = Lexicon(["pen is"])
+    lexicon = TermMatcher(["pen is"])
 
     def literal(text: str) -> list[bool]:
         return [hit.is_literal for hits in lexicon.find(text) for hit in hits]
@@ -88,8 +88,8 @@ def test_only_what_stands_there_letter_for_letter_is_literal() -> None:
 @pytest.mark.parametrize("term", ["", "!", "a", "a*b", "* *", "x" * 101, "a ... ", "..."])
 def test_terms_that_could_never_be_found_are_refused(term: str) -> None:
     with pytest.raises(PolicyError):
-        Lexicon([term])
+        TermMatcher([term])
 
 
 def test_no_terms_find_nothing() -> None:
-    assert list(Lexicon([]).find("apple")) == []
+    assert list(TermMatcher([]).find("apple")) == []

@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.policy.normalize import Gap, Reading, fold, foldings, letters_of, readings, squeeze
+from model.policy.normalize import (
+    Gap,
+    NormalizedText,
+    fold,
+    foldings,
+    letters_of,
+    readings,
+    squeeze,
+)
 from tests.support.evasions import EVASIONS
 
 PLAIN = "abcdefghijklmnopqrstuvwxyz"
@@ -96,5 +104,5 @@ def test_folding_twice_changes_nothing_more(text: str) -> None:
 
 def test_a_reading_without_tokens() -> None:
     (reading,) = readings(", - ,")
-    assert isinstance(reading, Reading)
+    assert isinstance(reading, NormalizedText)
     assert (reading.squeezed, reading.ends) == ("", [])

@@ -7,7 +7,7 @@ import pytest
 
 from model.card import load_card
 from model.errors import PolicyBlocked
-from model.policy.policy import Judgement, load_policy
+from model.policy.policy import PolicyDecision, load_policy
 from model.policy.safety_tags import hold
 from model.rating import RATINGS, Rating
 from model.request import GenerationRequest, ResolvedRequest, resolve
@@ -38,7 +38,7 @@ def test_the_lowest_ceiling_says_safe_and_steers_away_from_the_rest() -> None:
 
 
 def test_the_warning_says_what_was_put_in() -> None:
-    _, warning = hold(resolved("1girl"), Judgement("safe", "safe"), CARD.prompting)
+    _, warning = hold(resolved("1girl"), PolicyDecision("safe", "safe"), CARD.prompting)
     assert warning is not None
     assert (warning.code, warning.detail) == (
         "rating_held",
@@ -99,7 +99,7 @@ def test_a_half_said_negative_is_completed() -> None:
 
 def test_only_tags_of_the_card_are_used() -> None:
     tiny = load_card("kirazuri-tiny").prompting
-    request, judgement = resolved("1girl"), Judgement("safe", "safe")
+    request, judgement = resolved("1girl"), PolicyDecision("safe", "safe")
     after, _ = hold(request, judgement, tiny)
     assert (after.prompt, after.negative_prompt) == ("safe, 1girl", "lowres")
     none = tiny.model_copy(update={"safety": ()})

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from model.card import load_card
 from model.recipes.imported import reading_of
 from model.recipes.recipe import Recipe, read_document, write_document
-from model.request import Inputs, request_type, resolve
+from model.request import InputNames, request_type, resolve
 
 CARD = load_card("kirazuri-v1")
 REQUEST = request_type(CARD)
@@ -72,7 +72,7 @@ def test_loras_come_back_by_name() -> None:
 
 
 def test_the_pictures_that_it_started_from_come_back_by_name() -> None:
-    names = Inputs(init_image=f"{'0' * 40}.png", mask=f"{'1' * 40}.png", width=832, height=1216)
+    names = InputNames(init_image=f"{'0' * 40}.png", mask=f"{'1' * 40}.png", width=832, height=1216)
     request = REQUEST(prompt="x", init_image=names.init_image, mask=names.mask, strength=0.4)
     resolved = resolve(request, CARD, seed=1, inputs=names)
     reading = reading_of(read_document(write_document(resolved, RECIPE, seed=1)))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.recipes.aliases import Found, find_lora, find_sampler, find_schedule
+from model.recipes.aliases import SamplerAlias, find_lora, find_sampler, find_schedule
 from model.recipes.infotext import (
     MAX_INFOTEXT_CHARS,
     parameters_of,
@@ -278,28 +278,31 @@ def test_too_long_a_text_is_refused() -> None:
 
 @pytest.mark.parametrize("name", DISPLAY_NAMES)
 def test_every_sampler_is_found_by_both_its_names(name: str) -> None:
-    assert find_sampler(name) == find_sampler(DISPLAY_NAMES[name]) == Found(name)
-    assert find_sampler(f"{DISPLAY_NAMES[name]} Karras") == Found(name, schedule="karras")
+    assert find_sampler(name) == find_sampler(DISPLAY_NAMES[name]) == SamplerAlias(name)
+    assert find_sampler(f"{DISPLAY_NAMES[name]} Karras") == SamplerAlias(name, schedule="karras")
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("DPM++ 2M SDE Exponential", Found("dpmpp_2m_sde", schedule="exponential")),
-        ("DPM++ 2M SDE Heun Karras", Found("dpmpp_2m_sde", {"solver_type": "heun"}, "karras")),
-        ("dpmpp_3m_sde_gpu", Found("dpmpp_3m_sde")),
-        ("euler a", Found("euler_ancestral")),
-        ("uni_pc", Found("uni_pc")),
-        ("DDIM", Found("euler", schedule="ddim_uniform")),
+        ("DPM++ 2M SDE Exponential", SamplerAlias("dpmpp_2m_sde", schedule="exponential")),
+        (
+            "DPM++ 2M SDE Heun Karras",
+            SamplerAlias("dpmpp_2m_sde", {"solver_type": "heun"}, "karras"),
+        ),
+        ("dpmpp_3m_sde_gpu", SamplerAlias("dpmpp_3m_sde")),
+        ("euler a", SamplerAlias("euler_ancestral")),
+        ("uni_pc", SamplerAlias("uni_pc")),
+        ("DDIM", SamplerAlias("euler", schedule="ddim_uniform")),
         ("DDIM CFG++", None),
-        ("DPM++ 2S a Karras", Found("dpmpp_2s_ancestral", schedule="karras")),
+        ("DPM++ 2S a Karras", SamplerAlias("dpmpp_2s_ancestral", schedule="karras")),
         ("DPM adaptive", None),
         ("", None),
         ("karras", None),
         ("x" * 100_000, None),
     ],
 )
-def test_names_of_other_programs(text: str, expected: Found | None) -> None:
+def test_names_of_other_programs(text: str, expected: SamplerAlias | None) -> None:
     assert find_sampler(text) == expected
 
 

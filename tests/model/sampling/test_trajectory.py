@@ -9,7 +9,7 @@ from torch import Tensor
 from model.sampling.noise import MAX_SEED, initial_noise
 from model.sampling.samplers import SAMPLERS, Trajectory
 from model.sampling.schedules import sigmas_simple
-from model.sampling.trajectory import SEED_STRIDE, Leg, enlarged_latents, held, walk
+from model.sampling.trajectory import SEED_STRIDE, TrajectoryPass, enlarged_latents, held, walk
 
 SHAPE = (1, 4, 1, 6, 8)
 MEAN = 0.4
@@ -32,12 +32,12 @@ def run(trajectory: Trajectory, seen: list[tuple[Tensor, float]] | None = None) 
             return torch.as_tensor(end.value)
 
 
-def refuse(latents: Tensor, leg: Leg) -> Tensor:
+def refuse(latents: Tensor, leg: TrajectoryPass) -> Tensor:
     raise AssertionError("a single leg enlarges nothing")
 
 
-def walked(*legs: Leg, sampler: str = "euler", seed: int = 7,
-           enlarge: Callable[[Tensor, Leg], Tensor] = refuse) -> Trajectory:  # fmt: skip
+def walked(*legs: TrajectoryPass, sampler: str = "euler", seed: int = 7,
+           enlarge: Callable[[Tensor, TrajectoryPass], Tensor] = refuse) -> Trajectory:  # fmt: skip
     return walk(legs, SAMPLERS[sampler], seed=seed, enlarge=enlarge)
 
 
@@ -52,21 +52,21 @@ def left_half() -> Tensor:
 
 
 def test_from_noise_the_first_question_is_the_noise() -> None:
-    x, sigma = next(walked(Leg(SHAPE, sigmas_simple(5))))
+    x, sigma = next(walked(TrajectoryPass(SHAPE, sigmas_simple(5))))
     assert sigma == 1
     assert torch.equal(x, initial_noise(7, SHAPE))
 
 
 def test_a_start_is_mixed_with_the_noise_of_its_level() -> None:
     sigmas = sigmas_simple(10)[-6:]
-    x, sigma = next(walked(Leg(SHAPE, sigmas, origin())))
+    x, sigma = next(walked(TrajectoryPass(SHAPE, sigmas, origin())))
     assert sigma == sigmas[0]
     expected = sigmas[0] * initial_noise(7, SHAPE) + (1 - sigmas[0]) * origin()
     assert torch.equal(x, expected)
 
 
 def test_without_levels_the_origin_is_the_result() -> None:
-    trajectory = walked(Leg(SHAPE, torch.zeros(1), origin()))
+    trajectory = walked(TrajectoryPass(SHAPE, torch.zeros(1), origin()))
     with pytest.raises(StopIteration) as end:
         next(trajectory)
     assert torch.equal(end.value.value, origin())
@@ -74,13 +74,13 @@ def test_without_levels_the_origin_is_the_result() -> None:
 
 def test_a_leg_from_nowhere_to_nowhere_is_refused() -> None:
     with pytest.raises(ValueError, match="sigmas has shape"):
-        next(walked(Leg(SHAPE, torch.zeros(1))))
+        next(walked(TrajectoryPass(SHAPE, torch.zeros(1))))
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_every_sampler_repaints_inside_and_keeps_outside(sampler: str) -> None:
     mask, seen = left_half(), list[tuple[Tensor, float]]()
-    leg = Leg(SHAPE, sigmas_simple(12)[-9:], origin(), mask)
+    leg = TrajectoryPass(SHAPE, sigmas_simple(12)[-9:], origin(), mask)
     result = run(walked(leg, sampler=sampler), seen)
     outside, inside = result[..., 4:], result[..., :4]
     assert torch.equal(outside, origin()[..., 4:])
@@ -95,8 +95,10 @@ def test_every_sampler_repaints_inside_and_keeps_outside(sampler: str) -> None:
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_a_white_mask_changes_nothing(sampler: str) -> None:
     sigmas = sigmas_simple(8)[-6:]
-    plain = run(walked(Leg(SHAPE, sigmas, origin()), sampler=sampler))
-    white = run(walked(Leg(SHAPE, sigmas, origin(), torch.ones(1, 1, 1, 6, 8)), sampler=sampler))
+    plain = run(walked(TrajectoryPass(SHAPE, sigmas, origin()), sampler=sampler))
+    white = run(
+        walked(TrajectoryPass(SHAPE, sigmas, origin(), torch.ones(1, 1, 1, 6, 8)), sampler=sampler)
+    )
     assert torch.equal(plain, white)
 
 
@@ -121,12 +123,12 @@ def test_a_second_leg_goes_on_from_the_enlarged_first_with_noise_of_its_own() ->
     large = (1, 4, 1, 9, 12)
     ends: list[Tensor] = []
 
-    def enlarge(latents: Tensor, leg: Leg) -> Tensor:
+    def enlarge(latents: Tensor, leg: TrajectoryPass) -> Tensor:
         ends.append(latents)
         return enlarged_latents(latents, *leg.shape[-2:])
 
     sigmas = sigmas_simple(8)[-5:]
-    first, second = Leg(SHAPE, sigmas_simple(4)), Leg(large, sigmas)
+    first, second = TrajectoryPass(SHAPE, sigmas_simple(4)), TrajectoryPass(large, sigmas)
     seen: list[tuple[Tensor, float]] = []
     result = run(walked(first, second, enlarge=enlarge), seen)
     assert result.shape == large

@@ -31,10 +31,10 @@ from cli.certificates import make_certificate
 from model.recipes.recipe import Recipe
 from model.request import ImageFormat
 from tests.worker.conftest import make_request
-from worker.images.c2pa_manifest import CredentialReader, Credentials, open_signer
+from worker.images.c2pa_manifest import C2paManifest, C2paReader, open_signer
 from worker.images.encode import encode, source_type
 from worker.images.metadata import COMPOSITE, TRAINED, read_metadata
-from worker.images.signing import Signer, SigningError
+from worker.images.signing import ImageSigner, SigningError
 from worker.settings import Settings
 
 FORMATS: tuple[ImageFormat, ...] = ("png", "webp", "jpeg", "avif")
@@ -49,13 +49,13 @@ def signing(folder: Path, **changes: Any) -> Settings:
 
 
 @pytest.fixture(scope="module")
-def signer(authority: Path) -> Signer:
+def signer(authority: Path) -> ImageSigner:
     return open_signer(signing(authority), service="kirazuri-server 1.2")
 
 
 @pytest.fixture(scope="module")
-def reader(authority: Path) -> CredentialReader:
-    return CredentialReader(signing(authority))
+def reader(authority: Path) -> C2paReader:
+    return C2paReader(signing(authority))
 
 
 @cache
@@ -84,7 +84,7 @@ def report(data: bytes, image_format: str, anchors: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("image_format", FORMATS)
 def test_a_signed_picture_is_the_same_picture_and_says_how_it_was_made(
-    signer: Signer, authority: Path, tmp_path: Path, image_format: ImageFormat
+    signer: ImageSigner, authority: Path, tmp_path: Path, image_format: ImageFormat
 ) -> None:
     data = plain(image_format)
     signed = signer(data, image_format, TRAINED)
@@ -125,7 +125,7 @@ def outside_manifest(data: bytes, *, step: int) -> list[int]:
 
 @pytest.mark.parametrize("image_format", FORMATS)
 def test_any_changed_byte_of_the_picture_shows(
-    signer: Signer, reader: CredentialReader, image_format: ImageFormat
+    signer: ImageSigner, reader: C2paReader, image_format: ImageFormat
 ) -> None:
     signed = signer(plain(image_format), image_format, TRAINED)
     assert reader.read(signed, image_format).state == "valid"
@@ -144,7 +144,7 @@ def test_any_changed_byte_of_the_picture_shows(
 
 @pytest.mark.parametrize("image_format", FORMATS)
 def test_a_new_text_shows_too(
-    signer: Signer, reader: CredentialReader, image_format: ImageFormat
+    signer: ImageSigner, reader: C2paReader, image_format: ImageFormat
 ) -> None:
     """Prompts are not in the manifest, but what stands beside it is signed with the picture."""
     signed = signer(plain(image_format), image_format, TRAINED)
@@ -158,7 +158,7 @@ def test_a_new_text_shows_too(
 @examples(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.differing_executors])
 @given(st.data())
 def test_hostile_files_are_answered_and_never_valid_with_other_pixels(
-    signer: Signer, reader: CredentialReader, data: st.DataObject
+    signer: ImageSigner, reader: C2paReader, data: st.DataObject
 ) -> None:
     image_format = data.draw(st.sampled_from(FORMATS))
     signed = signed_once(signer, image_format)
@@ -175,25 +175,25 @@ def test_hostile_files_are_answered_and_never_valid_with_other_pixels(
 _SIGNED: dict[str, bytes] = {}
 
 
-def signed_once(signer: Signer, image_format: ImageFormat) -> bytes:
+def signed_once(signer: ImageSigner, image_format: ImageFormat) -> bytes:
     return _SIGNED.setdefault(image_format, signer(plain(image_format), image_format, TRAINED))
 
 
-def test_what_is_told_of_a_file(signer: Signer, reader: CredentialReader) -> None:
+def test_what_is_told_of_a_file(signer: ImageSigner, reader: C2paReader) -> None:
     signed = signer(plain("webp"), "webp", COMPOSITE)
-    assert reader.read(signed, "webp") == Credentials(
+    assert reader.read(signed, "webp") == C2paManifest(
         state="valid",
         signer="Picture signer, Test Studio",
         generator="kirazuri-server",
         source_types=(COMPOSITE,),
     )
-    assert reader.read(plain("webp"), "webp") == Credentials()
-    assert reader.read(b"nothing of the kind", "webp") == Credentials()
+    assert reader.read(plain("webp"), "webp") == C2paManifest()
+    assert reader.read(b"nothing of the kind", "webp") == C2paManifest()
     assert reader.read(plain("png") + b"c2pa", "jpeg").state == "none"
 
 
-def test_who_is_not_trusted_is_told_apart_from_who_lies(signer: Signer) -> None:
-    nobody = CredentialReader(Settings(_env_file=None))
+def test_who_is_not_trusted_is_told_apart_from_who_lies(signer: ImageSigner) -> None:
+    nobody = C2paReader(Settings(_env_file=None))
     signed = signer(plain("png"), "png", TRAINED)
     found = nobody.read(signed, "png")
     assert (found.state, found.problems) == ("untrusted", ("signingCredential.untrusted",))
@@ -202,20 +202,20 @@ def test_who_is_not_trusted_is_told_apart_from_who_lies(signer: Signer) -> None:
 
 
 def test_a_renewed_certificate_leaves_older_pictures_valid(
-    signer: Signer, authority: Path, tmp_path: Path
+    signer: ImageSigner, authority: Path, tmp_path: Path
 ) -> None:
     signed = signer(plain("jpeg"), "jpeg", TRAINED)
     for name in ("ca.pem", "ca-key.pem"):
         shutil.copy(authority / name, tmp_path)
     make_certificate(tmp_path, organisation="Test Studio", days=9)
     assert (tmp_path / "key.pem").read_bytes() != (authority / "key.pem").read_bytes()
-    renewed = CredentialReader(signing(tmp_path))
+    renewed = C2paReader(signing(tmp_path))
     assert renewed.read(signed, "jpeg").state == "valid"
     other = tmp_path / "other"
     make_certificate(other, organisation="Test Studio", days=9)
-    assert CredentialReader(signing(other)).read(signed, "jpeg").state == "untrusted"
+    assert C2paReader(signing(other)).read(signed, "jpeg").state == "untrusted"
     both = signing(other, c2pa_trust=authority / "ca.pem")
-    assert CredentialReader(both).read(signed, "jpeg").state == "valid"
+    assert C2paReader(both).read(signed, "jpeg").state == "valid"
 
 
 def test_pictures_from_pictures_are_named_so() -> None:
@@ -227,7 +227,7 @@ def test_pictures_from_pictures_are_named_so() -> None:
         assert COMPOSITE in str(image.info["xmp"])
 
 
-def test_threads_may_sign_at_once(signer: Signer, reader: CredentialReader) -> None:
+def test_threads_may_sign_at_once(signer: ImageSigner, reader: C2paReader) -> None:
     with ThreadPoolExecutor(4) as pool:
         signed = list(pool.map(lambda _: signer(plain("jpeg"), "jpeg", TRAINED), range(24)))
         states = set(pool.map(lambda data: reader.read(data, "jpeg").state, signed))
@@ -257,7 +257,7 @@ def asked() -> Iterator[tuple[str, list[str]]]:
 
 
 def test_a_manifest_elsewhere_is_not_fetched(
-    reader: CredentialReader, asked: tuple[str, list[str]]
+    reader: C2paReader, asked: tuple[str, list[str]]
 ) -> None:
     url, paths = asked
     xmp = (
@@ -305,7 +305,7 @@ def test_other_kinds_of_keys_sign_too(authority: Path, tmp_path: Path, key: Key)
     (tmp_path / "certificate.pem").write_bytes(certificate._pem(made) + certificate._pem(issuer))
     certificate._write_key(tmp_path / "key.pem", key)  # type: ignore[arg-type]
     sign = open_signer(signing(tmp_path), service="k")
-    found = CredentialReader(signing(tmp_path)).read(sign(plain("png"), "png", TRAINED), "png")
+    found = C2paReader(signing(tmp_path)).read(sign(plain("png"), "png", TRAINED), "png")
     assert (found.state, found.signer) == ("valid", "Another signer, Test Studio")
 
 
@@ -382,10 +382,10 @@ def test_a_certificate_that_ends_soon_is_warned_of(
 def test_who_is_trusted_must_be_readable(authority: Path, tmp_path: Path) -> None:
     (tmp_path / "trust.pem").write_bytes((authority / "key.pem").read_bytes())
     with pytest.raises(ValueError, match=r"C2PA_TRUST: .* cannot be read") as caught:
-        CredentialReader(signing(authority, c2pa_trust=tmp_path / "trust.pem"))
+        C2paReader(signing(authority, c2pa_trust=tmp_path / "trust.pem"))
     assert "PRIVATE" not in str(caught.value)
     with pytest.raises(ValueError, match="No such file"):
-        CredentialReader(signing(authority, c2pa_trust=tmp_path / "missing.pem"))
+        C2paReader(signing(authority, c2pa_trust=tmp_path / "missing.pem"))
 
 
 def test_both_files_are_needed(authority: Path) -> None:
@@ -394,6 +394,6 @@ def test_both_files_are_needed(authority: Path) -> None:
             open_signer(signing(authority, **{missing: None}), service="k")
 
 
-def test_a_picture_that_cannot_be_signed_is_an_error(signer: Signer) -> None:
+def test_a_picture_that_cannot_be_signed_is_an_error(signer: ImageSigner) -> None:
     with pytest.raises(SigningError, match="cannot be signed"):
         signer(b"no picture", "png", TRAINED)

@@ -11,15 +11,15 @@ from PIL import Image
 from redis import Redis
 
 from model.errors import InputMissing
-from tests.support.s3_server import BrokenLine, S3Server
+from tests.support.s3_server import FaultyProxy, S3Server
 from tests.worker.conftest import RunWorker, make_request, wait_until
 from tests.worker.queue.test_worker_queue import take
 from worker.errors import IdempotencyConflict, QueueFull
-from worker.images.input_images import Inputs
+from worker.images.input_images import HeldImages
 from worker.job_errors import job_error
 from worker.queue import record
 from worker.queue.job_queue import JobQueue
-from worker.queue.worker_queue import WorkerLedger
+from worker.queue.worker_queue import WorkerQueue
 from worker.runtime.publisher import Publisher
 from worker.settings import Settings
 from worker.store import s3 as s3_store
@@ -41,7 +41,7 @@ def score(client: "Redis", name: str) -> float:
 
 
 async def test_admission_keeps_the_pictures_and_the_end_sets_their_time(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
 ) -> None:
     job = await queue.admit(edit())
     assert redis_client.smembers(record.holders_key(PHOTO)) == {job.id.encode()}
@@ -62,7 +62,7 @@ async def test_admission_keeps_the_pictures_and_the_end_sets_their_time(
 
 @pytest.mark.parametrize("end", ["cancelled", "failed", "lost"])
 async def test_every_end_lets_go(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger, end: str
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue, end: str
 ) -> None:
     job = await queue.admit(edit())
     if end == "cancelled":
@@ -79,7 +79,7 @@ async def test_every_end_lets_go(
 
 
 async def test_a_job_that_is_given_back_keeps_holding(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
 ) -> None:
     job = await queue.admit(edit())
     take(redis_client, ledger, job.id, "t1")
@@ -88,7 +88,7 @@ async def test_a_job_that_is_given_back_keeps_holding(
 
 
 async def test_one_picture_serves_two_jobs_until_both_are_over(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
 ) -> None:
     first, second = await queue.admit(edit()), await queue.admit(edit(seed=2))
     await queue.cancel(first.id)
@@ -100,7 +100,7 @@ async def test_one_picture_serves_two_jobs_until_both_are_over(
 
 
 async def test_an_earlier_image_lives_as_long_as_the_later_job(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
 ) -> None:
     redis_client.zadd(record.IMAGES, {PHOTO: time.time() + 10, MASK: time.time() + 10 * TTL})
     await queue.admit(edit())
@@ -145,7 +145,7 @@ async def test_the_sweep_takes_a_picture_after_its_job_and_not_before(
 
 
 async def test_a_record_of_the_release_before_ends_well(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
 ) -> None:
     job = await queue.admit(make_request())
     request = json.loads(redis_client.hget(record.job_key(job.id), "request") or b"{}")
@@ -171,7 +171,7 @@ def white(kind: str = "PNG", mode: str = "RGB") -> bytes:
 def test_pictures_are_read_as_eight_bit_rgb(settings: Settings, kind: str, mode: str) -> None:
     store = LocalImageStore(settings.data_dir / "images")
     name = store.put(white(kind, mode), kind.lower())
-    publisher, inputs = Publisher(store), Inputs()
+    publisher, inputs = Publisher(store), HeldImages()
     inputs.hold("token", publisher.fetch("token", [name]).result(10))
     pixels = inputs.read(name)
     assert pixels.shape == (16, 24, 3)
@@ -195,7 +195,7 @@ def test_what_cannot_be_read_is_missing(settings: Settings) -> None:
 
 
 def test_two_jobs_may_hold_the_same_picture() -> None:
-    inputs, pixels = Inputs(), numpy.zeros((1, 1, 3), numpy.uint8)
+    inputs, pixels = HeldImages(), numpy.zeros((1, 1, 3), numpy.uint8)
     for token in ("a", "b"):
         inputs.hold(token, {PHOTO: pixels})
     inputs.let_go("a")
@@ -220,7 +220,7 @@ async def test_the_engine_gets_a_job_with_its_pictures(
 
 
 async def test_a_store_that_is_away_costs_no_try_and_keeps_no_other_job_waiting(
-    queue: JobQueue, run_worker: RunWorker, line: BrokenLine, s3_server: S3Server,
+    queue: JobQueue, run_worker: RunWorker, line: FaultyProxy, s3_server: S3Server,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setattr("worker.runtime.publisher._PROBE_SECONDS", 0.1)

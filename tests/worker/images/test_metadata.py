@@ -18,7 +18,7 @@ from model.request import ImageFormat
 from tests.worker.conftest import make_request
 from worker.images import metadata
 from worker.images.encode import encode
-from worker.images.metadata import Inside, UnreadablePicture, read_metadata
+from worker.images.metadata import ImageTexts, UnreadableFile, read_metadata
 
 FORMATS: tuple[ImageFormat, ...] = ("png", "webp", "jpeg", "avif")
 RECIPE = Recipe(card="kirazuri-tiny", checkpoint="ab" * 32, torch="2.13.0+cpu", service="k 0.1")
@@ -79,7 +79,7 @@ def test_other_levels_tell_the_mark_at_most(
     tmp_path: Path, image_format: ImageFormat, level: str, mark: str | None
 ) -> None:
     path = saved(tmp_path, image_format, metadata=level, prompt="secret")
-    assert read_metadata(path) == Inside(mark=mark)
+    assert read_metadata(path) == ImageTexts(mark=mark)
     assert b"secret" not in path.read_bytes().replace(b"\0", b"")
 
 
@@ -147,7 +147,7 @@ def test_a_jpeg_keeps_what_fits_into_its_segments(tmp_path: Path) -> None:
     cut = read_metadata(
         saved(tmp_path, "jpeg", prompt="😀" * 10_000, negative_prompt="😀" * 10_000)
     )
-    assert cut == Inside(mark=metadata.TRAINED)
+    assert cut == ImageTexts(mark=metadata.TRAINED)
     whole = read_metadata(
         saved(tmp_path, "webp", prompt="😀" * 10_000, negative_prompt="😀" * 10_000)
     )
@@ -171,19 +171,19 @@ def test_comments_of_other_programs(
     exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment] = comment
     path = tmp_path / f"a{suffix}"
     Image.fromarray(PIXELS).save(path, exif=exif.tobytes())
-    assert read_metadata(path) == Inside(infotext=expected)
+    assert read_metadata(path) == ImageTexts(infotext=expected)
 
 
 def test_graphs_of_comfyui(tmp_path: Path) -> None:
     info = PngInfo()
     info.add_text("prompt", '{"1": {}}')
     Image.fromarray(PIXELS).save(tmp_path / "a.png", pnginfo=info)
-    assert read_metadata(tmp_path / "a.png") == Inside(workflow='{"1": {}}')
+    assert read_metadata(tmp_path / "a.png") == ImageTexts(workflow='{"1": {}}')
     exif = Image.Exif()
     exif[ExifTags.Base.Model] = 'prompt:{"1": {}}'
     exif[ExifTags.Base.Make] = "workflow:{}"
     Image.fromarray(PIXELS).save(tmp_path / "a.webp", exif=exif)
-    assert read_metadata(tmp_path / "a.webp") == Inside(workflow='{"1": {}}')
+    assert read_metadata(tmp_path / "a.webp") == ImageTexts(workflow='{"1": {}}')
 
 
 def test_chunks_after_the_pixels_are_found(tmp_path: Path) -> None:
@@ -204,16 +204,16 @@ def test_chunks_after_the_pixels_are_found(tmp_path: Path) -> None:
 def test_what_is_no_picture_is_told(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(data)
-    with pytest.raises(UnreadablePicture, match=r"a\.png"):
+    with pytest.raises(UnreadableFile, match=r"a\.png"):
         read_metadata(path)
 
 
 def test_a_missing_file_and_a_cut_one(tmp_path: Path) -> None:
-    with pytest.raises(UnreadablePicture):
+    with pytest.raises(UnreadableFile):
         read_metadata(tmp_path / "missing.png")
     path = saved(tmp_path, "png")
     path.write_bytes(path.read_bytes()[:-40])
-    with pytest.raises(UnreadablePicture):
+    with pytest.raises(UnreadableFile):
         read_metadata(path)
 
 
@@ -222,7 +222,7 @@ def test_a_text_that_swells_is_refused(tmp_path: Path) -> None:
     info.add_text("parameters", "a" * 20_000_000, zip=True)
     Image.fromarray(PIXELS).save(tmp_path / "a.png", pnginfo=info)
     assert (tmp_path / "a.png").stat().st_size < 100_000
-    with pytest.raises(UnreadablePicture):
+    with pytest.raises(UnreadableFile):
         read_metadata(tmp_path / "a.png")
 
 
@@ -232,4 +232,4 @@ def test_a_name_that_comes_again_and_again_is_not_read_each_time(tmp_path: Path,
     """Each place would cost a reading of all that follows: minutes for this one."""
     path = tmp_path / "a.webp"
     Image.fromarray(PIXELS).save(path, xmp=f"{name}>".encode() * 100_000)
-    assert read_metadata(path) == Inside()
+    assert read_metadata(path) == ImageTexts()

@@ -7,9 +7,9 @@ from tests.worker.conftest import make_request
 from tests.worker.queue.test_worker_queue import take
 from worker.job_errors import job_error
 from worker.queue import record
-from worker.queue.counters import BOUNDS, FINISHED, RETRIES, Tallies
+from worker.queue.counters import BOUNDS, FINISHED, RETRIES, Counters
 from worker.queue.job_queue import JobQueue
-from worker.queue.worker_queue import WorkerLedger
+from worker.queue.worker_queue import WorkerQueue
 
 
 def set_age(client: "Redis", job_id: str, seconds: float) -> None:
@@ -35,7 +35,7 @@ async def test_all_is_there_before_anything_happened(queue: JobQueue) -> None:
 
 
 async def test_a_wait_is_counted_once_whatever_becomes_of_the_job(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
 ) -> None:
     job_id = await one_more(queue, redis_client, seed=1, age=45)
     take(redis_client, ledger, job_id, "t1")
@@ -54,7 +54,7 @@ async def test_a_wait_is_counted_once_whatever_becomes_of_the_job(
 
 @pytest.mark.parametrize("age", [0.2, 8, 4000])
 async def test_every_end_is_counted_with_its_duration(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger, age: float
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue, age: float
 ) -> None:
     good, bad, unwanted = [
         await one_more(queue, redis_client, seed=seed, age=age) for seed in range(3)
@@ -77,7 +77,7 @@ async def test_every_end_is_counted_with_its_duration(
 
 
 async def test_a_job_that_killed_all_its_workers_is_counted(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
 ) -> None:
     job_id = await one_more(queue, redis_client, seed=1, age=1)
     for attempt in range(4):
@@ -91,7 +91,7 @@ async def test_the_oldest_waiting_job_shows_its_age(queue: JobQueue, redis_clien
     jobs = [await queue.admit(make_request(seed=seed)) for seed in (1, 2)]
     now, _ = redis_client.time()
     redis_client.zadd(record.QUEUED, {jobs[0].id: now - 100})
-    tallies: Tallies = await queue.tallies()
+    tallies: Counters = await queue.tallies()
     assert tallies.oldest_seconds == pytest.approx(101, abs=4)
 
 

@@ -12,20 +12,20 @@ from worker.errors import JobNotFound
 from worker.job_events import JobEvent
 from worker.queue import record
 from worker.queue.job_queue import JobQueue
-from worker.queue.worker_queue import Note, WorkerLedger
+from worker.queue.worker_queue import Report, WorkerQueue
 
 
 async def follow(queue: JobQueue, job_id: str, after: str | None = None) -> list[JobEvent]:
     return [event async for event in queue.events(job_id, after=after)]
 
 
-def step(client: "Redis", ledger: WorkerLedger, job_id: str, number: int) -> None:
+def step(client: "Redis", ledger: WorkerQueue, job_id: str, number: int) -> None:
     data = {"step": number, "steps": 4, "eta_seconds": 1.0}
-    report(client, ledger, job_id, "t1", Note("progress", data=data, fields={"step": number}))
+    report(client, ledger, job_id, "t1", Report("progress", data=data, fields={"step": number}))
 
 
 async def test_history_then_live_then_the_end(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
 ) -> None:
     job = await queue.admit(make_request())
     take(redis_client, ledger, job.id, "t1")
@@ -45,7 +45,7 @@ async def test_history_then_live_then_the_end(
 
 
 async def test_live_events_arrive_at_once(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
 ) -> None:
     job = await queue.admit(make_request())
     take(redis_client, ledger, job.id, "t1")
@@ -62,7 +62,7 @@ async def test_live_events_arrive_at_once(
 
 
 async def test_resuming_misses_and_repeats_nothing(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
 ) -> None:
     job = await queue.admit(make_request())
     take(redis_client, ledger, job.id, "t1")
@@ -82,7 +82,7 @@ async def test_an_unknown_id_gets_a_gap_and_everything(queue: JobQueue) -> None:
 
 
 async def test_a_trimmed_history_starts_with_the_current_state(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
 ) -> None:
     job = await queue.admit(make_request())
     take(redis_client, ledger, job.id, "t1")
@@ -102,7 +102,7 @@ async def test_a_trimmed_history_starts_with_the_current_state(
 
 
 async def test_the_end_is_told_from_the_record_when_the_events_are_gone(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
 ) -> None:
     job = await queue.admit(make_request())
     take(redis_client, ledger, job.id, "t1")
@@ -121,7 +121,7 @@ async def test_nobody_follows_what_never_was(queue: JobQueue) -> None:
 
 
 async def test_many_listeners_share_few_connections(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
 ) -> None:
     job = await queue.admit(make_request())
     take(redis_client, ledger, job.id, "t1")
@@ -137,7 +137,7 @@ async def test_many_listeners_share_few_connections(
 
 
 async def test_wait_returns_at_the_end_or_when_time_is_over(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
 ) -> None:
     job = await queue.admit(make_request())
     began = time.monotonic()

@@ -17,7 +17,7 @@ from worker.errors import JobExpired, JobNotFound, QueueUnavailable
 from worker.job import WorkerStatus
 from worker.queue import record
 from worker.queue.job_queue import JobQueue
-from worker.queue.worker_queue import WorkerLedger
+from worker.queue.worker_queue import WorkerQueue
 from worker.redis_io import server as redis_server
 from worker.settings import Settings
 
@@ -54,7 +54,7 @@ def status(name: str, *, pace: float = 0.0) -> WorkerStatus:
 
 
 async def test_workers_are_those_heard_from_of_late(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
 ) -> None:
     assert await queue.workers() == []
     with redis_client.pipeline() as pipeline:
@@ -70,7 +70,7 @@ async def test_workers_are_those_heard_from_of_late(
 
 
 async def test_a_queued_job_has_an_estimate_once_the_pace_is_known(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
 ) -> None:
     one = work(make_request())
     first, second = [await queue.admit(make_request(seed=seed)) for seed in (1, 2)]
@@ -85,7 +85,7 @@ async def test_a_queued_job_has_an_estimate_once_the_pace_is_known(
 
 
 async def test_totals_count_every_end(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
 ) -> None:
     jobs = [await queue.admit(make_request(seed=seed)) for seed in range(3)]
     await queue.cancel(jobs[0].id)
@@ -188,7 +188,7 @@ async def test_jobs_of_others_are_not_there(queue: JobQueue) -> None:
 
 
 async def test_a_page_of_jobs_is_what_each_of_them_is(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
 ) -> None:
     mine = queue.owned_by("mine")
     jobs = [await mine.admit(make_request(seed=seed)) for seed in range(4)]

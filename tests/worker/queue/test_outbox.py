@@ -14,7 +14,7 @@ from worker.job import Job
 from worker.queue import record
 from worker.queue.job_queue import JobQueue
 from worker.queue.outbox import Delivery, Outbox, read_state
-from worker.queue.worker_queue import WorkerLedger, read_claim
+from worker.queue.worker_queue import WorkerQueue, read_claim
 from worker.redis_io.client import connect_async, disconnect
 from worker.webhook import LOG_LENGTH, Webhook
 
@@ -47,7 +47,7 @@ async def take(outbox: Outbox, most: int = 100, *, per_host: int = 100) -> list[
     return await outbox.take(most, per_host=per_host, busy={})
 
 
-def run(ledger: WorkerLedger, connection: "Redis", job_id: str, token: str = "token") -> None:
+def run(ledger: WorkerQueue, connection: "Redis", job_id: str, token: str = "token") -> None:
     connection.zadd(f"rq:wip:{record.RQ_QUEUE}", {f"{job_id}:{token}": time.time() + 60})
     with connection.pipeline() as pipeline:
         ledger.claim(pipeline, job_id, token, worker="w", is_alone=True)
@@ -55,7 +55,7 @@ def run(ledger: WorkerLedger, connection: "Redis", job_id: str, token: str = "to
 
 
 async def test_repeated_calls_leave_one_delivery(
-    queue: JobQueue, outbox: Outbox, ledger: WorkerLedger, redis_client: "Redis"
+    queue: JobQueue, outbox: Outbox, ledger: WorkerQueue, redis_client: "Redis"
 ) -> None:
     """A client library may repeat a command whose reply was lost."""
     job = await admit(queue, "started", "succeeded")
@@ -67,7 +67,7 @@ async def test_repeated_calls_leave_one_delivery(
 
 
 async def test_a_transition_that_does_not_happen_is_not_told(
-    queue: JobQueue, outbox: Outbox, ledger: WorkerLedger, redis_client: "Redis"
+    queue: JobQueue, outbox: Outbox, ledger: WorkerQueue, redis_client: "Redis"
 ) -> None:
     job = await admit(queue, "succeeded", "cancelled")
     run(ledger, redis_client, job.id)

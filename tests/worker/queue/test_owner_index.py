@@ -17,15 +17,15 @@ from worker.errors import ImageExpired, ImageNotFound, QueueFull, QuotaSpent, To
 from worker.job import Job, StoredImage
 from worker.queue import record
 from worker.queue.job_queue import JobQueue
-from worker.queue.owner_index import Belongings
-from worker.queue.worker_queue import Claim, Note, WorkerLedger, read_claim
+from worker.queue.owner_index import OwnerIndex
+from worker.queue.worker_queue import Claim, Report, WorkerQueue, read_claim
 from worker.settings import Settings
 
 PICTURE = "a" * 40 + ".png"
 COST = work(make_request())
 
 
-def claim(redis_client: "Redis", ledger: WorkerLedger, job: Job, token: str = "t") -> None:
+def claim(redis_client: "Redis", ledger: WorkerQueue, job: Job, token: str = "t") -> None:
     redis_client.zadd(f"rq:wip:{record.RQ_QUEUE}", {f"{job.id}:{token}": time.time() + 60})
     with redis_client.pipeline() as pipeline:
         ledger.claim(pipeline, job.id, token, worker="w", is_alone=True)
@@ -33,7 +33,7 @@ def claim(redis_client: "Redis", ledger: WorkerLedger, job: Job, token: str = "t
 
 
 def finish(
-    redis_client: "Redis", ledger: WorkerLedger, job: Job, status: Any = "succeeded", name: str = ""
+    redis_client: "Redis", ledger: WorkerQueue, job: Job, status: Any = "succeeded", name: str = ""
 ) -> None:
     claim(redis_client, ledger, job)
     images = [
@@ -44,7 +44,7 @@ def finish(
     ledger.commit(job.id, "t", status, images=images if name else [])
 
 
-async def check(owner: Belongings, name: str = PICTURE) -> bool:
+async def check(owner: OwnerIndex, name: str = PICTURE) -> bool:
     try:
         await owner.check_picture(name)
     except ImageNotFound:
@@ -56,7 +56,7 @@ async def check(owner: Belongings, name: str = PICTURE) -> bool:
 
 
 async def test_a_picture_is_its_makers_and_of_whoever_makes_the_same(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
 ) -> None:
     alice, bob = queue.owned_by("alice"), queue.owned_by("bob")
     finish(redis_client, ledger, await alice.admit(make_request()), name=PICTURE)
@@ -70,12 +70,12 @@ async def test_a_picture_is_its_makers_and_of_whoever_makes_the_same(
 
 
 async def test_a_picture_that_is_announced_can_be_fetched_before_the_end(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
 ) -> None:
     job = await queue.owned_by("alice").admit(make_request())
     claim(redis_client, ledger, job)
     with redis_client.pipeline() as pipeline:
-        ledger.report(pipeline, job.id, "t", Note(event="image", image=PICTURE))
+        ledger.report(pipeline, job.id, "t", Report(event="image", image=PICTURE))
         assert pipeline.execute() == [b"ok"]
     assert await check(queue.owned_by("alice").belongings)
     assert not await check(queue.owned_by("bob").belongings)
@@ -110,7 +110,7 @@ async def test_one_owners_time_may_be_over_while_the_others_is_not(
 
 
 async def test_owners_are_forgotten_a_day_after_the_picture(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger, settings: Settings
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue, settings: Settings
 ) -> None:
     finish(redis_client, ledger, await queue.owned_by("a").admit(make_request()), name=PICTURE)
     left: Any = redis_client.ttl(record.owners_key(PICTURE))
@@ -140,7 +140,7 @@ async def test_jobs_are_listed_newest_first_in_pages(queue: JobQueue) -> None:
 
 
 async def test_jobs_of_one_status(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
 ) -> None:
     made = [await queue.owned_by("a").admit(make_request(seed=seed)) for seed in range(4)]
     made.sort(key=lambda job: job.id, reverse=True)
@@ -178,7 +178,7 @@ async def test_a_rare_status_among_many_jobs_takes_several_pages(
 
 
 async def test_the_list_forgets_what_has_expired(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger, settings: Settings
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue, settings: Settings
 ) -> None:
     alice = queue.owned_by("alice")
     expired = [await alice.admit(make_request(seed=seed)) for seed in range(12)]
@@ -192,7 +192,7 @@ async def test_the_list_forgets_what_has_expired(
 
 
 async def test_the_list_goes_with_the_last_job(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger, settings: Settings
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue, settings: Settings
 ) -> None:
     alice = queue.owned_by("alice")
     first, second = await alice.admit(make_request()), await alice.admit(make_request(seed=2))
@@ -212,7 +212,7 @@ async def test_the_list_goes_with_the_last_job(
 
 
 async def test_unfinished_jobs_are_held_to_the_limit_however_many_come_at_once(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
 ) -> None:
     limits = KeyLimits(concurrency=5)
     alice = queue.owned_by("alice")
@@ -268,7 +268,7 @@ async def test_the_quota_is_held_however_many_come_at_once(queue: JobQueue) -> N
 
 
 async def test_what_was_not_done_is_not_paid_for(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
 ) -> None:
     alice, limits = queue.owned_by("alice"), KeyLimits(quota=10 * COST)
 

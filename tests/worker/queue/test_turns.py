@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from model.bench.fair_queue import Turns
+from model.bench.fair_queue import FairQueue
 from model.workload import work
 from tests.worker.conftest import RunWorker, make_request, wait_until
 from tests.worker.queue.test_worker_queue import RQ_LIST, take
@@ -15,7 +15,7 @@ from worker.auth.api_keys import WEIGHTS, KeyLimits, Priority
 from worker.job import Job
 from worker.queue import record
 from worker.queue.job_queue import JobQueue
-from worker.queue.worker_queue import Claim, WorkerLedger
+from worker.queue.worker_queue import Claim, WorkerQueue
 from worker.settings import Settings
 
 
@@ -31,7 +31,7 @@ async def admit(queue: JobQueue, owner: str, count: int = 1, **changes: Any) -> 
     return [await own.admit(make_request(**changes), limits=limits) for _ in range(count)]
 
 
-def owners(client: "Redis", ledger: WorkerLedger, count: int) -> str:
+def owners(client: "Redis", ledger: WorkerQueue, count: int) -> str:
     """Take so many jobs; the first letters of their owners."""
     taken = ""
     for _ in range(count):
@@ -42,7 +42,7 @@ def owners(client: "Redis", ledger: WorkerLedger, count: int) -> str:
 
 
 async def test_a_single_job_comes_before_hundreds_of_another_owner(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger, settings: Settings
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue, settings: Settings
 ) -> None:
     await admit(queue, "greedy", 500)
     assert owners(redis_client, ledger, 3) == "ggg"
@@ -57,7 +57,7 @@ async def test_a_single_job_comes_before_hundreds_of_another_owner(
 
 
 async def test_two_owners_take_turns_by_work(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
 ) -> None:
     await admit(queue, "a", 9, steps=4)
     await admit(queue, "b", 3, steps=12)
@@ -65,7 +65,7 @@ async def test_two_owners_take_turns_by_work(
 
 
 async def test_priorities_are_shares(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
 ) -> None:
     await admit(queue, "low", 20, priority="low")
     await admit(queue, "normal", 20)
@@ -75,7 +75,7 @@ async def test_priorities_are_shares(
 
 
 async def test_one_owner_alone_is_served_in_order(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
 ) -> None:
     jobs = [job.id for n in (9, 2, 30, 1) for job in await admit(queue, "", 3, steps=n)]
     assert listed(redis_client) == jobs
@@ -90,7 +90,7 @@ async def test_one_owner_alone_is_served_in_order(
 
 
 async def test_what_was_given_back_stays_first_whoever_comes(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
 ) -> None:
     (job, *_) = await admit(queue, "greedy", 3)
     take(redis_client, ledger, job.id, "t")
@@ -102,7 +102,7 @@ async def test_what_was_given_back_stays_first_whoever_comes(
 
 
 async def test_a_fault_puts_a_job_behind_its_owners_and_not_behind_all(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
 ) -> None:
     await admit(queue, "greedy", 50)
     (job, own) = await admit(queue, "modest", 2)
@@ -113,7 +113,7 @@ async def test_a_fault_puts_a_job_behind_its_owners_and_not_behind_all(
 
 
 async def test_cancelled_jobs_cost_their_owner_nothing(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
 ) -> None:
     mine = await admit(queue, "a", 30)
     await admit(queue, "b", 30)
@@ -125,7 +125,7 @@ async def test_cancelled_jobs_cost_their_owner_nothing(
 
 
 async def test_a_job_that_rq_lost_gets_its_place_back(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
 ) -> None:
     await admit(queue, "a", 3)
     await admit(queue, "b", 3)
@@ -140,7 +140,7 @@ async def test_a_job_that_rq_lost_gets_its_place_back(
 
 
 async def test_nothing_is_left_when_all_is_taken(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
 ) -> None:
     jobs = [*await admit(queue, "a", 3), *await admit(queue, "b", 2)]
     await queue.cancel(jobs[1].id)
@@ -151,9 +151,9 @@ async def test_nothing_is_left_when_all_is_taken(
 
 @pytest.mark.parametrize("seed", range(4))
 async def test_the_scripts_keep_the_turns_of_the_simulation(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger, seed: int
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue, seed: int
 ) -> None:
-    choice, turns = random.Random(seed), Turns[str]()
+    choice, turns = random.Random(seed), FairQueue[str]()
     names: list[tuple[str, Priority]] = [
         ("a", "normal"),
         ("b", "low"),
@@ -215,7 +215,7 @@ async def test_a_worker_full_of_one_owners_jobs_has_places_for_others(
 
 
 async def test_who_is_passed_over_keeps_its_place(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
 ) -> None:
     a = [job.id for job in await admit(queue, "a", 3)]
     b = [job.id for job in await admit(queue, "b", 2)]
@@ -230,7 +230,7 @@ async def test_who_is_passed_over_keeps_its_place(
 
 
 def test_ever_new_owners_put_nobody_off_for_ever() -> None:
-    turns, taken = Turns[str](), []
+    turns, taken = FairQueue[str](), []
     for number in range(3):
         turns.join(f"old {number}", "old", cost=2)
     for number in range(500):

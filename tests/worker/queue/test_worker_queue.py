@@ -13,7 +13,7 @@ from worker.job import StoredImage
 from worker.job_errors import job_error
 from worker.queue import record
 from worker.queue.job_queue import JobQueue
-from worker.queue.worker_queue import Claim, Note, WorkerLedger, read_claim
+from worker.queue.worker_queue import Claim, Report, WorkerQueue, read_claim
 
 LEASES = f"rq:wip:{record.RQ_QUEUE}"
 RQ_LIST = f"rq:queue:{record.RQ_QUEUE}"
@@ -31,7 +31,7 @@ IMAGE = StoredImage(
 
 def take(
     client: "Redis",
-    ledger: WorkerLedger,
+    ledger: WorkerQueue,
     job_id: str,
     token: str,
     *,
@@ -49,14 +49,14 @@ def take(
     return claim
 
 
-def report(client: "Redis", ledger: WorkerLedger, job_id: str, token: str, note: Note) -> Any:
+def report(client: "Redis", ledger: WorkerQueue, job_id: str, token: str, note: Report) -> Any:
     with client.pipeline() as pipeline:
         ledger.report(pipeline, job_id, token, note)
         return pipeline.execute()[-1]
 
 
 async def test_a_claim_carries_the_request_and_counts_the_attempt(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
 ) -> None:
     job = await queue.admit(make_request(seed=3))
     claim = take(redis_client, ledger, job.id, "t1")
@@ -70,7 +70,7 @@ async def test_a_claim_carries_the_request_and_counts_the_attempt(
 
 
 async def test_the_same_claim_again_is_the_same_claim(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
 ) -> None:
     job = await queue.admit(make_request())
     first = take(redis_client, ledger, job.id, "t1")
@@ -79,7 +79,7 @@ async def test_the_same_claim_again_is_the_same_claim(
 
 
 async def test_a_second_worker_is_refused_while_the_lease_lives(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
 ) -> None:
     job = await queue.admit(make_request())
     take(redis_client, ledger, job.id, "t1")
@@ -88,7 +88,7 @@ async def test_a_second_worker_is_refused_while_the_lease_lives(
 
 
 async def test_an_old_token_writes_nothing_after_another_took_over(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
 ) -> None:
     job = await queue.admit(make_request())
     take(redis_client, ledger, job.id, "t1", lease=-1)
@@ -96,7 +96,7 @@ async def test_an_old_token_writes_nothing_after_another_took_over(
     assert isinstance(second, Claim)
     assert second.attempt == 2
     before = redis_client.hgetall(record.job_key(job.id))
-    assert report(redis_client, ledger, job.id, "t1", Note(event="progress")) == b"lost"
+    assert report(redis_client, ledger, job.id, "t1", Report(event="progress")) == b"lost"
     assert ledger.commit(job.id, "t1", "succeeded", images=[IMAGE]) == "lost"
     assert ledger.release(job.id, "t1", "x", is_free=True) == "lost"
     assert redis_client.hgetall(record.job_key(job.id)) == before
@@ -107,7 +107,7 @@ async def test_an_old_token_writes_nothing_after_another_took_over(
 
 
 async def test_commit_ends_a_job_once_and_cleans_rq(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
 ) -> None:
     job = await queue.admit(make_request())
     take(redis_client, ledger, job.id, "t1")
@@ -131,12 +131,12 @@ async def test_commit_ends_a_job_once_and_cleans_rq(
 
 
 async def test_a_cancel_asked_for_in_time_wins(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
 ) -> None:
     job = await queue.admit(make_request())
     take(redis_client, ledger, job.id, "t1")
     assert (await queue.cancel(job.id)).status == "running"
-    assert report(redis_client, ledger, job.id, "t1", Note()) == b"cancel"
+    assert report(redis_client, ledger, job.id, "t1", Report()) == b"cancel"
     assert ledger.commit(job.id, "t1", "succeeded", images=[IMAGE]) == "cancelled"
     done = await queue.get(job.id)
     assert (done.status, done.images) == ("cancelled", ())
@@ -145,7 +145,7 @@ async def test_a_cancel_asked_for_in_time_wins(
 
 
 async def test_cancel_takes_a_queued_job_out_at_once(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
 ) -> None:
     job = await queue.admit(make_request())
     assert (await queue.cancel(job.id)).status == "cancelled"
@@ -157,7 +157,7 @@ async def test_cancel_takes_a_queued_job_out_at_once(
 
 
 async def test_cancel_needs_no_worker_that_is_dead(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
 ) -> None:
     job = await queue.admit(make_request())
     take(redis_client, ledger, job.id, "t1", lease=-1)
@@ -175,7 +175,7 @@ def test_a_cancel_repeated_after_a_lost_reply_is_no_conflict(redis_client: "Redi
 
 
 async def test_a_job_whose_workers_die_fails_after_the_last_attempt(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
 ) -> None:
     job = await queue.admit(make_request())
     for attempt in (1, 2, 3):
@@ -192,7 +192,7 @@ async def test_a_job_whose_workers_die_fails_after_the_last_attempt(
 
 
 async def test_the_last_attempt_waits_for_an_empty_engine(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
 ) -> None:
     job, other = [await queue.admit(make_request(seed=seed)) for seed in (1, 2)]
     for token in ("t1", "t2"):
@@ -207,7 +207,7 @@ async def test_the_last_attempt_waits_for_an_empty_engine(
 
 @pytest.mark.parametrize("is_free", [True, False])
 async def test_release_queues_again(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger, is_free: bool
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue, is_free: bool
 ) -> None:
     job, other = [await queue.admit(make_request(seed=seed)) for seed in (1, 2)]
     take(redis_client, ledger, job.id, "t1")
@@ -225,18 +225,18 @@ async def test_release_queues_again(
 
 
 async def test_the_same_picture_is_announced_once(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
 ) -> None:
     job = await queue.admit(make_request())
     take(redis_client, ledger, job.id, "t1")
-    note = Note(event="image", data=IMAGE.model_dump(mode="json"), image=IMAGE.name)
+    note = Report(event="image", data=IMAGE.model_dump(mode="json"), image=IMAGE.name)
     assert [report(redis_client, ledger, job.id, "t1", note) for _ in range(2)] == [b"ok"] * 2
     events: Any = redis_client.xrange(record.events_key(job.id))
     assert [fields[b"event"] for _, fields in events].count(b"image") == 1
 
 
 async def test_reconcile_puts_back_what_rq_lost(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
 ) -> None:
     lost, dead, alive, fresh = [await queue.admit(make_request(seed=s)) for s in range(4)]
     take(redis_client, ledger, dead.id, "t1")
@@ -255,5 +255,5 @@ async def test_reconcile_puts_back_what_rq_lost(
     assert claim.attempt == 2
 
 
-def test_the_clocks_of_one_machine_agree(ledger: WorkerLedger) -> None:
+def test_the_clocks_of_one_machine_agree(ledger: WorkerQueue) -> None:
     assert abs(ledger.clock_skew()) < 0.5

@@ -205,7 +205,7 @@ async def test_a_clock_that_is_off_takes_no_jobs(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     skew = 30.0
-    monkeypatch.setattr("worker.queue.worker_queue.WorkerLedger.clock_skew", lambda self: skew)
+    monkeypatch.setattr("worker.queue.worker_queue.WorkerQueue.clock_skew", lambda self: skew)
     job = await queue.admit(make_request())
     with run_worker():
         assert (await queue.wait(job.id, 1)).status == "queued"

@@ -11,7 +11,7 @@ from tests.support.fake_engine import pixels
 from tests.worker.conftest import RunWorker, make_request
 from worker.images import output_filter
 from worker.images.input_images import Pixels
-from worker.images.output_filter import FilterBroken, PictureRefused, look, open_filter
+from worker.images.output_filter import OutputFilterFailed, OutputRefused, look, open_filter
 from worker.job import Job
 from worker.queue.job_queue import JobQueue
 from worker.settings import Settings
@@ -75,13 +75,13 @@ async def test_one_refused_picture_fails_a_job_of_several(
 
 @pytest.mark.parametrize("answer", [False, True, 0, b"no", ["reason"]])
 def test_any_other_answer_closes(answer: Any) -> None:
-    with pytest.raises(FilterBroken, match="neither None nor a reason"):
+    with pytest.raises(OutputFilterFailed, match="neither None nor a reason"):
         look(lambda *_: answer, pixels(make_request(), 0), make_request())
 
 
 @pytest.mark.parametrize(("answer", "told"), [("", "no reason given"), ("x" * 300, "x" * 200)])
 def test_reasons_have_a_length(answer: str, told: str) -> None:
-    with pytest.raises(PictureRefused) as refusal:
+    with pytest.raises(OutputRefused) as refusal:
         look(lambda *_: answer, pixels(make_request(), 0), make_request())
     assert str(refusal.value) == told
 

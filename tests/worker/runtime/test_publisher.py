@@ -13,7 +13,7 @@ from redis import Redis
 
 from tests.support.disks import limited_files, small_disk
 from tests.support.fake_engine import FakeEngine
-from tests.support.s3_server import BrokenLine, Mode, S3Server
+from tests.support.s3_server import FaultyProxy, Mode, S3Server
 from tests.worker.conftest import RunWorker, make_request, wait_until
 from worker.job import Job
 from worker.queue import record
@@ -164,7 +164,7 @@ async def test_a_bucket_that_is_away_loses_nothing(
     queue: JobQueue,
     run_worker: RunWorker,
     s3_server: S3Server,
-    line: BrokenLine,
+    line: FaultyProxy,
     monkeypatch: pytest.MonkeyPatch,
     mode: Mode,
 ) -> None:

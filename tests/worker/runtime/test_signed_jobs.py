@@ -7,7 +7,7 @@ import pytest
 
 from model.request import ImageFormat, MetadataLevel
 from tests.worker.conftest import RunWorker, make_request
-from worker.images.c2pa_manifest import CredentialReader, open_signer
+from worker.images.c2pa_manifest import C2paReader, open_signer
 from worker.images.signing import SigningError
 from worker.job import Job
 from worker.queue.job_queue import JobQueue
@@ -30,7 +30,7 @@ async def test_signed_pictures_are_compared_as_they_were_before(
     queue: JobQueue, run_worker: RunWorker, signing: Settings
 ) -> None:
     """Also where the service did not sign yet when the original was made."""
-    store, reader = LocalImageStore(signing.data_dir / "images"), CredentialReader(signing)
+    store, reader = LocalImageStore(signing.data_dir / "images"), C2paReader(signing)
     with run_worker():
         plain = await made(queue)
     with run_worker(signer=open_signer(signing, service="test 1.0")):
@@ -52,7 +52,7 @@ async def test_signed_pictures_are_compared_as_they_were_before(
 async def test_who_wants_no_metadata_gets_no_signature(
     queue: JobQueue, run_worker: RunWorker, signing: Settings
 ) -> None:
-    store, reader = LocalImageStore(signing.data_dir / "images"), CredentialReader(signing)
+    store, reader = LocalImageStore(signing.data_dir / "images"), C2paReader(signing)
     with run_worker(signer=open_signer(signing, service="test 1.0")):
         minimal, none = await made(queue, "minimal"), await made(queue, "none")
     for job, state in ((minimal, "valid"), (none, "none")):

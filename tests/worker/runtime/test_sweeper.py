@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from tests.support.s3_server import BrokenLine, S3Server
+from tests.support.s3_server import FaultyProxy, S3Server
 from tests.worker.conftest import RunWorker, make_request, wait_until
 from tests.worker.queue.test_worker_queue import IMAGE, report, take
 from worker.errors import StoreError
 from worker.queue import record
 from worker.queue.job_queue import JobQueue
-from worker.queue.worker_queue import Note, WorkerLedger
+from worker.queue.worker_queue import Report, WorkerQueue
 from worker.runtime.sweeper import Sweeper
 from worker.settings import Settings
 from worker.store import s3 as s3_store
@@ -39,7 +39,7 @@ def names(store: ImageStore) -> list[str]:
     return sorted(name for name, _ in store.pictures())
 
 
-def sweep(store: ImageStore, ledger: WorkerLedger, *, result_ttl: float = 86_400) -> None:
+def sweep(store: ImageStore, ledger: WorkerQueue, *, result_ttl: float = 86_400) -> None:
     """One whole round."""
     sweeper = Sweeper(store, ledger, result_ttl=result_ttl)
     sweeper.wake()
@@ -51,7 +51,7 @@ def sweep(store: ImageStore, ledger: WorkerLedger, *, result_ttl: float = 86_400
 
 
 def test_a_removal_is_begun_once_and_again_if_interrupted(
-    ledger: WorkerLedger, redis_client: "Redis"
+    ledger: WorkerQueue, redis_client: "Redis"
 ) -> None:
     overdue(redis_client, NAME)
     redis_client.zadd(record.IMAGES, {OTHER: time.time() + 60})
@@ -67,16 +67,14 @@ def test_a_removal_is_begun_once_and_again_if_interrupted(
     assert redis_client.zrange(record.IMAGES, 0, -1) == [OTHER.encode()]
 
 
-def test_only_what_no_record_knows_is_an_orphan(
-    ledger: WorkerLedger, redis_client: "Redis"
-) -> None:
+def test_only_what_no_record_knows_is_an_orphan(ledger: WorkerQueue, redis_client: "Redis") -> None:
     redis_client.zadd(record.IMAGES, {NAME: time.time() + 60})
     assert ledger.begin_removal([NAME, OTHER]) == [OTHER]
     assert ledger.begin_removal([NAME, OTHER]) == []
 
 
 def test_what_is_left_is_tried_again_in_a_minute(
-    ledger: WorkerLedger, redis_client: "Redis"
+    ledger: WorkerQueue, redis_client: "Redis"
 ) -> None:
     overdue(redis_client, NAME, OTHER)
     ledger.begin_removal()
@@ -88,13 +86,13 @@ def test_what_is_left_is_tried_again_in_a_minute(
 
 
 async def test_a_picture_made_before_its_removal_ended_is_to_be_stored_again(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
 ) -> None:
     job = await queue.admit(make_request())
     take(redis_client, ledger, job.id, "t1")
 
     def tell(began: float) -> Any:
-        note = Note("image", IMAGE.model_dump(mode="json"), NAME, image_began=began)
+        note = Report("image", IMAGE.model_dump(mode="json"), NAME, image_began=began)
         return report(redis_client, ledger, job.id, "t1", note)
 
     before = time.monotonic()
@@ -111,7 +109,7 @@ async def test_a_picture_made_before_its_removal_ended_is_to_be_stored_again(
 
 
 async def test_a_request_that_starts_from_what_is_being_removed_is_to_be_repeated(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
 ) -> None:
     request = make_request(init_image=NAME, strength=0.5)
     overdue(redis_client, NAME)
@@ -133,7 +131,7 @@ async def test_a_request_that_starts_from_what_is_being_removed_is_to_be_repeate
 @pytest.mark.parametrize("kind", ["local", "s3"])
 def test_a_round_takes_the_overdue_and_the_orphans_and_no_others(
     request: pytest.FixtureRequest,
-    ledger: WorkerLedger,
+    ledger: WorkerQueue,
     redis_client: "Redis",
     local: LocalImageStore,
     monkeypatch: pytest.MonkeyPatch,
@@ -161,7 +159,7 @@ def test_a_round_takes_the_overdue_and_the_orphans_and_no_others(
 
 
 def test_an_orphan_is_left_for_as_long_as_a_result_and_an_hour(
-    ledger: WorkerLedger, local: LocalImageStore, tmp_path: Path
+    ledger: WorkerQueue, local: LocalImageStore, tmp_path: Path
 ) -> None:
     young, old = local.put(b"young", "png"), local.put(b"old", "png")
     for name, hours in ((young, 24.9), (old, 25.1)):
@@ -172,10 +170,10 @@ def test_an_orphan_is_left_for_as_long_as_a_result_and_an_hour(
 
 
 def test_a_bucket_that_is_away_keeps_its_pictures_for_a_later_round(
-    ledger: WorkerLedger,
+    ledger: WorkerQueue,
     redis_client: "Redis",
     s3_server: S3Server,
-    line: BrokenLine,
+    line: FaultyProxy,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -230,7 +228,7 @@ async def test_a_picture_that_is_swept_while_it_is_made_again_is_stored_again(
     run_worker: RunWorker,
     settings: Settings,
     redis_client: "Redis",
-    ledger: WorkerLedger,
+    ledger: WorkerQueue,
     local: LocalImageStore,
 ) -> None:
     first = await queue.admit(make_request())

@@ -12,7 +12,7 @@ from tests.worker.conftest import RunWorker, make_request
 from worker.job import SCHEMA_VERSION
 from worker.queue import record
 from worker.queue.job_queue import JobQueue
-from worker.queue.worker_queue import WorkerLedger
+from worker.queue.worker_queue import WorkerQueue
 
 NEXT_QUEUE = f"kirazuri-v{SCHEMA_VERSION + 1}"
 
@@ -102,7 +102,7 @@ async def test_an_old_job_is_cancelled_out_of_its_own_queue(
 
 
 async def test_an_old_job_of_a_dead_worker_is_handed_on(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerLedger, run_worker: RunWorker
+    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue, run_worker: RunWorker
 ) -> None:
     job_id = admitted_by_first_release(redis_client)
     redis_client.delete("rq:queue:kirazuri-v1")

@@ -14,7 +14,7 @@ import httpx2
 import pytest
 
 from tests.support.disks import limited_files, small_disk
-from tests.support.s3_server import BUCKET, KEY, SECRET, BrokenLine, Mode, S3Server
+from tests.support.s3_server import BUCKET, KEY, SECRET, FaultyProxy, Mode, S3Server
 from worker.errors import ImageExpired, ImageNotFound, StoreError
 from worker.settings import Settings
 from worker.store import s3 as s3_store
@@ -303,7 +303,7 @@ def test_a_wrong_key_is_told_and_never_shown(
 
 
 @pytest.fixture
-def far(s3_server: S3Server, line: BrokenLine, monkeypatch: pytest.MonkeyPatch) -> S3ImageStore:
+def far(s3_server: S3Server, line: FaultyProxy, monkeypatch: pytest.MonkeyPatch) -> S3ImageStore:
     """A store behind a line that may break; whoever waits for it gives up after a second."""
     monkeypatch.setattr(s3_store, "_ANSWER_SECONDS", 1)
     monkeypatch.setattr(s3_store, "_TRANSFER_SECONDS", 1)
@@ -320,7 +320,7 @@ def far(s3_server: S3Server, line: BrokenLine, monkeypatch: pytest.MonkeyPatch) 
     ],
 )
 def test_a_bucket_that_is_away_is_told_and_comes_back(
-    far: S3ImageStore, line: BrokenLine, mode: Mode, why: str
+    far: S3ImageStore, line: FaultyProxy, mode: Mode, why: str
 ) -> None:
     name = far.put(DATA, "png")
     line.set(mode)
@@ -347,7 +347,7 @@ def test_a_bucket_that_is_away_is_told_and_comes_back(
     far.check()
 
 
-def test_a_check_asks_the_bucket_now_and_then(far: S3ImageStore, line: BrokenLine) -> None:
+def test_a_check_asks_the_bucket_now_and_then(far: S3ImageStore, line: FaultyProxy) -> None:
     far.check()
     line.set("refuse")
     asked = line.requests
@@ -360,7 +360,7 @@ def test_a_check_asks_the_bucket_now_and_then(far: S3ImageStore, line: BrokenLin
         far.check()
 
 
-def test_a_check_waits_for_no_other(far: S3ImageStore, line: BrokenLine) -> None:
+def test_a_check_waits_for_no_other(far: S3ImageStore, line: FaultyProxy) -> None:
     line.set("hang")
     faults: list[StoreError] = []
 
