@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import free_port
+from tests.support.ports import free_port
 from tests.tools.audit import judge
 
 WEAK = {

@@ -18,7 +18,7 @@ import webuiapi  # type: ignore[import-untyped]
 from PIL import Image
 
 from model.recipes.infotext import parameters_of
-from tests.e2e.test_pictures import QUALITY, finished, pixels, submit
+from tests.support.pictures import QUALITY, finished, pixels, submit
 from training.evaluation.rules import read_colors
 
 pytestmark = pytest.mark.timeout(180)

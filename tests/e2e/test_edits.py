@@ -10,8 +10,8 @@ import numpy
 import pytest
 from PIL import Image
 
-from tests.e2e.test_pictures import QUALITY, finished, picture, pixels, submit
 from tests.support.cli import kirazuri
+from tests.support.pictures import QUALITY, finished, picture, pixels, submit
 from training.evaluation.rules import read_colors
 
 pytestmark = pytest.mark.timeout(180)

@@ -14,9 +14,9 @@ import torch
 from safetensors.torch import save_file
 
 from model.files.safetensors_header import read_header
-from tests.e2e.conftest import free_port
-from tests.e2e.test_pictures import QUALITY, finished, picture, pixels, submit
 from tests.support.cli import Running, kirazuri
+from tests.support.pictures import QUALITY, finished, picture, pixels, submit
+from tests.support.ports import free_port
 
 pytestmark = pytest.mark.timeout(240)
 

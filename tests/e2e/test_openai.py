@@ -17,9 +17,9 @@ import pytest
 from openai import BadRequestError, OpenAI
 from PIL import Image
 
-from tests.e2e.test_pictures import QUALITY, finished, picture, pixels, submit
 from tests.support.openai_clients import openai_client, png
 from tests.support.paths import ROOT
+from tests.support.pictures import QUALITY, finished, picture, pixels, submit
 from training.evaluation.rules import read_colors
 
 pytestmark = pytest.mark.timeout(240)

@@ -7,7 +7,7 @@ import httpx2
 import numpy
 import pytest
 
-from tests.e2e.test_pictures import QUALITY, finished, picture, pixels, submit
+from tests.support.pictures import QUALITY, finished, picture, pixels, submit
 
 pytestmark = pytest.mark.timeout(180)
 

@@ -12,9 +12,9 @@ import numpy
 import pytest
 from PIL import Image
 
-from tests.e2e.conftest import running
-from tests.e2e.test_pictures import QUALITY, finished, submit
 from tests.support.cli import kirazuri
+from tests.support.pictures import QUALITY, finished, submit
+from tests.support.service import running
 from worker.images.metadata import EXTENSIONS
 
 pytestmark = pytest.mark.timeout(180)

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from tests.e2e.test_pictures import QUALITY, finished, submit
 from tests.support.cli import kirazuri
+from tests.support.pictures import QUALITY, finished, submit
 
 pytestmark = pytest.mark.timeout(180)
 

@@ -16,8 +16,8 @@ from PIL import Image
 from pydantic import SecretStr
 from redis import Redis
 
-from tests.e2e.conftest import free_port
 from tests.support.openai_clients import png
+from tests.support.ports import free_port
 from worker.auth.api_keys import new_secret, secret_hash
 from worker.redis_io import server as redis_server
 from worker.settings import Settings

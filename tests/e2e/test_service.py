@@ -8,8 +8,8 @@ import httpx2
 import numpy
 import pytest
 
-from tests.e2e.test_metrics import settled, value
-from tests.e2e.test_pictures import QUALITY, finished, picture, pixels, submit
+from tests.support.metrics import settled, value
+from tests.support.pictures import QUALITY, finished, picture, pixels, submit
 
 pytestmark = pytest.mark.timeout(240)
 

@@ -14,8 +14,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.e2e.conftest import free_port
 from tests.support.collector import Collector, Seen
+from tests.support.ports import free_port
 from tests.support.receiver import Receiver
 from worker.redis_io.server import RedisServer
 

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 import httpx2
 
-from tests.e2e.conftest import free_port
+from tests.support.ports import free_port
 from worker.auth.api_keys import new_secret, secret_hash
 from worker.redis_io import server as redis_server
 

@@ -29,7 +29,7 @@ from model.recipes.imported import ImportedRequest, reading_of
 from model.recipes.infotext import MAX_INFOTEXT_CHARS, read_infotext
 from model.recipes.recipe import read_document
 from tests.fuzz.effort import fuzzed
-from tests.fuzz.test_texts import JSON, TEXTS
+from tests.fuzz.strategies import JSON, TEXTS
 from worker.images.c2pa_manifest import C2paReader
 from worker.images.metadata import UnreadableFile, read_metadata
 from worker.settings import Settings

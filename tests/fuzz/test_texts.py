@@ -35,6 +35,7 @@ from model.rating import RATINGS
 from model.request import resolve
 from model.tags import Tags, assemble
 from tests.fuzz.effort import fuzzed
+from tests.fuzz.strategies import JSON, TEXTS
 from worker.queue.eta import Eta
 from worker.settings import Settings
 from worker.telemetry.log_escaping import one_line, visible
@@ -43,22 +44,6 @@ CARD = load_card("kirazuri-tiny")
 TOKENIZERS = load_tokenizers(CARD, None)
 REQUEST = submission_type(
     CARD, Settings(_env_file=None, webhook_secret="whsec_" + "c2VjcmV0" * 4), lambda: ["hat"]
-)
-
-PIECES = st.sampled_from(
-    [
-        "(", ")", "((", "))", "[", "]", "\\(", "\\)", "\\", ":", "::", ":1.2)", ":-1)", ":1e400)",
-        ":nan)", ":1_0)", ",", ", ", "\n", "\r", "\t", "_", " ", "1girl", "(smile:1.2)", "^_^",
-        "<lora:hat:0.8>", "<lora:hat:", "<lora:a:1:2:3>", "BREAK", " AND ", "@wlop", "{a|b}",
-        "\x00", "\ud800", "\u202e", "\u200b", "ﾟ", "🙂‍↔️", "é", "ß", "İ", "nsfw", "safe",
-        "Negative prompt:", "Steps: 20", "__wild__", "a" * 500,
-    ]
-)  # fmt: skip
-TEXTS = st.one_of(st.text(max_size=300), st.lists(PIECES, max_size=40).map("".join))
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | TEXTS,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4),
-    max_leaves=12,
 )
 
 

@@ -1,23 +1,15 @@
 """A small random checkpoint, written once as the files that a real one consists of."""
 
-from dataclasses import dataclass
-from pathlib import Path
-
 import pytest
 import torch
 
-from model.card import Card
 from model.network.load import Components, load_components
-from tests.support.random_checkpoint import RandomModels, random_models, tiny_card, write_checkpoint
-
-
-@dataclass(frozen=True)
-class WrittenCheckpoint:
-    """The files, the card that describes them and the modules that they were written from."""
-
-    folder: Path
-    card: Card
-    made: RandomModels
+from tests.support.random_checkpoint import (
+    WrittenCheckpoint,
+    random_models,
+    tiny_card,
+    write_checkpoint,
+)
 
 
 @pytest.fixture(scope="session")

@@ -1,26 +1,15 @@
 """How requests become passes, steps and work: arithmetic alone."""
 
-from typing import Any
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.request import ResolvedHires, ResolvedRequest
+from model.request import ResolvedHires
 from model.sampler_catalog import evaluations
 from model.sampling.schedules import SCHEDULES
 from model.timesteps import TIMES
 from model.workload import passes, shortened, steps_done, total_steps, work
-
-
-def request(**fields: Any) -> ResolvedRequest:
-    base: dict[str, Any] = {
-        "prompt": "1girl", "negative_prompt": "", "width": 128, "height": 96, "steps": 10,
-        "cfg_scale": 1.0, "sampler": "euler", "scheduler": "simple", "seed": 1, "num_images": 1,
-        "image_format": "png", "image_quality": 90, "metadata": "full",
-    }  # fmt: skip
-    return ResolvedRequest(**{**base, **fields})
-
+from tests.support.requests import request
 
 HIRES = ResolvedHires(
     scale=2, width=256, height=192, steps=5, strength=0.5, upscaler="lanczos"

@@ -78,3 +78,15 @@ def opened(data: bytes) -> Image.Image:
     image = Image.open(io.BytesIO(data))
     image.load()
     return image
+
+
+def is_error(answer: httpx2.Response, status: int) -> dict[str, Any]:
+    """The answer's error, once its shape was looked at."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["x-request-id"]
+    assert set(answer.json()) == {"error"}
+    error: dict[str, Any] = answer.json()["error"]
+    assert set(error) == {"message", "type", "param", "code", "job_id", "rule", "errors"}
+    assert error["message"]
+    return error

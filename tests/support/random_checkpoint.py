@@ -170,3 +170,12 @@ def _t5_tokenizer() -> Tokenizer:
     tokenizer.normalizer = normalizers.NFKC()
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")
     return tokenizer
+
+
+@dataclass(frozen=True)
+class WrittenCheckpoint:
+    """The files, the card that describes them and the modules that they were written from."""
+
+    folder: Path
+    card: Card
+    made: RandomModels

@@ -15,7 +15,7 @@ from PIL import Image
 from cli.certificates import make_certificate
 from model.recipes.recipe import Recipe
 from tests.support.paths import ROOT
-from tests.worker.conftest import make_request
+from tests.support.requests import make_request
 from worker.images.c2pa_manifest import C2paReader, open_signer
 from worker.images.encode import encode
 from worker.images.metadata import EXTENSIONS, TRAINED

@@ -1,17 +1,16 @@
 """Short leases, a queue, and a worker that runs in a thread around a fake engine."""
 
 import threading
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from redis import Redis
 
-from model.request import ResolvedRequest
 from tests.support.fake_engine import FakeEngine
+from tests.support.run_worker import RunWorker
 from worker.images.input_images import HeldImages
 from worker.images.output_filter import OutputFilter
 from worker.images.signing import ImageSigner
@@ -21,28 +20,6 @@ from worker.redis_io.client import connect
 from worker.runtime.batch_worker import BatchWorker
 from worker.settings import Settings
 from worker.store.image_store import ImageStore, LocalImageStore
-
-RunWorker = Callable[..., AbstractContextManager[BatchWorker]]
-
-
-def make_request(prompt: str = "1girl, smile", **changes: Any) -> ResolvedRequest:
-    """A request of 64x64 pixels and 4 steps."""
-    values: dict[str, Any] = {
-        "prompt": prompt,
-        "negative_prompt": "",
-        "width": 64,
-        "height": 64,
-        "steps": 4,
-        "cfg_scale": 4.0,
-        "sampler": "euler",
-        "scheduler": "simple",
-        "seed": 1,
-        "num_images": 1,
-        "image_format": "png",
-        "image_quality": 90,
-        "metadata": "full",
-    }
-    return ResolvedRequest(**values | changes)
 
 
 @pytest.fixture
@@ -114,11 +91,3 @@ def run_worker(redis_url: str, settings: Settings) -> RunWorker:
             assert not thread.is_alive()
 
     return run
-
-
-def wait_until(condition: Callable[[], Any], *, seconds: float = 15) -> None:
-    """Poll until the condition holds; fail after `seconds`."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "timed out"
-        time.sleep(0.02)

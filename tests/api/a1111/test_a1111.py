@@ -17,7 +17,8 @@ from PIL import Image
 
 from model.recipes.aliases import find_sampler, find_schedule
 from model.recipes.recipe import Recipe
-from tests.api.conftest import Hand, Running
+from tests.support.api_server import Running
+from tests.support.manual_worker import Hand
 from worker.auth.api_keys import ApiKey, new_secret, secret_hash
 from worker.auth.key_store import add_key
 from worker.images.metadata import exif, png_chunks

@@ -11,10 +11,11 @@ from api.auth.caller import Caller
 from api.auth.key_limits import KeyLimitCheck, LimitState, headers
 from api.http.errors import KeyForbids
 from model.card import load_card
-from tests.api.auth.test_keys import LISTENS_TO_ALL, eventually, make_key
-from tests.api.conftest import Hand, Running
-from tests.api.submit.test_lora_list import write
-from tests.worker.conftest import make_request
+from tests.support.api_keys import LISTENS_TO_ALL, eventually, make_key
+from tests.support.api_server import Running
+from tests.support.lora_files import write
+from tests.support.manual_worker import Hand
+from tests.support.requests import make_request
 from worker.auth.api_keys import KeyLimits
 from worker.auth.key_store import add_key
 from worker.settings import Settings

@@ -4,9 +4,8 @@ import asyncio
 import base64
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx2
 import pytest
@@ -17,27 +16,14 @@ from starlette.datastructures import Headers
 from api.auth import signed_urls as link_tokens
 from api.auth.key_cache import KeyCache
 from api.middleware import authentication as gate
-from tests.api.conftest import Running
-from worker.auth.api_keys import ApiKey, KeyLimits, new_secret, secret_hash
+from tests.support.api_keys import LISTENS_TO_ALL, eventually, make_key
+from tests.support.api_server import Running
+from worker.auth.api_keys import KeyLimits, new_secret
 from worker.auth.key_store import KEYS, KEYS_VERSION, KeyFileError, add_key, revoke_key
 from worker.redis_io import server as redis_server
 from worker.settings import Settings
 
-LISTENS_TO_ALL = "0.0.0.0:8000"
 BODY = {"prompt": "1girl, smile", "steps": 1}
-
-
-def make_key(name: str, **limits: Any) -> tuple[str, ApiKey]:
-    secret = new_secret()
-    return secret, ApiKey(name=name, hash=secret_hash(secret), limits=KeyLimits(**limits))
-
-
-def eventually(holds: Callable[[], bool], seconds: float = 10) -> None:
-    """Poll until it holds: changes of keys take a moment."""
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "it took too long"
-        time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")

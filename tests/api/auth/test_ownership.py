@@ -14,8 +14,9 @@ from PIL import Image
 from redis import Redis
 from ulid import ULID
 
-from tests.api.auth.test_keys import LISTENS_TO_ALL, eventually, make_key
-from tests.api.conftest import Hand, Running
+from tests.support.api_keys import LISTENS_TO_ALL, eventually, make_key
+from tests.support.api_server import Running
+from tests.support.manual_worker import Hand
 from worker.auth.key_store import add_key
 from worker.settings import Settings
 

@@ -9,23 +9,11 @@ import httpx2
 import pytest
 
 from model.sampler_catalog import REFUSED
-from tests.api.conftest import Running
+from tests.support.api_calls import is_problem
+from tests.support.api_server import Running
 
 JSON = {"content-type": "application/json"}
 PROMPT = '{"prompt": "1girl, blue hair, smile"'
-
-
-def is_problem(answer: httpx2.Response) -> dict[str, Any]:
-    """The problem in an answer, checked against RFC 9457 and the project's own promises."""
-    assert answer.headers["content-type"] == "application/problem+json", answer.text
-    problem: dict[str, Any] = answer.json()
-    assert problem["status"] == answer.status_code
-    assert problem["type"] == f"/problems/{problem['code']}"
-    assert problem["instance"] == answer.headers["x-request-id"]
-    assert problem["title"]
-    assert problem["detail"]
-    assert "Traceback" not in answer.text
-    return problem
 
 
 NOT_JSON = {

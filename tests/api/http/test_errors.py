@@ -12,8 +12,8 @@ import api
 from api.http import errors
 from api.main import create_app
 from model.errors import ModelError, PolicyBlocked
-from tests.api.conftest import Running
-from tests.api.http.test_bad_input import is_problem
+from tests.support.api_calls import is_problem
+from tests.support.api_server import Running
 from tests.support.paths import ROOT
 from worker import errors as worker_errors
 from worker import job_errors as failures

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.api.conftest import Hand
-from tests.api.routes.test_generate import submit
-from tests.api.routes.test_jobs import read_events
+from tests.support.api_calls import read_events, submit
 from tests.support.api_process import ApiProcess, read_to_end
-from tests.worker.conftest import wait_until
+from tests.support.manual_worker import Hand
+from tests.support.waiting import wait_until
 from worker.queue import record
 from worker.settings import Settings
 

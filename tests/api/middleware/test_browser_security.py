@@ -10,9 +10,9 @@ import httpx2
 import pytest
 from pydantic import ValidationError
 
-from tests.api.conftest import Hand, Running
-from tests.api.http.test_bad_input import is_problem
-from tests.api.routes.test_generate import PROMPT
+from tests.support.api_calls import PROMPT, is_problem
+from tests.support.api_server import Running
+from tests.support.manual_worker import Hand
 from worker.settings import Settings
 
 ART = "https://art.example"

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.e2e.conftest import free_port
+from tests.support.ports import free_port
 from worker.redis_io.server import RedisServer
 from worker.store.image_store import LocalImageStore
 

@@ -20,9 +20,16 @@ from PIL import Image
 from redis import Redis
 
 from api.submit.disconnect import LOOK_SECONDS
-from tests.api.conftest import Hand, Running
-from tests.api.openai.test_errors import is_error
-from tests.support.openai_clients import RecordedExchanges, fake_worker, openai_client, opened, png
+from tests.support.api_server import Running
+from tests.support.manual_worker import Hand
+from tests.support.openai_clients import (
+    RecordedExchanges,
+    fake_worker,
+    is_error,
+    openai_client,
+    opened,
+    png,
+)
 from worker.queue.record import TOTALS
 from worker.redis_io.client import connect
 from worker.settings import Settings

@@ -1,7 +1,6 @@
 """Errors of the OpenAI surface have OpenAI's shape, whoever finds them."""
 
 import json
-from typing import Any
 
 import httpx2
 import pytest
@@ -11,24 +10,13 @@ from api.http.problem import ProblemResponse, as_problem, shape_at
 from api.http.schemas import FieldError
 from api.openai.errors import error_of, openai_error
 from model.errors import PolicyBlocked
-from tests.api.conftest import Running
+from tests.support.api_server import Running
+from tests.support.openai_clients import is_error
 from worker.errors import JobAlreadyFinished, QueueFull
 
 
 def refusal(kind: type[Exception], **headers: str) -> ProblemResponse:
     return ProblemResponse(TABLE[kind], "why", "request-1", headers=headers)
-
-
-def is_error(answer: httpx2.Response, status: int) -> dict[str, Any]:
-    """The answer's error, once its shape was looked at."""
-    assert answer.status_code == status, answer.text
-    assert answer.headers["content-type"] == "application/json"
-    assert answer.headers["x-request-id"]
-    assert set(answer.json()) == {"error"}
-    error: dict[str, Any] = answer.json()["error"]
-    assert set(error) == {"message", "type", "param", "code", "job_id", "rule", "errors"}
-    assert error["message"]
-    return error
 
 
 @pytest.mark.parametrize("path", ["/v1", "/v1/", "/v1/chat/completions", "/v1/images/variations"])

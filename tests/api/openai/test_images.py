@@ -9,10 +9,9 @@ import pytest
 from openai import BadRequestError, NotFoundError, OpenAI
 from PIL import Image
 
-from tests.api.conftest import Running
-from tests.api.openai.test_errors import is_error
+from tests.support.api_server import Running
 from tests.support.fake_engine import FakeEngine
-from tests.support.openai_clients import fake_worker, openai_client, opened, png
+from tests.support.openai_clients import fake_worker, is_error, openai_client, opened, png
 from worker.settings import Settings
 
 PROMPT = "1girl, blue hair, smile, hair bow"

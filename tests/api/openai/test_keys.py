@@ -6,8 +6,9 @@ import httpx2
 import pytest
 from openai import AuthenticationError, InternalServerError, PermissionDeniedError
 
-from tests.api.auth.test_keys import eventually, make_key
-from tests.api.conftest import Hand, Running
+from tests.support.api_keys import eventually, make_key
+from tests.support.api_server import Running
+from tests.support.manual_worker import Hand
 from tests.support.openai_clients import openai_client
 from worker.auth.key_store import add_key
 from worker.redis_io.client import connect

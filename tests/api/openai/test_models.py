@@ -6,7 +6,7 @@ import pytest
 from api.http.errors import UnknownModel
 from api.openai.models import check_name, names
 from model.card import load_card
-from tests.api.openai.test_errors import is_error
+from tests.support.openai_clients import is_error
 
 CARD = load_card("kirazuri-tiny")
 

@@ -9,7 +9,7 @@ import pytest
 from openai import APIError, BadRequestError, OpenAI
 from PIL import Image
 
-from tests.api.conftest import Running
+from tests.support.api_server import Running
 from tests.support.openai_clients import RecordedExchanges, fake_worker, openai_client, opened, png
 from worker.settings import Settings
 

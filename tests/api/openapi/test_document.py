@@ -22,7 +22,7 @@ from api.submit.provenance import Verification
 from api.webhooks.schemas import WebhookMessage, submission_type
 from model.card import TagGroup, card_names, load_card
 from model.tags import MAX_TAGS
-from tests.api.conftest import Running
+from tests.support.api_server import Running
 from worker.settings import Settings
 
 SECRET = "whsec_" + "c2VjcmV0" * 4

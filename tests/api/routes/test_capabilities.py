@@ -6,7 +6,7 @@ import pytest
 from api.routes.service.capabilities import capabilities
 from model.card import card_names, load_card
 from model.sampler_catalog import evaluations
-from tests.api.conftest import Hand
+from tests.support.manual_worker import Hand
 from worker.settings import Settings
 
 

@@ -10,18 +10,11 @@ import pytest
 from redis import Redis
 
 from api.submit.headers import wait_seconds
-from tests.api.conftest import Hand, Running
-from tests.api.http.test_bad_input import is_problem
+from tests.support.api_calls import PROMPT, is_problem, secret, submit
+from tests.support.api_server import Running
+from tests.support.manual_worker import Hand
 from worker.redis_io import server as redis_server
 from worker.settings import Settings
-
-PROMPT = "masterpiece, best quality, 1girl, blue hair, red eyes, smile"
-
-
-def submit(client: httpx2.Client, **fields: object) -> str:
-    answer = client.post("/generate", json={"prompt": PROMPT, **fields})
-    assert answer.status_code == 202, answer.text
-    return str(answer.json()["id"])
 
 
 def test_open_fields_are_filled_from_the_card(client: httpx2.Client, server: Running) -> None:
@@ -247,7 +240,3 @@ def test_without_redis(settings: Settings, tmp_path: Path) -> None:
         assert client.get("/capabilities").json()["workers"] == []
         assert "kirazuri_queue_up 0.0" in client.get("/metrics").text
         own.stop()
-
-
-def secret(url: str) -> object:
-    return Settings(_env_file=None, redis_url=url).redis_url

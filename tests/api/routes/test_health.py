@@ -6,11 +6,10 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
-from tests.api.conftest import Hand, Running
-from tests.api.http.test_bad_input import is_problem
-from tests.api.routes.test_generate import submit
+from tests.support.api_calls import is_problem, metrics, submit
+from tests.support.api_server import Running
+from tests.support.manual_worker import Hand
 from worker.settings import Settings
 
 
@@ -68,17 +67,6 @@ def test_not_ready_without_a_store(settings: Settings, hand: Hand, tmp_path: Pat
     assert answer.status_code == 503
     (reason,) = is_problem(answer)["reasons"]
     assert reason.startswith("image store")
-
-
-def metrics(client: httpx2.Client) -> dict[tuple[str, ...], float]:
-    """Every sample as (name, label values sorted by label) -> value."""
-    answer = client.get("/metrics")
-    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
-    return {
-        (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
-        for family in text_string_to_metric_families(answer.text)
-        for sample in family.samples
-    }
 
 
 def test_numbers_of_jobs_and_engines(client: httpx2.Client, hand: Hand) -> None:

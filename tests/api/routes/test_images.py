@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import httpx2
 import pytest
 
-from tests.api.conftest import Running
-from tests.api.http.test_bad_input import is_problem
+from tests.support.api_calls import is_problem
+from tests.support.api_server import Running
 from tests.support.s3_server import BUCKET, KEY, SECRET, FaultyProxy, Mode, S3Server
 from worker.settings import Settings
 from worker.store import s3 as s3_store

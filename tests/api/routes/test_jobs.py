@@ -3,29 +3,16 @@
 import json
 import threading
 import time
-from typing import Any
 
 import httpx2
 import pytest
 
 from api.http.sse import KEEPALIVE_SECONDS
-from tests.api.conftest import Hand, Running
-from tests.api.http.test_bad_input import is_problem
-from tests.api.routes.test_generate import submit
+from tests.support.api_calls import is_problem, read_events, submit
+from tests.support.api_server import Running
+from tests.support.manual_worker import Hand
 from worker.job_errors import job_error
 from worker.settings import Settings
-
-
-def read_events(text: str) -> list[dict[str, Any]]:
-    """The events of a stream, with `data` parsed; comments and `retry` are left out."""
-    events = []
-    for block in text.split("\n\n"):
-        fields = dict(
-            line.split(": ", 1) for line in block.split("\n") if line[:1] not in ("", ":")
-        )
-        if "event" in fields:
-            events.append({**fields, "data": json.loads(fields["data"])})
-    return events
 
 
 def test_a_job_from_queue_to_picture(client: httpx2.Client, hand: Hand, server: Running) -> None:

@@ -7,9 +7,8 @@ import pytest
 from redis import Redis
 
 from model.recipes.recipe import Recipe
-from tests.api.conftest import Hand
-from tests.api.http.test_bad_input import is_problem
-from tests.api.routes.test_generate import submit
+from tests.support.api_calls import is_problem, submit
+from tests.support.manual_worker import Hand
 from worker.job_errors import job_error
 from worker.settings import Settings
 

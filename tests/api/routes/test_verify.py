@@ -26,10 +26,10 @@ from api.webhooks.schemas import submission_type
 from model.card import load_card
 from model.recipes.recipe import Recipe
 from model.request import ImageFormat
-from tests.api.conftest import Hand, Running
-from tests.api.http.test_bad_input import is_problem
-from tests.api.routes.test_generate import submit
-from tests.worker.conftest import make_request
+from tests.support.api_calls import is_problem, submit
+from tests.support.api_server import Running
+from tests.support.manual_worker import Hand
+from tests.support.requests import make_request
 from worker.images.c2pa_manifest import C2paReader, open_signer
 from worker.images.encode import encode
 from worker.images.metadata import COMPOSITE, TRAINED

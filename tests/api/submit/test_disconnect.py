@@ -7,10 +7,9 @@ import httpx2
 import pytest
 
 from api.submit.headers import span_seconds
-from tests.api.conftest import Hand, Running
-from tests.api.http.test_bad_input import is_problem
-from tests.api.routes.test_generate import PROMPT, submit
-from tests.api.routes.test_jobs import read_events
+from tests.support.api_calls import PROMPT, is_problem, read_events, submit
+from tests.support.api_server import Running
+from tests.support.manual_worker import Hand
 from worker.queue import record
 from worker.settings import Settings
 

@@ -10,9 +10,9 @@ from redis import Redis
 from api.submit.dry_run import Plan
 from model.card import load_card
 from model.prompting.tokens import count, load_tokenizers
-from tests.api.conftest import Hand, Running
-from tests.api.http.test_bad_input import is_problem
-from tests.api.routes.test_generate import secret
+from tests.support.api_calls import is_problem, secret
+from tests.support.api_server import Running
+from tests.support.manual_worker import Hand
 from worker.auth.key_store import LINK_SECRET
 from worker.queue import record
 from worker.redis_io import server as redis_server

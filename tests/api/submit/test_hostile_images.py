@@ -15,8 +15,7 @@ import httpx2
 import pytest
 from PIL import Image
 
-from tests.api.http.test_bad_input import is_problem
-from tests.api.routes.test_generate import PROMPT
+from tests.support.api_calls import PROMPT, is_problem
 
 MEGABYTE = 2**20
 MOST_MEMORY = 450 * MEGABYTE

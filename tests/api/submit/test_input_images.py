@@ -1,6 +1,5 @@
 """Pictures in requests: every form that is taken, every bad one refused by name, and their keep."""
 
-import base64
 import io
 import json
 import random
@@ -11,34 +10,14 @@ from typing import Any
 
 import httpx2
 import pytest
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from api.submit.input_images import MAX_PIXELS, MAX_SCANS
-from tests.api.conftest import Hand
-from tests.api.http.test_bad_input import is_problem
-from tests.api.routes.test_generate import PROMPT
+from tests.support.api_calls import PROMPT, is_problem
+from tests.support.images import SIZE, coded, drawn, file_of
+from tests.support.manual_worker import Hand
 from worker.settings import Settings
 from worker.store.image_store import LocalImageStore
-
-SIZE = (128, 128)
-
-
-def drawn(size: tuple[int, int] = SIZE, mode: str = "RGB") -> Image.Image:
-    """A red picture with a blue square in its upper left quarter."""
-    image = Image.new("RGB", size, (220, 30, 40))
-    ImageDraw.Draw(image).rectangle((0, 0, size[0] // 4, size[1] // 4), fill=(20, 40, 230))
-    return image.convert(mode)
-
-
-def file_of(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
-def coded(data: bytes | Image.Image) -> str:
-    data = data if isinstance(data, bytes) else file_of(data)
-    return base64.b64encode(data).decode()
 
 
 @pytest.fixture

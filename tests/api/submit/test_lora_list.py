@@ -1,32 +1,19 @@
 """LoRAs over HTTP: what there is, what a request may name, what is said about it."""
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
-import torch
-from safetensors.torch import save_file
 
-from tests.api.conftest import Hand, Running
-from tests.api.http.test_bad_input import is_problem
+from tests.support.api_calls import is_problem
+from tests.support.api_server import Running
+from tests.support.lora_files import write
+from tests.support.manual_worker import Hand
 from worker.settings import Settings
 
 PROMPT = "masterpiece, best quality, 1girl, blue hair, red eyes, smile"
-
-
-def write(path: Path, *, value: float = 0.0, metadata: dict[str, str] | None = None) -> str:
-    """A LoRA of one layer; its SHA-256."""
-    stem = "diffusion_model.blocks.0.self_attn.q_proj"
-    tensors = {
-        f"{stem}.lora_A.weight": torch.full((2, 8), value),
-        f"{stem}.lora_B.weight": torch.zeros(8, 2),
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, path, metadata=metadata)
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 @pytest.fixture(scope="module")

@@ -13,11 +13,12 @@ import api
 from api.main import create_app
 from model.errors import PolicyError
 from model.rating import RATINGS
-from tests.api.conftest import Hand, Running
-from tests.api.http.test_bad_input import is_problem
-from tests.api.submit.test_input_images import coded, drawn
-from tests.api.submit.test_lora_list import write
+from tests.support.api_calls import is_problem
+from tests.support.api_server import Running
 from tests.support.evasions import EVASIONS
+from tests.support.images import coded, drawn
+from tests.support.lora_files import write
+from tests.support.manual_worker import Hand
 from worker.auth.api_keys import new_secret, secret_hash
 from worker.settings import Settings
 

@@ -9,8 +9,9 @@ import pytest
 
 from model.card import load_card
 from model.prompting.tokens import count, load_tokenizers
-from tests.api.conftest import Hand, Running
-from tests.api.http.test_bad_input import is_problem
+from tests.support.api_calls import is_problem
+from tests.support.api_server import Running
+from tests.support.manual_worker import Hand
 from worker.job import JobWarning
 from worker.settings import Settings
 

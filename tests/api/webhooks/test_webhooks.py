@@ -23,10 +23,9 @@ from standardwebhooks import Webhook as Verifier
 from standardwebhooks.webhooks import WebhookVerificationError
 
 from api.webhooks.sender import PER_HOST
-from tests.api.conftest import Hand, Running
-from tests.api.http.test_bad_input import is_problem
-from tests.api.routes.test_generate import PROMPT, submit
-from tests.api.routes.test_health import metrics
+from tests.support.api_calls import PROMPT, is_problem, metrics, submit
+from tests.support.api_server import Running
+from tests.support.manual_worker import Hand
 from tests.support.receiver import Received, Receiver, sending
 from worker.job_errors import job_error
 from worker.queue import record

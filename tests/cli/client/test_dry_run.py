@@ -2,11 +2,8 @@
 
 from typing import Any
 
-from api.openapi.document import examples
 from cli.client.dry_run import describe
-from model.card import load_card
-
-PLAN: dict[str, Any] = examples(load_card("kirazuri-v1"))["Plan"]
+from tests.support.plans import PLAN
 
 
 def lines(**changes: Any) -> dict[str, str]:

@@ -8,7 +8,7 @@ import pytest
 
 from cli.client.dry_run import describe
 from cli.client.edits import PictureError, edits, picture
-from tests.cli.client.test_dry_run import PLAN
+from tests.support.plans import PLAN
 
 NAME = "a" * 40 + ".png"
 NO_HIRES = {"scale": None, "steps": None, "strength": None, "upscaler": None}

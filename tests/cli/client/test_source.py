@@ -13,7 +13,7 @@ from cli.client.source import SourceError, fit, read_source
 from model.recipes.recipe import Recipe
 from model.request import ImageFormat
 from tests.support.cli import kirazuri
-from tests.worker.conftest import make_request
+from tests.support.requests import make_request
 from worker.images.encode import encode
 
 PIXELS = numpy.full((16, 16, 3), 128, dtype=numpy.uint8)

@@ -1,9 +1,8 @@
 """The same numbers again: alone, among others, in another process; down to the last bit."""
 
-import hashlib
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import numpy
@@ -12,21 +11,19 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from model.card import load_card
-from model.engine.engine import Engine, load_engine
-from model.engine.protocol import EngineEvent, ImageReady
+from model.engine.engine import Engine
+from model.engine.protocol import ImageReady
 from model.request import ResolvedRequest
 from model.sampling import noise
-from tests.model.engine.test_engine import AnalyticModel, engine_of, request, run
-
-FIELDS: dict[str, Any] = {
-    "prompt": "1girl, (blue hair:1.2), smile",
-    "width": 128,
-    "height": 128,
-    "steps": 6,
-    "seed": 42,
-    "deterministic": True,
-}
+from tests.support.engines import (
+    FIELDS,
+    AnalyticModel,
+    digest,
+    engine_of,
+    request,
+    run,
+    tiny_engine,
+)
 
 NEIGHBOURS = {
     "plain": request(width=128, height=128, steps=4, cfg_scale=1, seed=1),
@@ -36,32 +33,12 @@ NEIGHBOURS = {
 
 ANOTHER_PROCESS = """
 import sys
-from model.determinism import fix_algorithms
-from tests.model.test_determinism import FIELDS, digest, tiny_engine
-from tests.model.test_engine import request, run
+from model.network.device import fix_algorithms
+from tests.support.engines import FIELDS, digest, request, run, tiny_engine
 if "fixed" in sys.argv:
     fix_algorithms()
 print(digest(run(tiny_engine(), {"again": request(**FIELDS)}), "again"))
 """
-
-
-def tiny_engine() -> Engine:
-    """The checkpoint that ships, on one thread: processes of a test run are many."""
-    return load_engine(
-        load_card("kirazuri-tiny"),
-        None,
-        device="cpu",
-        precision="float32",
-        threads=1,
-        token_budget=8192,
-    )
-
-
-def digest(events: Iterable[EngineEvent], job_id: str) -> str:
-    """One hash of all pixels of a job."""
-    pixels = [e.pixels for e in events if isinstance(e, ImageReady) and e.job_id == job_id]
-    assert pixels
-    return hashlib.sha256(b"".join(p.tobytes() for p in pixels)).hexdigest()
 
 
 @pytest.fixture(scope="module")

@@ -18,8 +18,8 @@ from model.network.text_encoder import EncodedPrompt
 from model.request import ResolvedHires, ResolvedRequest
 from model.sampler_catalog import EVALUATIONS
 from model.sampling.schedules import sigmas_simple
-from tests.model.engine.test_engine import drain, of, run
-from tests.model.test_workload import request as bare
+from tests.support.engines import drain, of, run
+from tests.support.requests import request as bare
 
 SIDE = 32
 

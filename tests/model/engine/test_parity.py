@@ -24,9 +24,14 @@ from model.request import ResolvedRequest
 from model.sampling.noise import initial_noise
 from model.sampling.samplers import SAMPLERS
 from model.sampling.schedules import SCHEDULES
-from tests.model.conftest import WrittenCheckpoint
 from tests.support.cosmos_reference import install_mask_resize
-from tests.support.random_checkpoint import CONTEXT_ROWS, LATENTS_MEAN, LATENTS_STD, RandomModels
+from tests.support.random_checkpoint import (
+    CONTEXT_ROWS,
+    LATENTS_MEAN,
+    LATENTS_STD,
+    RandomModels,
+    WrittenCheckpoint,
+)
 
 # Their own annotations do not cover what is used here.
 diffusers: Any = import_module("diffusers")

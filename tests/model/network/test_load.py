@@ -26,9 +26,8 @@ from model.files.keymap import (
 )
 from model.network.load import Components, load_components
 from model.network.text_encoder import TextEncoder
-from tests.model.conftest import WrittenCheckpoint
 from tests.support.paths import DATA
-from tests.support.random_checkpoint import transformer_tensors
+from tests.support.random_checkpoint import WrittenCheckpoint, transformer_tensors
 
 CPU = torch.device("cpu")
 KEYMAPS = json.loads((DATA / "keymaps.json").read_text())

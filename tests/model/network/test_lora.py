@@ -23,8 +23,7 @@ from model.network.load import Components, load_components
 from model.network.lora import LoraSwitch, _MergedSets
 from model.network.text_encoder import TextEncoder
 from model.request import LoraSet, ResolvedLora, ResolvedRequest
-from tests.model.conftest import WrittenCheckpoint
-from tests.model.engine.test_engine import drain, of, request
+from tests.support.engines import drain, of, request
 from tests.support.lora_writer import (
     LAYOUTS,
     METHODS,
@@ -35,7 +34,7 @@ from tests.support.lora_writer import (
     places,
     write_lora,
 )
-from tests.support.random_checkpoint import RandomModels, write_checkpoint
+from tests.support.random_checkpoint import RandomModels, WrittenCheckpoint, write_checkpoint
 
 
 def some_places(made: RandomModels) -> list[Place]:

@@ -33,9 +33,8 @@ from model.prompting.tokens import (
     load_t5_tokenizer,
     load_tokenizers,
 )
-from tests.model.conftest import WrittenCheckpoint
 from tests.support.paths import DATA, ROOT
-from tests.support.random_checkpoint import CONTEXT_ROWS
+from tests.support.random_checkpoint import CONTEXT_ROWS, WrittenCheckpoint
 
 CASES: list[dict[str, Any]] = json.loads((DATA / "prompts.json").read_text(encoding="utf-8"))[
     "cases"

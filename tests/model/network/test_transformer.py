@@ -8,9 +8,8 @@ from torch import Tensor
 
 from model.network.load import Components, load_components
 from model.network.transformer import predict_velocity
-from tests.model.conftest import WrittenCheckpoint
 from tests.support.cosmos_reference import install_mask_resize
-from tests.support.random_checkpoint import CONTEXT_ROWS
+from tests.support.random_checkpoint import CONTEXT_ROWS, WrittenCheckpoint
 
 
 @pytest.fixture

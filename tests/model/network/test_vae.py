@@ -14,8 +14,7 @@ from model.engine.pixels import to_tensor
 from model.errors import NonFiniteLatents
 from model.network.load import Components, load_components
 from model.network.vae import OneFrameConv, decode, encode
-from tests.model.conftest import WrittenCheckpoint
-from tests.support.random_checkpoint import LATENTS_MEAN, LATENTS_STD
+from tests.support.random_checkpoint import LATENTS_MEAN, LATENTS_STD, WrittenCheckpoint
 
 MEAN = torch.tensor(LATENTS_MEAN).view(1, -1, 1, 1, 1)
 STD = torch.tensor(LATENTS_STD).view(1, -1, 1, 1, 1)

@@ -18,7 +18,7 @@ from model.recipes.infotext import (
 )
 from model.recipes.recipe import Recipe
 from model.sampler_catalog import DISPLAY_NAMES, SCHEDULE_DISPLAY_NAMES, UPSCALER_DISPLAY_NAMES
-from tests.worker.conftest import make_request
+from tests.support.requests import make_request
 
 RECIPE = Recipe(card="kirazuri-v1", checkpoint="0123456789abcdef" * 4, service="k 0.1")
 

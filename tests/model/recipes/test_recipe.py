@@ -17,7 +17,7 @@ from model.recipes.recipe import (
     recipe_of,
     write_document,
 )
-from tests.worker.conftest import make_request
+from tests.support.requests import make_request
 
 RECIPE = Recipe(card="tiny", checkpoint="ab" * 32, precision="float32", threads=2, torch="2.13")
 

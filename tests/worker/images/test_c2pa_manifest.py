@@ -30,7 +30,7 @@ from cli import certificates as certificate
 from cli.certificates import make_certificate
 from model.recipes.recipe import Recipe
 from model.request import ImageFormat
-from tests.worker.conftest import make_request
+from tests.support.requests import make_request
 from worker.images.c2pa_manifest import C2paManifest, C2paReader, open_signer
 from worker.images.encode import encode, source_type
 from worker.images.metadata import COMPOSITE, TRAINED, read_metadata

@@ -12,7 +12,7 @@ from PIL import ExifTags, Image
 from model.recipes.infotext import write_infotext
 from model.recipes.recipe import Recipe
 from model.request import ImageFormat, MetadataLevel, ResolvedHires, ResolvedLora
-from tests.worker.conftest import make_request
+from tests.support.requests import make_request
 from worker.images.encode import encode
 
 RECIPE = Recipe(card="kirazuri-tiny", checkpoint="0123456789abcdef" * 4, service="k 0.1")

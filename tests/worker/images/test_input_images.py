@@ -11,9 +11,11 @@ from PIL import Image
 from redis import Redis
 
 from model.errors import InputMissing
+from tests.support.queue_steps import take
+from tests.support.requests import make_request
+from tests.support.run_worker import RunWorker
 from tests.support.s3_server import FaultyProxy, S3Server
-from tests.worker.conftest import RunWorker, make_request, wait_until
-from tests.worker.queue.test_worker_queue import take
+from tests.support.waiting import wait_until
 from worker.errors import IdempotencyConflict, QueueFull
 from worker.images.input_images import HeldImages
 from worker.job_errors import job_error

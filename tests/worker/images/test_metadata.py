@@ -15,7 +15,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from model.recipes.recipe import Recipe, read_document
 from model.request import ImageFormat
-from tests.worker.conftest import make_request
+from tests.support.requests import make_request
 from worker.images import metadata
 from worker.images.encode import encode
 from worker.images.metadata import ImageTexts, UnreadableFile, read_metadata

@@ -9,7 +9,7 @@ from rq import Queue
 from rq.job import Job as RqJob
 from ulid import ULID
 
-from tests.worker.conftest import make_request
+from tests.support.requests import make_request
 from worker.errors import IdempotencyConflict, QueueFull
 from worker.job import Job, JobWarning
 from worker.queue import record

@@ -3,8 +3,8 @@
 import pytest
 from redis import Redis
 
-from tests.worker.conftest import make_request
-from tests.worker.queue.test_worker_queue import take
+from tests.support.queue_steps import take
+from tests.support.requests import make_request
 from worker.job_errors import job_error
 from worker.queue import record
 from worker.queue.counters import BOUNDS, FINISHED, RETRIES, Counters

@@ -6,8 +6,8 @@ import time
 import pytest
 from redis import Redis
 
-from tests.worker.conftest import make_request
-from tests.worker.queue.test_worker_queue import IMAGE, report, take
+from tests.support.queue_steps import IMAGE, report, take
+from tests.support.requests import make_request
 from worker.errors import JobNotFound
 from worker.job_events import JobEvent
 from worker.queue import record

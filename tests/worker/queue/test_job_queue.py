@@ -11,8 +11,8 @@ from redis import Redis
 from ulid import ULID
 
 from model.workload import work
-from tests.worker.conftest import make_request
-from tests.worker.queue.test_worker_queue import take
+from tests.support.queue_steps import take
+from tests.support.requests import make_request
 from worker.errors import JobExpired, JobNotFound, QueueUnavailable
 from worker.job import WorkerStatus
 from worker.queue import record

@@ -9,7 +9,7 @@ import pytest
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
-from tests.worker.conftest import make_request
+from tests.support.requests import make_request
 from worker.job import Job
 from worker.queue import record
 from worker.queue.job_queue import JobQueue

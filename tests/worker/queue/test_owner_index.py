@@ -11,7 +11,7 @@ from redis import Redis
 from ulid import ULID
 
 from model.workload import work
-from tests.worker.conftest import make_request
+from tests.support.requests import make_request
 from worker.auth.api_keys import KeyLimits
 from worker.errors import ImageExpired, ImageNotFound, QueueFull, QuotaSpent, TooManyJobs
 from worker.job import Job, StoredImage

@@ -9,8 +9,10 @@ from redis import Redis
 
 from model.bench.fair_queue import FairQueue
 from model.workload import work
-from tests.worker.conftest import RunWorker, make_request, wait_until
-from tests.worker.queue.test_worker_queue import RQ_LIST, take
+from tests.support.queue_steps import RQ_LIST, take
+from tests.support.requests import make_request
+from tests.support.run_worker import RunWorker
+from tests.support.waiting import wait_until
 from worker.auth.api_keys import WEIGHTS, KeyLimits, Priority
 from worker.job import Job
 from worker.queue import record

@@ -19,7 +19,8 @@ import trustme
 from redis import Redis
 
 from tests.support.fake_engine import FakeEngine
-from tests.worker.conftest import make_request, wait_until
+from tests.support.requests import make_request
+from tests.support.waiting import wait_until
 from worker.errors import QueueUnavailable
 from worker.job import TERMINAL, Job
 from worker.queue.job_queue import JobQueue

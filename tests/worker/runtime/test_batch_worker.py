@@ -16,7 +16,9 @@ from rq.suspension import resume, suspend
 from model.recipes.recipe import Recipe
 from model.request import ResolvedRequest
 from tests.support.fake_engine import FakeEngine, pixels
-from tests.worker.conftest import RunWorker, make_request, wait_until
+from tests.support.requests import make_request
+from tests.support.run_worker import RunWorker
+from tests.support.waiting import wait_until
 from worker.job import Job
 from worker.queue import record
 from worker.queue.job_queue import JobQueue

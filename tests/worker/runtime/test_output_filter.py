@@ -8,7 +8,8 @@ import pytest
 
 from model.request import ResolvedRequest
 from tests.support.fake_engine import pixels
-from tests.worker.conftest import RunWorker, make_request
+from tests.support.requests import make_request
+from tests.support.run_worker import RunWorker
 from worker.images import output_filter
 from worker.images.input_images import Pixels
 from worker.images.output_filter import OutputFilterFailed, OutputRefused, look, open_filter

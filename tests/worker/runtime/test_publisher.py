@@ -13,8 +13,10 @@ from redis import Redis
 
 from tests.support.disks import limited_files, small_disk
 from tests.support.fake_engine import FakeEngine
+from tests.support.requests import make_request
+from tests.support.run_worker import RunWorker
 from tests.support.s3_server import FaultyProxy, Mode, S3Server
-from tests.worker.conftest import RunWorker, make_request, wait_until
+from tests.support.waiting import wait_until
 from worker.job import Job
 from worker.queue import record
 from worker.queue.job_queue import JobQueue

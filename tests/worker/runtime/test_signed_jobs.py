@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from model.request import ImageFormat, MetadataLevel
-from tests.worker.conftest import RunWorker, make_request
+from tests.support.requests import make_request
+from tests.support.run_worker import RunWorker
 from worker.images.c2pa_manifest import C2paReader, open_signer
 from worker.images.signing import SigningError
 from worker.job import Job

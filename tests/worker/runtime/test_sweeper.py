@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 from redis import Redis
 
+from tests.support.queue_steps import IMAGE, report, take
+from tests.support.requests import make_request
+from tests.support.run_worker import RunWorker
 from tests.support.s3_server import FaultyProxy, S3Server
-from tests.worker.conftest import RunWorker, make_request, wait_until
-from tests.worker.queue.test_worker_queue import IMAGE, report, take
+from tests.support.waiting import wait_until
 from worker.errors import StoreError
 from worker.queue import record
 from worker.queue.job_queue import JobQueue

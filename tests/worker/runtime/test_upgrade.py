@@ -8,7 +8,8 @@ import pytest
 from redis import Redis
 from ulid import ULID
 
-from tests.worker.conftest import RunWorker, make_request
+from tests.support.requests import make_request
+from tests.support.run_worker import RunWorker
 from worker.job import SCHEMA_VERSION
 from worker.queue import record
 from worker.queue.job_queue import JobQueue

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 import pytest
 from redis import Redis
 
-from tests.worker.conftest import make_request
+from tests.support.requests import make_request
 from worker.job import Job
 from worker.queue import record
 from worker.queue.job_queue import JobQueue

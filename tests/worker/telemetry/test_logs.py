@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.worker.telemetry.test_log_escaping import NASTY
+from tests.support.log_texts import NASTY
 from worker.telemetry.logs import JsonLines, about, current
 
 
@@ -96,7 +96,7 @@ def test_ids_are_those_of_what_goes_on() -> None:
 
 SET_UP = """
 import logging
-from tests.worker.test_log_lines import NASTY
+from tests.support.log_texts import NASTY
 from worker.logs import set_up
 from worker.settings import Settings
 set_up(Settings(_env_file=None, log_format={format!r}, log_level={level!r}))

@@ -1,0 +1,46 @@
+"""The API behind a real uvicorn in a thread of this process."""
+
+import threading
+import time
+from typing import Self
+
+import uvicorn
+
+from api.main import create_app
+from api.server import server_config
+from tests.support.ports import free_socket
+from worker.settings import Settings
+
+
+class Running:
+    """uvicorn in a thread of its own, as a user runs it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.app = create_app(settings)
+        self._socket = free_socket()
+        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+        config = server_config(self.app, settings, host="127.0.0.1", port=0, stop_seconds=1)
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(
+            target=self._server.run, kwargs={"sockets": [self._socket]}, daemon=True
+        )
+
+    def start(self) -> None:
+        self._thread.start()
+        deadline = time.monotonic() + 10
+        while not self._server.started:
+            assert self._thread.is_alive(), "the server did not start"
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+    def stop(self) -> None:
+        self._server.should_exit = True
+        self._thread.join(10)
+        assert not self._thread.is_alive()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()

@@ -1,0 +1,106 @@
+"""A worker played by the test: one transition at a time, through the worker's queue."""
+
+import hashlib
+import time
+from datetime import UTC, datetime
+from typing import Any, cast
+
+from redis import Redis
+
+from worker.job import JobError, StoredImage, WorkerStatus
+from worker.queue import record
+from worker.queue.record import QUEUED, RQ_QUEUE
+from worker.queue.worker_queue import Claim, Outcome, Report, WorkerQueue, read_claim
+from worker.settings import Settings
+from worker.store.image_store import LocalImageStore
+
+
+class Hand:
+    """Carries out jobs as a worker would, one transition at a time, through the worker's ledger."""
+
+    def __init__(self, connection: "Redis", settings: Settings) -> None:
+        self.redis = connection
+        self._ledger = WorkerQueue(connection, settings)
+        self._store = LocalImageStore(settings.data_dir / "images")
+
+    def waiting(self) -> list[str]:
+        """The ids of queued jobs, oldest first."""
+        ids = cast(list[bytes], self.redis.zrange(QUEUED, 0, -1))
+        return [str(job_id, "utf-8") for job_id in ids]
+
+    def claim(self, job_id: str) -> Claim:
+        """Take the job, with a lease such as RQ gives."""
+        lease = {f"{job_id}:token": time.time() + 60}
+        self.redis.zadd(f"rq:wip:{RQ_QUEUE}", lease)
+        with self.redis.pipeline() as pipeline:
+            self._ledger.claim(pipeline, job_id, "token", worker="hand", is_alone=True)
+            claim = read_claim(pipeline.execute()[-1])
+        assert isinstance(claim, Claim), claim
+        return claim
+
+    def report(self, job_id: str, event: str, data: dict[str, Any], **fields: Any) -> str:
+        """Tell news; the answer is ok, cancel or lost."""
+        with self.redis.pipeline() as pipeline:
+            self._ledger.report(
+                pipeline, job_id, "token", Report(event=event, data=data, fields=fields)
+            )
+            return str(pipeline.execute()[-1], "utf-8")
+
+    def step(self, job_id: str, step: int, steps: int) -> str:
+        return self.report(job_id, "progress", {"step": step, "steps": steps}, step=step)
+
+    def finish(self, job_id: str, *pictures: bytes) -> list[StoredImage]:
+        """Store the pictures and end the job with them."""
+        images = [self._stored(data, seed) for seed, data in enumerate(pictures)]
+        self.end(job_id, "succeeded", images=images)
+        return images
+
+    def _stored(self, data: bytes, seed: int) -> StoredImage:
+        return StoredImage(
+            url=f"/images/{self._store.put(data, 'png')}",
+            seed=seed,
+            width=128,
+            height=128,
+            format="png",
+            bytes=len(data),
+            sha256=hashlib.sha256(data).hexdigest(),
+        )
+
+    def end(
+        self,
+        job_id: str,
+        status: Outcome,
+        *,
+        images: list[StoredImage] | None = None,
+        error: JobError | None = None,
+    ) -> None:
+        timings = {"encode": 0.1, "denoise": 0.2}
+        self._ledger.commit(
+            job_id, "token", status, images=images or [], error=error, timings=timings
+        )
+
+    def end_overdue(self) -> list[str]:
+        """What every worker's maintenance does about deadlines."""
+        return self._ledger.end_overdue()
+
+    def newest(self) -> str:
+        """The id of the job that was made last."""
+        keys = [str(key, "utf-8") for key in self.redis.scan_iter(record.job_key("*"))]
+        return max(keys).rsplit(":", 1)[-1]
+
+    def beat(self, **changes: Any) -> None:
+        """A sign of life."""
+        status = WorkerStatus(
+            name="hand",
+            is_warm=True,
+            seen_at=datetime.now(UTC),
+            card="kirazuri-tiny",
+            device="cpu",
+            precision="float32",
+            running=1,
+            forwards=10,
+            evaluations=25,
+        )
+        with self.redis.pipeline() as pipeline:
+            self._ledger.heartbeat(pipeline, status.model_copy(update=changes))
+            pipeline.execute()
