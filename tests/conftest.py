@@ -16,7 +16,7 @@ from worker.redis_io import server as redis_server
 from worker.redis_io.server import RedisServer
 
 # A run proves the same whenever it is made; `--hypothesis-profile=default` draws new cases.
-settings.register_profile("repeatable", derandomize=True)
+settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
 _LONG = {name: place for place, name in enumerate(["chaos", "e2e", "fuzz", "worker", "cli"])}
