@@ -8,6 +8,7 @@ import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
+from typing import TypedDict
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
@@ -27,14 +28,13 @@ from api.openai import models
 from api.openai.errors import openai_error
 from api.openapi import document as openapi
 from api.routes.images import images, verify
+from api.routes.images.evidence import Verifier
 from api.routes.jobs import generate, jobs, links, replay
 from api.routes.service import capabilities, health, problems
 from api.routes.service import docs_page as pages
-from api.submit.dependencies import State
 from api.submit.input_images import InputImages
 from api.submit.lora_list import LoraList
 from api.submit.policy_check import PolicyCheck
-from api.submit.provenance import Verifier
 from api.webhooks import schemas as webhook_schemas
 from api.webhooks.schemas import submission_type
 from model.card import Card, load_card
@@ -46,6 +46,7 @@ from model.request import GenerationRequest
 from worker.images.c2pa_manifest import C2paReader
 from worker.queue.job_queue import JobQueue
 from worker.settings import Settings, redis_dsn
+from worker.store.image_store import ImageStore
 from worker.store.open_store import open_store
 from worker.telemetry import logs, tracing
 
@@ -59,6 +60,24 @@ ERROR_SHAPES: Mapping[str, ErrorRenderer] = {
 
 _UNTRACED = frozenset({"/livez", "/readyz", "/metrics"})
 """Asked every few seconds, by no client."""
+
+
+class ServiceState(TypedDict):
+    """What the lifespan opens; requests see it as `request.state` (api/submit/dependencies.py)."""
+
+    settings: Settings
+    card: Card
+    queue: JobQueue
+    store: ImageStore
+    metrics: HttpMetrics
+    tokenizers: Tokenizers | None
+    input_images: InputImages
+    loras: LoraList
+    request_model: type[GenerationRequest]
+    keys: KeyCache
+    rates: RateLimits
+    verifier: Verifier
+    policy: PolicyCheck
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -78,7 +97,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     verifier = Verifier(C2paReader(settings))
     request_model = submission_type(card, settings, lambda: loras.files)
     keys = KeyCache(settings.keys_file)
-    guard = PolicyCheck(
+    policy = PolicyCheck(
         load_policy(settings.policy_file),
         card,
         metrics,
@@ -87,7 +106,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[State]:
+    async def lifespan(_: FastAPI) -> AsyncIterator[ServiceState]:
         logs.set_up(settings)
         tracing.start("kirazuri-api")
         queue = JobQueue.connect(redis_dsn(settings), settings)
@@ -96,20 +115,20 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lora_list = LoraList(loras)
         try:
             await _open_keys(keys, settings)
-            yield State(
+            yield ServiceState(
                 settings=settings,
                 card=card,
                 queue=queue,
                 store=store,
                 metrics=metrics,
                 tokenizers=tokenizers,
-                pictures=InputImages(card, store),
+                input_images=InputImages(card, store),
                 loras=lora_list,
                 request_model=request_model,
                 keys=keys,
                 rates=rates,
                 verifier=verifier,
-                guard=guard,
+                policy=policy,
             )
         finally:
             await keys.close()

@@ -17,11 +17,11 @@ from api.a1111.request import A1111Request, in_their_names, read_body
 from api.a1111.response import in_base64, info_of, responses
 from api.a1111.schemas import A1111Pictures, ImageToImage, Processing, TextToImage
 from api.http.errors import JobUnfinished, job_headers
+from api.submit.context import SubmissionContext
 from api.submit.dependencies import Loras, RequestImages, ServiceCard, ServiceSettings, Store
-from api.submit.disconnect import until_gone
-from api.submit.headers import SubmissionContext
-from api.submit.submit import Submitter
-from api.submit.wait import pictures_of, succeeded
+from api.submit.disconnect import wait_for_disconnect
+from api.submit.submitter import Submitter
+from api.submit.wait import read_images, wait_for_success
 from worker.errors import QueueUnavailable
 from worker.job import Job
 
@@ -37,7 +37,7 @@ class _GenerationHandler:
     """What it takes to serve one call."""
 
     request: Request
-    intake: Submitter
+    submitter: Submitter
     submission: SubmissionContext
     visitor: ClientIdentity
     card: ServiceCard
@@ -55,11 +55,13 @@ class _GenerationHandler:
         """
         wish = await self._wish(body)
         with _their_names():
-            job = await self.intake.submit(await self.intake.read(wish.fields), self.submission)
+            job = await self.submitter.submit(
+                await self.submitter.validate(wish.fields), self.submission
+            )
         self.submission.log(job)
         job = await self._done(job)
         is_sent = body.send_images is not False
-        files = await pictures_of(job, self.store) if is_sent else ()
+        files = await read_images(job, self.store) if is_sent else ()
         self.submission.response.headers.update(job_headers(job))
         return A1111Pictures(
             images=await asyncio.to_thread(in_base64, files),
@@ -77,7 +79,7 @@ class _GenerationHandler:
         if isinstance(body, ImageToImage) and body.mask:
             blur = _DEFAULT_MASK_BLUR if body.mask_blur is None else body.mask_blur
             with _their_names():
-                wish.fields["mask"] = await self.pictures.mask_for(
+                wish.fields["mask"] = await self.pictures.convert_mask(
                     wish.fields["init_image"],
                     body.mask,
                     is_inverted=bool(body.inpainting_mask_invert),
@@ -100,11 +102,11 @@ class _GenerationHandler:
     async def _while_there(self, job: Job) -> Job:
         """Wait, and note it when the caller hangs up: `interrupt` means such jobs before others."""
         limit = self.settings.sync_wait_seconds
-        waiting = asyncio.create_task(succeeded(job, self.submission, limit))
-        leaving = asyncio.create_task(until_gone(self.request))
+        waiting = asyncio.create_task(wait_for_success(job, self.submission, limit))
+        leaving = asyncio.create_task(wait_for_disconnect(self.request))
         try:
             await asyncio.wait({waiting, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            if not waiting.done() and not self.submission.is_cancelled_by_leaving:
+            if not waiting.done() and not self.submission.is_cancelled_on_disconnect:
                 if self.visitor.jobs is not None:
                     with suppress(QueueUnavailable):
                         await self.visitor.jobs.mark_left(job.id)
@@ -132,7 +134,7 @@ def _echo(body: Processing) -> dict[str, object]:
 
 async def _desk(
     request: Request,
-    intake: Submitter,
+    submitter: Submitter,
     submission: SubmissionContext,
     visitor: CurrentVisitor,
     card: ServiceCard,
@@ -142,7 +144,7 @@ async def _desk(
     store: Store,
 ) -> _GenerationHandler:
     return _GenerationHandler(
-        request, intake, submission, visitor, card, settings, loras, pictures, store
+        request, submitter, submission, visitor, card, settings, loras, pictures, store
     )
 
 

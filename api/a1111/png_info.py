@@ -25,7 +25,7 @@ async def png_info(body: A1111PngInfoRequest, pictures: RequestImages) -> A1111P
     `items` has what else was found: this service's own document as `kirazuri`, ComfyUI's graph as
     `prompt`. Nothing of the picture is kept.
     """
-    inside = (await pictures.told_by("image", body.image)).inside
+    inside = (await pictures.read_info("image", body.image)).texts
     parameters: dict[str, str] = {}
     with suppress(ValueError):  # longer than anything that is one
         parameters = parameters_of(inside.infotext) if inside.infotext else {}

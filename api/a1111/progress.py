@@ -10,7 +10,7 @@ from api.a1111.client_identity import ClientIdentity, CurrentVisitor
 from api.a1111.response import progress_of, responses
 from api.a1111.schemas import A1111Done, A1111Progress
 from api.submit.dependencies import Queue
-from api.submit.disconnect import LOOK_SECONDS
+from api.submit.disconnect import POLL_SECONDS
 from worker.errors import JobAlreadyFinished, JobExpired, JobNotFound
 from worker.queue.job_queue import JobQueue
 
@@ -73,7 +73,7 @@ async def _interrupt(visitor: ClientIdentity, queue: JobQueue) -> None:
     found = await visitor.unfinished()
     if len(found) > 1 and not any(has_left for _, has_left in found):
         # The caller may be hanging up at this very moment, which is noticed a little later.
-        await asyncio.sleep(2 * LOOK_SECONDS)
+        await asyncio.sleep(2 * POLL_SECONDS)
         found = await visitor.unfinished()
     left = [job for job, has_left in found if has_left]
     for job in left or [job for job, _ in found[:1]]:

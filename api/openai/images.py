@@ -19,6 +19,7 @@ from api.openai.errors import responses
 from api.openai.multipart import Form, read_form
 from api.openai.parameters import OpenAIRequest, documented_type, naming, read_wish
 from api.openai.responses import Images, images_of, usage_of
+from api.submit.context import SubmissionContext
 from api.submit.dependencies import (
     CallerUrlSigner,
     PromptTokenizers,
@@ -26,10 +27,9 @@ from api.submit.dependencies import (
     ServiceSettings,
     Store,
 )
-from api.submit.disconnect import end_if_left
-from api.submit.headers import SubmissionContext
-from api.submit.submit import Submitter
-from api.submit.wait import pictures_of, succeeded
+from api.submit.disconnect import cancel_if_disconnected
+from api.submit.submitter import Submitter
+from api.submit.wait import read_images, wait_for_success
 from model.request import GenerationRequest
 from worker.job import Job
 
@@ -46,7 +46,7 @@ class _Call:
     """One call, from its parameters to its answer."""
 
     request: Request
-    intake: Submitter
+    submitter: Submitter
     submission: SubmissionContext
     store: Store
     settings: ServiceSettings
@@ -55,13 +55,13 @@ class _Call:
 
     async def answer(self, raw: Mapping[str, Any], given: Mapping[str, Any], kind: str) -> Response:
         """Make the job of these parameters and wait for its pictures, or stream them."""
-        wish = await read_wish(raw, self.intake, self.settings.openai_models, given=given)
+        wish = await read_wish(raw, self.submitter, self.settings.openai_models, given=given)
         with naming(wish.names):
-            job = await self.intake.submit(wish.body, self.submission, attempt=self._attempt())
+            job = await self.submitter.submit(wish.body, self.submission, attempt=self._attempt())
         self.submission.log(job)
         if wish.parameters.stream:
             return self._stream(job, wish, kind)
-        job = await succeeded(job, self.submission, self.settings.sync_wait_seconds)
+        job = await wait_for_success(job, self.submission, self.settings.sync_wait_seconds)
         return await self._pictures(job, wish)
 
     def _attempt(self) -> int | None:
@@ -71,7 +71,7 @@ class _Call:
 
     async def _pictures(self, job: Job, wish: OpenAIRequest) -> Response:
         is_url = wish.parameters.response_format == "url"
-        files = None if is_url else await pictures_of(job, self.store)
+        files = None if is_url else await read_images(job, self.store)
 
         def told() -> str:
             answer = images_of(
@@ -79,7 +79,7 @@ class _Call:
                 files,
                 url_of=self.signer.url,
                 quality=wish.quality,
-                usage=usage_of(job, self.intake.card, self.tokenizers),
+                usage=usage_of(job, self.submitter.card, self.tokenizers),
                 notes=wish.notes,
             )
             return answer.model_dump_json(exclude_none=True)
@@ -94,13 +94,13 @@ class _Call:
     async def _settle(self, job: Job, wish: OpenAIRequest) -> None:
         """A client that is gone may come again for its answer."""
         if not await self.request.is_disconnected():
-            await self.intake.delivered(wish.body, job)
+            await self.submitter.forget_attempts(wish.body, job)
 
     def _stream(self, job: Job, wish: OpenAIRequest, kind: str) -> Response:
         telling = streaming.StreamContext(
-            queue=self.intake.queue,
+            queue=self.submitter.queue,
             store=self.store,
-            card=self.intake.card,
+            card=self.submitter.card,
             tokenizers=self.tokenizers,
             request_id=self.request.state.request_id,
             kind=kind,
@@ -115,8 +115,8 @@ class _Call:
                         yield line
                 await self._settle(job, wish)
             finally:
-                if self.submission.is_cancelled_by_leaving:
-                    end_if_left(self.request, self.intake.queue, job.id)
+                if self.submission.is_cancelled_on_disconnect:
+                    cancel_if_disconnected(self.request, self.submitter.queue, job.id)
 
         response = EventStream(told())
         response.headers.update(job_headers(job))
@@ -125,14 +125,14 @@ class _Call:
 
 async def _call(
     request: Request,
-    intake: Submitter,
+    submitter: Submitter,
     submission: SubmissionContext,
     store: Store,
     settings: ServiceSettings,
     tokenizers: PromptTokenizers,
     signer: CallerUrlSigner,
 ) -> _Call:
-    return _Call(request, intake, submission, store, settings, tokenizers, signer)
+    return _Call(request, submitter, submission, store, settings, tokenizers, signer)
 
 
 Call = Annotated[_Call, Depends(_call)]
@@ -196,7 +196,7 @@ async def _given(form: Form, pictures: RequestImages) -> dict[str, Any]:
         raise RequestValidationError(errors)
     given: dict[str, Any] = {"init_image": b64encode(form.files["image"][0]).decode("ascii")}
     if "mask" in form.files:
-        given["mask"] = await pictures.repainted(form.files["mask"][0])
+        given["mask"] = await pictures.mask_from_alpha(form.files["mask"][0])
         if form.values.get("strength") is None:
             given["strength"] = 1.0
     return given

@@ -9,7 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 
 from api.openai.models import check_name
-from api.submit.submit import Submitter
+from api.submit.submitter import Submitter
 from model.card import Card, substitute_size
 from model.recipes.aliases import find_sampler
 from model.request import GenerationRequest
@@ -122,7 +122,7 @@ class OpenAIRequest:
 
 async def read_wish(
     raw: Mapping[str, Any],
-    intake: Submitter,
+    submitter: Submitter,
     aliases: str,
     *,
     given: Mapping[str, Any],
@@ -144,12 +144,12 @@ async def read_wish(
         parameters = Parameters.model_validate(own)
     except ValidationError as exc:
         errors += [{**error, "loc": ("body", *error["loc"])} for error in exc.errors()]
-    check_name(parameters.model, intake.card, aliases)
-    fields, notes = _fields(raw, parameters, intake.card)
+    check_name(parameters.model, submitter.card, aliases)
+    fields, notes = _fields(raw, parameters, submitter.card)
     names = _names(raw, given)
     try:
         with naming(names):
-            body = await intake.read({**fields, **given})
+            body = await submitter.validate({**fields, **given})
     except RequestValidationError as exc:
         errors += exc.errors()
     if errors:

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from api.http.errors import JobUnfinished, JobUnsuccessful, refusal_of
 from api.openai.errors import error_of
 from api.openai.responses import PartialImage, completed, usage_of
-from api.submit.wait import pictures_of
+from api.submit.wait import read_images
 from model.card import Card
 from model.prompting.tokens import Tokenizers
 from model.workload import passes
@@ -89,7 +89,7 @@ async def _events(job: Job, telling: StreamContext) -> AsyncGenerator[BaseModel 
     job = await telling.queue.get(job.id)
     if job.status != "succeeded":
         raise JobUnsuccessful(job)
-    files = await pictures_of(job, telling.store)
+    files = await read_images(job, telling.store)
     usage = await asyncio.to_thread(usage_of, job, telling.card, telling.tokenizers)
     for index, file in enumerate(files):
         yield completed(job, index, file, kind=telling.kind, quality=telling.quality, usage=usage)

@@ -16,14 +16,14 @@ from worker.queue.job_queue import JobQueue
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 0.25
+POLL_SECONDS = 0.25
 """How often somebody who waits is looked for."""
 
 _tasks: set[asyncio.Task[None]] = set()
 """asyncio itself holds tasks by weak references only."""
 
 
-async def cancel_for_leaver(queue: JobQueue, job_id: str) -> Job:
+async def cancel_abandoned_job(queue: JobQueue, job_id: str) -> Job:
     """Cancel the job of a client that left; the job as it is then."""
     log.info("job=%s event=client_left", job_id)
     with suppress(JobAlreadyFinished):
@@ -31,34 +31,36 @@ async def cancel_for_leaver(queue: JobQueue, job_id: str) -> Job:
     return await queue.get(job_id)
 
 
-async def wait_or_leave(request: Request, queue: JobQueue, job: Job, *, seconds: float) -> Job:
+async def wait_unless_disconnected(
+    request: Request, queue: JobQueue, job: Job, *, seconds: float
+) -> Job:
     """The job when it has ended or the time is over; if the client leaves, it is cancelled."""
     waiting = asyncio.ensure_future(queue.wait(job.id, seconds))
     try:
         while not waiting.done():
-            await asyncio.wait({waiting}, timeout=LOOK_SECONDS)
+            await asyncio.wait({waiting}, timeout=POLL_SECONDS)
             if await request.is_disconnected():
-                return await cancel_for_leaver(queue, job.id)
+                return await cancel_abandoned_job(queue, job.id)
         return await waiting
     finally:
         waiting.cancel()
 
 
-async def until_gone(request: Request) -> None:
+async def wait_for_disconnect(request: Request) -> None:
     """Return once the client has hung up."""
     while True:
         if await request.is_disconnected():
             return
-        await asyncio.sleep(LOOK_SECONDS)
+        await asyncio.sleep(POLL_SECONDS)
 
 
-def end_if_left(request: Request, queue: JobQueue, job_id: str) -> None:
+def cancel_if_disconnected(request: Request, queue: JobQueue, job_id: str) -> None:
     """After a stream ended: cancel the job in the background if that was the client's doing."""
 
     async def look() -> None:
         if await request.is_disconnected():
             with suppress(WorkerError):
-                await cancel_for_leaver(queue, job_id)
+                await cancel_abandoned_job(queue, job_id)
 
     task = asyncio.create_task(look(), name="kirazuri-leaving")
     _tasks.add(task)

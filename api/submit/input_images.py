@@ -78,7 +78,7 @@ class ImageInfo:
 
     format: ImageFormat
     size: Size
-    inside: ImageTexts
+    texts: ImageTexts
 
 
 def _stored_name(text: str) -> str | None:
@@ -96,7 +96,7 @@ class InputImages:
         self._places = asyncio.Semaphore(_AT_ONCE)
         self._belongings: OwnerIndex | None = None
 
-    def seen_by(self, belongings: OwnerIndex) -> "InputImages":
+    def for_owner(self, belongings: OwnerIndex) -> "InputImages":
         """The same, but stored pictures that do not belong to this owner are not there."""
         narrowed = copy.copy(self)
         narrowed._belongings = belongings
@@ -114,12 +114,12 @@ class InputImages:
                 hidden.add(name)
         return hidden
 
-    async def take(
-        self, request: GenerationRequest, *, is_kept: bool
+    async def prepare(
+        self, request: GenerationRequest, *, is_stored: bool
     ) -> tuple[InputNames | None, tuple[JobWarning, ...]]:
         """Open, fit and store the pictures of a request, and say what that changed.
 
-        None where the request has none. Where they are not `is_kept`, they are only looked at.
+        None where the request has none. Where they are not `is_stored`, they are only looked at.
 
         Raises:
             RequestValidationError: names the field of every picture that cannot be used, or the
@@ -132,43 +132,45 @@ class InputImages:
         hidden = await self._hidden(request.init_image, request.mask)
         async with self._places:
             return await asyncio.to_thread(
-                self._take, request, request.init_image, is_kept=is_kept, hidden=hidden
+                self._prepare, request, request.init_image, is_stored=is_stored, hidden=hidden
             )
 
-    async def told_by(self, field: str, text: str) -> ImageInfo:
+    async def read_info(self, field: str, text: str) -> ImageInfo:
         """What the file in a field tells; the text is as those of a request's pictures.
 
         Raises:
             RequestValidationError: it is no usable picture.
-            StoreError, QueueUnavailable: as `take`.
+            StoreError, QueueUnavailable: as `prepare`.
         """
         hidden = await self._hidden(text)
         async with self._places:
-            return await asyncio.to_thread(self._told_by, field, text, hidden)
+            return await asyncio.to_thread(self._read_info, field, text, hidden)
 
-    def _told_by(self, field: str, text: str, hidden: Collection[str]) -> ImageInfo:
+    def _read_info(self, field: str, text: str, hidden: Collection[str]) -> ImageInfo:
         try:
             data, _ = self._bytes_of(text.strip(), hidden)
-            return read_picture(data)
+            return read_image_info(data)
         except InputImageRefused as exc:
             raise RequestValidationError([_error(field, exc, text)]) from exc
 
-    async def mask_for(self, init_image: str, mask: str, *, is_inverted: bool, blur: int) -> str:
+    async def convert_mask(
+        self, init_image: str, mask: str, *, is_inverted: bool, blur: int
+    ) -> str:
         """A mask of another web UI as one of ours, in base64: as large as the picture it is for.
 
         Of a mask with transparency what is opaque is repainted. `blur` softens its edge, in pixels.
 
         Raises:
             RequestValidationError: one of them cannot be used.
-            StoreError, QueueUnavailable: as `take`.
+            StoreError, QueueUnavailable: as `prepare`.
         """
         hidden = await self._hidden(init_image, mask)
         async with self._places:
             return await asyncio.to_thread(
-                self._mask_for, init_image, mask, hidden, is_inverted=is_inverted, blur=blur
+                self._convert_mask, init_image, mask, hidden, is_inverted=is_inverted, blur=blur
             )
 
-    def _mask_for(
+    def _convert_mask(
         self, init_image: str, mask: str, hidden: Collection[str], *, is_inverted: bool, blur: int
     ) -> str:
         errors: list[dict[str, Any]] = []
@@ -187,7 +189,7 @@ class InputImages:
             level = level.filter(ImageFilter.GaussianBlur(blur))
         return b64encode(_png(level)).decode()
 
-    async def repainted(self, data: bytes) -> str:
+    async def mask_from_alpha(self, data: bytes) -> str:
         """A mask of ours, in base64, from a picture that is transparent where it is repainted.
 
         Raises:
@@ -199,12 +201,12 @@ class InputImages:
             except InputImageRefused as exc:
                 raise RequestValidationError([_error("mask", exc, None)]) from exc
 
-    def _take(
+    def _prepare(
         self,
         request: GenerationRequest,
         init_image: str,
         *,
-        is_kept: bool,
+        is_stored: bool,
         hidden: Collection[str],
     ) -> tuple[InputNames, tuple[JobWarning, ...]]:
         errors: list[dict[str, Any]] = []
@@ -220,7 +222,7 @@ class InputImages:
         files = [_file_of(start, size)]
         if mask:
             files.append((_png(_fitted(_as_mask(mask.image), size)), "png"))
-        put = self._store.put if is_kept else content_name
+        put = self._store.put if is_stored else content_name
         names = [put(data, extension) for data, extension in files]
         inputs = InputNames(names[0], names[1] if mask else None, *size)
         return inputs, tuple(_warnings(start.image.size, size))
@@ -231,7 +233,7 @@ class InputImages:
         """Open what a field holds; None, and one more error, where that is no usable picture."""
         try:
             data, stored = self._bytes_of(text.strip(), hidden)
-            return InputImage(open_picture(data), data, stored)
+            return InputImage(decode_image(data), data, stored)
         except InputImageRefused as exc:
             errors.append(_error(field, exc, text))
             return None
@@ -275,7 +277,7 @@ class InputImages:
         return size
 
 
-def open_picture(data: bytes) -> Image.Image:
+def decode_image(data: bytes) -> Image.Image:
     """Decode a single picture of at most MAX_PIXELS and turn it upright.
 
     Raises:
@@ -286,7 +288,7 @@ def open_picture(data: bytes) -> Image.Image:
         return ImageOps.exif_transpose(image)
 
 
-def read_picture(data: bytes) -> ImageInfo:
+def read_image_info(data: bytes) -> ImageInfo:
     """What the file of a single picture tells; raises as `open_picture` does."""
     with _opened(data) as image:
         return ImageInfo(_KINDS[image.format or ""], image.size, texts_of(image))
@@ -361,7 +363,7 @@ def _alpha_of(image: Image.Image) -> Image.Image | None:
 
 def _mask_of_alpha(data: bytes) -> str:
     """White where the picture is transparent, black where it is opaque; a PNG in base64."""
-    image = open_picture(data)
+    image = decode_image(data)
     if not image.has_transparency_data:
         raise InputImageRefused("it has no alpha channel; what is transparent in it is repainted")
     alpha = image.convert("RGBA").getchannel("A")

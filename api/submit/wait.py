@@ -7,13 +7,13 @@ import asyncio
 from collections.abc import Sequence
 
 from api.http.errors import JobImagesUnavailable, JobUnfinished, JobUnsuccessful
-from api.submit.headers import SubmissionContext
+from api.submit.context import SubmissionContext
 from worker.errors import QueueUnavailable, StoreError
 from worker.job import TERMINAL, Job
 from worker.store.image_store import ImageStore
 
 
-async def succeeded(job: Job, submission: SubmissionContext, limit: float) -> Job:
+async def wait_for_success(job: Job, submission: SubmissionContext, limit: float) -> Job:
     """The job once it has succeeded, after `limit` seconds at most or those of `Prefer: wait`.
 
     Raises:
@@ -22,7 +22,7 @@ async def succeeded(job: Job, submission: SubmissionContext, limit: float) -> Jo
     """
     seconds = limit if submission.wait is None else submission.wait
     try:
-        job = await submission.waited(job, seconds)
+        job = await submission.wait_for(job, seconds)
     except QueueUnavailable as exc:
         raise JobUnfinished(job) from exc
     if job.status not in TERMINAL:
@@ -32,7 +32,7 @@ async def succeeded(job: Job, submission: SubmissionContext, limit: float) -> Jo
     return job
 
 
-async def pictures_of(job: Job, store: ImageStore) -> Sequence[bytes]:
+async def read_images(job: Job, store: ImageStore) -> Sequence[bytes]:
     """The files of a job that succeeded, in order.
 
     Raises:

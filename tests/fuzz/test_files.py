@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 from api.http.errors import UnreadableImage
-from api.submit.input_images import MAX_PIXELS, InputImageRefused, InputImages, open_picture
-from api.submit.provenance import Evidence
+from api.routes.images.evidence import Evidence
+from api.submit.input_images import MAX_PIXELS, InputImageRefused, InputImages, decode_image
 from cli.client.source import SourceError, fit, read_source
 from model.card import load_card
 from model.errors import CheckpointError
@@ -331,7 +331,7 @@ PICTURES = st.one_of(damaged(), png_of_chunks(), st.binary(max_size=64))
 @given(PICTURES)
 def test_a_picture_is_opened_or_refused(data: bytes) -> None:
     try:
-        image = open_picture(data)
+        image = decode_image(data)
     except InputImageRefused:
         return
     assert image.width * image.height <= MAX_PIXELS

@@ -22,8 +22,8 @@ from api.http.field_errors import field_errors
 from api.middleware.authentication import _offered
 from api.openai.multipart import read_form
 from api.openai.parameters import Parameters
+from api.submit.context import parse_duration, parse_prefer_wait
 from api.submit.dry_run import advise, make_plan
-from api.submit.headers import span_seconds, wait_seconds
 from api.webhooks.schemas import submission_type
 from api.webhooks.url_policy import UrlPolicy, url_problem
 from model.card import TagGroup, load_card
@@ -104,7 +104,7 @@ def test_tags_stay_letters(groups: dict[str, list[str]]) -> None:
 @example("wait=" + "9" * 5000)
 @example("wait=\u0661")
 def test_the_time_to_wait_is_within_its_limit(text: str) -> None:
-    seconds = wait_seconds(text, 60)
+    seconds = parse_prefer_wait(text, 60)
     assert seconds is None or 0 <= seconds <= 60
 
 
@@ -113,7 +113,7 @@ def test_the_time_to_wait_is_within_its_limit(text: str) -> None:
 @example("9" * 5000 + "s")
 def test_a_span_is_at_most_a_day(text: str) -> None:
     try:
-        seconds = span_seconds(text)
+        seconds = parse_duration(text)
     except ValueError:
         return
     assert 1 <= seconds <= 86_400

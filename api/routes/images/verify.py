@@ -1,14 +1,14 @@
 """`POST /verify`: what is known of an image that a client sends. Keeps nothing of it."""
 
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
 
 from api.http.errors import MalformedForm, responses
 from api.http.multipart import is_form, read_parts
 from api.http.schemas import job_view
-from api.submit.dependencies import BaseUrl, ImageVerifier, Queue, ServiceSettings
-from api.submit.provenance import Verification
+from api.routes.images.evidence import Verification, Verifier
+from api.submit.dependencies import BaseUrl, Queue, ServiceSettings, from_state
 
 _MAX_FIELDS = 8
 _FORM: dict[str, Any] = {
@@ -40,7 +40,7 @@ router = APIRouter(tags=["images"])
 )
 async def verify_image(
     request: Request,
-    verifier: ImageVerifier,
+    verifier: Annotated[Verifier, from_state("verifier")],
     queue: Queue,
     settings: ServiceSettings,
     base_url: BaseUrl,

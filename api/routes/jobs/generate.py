@@ -10,10 +10,10 @@ from fastapi import APIRouter, Body, Depends, Query, Request, Response
 from api.http.content_type import require_json
 from api.http.errors import responses
 from api.http.schemas import JobView
+from api.submit.context import SubmissionContext
 from api.submit.dependencies import Loras
 from api.submit.dry_run import Plan
-from api.submit.headers import SubmissionContext
-from api.submit.submit import Submitter
+from api.submit.submitter import Submitter
 from model.request import GenerationRequest
 
 
@@ -46,7 +46,7 @@ def routes(request_model: type[GenerationRequest]) -> APIRouter:
     )
     async def generate(
         body: Annotated[request_model, Body()],  # type: ignore[valid-type]
-        intake: Submitter,
+        submitter: Submitter,
         submission: SubmissionContext,
         dry_run: Annotated[
             bool,
@@ -62,8 +62,8 @@ def routes(request_model: type[GenerationRequest]) -> APIRouter:
         says exactly which picture will be made.
         """
         if dry_run:
-            plan = await intake.plan(body)
+            plan = await submitter.plan(body)
             return Response(plan.model_dump_json(), media_type="application/json")
-        return await submission.answer(await intake.submit(body, submission))
+        return await submission.answer(await submitter.submit(body, submission))
 
     return router

@@ -12,7 +12,7 @@ from api.http.errors import responses
 from api.http.schemas import JobList, JobView, absolute, job_view
 from api.http.sse import EventStream
 from api.submit.dependencies import BaseUrl, Metrics, Queue
-from api.submit.disconnect import end_if_left
+from api.submit.disconnect import cancel_if_disconnected
 from worker.errors import WorkerError
 from worker.job import Status
 from worker.job_events import JobEvent
@@ -138,7 +138,7 @@ async def stream_job_events(
             log.warning("job=%s event=stream_broken reason=%s", job_id, exc)
         finally:
             if cancel_on_disconnect:
-                end_if_left(request, queue, job_id)
+                cancel_if_disconnected(request, queue, job_id)
             await heard.aclose()
 
     return EventStream(told())

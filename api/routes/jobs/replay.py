@@ -5,8 +5,8 @@ from fastapi import APIRouter
 from api.http.errors import responses
 from api.http.schemas import JobView
 from api.routes.jobs.jobs import JobId
-from api.submit.headers import SubmissionContext
-from api.submit.submit import Submitter
+from api.submit.context import SubmissionContext
+from api.submit.submitter import Submitter
 
 router = APIRouter(tags=["generation"])
 
@@ -22,11 +22,11 @@ router = APIRouter(tags=["generation"])
         **responses(403, 404, 409, 410, 422, 429, 503),
     },
 )
-async def replay_job(job_id: JobId, intake: Submitter, submission: SubmissionContext) -> JobView:
+async def replay_job(job_id: JobId, submitter: Submitter, submission: SubmissionContext) -> JobView:
     """Carry out the resolved request of a succeeded job again, with `deterministic`.
 
     `matches` of the new job is null until it has succeeded, then whether every picture has the
     SHA-256 of the original's. A difference is possible where the original was not deterministic
     or was made under another recipe; `warnings` then says so.
     """
-    return await submission.answer(await intake.replay(job_id, submission))
+    return await submission.answer(await submitter.replay(job_id, submission))

@@ -19,7 +19,7 @@ from openai import (
 from PIL import Image
 from redis import Redis
 
-from api.submit.disconnect import LOOK_SECONDS
+from api.submit.disconnect import POLL_SECONDS
 from tests.support.api_server import Running
 from tests.support.manual_worker import Hand
 from tests.support.openai_clients import (
@@ -259,7 +259,7 @@ def test_leaving_cancels_only_where_that_was_asked(
     if is_asked:
         eventually(lambda: client.get(f"/jobs/{job_id}").json()["status"] == "cancelled")
     else:
-        time.sleep(3 * LOOK_SECONDS)
+        time.sleep(3 * POLL_SECONDS)
         assert client.get(f"/jobs/{job_id}").json()["status"] == "queued"
 
 

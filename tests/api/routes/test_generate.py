@@ -9,7 +9,7 @@ import httpx2
 import pytest
 from redis import Redis
 
-from api.submit.headers import wait_seconds
+from api.submit.context import parse_prefer_wait
 from tests.support.api_calls import PROMPT, is_problem, secret, submit
 from tests.support.api_server import Running
 from tests.support.manual_worker import Hand
@@ -151,7 +151,7 @@ def test_waiting_in_vain_ends_after_the_limit(client: httpx2.Client) -> None:
     ],
 )
 def test_reading_prefer(prefer: str | None, seconds: float | None) -> None:
-    assert wait_seconds(prefer, 60) == seconds
+    assert parse_prefer_wait(prefer, 60) == seconds
 
 
 def test_one_key_and_body_make_one_job(client: httpx2.Client) -> None:

@@ -20,8 +20,8 @@ from PIL.PngImagePlugin import PngInfo
 from pydantic import ValidationError
 
 from api.http.errors import UnreadableImage
+from api.routes.images.evidence import Evidence
 from api.routes.service.capabilities import capabilities
-from api.submit.provenance import Evidence
 from api.webhooks.schemas import submission_type
 from model.card import load_card
 from model.recipes.recipe import Recipe

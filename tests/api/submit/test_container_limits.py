@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from api.submit.container_limits import MAX_PARTS, has_too_many_parts
-from api.submit.input_images import InputImageRefused, open_picture, read_picture
+from api.submit.input_images import InputImageRefused, decode_image, read_image_info
 
 
 def saved(file_format: str, **options: object) -> bytes:
@@ -58,7 +58,7 @@ JPEG, AVIF = saved("JPEG"), saved("AVIF")
     ],
 )
 def test_too_many_parts_are_refused_before_they_are_read(data: bytes) -> None:
-    for reading in (open_picture, read_picture):
+    for reading in (decode_image, read_image_info):
         with pytest.raises(InputImageRefused, match="too many parts") as caught:
             reading(data)
         assert caught.value.limit == MAX_PARTS

@@ -6,7 +6,7 @@ import time
 import httpx2
 import pytest
 
-from api.submit.headers import span_seconds
+from api.submit.context import parse_duration
 from tests.support.api_calls import PROMPT, is_problem, read_events, submit
 from tests.support.api_server import Running
 from tests.support.manual_worker import Hand
@@ -34,13 +34,13 @@ def until(client: httpx2.Client, job_id: str, status: str, seconds: float = 10) 
     [("90s", 90), ("90", 90), ("5m", 300), ("1h30m", 5400), ("1h1m1s", 3661), ("24h", 86_400)],
 )
 def test_spans(text: str, seconds: int) -> None:
-    assert span_seconds(text) == seconds
+    assert parse_duration(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "0", "0s", "-1s", "soon", "25h", "1.5m", "5m1h", "9" * 40])
 def test_what_is_no_span_is_refused(client: httpx2.Client, text: str) -> None:
     with pytest.raises(ValueError, match="from 1s to 24h"):
-        span_seconds(text)
+        parse_duration(text)
     answer = client.post("/generate", json=BODY, headers={"cancel-after": text})
     assert answer.status_code == 422
     assert "cancel-after" in is_problem(answer)["errors"][0]["detail"]

@@ -130,20 +130,20 @@ def bomb(name: str) -> bytes:
 _OPEN = """
 import sys
 from pathlib import Path
-from api.pictures import PictureRefused, open_picture
-from api.provenance import Evidence
-from api.errors import UnreadableImage
-from worker.credentials import CredentialReader
+from api.http.errors import UnreadableImage
+from api.routes.images.evidence import Evidence
+from api.submit.input_images import InputImageRefused, decode_image
+from worker.images.c2pa_manifest import C2paReader
 from worker.settings import Settings
 from PIL import Image
 
-reader = CredentialReader(Settings(_env_file=None))
+reader = C2paReader(Settings(_env_file=None))
 for path in sorted(Path(sys.argv[1]).iterdir()):
     data = path.read_bytes()
-    for read in (open_picture, lambda data: Evidence(data, reader)):
+    for read in (decode_image, lambda data: Evidence(data, reader)):
         try:
             read(data)
-        except (PictureRefused, UnreadableImage):
+        except (InputImageRefused, UnreadableImage):
             pass
     # Not what getrusage() says: that counts the process that started this one.
     status = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())

@@ -241,11 +241,11 @@ def test_no_dialect_goes_round(
 
 
 def test_a_submission_has_one_way_in() -> None:
-    """Whatever queues a request does it through the intake, where the policy stands."""
+    """Only the submitter queues requests, after the policy check."""
     (folder,) = api.__path__
     calling = {
         path.relative_to(folder).as_posix()
         for path in Path(folder).rglob("*.py")
         if re.search(r"queue\.(?:admit|replay)\(", path.read_text(encoding="utf-8"))
     }
-    assert calling == {"intake.py"}
+    assert calling == {"submit/submitter.py"}

@@ -9,14 +9,15 @@ import secrets
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Annotated, Any, NamedTuple, cast
+from typing import Annotated, Any, NamedTuple
 
 from fastapi import Depends, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
 from api.auth.caller import Caller
-from api.auth.key_limits import KeyLimitCheck
+from api.auth.key_limits import KeyLimitCheck, RateLimits
+from api.submit.context import SubmissionContext
 from api.submit.dependencies import (
     CurrentCaller,
     Loras,
@@ -25,9 +26,9 @@ from api.submit.dependencies import (
     RequestImages,
     RequestPolicyCheck,
     ServiceCard,
+    from_state,
 )
 from api.submit.dry_run import Advice, Plan, advise, make_plan
-from api.submit.headers import SubmissionContext
 from api.submit.input_images import InputImages
 from api.submit.lora_list import LoraList
 from api.submit.policy_check import PolicyCheck
@@ -55,14 +56,14 @@ class _Submitter:
     caller: Caller
     card: Card
     queue: JobQueue
-    pictures: InputImages
+    images: InputImages
     tokenizers: Tokenizers | None
     loras: LoraList
-    guard: PolicyCheck
-    allowance: KeyLimitCheck
-    model: type[GenerationRequest]
+    policy: PolicyCheck
+    key_limits: KeyLimitCheck
+    request_model: type[GenerationRequest]
 
-    async def read(self, fields: Mapping[str, Any]) -> GenerationRequest:
+    async def validate(self, fields: Mapping[str, Any]) -> GenerationRequest:
         """The request that `fields` of `POST /generate` make up.
 
         Raises:
@@ -71,13 +72,13 @@ class _Submitter:
         if fields.get("loras"):
             await self.loras.refresh()
         try:
-            return self.model.model_validate(fields)
+            return self.request_model.model_validate(fields)
         except ValidationError as exc:
             errors = [{**error, "loc": ("body", *error["loc"])} for error in exc.errors()]
             raise RequestValidationError(errors) from exc
 
-    async def prepare(self, body: GenerationRequest, *, is_kept: bool = True) -> Prepared:
-        """Fill what the body leaves open, store its pictures where they are `is_kept`, and advise.
+    async def prepare(self, body: GenerationRequest, *, is_stored: bool = True) -> Prepared:
+        """Fill what the body leaves open, store its images if `is_stored`, and advise.
 
         Raises:
             RequestValidationError: a picture or LoRA that cannot be used.
@@ -87,25 +88,25 @@ class _Submitter:
         """
         hashes = await self.loras.hashes(body)
         judgement = await asyncio.to_thread(
-            self.guard.judge,
+            self.policy.judge,
             self.caller,
             *prompts_of(body, self.card),
             loras=body.loras,
             trigger_words=self.loras.trigger_words(hashes),
         )
-        inputs, changes = await self.pictures.take(body, is_kept=is_kept)
+        inputs, changes = await self.images.prepare(body, is_stored=is_stored)
         seed = secrets.randbelow(MAX_SEED + 1)
         resolved = resolve(body, self.card, seed=seed, inputs=inputs, lora_hashes=hashes)
-        self.allowance.check(resolved)
-        resolved, about_rating = self.guard.hold(resolved, judgement)
+        self.key_limits.check(resolved)
+        resolved, about_rating = self.policy.hold(resolved, judgement)
         known = (*self.loras.warnings(resolved, self.card), *about_rating)
         advice = await asyncio.to_thread(advise, body, resolved, self.card, self.tokenizers, known)
         return Prepared(resolved, advice._replace(warnings=(*changes, *advice.warnings)))
 
     async def plan(self, body: GenerationRequest) -> Plan:
         """What the request would become; without Redis only its place and time are unknown."""
-        await self.allowance.begin()
-        resolved, advice = await self.prepare(body, is_kept=False)
+        await self.key_limits.begin()
+        resolved, advice = await self.prepare(body, is_stored=False)
         times = Eta()
         with suppress(QueueUnavailable):
             times = await self.queue.forecast(resolved)
@@ -124,7 +125,7 @@ class _Submitter:
             KeyLimitReached: it would be one too many for the caller's key.
             QueueFull, IdempotencyConflict, QueueUnavailable: as `JobQueue.admit`.
         """
-        await self.allowance.begin()
+        await self.key_limits.begin()
         resolved, advice = await self.prepare(body)
         fingerprint = await asyncio.to_thread(_fingerprint, body)
         key, is_own = submission.idempotency_key, False
@@ -143,7 +144,7 @@ class _Submitter:
                 limits=self.caller.limits,
             )
         finally:
-            await self.allowance.end()
+            await self.key_limits.end()
 
     async def replay(self, job_id: str, submission: SubmissionContext) -> Job:
         """Queue a succeeded job's request again, unchanged but for being deterministic.
@@ -155,11 +156,11 @@ class _Submitter:
             QueueFull, IdempotencyConflict, QueueUnavailable: as `JobQueue.admit`.
         """
         request = (await self.queue.get(job_id)).request
-        await self.allowance.begin()
-        self.allowance.check(request)
+        await self.key_limits.begin()
+        self.key_limits.check(request)
         names = [lora.name for lora in request.loras]
         await asyncio.to_thread(
-            self.guard.judge_again, self.caller, request, self.loras.trigger_words(names)
+            self.policy.judge_again, self.caller, request, self.loras.trigger_words(names)
         )
         try:
             return await self.queue.replay(
@@ -170,9 +171,9 @@ class _Submitter:
                 limits=self.caller.limits,
             )
         finally:
-            await self.allowance.end()
+            await self.key_limits.end()
 
-    async def delivered(self, body: GenerationRequest, job: Job) -> None:
+    async def forget_attempts(self, body: GenerationRequest, job: Job) -> None:
         """The client has its answer: further attempts at this body are not about this job."""
         fingerprint = await asyncio.to_thread(_fingerprint, body)
         with suppress(QueueUnavailable):
@@ -189,20 +190,23 @@ def _fingerprint(body: GenerationRequest) -> str:
     return hashlib.sha256(body.model_dump_json().encode()).hexdigest()
 
 
-async def _intake(
+async def _submitter(
     request: Request,
+    request_model: Annotated[type[GenerationRequest], from_state("request_model")],
+    rates: Annotated[RateLimits, from_state("rates")],
     caller: CurrentCaller,
     card: ServiceCard,
     queue: Queue,
-    pictures: RequestImages,
+    images: RequestImages,
     tokenizers: PromptTokenizers,
     loras: Loras,
-    guard: RequestPolicyCheck,
+    policy: RequestPolicyCheck,
 ) -> _Submitter:
-    model = cast(type[GenerationRequest], request.state.request_model)
-    allowance = KeyLimitCheck(caller, request.state.rates, queue.belongings, card, request)
-    return _Submitter(caller, card, queue, pictures, tokenizers, loras, guard, allowance, model)
+    key_limits = KeyLimitCheck(caller, rates, queue.belongings, card, request)
+    return _Submitter(
+        caller, card, queue, images, tokenizers, loras, policy, key_limits, request_model
+    )
 
 
-Submitter = Annotated[_Submitter, Depends(_intake)]
+Submitter = Annotated[_Submitter, Depends(_submitter)]
 """Takes requests in for the caller of this exchange."""

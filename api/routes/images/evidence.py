@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.http.errors import UnreadableImage
-from api.submit.input_images import ImageInfo, InputImageRefused, read_picture
+from api.submit.input_images import ImageInfo, InputImageRefused, read_image_info
 from model.request import ImageFormat
 from worker.images.c2pa_manifest import C2paManifest, C2paReader, State
 from worker.images.metadata import EXTENSIONS, GENERATED, read_recipe
@@ -111,7 +111,7 @@ class Evidence:
         if not data:
             raise UnreadableImage("the body is empty")
         try:
-            self._told: ImageInfo = read_picture(data)
+            self._told: ImageInfo = read_image_info(data)
         except InputImageRefused as exc:
             raise UnreadableImage(str(exc)) from exc
         self.name = content_name(data, EXTENSIONS[self._told.format])
@@ -119,7 +119,7 @@ class Evidence:
         self._size = len(data)
         self._credentials = reader.read(data, self._told.format)
         self._recipe, self._recipe_fault = _recipe(self._told)
-        mark = self._told.inside.mark
+        mark = self._told.texts.mark
         self._mark = _clean(mark[:_LONGEST_MARK]) if mark else None
 
     def verify(self, maker: Job | None, *, kept_seconds: int) -> Verification:
@@ -210,7 +210,7 @@ def _maker(job: Job | None, sha256: str) -> Maker | None:
 def _recipe(told: ImageInfo) -> tuple[RecipeClaim | None, str | None]:
     """What the file says of how it was made, or why that cannot be read."""
     try:
-        found = read_recipe(told.inside)
+        found = read_recipe(told.texts)
         if found is None:
             return None, None
         reading = found.reading

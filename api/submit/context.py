@@ -14,7 +14,7 @@ from pydantic import AfterValidator
 
 from api.http.schemas import JobView, job_view
 from api.submit.dependencies import BaseUrl, Queue, ServiceSettings
-from api.submit.disconnect import wait_or_leave
+from api.submit.disconnect import wait_unless_disconnected
 from worker.errors import QueueUnavailable
 from worker.job import TERMINAL, Job
 from worker.queue.job_queue import JobQueue
@@ -27,13 +27,13 @@ _LONGEST_SPAN = 86_400
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
-def wait_seconds(prefer: str | None, limit: float) -> float | None:
+def parse_prefer_wait(prefer: str | None, limit: float) -> float | None:
     """How long `Prefer: wait=N` (RFC 7240) asks to wait, at most `limit`; None if it does not."""
     match = _WAIT.search(prefer or "")
     return None if match is None else min(float(match[1]), limit)
 
 
-def span_seconds(text: str) -> int:
+def parse_duration(text: str) -> int:
     """The seconds of `90s`, `5m`, `1h30m` or a bare number of seconds.
 
     Raises:
@@ -55,7 +55,7 @@ class _SubmissionContext:
     traceparent: str | None
     wait: float | None
     cancel_after: float | None
-    is_cancelled_by_leaving: bool
+    is_cancelled_on_disconnect: bool
     request: Request
     response: Response
     queue: JobQueue
@@ -72,25 +72,25 @@ class _SubmissionContext:
             self.response.headers["Preference-Applied"] = f"wait={self.wait:.0f}"
             # The job is accepted whatever becomes of the waiting.
             with suppress(QueueUnavailable):
-                job = await self.waited(job, self.wait)
+                job = await self.wait_for(job, self.wait)
             if job.status in TERMINAL:
                 self.response.status_code = 200
         self.response.headers["Location"] = f"/jobs/{job.id}"
         return job_view(job, self.base_url)
 
-    async def waited(self, job: Job, seconds: float) -> Job:
+    async def wait_for(self, job: Job, seconds: float) -> Job:
         """The job when it has ended or the time is over; leaving ends it where that was asked for.
 
         Raises:
             QueueUnavailable: Redis is away; the job goes on.
         """
-        if self.is_cancelled_by_leaving:
-            return await wait_or_leave(self.request, self.queue, job, seconds=seconds)
+        if self.is_cancelled_on_disconnect:
+            return await wait_unless_disconnected(self.request, self.queue, job, seconds=seconds)
         return await self.queue.wait(job.id, seconds)
 
 
 def _is_span(text: str) -> str:
-    span_seconds(text)
+    parse_duration(text)
     return text
 
 
@@ -131,9 +131,9 @@ async def _submission(
     return _SubmissionContext(
         idempotency_key=idempotency_key,
         traceparent=traceparent if is_trace else None,
-        wait=wait_seconds(prefer, settings.max_wait_seconds),
-        cancel_after=None if cancel_after is None else span_seconds(cancel_after),
-        is_cancelled_by_leaving=cancel_on_disconnect,
+        wait=parse_prefer_wait(prefer, settings.max_wait_seconds),
+        cancel_after=None if cancel_after is None else parse_duration(cancel_after),
+        is_cancelled_on_disconnect=cancel_on_disconnect,
         request=request,
         response=response,
         queue=queue,
