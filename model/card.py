@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from model.errors import CardError
 from model.prompt_grammar import MAX_PROMPT_CHARS
-from model.sampler_catalog import DISPLAY_NAMES, DISTILLED_ONLY, SCHEDULE_DISPLAY_NAMES
+from model.sampler_catalog import SAMPLER_CATALOG, SCHEDULE_DISPLAY_NAMES
 
 
 class CardTable(BaseModel):
@@ -237,18 +237,18 @@ class Card(CardTable):
     def _is_consistent(self) -> Self:
         """A card must not recommend what it forbids or what the code cannot do."""
         presets = {preset.name for preset in self.resolutions}
+        unknown = set(self.samplers) - set(SAMPLER_CATALOG)
+        distilled = {name for name, info in SAMPLER_CATALOG.items() if info.refusal}
         checks = {
-            f"samplers unknown to the service: {sorted(set(self.samplers) - set(DISPLAY_NAMES))}": (
-                set(self.samplers) <= set(DISPLAY_NAMES)
-            ),
+            f"samplers unknown to the service: {sorted(unknown)}": not unknown,
             "schedulers unknown to the service": set(self.schedulers)
             <= set(SCHEDULE_DISPLAY_NAMES),
             "prompting.tag_order needs every group once": sorted(self.prompting.tag_order)
             == sorted(get_args(TagGroup)),
             "preset names repeat": len(presets) == len(self.resolutions),
             "defaults.resolution is no preset": self.defaults.resolution in presets,
-            f"samplers for distilled checkpoints only: {sorted(DISTILLED_ONLY)}": (
-                self.is_distilled or not set(self.samplers) & DISTILLED_ONLY
+            f"samplers for distilled checkpoints only: {sorted(distilled)}": (
+                self.is_distilled or not set(self.samplers) & distilled
             ),
             "recommended_schedulers and scheduler_notes are of schedulers that are offered": (
                 {*self.recommended_schedulers, *self.scheduler_notes} <= set(self.schedulers)

@@ -22,7 +22,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError, PydanticKnownEr
 from model.card import Card, Limits, enlarged_size, largest_scale, size_problem
 from model.errors import PromptError
 from model.prompt_grammar import MAX_PROMPT_CHARS, parse, writable
-from model.sampler_catalog import Value
+from model.sampler_catalog import OptionValue
 from model.sampler_options import check_sampler_options, refuse_sampler
 from model.tags import Tags, assemble, has_tags, length_of
 
@@ -79,7 +79,7 @@ Text = Annotated[
     AfterValidator(_is_readable_prompt),
 ]
 
-OptionValue = Annotated[
+ClientOptionValue = Annotated[
     Any, WithJsonSchema({"anyOf": [{"type": "boolean"}, {"type": "number"}, {"type": "string"}]})
 ]
 """Of a sampler's option; which type and limits it has depends on the sampler."""
@@ -187,7 +187,7 @@ class GenerationRequest(BaseModel):
         description="Guidance; 1 means none and costs half.",
     )
     sampler: str | None = Field(default=None, description="A sampler of the card.")
-    sampler_options: dict[str, OptionValue] | None = Field(
+    sampler_options: dict[str, ClientOptionValue] | None = Field(
         default=None,
         max_length=16,
         description="Options of the sampler by name; `/capabilities` lists them with their limits.",
@@ -301,7 +301,7 @@ class ResolvedRequest(BaseModel):
     metadata: MetadataLevel
     deterministic: bool = False
     previews: bool = False
-    sampler_options: dict[str, Value] = {}
+    sampler_options: dict[str, OptionValue] = {}
     loras: LoraSet = ()
     init_image: str | None = None
     strength: float | None = None
@@ -413,8 +413,8 @@ def request_type(
         return value
 
     def check_options(
-        value: dict[str, OptionValue] | None, info: ValidationInfo
-    ) -> dict[str, OptionValue] | None:
+        value: dict[str, ClientOptionValue] | None, info: ValidationInfo
+    ) -> dict[str, ClientOptionValue] | None:
         sampler = info.data.get("sampler", "") or card.defaults.sampler
         # Of a sampler that is wrong itself nothing can be said about the options.
         if not value or "sampler" not in info.data:
@@ -479,7 +479,7 @@ def request_type(
             Field(default=None),
         ),
         "sampler_options": (
-            Annotated[dict[str, OptionValue] | None, AfterValidator(check_options)],
+            Annotated[dict[str, ClientOptionValue] | None, AfterValidator(check_options)],
             GenerationRequest.model_fields["sampler_options"],
         ),
         "scheduler": (_one_of(list(card.schedulers)) | None, Field(default=None)),

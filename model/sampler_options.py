@@ -7,34 +7,35 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from model.sampler_catalog import OPTIONS, REFUSED, Option, Value
+from model.sampler_catalog import REFUSED_SAMPLERS, SAMPLER_CATALOG, OptionInfo, OptionValue
 
 
 def refuse_sampler(name: Any, offered: Sequence[str]) -> Any:
     """Pass a name on unless it is a known sampler that is not offered, for a known reason."""
-    if isinstance(name, str) and name in REFUSED and name not in offered:
+    if isinstance(name, str) and name in REFUSED_SAMPLERS and name not in offered:
         raise PydanticCustomError(
             "sampler_refused",
             "{name} is not offered: {reason}",
-            {"name": name, "reason": REFUSED[name], "expected": _quoted(offered)},
+            {"name": name, "reason": REFUSED_SAMPLERS[name], "expected": _quoted(offered)},
         )
     return name
 
 
-def check_sampler_options(sampler: str, options: Mapping[str, Any]) -> dict[str, Value]:
+def check_sampler_options(sampler: str, options: Mapping[str, Any]) -> dict[str, OptionValue]:
     """Give `options` as `sampler` takes them: numbers where it wants numbers.
 
     Raises:
         ValidationError: one entry for every unknown name and every wrong value, located by name.
     """
-    checked: dict[str, Value] = {}
+    known = SAMPLER_CATALOG[sampler].options
+    checked: dict[str, OptionValue] = {}
     errors: list[InitErrorDetails] = []
     for name, value in options.items():
-        if name not in OPTIONS[sampler]:
+        if name not in known:
             errors.append(_unknown(sampler, name, value))
             continue
         try:
-            checked[name] = _adapter(OPTIONS[sampler][name]).validate_python(value, strict=True)
+            checked[name] = _adapter(known[name]).validate_python(value, strict=True)
         except ValidationError as exc:
             errors += [
                 InitErrorDetails(
@@ -51,7 +52,7 @@ def check_sampler_options(sampler: str, options: Mapping[str, Any]) -> dict[str,
 
 
 @cache
-def _adapter(option: Option) -> TypeAdapter[Any]:
+def _adapter(option: OptionInfo) -> TypeAdapter[Any]:
     if option.choices:
         choices: Any = Literal[option.choices]
         return TypeAdapter(choices)
@@ -64,7 +65,7 @@ def _adapter(option: Option) -> TypeAdapter[Any]:
 
 
 def _unknown(sampler: str, name: str, value: Any) -> InitErrorDetails:
-    known = OPTIONS[sampler]
+    known = SAMPLER_CATALOG[sampler].options
     told = f"{sampler} has no such option; it has {', '.join(known)}"
     if not known:
         told = f"{sampler} has no options"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from model.request import ResolvedRequest
-from model.sampler_catalog import EVALUATIONS, SKIPS_LAST_LEVEL
+from model.sampler_catalog import SAMPLER_CATALOG
 from model.timesteps import TIMES, schedule_length
 
 
@@ -40,12 +40,13 @@ def passes(request: ResolvedRequest) -> tuple[SamplingPass, ...]:
 def _pass(
     request: ResolvedRequest, width: int, height: int, steps: int, strength: float
 ) -> SamplingPass:
-    skipped = int(request.sampler in SKIPS_LAST_LEVEL)
+    sampler = SAMPLER_CATALOG[request.sampler]
+    skipped = int(sampler.skips_last_level)
     built, walked = shortened(steps, strength, most=TIMES - skipped)
     levels = schedule_length(request.scheduler, built + skipped) - skipped
     if strength < 1:
         levels = min(levels, walked)
-    evaluations = EVALUATIONS[request.sampler](levels) if levels else 0
+    evaluations = sampler.evaluations(levels) if levels else 0
     return SamplingPass(width, height, built, levels, walked, evaluations)
 
 

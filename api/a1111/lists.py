@@ -29,7 +29,7 @@ from api.a1111.schemas import A1111Done
 from api.submit.dependencies import CurrentCaller, Loras, Queue, ServiceCard
 from model.card import WeightFile
 from model.recipes.recipe import Recipe
-from model.sampler_catalog import DISPLAY_NAMES, SCHEDULE_DISPLAY_NAMES, UPSCALER_DISPLAY_NAMES
+from model.sampler_catalog import SAMPLER_CATALOG, SCHEDULE_DISPLAY_NAMES, UPSCALER_DISPLAY_NAMES
 from worker.errors import QueueUnavailable
 from worker.queue.job_queue import JobQueue
 
@@ -112,7 +112,10 @@ async def list_samplers(card: ServiceCard) -> list[A1111Sampler]:
     """Those of the checkpoint, its default first."""
     default = card.defaults.sampler
     names = [default, *(name for name in card.samplers if name != default)]
-    return [A1111Sampler(name=DISPLAY_NAMES[name], aliases=[name], options={}) for name in names]
+    return [
+        A1111Sampler(name=SAMPLER_CATALOG[name].display_name, aliases=[name], options={})
+        for name in names
+    ]
 
 
 @router.get(

@@ -14,7 +14,7 @@ from model.recipes.aliases import find_lora, find_sampler, find_schedule
 from model.recipes.imported import ImportedRequest, shown
 from model.recipes.infotext import find_upscaler, read_infotext, take_networks
 from model.request import parse_resolution
-from model.sampler_catalog import DISPLAY_NAMES
+from model.sampler_catalog import SAMPLER_CATALOG
 
 DEFAULT_SIZE = (512, 512)
 """The web UI's own size, which most of its clients send unasked."""
@@ -150,7 +150,8 @@ def _take_sampler(body: Processing, wish: A1111Request) -> None:
         wish.fields.pop(field_name, None)
     found = find_sampler(name)
     if found is None:
-        reason = f"Sampler not found; there are {', '.join(DISPLAY_NAMES.values())}"
+        names = ", ".join(info.display_name for info in SAMPLER_CATALOG.values())
+        reason = f"Sampler not found; there are {names}"
         wish.refuse("sampler_name", reason, name)
         return
     wish.fields["sampler"] = found.sampler

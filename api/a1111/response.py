@@ -12,7 +12,7 @@ from api.http.problem import ProblemResponse
 from model.card import Card
 from model.recipes.infotext import prompt_with_loras, write_infotext
 from model.recipes.recipe import Recipe
-from model.sampler_catalog import DISPLAY_NAMES
+from model.sampler_catalog import SAMPLER_CATALOG
 from worker.job import Job
 
 _TIMESTAMP = "%Y%m%d%H%M%S"
@@ -38,7 +38,7 @@ def info_of(job: Job, card: Card, notes: Sequence[str]) -> str:
             "subseed_strength": 0,
             "width": sizes[0][0],
             "height": sizes[0][1],
-            "sampler_name": DISPLAY_NAMES[request.sampler],
+            "sampler_name": SAMPLER_CATALOG[request.sampler].display_name,
             "cfg_scale": request.cfg_scale,
             "steps": request.steps,
             "batch_size": count,

@@ -13,7 +13,7 @@ from api.http.problem import PROBLEM_MEDIA_TYPE
 from api.middleware import authentication as gate
 from api.webhooks import schemas as webhook_schemas
 from model.card import Card, TagGroup, enlarged_size
-from model.sampler_catalog import OPTIONS
+from model.sampler_catalog import SAMPLER_CATALOG
 from worker.images.metadata import TRAINED
 
 _TAGS = [
@@ -154,7 +154,8 @@ def examples(card: Card) -> dict[str, dict[str, Any]]:
         "sampler": defaults.sampler,
         "scheduler": defaults.scheduler,
         "sampler_options": {
-            name: option.default for name, option in OPTIONS[defaults.sampler].items()
+            name: option.default
+            for name, option in SAMPLER_CATALOG[defaults.sampler].options.items()
         },
         "seed": 42,
         "num_images": 1,

@@ -14,7 +14,7 @@ from torch import Tensor
 from model.engine.pixels import Pixels, blended, latent_mask, resized, resized_mask, to_tensor
 from model.errors import InputMissing, NonFiniteLatents
 from model.request import ResolvedRequest
-from model.sampler_catalog import SKIPS_LAST_LEVEL
+from model.sampler_catalog import SAMPLER_CATALOG
 from model.sampling.samplers import SAMPLERS, Trajectory
 from model.sampling.schedules import noise_levels
 from model.sampling.trajectory import TrajectoryPass, enlarged_latents, walk
@@ -97,7 +97,7 @@ def prepare(request: ResolvedRequest, read_image: ReadImage, codec: LatentCodec)
 
 def _sigmas(request: ResolvedRequest, part: SamplingPass) -> Tensor:
     """The levels that a pass walks, and the final 0."""
-    skips_last = request.sampler in SKIPS_LAST_LEVEL
+    skips_last = SAMPLER_CATALOG[request.sampler].skips_last_level
     return noise_levels(request.scheduler, part.built, skips_last=skips_last)[-part.levels - 1 :]
 
 

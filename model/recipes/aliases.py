@@ -7,14 +7,14 @@ import re
 from collections.abc import Collection
 from typing import NamedTuple
 
-from model.sampler_catalog import DISPLAY_NAMES, SCHEDULE_DISPLAY_NAMES, Value
+from model.sampler_catalog import SAMPLER_CATALOG, SCHEDULE_DISPLAY_NAMES, OptionValue
 
 
 class SamplerAlias(NamedTuple):
     """Our sampler, with the options and the schedule that the other name includes."""
 
     sampler: str
-    options: dict[str, Value] = {}  # noqa: RUF012 - a tuple's default, which nobody changes
+    options: dict[str, OptionValue] = {}  # noqa: RUF012 - a tuple's default, which nobody changes
     schedule: str | None = None
 
 
@@ -25,8 +25,8 @@ def _plain(name: str) -> str:
 _SAMPLERS = {
     **{
         _plain(t): SamplerAlias(name)
-        for name, title in DISPLAY_NAMES.items()
-        for t in (title, name)
+        for name, info in SAMPLER_CATALOG.items()
+        for t in (info.display_name, name)
     },
     "dpmpp2msdeheun": SamplerAlias("dpmpp_2m_sde", {"solver_type": "heun"}),
     "ddim": SamplerAlias("euler", schedule="ddim_uniform"),  # on a flow model its step is Euler's

@@ -11,7 +11,7 @@ from contextlib import suppress
 from model.recipes.imported import ImportedRequest, read_number
 from model.recipes.recipe import Recipe
 from model.request import ResolvedRequest
-from model.sampler_catalog import DISPLAY_NAMES, SCHEDULE_DISPLAY_NAMES, UPSCALER_DISPLAY_NAMES
+from model.sampler_catalog import SAMPLER_CATALOG, SCHEDULE_DISPLAY_NAMES, UPSCALER_DISPLAY_NAMES
 
 MAX_INFOTEXT_CHARS = 200_000
 _MAX_SHOWN_PAIRS = 40
@@ -41,7 +41,7 @@ def write_infotext(request: ResolvedRequest, recipe: Recipe, *, seed: int) -> st
     """
     pairs = {
         "Steps": request.steps,
-        "Sampler": DISPLAY_NAMES[request.sampler],
+        "Sampler": SAMPLER_CATALOG[request.sampler].display_name,
         "Schedule type": SCHEDULE_DISPLAY_NAMES[request.scheduler],
         "Sampler options": json.dumps(request.sampler_options) if request.sampler_options else "",
         "CFG scale": f"{request.cfg_scale:g}",

@@ -28,11 +28,9 @@ from api.webhooks.schemas import metadata_levels
 from model.card import Card
 from model.request import MAX_SEED, ImageFormat, Upscaler
 from model.sampler_catalog import (
-    DISPLAY_NAMES,
-    OPTIONS,
+    SAMPLER_CATALOG,
     SCHEDULE_DISPLAY_NAMES,
-    STOCHASTIC,
-    Option,
+    OptionInfo,
     evaluations,
 )
 from worker.errors import QueueUnavailable
@@ -134,14 +132,16 @@ def _samplers(card: Card) -> list[SamplerChoice]:
     return [
         SamplerChoice(
             name=name,
-            title=DISPLAY_NAMES[name],
+            title=SAMPLER_CATALOG[name].display_name,
             default_steps=advice.default_steps,
             recommended_steps=advice.recommended_steps,
             evaluations=evaluations(name, card.defaults.scheduler, advice.default_steps),
-            is_stochastic=name in STOCHASTIC,
+            is_stochastic=SAMPLER_CATALOG[name].is_stochastic,
             is_recommended=advice.is_recommended,
             note=advice.note,
-            options=[_option(option, told) for option, told in OPTIONS[name].items()],
+            options=[
+                _option(option, told) for option, told in SAMPLER_CATALOG[name].options.items()
+            ],
         )
         for name, advice in card.samplers.items()
     ]
@@ -155,7 +155,7 @@ _OPTION_TYPES: dict[type, Literal["boolean", "integer", "number", "string"]] = {
 }
 
 
-def _option(name: str, told: Option) -> SamplerOption:
+def _option(name: str, told: OptionInfo) -> SamplerOption:
     return SamplerOption(
         name=name,
         type=_OPTION_TYPES[type(told.default)],

@@ -8,7 +8,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from model.sampler_catalog import REFUSED
+from model.sampler_catalog import REFUSED_SAMPLERS
 from tests.support.api_calls import is_problem
 from tests.support.api_server import Running
 
@@ -141,7 +141,7 @@ def test_a_wrong_field_is_named(
 
 
 def test_the_refusal_of_a_known_sampler_says_why(client: httpx2.Client) -> None:
-    for name, reason in REFUSED.items():
+    for name, reason in REFUSED_SAMPLERS.items():
         answer = client.post("/generate", json={"prompt": "1girl, smile", "sampler": name})
         (error,) = is_problem(answer)["errors"]
         assert error["detail"] == f'{name} is not offered: {reason}; got "{name}"'

@@ -16,7 +16,7 @@ from model.engine.protocol import Failed, Finished, ImageReady, Preview, Started
 from model.errors import InputMissing
 from model.network.text_encoder import EncodedPrompt
 from model.request import ResolvedHires, ResolvedRequest
-from model.sampler_catalog import EVALUATIONS
+from model.sampler_catalog import SAMPLER_CATALOG
 from model.sampling.schedules import sigmas_simple
 from tests.support.engines import drain, of, run
 from tests.support.requests import request as bare
@@ -179,7 +179,7 @@ def test_an_engine_without_a_store_says_so(studio: Studio) -> None:
 # -- repainting --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("sampler", EVALUATIONS)
+@pytest.mark.parametrize("sampler", SAMPLER_CATALOG)
 @pytest.mark.parametrize("strength", [0.4, 1.0])
 def test_outside_the_mask_nothing_changes(studio: Studio, sampler: str, strength: float) -> None:
     wanted = request(

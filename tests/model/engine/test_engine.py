@@ -20,7 +20,7 @@ from model.engine.protocol import (
 )
 from model.errors import DeviceLost
 from model.request import ResolvedRequest
-from model.sampler_catalog import EVALUATIONS, SCHEDULE_DISPLAY_NAMES, evaluations
+from model.sampler_catalog import SAMPLER_CATALOG, SCHEDULE_DISPLAY_NAMES, evaluations
 from tests.support.engines import AnalyticModel, drain, engine_of, of, pipeline_of, request, run
 
 
@@ -51,14 +51,14 @@ def test_progress_counts_the_levels_that_a_schedule_really_has(
     )
 
 
-@pytest.mark.parametrize("sampler", EVALUATIONS)
+@pytest.mark.parametrize("sampler", SAMPLER_CATALOG)
 def test_a_job_runs_from_start_to_finish(sampler: str) -> None:
     model = AnalyticModel()
     events = run(engine_of(model), {"a": request(sampler=sampler, steps=5)})
     assert [type(e) for e in events[:1]] == [Started]
     assert isinstance(events[-1], Finished)
     steps = [e.step for e in of(StepDone, events, "a")]
-    assert len(steps) == len(model.calls) == EVALUATIONS[sampler](5)
+    assert len(steps) == len(model.calls) == SAMPLER_CATALOG[sampler].evaluations(5)
     assert steps == sorted(steps)
     assert steps[-1] == 5
     (image,) = of(ImageReady, events, "a")
@@ -91,7 +91,7 @@ def test_guidance_is_linear_in_its_scale() -> None:
 
 
 def mixed() -> dict[str, ResolvedRequest]:
-    samplers = list(EVALUATIONS)
+    samplers = list(SAMPLER_CATALOG)
     return {
         f"job{i}": request(
             sampler=samplers[i % len(samplers)],

@@ -17,7 +17,7 @@ from model.recipes.infotext import (
     write_infotext,
 )
 from model.recipes.recipe import Recipe
-from model.sampler_catalog import DISPLAY_NAMES, SCHEDULE_DISPLAY_NAMES, UPSCALER_DISPLAY_NAMES
+from model.sampler_catalog import SAMPLER_CATALOG, SCHEDULE_DISPLAY_NAMES, UPSCALER_DISPLAY_NAMES
 from tests.support.requests import make_request
 
 RECIPE = Recipe(card="kirazuri-v1", checkpoint="0123456789abcdef" * 4, service="k 0.1")
@@ -193,7 +193,7 @@ TEXTS = st.lists(LINES, max_size=4).map("\n".join)
     negative=TEXTS,
     steps=st.integers(1, 200),
     cfg=st.floats(1, 30).map(lambda value: float(f"{value:g}")),
-    sampler=st.sampled_from(sorted(DISPLAY_NAMES)),
+    sampler=st.sampled_from(sorted(SAMPLER_CATALOG)),
     scheduler=st.sampled_from(sorted(SCHEDULE_DISPLAY_NAMES)),
     seed=st.integers(0, 2**53 - 1),
     name=st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=20).map(str.strip),
@@ -276,10 +276,11 @@ def test_too_long_a_text_is_refused() -> None:
         read_infotext("a" * (MAX_INFOTEXT_CHARS + 1))
 
 
-@pytest.mark.parametrize("name", DISPLAY_NAMES)
+@pytest.mark.parametrize("name", SAMPLER_CATALOG)
 def test_every_sampler_is_found_by_both_its_names(name: str) -> None:
-    assert find_sampler(name) == find_sampler(DISPLAY_NAMES[name]) == SamplerAlias(name)
-    assert find_sampler(f"{DISPLAY_NAMES[name]} Karras") == SamplerAlias(name, schedule="karras")
+    display_name = SAMPLER_CATALOG[name].display_name
+    assert find_sampler(name) == find_sampler(display_name) == SamplerAlias(name)
+    assert find_sampler(f"{display_name} Karras") == SamplerAlias(name, schedule="karras")
 
 
 @pytest.mark.parametrize(

@@ -12,14 +12,9 @@ import torch
 from torch import Tensor
 
 from model.sampler_catalog import (
-    DISPLAY_NAMES,
-    DISTILLED_ONLY,
-    EVALUATIONS,
-    OPTIONS,
-    REFUSED,
+    REFUSED_SAMPLERS,
+    SAMPLER_CATALOG,
     SCHEDULE_DISPLAY_NAMES,
-    SKIPS_LAST_LEVEL,
-    STOCHASTIC,
     evaluations,
 )
 from model.sampling.samplers import SAMPLERS, Evaluation, Trajectory
@@ -147,7 +142,7 @@ def gaussian_response(name: str, sigmas: Tensor, **options: Any) -> tuple[float,
 
 
 def levels_for(name: str, steps: int, scheduler: str) -> Tensor:
-    return noise_levels(scheduler, steps, skips_last=name in SKIPS_LAST_LEVEL)
+    return noise_levels(scheduler, steps, skips_last=SAMPLER_CATALOG[name].skips_last_level)
 
 
 def std_error(name: str, steps: int, scheduler: str = "simple", **options: Any) -> float:
@@ -318,7 +313,7 @@ def test_the_same_noise_gives_the_same_result_to_the_bit(name: str) -> None:
     out = sample(name, x_seed=1, noise_seed=2)
     assert out.dtype == torch.float32
     assert torch.equal(sample(name, x_seed=1, noise_seed=2), out)
-    if name not in STOCHASTIC:
+    if not SAMPLER_CATALOG[name].is_stochastic:
         assert torch.equal(sample(name, x_seed=1, noise_seed=3), out)
 
 
@@ -346,6 +341,7 @@ def test_the_names_table_tells_what_the_generators_do(name: str, steps: int) -> 
         draws.append(torch.zeros(1))
         return draws[-1]
 
+    info = SAMPLER_CATALOG[name]
     for scheduler in SCHEDULES:
         draws.clear()
         sigmas = levels_for(name, steps, scheduler)
@@ -353,19 +349,19 @@ def test_the_names_table_tells_what_the_generators_do(name: str, steps: int) -> 
             SAMPLERS[name](torch.ones(1), sigmas, noise), lambda x, sigma: x * (1 - sigma)
         )
         assert out.isfinite().all()
-        assert len(asked) == EVALUATIONS[name](len(sigmas) - 1)
+        assert len(asked) == info.evaluations(len(sigmas) - 1)
         assert len(asked) == evaluations(name, scheduler, steps)
         assert all(type(sigma) is float and 0 < sigma <= 1 for _, sigma in asked)
-        assert len(draws) <= (len(asked) - 1 if name in STOCHASTIC else 0)
-        assert draws or name not in STOCHASTIC or steps < 3 or name.startswith("sa_solver")
+        assert len(draws) <= (len(asked) - 1 if info.is_stochastic else 0)
+        assert draws or not info.is_stochastic or steps < 3 or name.startswith("sa_solver")
 
 
 def test_the_tables_name_the_same_samplers_and_schedules() -> None:
-    assert tuple(SAMPLERS) == tuple(EVALUATIONS) == tuple(DISPLAY_NAMES) == tuple(OPTIONS)
+    infos = SAMPLER_CATALOG.values()
+    assert [*SAMPLERS] == [*SAMPLER_CATALOG] == [info.name for info in infos]
     assert tuple(SCHEDULES) == tuple(SCHEDULE_DISPLAY_NAMES)
-    assert set(SAMPLERS) > STOCHASTIC | SKIPS_LAST_LEVEL | DISTILLED_ONLY
-    assert set(SAMPLERS) & set(REFUSED) == DISTILLED_ONLY
-    assert len(set(DISPLAY_NAMES.values())) == len(DISPLAY_NAMES)
+    assert set(SAMPLERS) & set(REFUSED_SAMPLERS) == {"lcm"}
+    assert len({info.display_name for info in infos}) == len(infos)
     assert len(set(SCHEDULE_DISPLAY_NAMES.values())) == len(SCHEDULE_DISPLAY_NAMES)
 
 
@@ -381,18 +377,18 @@ def test_the_options_told_are_the_samplers_own(name: str) -> None:
         for parameter in inspect.signature(sampler).parameters.values()
         if parameter.kind is parameter.KEYWORD_ONLY and parameter.name not in settled
     }
-    assert own.keys() == OPTIONS[name].keys()
+    assert own.keys() == SAMPLER_CATALOG[name].options.keys()
     hints = get_type_hints(sampler.func if isinstance(sampler, partial) else sampler)
-    for option, told in OPTIONS[name].items():
+    for option, told in SAMPLER_CATALOG[name].options.items():
         assert told.default == own[option].default
         assert type(told.default) is type(own[option].default)
         assert told.choices == get_args(hints[option])
         assert (told.minimum is None) == isinstance(told.default, bool | str)
 
 
-@pytest.mark.parametrize("name", [name for name in SAMPLERS if OPTIONS[name]])
+@pytest.mark.parametrize("name", [name for name in SAMPLERS if SAMPLER_CATALOG[name].options])
 def test_both_ends_of_every_option_give_finite_numbers(name: str) -> None:
-    for option, told in OPTIONS[name].items():
+    for option, told in SAMPLER_CATALOG[name].options.items():
         for value in told.choices or (told.minimum, told.maximum):
             if value is None:
                 value = not told.default
