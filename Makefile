@@ -1,56 +1,62 @@
-# `make` lists the targets. Nothing is needed but Python 3.11 or newer, make and a C library.
+# `make` lists the targets. They need Python 3.11 or newer, make and a C library.
 #
-#   PYTHON       the interpreter to build the environment with (default: the best one found)
+#   PYTHON       the interpreter for the virtual environment (default: the best one found)
 #   TORCH_INDEX  an additional package index for torch, such as one with CPU or CUDA wheels
 #   PORT, ONCE   for `make demo`: the port, and 1 to stop after the picture
-#   JOBS         for `make test`: how many tests run at once (2)
-#   ARGS         for `make test`, `make chaos`, `make fuzz`, `make audit` and `make train-tiny`:
-#                arguments passed on
+#   JOBS         for `make test` and `make drill`: how many test processes run at once (2)
+#   ARGS         for `make test`, `make drill`, `make chaos`, `make fuzz`, `make audit` and
+#                `make train-tiny`: arguments that are passed on
 
 .DEFAULT_GOAL := help
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-# The wheel with an embedded Redis exists for 3.11 and 3.12, so these go first.
+# The embedded Redis has wheels for 3.11 and 3.12 only, so these versions are tried first.
 FIND_PYTHON = for wanted in '(3, 11) <= v < (3, 13)' '(3, 11) <= v'; do \
 	for python in python3 python3.12 python3.11 python3.13 python3.14; do \
 	$$python -c "import sys; v = sys.version_info; sys.exit(not ($$wanted))" 2>/dev/null \
 	&& { echo $$python; exit; }; done; done
 
-.PHONY: help setup demo test chaos fuzz check audit docs lock train-tiny clean
+.PHONY: help setup demo test drill chaos fuzz check audit docs lock train-tiny clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: $(STAMP)  ## build .venv with everything, reproducibly
+setup: $(STAMP)  ## build .venv with the pinned versions of all dependencies
 
 $(STAMP): pyproject.toml constraints.txt
 	@python="$(or $(PYTHON),$$($(FIND_PYTHON)))"; \
-	test -n "$$python" || { echo "Python 3.11 or newer is needed; none was found." >&2; exit 1; }; \
+	test -n "$$python" || { echo "No Python 3.11 or newer was found." >&2; exit 1; }; \
 	echo "building $(VENV) with $$($$python --version)"; "$$python" -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check \
 		$(if $(TORCH_INDEX),--extra-index-url "$(TORCH_INDEX)") -c constraints.txt -e '.[dev]'
 	@touch $@
 
-demo: $(STAMP)  ## start everything, make one picture, keep serving (ONCE=1: stop after the picture)
+demo: $(STAMP)  ## start the service, make one picture, keep serving (ONCE=1: stop after the picture)
 	@$(BIN)/python -m cli.demo $(if $(PORT),--port $(PORT)) $(if $(ONCE),--once)
 
-# Several processes are tested at once: their pools must neither crowd the cores nor spin on them.
-test: $(STAMP)  ## run all tests
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest \
-		-n $(or $(JOBS),2) --dist loadfile --no-loadscope-reorder $(ARGS)
+# Several test processes share the cores: their thread pools must be small and must not spin.
+PYTEST = OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest \
+	-n $(or $(JOBS),2) --dist loadfile --no-loadscope-reorder
 
-# Traffic goes to loopback addresses only; jobs, faults and time are bounded.
-chaos: $(STAMP)  ## break everything while clients work, on three seeds (ARGS: --seed 4 5 --faults 90)
+test: $(STAMP)  ## run the tests (ARGS: tests/model -k er_sde)
+	$(PYTEST) $(ARGS)
+
+# `make test` skips these folders. They use loopback addresses only.
+drill: $(STAMP)  ## short drills: faults while clients work, random input for every endpoint and parser
+	$(PYTEST) tests/chaos tests/fuzz $(ARGS)
+
+# Uses loopback addresses only; the number of jobs and faults and the time are limited.
+chaos: $(STAMP)  ## the long drill with faults, on three seeds (ARGS: --seed 4 5 --faults 90)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.chaos $(or $(ARGS),--seed 1 2 3)
 
-# Traffic goes to loopback addresses only.
-fuzz: $(STAMP)  ## thousands of cases for every endpoint and parser (ARGS: --minutes 30 --seed 4)
+# Uses loopback addresses only.
+fuzz: $(STAMP)  ## the long drill with random input (ARGS: --minutes 30 --seed 4)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz $(ARGS)
 
-# pip-audit's database is on the internet; where it cannot be reached, this says so and passes.
-audit: $(STAMP)  ## known weaknesses of the dependencies (ARGS: --strict to fail if nobody can be asked)
+# pip-audit's database is on the internet. If it cannot be reached, this says so and succeeds.
+audit: $(STAMP)  ## known vulnerabilities of the dependencies (ARGS: --strict to fail if the database is unreachable)
 	$(BIN)/python -m tests.tools.audit $(ARGS)
 
 check: $(STAMP)  ## lint, types, import contracts, container files, audit
@@ -62,24 +68,24 @@ check: $(STAMP)  ## lint, types, import contracts, container files, audit
 	@if docker compose version >/dev/null 2>&1; then \
 		set -ex; docker compose config -q; \
 		docker compose -f docker-compose.yml -f docker-compose.gpu.yml config -q; \
-	else echo "docker compose is not installed: its own check of the compose files is skipped"; fi
+	else echo "docker compose is not installed: skipping its check of the compose files"; fi
 	@if command -v promtool >/dev/null; then promtool test rules tests/data/alerts.yml; \
-	else echo "promtool is not installed: the cases of the alert rules are not run"; fi
+	else echo "promtool is not installed: skipping the tests of the alert rules"; fi
 	$(BIN)/python -m tests.tools.audit
 
-docs: $(STAMP)  ## write docs/settings.md's table and .env.example anew from the code
+docs: $(STAMP)  ## generate the table in docs/settings.md and .env.example from the code
 	$(BIN)/python -m tests.tools.tables
 
-lock: $(STAMP)  ## write constraints.txt anew from pyproject.toml
+lock: $(STAMP)  ## resolve pyproject.toml to constraints.txt
 	$(BIN)/python -m pip install --disable-pip-version-check -q uv
 	{ sed -n 1p constraints.txt; $(BIN)/uv pip compile -q --universal --python-version 3.11 \
 		--upgrade --extra dev --no-annotate --no-header --no-emit-index-url pyproject.toml; \
 	} > constraints.new && mv constraints.new constraints.txt
 
-train-tiny: $(STAMP)  ## train the checkpoint that ships anew (an hour or two on two cores)
+train-tiny: $(STAMP)  ## train the bundled checkpoint (one to two hours on two cores)
 	$(BIN)/python -m training $(ARGS)
 
-clean:  ## remove everything that can be made again (not data/)
+clean:  ## remove all generated files (keeps data/)
 	rm -rf $(VENV) out build *.egg-info .pytest_cache .mypy_cache .ruff_cache \
 		.import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -19,7 +19,7 @@ from worker.redis_io.server import RedisServer
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
-_LONG = {name: place for place, name in enumerate(["chaos", "e2e", "fuzz", "worker", "cli"])}
+_LONG = {name: place for place, name in enumerate(["chaos", "e2e", "worker", "cli"])}
 """Folders of the longest files: they come first, so that at the end no process waits for one."""
 
 

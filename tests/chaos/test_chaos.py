@@ -27,7 +27,7 @@ def test_every_accepted_job_ends_once_whatever_breaks() -> None:
             pause=1.0,
             outage=3,
             settings=SETTINGS,
-            bound=8,
+            bound=60,
             tell=print,
         )
     print(report)

@@ -1,0 +1,70 @@
+"""The compose files and Dockerfiles: confinement, shared folders, health checks, durable Redis."""
+
+import re
+from typing import Any
+
+import yaml
+
+from tests.support.paths import ROOT
+
+
+def _compose(name: str) -> Any:
+    return yaml.safe_load((ROOT / name).read_text(encoding="utf-8"))
+
+
+def test_compose_services_are_checked_confined_and_kept() -> None:
+    compose = _compose("docker-compose.yml")
+    services = compose["services"]
+    assert set(services) == {"redis", "api", "worker", "webhooks", "prometheus", "grafana"}
+    for service in services.values():
+        assert service["restart"] == "unless-stopped"
+        assert service["cap_drop"] == ["ALL"]
+        assert service["read_only"] is True
+        for volume in service.get("volumes", ()):
+            is_writable = not volume.endswith(":ro")
+            assert (volume.split(":")[0] in compose["volumes"]) == is_writable
+    assert services["api"]["volumes"] == services["worker"]["volumes"]
+    assert services["webhooks"]["profiles"] == ["webhooks"]
+    for name in ("api", "worker", "webhooks"):
+        assert services[name]["depends_on"]["redis"]["condition"] == "service_healthy"
+
+
+def test_the_api_knows_where_it_is_published() -> None:
+    """It asks for keys by that: what it sees itself is the containers' network."""
+    api = _compose("docker-compose.yml")["services"]["api"]
+    (port,) = api["ports"]
+    assert port == f"{api['environment']['KIRAZURI_LISTEN']}:8000"
+    assert port.startswith("${KIRAZURI_PUBLISH:-127.0.0.1:")
+
+
+def test_the_containers_redis_keeps_what_it_acknowledged() -> None:
+    command = _compose("docker-compose.yml")["services"]["redis"]["command"]
+    options = dict(zip(command[1::2], command[2::2], strict=True))
+    assert options["--appendonly"] == "yes"
+    assert options["--appendfsync"] == "always"
+    assert options["--maxmemory-policy"] == "noeviction"
+
+
+def test_the_gpu_is_asked_for_in_the_override_alone() -> None:
+    assert "nvidia" not in (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+    worker = _compose("docker-compose.gpu.yml")["services"]["worker"]
+    (device,) = worker["deploy"]["resources"]["reservations"]["devices"]
+    assert device["driver"] == "nvidia"
+
+
+def test_api_and_worker_get_the_same_folders_and_may_not_write_to_them() -> None:
+    services = _compose("docker-compose.gpu.yml")["services"]
+    assert services["api"]["volumes"] == services["worker"]["volumes"]
+    places = [volume.partition("}:")[2] for volume in services["api"]["volumes"]]
+    assert places == ["/checkpoint:ro", "/loras:ro"]
+    for name in ("api", "worker"):
+        assert services[name]["environment"]["KIRAZURI_CHECKPOINT_DIR"] == "/checkpoint"
+        assert services[name]["environment"]["KIRAZURI_LORA_DIR"] == "/loras"
+
+
+def test_images_of_containers_run_without_root_and_are_checked() -> None:
+    for path in sorted((ROOT / "docker").glob("*.Dockerfile")):
+        text = path.read_text(encoding="utf-8")
+        assert "# syntax=" not in text
+        assert re.search(r"^USER 10001", text, re.MULTILINE)
+        assert "HEALTHCHECK" in text
