@@ -237,8 +237,8 @@ def test_every_line_is_json_with_the_ids_of_what_it_is_about(fleet: Fleet, hook:
     events = [(line["logger"], line["event"]) for line in about]
     assert events == [
         ("api.submit.context", "accepted"),
-        ("worker.runtime.batch_worker", "started"),
-        ("worker.runtime.batch_worker", "succeeded"),
+        ("worker.runtime.slot", "started"),
+        ("worker.runtime.slot", "succeeded"),
         ("api.webhooks.sender", "webhook_retried"),
         ("api.webhooks.sender", "webhook_delivered"),
     ]

@@ -214,7 +214,7 @@ async def test_the_engine_gets_a_job_with_its_pictures(
     with run_worker() as worker:
         assert (await queue.wait(job.id, 10)).status == "succeeded"
         failed = await queue.wait(gone.id, 10)
-        wait_until(lambda: not worker._inputs._held)
+        wait_until(lambda: not worker.inputs._held)
     assert (failed.status, failed.attempts) == ("failed", 1)
     assert failed.error is not None
     assert (failed.error.code, failed.error.status) == ("input_missing", 422)
@@ -236,8 +236,8 @@ async def test_a_store_that_is_away_costs_no_try_and_keeps_no_other_job_waiting(
     with run_worker(
         store=store, changes={"store_patience_seconds": 1}, step_seconds=0.01
     ) as worker:
-        wait_until(lambda: worker._engine.stats.forwards >= 20)
-        wait_until(lambda: worker._publisher.is_down)
+        wait_until(lambda: worker.engine.stats.forwards >= 20)
+        wait_until(lambda: worker.publisher.is_down)
         assert {(await queue.get(job.id)).status for job in (start, other)} <= {"queued", "running"}
         line.set("pass")
         done = [await queue.wait(job.id, 20) for job in (start, other)]

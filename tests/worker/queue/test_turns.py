@@ -207,7 +207,7 @@ async def test_a_worker_full_of_one_owners_jobs_has_places_for_others(
 ) -> None:
     greedy = await admit(queue, "greedy", 6, steps=400)
     with run_worker(step_seconds=0.01, changes={"max_running": 2}, is_drained=False) as worker:
-        await asyncio.to_thread(wait_until, lambda: len(worker._slots) == 2)
+        await asyncio.to_thread(wait_until, lambda: len(worker.slots) == 2)
         modest = await admit(queue, "modest", 2, steps=3)
         for job in modest:
             assert (await queue.wait(job.id, 20)).status == "succeeded"

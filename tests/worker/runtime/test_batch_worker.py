@@ -41,10 +41,6 @@ async def until(queue: JobQueue, job: Job, condition: Callable[[Job], bool]) -> 
     raise AssertionError("the job ended before")
 
 
-def names(worker: BatchWorker) -> dict[str, Any]:
-    return worker._engine._tokens
-
-
 async def test_previews_are_small_pictures_among_the_events(
     queue: JobQueue, run_worker: RunWorker
 ) -> None:
@@ -129,16 +125,23 @@ async def test_every_step_is_told_however_fast(queue: JobQueue, run_worker: RunW
 async def test_cancel_stops_a_running_job_within_a_step_or_two(
     queue: JobQueue, run_worker: RunWorker
 ) -> None:
+    cancelled: list[str] = []
+
+    class Watched(FakeEngine):
+        def cancel(self, job_id: str) -> None:
+            cancelled.append(job_id)
+            super().cancel(job_id)
+
     job = await queue.admit(make_request(steps=100))
     other = await queue.admit(make_request(steps=12))
-    with run_worker(step_seconds=0.1) as worker:
+    with run_worker(kind=Watched, step_seconds=0.1):
         await until(queue, job, lambda now: now.progress.step >= 3)
         assert (await queue.cancel(job.id)).status == "running"
         began = time.monotonic()
         done = await queue.wait(job.id, 5)
         assert done.status == "cancelled"
         assert time.monotonic() - began < 0.5
-        wait_until(lambda: job.id not in names(worker), seconds=1)
+        wait_until(lambda: cancelled == [job.id])
         assert (await queue.wait(other.id, 10)).status == "succeeded"
     assert done.progress.step < 10
     assert (await events_of(queue, job))[-1] == "cancelled"

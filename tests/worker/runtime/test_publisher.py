@@ -69,7 +69,7 @@ async def test_a_long_outage_sends_jobs_back_and_uses_no_try(
     blocked = block(settings)
     jobs = [await queue.admit(make_request(seed=seed)) for seed in range(5)]
     with run_worker(changes={"store_patience_seconds": 0.4, "max_running": 2}) as worker:
-        wait_until(lambda: worker._publisher.is_down and not worker._slots)
+        wait_until(lambda: worker.publisher.is_down and not worker.slots)
         await asyncio.sleep(0.5)
         handed = [await queue.get(job.id) for job in jobs]
         assert [(job.status, job.attempts) for job in handed] == [("queued", 0)] * 5
@@ -77,7 +77,7 @@ async def test_a_long_outage_sends_jobs_back_and_uses_no_try(
         assert not seen.is_warm
         blocked.unlink()
         done = [await queue.wait(job.id, 10) for job in jobs]
-        wait_until(lambda: not worker._publisher.is_down)
+        wait_until(lambda: not worker.publisher.is_down)
     assert [(job.status, job.attempts) for job in done] == [("succeeded", 1)] * 5
     told = [await events_of(queue, job) for job in jobs]
     assert ["queued", "started", "retrying", "started", "image", "succeeded"] in told
@@ -90,9 +90,9 @@ async def test_a_worker_takes_no_more_than_it_can_keep(
     blocked = block(settings)
     jobs = [await queue.admit(make_request(seed=seed)) for seed in range(12)]
     with run_worker(changes={"max_unstored": 3, "max_running": 4}) as worker:
-        wait_until(lambda: worker._publisher.waiting >= 3)
+        wait_until(lambda: worker.publisher.waiting >= 3)
         await asyncio.sleep(0.3)
-        assert worker._publisher.waiting <= 6
+        assert worker.publisher.waiting <= 6
         assert redis_client.zcard(record.QUEUED) >= 6
         blocked.unlink()
         done = [await queue.wait(job.id, 10) for job in jobs]
@@ -105,10 +105,10 @@ async def test_a_cancelled_job_does_not_wait_for_the_store(
     block(settings)
     job = await queue.admit(make_request())
     with run_worker() as worker:
-        wait_until(lambda: worker._publisher.waiting == 1)
+        wait_until(lambda: worker.publisher.waiting == 1)
         await queue.cancel(job.id)
         assert (await queue.wait(job.id, 2)).status == "cancelled"
-        wait_until(lambda: worker._publisher.waiting == 0, seconds=1)
+        wait_until(lambda: worker.publisher.waiting == 0, seconds=1)
 
 
 async def test_stopping_hands_back_what_cannot_be_stored(
@@ -118,7 +118,7 @@ async def test_stopping_hands_back_what_cannot_be_stored(
     job = await queue.admit(make_request())
     began = time.monotonic()
     with run_worker(changes={"drain_seconds": 0.5}) as worker:
-        wait_until(lambda: worker._publisher.waiting == 1)
+        wait_until(lambda: worker.publisher.waiting == 1)
         began = time.monotonic()
     assert time.monotonic() - began < 3
     handed = await queue.get(job.id)
@@ -151,7 +151,7 @@ async def test_a_full_disk_loses_nothing(
             for seed in range(12)
         ]
         with run_worker(changes={"store_patience_seconds": 0.5}) as worker:
-            wait_until(lambda: worker._publisher.is_down)
+            wait_until(lambda: worker.publisher.is_down)
             await asyncio.sleep(0.5)
             resize("30m")
             done = [await queue.wait(job.id, 20) for job in jobs]
@@ -177,7 +177,7 @@ async def test_a_bucket_that_is_away_loses_nothing(
     line.set(mode)
     jobs = [await queue.admit(make_request(seed=10 * n, num_images=2)) for n in range(6)]
     with run_worker(store=store, changes={"store_patience_seconds": 1}) as worker:
-        wait_until(lambda: worker._publisher.is_down)
+        wait_until(lambda: worker.publisher.is_down)
         assert {(await queue.get(job.id)).status for job in jobs} <= {"running", "queued"}
         line.set("pass")
         done = await asyncio.gather(*(queue.wait(job.id, 20) for job in jobs))
@@ -218,6 +218,6 @@ async def test_a_store_that_hangs_for_ever_ends_the_worker(
         with pytest.raises(Died, match="70"):
             worker.work()
         assert time.monotonic() - began < 2.5
-        worker._engine.stop()
-        worker._publisher.stop()
+        worker.engine.stop()
+        worker.publisher.stop()
     assert (await queue.get(job.id)).status == "running"

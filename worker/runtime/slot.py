@@ -1,0 +1,362 @@
+"""A slot: one job that this worker holds, from claim to commit.
+
+A slot turns the engine's events into reports for clients, collects the job's images and ends the
+job: commits its result or gives it back to the queue. The control loop drives it.
+"""
+
+import logging
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+from model.engine.protocol import (
+    EngineEvent,
+    Failed,
+    Finished,
+    ImageReady,
+    Preview,
+    Started,
+    StepDone,
+)
+from model.errors import InputMissing
+from model.recipes.recipe import Recipe, recipe_of
+from model.request import ResolvedRequest
+from model.workload import work
+from worker.errors import StoreError
+from worker.images.encode import preview_url
+from worker.images.input_images import HeldImages, Pixels
+from worker.images.output_filter import OutputFilterFailed, OutputRefused
+from worker.images.signing import SigningError
+from worker.job import JobWarning
+from worker.job_errors import job_error
+from worker.queue import record
+from worker.queue.worker_queue import Claim, Outcome, Report, WorkerQueue
+from worker.runtime.engine_thread import EngineThread
+from worker.runtime.metrics import WorkerMetrics
+from worker.runtime.publisher import PublishedImage, Publisher, StoreUnavailable
+from worker.runtime.rq_adapter import Lease
+from worker.runtime.throughput import Throughput
+from worker.telemetry import tracing
+from worker.telemetry.logs import about
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerParts:
+    """The parts of a worker that its slots use."""
+
+    name: str
+    queue: WorkerQueue
+    engine: EngineThread
+    publisher: Publisher
+    inputs: HeldImages
+    metrics: WorkerMetrics
+    throughput: Throughput
+    version: str
+    max_attempts: int
+    has_previews: bool
+
+    def recipe(self) -> Recipe:
+        """What this worker adds to a request: checkpoint, precision, version."""
+        return recipe_of(self.engine.description, service=self.version)
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a slot ended: the outcome as it is logged, the failure's code, the mean batch size."""
+
+    outcome: str
+    code: str | None = None
+    batch: float | None = None
+
+
+class Slot:
+    """One job of this worker."""
+
+    def __init__(self, parts: WorkerParts, lease: Lease, claim: Claim, *, began: int) -> None:
+        self.job_id, self.token = lease.job.id, lease.token
+        self.lease, self.claim = lease, claim
+        self.is_last_attempt = 1 < claim.attempt >= parts.max_attempts
+        self.is_cancelled = False
+        self._parts = parts
+        self._span = _attempt_span(parts.name, lease, claim, began)
+        self._span.part("claim", began)
+        self._reports: list[Report] = []
+        if self._span.is_recording:
+            self._reports.append(Report(fields={"span": self._span.traceparent}))
+        self._inputs: Future[dict[str, Pixels]] | None = None
+        self._input_error: BaseException | None = None
+        self._images: dict[int, Future[PublishedImage]] = {}
+        self._reported_images: set[int] = set()
+        self._warnings: tuple[JobWarning, ...] = ()
+        self._timings: dict[str, float] = {}
+        self._step = 0
+        self._engine_since = time.monotonic()
+        self._engine_end: Finished | Failed | None = None
+        self._engine_end_at = 0.0
+        self._stage_began = time.time_ns()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the job can be ended now."""
+        if self.is_cancelled or self._input_error or isinstance(self._engine_end, Failed):
+            return True
+        return self._engine_end is not None and all(f.done() for f in self._images.values())
+
+    def _log_ids(self) -> AbstractContextManager[None]:
+        """Adds the ids of the request to all log lines inside."""
+        return about(
+            request=self.claim.request_id, trace_id=tracing.trace_id(self._span.traceparent)
+        )
+
+    # -- into the engine ---------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Fetch the job's input images; give a job without any to the engine."""
+        if self.claim.request.inputs:
+            self._inputs = self._parts.publisher.fetch(self.token, self.claim.request.inputs)
+        else:
+            self._enter_engine()
+        waited = self.claim.started - self.claim.created
+        with self._log_ids():
+            logger.info(
+                "job=%s event=started queue=%.1fs attempt=%d",
+                *(self.job_id, waited, self.claim.attempt),
+            )
+
+    def enter_when_ready(self) -> None:
+        """Give the job to the engine once its input images are fetched."""
+        if self._inputs is None or self.is_over or not self._inputs.done():
+            return
+        self._input_error = self._inputs.exception()
+        if self._input_error is None:
+            self._span.part("fetch inputs", self._stage_began)
+            self._parts.inputs.hold(self.token, self._inputs.result())
+            self._engine_since = time.monotonic()
+            self._enter_engine()
+        self._inputs = None
+
+    def _enter_engine(self) -> None:
+        claim = self.claim
+        self._parts.engine.admit(
+            self.token, self.job_id, claim.request, owner=claim.owner, weight=claim.weight
+        )
+
+    # -- events ------------------------------------------------------------------------------
+
+    def handle(self, event: EngineEvent) -> None:
+        """Take in an event of the engine."""
+        if self.is_cancelled:
+            return
+        match event:
+            case Started():
+                self._handle_started(event)
+            case StepDone():
+                self._handle_step(event)
+            case Preview() if self._parts.has_previews:
+                image = preview_url(event.pixels)
+                data = {"image": image, "step": event.step, "index": event.index}
+                self._reports.append(Report(event="preview", data=data))
+            case ImageReady():
+                self._images[event.index] = self._parts.publisher.submit(
+                    self.token, event, self.claim.request, self._parts.recipe()
+                )
+                began = event.at - int(event.seconds * 1e9)
+                self._span.part("denoise", self._stage_began, began, index=event.index)
+                self._span.part("decode image", began, event.at, index=event.index)
+            case Finished() | Failed():
+                if isinstance(event, Finished):
+                    self._parts.metrics.stage("denoise", event.denoise_seconds)
+                    self._parts.metrics.stage("decode", event.decode_seconds)
+                self._engine_end, self._engine_end_at = event, time.monotonic()
+
+    def _handle_started(self, event: Started) -> None:
+        self._timings["encode"] = round(event.seconds, 4)
+        self._parts.metrics.stage("encode", event.seconds)
+        found = [JobWarning(code=w.code, detail=w.detail) for w in event.warnings]
+        self._warnings = tuple(dict.fromkeys([*self.claim.warnings, *found]))
+        fields = {"recipe": self._parts.recipe().model_dump_json()}
+        if found:
+            fields["warnings"] = record.dump_all(self._warnings)
+        self._reports.append(Report(fields=fields))
+        self._span.part("encode prompts", event.at - int(event.seconds * 1e9), event.at)
+        self._stage_began = event.at
+
+    def _handle_step(self, event: StepDone) -> None:
+        request, before = self.claim.request, self._step
+        self._parts.throughput.add(work(request, event.step) - work(request, before))
+        if event.step > before:  # a step may take two evaluations
+            self._parts.metrics.sampled((event.step - before) * request.num_images)
+            elapsed = time.monotonic() - self._engine_since
+            self._reports.append(_progress_report(event, elapsed, request))
+        self._step = event.step
+
+    # -- reports -----------------------------------------------------------------------------
+
+    def pending_reports(self) -> list[Report]:
+        """What clients have not been told yet: all steps, all stored images."""
+        reports = list(self._reports)
+        for index, image in sorted(self._images.items()):
+            if index not in self._reported_images and image.done() and not image.exception():
+                published = image.result()
+                data, name = published.image.model_dump(mode="json"), published.image.name
+                reports.append(
+                    Report("image", data, name, image_began=published.began, index=index)
+                )
+        return reports
+
+    def confirm(self, reports: Sequence[Report], replies: Sequence[bytes]) -> None:
+        """Remember which reports were written.
+
+        An image whose file was deleted in the meantime is stored again and reported later.
+        """
+        self._reports.clear()
+        for report, reply in zip(reports, replies, strict=False):
+            if report.index is None:
+                continue
+            published = self._images[report.index].result()
+            if reply == b"again":
+                self._images[report.index] = self._parts.publisher.again(self.token, published)
+            else:
+                self._reported_images.add(report.index)
+                for part in published.parts:
+                    self._span.part(*part, index=report.index)
+
+    # -- the end -----------------------------------------------------------------------------
+
+    def cancel(self) -> None:
+        """Stop the job; `finish` commits it as cancelled."""
+        self._parts.engine.drop(self.token, self.job_id)
+        self.is_cancelled = True
+
+    def finish(self) -> Ending:
+        """Commit the job that is over, or give it back to the queue for another attempt."""
+        with self._log_ids():
+            if self.is_cancelled:
+                return Ending(self._commit("cancelled"))
+            if self._input_error:
+                return self._end_by(self._input_error)
+            match self._engine_end:
+                case Failed() as failure:
+                    return self._fail(failure)
+                case Finished() as end:
+                    return self._publish(end)
+                case None:
+                    raise RuntimeError(f"job {self.job_id} is not over")
+
+    def hand_back(self) -> Ending:
+        """Give the unfinished job back because the worker stops; this uses up no attempt."""
+        code = "worker_stopped"
+        return Ending(self._parts.queue.release(self.job_id, self.token, code, is_free=True), code)
+
+    def close(self, ending: Ending) -> None:
+        """Log the end and drop the job from the worker's parts; writes nothing to Redis."""
+        waited = self.claim.started - self.claim.created
+        ran = time.time() - self.claim.started
+        with self._log_ids():
+            logger.info(
+                "job=%s event=%s queue=%.1fs run=%.1fs attempt=%d batch=%s code=%s",
+                *(self.job_id, ending.outcome, waited, ran, self.claim.attempt),
+                *(ending.batch and round(ending.batch, 1), ending.code),
+            )
+        self._span.end(ending.outcome, ending.code)
+        self._parts.publisher.abandon(self.token)
+        self._parts.inputs.let_go(self.token)
+        if self._engine_end is None:
+            self._parts.engine.drop(self.token, self.job_id)
+
+    def _publish(self, end: Finished) -> Ending:
+        broken = [exc for image in self._images.values() if (exc := image.exception())]
+        if broken:
+            # A lasting error counts for more than a store that is away.
+            return self._end_by(min(broken, key=lambda exc: isinstance(exc, StoreUnavailable)))
+        self._timings["denoise"] = round(end.denoise_seconds, 4)
+        self._timings["decode"] = round(end.decode_seconds, 4)
+        self._timings["store"] = round(time.monotonic() - self._engine_end_at, 4)
+        images = [self._images[index].result().image for index in sorted(self._images)]
+        return Ending(self._commit("succeeded", images=images), batch=end.mean_batch)
+
+    def _end_by(self, exc: BaseException) -> Ending:
+        """End the job after an error with one of its images."""
+        if isinstance(exc, StoreUnavailable):
+            logger.error("worker=%s event=store_down reason=%s", self._parts.name, exc)
+            return self._retry("storage", is_free=True)
+        return self._fail(_failure(self.job_id, exc))
+
+    def _fail(self, failure: Failed) -> Ending:
+        if failure.is_retryable and self.claim.attempt < self._parts.max_attempts:
+            return self._retry(failure.code, is_free=False)
+        status = self._commit("failed", error=job_error(failure.code, failure.detail))
+        return Ending(status, failure.code)
+
+    def _retry(self, code: str, *, is_free: bool) -> Ending:
+        """Give the job back for another attempt. If that is free, this one does not count."""
+        status = self._parts.queue.release(self.job_id, self.token, code, is_free=is_free)
+        return Ending("retrying" if status == "released" else status, code)
+
+    def _commit(self, status: Outcome, **result: Any) -> str:
+        began = time.time_ns()
+        committed = self._parts.queue.commit(
+            self.job_id, self.token, status, timings=self._timings, **result
+        )
+        self._span.part("commit", began)
+        return committed
+
+
+def _attempt_span(worker: str, lease: Lease, claim: Claim, began: int) -> tracing.Attempt:
+    return tracing.Attempt(
+        lease.job.id,
+        parent=claim.traceparent,
+        previous=claim.previous_span,
+        began=began,
+        attributes={
+            "messaging.system": "rq",
+            "messaging.operation.type": "process",
+            "messaging.destination.name": lease.job.origin,
+            "messaging.message.id": lease.job.id,
+            "kirazuri.worker": worker,
+            "kirazuri.attempt": claim.attempt,
+            "kirazuri.images": claim.request.num_images,
+            "kirazuri.steps": claim.request.steps,
+            "kirazuri.size": f"{claim.request.width}x{claim.request.height}",
+        },
+    )
+
+
+def _progress_report(event: StepDone, elapsed: float, request: ResolvedRequest) -> Report:
+    """Progress and the remaining time, if the rest goes as fast as the past `elapsed` seconds.
+
+    Measured by work and not by steps: steps of a second pass, at a higher resolution, take longer.
+    """
+    done, whole = work(request, event.step), work(request)
+    eta = round(elapsed / done * (whole - done), 2) if done else 0.0
+    return Report(
+        event="progress",
+        data={"step": event.step, "steps": event.steps, "eta_seconds": eta},
+        fields={"step": event.step, "eta": round(time.time() + eta, 2)},
+    )
+
+
+def _failure(job_id: str, exc: BaseException) -> Failed:
+    """The failure for an error with an image. Only errors of the store may pass."""
+    if isinstance(exc, StoreError):
+        return Failed(job_id, "storage", str(exc), is_retryable=True)
+    if isinstance(exc, InputMissing):
+        return Failed(job_id, "input_missing", str(exc), is_retryable=False)
+    if isinstance(exc, SigningError):
+        logger.error("job=%s event=not_signed reason=%s", job_id, exc)
+        return Failed(job_id, "signing", "the image cannot be signed", is_retryable=False)
+    if isinstance(exc, OutputRefused):
+        logger.info("job=%s event=output_refused reason=%s", job_id, exc)
+        return Failed(job_id, "output_refused", str(exc), is_retryable=False)
+    if isinstance(exc, OutputFilterFailed):
+        logger.error("job=%s event=filter_broken reason=%s", job_id, exc, exc_info=exc)
+        detail = "the output filter failed; the image was not checked and is withheld"
+        return Failed(job_id, "filter_broken", detail, is_retryable=False)
+    logger.error("job=%s cannot be encoded", job_id, exc_info=exc)
+    detail = f"the image cannot be encoded: {type(exc).__name__}"
+    return Failed(job_id, "encoding", detail, is_retryable=False)
