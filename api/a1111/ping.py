@@ -1,25 +1,23 @@
-"""What the A1111 surface's clients call beside `/sdapi/v1`: is it up, and a sign-in."""
+"""Routes that A1111 clients call outside of `/sdapi/v1`: health check, system info, login."""
 
 from typing import Any
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from api.a1111.model_names import checkpoint_title
-from api.a1111.response import responses
-from api.a1111.schemas import A1111Done
+from api.a1111.checkpoint import checkpoint_title
+from api.a1111.errors import responses
+from api.a1111.schemas import A1111Body, A1111Done
 from api.submit.dependencies import ServiceCard
 
 router = APIRouter(tags=["a1111"])
 
 
-class A1111SystemInfo(BaseModel):
-    """What kind of program this is."""
-
-    model_config = ConfigDict(frozen=True)
+class A1111SystemInfo(A1111Body):
+    """Version of the service and name of its checkpoint."""
 
     version: str = Field(
-        alias="Version", description="Of the service.", examples=["kirazuri-server 0.1.0"]
+        alias="Version", description="Service version.", examples=["kirazuri-server 0.1.0"]
     )
     checkpoint: str = Field(
         alias="Checkpoint",
@@ -31,22 +29,22 @@ class A1111SystemInfo(BaseModel):
 @router.get(
     "/internal/ping",
     operation_id="a1111Ping",
-    summary="Is it up",
+    summary="Check that the service is up",
     responses=responses(401),
 )
 async def ping() -> A1111Done:
-    """It is; whether it can serve, `/readyz` tells."""
+    """Always succeeds. `GET /readyz` tells whether requests can be served."""
     return A1111Done()
 
 
 @router.get(
     "/internal/sysinfo",
     operation_id="a1111SystemInfo",
-    summary="What kind of program this is",
+    summary="Version and checkpoint",
     responses=responses(401),
 )
 async def system_info(request: Request, card: ServiceCard) -> A1111SystemInfo:
-    """Version and checkpoint, and nothing of the machine."""
+    """Version and checkpoint of the service. Nothing about the machine is disclosed."""
     version = f"kirazuri-server {request.app.version}"
     fields: dict[str, Any] = {"Version": version, "Checkpoint": checkpoint_title(card)}
     return A1111SystemInfo(**fields)
@@ -55,9 +53,9 @@ async def system_info(request: Request, card: ServiceCard) -> A1111SystemInfo:
 @router.post(
     "/login",
     operation_id="a1111Login",
-    summary="Nothing to do: a key goes with every call",
+    summary="Accept a login; does nothing",
     responses=responses(401),
 )
 async def login() -> A1111Done:
-    """For clients that sign in before they call; the key is the password of Basic."""
+    """For clients that log in before they call. Every call must still carry the API key."""
     return A1111Done()

@@ -1,19 +1,20 @@
-"""The A1111 surface as a whole: its routes, and the paths whose errors have its shape."""
+"""All routes of the A1111 API, and the paths whose errors use the A1111 format."""
 
 from collections.abc import Mapping
 
 from fastapi import APIRouter
 
-from api.a1111 import generate as pictures
-from api.a1111 import lists, png_info, progress
-from api.a1111 import ping as outside
-from api.a1111.response import as_a1111
+from api.a1111 import ping, png_info
+from api.a1111.errors import a1111_error
+from api.a1111.generation import generate
+from api.a1111.jobs import progress
+from api.a1111.lists import empty, resources, settings
 from api.http.problem import ErrorRenderer
 
 ERROR_SHAPES: Mapping[str, ErrorRenderer] = dict.fromkeys(
-    ("/sdapi", "/internal", "/login"), as_a1111
+    ("/sdapi", "/internal", "/login"), a1111_error
 )
 
 router = APIRouter()
-for part in (pictures, progress, png_info, lists, outside):
-    router.include_router(part.router)
+for module in (generate, progress, png_info, settings, resources, empty, ping):
+    router.include_router(module.router)

@@ -1,6 +1,5 @@
-"""Errors as the OpenAI API writes them, and whether its clients shall try again by themselves."""
+"""Writes errors in the OpenAI format, and tells official clients whether to retry."""
 
-from collections.abc import Sequence
 from typing import Any, Final
 
 from fastapi.responses import Response
@@ -12,11 +11,13 @@ from api.http.problem import ProblemResponse
 from api.http.schemas import FieldError
 
 LONGEST_RETRY_SECONDS: Final = 120
-"""The official clients give up where they are asked to wait longer."""
+"""The official clients give up if they are asked to wait longer."""
 
 _TYPES: Final[dict[int, str]] = {403: "permission_error", 429: "rate_limit_error"}
 _CODES: Final[dict[str, str]] = {"unauthorized": "invalid_api_key"}
-_GOING_ON: Final = ("job_unfinished", "store_unavailable")
+_RETRYABLE: Final = ("job_unfinished", "store_unavailable")
+"""Problems of a job that continues: a retry waits for it again."""
+
 _FIELD_CODES: Final[dict[str, str]] = {
     "required": "missing_required_parameter",
     "unknown field": "unknown_parameter",
@@ -28,7 +29,7 @@ class _ErrorModel(BaseModel):
 
 
 class WrongParameter(_ErrorModel):
-    """One wrong parameter of several."""
+    """One invalid parameter."""
 
     param: str | None
     message: str
@@ -36,49 +37,48 @@ class WrongParameter(_ErrorModel):
 
 
 class OpenAIErrorBody(_ErrorModel):
-    """What went wrong; `errors` has one entry for every wrong parameter."""
+    """What went wrong. `errors` has one entry for every invalid parameter."""
 
-    message: str = Field(description="For people.")
+    message: str = Field(description="Explanation for humans.")
     type: str = Field(
         description="`invalid_request_error`, `permission_error`, `rate_limit_error` or "
         "`server_error`."
     )
-    param: str | None = Field(description="The first wrong parameter; null where none is.")
-    code: str = Field(description="Stable; those of `/problems/{code}`, and a few of OpenAI's own.")
-    job_id: str | None = Field(description="The job that this is about; else null.")
-    rule: str | None = Field(description="The rule of the policy that refuses; else null.")
-    errors: list[WrongParameter] = Field(default=[], description="All wrong parameters.")
+    param: str | None = Field(description="The first invalid parameter; null if there is none.")
+    code: str = Field(
+        description="Stable error code: one of `/problems/{code}`, or a code of OpenAI's API."
+    )
+    job_id: str | None = Field(description="The job concerned; null if there is none.")
+    rule: str | None = Field(description="The policy rule that was broken; null if there is none.")
+    errors: list[WrongParameter] = Field(default=[], description="All invalid parameters.")
 
 
 class OpenAIError(_ErrorModel):
-    """An error of this surface."""
+    """An error in the OpenAI format."""
 
     error: OpenAIErrorBody
 
 
-def openai_error(refusal: ProblemResponse) -> Response:
-    """The answer of this surface; wrong parameters are 400 here."""
-    status = 400 if refusal.kind is VALIDATION else refusal.kind.status
+def openai_error(problem: ProblemResponse) -> Response:
+    """The problem as an OpenAI error. Invalid parameters have status 400."""
+    status = 400 if problem.kind is VALIDATION else problem.kind.status
     return Response(
-        error_of(refusal).model_dump_json(),
+        error_of(problem).model_dump_json(),
         status_code=status,
         media_type="application/json",
-        headers={**refusal.headers, **_retry_headers(status, refusal)},
+        headers={**problem.headers, **_retry_headers(status, problem)},
     )
 
 
-def error_of(refusal: ProblemResponse) -> OpenAIError:
-    """The body of an answer, or the data of a stream's last event."""
-    status, code, message, param = (
-        refusal.kind.status,
-        _CODES.get(refusal.kind.code, refusal.kind.code),
-        refusal.detail,
-        None,
-    )
-    wrong = [_parameter(error) for error in refusal.errors]
+def error_of(problem: ProblemResponse) -> OpenAIError:
+    """The body of an error response, or the data of an error event."""
+    status, param = problem.kind.status, None
+    code = _CODES.get(problem.kind.code, problem.kind.code)
+    message = problem.detail
+    wrong = [_parameter(error) for error in problem.errors]
     if wrong:
         param = wrong[0].param
-        code = _FIELD_CODES.get(refusal.errors[0].detail.partition(";")[0], "invalid_value")
+        code = _FIELD_CODES.get(problem.errors[0].detail.partition(";")[0], "invalid_value")
         message = printable("; ".join(_sentence(one) for one in wrong), limit=1000)
     kind = _TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
     return OpenAIError(
@@ -87,8 +87,8 @@ def error_of(refusal: ProblemResponse) -> OpenAIError:
             type=kind,
             param=param,
             code=code,
-            job_id=refusal.headers.get("X-Job-Id"),
-            rule=refusal.rule,
+            job_id=problem.headers.get("X-Job-Id"),
+            rule=problem.rule,
             errors=wrong,
         )
     )
@@ -103,23 +103,19 @@ def _sentence(wrong: WrongParameter) -> str:
     return f"{wrong.param}: {wrong.message}" if wrong.param else wrong.message
 
 
-def _retry_headers(status: int, refusal: ProblemResponse) -> dict[str, str]:
-    """Whether to try again, where the official clients would decide wrongly by the status.
+def _retry_headers(status: int, problem: ProblemResponse) -> dict[str, str]:
+    """`X-Should-Retry`, if the official clients would decide wrongly from the status alone.
 
-    Their next try at a call finds its job: where that goes on, they wait for it once more.
+    A retry of a call finds the job of that call. If the job is unfinished, the retry waits for it.
     """
-    wait = refusal.headers.get("Retry-After", "0")
+    wait = problem.headers.get("Retry-After", "0")
     if wait.isdigit() and int(wait) > LONGEST_RETRY_SECONDS:
         return {"X-Should-Retry": "false"}
-    if "X-Job-Id" in refusal.headers:
-        return {"X-Should-Retry": "true" if refusal.kind.code in _GOING_ON else "false"}
+    if "X-Job-Id" in problem.headers:
+        return {"X-Should-Retry": "true" if problem.kind.code in _RETRYABLE else "false"}
     return {"X-Should-Retry": "false"} if status == 409 else {}
 
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The errors a route answers with, for its OpenAPI description."""
-    return {status: {"model": OpenAIError} for status in _all(statuses)}
-
-
-def _all(statuses: Sequence[int]) -> Sequence[int]:
-    return (*statuses, 500)
+    """The error responses of a route, for its OpenAPI description; 500 is always included."""
+    return {status: {"model": OpenAIError} for status in (*statuses, 500)}

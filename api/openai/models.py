@@ -1,4 +1,4 @@
-"""`GET /v1/models`: the checkpoint under its own name and those that clients insist on."""
+"""Routes `GET /v1/models` and `GET /v1/models/{model}`: the checkpoint under its names."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -15,24 +15,24 @@ from api.submit.dependencies import ServiceCard, ServiceSettings
 from model.card import Card
 
 _CREATED = int(datetime(2026, 1, 1, tzinfo=UTC).timestamp())
-"""Cards have no date, and clients want one."""
+"""Clients require a date, and cards have none."""
 
 router = APIRouter(prefix="/v1", tags=["openai"])
 
 
 class Model(BaseModel):
-    """A name that `model` of a request may have."""
+    """A model name that requests may use."""
 
     model_config = ConfigDict(frozen=True)
 
     id: str = Field(examples=["kirazuri-v1"])
     object: Literal["model"] = "model"
-    created: int = Field(description="Always the same; a card has no date.", examples=[_CREATED])
-    owned_by: str = Field(description="The title of the checkpoint.", examples=["Kirazuri v1"])
+    created: int = Field(description="Always the same: a card has no date.", examples=[_CREATED])
+    owned_by: str = Field(description="Title of the checkpoint.", examples=["Kirazuri v1"])
 
 
 class ModelList(BaseModel):
-    """All names but those that only a pattern of the settings allows."""
+    """All model names, except those that only match a pattern in the settings."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -40,23 +40,25 @@ class ModelList(BaseModel):
     data: list[Model]
 
 
-def names(card: Card, aliases: str) -> Sequence[str]:
-    """The names to list: the card's and the aliases that are no patterns."""
+def model_names(card: Card, aliases: str) -> Sequence[str]:
+    """The name of the card, and the aliases that are not patterns."""
     return [card.name, *(alias for alias in _patterns(aliases) if not set(alias) & set("*?["))]
 
 
-def check_name(name: str | None, card: Card, aliases: str) -> str:
-    """The name a request gives the checkpoint; that of the card where it gives none.
+def check_model_name(name: str | None, card: Card, aliases: str) -> str:
+    """The requested model name, or the name of the card if none is requested.
+
+    `aliases` are names and `fnmatch` patterns, separated by commas.
 
     Raises:
-        UnknownModel: neither the card's name nor one of the aliases.
+        UnknownModel: the name is neither the name of the card nor an alias.
     """
     if name is None or name == card.name:
         return card.name
     if any(fnmatchcase(name, pattern) for pattern in _patterns(aliases)):
         return name
-    known = ", ".join(names(card, aliases))
-    raise UnknownModel(f"there is no model {printable(name)!r} here; there is {known}")
+    known = ", ".join(model_names(card, aliases))
+    raise UnknownModel(f"model {printable(name)!r} not found; available: {known}")
 
 
 def _patterns(aliases: str) -> Sequence[str]:
@@ -70,19 +72,19 @@ def _model(name: str, card: Card) -> Model:
 @router.get(
     "/models",
     operation_id="openaiListModels",
-    summary="Models, as OpenAI lists them",
+    summary="List models (OpenAI API)",
     responses=responses(401),
 )
 async def list_models(card: ServiceCard, settings: ServiceSettings) -> ModelList:
-    """The loaded checkpoint under its names. There is one; all of them make the same pictures."""
-    listed = names(card, settings.openai_models)
+    """The loaded checkpoint under each of its names. All names produce the same images."""
+    listed = model_names(card, settings.openai_models)
     return ModelList(data=[_model(name, card) for name in listed])
 
 
 @router.get(
     "/models/{model}",
     operation_id="openaiGetModel",
-    summary="A model, as OpenAI describes it",
+    summary="Get a model (OpenAI API)",
     responses=responses(401, 404),
 )
 async def get_model(
@@ -90,5 +92,5 @@ async def get_model(
     card: ServiceCard,
     settings: ServiceSettings,
 ) -> Model:
-    """Whether a name stands for the checkpoint: its own, or one of `KIRAZURI_OPENAI_MODELS`."""
-    return _model(check_name(model, card, settings.openai_models), card)
+    """The checkpoint, if `model` is its name or a name that `KIRAZURI_OPENAI_MODELS` allows."""
+    return _model(check_model_name(model, card, settings.openai_models), card)

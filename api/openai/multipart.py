@@ -1,4 +1,4 @@
-"""A multipart form as the official clients send it, turned into values and files."""
+"""Parses the multipart forms that the official clients send into values and files."""
 
 import json
 import re
@@ -29,24 +29,24 @@ _TEXTS: Final = frozenset(
         "safety_identifier",
     }
 )
-"""Parameters that are text even where the text is a number or a word of JSON."""
+"""Parameters that stay text even if the text is valid JSON, such as a number."""
 
 
 class Form(NamedTuple):
-    """Values by name, as JSON would have them, and files by name without brackets."""
+    """Values by name, as in a JSON body, and files by name without brackets."""
 
     values: Mapping[str, Any]
     files: Mapping[str, Sequence[bytes]]
 
 
 async def read_form(request: Request) -> Form:
-    """The form in a request's body.
+    """Parse the form in the body of a request.
 
-    Lists and objects come as `name[]`, `name[part]` or `name[][part]`, or as JSON.
+    Lists and objects are sent as `name[]`, `name[key]` or `name[][key]`, or as JSON.
 
     Raises:
-        UnsupportedMediaType: it is announced as something else.
-        MalformedForm: it cannot be read, or has too many parts.
+        UnsupportedMediaType: the body is not a multipart form.
+        MalformedForm: the form cannot be read or has too many parts.
     """
     if not is_form(request):
         raise UnsupportedMediaType(
@@ -64,18 +64,18 @@ async def read_form(request: Request) -> Form:
 
 
 def _path(name: str) -> Sequence[str]:
-    """The parts of a name: `loras[][name]` is loras, "", name."""
+    """Split a field name: `loras[][name]` becomes loras, "", name."""
     match = _NAME.fullmatch(name)
     if match is None:
-        raise MalformedForm(f"a field is called {name[:80]!r}")
+        raise MalformedForm(f"invalid field name {name[:80]!r}")
     inner = re.findall(r"\[([^\[\]]*)\]", match[2])
     if len(inner) >= _MAX_DEPTH:
-        raise MalformedForm(f"the field {name[:80]!r} lies too deep")
+        raise MalformedForm(f"field name {name[:80]!r} is nested too deeply")
     return (match[1], *inner)
 
 
 def _value(path: Sequence[str], text: str) -> Any:
-    """A number, a truth value, a list or an object where the parameter is no text."""
+    """The JSON value of a field; the text itself if the parameter is a text or not valid JSON."""
     is_tag = path[0] == "tags" and len(path) > 1
     if path[0] in _TEXTS or is_tag or path[-1] in ("name", "url"):
         return text
@@ -99,7 +99,7 @@ def _put(holder: dict[str, Any], path: Sequence[str], value: Any) -> None:
 
 
 def _append(holder: dict[str, Any], name: str, rest: Sequence[str], value: Any) -> None:
-    """One more in a list; parts of objects belong to the last one until a part comes again."""
+    """Append to a list. A key belongs to the last object until that object already has the key."""
     items = holder.setdefault(name, [])
     if not isinstance(items, list):
         raise MalformedForm(f"{name!r} is both a value and a list")

@@ -1,4 +1,4 @@
-"""From OpenAI's parameters to the fields of `POST /generate`. Knows no HTTP and no files."""
+"""Translates OpenAI's parameters into requests for `POST /generate`. Free of HTTP and files."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
 
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from api.openai.models import check_name
+from api.openai.models import check_model_name
 from api.submit.submitter import Submitter
 from model.card import Card, substitute_size
 from model.recipes.aliases import find_sampler
@@ -19,84 +19,83 @@ Quality = Literal["auto", "low", "medium", "high", "xhigh", "max", "standard", "
 _SUGGESTED_SIZES: Final = frozenset(
     {"256x256", "512x512", "1024x1024", "1536x1024", "1024x1536", "1792x1024", "1024x1792"}
 )
-"""What OpenAI's models have or had; its clients offer these and no others."""
+"""Sizes that OpenAI's models support or have supported. Its clients offer only these."""
 
-_OURS: Final = {
+_RENAMED_FIELDS: Final = {
     "num_images": "n",
     "image_format": "output_format",
     "image_quality": "output_compression",
 }
-"""Fields that have another name here, or are not asked for by themselves."""
+"""Fields of `POST /generate` and their names in OpenAI's API."""
 
-_NOT_OFFERED: Final = frozenset({*_OURS, "previews"})
-_PEERS: Final = {"num_inference_steps": "steps", "guidance_scale": "cfg_scale"}
-"""Other servers' names for what OpenAI does not have."""
+HIDDEN_FIELDS: Final = frozenset({*_RENAMED_FIELDS, "previews"})
+"""Fields of `POST /generate` that this API does not accept under their own names."""
 
-
-def _no_null(value: Any, default: Any) -> Any:
-    return default if value is None else value
+_ALIASES: Final = {"num_inference_steps": "steps", "guidance_scale": "cfg_scale"}
+"""Names that other OpenAI-compatible servers use for fields of `POST /generate`."""
 
 
 def _null_is(default: Any) -> Any:
-    """OpenAI takes null for a parameter that was left out."""
-    return BeforeValidator(lambda value: _no_null(value, default))
+    """OpenAI treats null like a missing parameter."""
+    return BeforeValidator(lambda value: default if value is None else value)
 
 
 class Parameters(BaseModel):
-    """What OpenAI's API knows beside the prompt. What has no meaning here is taken and ignored."""
+    """Parameters of OpenAI's API except the prompt. Those without a meaning here are ignored."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     model: str | None = Field(
         default=None,
-        description="A name from `/v1/models`, or one that `KIRAZURI_OPENAI_MODELS` allows; there "
-        "is one checkpoint, whatever it is called.",
+        description="A name from `/v1/models`, or one that `KIRAZURI_OPENAI_MODELS` allows. All "
+        "names refer to the loaded checkpoint.",
         examples=["gpt-image-1.5"],
     )
     n: Annotated[int, _null_is(1)] = Field(
-        default=1, ge=1, description="How many pictures; picture k has seed + k.", examples=[1]
+        default=1, ge=1, description="Number of images. Image k uses seed + k.", examples=[1]
     )
     size: Annotated[str, _null_is("auto")] = Field(
         default="auto",
-        description="`auto`, WIDTHxHEIGHT or a preset of the card. OpenAI's own sizes become the "
-        "preset of the nearest shape where they are not possible; any other has to be possible.",
+        description="`auto`, WIDTHxHEIGHT or a preset of the card. A size of OpenAI's models that "
+        "the checkpoint does not support is replaced by the preset of the most similar shape.",
         examples=["1024x1024"],
     )
     quality: Annotated[Quality, _null_is("auto")] = Field(
         default="auto",
-        description="Steps within what is recommended for the sampler: `low` the fewest, `xhigh` "
-        "and `max` the most; `auto`, `medium` and `standard` are the default. `steps` goes first.",
+        description="Number of steps, within the range recommended for the sampler: `low` is the "
+        "fewest, `xhigh` and `max` are the most; `auto`, `medium` and `standard` are the default. "
+        "An explicit `steps` overrides this.",
         examples=["high"],
     )
     response_format: Annotated[Literal["b64_json", "url"], _null_is("b64_json")] = Field(
-        default="b64_json", description="Pictures themselves, or URLs.", examples=["url"]
+        default="b64_json", description="Return images as base64 or as URLs.", examples=["url"]
     )
     output_format: Annotated[Literal["png", "webp", "jpeg", "avif"], _null_is("png")] = Field(
-        default="png", description="Of the files.", examples=["webp"]
+        default="png", description="Format of the image files.", examples=["webp"]
     )
     output_compression: Annotated[int, _null_is(100)] = Field(
         default=100,
         ge=0,
         le=100,
-        description="The quality of lossy files, 100 the best; PNG has none.",
+        description="Quality of WebP, JPEG and AVIF files; 100 is the best. PNG is lossless.",
         examples=[90],
     )
     background: Annotated[Literal["auto", "opaque"], _null_is("auto")] = Field(
-        default="auto", description="Pictures are opaque.", examples=["opaque"]
+        default="auto", description="Images are always opaque.", examples=["opaque"]
     )
     moderation: Annotated[Literal["auto", "low"], _null_is("auto")] = Field(
         default="auto",
-        description="Ignored: what is allowed is the operator's policy.",
+        description="Ignored: the policy of the operator applies.",
         examples=["auto"],
     )
     stream: Annotated[bool, _null_is(default=False)] = Field(
-        default=False, description="Server-sent events instead of one answer.", examples=[False]
+        default=False, description="Respond with server-sent events.", examples=[False]
     )
     partial_images: Annotated[int, _null_is(0)] = Field(
         default=0,
         ge=0,
         le=3,
-        description="How many previews a stream has of each picture: small WebP files.",
+        description="Number of previews of each image in a stream. Previews are small WebP files.",
         examples=[2],
     )
     user: str | None = Field(default=None, description="Ignored.", examples=["user-1"])
@@ -108,9 +107,11 @@ class Parameters(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class OpenAIRequest:
-    """A call as this service has it.
+    """A parsed call.
 
-    `names` are our fields' names as the client knows them, `notes` tell what is not as asked.
+    `body` is the request for `POST /generate`. `quality` is None if the client chose `steps`
+    instead. `names` maps fields of `body` to the names that the client uses. `notes` list what
+    differs from the call.
     """
 
     body: GenerationRequest
@@ -120,36 +121,39 @@ class OpenAIRequest:
     notes: Sequence[str]
 
 
-async def read_wish(
+async def parse_request(
     raw: Mapping[str, Any],
     submitter: Submitter,
     aliases: str,
     *,
-    given: Mapping[str, Any],
+    from_files: Mapping[str, Any],
 ) -> OpenAIRequest:
-    """The call that these parameters make; `given` are fields of ours that came otherwise.
+    """Parse the parameters of a call.
+
+    `from_files` are fields of `POST /generate` that come from uploaded files. `aliases` are the
+    names of the checkpoint, see `check_model_name`.
 
     Raises:
-        RequestValidationError: one entry for every wrong parameter, by its name here.
-        UnknownModel: `model` is no name of the checkpoint.
+        RequestValidationError: one entry for every invalid parameter, by the name the client uses.
+        UnknownModel: `model` is not a name of the checkpoint.
     """
     own = {name: raw[name] for name in raw if name in Parameters.model_fields}
     errors: list[Any] = [
         {"type": "extra_forbidden", "loc": ("body", name), "msg": "", "input": raw[name]}
         for name in raw
-        if name in _NOT_OFFERED
+        if name in HIDDEN_FIELDS
     ]
     parameters = Parameters()
     try:
         parameters = Parameters.model_validate(own)
     except ValidationError as exc:
         errors += [{**error, "loc": ("body", *error["loc"])} for error in exc.errors()]
-    check_name(parameters.model, submitter.card, aliases)
+    check_model_name(parameters.model, submitter.card, aliases)
     fields, notes = _fields(raw, parameters, submitter.card)
-    names = _names(raw, given)
+    names = _client_names(raw, from_files)
     try:
-        with naming(names):
-            body = await submitter.validate({**fields, **given})
+        with openai_names(names):
+            body = await submitter.validate({**fields, **from_files})
     except RequestValidationError as exc:
         errors += exc.errors()
     if errors:
@@ -158,20 +162,20 @@ async def read_wish(
     return OpenAIRequest(body, parameters, quality, names, notes)
 
 
-def _names(raw: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, str]:
-    """Our fields' names as the client knows them."""
-    names = dict(_OURS)
+def _client_names(raw: Mapping[str, Any], from_files: Mapping[str, Any]) -> dict[str, str]:
+    """Fields of `POST /generate` and the names that the client uses for them."""
+    names = dict(_RENAMED_FIELDS)
     if "resolution" not in raw:
         names["resolution"] = "size"
-    if "init_image" in given:
+    if "init_image" in from_files:
         names["init_image"] = "image"
-    names |= {ours: theirs for theirs, ours in _PEERS.items() if theirs in raw}
+    names |= {field: alias for alias, field in _ALIASES.items() if alias in raw}
     return names
 
 
 @contextmanager
-def naming(names: Mapping[str, str]) -> Iterator[None]:
-    """Tell wrong fields by other names."""
+def openai_names(names: Mapping[str, str]) -> Iterator[None]:
+    """Rename the fields in validation errors."""
     try:
         yield
     except RequestValidationError as exc:
@@ -188,11 +192,11 @@ def _renamed(error: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, An
 def _fields(
     raw: Mapping[str, Any], parameters: Parameters, card: Card
 ) -> tuple[dict[str, Any], list[str]]:
-    """The fields of a request of ours, and what is not as it was asked."""
+    """The fields of `POST /generate`, and notes on what differs from the call."""
     fields = {
-        _PEERS.get(name, name): value
+        _ALIASES.get(name, name): value
         for name, value in raw.items()
-        if name not in Parameters.model_fields and name not in _NOT_OFFERED
+        if name not in Parameters.model_fields and name not in HIDDEN_FIELDS
     }
     notes: list[str] = []
     _take_sampler(fields)
@@ -208,7 +212,7 @@ def _fields(
 
 
 def _take_sampler(fields: dict[str, Any]) -> None:
-    """Know samplers by the names that other programs have for them."""
+    """Accept the sampler names of other programs."""
     name = fields.get("sampler")
     found = find_sampler(name) if isinstance(name, str) else None
     if found is None:
@@ -227,14 +231,14 @@ def _resolution(size: str, card: Card, notes: list[str]) -> str | None:
         return size
     width, height = map(int, size.split("x"))
     width, height = substitute_size(width, height, card)
-    made = f"{width}x{height}"
-    if made != size:
-        notes.append(f"size {size}: {made} is the nearest that the checkpoint knows")
-    return made
+    fitted = f"{width}x{height}"
+    if fitted != size:
+        notes.append(f"size {size}: using {fitted}, the nearest size that the checkpoint supports")
+    return fitted
 
 
 def _steps(quality: Quality, sampler: Any, card: Card) -> int | None:
-    """Steps within the card's advice for the sampler; None for its default."""
+    """Steps for a quality, within the range that the card recommends; None means the default."""
     name = card.defaults.sampler if sampler is None else sampler
     advice = card.samplers.get(name) if isinstance(name, str) else None
     if advice is None:
@@ -244,24 +248,3 @@ def _steps(quality: Quality, sampler: Any, card: Card) -> int | None:
     chosen = {"low": fewest, "high": middle, "hd": middle, "xhigh": most, "max": most}
     steps = chosen.get(quality)
     return None if steps is None else min(steps, card.limits.max_steps)
-
-
-def documented_type(
-    name: str, request: type[GenerationRequest], *, without: Sequence[str] = ()
-) -> type[BaseModel]:
-    """OpenAI's parameters with our own fields beside them, to be described and nothing else."""
-    hidden = {*_NOT_OFFERED, *without, "prompt"}
-    extras: dict[str, Any] = {
-        field: (info.annotation, info)
-        for field, info in request.model_fields.items()
-        if field not in hidden
-    }
-    prompt: Any = (
-        str,
-        Field(
-            max_length=10_000,
-            description="Danbooru-style tags, prose, or both.",
-            examples=["masterpiece, best quality, 1girl, blue hair, smile"],
-        ),
-    )
-    return create_model(name, __base__=Parameters, __module__=__name__, prompt=prompt, **extras)

@@ -1,4 +1,4 @@
-"""What the OpenAI surface answers with: pictures, what they cost in tokens, events of a stream."""
+"""Response bodies and stream events in the OpenAI format."""
 
 from base64 import b64encode
 from collections.abc import Callable, Sequence
@@ -31,14 +31,14 @@ class _ResponseModel(BaseModel):
 
 
 class TokenDetails(_ResponseModel):
-    """Tokens of words, and of pictures: a latent token is 16 x 16 pixels with Anima."""
+    """Tokens by kind. An image token is one latent token: 16 x 16 pixels with Anima."""
 
     image_tokens: int = Field(ge=0, examples=[0])
     text_tokens: int = Field(ge=0, examples=[38])
 
 
 class Usage(_ResponseModel):
-    """What went in and came out; words are counted by Qwen3, where this process has it."""
+    """Tokens used. Text is counted with the Qwen3 tokenizer; 0 if the API does not have it."""
 
     input_tokens: int = Field(ge=0, examples=[38])
     output_tokens: int = Field(ge=0, examples=[4096])
@@ -48,31 +48,37 @@ class Usage(_ResponseModel):
 
 
 class ImageData(_ResponseModel):
-    """A picture, as `b64_json` or as `url`; `seed` makes it again."""
+    """An image, as `b64_json` or as `url`."""
 
-    b64_json: str | None = Field(default=None, description="The file.", examples=["iVBORw0KGgo="])
+    b64_json: str | None = Field(
+        default=None, description="The image file in base64.", examples=["iVBORw0KGgo="]
+    )
     url: str | None = Field(
         default=None,
-        description="Where the file is, until the job expires.",
+        description="URL of the image file, valid until the job expires.",
         examples=["http://localhost:8000/images/9f86d081884c7d659a2feaa0c55ad015a3bf4f1b.png"],
     )
-    seed: int = Field(description="Beyond OpenAI's API.", examples=[42])
+    seed: int = Field(description="Seed of the image. Not part of OpenAI's API.", examples=[42])
 
 
 class Images(_ResponseModel):
-    """The answer to a call; `job_id` and `warnings` are beyond OpenAI's API."""
+    """The images of a call. `job_id` and `warnings` are not part of OpenAI's API."""
 
-    created: int = Field(description="When the pictures were finished, in Unix seconds.")
+    created: int = Field(description="Unix time in seconds when the images were finished.")
     data: list[ImageData]
     background: Literal["opaque"] = "opaque"
     output_format: ImageFormat
     quality: AnsweredQuality | None = Field(
-        default=None, description="Missing where `steps` was given and `quality` was not."
+        default=None, description="Missing if the request has `steps` but no `quality`."
     )
-    size: str = Field(description="Of the pictures as they are.", examples=["1024x1024"])
+    size: str = Field(description="Actual size of the images.", examples=["1024x1024"])
     usage: Usage
-    job_id: str = Field(description="For `/jobs/{job_id}`.", examples=[_EXAMPLE_ID])
-    warnings: list[str] = Field(description="What is not as it was asked, and the card's advice.")
+    job_id: str = Field(
+        description="Read the job with `GET /jobs/{job_id}`.", examples=[_EXAMPLE_ID]
+    )
+    warnings: list[str] = Field(
+        description="What differs from the request, and advice on the prompt."
+    )
 
 
 class _Event(_ResponseModel):
@@ -88,20 +94,20 @@ class _Event(_ResponseModel):
 
 
 class PartialImage(_Event):
-    """A preview: a WebP file of an eighth of the size. `size` is that of the picture to come."""
+    """A preview: a WebP file of an eighth of the final size. `size` is the final size."""
 
     partial_image_index: int
 
 
 class CompletedImage(_Event):
-    """A finished picture; `usage` is that of the whole call."""
+    """A finished image. `usage` covers the whole call."""
 
     seed: int
     usage: Usage
 
 
 def usage_of(job: Job, card: Card, tokenizers: Tokenizers | None) -> Usage:
-    """What the job's call used."""
+    """Tokens that the call of a job used."""
     request = job.request
     texts = [request.prompt] + [request.negative_prompt] * (request.cfg_scale != 1)
     words = 0
@@ -120,7 +126,7 @@ def usage_of(job: Job, card: Card, tokenizers: Tokenizers | None) -> Usage:
 
 
 def _latent_tokens(width: int, height: int, card: Card) -> int:
-    side = 2 * card.vae.scale_factor  # the transformer takes latents two by two
+    side = 2 * card.vae.scale_factor  # the transformer patches latents 2 x 2
     return (width // side) * (height // side)
 
 
@@ -133,7 +139,7 @@ def images_of(
     usage: Usage,
     notes: Sequence[str],
 ) -> Images:
-    """The answer of a job that succeeded; with the URLs of paths where there are no `files`."""
+    """The response for a succeeded job; it has URLs if `files` is None."""
     if files is None:
         data = [ImageData(url=url_of(image.url), seed=image.seed) for image in job.images]
     else:
@@ -153,10 +159,10 @@ def images_of(
     )
 
 
-def completed(
+def completed_image(
     job: Job, index: int, file: bytes, *, kind: str, quality: str | None, usage: Usage
 ) -> CompletedImage:
-    """The event of the finished picture `index`."""
+    """The event for finished image number `index`."""
     image = job.images[index]
     return CompletedImage(
         type=f"{kind}.completed",

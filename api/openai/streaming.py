@@ -1,4 +1,4 @@
-"""A call's pictures as server-sent events: previews as partial images, then the finished ones."""
+"""Streams the images of a call as server-sent events: previews, then finished images."""
 
 import asyncio
 import logging
@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from api.http.errors import JobUnfinished, JobUnsuccessful, refusal_of
 from api.openai.errors import error_of
-from api.openai.responses import PartialImage, completed, usage_of
+from api.openai.responses import PartialImage, completed_image, usage_of
 from api.submit.wait import read_images
 from model.card import Card
 from model.prompting.tokens import Tokenizers
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class StreamContext:
-    """What a stream is told from and by; `kind` is image_generation or image_edit."""
+    """What a stream needs. `kind` is image_generation or image_edit."""
 
     queue: JobQueue
     store: ImageStore
@@ -41,70 +41,72 @@ class StreamContext:
 
 
 @dataclass(slots=True)
-class _PreviewCount:
-    """How many previews of each picture were passed on; they are spread evenly over the steps."""
+class _PreviewSelection:
+    """Selects `wanted` previews of each image, spread evenly over the steps."""
 
     wanted: int
     steps: int
     counts: dict[int, int] = field(default_factory=dict)
 
-    def takes(self, index: int, step: int) -> bool:
-        """Whether the next one of this picture is due."""
+    def is_due(self, index: int, step: int) -> bool:
+        """Whether the next preview of this image is due."""
         count = self.counts.get(index, 0)
         return count < self.wanted and step * (self.wanted + 1) >= self.steps * (count + 1)
 
     def add(self, index: int) -> int:
-        """Count one more; its number from 0."""
+        """Count a preview and return its number, starting from 0."""
         count = self.counts.get(index, 0)
         self.counts[index] = count + 1
         return count
 
 
-async def told(job: Job, telling: StreamContext) -> AsyncGenerator[bytes]:
-    """The events of the job's pictures as lines, or b"" where there is no news for a while.
+async def event_lines(job: Job, context: StreamContext) -> AsyncGenerator[bytes]:
+    """Yield the events of a job as bytes, and b"" if there is none for a while.
 
-    What goes wrong is the last event: the answer has begun.
+    An error is sent as the last event, because the response has already begun.
     """
     try:
-        async with aclosing(_events(job, telling)) as events:
+        async with aclosing(_events(job, context)) as events:
             async for event in events:
                 yield b"" if event is None else _line(event)
     except QueueUnavailable:
-        yield _error(JobUnfinished(job), telling)
+        yield _error(JobUnfinished(job), context)
     except (JobUnsuccessful, WorkerError) as exc:
-        yield _error(exc, telling)
+        yield _error(exc, context)
 
 
-async def _events(job: Job, telling: StreamContext) -> AsyncGenerator[BaseModel | None]:
-    shown = _PreviewCount(telling.partial_images, job.progress.steps)
-    async with aclosing(telling.queue.events_and_pauses(job.id)) as heard:
-        async for event in heard:
+async def _events(job: Job, context: StreamContext) -> AsyncGenerator[BaseModel | None]:
+    previews = _PreviewSelection(context.partial_images, job.progress.steps)
+    async with aclosing(context.queue.events_and_pauses(job.id)) as job_events:
+        async for event in job_events:
             if event is None:
                 yield None
             elif event.event == "preview":
                 data = event.data
                 index = data.get("index", 0)
-                if shown.takes(index, data["step"]):
-                    yield _partial(job, data, index, shown.add(index), telling)
-    job = await telling.queue.get(job.id)
+                if previews.is_due(index, data["step"]):
+                    yield _partial(job, data, index, previews.add(index), context)
+    job = await context.queue.get(job.id)
     if job.status != "succeeded":
         raise JobUnsuccessful(job)
-    files = await read_images(job, telling.store)
-    usage = await asyncio.to_thread(usage_of, job, telling.card, telling.tokenizers)
+    files = await read_images(job, context.store)
+    usage = await asyncio.to_thread(usage_of, job, context.card, context.tokenizers)
     for index, file in enumerate(files):
-        yield completed(job, index, file, kind=telling.kind, quality=telling.quality, usage=usage)
+        yield completed_image(
+            job, index, file, kind=context.kind, quality=context.quality, usage=usage
+        )
 
 
 def _partial(
-    job: Job, data: dict[str, Any], index: int, number: int, telling: StreamContext
+    job: Job, data: dict[str, Any], index: int, number: int, context: StreamContext
 ) -> PartialImage:
     last = passes(job.request)[-1]
     return PartialImage(
-        type=f"{telling.kind}.partial_image",
+        type=f"{context.kind}.partial_image",
         b64_json=data["image"].partition(",")[2],
         created_at=int(time.time()),
         size=f"{last.width}x{last.height}",
-        quality=telling.quality or "auto",
+        quality=context.quality or "auto",
         output_format="webp",
         image_index=index,
         job_id=job.id,
@@ -117,6 +119,6 @@ def _line(event: BaseModel) -> bytes:
     return format_sse_event(event=name, data_str=event.model_dump_json())
 
 
-def _error(exc: Exception, telling: StreamContext) -> bytes:
-    error = error_of(refusal_of(exc, telling.request_id))
+def _error(exc: Exception, context: StreamContext) -> bytes:
+    error = error_of(refusal_of(exc, context.request_id))
     return format_sse_event(event="error", data_str=error.model_dump_json())

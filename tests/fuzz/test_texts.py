@@ -14,8 +14,8 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from api.a1111.request import read_body
-from api.a1111.schemas import ImageToImage, TextToImage
+from api.a1111.generation.request import parse_request
+from api.a1111.generation.request_fields import ImageToImage, TextToImage
 from api.auth import signed_urls as link_tokens
 from api.http.errors import MalformedForm
 from api.http.field_errors import field_errors
@@ -209,7 +209,7 @@ def test_an_a1111_body_is_read_or_refused(
         body = kind.model_validate({"prompt": prompt, **fields})
     except ValidationError:
         return
-    wish = read_body(body, CARD, ["hat"])
+    wish = parse_request(body, CARD, ["hat"])
     assert all(isinstance(note, str) for note in wish.notes)
     if not wish.errors:
         with suppress(ValidationError):

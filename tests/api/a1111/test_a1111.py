@@ -142,7 +142,10 @@ def test_a_call_waits_for_its_pictures(
     assert len(info["infotexts"]) == len(info["all_prompts"]) == 2
     assert info["infotexts"][1].startswith("1girl\nNegative prompt: \nSteps: 20, Sampler: ER SDE")
     assert (info["width"], info["height"]) == (128, 128)
-    assert "size 600x600: 192x192 is the nearest that the checkpoint knows" in info["warnings"]
+    assert (
+        "size 600x600: using 192x192, the nearest size that the checkpoint supports"
+        in info["warnings"]
+    )
     assert found["parameters"]["seed"] == 7
     assert "secret" not in answer.text
     assert is_idle(progress(client))
@@ -241,7 +244,7 @@ def test_progress_is_that_of_the_own_job(
     waiting, job_id = call(steps=20)
     found = progress(client)
     assert (found["progress"], found["state"]["job_count"]) == (0, 1)
-    assert (found["current_task"], found["textinfo"]) == (job_id, "0 jobs before it")
+    assert (found["current_task"], found["textinfo"]) == (job_id, "0 jobs ahead")
     hand.claim(job_id)
     hand.step(job_id, 5, 20)
     image = "data:image/webp;base64," + base64.b64encode(b"older").decode()
@@ -502,8 +505,8 @@ def error_of(answer: httpx2.Response, status: int, code: str) -> dict[str, Any]:
     [
         ({"steps": 500, "batch_size": 100}, ["steps", "batch_size"], "less than or equal to 100"),
         ({"steps": "many"}, ["steps"], "valid integer"),
-        ({"hr_scale": False}, ["hr_scale"], "a number is needed"),
-        ({"sampler_name": "LMS"}, ["sampler_name"], "Sampler not found; there are ER SDE"),
+        ({"hr_scale": False}, ["hr_scale"], "must be a number"),
+        ({"sampler_name": "LMS"}, ["sampler_name"], "Sampler not found. Available: ER SDE"),
         ({"cfg_scale": 99, "width": 0}, ["width"], "greater than or equal to 1"),
         ({"cfg_scale": 99}, ["cfg_scale"], "less than or equal to 30"),
         ({"prompt": "<lora:none:1>"}, ["prompt"], "there is no LoRA of this name"),

@@ -171,7 +171,7 @@ def test_sizes(openai: OpenAI, size: str, made: str) -> None:
     answer = openai.images.generate(prompt=PROMPT, size=size)
     assert answer.size == made
     warnings: list[str] = answer.warnings  # type: ignore[attr-defined]
-    assert any(f"size {size}: {made}" in warning for warning in warnings) == (
+    assert any(f"size {size}: using {made}" in warning for warning in warnings) == (
         size not in ("auto", made)
     )
 

@@ -4,7 +4,7 @@ import httpx2
 import pytest
 
 from api.http.errors import UnknownModel
-from api.openai.models import check_name, names
+from api.openai.models import check_model_name, model_names
 from model.card import load_card
 from tests.support.openai_clients import is_error
 
@@ -33,11 +33,11 @@ def test_a_name_that_nothing_has(client: httpx2.Client) -> None:
 
 def test_names_and_patterns_of_the_settings() -> None:
     aliases = "gpt-image-*, anime,"
-    assert names(CARD, aliases) == ["kirazuri-tiny", "anime"]
-    assert check_name(None, CARD, aliases) == "kirazuri-tiny"
-    assert check_name("gpt-image-2", CARD, aliases) == "gpt-image-2"
+    assert model_names(CARD, aliases) == ["kirazuri-tiny", "anime"]
+    assert check_model_name(None, CARD, aliases) == "kirazuri-tiny"
+    assert check_model_name("gpt-image-2", CARD, aliases) == "gpt-image-2"
     for name in ("", "GPT-IMAGE-2", "anime2"):
         with pytest.raises(UnknownModel):
-            check_name(name, CARD, aliases)
+            check_model_name(name, CARD, aliases)
     with pytest.raises(UnknownModel):
-        check_name("gpt-image-2", CARD, "")
+        check_model_name("gpt-image-2", CARD, "")

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from api.a1111.model_names import check_checkpoint, checkpoint_title
-from api.a1111.request import A1111Request, in_their_names, read_body
-from api.a1111.schemas import ImageToImage, TextToImage
+from api.a1111.checkpoint import check_checkpoint, checkpoint_title
+from api.a1111.generation.request import A1111Request, parse_request, to_a1111_names
+from api.a1111.generation.request_fields import ImageToImage, TextToImage
 from api.http.errors import UnknownModel
 from model.card import load_card
 from model.request import request_type
@@ -17,11 +17,11 @@ SILENT = {"prompt": " ", "previews": True}
 
 
 def wish(card: Any = LARGE, **body: Any) -> A1111Request:
-    return read_body(TextToImage.model_validate(body), card, LORAS)
+    return parse_request(TextToImage.model_validate(body), card, LORAS)
 
 
 def wish_from_picture(**body: Any) -> A1111Request:
-    return read_body(ImageToImage.model_validate({"init_images": ["x"], **body}), LARGE, LORAS)
+    return parse_request(ImageToImage.model_validate({"init_images": ["x"], **body}), LARGE, LORAS)
 
 
 def test_nothing_asked_for_is_what_the_checkpoint_likes() -> None:
@@ -116,8 +116,11 @@ def test_fields(body: dict[str, Any], fields: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("body", "note"),
     [
-        ({"scheduler": "Align Your Steps"}, "scheduler Align Your Steps: unknown here"),
-        ({"width": 600, "height": 800}, "size 600x800: 608x800 is the nearest"),
+        (
+            {"scheduler": "Align Your Steps"},
+            "scheduler Align Your Steps: unknown; using the default",
+        ),
+        ({"width": 600, "height": 800}, "size 600x800: using 608x800, the nearest"),
         ({"restore_faces": True}, "restore_faces: ignored"),
         ({"styles": ["None", "Film"]}, "styles: ignored"),
         ({"subseed_strength": 0.2}, "subseed_strength: ignored"),
@@ -166,7 +169,7 @@ def test_a_second_pass_ends_at_the_size_that_is_meant(
 def test_no_second_pass_to_a_size_that_the_first_has() -> None:
     found = wish(enable_hr=True, hr_scale=2)
     assert found.fields == SILENT
-    assert found.notes == ["second pass: left out, since the first is 1024x1024 already"]
+    assert found.notes == ["second pass: left out; the first pass is already 1024x1024"]
 
 
 def test_a_picture_to_start_from() -> None:
@@ -174,7 +177,7 @@ def test_a_picture_to_start_from() -> None:
     assert found.fields == SILENT | {"init_image": "x", "strength": 0.4, "mask": "m"}
     found = wish_from_picture(init_images=["x", "y"], width=1024, height=768)
     assert found.fields == SILENT | {"init_image": "x", "resolution": "1024x768"}
-    assert found.notes == ["2 init_images: the first is taken"]
+    assert found.notes == ["2 init_images: using the first"]
 
 
 @pytest.mark.parametrize("images", [None, [], [""]])
@@ -217,7 +220,7 @@ def test_an_infotext_fills_what_is_left_open() -> None:
 def test_wrong_fields_are_all_told_of() -> None:
     found = wish(sampler_name="LMS", script_name="X/Y/Z plot")
     assert [error["loc"][1] for error in found.errors] == ["sampler_name", "script_name"]
-    assert found.errors[0]["msg"].startswith("Sampler not found; there are ER SDE")
+    assert found.errors[0]["msg"].startswith("Sampler not found. Available: ER SDE")
 
 
 def test_errors_of_our_fields_have_the_names_of_theirs() -> None:
@@ -229,7 +232,7 @@ def test_errors_of_our_fields_have_the_names_of_theirs() -> None:
         ("body", "steps"),
         ("body", "init_image"),
     ]
-    errors = in_their_names([{"loc": place, "msg": "wrong"} for place in places])
+    errors = to_a1111_names([{"loc": place, "msg": "wrong"} for place in places])
     assert [error["loc"][1] for error in errors] == [
         "batch_size", "hr_scale", "denoising_strength", "prompt", "steps", "init_images",
     ]  # fmt: skip
@@ -248,7 +251,7 @@ def test_errors_of_our_fields_have_the_names_of_theirs() -> None:
 def test_the_checkpoint_by_its_names(text: str) -> None:
     check_checkpoint(text, TINY)
     assert checkpoint_title(TINY) == "kirazuri-tiny.safetensors"
-    with pytest.raises(UnknownModel, match="not found; there is kirazuri-anima-v1"):
+    with pytest.raises(UnknownModel, match="not found; the available model is 'kirazuri-anima-v1"):
         check_checkpoint(text, LARGE)
     with pytest.raises(UnknownModel):
         wish(override_settings={"sd_model_checkpoint": text})

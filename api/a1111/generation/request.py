@@ -1,0 +1,264 @@
+"""Translates A1111 requests into requests for `POST /generate`. Free of HTTP and files.
+
+Parts that have no equivalent here become notes. Parts that would silently produce another image
+than the client expects become errors.
+"""
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from api.a1111.checkpoint import check_checkpoint
+from api.a1111.generation.request_fields import ImageToImage, Processing, TextToImage
+from model.card import Card, largest_scale, substitute_size
+from model.recipes.aliases import find_lora, find_sampler, find_schedule
+from model.recipes.imported import ImportedRequest, shown
+from model.recipes.infotext import find_upscaler, read_infotext, take_networks
+from model.request import parse_resolution
+from model.sampler_catalog import SAMPLER_CATALOG
+
+DEFAULT_SIZE = (512, 512)
+"""The default size of the web UI. Most clients send it without being requested to."""
+
+_DEFAULT_HIRES_SCALE = 2.0
+_FORMATS = {"png": "png", "jpg": "jpeg", "jpeg": "jpeg", "webp": "webp", "avif": "avif"}
+_AUTOMATIC = frozenset({"automatic", "use same scheduler"})
+_NONE = frozenset({"", "none"})
+
+_UNSUPPORTED = (
+    "styles",
+    "alwayson_scripts",
+    "subseed_strength",
+    "restore_faces",
+    "tiling",
+    "refiner_checkpoint",
+    "hr_prompt",
+    "hr_negative_prompt",
+    "hr_sampler_name",
+    "hr_checkpoint_name",
+    "inpaint_full_res",
+)
+"""Fields that change the image in the web UI and have no equivalent here."""
+
+_A1111_NAMES = {
+    "num_images": "batch_size",
+    "resolution": "width",
+    "init_image": "init_images",
+    "strength": "denoising_strength",
+    "sampler": "sampler_name",
+    "sampler_options": "sampler_name",
+    "loras": "prompt",
+    "image_format": "override_settings",
+    "image_quality": "override_settings",
+}
+_A1111_HIRES_NAMES = {
+    "scale": "hr_scale",
+    "steps": "hr_second_pass_steps",
+    "strength": "denoising_strength",
+}
+
+
+@dataclass(slots=True)
+class A1111Request:
+    """The result of parsing: `fields` of `POST /generate`, notes on changes, and errors.
+
+    `errors` have the form of pydantic's errors and use the A1111 field names.
+    """
+
+    fields: dict[str, Any]
+    notes: list[str]
+    errors: list[dict[str, Any]] = field(default_factory=list)
+
+    def add_error(self, name: str, reason: str, value: Any) -> None:
+        """Report an invalid field."""
+        self.errors.append(
+            {"type": "value_error", "loc": ("body", name), "msg": reason, "input": value}
+        )
+
+
+def to_a1111_names(errors: Collection[Any]) -> list[dict[str, Any]]:
+    """Validation errors of `POST /generate` with the A1111 names of the fields."""
+    return [{**error, "loc": _a1111_location(tuple(error["loc"]))} for error in errors]
+
+
+def _a1111_location(loc: tuple[Any, ...]) -> tuple[Any, ...]:
+    match loc:
+        case ("body", "hires", name, *_):
+            return ("body", _A1111_HIRES_NAMES.get(name, "hr_upscaler"))
+        case ("body", name, *rest) if name in _A1111_NAMES:
+            return ("body", _A1111_NAMES[name], *rest)
+    return loc
+
+
+def parse_request(body: Processing, card: Card, lora_names: Collection[str]) -> A1111Request:
+    """Translate a body. Images stay as the client sent them.
+
+    Raises:
+        UnknownModel: the body asks for another checkpoint.
+    """
+    imported = read_infotext(body.infotext) if body.infotext else ImportedRequest()
+    parsed = A1111Request(imported.fields, imported.notes)
+    _take_prompts(body, imported, lora_names)
+    _take_sampling(body, parsed)
+    _take_settings(body, parsed, card)
+    if isinstance(body, TextToImage):
+        _take_size(body, parsed, card)
+        _take_second_pass(body, imported, card)
+    if isinstance(body, ImageToImage):
+        _take_init_image(body, parsed, card)
+    if body.script_name and body.script_name.lower() not in _NONE:
+        reason = "Script not found: scripts are not supported"
+        parsed.add_error("script_name", reason, body.script_name)
+    parsed.notes += _unsupported_notes(body)
+    return parsed
+
+
+def _take_prompts(body: Processing, imported: ImportedRequest, lora_names: Collection[str]) -> None:
+    fields = imported.fields
+    if body.prompt is not None:
+        fields.pop("loras", None)
+        fields["prompt"] = take_networks(imported, body.prompt)
+    # The web UI accepts an empty prompt; a blank has no tokens either.
+    fields["prompt"] = fields.get("prompt") or " "
+    if body.negative_prompt is not None:
+        fields["negative_prompt"] = take_networks(imported, body.negative_prompt, is_used=False)
+    for lora in fields.pop("loras", ()):
+        imported.add_lora(find_lora(lora["name"], lora_names) or lora["name"], lora["weight"])
+
+
+def _take_sampling(body: Processing, parsed: A1111Request) -> None:
+    fields = parsed.fields
+    for name, value in (("steps", body.steps), ("cfg_scale", body.cfg_scale)):
+        if value is not None:
+            fields[name] = value
+    if body.seed is not None and "seed" in body.model_fields_set:
+        fields["seed"] = body.seed if body.seed >= 0 else None
+    if body.batch_size is not None or body.n_iter is not None:
+        fields["num_images"] = (body.batch_size or 1) * (body.n_iter or 1)
+    _take_sampler(body, parsed)
+    schedule = body.scheduler
+    if schedule and schedule.lower() not in _AUTOMATIC:
+        found = find_schedule(schedule)
+        if found:
+            fields["scheduler"] = found
+        else:
+            parsed.notes.append(f"scheduler {shown(schedule)}: unknown; using the default")
+
+
+def _take_sampler(body: Processing, parsed: A1111Request) -> None:
+    name = body.sampler_name or body.sampler_index
+    if not name:
+        return
+    for field_name in ("sampler", "sampler_options", "scheduler"):
+        parsed.fields.pop(field_name, None)
+    found = find_sampler(name)
+    if found is None:
+        names = ", ".join(info.display_name for info in SAMPLER_CATALOG.values())
+        reason = f"Sampler not found. Available: {names}"
+        parsed.add_error("sampler_name", reason, name)
+        return
+    parsed.fields["sampler"] = found.sampler
+    if found.options:
+        parsed.fields["sampler_options"] = dict(found.options)
+    if found.schedule:
+        parsed.fields["scheduler"] = found.schedule
+
+
+def _take_settings(body: Processing, parsed: A1111Request, card: Card) -> None:
+    """Apply the settings of the web UI that have an effect on one call."""
+    settings = body.override_settings or {}
+    wanted = settings.get("sd_model_checkpoint")
+    if isinstance(wanted, str) and wanted:
+        check_checkpoint(wanted, card)
+    file_format = settings.get("samples_format")
+    if isinstance(file_format, str) and file_format:
+        known = _FORMATS.get(file_format.lower())
+        if known:
+            parsed.fields["image_format"] = known
+        else:
+            parsed.notes.append(f"samples_format {shown(file_format)}: unknown; using png")
+    if isinstance(quality := settings.get("jpeg_quality"), int):
+        parsed.fields["image_quality"] = min(max(quality, 1), 100)
+    parsed.fields["previews"] = settings.get("live_previews_enable") is not False
+
+
+def _requested_size(body: Processing) -> tuple[int, int] | None:
+    """The requested size; None if it is the default of the web UI."""
+    size = (body.width or DEFAULT_SIZE[0], body.height or DEFAULT_SIZE[1])
+    return None if size == DEFAULT_SIZE else size
+
+
+def _take_size(body: Processing, parsed: A1111Request, card: Card) -> None:
+    requested = _requested_size(body)
+    if requested is None and "resolution" in parsed.fields:  # from the infotext
+        width, height = map(int, parsed.fields.pop("resolution").split("x"))
+        requested = (max(width, 1), max(height, 1))
+    if requested is None:
+        return
+    fitted = substitute_size(*requested, card)
+    parsed.fields["resolution"] = f"{fitted[0]}x{fitted[1]}"
+    if fitted != requested:
+        parsed.notes.append(
+            f"size {requested[0]}x{requested[1]}: using {fitted[0]}x{fitted[1]}, the nearest size "
+            "that the checkpoint supports"
+        )
+
+
+def _take_second_pass(body: TextToImage, imported: ImportedRequest, card: Card) -> None:
+    """Add a second pass that ends at the requested size, within the limits of the card."""
+    if body.enable_hr is None:
+        return
+    imported.fields.pop("hires", None)
+    if not body.enable_hr:
+        return
+    resolution = imported.fields.get("resolution") or card.defaults.resolution
+    width, height = parse_resolution(resolution, card)
+    requested_width, requested_height = _requested_size(body) or DEFAULT_SIZE
+    factor = body.hr_scale or _DEFAULT_HIRES_SCALE
+    if body.hr_resize_x or body.hr_resize_y:
+        wanted = max((body.hr_resize_x or 0) / width, (body.hr_resize_y or 0) / height)
+    else:
+        wanted = max(requested_width * factor / width, requested_height * factor / height)
+    scale = round(min(wanted, largest_scale(width, height, card.limits)), 2)
+    if scale < wanted - 0.01:
+        imported.note(f"second pass, {wanted:g} times", f"using {scale:g}, the maximum")
+    if scale <= 1:
+        imported.note("second pass", f"left out; the first pass is already {width}x{height}")
+        return
+    hires: dict[str, Any] = {"scale": scale}
+    if body.hr_second_pass_steps:
+        hires["steps"] = body.hr_second_pass_steps
+    if body.denoising_strength is not None:
+        hires["strength"] = body.denoising_strength
+    if body.hr_upscaler and body.hr_upscaler.lower() not in _NONE:
+        hires["upscaler"] = find_upscaler(imported, body.hr_upscaler)
+    imported.fields["hires"] = hires
+
+
+def _take_init_image(body: ImageToImage, parsed: A1111Request, card: Card) -> None:
+    images = body.init_images or []
+    if not images or not images[0]:
+        parsed.add_error("init_images", "Init image not found", None)
+        return
+    parsed.fields["init_image"] = images[0]
+    if len(images) > 1:
+        parsed.notes.append(f"{len(images)} init_images: using the first")
+    # Without a resolution, the size of the image is used.
+    parsed.fields.pop("resolution", None)
+    _take_size(body, parsed, card)
+    if body.denoising_strength is not None:
+        parsed.fields["strength"] = body.denoising_strength
+    parsed.fields.pop("mask", None)
+    if body.mask:
+        parsed.fields["mask"] = body.mask
+
+
+def _unsupported_notes(body: Processing) -> Iterator[str]:
+    for name in _UNSUPPORTED:
+        value = getattr(body, name, None)
+        if name == "styles":
+            value = [style for style in value or () if style.lower() not in _NONE]
+        if name == "inpaint_full_res" and not getattr(body, "mask", None):
+            continue
+        if value and not (isinstance(value, str) and value.lower() in _NONE):
+            yield f"{name}: ignored, not supported"

@@ -1,0 +1,76 @@
+"""OpenAPI descriptions of the request bodies and of the successful response."""
+
+from typing import Any, Final
+
+from pydantic import BaseModel, Field, create_model
+
+from api.openai.parameters import HIDDEN_FIELDS, Parameters
+from api.openai.responses import Images
+from model.request import GenerationRequest
+
+_EVENTS_EXAMPLE: Final = (
+    'event: image_generation.partial_image\ndata: {"type": "image_generation.partial_image", …}\n\n'
+    'event: image_generation.completed\ndata: {"type": "image_generation.completed", …}\n\n'
+)
+
+SUCCESS: Final[dict[str, Any]] = {
+    "model": Images,
+    "description": "The images; with `stream`, events.",
+    "content": {"text/event-stream": {"schema": {"type": "string"}, "example": _EVENTS_EXAMPLE}},
+}
+
+
+def json_body(request_model: type[GenerationRequest]) -> dict[str, Any]:
+    """The body of `generations`, for `openapi_extra`."""
+    schema = _schema(_documented_type("ImagesRequest", request_model))
+    return {"requestBody": {"content": {"application/json": {"schema": schema}}}}
+
+
+def form_body(request_model: type[GenerationRequest]) -> dict[str, Any]:
+    """The body of `edits`, for `openapi_extra`."""
+    schema = _schema(_documented_type("ImageEditRequest", request_model, "init_image", "mask"))
+    schema["properties"] |= {
+        "image": {
+            "type": "string",
+            "format": "binary",
+            "description": "The initial image: PNG, JPEG, WebP or AVIF. Also accepted as "
+            "`image[]`.",
+        },
+        "mask": {
+            "type": "string",
+            "format": "binary",
+            "description": "An image of the same size. Its transparent areas are repainted.",
+        },
+    }
+    schema["required"] = ["image", *schema["required"]]
+    return {
+        "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
+    }
+
+
+def _documented_type(
+    name: str, request_model: type[GenerationRequest], *excluded: str
+) -> type[BaseModel]:
+    """OpenAI's parameters together with the fields of `POST /generate`, for documentation only."""
+    hidden = {*HIDDEN_FIELDS, *excluded, "prompt"}
+    fields: dict[str, Any] = {
+        field: (info.annotation, info)
+        for field, info in request_model.model_fields.items()
+        if field not in hidden
+    }
+    prompt: Any = (
+        str,
+        Field(
+            max_length=10_000,
+            description="Danbooru-style tags, prose, or both.",
+            examples=["masterpiece, best quality, 1girl, blue hair, smile"],
+        ),
+    )
+    return create_model(name, __base__=Parameters, __module__=__name__, prompt=prompt, **fields)
+
+
+def _schema(documented: type[BaseModel]) -> dict[str, Any]:
+    """The JSON schema; nested models refer to the schemas of the OpenAPI document."""
+    schema = documented.model_json_schema(ref_template="#/components/schemas/{model}")
+    schema.pop("$defs", None)
+    return schema
