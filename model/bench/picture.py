@@ -18,7 +18,8 @@ from tokenizers import Tokenizer, processors
 from transformers import PreTrainedTokenizerFast
 
 from model.card import load_card
-from model.engine.engine import Engine, load_engine
+from model.engine.engine import Engine
+from model.engine.loading import load_engine
 from model.engine.protocol import Finished
 from model.network.load import Components, load_components, load_library_vae
 from model.prompting.tokens import QWEN_PAD, T5_EOS

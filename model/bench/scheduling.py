@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from statistics import quantiles
 
 from model.bench.fair_queue import FairQueue
-from model.engine.batching import Candidate, choose
+from model.engine.batching import Candidate, select_batch
 
 TOKEN_BUDGET = 8192
 SECONDS_PER_TOKEN = 1.64 / (30 * 8192)
@@ -110,7 +110,7 @@ def simulate(
 
 def shortest_first(waiting: Sequence[Candidate[int]]) -> list[Candidate[int]]:
     """This engine: shortest remaining work first with ageing, at every step."""
-    return choose(waiting, token_budget=TOKEN_BUDGET)
+    return select_batch(waiting, token_budget=TOKEN_BUDGET)
 
 
 def first_come(waiting: Sequence[Candidate[int]]) -> list[Candidate[int]]:

@@ -1,6 +1,6 @@
-"""Which of the waiting evaluations share the next forward: a pure function of what waits.
+"""Selects the images that share the next forward: shortest remaining work first, with ageing.
 
-Shortest remaining work first, with ageing. It knows no tensors, queue or clock.
+A pure function of the waiting evaluations, without tensors, queues or clocks.
 """
 
 from collections import Counter
@@ -14,19 +14,19 @@ PATCH = 2
 """The transformer makes one token of PATCH x PATCH latent pixels."""
 
 AGEING = 1 / 50
-"""Share of a full forward by which one step sat out brings a candidate forward."""
+"""Urgency that a candidate gains with every step it waits, as a share of a full forward."""
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate(Generic[Key]):
-    """One trajectory that waits for the model.
+    """One image that waits for the model.
 
-    `shape` is the latents' (height, width), `rows` the forward rows an evaluation takes (2 with
-    guidance), `remaining` the evaluations left, `waited` the steps since it was admitted in which
-    it took no part: a number that only grows, so that old work is finished once it is begun.
-    Only candidates of an equal `group` share a forward; one of its own keeps a candidate alone.
-    `setup` is what must be done before its forward, in tokens: weights may have to be changed.
-    `owner` is who waits for it, `weight` that owner's share beside the others'.
+    `shape` is the (height, width) of its latents. `rows` is the number of forward rows that an
+    evaluation takes: 2 with guidance. `remaining` counts the evaluations left, `waited` the steps
+    without it since it was admitted; it never falls, so that started work is finished. Only
+    candidates of an equal `group` share a forward. `setup` is the cost, in tokens, of changing
+    the weights before its forward. `owner` is the client it belongs to, `weight` that client's
+    share of the engine.
     """
 
     key: Key
@@ -46,44 +46,48 @@ class Candidate(Generic[Key]):
         return self.rows * -(-height // PATCH) * -(-width // PATCH)
 
 
-def choose(
+def select_batch(
     candidates: Sequence[Candidate[Key]], *, token_budget: int, ageing: float = AGEING
 ) -> list[Candidate[Key]]:
-    """Choose the members of the next forward, of one latent shape and group, most urgent first.
+    """Select the members of the next forward, most urgent first. All have one shape and group.
 
-    The most urgent candidate always takes part, even alone above the budget; others of its kind
-    join while they fit. Ties go to the one that comes first in `candidates`, in order of
-    admission. ValueError if the budget is not positive or `ageing` is negative.
+    The most urgent candidate always takes part, even if it exceeds the budget alone. Others of
+    its shape and group join while they fit. Ties go to the candidate that comes first in
+    `candidates`, which is the order of admission.
 
-    Nothing starves while `ageing` is above 0: whatever is admitted more than
-    (remaining * tokens + setup) / (ageing * token_budget) steps after a candidate that has not
-    run yet is less urgent than it from the start and for ever, and what came before comes to an
-    end. `setup` counts with the work, so that weights are not changed back and forth.
+    The urgency of a candidate is share * (remaining * tokens + setup) - ageing * budget * waited;
+    the smallest value comes first. With ageing above 0 nothing starves: a candidate that arrives
+    more than (remaining * tokens + setup) / (ageing * token_budget) steps later than a waiting one
+    never overtakes it, and all earlier work ends. `setup` counts as work, so that weights are not
+    changed back and forth.
 
-    Between owners, the work of one who has many candidates for its weight counts in full, that of
-    the others less, by what they have fewer: nobody gets more of the engine by asking for more at a
-    time. Among the candidates of one owner, and with all owners alike, this changes nothing.
+    `share` makes owners equal: it is an owner's number of candidates per weight, relative to the
+    largest one. An owner gets no larger part of the engine by sending more requests at once. If
+    all owners have equally many, or there is only one, the order does not change.
+
+    Raises:
+        ValueError: the budget is not positive or `ageing` is negative.
     """
     if token_budget < 1:
         raise ValueError(f"token_budget is {token_budget}, must be at least 1")
     if not ageing >= 0:
         raise ValueError(f"ageing is {ageing}, must be at least 0")
 
-    asked = Counter(candidate.owner for candidate in candidates)
-    most = max((asked[c.owner] / c.weight for c in candidates), default=1.0)
+    waiting = Counter(candidate.owner for candidate in candidates)
+    most = max((waiting[c.owner] / c.weight for c in candidates), default=1.0)
 
     def urgency(candidate: Candidate[Key]) -> float:
         work = candidate.remaining * candidate.tokens + candidate.setup
-        share = asked[candidate.owner] / candidate.weight / most
+        share = waiting[candidate.owner] / candidate.weight / most
         return share * work - ageing * token_budget * candidate.waited
 
-    chosen: list[Candidate[Key]] = []
+    selected: list[Candidate[Key]] = []
     free = token_budget
     for candidate in sorted(candidates, key=urgency):
-        if not chosen or (_kind(candidate) == _kind(chosen[0]) and candidate.tokens <= free):
-            chosen.append(candidate)
+        if not selected or (_kind(candidate) == _kind(selected[0]) and candidate.tokens <= free):
+            selected.append(candidate)
             free -= candidate.tokens
-    return chosen
+    return selected
 
 
 def _kind(candidate: Candidate[Key]) -> Hashable:

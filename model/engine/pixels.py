@@ -1,7 +1,7 @@
-"""Arithmetic on pictures: to tensors, to other sizes, masks over latents, and two into one.
+"""Image arithmetic: conversion to tensors, resizing, masks over latents and blending.
 
-Pictures are (height, width, 3) uint8 RGB, masks (height, width) uint8 where 255 is repainted and 0
-is kept. Knows neither files nor the model.
+Images are (height, width, 3) uint8 RGB. Masks are (height, width) uint8: 255 is repainted, 0 is
+kept.
 """
 
 import numpy
@@ -14,21 +14,21 @@ Pixels = NDArray[numpy.uint8]
 
 
 def to_tensor(pixels: Pixels, *, device: torch.device | str = "cpu") -> Tensor:
-    """Give (1, 3, 1, H, W) float32 in [-1, 1], as the VAE's encoder takes it."""
+    """Convert to (1, 3, 1, H, W) float32 in [-1, 1], the input of the VAE's encoder."""
     values = torch.tensor(pixels).to(device).float()
     return (values / 127.5 - 1).movedim(-1, 0)[None, :, None]
 
 
-def resized(pixels: Pixels, width: int, height: int) -> Pixels:
-    """Scale a picture by Lanczos' filter; one of the right size already is given back as it is."""
+def resize(pixels: Pixels, width: int, height: int) -> Pixels:
+    """Resize an image with Lanczos' filter. An image of the right size is returned as it is."""
     if pixels.shape[:2] == (height, width):
         return pixels
     scaled = Image.fromarray(pixels, "RGB").resize((width, height), Image.Resampling.LANCZOS)
     return numpy.asarray(scaled)
 
 
-def resized_mask(mask: Pixels, width: int, height: int) -> Pixels:
-    """Scale a mask bilinearly: unlike Lanczos' filter it rings nowhere, so what is kept stays 0."""
+def resize_mask(mask: Pixels, width: int, height: int) -> Pixels:
+    """Resize a mask bilinearly: without the overshoot of Lanczos' filter, 0 stays 0."""
     if mask.shape == (height, width):
         return mask
     scaled = Image.fromarray(mask, "L").resize((width, height), Image.Resampling.BILINEAR)
@@ -36,16 +36,16 @@ def resized_mask(mask: Pixels, width: int, height: int) -> Pixels:
 
 
 def latent_mask(mask: Pixels, scale_factor: int, *, device: torch.device | str = "cpu") -> Tensor:
-    """Give (1, 1, 1, h, w) float32 in [0, 1]: of each latent's pixels the one repainted most.
+    """Reduce a mask to (1, 1, 1, h, w) float32 in [0, 1]: the maximum over each latent's pixels.
 
-    So whatever is white can become anything; what is black around it is put back by `blended`.
+    Every pixel that the mask repaints can change fully; `blend` restores the pixels around it.
     """
     values = torch.tensor(mask).to(device).float() / 255
     return torch.nn.functional.max_pool2d(values[None, None], scale_factor)[:, :, None]
 
 
-def blended(painted: Pixels, original: Pixels, mask: Pixels) -> Pixels:
-    """Put `original` back where the mask is 0, bit for bit; `painted` is exact where it is 255."""
+def blend(painted: Pixels, original: Pixels, mask: Pixels) -> Pixels:
+    """Mix two images by the mask: exactly `original` at 0, exactly `painted` at 255."""
     share = mask.astype(numpy.uint32)[..., None]
     mixed = painted * share + original * (255 - share)
     return ((mixed + 127) // 255).astype(numpy.uint8)

@@ -1,4 +1,4 @@
-"""The engine's face: what goes in, what comes out. No tensors, no queue."""
+"""Defines the engine's interface: its methods, events and statistics. No tensors, no queue."""
 
 import time
 from dataclasses import dataclass, field
@@ -12,9 +12,9 @@ from model.request import RequestWarning, ResolvedRequest
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The prompts are encoded; sampling begins. `seconds` is the time of encoding.
+    """The prompts are encoded and sampling begins.
 
-    `at` is when that was, by `time.time_ns()`.
+    `seconds` is how long encoding took, `at` its end by `time.time_ns()`.
     """
 
     job_id: str
@@ -25,7 +25,7 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class StepDone:
-    """`step` of `steps` are done, for the image of the job that is furthest behind."""
+    """`step` of `steps` are done for the job's image that is furthest behind."""
 
     job_id: str
     step: int
@@ -34,7 +34,7 @@ class StepDone:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """How picture `index` of a job looks by now: (height / 8, width / 8, 3) uint8 RGB."""
+    """A preview of image `index` of a job: `pixels` is (height / 8, width / 8, 3) uint8 RGB."""
 
     job_id: str
     index: int
@@ -44,9 +44,9 @@ class Preview:
 
 @dataclass(frozen=True, slots=True)
 class ImageReady:
-    """Picture `index` of a job: `pixels` is (height, width, 3) uint8 RGB.
+    """Image `index` of a job is complete: `pixels` is (height, width, 3) uint8 RGB.
 
-    `seconds` is the time of decoding, `at` its end by `time.time_ns()`.
+    `seconds` is how long decoding took, `at` its end by `time.time_ns()`.
     """
 
     job_id: str
@@ -59,7 +59,10 @@ class ImageReady:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """All pictures of a job have been handed out; times in seconds of wall clock."""
+    """All images of a job are complete. Times are in seconds of wall clock.
+
+    `mean_batch` is the mean number of images in the forwards that the job took part in.
+    """
 
     job_id: str
     denoise_seconds: float
@@ -69,7 +72,7 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The request cannot be carried out. `is_retryable` says whether another try may help."""
+    """The request failed. `is_retryable` says whether another attempt may succeed."""
 
     job_id: str
     code: str
@@ -82,7 +85,7 @@ EngineEvent = Started | StepDone | Preview | ImageReady | Finished | Failed
 
 @dataclass(frozen=True, slots=True)
 class Forward:
-    """One model call for `images` pictures of this size in pixels; seconds of wall clock."""
+    """One model call for `images` images of this size in pixels; `seconds` of wall clock."""
 
     width: int
     height: int
@@ -92,7 +95,7 @@ class Forward:
 
 @dataclass(frozen=True, slots=True)
 class DeviceMemory:
-    """Bytes of a GPU: allocated and reserved by this process, free for all, and its size."""
+    """Memory of a GPU in bytes: allocated and reserved by this process, free, and total size."""
 
     device: str
     allocated: int
@@ -103,10 +106,10 @@ class DeviceMemory:
 
 @dataclass(slots=True)
 class EngineStats:
-    """Totals since the engine was made; evaluations / forwards is the mean batch size.
+    """Totals since the engine was created. The mean batch size is evaluations / forwards.
 
-    `shortages` counts forwards that did not fit into the device's memory. `latest` are the model
-    calls of the latest step alone; `memory` is None where the device is no GPU.
+    `shortages` counts the forwards that did not fit into the device's memory. `latest` holds the
+    model calls of the latest step; `memory` is None if the device is not a GPU.
     """
 
     forwards: int = 0
@@ -119,23 +122,23 @@ class EngineStats:
 
 
 class GenerationEngine(Protocol):
-    """Runs many requests at once, one model evaluation per step. Not thread-safe: one owner."""
+    """Runs many requests at once, one model evaluation per step. Not thread-safe."""
 
     stats: EngineStats
 
     def admit(
         self, job_id: str, request: ResolvedRequest, *, owner: str = "", weight: float = 1.0
     ) -> None:
-        """Take a request in; its work starts with the next step. ValueError on a known id.
+        """Add a request. Its work starts with the next step. ValueError if the id is known.
 
-        Owners share the steps by their weights.
+        Owners share the engine in proportion to their weights.
         """
 
     def step(self) -> list[EngineEvent]:
-        """Evaluate the model once for a batch; [] when nothing is admitted."""
+        """Evaluate the model once for a batch of images. Returns [] if there is nothing to do."""
 
     def cancel(self, job_id: str) -> None:
-        """Forget a request at once; unknown ids are ignored. No event follows."""
+        """Remove a request at once, without an event. Unknown ids are ignored."""
 
     def description(self) -> dict[str, Any]:
-        """What runs here, for logs and `/capabilities`: checkpoint hash, device, precision."""
+        """The checkpoint's hashes, device and precision, for logs and `/capabilities`."""

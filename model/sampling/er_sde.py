@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from model.sampling.noise_levels import (
+from model.sampling.sampler_protocol import (
     Noise,
     Trajectory,
     below_one,

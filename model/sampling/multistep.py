@@ -7,7 +7,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from model.sampling.noise_levels import (
+from model.sampling.sampler_protocol import (
     Noise,
     Trajectory,
     check_between,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from model.sampling.noise_levels import (
+from model.sampling.sampler_protocol import (
     Noise,
     Trajectory,
     below_one,

@@ -14,8 +14,8 @@ from model.sampling.multistep import (
     sample_ipndm,
     sample_res_multistep,
 )
-from model.sampling.noise_levels import Evaluation, Noise, Sampler, Trajectory
 from model.sampling.sa_solver import sample_sa_solver
+from model.sampling.sampler_protocol import Evaluation, Noise, Sampler, Trajectory
 from model.sampling.sde import (
     sample_dpmpp_2m_sde,
     sample_dpmpp_3m_sde,

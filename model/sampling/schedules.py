@@ -113,7 +113,7 @@ SCHEDULES: dict[str, Callable[[int], Tensor]] = {
 }
 
 
-def noise_levels(scheduler: str, steps: int, *, skips_last: bool) -> Tensor:
+def build_sigmas(scheduler: str, steps: int, *, skips_last: bool) -> Tensor:
     """Give the sigmas of a schedule; `skips_last`: of one more step, without the last noisy one.
 
     Raises ValueError for steps outside 1 to 1000.

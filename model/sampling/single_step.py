@@ -5,7 +5,7 @@ from itertools import pairwise
 
 from torch import Tensor
 
-from model.sampling.noise_levels import (
+from model.sampling.sampler_protocol import (
     Noise,
     Trajectory,
     check_options,

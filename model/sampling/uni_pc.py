@@ -8,7 +8,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from model.sampling.noise_levels import Noise, Trajectory, check_between, check_choice, noisy_levels
+from model.sampling.sampler_protocol import (
+    Noise,
+    Trajectory,
+    check_between,
+    check_choice,
+    noisy_levels,
+)
 
 LAST_LEVEL = 0.0009765629656615094
 """Where the last step ends, since -ln(sigma) of 0 is infinite: what float32 makes of the

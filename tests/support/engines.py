@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from model.card import load_card
-from model.engine.engine import Engine, Pipeline, load_engine
+from model.engine.engine import Engine
+from model.engine.loading import load_engine
+from model.engine.pipeline import Pipeline
 from model.engine.protocol import EngineEvent, ImageReady
 from model.errors import PromptError
 from model.network.text_encoder import EncodedPrompt

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from model.card import Card, load_card
-from model.engine.engine import load_engine
+from model.engine.loading import load_engine
 from model.engine.protocol import Failed, GenerationEngine, ImageReady
 from model.request import GenerationRequest, ResolvedRequest, resolve
 from training.evaluation.probe import Probe, load_probe, read

@@ -60,7 +60,7 @@ def run(
         # OpenMP reads it when torch is loaded. By default its threads wait by spinning, which on
         # two cores with other work to do made a picture take 60 seconds instead of half a second.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # noqa: TID251 - no setting of ours
-        from model.engine.engine import load_engine
+        from model.engine.loading import load_engine
 
         return load_engine(
             card,

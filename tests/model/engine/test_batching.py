@@ -1,4 +1,4 @@
-"""The step's choice: its rules one by one, and a small simulation of what they add up to."""
+"""Selecting a batch: each rule alone, and simulations of all rules together."""
 
 from collections.abc import Hashable
 from dataclasses import replace
@@ -20,7 +20,7 @@ from model.bench.scheduling import (
     unshared,
     with_a_greedy_key,
 )
-from model.engine.batching import AGEING, Candidate, choose
+from model.engine.batching import AGEING, Candidate, select_batch
 
 
 def candidate(
@@ -37,8 +37,8 @@ def candidate(
     )
 
 
-def keys(chosen: list[Candidate[int]]) -> list[int]:
-    return [c.key for c in chosen]
+def selected(waiting: list[Candidate[int]], token_budget: int = BUDGET) -> list[int]:
+    return [c.key for c in select_batch(waiting, token_budget=token_budget)]
 
 
 def test_tokens_count_the_patches_of_every_row() -> None:
@@ -47,13 +47,13 @@ def test_tokens_count_the_patches_of_every_row() -> None:
     assert candidate(shape=(15, 16), rows=1).tokens == 64
 
 
-def test_nothing_waits_nothing_is_chosen() -> None:
-    assert choose([], token_budget=BUDGET) == []
+def test_without_candidates_the_batch_is_empty() -> None:
+    assert select_batch([], token_budget=BUDGET) == []
 
 
-def test_one_always_takes_part_even_above_the_budget() -> None:
+def test_one_candidate_takes_part_even_above_the_budget() -> None:
     large = candidate(shape=(256, 256))
-    assert choose([large], token_budget=64) == [large]
+    assert select_batch([large], token_budget=64) == [large]
 
 
 def test_shortest_remaining_work_leads_and_only_its_shape_joins() -> None:
@@ -63,7 +63,7 @@ def test_shortest_remaining_work_leads_and_only_its_shape_joins() -> None:
         candidate(3, shape=(64, 64), remaining=3),
         candidate(4, shape=(32, 32), remaining=10),
     ]
-    assert keys(choose(waiting, token_budget=BUDGET)) == [4, 2]
+    assert selected(waiting) == [4, 2]
 
 
 def test_groups_keep_apart_whatever_their_shapes() -> None:
@@ -73,14 +73,14 @@ def test_groups_keep_apart_whatever_their_shapes() -> None:
         candidate(3, shape=(32, 32), remaining=5),
         candidate(4, shape=(32, 32), remaining=7, group="b"),
     ]
-    assert keys(choose(waiting, token_budget=BUDGET)) == [2, 4]
-    assert keys(choose([waiting[0], waiting[2]], token_budget=BUDGET)) == [3]
+    assert selected(waiting) == [2, 4]
+    assert selected([waiting[0], waiting[2]]) == [3]
 
 
 def test_the_batch_is_filled_up_to_the_budget_and_not_above() -> None:
     waiting = [candidate(i, shape=(64, 64), remaining=i + 1) for i in range(6)]
-    assert keys(choose(waiting, token_budget=4 * 2048)) == [0, 1, 2, 3]
-    assert keys(choose(waiting, token_budget=4 * 2048 - 1)) == [0, 1, 2]
+    assert selected(waiting, 4 * 2048) == [0, 1, 2, 3]
+    assert selected(waiting, 4 * 2048 - 1) == [0, 1, 2]
 
 
 def test_one_that_does_not_fit_lets_smaller_ones_pass() -> None:
@@ -89,30 +89,30 @@ def test_one_that_does_not_fit_lets_smaller_ones_pass() -> None:
         candidate(1, shape=(64, 64), rows=2, remaining=2),
         candidate(2, shape=(64, 64), rows=1, remaining=9),
     ]
-    assert keys(choose(waiting, token_budget=3 * 1024)) == [0, 2]
+    assert selected(waiting, 3 * 1024) == [0, 2]
 
 
 def test_ties_go_to_the_first_admitted() -> None:
     waiting = [candidate(i) for i in (3, 1, 2)]
-    assert keys(choose(waiting, token_budget=BUDGET)) == [3]
+    assert selected(waiting) == [3]
 
 
 def test_waiting_brings_forward() -> None:
     long, short = candidate(0, remaining=30), candidate(1, remaining=10)
     patience = round(20 / AGEING)
-    assert keys(choose([long, short], token_budget=BUDGET)) == [1]
-    assert keys(choose([replace(long, waited=patience + 1), short], token_budget=BUDGET)) == [0]
+    assert selected([long, short]) == [1]
+    assert selected([replace(long, waited=patience + 1), short]) == [0]
 
 
 def test_what_must_be_set_up_counts_as_work() -> None:
     ready = candidate(0, remaining=12, group="a")
     cold = replace(candidate(1, remaining=10, group="b"), setup=3 * BUDGET)
-    assert keys(choose([ready, cold], token_budget=BUDGET)) == [0]
-    assert keys(choose([ready, replace(cold, setup=BUDGET)], token_budget=BUDGET)) == [1]
+    assert selected([ready, cold]) == [0]
+    assert selected([ready, replace(cold, setup=BUDGET)]) == [1]
 
 
 class Weights:
-    """Two sets of weights are kept; the forward of a third costs two full forwards more."""
+    """Caches two sets of weights. Merging another costs two full forwards."""
 
     def __init__(self) -> None:
         self.kept: list[Hashable] = []
@@ -128,7 +128,7 @@ class Weights:
 
 @pytest.mark.parametrize("side", [16, 128])
 def test_many_sets_of_weights_are_not_merged_over_and_over(side: int) -> None:
-    """Also where a forward is so small that waiting weighs more than what it gets done."""
+    """Also if a forward is so small that waiting counts more than the work it does."""
     weights, merges = Weights(), []
     for counts_setup in (True, False):
         weights = Weights()
@@ -138,7 +138,7 @@ def test_many_sets_of_weights_are_not_merged_over_and_over(side: int) -> None:
                 replace(c, setup=weights.setup(c.group) if counts_setup else 0)
                 for c in running.values()
             ]
-            chosen = keys(choose(waiting, token_budget=BUDGET))
+            chosen = selected(waiting)
             weights.use(running[chosen[0]].group)
             for key, c in list(running.items()):
                 if key not in chosen:
@@ -153,12 +153,12 @@ def test_many_sets_of_weights_are_not_merged_over_and_over(side: int) -> None:
 
 
 def test_setup_delays_by_a_bounded_number_of_steps() -> None:
-    """One job with weights of its own under an endless flood of short jobs without."""
+    """One job that needs other weights, among endless short jobs that do not."""
     setup, long = 2 * BUDGET, candidate(0, remaining=40, group="a")
     bound = round((40 * long.tokens + setup) / (AGEING * BUDGET)) + 1
     while long.waited <= bound:
         short = candidate(long.waited + 1, rows=1, remaining=1)
-        if keys(choose([replace(long, setup=setup), short], token_budget=BUDGET)) == [0]:
+        if selected([replace(long, setup=setup), short]) == [0]:
             break
         long = replace(long, waited=long.waited + 1)
     assert 0 < long.waited <= bound
@@ -174,7 +174,7 @@ def test_setup_delays_by_a_bounded_number_of_steps() -> None:
 )
 def test_bad_options(options: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        choose([candidate()], **options)  # type: ignore[arg-type]
+        select_batch([candidate()], **options)  # type: ignore[arg-type]
 
 
 CANDIDATES = st.builds(
@@ -188,10 +188,10 @@ CANDIDATES = st.builds(
 
 
 @given(st.lists(CANDIDATES, min_size=1, max_size=12), st.integers(1, 2000))
-def test_every_choice_keeps_the_rules(waiting: list[Candidate[int]], budget: int) -> None:
+def test_every_selection_keeps_the_rules(waiting: list[Candidate[int]], budget: int) -> None:
     waiting = [replace(c, key=i) for i, c in enumerate(waiting)]
-    chosen = choose(waiting, token_budget=budget)
-    assert chosen == choose(waiting, token_budget=budget)
+    chosen = select_batch(waiting, token_budget=budget)
+    assert chosen == select_batch(waiting, token_budget=budget)
     assert len({c.key for c in chosen}) == len(chosen) >= 1
     assert {c.key for c in chosen} <= {c.key for c in waiting}
     assert len({(c.shape, c.group) for c in chosen}) == 1
@@ -206,32 +206,29 @@ def owned(key: int, owner: str, *, weight: float = 1.0, remaining: int = 30) -> 
     return replace(candidate(key, remaining=remaining), owner=owner, weight=weight)
 
 
-def test_who_has_fewer_in_the_engine_goes_before_who_has_more() -> None:
+def test_the_owner_with_fewer_candidates_goes_first() -> None:
     greedy = [owned(n, "greedy", remaining=30) for n in range(7)]
-    assert keys(choose([*greedy, owned(7, "modest", remaining=40)], token_budget=BUDGET)) == [7]
-    # What is nearly done is not kept waiting for it.
+    assert selected([*greedy, owned(7, "modest", remaining=40)]) == [7]
+    # Nearly finished work still goes first.
     greedy[3] = owned(3, "greedy", remaining=2)
-    assert keys(choose([*greedy, owned(7, "modest", remaining=40)], token_budget=BUDGET)) == [3]
+    assert selected([*greedy, owned(7, "modest", remaining=40)]) == [3]
 
 
-def test_a_key_of_more_weight_goes_first() -> None:
+def test_the_owner_with_more_weight_goes_first() -> None:
     pair = [owned(0, "a", remaining=20), owned(1, "b", weight=4.0, remaining=40)]
-    assert keys(choose(pair, token_budget=BUDGET)) == [1]
+    assert selected(pair) == [1]
     pair = [owned(0, "a", weight=0.25, remaining=20), owned(1, "b", remaining=40)]
-    assert keys(choose(pair, token_budget=BUDGET)) == [1]
+    assert selected(pair) == [1]
 
 
 @given(
     st.lists(st.builds(candidate, remaining=st.integers(1, 50), waited=st.integers(0, 500))),
     st.sampled_from([0.25, 1.0, 4.0]),
 )
-def test_one_owner_alone_is_served_as_if_there_were_none(
-    waiting: list[Candidate[int]], weight: float
-) -> None:
+def test_a_single_owner_changes_nothing(waiting: list[Candidate[int]], weight: float) -> None:
     waiting = [replace(c, key=i) for i, c in enumerate(waiting)]
     owned = [replace(c, owner="a", weight=weight) for c in waiting]
-    plain = choose(waiting, token_budget=BUDGET)
-    assert keys(choose(owned, token_budget=BUDGET)) == keys(plain)
+    assert selected(owned) == selected(waiting)
 
 
 def test_a_greedy_key_hardly_delays_the_others() -> None:
@@ -271,7 +268,7 @@ def test_slowdown_on_a_mix_is_far_below_first_come_first_served(load: float) -> 
     assert slowdowns[shortest_first] < 0.5 * slowdowns[first_come]
 
 
-def test_nobody_is_faster_than_alone_and_the_work_is_conserved() -> None:
+def test_no_job_is_faster_than_alone_and_all_work_is_done() -> None:
     for chooser in (shortest_first, first_come, round_robin):
         jobs = poisson_mix(0.85, count=200, seed=5)
         simulate(jobs, chooser)
@@ -296,7 +293,7 @@ def test_short_jobs_finish_before_long_ones_of_the_same_age() -> None:
 
 
 def endless_short_jobs(count: int) -> list[SimulatedJob]:
-    """One long job, then at every step another short one: together more than the engine's all."""
+    """One long job, then a new short one at every step: more work than the engine can do."""
     long = SimulatedJob(0, 0.0, (128, 192), 2, 40)
     short = [SimulatedJob(i + 1, i * 4096.0, (128, 128), 1, 1) for i in range(count)]
     return [long, *short]
@@ -309,7 +306,7 @@ def test_ageing_bounds_the_wait_under_a_flood_of_short_jobs() -> None:
     assert 0 < jobs[0].waited <= bound
     assert all(job.finished is not None for job in jobs)
     without = endless_short_jobs(bound + 100)
-    simulate(without, lambda waiting: choose(waiting, token_budget=BUDGET, ageing=0))
+    simulate(without, lambda waiting: select_batch(waiting, token_budget=BUDGET, ageing=0))
     assert without[0].waited == bound + 100
 
 

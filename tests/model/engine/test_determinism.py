@@ -1,5 +1,6 @@
 """The same numbers again: alone, among others, in another process; down to the last bit."""
 
+import math
 import subprocess
 import sys
 from collections.abc import Callable
@@ -98,11 +99,11 @@ def test_it_is_alone_in_every_forward_and_its_neighbours_are_not() -> None:
 
 def test_a_shortage_of_memory_leaves_no_trace(engine: Engine, expected: str) -> None:
     """The room for a forward, once found short, is remembered; what it splits rounds otherwise."""
-    engine._velocity.room = 1.0
+    engine._velocity.max_tokens = 1.0
     try:
         assert digest(run(engine, {"short": request(**FIELDS)}), "short") == expected
     finally:
-        engine._velocity.room = None
+        engine._velocity.max_tokens = math.inf
 
 
 def test_the_networks_answer_is_the_same_alone_and_in_a_batch_of_others(engine: Engine) -> None:

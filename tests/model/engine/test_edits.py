@@ -10,8 +10,10 @@ from PIL import Image
 from torch import Tensor
 
 from model.card import load_card
-from model.engine.engine import Engine, Pipeline, load_engine
-from model.engine.pixels import Pixels, resized, resized_mask
+from model.engine.engine import Engine
+from model.engine.loading import load_engine
+from model.engine.pipeline import Pipeline
+from model.engine.pixels import Pixels, resize, resize_mask
 from model.engine.protocol import Failed, Finished, ImageReady, Preview, Started, StepDone
 from model.errors import InputMissing
 from model.network.text_encoder import EncodedPrompt
@@ -235,9 +237,9 @@ def test_a_second_pass_ends_at_its_size(studio: Studio, upscaler: str) -> None:
 def test_a_second_pass_of_no_strength_enlarges(studio: Studio) -> None:
     first = picture(studio, request())
     enlarged = picture(studio, request(hires=hires(strength=0.0)))
-    assert (enlarged == resized(first, 48, 48)).all()
+    assert (enlarged == resize(first, 48, 48)).all()
     alone = picture(studio, request(init_image="photo", strength=0.0, hires=hires(strength=0.0)))
-    assert (alone == resized(studio.pictures["photo"], 48, 48)).all()
+    assert (alone == resize(studio.pictures["photo"], 48, 48)).all()
 
 
 @pytest.mark.parametrize("upscaler", ["latent", "lanczos"])
@@ -247,8 +249,8 @@ def test_a_mask_holds_through_the_second_pass(studio: Studio, upscaler: str) -> 
         init_image="photo", strength=0.8, mask="left", hires=hires(upscaler=upscaler)
     )  # fmt: skip
     image = picture(studio, wanted)
-    large = resized(studio.pictures["photo"], 48, 48)
-    kept = resized_mask(studio.pictures["left"][..., 0], 48, 48) == 0
+    large = resize(studio.pictures["photo"], 48, 48)
+    kept = resize_mask(studio.pictures["left"][..., 0], 48, 48) == 0
     assert 0.4 < kept.mean() < 0.6
     assert (image[kept] == large[kept]).all()
     assert distance(image[~kept], large[~kept]) > 5

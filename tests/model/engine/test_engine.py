@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from model.card import load_card
-from model.engine.engine import Engine, load_engine
+from model.engine.engine import Engine
+from model.engine.loading import load_engine
 from model.engine.protocol import (
     Failed,
     Finished,

@@ -1,5 +1,6 @@
 """Forwards on a device whose memory is short."""
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -37,38 +38,38 @@ def test_nothing_changes_while_everything_fits(
     rows: Callable[[int], tuple[Tensor, Tensor, Tensor]],
 ) -> None:
     device = SmallDevice(100)
-    fitted = ChunkedForward(device)
-    assert torch.equal(fitted(*rows(8)), device(*rows(8)))
+    chunked = ChunkedForward(device)
+    assert torch.equal(chunked(*rows(8)), device(*rows(8)))
     assert device.sizes == [8, 8]
-    assert (fitted.room, fitted.shortages) == (None, 0)
+    assert (chunked.max_tokens, chunked.shortages) == (math.inf, 0)
 
 
 @pytest.mark.parametrize("count", [2, 7, 8, 11])
 def test_a_batch_is_halved_until_it_fits_and_comes_back_in_order(
     count: int, rows: Callable[[int], tuple[Tensor, Tensor, Tensor]]
 ) -> None:
-    fitted = ChunkedForward(device := SmallDevice(12))
-    answer = fitted(*rows(count))
+    chunked = ChunkedForward(device := SmallDevice(12))
+    answer = chunked(*rows(count))
     assert torch.equal(answer, SmallDevice(1000)(*rows(count)))
     assert max(device.sizes) <= 3
-    assert fitted.shortages == (count > 3) + (count > 7)
+    assert chunked.shortages == (count > 3) + (count > 7)
 
 
 def test_the_next_forwards_stay_small_without_trying_again(
     rows: Callable[[int], tuple[Tensor, Tensor, Tensor]],
 ) -> None:
-    fitted = ChunkedForward(device := SmallDevice(16))
-    fitted(*rows(8))
-    assert fitted.shortages == 1
+    chunked = ChunkedForward(device := SmallDevice(16))
+    chunked(*rows(8))
+    assert chunked.shortages == 1
     for _ in range(100):
-        fitted(*rows(8))
-    assert fitted.shortages == 1
+        chunked(*rows(8))
+    assert chunked.shortages == 1
     assert set(device.sizes) == {4}
     device.room = 1000
     for _ in range(700):
-        fitted(*rows(8))
+        chunked(*rows(8))
     assert device.sizes[-1] == 8
-    assert fitted.shortages == 1
+    assert chunked.shortages == 1
 
 
 def test_a_single_row_without_memory_is_an_error(

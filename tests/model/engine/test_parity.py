@@ -15,7 +15,7 @@ import torch
 from tokenizers import Tokenizer, processors
 from torch import Tensor
 
-from model.engine.engine import load_engine
+from model.engine.loading import load_engine
 from model.engine.protocol import ImageReady
 from model.network.load import Components
 from model.network.text_encoder import TextEncoder

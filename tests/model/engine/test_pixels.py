@@ -4,7 +4,7 @@ import numpy
 import pytest
 import torch
 
-from model.engine.pixels import Pixels, blended, latent_mask, resized, resized_mask, to_tensor
+from model.engine.pixels import Pixels, blend, latent_mask, resize, resize_mask, to_tensor
 
 
 def noise(height: int = 32, width: int = 48, seed: int = 0) -> Pixels:
@@ -28,7 +28,7 @@ def test_a_blend_is_exact_at_both_ends_and_between_inside() -> None:
     painted, original = noise(seed=1), noise(seed=2)
     mask = numpy.full((32, 48), 128, numpy.uint8)
     mask[:10], mask[10:20] = 0, 255
-    out = blended(painted, original, mask)
+    out = blend(painted, original, mask)
     assert out.dtype == numpy.uint8
     assert (out[:10] == original[:10]).all()
     assert (out[10:20] == painted[10:20]).all()
@@ -39,7 +39,7 @@ def test_a_blend_is_exact_at_both_ends_and_between_inside() -> None:
 @pytest.mark.parametrize("level", range(0, 256, 17))
 def test_a_blend_of_a_picture_with_itself_is_the_picture(level: int) -> None:
     picture = noise()
-    assert (blended(picture, picture, numpy.full((32, 48), level, numpy.uint8)) == picture).all()
+    assert (blend(picture, picture, numpy.full((32, 48), level, numpy.uint8)) == picture).all()
 
 
 def test_a_latent_may_change_as_much_as_the_pixel_of_it_that_changes_most() -> None:
@@ -55,9 +55,9 @@ def test_a_latent_may_change_as_much_as_the_pixel_of_it_that_changes_most() -> N
 
 def test_resizing_keeps_what_fits_and_flat_fields_flat() -> None:
     picture = noise()
-    assert resized(picture, 48, 32) is picture
+    assert resize(picture, 48, 32) is picture
     flat = numpy.full((32, 48, 3), (10, 200, 90), numpy.uint8)
-    large = resized(flat, 96, 80)
+    large = resize(flat, 96, 80)
     assert large.shape == (80, 96, 3)
     assert (large == (10, 200, 90)).all()
 
@@ -65,8 +65,8 @@ def test_resizing_keeps_what_fits_and_flat_fields_flat() -> None:
 def test_a_resized_mask_stays_black_where_it_was() -> None:
     mask = numpy.zeros((32, 48), numpy.uint8)
     mask[:, 24:] = 255
-    large = resized_mask(mask, 72, 48)
+    large = resize_mask(mask, 72, 48)
     assert large.shape == (48, 72)
     assert (large[:, :34] == 0).all()
     assert (large[:, 38:] == 255).all()
-    assert resized_mask(mask, 48, 32) is mask
+    assert resize_mask(mask, 48, 32) is mask

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 from model.card import Card
-from model.engine.engine import load_engine
+from model.engine.loading import load_engine
 from model.engine.protocol import ImageReady
 from model.errors import CheckpointError
 from model.files.layouts import LIBRARY, ORIGINAL, locate, read_parts, tokenizer_folders

@@ -15,12 +15,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from model.card import load_card, shipped_folder
-from model.engine.engine import Engine, load_engine
+from model.engine.engine import Engine
+from model.engine.loading import load_engine
 from model.engine.protocol import EngineEvent, Failed, ImageReady
 from model.errors import LoraChanged, LoraMissing, LoraUnusable
 from model.files.lora_folder import LoraFolder
 from model.network.load import Components, load_components
-from model.network.lora import LoraSwitch, _MergedSets
+from model.network.lora_switch import LoraSwitch, MergedSets
 from model.network.text_encoder import TextEncoder
 from model.request import LoraSet, ResolvedLora, ResolvedRequest
 from tests.support.engines import drain, of, request
@@ -324,7 +325,7 @@ def test_numbers_that_are_not_finite_leave_the_model_as_it_was(
 
 def test_sets_that_leave_too_little_memory_are_let_go() -> None:
     layer = nn.Linear(2, 2)
-    sets = _MergedSets(2)
+    sets = MergedSets(2)
     tries: list[int] = []
 
     def merge() -> dict[nn.Linear, Tensor]:
@@ -338,12 +339,12 @@ def test_sets_that_leave_too_little_memory_are_let_go() -> None:
     sets.use(b, merge)
     assert len(tries) == 3
     assert (a in sets, b in sets) == (False, True)
-    fresh = _MergedSets(2)
+    fresh = MergedSets(2)
     with pytest.raises(torch.OutOfMemoryError):
         fresh.use(c, merge)
     assert fresh.current == ()
     with pytest.raises(ValueError, match="cached_sets is 0"):
-        _MergedSets(0)
+        MergedSets(0)
 
 
 # -- pictures ----------------------------------------------------------------------------------

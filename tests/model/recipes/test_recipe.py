@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from model.card import load_card, shipped_folder
-from model.engine.engine import load_engine
+from model.engine.loading import load_engine
 from model.recipes.recipe import (
     MAX_DOCUMENT_CHARS,
     Recipe,

@@ -18,7 +18,7 @@ from model.sampler_catalog import (
     evaluations,
 )
 from model.sampling.samplers import SAMPLERS, Evaluation, Trajectory
-from model.sampling.schedules import SCHEDULES, noise_levels, sigmas_simple
+from model.sampling.schedules import SCHEDULES, build_sigmas, sigmas_simple
 from model.sampling.uni_pc import LEFT_OVER
 from tests.support.paths import DATA
 
@@ -142,7 +142,7 @@ def gaussian_response(name: str, sigmas: Tensor, **options: Any) -> tuple[float,
 
 
 def levels_for(name: str, steps: int, scheduler: str) -> Tensor:
-    return noise_levels(scheduler, steps, skips_last=SAMPLER_CATALOG[name].skips_last_level)
+    return build_sigmas(scheduler, steps, skips_last=SAMPLER_CATALOG[name].skips_last_level)
 
 
 def std_error(name: str, steps: int, scheduler: str = "simple", **options: Any) -> float:

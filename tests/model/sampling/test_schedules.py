@@ -6,7 +6,7 @@ import torch
 
 from model.sampling.schedules import (
     SCHEDULES,
-    noise_levels,
+    build_sigmas,
     sigmas_beta,
     sigmas_ddim_uniform,
     sigmas_simple,
@@ -56,8 +56,8 @@ def test_a_single_step_goes_from_one_to_zero(name: str) -> None:
 
 def test_skipping_the_last_level_takes_it_from_a_longer_schedule() -> None:
     longer = sigmas_simple(6).tolist()
-    assert noise_levels("simple", 5, skips_last=True).tolist() == [*longer[:5], 0]
-    assert noise_levels("simple", 5, skips_last=False).tolist() == sigmas_simple(5).tolist()
+    assert build_sigmas("simple", 5, skips_last=True).tolist() == [*longer[:5], 0]
+    assert build_sigmas("simple", 5, skips_last=False).tolist() == sigmas_simple(5).tolist()
 
 
 def test_shift_one_is_a_straight_line() -> None:

@@ -1,4 +1,4 @@
-"""The way of one picture, on an exact model: starts, masks, second passes, ends before the end."""
+"""Running an image's passes on an exact model: starts, masks, second passes, early ends."""
 
 from collections.abc import Callable, Generator
 
@@ -9,7 +9,13 @@ from torch import Tensor
 from model.sampling.noise import MAX_SEED, initial_noise
 from model.sampling.samplers import SAMPLERS, Trajectory
 from model.sampling.schedules import sigmas_simple
-from model.sampling.trajectory import SEED_STRIDE, TrajectoryPass, enlarged_latents, held, walk
+from model.sampling.trajectory import (
+    SEED_STRIDE,
+    PassInputs,
+    keep_outside_mask,
+    run_passes,
+    upscale_latents,
+)
 
 SHAPE = (1, 4, 1, 6, 8)
 MEAN = 0.4
@@ -32,16 +38,16 @@ def run(trajectory: Trajectory, seen: list[tuple[Tensor, float]] | None = None) 
             return torch.as_tensor(end.value)
 
 
-def refuse(latents: Tensor, leg: TrajectoryPass) -> Tensor:
-    raise AssertionError("a single leg enlarges nothing")
+def refuse(latents: Tensor, inputs: PassInputs) -> Tensor:
+    raise AssertionError("a single pass upscales nothing")
 
 
-def walked(*legs: TrajectoryPass, sampler: str = "euler", seed: int = 7,
-           enlarge: Callable[[Tensor, TrajectoryPass], Tensor] = refuse) -> Trajectory:  # fmt: skip
-    return walk(legs, SAMPLERS[sampler], seed=seed, enlarge=enlarge)
+def trajectory_of(*inputs: PassInputs, sampler: str = "euler", seed: int = 7,
+           upscale: Callable[[Tensor, PassInputs], Tensor] = refuse) -> Trajectory:  # fmt: skip
+    return run_passes(inputs, SAMPLERS[sampler], seed=seed, upscale=upscale)
 
 
-def origin(value: float = -1.5) -> Tensor:
+def original(value: float = -1.5) -> Tensor:
     return torch.full(SHAPE, value)
 
 
@@ -51,58 +57,63 @@ def left_half() -> Tensor:
     return mask
 
 
-def test_from_noise_the_first_question_is_the_noise() -> None:
-    x, sigma = next(walked(TrajectoryPass(SHAPE, sigmas_simple(5))))
+def test_the_first_evaluation_is_the_noise() -> None:
+    x, sigma = next(trajectory_of(PassInputs(SHAPE, sigmas_simple(5))))
     assert sigma == 1
     assert torch.equal(x, initial_noise(7, SHAPE))
 
 
-def test_a_start_is_mixed_with_the_noise_of_its_level() -> None:
+def test_a_start_image_is_mixed_with_the_noise_of_its_level() -> None:
     sigmas = sigmas_simple(10)[-6:]
-    x, sigma = next(walked(TrajectoryPass(SHAPE, sigmas, origin())))
+    x, sigma = next(trajectory_of(PassInputs(SHAPE, sigmas, original())))
     assert sigma == sigmas[0]
-    expected = sigmas[0] * initial_noise(7, SHAPE) + (1 - sigmas[0]) * origin()
+    expected = sigmas[0] * initial_noise(7, SHAPE) + (1 - sigmas[0]) * original()
     assert torch.equal(x, expected)
 
 
-def test_without_levels_the_origin_is_the_result() -> None:
-    trajectory = walked(TrajectoryPass(SHAPE, torch.zeros(1), origin()))
+def test_without_levels_the_original_is_the_result() -> None:
+    trajectory = trajectory_of(PassInputs(SHAPE, torch.zeros(1), original()))
     with pytest.raises(StopIteration) as end:
         next(trajectory)
-    assert torch.equal(end.value.value, origin())
+    assert torch.equal(end.value.value, original())
 
 
-def test_a_leg_from_nowhere_to_nowhere_is_refused() -> None:
+def test_a_pass_without_levels_and_original_is_refused() -> None:
     with pytest.raises(ValueError, match="sigmas has shape"):
-        next(walked(TrajectoryPass(SHAPE, torch.zeros(1))))
+        next(trajectory_of(PassInputs(SHAPE, torch.zeros(1))))
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
-def test_every_sampler_repaints_inside_and_keeps_outside(sampler: str) -> None:
-    mask, seen = left_half(), list[tuple[Tensor, float]]()
-    leg = TrajectoryPass(SHAPE, sigmas_simple(12)[-9:], origin(), mask)
-    result = run(walked(leg, sampler=sampler), seen)
-    outside, inside = result[..., 4:], result[..., :4]
-    assert torch.equal(outside, origin()[..., 4:])
-    assert (inside - origin()[..., :4]).abs().min() > 0.1
-    noise = initial_noise(7, SHAPE)
-    for x, sigma in seen:
-        assert x.shape == SHAPE
-        kept = sigma * noise + (1 - sigma) * origin()
-        assert torch.equal(x[..., 4:], kept[..., 4:])
+def test_every_sampler_repaints_inside_and_keeps_outside() -> None:
+    noise, failures = initial_noise(7, SHAPE), list[str]()
+    for sampler in SAMPLERS:
+        seen = list[tuple[Tensor, float]]()
+        inputs = PassInputs(SHAPE, sigmas_simple(12)[-9:], original(), left_half())
+        result = run(trajectory_of(inputs, sampler=sampler), seen)
+        if not torch.equal(result[..., 4:], original()[..., 4:]):
+            failures.append(f"{sampler} changes the outside")
+        if not (result - original())[..., :4].abs().min() > 0.1:
+            failures.append(f"{sampler} does not repaint the inside")
+        for x, sigma in seen:
+            kept = sigma * noise + (1 - sigma) * original()
+            if x.shape != SHAPE or not torch.equal(x[..., 4:], kept[..., 4:]):
+                failures.append(f"{sampler} shows the model another outside at {sigma}")
+    assert failures == []
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
-def test_a_white_mask_changes_nothing(sampler: str) -> None:
-    sigmas = sigmas_simple(8)[-6:]
-    plain = run(walked(TrajectoryPass(SHAPE, sigmas, origin()), sampler=sampler))
-    white = run(
-        walked(TrajectoryPass(SHAPE, sigmas, origin(), torch.ones(1, 1, 1, 6, 8)), sampler=sampler)
-    )
-    assert torch.equal(plain, white)
+def test_a_white_mask_changes_nothing() -> None:
+    sigmas, white = sigmas_simple(8)[-6:], torch.ones(1, 1, 1, 6, 8)
+    different = [
+        sampler
+        for sampler in SAMPLERS
+        if not torch.equal(
+            run(trajectory_of(PassInputs(SHAPE, sigmas, original()), sampler=sampler)),
+            run(trajectory_of(PassInputs(SHAPE, sigmas, original(), white), sampler=sampler)),
+        )
+    ]
+    assert different == []
 
 
-def test_closing_closes_what_is_inside() -> None:
+def test_closing_closes_the_sampler() -> None:
     closed = []
 
     def inner() -> Generator[tuple[Tensor, float], Tensor, Tensor]:
@@ -112,39 +123,39 @@ def test_closing_closes_what_is_inside() -> None:
         finally:
             closed.append(True)
 
-    trajectory = held(inner(), origin(), torch.zeros(SHAPE), left_half())
+    trajectory = keep_outside_mask(inner(), original(), torch.zeros(SHAPE), left_half())
     next(trajectory)
     trajectory.send(torch.zeros(SHAPE))
     trajectory.close()
     assert closed == [True]
 
 
-def test_a_second_leg_goes_on_from_the_enlarged_first_with_noise_of_its_own() -> None:
+def test_a_second_pass_starts_from_the_upscaled_first_with_new_noise() -> None:
     large = (1, 4, 1, 9, 12)
     ends: list[Tensor] = []
 
-    def enlarge(latents: Tensor, leg: TrajectoryPass) -> Tensor:
+    def upscale(latents: Tensor, inputs: PassInputs) -> Tensor:
         ends.append(latents)
-        return enlarged_latents(latents, *leg.shape[-2:])
+        return upscale_latents(latents, *inputs.shape[-2:])
 
     sigmas = sigmas_simple(8)[-5:]
-    first, second = TrajectoryPass(SHAPE, sigmas_simple(4)), TrajectoryPass(large, sigmas)
+    first, second = PassInputs(SHAPE, sigmas_simple(4)), PassInputs(large, sigmas)
     seen: list[tuple[Tensor, float]] = []
-    result = run(walked(first, second, enlarge=enlarge), seen)
+    result = run(trajectory_of(first, second, upscale=upscale), seen)
     assert result.shape == large
     assert [x.shape for x, _ in seen] == [SHAPE] * 4 + [large] * 4
-    assert torch.equal(ends[0], run(walked(first)))
+    assert torch.equal(ends[0], run(trajectory_of(first)))
     own = initial_noise((7 + SEED_STRIDE) % (MAX_SEED + 1), large)
-    expected = sigmas[0] * own + (1 - sigmas[0]) * enlarged_latents(ends[0], 9, 12)
+    expected = sigmas[0] * own + (1 - sigmas[0]) * upscale_latents(ends[0], 9, 12)
     assert torch.equal(seen[4][0], expected)
 
 
-@pytest.mark.parametrize("seed", [0, SEED_STRIDE - 1, SEED_STRIDE, MAX_SEED])
-def test_every_seed_has_a_second_one_that_is_no_neighbour(seed: int) -> None:
-    second = (seed + SEED_STRIDE) % (MAX_SEED + 1)
-    assert 0 <= second <= MAX_SEED
-    assert abs(second - seed) > 2**50
+def test_the_seed_of_the_second_pass_is_far_from_the_first() -> None:
+    for seed in (0, SEED_STRIDE - 1, SEED_STRIDE, MAX_SEED):
+        second = (seed + SEED_STRIDE) % (MAX_SEED + 1)
+        assert 0 <= second <= MAX_SEED, seed
+        assert abs(second - seed) > 2**50, seed
 
 
-def test_enlarged_latents_keep_flat_fields() -> None:
-    assert torch.allclose(enlarged_latents(origin(), 9, 12), torch.full((1, 4, 1, 9, 12), -1.5))
+def test_upscale_latents_keep_flat_fields() -> None:
+    assert torch.allclose(upscale_latents(original(), 9, 12), torch.full((1, 4, 1, 9, 12), -1.5))

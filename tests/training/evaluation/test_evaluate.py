@@ -6,7 +6,8 @@ from PIL import Image
 from torch import Tensor
 
 from model.card import load_card
-from model.engine.engine import Engine, Pipeline
+from model.engine.engine import Engine
+from model.engine.pipeline import Pipeline
 from model.network.text_encoder import EncodedPrompt
 from model.request import ResolvedRequest
 from training.evaluation.evaluate import (

@@ -1,0 +1,136 @@
+"""Loads a checkpoint into an engine: device, precision, threads and the model's functions."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from model.card import Card
+from model.engine.engine import Engine
+from model.engine.image_plan import ReadImage
+from model.engine.pipeline import Pipeline, no_image_store
+from model.engine.protocol import DeviceMemory
+from model.files.lora_folder import LoraFolder
+from model.network.device import device_name, fix_algorithms
+from model.network.load import Components, load_components
+from model.network.lora_switch import LoraSwitch
+from model.network.preview import to_rgb
+from model.network.text_encoder import TextEncoder
+from model.network.transformer import predict_velocity
+from model.network.vae import decode, encode
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def load_engine(
+    card: Card,
+    checkpoint_dir: Path | None,
+    *,
+    device: str,
+    precision: str,
+    threads: int,
+    token_budget: int,
+    read_image: ReadImage = no_image_store,
+    lora_dir: Path | None = None,
+    lora_cache_sets: int = 2,
+) -> Engine:
+    """Load the card's checkpoint and keep it resident.
+
+    `device` and `precision` may be "auto": CUDA in bfloat16 if there is a GPU, else the CPU in
+    float32. `threads` is the number of CPU threads; 0 leaves it to PyTorch. `read_image` returns
+    the stored images that requests start from. The `lora_cache_sets` most recently used sets of
+    merged LoRAs from `lora_dir` stay in memory.
+
+    Raises:
+        CheckpointError: a file is missing, incomplete or of another layout.
+    """
+    if threads:
+        torch.set_num_threads(threads)
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    target = torch.device(device)
+    if precision == "auto":
+        precision = "float32" if target.type == "cpu" else "bfloat16"
+    if target.type == "cuda":
+        fix_algorithms()
+    dtype = _DTYPES[precision]
+    parts = load_components(card, checkpoint_dir, device=target, dtype=dtype, has_vae_encoder=True)
+    loras = LoraSwitch(parts, LoraFolder(lora_dir), cached_sets=lora_cache_sets)
+    description = {
+        **_describe_checkpoint(card, parts),
+        "device": device,
+        "device_name": device_name(target),
+        "precision": precision,
+        "threads": torch.get_num_threads() if target.type == "cpu" else None,
+        "torch": torch.__version__,
+    }
+    pipeline = _pipeline(card, parts, loras, read_image, target, dtype, description)
+    return Engine(pipeline, token_budget=token_budget)
+
+
+def _describe_checkpoint(card: Card, parts: Components) -> dict[str, Any]:
+    return {
+        "card": card.name,
+        "checkpoint": parts.sha256,
+        "text_encoder": parts.text_encoder_sha256,
+        "vae": parts.vae_sha256,
+    }
+
+
+def _pipeline(
+    card: Card,
+    parts: Components,
+    loras: LoraSwitch,
+    read_image: ReadImage,
+    device: torch.device,
+    dtype: torch.dtype,
+    description: dict[str, Any],
+) -> Pipeline:
+    """Bind the loaded modules and the card's constants into the engine's functions."""
+    text = TextEncoder(parts, card.text)
+    mean, std = card.vae.latents_mean, card.vae.latents_std
+    return Pipeline(
+        encode=lambda prompt: text.encode(prompt, variant=loras.in_text),
+        velocity=lambda x, sigma, context: predict_velocity(
+            parts.transformer, x, sigma, context, dtype=dtype
+        ),
+        decode=lambda latents: decode(parts.vae, latents, mean=mean, std=std),
+        preview=lambda latents: to_rgb(
+            latents, factors=card.preview.factors, bias=card.preview.bias
+        ),
+        encode_image=lambda pixels: encode(parts.vae, pixels, mean=mean, std=std),
+        read_image=read_image,
+        loras=loras,
+        latent_channels=card.transformer.latent_channels,
+        scale_factor=card.vae.scale_factor,
+        device=device,
+        description=description,
+        check_device=lambda: _check_addition(device),
+        await_device=lambda: _synchronize(device),
+        memory=lambda: _memory(device),
+    )
+
+
+def _check_addition(device: torch.device) -> None:
+    """Raise RuntimeError if the device cannot add. After some CUDA errors every call raises."""
+    if torch.ones(2, device=device).sum().item() != 2:
+        raise RuntimeError(f"{device} cannot add 1 and 1")
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _memory(device: torch.device) -> DeviceMemory | None:
+    """How full the device is; None if it is not a GPU."""
+    if device.type != "cuda":
+        return None
+    free, size = torch.cuda.mem_get_info(device)
+    return DeviceMemory(
+        device=device_name(device),
+        allocated=torch.cuda.memory_allocated(device),
+        reserved=torch.cuda.memory_reserved(device),
+        free=free,
+        size=size,
+    )

@@ -1,0 +1,76 @@
+"""Holds the state of an admitted request: its prompts, its unfinished images and its timings."""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from model.engine.guidance import DenoiseInput
+from model.engine.image_plan import ImagePlan
+from model.request import LoraSet, ResolvedRequest
+from model.sampling.samplers import Trajectory
+from model.workload import steps_done, total_steps
+
+
+@dataclass(slots=True)
+class UnfinishedImage:
+    """One image: its sampler's generator, and the evaluation (`x`, `sigma`) that it waits for.
+
+    `remaining` counts the evaluations left, `waited` the engine steps without it.
+    """
+
+    job_id: str
+    index: int
+    seed: int
+    plan: ImagePlan
+    trajectory: Trajectory
+    remaining: int
+    x: Tensor = field(default_factory=lambda: torch.empty(0))
+    sigma: float = 0.0
+    waited: int = 0
+
+
+@dataclass(slots=True)
+class RunningRequest:
+    """One admitted request.
+
+    `loras` are those that change the transformer. `contexts` are the encoded prompts: the prompt,
+    then with guidance the negative prompt. `plan` is None and `images` is empty until the request
+    has started. `images` holds the unfinished ones by index.
+    """
+
+    request: ResolvedRequest
+    owner: str = ""
+    weight: float = 1.0
+    loras: LoraSet = ()
+    contexts: tuple[Tensor, ...] = ()
+    plan: ImagePlan | None = None
+    is_started: bool = False
+    images: dict[int, UnfinishedImage] = field(default_factory=dict)
+    denoise_seconds: float = 0.0
+    decode_seconds: float = 0.0
+    forwards: int = 0
+    batched: int = 0
+
+    @property
+    def rows(self) -> int:
+        """Rows of a forward that one of its images takes."""
+        return len(self.contexts)
+
+    @property
+    def steps(self) -> int:
+        """Steps that its progress is counted in."""
+        return total_steps(self.request)
+
+    def step_of(self, image: UnfinishedImage) -> int:
+        """The sampling step that an image has reached. A step may take several evaluations."""
+        done = steps_done(image.plan.passes, image.plan.evaluations - image.remaining)
+        return min(done, self.steps)
+
+    def finished_steps(self) -> int:
+        """The step of the image that is furthest behind."""
+        return min((self.step_of(image) for image in self.images.values()), default=self.steps)
+
+    def denoise_input(self, image: UnfinishedImage) -> DenoiseInput:
+        """The evaluation that an image waits for."""
+        return DenoiseInput(image.x, image.sigma, self.contexts, self.request.cfg_scale)

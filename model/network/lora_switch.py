@@ -1,0 +1,193 @@
+"""Switches the resident model between sets of LoRAs.
+
+Merged weights are kept beside the originals and swapped in. Nothing is subtracted from a weight,
+so removing a LoRA restores every bit.
+"""
+
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from model.errors import CheckpointError, LoraChanged, LoraUnusable
+from model.files.lora_folder import LoraFolder, read_lora_header
+from model.files.lora_keys import LoraChange, Part, plan_changes, stem_table
+from model.network.lora_merge import LoraModules, MergeInput, linear_layers, merge_files
+from model.request import LoraSet, ResolvedLora
+
+logger = logging.getLogger(__name__)
+
+_TEXT_PARTS: tuple[Part, ...] = ("text_encoder", "adapter")
+_REMEMBERED_FILES = 64
+
+
+class LoraSwitch:
+    """Activates sets of LoRAs in a model. Not thread-safe.
+
+    The text encoder and the transformer are switched separately, because a request encodes its
+    prompts once and runs the transformer at every step. The `cached_sets` most recently used
+    merged sets of each stay in memory. A set takes as much memory as the weights that it changes;
+    switching between cached sets only swaps pointers.
+    """
+
+    def __init__(
+        self, models: LoraModules | None, folder: LoraFolder, *, cached_sets: int = 2
+    ) -> None:
+        self._folder = folder
+        self._mask_columns = models.mask_columns if models else None
+        self._linears = dict(linear_layers(models)) if models else {}
+        self._table = stem_table(self._linears)
+        self._changes_by_hash: OrderedDict[str, list[LoraChange]] = OrderedDict()
+        self._text = MergedSets(cached_sets)
+        self._transformer = MergedSets(cached_sets)
+
+    @property
+    def in_text(self) -> LoraSet:
+        """The LoRAs that are active in the text encoder."""
+        return self._text.current
+
+    def split(self, loras: LoraSet) -> tuple[LoraSet, LoraSet]:
+        """Split into those that change the text encoder and those that change the transformer.
+
+        A LoRA may be in both. Reads and checks every file, so that a fault in one shows here.
+
+        Raises:
+            LoraMissing, LoraChanged: the file is missing, or not the one that was requested.
+            LoraUnusable: the file does not fit the model; names the keys.
+        """
+        if not loras:
+            return (), ()
+        self._folder.refresh()
+        effective = [(lora, self._changes(lora)) for lora in loras if lora.weight]
+        text = (lora for lora, changes in effective if any(map(_is_text, changes)))
+        transformer = (lora for lora, changes in effective if not all(map(_is_text, changes)))
+        return tuple(text), tuple(transformer)
+
+    def use_in_text(self, loras: LoraSet) -> None:
+        """Activate a set in Qwen3 and the adapter; () restores the original weights.
+
+        Raises:
+            LoraError: as in `split`. The originals may then be active instead of the set before.
+        """
+        self._text.use(loras, partial(self._merge, loras, is_wanted=_is_text))
+
+    def use_in_transformer(self, loras: LoraSet) -> None:
+        """Activate a set in the transformer; () restores the original weights.
+
+        Raises:
+            LoraError: as in `use_in_text`.
+        """
+        self._transformer.use(
+            loras, partial(self._merge, loras, is_wanted=lambda change: not _is_text(change))
+        )
+
+    def is_merged(self, loras: LoraSet) -> bool:
+        """Whether the transformer can switch to these without merging."""
+        return not loras or loras in self._transformer
+
+    def _changes(self, lora: ResolvedLora) -> list[LoraChange]:
+        """The changes that the LoRA's file makes to this model, remembered by its hash."""
+        path = self._path(lora)
+        if lora.sha256 not in self._changes_by_hash:
+            try:
+                entries = read_lora_header(path).tensors
+                self._changes_by_hash[lora.sha256] = plan_changes(entries, self._table)
+            except CheckpointError as exc:
+                logger.warning("lora=%s event=unreadable reason=%s", lora.name, exc)
+                raise LoraUnusable(f"LoRA {lora.name} cannot be read") from exc
+            except LoraUnusable as exc:
+                raise LoraUnusable(f"LoRA {lora.name} {exc}") from exc
+            if len(self._changes_by_hash) > _REMEMBERED_FILES:
+                self._changes_by_hash.popitem(last=False)
+        return self._changes_by_hash[lora.sha256]
+
+    def _path(self, lora: ResolvedLora) -> Path:
+        found = self._folder.sha256(lora.name)
+        if found != lora.sha256:
+            raise LoraChanged(
+                f"LoRA {lora.name} has sha256 {found[:12]} here; the request was accepted with "
+                f"{lora.sha256[:12]}"
+            )
+        return self._folder.files[lora.name].path
+
+    def _merge(
+        self, loras: LoraSet, *, is_wanted: Callable[[LoraChange], bool]
+    ) -> dict[nn.Linear, Tensor]:
+        """Merge the wanted changes of a set into new weights, one for every changed layer."""
+        began = time.perf_counter()
+        files = [
+            MergeInput(self._path(lora), list(filter(is_wanted, self._changes(lora))), lora.weight)
+            for lora in loras
+        ]
+        merged = merge_files(files, self._linears, mask_columns=self._mask_columns)
+        for lora in loras:
+            self._path(lora)  # fails if the file was replaced while it was read
+        # One pass over the weights: a sum is finite only if all its terms are.
+        sums = [weight.sum(dtype=torch.float32) for weight in merged.values()]
+        if not torch.stack(sums).isfinite().all():
+            names = ", ".join(lora.name for lora in loras)
+            raise LoraUnusable(f"LoRA {names} makes weights that are not finite")
+        seconds = time.perf_counter() - began
+        names = ", ".join(f"{lora.name}:{lora.weight:g}" for lora in loras)
+        logger.info("loras=%r event=merged weights=%d seconds=%.3f", names, len(merged), seconds)
+        return merged
+
+
+class MergedSets:
+    """The most recently used merged sets of one part of the model, one of them active."""
+
+    def __init__(self, limit: int) -> None:
+        if limit < 1:
+            raise ValueError(f"cached_sets is {limit}, must be at least 1")
+        self._limit = limit
+        self._sets: OrderedDict[LoraSet, dict[nn.Linear, Tensor]] = OrderedDict()
+        self._originals: dict[nn.Linear, Tensor] = {}
+        self.current: LoraSet = ()
+
+    def __contains__(self, loras: LoraSet) -> bool:
+        return loras in self._sets
+
+    def use(self, loras: LoraSet, merge: Callable[[], dict[nn.Linear, Tensor]]) -> None:
+        """Activate a set. `merge` computes its weights if they are not cached."""
+        if loras == self.current:
+            return
+        self._restore()
+        if not loras:
+            return
+        if loras not in self._sets:
+            while len(self._sets) >= self._limit:
+                self._sets.popitem(last=False)
+            self._sets[loras] = self._merged(merge)
+        self._sets.move_to_end(loras)
+        for linear, weight in self._sets[loras].items():
+            self._originals[linear] = linear.weight
+            linear.weight = weight
+        self.current = loras
+
+    def _merged(self, merge: Callable[[], dict[nn.Linear, Tensor]]) -> dict[nn.Linear, Tensor]:
+        """Call `merge`. If memory runs out, drop the cached sets and call it again."""
+        try:
+            return merge()
+        except torch.OutOfMemoryError:
+            if not self._sets:
+                raise
+            logger.warning("no memory for %d merged sets of LoRAs; keeping one", self._limit)
+            self._sets.clear()
+        # Outside the handler: its traceback keeps the tensors that did not fit alive.
+        torch.cuda.empty_cache()
+        return merge()
+
+    def _restore(self) -> None:
+        for linear, weight in self._originals.items():
+            linear.weight = weight
+        self._originals.clear()
+        self.current = ()
+
+
+def _is_text(change: LoraChange) -> bool:
+    return change.target.part in _TEXT_PARTS
