@@ -2,11 +2,6 @@
 
 `DELTAS` has one function per format. It takes the tensors of one layer by role and returns
 delta, float32 (out, in), such that W' = W + strength * delta.
-
-- LoRA, Hu et al. 2021, arXiv 2106.09685: alpha / rank * (up @ down).
-- LoHa, Hyeon-Woo et al. 2022, arXiv 2108.06098: alpha / rank * (w1_a @ w1_b) * (w2_a @ w2_b).
-- LoKr, Yeh et al. 2024, arXiv 2309.14859: alpha / rank * kron(w1, w2), each w whole or w_a @ w_b.
-- DoRA, Liu et al. 2024, arXiv 2402.09353: rescales W + delta of any of the above.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,20 +15,30 @@ Tensors = Mapping[str, Tensor]
 
 
 def lora_delta(tensors: Tensors) -> Tensor:
-    """Low-rank product of `up` (out, rank) and `down` (rank, in)."""
+    """LoRA, Hu et al. 2021, arXiv 2106.09685: alpha / rank * (up @ down).
+
+    `up` is (out, rank), `down` is (rank, in).
+    """
     up, down = tensors["up"], tensors["down"]
     return (_scale(tensors, rank=len(down)) * up) @ down
 
 
 def loha_delta(tensors: Tensors) -> Tensor:
-    """Element-wise (Hadamard) product of two low-rank products."""
+    """LoHa, Hyeon-Woo et al. 2022, arXiv 2108.06098: the Hadamard product of two low-rank products.
+
+    alpha / rank * (w1_a @ w1_b) * (w2_a @ w2_b), with w_a (out, rank) and w_b (rank, in).
+    """
     first = tensors["hada_w1_a"] @ tensors["hada_w1_b"]
     second = tensors["hada_w2_a"] @ tensors["hada_w2_b"]
     return first.mul_(second).mul_(_scale(tensors, rank=len(tensors["hada_w1_b"])))
 
 
 def lokr_delta(tensors: Tensors) -> Tensor:
-    """Kronecker product of two factors. If both are whole, there is no rank and alpha is unused."""
+    """LoKr, Yeh et al. 2024, arXiv 2309.14859: alpha / rank * kron(w1, w2).
+
+    Each factor is whole or a product w_a @ w_b. If both are whole, there is no rank and alpha is
+    unused.
+    """
     ranks = [len(tensors[f"lokr_w{i}_b"]) for i in (2, 1) if f"lokr_w{i}_b" in tensors]
     first, second = (_lokr_factor(tensors, f"lokr_w{i}") for i in (1, 2))
     scale = _scale(tensors, rank=ranks[0]) if ranks else 1.0
@@ -61,7 +66,7 @@ def add_delta(weight: Tensor, delta: Tensor, tensors: Tensors, *, strength: floa
 
     Overwrites both tensors, because new memory for every sum would cost more than the sums.
 
-    The two DoRA formats differ. ComfyUI's `dora_scale` gives
+    DoRA is Liu et al. 2024, arXiv 2402.09353. Its two formats differ. ComfyUI's `dora_scale` gives
     W' = (W + delta) * dora_scale / norm(W), with the norm of each row, or of each column if the
     scale has one number per column. peft's magnitude vector gives
     W' = (W + delta) * magnitude / norm(W + delta), with the norm of each row, as published.
