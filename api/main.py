@@ -107,8 +107,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[ServiceState]:
-        logs.set_up(settings)
-        tracing.start("kirazuri-api")
+        logs.configure_logging(settings)
+        tracing.start_tracing("kirazuri-api")
         queue = JobQueue.connect(redis_dsn(settings), settings)
         rates = RateLimits(redis_dsn(settings))
         tokenizers = await asyncio.to_thread(_tokenizers, settings, card)
@@ -135,7 +135,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             await rates.close()
             await lora_list.close()
             await queue.close()
-            await asyncio.to_thread(tracing.flush)
+            await asyncio.to_thread(tracing.flush_spans)
 
     # Serves the scripts of `/docs` itself (api/routes/service/docs_page.py): no CDN is needed.
     app = FastAPIOffline(

@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--stop-seconds", type=int, default=5, help="for what is under way")
     given = parser.parse_args(arguments)
     settings = Settings()
-    logs.set_up(settings)
+    logs.configure_logging(settings)
     config = server_config(
         create_app(settings),
         settings,

@@ -270,7 +270,7 @@ class Settings(BaseSettings):
     @field_validator("cors_origins")
     @classmethod
     def _is_origins(cls, value: str) -> str:
-        for origin in listed(value):
+        for origin in split_commas(value):
             if not _ORIGIN.fullmatch(origin):
                 raise ValueError(f"{origin!r} is no origin, such as https://art.example")
         return value
@@ -278,7 +278,7 @@ class Settings(BaseSettings):
     @field_validator("allowed_hosts")
     @classmethod
     def _is_hosts(cls, value: str) -> str:
-        for host in listed(value):
+        for host in split_commas(value):
             if not _HOST.fullmatch(host):
                 raise ValueError(f"{host!r} is no host, such as art.example; leave the port out")
         return value
@@ -306,7 +306,7 @@ _LONGEST_RETRYING = 6 * 86_400
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
-def listed(value: str) -> tuple[str, ...]:
+def split_commas(value: str) -> tuple[str, ...]:
     """The parts of a setting that is a list with commas."""
     return tuple(part.strip() for part in value.split(",") if part.strip())
 

@@ -23,7 +23,7 @@ from model.card import Card
 from model.request import ResolvedRequest, parse_resolution
 from worker.errors import DAY_SECONDS, QueueUnavailable, RateLimited
 from worker.queue.owner_index import OwnerIndex
-from worker.redis_io.client import connect_async, disconnect, outage
+from worker.redis_io.client import connect_async, disconnect, unavailable_on_outage
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class RateLimits:
             QueueUnavailable: Redis is away.
         """
         item = parse(rate)
-        with outage():
+        with unavailable_on_outage():
             is_allowed = await self._limiter.hit(item, owner)
             stats = await self._limiter.get_window_stats(item, owner)
         reset = max(1, math.ceil(stats.reset_time - time.time()))

@@ -13,7 +13,7 @@ from starlette.types import Scope
 from api.http.errors import FOREIGN_PAGE, HEAD_TOO_LARGE, WRONG_HOST
 from api.http.field_errors import printable
 from api.http.problem import ProblemResponse
-from worker.settings import Settings, listed
+from worker.settings import Settings, split_commas
 
 SECURITY_HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
@@ -31,7 +31,7 @@ _PORT = re.compile(r":\d*$")
 def cors_options(settings: Settings) -> dict[str, Any]:
     """Starlette's CORSMiddleware for the origins of the settings. No cookies: keys are headers."""
     return {
-        "allow_origins": listed(settings.cors_origins),
+        "allow_origins": split_commas(settings.cors_origins),
         "allow_methods": ["GET", "HEAD", "POST", "DELETE"],
         "allow_headers": ["*"],  # clients bring headers of their own, such as X-Stainless-Lang
         "expose_headers": [
@@ -53,8 +53,8 @@ class HostAndOriginCheck:
 
     def __init__(self, settings: Settings) -> None:
         self._max_bytes = settings.max_head_bytes
-        self._origins = frozenset(listed(settings.cors_origins))
-        self._hosts = frozenset(listed(settings.allowed_hosts))
+        self._origins = frozenset(split_commas(settings.cors_origins))
+        self._hosts = frozenset(split_commas(settings.allowed_hosts))
         if self._hosts and settings.public_url:
             self._hosts |= {f"{urlsplit(settings.public_url).hostname}"}
 

@@ -19,8 +19,8 @@ from api.http.metrics import HttpMetrics
 from api.http.problem import ErrorRenderer, ProblemResponse, shape_at
 from api.middleware.browser_security import SECURITY_HEADERS, HostAndOriginCheck
 from worker.settings import Settings
-from worker.telemetry.logs import about
-from worker.telemetry.tracing import describe_request, trace_id
+from worker.telemetry.logs import log_context
+from worker.telemetry.tracing import annotate_request_span, trace_id_of
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
@@ -77,8 +77,8 @@ class RequestContextMiddleware:
         headers = Headers(scope=scope)
         request_id = _request_id(headers.get("x-request-id"))
         scope.setdefault("state", {})["request_id"] = request_id
-        with about(request=request_id, trace_id=trace_id(headers.get("traceparent"))):
-            describe_request(request_id)
+        with log_context(request=request_id, trace_id_of=trace_id_of(headers.get("traceparent"))):
+            annotate_request_span(request_id)
             await self._exchange(scope, receive, send)
 
     async def _exchange(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -13,7 +13,7 @@ from model.policy.rules import MAX_RATING
 from model.policy.safety_tags import hold
 from model.rating import Rating
 from model.request import RequestWarning, ResolvedRequest
-from worker.telemetry.logs import current
+from worker.telemetry.logs import log_context_value
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ class PolicyCheck:
 
     def _note(self, exc: PolicyBlocked, caller: Caller, prompt: str, negative_prompt: str) -> None:
         self._metrics.count_refusal(exc.rule)
-        about = (exc.rule, caller.owner or "-", current("request") or "-")
+        about = (exc.rule, caller.owner or "-", log_context_value("request") or "-")
         if self._logs_prompts:
             shown = [printable(text, limit=_MAX_LOGGED_CHARS) for text in (prompt, negative_prompt)]
             log.info(

@@ -30,7 +30,7 @@ from worker.queue.outbox import Delivery, Outbox, Outcome
 from worker.redis_io.client import connect_async, disconnect, is_outage
 from worker.settings import Settings, redis_dsn, webhook_delays, webhook_secrets
 from worker.telemetry import logs, tracing
-from worker.telemetry.logs import about
+from worker.telemetry.logs import log_context
 
 AT_ONCE = 64
 PER_HOST = 8
@@ -238,8 +238,9 @@ class WebhookSender:
 
     async def _deliver(self, delivery: Delivery) -> None:
         fields = delivery.fields
-        with about(
-            request=fields.get("request_id"), trace_id=tracing.trace_id(fields.get("traceparent"))
+        with log_context(
+            request=fields.get("request_id"),
+            trace_id=tracing.trace_id_of(fields.get("traceparent")),
         ):
             await self._carry(delivery)
 
@@ -268,7 +269,7 @@ class WebhookSender:
             log.exception("job=%s event=webhook_unreadable", delivery.job_id)
             return DeliveryOutcome(None, "unreadable")
         headers = signed_headers(delivery.id, body, self._signers)
-        with tracing.sending(
+        with tracing.delivery_span(
             delivery.fields.get("span") or delivery.fields.get("traceparent"),
             **{"server.address": delivery.host, "http.request.resend_count": delivery.attempt - 1},
             **{"kirazuri.job.id": delivery.job_id, "kirazuri.event": delivery.event},
@@ -356,8 +357,8 @@ def main() -> None:
         parser.error(str(exc))
     if settings.webhook_secret is None:
         parser.error("KIRAZURI_WEBHOOK_SECRET is not set: there are no webhooks to send")
-    logs.set_up(settings)
-    tracing.start("kirazuri-webhooks")
+    logs.configure_logging(settings)
+    tracing.start_tracing("kirazuri-webhooks")
     asyncio.run(run(settings))
 
 

@@ -38,7 +38,7 @@ from tests.fuzz.effort import fuzzed
 from tests.fuzz.strategies import JSON, TEXTS
 from worker.queue.eta import Eta
 from worker.settings import Settings
-from worker.telemetry.log_escaping import one_line, visible
+from worker.telemetry.log_escaping import escape, escape_line
 
 CARD = load_card("kirazuri-tiny")
 TOKENIZERS = load_tokenizers(CARD, None)
@@ -272,10 +272,10 @@ def test_no_made_up_link_is_good(offered: str, path: str) -> None:
 @fuzzed
 @given(TEXTS)
 def test_a_log_line_is_one_line_and_can_be_written(text: str) -> None:
-    line = one_line(text)
+    line = escape_line(text)
     assert len(line.splitlines()) <= 1
     line.encode()
-    assert visible(visible(text)) == visible(text)
+    assert escape(escape(text)) == escape(text)
 
 
 # -- policy --------------------------------------------------------------------------------------

@@ -15,8 +15,8 @@ if __name__ == "__main__":
     parser.add_argument("--step-seconds", type=float, default=0.01)
     step_seconds = parser.parse_args().step_seconds
     settings, inputs = Settings(), HeldImages()
-    logs.set_up(settings)
-    tracing.start("kirazuri-worker")
+    logs.configure_logging(settings)
+    tracing.start_tracing("kirazuri-worker")
     BatchWorker(
         connect(redis_dsn(settings)),
         settings,

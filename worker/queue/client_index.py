@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from redis.asyncio import Redis
 
 from worker.queue import record
-from worker.redis_io.client import outage
+from worker.redis_io.client import unavailable_on_outage
 
 MAX_JOBS = 100
 """Of a client's jobs so many are remembered."""
@@ -48,12 +48,12 @@ class ClientIndex:
     async def forget(self, *job_ids: str) -> None:
         """Let go of jobs that have ended."""
         if job_ids:
-            with outage():
+            with unavailable_on_outage():
                 await self._redis.zrem(self._key, *job_ids)
 
     async def listed(self) -> list[ClientJob]:
         """Those that were not forgotten, oldest first."""
-        with outage():
+        with unavailable_on_outage():
             scored: Any = await self._redis.zrange(self._key, 0, -1, withscores=True)
         found = sorted((abs(score), ClientJob(job_id, score < 0)) for job_id, score in scored)
         return [job for _, job in found]
@@ -61,7 +61,7 @@ class ClientIndex:
     async def newest_preview(self, job_id: str) -> str | None:
         """The data URL of the newest preview among a job's events; None where there is none."""
         for count in _NEWEST_EVENTS:
-            with outage():
+            with unavailable_on_outage():
                 entries: Any = await self._redis.xrevrange(record.events_key(job_id), count=count)
             for _, fields in entries:
                 if fields["event"] == "preview":
@@ -72,7 +72,7 @@ class ClientIndex:
         return None
 
     async def _write(self, job_id: str, score: float) -> None:
-        with outage():
+        with unavailable_on_outage():
             pipeline = self._redis.pipeline(transaction=False)
             pipeline.zadd(self._key, {job_id: score})
             pipeline.zremrangebyrank(self._key, 0, -MAX_JOBS - 1)

@@ -41,7 +41,7 @@ from worker.queue.event_stream import EventReader, RecordMissing, follow
 from worker.queue.outbox import OutboxState, read_state
 from worker.queue.owner_index import OwnerIndex
 from worker.queue.wakeups import Wakeups
-from worker.redis_io.client import connect_async, disconnect, outage
+from worker.redis_io.client import connect_async, disconnect, unavailable_on_outage
 from worker.settings import Settings
 from worker.telemetry import logs, tracing
 from worker.webhook import Webhook
@@ -105,7 +105,7 @@ class JobQueue:
 
     async def ping(self) -> None:
         """QueueUnavailable unless Redis answers."""
-        with outage():
+        with unavailable_on_outage():
             await self._redis.ping()
 
     # -- submitting --------------------------------------------------------------------------
@@ -144,7 +144,7 @@ class JobQueue:
             request,
             warnings=warnings,
             traceparent=traceparent,
-            request_id=logs.current("request"),
+            request_id=logs.log_context_value("request"),
             original=original,
             webhook=webhook,
             cancel_after=cancel_after,
@@ -152,7 +152,7 @@ class JobQueue:
             owner=self._owner or "",
             priority=limits.priority,
         )
-        with outage(), tracing.enqueueing(record.RQ_QUEUE) as span:
+        with unavailable_on_outage(), tracing.enqueue_span(record.RQ_QUEUE) as span:
             fields["traceparent"] = tracing.traceparent_of() or fields["traceparent"]
             pairs = [part for pair in fields.items() for part in pair]
             outcome, known_id = await self._admit(
@@ -191,7 +191,7 @@ class JobQueue:
     async def forget_key(self, idempotency_key: str, job_id: str) -> None:
         """Have the key make a new job next time; nothing where it stands for another by now."""
         key = record.idempotency_key(self._owner or "", idempotency_key)
-        with outage():
+        with unavailable_on_outage():
             if await self._redis.hget(key, "job") == job_id:
                 await self._redis.delete(key)
 
@@ -229,7 +229,7 @@ class JobQueue:
 
     async def _retry_after(self) -> int:
         """Seconds until a place in the queue is likely to be free, 1 to 120."""
-        with outage():
+        with unavailable_on_outage():
             job_cost = float(await self._redis.get(record.PACE) or 0)
         pace = (await self._measured_pace()).cost_per_second
         seconds = job_cost / pace if pace else 1.0
@@ -264,7 +264,7 @@ class JobQueue:
         """Jobs as they are now, None for what is not the owner's; two round trips for all."""
         if not job_ids:
             return []
-        with outage():
+        with unavailable_on_outage():
             pipeline = self._redis.pipeline(transaction=False)
             for job_id in job_ids:
                 pipeline.hgetall(record.job_key(job_id))
@@ -328,7 +328,7 @@ class JobQueue:
         Raises:
             QueueUnavailable: Redis is away.
         """
-        with outage():
+        with unavailable_on_outage():
             job_id: Any = await self._redis.get(record.maker_key(self._owner or "", name))
         if job_id is None:
             return None
@@ -342,7 +342,7 @@ class JobQueue:
         Raises:
             QueueUnavailable: Redis is away.
         """
-        with outage():
+        with unavailable_on_outage():
             position, running, job_cost = await self._outlook(
                 keys=record.script_keys(""), args=["", self._owner or ""]
             )
@@ -365,7 +365,7 @@ class JobQueue:
 
     async def depth(self) -> tuple[int, int]:
         """How many jobs are queued and running."""
-        with outage():
+        with unavailable_on_outage():
             pipeline = self._redis.pipeline(transaction=False)
             pipeline.zcard(record.QUEUED)
             pipeline.zcard(record.RUNNING)
@@ -374,24 +374,24 @@ class JobQueue:
 
     async def totals(self) -> dict[str, int]:
         """Jobs accepted, succeeded, failed, cancelled and retried since the queue was made."""
-        with outage():
+        with unavailable_on_outage():
             counted = await self._redis.hgetall(record.TOTALS)
         names = ("accepted", "succeeded", "failed", "cancelled", "retried")
         return {name: int(counted.get(name, 0)) for name in names}
 
     async def tallies(self) -> Counters:
         """All that was counted since the queue was made."""
-        with outage():
+        with unavailable_on_outage():
             return await read_tallies(self._redis)
 
     async def outbox(self) -> OutboxState:
         """Webhooks that wait, and what became of others."""
-        with outage():
+        with unavailable_on_outage():
             return await read_state(self._redis)
 
     async def workers(self) -> list[WorkerStatus]:
         """What the workers said of themselves within the last 15 seconds."""
-        with outage():
+        with unavailable_on_outage():
             names: Any = sorted(await self._redis.smembers(record.WORKERS))
             if not names:
                 return []
@@ -402,7 +402,7 @@ class JobQueue:
         """What these workers last said in numbers, each in Prometheus' text format."""
         if not names:
             return {}
-        with outage():
+        with unavailable_on_outage():
             texts: Any = await self._redis.mget([record.worker_metrics_key(name) for name in names])
         return {name: text for name, text in zip(names, texts, strict=True) if text}
 
@@ -434,7 +434,7 @@ class JobQueue:
         return job
 
     async def _end(self, job_id: str, nonce: str) -> str:
-        with outage():
+        with unavailable_on_outage():
             outcome: str = await self._cancel(
                 keys=record.script_keys(job_id),
                 args=[
@@ -488,7 +488,7 @@ class JobQueue:
         followed = follow(
             self._pages, self._hub, job_id, after=after, owner=self._owner, pause=_POLL_SECONDS
         )
-        with outage():
+        with unavailable_on_outage():
             async with aclosing(followed) as heard:
                 try:
                     async for event in heard:
@@ -505,7 +505,7 @@ class JobQueue:
             JobNotFound, JobExpired: there is no such job any more.
         """
         _check_id(job_id)
-        with outage():
+        with unavailable_on_outage():
             page = await self._pages.read(job_id, after)
         if page is None or not self._is_own(page.owner):
             raise self._missing(job_id)

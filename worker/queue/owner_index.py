@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from worker.errors import DAY_SECONDS
 from worker.job import Status
 from worker.queue import record
-from worker.redis_io.client import outage
+from worker.redis_io.client import unavailable_on_outage
 from worker.store.image_store import expired, is_name, not_found
 
 _MOST_LOOKED_AT = 1000
@@ -51,7 +51,7 @@ class OwnerIndex:
         """
         if not is_name(name):
             raise not_found(name)
-        with outage():
+        with unavailable_on_outage():
             until: Any = await self._redis.zscore(record.owners_key(name), self._owner)
         if until is None:
             raise not_found(name)
@@ -60,7 +60,7 @@ class OwnerIndex:
 
     async def jobs(self, *, status: Status | None, most: int, after: str | None) -> JobPage:
         """A page of the owner's jobs; `after` is the cursor of the page before."""
-        with outage():
+        with unavailable_on_outage():
             told: Any = await self._list(
                 keys=record.script_keys(""),
                 args=["", self._owner, status or "", most, after or "", _MOST_LOOKED_AT],
@@ -70,7 +70,7 @@ class OwnerIndex:
 
     async def standing(self) -> OwnerUsage:
         """What counts against the limits of the owner's key now."""
-        with outage():
+        with unavailable_on_outage():
             pipeline = self._redis.pipeline(transaction=False)
             pipeline.scard(record.unfinished_key(self._owner))
             pipeline.hget(record.spent_key(self._owner, int(time.time() // DAY_SECONDS)), "work")

@@ -46,7 +46,7 @@ def is_outage(exc: BaseException) -> bool:
 
 
 @contextmanager
-def outage() -> Iterator[None]:
+def unavailable_on_outage() -> Iterator[None]:
     """Turn what Redis does when it is away into QueueUnavailable."""
     try:
         yield

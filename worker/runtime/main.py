@@ -102,12 +102,12 @@ def main() -> None:
     options = {name: value for name, value in vars(parser.parse_args()).items() if value}
     try:
         settings = Settings(**options)
-        logs.set_up(settings)
+        logs.configure_logging(settings)
         card, redis_url = load_card(settings.card), redis_dsn(settings)
         store = open_store(settings)
         signer = _signer(settings)
         output_filter = open_filter(settings.output_filter) if settings.output_filter else None
     except (CardError, ValueError) as exc:
         parser.error(str(exc))
-    tracing.start("kirazuri-worker")
+    tracing.start_tracing("kirazuri-worker")
     run(settings, card, redis_url, store, signer, output_filter)

@@ -40,7 +40,7 @@ from worker.runtime.publisher import PublishedImage, Publisher, StoreUnavailable
 from worker.runtime.rq_adapter import Lease
 from worker.runtime.throughput import Throughput
 from worker.telemetry import tracing
-from worker.telemetry.logs import about
+from worker.telemetry.logs import log_context
 
 logger = logging.getLogger(__name__)
 
@@ -109,8 +109,8 @@ class Slot:
 
     def _log_ids(self) -> AbstractContextManager[None]:
         """Adds the ids of the request to all log lines inside."""
-        return about(
-            request=self.claim.request_id, trace_id=tracing.trace_id(self._span.traceparent)
+        return log_context(
+            request=self.claim.request_id, trace_id=tracing.trace_id_of(self._span.traceparent)
         )
 
     # -- into the engine ---------------------------------------------------------------------
@@ -307,8 +307,8 @@ class Slot:
         return committed
 
 
-def _attempt_span(worker: str, lease: Lease, claim: Claim, began: int) -> tracing.Attempt:
-    return tracing.Attempt(
+def _attempt_span(worker: str, lease: Lease, claim: Claim, began: int) -> tracing.AttemptSpan:
+    return tracing.AttemptSpan(
         lease.job.id,
         parent=claim.traceparent,
         previous=claim.previous_span,

@@ -3,7 +3,7 @@
 import logging
 import re
 
-FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
 # C0, C1, DEL; separators of lines; marks that turn the direction of text; zero-width ones.
 _UNSAFE = re.compile(
@@ -11,7 +11,7 @@ _UNSAFE = re.compile(
 )
 
 
-def visible(text: str) -> str:
+def escape(text: str) -> str:
     """`text` with every character that a terminal or a reader of logs obeys written as an escape.
 
     The line feed alone is left: whoever writes a single line takes it out with `one_line`.
@@ -19,9 +19,9 @@ def visible(text: str) -> str:
     return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
-def one_line(text: str) -> str:
+def escape_line(text: str) -> str:
     """As `visible`, and on one line."""
-    return visible(text).replace("\n", "\\n")
+    return escape(text).replace("\n", "\\n")
 
 
 class LineFormatter(logging.Formatter):
@@ -29,8 +29,8 @@ class LineFormatter(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
         """The line of the message alone."""
-        return one_line(super().formatMessage(record))
+        return escape_line(super().formatMessage(record))
 
     def formatException(self, ei: object) -> str:  # noqa: N802 - logging's name
         """A traceback; the message of an exception may hold what a client sent."""
-        return visible(super().formatException(ei)).replace("\n", "\n  ")  # type: ignore[arg-type]
+        return escape(super().formatException(ei)).replace("\n", "\n  ")  # type: ignore[arg-type]

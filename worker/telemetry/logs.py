@@ -17,7 +17,7 @@ from pythonjsonlogger.core import RESERVED_ATTRS
 from pythonjsonlogger.json import JsonFormatter
 
 from worker.settings import Settings
-from worker.telemetry.log_escaping import FORMAT, LineFormatter
+from worker.telemetry.log_escaping import LOG_FORMAT, LineFormatter
 
 _OWN = ("api", "cli", "model", "worker")
 _PLACEHOLDER = re.compile(r"%[-#0 +]*\d*(?:\.\d+)?[a-zA-Z]")
@@ -27,7 +27,7 @@ _about: ContextVar[Mapping[str, str]] = ContextVar("about", default=MappingProxy
 
 
 @contextmanager
-def about(**ids: str | None) -> Iterator[None]:
+def log_context(**ids: str | None) -> Iterator[None]:
     """Give every line that is written inside these ids, such as `request` and `trace_id`."""
     token = _about.set({**_about.get(), **{name: value for name, value in ids.items() if value}})
     try:
@@ -36,7 +36,7 @@ def about(**ids: str | None) -> Iterator[None]:
         _about.reset(token)
 
 
-def current(name: str) -> str | None:
+def log_context_value(name: str) -> str | None:
     """The id of this name of what is going on here."""
     return _about.get().get(name)
 
@@ -99,7 +99,7 @@ def _value(text: str, placeholders: list[str], arguments: list[Any]) -> Any:
     return text % tuple(arguments)
 
 
-def set_up(settings: Settings) -> None:
+def configure_logging(settings: Settings) -> None:
     """Log to stderr; does nothing where the embedding program has set up logging itself.
 
     The level is that of our own lines. Libraries only warn: some log whole URLs and headers.
@@ -108,7 +108,9 @@ def set_up(settings: Settings) -> None:
     if root.handlers:
         return
     handler = logging.StreamHandler()
-    handler.setFormatter(JsonLines() if settings.log_format == "json" else LineFormatter(FORMAT))
+    handler.setFormatter(
+        JsonLines() if settings.log_format == "json" else LineFormatter(LOG_FORMAT)
+    )
     root.addHandler(handler)
     root.setLevel(max(logging.WARNING, logging.getLevelName(settings.log_level)))
     for name in (*_OWN, "uvicorn"):

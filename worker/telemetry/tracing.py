@@ -27,7 +27,7 @@ TRACER = trace.get_tracer("kirazuri")
 """Asks for the provider when it is first used."""
 
 
-def start(service: str, variables: Mapping[str, str] = os.environ) -> None:  # noqa: TID251
+def start_tracing(service: str, variables: Mapping[str, str] = os.environ) -> None:  # noqa: TID251
     """Send spans of this process where the variables say; once, in the entry points.
 
     An embedding program's own provider is kept. `OTEL_SERVICE_NAME` wins over `service`; endpoint,
@@ -60,7 +60,7 @@ def start(service: str, variables: Mapping[str, str] = os.environ) -> None:  # n
     trace.set_tracer_provider(provider)
 
 
-def flush() -> None:
+def flush_spans() -> None:
     """Send what is left, for two seconds at most: a process that a signal ends does not do it."""
     provider = trace.get_tracer_provider()
     if hasattr(provider, "force_flush"):
@@ -71,7 +71,7 @@ def _has_endpoint(variables: Mapping[str, str]) -> bool:
     return any(variables.get(name) for name in _ENDPOINTS)
 
 
-def trace_id(traceparent: str | None) -> str | None:
+def trace_id_of(traceparent: str | None) -> str | None:
     """The trace that a `traceparent` belongs to; None where it is none."""
     match = _TRACEPARENT.fullmatch(traceparent or "")
     return match[1] if match else None
@@ -89,7 +89,7 @@ def traceparent_of(span: Span | None = None) -> str | None:
     return carrier.get("traceparent")
 
 
-def enqueueing(queue: str) -> AbstractContextManager[Span]:
+def enqueue_span(queue: str) -> AbstractContextManager[Span]:
     """The span in which a job is put into a queue; the record is to hold its `traceparent`."""
     return TRACER.start_as_current_span(
         "enqueue job",
@@ -103,7 +103,7 @@ def enqueueing(queue: str) -> AbstractContextManager[Span]:
 
 
 @contextmanager
-def sending(
+def delivery_span(
     parent: str | None, **attributes: Any
 ) -> Iterator[Callable[[int | None, str | None], None]]:
     """The span of one attempt to send a webhook; call what it gives with HTTP status and error."""
@@ -124,7 +124,7 @@ def sending(
         yield sent
 
 
-def describe_request(request_id: str) -> None:
+def annotate_request_span(request_id: str) -> None:
     """Give the current span its request's id, and take away the query: it may hold a secret."""
     span = trace.get_current_span()
     if span.is_recording():
@@ -133,7 +133,7 @@ def describe_request(request_id: str) -> None:
             span.set_attribute("url.query", "REDACTED")
 
 
-class Attempt:
+class AttemptSpan:
     """The span of one attempt at a job, and its parts. Times are `time.time_ns()`."""
 
     def __init__(

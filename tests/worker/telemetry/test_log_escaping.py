@@ -7,7 +7,7 @@ import unicodedata
 import pytest
 
 from tests.support.log_texts import NASTY
-from worker.telemetry.log_escaping import LineFormatter, one_line, visible
+from worker.telemetry.log_escaping import LineFormatter, escape, escape_line
 
 
 def logged(record: str, *arguments: object, error: BaseException | None = None) -> str:
@@ -49,6 +49,6 @@ def test_a_traceback_keeps_its_lines_and_nothing_else(text: str) -> None:
 
 def test_what_is_harmless_stays_as_it_is() -> None:
     text = "1girl, 青い髪, naïve café — 👍 [tag:1.2] \\(a\\)"
-    assert visible(text) == one_line(text) == text
-    assert visible("a\nb") == "a\nb"
-    assert one_line("a\nb") == "a\\nb"
+    assert escape(text) == escape_line(text) == text
+    assert escape("a\nb") == "a\nb"
+    assert escape_line("a\nb") == "a\\nb"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.log_texts import NASTY
-from worker.telemetry.logs import JsonLines, about, current
+from worker.telemetry.logs import JsonLines, log_context, log_context_value
 
 
 def logged(message: str, *arguments: Any, name: str = "worker.x", **options: Any) -> dict[str, Any]:
@@ -84,14 +84,14 @@ def test_exceptions_are_part_of_the_object() -> None:
 
 def test_ids_are_those_of_what_goes_on() -> None:
     assert "request" not in logged("x")
-    with about(request="r1", trace_id="t1"):
-        with about(request=None, trace_id="t2"):
+    with log_context(request="r1", trace_id="t1"):
+        with log_context(request=None, trace_id="t2"):
             entry = logged("job=%s", "J")
             assert (entry["request"], entry["trace_id"], entry["job"]) == ("r1", "t2", "J")
-            assert current("request") == "r1"
+            assert log_context_value("request") == "r1"
         assert logged("request=%s", "another")["request"] == "another"
         assert logged("x")["trace_id"] == "t1"
-    assert current("request") is None
+    assert log_context_value("request") is None
 
 
 SET_UP = """

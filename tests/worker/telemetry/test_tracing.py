@@ -49,24 +49,24 @@ def test_the_standard_variables_switch_it(variables: dict[str, str], expected: l
 def test_an_exporter_that_is_not_known_is_told_and_nothing_breaks(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    tracing.start("x", {ENDPOINT: NOWHERE, "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"})
+    tracing.start_tracing("x", {ENDPOINT: NOWHERE, "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"})
     assert "grpc" in caplog.text
     assert isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
 
 
 @pytest.mark.parametrize("parent", [None, "", "nonsense", TRACEPARENT[:-1], "00-" + TRACEPARENT])
 def test_a_parent_that_is_none_makes_no_trace(parent: str | None) -> None:
-    assert tracing.trace_id(parent) is None
-    with tracing.sending(parent):
+    assert tracing.trace_id_of(parent) is None
+    with tracing.delivery_span(parent):
         assert tracing.traceparent_of() is None
 
 
 def test_without_spans_the_callers_context_is_handed_on() -> None:
-    assert tracing.trace_id(TRACEPARENT) == "0af7651916cd43dd8448eb211c80319c"
-    with tracing.sending(TRACEPARENT) as sent:
+    assert tracing.trace_id_of(TRACEPARENT) == "0af7651916cd43dd8448eb211c80319c"
+    with tracing.delivery_span(TRACEPARENT) as sent:
         assert tracing.traceparent_of() == TRACEPARENT
         sent(503, "bad_status")
-    attempt = tracing.Attempt(
+    attempt = tracing.AttemptSpan(
         "job", parent=TRACEPARENT, previous=TRACEPARENT, began=time.time_ns(), attributes={}
     )
     attempt.part("denoise", time.time_ns())
