@@ -162,7 +162,7 @@ async def _too_many(scope: Scope, receive: Receive, send: Send) -> None:
         TOO_MANY_CONNECTIONS,
         TOO_MANY_CONNECTIONS.explanation,
         secrets.token_hex(16),
-        headers={"Retry-After": "1", "LimitedH11Protocol": "close"},
+        headers={"Retry-After": "1", "Connection": "close"},
     )
     answer = as_problem(refusal)
     await answer(scope, receive, send)

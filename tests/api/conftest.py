@@ -1,4 +1,4 @@
-"""The service behind a real uvicorn and a real Redis; a hand that plays the worker's part."""
+"""Fixtures: an API behind a real uvicorn and a real Redis, and a worker that the test drives."""
 
 from collections.abc import Iterator
 
@@ -6,8 +6,8 @@ import httpx2
 import pytest
 from redis import Redis
 
-from tests.support.api_server import Running
-from tests.support.manual_worker import Hand
+from tests.support.api_server import ApiServer
+from tests.support.manual_worker import ManualWorker
 from worker.redis_io.client import connect
 from worker.redis_io.server import RedisServer
 from worker.settings import Settings
@@ -16,7 +16,7 @@ from worker.settings import Settings
 @pytest.fixture(scope="module")
 def settings(shared_redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Settings:
     with Redis.from_url(shared_redis.url) as connection:
-        connection.flushall()  # a server that has once seen API keys asks for them ever after
+        connection.flushall()  # an API that has seen a key requires one until it restarts
     return Settings(
         _env_file=None,
         redis_url=shared_redis.url,
@@ -29,20 +29,20 @@ def settings(shared_redis: RedisServer, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.fixture(scope="module")
-def server(settings: Settings) -> Iterator[Running]:
-    with Running(settings) as running:
+def server(settings: Settings) -> Iterator[ApiServer]:
+    with ApiServer(settings) as running:
         yield running
 
 
 @pytest.fixture
-def client(server: Running, redis_url: str) -> Iterator[httpx2.Client]:
-    """A client of the module's server; Redis is empty."""
+def client(server: ApiServer, redis_url: str) -> Iterator[httpx2.Client]:
+    """A client of the module's server, with an empty Redis."""
     with httpx2.Client(base_url=server.url, timeout=20) as opened:
         yield opened
 
 
 @pytest.fixture
-def hand(redis_url: str, settings: Settings) -> Iterator[Hand]:
-    """A worker's part, played by the test."""
+def worker(redis_url: str, settings: Settings) -> Iterator[ManualWorker]:
+    """A worker that the test drives."""
     with connect(redis_url) as connection:
-        yield Hand(connection, settings)
+        yield ManualWorker(connection, settings)

@@ -1,4 +1,4 @@
-"""What tests of the API ask again and again."""
+"""Calls the API and reads its replies."""
 
 import json
 from typing import Any
@@ -9,8 +9,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from worker.settings import Settings
 
 
-def is_problem(answer: httpx2.Response) -> dict[str, Any]:
-    """The problem in an answer, checked against RFC 9457 and the project's own promises."""
+def read_problem(answer: httpx2.Response) -> dict[str, Any]:
+    """The problem of an error response; checks the fields that RFC 9457 and the API promise."""
     assert answer.headers["content-type"] == "application/problem+json", answer.text
     problem: dict[str, Any] = answer.json()
     assert problem["status"] == answer.status_code
@@ -25,18 +25,20 @@ def is_problem(answer: httpx2.Response) -> dict[str, Any]:
 PROMPT = "masterpiece, best quality, 1girl, blue hair, red eyes, smile"
 
 
-def submit(client: httpx2.Client, **fields: object) -> str:
+def submit_job(client: httpx2.Client, **fields: object) -> str:
+    """Submit a job with these fields and return its id."""
     answer = client.post("/generate", json={"prompt": PROMPT, **fields})
     assert answer.status_code == 202, answer.text
     return str(answer.json()["id"])
 
 
-def secret(url: str) -> object:
+def redis_setting(url: str) -> object:
+    """`url` as the value of `Settings.redis_url`."""
     return Settings(_env_file=None, redis_url=url).redis_url
 
 
-def read_events(text: str) -> list[dict[str, Any]]:
-    """The events of a stream, with `data` parsed; comments and `retry` are left out."""
+def parse_events(text: str) -> list[dict[str, Any]]:
+    """The events of an event stream with parsed `data`, without comments and `retry`."""
     events = []
     for block in text.split("\n\n"):
         fields = dict(
@@ -47,8 +49,8 @@ def read_events(text: str) -> list[dict[str, Any]]:
     return events
 
 
-def metrics(client: httpx2.Client) -> dict[tuple[str, ...], float]:
-    """Every sample as (name, label values sorted by label) -> value."""
+def read_metrics(client: httpx2.Client) -> dict[tuple[str, ...], float]:
+    """Every sample of `/metrics`: (name, label values sorted by label name) -> value."""
     answer = client.get("/metrics")
     assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
     return {

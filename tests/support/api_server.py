@@ -12,7 +12,7 @@ from tests.support.ports import free_socket
 from worker.settings import Settings
 
 
-class Running:
+class ApiServer:
     """uvicorn in a thread of its own, as a user runs it."""
 
     def __init__(self, settings: Settings) -> None:

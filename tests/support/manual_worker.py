@@ -1,4 +1,4 @@
-"""A worker played by the test: one transition at a time, through the worker's queue."""
+"""A worker that a test drives step by step."""
 
 import hashlib
 import time
@@ -15,33 +15,33 @@ from worker.settings import Settings
 from worker.store.image_store import LocalImageStore
 
 
-class Hand:
-    """Carries out jobs as a worker would, one transition at a time, through the worker's ledger."""
+class ManualWorker:
+    """Makes one transition of a job at a time, through the same `WorkerQueue` as real workers."""
 
     def __init__(self, connection: "Redis", settings: Settings) -> None:
         self.redis = connection
-        self._ledger = WorkerQueue(connection, settings)
+        self._queue = WorkerQueue(connection, settings)
         self._store = LocalImageStore(settings.data_dir / "images")
 
-    def waiting(self) -> list[str]:
+    def queued_ids(self) -> list[str]:
         """The ids of queued jobs, oldest first."""
         ids = cast(list[bytes], self.redis.zrange(QUEUED, 0, -1))
         return [str(job_id, "utf-8") for job_id in ids]
 
     def claim(self, job_id: str) -> Claim:
-        """Take the job, with a lease such as RQ gives."""
+        """Claim the job with a lease like RQ's."""
         lease = {f"{job_id}:token": time.time() + 60}
         self.redis.zadd(f"rq:wip:{RQ_QUEUE}", lease)
         with self.redis.pipeline() as pipeline:
-            self._ledger.claim(pipeline, job_id, "token", worker="hand", is_alone=True)
+            self._queue.claim(pipeline, job_id, "token", worker="manual-worker", is_alone=True)
             claim = read_claim(pipeline.execute()[-1])
         assert isinstance(claim, Claim), claim
         return claim
 
     def report(self, job_id: str, event: str, data: dict[str, Any], **fields: Any) -> str:
-        """Tell news; the answer is ok, cancel or lost."""
+        """Report an event; returns ok, cancel or lost."""
         with self.redis.pipeline() as pipeline:
-            self._ledger.report(
+            self._queue.report(
                 pipeline, job_id, "token", Report(event=event, data=data, fields=fields)
             )
             return str(pipeline.execute()[-1], "utf-8")
@@ -50,7 +50,7 @@ class Hand:
         return self.report(job_id, "progress", {"step": step, "steps": steps}, step=step)
 
     def finish(self, job_id: str, *pictures: bytes) -> list[StoredImage]:
-        """Store the pictures and end the job with them."""
+        """Store the pictures and complete the job with them."""
         images = [self._stored(data, seed) for seed, data in enumerate(pictures)]
         self.end(job_id, "succeeded", images=images)
         return images
@@ -75,23 +75,23 @@ class Hand:
         error: JobError | None = None,
     ) -> None:
         timings = {"encode": 0.1, "denoise": 0.2}
-        self._ledger.commit(
+        self._queue.commit(
             job_id, "token", status, images=images or [], error=error, timings=timings
         )
 
     def end_overdue(self) -> list[str]:
-        """What every worker's maintenance does about deadlines."""
-        return self._ledger.end_overdue()
+        """End all jobs past their deadline, as the maintenance of real workers does."""
+        return self._queue.end_overdue()
 
-    def newest(self) -> str:
-        """The id of the job that was made last."""
+    def newest_id(self) -> str:
+        """The id of the newest job."""
         keys = [str(key, "utf-8") for key in self.redis.scan_iter(record.job_key("*"))]
         return max(keys).rsplit(":", 1)[-1]
 
-    def beat(self, **changes: Any) -> None:
-        """A sign of life."""
+    def heartbeat(self, **changes: Any) -> None:
+        """Report the state of this worker."""
         status = WorkerStatus(
-            name="hand",
+            name="manual-worker",
             is_warm=True,
             seen_at=datetime.now(UTC),
             card="kirazuri-tiny",
@@ -102,5 +102,5 @@ class Hand:
             evaluations=25,
         )
         with self.redis.pipeline() as pipeline:
-            self._ledger.heartbeat(pipeline, status.model_copy(update=changes))
+            self._queue.heartbeat(pipeline, status.model_copy(update=changes))
             pipeline.execute()

@@ -1,13 +1,13 @@
-"""Waiting for states, never for times."""
+"""Waits for a state instead of sleeping for a fixed time."""
 
 import time
 from collections.abc import Callable
 from typing import Any
 
 
-def wait_until(condition: Callable[[], Any], *, seconds: float = 15) -> None:
+def wait_until(condition: Callable[[], Any], *, seconds: float = 60) -> None:
     """Poll until the condition holds; fail after `seconds`."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "timed out"
+        assert time.monotonic() < deadline, f"still false after {seconds} s"
         time.sleep(0.02)

@@ -17,8 +17,8 @@ from PIL import Image
 
 from model.recipes.aliases import find_sampler, find_schedule
 from model.recipes.recipe import Recipe
-from tests.support.api_server import Running
-from tests.support.manual_worker import Hand
+from tests.support.api_server import ApiServer
+from tests.support.manual_worker import ManualWorker
 from worker.auth.api_keys import ApiKey, new_secret, secret_hash
 from worker.auth.key_store import add_key
 from worker.images.metadata import exif, png_chunks
@@ -79,22 +79,22 @@ class Call:
 
 
 @pytest.fixture
-def call(server: Running, hand: Hand) -> Iterator[Callable[..., tuple[Call, str]]]:
+def call(server: ApiServer, worker: ManualWorker) -> Iterator[Callable[..., tuple[Call, str]]]:
     """Begins a call, and tells the job that it made."""
     calls: list[Call] = []
 
     def is_told_apart(job_id: str) -> bool:
-        keys = hand.redis.scan_iter("kirazuri:client:*")
-        return any(hand.redis.zscore(key, job_id) is not None for key in keys)
+        keys = worker.redis.scan_iter("kirazuri:client:*")
+        return any(worker.redis.zscore(key, job_id) is not None for key in keys)
 
     def begin(
         headers: dict[str, str] | None = None, *, is_anybody: bool = False, **body: Any
     ) -> tuple[Call, str]:
-        known = set(hand.waiting())
+        known = set(worker.queued_ids())
         one = Call(server.url, {"prompt": "1girl", **body}, headers or {})
         calls.append(one)
         deadline = time.monotonic() + 10
-        while not (new := set(hand.waiting()) - known):
+        while not (new := set(worker.queued_ids()) - known):
             assert time.monotonic() < deadline
             time.sleep(0.01)
         (job_id,) = new
@@ -127,11 +127,11 @@ def is_idle(found: dict[str, Any]) -> bool:
 
 
 def test_a_call_waits_for_its_pictures(
-    client: httpx2.Client, hand: Hand, call: Callable[..., tuple[Call, str]]
+    client: httpx2.Client, worker: ManualWorker, call: Callable[..., tuple[Call, str]]
 ) -> None:
     waiting, job_id = call(seed=7, batch_size=2, auth="user:secret", width=600, height=600)
-    hand.claim(job_id)
-    hand.finish(job_id, PICTURE, PICTURE + b"2")
+    worker.claim(job_id)
+    worker.finish(job_id, PICTURE, PICTURE + b"2")
     answer = waiting.wait()
     assert answer.status_code == 200
     assert (answer.headers["x-job-id"], answer.headers["location"]) == (job_id, f"/jobs/{job_id}")
@@ -152,36 +152,38 @@ def test_a_call_waits_for_its_pictures(
 
 
 def test_pictures_that_nobody_wants_are_not_sent(
-    hand: Hand, call: Callable[..., tuple[Call, str]]
+    worker: ManualWorker, call: Callable[..., tuple[Call, str]]
 ) -> None:
     waiting, job_id = call(send_images=False)
-    hand.claim(job_id)
-    hand.finish(job_id, PICTURE)
+    worker.claim(job_id)
+    worker.finish(job_id, PICTURE)
     found = waiting.wait().json()
     assert found["images"] == []
     assert json.loads(found["info"])["all_seeds"] == [0]
 
 
-def test_a_call_that_cannot_wait_names_its_job(client: httpx2.Client, hand: Hand) -> None:
+def test_a_call_that_cannot_wait_names_its_job(client: httpx2.Client, worker: ManualWorker) -> None:
     answer = client.post(TEXT, json={"prompt": "1girl"}, headers=BRIEF)
     assert answer.status_code == 504
-    (job_id,) = hand.waiting()
+    (job_id,) = worker.queued_ids()
     error = answer.json()
     assert set(error) == {"error", "detail", "body", "errors", "job_id"}
     assert (error["error"], error["job_id"]) == ("job_unfinished", job_id)
     assert job_id in error["detail"]
     assert answer.headers["location"] == f"/jobs/{job_id}"
-    hand.claim(job_id)
-    images = hand.finish(job_id, PICTURE)
+    worker.claim(job_id)
+    images = worker.finish(job_id, PICTURE)
     job = client.get(answer.headers["location"]).json()
     assert job["status"] == "succeeded"
     assert client.get(images[0].url).content == PICTURE
 
 
-def test_the_same_idempotency_key_is_the_same_job(client: httpx2.Client, hand: Hand) -> None:
+def test_the_same_idempotency_key_is_the_same_job(
+    client: httpx2.Client, worker: ManualWorker
+) -> None:
     headers = BRIEF | {"idempotency-key": "once"}
     answers = [client.post(TEXT, json={"prompt": "1girl"}, headers=headers) for _ in range(2)]
-    assert {answer.json()["job_id"] for answer in answers} == set(hand.waiting())
+    assert {answer.json()["job_id"] for answer in answers} == set(worker.queued_ids())
 
 
 def middle_row(client: httpx2.Client, name: str) -> bytes:
@@ -191,7 +193,7 @@ def middle_row(client: httpx2.Client, name: str) -> bytes:
     return stored.tobytes()[64 * 128 : 65 * 128]
 
 
-def test_a_mask_becomes_one_of_ours(client: httpx2.Client, hand: Hand) -> None:
+def test_a_mask_becomes_one_of_ours(client: httpx2.Client, worker: ManualWorker) -> None:
     mask = Image.new("RGBA", (64, 64), (0, 0, 0, 0))
     mask.paste((0, 0, 0, 255), (0, 0, 32, 64))  # black, but opaque: repainted
     file = io.BytesIO()
@@ -213,10 +215,10 @@ def test_a_mask_becomes_one_of_ours(client: httpx2.Client, hand: Hand) -> None:
         row = middle_row(client, request["mask"])
         found.append((row[8], row[120]))
     assert found == [(255, 0), (0, 255)]
-    assert len(hand.waiting()) == 2
+    assert len(worker.queued_ids()) == 2
 
 
-def test_a_soft_mask_has_a_soft_edge(client: httpx2.Client, hand: Hand) -> None:
+def test_a_soft_mask_has_a_soft_edge(client: httpx2.Client, worker: ManualWorker) -> None:
     mask = Image.new("L", (128, 128))
     mask.paste(255, (0, 0, 64, 128))
     file = io.BytesIO()
@@ -231,27 +233,27 @@ def test_a_soft_mask_has_a_soft_edge(client: httpx2.Client, hand: Hand) -> None:
     row = middle_row(client, request["mask"])
     assert (row[40], row[88]) == (255, 0)
     assert 255 > row[62] > row[66] > 0
-    assert hand.waiting()
+    assert worker.queued_ids()
 
 
 # -- progress and interrupt ----------------------------------------------------------------------
 
 
 def test_progress_is_that_of_the_own_job(
-    client: httpx2.Client, hand: Hand, call: Callable[..., tuple[Call, str]]
+    client: httpx2.Client, worker: ManualWorker, call: Callable[..., tuple[Call, str]]
 ) -> None:
     assert is_idle(progress(client))
     waiting, job_id = call(steps=20)
     found = progress(client)
     assert (found["progress"], found["state"]["job_count"]) == (0, 1)
     assert (found["current_task"], found["textinfo"]) == (job_id, "0 jobs ahead")
-    hand.claim(job_id)
-    hand.step(job_id, 5, 20)
+    worker.claim(job_id)
+    worker.step(job_id, 5, 20)
     image = "data:image/webp;base64," + base64.b64encode(b"older").decode()
-    hand.report(job_id, "preview", {"image": image, "step": 5, "index": 0})
+    worker.report(job_id, "preview", {"image": image, "step": 5, "index": 0})
     image = "data:image/webp;base64," + base64.b64encode(b"newer").decode()
-    hand.report(job_id, "preview", {"image": image, "step": 5, "index": 0})
-    hand.step(job_id, 6, 20)
+    worker.report(job_id, "preview", {"image": image, "step": 5, "index": 0})
+    worker.step(job_id, 6, 20)
     found = progress(client)
     assert found["progress"] == 0.3
     assert (found["state"]["sampling_step"], found["state"]["sampling_steps"]) == (6, 20)
@@ -260,43 +262,43 @@ def test_progress_is_that_of_the_own_job(
     without = client.get("/sdapi/v1/progress?skip_current_image=true").json()
     assert without["current_image"] is None
     assert client.get(f"/jobs/{job_id}").json()["request"]["previews"] is True
-    hand.finish(job_id, PICTURE)
+    worker.finish(job_id, PICTURE)
     waiting.wait()
     assert is_idle(progress(client))
 
 
 def test_nobody_sees_or_stops_the_job_of_another(
-    client: httpx2.Client, hand: Hand, call: Callable[..., tuple[Call, str]]
+    client: httpx2.Client, worker: ManualWorker, call: Callable[..., tuple[Call, str]]
 ) -> None:
     alice, bob, other_bob = basic("alice:1"), basic("bob:2"), basic("bob:3")
     _, hers = call(alice)
     _, his = call(bob)
     for job_id in (hers, his):
-        hand.claim(job_id)
-        hand.step(job_id, 4, 20)
+        worker.claim(job_id)
+        worker.step(job_id, 4, 20)
     assert progress(client, alice)["current_task"] == hers
     assert progress(client, bob)["current_task"] == his
     for stranger in (other_bob, {}, basic(":")):
         assert is_idle(progress(client, stranger))
         assert client.post("/sdapi/v1/interrupt", headers=stranger).json() == {}
         assert client.post("/sdapi/v1/skip", headers=stranger).json() == {}
-    assert hand.step(hers, 5, 20) == hand.step(his, 5, 20) == "ok"
+    assert worker.step(hers, 5, 20) == worker.step(his, 5, 20) == "ok"
     assert client.post("/sdapi/v1/interrupt", headers=bob).json() == {}
-    assert (hand.step(hers, 6, 20), hand.step(his, 6, 20)) == ("ok", "cancel")
+    assert (worker.step(hers, 6, 20), worker.step(his, 6, 20)) == ("ok", "cancel")
 
 
 def test_jobs_of_other_surfaces_are_no_business_of_this_one(
-    client: httpx2.Client, hand: Hand
+    client: httpx2.Client, worker: ManualWorker
 ) -> None:
     job_id = client.post("/generate", json={"prompt": "1girl"}).json()["id"]
     assert is_idle(progress(client))
     client.post("/sdapi/v1/interrupt")
     assert status(client, job_id) == "queued"
-    assert hand.waiting() == [job_id]
+    assert worker.queued_ids() == [job_id]
 
 
 def test_behind_a_proxy_that_nobody_trusts_there_is_no_telling(
-    client: httpx2.Client, hand: Hand, call: Callable[..., tuple[Call, str]]
+    client: httpx2.Client, worker: ManualWorker, call: Callable[..., tuple[Call, str]]
 ) -> None:
     """The proxy's address would be everybody's; a name and password of one's own tell again."""
     through = {"via": "1.1 proxy"}
@@ -307,7 +309,7 @@ def test_behind_a_proxy_that_nobody_trusts_there_is_no_telling(
     _, job_id = call(named)
     assert progress(client, named)["current_task"] == job_id
     assert is_idle(progress(client, through | basic("bob:1")))
-    assert len(hand.waiting()) == 2
+    assert len(worker.queued_ids()) == 2
 
 
 def test_a_trusted_proxy_tells_whose_call_it_is(
@@ -321,7 +323,7 @@ def test_a_trusted_proxy_tells_whose_call_it_is(
 
 
 def test_interrupt_ends_the_oldest_and_its_call(
-    client: httpx2.Client, hand: Hand, call: Callable[..., tuple[Call, str]]
+    client: httpx2.Client, worker: ManualWorker, call: Callable[..., tuple[Call, str]]
 ) -> None:
     first, older = call()
     _, newer = call()
@@ -336,41 +338,41 @@ def test_interrupt_ends_the_oldest_and_its_call(
     client.post("/sdapi/v1/skip")
     assert status(client, newer) == "cancelled"
     assert is_idle(progress(client))
-    assert hand.waiting() == []
+    assert worker.queued_ids() == []
 
 
 def test_a_server_of_many_people_interrupts_for_the_one_who_left(
-    client: httpx2.Client, hand: Hand, call: Callable[..., tuple[Call, str]]
+    client: httpx2.Client, worker: ManualWorker, call: Callable[..., tuple[Call, str]]
 ) -> None:
     """SillyTavern calls interrupt and drops the call of the person at the same time."""
     _, older = call()
     second, newer = call()
     _, newest = call()
     for job_id in (older, newer, newest):
-        hand.claim(job_id)
-        hand.step(job_id, 1, 20)
+        worker.claim(job_id)
+        worker.step(job_id, 1, 20)
     second.hang_up()
-    (key,) = hand.redis.scan_iter("kirazuri:client:*")
+    (key,) = worker.redis.scan_iter("kirazuri:client:*")
     deadline = time.monotonic() + 10
-    while float(str(hand.redis.zscore(key, newer))) > 0:
+    while float(str(worker.redis.zscore(key, newer))) > 0:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert progress(client)["current_task"] == older
     client.post("/sdapi/v1/interrupt")
-    steps = {job_id: hand.step(job_id, 2, 20) for job_id in (older, newer, newest)}
+    steps = {job_id: worker.step(job_id, 2, 20) for job_id in (older, newer, newest)}
     assert steps == {older: "ok", newer: "cancel", newest: "ok"}
 
 
 def test_a_call_that_is_dropped_cancels_nothing(
-    client: httpx2.Client, hand: Hand, call: Callable[..., tuple[Call, str]]
+    client: httpx2.Client, worker: ManualWorker, call: Callable[..., tuple[Call, str]]
 ) -> None:
     one, job_id = call()
     one.hang_up()
     time.sleep(0.6)
     assert status(client, job_id) == "queued"
     assert progress(client)["current_task"] == job_id
-    hand.claim(job_id)
-    hand.finish(job_id, PICTURE)
+    worker.claim(job_id)
+    worker.finish(job_id, PICTURE)
     assert is_idle(progress(client))
 
 
@@ -422,16 +424,16 @@ def test_options_may_be_sent_back_whole_and_change_nothing(client: httpx2.Client
     assert client.get("/sdapi/v1/options").json() == options
 
 
-def test_hashes_are_those_of_a_worker(client: httpx2.Client, hand: Hand) -> None:
+def test_hashes_are_those_of_a_worker(client: httpx2.Client, worker: ManualWorker) -> None:
     (model,) = client.get("/sdapi/v1/sd-models").json()
     assert (model["hash"], model["sha256"]) == (None, None)
-    hand.beat(recipe=Recipe(card="kirazuri-tiny", checkpoint="0123456789abcdef" * 4))
+    worker.heartbeat(recipe=Recipe(card="kirazuri-tiny", checkpoint="0123456789abcdef" * 4))
     (model,) = client.get("/sdapi/v1/sd-models").json()
     assert (model["hash"], model["sha256"]) == ("0123456789", "0123456789abcdef" * 4)
     assert model["filename"] == "diffusion_models/kirazuri-tiny.safetensors"
 
 
-def test_every_listed_name_is_understood(client: httpx2.Client, hand: Hand) -> None:
+def test_every_listed_name_is_understood(client: httpx2.Client, worker: ManualWorker) -> None:
     samplers = client.get("/sdapi/v1/samplers").json()
     assert samplers[0] == {"name": "ER SDE", "aliases": ["er_sde"], "options": {}}
     for sampler in samplers:
@@ -536,7 +538,7 @@ def test_pictures_that_cannot_be_used(client: httpx2.Client) -> None:
         assert {entry["loc"][1] for entry in error["detail"]} == {"init_images", "mask"}
 
 
-def test_other_refusals(client: httpx2.Client, hand: Hand) -> None:
+def test_other_refusals(client: httpx2.Client, worker: ManualWorker) -> None:
     other = {"sd_model_checkpoint": "v1-5-pruned.safetensors"}
     error = error_of(client.post("/sdapi/v1/options", json=other), 404, "model_not_found")
     assert error["detail"].startswith("model 'v1-5-pruned.safetensors' not found")
@@ -546,7 +548,7 @@ def test_other_refusals(client: httpx2.Client, hand: Hand) -> None:
              400, "malformed_json")  # fmt: skip
     error_of(client.get("/sdapi/v1/nothing"), 404, "not_found")
     error_of(client.get(TEXT), 405, "method_not_allowed")
-    assert hand.waiting() == []
+    assert worker.queued_ids() == []
     for _ in range(5):
         client.post(TEXT, json={"prompt": "x"}, headers=BRIEF)
     answer = client.post(TEXT, json={"prompt": "x"}, headers=BRIEF)
@@ -554,10 +556,12 @@ def test_other_refusals(client: httpx2.Client, hand: Hand) -> None:
     assert int(answer.headers["retry-after"]) >= 1
 
 
-def test_a_job_that_fails_says_why(hand: Hand, call: Callable[..., tuple[Call, str]]) -> None:
+def test_a_job_that_fails_says_why(
+    worker: ManualWorker, call: Callable[..., tuple[Call, str]]
+) -> None:
     waiting, job_id = call()
-    hand.claim(job_id)
-    hand.end(job_id, "failed", error=job_error("non_finite", "NaN in the latents"))
+    worker.claim(job_id)
+    worker.end(job_id, "failed", error=job_error("non_finite", "NaN in the latents"))
     error = error_of(waiting.wait(), 500, "non_finite")
     assert error["job_id"] == job_id
     assert "NaN in the latents" in error["detail"]
@@ -566,12 +570,12 @@ def test_a_job_that_fails_says_why(hand: Hand, call: Callable[..., tuple[Call, s
 # -- keys ------------------------------------------------------------------------------------------
 
 
-def test_keys_tell_clients_apart(settings: Settings, redis_url: str, hand: Hand) -> None:
+def test_keys_tell_clients_apart(settings: Settings, redis_url: str, worker: ManualWorker) -> None:
     hers, his = new_secret(), new_secret()
     for name, secret in (("alice", hers), ("bob", his)):
-        add_key(hand.redis, ApiKey(name=name, hash=secret_hash(secret)))
+        add_key(worker.redis, ApiKey(name=name, hash=secret_hash(secret)))
     with (
-        Running(settings.model_copy(update={"auth": "required"})) as running,
+        ApiServer(settings.model_copy(update={"auth": "required"})) as running,
         httpx2.Client(base_url=running.url, timeout=20) as client,
     ):
         refused = client.get("/sdapi/v1/options")

@@ -11,11 +11,12 @@ from api.auth.caller import Caller
 from api.auth.key_limits import KeyLimitCheck, LimitState, headers
 from api.http.errors import KeyForbids
 from model.card import load_card
-from tests.support.api_keys import LISTENS_TO_ALL, eventually, make_key
-from tests.support.api_server import Running
+from tests.support.api_keys import LISTENS_TO_ALL, make_key
+from tests.support.api_server import ApiServer
 from tests.support.lora_files import write
-from tests.support.manual_worker import Hand
+from tests.support.manual_worker import ManualWorker
 from tests.support.requests import make_request
+from tests.support.waiting import wait_until
 from worker.auth.api_keys import KeyLimits
 from worker.auth.key_store import add_key
 from worker.settings import Settings
@@ -26,17 +27,17 @@ NewClient = Callable[..., httpx2.Client]
 
 
 @pytest.fixture(scope="module")
-def served(settings: Settings) -> Iterator[Running]:
+def served(settings: Settings) -> Iterator[ApiServer]:
     folder = settings.data_dir / "loras"
     for name in ("cats", "hats"):
         write(folder / f"{name}.safetensors")
     changes: dict[str, Any] = {"max_queue": 50, "sync_wait_seconds": 0.1, "lora_dir": folder}
-    with Running(settings.model_copy(update=changes | {"listen": LISTENS_TO_ALL})) as running:
+    with ApiServer(settings.model_copy(update=changes | {"listen": LISTENS_TO_ALL})) as running:
         yield running
 
 
 @pytest.fixture
-def client_of(served: Running, redis_url: str) -> Iterator[NewClient]:
+def client_of(served: ApiServer, redis_url: str) -> Iterator[NewClient]:
     """`client_of(rate="2/hour")`: a client with a new key of these limits."""
     opened: list[httpx2.Client] = []
 
@@ -48,7 +49,7 @@ def client_of(served: Running, redis_url: str) -> Iterator[NewClient]:
             base_url=served.url, headers={"Authorization": f"Bearer {secret}"}, timeout=20
         )
         opened.append(client)
-        eventually(lambda: client.get("/capabilities").status_code == 200)
+        wait_until(lambda: client.get("/capabilities").status_code == 200)
         return client
 
     yield make
@@ -83,7 +84,7 @@ def test_a_rate_is_held_and_told(client_of: NewClient) -> None:
     assert submit(other).status_code == 202
 
 
-def test_unfinished_jobs_are_held_and_told(client_of: NewClient, hand: Hand) -> None:
+def test_unfinished_jobs_are_held_and_told(client_of: NewClient, worker: ManualWorker) -> None:
     client = client_of(concurrency=2)
     made = [submit(client, seed=seed) for seed in range(2)]
     assert [answer.status_code for answer in made] == [202, 202]
@@ -93,8 +94,8 @@ def test_unfinished_jobs_are_held_and_told(client_of: NewClient, hand: Hand) -> 
     refused = submit(client)
     assert (refused.status_code, refused.json()["code"]) == (429, "too_many_jobs")
     assert 1 <= int(refused.headers["retry-after"]) <= 120
-    hand.claim(made[0].json()["id"])
-    hand.finish(made[0].json()["id"], b"a picture")
+    worker.claim(made[0].json()["id"])
+    worker.finish(made[0].json()["id"], b"a picture")
     client.delete(f"/jobs/{made[1].json()['id']}")
     assert submit(client).headers["ratelimit"] == '"concurrency";r=1'
 

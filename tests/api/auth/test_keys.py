@@ -16,8 +16,9 @@ from starlette.datastructures import Headers
 from api.auth import signed_urls as link_tokens
 from api.auth.key_cache import KeyCache
 from api.middleware import authentication as gate
-from tests.support.api_keys import LISTENS_TO_ALL, eventually, make_key
-from tests.support.api_server import Running
+from tests.support.api_keys import LISTENS_TO_ALL, make_key
+from tests.support.api_server import ApiServer
+from tests.support.waiting import wait_until
 from worker.auth.api_keys import KeyLimits, new_secret
 from worker.auth.key_store import KEYS, KEYS_VERSION, KeyFileError, add_key, revoke_key
 from worker.redis_io import server as redis_server
@@ -27,13 +28,13 @@ BODY = {"prompt": "1girl, smile", "steps": 1}
 
 
 @pytest.fixture(scope="module")
-def served(settings: Settings) -> Iterator[Running]:
-    with Running(settings.model_copy(update={"listen": LISTENS_TO_ALL})) as running:
+def served(settings: Settings) -> Iterator[ApiServer]:
+    with ApiServer(settings.model_copy(update={"listen": LISTENS_TO_ALL})) as running:
         yield running
 
 
 @pytest.fixture
-def keyed(served: Running, redis_url: str) -> Iterator[httpx2.Client]:
+def keyed(served: ApiServer, redis_url: str) -> Iterator[httpx2.Client]:
     """A client without a key, of a service that others can reach."""
     with httpx2.Client(base_url=served.url, timeout=20) as client:
         yield client
@@ -89,13 +90,13 @@ def test_all_else_is_closed(keyed: httpx2.Client, path: str) -> None:
 
 
 def test_a_key_comes_and_goes_within_seconds(
-    keyed: httpx2.Client, redis_client: "Redis", served: Running
+    keyed: httpx2.Client, redis_client: "Redis", served: ApiServer
 ) -> None:
     secret, key = make_key("alice")
     assert _status(keyed, _bearer(secret)) == 401
     assert add_key(redis_client, key)
     assert not add_key(redis_client, make_key("alice")[1]), "the name is taken"
-    eventually(lambda: _status(keyed, _bearer(secret)) == 200)
+    wait_until(lambda: _status(keyed, _bearer(secret)) == 200)
     assert _status(keyed, {"Authorization": f"bearer   {secret}"}) == 200
     assert _status(keyed, _basic("alice", secret)) == 200
     assert _status(keyed, _basic(secret, "")) == 200
@@ -116,7 +117,7 @@ def test_a_key_comes_and_goes_within_seconds(
     assert _status(keyed, {}, f"/capabilities?token={secret}") == 401
     assert revoke_key(redis_client, "alice")
     assert not revoke_key(redis_client, "alice")
-    eventually(lambda: _status(keyed, _bearer(secret)) == 401)
+    wait_until(lambda: _status(keyed, _bearer(secret)) == 401)
 
 
 def test_only_hashes_are_kept(redis_client: "Redis") -> None:
@@ -138,7 +139,7 @@ def test_a_key_that_is_not_understood_opens_nothing(
     redis_client.hset(KEYS, "newer", newer)
     other, known = make_key("other")
     add_key(redis_client, known)
-    eventually(lambda: _status(keyed, _bearer(other)) == 200)
+    wait_until(lambda: _status(keyed, _bearer(other)) == 200)
     assert _status(keyed, _bearer(secret)) == 401
 
 
@@ -147,7 +148,7 @@ def test_browsers_get_links_that_need_no_header(
 ) -> None:
     secret, key = make_key("alice")
     add_key(redis_client, key)
-    eventually(lambda: _status(keyed, _bearer(secret)) == 200)
+    wait_until(lambda: _status(keyed, _bearer(secret)) == 200)
     job = keyed.post("/generate", json=BODY, headers=_bearer(secret)).json()
     answer = keyed.post(f"/jobs/{job['id']}/links", headers=_bearer(secret))
     assert answer.headers["cache-control"] == "no-store"
@@ -170,7 +171,7 @@ def test_browsers_get_links_that_need_no_header(
     for forged in (token[:-1], token[:-1] + ("A" if token[-1] != "A" else "B"), f"9{token}", ""):
         assert keyed.get(path, params={"token": forged}).status_code == 401
     revoke_key(redis_client, "alice")
-    eventually(lambda: keyed.get(links["events"]).status_code == 401)
+    wait_until(lambda: keyed.get(links["events"]).status_code == 401)
 
 
 def test_a_link_is_over_after_its_time() -> None:
@@ -185,7 +186,7 @@ def test_a_link_is_over_after_its_time() -> None:
 
 @pytest.mark.usefixtures("redis_url")
 def test_without_keys_links_need_no_token(settings: Settings) -> None:
-    with Running(settings) as running, httpx2.Client(base_url=running.url) as client:
+    with ApiServer(settings) as running, httpx2.Client(base_url=running.url) as client:
         job = client.post("/generate", json=BODY).json()
         links = client.post(f"/jobs/{job['id']}/links").json()
         assert links["events"] == job["links"]["events"]
@@ -229,12 +230,12 @@ def test_what_counts_as_this_machine(
 def test_the_first_key_closes_a_local_service_and_the_last_one_leaves_it_closed(
     settings: Settings, redis_client: "Redis"
 ) -> None:
-    with Running(settings) as running, httpx2.Client(base_url=running.url) as client:
+    with ApiServer(settings) as running, httpx2.Client(base_url=running.url) as client:
         # SillyTavern always sends Basic, also to a service without keys.
         assert _status(client, _basic("", "")) == 200
         assert _status(client, {"Host": "rebound.example"}) == 401
         add_key(redis_client, make_key("alice")[1])
-        eventually(lambda: _status(client, {}) == 401)
+        wait_until(lambda: _status(client, {}) == 401)
         revoke_key(redis_client, "alice")
         redis_client.delete(KEYS_VERSION)
         time.sleep(1.2)
@@ -246,13 +247,15 @@ def test_an_empty_store_that_once_had_keys_stays_closed_after_a_restart(
 ) -> None:
     add_key(redis_client, make_key("alice")[1])
     revoke_key(redis_client, "alice")
-    with Running(settings) as running:
+    with ApiServer(settings) as running:
         assert httpx2.get(f"{running.url}/capabilities").status_code == 401
 
 
 def test_off_asks_nobody(settings: Settings, redis_client: "Redis") -> None:
     add_key(redis_client, make_key("alice")[1])
-    with Running(settings.model_copy(update={"auth": "off", "listen": LISTENS_TO_ALL})) as running:
+    with ApiServer(
+        settings.model_copy(update={"auth": "off", "listen": LISTENS_TO_ALL})
+    ) as running:
         assert httpx2.get(f"{running.url}/capabilities").status_code == 200
 
 
@@ -268,7 +271,7 @@ def test_without_redis_nothing_opens_and_known_keys_go_on(
     away = settings.model_copy(
         update={"redis_url": SecretStr("redis://127.0.0.1:9"), "keys_file": file}
     )
-    with Running(away) as running, httpx2.Client(base_url=running.url) as client:
+    with ApiServer(away) as running, httpx2.Client(base_url=running.url) as client:
         unknown = client.get("/capabilities", headers=_bearer(new_secret()))
         assert (unknown.status_code, unknown.json()["code"]) == (503, "queue_unavailable")
         assert client.get("/capabilities").status_code == 503
@@ -361,7 +364,7 @@ def test_keys_take_turns_by_their_priority(keyed: httpx2.Client, redis_client: "
     for name, priority in (("greedy", "normal"), ("modest", "normal"), ("urgent", "high")):
         secrets[name], key = make_key(name, priority=priority)
         add_key(redis_client, key)
-        eventually(lambda name=name: _status(keyed, _bearer(secrets[name])) == 200)  # type: ignore[misc]
+        wait_until(lambda name=name: _status(keyed, _bearer(secrets[name])) == 200)  # type: ignore[misc]
     ids = {}
     for name in ("greedy", "greedy", "modest", "urgent", "urgent"):
         answer = keyed.post("/generate", json=BODY, headers=_bearer(secrets[name]))

@@ -14,9 +14,10 @@ from PIL import Image
 from redis import Redis
 from ulid import ULID
 
-from tests.support.api_keys import LISTENS_TO_ALL, eventually, make_key
-from tests.support.api_server import Running
-from tests.support.manual_worker import Hand
+from tests.support.api_keys import LISTENS_TO_ALL, make_key
+from tests.support.api_server import ApiServer
+from tests.support.manual_worker import ManualWorker
+from tests.support.waiting import wait_until
 from worker.auth.key_store import add_key
 from worker.settings import Settings
 
@@ -56,26 +57,26 @@ def _picture() -> bytes:
 
 
 @pytest.fixture(scope="module")
-def served(settings: Settings) -> Iterator[Running]:
+def served(settings: Settings) -> Iterator[ApiServer]:
     changes = {"listen": LISTENS_TO_ALL, "max_queue": 50, "sync_wait_seconds": 0.1}
-    with Running(settings.model_copy(update=changes)) as running:
+    with ApiServer(settings.model_copy(update=changes)) as running:
         yield running
 
 
-def _client(served: Running, secret: str) -> httpx2.Client:
+def _client(served: ApiServer, secret: str) -> httpx2.Client:
     headers = {"Authorization": f"Bearer {secret}", "X-Request-Id": "same"}
     return httpx2.Client(base_url=served.url, headers=headers, timeout=20)
 
 
 @pytest.fixture
-def clients(served: Running, redis_url: str) -> Iterator[tuple[httpx2.Client, httpx2.Client]]:
+def clients(served: ApiServer, redis_url: str) -> Iterator[tuple[httpx2.Client, httpx2.Client]]:
     keys = [make_key("alice"), make_key("bob")]
     with Redis.from_url(redis_url) as connection:
         for _, key in keys:
             add_key(connection, key)
     with _client(served, keys[0][0]) as first, _client(served, keys[1][0]) as second:
         for client in (first, second):
-            eventually(lambda: client.get("/capabilities").status_code == 200)  # noqa: B023
+            wait_until(lambda: client.get("/capabilities").status_code == 200)  # noqa: B023
         yield first, second
 
 
@@ -85,7 +86,7 @@ def bob(clients: tuple[httpx2.Client, httpx2.Client]) -> httpx2.Client:
 
 
 @pytest.fixture
-def alice(clients: tuple[httpx2.Client, httpx2.Client], hand: Hand) -> Alice:
+def alice(clients: tuple[httpx2.Client, httpx2.Client], worker: ManualWorker) -> Alice:
     def submit(number: int) -> str:
         body = {"prompt": PROMPT, "seed": number}
         headers = {"Idempotency-Key": f"key-{number}"}
@@ -93,9 +94,9 @@ def alice(clients: tuple[httpx2.Client, httpx2.Client], hand: Hand) -> Alice:
         return str(answer.json()["id"])
 
     succeeded, running, queued = submit(1), submit(2), submit(3)
-    hand.claim(succeeded)
-    (image,) = hand.finish(succeeded, _picture())
-    hand.claim(running)
+    worker.claim(succeeded)
+    (image,) = worker.finish(succeeded, _picture())
+    worker.claim(running)
     return Alice(clients[0], queued, running, succeeded, image.name)
 
 
@@ -193,13 +194,13 @@ def _steady(body: Any) -> Any:
     return body
 
 
-def _operations(served: Running) -> list[tuple[str, str]]:
+def _operations(served: ApiServer) -> list[tuple[str, str]]:
     paths = served.app.openapi()["paths"]
     return [(method.upper(), path) for path, methods in paths.items() for method in methods]
 
 
 def test_no_operation_shows_or_touches_what_is_anothers(
-    alice: Alice, bob: httpx2.Client, served: Running
+    alice: Alice, bob: httpx2.Client, served: ApiServer
 ) -> None:
     before = alice.jobs()
     operations = _operations(served)
@@ -223,7 +224,7 @@ def test_no_operation_shows_or_touches_what_is_anothers(
     assert alice.client.get(f"/images/{alice.image}").content == _picture()
 
 
-def test_without_a_key_every_operation_but_the_open_ones_is_refused(served: Running) -> None:
+def test_without_a_key_every_operation_but_the_open_ones_is_refused(served: ApiServer) -> None:
     with httpx2.Client(base_url=served.url) as client:
         _refused_without_key(client, _operations(served))
 
@@ -237,7 +238,7 @@ def _refused_without_key(client: httpx2.Client, operations: list[tuple[str, str]
 
 
 def test_pictures_of_others_are_as_if_they_had_never_been(
-    alice: Alice, bob: httpx2.Client, hand: Hand
+    alice: Alice, bob: httpx2.Client, worker: ManualWorker
 ) -> None:
     answers = [
         bob.post("/generate", json={"prompt": "1girl", "init_image": name})
@@ -250,8 +251,8 @@ def test_pictures_of_others_are_as_if_they_had_never_been(
     assert own.status_code == 202
     # Whoever makes the same picture has it too.
     job = bob.post("/generate", json={"prompt": "1girl"}).json()["id"]
-    hand.claim(job)
-    hand.finish(job, _picture())
+    worker.claim(job)
+    worker.finish(job, _picture())
     assert bob.get(f"/images/{alice.image}").content == _picture()
     assert bob.post("/generate", json={"prompt": "1girl", "init_image": alice.image}).is_success
 
@@ -295,22 +296,22 @@ def test_links_of_one_key_open_nothing_of_another(alice: Alice, bob: httpx2.Clie
 
 
 def test_a_url_of_the_openai_surface_needs_no_key(
-    settings: Settings, redis_url: str, hand: Hand
+    settings: Settings, redis_url: str, worker: ManualWorker
 ) -> None:
     secret, key = make_key("alice")
     with Redis.from_url(redis_url) as connection:
         add_key(connection, key)
-    running = Running(settings.model_copy(update={"listen": LISTENS_TO_ALL}))
+    running = ApiServer(settings.model_copy(update={"listen": LISTENS_TO_ALL}))
     running.start()
 
     def work() -> None:
-        eventually(lambda: bool(hand.waiting()))
-        (job_id,) = hand.waiting()
-        hand.claim(job_id)
-        hand.finish(job_id, _picture())
+        wait_until(lambda: bool(worker.queued_ids()))
+        (job_id,) = worker.queued_ids()
+        worker.claim(job_id)
+        worker.finish(job_id, _picture())
 
-    worker = threading.Thread(target=work)
-    worker.start()
+    thread = threading.Thread(target=work)
+    thread.start()
     try:
         with _client(running, secret) as client, httpx2.Client() as nobody:
             body = {"prompt": "1girl", "response_format": "url"}
@@ -318,5 +319,5 @@ def test_a_url_of_the_openai_surface_needs_no_key(
             assert nobody.get(image["url"]).content == _picture()
             assert nobody.get(image["url"].partition("?")[0]).status_code == 401
     finally:
-        worker.join(20)
+        thread.join(20)
         running.stop()

@@ -9,8 +9,8 @@ import httpx2
 import pytest
 
 from model.sampler_catalog import REFUSED_SAMPLERS
-from tests.support.api_calls import is_problem
-from tests.support.api_server import Running
+from tests.support.api_calls import read_problem
+from tests.support.api_server import ApiServer
 
 JSON = {"content-type": "application/json"}
 PROMPT = '{"prompt": "1girl, blue hair, smile"'
@@ -32,7 +32,7 @@ NOT_JSON = {
 def test_a_body_that_is_no_json(client: httpx2.Client, body: bytes) -> None:
     answer = client.post("/generate", content=body, headers=JSON)
     assert answer.status_code == (422 if body == b"" else 400)
-    is_problem(answer)
+    read_problem(answer)
 
 
 NOT_AN_OBJECT = ["null", "[]", '"1girl"', "3", "true", "[[[]]]", "NaN"]
@@ -42,7 +42,7 @@ NOT_AN_OBJECT = ["null", "[]", '"1girl"', "3", "true", "[[[]]]", "NaN"]
 def test_json_that_is_no_object(client: httpx2.Client, body: str) -> None:
     answer = client.post("/generate", content=body, headers=JSON)
     assert answer.status_code == 422
-    (error,) = is_problem(answer)["errors"]
+    (error,) = read_problem(answer)["errors"]
     assert error["pointer"] == ""
 
 
@@ -130,7 +130,7 @@ def test_a_wrong_field_is_named(
 ) -> None:
     answer = client.post("/generate", content=f"{PROMPT}, {field}}}", headers=JSON)
     assert answer.status_code == 422, answer.text
-    problem = is_problem(answer)
+    problem = read_problem(answer)
     (error,) = problem["errors"]
     assert error["pointer"] == pointer
     assert len(error["detail"]) < 600
@@ -143,7 +143,7 @@ def test_a_wrong_field_is_named(
 def test_the_refusal_of_a_known_sampler_says_why(client: httpx2.Client) -> None:
     for name, reason in REFUSED_SAMPLERS.items():
         answer = client.post("/generate", json={"prompt": "1girl, smile", "sampler": name})
-        (error,) = is_problem(answer)["errors"]
+        (error,) = read_problem(answer)["errors"]
         assert error["detail"] == f'{name} is not offered: {reason}; got "{name}"'
         assert "er_sde" in error["limit"]
 
@@ -151,7 +151,7 @@ def test_the_refusal_of_a_known_sampler_says_why(client: httpx2.Client) -> None:
 def test_every_wrong_option_is_named_at_once(client: httpx2.Client) -> None:
     options = {"eta": 99, "s_noise": "loud", "r": 0.5, "solver_type": "heun"}
     body = {"prompt": "1girl, smile", "sampler": "dpmpp_2m_sde", "sampler_options": options}
-    errors = is_problem(client.post("/generate", json=body))["errors"]
+    errors = read_problem(client.post("/generate", json=body))["errors"]
     assert [error["pointer"] for error in errors] == [
         "/sampler_options/eta",
         "/sampler_options/s_noise",
@@ -166,7 +166,7 @@ def test_every_wrong_option_is_named_at_once(client: httpx2.Client) -> None:
 def test_a_wrong_prompt_is_named(client: httpx2.Client, prompt: str | None, limit: Any) -> None:
     answer = client.post("/generate", json={"prompt": prompt})
     assert answer.status_code == 422
-    (error,) = is_problem(answer)["errors"]
+    (error,) = read_problem(answer)["errors"]
     assert error["pointer"] == "/prompt"
     assert error["limit"] == limit
 
@@ -188,7 +188,7 @@ def test_every_wrong_field_has_one_entry(client: httpx2.Client) -> None:
         "colour": 1,
     }
     answer = client.post("/generate", json=wrong)
-    problem = is_problem(answer)
+    problem = read_problem(answer)
     pointers = sorted(error["pointer"] for error in problem["errors"])
     assert pointers == sorted(f"/{name}" for name in ("prompt", *wrong))
     assert problem["detail"] == "14 fields are wrong"
@@ -196,14 +196,14 @@ def test_every_wrong_field_has_one_entry(client: httpx2.Client) -> None:
 
 def test_the_value_and_the_limit_are_in_the_text(client: httpx2.Client) -> None:
     answer = client.post("/generate", json={"prompt": "1girl", "steps": 500})
-    (error,) = is_problem(answer)["errors"]
+    (error,) = read_problem(answer)["errors"]
     assert "500" in error["detail"]
     assert "100" in error["detail"]
 
 
 def test_thousands_of_unknown_fields_are_counted_not_listed(client: httpx2.Client) -> None:
     body = json.dumps({"prompt": "1girl", **{f"f{number}": 1 for number in range(30_000)}})
-    problem = is_problem(client.post("/generate", content=body, headers=JSON))
+    problem = read_problem(client.post("/generate", content=body, headers=JSON))
     assert problem["detail"] == "30000 fields are wrong; the first 100 are listed"
     assert len(problem["errors"]) == 100
 
@@ -215,13 +215,13 @@ def test_a_body_of_another_type(client: httpx2.Client, media_type: str | None) -
     headers = {} if media_type is None else {"content-type": media_type}
     answer = client.post("/generate", content=b'{"prompt": "1girl"}', headers=headers)
     assert answer.status_code == 415
-    assert is_problem(answer)["code"] == "unsupported_media_type"
+    assert read_problem(answer)["code"] == "unsupported_media_type"
 
 
 def test_a_body_over_the_limit(client: httpx2.Client) -> None:
     answer = client.post("/generate", content=b"a" * 17_000_000, headers=JSON)
     assert answer.status_code == 413
-    assert "16000000 bytes" in is_problem(answer)["detail"]
+    assert "16000000 bytes" in read_problem(answer)["detail"]
     assert client.get("/livez").status_code == 200
 
 
@@ -232,7 +232,7 @@ def test_a_body_in_chunks_over_the_limit(client: httpx2.Client) -> None:
 
     answer = client.post("/generate", content=chunks(), headers=JSON)
     assert answer.status_code == 413
-    is_problem(answer)
+    read_problem(answer)
     assert client.get("/livez").status_code == 200
 
 
@@ -266,14 +266,14 @@ def test_paths_and_methods(client: httpx2.Client, method: str, path: str, status
     answer = client.request(method, path)
     assert answer.status_code == status, answer.text
     if status >= 400:
-        is_problem(answer)
+        read_problem(answer)
     if status == 405:
         assert answer.headers["allow"]
 
 
 def test_an_id_of_the_right_shape_that_was_never_given(client: httpx2.Client) -> None:
-    assert is_problem(client.get("/jobs/7ZZZZZZZZZZZZZZZZZZZZZZZZZ"))["code"] == "job_not_found"
-    assert is_problem(client.get("/jobs/01ARZ3NDEKTSV4RRFFQ69G5FAV"))["code"] == "job_expired"
+    assert read_problem(client.get("/jobs/7ZZZZZZZZZZZZZZZZZZZZZZZZZ"))["code"] == "job_not_found"
+    assert read_problem(client.get("/jobs/01ARZ3NDEKTSV4RRFFQ69G5FAV"))["code"] == "job_expired"
 
 
 HEADERS = [
@@ -295,7 +295,7 @@ def test_strange_headers(client: httpx2.Client, headers: dict[str, str], status:
     assert answer.status_code == status, answer.text
     assert "preference-applied" not in answer.headers
     if status == 422:
-        (error,) = is_problem(answer)["errors"]
+        (error,) = read_problem(answer)["errors"]
         assert "idempotency-key" in error["detail"]
 
 
@@ -312,7 +312,7 @@ RAW = {
 
 
 @pytest.mark.parametrize("head", RAW.values(), ids=RAW.keys())
-def test_bytes_that_no_client_library_would_send(server: Running, head: bytes) -> None:
+def test_bytes_that_no_client_library_would_send(server: ApiServer, head: bytes) -> None:
     port = int(server.url.rpartition(":")[2])
     with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
         connection.sendall(head + b"Connection: close\r\n\r\n")
@@ -337,7 +337,7 @@ HOSTILE_IDS = [
 @pytest.mark.parametrize("offered", HOSTILE_IDS)
 def test_a_request_id_that_could_do_harm_is_replaced(client: httpx2.Client, offered: bytes) -> None:
     answer = client.get("/jobs/nothing", headers=[(b"x-request-id", offered)])
-    assert is_problem(answer)["instance"] == answer.headers["x-request-id"]
+    assert read_problem(answer)["instance"] == answer.headers["x-request-id"]
     assert answer.headers["x-request-id"].isalnum()
     assert len(answer.headers["x-request-id"]) == 32
 
@@ -352,7 +352,7 @@ LORA_NAMES = [
 def test_a_loras_name_is_no_path(client: httpx2.Client, name: str) -> None:
     answer = client.post("/generate", json={"prompt": "1girl", "loras": [{"name": name}]})
     assert answer.status_code == 422
-    (error,) = is_problem(answer)["errors"]
+    (error,) = read_problem(answer)["errors"]
     assert error["pointer"] == "/loras/0/name"
     assert "no LoRA of this name" in error["detail"]
 
@@ -363,7 +363,7 @@ def test_a_loras_name_is_no_path(client: httpx2.Client, name: str) -> None:
      "/static-offline-docs/{}", "/static-offline-docs/%2e%2e/{}", "/problems/..%2f{}"],
 )  # fmt: skip
 @pytest.mark.parametrize("name", ["../../etc/passwd", "..%2f..%2f..%2f..%2fetc%2fpasswd"])
-def test_no_path_leads_out_of_its_folder(server: Running, path: str, name: str) -> None:
+def test_no_path_leads_out_of_its_folder(server: ApiServer, path: str, name: str) -> None:
     """Sent as it is: client libraries take the dots out."""
     port = int(server.url.rpartition(":")[2])
     head = f"GET {path.format(name)} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"

@@ -12,8 +12,8 @@ import api
 from api.http import errors
 from api.main import create_app
 from model.errors import ModelError, PolicyBlocked
-from tests.support.api_calls import is_problem
-from tests.support.api_server import Running
+from tests.support.api_calls import read_problem
+from tests.support.api_server import ApiServer
 from tests.support.paths import ROOT
 from worker import errors as worker_errors
 from worker import job_errors as failures
@@ -60,7 +60,7 @@ def test_only_one_module_knows_http_exceptions() -> None:
 def test_what_nobody_foresaw(
     settings: Settings, redis_url: str, caplog: pytest.LogCaptureFixture, kind: type[Exception]
 ) -> None:
-    running = Running(settings)
+    running = ApiServer(settings)
 
     async def fail() -> None:
         raise kind("secret of the house")
@@ -73,7 +73,7 @@ def test_what_nobody_foresaw(
     finally:
         running.stop()
     assert answer.status_code == 500
-    assert is_problem(answer)["code"] == "internal"
+    assert read_problem(answer)["code"] == "internal"
     assert "secret" not in answer.text
     assert answer.headers["x-request-id"] == "find-me"
     assert answer.headers["x-content-type-options"] == "nosniff"
@@ -94,7 +94,7 @@ def test_the_manual_names_every_code_and_every_path() -> None:
 def test_a_refusal_of_the_policy_names_its_rule_and_other_problems_have_none(
     settings: Settings, redis_url: str
 ) -> None:
-    running = Running(settings)
+    running = ApiServer(settings)
 
     async def refuse() -> None:
         raise PolicyBlocked("a_rule", "for a reason")
@@ -106,7 +106,7 @@ def test_a_refusal_of_the_policy_names_its_rule_and_other_problems_have_none(
     finally:
         running.stop()
     assert answer.status_code == 403
-    problem = is_problem(answer)
+    problem = read_problem(answer)
     assert (problem["code"], problem["rule"]) == ("policy_blocked", "a_rule")
     assert problem["detail"] == "refused by the rule a_rule: for a reason"
-    assert "rule" not in is_problem(other)
+    assert "rule" not in read_problem(other)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.api_calls import read_events, submit
+from tests.support.api_calls import parse_events, submit_job
 from tests.support.api_process import ApiProcess, read_to_end
-from tests.support.manual_worker import Hand
+from tests.support.manual_worker import ManualWorker
 from tests.support.waiting import wait_until
 from worker.queue import record
 from worker.settings import Settings
@@ -28,28 +28,28 @@ def api(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         process.stop()
 
 
-def test_those_who_stop_reading(api: ApiProcess, redis_url: str, hand: Hand) -> None:
+def test_those_who_stop_reading(api: ApiProcess, redis_url: str, worker: ManualWorker) -> None:
     with ExitStack() as stack:
 
         def slow_ones() -> list[socket.socket]:
             made = [api.listen(job_id, receive_bytes=4096) for _ in range(SLOW)]
             return [stack.enter_context(listener) for listener in made]
 
-        job_id = submit(api.client)
-        hand.claim(job_id)
+        job_id = submit_job(api.client)
+        worker.claim(job_id)
         slow = slow_ones()
         keen = stack.enter_context(api.listen(job_id, receive_bytes=2**20))
         wait_until(lambda: api.streams() == SLOW + 1)
         before = api.resident_bytes()
         for number in range(EVENTS):
             data = {"image": "x" * EVENT_BYTES, "step": number, "index": 0}
-            assert hand.report(job_id, "preview", data) == "ok"
+            assert worker.report(job_id, "preview", data) == "ok"
         # Others find all of it when they come.
         slow_ones()
         wait_until(lambda: api.streams() == 2 * SLOW + 1)
-        hand.finish(job_id, b"picture")
+        worker.finish(job_id, b"picture")
 
-        heard = read_events(read_to_end(keen))
+        heard = parse_events(read_to_end(keen))
         assert [event["event"] for event in heard[:2]] == ["queued", "started"]
         assert [event["data"]["step"] for event in heard[2:-1]] == list(range(EVENTS))
         assert heard[-1]["event"] == "succeeded"
@@ -59,16 +59,16 @@ def test_those_who_stop_reading(api: ApiProcess, redis_url: str, hand: Hand) -> 
         assert api.client.get(f"/jobs/{job_id}").json()["status"] == "succeeded"
 
         # Who reads on after all has missed nothing, as long as everything is kept.
-        assert read_events(read_to_end(slow[0])) == heard
+        assert parse_events(read_to_end(slow[0])) == heard
         # Where most of it is gone meanwhile, there is a gap.
-        hand.redis.xtrim(record.events_key(job_id), maxlen=3, approximate=False)
-        late = read_events(read_to_end(slow[1]))
+        worker.redis.xtrim(record.events_key(job_id), maxlen=3, approximate=False)
+        late = parse_events(read_to_end(slow[1]))
         assert late[-4]["event"] == "gap"
         assert late[-3:] == heard[-3:]
         assert late[:-4] == heard[: len(late) - 4]
         # And where even the end is gone it comes from the record.
-        hand.redis.delete(record.events_key(job_id))
-        last = read_events(read_to_end(slow[2]))
+        worker.redis.delete(record.events_key(job_id))
+        last = parse_events(read_to_end(slow[2]))
         assert last[-2]["event"] == "gap"
         assert last[-1] == heard[-1]
     wait_until(lambda: api.streams() == 0)
@@ -76,14 +76,14 @@ def test_those_who_stop_reading(api: ApiProcess, redis_url: str, hand: Hand) -> 
 
 
 def test_one_who_stopped_reading_leaves_like_any_other(
-    api: ApiProcess, redis_url: str, hand: Hand
+    api: ApiProcess, redis_url: str, worker: ManualWorker
 ) -> None:
-    job_id = submit(api.client)
-    hand.claim(job_id)
+    job_id = submit_job(api.client)
+    worker.claim(job_id)
     query = "?cancel_on_disconnect=true"
     with api.listen(job_id, receive_bytes=4096, query=query):
         wait_until(lambda: api.streams() == 1)
         for number in range(40):
-            hand.report(job_id, "preview", {"image": "x" * EVENT_BYTES, "step": number})
-    wait_until(lambda: hand.step(job_id, 1, 20) == "cancel")
+            worker.report(job_id, "preview", {"image": "x" * EVENT_BYTES, "step": number})
+    wait_until(lambda: worker.step(job_id, 1, 20) == "cancel")
     assert api.streams() == 0

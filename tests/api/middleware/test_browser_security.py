@@ -10,9 +10,9 @@ import httpx2
 import pytest
 from pydantic import ValidationError
 
-from tests.support.api_calls import PROMPT, is_problem
-from tests.support.api_server import Running
-from tests.support.manual_worker import Hand
+from tests.support.api_calls import PROMPT, read_problem
+from tests.support.api_server import ApiServer
+from tests.support.manual_worker import ManualWorker
 from worker.settings import Settings
 
 ART = "https://art.example"
@@ -46,10 +46,10 @@ def test_every_answer_has_the_headers(client: httpx2.Client, path: str) -> None:
         assert answer.headers["cross-origin-resource-policy"] == "same-origin"
 
 
-def test_a_picture_is_no_page_but_may_be_shown(client: httpx2.Client, hand: Hand) -> None:
+def test_a_picture_is_no_page_but_may_be_shown(client: httpx2.Client, worker: ManualWorker) -> None:
     job_id = client.post("/generate", json={"prompt": PROMPT}).json()["id"]
-    hand.claim(job_id)
-    (image,) = hand.finish(job_id, b"<script>alert(1)</script>")
+    worker.claim(job_id)
+    (image,) = worker.finish(job_id, b"<script>alert(1)</script>")
     answer = client.get(image.url)
     assert_guarded(answer)
     assert answer.headers["content-type"] == "image/png"
@@ -95,14 +95,14 @@ def test_no_other_origin_is_let_in_by_default(client: httpx2.Client) -> None:
 
 
 @pytest.fixture(scope="module")
-def open_server(settings: Settings) -> Iterator[Running]:
+def open_server(settings: Settings) -> Iterator[ApiServer]:
     named = {"cors_origins": f"{ART}, http://localhost:3000", "allowed_hosts": "127.0.0.1"}
-    with Running(settings.model_copy(update=named)) as running:
+    with ApiServer(settings.model_copy(update=named)) as running:
         yield running
 
 
 @pytest.fixture
-def open_client(open_server: Running, redis_url: str) -> Iterator[httpx2.Client]:
+def open_client(open_server: ApiServer, redis_url: str) -> Iterator[httpx2.Client]:
     with httpx2.Client(base_url=open_server.url, timeout=20) as opened:
         yield opened
 
@@ -123,7 +123,7 @@ def test_a_named_origin_is_let_in(open_client: httpx2.Client) -> None:
 
 def test_a_named_origin_can_read_what_went_wrong(open_client: httpx2.Client) -> None:
     answer = open_client.get("/jobs/nothing", headers={"origin": ART})
-    assert is_problem(answer)["code"] == "job_not_found"
+    assert read_problem(answer)["code"] == "job_not_found"
     assert answer.headers["access-control-allow-origin"] == ART
 
 
@@ -150,7 +150,7 @@ def test_a_foreign_page_changes_nothing(
         for origin in ({"origin": "https://evil.example"}, {"origin": "null"}, {}):
             answer = each.request(method, path, headers={"sec-fetch-site": site, **origin})
             assert answer.status_code == 403
-            assert is_problem(answer)["code"] == "foreign_page"
+            assert read_problem(answer)["code"] == "foreign_page"
             assert_guarded(answer)
 
 
@@ -166,12 +166,12 @@ def test_another_host_is_refused_where_hosts_are_named(
 ) -> None:
     answer = open_client.get("/livez", headers={"host": host})
     assert answer.status_code == 421
-    assert is_problem(answer)["code"] == "wrong_host"
+    assert read_problem(answer)["code"] == "wrong_host"
 
 
 def test_the_public_host_is_one_of_the_named(settings: Settings) -> None:
     named = {"allowed_hosts": "localhost", "public_url": "https://Art.example/api"}
-    with Running(settings.model_copy(update=named)) as running:
+    with ApiServer(settings.model_copy(update=named)) as running:
         answers = {
             host: httpx2.get(f"{running.url}/livez", headers={"host": host}).status_code
             for host in ("localhost:80", "LOCALHOST", "art.example", "art.example:443", "x.example")

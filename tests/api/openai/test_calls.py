@@ -20,8 +20,8 @@ from PIL import Image
 from redis import Redis
 
 from api.submit.disconnect import POLL_SECONDS
-from tests.support.api_server import Running
-from tests.support.manual_worker import Hand
+from tests.support.api_server import ApiServer
+from tests.support.manual_worker import ManualWorker
 from tests.support.openai_clients import (
     RecordedExchanges,
     fake_worker,
@@ -53,7 +53,7 @@ def exchanges() -> RecordedExchanges:
 
 
 @pytest.fixture
-def openai(server: Running, redis_url: str, exchanges: RecordedExchanges) -> Iterator[OpenAI]:
+def openai(server: ApiServer, redis_url: str, exchanges: RecordedExchanges) -> Iterator[OpenAI]:
     with openai_client(server.url, exchanges) as opened:
         yield opened
 
@@ -77,39 +77,39 @@ def eventually(condition: Callable[[], Any]) -> None:
         time.sleep(0.02)
 
 
-def test_a_call_over_its_time_leaves_a_job(client: httpx2.Client, hand: Hand) -> None:
+def test_a_call_over_its_time_leaves_a_job(client: httpx2.Client, worker: ManualWorker) -> None:
     answer = client.post(GENERATE, json=BODY)
     error = is_error(answer, 504)
-    (job_id,) = hand.waiting()
+    (job_id,) = worker.queued_ids()
     assert (error["code"], error["type"]) == ("job_unfinished", "server_error")
     assert error["job_id"] == answer.headers["x-job-id"] == job_id
     assert f"/jobs/{job_id}" in error["message"]
     assert answer.headers["location"] == f"/jobs/{job_id}"
-    hand.claim(job_id)
-    hand.finish(job_id, PICTURE)
+    worker.claim(job_id)
+    worker.finish(job_id, PICTURE)
     job = client.get(answer.headers["location"]).json()
     assert job["status"] == "succeeded"
     assert client.get(job["images"][0]["url"]).status_code == 200
 
 
-def test_prefer_says_how_long_to_wait(client: httpx2.Client, hand: Hand) -> None:
+def test_prefer_says_how_long_to_wait(client: httpx2.Client, worker: ManualWorker) -> None:
     started = time.monotonic()
     answer = client.post(GENERATE, json=BODY, headers={"Prefer": "wait=0"})
     assert time.monotonic() - started < 15
     is_error(answer, 504)
-    assert len(hand.waiting()) == 1
+    assert len(worker.queued_ids()) == 1
 
 
 def test_the_official_client_waits_on_for_its_job(
-    openai: OpenAI, exchanges: RecordedExchanges, hand: Hand, accepted: Callable[[], int]
+    openai: OpenAI, exchanges: RecordedExchanges, worker: ManualWorker, accepted: Callable[[], int]
 ) -> None:
     """The second try finds the job of the first, which ends meanwhile."""
 
     def finish_late() -> None:
         eventually(lambda: exchanges.answers)
-        (job_id,) = hand.waiting()
-        hand.claim(job_id)
-        hand.finish(job_id, PICTURE)
+        (job_id,) = worker.queued_ids()
+        worker.claim(job_id)
+        worker.finish(job_id, PICTURE)
 
     finishing = threading.Thread(target=finish_late)
     finishing.start()
@@ -123,7 +123,10 @@ def test_the_official_client_waits_on_for_its_job(
 
 
 def test_the_official_client_gives_up_in_the_end_and_knows_the_job(
-    server: Running, hand: Hand, exchanges: RecordedExchanges, accepted: Callable[[], int]
+    server: ApiServer,
+    worker: ManualWorker,
+    exchanges: RecordedExchanges,
+    accepted: Callable[[], int],
 ) -> None:
     with (
         openai_client(server.url, exchanges, max_retries=1) as openai,
@@ -132,12 +135,12 @@ def test_the_official_client_gives_up_in_the_end_and_knows_the_job(
         openai.images.generate(**BODY)
     assert len(exchanges.sent) == 2
     assert late.value.status_code == 504
-    assert late.value.response.headers["x-job-id"] == hand.waiting()[0]
+    assert late.value.response.headers["x-job-id"] == worker.queued_ids()[0]
     assert accepted() == 1
 
 
 def test_a_client_that_runs_out_of_time_itself_makes_one_job(
-    server: Running, settings: Settings, exchanges: RecordedExchanges, accepted: Callable[[], int]
+    server: ApiServer, settings: Settings, exchanges: RecordedExchanges, accepted: Callable[[], int]
 ) -> None:
     """Its own time-out is shorter than the picture takes: it hangs up and tries again."""
     with (
@@ -151,7 +154,7 @@ def test_a_client_that_runs_out_of_time_itself_makes_one_job(
 
 
 def test_each_call_of_its_own_is_a_job_of_its_own(
-    server: Running, settings: Settings, accepted: Callable[[], int]
+    server: ApiServer, settings: Settings, accepted: Callable[[], int]
 ) -> None:
     with fake_worker(settings), openai_client(server.url) as openai:
         answers: list[Any] = [
@@ -162,7 +165,7 @@ def test_each_call_of_its_own_is_a_job_of_its_own(
 
 
 def test_an_idempotency_key_of_the_clients_own(
-    openai: OpenAI, hand: Hand, accepted: Callable[[], int]
+    openai: OpenAI, worker: ManualWorker, accepted: Callable[[], int]
 ) -> None:
     headers = {"Idempotency-Key": "mine"}
     for _ in range(2):
@@ -179,7 +182,7 @@ def test_a_full_queue_is_tried_again_when_it_says(
     openai: OpenAI,
     client: httpx2.Client,
     exchanges: RecordedExchanges,
-    hand: Hand,
+    worker: ManualWorker,
     accepted: Callable[[], int],
 ) -> None:
     for _ in range(5):
@@ -192,13 +195,13 @@ def test_a_full_queue_is_tried_again_when_it_says(
 
     def make_room() -> None:
         eventually(lambda: len(exchanges.answers) == 2)
-        job_id = hand.waiting()[0]
-        hand.claim(job_id)
-        hand.finish(job_id, PICTURE)
+        job_id = worker.queued_ids()[0]
+        worker.claim(job_id)
+        worker.finish(job_id, PICTURE)
         eventually(lambda: accepted() == 6)
-        mine = hand.waiting()[-1]
-        hand.claim(mine)
-        hand.finish(mine, PICTURE)
+        mine = worker.queued_ids()[-1]
+        worker.claim(mine)
+        worker.finish(mine, PICTURE)
 
     working = threading.Thread(target=make_room)
     working.start()
@@ -209,7 +212,7 @@ def test_a_full_queue_is_tried_again_when_it_says(
 
 
 def test_a_job_that_failed_is_not_tried_again(
-    server: Running, settings: Settings, exchanges: RecordedExchanges, accepted: Callable[[], int]
+    server: ApiServer, settings: Settings, exchanges: RecordedExchanges, accepted: Callable[[], int]
 ) -> None:
     with (
         fake_worker(settings),
@@ -224,11 +227,11 @@ def test_a_job_that_failed_is_not_tried_again(
 
 
 def test_a_job_that_somebody_cancelled(
-    openai: OpenAI, client: httpx2.Client, exchanges: RecordedExchanges, hand: Hand
+    openai: OpenAI, client: httpx2.Client, exchanges: RecordedExchanges, worker: ManualWorker
 ) -> None:
     def cancel() -> None:
-        eventually(hand.waiting)
-        client.delete(f"/jobs/{hand.waiting()[0]}")
+        eventually(worker.queued_ids)
+        client.delete(f"/jobs/{worker.queued_ids()[0]}")
 
     cancelling = threading.Thread(target=cancel)
     cancelling.start()
@@ -241,9 +244,9 @@ def test_a_job_that_somebody_cancelled(
 
 @pytest.mark.parametrize("is_asked", [False, True])
 def test_leaving_cancels_only_where_that_was_asked(
-    server: Running,
+    server: ApiServer,
     client: httpx2.Client,
-    hand: Hand,
+    worker: ManualWorker,
     accepted: Callable[[], int],
     *,
     is_asked: bool,
@@ -255,7 +258,7 @@ def test_leaving_cancels_only_where_that_was_asked(
     ):
         openai.images.generate(**BODY, extra_query=query, extra_headers=PATIENT)
     eventually(lambda: accepted() == 1)
-    job_id = hand.newest()
+    job_id = worker.newest_id()
     if is_asked:
         eventually(lambda: client.get(f"/jobs/{job_id}").json()["status"] == "cancelled")
     else:
@@ -278,7 +281,7 @@ def test_a_cancelled_job_ends_its_stream(
 
 
 def test_a_stream_that_is_left_cancels_only_where_that_was_asked(
-    openai: OpenAI, client: httpx2.Client, hand: Hand
+    openai: OpenAI, client: httpx2.Client, worker: ManualWorker
 ) -> None:
     streams = [
         openai.images.generate(**BODY, stream=True, extra_query=query)
@@ -291,11 +294,11 @@ def test_a_stream_that_is_left_cancels_only_where_that_was_asked(
     assert client.get(f"/jobs/{kept}").json()["status"] == "queued"
 
 
-def test_a_stream_over_the_time_of_calls_goes_on(openai: OpenAI, hand: Hand) -> None:
+def test_a_stream_over_the_time_of_calls_goes_on(openai: OpenAI, worker: ManualWorker) -> None:
     stream = openai.images.generate(**BODY, stream=True)
     time.sleep(0.6)
-    (job_id,) = hand.waiting()
-    hand.claim(job_id)
-    hand.finish(job_id, PICTURE)
+    (job_id,) = worker.queued_ids()
+    worker.claim(job_id)
+    worker.finish(job_id, PICTURE)
     (done,) = stream
     assert base64.b64decode(done.b64_json) == PICTURE

@@ -10,7 +10,7 @@ from api.http.problem import ProblemResponse, as_problem, shape_at
 from api.http.schemas import FieldError
 from api.openai.errors import error_of, openai_error
 from model.errors import PolicyBlocked
-from tests.support.api_server import Running
+from tests.support.api_server import ApiServer
 from tests.support.openai_clients import is_error
 from worker.errors import JobAlreadyFinished, QueueFull
 
@@ -39,7 +39,7 @@ def test_other_paths_keep_their_problems(client: httpx2.Client) -> None:
         assert answer.json()["code"] == "not_found"
 
 
-def test_what_nobody_foresaw(server: Running, client: httpx2.Client) -> None:
+def test_what_nobody_foresaw(server: ApiServer, client: httpx2.Client) -> None:
     async def fail() -> None:
         raise ZeroDivisionError("secret of the house")
 

@@ -9,7 +9,7 @@ import pytest
 from openai import BadRequestError, NotFoundError, OpenAI
 from PIL import Image
 
-from tests.support.api_server import Running
+from tests.support.api_server import ApiServer
 from tests.support.fake_engine import FakeEngine
 from tests.support.openai_clients import fake_worker, is_error, openai_client, opened, png
 from worker.settings import Settings
@@ -25,13 +25,13 @@ def engine(settings: Settings) -> Iterator[FakeEngine]:
 
 
 @pytest.fixture(scope="module")
-def openai(server: Running, engine: FakeEngine) -> Iterator[OpenAI]:
+def openai(server: ApiServer, engine: FakeEngine) -> Iterator[OpenAI]:
     with openai_client(server.url) as opened:
         yield opened
 
 
 @pytest.fixture(scope="module")
-def client(server: Running) -> Iterator[httpx2.Client]:
+def client(server: ApiServer) -> Iterator[httpx2.Client]:
     """Of the module's server; its jobs stay until the end."""
     with httpx2.Client(base_url=server.url, timeout=20) as opened:
         yield opened

@@ -6,10 +6,11 @@ import httpx2
 import pytest
 from openai import AuthenticationError, InternalServerError, PermissionDeniedError
 
-from tests.support.api_keys import eventually, make_key
-from tests.support.api_server import Running
-from tests.support.manual_worker import Hand
+from tests.support.api_keys import make_key
+from tests.support.api_server import ApiServer
+from tests.support.manual_worker import ManualWorker
 from tests.support.openai_clients import openai_client
+from tests.support.waiting import wait_until
 from worker.auth.key_store import add_key
 from worker.redis_io.client import connect
 from worker.settings import Settings
@@ -23,7 +24,7 @@ def settings(settings: Settings) -> Settings:
 
 
 @pytest.fixture
-def secrets(server: Running, redis_url: str) -> list[str]:
+def secrets(server: ApiServer, redis_url: str) -> list[str]:
     """The keys of two owners, which the service knows."""
     made = [make_key(name, max_rating="safe") for name in ("alice", "bob")]
     with connect(redis_url) as connection:
@@ -34,12 +35,12 @@ def secrets(server: Running, redis_url: str) -> list[str]:
 
 def _known(url: str, secret: str) -> str:
     headers = {"Authorization": f"Bearer {secret}"}
-    eventually(lambda: httpx2.get(f"{url}/v1/models", headers=headers).status_code == 200)
+    wait_until(lambda: httpx2.get(f"{url}/v1/models", headers=headers).status_code == 200)
     return secret
 
 
 @pytest.mark.usefixtures("secrets")
-def test_without_a_key_of_ours_nothing_is_told(server: Running) -> None:
+def test_without_a_key_of_ours_nothing_is_told(server: ApiServer) -> None:
     with openai_client(server.url) as openai:
         for call in (openai.models.list, lambda: openai.images.generate(**BODY)):
             with pytest.raises(AuthenticationError) as refused:
@@ -49,7 +50,7 @@ def test_without_a_key_of_ours_nothing_is_told(server: Running) -> None:
 
 
 def test_nobody_finds_the_job_of_another_owners_try(
-    server: Running, secrets: list[str], hand: Hand
+    server: ApiServer, secrets: list[str], worker: ManualWorker
 ) -> None:
     """The same parameters, and a header that says that this is a further try."""
     further = {"X-Stainless-Retry-Count": "1", "Idempotency-Key": "the same"}
@@ -63,11 +64,11 @@ def test_nobody_finds_the_job_of_another_owners_try(
         jobs.append(late.value.response.headers["x-job-id"])
     assert jobs[0] != jobs[1]
     assert jobs[0] == jobs[2], "it is the first owner's again"
-    assert set(hand.waiting()) == set(jobs)
+    assert set(worker.queued_ids()) == set(jobs)
 
 
 def test_a_refusal_of_the_policy_is_a_403_that_is_not_tried_again(
-    server: Running, secrets: list[str], hand: Hand
+    server: ApiServer, secrets: list[str], worker: ManualWorker
 ) -> None:
     with (
         openai_client(server.url, key=secrets[0]) as openai,
@@ -76,4 +77,4 @@ def test_a_refusal_of_the_policy_is_a_403_that_is_not_tried_again(
         openai.images.generate(prompt="1girl, nsfw, nude", stream=True)
     body: Any = refused.value.body
     assert (body["code"], body["rule"]) == ("policy_blocked", "max_rating")
-    assert hand.waiting() == []
+    assert worker.queued_ids() == []

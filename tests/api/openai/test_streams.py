@@ -9,7 +9,7 @@ import pytest
 from openai import APIError, BadRequestError, OpenAI
 from PIL import Image
 
-from tests.support.api_server import Running
+from tests.support.api_server import ApiServer
 from tests.support.openai_clients import RecordedExchanges, fake_worker, openai_client, opened, png
 from worker.settings import Settings
 
@@ -17,13 +17,13 @@ PROMPT = "1girl, blue hair, smile, hair bow"
 
 
 @pytest.fixture(scope="module")
-def openai(server: Running, settings: Settings) -> Iterator[OpenAI]:
+def openai(server: ApiServer, settings: Settings) -> Iterator[OpenAI]:
     with fake_worker(settings, step_seconds=0.005), openai_client(server.url) as opened:
         yield opened
 
 
 @pytest.fixture(scope="module")
-def client(server: Running) -> Iterator[httpx2.Client]:
+def client(server: ApiServer) -> Iterator[httpx2.Client]:
     with httpx2.Client(base_url=server.url, timeout=20) as opened:
         yield opened
 
@@ -76,7 +76,7 @@ def test_what_is_wrong_before_the_job_is_no_stream(openai: OpenAI) -> None:
     assert refused.value.param == "size"
 
 
-def test_what_goes_wrong_later_is_the_last_event(server: Running) -> None:
+def test_what_goes_wrong_later_is_the_last_event(server: ApiServer) -> None:
     exchanges = RecordedExchanges()
     with openai_client(server.url, exchanges) as openai:
         stream = openai.images.generate(prompt="a nan b", stream=True)

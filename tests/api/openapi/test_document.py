@@ -22,7 +22,7 @@ from api.submit.dry_run import Plan
 from api.webhooks.schemas import WebhookMessage, submission_type
 from model.card import TagGroup, card_names, load_card
 from model.tags import MAX_TAGS
-from tests.support.api_server import Running
+from tests.support.api_server import ApiServer
 from worker.settings import Settings
 
 SECRET = "whsec_" + "c2VjcmV0" * 4
@@ -274,7 +274,7 @@ def worker(settings: Settings, redis_url: str, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.usefixtures("generated_client", "worker")
-def test_a_generated_client_submits_and_fetches_a_job(server: Running) -> None:
+def test_a_generated_client_submits_and_fetches_a_job(server: ApiServer) -> None:
     package = importlib.import_module("kirazuri_client")
     models = importlib.import_module("kirazuri_client.models")
     generate = importlib.import_module("kirazuri_client.api.generation.generate")

@@ -6,12 +6,12 @@ import pytest
 from api.routes.service.capabilities import capabilities
 from model.card import card_names, load_card
 from model.sampler_catalog import evaluations
-from tests.support.manual_worker import Hand
+from tests.support.manual_worker import ManualWorker
 from worker.settings import Settings
 
 
-def test_a_form_can_be_built(client: httpx2.Client, hand: Hand) -> None:
-    hand.beat()
+def test_a_form_can_be_built(client: httpx2.Client, worker: ManualWorker) -> None:
+    worker.heartbeat()
     told = client.get("/capabilities").json()
     assert told["name"] == "kirazuri-tiny"
     assert told["defaults"]["sampler"] in {sampler["name"] for sampler in told["samplers"]}
@@ -28,8 +28,8 @@ def test_a_form_can_be_built(client: httpx2.Client, hand: Hand) -> None:
     assert told["features"]["token_counts"]
     assert told["licence"]["name"]
     assert told["prompting"]["example"]
-    (worker,) = told["workers"]
-    assert worker["device"] == "cpu"
+    (listed,) = told["workers"]
+    assert listed["device"] == "cpu"
 
 
 def test_every_choice_told_is_accepted(client: httpx2.Client) -> None:

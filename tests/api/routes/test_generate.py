@@ -10,14 +10,14 @@ import pytest
 from redis import Redis
 
 from api.submit.context import parse_prefer_wait
-from tests.support.api_calls import PROMPT, is_problem, secret, submit
-from tests.support.api_server import Running
-from tests.support.manual_worker import Hand
+from tests.support.api_calls import PROMPT, read_problem, redis_setting, submit_job
+from tests.support.api_server import ApiServer
+from tests.support.manual_worker import ManualWorker
 from worker.redis_io import server as redis_server
 from worker.settings import Settings
 
 
-def test_open_fields_are_filled_from_the_card(client: httpx2.Client, server: Running) -> None:
+def test_open_fields_are_filled_from_the_card(client: httpx2.Client, server: ApiServer) -> None:
     answer = client.post("/generate", json={"prompt": PROMPT})
     assert answer.status_code == 202
     job = answer.json()
@@ -104,18 +104,18 @@ def test_advice_comes_as_warnings(client: httpx2.Client) -> None:
     assert client.get(f"/jobs/{job['id']}").json()["warnings"] == job["warnings"]
 
 
-def test_waiting_for_a_job_that_ends_in_time(client: httpx2.Client, hand: Hand) -> None:
+def test_waiting_for_a_job_that_ends_in_time(client: httpx2.Client, worker: ManualWorker) -> None:
     def work() -> None:
-        while not (waiting := hand.waiting()):
+        while not (waiting := worker.queued_ids()):
             time.sleep(0.01)
         (job_id,) = waiting
-        hand.claim(job_id)
-        hand.finish(job_id, b"picture")
+        worker.claim(job_id)
+        worker.finish(job_id, b"picture")
 
-    worker = threading.Thread(target=work)
-    worker.start()
+    thread = threading.Thread(target=work)
+    thread.start()
     answer = client.post("/generate", json={"prompt": PROMPT}, headers={"prefer": "wait=1"})
-    worker.join()
+    thread.join()
     assert answer.status_code == 200
     assert answer.headers["preference-applied"] == "wait=1"
     assert answer.json()["status"] == "succeeded"
@@ -177,7 +177,7 @@ def test_one_key_with_two_bodies_is_refused(client: httpx2.Client) -> None:
     client.post("/generate", json={"prompt": PROMPT}, headers=headers)
     answer = client.post("/generate", json={"prompt": PROMPT, "steps": 9}, headers=headers)
     assert answer.status_code == 422
-    problem = is_problem(answer)
+    problem = read_problem(answer)
     assert problem["code"] == "idempotency_conflict"
     assert problem["errors"] == []
 
@@ -190,10 +190,10 @@ def test_a_refused_body_does_not_use_up_the_key(client: httpx2.Client) -> None:
 
 def test_a_full_queue_says_when_to_come_back(client: httpx2.Client) -> None:
     for _ in range(5):
-        submit(client)
+        submit_job(client)
     answer = client.post("/generate", json={"prompt": PROMPT})
     assert answer.status_code == 429
-    assert is_problem(answer)["code"] == "queue_full"
+    assert read_problem(answer)["code"] == "queue_full"
     assert 1 <= int(answer.headers["retry-after"]) <= 120
 
 
@@ -214,7 +214,9 @@ def test_a_request_id_goes_through(client: httpx2.Client) -> None:
 
 
 def test_urls_are_as_the_operator_or_the_client_says(settings: Settings, redis_url: str) -> None:
-    with Running(settings.model_copy(update={"public_url": "https://art.example/api/"})) as public:
+    with ApiServer(
+        settings.model_copy(update={"public_url": "https://art.example/api/"})
+    ) as public:
         job = httpx2.post(f"{public.url}/generate", json={"prompt": PROMPT}).json()
     assert job["links"]["self"] == f"https://art.example/api/jobs/{job['id']}"
 
@@ -222,14 +224,14 @@ def test_urls_are_as_the_operator_or_the_client_says(settings: Settings, redis_u
 def test_without_redis(settings: Settings, tmp_path: Path) -> None:
     own = redis_server.start(tmp_path / "redis")
     with (
-        Running(settings.model_copy(update={"redis_url": secret(own.url)})) as running,
+        ApiServer(settings.model_copy(update={"redis_url": redis_setting(own.url)})) as running,
         httpx2.Client(base_url=running.url, timeout=20) as client,
     ):
-        job_id = submit(client)
+        job_id = submit_job(client)
         own.stop()
         refused = client.post("/generate", json={"prompt": PROMPT})
         assert refused.status_code == 503
-        assert is_problem(refused)["code"] == "queue_unavailable"
+        assert read_problem(refused)["code"] == "queue_unavailable"
         assert int(refused.headers["retry-after"]) > 0
         assert str(tmp_path) not in refused.text
         assert client.get(f"/jobs/{job_id}").status_code == 503

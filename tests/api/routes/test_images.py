@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import httpx2
 import pytest
 
-from tests.support.api_calls import is_problem
-from tests.support.api_server import Running
+from tests.support.api_calls import read_problem
+from tests.support.api_server import ApiServer
 from tests.support.s3_server import BUCKET, KEY, SECRET, FaultyProxy, Mode, S3Server
 from worker.settings import Settings
 from worker.store import s3 as s3_store
@@ -91,7 +91,7 @@ def test_ranges(
 def test_a_range_outside_the_file(client: httpx2.Client, store: LocalImageStore) -> None:
     answer = client.get(f"/images/{store.put(DATA, 'png')}", headers={"range": "bytes=999999-"})
     assert answer.status_code == 416
-    assert is_problem(answer)["code"] == "range_not_satisfiable"
+    assert read_problem(answer)["code"] == "range_not_satisfiable"
     assert answer.headers["content-range"] == f"bytes */{len(DATA)}"
 
 
@@ -100,13 +100,13 @@ def test_a_removed_picture_is_gone(client: httpx2.Client, store: LocalImageStore
     store.delete(name)
     answer = client.get(f"/images/{name}")
     assert answer.status_code == 410
-    assert is_problem(answer)["code"] == "image_expired"
+    assert read_problem(answer)["code"] == "image_expired"
 
 
 def test_a_picture_that_never_was(client: httpx2.Client) -> None:
     answer = client.get(f"/images/{'0' * 40}.png")
     assert answer.status_code == 404
-    assert is_problem(answer)["code"] == "image_not_found"
+    assert read_problem(answer)["code"] == "image_not_found"
 
 
 def test_no_name_leads_out_of_the_folder(client: httpx2.Client, settings: Settings) -> None:
@@ -122,7 +122,7 @@ class Far:
     def __init__(self, settings: Settings, line: FaultyProxy) -> None:
         self.line = line
         self.store: ImageStore = open_store(settings)
-        self.running = Running(settings)
+        self.running = ApiServer(settings)
 
 
 @pytest.fixture(scope="module")
@@ -192,9 +192,9 @@ def test_a_bucket_tells_what_is_gone_from_what_never_was(
     name = far.store.put(b"to be removed", "png")
     far.store.delete(name)
     answer = far_client.get(f"/images/{name}")
-    assert (answer.status_code, is_problem(answer)["code"]) == (410, "image_expired")
+    assert (answer.status_code, read_problem(answer)["code"]) == (410, "image_expired")
     answer = far_client.get(f"/images/{'0' * 40}.png")
-    assert (answer.status_code, is_problem(answer)["code"]) == (404, "image_not_found")
+    assert (answer.status_code, read_problem(answer)["code"]) == (404, "image_not_found")
     assert far_client.get("/images/..%2fsecret").status_code == 404
 
 
@@ -215,7 +215,7 @@ def test_a_bucket_that_is_away_is_a_problem_for_a_while(
     assert time.monotonic() - began < 5, "one that waits must not keep the others waiting"
     assert alive.status_code == 200
     assert {answer.status_code for answer in answers} == {503}
-    assert is_problem(answers[0])["code"] == "store_unavailable"
+    assert read_problem(answers[0])["code"] == "store_unavailable"
     assert answers[0].headers["retry-after"]
     assert far.line.url not in answers[0].text
     time.sleep(0.3)

@@ -8,25 +8,27 @@ import httpx2
 import pytest
 
 from api.http.sse import KEEPALIVE_SECONDS
-from tests.support.api_calls import is_problem, read_events, submit
-from tests.support.api_server import Running
-from tests.support.manual_worker import Hand
+from tests.support.api_calls import parse_events, read_problem, submit_job
+from tests.support.api_server import ApiServer
+from tests.support.manual_worker import ManualWorker
 from worker.job_errors import job_error
 from worker.settings import Settings
 
 
-def test_a_job_from_queue_to_picture(client: httpx2.Client, hand: Hand, server: Running) -> None:
-    job_id = submit(client, num_images=2)
-    hand.claim(job_id)
-    hand.step(job_id, 5, 20)
+def test_a_job_from_queue_to_picture(
+    client: httpx2.Client, worker: ManualWorker, server: ApiServer
+) -> None:
+    job_id = submit_job(client, num_images=2)
+    worker.claim(job_id)
+    worker.step(job_id, 5, 20)
     running = client.get(f"/jobs/{job_id}").json()
     assert running["status"] == "running"
     assert running["progress"] == {"step": 5, "steps": 20, "fraction": 0.25}
-    assert running["worker"] == "hand"
+    assert running["worker"] == "manual-worker"
     assert running["attempts"] == 1
     assert running["queue_position"] is None
 
-    stored = hand.finish(job_id, b"one", b"two")
+    stored = worker.finish(job_id, b"one", b"two")
     answer = client.get(f"/jobs/{job_id}")
     assert answer.headers["cache-control"] == "no-store"
     job = answer.json()
@@ -40,10 +42,10 @@ def test_a_job_from_queue_to_picture(client: httpx2.Client, hand: Hand, server: 
     assert job["created_at"] <= job["started_at"] <= job["finished_at"] < job["expires_at"]
 
 
-def test_a_failed_job_says_why(client: httpx2.Client, hand: Hand) -> None:
-    job_id = submit(client)
-    hand.claim(job_id)
-    hand.end(job_id, "failed", error=job_error("non_finite", "latents of image 0, step 3"))
+def test_a_failed_job_says_why(client: httpx2.Client, worker: ManualWorker) -> None:
+    job_id = submit_job(client)
+    worker.claim(job_id)
+    worker.end(job_id, "failed", error=job_error("non_finite", "latents of image 0, step 3"))
     job = client.get(f"/jobs/{job_id}").json()
     assert job["status"] == "failed"
     assert job["error"]["code"] == "non_finite"
@@ -54,39 +56,43 @@ def test_a_failed_job_says_why(client: httpx2.Client, hand: Hand) -> None:
 
 
 def test_cancelling_a_waiting_job(client: httpx2.Client) -> None:
-    job_id = submit(client)
+    job_id = submit_job(client)
     answer = client.delete(f"/jobs/{job_id}")
     assert answer.status_code == 202
     assert answer.json()["status"] == "cancelled"
     again = client.delete(f"/jobs/{job_id}")
     assert again.status_code == 409
-    assert is_problem(again)["code"] == "job_already_finished"
+    assert read_problem(again)["code"] == "job_already_finished"
 
 
-def test_cancelling_a_running_job_reaches_its_worker(client: httpx2.Client, hand: Hand) -> None:
-    job_id = submit(client)
-    hand.claim(job_id)
-    assert hand.step(job_id, 1, 20) == "ok"
+def test_cancelling_a_running_job_reaches_its_worker(
+    client: httpx2.Client, worker: ManualWorker
+) -> None:
+    job_id = submit_job(client)
+    worker.claim(job_id)
+    assert worker.step(job_id, 1, 20) == "ok"
     answer = client.delete(f"/jobs/{job_id}")
     assert answer.status_code == 202
     assert answer.json()["status"] == "running"
-    assert hand.step(job_id, 2, 20) == "cancel"
-    hand.end(job_id, "cancelled")
+    assert worker.step(job_id, 2, 20) == "cancel"
+    worker.end(job_id, "cancelled")
     assert client.get(f"/jobs/{job_id}").json()["status"] == "cancelled"
 
 
-def test_a_stream_tells_all_and_ends(client: httpx2.Client, hand: Hand, server: Running) -> None:
-    job_id = submit(client)
-    hand.claim(job_id)
-    hand.step(job_id, 10, 20)
-    (image,) = hand.finish(job_id, b"picture")
+def test_a_stream_tells_all_and_ends(
+    client: httpx2.Client, worker: ManualWorker, server: ApiServer
+) -> None:
+    job_id = submit_job(client)
+    worker.claim(job_id)
+    worker.step(job_id, 10, 20)
+    (image,) = worker.finish(job_id, b"picture")
     answer = client.get(f"/jobs/{job_id}/events")
     assert answer.status_code == 200
     assert answer.headers["content-type"].startswith("text/event-stream")
     assert answer.headers["cache-control"] == "no-cache"
     assert answer.headers["x-accel-buffering"] == "no"
     assert answer.text.startswith("retry: 2000\n\n")
-    events = read_events(answer.text)
+    events = parse_events(answer.text)
     assert [event["event"] for event in events] == ["queued", "started", "progress", "succeeded"]
     assert events[2]["data"] == {"step": 10, "steps": 20}
     (told,) = events[3]["data"]["images"]
@@ -95,36 +101,40 @@ def test_a_stream_tells_all_and_ends(client: httpx2.Client, hand: Hand, server: 
     assert ids == sorted(set(ids))
 
 
-def test_an_image_event_has_a_whole_url(client: httpx2.Client, hand: Hand, server: Running) -> None:
-    job_id = submit(client)
-    hand.claim(job_id)
-    hand.report(job_id, "image", {"url": "/images/a.png", "seed": 1})
-    hand.end(job_id, "cancelled")
-    events = read_events(client.get(f"/jobs/{job_id}/events").text)
+def test_an_image_event_has_a_whole_url(
+    client: httpx2.Client, worker: ManualWorker, server: ApiServer
+) -> None:
+    job_id = submit_job(client)
+    worker.claim(job_id)
+    worker.report(job_id, "image", {"url": "/images/a.png", "seed": 1})
+    worker.end(job_id, "cancelled")
+    events = parse_events(client.get(f"/jobs/{job_id}/events").text)
     assert events[2]["data"] == {"url": f"{server.url}/images/a.png", "seed": 1}
 
 
-def test_a_stream_goes_on_after_the_last_event_seen(client: httpx2.Client, hand: Hand) -> None:
-    job_id = submit(client)
-    hand.claim(job_id)
+def test_a_stream_goes_on_after_the_last_event_seen(
+    client: httpx2.Client, worker: ManualWorker
+) -> None:
+    job_id = submit_job(client)
+    worker.claim(job_id)
     for step in range(1, 6):
-        hand.step(job_id, step, 20)
-    hand.end(job_id, "cancelled")
+        worker.step(job_id, step, 20)
+    worker.end(job_id, "cancelled")
     path = f"/jobs/{job_id}/events"
-    events = read_events(client.get(path).text)
+    events = parse_events(client.get(path).text)
     for seen in range(len(events) - 1):
         headers = {"last-event-id": events[seen]["id"]}
-        assert read_events(client.get(path, headers=headers).text) == events[seen + 1 :]
+        assert parse_events(client.get(path, headers=headers).text) == events[seen + 1 :]
 
 
 def test_a_listener_that_saw_the_end_is_told_to_stay_away(
-    client: httpx2.Client, hand: Hand
+    client: httpx2.Client, worker: ManualWorker
 ) -> None:
-    job_id = submit(client)
-    hand.claim(job_id)
-    hand.end(job_id, "cancelled")
+    job_id = submit_job(client)
+    worker.claim(job_id)
+    worker.end(job_id, "cancelled")
     path = f"/jobs/{job_id}/events"
-    last = read_events(client.get(path).text)[-1]["id"]
+    last = parse_events(client.get(path).text)[-1]["id"]
     answer = client.get(path, headers={"last-event-id": last})
     assert answer.status_code == 204
     assert answer.content == b""
@@ -133,34 +143,36 @@ def test_a_listener_that_saw_the_end_is_told_to_stay_away(
 
 @pytest.mark.parametrize("last", ["abc", "1", "1-", "-1-0", "1-0; DROP", "9" * 30 + "-0"])
 def test_a_last_event_id_of_nobody(client: httpx2.Client, last: str) -> None:
-    job_id = submit(client)
+    job_id = submit_job(client)
     answer = client.get(f"/jobs/{job_id}/events", headers={"last-event-id": last})
     assert answer.status_code == 422
-    (error,) = is_problem(answer)["errors"]
+    (error,) = read_problem(answer)["errors"]
     assert "last-event-id" in error["detail"]
 
 
-def test_events_come_as_they_happen(client: httpx2.Client, hand: Hand) -> None:
-    job_id = submit(client)
+def test_events_come_as_they_happen(client: httpx2.Client, worker: ManualWorker) -> None:
+    job_id = submit_job(client)
     delays = []
     with client.stream("GET", f"/jobs/{job_id}/events") as answer:
         lines = answer.iter_lines()
         assert next(line for line in lines if line.startswith("event")) == "event: queued"
-        hand.claim(job_id)
+        worker.claim(job_id)
         assert next(line for line in lines if line.startswith("event")) == "event: started"
         for step in range(1, 6):
             sent = time.monotonic()
-            hand.step(job_id, step, 20)
+            worker.step(job_id, step, 20)
             data = next(line for line in lines if line.startswith("data") and "step" in line)
             delays.append(time.monotonic() - sent)
             assert json.loads(data.removeprefix("data: "))["step"] == step
-        hand.end(job_id, "cancelled")
+        worker.end(job_id, "cancelled")
         assert "event: cancelled" in list(lines)
     assert sorted(delays)[2] < 0.5
 
 
-def test_many_listeners_see_the_same(client: httpx2.Client, hand: Hand, server: Running) -> None:
-    job_id = submit(client)
+def test_many_listeners_see_the_same(
+    client: httpx2.Client, worker: ManualWorker, server: ApiServer
+) -> None:
+    job_id = submit_job(client)
     told: list[str] = []
 
     def listen() -> None:
@@ -170,9 +182,9 @@ def test_many_listeners_see_the_same(client: httpx2.Client, hand: Hand, server: 
     for listener in listeners:
         listener.start()
     wait_for_streams(client, 20)
-    hand.claim(job_id)
-    hand.step(job_id, 1, 20)
-    hand.end(job_id, "cancelled")
+    worker.claim(job_id)
+    worker.step(job_id, 1, 20)
+    worker.end(job_id, "cancelled")
     for listener in listeners:
         listener.join(10)
     assert len(told) == 20
@@ -194,9 +206,9 @@ def wait_for_streams(client: httpx2.Client, count: int) -> None:
 
 
 def test_listeners_that_leave_are_forgotten(
-    client: httpx2.Client, server: Running, caplog: pytest.LogCaptureFixture
+    client: httpx2.Client, server: ApiServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    job_id = submit(client)
+    job_id = submit_job(client)
     leaving = httpx2.Client(base_url=server.url, timeout=20)
     with leaving:
         for _ in range(10):
@@ -210,10 +222,10 @@ def test_listeners_that_leave_are_forgotten(
 def test_a_stopping_server_ends_its_streams_in_order(
     settings: Settings, redis_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    stopping = Running(settings)
+    stopping = ApiServer(settings)
     stopping.start()
     with httpx2.Client(base_url=stopping.url, timeout=20) as client:
-        job_id = submit(client)
+        job_id = submit_job(client)
         with client.stream("GET", f"/jobs/{job_id}/events") as answer:
             lines = answer.iter_lines()
             assert next(line for line in lines if line.startswith("event")) == "event: queued"
@@ -223,11 +235,11 @@ def test_a_stopping_server_ends_its_streams_in_order(
 
 
 def test_a_silent_stream_is_kept_alive(
-    client: httpx2.Client, hand: Hand, monkeypatch: pytest.MonkeyPatch
+    client: httpx2.Client, worker: ManualWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("api.http.sse.KEEPALIVE_SECONDS", 0.1)
     monkeypatch.setattr("worker.queue.job_queue._POLL_SECONDS", 0.05)
-    job_id = submit(client)
+    job_id = submit_job(client)
     with client.stream("GET", f"/jobs/{job_id}/events") as answer:
         lines = answer.iter_lines()
         assert [next(line for line in lines if line.startswith(":")) for _ in range(3)]

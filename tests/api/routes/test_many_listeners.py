@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from tests.support.api_calls import read_events, submit
+from tests.support.api_calls import parse_events, submit_job
 from tests.support.api_process import ApiProcess, unframed
-from tests.support.manual_worker import Hand
+from tests.support.manual_worker import ManualWorker
 from tests.support.waiting import wait_until
 from worker.settings import Settings
 
@@ -60,10 +60,12 @@ async def listen(api: ApiProcess, job_id: str, last: str = "") -> str:
 
 
 @pytest.mark.timeout(180)
-async def test_thousands_of_listeners(api: ApiProcess, redis_url: str, hand: Hand) -> None:
-    jobs = [submit(api.client) for _ in range(JOBS)]
+async def test_thousands_of_listeners(
+    api: ApiProcess, redis_url: str, worker: ManualWorker
+) -> None:
+    jobs = [submit_job(api.client) for _ in range(JOBS)]
     for job_id in jobs:
-        hand.claim(job_id)
+        worker.claim(job_id)
     first = asyncio.create_task(listen(api, jobs[0]))
     await asyncio.to_thread(wait_until, lambda: api.streams() == 1)
     before = api.resident_bytes()
@@ -71,16 +73,16 @@ async def test_thousands_of_listeners(api: ApiProcess, redis_url: str, hand: Han
     await asyncio.to_thread(wait_until, lambda: api.streams() == LISTENERS + 1, seconds=90)
     assert api.resident_bytes() - before < LISTENERS * MOST_BYTES_EACH
     # Between two waits, and after one that a busy process has missed, none waits for a moment.
-    await asyncio.to_thread(wait_until, lambda: connections_of(hand.redis)[0] == 1)
-    waiting, reading = connections_of(hand.redis)
+    await asyncio.to_thread(wait_until, lambda: connections_of(worker.redis)[0] == 1)
+    waiting, reading = connections_of(worker.redis)
     assert waiting <= 1
     assert reading <= 22
     for number in (1, 2, 3):
         for job_id in jobs:
-            assert await asyncio.to_thread(hand.step, job_id, number, 3) == "ok"
+            assert await asyncio.to_thread(worker.step, job_id, number, 3) == "ok"
     for job_id in jobs:
-        hand.end(job_id, "cancelled")
-    told = [read_events(text) for text in await asyncio.gather(first, *listeners)]
+        worker.end(job_id, "cancelled")
+    told = [parse_events(text) for text in await asyncio.gather(first, *listeners)]
     names = ["queued", "started", "progress", "progress", "progress", "cancelled"]
     assert Counter(tuple(event["event"] for event in events) for events in told) == {
         tuple(names): LISTENERS + 1
@@ -96,25 +98,25 @@ def connections_of(client: "Redis") -> tuple[int, int]:
 
 
 async def test_listeners_go_on_where_they_were_after_a_restart(
-    api: ApiProcess, redis_url: str, hand: Hand
+    api: ApiProcess, redis_url: str, worker: ManualWorker
 ) -> None:
-    job_id = submit(api.client)
-    hand.claim(job_id)
-    hand.step(job_id, 1, 4)
+    job_id = submit_job(api.client)
+    worker.claim(job_id)
+    worker.step(job_id, 1, 4)
     listeners = [asyncio.create_task(listen(api, job_id)) for _ in range(50)]
     await asyncio.to_thread(wait_until, lambda: api.streams() == 50)
-    hand.step(job_id, 2, 4)
+    worker.step(job_id, 2, 4)
     await asyncio.sleep(0.3)
     restarting = asyncio.create_task(asyncio.to_thread(api.restart))
-    before = [read_events(text) for text in await asyncio.gather(*listeners)]
+    before = [parse_events(text) for text in await asyncio.gather(*listeners)]
     assert all(events for events in before)
-    hand.step(job_id, 3, 4)  # while nobody can listen
+    worker.step(job_id, 3, 4)  # while nobody can listen
     await restarting
     again = [asyncio.create_task(listen(api, job_id, events[-1]["id"])) for events in before]
     await asyncio.to_thread(wait_until, lambda: api.streams() == 50)
-    hand.step(job_id, 4, 4)
-    hand.end(job_id, "cancelled")
-    after = [read_events(text) for text in await asyncio.gather(*again)]
+    worker.step(job_id, 4, 4)
+    worker.end(job_id, "cancelled")
+    after = [parse_events(text) for text in await asyncio.gather(*again)]
     names = ["queued", "started", *["progress"] * 4, "cancelled"]
     for events in (early + late for early, late in zip(before, after, strict=True)):
         assert [event["event"] for event in events] == names

@@ -26,9 +26,9 @@ from api.webhooks.schemas import submission_type
 from model.card import load_card
 from model.recipes.recipe import Recipe
 from model.request import ImageFormat
-from tests.support.api_calls import is_problem, submit
-from tests.support.api_server import Running
-from tests.support.manual_worker import Hand
+from tests.support.api_calls import read_problem, submit_job
+from tests.support.api_server import ApiServer
+from tests.support.manual_worker import ManualWorker
 from tests.support.requests import make_request
 from worker.images.c2pa_manifest import C2paReader, open_signer
 from worker.images.encode import encode
@@ -47,8 +47,8 @@ def settings(settings: Settings, authority: Path) -> Settings:
 
 
 @pytest.fixture(scope="module")
-def server(settings: Settings) -> Iterator[Running]:
-    with Running(settings) as running:
+def server(settings: Settings) -> Iterator[ApiServer]:
+    with ApiServer(settings) as running:
         yield running
 
 
@@ -140,11 +140,13 @@ def test_what_was_edited_by_a_model_is_made_by_one(client: httpx2.Client, author
     assert verified(client, signed(authority, mark=COMPOSITE))["verdict"] == "signed"
 
 
-def test_a_job_of_the_callers_made_exactly_these_bytes(client: httpx2.Client, hand: Hand) -> None:
-    job_id = submit(client, num_images=2)
-    hand.claim(job_id)
+def test_a_job_of_the_callers_made_exactly_these_bytes(
+    client: httpx2.Client, worker: ManualWorker
+) -> None:
+    job_id = submit_job(client, num_images=2)
+    worker.claim(job_id)
     first, second = picture(), picture(metadata="none")
-    images = hand.finish(job_id, first, second)
+    images = worker.finish(job_id, first, second)
     found = verified(client, second)
     assert found["verdict"] == "ours"
     assert found["made_by"]["job_id"] == job_id
@@ -153,9 +155,9 @@ def test_a_job_of_the_callers_made_exactly_these_bytes(client: httpx2.Client, ha
     assert client.get(image["url"]).content == second
     assert job_id in found["summary"][0]
 
-    again = submit(client)
-    hand.claim(again)
-    hand.finish(again, first)
+    again = submit_job(client)
+    worker.claim(again)
+    worker.finish(again, first)
     assert verified(client, first)["made_by"]["job_id"] == again
     assert verified(client, second)["made_by"]["job_id"] == job_id
 
@@ -165,28 +167,30 @@ def test_a_job_of_the_callers_made_exactly_these_bytes(client: httpx2.Client, ha
     assert "other bytes" in found["summary"][0]
 
 
-def test_jobs_of_others_are_not_told(client: httpx2.Client, hand: Hand, redis_url: str) -> None:
-    job_id = submit(client)
-    hand.redis.hset(f"kirazuri:job:{job_id}", "owner", "somebody")
-    hand.claim(job_id)
-    hand.finish(job_id, picture())
-    assert hand.redis.keys("kirazuri:maker:somebody:*")
+def test_jobs_of_others_are_not_told(
+    client: httpx2.Client, worker: ManualWorker, redis_url: str
+) -> None:
+    job_id = submit_job(client)
+    worker.redis.hset(f"kirazuri:job:{job_id}", "owner", "somebody")
+    worker.claim(job_id)
+    worker.finish(job_id, picture())
+    assert worker.redis.keys("kirazuri:maker:somebody:*")
     assert verified(client, picture())["made_by"] is None
 
 
 def test_a_picture_that_a_request_started_from_was_not_made_here(client: httpx2.Client) -> None:
     data = picture(metadata="none")
-    submit(client, init_image=b64encode(data).decode(), strength=0.5)
+    submit_job(client, init_image=b64encode(data).decode(), strength=0.5)
     assert verified(client, data)["verdict"] == "unknown"
 
 
-def test_an_expired_job_is_forgotten(client: httpx2.Client, hand: Hand) -> None:
-    job_id = submit(client)
-    hand.claim(job_id)
-    hand.finish(job_id, picture())
-    (key,) = hand.redis.keys("kirazuri:maker::*")
-    assert 0 < hand.redis.ttl(key) <= 86_400
-    hand.redis.delete(f"kirazuri:job:{job_id}")
+def test_an_expired_job_is_forgotten(client: httpx2.Client, worker: ManualWorker) -> None:
+    job_id = submit_job(client)
+    worker.claim(job_id)
+    worker.finish(job_id, picture())
+    (key,) = worker.redis.keys("kirazuri:maker::*")
+    assert 0 < worker.redis.ttl(key) <= 86_400
+    worker.redis.delete(f"kirazuri:job:{job_id}")
     assert verified(client, picture())["made_by"] is None
 
 
@@ -248,7 +252,7 @@ def test_what_is_no_image_is_told(
 ) -> None:
     answer = client.post("/verify", content=content, headers={"Content-Type": media_type})
     assert answer.status_code == 422
-    problem = is_problem(answer)
+    problem = read_problem(answer)
     assert problem["code"] == "unreadable_image"
     assert told in problem["detail"]
 
@@ -270,7 +274,7 @@ def test_what_is_no_form_is_told(
 ) -> None:
     answer = client.post("/verify", content=content, headers={"Content-Type": media_type})
     assert answer.status_code == 400
-    problem = is_problem(answer)
+    problem = read_problem(answer)
     assert problem["code"] == "malformed_form"
     assert told in problem["detail"]
 
@@ -292,14 +296,14 @@ def test_too_many_pixels_are_refused_unseen(client: httpx2.Client) -> None:
     for size in ((4097, 4096), (60_000, 60_000), (2_000_000_000, 1)):
         answer = client.post("/verify", content=bomb(*size))
         assert answer.status_code == 422
-        assert "pixels" in is_problem(answer)["detail"]
+        assert "pixels" in read_problem(answer)["detail"]
 
 
 def test_a_text_that_unpacks_to_more_is_refused(client: httpx2.Client) -> None:
     data = bytearray(saved())
     data[33:33] = chunk(b"zTXt", b"parameters\0\0" + zlib.compress(b"a" * 40_000_000, 9))
     answer = client.post("/verify", content=bytes(data))
-    assert (answer.status_code, is_problem(answer)["code"]) == (422, "unreadable_image")
+    assert (answer.status_code, read_problem(answer)["code"]) == (422, "unreadable_image")
 
 
 @pytest.mark.parametrize("announced", [True, False])
@@ -310,7 +314,7 @@ def test_the_body_is_limited(
     content = FILE + bytes(settings.max_body_bytes)
     sent = content if announced else iter([content])
     answer = client.post("/verify", content=sent, headers={"Content-Type": media_type})
-    assert (answer.status_code, is_problem(answer)["code"]) == (413, "body_too_large")
+    assert (answer.status_code, read_problem(answer)["code"]) == (413, "body_too_large")
 
 
 READER = C2paReader(Settings(_env_file=None))

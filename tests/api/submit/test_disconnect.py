@@ -7,9 +7,9 @@ import httpx2
 import pytest
 
 from api.submit.context import parse_duration
-from tests.support.api_calls import PROMPT, is_problem, read_events, submit
-from tests.support.api_server import Running
-from tests.support.manual_worker import Hand
+from tests.support.api_calls import PROMPT, parse_events, read_problem, submit_job
+from tests.support.api_server import ApiServer
+from tests.support.manual_worker import ManualWorker
 from worker.queue import record
 from worker.settings import Settings
 
@@ -43,66 +43,68 @@ def test_what_is_no_span_is_refused(client: httpx2.Client, text: str) -> None:
         parse_duration(text)
     answer = client.post("/generate", json=BODY, headers={"cancel-after": text})
     assert answer.status_code == 422
-    assert "cancel-after" in is_problem(answer)["errors"][0]["detail"]
+    assert "cancel-after" in read_problem(answer)["errors"][0]["detail"]
 
 
 def test_a_job_says_when_its_time_is_over(client: httpx2.Client) -> None:
     job = client.get(f"/jobs/{submit_until(client, '90s')}").json()
     created, deadline = (job[name][:19] for name in ("created_at", "cancel_at"))
     assert created < deadline
-    assert client.get(f"/jobs/{submit(client)}").json()["cancel_at"] is None
+    assert client.get(f"/jobs/{submit_job(client)}").json()["cancel_at"] is None
 
 
 def test_a_running_job_whose_time_is_over_is_taken_from_its_worker(
-    client: httpx2.Client, hand: Hand
+    client: httpx2.Client, worker: ManualWorker
 ) -> None:
     job_id = submit_until(client, "1s")
-    hand.claim(job_id)
-    assert hand.step(job_id, 1, 20) == "ok"
+    worker.claim(job_id)
+    assert worker.step(job_id, 1, 20) == "ok"
     time.sleep(1.1)
-    assert hand.step(job_id, 2, 20) == "cancel"
-    hand.end(job_id, "cancelled")
-    events = read_events(client.get(f"/jobs/{job_id}/events").text)
+    assert worker.step(job_id, 2, 20) == "cancel"
+    worker.end(job_id, "cancelled")
+    events = parse_events(client.get(f"/jobs/{job_id}/events").text)
     assert events[-1]["event"] == "cancelled"
     assert events[-1]["data"] == {"reason": "deadline"}
 
 
-def test_a_job_that_was_done_in_time_stays_done(client: httpx2.Client, hand: Hand) -> None:
+def test_a_job_that_was_done_in_time_stays_done(
+    client: httpx2.Client, worker: ManualWorker
+) -> None:
     job_id = submit_until(client, "1s")
-    hand.claim(job_id)
-    hand.finish(job_id, b"picture")
+    worker.claim(job_id)
+    worker.finish(job_id, b"picture")
     time.sleep(1.1)
-    assert hand.end_overdue() == []
+    assert worker.end_overdue() == []
     assert client.get(f"/jobs/{job_id}").json()["status"] == "succeeded"
 
 
 def test_a_waiting_job_whose_time_is_over_is_ended_by_any_worker(
-    client: httpx2.Client, hand: Hand
+    client: httpx2.Client, worker: ManualWorker
 ) -> None:
-    job_id, other = submit_until(client, "1s"), submit(client)
-    assert hand.end_overdue() == []
+    job_id, other = submit_until(client, "1s"), submit_job(client)
+    assert worker.end_overdue() == []
     time.sleep(1.1)
-    assert hand.end_overdue() == [job_id]
+    assert worker.end_overdue() == [job_id]
     assert client.get(f"/jobs/{job_id}").json()["status"] == "cancelled"
-    assert hand.waiting() == [other]
-    assert hand.end_overdue() == []
-    assert hand.redis.zcard(record.DEADLINES) == 0
+    assert worker.queued_ids() == [other]
+    assert worker.end_overdue() == []
+    assert worker.redis.zcard(record.DEADLINES) == 0
 
 
-def test_without_any_worker_a_look_ends_it(client: httpx2.Client, hand: Hand) -> None:
+def test_without_any_worker_a_look_ends_it(client: httpx2.Client, worker: ManualWorker) -> None:
     job_id = submit_until(client, "1s")
-    hand.redis.hset(record.job_key(job_id), "deadline", time.time() - 10)
+    worker.redis.hset(record.job_key(job_id), "deadline", time.time() - 10)
     assert client.get(f"/jobs/{job_id}").json()["status"] == "cancelled"
 
 
 def test_a_clients_own_cancel_is_told_apart(client: httpx2.Client) -> None:
     job_id = submit_until(client, "1h")
     client.delete(f"/jobs/{job_id}")
-    events = read_events(client.get(f"/jobs/{job_id}/events").text)
+    events = parse_events(client.get(f"/jobs/{job_id}/events").text)
     assert events[-1]["data"] == {"reason": "client"}
 
 
-def leave_while_waiting(server: Running, query: str) -> None:
+def leave_while_waiting(server: ApiServer, query: str) -> None:
     """Submit, and hang up long before the answer."""
     waits = httpx2.Timeout(5, read=0.3)
     url = f"{server.url}/generate{query}"
@@ -114,21 +116,21 @@ def leave_while_waiting(server: Running, query: str) -> None:
     ("query", "status"), [("?cancel_on_disconnect=true", "cancelled"), ("", "queued")]
 )
 def test_leaving_a_synchronous_call(
-    client: httpx2.Client, server: Running, hand: Hand, query: str, status: str
+    client: httpx2.Client, server: ApiServer, worker: ManualWorker, query: str, status: str
 ) -> None:
     leave_while_waiting(server, query)
-    (job_id,) = hand.waiting() or [hand.newest()]
+    (job_id,) = worker.queued_ids() or [worker.newest_id()]
     time.sleep(1)
     assert client.get(f"/jobs/{job_id}").json()["status"] == status
 
 
-def test_whoever_stays_gets_the_answer(client: httpx2.Client, hand: Hand) -> None:
+def test_whoever_stays_gets_the_answer(client: httpx2.Client, worker: ManualWorker) -> None:
     def work() -> None:
-        while not hand.waiting():
+        while not worker.queued_ids():
             time.sleep(0.01)
-        (job_id,) = hand.waiting()
-        hand.claim(job_id)
-        hand.finish(job_id, b"picture")
+        (job_id,) = worker.queued_ids()
+        worker.claim(job_id)
+        worker.finish(job_id, b"picture")
 
     threading.Thread(target=work).start()
     answer = client.post(
@@ -140,26 +142,28 @@ def test_whoever_stays_gets_the_answer(client: httpx2.Client, hand: Hand) -> Non
 @pytest.mark.parametrize(
     ("query", "status"), [("?cancel_on_disconnect=true", "cancelled"), ("", "running")]
 )
-def test_leaving_a_stream(client: httpx2.Client, hand: Hand, query: str, status: str) -> None:
-    job_id = submit(client)
-    hand.claim(job_id)
+def test_leaving_a_stream(
+    client: httpx2.Client, worker: ManualWorker, query: str, status: str
+) -> None:
+    job_id = submit_job(client)
+    worker.claim(job_id)
     with client.stream("GET", f"/jobs/{job_id}/events{query}") as answer:
         assert "retry" in next(answer.iter_lines())
     deadline = time.monotonic() + 3
-    while hand.step(job_id, 1, 20) != "cancel" and time.monotonic() < deadline:
+    while worker.step(job_id, 1, 20) != "cancel" and time.monotonic() < deadline:
         time.sleep(0.05)
     if status == "cancelled":
-        hand.end(job_id, "cancelled")
+        worker.end(job_id, "cancelled")
     until(client, job_id, status)
 
 
 def test_a_server_that_stops_is_no_client_that_left(
-    client: httpx2.Client, hand: Hand, settings: Settings
+    client: httpx2.Client, worker: ManualWorker, settings: Settings
 ) -> None:
-    other = Running(settings)
+    other = ApiServer(settings)
     other.start()
-    job_id = submit(client)
-    hand.claim(job_id)
+    job_id = submit_job(client)
+    worker.claim(job_id)
     url = f"{other.url}/jobs/{job_id}/events?cancel_on_disconnect=true"
     with httpx2.stream("GET", url, timeout=20) as answer:
         lines = answer.iter_lines()
@@ -167,4 +171,4 @@ def test_a_server_that_stops_is_no_client_that_left(
         other.stop()
         list(lines)
     time.sleep(0.5)
-    assert hand.step(job_id, 1, 20) == "ok"
+    assert worker.step(job_id, 1, 20) == "ok"

@@ -10,9 +10,9 @@ from redis import Redis
 from api.submit.dry_run import Plan
 from model.card import load_card
 from model.prompting.tokens import count, load_tokenizers
-from tests.support.api_calls import is_problem, secret
-from tests.support.api_server import Running
-from tests.support.manual_worker import Hand
+from tests.support.api_calls import read_problem, redis_setting
+from tests.support.api_server import ApiServer
+from tests.support.manual_worker import ManualWorker
 from worker.auth.key_store import LINK_SECRET
 from worker.queue import record
 from worker.redis_io import server as redis_server
@@ -82,28 +82,30 @@ def test_cost_is_megapixels_times_evaluations(client: httpx2.Client) -> None:
     )
 
 
-def test_times_are_null_until_a_worker_was_measured(client: httpx2.Client, hand: Hand) -> None:
-    hand.beat()
+def test_times_are_null_until_a_worker_was_measured(
+    client: httpx2.Client, worker: ManualWorker
+) -> None:
+    worker.heartbeat()
     plan = dry_run(client)
     assert plan["queue_position"] == 0
     assert [plan[f"{name}_seconds"] for name in ("waiting", "own", "eta")] == [None] * 3
 
 
 def test_times_follow_from_the_measured_pace(
-    settings: Settings, redis_url: str, hand: Hand
+    settings: Settings, redis_url: str, worker: ManualWorker
 ) -> None:
-    hand.redis.set(record.PACE, 4.0)
-    hand.beat(details={"cost_per_second": 2.0})
+    worker.redis.set(record.PACE, 4.0)
+    worker.heartbeat(details={"cost_per_second": 2.0})
     with (
-        Running(settings) as fresh,  # a process that has not asked for the pace yet
+        ApiServer(settings) as fresh,  # a process that has not asked for the pace yet
         httpx2.Client(base_url=fresh.url, timeout=20) as client,
     ):
         idle = dry_run(client)
         assert idle["waiting_seconds"] == 0
         assert idle["own_seconds"] == pytest.approx(idle["cost"] / 2, abs=0.06)
         jobs = [client.post("/generate", json={"prompt": GOOD}).json()["id"] for _ in range(3)]
-        hand.claim(jobs[0])
-        hand.redis.lrem(f"rq:queue:{record.RQ_QUEUE}", 1, jobs[0])  # as RQ does
+        worker.claim(jobs[0])
+        worker.redis.lrem(f"rq:queue:{record.RQ_QUEUE}", 1, jobs[0])  # as RQ does
         busy = dry_run(client)
         assert busy["queue_position"] == 2
         assert busy["waiting_seconds"] == pytest.approx((2 + 0.5) * 4 / 2, abs=0.06)
@@ -117,7 +119,7 @@ def test_times_follow_from_the_measured_pace(
 def test_a_wrong_body_is_refused_as_ever(client: httpx2.Client) -> None:
     answer = client.post("/generate?dry_run=true", json={"prompt": "(a:nan)", "steps": 0})
     assert answer.status_code == 422
-    assert {error["pointer"] for error in is_problem(answer)["errors"]} == {"/prompt", "/steps"}
+    assert {error["pointer"] for error in read_problem(answer)["errors"]} == {"/prompt", "/steps"}
 
 
 @pytest.mark.parametrize(("value", "status"), [("true", 200), ("1", 200), ("false", 202)])
@@ -129,13 +131,13 @@ def test_dry_run_is_yes_or_no(client: httpx2.Client, value: str, status: int) ->
 def test_dry_run_is_neither_yes_nor_no(client: httpx2.Client) -> None:
     answer = client.post("/generate?dry_run=perhaps", json={"prompt": GOOD})
     assert answer.status_code == 422
-    (error,) = is_problem(answer)["errors"]
+    (error,) = read_problem(answer)["errors"]
     assert "dry_run" in error["detail"]
 
 
 def test_without_redis_only_place_and_time_are_unknown(settings: Settings, tmp_path: Path) -> None:
     own = redis_server.start(tmp_path / "redis")
-    running = Running(settings.model_copy(update={"redis_url": secret(own.url)}))
+    running = ApiServer(settings.model_copy(update={"redis_url": redis_setting(own.url)}))
     running.start()
     own.stop()
     try:

@@ -15,7 +15,7 @@ import httpx2
 import pytest
 from PIL import Image
 
-from tests.support.api_calls import PROMPT, is_problem
+from tests.support.api_calls import PROMPT, read_problem
 
 MEGABYTE = 2**20
 MOST_MEMORY = 450 * MEGABYTE
@@ -179,5 +179,5 @@ def test_every_one_of_them_is_refused_or_taken(client: httpx2.Client, name: str)
     )
     assert answer.status_code in (200, 422), answer.text
     if answer.status_code == 422:
-        (error,) = is_problem(answer)["errors"]
+        (error,) = read_problem(answer)["errors"]
         assert error["pointer"] == "/init_image"

@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 from api.submit.input_images import MAX_PIXELS, MAX_SCANS
-from tests.support.api_calls import PROMPT, is_problem
+from tests.support.api_calls import PROMPT, read_problem
 from tests.support.images import SIZE, coded, drawn, file_of
-from tests.support.manual_worker import Hand
+from tests.support.manual_worker import ManualWorker
 from worker.settings import Settings
 from worker.store.image_store import LocalImageStore
 
@@ -41,7 +41,7 @@ def refused(client: httpx2.Client, **fields: Any) -> list[dict[str, Any]]:
     answer = client.post("/generate", content=body, headers={"content-type": "application/json"})
     assert answer.status_code == 422, answer.text
     assert len(answer.text) < 4000
-    errors: list[dict[str, Any]] = is_problem(answer)["errors"]
+    errors: list[dict[str, Any]] = read_problem(answer)["errors"]
     return errors
 
 
@@ -330,10 +330,10 @@ def test_a_second_pass_is_resolved(submit: Callable[..., Any]) -> None:
     assert job["progress"]["steps"] == 18
 
 
-def test_no_picture_lies_in_redis(submit: Callable[..., Any], hand: Hand) -> None:
+def test_no_picture_lies_in_redis(submit: Callable[..., Any], worker: ManualWorker) -> None:
     noise = Image.effect_noise((256, 256), 90).convert("RGB")
     job = submit(init_image=coded(noise))
-    record: Any = hand.redis.hgetall(f"kirazuri:job:{job['id']}")
+    record: Any = worker.redis.hgetall(f"kirazuri:job:{job['id']}")
     assert sum(map(len, record.values())) < 5000
 
 
@@ -356,7 +356,7 @@ def test_one_key_stands_for_one_picture(client: httpx2.Client) -> None:
     assert post(drawn()).json()["id"] == first.json()["id"]
     for other in (post(blue), post(drawn(), strength=0.5), post(drawn(), hires={"scale": 1.5})):
         assert other.status_code == 422
-        assert is_problem(other)["code"] == "idempotency_conflict"
+        assert read_problem(other)["code"] == "idempotency_conflict"
 
 
 def test_the_manual_of_the_service_tells_what_is_taken(client: httpx2.Client) -> None:

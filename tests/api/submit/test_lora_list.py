@@ -7,10 +7,10 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.support.api_calls import is_problem
-from tests.support.api_server import Running
+from tests.support.api_calls import read_problem
+from tests.support.api_server import ApiServer
 from tests.support.lora_files import write
-from tests.support.manual_worker import Hand
+from tests.support.manual_worker import ManualWorker
 from worker.settings import Settings
 
 PROMPT = "masterpiece, best quality, 1girl, blue hair, red eyes, smile"
@@ -22,13 +22,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def with_loras(settings: Settings, folder: Path) -> Iterator[Running]:
-    with Running(settings.model_copy(update={"lora_dir": folder})) as running:
+def with_loras(settings: Settings, folder: Path) -> Iterator[ApiServer]:
+    with ApiServer(settings.model_copy(update={"lora_dir": folder})) as running:
         yield running
 
 
 @pytest.fixture
-def client(with_loras: Running, redis_url: str, folder: Path) -> Iterator[httpx2.Client]:
+def client(with_loras: ApiServer, redis_url: str, folder: Path) -> Iterator[httpx2.Client]:
     """A client of a service with an empty folder of LoRAs."""
     for path in folder.rglob("*.safetensors"):
         path.unlink()
@@ -71,7 +71,7 @@ def test_the_list_tells_what_the_files_say(client: httpx2.Client, folder: Path) 
 
 
 def test_a_request_is_resolved_with_the_files_hashes(
-    client: httpx2.Client, folder: Path, hand: Hand
+    client: httpx2.Client, folder: Path, worker: ManualWorker
 ) -> None:
     """The file was not there when the service started, and nobody asked for the list."""
     hats, ink = (write(folder / f"{n}.safetensors", value=v) for n, v in (("hats", 1), ("ink", 2)))
@@ -84,7 +84,7 @@ def test_a_request_is_resolved_with_the_files_hashes(
     assert answer.json()["request"]["loras"] == expected
     job_id = answer.json()["id"]
     assert client.get(f"/jobs/{job_id}").json()["request"]["loras"] == expected
-    claimed = hand.claim(job_id).request
+    claimed = worker.claim(job_id).request
     assert [(lora.name, lora.weight, lora.sha256) for lora in claimed.loras] == [
         ("ink", -0.25, ink),
         ("hats", 1.0, hats),
@@ -114,7 +114,7 @@ def test_wrong_loras_are_named_with_the_other_wrong_fields(
     }
     answer = client.post("/generate", json=body)
     assert answer.status_code == 422
-    errors = {error["pointer"]: error for error in is_problem(answer)["errors"]}
+    errors = {error["pointer"]: error for error in read_problem(answer)["errors"]}
     assert set(errors) == {"/steps", "/loras/0/weight", "/loras/1/name"}
     assert errors["/loras/0/weight"]["limit"] == 4
     assert errors["/loras/1/name"]["limit"] == ["hats", "style/ink"]
@@ -146,7 +146,7 @@ def test_nothing_in_the_field_is_more_than_a_wrong_field(
         headers={"content-type": "application/json"},
     )
     assert answer.status_code == 422
-    assert pointer in {error["pointer"] for error in is_problem(answer)["errors"]}
+    assert pointer in {error["pointer"] for error in read_problem(answer)["errors"]}
 
 
 def test_a_lora_of_another_base_is_warned_of(client: httpx2.Client, folder: Path) -> None:
@@ -163,8 +163,8 @@ def test_a_lora_of_another_base_is_warned_of(client: httpx2.Client, folder: Path
     assert client.get(f"/jobs/{job['id']}").json()["warnings"] == job["warnings"]
 
 
-def test_a_service_without_a_folder_has_none(server: Running, redis_url: str) -> None:
+def test_a_service_without_a_folder_has_none(server: ApiServer, redis_url: str) -> None:
     with httpx2.Client(base_url=server.url, timeout=20) as plain:
         assert plain.get("/capabilities").json()["loras"] == []
-        (error,) = is_problem(submit(plain, {"name": "a"}))["errors"]
+        (error,) = read_problem(submit(plain, {"name": "a"}))["errors"]
         assert (error["pointer"], error["limit"]) == ("/loras/0/name", [])

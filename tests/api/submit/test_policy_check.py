@@ -13,12 +13,12 @@ import api
 from api.main import create_app
 from model.errors import PolicyError
 from model.rating import RATINGS
-from tests.support.api_calls import is_problem
-from tests.support.api_server import Running
+from tests.support.api_calls import read_problem
+from tests.support.api_server import ApiServer
 from tests.support.evasions import EVASIONS
 from tests.support.images import coded, drawn
 from tests.support.lora_files import write
-from tests.support.manual_worker import Hand
+from tests.support.manual_worker import ManualWorker
 from worker.auth.api_keys import new_secret, secret_hash
 from worker.settings import Settings
 
@@ -38,19 +38,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def guarded(settings: Settings, folder: Path) -> Iterator[Running]:
+def guarded(settings: Settings, folder: Path) -> Iterator[ApiServer]:
     """With the ceiling that is usual, rules of its own, and LoRAs."""
     own = {
         "max_rating": "safe",
         "policy_file": folder / "rules.toml",
         "lora_dir": folder / "loras",
     }
-    with Running(settings.model_copy(update=own)) as running:
+    with ApiServer(settings.model_copy(update=own)) as running:
         yield running
 
 
 @pytest.fixture
-def client(guarded: Running, redis_url: str) -> Iterator[httpx2.Client]:
+def client(guarded: ApiServer, redis_url: str) -> Iterator[httpx2.Client]:
     with httpx2.Client(base_url=guarded.url, timeout=20) as opened:
         yield opened
 
@@ -64,7 +64,7 @@ def refusals(client: httpx2.Client) -> dict[str, float]:
 
 def is_refused(answer: httpx2.Response, rule: str) -> None:
     assert answer.status_code == 403, answer.text
-    problem = is_problem(answer)
+    problem = read_problem(answer)
     assert (problem["code"], problem["rule"]) == ("policy_blocked", rule)
     assert rule in problem["detail"]
     assert WORD not in answer.text
@@ -88,12 +88,14 @@ def is_refused(answer: httpx2.Response, rule: str) -> None:
     ],
     ids=str,
 )
-def test_refusals(client: httpx2.Client, hand: Hand, body: dict[str, Any], rule: str) -> None:
+def test_refusals(
+    client: httpx2.Client, worker: ManualWorker, body: dict[str, Any], rule: str
+) -> None:
     before = refusals(client).get(rule, 0)
     is_refused(client.post("/generate", json=body), rule)
     is_refused(client.post("/generate", params={"dry_run": "true"}, json=body), rule)
     assert refusals(client)[rule] == before + 2
-    assert hand.waiting() == []
+    assert worker.queued_ids() == []
 
 
 @pytest.mark.parametrize(
@@ -105,7 +107,7 @@ def test_ways_of_writing(client: httpx2.Client, way: str) -> None:
 
 
 def test_refused_pictures_are_not_kept(
-    client: httpx2.Client, settings: Settings, hand: Hand
+    client: httpx2.Client, settings: Settings, worker: ManualWorker
 ) -> None:
     images = settings.data_dir / "images"
     before = sorted(images.rglob("*"))
@@ -138,7 +140,7 @@ def test_the_log_has_the_rule_and_no_prompt(
 def test_the_log_has_the_prompt_where_that_is_wanted(
     settings: Settings, redis_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with Running(settings.model_copy(update={"policy_log_prompts": True})) as running:
+    with ApiServer(settings.model_copy(update={"policy_log_prompts": True})) as running:
         body = {"prompt": f"{MINOR_SEXUAL}\nforged=1", "negative_prompt": "lowres"}
         with caplog.at_level(logging.INFO):
             is_refused(httpx2.post(f"{running.url}/generate", json=body), "minor_sexual")
@@ -149,15 +151,15 @@ def test_the_log_has_the_prompt_where_that_is_wanted(
 
 
 def test_a_job_is_replayed_only_as_far_as_the_policy_allows_by_now(
-    settings: Settings, client: httpx2.Client, hand: Hand
+    settings: Settings, client: httpx2.Client, worker: ManualWorker
 ) -> None:
-    with Running(settings) as free:
+    with ApiServer(settings) as free:
         done = {}
         for prompt in ("1girl, nude", "1girl", "safe, 1girl"):
             body = {"prompt": prompt, "negative_prompt": "sensitive, nsfw, explicit"}
             job = httpx2.post(f"{free.url}/generate", json=body).json()["id"]
-            hand.claim(job)
-            hand.finish(job, b"picture")
+            worker.claim(job)
+            worker.finish(job, b"picture")
             done[prompt] = job
     is_refused(client.post(f"/jobs/{done['1girl, nude']}/replay"), "max_rating")
     is_refused(client.post(f"/jobs/{done['1girl']}/replay"), "max_rating")
@@ -175,7 +177,7 @@ def test_a_key_has_a_ceiling_of_its_own(settings: Settings, redis_url: str, tmp_
         )
     )
     own = {"max_rating": "sensitive", "keys_file": file, "auth": "required"}
-    with Running(settings.model_copy(update=own)) as running:
+    with ApiServer(settings.model_copy(update=own)) as running:
         statuses = {
             rating: [
                 httpx2.post(
@@ -229,7 +231,7 @@ def test_a_wrong_file_ends_the_start(settings: Settings, tmp_path: Path) -> None
     ],
 )
 def test_no_dialect_goes_round(
-    client: httpx2.Client, hand: Hand, path: str, body: dict[str, Any], rule: str
+    client: httpx2.Client, worker: ManualWorker, path: str, body: dict[str, Any], rule: str
 ) -> None:
     before = refusals(client).get(rule, 0)
     answer = client.post(path, json=body)
@@ -237,7 +239,7 @@ def test_no_dialect_goes_round(
     assert rule in answer.text
     assert WORD not in answer.text
     assert refusals(client)[rule] == before + 1
-    assert hand.waiting() == []
+    assert worker.queued_ids() == []
 
 
 def test_a_submission_has_one_way_in() -> None:

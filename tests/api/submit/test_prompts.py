@@ -9,9 +9,9 @@ import pytest
 
 from model.card import load_card
 from model.prompting.tokens import count, load_tokenizers
-from tests.support.api_calls import is_problem
-from tests.support.api_server import Running
-from tests.support.manual_worker import Hand
+from tests.support.api_calls import read_problem
+from tests.support.api_server import ApiServer
+from tests.support.manual_worker import ManualWorker
 from worker.job import JobWarning
 from worker.settings import Settings
 
@@ -26,7 +26,7 @@ def wrong(client: httpx2.Client, body: dict[str, Any]) -> dict[str, tuple[str, A
     assert answer.status_code == 422, answer.text
     return {
         error["pointer"]: (error["detail"], error["limit"])
-        for error in is_problem(answer)["errors"]
+        for error in read_problem(answer)["errors"]
     }
 
 
@@ -126,7 +126,7 @@ def test_without_the_checkpoints_folder_all_but_counting_works(
     settings: Settings, redis_url: str, tmp_path: Path
 ) -> None:
     with (
-        Running(settings.model_copy(update={"checkpoint_dir": tmp_path})) as bare,
+        ApiServer(settings.model_copy(update={"checkpoint_dir": tmp_path})) as bare,
         httpx2.Client(base_url=bare.url, timeout=20) as client,
     ):
         job = client.post("/generate", json={"prompt": LONG}).json()
@@ -138,10 +138,12 @@ def test_without_the_checkpoints_folder_all_but_counting_works(
         assert not client.get("/capabilities").json()["features"]["token_counts"]
 
 
-def test_a_worker_that_finds_the_same_says_it_once(client: httpx2.Client, hand: Hand) -> None:
+def test_a_worker_that_finds_the_same_says_it_once(
+    client: httpx2.Client, worker: ManualWorker
+) -> None:
     """The engine's own words, which the worker adds to those of the submission."""
     job = client.post("/generate", json={"prompt": LONG}).json()
-    claim = hand.claim(job["id"])
+    claim = worker.claim(job["id"])
     (mine,) = [warning for warning in claim.warnings if warning.code == "prompt_cut"]
     assert dict.fromkeys([*claim.warnings, JobWarning(code=mine.code, detail=mine.detail)]) == (
         dict.fromkeys(claim.warnings)

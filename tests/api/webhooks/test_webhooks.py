@@ -23,9 +23,9 @@ from standardwebhooks import Webhook as Verifier
 from standardwebhooks.webhooks import WebhookVerificationError
 
 from api.webhooks.sender import PER_HOST
-from tests.support.api_calls import PROMPT, is_problem, metrics, submit
-from tests.support.api_server import Running
-from tests.support.manual_worker import Hand
+from tests.support.api_calls import PROMPT, read_metrics, read_problem, submit_job
+from tests.support.api_server import ApiServer
+from tests.support.manual_worker import ManualWorker
 from tests.support.receiver import Received, Receiver, sending
 from worker.job_errors import job_error
 from worker.queue import record
@@ -69,12 +69,12 @@ def receiver() -> Iterator[Make]:
         each.close()
 
 
-def finished(client: httpx2.Client, hand: Hand, url: str, *events: str) -> str:
+def finished(client: httpx2.Client, worker: ManualWorker, url: str, *events: str) -> str:
     """The id of a job that succeeded and has this webhook."""
     webhook = {"url": url, "events": list(events)} if events else {"url": url}
-    job_id = submit(client, webhook=webhook)
-    hand.claim(job_id)
-    hand.finish(job_id, b"picture")
+    job_id = submit_job(client, webhook=webhook)
+    worker.claim(job_id)
+    worker.finish(job_id, b"picture")
     return job_id
 
 
@@ -103,7 +103,7 @@ def assert_outbox_is_empty(redis: "Redis") -> None:
 
 
 def test_the_end_of_a_job_is_told(
-    client: httpx2.Client, hand: Hand, settings: Settings, receiver: Make
+    client: httpx2.Client, worker: ManualWorker, settings: Settings, receiver: Make
 ) -> None:
     hook = receiver()
     answer = client.post(
@@ -117,8 +117,8 @@ def test_the_end_of_a_job_is_told(
         "events": ["succeeded", "failed", "cancelled"],
         "deliveries": [],
     }
-    hand.claim(job["id"])
-    hand.finish(job["id"], b"picture")
+    worker.claim(job["id"])
+    worker.finish(job["id"], b"picture")
     shown = client.get(f"/jobs/{job['id']}").json()
     with sending(settings):
         (received,) = hook.wait_for(1)
@@ -145,7 +145,7 @@ def test_the_end_of_a_job_is_told(
         "next_at": None,
     }
     assert 0 <= _seconds(entry["at"]) - _seconds(shown["finished_at"]) < 5
-    assert_outbox_is_empty(hand.redis)
+    assert_outbox_is_empty(worker.redis)
 
 
 def _seconds(text: str) -> float:
@@ -153,21 +153,21 @@ def _seconds(text: str) -> float:
 
 
 def test_each_event_that_was_asked_for_and_no_other(
-    client: httpx2.Client, hand: Hand, settings: Settings, receiver: Make
+    client: httpx2.Client, worker: ManualWorker, settings: Settings, receiver: Make
 ) -> None:
     hook = receiver()
-    started = submit(client, webhook={"url": hook.url, "events": ["started", "started"]})
-    failed = submit(client, webhook={"url": hook.url, "events": ["failed"]})
-    cancelled = submit(client, webhook={"url": hook.url})
-    untold = submit(client, webhook={"url": hook.url, "events": ["failed"]})
-    silent = submit(client)
+    started = submit_job(client, webhook={"url": hook.url, "events": ["started", "started"]})
+    failed = submit_job(client, webhook={"url": hook.url, "events": ["failed"]})
+    cancelled = submit_job(client, webhook={"url": hook.url})
+    untold = submit_job(client, webhook={"url": hook.url, "events": ["failed"]})
+    silent = submit_job(client)
     for job_id in (started, failed, untold, silent):
-        hand.claim(job_id)
-    hand.step(started, 3, 20)
-    hand.end(failed, "failed", error=job_error("non_finite", "NaN"))
+        worker.claim(job_id)
+    worker.step(started, 3, 20)
+    worker.end(failed, "failed", error=job_error("non_finite", "NaN"))
     client.delete(f"/jobs/{cancelled}")
     for job_id in (started, untold, silent):
-        hand.finish(job_id, b"picture")
+        worker.finish(job_id, b"picture")
     with sending(settings):
         arrived = hook.wait_for(3)
         time.sleep(0.3)
@@ -185,14 +185,14 @@ def test_each_event_that_was_asked_for_and_no_other(
 
 
 def test_every_attempt_at_a_job_is_told_as_started(
-    client: httpx2.Client, hand: Hand, settings: Settings, receiver: Make
+    client: httpx2.Client, worker: ManualWorker, settings: Settings, receiver: Make
 ) -> None:
     hook = receiver()
-    job_id = submit(client, webhook={"url": hook.url, "events": ["started"]})
-    hand.claim(job_id)
-    hand.redis.zrem(f"rq:wip:{record.RQ_QUEUE}", f"{job_id}:token")
-    hand.redis.hset(record.job_key(job_id), "token", "a worker that died")
-    hand.claim(job_id)
+    job_id = submit_job(client, webhook={"url": hook.url, "events": ["started"]})
+    worker.claim(job_id)
+    worker.redis.zrem(f"rq:wip:{record.RQ_QUEUE}", f"{job_id}:token")
+    worker.redis.hset(record.job_key(job_id), "token", "a worker that died")
+    worker.claim(job_id)
     with sending(settings):
         arrived = hook.wait_for(2)
     assert sorted(received.message["data"]["attempts"] for received in arrived) == [1, 2]
@@ -200,7 +200,7 @@ def test_every_attempt_at_a_job_is_told_as_started(
 
 
 def test_urls_begin_as_the_client_called(
-    client: httpx2.Client, hand: Hand, settings: Settings, receiver: Make
+    client: httpx2.Client, worker: ManualWorker, settings: Settings, receiver: Make
 ) -> None:
     hook = receiver()
     answer = client.post(
@@ -216,10 +216,10 @@ def test_urls_begin_as_the_client_called(
 
 
 def test_both_secrets_sign_while_one_takes_over(
-    client: httpx2.Client, hand: Hand, settings: Settings, receiver: Make
+    client: httpx2.Client, worker: ManualWorker, settings: Settings, receiver: Make
 ) -> None:
     hook = receiver()
-    finished(client, hand, hook.url)
+    finished(client, worker, hook.url)
     both = settings.model_dump() | {"webhook_secret": f"{SECRET} {OLD_SECRET}"}
     with sending(Settings(_env_file=None, **both)):
         (received,) = hook.wait_for(1)
@@ -234,10 +234,10 @@ def test_both_secrets_sign_while_one_takes_over(
 
 
 def test_failures_are_tried_again_after_their_delays(
-    client: httpx2.Client, hand: Hand, settings: Settings, receiver: Make
+    client: httpx2.Client, worker: ManualWorker, settings: Settings, receiver: Make
 ) -> None:
     hook = receiver(500, 429, 200)
-    job_id = finished(client, hand, hook.url)
+    job_id = finished(client, worker, hook.url)
     with sending(settings):
         first, second, third = hook.wait_for(3)
         log = log_of(client, job_id, 3)
@@ -257,44 +257,44 @@ def test_failures_are_tried_again_after_their_delays(
         assert delay <= waits + 0.002
         assert waits <= 1.1 * delay + 0.1
     assert log[-1]["next_at"] is None
-    numbers = metrics(client)
+    numbers = read_metrics(client)
     assert numbers["kirazuri_webhook_attempts_total", "delivered"] == 1
     assert numbers["kirazuri_webhook_attempts_total", "retried"] == 2
 
 
 def test_at_last_it_is_given_up(
-    client: httpx2.Client, hand: Hand, settings: Settings, receiver: Make
+    client: httpx2.Client, worker: ManualWorker, settings: Settings, receiver: Make
 ) -> None:
     hook = receiver(503)
-    job_id = finished(client, hand, hook.url)
-    assert metrics(client)["kirazuri_webhooks_pending",] == 1
+    job_id = finished(client, worker, hook.url)
+    assert read_metrics(client)["kirazuri_webhooks_pending",] == 1
     time.sleep(0.1)
-    assert metrics(client)["kirazuri_webhooks_late_seconds",] >= 0.1
+    assert read_metrics(client)["kirazuri_webhooks_late_seconds",] >= 0.1
     with sending(settings):
         log = log_of(client, job_id, 3)
         time.sleep(0.5)
     assert len(hook.received) == 3
     assert [bool(entry["next_at"]) for entry in log] == [True, True, False]
-    numbers = metrics(client)
+    numbers = read_metrics(client)
     assert numbers["kirazuri_webhook_attempts_total", "given_up"] == 1
     assert numbers["kirazuri_webhooks_pending",] == 0
     assert numbers["kirazuri_webhooks_late_seconds",] == 0
-    assert_outbox_is_empty(hand.redis)
+    assert_outbox_is_empty(worker.redis)
 
 
 def test_gone_ends_all_that_the_job_would_still_tell(
-    client: httpx2.Client, hand: Hand, settings: Settings, receiver: Make
+    client: httpx2.Client, worker: ManualWorker, settings: Settings, receiver: Make
 ) -> None:
     hook = receiver(410)
-    job_id = submit(client, webhook={"url": hook.url, "events": ["started", "succeeded"]})
-    hand.claim(job_id)
+    job_id = submit_job(client, webhook={"url": hook.url, "events": ["started", "succeeded"]})
+    worker.claim(job_id)
     with sending(settings):
         (entry,) = log_of(client, job_id, 1)
-        hand.finish(job_id, b"picture")
+        worker.finish(job_id, b"picture")
         time.sleep(0.6)
     assert (entry["status"], entry["error"], entry["next_at"]) == (410, "bad_status", None)
     assert len(hook.received) == 1
-    assert_outbox_is_empty(hand.redis)
+    assert_outbox_is_empty(worker.redis)
 
 
 def closed_port() -> int:
@@ -336,12 +336,12 @@ def test_what_receivers_do_wrong(
     status: int | None,
     error: str,
     client: httpx2.Client,
-    hand: Hand,
+    worker: ManualWorker,
     settings: Settings,
     receiver: Make,
 ) -> None:
     hook = receiver(answer, 204)
-    job_id = finished(client, hand, hook.url)
+    job_id = finished(client, worker, hook.url)
     with sending(settings):
         first, second = log_of(client, job_id, 2)
     assert (first["status"], first["error"]) == (status, error)
@@ -351,16 +351,16 @@ def test_what_receivers_do_wrong(
 
 
 def test_a_receiver_that_is_not_there(
-    client: httpx2.Client, hand: Hand, settings: Settings
+    client: httpx2.Client, worker: ManualWorker, settings: Settings
 ) -> None:
-    job_id = finished(client, hand, f"http://127.0.0.1:{closed_port()}/")
+    job_id = finished(client, worker, f"http://127.0.0.1:{closed_port()}/")
     with sending(settings):
         log = log_of(client, job_id, 3)
     assert {(entry["status"], entry["error"]) for entry in log} == {(None, "connection_failed")}
 
 
 def test_the_body_of_an_answer_is_not_waited_for(
-    client: httpx2.Client, hand: Hand, settings: Settings, receiver: Make
+    client: httpx2.Client, worker: ManualWorker, settings: Settings, receiver: Make
 ) -> None:
     def endless(handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(200)
@@ -372,7 +372,7 @@ def test_the_body_of_an_answer_is_not_waited_for(
             handler.close_connection = True
 
     hook = receiver(endless)
-    job_id = finished(client, hand, hook.url)
+    job_id = finished(client, worker, hook.url)
     with sending(settings):
         (entry,) = log_of(client, job_id, 1)
         time.sleep(0.5)
@@ -382,7 +382,7 @@ def test_the_body_of_an_answer_is_not_waited_for(
 
 
 def test_a_slow_receiver_does_not_hold_up_the_others(
-    client: httpx2.Client, hand: Hand, settings: Settings, receiver: Make
+    client: httpx2.Client, worker: ManualWorker, settings: Settings, receiver: Make
 ) -> None:
     lock, under_way, most = threading.Lock(), [0], [0]
 
@@ -400,8 +400,8 @@ def test_a_slow_receiver_does_not_hold_up_the_others(
     # Told apart by name: `localhost` is another host than 127.0.0.1.
     slow_url = waiting.url.replace("127.0.0.1", "localhost")
     for _ in range(2 * PER_HOST):
-        finished(client, hand, slow_url)
-    finished(client, hand, quick.url)
+        finished(client, worker, slow_url)
+    finished(client, worker, quick.url)
     _, resolve = resolver(["127.0.0.1"])
     with sending(settings.model_copy(update={"webhook_timeout_seconds": 20.0}), resolve=resolve):
         (prompt,) = quick.wait_for(1)
@@ -426,12 +426,12 @@ def resolver(*answers: Sequence[str]) -> tuple[list[str], Callable[[str, int], A
 
 
 def test_it_goes_to_the_address_that_was_checked(
-    client: httpx2.Client, hand: Hand, settings: Settings, receiver: Make
+    client: httpx2.Client, worker: ManualWorker, settings: Settings, receiver: Make
 ) -> None:
     """A name that is bound anew after the check leads nowhere else: it is asked for once."""
     allowed = receiver()
     forbidden = receiver(host="127.0.0.2", port=allowed.port)
-    job_id = finished(client, hand, f"http://rebinding.example:{allowed.port}/hook")
+    job_id = finished(client, worker, f"http://rebinding.example:{allowed.port}/hook")
     asked, resolve = resolver(["127.0.0.1"], ["127.0.0.2"])
     with sending(settings, resolve=resolve):
         log_of(client, job_id, 1)
@@ -442,11 +442,11 @@ def test_it_goes_to_the_address_that_was_checked(
 
 
 def test_an_address_that_is_not_allowed_is_never_called(
-    client: httpx2.Client, hand: Hand, settings: Settings, receiver: Make
+    client: httpx2.Client, worker: ManualWorker, settings: Settings, receiver: Make
 ) -> None:
     forbidden = receiver(host="127.0.0.2")
     allowed = receiver(host="127.0.0.1", port=forbidden.port)
-    job_id = finished(client, hand, f"http://rebinding.example:{forbidden.port}/hook")
+    job_id = finished(client, worker, f"http://rebinding.example:{forbidden.port}/hook")
     _, resolve = resolver(["127.0.0.2"], ["127.0.0.1", "127.0.0.2"], ["127.0.0.1"])
     with sending(settings, resolve=resolve):
         log = log_of(client, job_id, 3)
@@ -456,7 +456,7 @@ def test_an_address_that_is_not_allowed_is_never_called(
 
 
 def test_a_redirect_to_a_forbidden_address_is_not_followed(
-    client: httpx2.Client, hand: Hand, settings: Settings, receiver: Make
+    client: httpx2.Client, worker: ManualWorker, settings: Settings, receiver: Make
 ) -> None:
     forbidden = receiver(host="127.0.0.2")
 
@@ -466,7 +466,7 @@ def test_a_redirect_to_a_forbidden_address_is_not_followed(
         handler.end_headers()
 
     hook = receiver(redirect)
-    job_id = finished(client, hand, hook.url)
+    job_id = finished(client, worker, hook.url)
     with sending(settings):
         log = log_of(client, job_id, 3)
     assert {entry["error"] for entry in log} == {"redirect"}
@@ -474,10 +474,10 @@ def test_a_redirect_to_a_forbidden_address_is_not_followed(
 
 
 def test_rules_that_became_stricter_hold_for_what_waits(
-    client: httpx2.Client, hand: Hand, settings: Settings, receiver: Make
+    client: httpx2.Client, worker: ManualWorker, settings: Settings, receiver: Make
 ) -> None:
     hook = receiver()
-    plain = finished(client, hand, hook.url)
+    plain = finished(client, worker, hook.url)
     stricter = settings.model_copy(update={"webhook_allow_http": False})
     with sending(stricter):
         (first, *_) = log_of(client, plain, 3)
@@ -487,7 +487,7 @@ def test_rules_that_became_stricter_hold_for_what_waits(
 
 def test_proxies_of_the_environment_are_not_used(
     client: httpx2.Client,
-    hand: Hand,
+    worker: ManualWorker,
     settings: Settings,
     receiver: Make,
     monkeypatch: pytest.MonkeyPatch,
@@ -495,17 +495,17 @@ def test_proxies_of_the_environment_are_not_used(
     hook, proxy = receiver(), receiver()
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.port}")
-    job_id = finished(client, hand, hook.url)
+    job_id = finished(client, worker, hook.url)
     with sending(settings):
         log_of(client, job_id, 1)
     assert proxy.received == []
 
 
 def test_the_next_address_is_tried_where_one_cannot_be_reached(
-    client: httpx2.Client, hand: Hand, settings: Settings, receiver: Make
+    client: httpx2.Client, worker: ManualWorker, settings: Settings, receiver: Make
 ) -> None:
     hook = receiver()
-    job_id = finished(client, hand, f"http://both.example:{hook.port}/hook")
+    job_id = finished(client, worker, f"http://both.example:{hook.port}/hook")
     both = settings.model_copy(update={"webhook_networks": "127.0.0.0/8"})
     _, resolve = resolver(["127.0.0.3", "127.0.0.1"])  # nothing listens at the first
     with sending(both, resolve=resolve):
@@ -532,11 +532,15 @@ def client_side(authority: trustme.CA) -> ssl.SSLContext:
 
 
 def test_tls_is_checked_against_the_name_not_the_address(
-    client: httpx2.Client, hand: Hand, settings: Settings, receiver: Make, authority: trustme.CA
+    client: httpx2.Client,
+    worker: ManualWorker,
+    settings: Settings,
+    receiver: Make,
+    authority: trustme.CA,
 ) -> None:
     asked: list[str | None] = []
     hook = receiver(tls=server_side(authority, "hooks.example", asked))
-    job_id = finished(client, hand, f"https://hooks.example:{hook.port}/hook")
+    job_id = finished(client, worker, f"https://hooks.example:{hook.port}/hook")
     _, resolve = resolver(["127.0.0.1"])
     with sending(settings, resolve=resolve, tls=client_side(authority)):
         (entry,) = log_of(client, job_id, 1)
@@ -545,10 +549,14 @@ def test_tls_is_checked_against_the_name_not_the_address(
 
 
 def test_a_certificate_of_another_name_is_refused(
-    client: httpx2.Client, hand: Hand, settings: Settings, receiver: Make, authority: trustme.CA
+    client: httpx2.Client,
+    worker: ManualWorker,
+    settings: Settings,
+    receiver: Make,
+    authority: trustme.CA,
 ) -> None:
     hook = receiver(tls=server_side(authority, "127.0.0.1", []))
-    job_id = finished(client, hand, f"https://hooks.example:{hook.port}/hook")
+    job_id = finished(client, worker, f"https://hooks.example:{hook.port}/hook")
     _, resolve = resolver(["127.0.0.1"])
     with sending(settings, resolve=resolve, tls=client_side(authority)):
         log = log_of(client, job_id, 3)
@@ -557,10 +565,14 @@ def test_a_certificate_of_another_name_is_refused(
 
 
 def test_a_certificate_of_an_unknown_authority_is_refused(
-    client: httpx2.Client, hand: Hand, settings: Settings, receiver: Make, authority: trustme.CA
+    client: httpx2.Client,
+    worker: ManualWorker,
+    settings: Settings,
+    receiver: Make,
+    authority: trustme.CA,
 ) -> None:
     hook = receiver(tls=server_side(authority, "127.0.0.1", []))
-    job_id = finished(client, hand, f"https://127.0.0.1:{hook.port}/hook")
+    job_id = finished(client, worker, f"https://127.0.0.1:{hook.port}/hook")
     with sending(settings):
         log = log_of(client, job_id, 3)
     assert {entry["error"] for entry in log} == {"tls_failed"}
@@ -597,13 +609,13 @@ def spawn(settings: Settings) -> Iterator[Callable[..., "subprocess.Popen[str]"]
 
 def test_a_sender_that_is_killed_in_the_middle(
     client: httpx2.Client,
-    hand: Hand,
+    worker: ManualWorker,
     receiver: Make,
     spawn: Callable[..., "subprocess.Popen[str]"],
 ) -> None:
     """The receiver has it already: it comes again, with the same id and the same bytes."""
     hook = receiver(silent, 204)
-    job_id = finished(client, hand, hook.url)
+    job_id = finished(client, worker, hook.url)
     first = spawn(webhook_timeout_seconds=2)
     hook.wait_for(1, seconds=20)
     first.kill()
@@ -615,12 +627,12 @@ def test_a_sender_that_is_killed_in_the_middle(
     # The killed attempt is in no log and used none up.
     (entry,) = log_of(client, job_id, 1)
     assert (entry["attempt"], entry["status"]) == (1, 204)
-    assert_outbox_is_empty(hand.redis)
+    assert_outbox_is_empty(worker.redis)
 
 
 def test_a_sender_that_is_asked_to_end_finishes_what_it_sends(
     client: httpx2.Client,
-    hand: Hand,
+    worker: ManualWorker,
     receiver: Make,
     spawn: Callable[..., "subprocess.Popen[str]"],
 ) -> None:
@@ -630,7 +642,7 @@ def test_a_sender_that_is_asked_to_end_finishes_what_it_sends(
         handler.end_headers()
 
     hook = receiver(slow)
-    job_id = finished(client, hand, f"{hook.url}/path-that-is-secret?key=secret")
+    job_id = finished(client, worker, f"{hook.url}/path-that-is-secret?key=secret")
     sender = spawn()
     hook.wait_for(1, seconds=20)
     sender.send_signal(signal.SIGTERM)
@@ -643,16 +655,16 @@ def test_a_sender_that_is_asked_to_end_finishes_what_it_sends(
 
 
 def test_two_senders_share_the_work(
-    client: httpx2.Client, hand: Hand, settings: Settings, receiver: Make
+    client: httpx2.Client, worker: ManualWorker, settings: Settings, receiver: Make
 ) -> None:
     hook = receiver()
-    jobs = [finished(client, hand, hook.url) for _ in range(40)]
+    jobs = [finished(client, worker, hook.url) for _ in range(40)]
     with sending(settings), sending(settings):
         hook.wait_for(40)
         time.sleep(0.6)
     assert len(hook.received) == 40
     assert {received.message["data"]["id"] for received in hook.received} == set(jobs)
-    assert_outbox_is_empty(hand.redis)
+    assert_outbox_is_empty(worker.redis)
 
 
 def test_a_sender_outlives_redis(
@@ -662,7 +674,7 @@ def test_a_sender_outlives_redis(
     redis = redis_server.start(tmp_path / "redis")
     own = settings.model_dump() | {"redis_url": redis.url, "webhook_secret": SECRET}
     changed = Settings(_env_file=None, **own)
-    running = Running(changed)
+    running = ApiServer(changed)
     running.start()
     hook = receiver()
     try:
@@ -672,7 +684,7 @@ def test_a_sender_outlives_redis(
                 redis.process.wait()
                 time.sleep(1)
                 redis = redis_server.start(tmp_path / "redis")
-                job_id = finished(client, Hand(connection, changed), hook.url)
+                job_id = finished(client, ManualWorker(connection, changed), hook.url)
                 (entry,) = log_of(client, job_id, 1)
             assert entry["status"] == 204
     finally:
@@ -682,12 +694,12 @@ def test_a_sender_outlives_redis(
 
 
 def test_what_another_version_wrote_is_left_for_its_sender(
-    client: httpx2.Client, hand: Hand, settings: Settings, receiver: Make
+    client: httpx2.Client, worker: ManualWorker, settings: Settings, receiver: Make
 ) -> None:
     hook = receiver()
-    unreadable, good = finished(client, hand, hook.url), finished(client, hand, hook.url)
-    (key,) = hand.redis.keys(f"kirazuri:delivery:{unreadable}-*")
-    hand.redis.hset(key, "request", '{"prompt": "1girl", "field_of_the_future": 1}')
+    unreadable, good = finished(client, worker, hook.url), finished(client, worker, hook.url)
+    (key,) = worker.redis.keys(f"kirazuri:delivery:{unreadable}-*")
+    worker.redis.hset(key, "request", '{"prompt": "1girl", "field_of_the_future": 1}')
     with sending(settings):
         (entry, *_) = log_of(client, unreadable, 3)
         log_of(client, good, 1)
@@ -726,20 +738,20 @@ def test_wrong_webhooks(client: httpx2.Client, webhook: Any, pointer: str, reaso
     body = json.dumps({"prompt": PROMPT, "webhook": webhook})
     answer = client.post("/generate", content=body, headers={"content-type": "application/json"})
     assert answer.status_code == 422
-    (error,) = is_problem(answer)["errors"]
+    (error,) = read_problem(answer)["errors"]
     assert error["pointer"] == pointer
     assert reason in error["detail"]
 
 
 def test_no_webhooks_without_a_secret(settings: Settings, redis_url: str) -> None:
     with (
-        Running(settings.model_copy(update={"webhook_secret": None})) as running,
+        ApiServer(settings.model_copy(update={"webhook_secret": None})) as running,
         httpx2.Client(base_url=running.url) as client,
     ):
         body = {"prompt": PROMPT, "webhook": {"url": "https://example.org/"}}
         answer = client.post("/generate", json=body)
         assert answer.status_code == 422
-        (error,) = is_problem(answer)["errors"]
+        (error,) = read_problem(answer)["errors"]
         assert error["pointer"] == "/webhook"
         assert "KIRAZURI_WEBHOOK_SECRET" in error["detail"]
         job = client.post("/generate", json={"prompt": PROMPT, "webhook": None}).json()
@@ -754,7 +766,7 @@ def test_another_webhook_is_another_request(client: httpx2.Client) -> None:
 
     first = post("https://a.example/")
     assert post("https://a.example/").json()["id"] == first.json()["id"]
-    assert is_problem(post("https://b.example/"))["code"] == "idempotency_conflict"
+    assert read_problem(post("https://b.example/"))["code"] == "idempotency_conflict"
 
 
 @pytest.mark.parametrize(
