@@ -3,7 +3,6 @@
 Read from `model/cards/<name>.toml`. Knows neither tensors nor HTTP.
 """
 
-import math
 import tomllib
 from importlib import resources
 from pathlib import Path
@@ -138,6 +137,17 @@ class Limits(CardTable):
     )
     max_images: int = 8
 
+    def size_problem(self, width: int, height: int) -> str | None:
+        """Why a picture of `width` x `height` pixels is not allowed; None if it is."""
+        for name, side in (("width", width), ("height", height)):
+            if side % self.multiple:
+                return f"{name} {side} is not a multiple of {self.multiple}"
+            if not self.min_side <= side <= self.max_side:
+                return f"{name} {side} is outside {self.min_side} to {self.max_side} pixels"
+        if width * height > self.max_pixels:
+            return f"{width}x{height} is {width * height} pixels; the limit is {self.max_pixels}"
+        return None
+
 
 class SamplerAdvice(CardTable):
     """How one sampler is used with the checkpoint; `is_recommended`: its authors name it."""
@@ -266,7 +276,7 @@ class Card(CardTable):
         )
         for preset in self.resolutions:
             checks[f"preset {preset.name} breaks the size limits"] = (
-                size_problem(preset.width, preset.height, self.limits) is None
+                self.limits.size_problem(preset.width, preset.height) is None
             )
         for name, advice in self.samplers.items():
             checks[f"samplers.{name} recommends more than limits.max_steps"] = (
@@ -276,78 +286,6 @@ class Card(CardTable):
         if broken:
             raise ValueError("; ".join(broken))
         return self
-
-
-def size_problem(width: int, height: int, limits: Limits) -> str | None:
-    """Say why a picture of `width` x `height` pixels is refused; None if it is allowed."""
-    for name, side in (("width", width), ("height", height)):
-        if side % limits.multiple:
-            return f"{name} {side} is not a multiple of {limits.multiple}"
-        if not limits.min_side <= side <= limits.max_side:
-            return f"{name} {side} is outside {limits.min_side} to {limits.max_side} pixels"
-    if width * height > limits.max_pixels:
-        return f"{width}x{height} is {width * height} pixels; the limit is {limits.max_pixels}"
-    return None
-
-
-def fitted_size(width: int, height: int, limits: Limits) -> tuple[int, int]:
-    """Give the allowed size that is nearest to a picture's own, (width, height) in pixels.
-
-    Too large a picture is scaled down and too small a one up, both sides alike; then each side is
-    rounded to the nearest multiple and held within the limits, which only changes the shape of
-    very long pictures.
-    """
-    shrink = min(
-        1, limits.max_side / max(width, height), (limits.max_pixels / width / height) ** 0.5
-    )
-    scale = max(shrink, limits.min_side / min(width, height))
-    multiple = limits.multiple
-    least, most = -(-limits.min_side // multiple), limits.max_side // multiple
-    sides = [min(max(_rounded(side * scale / multiple), least), most) for side in (width, height)]
-    while sides[0] * sides[1] * multiple**2 > limits.max_pixels:
-        sides[sides.index(max(sides))] -= 1
-    return sides[0] * multiple, sides[1] * multiple
-
-
-def substitute_size(width: int, height: int, card: "Card") -> tuple[int, int]:
-    """What to make where (width, height) in pixels was asked for by somebody who knows no card.
-
-    A size that is possible but for its multiple is rounded. In place of any other comes the preset
-    of the most similar shape, and of those the nearest in area: limits lie beyond what the
-    checkpoint was trained on, and a size at a limit draws badly.
-    """
-    fitted = fitted_size(width, height, card.limits)
-    multiple = card.limits.multiple
-    if abs(fitted[0] - width) < multiple and abs(fitted[1] - height) < multiple:
-        return fitted
-
-    def distance(preset: Resolution) -> tuple[float, float]:
-        shape = abs(math.log(preset.width * height / preset.height / width))
-        area = abs(math.log(preset.width * preset.height / width / height))
-        return round(shape, 1), area
-
-    nearest = min(card.resolutions, key=distance)
-    return nearest.width, nearest.height
-
-
-def enlarged_size(width: int, height: int, scale: float, limits: Limits) -> tuple[int, int]:
-    """Give a size times `scale`, each side rounded to the nearest multiple."""
-    multiple = limits.multiple
-    return (
-        _rounded(width * scale / multiple) * multiple,
-        _rounded(height * scale / multiple) * multiple,
-    )
-
-
-def _rounded(value: float) -> int:
-    """Round halves up, always; Python's own rule, to even numbers, would change shapes."""
-    return int(value + 0.5)
-
-
-def largest_scale(width: int, height: int, limits: Limits) -> float:
-    """By how much a size can be enlarged within the limits, rounded down to hundredths."""
-    side = limits.max_side / max(width, height)
-    return int(min(side, (limits.max_pixels / width / height) ** 0.5) * 100) / 100
 
 
 def card_names() -> list[str]:

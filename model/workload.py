@@ -6,7 +6,7 @@ Free of torch, for the API and the records of jobs; the engine walks what is pla
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from model.request import ResolvedRequest
+from model.resolved_request import ResolvedRequest
 from model.sampler_catalog import SAMPLER_CATALOG
 from model.timesteps import TIMES, schedule_length
 

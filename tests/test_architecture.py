@@ -38,7 +38,6 @@ LONG_FILES = {
     "api/http/errors.py",
     "api/submit/input_images.py",
     "model/engine/engine.py",
-    "model/request.py",
     "tests/api/a1111/test_a1111.py",
     "tests/api/webhooks/test_webhooks.py",
     "tests/cli/commands/test_checkpoint.py",
@@ -58,7 +57,6 @@ LONG_FUNCTIONS = {
     "api/openapi/document.py examples",
     "cli/main.py generate",
     "model/engine/engine.py load_engine",
-    "model/request.py request_type",
     "worker/queue/job_queue.py admit",
     "worker/runtime/metrics.py __init__",
 }

@@ -6,7 +6,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from model.recipes.recipe import Recipe
-from model.request import ImageFormat, ResolvedRequest
+from model.request import ImageFormat
+from model.resolved_request import ResolvedRequest
 from worker.webhook import JobWebhook
 
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]

@@ -20,7 +20,8 @@ from api.auth.caller import Caller
 from api.http.errors import KeyForbids
 from api.http.schemas import FieldError
 from model.card import Card
-from model.request import ResolvedRequest, parse_resolution
+from model.resolved_request import ResolvedRequest
+from model.sizes import parse_resolution
 from worker.errors import DAY_SECONDS, QueueUnavailable, RateLimited
 from worker.queue.owner_index import OwnerIndex
 from worker.redis_io.client import connect_async, disconnect, unavailable_on_outage

@@ -10,9 +10,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from api.openai.models import check_model_name
 from api.submit.submitter import Submitter
-from model.card import Card, substitute_size
+from model.card import Card
 from model.recipes.aliases import find_sampler
 from model.request import GenerationRequest
+from model.sizes import substitute_size
 
 Quality = Literal["auto", "low", "medium", "high", "xhigh", "max", "standard", "hd"]
 

@@ -12,8 +12,9 @@ from fastapi.openapi.utils import get_openapi
 from api.http.problem import PROBLEM_MEDIA_TYPE
 from api.middleware import authentication as gate
 from api.webhooks import schemas as webhook_schemas
-from model.card import Card, TagGroup, enlarged_size
+from model.card import Card, TagGroup
 from model.sampler_catalog import SAMPLER_CATALOG
+from model.sizes import enlarged_size
 from worker.images.metadata import TRAINED
 
 _TAGS = [

@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from model.card import Card
 from model.prompting.lint import cut_warning, lint
 from model.prompting.tokens import TokenCount, Tokenizers, count
-from model.request import GenerationRequest, RequestWarning, ResolvedRequest
+from model.request import GenerationRequest, RequestWarning
+from model.resolved_request import ResolvedRequest
 from model.workload import work
 from worker.job import JobWarning
 from worker.queue.eta import Eta

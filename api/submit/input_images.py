@@ -18,8 +18,11 @@ from PIL import Image, ImageFilter, ImageOps
 from pydantic import ValidationError
 
 from api.submit.container_limits import MAX_PARTS, has_too_many_parts
-from model.card import Card, fitted_size
-from model.request import GenerationRequest, ImageFormat, InputNames, check_hires, parse_resolution
+from model.card import Card
+from model.card_request import check_hires
+from model.request import GenerationRequest, ImageFormat
+from model.resolved_request import InputNames
+from model.sizes import fitted_size, parse_resolution
 from worker.errors import ImageExpired, ImageNotFound
 from worker.images.metadata import ImageTexts, texts_of
 from worker.job import JobWarning

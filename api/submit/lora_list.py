@@ -10,7 +10,8 @@ from api.http.schemas import LoraDescription
 from model.card import Card
 from model.errors import LoraError
 from model.files.lora_folder import LoraFile, LoraFolder, base_warning
-from model.request import GenerationRequest, RequestWarning, ResolvedRequest
+from model.request import GenerationRequest, RequestWarning
+from model.resolved_request import ResolvedRequest
 
 _PATIENCE_SECONDS = 2.0
 """How long the list waits for hashes; large files that are new come without theirs until later."""

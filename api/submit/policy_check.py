@@ -12,7 +12,8 @@ from model.policy.policy import Policy, PolicyDecision, Weighted
 from model.policy.rules import MAX_RATING
 from model.policy.safety_tags import hold
 from model.rating import Rating
-from model.request import RequestWarning, ResolvedRequest
+from model.request import RequestWarning
+from model.resolved_request import ResolvedRequest
 from worker.telemetry.logs import log_context_value
 
 log = logging.getLogger(__name__)

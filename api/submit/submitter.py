@@ -35,7 +35,8 @@ from api.submit.policy_check import PolicyCheck
 from api.webhooks.schemas import webhook_of
 from model.card import Card
 from model.prompting.tokens import Tokenizers
-from model.request import MAX_SEED, GenerationRequest, ResolvedRequest, prompts_of, resolve
+from model.request import MAX_SEED, GenerationRequest
+from model.resolved_request import ResolvedRequest, resolve, resolve_prompts
 from worker.errors import QueueUnavailable
 from worker.job import Job
 from worker.queue.eta import Eta
@@ -90,7 +91,7 @@ class _Submitter:
         judgement = await asyncio.to_thread(
             self.policy.judge,
             self.caller,
-            *prompts_of(body, self.card),
+            *resolve_prompts(body, self.card),
             loras=body.loras,
             trigger_words=self.loras.trigger_words(hashes),
         )

@@ -11,7 +11,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from api.http.schemas import JobView
 from api.webhooks.url_policy import MAX_URL, UrlPolicy, host_of, url_problem
 from model.card import Card
-from model.request import GenerationRequest, MetadataLevel, request_type
+from model.card_request import request_type
+from model.request import GenerationRequest, MetadataLevel
 from worker.settings import Settings, webhook_secrets
 from worker.webhook import Webhook, WebhookEventName
 

@@ -22,7 +22,7 @@ from model.files.keymap import transformer_to_original
 from model.files.lora_folder import LoraFolder
 from model.network.load import load_components
 from model.network.lora_switch import LoraSwitch
-from model.request import LoraSet, ResolvedLora
+from model.resolved_request import LoraSet, ResolvedLora
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _EXAMPLE = 0.01

@@ -23,7 +23,8 @@ from model.engine.loading import load_engine
 from model.engine.protocol import Finished
 from model.network.load import Components, load_components, load_library_vae
 from model.prompting.tokens import QWEN_PAD, T5_EOS
-from model.request import GenerationRequest, ResolvedRequest, resolve
+from model.request import GenerationRequest
+from model.resolved_request import ResolvedRequest, resolve
 from model.sampling.noise import initial_noise
 
 T5_PAD = "<pad>"

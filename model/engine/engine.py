@@ -35,7 +35,8 @@ from model.network.preview import is_due
 from model.network.text_encoder import EncodedPrompt
 from model.prompting.lint import cut_warning
 from model.prompting.tokens import TokenCount
-from model.request import MAX_SEED, RequestWarning, ResolvedRequest
+from model.request import MAX_SEED, RequestWarning
+from model.resolved_request import ResolvedRequest
 
 logger = logging.getLogger(__name__)
 

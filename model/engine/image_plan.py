@@ -10,7 +10,7 @@ from torch import Tensor
 
 from model.engine.pixels import Pixels, blend, latent_mask, resize, resize_mask, to_tensor
 from model.errors import InputMissing, NonFiniteLatents
-from model.request import ResolvedRequest
+from model.resolved_request import ResolvedRequest
 from model.sampler_catalog import SAMPLER_CATALOG
 from model.sampling.samplers import SAMPLERS, Trajectory
 from model.sampling.schedules import build_sigmas

@@ -7,7 +7,8 @@ from typing import Any, Protocol
 import numpy
 from numpy.typing import NDArray
 
-from model.request import RequestWarning, ResolvedRequest
+from model.request import RequestWarning
+from model.resolved_request import ResolvedRequest
 
 
 @dataclass(frozen=True, slots=True)

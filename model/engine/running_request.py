@@ -7,7 +7,7 @@ from torch import Tensor
 
 from model.engine.guidance import DenoiseInput
 from model.engine.image_plan import ImagePlan
-from model.request import LoraSet, ResolvedRequest
+from model.resolved_request import LoraSet, ResolvedRequest
 from model.sampling.samplers import Trajectory
 from model.workload import steps_done, total_steps
 

@@ -18,7 +18,7 @@ from model.errors import CheckpointError, LoraChanged, LoraUnusable
 from model.files.lora_folder import LoraFolder, read_lora_header
 from model.files.lora_keys import LoraChange, Part, plan_changes, stem_table
 from model.network.lora_merge import LoraModules, MergeInput, linear_layers, merge_files
-from model.request import LoraSet, ResolvedLora
+from model.resolved_request import LoraSet, ResolvedLora
 
 logger = logging.getLogger(__name__)
 

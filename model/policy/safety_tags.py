@@ -7,7 +7,8 @@ from model.card import Prompting
 from model.policy.policy import PolicyDecision
 from model.prompt_grammar import parse
 from model.rating import RATINGS, Rating
-from model.request import RequestWarning, ResolvedRequest
+from model.request import RequestWarning
+from model.resolved_request import ResolvedRequest
 
 _SEPARATOR = re.compile(r"[,\n]")
 

@@ -8,7 +8,8 @@ from typing import NamedTuple
 from model.card import Card
 from model.prompt_grammar import plain
 from model.prompting.tokens import TokenCount
-from model.request import RequestWarning, ResolvedRequest, WarningCode
+from model.request import RequestWarning, WarningCode
+from model.resolved_request import ResolvedRequest
 from model.tags import Tags, literal, spaced
 
 _SEPARATOR = re.compile(r"[,\n]")

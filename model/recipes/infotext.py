@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from model.recipes.imported import ImportedRequest, read_number
 from model.recipes.recipe import Recipe
-from model.request import ResolvedRequest
+from model.resolved_request import ResolvedRequest
 from model.sampler_catalog import SAMPLER_CATALOG, SCHEDULE_DISPLAY_NAMES, UPSCALER_DISPLAY_NAMES
 
 MAX_INFOTEXT_CHARS = 200_000

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from model.request import ResolvedRequest
+from model.resolved_request import ResolvedRequest
 
 SCHEMA = 1
 """Of the document; raised when an old reader would misunderstand a new one."""

@@ -32,7 +32,7 @@ from model.policy.policy import load_policy
 from model.prompt_grammar import MAX_WEIGHT, parse, plain
 from model.prompting.tokens import load_tokenizers
 from model.rating import RATINGS
-from model.request import resolve
+from model.resolved_request import resolve
 from model.tags import Tags, assemble
 from tests.fuzz.effort import fuzzed
 from tests.fuzz.strategies import JSON, TEXTS

@@ -7,17 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.card import (
-    Card,
-    card_names,
-    enlarged_size,
-    fitted_size,
-    largest_scale,
-    load_card,
-    size_problem,
-    substitute_size,
-)
+from model.card import Card, card_names, load_card
 from model.errors import CardError
+from model.sizes import enlarged_size, fitted_size, largest_scale, substitute_size
 
 
 def shipped(name: str) -> dict[str, Any]:
@@ -146,7 +138,7 @@ def test_broken_toml_is_a_card_error(tmp_path: Path) -> None:
     ],
 )
 def test_sizes_outside_the_limits_say_why(width: int, height: int, word: str) -> None:
-    problem = size_problem(width, height, load_card("kirazuri-v1").limits)
+    problem = load_card("kirazuri-v1").limits.size_problem(width, height)
     assert problem is not None
     assert word in problem
 
@@ -156,8 +148,8 @@ def test_sizes_outside_the_limits_say_why(width: int, height: int, word: str) ->
 def test_any_picture_finds_an_allowed_size(name: str, width: int, height: int) -> None:
     limits = load_card(name).limits
     size = fitted_size(width, height, limits)
-    assert size_problem(*size, limits) is None
-    if size_problem(width, height, limits) is None:
+    assert limits.size_problem(*size) is None
+    if limits.size_problem(width, height) is None:
         assert size == (width, height)
     elif limits.min_side < min(width, height) and 0.5 < width / height < 2:
         assert abs(size[0] / size[1] * height / width - 1) < 0.2
@@ -170,7 +162,7 @@ def test_presets_can_be_enlarged_to_the_largest_scale(name: str) -> None:
         most = largest_scale(preset.width, preset.height, limits)
         assert most >= 1
         size = enlarged_size(preset.width, preset.height, most + 0.3, limits)
-        assert size_problem(*size, limits) is not None
+        assert limits.size_problem(*size) is not None
     assert enlarged_size(144, 112, 1.5, load_card("kirazuri-tiny").limits) == (224, 176)
 
 
@@ -191,4 +183,4 @@ def test_a_size_that_is_not_possible_becomes_one_that_was_trained(
 ) -> None:
     card = load_card(name)
     assert substitute_size(*asked, card) == made
-    assert size_problem(*made, card.limits) is None
+    assert card.limits.size_problem(*made) is None

@@ -5,16 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from model.card import SamplerAdvice, load_card, size_problem
-from model.request import (
-    MAX_SEED,
-    GenerationRequest,
-    ResolvedLora,
-    ResolvedRequest,
-    parse_resolution,
-    request_type,
-    resolve,
-)
+from model.card import SamplerAdvice, load_card
+from model.card_request import request_type
+from model.request import MAX_SEED, GenerationRequest
+from model.resolved_request import ResolvedLora, ResolvedRequest, resolve
+from model.sizes import parse_resolution
 
 CARD = load_card("kirazuri-v1")
 REQUEST = request_type(CARD)
@@ -183,7 +178,7 @@ def test_the_schema_lists_the_choices_and_limits_of_the_card() -> None:
 
 @given(st.integers(0, 4096), st.integers(0, 4096))
 def test_any_size_is_either_allowed_or_refused_with_a_reason(width: int, height: int) -> None:
-    if size_problem(width, height, CARD.limits) is None:
+    if CARD.limits.size_problem(width, height) is None:
         assert parse_resolution(f"{width}x{height}", CARD) == (width, height)
     else:
         with pytest.raises(ValueError, match=r"outside|multiple|limit"):

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from model.card import load_card
+from model.card_request import request_type
 from model.prompt_grammar import MAX_PROMPT_CHARS, parse
-from model.request import request_type, resolve
+from model.resolved_request import resolve
 from model.tags import MAX_TAG_CHARS, MAX_TAGS, Tags, assemble, length_of, literal, spaced
 
 CARD = load_card("kirazuri-v1")

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.request import ResolvedHires
+from model.resolved_request import ResolvedHires
 from model.sampler_catalog import evaluations
 from model.sampling.schedules import SCHEDULES
 from model.timesteps import TIMES

@@ -15,7 +15,7 @@ from model.engine.pipeline import Pipeline
 from model.engine.protocol import EngineEvent, ImageReady
 from model.errors import PromptError
 from model.network.text_encoder import EncodedPrompt
-from model.request import ResolvedRequest
+from model.resolved_request import ResolvedRequest
 
 SHARE = 0.6
 

@@ -19,7 +19,8 @@ from model.engine.protocol import (
     Started,
     StepDone,
 )
-from model.request import RequestWarning, ResolvedRequest
+from model.request import RequestWarning
+from model.resolved_request import ResolvedRequest
 from model.workload import total_steps
 
 MISCHIEF_STEP = 2

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from model.request import ResolvedRequest
+from model.resolved_request import ResolvedRequest
 
 
 def make_request(prompt: str = "1girl, smile", **changes: Any) -> ResolvedRequest:

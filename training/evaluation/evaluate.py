@@ -20,7 +20,8 @@ from PIL import Image
 from model.card import Card, load_card
 from model.engine.loading import load_engine
 from model.engine.protocol import Failed, GenerationEngine, ImageReady
-from model.request import GenerationRequest, ResolvedRequest, resolve
+from model.request import GenerationRequest
+from model.resolved_request import ResolvedRequest, resolve
 from training.evaluation.probe import Probe, load_probe, read
 from training.evaluation.rules import read_colors
 from training.pictures import captions

@@ -14,7 +14,7 @@ from PIL import Image
 
 from model.recipes.infotext import write_infotext
 from model.recipes.recipe import Recipe, write_document
-from model.request import ResolvedRequest
+from model.resolved_request import ResolvedRequest
 from worker.images import metadata
 
 logger = logging.getLogger(__name__)

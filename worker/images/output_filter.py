@@ -7,7 +7,7 @@ from importlib.metadata import entry_points
 from pkgutil import resolve_name
 from typing import Protocol, cast
 
-from model.request import ResolvedRequest
+from model.resolved_request import ResolvedRequest
 from worker.images.input_images import Pixels
 
 ENTRY_POINTS = "kirazuri.output_filters"

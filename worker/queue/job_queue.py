@@ -17,7 +17,7 @@ from typing import Any
 from redis import Redis
 from ulid import ULID
 
-from model.request import ResolvedRequest
+from model.resolved_request import ResolvedRequest
 from model.workload import work
 from worker.auth.api_keys import KeyLimits
 from worker.errors import (

@@ -17,7 +17,7 @@ from rq.job import JobStatus, Retry
 from rq.utils import now
 
 from model.recipes.recipe import Recipe, differences
-from model.request import ResolvedRequest
+from model.resolved_request import ResolvedRequest
 from model.workload import total_steps, work
 from worker.auth.api_keys import Priority
 from worker.job import READABLE_SCHEMAS, SCHEMA_VERSION, Job, JobWarning, Progress, StoredImage

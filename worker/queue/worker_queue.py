@@ -13,7 +13,7 @@ from typing import Any, Literal
 from redis import Redis
 from redis.client import Pipeline
 
-from model.request import ResolvedRequest
+from model.resolved_request import ResolvedRequest
 from worker.auth.api_keys import WEIGHTS
 from worker.job import JobError, JobWarning, StoredImage, WorkerStatus
 from worker.job_errors import job_error

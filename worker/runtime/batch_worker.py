@@ -21,7 +21,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from model.engine.protocol import GenerationEngine
-from model.request import ResolvedRequest
+from model.resolved_request import ResolvedRequest
 from worker.images.input_images import HeldImages
 from worker.images.output_filter import OutputFilter
 from worker.images.signing import ImageSigner

@@ -12,7 +12,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from model.engine.protocol import EngineEvent, EngineStats, Failed, Finished, GenerationEngine
-from model.request import ResolvedRequest
+from model.resolved_request import ResolvedRequest
 from worker.runtime.metrics import WorkerMetrics
 
 logger = logging.getLogger(__name__)

@@ -8,7 +8,8 @@ from pathlib import Path
 from model.card import Card, load_card
 from model.engine.protocol import GenerationEngine
 from model.errors import CardError
-from model.request import GenerationRequest, ResolvedRequest, resolve
+from model.request import GenerationRequest
+from model.resolved_request import ResolvedRequest, resolve
 from worker.images.input_images import HeldImages
 from worker.images.output_filter import OutputFilter, open_filter
 from worker.images.signing import ImageSigner

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from model.engine.protocol import ImageReady
 from model.errors import InputMissing
 from model.recipes.recipe import Recipe
-from model.request import ResolvedRequest
+from model.resolved_request import ResolvedRequest
 from worker.errors import ImageExpired, ImageNotFound, StoreError
 from worker.images.encode import decode, encode, source_type
 from worker.images.input_images import Pixels

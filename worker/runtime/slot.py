@@ -23,7 +23,7 @@ from model.engine.protocol import (
 )
 from model.errors import InputMissing
 from model.recipes.recipe import Recipe, recipe_of
-from model.request import ResolvedRequest
+from model.resolved_request import ResolvedRequest
 from model.workload import work
 from worker.errors import StoreError
 from worker.images.encode import preview_url

@@ -10,12 +10,12 @@ from typing import Any
 
 from api.a1111.checkpoint import check_checkpoint
 from api.a1111.generation.request_fields import ImageToImage, Processing, TextToImage
-from model.card import Card, largest_scale, substitute_size
+from model.card import Card
 from model.recipes.aliases import find_lora, find_sampler, find_schedule
 from model.recipes.imported import ImportedRequest, shown
 from model.recipes.infotext import find_upscaler, read_infotext, take_networks
-from model.request import parse_resolution
 from model.sampler_catalog import SAMPLER_CATALOG
+from model.sizes import largest_scale, parse_resolution, substitute_size
 
 DEFAULT_SIZE = (512, 512)
 """The default size of the web UI. Most clients send it without being requested to."""

@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from model.engine.engine import Engine
 from model.engine.protocol import ImageReady
-from model.request import ResolvedRequest
+from model.resolved_request import ResolvedRequest
 from model.sampling import noise
 from tests.support.engines import (
     FIELDS,

@@ -17,7 +17,7 @@ from model.engine.pixels import Pixels, resize, resize_mask
 from model.engine.protocol import Failed, Finished, ImageReady, Preview, Started, StepDone
 from model.errors import InputMissing
 from model.network.text_encoder import EncodedPrompt
-from model.request import ResolvedHires, ResolvedRequest
+from model.resolved_request import ResolvedHires, ResolvedRequest
 from model.sampler_catalog import SAMPLER_CATALOG
 from model.sampling.schedules import sigmas_simple
 from tests.support.engines import drain, of, run

@@ -20,7 +20,7 @@ from model.engine.protocol import (
     StepDone,
 )
 from model.errors import DeviceLost
-from model.request import ResolvedRequest
+from model.resolved_request import ResolvedRequest
 from model.sampler_catalog import SAMPLER_CATALOG, SCHEDULE_DISPLAY_NAMES, evaluations
 from tests.support.engines import AnalyticModel, drain, engine_of, of, pipeline_of, request, run
 

@@ -20,7 +20,7 @@ from model.engine.protocol import ImageReady
 from model.network.load import Components
 from model.network.text_encoder import TextEncoder
 from model.network.transformer import predict_velocity
-from model.request import ResolvedRequest
+from model.resolved_request import ResolvedRequest
 from model.sampling.noise import initial_noise
 from model.sampling.samplers import SAMPLERS
 from model.sampling.schedules import SCHEDULES

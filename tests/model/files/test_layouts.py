@@ -17,7 +17,8 @@ from model.engine.protocol import ImageReady
 from model.errors import CheckpointError
 from model.files.layouts import LIBRARY, ORIGINAL, locate, read_parts, tokenizer_folders
 from model.network.load import load_components
-from model.request import GenerationRequest, resolve
+from model.request import GenerationRequest
+from model.resolved_request import resolve
 from tests.support.every_layout import CARD, LAYOUTS, MAIN, QWEN, SHIPPED, VAE, all_in_one
 from tests.support.every_layout import library_folder as write_library_folder
 

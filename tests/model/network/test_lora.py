@@ -23,7 +23,7 @@ from model.files.lora_folder import LoraFolder
 from model.network.load import Components, load_components
 from model.network.lora_switch import LoraSwitch, MergedSets
 from model.network.text_encoder import TextEncoder
-from model.request import LoraSet, ResolvedLora, ResolvedRequest
+from model.resolved_request import LoraSet, ResolvedLora, ResolvedRequest
 from tests.support.engines import drain, of, request
 from tests.support.lora_writer import (
     LAYOUTS,

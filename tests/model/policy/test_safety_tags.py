@@ -10,7 +10,8 @@ from model.errors import PolicyBlocked
 from model.policy.policy import PolicyDecision, load_policy
 from model.policy.safety_tags import hold
 from model.rating import RATINGS, Rating
-from model.request import GenerationRequest, ResolvedRequest, resolve
+from model.request import GenerationRequest
+from model.resolved_request import ResolvedRequest, resolve
 
 CARD = load_card("kirazuri-v1")
 POLICY = load_policy()

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from model.card import Card, card_names, load_card
+from model.card_request import request_type
 from model.prompting.lint import lint, split_tags
-from model.request import request_type, resolve
+from model.resolved_request import resolve
 
 CARD = load_card("kirazuri-v1")
 TINY = load_card("kirazuri-tiny")

@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.card import load_card
+from model.card_request import request_type
 from model.recipes.imported import reading_of
 from model.recipes.recipe import Recipe, read_document, write_document
-from model.request import InputNames, request_type, resolve
+from model.resolved_request import InputNames, resolve
 
 CARD = load_card("kirazuri-v1")
 REQUEST = request_type(CARD)

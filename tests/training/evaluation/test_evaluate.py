@@ -9,7 +9,7 @@ from model.card import load_card
 from model.engine.engine import Engine
 from model.engine.pipeline import Pipeline
 from model.network.text_encoder import EncodedPrompt
-from model.request import ResolvedRequest
+from model.resolved_request import ResolvedRequest
 from training.evaluation.evaluate import (
     RULED,
     Setting,

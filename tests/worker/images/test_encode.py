@@ -11,7 +11,8 @@ from PIL import ExifTags, Image
 
 from model.recipes.infotext import write_infotext
 from model.recipes.recipe import Recipe
-from model.request import ImageFormat, MetadataLevel, ResolvedHires, ResolvedLora
+from model.request import ImageFormat, MetadataLevel
+from model.resolved_request import ResolvedHires, ResolvedLora
 from tests.support.requests import make_request
 from worker.images.encode import encode
 

@@ -14,7 +14,7 @@ from redis import Redis
 from rq.suspension import resume, suspend
 
 from model.recipes.recipe import Recipe
-from model.request import ResolvedRequest
+from model.resolved_request import ResolvedRequest
 from tests.support.fake_engine import FakeEngine, pixels
 from tests.support.requests import make_request
 from tests.support.run_worker import RunWorker

@@ -6,7 +6,7 @@ from typing import Any
 import numpy
 import pytest
 
-from model.request import ResolvedRequest
+from model.resolved_request import ResolvedRequest
 from tests.support.fake_engine import pixels
 from tests.support.requests import make_request
 from tests.support.run_worker import RunWorker

@@ -9,7 +9,7 @@ from api.a1111.generation.request import A1111Request, parse_request, to_a1111_n
 from api.a1111.generation.request_fields import ImageToImage, TextToImage
 from api.http.errors import UnknownModel
 from model.card import load_card
-from model.request import request_type
+from model.card_request import request_type
 
 TINY, LARGE = load_card("kirazuri-tiny"), load_card("kirazuri-v1")
 LORAS = ("watercolor", "anima/ink")
