@@ -208,7 +208,7 @@ class BatchWorker:
         """Whether another job may be taken now."""
         if not self.engine.is_warm or self._is_suspended or self._is_skewed:
             return False
-        if self.publisher.is_down or self.publisher.waiting >= self._settings.max_unstored:
+        if self.publisher.is_down or self.publisher.pending >= self._settings.max_unstored:
             return False
         if any(slot.is_last_attempt for slot in self.slots.values()):
             return False

@@ -1,6 +1,6 @@
-"""The thread that owns the engine: orders in, events out, nothing else shared.
+"""Runs the engine in its own thread: commands in, events out.
 
-Never touches Redis, so that an outage never stops a step; tells when it hangs or died.
+The thread never uses Redis, so an outage of Redis never stops a step.
 """
 
 import logging
@@ -22,12 +22,12 @@ _IDLE_SECONDS = 0.5
 
 
 class WarmUpFailed(RuntimeError):
-    """The engine cannot carry out the request that it was tried with."""
+    """The engine cannot run the warm-up request."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Command:
-    """Take a request in, or forget it where there is none."""
+    """Admit a request; without a request: drop the job's."""
 
     token: str
     job_id: str
@@ -37,9 +37,10 @@ class _Command:
 
 
 class EngineThread:
-    """Runs an engine made by `factory`.
+    """An engine made by `factory`, and its thread.
 
-    `events` yields (token of the admission, event).
+    `events` receives (token, event); the token is that of `admit`. `fault` is the error that ended
+    the thread.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class EngineThread:
         self._factory = factory
         self._warm_up_request = warm_up
         self._metrics = metrics or WorkerMetrics()
-        self._orders: SimpleQueue[_Command] = SimpleQueue()
+        self._commands: SimpleQueue[_Command] = SimpleQueue()
         self._tokens: dict[str, str] = {}
         self._step_began: float | None = None
         self._is_warm = threading.Event()
@@ -65,13 +66,13 @@ class EngineThread:
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
     def start(self) -> None:
-        """Make the engine and let it run."""
+        """Start the thread, which makes and runs the engine."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Let the thread end after its step; it is a daemon and not waited for long."""
+        """Let the thread end after its step; waits two seconds at most."""
         self._is_stopping.set()
-        self._orders.put(_Command("", ""))
+        self._commands.put(_Command("", ""))
         self._thread.join(timeout=2)
 
     def admit(
@@ -83,25 +84,25 @@ class EngineThread:
         owner: str = "",
         weight: float = 1.0,
     ) -> None:
-        """Order a request to be taken in with the next step, for an owner of this weight."""
-        self._orders.put(_Command(token, job_id, request, owner, weight))
+        """Give the engine a request before its next step, for an owner of this weight."""
+        self._commands.put(_Command(token, job_id, request, owner, weight))
 
     def drop(self, token: str, job_id: str) -> None:
-        """Order a request to be forgotten before the next step."""
-        self._orders.put(_Command(token, job_id))
+        """Take a request out of the engine before its next step."""
+        self._commands.put(_Command(token, job_id))
 
     @property
     def is_warm(self) -> bool:
-        """Whether the engine carries out requests: loaded, tried once, not broken."""
+        """Whether the engine is loaded and warmed up, and did not fail."""
         return self._is_warm.is_set() and self.fault is None
 
     @property
     def is_alive(self) -> bool:
-        """False once the thread ended, by an error or by itself."""
+        """Whether the thread runs."""
         return self._thread.is_alive()
 
     def step_seconds(self) -> float:
-        """For how long the present step has been going on; 0 between steps."""
+        """Age of the present step; 0 between steps."""
         began = self._step_began
         return time.monotonic() - began if began else 0.0
 
@@ -113,7 +114,7 @@ class EngineThread:
             self._is_warm.set()
             logger.info("engine ready: %s", self.description)
             while not self._is_stopping.is_set():
-                self._obey(engine)
+                self._run_commands(engine)
                 if self._tokens:
                     self._step(engine)
         except BaseException as exc:
@@ -121,7 +122,7 @@ class EngineThread:
             self.fault = exc
 
     def _warm_up(self, engine: GenerationEngine) -> None:
-        """Carry out one request, so that the first client does not wait for lazy parts."""
+        """Run one request, so that the first client does not wait for lazy initialisation."""
         if self._warm_up_request is None:
             return
         engine.admit(_WARM_UP_ID, self._warm_up_request)
@@ -132,23 +133,24 @@ class EngineThread:
                 if isinstance(event, Finished):
                     return
 
-    def _obey(self, engine: GenerationEngine) -> None:
-        """Carry out all orders; wait for one where there is nothing else to do."""
+    def _run_commands(self, engine: GenerationEngine) -> None:
+        """Run all waiting commands; an idle thread waits a moment for one."""
         try:
-            order = self._orders.get(block=not self._tokens, timeout=_IDLE_SECONDS)
+            command = self._commands.get(block=not self._tokens, timeout=_IDLE_SECONDS)
             while True:
-                self._carry_out(engine, order)
-                order = self._orders.get_nowait()
+                self._run_command(engine, command)
+                command = self._commands.get_nowait()
         except Empty:
             return
 
-    def _carry_out(self, engine: GenerationEngine, order: "_Command") -> None:
-        if order.request is not None:
-            engine.admit(order.job_id, order.request, owner=order.owner, weight=order.weight)
-            self._tokens[order.job_id] = order.token
-        elif self._tokens.get(order.job_id) == order.token:
-            engine.cancel(order.job_id)
-            del self._tokens[order.job_id]
+    def _run_command(self, engine: GenerationEngine, command: _Command) -> None:
+        job_id = command.job_id
+        if command.request is not None:
+            engine.admit(job_id, command.request, owner=command.owner, weight=command.weight)
+            self._tokens[job_id] = command.token
+        elif self._tokens.get(job_id) == command.token:
+            engine.cancel(job_id)
+            del self._tokens[job_id]
 
     def _step(self, engine: GenerationEngine) -> None:
         began = self._step_began = time.monotonic()
@@ -157,7 +159,7 @@ class EngineThread:
         seconds = time.monotonic() - began
         self.busy_seconds += seconds
         self.stats = replace(engine.stats)
-        self._metrics.engine_step(seconds, self.stats)
+        self._metrics.observe_step(seconds, self.stats)
         for event in events:
             token = self._tokens.get(event.job_id)
             if token is None:

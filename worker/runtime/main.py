@@ -1,4 +1,4 @@
-"""The worker process: settings, card, engine, loop. The only file here that meets torch."""
+"""Entry point of a worker process: reads settings, makes the engine, runs the control loop."""
 
 import argparse
 import os
@@ -22,7 +22,7 @@ from worker.telemetry import logs, tracing
 
 
 def service_version() -> str:
-    """What the files say made them."""
+    """Name and version of this service, as image metadata gives them."""
     try:
         return f"kirazuri-server {version('kirazuri-server')}"
     except PackageNotFoundError:
@@ -30,7 +30,7 @@ def service_version() -> str:
 
 
 def _signer(settings: Settings) -> ImageSigner | None:
-    """What is not asked for is not imported."""
+    """The C2PA signer of the settings; imports its library only if needed."""
     if settings.c2pa_certificate is None and settings.c2pa_key is None:
         return None
     from worker.images.c2pa_manifest import open_signer
@@ -39,7 +39,7 @@ def _signer(settings: Settings) -> ImageSigner | None:
 
 
 def warm_up_request(card: Card) -> ResolvedRequest:
-    """The smallest picture of the card in two steps, with guidance: every part runs once."""
+    """Two steps at the card's smallest size, with guidance: every part of the model runs once."""
     smallest = min(card.resolutions, key=lambda preset: preset.width * preset.height)
     request = GenerationRequest(prompt="1girl", resolution=smallest.name, steps=2)
     return resolve(request, card, seed=0)
@@ -53,14 +53,14 @@ def run(
     signer: ImageSigner | None = None,
     output_filter: OutputFilter | None = None,
 ) -> None:
-    """Work until told to stop."""
+    """Run the worker until it is stopped."""
     connection = connect(redis_url)
     inputs = HeldImages()
 
     def make_engine() -> GenerationEngine:
-        # OpenMP reads it when torch is loaded. By default its threads wait by spinning, which on
-        # two cores with other work to do made a picture take 60 seconds instead of half a second.
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # noqa: TID251 - no setting of ours
+        # OpenMP reads this when torch is loaded. Its threads spin while they wait by default: on
+        # two busy cores an image then took 60 seconds instead of half a second.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # noqa: TID251 - not one of our settings
         from model.engine.loading import load_engine
 
         return load_engine(
@@ -93,13 +93,13 @@ def main() -> None:
     """Parse the command line and run."""
     parser = argparse.ArgumentParser(
         prog="python -m worker",
-        description="A Kirazuri worker: keeps the model resident and carries out queued jobs. "
-        "Configured by KIRAZURI_* variables; the options below override the most common ones.",
+        description="Kirazuri worker: keeps the model in memory and runs queued jobs. "
+        "KIRAZURI_* variables configure it; the options below override the most common ones.",
     )
     parser.add_argument("--redis-url", help="redis://, rediss:// or unix:// (KIRAZURI_REDIS_URL)")
-    parser.add_argument("--card", help="name or .toml path of the checkpoint's card")
+    parser.add_argument("--card", help="name or .toml path of the model card")
     parser.add_argument("--device", help="auto, cpu, cuda, cuda:1 ...")
-    parser.add_argument("--data-dir", type=Path, help="folder of images, shared with the API")
+    parser.add_argument("--data-dir", type=Path, help="folder for images, shared with the API")
     options = {name: value for name, value in vars(parser.parse_args()).items() if value}
     try:
         settings = Settings(**options)

@@ -1,8 +1,10 @@
-"""A worker's numbers, as Prometheus text that travels in Redis with its heartbeats.
+"""Measures a worker, as Prometheus metrics.
 
-A worker listens on nothing, and any number of them may run anywhere: the API shows what they said.
-Knows neither jobs nor the engine's inside.
+A worker listens on no port. Its metrics travel to Redis as text with its heartbeats, and the API
+shows those of all workers.
 """
+
+from functools import partial
 
 from prometheus_client import (
     CollectorRegistry,
@@ -16,8 +18,8 @@ from prometheus_client import (
 
 from model.engine.protocol import EngineStats
 
-_MOST_SHAPES = 16
-"""Sizes that get a label of their own, the first that a worker meets; a client may ask for many."""
+_MAX_SHAPES = 16
+"""Image sizes with their own label, the first that a worker meets; clients may ask for many."""
 
 _STEP_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _FILE_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -26,76 +28,62 @@ _BATCH_BUCKETS = (1, 2, 3, 4, 6, 8, 12, 16, 32)
 
 
 class WorkerMetrics:
-    """All that one worker measures; may be told by any thread."""
+    """All metrics of one worker; any thread may update them."""
 
     def __init__(self) -> None:
-        disable_created_metrics()  # type: ignore[no-untyped-call] # a second series for every one
-        self._registry = registry = CollectorRegistry()
+        disable_created_metrics()  # type: ignore[no-untyped-call] # would double the series
+        self._registry = CollectorRegistry()
         self._shapes: set[str] = set()
-        self._steps = Counter(
-            "kirazuri_engine_steps", "Sampling steps of pictures.", registry=registry
-        )
-        self._busy = Counter(
-            "kirazuri_engine_busy_seconds", "Time that the engine had work.", registry=registry
-        )
-        self._step_seconds = Histogram(
+        counter = partial(Counter, registry=self._registry)
+        gauge = partial(Gauge, registry=self._registry)
+        histogram = partial(Histogram, registry=self._registry)
+        self._steps = counter("kirazuri_engine_steps", "Sampling steps of images.")
+        self._busy = counter("kirazuri_engine_busy_seconds", "Time that the engine had work.")
+        self._step_seconds = histogram(
             "kirazuri_engine_step_duration_seconds",
-            "Model calls, each a batch of pictures of one size.",
+            "Model calls, each a batch of images of one size.",
             ["shape"],
             buckets=_STEP_BUCKETS,
-            registry=registry,
         )
-        self._batch = Histogram(
-            "kirazuri_engine_batch_images",
-            "Pictures in a model call.",
-            buckets=_BATCH_BUCKETS,
-            registry=registry,
+        self._batch = histogram(
+            "kirazuri_engine_batch_images", "Images in a model call.", buckets=_BATCH_BUCKETS
         )
-        self._stage = Histogram(
+        self._stage = histogram(
             "kirazuri_job_stage_seconds",
-            "Time of a job in the engine: its prompts encoded, denoised, its pictures decoded.",
+            "Time of a job in the engine, by stage: encode (prompts), denoise, decode (images).",
             ["stage"],
             buckets=_STAGE_BUCKETS,
-            registry=registry,
         )
-        self._encode = Histogram(
+        self._encode = histogram(
             "kirazuri_image_encode_seconds",
-            "Pixels to a file.",
+            "Encoding pixels to an image file.",
             ["format"],
             buckets=_FILE_BUCKETS,
-            registry=registry,
         )
-        self._store = Histogram(
+        self._store = histogram(
             "kirazuri_image_store_seconds",
-            "A file to the image store, the try that worked.",
+            "Writing a file to the image store, successful attempts only.",
             buckets=_FILE_BUCKETS,
-            registry=registry,
         )
-        self._store_failures = Counter(
-            "kirazuri_image_store_failures",
-            "Tries to store or read a picture that failed.",
-            registry=registry,
+        self._store_failures = counter(
+            "kirazuri_image_store_failures", "Failed attempts to store or read an image."
         )
-        self._memory = Gauge(
+        self._memory = gauge(
             "kirazuri_device_memory_bytes",
-            "Memory of the worker's GPU: allocated and reserved by it, free for all.",
+            "GPU memory: allocated and reserved by the worker, free for all processes.",
             ["state"],
-            registry=registry,
         )
-        self._memory_size = Gauge(
-            "kirazuri_device_memory_size_bytes",
-            "All memory of the worker's GPU.",
-            ["device"],
-            registry=registry,
+        self._memory_size = gauge(
+            "kirazuri_device_memory_size_bytes", "Total memory of the worker's GPU.", ["device"]
         )
-        ProcessCollector(namespace="kirazuri_worker", registry=registry)
+        ProcessCollector(namespace="kirazuri_worker", registry=self._registry)
 
     def text(self) -> str:
-        """Everything in the text format 0.0.4."""
+        """All metrics in Prometheus' text format 0.0.4."""
         return generate_latest(self._registry).decode()
 
-    def engine_step(self, seconds: float, stats: EngineStats) -> None:
-        """The engine worked for so long; `stats` tells which model calls that were."""
+    def observe_step(self, seconds: float, stats: EngineStats) -> None:
+        """Count an engine step of this duration; `stats` has its model calls."""
         self._busy.inc(seconds)
         for forward in stats.latest:
             shape = self._shape(f"{forward.width}x{forward.height}")
@@ -107,29 +95,29 @@ class WorkerMetrics:
             self._memory.labels("free").set(stats.memory.free)
             self._memory_size.labels(stats.memory.device).set(stats.memory.size)
 
-    def sampled(self, steps: int) -> None:
-        """So many steps of pictures are done."""
+    def count_sampling_steps(self, steps: int) -> None:
+        """Count sampling steps, each of one image."""
         self._steps.inc(steps)
 
-    def stage(self, name: str, seconds: float) -> None:
-        """A job has been through a stage: encode, denoise or decode."""
+    def observe_stage(self, name: str, seconds: float) -> None:
+        """A job finished a stage: encode, denoise or decode."""
         self._stage.labels(name).observe(seconds)
 
-    def encoded(self, seconds: float, image_format: str) -> None:
-        """A picture became a file."""
+    def observe_encoding(self, seconds: float, image_format: str) -> None:
+        """An image was encoded to a file."""
         self._encode.labels(image_format).observe(seconds)
 
-    def stored(self, seconds: float) -> None:
-        """A file is in the image store."""
+    def observe_storing(self, seconds: float) -> None:
+        """A file was written to the image store."""
         self._store.observe(seconds)
 
-    def store_failed(self) -> None:
-        """The image store took or gave nothing."""
+    def count_store_failure(self) -> None:
+        """An attempt to store or read an image failed."""
         self._store_failures.inc()
 
     def _shape(self, shape: str) -> str:
         if shape not in self._shapes:
-            if len(self._shapes) >= _MOST_SHAPES:
+            if len(self._shapes) >= _MAX_SHAPES:
                 return "other"
             self._shapes.add(shape)
         return shape

@@ -1,6 +1,6 @@
-"""Threads that turn pixels into stored files and back, beside the engine and the control loop.
+"""Publishes images in background threads: filter, encode, sign, store. Also reads input images.
 
-A store that is away is tried again while the job keeps its lease; knows neither jobs nor Redis.
+While the store fails it tries again, and the job keeps its lease.
 """
 
 import hashlib
@@ -32,40 +32,39 @@ from worker.store.image_store import ImageStore
 logger = logging.getLogger(__name__)
 
 _PAUSES = (0.2, 1.0, 3.0)
-"""Seconds between tries to store a picture; the last again and again."""
+"""Seconds between attempts to store an image; the last one repeats."""
 
 _PROBE_SECONDS = 1.0
-"""How often a store that was given up is asked whether it works again."""
-
+"""Time between checks whether a failed store works again."""
 
 _AGAIN_SECONDS = 0.3
-"""How long a removal of the same picture is given to end, before it is stored again."""
-
+"""An image that is being deleted is stored again after this pause."""
 
 _T = TypeVar("_T")
 
 
 class StoreUnavailable(StoreError):
-    """The image store could write nothing for as long as was waited for it."""
+    """The image store wrote nothing for the whole time that the publisher tried."""
 
 
 @dataclass(frozen=True, slots=True)
 class PublishedImage:
-    """A stored picture, its file, and when storing it began by the monotonic clock.
+    """A stored image with its file. Storing began at `began` of the monotonic clock.
 
-    `parts` tells what was done to it, from and to when by `time.time_ns()`.
+    `stages` are (name, begin, end) with times of `time.time_ns()`.
     """
 
     image: StoredImage
     data: bytes
     began: float
-    parts: tuple[tuple[str, int, int], ...] = ()
+    stages: tuple[tuple[str, int, int], ...] = ()
 
 
 class Publisher:
-    """Filters, encodes, signs and stores pictures, and reads them, a few at a time.
+    """Publishes and reads a few images at a time.
 
-    A picture is tried for `patience` seconds from the moment it was handed in or asked for.
+    For each image it tries up to `patience` seconds. The caller names its job by a token; `abandon`
+    ends all attempts for a token.
     """
 
     def __init__(
@@ -85,77 +84,83 @@ class Publisher:
         self._patience = patience
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="publisher")
         self._changed = threading.Condition()
-        self._waiting: dict[str, int] = {}
+        self._pending: dict[str, int] = {}
         self._calls: dict[int, float] = {}
         self._is_down = False
         self._is_stopping = False
         self._probed_at = 0.0
 
-    def submit(
+    def publish(
         self, token: str, image: ImageReady, request: ResolvedRequest, recipe: Recipe
     ) -> "Future[PublishedImage]":
-        """Publish a picture in the background; `token` tells whose it is.
+        """Publish an image in the background.
 
-        The future raises PictureRefused or FilterBroken where the operator's filter lets a picture
-        not pass, SigningError where a signature is due and cannot be made, StoreDown
-        where the store was away for too long, StoreError where it refuses this picture, or has it
-        no longer wanted.
+        The future raises:
+            OutputRefused, OutputFilterFailed: the operator's filter did not pass the image.
+            SigningError: the image cannot be signed.
+            StoreUnavailable: the store did not work for too long.
+            StoreError: the store refuses this image, or the image was abandoned.
         """
-        return self._begin(self._publish, token, image, request, recipe)
+        return self._submit(self._publish, token, image, request, recipe)
 
-    def again(self, token: str, published: PublishedImage) -> "Future[PublishedImage]":
-        """Store a picture once more: the same one of another job has just been removed."""
-        return self._begin(self._publish_again, token, published)
+    def store_again(self, token: str, published: PublishedImage) -> "Future[PublishedImage]":
+        """Store an image once more, because the same image of another job was just deleted."""
+        return self._submit(self._publish_again, token, published)
 
     def fetch(self, token: str, names: Sequence[str]) -> "Future[dict[str, Pixels]]":
-        """Read stored pictures; StoreDown and StoreError as `submit`, or InputMissing."""
-        return self._begin(self._fetch, token, names)
+        """Read stored images.
 
-    def _begin(self, work: Callable[..., _T], token: str, *what: Any) -> "Future[_T]":
+        The future raises:
+            InputMissing: an image does not exist or cannot be decoded.
+            StoreUnavailable, StoreError: as `publish`.
+        """
+        return self._submit(self._fetch, token, names)
+
+    def _submit(self, task: Callable[..., _T], token: str, *args: Any) -> "Future[_T]":
         until = time.monotonic() + self._patience
         with self._changed:
-            self._waiting[token] = self._waiting.get(token, 0) + 1
-        future = self._pool.submit(work, token, *what, until=until)
-        future.add_done_callback(lambda _: self._take_off(token))
+            self._pending[token] = self._pending.get(token, 0) + 1
+        future = self._pool.submit(task, token, *args, until=until)
+        future.add_done_callback(lambda _: self._discount(token))
         return future
 
-    def _take_off(self, token: str) -> None:
+    def _discount(self, token: str) -> None:
         with self._changed:
-            left = self._waiting.pop(token, 0) - 1
+            left = self._pending.pop(token, 0) - 1
             if left > 0:
-                self._waiting[token] = left
+                self._pending[token] = left
 
     def abandon(self, token: str) -> None:
-        """Nobody wants these pictures any more: try no longer to store or read them."""
+        """Stop trying to store or read the images of this token."""
         with self._changed:
-            self._waiting.pop(token, None)
+            self._pending.pop(token, None)
             self._changed.notify_all()
 
     def stop(self) -> None:
-        """Take no more; do not wait for what is under way."""
+        """Accept no more images; does not wait for running work."""
         with self._changed:
             self._is_stopping = True
             self._changed.notify_all()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     @property
-    def waiting(self) -> int:
-        """Pictures, or the inputs of a job, that are on their way to or from the store."""
+    def pending(self) -> int:
+        """Number of images to be published, plus jobs whose inputs are being read."""
         with self._changed:
-            return sum(self._waiting.values())
+            return sum(self._pending.values())
 
     @property
     def is_down(self) -> bool:
-        """Whether the store was given up and has not worked since; asks it now and then."""
+        """Whether the store failed and has not worked since; checks it again now and then."""
         now = time.monotonic()
         if self._is_down and not self._is_stopping and now - self._probed_at > _PROBE_SECONDS:
             self._probed_at = now
-            with suppress(RuntimeError):  # the pool has been shut down just now
+            with suppress(RuntimeError):  # the pool may be shut down by now
                 self._pool.submit(self._probe)
         return self._is_down
 
     def call_seconds(self) -> float:
-        """For how long the longest encoding or storing has been going on."""
+        """Age of the oldest running call of filter, encoder, signer or store; 0 without any."""
         began = min(list(self._calls.values()), default=None)
         return time.monotonic() - began if began is not None else 0.0
 
@@ -169,7 +174,7 @@ class Publisher:
         until: float,
     ) -> PublishedImage:
         start = time.time_ns()
-        with self._call():
+        with self._timed_call():
             if self._filter is not None:
                 look(self._filter, image.pixels, request)
             data = encode(image.pixels, request=request, recipe=recipe, seed=image.seed)
@@ -178,10 +183,10 @@ class Publisher:
                 unsigned_sha256 = hashlib.sha256(data).hexdigest()
                 data = self._signer(data, request.image_format, source_type(request))
         end = time.time_ns()
-        self._metrics.encoded((end - start) / 1e9, request.image_format)
+        self._metrics.observe_encoding((end - start) / 1e9, request.image_format)
         name, began, stored = self._put(token, data, EXTENSIONS[request.image_format], until=until)
         height, width, _ = image.pixels.shape
-        picture = StoredImage(
+        stored_image = StoredImage(
             url=f"/images/{name}",
             seed=image.seed,
             width=width,
@@ -191,86 +196,86 @@ class Publisher:
             sha256=hashlib.sha256(data).hexdigest(),
             unsigned_sha256=unsigned_sha256,
         )
-        return PublishedImage(picture, data, began, (("encode image", start, end), stored))
+        return PublishedImage(stored_image, data, began, (("encode image", start, end), stored))
 
     def _publish_again(
         self, token: str, published: PublishedImage, *, until: float
     ) -> PublishedImage:
-        self._is_unwanted(token, within=_AGAIN_SECONDS)
+        self._wait_abandoned(token, seconds=_AGAIN_SECONDS)
         extension = published.image.name.rpartition(".")[2]
         _, began, stored = self._put(token, published.data, extension, until=until)
-        return replace(published, began=began, parts=(stored,))
+        return replace(published, began=began, stages=(stored,))
 
     def _fetch(self, token: str, names: Sequence[str], *, until: float) -> dict[str, Pixels]:
-        pictures = {}
+        images = {}
         for name in names:
             try:
-                data = self._insist(token, partial(self._store.read, name), until=until)
-                pictures[name] = decode(data)
+                data = self._retry(token, partial(self._store.read, name), until=until)
+                images[name] = decode(data)
             except (ImageNotFound, ImageExpired) as exc:
                 raise InputMissing(str(exc)) from exc
             except (OSError, SyntaxError) as exc:
-                raise InputMissing(f"{name} cannot be read as a picture") from exc
-        return pictures
+                raise InputMissing(f"{name} cannot be decoded as an image") from exc
+        return images
 
     def _put(
         self, token: str, data: bytes, extension: str, *, until: float
     ) -> tuple[str, float, tuple[str, int, int]]:
-        """The name, and when the try that worked began; the same as a part."""
+        """Store a file; returns its name, when the successful attempt began, and its stage."""
 
         def put() -> tuple[str, float, tuple[str, int, int]]:
             began, start = time.monotonic(), time.time_ns()
             name = self._store.put(data, extension)
-            self._metrics.stored(time.monotonic() - began)
+            self._metrics.observe_storing(time.monotonic() - began)
             return name, began, ("store image", start, time.time_ns())
 
-        return self._insist(token, put, until=until)
+        return self._retry(token, put, until=until)
 
-    def _insist(self, token: str, what: Callable[[], _T], *, until: float) -> _T:
-        """Try until it works, the time is over, or nobody wants it any more."""
+    def _retry(self, token: str, call: Callable[[], _T], *, until: float) -> _T:
+        """Call until it works, the time is over, or the token is abandoned."""
         for pause in chain(_PAUSES, repeat(_PAUSES[-1])):
             try:
-                return self._try(what)
+                return self._try(call)
             except StoreError as exc:
-                self._metrics.store_failed()
+                self._metrics.count_store_failure()
                 if time.monotonic() + pause > until:
-                    self._give_up(exc)
+                    self._raise_if_down(exc)
                     break
                 logger.warning("event=store_failed reason=%s pause=%.1fs", exc, pause)
-                if self._is_unwanted(token, within=pause):
+                if self._wait_abandoned(token, seconds=pause):
                     raise
-        return self._try(what)
+        return self._try(call)
 
-    def _try(self, what: Callable[[], _T]) -> _T:
-        with self._call():
-            result = what()
+    def _try(self, call: Callable[[], _T]) -> _T:
+        with self._timed_call():
+            result = call()
         self._is_down = False
         return result
 
-    def _is_unwanted(self, token: str, *, within: float) -> bool:
-        """Wait so many seconds, or until the picture is abandoned."""
+    def _wait_abandoned(self, token: str, *, seconds: float) -> bool:
+        """Wait; returns True at once when the token is abandoned or the publisher stops."""
         with self._changed:
             return self._changed.wait_for(
-                lambda: self._is_stopping or token not in self._waiting, timeout=within
+                lambda: self._is_stopping or token not in self._pending, timeout=seconds
             )
 
-    def _give_up(self, exc: StoreError) -> None:
-        """StoreDown where the store takes nothing, and not only refuses one picture."""
+    def _raise_if_down(self, exc: StoreError) -> None:
+        """Raise StoreUnavailable if the store accepts nothing, and not only refuses one image."""
         try:
-            with self._call():
+            with self._timed_call():
                 self._store.probe()
         except StoreError:
             self._is_down = True
             raise StoreUnavailable(str(exc)) from exc
 
     def _probe(self) -> None:
-        with suppress(StoreError), self._call():
+        with suppress(StoreError), self._timed_call():
             self._store.probe()
             self._is_down = False
 
     @contextmanager
-    def _call(self) -> Iterator[None]:
-        """Note when this thread began what it is about to do."""
+    def _timed_call(self) -> Iterator[None]:
+        """Record when this thread began a call that may hang."""
         me = threading.get_ident()
         self._calls[me] = time.monotonic()
         try:

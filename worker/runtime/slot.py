@@ -84,7 +84,7 @@ class Slot:
         self.is_cancelled = False
         self._parts = parts
         self._span = _attempt_span(parts.name, lease, claim, began)
-        self._span.part("claim", began)
+        self._span.add_stage("claim", began)
         self._reports: list[Report] = []
         if self._span.is_recording:
             self._reports.append(Report(fields={"span": self._span.traceparent}))
@@ -134,7 +134,7 @@ class Slot:
             return
         self._input_error = self._inputs.exception()
         if self._input_error is None:
-            self._span.part("fetch inputs", self._stage_began)
+            self._span.add_stage("fetch inputs", self._stage_began)
             self._parts.inputs.hold(self.token, self._inputs.result())
             self._engine_since = time.monotonic()
             self._enter_engine()
@@ -162,35 +162,35 @@ class Slot:
                 data = {"image": image, "step": event.step, "index": event.index}
                 self._reports.append(Report(event="preview", data=data))
             case ImageReady():
-                self._images[event.index] = self._parts.publisher.submit(
+                self._images[event.index] = self._parts.publisher.publish(
                     self.token, event, self.claim.request, self._parts.recipe()
                 )
                 began = event.at - int(event.seconds * 1e9)
-                self._span.part("denoise", self._stage_began, began, index=event.index)
-                self._span.part("decode image", began, event.at, index=event.index)
+                self._span.add_stage("denoise", self._stage_began, began, index=event.index)
+                self._span.add_stage("decode image", began, event.at, index=event.index)
             case Finished() | Failed():
                 if isinstance(event, Finished):
-                    self._parts.metrics.stage("denoise", event.denoise_seconds)
-                    self._parts.metrics.stage("decode", event.decode_seconds)
+                    self._parts.metrics.observe_stage("denoise", event.denoise_seconds)
+                    self._parts.metrics.observe_stage("decode", event.decode_seconds)
                 self._engine_end, self._engine_end_at = event, time.monotonic()
 
     def _handle_started(self, event: Started) -> None:
         self._timings["encode"] = round(event.seconds, 4)
-        self._parts.metrics.stage("encode", event.seconds)
+        self._parts.metrics.observe_stage("encode", event.seconds)
         found = [JobWarning(code=w.code, detail=w.detail) for w in event.warnings]
         self._warnings = tuple(dict.fromkeys([*self.claim.warnings, *found]))
         fields = {"recipe": self._parts.recipe().model_dump_json()}
         if found:
             fields["warnings"] = record.dump_all(self._warnings)
         self._reports.append(Report(fields=fields))
-        self._span.part("encode prompts", event.at - int(event.seconds * 1e9), event.at)
+        self._span.add_stage("encode prompts", event.at - int(event.seconds * 1e9), event.at)
         self._stage_began = event.at
 
     def _handle_step(self, event: StepDone) -> None:
         request, before = self.claim.request, self._step
         self._parts.throughput.add(work(request, event.step) - work(request, before))
         if event.step > before:  # a step may take two evaluations
-            self._parts.metrics.sampled((event.step - before) * request.num_images)
+            self._parts.metrics.count_sampling_steps((event.step - before) * request.num_images)
             elapsed = time.monotonic() - self._engine_since
             self._reports.append(_progress_report(event, elapsed, request))
         self._step = event.step
@@ -220,11 +220,13 @@ class Slot:
                 continue
             published = self._images[report.index].result()
             if reply == b"again":
-                self._images[report.index] = self._parts.publisher.again(self.token, published)
+                self._images[report.index] = self._parts.publisher.store_again(
+                    self.token, published
+                )
             else:
                 self._reported_images.add(report.index)
-                for part in published.parts:
-                    self._span.part(*part, index=report.index)
+                for stage in published.stages:
+                    self._span.add_stage(*stage, index=report.index)
 
     # -- the end -----------------------------------------------------------------------------
 
@@ -303,7 +305,7 @@ class Slot:
         committed = self._parts.queue.commit(
             self.job_id, self.token, status, timings=self._timings, **result
         )
-        self._span.part("commit", began)
+        self._span.add_stage("commit", began)
         return committed
 
 

@@ -34,7 +34,7 @@ def worker_status(
             "forward_seconds": round(stats.forward_seconds, 3),
             "shortages": stats.shortages,
             "step_seconds": round(step_seconds, 1),
-            "unstored": parts.publisher.waiting,
+            "unstored": parts.publisher.pending,
             "cost_per_second": parts.throughput.update(engine.busy_seconds),
         },
     )

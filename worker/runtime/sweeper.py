@@ -1,7 +1,4 @@
-"""Deletes pictures together with their records, in a thread of its own: a store may take its time.
-
-Knows the ledger and the store; whose turn it is to sweep is decided elsewhere.
-"""
+"""Deletes expired images in the background, and files that no record knows."""
 
 import logging
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,33 +13,33 @@ from worker.store.image_store import ImageStore
 logger = logging.getLogger(__name__)
 
 _ORPHANS_SECONDS = 3600
-"""How often bytes that no record knows are looked for, and how much older than any result."""
+"""Time between searches for orphans. An orphan must also be this much older than any result."""
 
 _FRESH_SECONDS = 60
-"""A picture stored so lately may be for a job that is not on record yet."""
+"""A younger image may belong to a job that has not reported it yet."""
 
 _MARKS_SECONDS = 30 * 86_400
 _PAGE = 100
 
 
 class Sweeper:
-    """One round at a time, in the background."""
+    """Sweeps one round at a time in its own thread: a store may be slow."""
 
-    def __init__(self, store: ImageStore, ledger: WorkerQueue, *, result_ttl: float) -> None:
+    def __init__(self, store: ImageStore, queue: WorkerQueue, *, result_ttl: float) -> None:
         self._store = store
-        self._ledger = ledger
-        self._oldest = result_ttl + _ORPHANS_SECONDS
+        self._queue = queue
+        self._orphan_age = result_ttl + _ORPHANS_SECONDS
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="sweeper")
         self._round: Future[None] | None = None
         self._is_stopping = False
 
     def wake(self) -> None:
-        """Begin a round, unless one is under way."""
+        """Start a round, unless one is running."""
         if self._round is None or self._round.done():
             self._round = self._pool.submit(self._sweep)
 
     def stop(self) -> None:
-        """End after the picture in hand."""
+        """End the round after the current image."""
         self._is_stopping = True
         self._pool.shutdown(wait=False, cancel_futures=True)
 
@@ -53,8 +50,8 @@ class Sweeper:
 
     def _sweep(self) -> None:
         try:
-            self._remove(self._ledger.begin_removal())
-            if self._ledger.may_look_for_orphans(every=_ORPHANS_SECONDS):
+            self._remove(self._queue.begin_removal())
+            if self._queue.may_look_for_orphans(every=_ORPHANS_SECONDS):
                 self._remove_orphans()
         except (StoreError, RedisError, OSError) as exc:
             logger.warning("event=not_swept reason=%s", exc)
@@ -62,13 +59,13 @@ class Sweeper:
             logger.exception("event=sweep_failed")
 
     def _remove_orphans(self) -> None:
-        old = (name for name, age in self._store.pictures() if age > self._oldest)
+        old = (name for name, age in self._store.pictures() if age > self._orphan_age)
         while names := list(islice(old, _PAGE)):
-            self._remove(self._ledger.begin_removal(names))
+            self._remove(self._queue.begin_removal(names))
         self._store.clean(marks_older_than=_MARKS_SECONDS)
 
     def _remove(self, names: list[str]) -> None:
-        """Delete these; what is fresh or cannot be deleted is left to a later round."""
+        """Delete these images; a later round tries the fresh ones and the failures again."""
         touched: list[str] = []
         later = list(names)
         try:
@@ -81,6 +78,6 @@ class Sweeper:
                     self._store.delete(name)
                     later.remove(name)
         finally:
-            self._ledger.end_removal(touched, later)
+            self._queue.end_removal(touched, later)
             if len(later) < len(names):
                 logger.info("event=swept pictures=%d", len(names) - len(later))

@@ -166,7 +166,7 @@ class AttemptSpan:
         """Whether anybody will see it."""
         return self._span.is_recording()
 
-    def part(self, name: str, began: int, ended: int | None = None, **attributes: Any) -> None:
+    def add_stage(self, name: str, began: int, ended: int | None = None, **attributes: Any) -> None:
         """A part that is over by now, or was at `ended`."""
         if self._span.is_recording():
             span = TRACER.start_span(

@@ -17,8 +17,8 @@ def samples(metrics: WorkerMetrics) -> dict[tuple[str, ...], float]:
 def test_model_calls_by_size_and_batch() -> None:
     metrics = WorkerMetrics()
     calls = (Forward(832, 1216, 3, 0.3), Forward(1216, 832, 1, 0.2))
-    metrics.engine_step(0.6, EngineStats(latest=calls))
-    metrics.engine_step(0.3, EngineStats(latest=calls[:1]))
+    metrics.observe_step(0.6, EngineStats(latest=calls))
+    metrics.observe_step(0.3, EngineStats(latest=calls[:1]))
     found = samples(metrics)
     assert found["kirazuri_engine_busy_seconds_total",] == 0.6 + 0.3
     assert found["kirazuri_engine_step_duration_seconds_count", "832x1216"] == 2
@@ -31,7 +31,7 @@ def test_model_calls_by_size_and_batch() -> None:
 def test_sizes_that_clients_think_of_do_not_make_series_without_end() -> None:
     metrics = WorkerMetrics()
     for side in range(16, 16 * 100, 16):
-        metrics.engine_step(0.1, EngineStats(latest=(Forward(side, 64, 1, 0.1),)))
+        metrics.observe_step(0.1, EngineStats(latest=(Forward(side, 64, 1, 0.1),)))
     name = "kirazuri_engine_step_duration_seconds_count"
     counts = {key[1]: value for key, value in samples(metrics).items() if key[0] == name}
     assert len(counts) == 17
@@ -42,7 +42,7 @@ def test_sizes_that_clients_think_of_do_not_make_series_without_end() -> None:
 def test_a_gpus_memory() -> None:
     metrics = WorkerMetrics()
     memory = DeviceMemory("NVIDIA H100", allocated=10, reserved=20, free=50, size=80)
-    metrics.engine_step(0.1, EngineStats(memory=memory))
+    metrics.observe_step(0.1, EngineStats(memory=memory))
     found = samples(metrics)
     assert found["kirazuri_device_memory_bytes", "allocated"] == 10
     assert found["kirazuri_device_memory_bytes", "reserved"] == 20
@@ -53,9 +53,9 @@ def test_a_gpus_memory() -> None:
 def test_the_text_is_small_enough_to_travel_with_heartbeats() -> None:
     metrics = WorkerMetrics()
     for width, height in ((1024, 1024), (832, 1216), (1216, 832), (1536, 1536)):
-        metrics.engine_step(0.1, EngineStats(latest=(Forward(width, height, 1, 0.1),)))
+        metrics.observe_step(0.1, EngineStats(latest=(Forward(width, height, 1, 0.1),)))
     for stage in ("encode", "denoise", "decode"):
-        metrics.stage(stage, 0.1)
+        metrics.observe_stage(stage, 0.1)
     for image_format in ("png", "webp", "jpeg", "avif"):
-        metrics.encoded(0.1, image_format)
+        metrics.observe_encoding(0.1, image_format)
     assert len(metrics.text()) < 20_000

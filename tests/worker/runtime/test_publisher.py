@@ -90,9 +90,9 @@ async def test_a_worker_takes_no_more_than_it_can_keep(
     blocked = block(settings)
     jobs = [await queue.admit(make_request(seed=seed)) for seed in range(12)]
     with run_worker(changes={"max_unstored": 3, "max_running": 4}) as worker:
-        wait_until(lambda: worker.publisher.waiting >= 3)
+        wait_until(lambda: worker.publisher.pending >= 3)
         await asyncio.sleep(0.3)
-        assert worker.publisher.waiting <= 6
+        assert worker.publisher.pending <= 6
         assert redis_client.zcard(record.QUEUED) >= 6
         blocked.unlink()
         done = [await queue.wait(job.id, 10) for job in jobs]
@@ -105,10 +105,10 @@ async def test_a_cancelled_job_does_not_wait_for_the_store(
     block(settings)
     job = await queue.admit(make_request())
     with run_worker() as worker:
-        wait_until(lambda: worker.publisher.waiting == 1)
+        wait_until(lambda: worker.publisher.pending == 1)
         await queue.cancel(job.id)
         assert (await queue.wait(job.id, 2)).status == "cancelled"
-        wait_until(lambda: worker.publisher.waiting == 0, seconds=1)
+        wait_until(lambda: worker.publisher.pending == 0, seconds=1)
 
 
 async def test_stopping_hands_back_what_cannot_be_stored(
@@ -118,7 +118,7 @@ async def test_stopping_hands_back_what_cannot_be_stored(
     job = await queue.admit(make_request())
     began = time.monotonic()
     with run_worker(changes={"drain_seconds": 0.5}) as worker:
-        wait_until(lambda: worker.publisher.waiting == 1)
+        wait_until(lambda: worker.publisher.pending == 1)
         began = time.monotonic()
     assert time.monotonic() - began < 3
     handed = await queue.get(job.id)

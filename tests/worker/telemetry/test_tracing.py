@@ -69,7 +69,7 @@ def test_without_spans_the_callers_context_is_handed_on() -> None:
     attempt = tracing.AttemptSpan(
         "job", parent=TRACEPARENT, previous=TRACEPARENT, began=time.time_ns(), attributes={}
     )
-    attempt.part("denoise", time.time_ns())
+    attempt.add_stage("denoise", time.time_ns())
     attempt.end("failed", "engine_error")
     assert not attempt.is_recording
     assert attempt.traceparent == TRACEPARENT
