@@ -1,6 +1,6 @@
-"""A certificate authority of one's own, and the certificate it gives a service to sign with.
+"""Makes a certificate authority and a certificate for C2PA signatures.
 
-Enough for C2PA signatures that the operator's own service and whoever has `ca.pem` can check.
+The operator's own service and everyone who has `ca.pem` can check these signatures.
 """
 
 import datetime
@@ -13,18 +13,18 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 CA_DAYS = 3650
 _SKEW = datetime.timedelta(hours=1)
-"""Clocks may differ by so much."""
+"""Tolerated difference between clocks."""
 
 Key = ec.EllipticCurvePrivateKey
 
 
 def make_certificate(folder: Path, *, organisation: str, days: int) -> None:
-    """Write `certificate.pem`, with its issuer, and `key.pem`; first the authority if need be.
+    """Write `certificate.pem`, with its issuer, and `key.pem`.
 
-    An authority that lies in the folder, `ca.pem` and `ca-key.pem`, gives out another one.
+    The authority, `ca.pem` and `ca-key.pem`, is reused if the folder has one, and made otherwise.
 
     Raises:
-        ValueError: what lies in the folder is no authority.
+        ValueError: the files of the authority are invalid.
         OSError: the folder cannot be read or written.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -43,7 +43,7 @@ def _authority(folder: Path, organisation: str) -> tuple[x509.Certificate, Key]:
     if certificate_file.exists():
         key = serialization.load_pem_private_key(key_file.read_bytes(), password=None)
         if not isinstance(key, Key):
-            raise ValueError(f"{key_file} holds no key of an elliptic curve")
+            raise ValueError(f"{key_file} is not an elliptic curve key")
         return x509.load_pem_x509_certificate(certificate_file.read_bytes()), key
     key = ec.generate_private_key(ec.SECP256R1())
     name = _name(organisation, "Picture authority")
@@ -57,7 +57,7 @@ def _authority(folder: Path, organisation: str) -> tuple[x509.Certificate, Key]:
 def _builder(
     subject: x509.Name, issuer: x509.Name, key: Key, issuer_key: Key, *, days: int, is_ca: bool
 ) -> x509.CertificateBuilder:
-    """What both kinds of certificate have; C2PA asks for every one of these extensions."""
+    """The parts that both certificates share. C2PA requires all of these extensions."""
     now = datetime.datetime.now(datetime.UTC)
     usage = x509.KeyUsage(
         digital_signature=not is_ca,
@@ -97,7 +97,7 @@ def _name(organisation: str, common_name: str) -> x509.Name:
 
 
 def _write_key(path: Path, key: Key) -> None:
-    """Readable for its owner alone, from the first byte on."""
+    """Write a key; only its owner may read the file, from the start."""
     path.touch(mode=0o600)
     path.chmod(0o600)
     path.write_bytes(

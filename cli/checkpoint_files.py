@@ -1,7 +1,7 @@
-"""Downloads what a card has a source for, through huggingface_hub: resumed, checked, in place.
+"""Downloads the files of a card with huggingface_hub and verifies their SHA-256.
 
-A broken download goes on where it stopped, also in another process: huggingface_hub itself would
-begin anew. A file gets its name only after its SHA-256 was right.
+An interrupted download continues, also in another process; huggingface_hub alone would start
+again. A file gets its final name after its SHA-256 is verified.
 """
 
 import shutil
@@ -29,9 +29,9 @@ _SHA256_CHARS = 64
 
 @dataclass(frozen=True, slots=True)
 class WantedFile:
-    """A file that a card needs: where it goes, where it comes from, what it must be.
+    """A file that a card needs, with its path, source and SHA-256.
 
-    `parts` are what a weight file must hold; a tokenizer is a folder.
+    `parts` are the parts that a weight file must contain; a tokenizer is a folder without parts.
     """
 
     what: str
@@ -48,7 +48,7 @@ class WantedFile:
 
 
 def wanted(card: Card, folder: Path) -> list[WantedFile]:
-    """All that the card needs in `folder`, the transformer first."""
+    """All files that the card needs in `folder`, the transformer first."""
     files = card.files
     weights = [
         WantedFile(what, folder / file.path, parts, file.sha256, file.source, file.note)
@@ -69,18 +69,18 @@ def wanted(card: Card, folder: Path) -> list[WantedFile]:
 
 
 def is_there(item: WantedFile) -> bool:
-    """Whether it need not be downloaded; its content is not looked at."""
+    """Whether it exists; its content is not checked."""
     if item.is_folder:
         return any((item.path / name).is_file() for name in TOKENIZER_FILES)
     return item.path.exists()
 
 
 def download(item: WantedFile, source: Source) -> list[Path]:
-    """Download one file, or a tokenizer's files, to where they belong.
+    """Download one file, or the files of a tokenizer, to their paths.
 
     Raises:
-        CheckpointError: the source is not reachable or does not have it, the disk is full, or the
-            SHA-256 is not the card's.
+        CheckpointError: the source cannot be reached or does not have the file, the disk is full,
+            or the SHA-256 differs from the card's.
     """
     try:
         if not item.is_folder:
@@ -109,7 +109,7 @@ def _download(source: Source, name: str, path: Path, item: WantedFile) -> Path:
     url = hf_hub_url(source.repo, name, revision=source.revision)
     about = get_hf_file_metadata(url)
     etag = about.etag or ""
-    # Named after the content, so that another version's beginning is never continued.
+    # Named after the content, so that a partial file of another version is not continued.
     partial = path.with_name(f".{path.name}.{etag[:16]}.part")
     path.parent.mkdir(parents=True, exist_ok=True)
     with partial.open("ab") as file:
@@ -123,13 +123,14 @@ def _download(source: Source, name: str, path: Path, item: WantedFile) -> Path:
             expected_size=about.size,
             displayed_filename=path.name,
         )
-    # The repository tells a large file's SHA-256 too; where the card has one, that counts.
+    # The ETag of a large file is its SHA-256. The SHA-256 in the card takes precedence.
     expected = item.sha256 or (etag if len(etag) == _SHA256_CHARS else None)
     found = file_sha256(partial)
     if expected not in (None, found):
         partial.unlink()
         raise CheckpointError(
-            f"{item.what}: what came for {path} has sha256 {found}, not {expected}; it was removed"
+            f"{item.what}: the download of {path} has sha256 {found}, not {expected}; "
+            "it was removed"
         )
     partial.replace(path)
     return path
@@ -138,9 +139,11 @@ def _download(source: Source, name: str, path: Path, item: WantedFile) -> Path:
 def _require_space(folder: Path, size: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < size:
-        raise CheckpointError(f"{folder} has {free / 1e9:.1f} GB free; {size / 1e9:.1f} are needed")
+        raise CheckpointError(
+            f"{folder} has {free / 1e9:.1f} GB free; {size / 1e9:.1f} GB are needed"
+        )
 
 
 def show_progress(*, is_shown: bool) -> None:
-    """Whether downloads draw a bar on stderr."""
+    """Turn the progress bars of downloads on or off."""
     (enable_progress_bars if is_shown else disable_progress_bars)()

@@ -1,4 +1,4 @@
-"""What all commands share: how they end in an error, show examples, and read settings."""
+"""Shared by all commands: error exit, examples in the help, reading the settings."""
 
 from typing import Any, NoReturn
 
@@ -7,9 +7,13 @@ from pydantic import ValidationError
 
 from worker.settings import Settings
 
+USAGE_ERROR = 2
+INTERRUPTED = 130
+"""Exit codes."""
+
 
 def examples(*lines: str) -> str:
-    """The end of a command's help; an empty line keeps lines apart."""
+    """The epilog of a command's help. Empty lines keep the lines apart."""
     return "\n\n".join(["Examples:", *lines])
 
 
@@ -20,7 +24,7 @@ def fail(message: str, code: int = 1) -> NoReturn:
 
 
 def read_settings(**options: Any) -> Settings:
-    """The settings, with the command's options put over variables and `.env`."""
+    """The settings; options that are not None override variables and `.env`."""
     try:
         return Settings(**{name: value for name, value in options.items() if value is not None})
     except ValidationError as exc:

@@ -1,4 +1,4 @@
-"""Print what extras of pyproject.toml need, so that an image can install it before the code."""
+"""Prints the requirements of some extras, so that an image can install them before the code."""
 
 import itertools
 import sys

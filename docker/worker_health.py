@@ -1,4 +1,4 @@
-"""Healthcheck of a container with a worker: succeeds if the worker on this host is warm."""
+"""Health check of a worker container: succeeds if the worker on this host is warm."""
 
 import asyncio
 import socket
@@ -9,7 +9,11 @@ from worker.settings import Settings, redis_dsn
 
 
 async def is_warm() -> bool:
-    """Whether Redis has a fresh word of it; raises where Redis does not answer."""
+    """Whether the worker is warm according to Redis.
+
+    Raises:
+        redis.RedisError: Redis does not answer.
+    """
     settings = Settings()
     queue = JobQueue.connect(redis_dsn(settings), settings)
     try:

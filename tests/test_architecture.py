@@ -55,7 +55,6 @@ LONG_FILES = {
 LONG_FUNCTIONS = {
     "api/main.py create_app",
     "api/openapi/document.py examples",
-    "cli/main.py generate",
     "model/engine/engine.py load_engine",
     "worker/queue/job_queue.py admit",
     "worker/runtime/metrics.py __init__",

@@ -1,4 +1,4 @@
-"""A dry run on the command line: what a request would become, line by line."""
+"""Formats the plan of a dry run as lines of text."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -7,9 +7,9 @@ _WIDTH = 17
 
 
 def describe(plan: Mapping[str, Any]) -> Iterator[str]:
-    """The service's plan as lines to read; what it could not know is left out."""
+    """The plan as lines of text; values that the service could not determine are left out."""
     request = plan["request"]
-    seed = "drawn" if request["seed"] is None else request["seed"]
+    seed = "random" if request["seed"] is None else request["seed"]
     yield _line("prompt", request["prompt"])
     yield _line("negative prompt", request["negative_prompt"] or "none")
     yield _line(
@@ -29,7 +29,7 @@ def describe(plan: Mapping[str, Any]) -> Iterator[str]:
         )
     for name, tokens in plan["tokens"].items():
         if tokens:
-            cut = ", the end is cut" if tokens["is_cut"] else ""
+            cut = ", the end is cut off" if tokens["is_cut"] else ""
             yield _line(
                 "tokens" if name == "prompt" else "… negative",
                 f"{tokens['t5']} T5, {tokens['qwen']} Qwen of {tokens['limit']}{cut}",

@@ -1,4 +1,4 @@
-"""`kirazuri checkpoint`: what a weight file is, how to get one, how to write it anew."""
+"""`kirazuri checkpoint`: inspects, downloads and converts checkpoints."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -10,7 +10,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from cli.output import examples, fail, read_settings
+from cli.options import AsJson, CardName, CheckpointFolder
+from cli.output import INTERRUPTED, examples, fail, read_settings
 from model.card import Card, Licence, load_card, shipped_folder
 from model.errors import CardError, CheckpointError
 from model.files.convert import convert as convert_checkpoint
@@ -22,15 +23,7 @@ from model.files.layouts import library_folder
 if TYPE_CHECKING:
     from cli.checkpoint_files import WantedFile
 
-INTERRUPTED = 130
-
-app = typer.Typer(
-    help="Look at, download and convert checkpoints; runs none.", no_args_is_help=True
-)
-
-CardOption = Annotated[
-    str | None, typer.Option(help="A card's name or .toml path; unset: KIRAZURI_CARD.")
-]
+app = typer.Typer(help="Inspect, download and convert checkpoints.", no_args_is_help=True)
 
 
 @app.command(
@@ -42,16 +35,16 @@ CardOption = Annotated[
 )
 def inspect(
     path: Annotated[Path, typer.Argument(help="A weight file, or a folder of them.")],
-    card: CardOption = None,
+    card: CardName = None,
     has_hash: Annotated[
-        bool, typer.Option("--hash/--no-hash", help="Read everything for its SHA-256.")
+        bool, typer.Option("--hash/--no-hash", help="Read whole files to compute their SHA-256.")
     ] = True,
-    is_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    is_json: AsJson = False,
 ) -> None:
-    """Say what a file or folder is, and what is missing to run it.
+    """Show what a file or folder contains and what is missing to run it.
 
-    Which parts, in which layout, how large, in which precision, trained from what; in seconds.
-    Ends with 1 where something keeps it from being used.
+    Lists parts, layout, size, precision and origin, within seconds. The exit code is 1 if the
+    checkpoint cannot be used.
     """
     known = _card(card)
     with _bar("hashing", weight_bytes(path, known) if has_hash else 0) as advance:
@@ -60,7 +53,7 @@ def inspect(
         typer.echo(report.model_dump_json(indent=2))
     else:
         for line in _lines(report):
-            # Names and metadata are the file's; a terminal would obey control characters in them.
+            # Names and metadata come from the file and may contain control characters.
             typer.echo("".join(c if c.isprintable() else "\ufffd" for c in line))
     if report.problems:
         raise typer.Exit(1)
@@ -73,18 +66,16 @@ def inspect(
     )
 )
 def fetch(
-    card: Annotated[str, typer.Argument(help="A card's name or .toml path.")],
-    checkpoint_dir: Annotated[
-        Path | None, typer.Option(help="Where to put it; unset: KIRAZURI_CHECKPOINT_DIR.")
-    ] = None,
+    card: Annotated[str, typer.Argument(help="Name of a card, or path of its .toml.")],
+    checkpoint_dir: CheckpointFolder = None,
     is_accepted: Annotated[
         bool, typer.Option("--accept-licence", help="Do not ask about the licence.")
     ] = False,
 ) -> None:
-    """Download a card's text encoder, VAE and tokenizers, and verify what is there.
+    """Download a card's text encoder, VAE and tokenizers, and verify existing files.
 
-    Shows the licence first. A download that broke off goes on where it stopped. What can only be
-    got by hand is named with its place. Ends with 0 when everything is there.
+    Shows the licence first. An interrupted download continues. Files that must be downloaded by
+    hand are listed with their paths. The exit code is 0 if every file is present.
     """
     known = _card(card)
     folder = read_settings(checkpoint_dir=checkpoint_dir).checkpoint_dir
@@ -92,7 +83,7 @@ def fetch(
         if shipped_folder(known).is_dir():
             typer.echo(f"{known.name} ships with the package; there is nothing to fetch.")
             return
-        fail("say where to: --checkpoint-dir or KIRAZURI_CHECKPOINT_DIR")
+        fail("name the folder with --checkpoint-dir or KIRAZURI_CHECKPOINT_DIR")
     _show_licence(known.licence)
     root = library_folder(known.files, folder)
     try:
@@ -103,7 +94,7 @@ def fetch(
     except CheckpointError as exc:
         fail(str(exc))
     except KeyboardInterrupt:
-        fail("interrupted; run it again to go on from there", INTERRUPTED)
+        fail("interrupted; run it again to continue", INTERRUPTED)
 
 
 @app.command(
@@ -115,11 +106,11 @@ def fetch(
 def convert(
     source: Annotated[Path, typer.Argument(help="A checkpoint in any layout.")],
     target: Annotated[Path, typer.Argument(help="A folder, or a .safetensors file.")],
-    card: CardOption = None,
+    card: CardName = None,
 ) -> None:
-    """Write a checkpoint in the published layout, weights unchanged to the bit.
+    """Write a checkpoint in the published layout, with bit-identical weights.
 
-    Into a folder: every part that the source has, under the card's file names. Into a file: the
+    A folder gets every part of the source, under the card's file names. A file gets the
     transformer with its text adapter.
     """
     known = _card(card)
@@ -129,7 +120,7 @@ def convert(
     except CheckpointError as exc:
         fail(str(exc))
     except KeyboardInterrupt:
-        fail("interrupted; nothing half-written was left", INTERRUPTED)
+        fail("interrupted; the incomplete file was removed", INTERRUPTED)
     for file in written:
         typer.echo(f"{file.path}  {file.content}")
 
@@ -142,7 +133,7 @@ def _card(name: str | None) -> Card:
 
 
 def _fetch(card: Card, folder: Path, *, is_accepted: bool) -> None:
-    # Here, because it takes half a second that no other command needs.
+    # Imported here: it takes half a second, and no other command needs it.
     from cli.checkpoint_files import download, is_there, show_progress, wanted
 
     absent, held = [], set[str]()
@@ -175,7 +166,7 @@ def _fetch(card: Card, folder: Path, *, is_accepted: bool) -> None:
 
 
 def _verified(item: "WantedFile", card: Card) -> tuple[str, set[str]]:
-    """What an existing weight file turned out to be, and its parts; nothing of a tokenizer."""
+    """A description of an existing weight file and its parts; both empty for a tokenizer."""
     if item.is_folder:
         return "", set()
     report = inspect_path(item.path, card, has_hash=True)
@@ -192,7 +183,7 @@ def _verified(item: "WantedFile", card: Card) -> tuple[str, set[str]]:
 
 
 def _verify_folder(root: Path, card: Card) -> None:
-    """Say whether a folder that the library saved is complete; nothing is added to such a one."""
+    """Check that a folder saved by diffusers is complete; nothing is downloaded into it."""
     report = inspect_path(root, card, has_hash=False)
     if report.problems or report.missing:
         raise CheckpointError("; ".join([*report.problems, *report.missing]))
@@ -203,19 +194,19 @@ def _show_licence(licence: Licence) -> None:
     typer.echo(f"Licence: {licence.name}{f' ({licence.url})' if licence.url else ''}")
     typer.echo(licence.notice)
     if not licence.is_commercial_use_allowed:
-        typer.echo("Commercial use is not allowed by it.")
+        typer.echo("It does not allow commercial use.")
 
 
 def _require_consent(*, is_accepted: bool) -> None:
     if is_accepted:
         return
     if not sys.stdin.isatty():
-        fail("nobody is there to accept the licence; read it and add --accept-licence")
+        fail("no terminal to ask for consent; read the licence and add --accept-licence")
     typer.confirm("Do you accept the licence?", abort=True)
 
 
 def _lines(report: InspectionReport) -> Iterator[str]:
-    """A report to read."""
+    """The report as lines of text."""
     yield f"{report.path}: {report.kind}"
     if report.tensors:
         size = sum(file.size for file in report.files)
@@ -253,7 +244,7 @@ def _dtypes(counts: dict[str, int]) -> str:
 
 @contextmanager
 def _bar(what: str, total: int) -> Iterator[Callable[[int], object]]:
-    """A progress bar on a terminal's stderr; gives the function that moves it on by some bytes."""
+    """A progress bar on stderr, if that is a terminal; yields a function that adds bytes."""
     console = Console(stderr=True)
     columns = (TextColumn(what), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     is_hidden = not (console.is_terminal and total)

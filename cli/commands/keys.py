@@ -1,10 +1,9 @@
-"""`kirazuri keys`: make API keys, list them, take them back. A secret is shown once, not kept."""
+"""`kirazuri keys`: makes, lists and revokes API keys. A secret is shown once and not stored."""
 
 import contextlib
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -12,8 +11,9 @@ from pydantic import ValidationError
 from redis import Redis
 from redis.exceptions import RedisError
 
-from cli.output import examples, fail, read_settings
-from cli.service.embedded_redis import StartError, redis_of
+from cli.options import AsJson, DataFolder
+from cli.output import USAGE_ERROR, examples, fail, read_settings
+from cli.service.embedded_redis import StartError, available_redis
 from model.rating import Rating
 from worker.auth.api_keys import ApiKey, KeyLimits, Priority, new_secret, secret_hash
 from worker.auth.key_store import KeyFileError, add_key, list_keys, read_key_file, revoke_key
@@ -21,14 +21,10 @@ from worker.redis_io.client import connect
 from worker.settings import Settings
 
 app = typer.Typer(
-    help="Make API keys, list them, take them back.", no_args_is_help=True, add_completion=False
+    help="Make, list and revoke API keys.", no_args_is_help=True, add_completion=False
 )
 
-_Name = Annotated[str, typer.Argument(help="What to call it: letters, digits, . _ -")]
-_Data = Annotated[
-    Path | None,
-    typer.Option("--data", help="Folder of the embedded Redis, unless KIRAZURI_REDIS_URL is set."),
-]
+_Name = Annotated[str, typer.Argument(help="Name of the key: letters, digits, . _ -")]
 
 
 @app.command(
@@ -42,34 +38,32 @@ _Data = Annotated[
 def add(
     name: _Name,
     rate: Annotated[
-        str | None, typer.Option(help="Submissions in a span, such as 60/minute.")
+        str | None, typer.Option(help="Submissions per time span, such as 60/minute.")
     ] = None,
     quota: Annotated[
-        float | None, typer.Option(help="Megapixel-steps a day; a dry run tells the cost.")
+        float | None, typer.Option(help="Megapixel-steps per day; a dry run shows the cost.")
     ] = None,
     concurrency: Annotated[
-        int | None, typer.Option(help="Jobs that wait or run at one time; 0 submits nothing.")
+        int | None, typer.Option(help="Jobs waiting or running at once; 0 allows none.")
     ] = None,
-    priority: Annotated[Priority, typer.Option(help="Its jobs' share of the workers.")] = "normal",
+    priority: Annotated[Priority, typer.Option(help="Its share of the workers.")] = "normal",
     lora: Annotated[
-        list[str] | None, typer.Option(help="A LoRA that may be used; may be repeated.")
+        list[str] | None, typer.Option(help="An allowed LoRA; may be repeated.")
     ] = None,
-    no_loras: Annotated[bool, typer.Option("--no-loras", help="No LoRA may be used.")] = False,
+    no_loras: Annotated[bool, typer.Option("--no-loras", help="Allow no LoRA.")] = False,
     resolution: Annotated[
         list[str] | None,
-        typer.Option(help="A preset or WIDTHxHEIGHT that may be used; may be repeated."),
+        typer.Option(help="An allowed preset or WIDTHxHEIGHT; may be repeated."),
     ] = None,
-    max_rating: Annotated[
-        Rating | None, typer.Option(help="The highest rating of its pictures.")
-    ] = None,
+    max_rating: Annotated[Rating | None, typer.Option(help="The highest allowed rating.")] = None,
     toml: Annotated[
-        bool, typer.Option("--toml", help="Keep nothing; print a table for KIRAZURI_KEYS_FILE.")
+        bool, typer.Option("--toml", help="Print a table for KIRAZURI_KEYS_FILE; store nothing.")
     ] = False,
-    data: _Data = None,
+    data: DataFolder = None,
 ) -> None:
-    """Make a key and print it. It is good within seconds and cannot be shown again."""
+    """Make a key and print it. It is valid within seconds and cannot be shown again."""
     if no_loras and lora:
-        fail("--no-loras and --lora contradict each other", 2)
+        fail("--no-loras and --lora contradict each other", USAGE_ERROR)
     secret = new_secret()
     try:
         limits = KeyLimits(
@@ -85,24 +79,26 @@ def add(
             name=name, hash=secret_hash(secret), created_at=datetime.now(UTC), limits=limits
         )
     except ValidationError as exc:
-        fail("; ".join(f"{error['loc'][-1]}: {error['msg']}" for error in exc.errors()), 2)
+        fail(
+            "; ".join(f"{error['loc'][-1]}: {error['msg']}" for error in exc.errors()), USAGE_ERROR
+        )
     if toml:
         typer.echo(_as_table(key))
-        typer.echo(f"the key, which is shown only now: {secret}", err=True)
+        typer.echo(f"the key, which is not shown again: {secret}", err=True)
         return
     with _redis(read_settings(data_dir=data)) as client:
         if not add_key(client, key):
-            fail(f"there is a key named {name}; revoke it first, or take another name")
+            fail(f"a key named {name} exists; revoke it first, or choose another name")
     typer.echo(secret)
-    typer.echo("keep it now: it is not shown again", err=True)
+    typer.echo("save it now: it is not shown again", err=True)
 
 
 @app.command("list", epilog=examples("kirazuri keys list", "kirazuri keys list --json"))
 def show(
-    is_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
-    data: _Data = None,
+    is_json: AsJson = False,
+    data: DataFolder = None,
 ) -> None:
-    """List all keys with what they may do; their secrets are known to nobody here."""
+    """List all keys and their limits. Secrets are not stored, so they cannot be listed."""
     settings = read_settings(data_dir=data)
     with _redis(settings) as client:
         found = [("redis", key) for key in list_keys(client)]
@@ -112,39 +108,39 @@ def show(
         except KeyFileError as exc:
             fail(str(exc))
     if is_json:
-        rows = [{"id": key.id, "kept_in": place, **_shown(key)} for place, key in found]
+        rows = [{"id": key.id, "kept_in": place, **_as_json(key)} for place, key in found]
         typer.echo(json.dumps(rows, indent=2))
         return
     for place, key in found:
         limits = key.limits.model_dump(mode="json", exclude_defaults=True)
-        told = ", ".join(f"{field} {_plain(value)}" for field, value in limits.items())
+        shown = ", ".join(f"{field} {_plain(value)}" for field, value in limits.items())
         since = f"{key.created_at:%Y-%m-%d}" if key.created_at else "-"
-        typer.echo(f"{key.id}  {since:10}  {place:5}  {key.name}  {told or 'no limits'}")
+        typer.echo(f"{key.id}  {since:10}  {place:5}  {key.name}  {shown or 'no limits'}")
     if not found:
-        typer.echo("there is no key", err=True)
+        typer.echo("there are no keys", err=True)
 
 
 @app.command(epilog=examples("kirazuri keys revoke alice"))
-def revoke(name: _Name, data: _Data = None) -> None:
-    """Take a key back: within seconds nobody can use it, nor what it made."""
+def revoke(name: _Name, data: DataFolder = None) -> None:
+    """Revoke a key. Within seconds it no longer works, and neither do links that it made."""
     settings = read_settings(data_dir=data)
     with _redis(settings) as client:
         if not revoke_key(client, name):
-            fail(f"there is no key named {name} in Redis; one of the file is taken out there")
+            fail(f"Redis has no key named {name}; edit the keys file to remove one of its keys")
     typer.echo(f"{name} is revoked", err=True)
 
 
 @contextlib.contextmanager
 def _redis(settings: Settings) -> Iterator["Redis"]:
-    """The service's Redis; what goes wrong with it ends the command."""
+    """The service's Redis; its errors end the command."""
     try:
-        with redis_of(settings) as url, connect(url) as client:
+        with available_redis(settings) as url, connect(url) as client:
             yield client
     except (StartError, RedisError, OSError) as exc:
         fail(str(exc))
 
 
-def _shown(key: ApiKey) -> dict[str, Any]:
+def _as_json(key: ApiKey) -> dict[str, Any]:
     return key.model_dump(mode="json", exclude={"hash"})
 
 
@@ -153,7 +149,7 @@ def _plain(value: Any) -> str:
 
 
 def _as_table(key: ApiKey) -> str:
-    """The key as TOML; JSON's strings, numbers and lists of strings are TOML's too."""
+    """The key as TOML. Strings, numbers and lists are written as in JSON, which TOML accepts."""
     fields = {"hash": key.hash, **key.limits.model_dump(mode="json", exclude_defaults=True)}
     lines = [f"{name} = {json.dumps(value)}" for name, value in fields.items()]
     return "\n".join([f'["{key.name}"]', *lines, ""])

@@ -1,4 +1,4 @@
-"""One process of the service: its output under its name, its end, its return after a crash."""
+"""Runs one process of the service: prefixes its output, stops it, restarts it after a crash."""
 
 import json
 import subprocess
@@ -9,18 +9,18 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
-from cli.service import leash
+from cli.service import die_with_parent
 
 _STABLE_SECONDS = 60.0
-"""Whoever ran for so long has not failed in a row with the crash before."""
+"""Running longer than this resets the crash counter."""
 
-_LONGEST_PAUSE = 30.0
+_MAX_PAUSE_SECONDS = 30.0
 
 
 def show(name: str, line: str, *, as_json: bool) -> None:
-    """Write a line of the log under the name of the process it comes from.
+    """Write a log line with the name of the process that it comes from.
 
-    As JSON, lines that are objects already stay as they are, and others become one.
+    As JSON, a line that is an object stays unchanged, and another line becomes its message.
     """
     text = f"{name:<8} | {line}"
     if as_json:
@@ -31,15 +31,15 @@ def show(name: str, line: str, *, as_json: bool) -> None:
         sys.stderr.write(f"{text}\n")
         sys.stderr.flush()
     except (OSError, ValueError):
-        pass  # the terminal is gone; the service need not be
+        pass  # the terminal is closed; the service goes on
 
 
 class ChildProcess:
-    """A process in a session of its own, so that Ctrl-C reaches it in its turn and not before."""
+    """A process in its own session, so that Ctrl-C does not reach it directly."""
 
     def __init__(self, name: str, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
         self.name = name
-        self._command = leash.command(list(arguments))
+        self._command = die_with_parent.command(list(arguments))
         self._environment = {**environment, "PYTHONUNBUFFERED": "1"}
         self._as_json = environment.get("KIRAZURI_LOG_FORMAT") == "json"
         self._last_lines: deque[str] = deque(maxlen=20)
@@ -70,46 +70,46 @@ class ChildProcess:
                 self._last_lines.append(line)
                 show(self.name, line, as_json=self._as_json)
 
-    def _tell(self, what: str) -> None:
+    def _log(self, what: str) -> None:
         show("up", f"{self.name} {what}", as_json=self._as_json)
 
     def exit_code(self) -> int | None:
-        """None while it runs."""
+        """The exit code; None while the process runs."""
         return self._process.poll()
 
-    def last_words(self) -> str:
-        """The last line it wrote; call when it has ended."""
+    def last_line(self) -> str:
+        """The last line of its output; call after it has ended."""
         self._reader.join(1)
-        return next((line for line in reversed(self._last_lines) if line), "it said nothing")
+        return next((line for line in reversed(self._last_lines) if line), "no output")
 
-    def revive(self) -> None:
-        """Start it again if it has ended: after a second, later with every failure in a row."""
+    def restart_if_ended(self) -> None:
+        """Start it again if it has ended: after 1 s, and twice as long after each further crash."""
         code, now = self._process.poll(), time.monotonic()
         if code is None:
             return
         if self._restart_at is None:
             lasted = now - self._started_at
             self._failures = 1 if lasted > _STABLE_SECONDS else self._failures + 1
-            pause = min(_LONGEST_PAUSE, 2.0 ** (self._failures - 1))
+            pause = min(_MAX_PAUSE_SECONDS, 2.0 ** (self._failures - 1))
             self._restart_at = now + pause
-            self._tell(f"ended with code {code}; it starts again in {pause:.0f} s")
+            self._log(f"ended with code {code}; it starts again in {pause:.0f} s")
         elif now >= self._restart_at:
             self._start()
 
     def terminate(self) -> None:
-        """Ask it to end."""
+        """Send SIGTERM."""
         self._process.terminate()
 
     def wait(self, seconds: float) -> None:
-        """Wait for its end; kill it if that takes longer than `seconds`."""
+        """Wait for its end; kill it after `seconds`."""
         try:
             self._process.wait(max(0.0, seconds))
         except subprocess.TimeoutExpired:
-            self._tell("does not end within its time and is killed")
+            self._log("did not end in time and is killed")
             self.kill()
         self._reader.join(1)
 
     def kill(self) -> None:
-        """End it at once."""
+        """Send SIGKILL and wait for the end."""
         self._process.kill()
         self._process.wait()

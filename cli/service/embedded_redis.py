@@ -1,4 +1,4 @@
-"""The Redis in the data folder: one process at a time runs it, others of this user may ask it."""
+"""Runs the Redis in the data folder; one process at a time may run it, others may connect."""
 
 import fcntl
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from cli.service import leash
+from cli.service import die_with_parent
 from worker.redis_io import server as redis_server
 from worker.redis_io.server import RedisServer, RedisServerError
 from worker.settings import Settings
@@ -17,10 +17,10 @@ class StartError(Exception):
 
 
 def lock_folder(folder: Path) -> TextIO:
-    """Hold the folder for this process: two servers on one append-only file would destroy it.
+    """Lock the folder for this process: two servers would destroy its append-only file.
 
     Raises:
-        StartError: another process holds it, or it cannot be written.
+        StartError: another process holds the lock, or the folder cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -36,19 +36,23 @@ def lock_folder(folder: Path) -> TextIO:
 
 
 def start_redis(folder: Path) -> RedisServer:
-    """A server that dies with this process. StartError where it does not come up."""
+    """Start a server that ends with this process.
+
+    Raises:
+        StartError: it does not start.
+    """
     try:
-        return redis_server.start(folder, launcher=leash.command([]))
+        return redis_server.start(folder, launcher=die_with_parent.command([]))
     except (RedisServerError, OSError) as exc:
         raise StartError(str(exc)) from exc
 
 
 @contextmanager
-def redis_of(settings: Settings) -> Iterator[str]:
-    """The URL of the service's Redis: the one that is set, the one that runs, or one for a moment.
+def available_redis(settings: Settings) -> Iterator[str]:
+    """The URL of the service's Redis: the configured one, the running one, or a temporary one.
 
     Raises:
-        StartError: there is none, and none can be started.
+        StartError: a Redis cannot be started.
     """
     folder = settings.data_dir / "redis"
     if settings.redis_url is not None:

@@ -1,7 +1,4 @@
-"""The whole service on one machine: Redis, API and workers as processes with one life.
-
-Knows how they are started, watched and ended; nothing of what they do.
-"""
+"""Starts, watches and stops Redis, API and workers as processes on one machine."""
 
 import contextlib
 import json
@@ -27,14 +24,14 @@ from worker.settings import Settings
 _START_SECONDS = 300.0
 _API_STOP_SECONDS = 10.0
 _SPARE_SECONDS = 10.0
-"""What a worker gets beyond its time for draining."""
+"""Added to the time that a worker may take to drain."""
 
 _POLL_SECONDS = 0.2
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """The variables of a child process: ours, with every setting as this process understood it."""
+    """The variables of a child process: ours, with the settings as this process parsed them."""
     own = {
         f"KIRAZURI_{name.upper()}": (
             value.get_secret_value() if isinstance(value, SecretStr) else str(value)
@@ -42,14 +39,14 @@ def environment(settings: Settings) -> dict[str, str]:
         for name, value in settings
         if value is not None
     }
-    return {**os.environ, **own}  # noqa: TID251 - handed on, not read
+    return {**os.environ, **own}  # noqa: TID251 - passed on, not read
 
 
 def find_port(host: str, port: int) -> int:
-    """`port` if it can be listened on; for 0 a free one.
+    """`port` if it is free; a free port for 0.
 
     Raises:
-        StartError: it is taken, or the host is not one of this machine's.
+        StartError: the port is taken, or `host` is not an address of this machine.
     """
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -61,14 +58,14 @@ def find_port(host: str, port: int) -> int:
 
 
 def local_url(host: str, port: int) -> str:
-    """Where a client on this machine reaches a server that listens on `host`."""
+    """The URL at which clients on this machine reach a server that listens on `host`."""
     reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
     return f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
 
 
 @contextlib.contextmanager
 def stop_signals() -> Iterator[None]:
-    """Let Ctrl-C, SIGTERM and a closed terminal all raise KeyboardInterrupt."""
+    """Make Ctrl-C, SIGTERM and a closed terminal raise KeyboardInterrupt."""
 
     def interrupt(number: int, frame: FrameType | None) -> NoReturn:
         raise KeyboardInterrupt
@@ -83,10 +80,10 @@ def stop_signals() -> Iterator[None]:
 
 
 class Service:
-    """Starts on entering and is ready then; on leaving ends all, Redis last.
+    """Redis, API, workers and webhook sender. Ready inside the `with` block, stopped after it.
 
     Raises:
-        StartError: on entering; what was started by then has been ended again.
+        StartError: on entering, after everything has been stopped again.
     """
 
     def __init__(self, settings: Settings, *, host: str, port: int, workers: int) -> None:
@@ -110,24 +107,24 @@ class Service:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._tell("stopping: API, workers, Redis; once more Ctrl-C to end them at once")
+        self._log("stopping: API, workers, Redis; press Ctrl-C again to kill them")
         self._stop()
 
-    def asks_for_key(self) -> bool:
-        """Whether it wants an API key even from this machine."""
+    def requires_key(self) -> bool:
+        """Whether requests from this machine need an API key."""
         try:
             answer = httpx2.get(f"{self.url}/capabilities", timeout=30, trust_env=False)
         except httpx2.TransportError:
-            return False  # it has just gone, and `watch` brings it back
+            return False  # it has just ended; `watch` restarts it
         return answer.status_code == httpx2.codes.UNAUTHORIZED
 
     def watch(self) -> NoReturn:
-        """Bring back what crashes, until interrupted."""
+        """Restart processes that end, until interrupted."""
         while True:
             time.sleep(_POLL_SECONDS)
-            self._revive_redis()
+            self._restart_redis_if_ended()
             for child in (*self._api, *self._workers, *self._senders):
-                child.revive()
+                child.restart_if_ended()
 
     # -- starting ----------------------------------------------------------------------------
 
@@ -156,7 +153,7 @@ class Service:
         self._await_ready()
 
     def _with_redis(self) -> Settings:
-        """The settings with a Redis in them: the one they name, or an embedded one."""
+        """The settings with the URL of a Redis: the configured one, or the embedded one."""
         if self._settings.redis_url is not None:
             return self._settings
         folder = self._settings.data_dir / "redis"
@@ -165,57 +162,52 @@ class Service:
         return self._settings.model_copy(update={"redis_url": SecretStr(self._redis.url)})
 
     def _threads(self) -> int:
-        """Threads of each worker; several workers share the cores unless the settings say."""
+        """Threads of each worker. By default several workers share the cores."""
         if self._settings.torch_threads or self._worker_count == 1:
             return self._settings.torch_threads
         return max(1, (os.cpu_count() or 1) // self._worker_count)
 
     def _allowed_hosts(self) -> str:
-        """On this machine alone no name from outside leads here, except to trick a browser."""
+        """On a loopback address only local names are legitimate; others are DNS rebinding."""
         if self._settings.allowed_hosts or self._host not in _LOOPBACK:
             return self._settings.allowed_hosts
         return "localhost,127.0.0.1,[::1]"
 
     def _api_command(self) -> Sequence[str]:
-        options = {
-            "--host": self._host,
-            "--port": str(self._port),
-        }
-        flat = [part for option in options.items() for part in option]
-        return [sys.executable, "-m", "api", *flat]
+        return [sys.executable, "-m", "api", "--host", self._host, "--port", str(self._port)]
 
     def _await_ready(self) -> None:
         deadline = time.monotonic() + _START_SECONDS
         with httpx2.Client(base_url=self.url, timeout=5, trust_env=False) as client:
             while reason := _not_ready(client):
-                self._blame_the_dead()
+                self._raise_if_a_child_ended()
                 if time.monotonic() > deadline:
                     raise StartError(f"not ready after {_START_SECONDS:.0f} s: {reason}")
                 time.sleep(_POLL_SECONDS)
 
-    def _blame_the_dead(self) -> None:
+    def _raise_if_a_child_ended(self) -> None:
         for child in (*self._api, *self._workers, *self._senders):
             code = child.exit_code()
             if code is not None:
-                raise StartError(f"{child.name} ended with code {code}: {child.last_words()}")
+                raise StartError(f"{child.name} ended with code {code}: {child.last_line()}")
 
-    # -- watching and ending -----------------------------------------------------------------
+    # -- watching and stopping ---------------------------------------------------------------
 
-    def _tell(self, what: str) -> None:
+    def _log(self, what: str) -> None:
         show("up", what, as_json=self._settings.log_format == "json")
 
-    def _revive_redis(self) -> None:
-        """Redis comes back with all it had acknowledged; its clients reconnect by themselves."""
+    def _restart_redis_if_ended(self) -> None:
+        """Redis restarts with everything it acknowledged; its clients reconnect on their own."""
         if self._redis is None or (code := self._redis.process.poll()) is None:
             return
-        self._tell(f"redis ended with code {code}; it starts again")
+        self._log(f"redis ended with code {code}; it starts again")
         url = self._redis.url
         self._redis = start_redis(self._settings.data_dir / "redis")
         if self._redis.url != url:
             raise StartError(f"redis came back at {self._redis.url}, not at {url}; start again")
 
     def _stop(self) -> None:
-        """In the order in which nothing is lost; an interrupt in between ends all at once."""
+        """Stop in an order that loses no job. An interrupt kills everything at once."""
         try:
             _end(self._api, _API_STOP_SECONDS)
             _end(self._workers, self._settings.drain_seconds + _SPARE_SECONDS)
@@ -230,7 +222,7 @@ class Service:
 
 
 def _end(children: Sequence[ChildProcess], seconds: float) -> None:
-    """Ask all, then wait for all, `seconds` at most."""
+    """Ask all to end, then wait for all, at most `seconds` together."""
     deadline = time.monotonic() + seconds
     for child in children:
         child.terminate()
@@ -239,7 +231,7 @@ def _end(children: Sequence[ChildProcess], seconds: float) -> None:
 
 
 def _not_ready(client: httpx2.Client) -> str | None:
-    """Why the service cannot work yet; None if it can."""
+    """Why the service is not ready; None if it is."""
     try:
         answer = client.get("/readyz")
     except httpx2.TransportError as exc:

@@ -19,7 +19,8 @@ from PIL import Image, PngImagePlugin
 from api.http.errors import UnreadableImage
 from api.routes.images.evidence import Evidence
 from api.submit.input_images import MAX_PIXELS, InputImageRefused, InputImages, decode_image
-from cli.client.source import SourceError, fit, read_source
+from cli.client.errors import ClientError
+from cli.client.source import fit, read_source
 from model.card import load_card
 from model.errors import CheckpointError
 from model.files.lora_folder import LoraFolder
@@ -345,7 +346,7 @@ def test_the_texts_of_a_picture_are_found_or_it_is_refused(data: bytes) -> None:
     path.write_bytes(data)
     with suppress(UnreadableFile):
         read_metadata(path)
-    with suppress(SourceError):
+    with suppress(ClientError):
         assert_shown_well(fit(read_source(path), CAPABILITIES))
 
 

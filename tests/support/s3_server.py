@@ -14,7 +14,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Literal
 
-from cli.service import leash
+from cli.service import die_with_parent
 from worker.errors import StoreError
 from worker.store.s3 import Bucket, S3ImageStore
 
@@ -69,7 +69,7 @@ class S3Server:
         ]  # fmt: skip
         with (folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                leash.command(command), stdout=log, stderr=log, cwd=folder
+                die_with_parent.command(command), stdout=log, stderr=log, cwd=folder
             )
 
     def _await_ready(self) -> None:

@@ -1,42 +1,56 @@
-"""A plan as lines: everything the service knows, nothing it does not."""
+"""A plan as lines: every value that the service knows, and no others."""
 
 from typing import Any
 
 from cli.client.dry_run import describe
 from tests.support.plans import PLAN
 
+NAME = "0" * 40 + ".png"
+
 
 def lines(**changes: Any) -> dict[str, str]:
-    """What is told, by its name."""
-    told = [line.split("  ", 1) for line in describe({**PLAN, **changes})]
-    return {name: value.strip() for name, value in told}
+    """The printed values by label."""
+    printed = [line.split("  ", 1) for line in describe({**PLAN, **changes})]
+    return {label: value.strip() for label, value in printed}
 
 
-def test_everything_known_is_told() -> None:
-    told = lines()
-    assert told["prompt"] == PLAN["request"]["prompt"]
-    assert told["picture"].startswith("1 of 1024x1024, 30 steps of er_sde, simple, guidance 4")
-    assert told["picture"].endswith("seed drawn")
-    assert told["tokens"] == "41 T5, 38 Qwen of 512"
-    assert told["… negative"] == "1 T5, 0 Qwen of 512"
-    assert told["queue"] == "2 before it"
-    assert told["time"] == "27.3 s: 18.2 waiting, 9.1 working"
-    assert told["warning"].startswith("short_prompt: ")
+def test_known_values_are_printed() -> None:
+    printed = lines()
+    assert printed["prompt"] == PLAN["request"]["prompt"]
+    assert printed["picture"].startswith("1 of 1024x1024, 30 steps of er_sde, simple, guidance 4")
+    assert printed["picture"].endswith("seed random")
+    assert printed["tokens"] == "41 T5, 38 Qwen of 512"
+    assert printed["… negative"] == "1 T5, 0 Qwen of 512"
+    assert printed["queue"] == "2 before it"
+    assert printed["time"] == "27.3 s: 18.2 waiting, 9.1 working"
+    assert printed["warning"].startswith("short_prompt: ")
 
 
-def test_what_is_unknown_is_left_out() -> None:
+def test_unknown_values_are_left_out() -> None:
     unknown = {"prompt": None, "negative_prompt": None}
-    told = lines(tokens=unknown, queue_position=None, eta_seconds=None, warnings=[])
-    parts = {"prompt", "negative prompt", "picture", "repaints", "second pass", "cost"}
-    assert set(told) == parts
+    printed = lines(tokens=unknown, queue_position=None, eta_seconds=None, warnings=[])
+    labels = {"prompt", "negative prompt", "picture", "repaints", "second pass", "cost"}
+    assert set(printed) == labels
 
 
-def test_a_cut_prompt_and_a_given_seed_are_told() -> None:
+def test_a_cut_prompt_and_a_given_seed_are_printed() -> None:
     cut = {**PLAN["tokens"]["prompt"], "is_cut": True}
-    told = lines(
+    printed = lines(
         tokens={**PLAN["tokens"], "prompt": cut},
         request={**PLAN["request"], "seed": 0, "negative_prompt": ""},
     )
-    assert told["tokens"].endswith("the end is cut")
-    assert told["picture"].endswith("seed 0")
-    assert told["negative prompt"] == "none"
+    assert printed["tokens"].endswith("the end is cut off")
+    assert printed["picture"].endswith("seed 0")
+    assert printed["negative prompt"] == "none"
+
+
+def test_an_edit_and_a_second_pass_are_printed() -> None:
+    hires = {
+        "scale": 1.5, "width": 192, "height": 192, "steps": 9, "strength": 0.5,
+        "upscaler": "lanczos",
+    }  # fmt: skip
+    request = {**PLAN["request"], "init_image": NAME, "strength": 0.6, "mask": None, "hires": hires}
+    printed = lines(request=request)
+    assert printed["starts from"] == f"{NAME}, strength 0.6"
+    assert printed["second pass"] == "192x192 by lanczos, 9 steps, strength 0.5"
+    assert lines(request={**request, "mask": NAME})["repaints"] == f"{NAME}, strength 0.6"

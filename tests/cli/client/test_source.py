@@ -1,4 +1,4 @@
-"""What a picture's file asks of a service, and what is said about the rest."""
+"""The request in an image file, and the notes on what the service does not offer."""
 
 from pathlib import Path
 from typing import Any
@@ -8,8 +8,10 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from cli import main
-from cli.client.source import SourceError, fit, read_source
+from cli.client import api
+from cli.client.errors import ClientError
+from cli.client.source import fit, read_source
+from cli.commands.generate import _source_fields
 from model.recipes.recipe import Recipe
 from model.request import ImageFormat
 from tests.support.cli import kirazuri
@@ -76,19 +78,19 @@ def test_the_best_source_in_a_file_is_taken(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("texts", "message"),
     [
-        ({}, "does not tell how it was made"),
+        ({}, "contains no recipe, infotext or workflow"),
         ({"kirazuri": '{"schema": 99, "request": {}}'}, "schema 99"),
         ({"prompt": "{}"}, "no sampler"),
         ({"parameters": "a" * 300_000}, "at most 200000"),
     ],
 )
 def test_files_that_do_not_help(tmp_path: Path, texts: dict[str, str], message: str) -> None:
-    with pytest.raises(SourceError, match=message):
+    with pytest.raises(ClientError, match=message):
         read_source(with_texts(tmp_path, **texts))
 
 
 def test_no_picture(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"missing\.png"):
+    with pytest.raises(ClientError, match=r"missing\.png"):
         read_source(tmp_path / "missing.png")
 
 
@@ -121,13 +123,13 @@ def test_another_sampler_does_not_get_the_options_of_the_files(
 ) -> None:
     path = own(tmp_path, sampler="euler_ancestral", sampler_options={"eta": 0.5})
     offered = {**OFFERED, "samplers": [{"name": "euler_ancestral"}, {"name": "euler"}]}
-    monkeypatch.setattr(main, "capabilities", lambda url: offered)
+    monkeypatch.setattr(api, "capabilities", lambda url: offered)
     for asked, options in [
         (None, {"eta": 0.5}),
         ("euler_ancestral", {"eta": 0.5}),
         ("euler", None),
     ]:
-        assert main._fields_of(path, "", asked).get("sampler_options") == options
+        assert _source_fields(path, "", asked).get("sampler_options") == options
 
 
 def test_loras_are_named_as_the_service_does(tmp_path: Path) -> None:
@@ -140,8 +142,8 @@ def test_loras_are_named_as_the_service_does(tmp_path: Path) -> None:
     ]
     assert reading.notes == [
         "LoRA styles/Hats: another file was used (1111111111, not 2222222222)",
-        "LoRA twice: the service has none of this name; left out",
-        "LoRA gone: the service has none of this name; left out",
+        "LoRA twice: the service has no LoRA of this name; left out",
+        "LoRA gone: the service has no LoRA of this name; left out",
     ]
 
 

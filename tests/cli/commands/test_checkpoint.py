@@ -176,7 +176,7 @@ def test_pickles_and_other_files_are_refused(tmp_path: Path) -> None:
 def test_nothing_here_loads_torch(tmp_path: Path) -> None:
     code = (
         "import sys; from typer.testing import CliRunner; from cli.main import app; "
-        "import cli.fetch; "
+        "import cli.checkpoint_files; "
         f"run = CliRunner().invoke(app, ['checkpoint', 'inspect', {str(SHIPPED)!r}]); "
         "assert run.exit_code == 0, run.output; "
         f"run = CliRunner().invoke(app, ['checkpoint', 'convert', {str(SHIPPED / MAIN)!r}, 'x']); "

@@ -10,7 +10,7 @@ from redis import Redis
 from typer.testing import CliRunner
 
 from cli.main import app
-from cli.service.embedded_redis import StartError, lock_folder, redis_of
+from cli.service.embedded_redis import StartError, available_redis, lock_folder
 from tests.support.cli import kirazuri
 from worker.auth.api_keys import secret_hash
 from worker.auth.key_store import KEYS, list_keys, read_key_file
@@ -49,7 +49,7 @@ def test_a_key_is_made_listed_and_revoked(redis_url: str) -> None:
 
     again = keys("add", "alice", url=redis_url)
     assert (again.exit_code, again.stdout) == (1, "")
-    assert "there is a key named alice" in again.stderr
+    assert "a key named alice exists" in again.stderr
     assert keys("revoke", "alice", url=redis_url).exit_code == 0
     gone = keys("revoke", "alice", url=redis_url)
     assert (gone.exit_code, "no key named alice" in gone.stderr) == (1, True)
@@ -95,18 +95,18 @@ def test_without_a_running_service_the_data_folder_is_enough(tmp_path: Path) -> 
     assert redis_server.running_url(tmp_path / "data" / "redis") is None, "it is stopped again"
 
 
-def test_a_running_redis_of_the_folder_is_asked(tmp_path: Path) -> None:
+def test_a_running_available_redis_the_folder_is_asked(tmp_path: Path) -> None:
     settings = Settings(_env_file=None, data_dir=tmp_path)
     server = redis_server.start(tmp_path / "redis")
     try:
-        with lock_folder(tmp_path / "redis"), redis_of(settings) as url:
+        with lock_folder(tmp_path / "redis"), available_redis(settings) as url:
             assert url == server.url
     finally:
         server.stop()
     with (
         lock_folder(tmp_path / "redis"),
         pytest.raises(StartError, match="another"),
-        redis_of(settings),
+        available_redis(settings),
     ):
         pass
 

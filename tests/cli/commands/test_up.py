@@ -38,7 +38,11 @@ class Up:
 
     def children(self, word: str) -> list[int]:
         """Process ids of the service's processes with `word` in the command line."""
-        lines = [line for line in processes_of(self.folder) if word in line and "leash" not in line]
+        lines = [
+            line
+            for line in processes_of(self.folder)
+            if word in line and "die_with_parent" not in line
+        ]
         return [int(line.split()[0]) for line in lines]
 
 

@@ -65,14 +65,14 @@ def test_a_child_comes_back_after_a_crash_and_later_each_time(
     child = ChildProcess("crasher", [sys.executable, "-c", code], dict(os.environ))  # noqa: TID251
 
     def has_started(times: int) -> bool:
-        child.revive()
+        child.restart_if_ended()
         return mark.exists() and len(mark.read_text()) == times
 
     wait_until(lambda: has_started(2), 20)
     wait_until(lambda: child.exit_code() is not None, 20)
-    child.revive()
+    child.restart_if_ended()
     assert child.exit_code() == 3
-    assert child.last_words() == "about to crash"
+    assert child.last_line() == "about to crash"
     shown = capfd.readouterr().err
     assert "crasher  | about to crash" in shown
     assert "crasher ended with code 3; it starts again in 1 s" in shown
@@ -93,8 +93,9 @@ def test_children_die_with_a_parent_that_is_killed() -> None:
     code = textwrap.dedent(
         """
         import os, sys, time
-        from cli.child import Child
-        child = Child("sleeper", [sys.executable, "-c", "import time; time.sleep(60)"], os.environ)
+        from cli.service.child import ChildProcess
+        command = [sys.executable, "-c", "import time; time.sleep(60)"]
+        child = ChildProcess("sleeper", command, os.environ)
         print(child._process.pid, flush=True)
         time.sleep(60)
         """
@@ -104,7 +105,7 @@ def test_children_die_with_a_parent_that_is_killed() -> None:
     ) as parent:
         assert parent.stdout
         sleeper = int(parent.stdout.readline())
-        wait_until(lambda: "leash" not in _command(sleeper), 20)
+        wait_until(lambda: "die_with_parent" not in _command(sleeper), 20)
         parent.kill()
     wait_until(lambda: not _command(sleeper), 20)
 

@@ -43,5 +43,5 @@ def test_nearest_takes_the_closest_entry() -> None:
 
 
 def test_rules_need_no_torch() -> None:
-    code = "import sys, training.rules; sys.exit('torch' in sys.modules)"
+    code = "import sys, training.evaluation.rules; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,7 +1,7 @@
-"""Run a command that dies with the process that started it, whatever ended that one.
+"""Runs a command that is killed when its parent process ends, even if the parent is killed.
 
-A script of its own, so that nothing has to run between fork and exec in a process with threads.
-Linux knows how; elsewhere a killed parent leaves the command running.
+This is a separate script, so that no code runs between fork and exec in a process with threads.
+It works on Linux only; on other systems the command outlives a killed parent.
 """
 
 import ctypes
@@ -13,7 +13,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def command(arguments: list[str]) -> list[str]:
-    """The command line that runs `arguments` as long as this process lives."""
+    """The command line that runs `arguments` until this process ends."""
     return [sys.executable, "-I", "-S", __file__, str(os.getpid()), *arguments]
 
 
@@ -21,7 +21,7 @@ def _main(parent: int, arguments: list[str]) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:
-            sys.exit("the process that wanted this one is gone")
+            sys.exit("the parent process has ended")
     os.execvp(arguments[0], arguments)  # noqa: S606 - no shell is wanted
 
 

@@ -1,0 +1,79 @@
+"""Sends requests to the service and turns problem responses (RFC 9457) into errors."""
+
+from typing import Any
+
+import httpx2
+
+from cli.client.errors import ClientError
+from cli.output import read_settings
+
+_READ_SECONDS = 5.0
+"""Read timeout. A silent event stream is opened again after it, which checks the time limit."""
+
+
+def open_client(url: str) -> httpx2.Client:
+    """A client for the service at `url`, with the API key of the settings.
+
+    Connections to this machine bypass proxies.
+
+    Raises:
+        ClientError: `url` is not a URL.
+    """
+    key = read_settings().api_key
+    headers = {"Authorization": f"Bearer {key.get_secret_value()}"} if key else None
+    timeout = httpx2.Timeout(10, read=_READ_SECONDS)
+    try:
+        is_local = httpx2.URL(url).host in ("localhost", "127.0.0.1", "::1")
+        return httpx2.Client(base_url=url, headers=headers, timeout=timeout, trust_env=not is_local)
+    except httpx2.InvalidURL as exc:
+        raise ClientError(f"--url {url}: {exc}") from exc
+
+
+def send(client: httpx2.Client, method: str, url: str, **options: Any) -> httpx2.Response:
+    """Send a request; `options` are those of `httpx2.Client.request`.
+
+    Raises:
+        ClientError: nothing answers, or the response is an error.
+    """
+    try:
+        response = client.request(method, url, **options)
+    except httpx2.TransportError as exc:
+        raise ClientError(
+            f"nothing answers at {client.base_url} ({exc}); start the service with `kirazuri up`"
+        ) from exc
+    raise_for_problem(response)
+    return response
+
+
+def send_for_json(client: httpx2.Client, method: str, url: str, **options: Any) -> Any:
+    """Send a request and parse the response.
+
+    Raises:
+        ClientError: as `send`, or the response is not JSON.
+    """
+    return _parse(send(client, method, url, **options))
+
+
+def raise_for_problem(response: httpx2.Response) -> None:
+    """Raise a `ClientError` that names every wrong field unless the response is a success."""
+    if response.is_success:
+        return
+    response.read()
+    problem = _parse(response)
+    if not isinstance(problem, dict) or "title" not in problem:
+        raise ClientError(f"{response.url} answered {response.status_code}")
+    fields = (
+        f"\n  {error['pointer'].strip('/') or 'request'}: {error['detail']}"
+        for error in problem.get("errors", [])
+    )
+    hint = "\n  set it in KIRAZURI_API_KEY" if response.status_code == 401 else ""
+    raise ClientError(f"{problem['title']}: {problem.get('detail', '')}{''.join(fields)}{hint}")
+
+
+def _parse(response: httpx2.Response) -> Any:
+    try:
+        return response.json()
+    except ValueError as exc:
+        raise ClientError(
+            f"{response.url} answered {response.status_code} without JSON; is it this service?"
+        ) from exc

@@ -1,0 +1,79 @@
+"""Converts options of `kirazuri generate` to fields of the request."""
+
+import base64
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cli.client.errors import ClientError
+
+_STORED_NAME = re.compile(r"[0-9a-f]{40}\.[a-z]{3,4}")
+
+
+def lora_field(text: str) -> dict[str, Any]:
+    """An entry of `loras` from NAME or NAME:WEIGHT.
+
+    Raises:
+        ClientError: the weight is not a number.
+    """
+    name, colon, weight = text.partition(":")
+    try:
+        return {"name": name, "weight": float(weight)} if colon else {"name": name}
+    except ValueError as exc:
+        raise ClientError(f"--lora {text}: {weight!r} is not a weight; write NAME:0.8") from exc
+
+
+def sampler_options_field(pairs: Sequence[str] | None) -> dict[str, Any] | None:
+    """`sampler_options` from NAME=VALUE pairs; a value that is not JSON is a string.
+
+    Raises:
+        ClientError: a pair has no "=".
+    """
+    options: dict[str, Any] = {}
+    for pair in pairs or ():
+        name, separator, value = pair.partition("=")
+        if not separator:
+            raise ClientError(f"--sampler-option {pair}: must be NAME=VALUE")
+        options[name] = _json_or_text(value)
+    return options or None
+
+
+def _json_or_text(value: str) -> Any:
+    """JSON has no infinity and no NaN; these stay strings, which the service rejects."""
+    try:
+        parsed = json.loads(value)
+    except json.JSONDecodeError:
+        return value
+    return parsed if not isinstance(parsed, float) or math.isfinite(parsed) else value
+
+
+def image_field(option: str, value: str) -> str:
+    """A file as base64; the name or URL of an image of the service unchanged.
+
+    Raises:
+        ClientError: the value is neither; the message names `option`.
+    """
+    file = Path(value)
+    if file.is_file():
+        try:
+            return base64.b64encode(file.read_bytes()).decode("ascii")
+        except OSError as exc:
+            raise ClientError(f"{option} {value}: {exc.strerror}") from exc
+    if "/images/" in value or _STORED_NAME.fullmatch(value):
+        return value
+    raise ClientError(f"{option} {value}: no such file, and not an image of the service")
+
+
+def hires_field(options: Mapping[str, Any]) -> dict[str, Any] | None:
+    """`hires` from its options by name; options that are None are left out.
+
+    Raises:
+        ClientError: options are given without a scale.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    if given and "scale" not in given:
+        raise ClientError(f"--hires-{next(iter(given))}: give --hires-scale too")
+    return given or None

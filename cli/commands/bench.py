@@ -1,0 +1,28 @@
+"""`kirazuri bench`: runs a benchmark of model.bench in a new process."""
+
+import subprocess
+import sys
+
+import typer
+
+app = typer.Typer()
+
+_MODULES = {"schedule": "model.bench.scheduling", "lora": "model.bench.lora"}
+
+
+@app.command(
+    add_help_option=False,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
+def bench(context: typer.Context) -> None:
+    """Compare the speed of one image with the diffusers pipeline; see `bench --help`.
+
+    `bench schedule` simulates the effect of scheduling at step boundaries under load.
+    `bench lora` measures how long it takes to change LoRAs.
+    """
+    # A new process, so that this one does not load torch.
+    module, arguments = "model.bench.picture", context.args
+    if arguments and arguments[0] in _MODULES:
+        module, arguments = _MODULES[arguments[0]], arguments[1:]
+    command = [sys.executable, "-m", module, *arguments]
+    raise typer.Exit(subprocess.run(command, check=False).returncode)  # noqa: S603

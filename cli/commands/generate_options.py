@@ -1,0 +1,62 @@
+"""The options of `kirazuri generate`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Prompt = Annotated[str | None, typer.Argument(help="Danbooru-style tags, prose, or both.")]
+Source = Annotated[
+    Path | None,
+    typer.Option(
+        "--from",
+        help="An image of this service, A1111 or ComfyUI to make again; options override it.",
+    ),
+]
+NegativePrompt = Annotated[
+    str | None, typer.Option(help='What to steer away from; "" for nothing.')
+]
+Resolution = Annotated[
+    str | None, typer.Option(help="A preset, such as portrait, or WIDTHxHEIGHT.")
+]
+Steps = Annotated[int | None, typer.Option(help="Sampling steps.")]
+CfgScale = Annotated[float | None, typer.Option(help="Guidance scale; 1 turns guidance off.")]
+Sampler = Annotated[str | None, typer.Option(help="Such as er_sde.")]
+SamplerOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=VALUE", help="Such as eta=0.5; may be repeated."),
+]
+Scheduler = Annotated[str | None, typer.Option(help="Such as simple.")]
+Seed = Annotated[int | None, typer.Option(help="Random by default.")]
+NumImages = Annotated[int | None, typer.Option(help="Image k has seed + k.")]
+Lora = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME[:WEIGHT]", help="A LoRA of the service; may be repeated."),
+]
+ImageFormat = Annotated[
+    str | None,
+    typer.Option("--format", help="png, webp, jpeg or avif; default: the suffix of --out."),
+]
+InitImage = Annotated[
+    str | None,
+    typer.Option(help="The image to start from: a file, or an image of the service."),
+]
+Strength = Annotated[float | None, typer.Option(help="How much of it may change, 0 to 1.")]
+Mask = Annotated[
+    str | None, typer.Option(help="White areas are repainted, black areas stay unchanged.")
+]
+HiresScale = Annotated[
+    float | None, typer.Option(help="Enlarge by this factor and sample again, such as 1.5.")
+]
+HiresSteps = Annotated[int | None, typer.Option(help="Steps of the second pass.")]
+HiresStrength = Annotated[
+    float | None, typer.Option(help="How much the second pass may change, 0 to 1.")
+]
+HiresUpscaler = Annotated[str | None, typer.Option(help="lanczos or latent.")]
+Deterministic = Annotated[
+    bool, typer.Option("--deterministic", help="Same bytes on every worker of the same kind.")
+]
+Out = Annotated[Path | None, typer.Option(help="File or folder to save to.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Show what the request resolves to; make no image.")
+]

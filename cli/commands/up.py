@@ -1,0 +1,58 @@
+"""`kirazuri up`: starts Redis, API and workers, and stops them on Ctrl-C."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.options import CardName, CheckpointFolder, DataFolder
+from cli.output import examples, fail, read_settings
+from cli.service.embedded_redis import StartError
+from cli.service.service import Service, stop_signals
+
+app = typer.Typer()
+
+
+@app.command(
+    epilog=examples(
+        "kirazuri up",
+        "kirazuri up --port 9000 --data /srv/kirazuri --workers 2",
+        "kirazuri up --card kirazuri-v1 --checkpoint-dir ~/checkpoints/kirazuri-v1",
+    )
+)
+def up(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 picks a free port.")] = 8000,
+    host: Annotated[str, typer.Option(help="0.0.0.0 serves other machines too.")] = "127.0.0.1",
+    data: DataFolder = None,
+    card: CardName = None,
+    checkpoint_dir: CheckpointFolder = None,
+    lora_dir: Annotated[
+        Path | None,
+        typer.Option(exists=True, file_okay=False, help="Folder of the LoRA files."),
+    ] = None,
+    workers: Annotated[
+        int, typer.Option(min=1, max=64, help="Number of workers; each loads the model.")
+    ] = 1,
+) -> None:
+    """Start Redis, API and workers, report when they are ready, and stop them on Ctrl-C.
+
+    An embedded Redis keeps the queue in the data folder, unless KIRAZURI_REDIS_URL names another
+    one. Every setting can also be given as a KIRAZURI_ variable or in a file named .env.
+    """
+    settings = read_settings(
+        data_dir=data, card=card, checkpoint_dir=checkpoint_dir, lora_dir=lora_dir
+    )
+    try:
+        with (
+            stop_signals(),
+            Service(settings, host=host, port=port, workers=workers) as service,
+        ):
+            typer.echo(f"ready at {service.url} (API documentation: {service.url}/docs)")
+            if service.requires_key():
+                typer.echo("it requires an API key; `kirazuri keys add NAME` makes one")
+            service.watch()
+    except StartError as exc:
+        fail(str(exc))
+    except KeyboardInterrupt:
+        if settings.log_format == "text":
+            typer.echo("stopped", err=True)

@@ -1,0 +1,24 @@
+"""`kirazuri verify`: asks a service whether an image was generated."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.client import api
+from cli.client.errors import exit_on_error
+from cli.options import DEFAULT_URL, Url
+from cli.output import examples
+
+app = typer.Typer()
+
+
+@app.command(epilog=examples("kirazuri verify girl.png"))
+def verify(
+    image: Annotated[Path, typer.Argument(help="A PNG, WebP, JPEG or AVIF file.")],
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Report whether an image was generated, as far as a service can know."""
+    with exit_on_error():
+        found = api.verify(image, url=url)
+    typer.echo("\n".join([found["verdict"], *found["summary"]]))

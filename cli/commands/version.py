@@ -1,0 +1,13 @@
+"""`kirazuri version`: prints the installed version."""
+
+import importlib.metadata
+
+import typer
+
+app = typer.Typer()
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(f"kirazuri-server {importlib.metadata.version('kirazuri-server')}")

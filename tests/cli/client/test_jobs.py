@@ -1,0 +1,63 @@
+"""Following a job while the service restarts, is silent, or has lost the job."""
+
+import io
+import time
+from collections.abc import Iterator
+
+import httpx2
+import pytest
+from rich.console import Console
+
+from cli.client.errors import ClientError
+from cli.client.jobs import _follow
+from tests.support.scripted_transport import ScriptedTransport
+
+QUIET = Console(file=io.StringIO())
+
+
+class Broken(httpx2.SyncByteStream):
+    """A body that breaks off."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield self.text.encode()
+        raise httpx2.ReadError("gone")
+
+
+def _events(text: str, *, is_broken: bool = False) -> httpx2.Response:
+    headers = {"Content-Type": "text/event-stream"}
+    if is_broken:
+        return httpx2.Response(200, headers=headers, stream=Broken(text))
+    return httpx2.Response(200, headers=headers, text=text)
+
+
+def _client(transport: ScriptedTransport) -> httpx2.Client:
+    return httpx2.Client(base_url="http://service", transport=transport)
+
+
+def test_a_broken_stream_is_resumed_after_the_last_event() -> None:
+    transport = ScriptedTransport(
+        _events('id: 1-1\nevent: started\ndata: {}\n\nid: 1-2\nevent: progress\ndata: '
+                '{"step": 1, "steps": 2}\n\n', is_broken=True),
+        httpx2.ConnectError("restarting"),
+        httpx2.Response(503, json={"title": "Not ready"}),
+        _events("id: 1-3\nevent: succeeded\ndata: {}\n\n"),
+    )  # fmt: skip
+    _follow(_client(transport), "J", deadline=time.monotonic() + 30, console=QUIET)
+    sent = [request.headers.get("Last-Event-ID") for request in transport.requests]
+    assert sent == [None, "1-2", "1-2", "1-2"]
+
+
+def test_the_time_limit_ends_a_stream_without_end() -> None:
+    quiet = "id: 1-1\nevent: queued\ndata: {}\n\n"
+    transport = ScriptedTransport(_events(quiet), httpx2.ReadTimeout("silence"), _events(quiet))
+    with pytest.raises(ClientError, match="time limit"):
+        _follow(_client(transport), "J", deadline=time.monotonic() + 1.2, console=QUIET)
+
+
+def test_a_job_that_is_gone_is_no_reason_to_try_again() -> None:
+    transport = ScriptedTransport(httpx2.Response(410, json={"title": "The job has expired"}))
+    with pytest.raises(ClientError, match="expired"):
+        _follow(_client(transport), "J", deadline=time.monotonic() + 30, console=QUIET)

@@ -1,0 +1,44 @@
+"""`kirazuri bench` starts the benchmarks of model.bench."""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from cli.main import app
+from tests.support.cli import kirazuri
+
+
+def test_every_benchmark_is_a_module_that_exists(monkeypatch: pytest.MonkeyPatch) -> None:
+    started = []
+
+    def run(command: list[str], *, check: bool) -> "subprocess.CompletedProcess[str]":
+        started.append(command)
+        return subprocess.CompletedProcess(command, 3)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    for arguments, module, options in (
+        (["--help"], "model.bench.picture", ["--help"]),
+        (["schedule", "--jobs", "5"], "model.bench.scheduling", ["--jobs", "5"]),
+        (["lora"], "model.bench.lora", []),
+    ):
+        assert CliRunner().invoke(app, ["bench", *arguments]).exit_code == 3
+        assert started.pop() == [sys.executable, "-m", module, *options]
+        assert importlib.util.find_spec(module), module
+
+
+def test_bench_lora_times_every_kind_of_change(tmp_path: Path) -> None:
+    done = kirazuri("bench", "lora", "--rounds", "1", "--rank", "2", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for kind in ("checking a new file", "merging a set", "taking it away", "going back to it"):
+        assert f"{kind}: " in done.stdout
+
+
+def test_bench_schedule_prints_a_table_without_a_checkpoint(tmp_path: Path) -> None:
+    done = kirazuri("bench", "schedule", "--jobs", "50", "--load", "0.5", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "load 50%, 50 jobs, 8 in the engine" in done.stdout
+    assert done.stdout.count("| shortest remaining first, with ageing |") == 1
