@@ -27,7 +27,7 @@ class Segment(NamedTuple):
     weight: float
 
 
-def writable(text: str) -> str:
+def check_characters(text: str) -> str:
     """The text itself; ValueError for lone surrogates and control codes.
 
     No tokenizer, log or image file can hold those.
@@ -42,13 +42,13 @@ def writable(text: str) -> str:
     return text
 
 
-def plain(text: str) -> str:
+def plain_text(text: str) -> str:
     """A prompt's words as the tokenizers see them, without brackets, weights and escapes."""
-    return "".join(segment.text for segment in parse(text))
+    return "".join(segment.text for segment in parse_prompt(text))
 
 
 @lru_cache(maxsize=16)  # validation, advice and counting ask for the same text in a row
-def parse(text: str) -> tuple[Segment, ...]:
+def parse_prompt(text: str) -> tuple[Segment, ...]:
     r"""Split a prompt into segments of one weight each.
 
     `(x)` multiplies the weight by 1.1, `(x:1.3)` sets it, `\(` and `\)` are letters. A bracket

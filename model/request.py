@@ -15,8 +15,8 @@ from pydantic import (
 from pydantic_core import PydanticCustomError, PydanticKnownError
 
 from model.errors import PromptError
-from model.prompt_grammar import MAX_PROMPT_CHARS, parse, writable
-from model.tags import Tags, has_tags, length_of
+from model.prompt_grammar import MAX_PROMPT_CHARS, check_characters, parse_prompt
+from model.tags import Tags, has_tags, max_prompt_length
 
 MAX_SEED = 2**53 - 1
 """The largest integer that every JSON client can represent exactly."""
@@ -64,7 +64,7 @@ class RequestWarning:
 def _check_brackets(text: str) -> str:
     """Refuse weights and nesting that are out of bounds before a worker has to."""
     try:
-        parse(text)
+        parse_prompt(text)
     except PromptError as exc:
         context = {"reason": str(exc), "le": exc.limit}
         raise PydanticCustomError("prompt_brackets", "{reason}", context) from exc
@@ -74,7 +74,7 @@ def _check_brackets(text: str) -> str:
 PromptText = Annotated[
     str,
     Field(max_length=MAX_PROMPT_CHARS),
-    AfterValidator(writable),
+    AfterValidator(check_characters),
     AfterValidator(_check_brackets),
 ]
 
@@ -253,7 +253,7 @@ class GenerationRequest(_ClientModel):
             if prompt is None:
                 raise PydanticKnownError("missing")
             raise PydanticKnownError("string_too_short", {"min_length": 1})
-        length = length_of(tags) + len(prompt or "")
+        length = max_prompt_length(tags) + len(prompt or "")
         if length > MAX_PROMPT_CHARS:
             context = {"length": length, "le": MAX_PROMPT_CHARS}
             raise PydanticCustomError(

@@ -11,7 +11,7 @@ from model.card_request import check_hires, check_sampler_options
 from model.request import GenerationRequest, Hires, ImageFormat, MetadataLevel, Upscaler
 from model.sampler_catalog import OptionValue
 from model.sizes import enlarged_size, parse_resolution
-from model.tags import assemble
+from model.tags import assemble_prompt
 
 
 class _ResolvedModel(BaseModel):
@@ -142,7 +142,7 @@ def resolve_prompts(request: GenerationRequest, card: Card) -> tuple[str, str]:
     """The final prompt, with the tags, and the final negative prompt, by default the card's."""
     negative = request.negative_prompt
     return (
-        assemble(request.tags, card.prompting, request.prompt or ""),
+        assemble_prompt(request.tags, card.prompting, request.prompt or ""),
         card.defaults.negative_prompt if negative is None else negative,
     )
 

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from pydantic_core import PydanticCustomError
 
 from model.card import Prompting, TagGroup
-from model.prompt_grammar import MAX_PROMPT_CHARS, writable
+from model.prompt_grammar import MAX_PROMPT_CHARS, check_characters
 
 MAX_TAG_CHARS = 200
 MAX_TAGS = 100
@@ -35,7 +35,7 @@ def _one_tag(text: str) -> str:
 Tag = Annotated[
     str,
     Field(min_length=1, max_length=MAX_TAG_CHARS),
-    AfterValidator(writable),
+    AfterValidator(check_characters),
     AfterValidator(_one_tag),
 ]
 TagList = Annotated[list[Tag], Field(max_length=MAX_TAGS)]
@@ -65,7 +65,7 @@ class Tags(BaseModel):
 
     @model_validator(mode="after")
     def _is_short_enough(self) -> Self:
-        length = length_of(self)
+        length = max_prompt_length(self)
         if length > MAX_PROMPT_CHARS:
             context = {"length": length, "le": MAX_PROMPT_CHARS}
             reason = "the tags have {length} characters; at most {le} are allowed"
@@ -73,23 +73,23 @@ class Tags(BaseModel):
         return self
 
 
-def assemble(tags: Tags | None, prompting: Prompting, prompt: str) -> str:
+def assemble_prompt(tags: Tags | None, prompting: Prompting, prompt: str) -> str:
     """The prompt that is made of tags in the card's order and of `prompt`, which follows."""
     if tags is None:
         return prompt
     groups = _groups(tags)
     parts = [
-        literal(tag, prefix=prompting.artist_prefix if group == "artist" else "")
+        escape_tag(tag, prefix=prompting.artist_prefix if group == "artist" else "")
         for group in prompting.tag_order
         for tag in groups[group]
     ]
     return ", ".join([*parts, prompt] if prompt else parts)
 
 
-def length_of(tags: Tags | None) -> int:
+def max_prompt_length(tags: Tags | None) -> int:
     """Characters that tags take in a prompt at most, with separators, escapes and prefixes."""
     groups = _groups(tags) if tags else {}
-    return sum(len(literal(tag, prefix="@")) + 2 for group in groups.values() for tag in group)
+    return sum(len(escape_tag(tag, prefix="@")) + 2 for group in groups.values() for tag in group)
 
 
 def has_tags(tags: Tags | None) -> bool:
@@ -97,19 +97,19 @@ def has_tags(tags: Tags | None) -> bool:
     return tags is not None and any(_groups(tags).values())
 
 
-def literal(tag: str, *, prefix: str = "") -> str:
+def escape_tag(tag: str, *, prefix: str = "") -> str:
     r"""A tag as it stands in a prompt: one space between words, parentheses escaped once.
 
     `watercolor_(medium)` and `watercolor \(medium\)` both give `watercolor \(medium\)`; `prefix`
     is put before a tag that has none yet.
     """
-    text = spaced(_ESCAPED.sub(r"\1", tag))
+    text = replace_underscores(_ESCAPED.sub(r"\1", tag))
     if not text.startswith(prefix):
         text = prefix + text
     return _PARENTHESIS.sub(r"\\\g<0>", text)
 
 
-def spaced(tag: str) -> str:
+def replace_underscores(tag: str) -> str:
     """A tag with spaces for underscores, except where the underscore is the nose of a face.
 
     `^_^`, `>_<`, `o_o`, `0_0` and `(o)_(o)` are faces: on both sides of the underscore is an eye,

@@ -7,7 +7,7 @@ import math
 from bisect import bisect_right
 from functools import cache
 
-TIMES = 1000
+TABLE_LENGTH = 1000
 """Entries of the table: more steps would repeat one."""
 
 _TIE = 1e-12
@@ -16,20 +16,20 @@ _TIE = 1e-12
 
 def check_steps(steps: int) -> None:
     """Raise ValueError for a number of steps that no schedule can have."""
-    if not 1 <= steps <= TIMES:
-        raise ValueError(f"steps is {steps}, must be 1 to {TIMES}")
+    if not 1 <= steps <= TABLE_LENGTH:
+        raise ValueError(f"steps is {steps}, must be 1 to {TABLE_LENGTH}")
 
 
 def simple_entries(steps: int) -> list[int]:
     """Every (1000 / steps)-th entry from the last down."""
     check_steps(steps)
-    return [TIMES - 1 - i * TIMES // steps for i in range(steps)]
+    return [TABLE_LENGTH - 1 - i * TABLE_LENGTH // steps for i in range(steps)]
 
 
 def ddim_entries(steps: int) -> list[int]:
     """Every (1000 // steps)-th entry from the second up, falling: not always `steps` of them."""
     check_steps(steps)
-    return list(range(1, TIMES, TIMES // steps))[::-1]
+    return list(range(1, TABLE_LENGTH, TABLE_LENGTH // steps))[::-1]
 
 
 def beta_entries(steps: int, alpha: float = 0.6, beta: float = 0.6) -> list[int]:
@@ -55,7 +55,10 @@ def schedule_length(scheduler: str, steps: int) -> int:
 @cache
 def _beta_bounds(alpha: float, beta: float) -> list[float]:
     """The distribution function of Beta(alpha, beta) halfway between the entries."""
-    return [_beta_share((entry + 0.5) / (TIMES - 1), alpha, beta) for entry in range(TIMES - 1)]
+    return [
+        _beta_share((entry + 0.5) / (TABLE_LENGTH - 1), alpha, beta)
+        for entry in range(TABLE_LENGTH - 1)
+    ]
 
 
 def _beta_share(x: float, alpha: float, beta: float) -> float:

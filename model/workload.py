@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from model.resolved_request import ResolvedRequest
 from model.sampler_catalog import SAMPLER_CATALOG
-from model.timesteps import TIMES, schedule_length
+from model.timesteps import TABLE_LENGTH, schedule_length
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class SamplingPass:
     evaluations: int
 
 
-def passes(request: ResolvedRequest) -> tuple[SamplingPass, ...]:
+def sampling_passes(request: ResolvedRequest) -> tuple[SamplingPass, ...]:
     """What a request runs through, in order; every picture of it alike."""
     strength = 1.0 if request.strength is None else request.strength
     planned = [_pass(request, request.width, request.height, request.steps, strength)]
@@ -42,7 +42,7 @@ def _pass(
 ) -> SamplingPass:
     sampler = SAMPLER_CATALOG[request.sampler]
     skipped = int(sampler.skips_last_level)
-    built, walked = shortened(steps, strength, most=TIMES - skipped)
+    built, walked = shorten_schedule(steps, strength, most=TABLE_LENGTH - skipped)
     levels = schedule_length(request.scheduler, built + skipped) - skipped
     if strength < 1:
         levels = min(levels, walked)
@@ -50,7 +50,7 @@ def _pass(
     return SamplingPass(width, height, built, levels, walked, evaluations)
 
 
-def shortened(steps: int, strength: float, *, most: int = TIMES) -> tuple[int, int]:
+def shorten_schedule(steps: int, strength: float, *, most: int = TABLE_LENGTH) -> tuple[int, int]:
     """How many steps a schedule is built for, at most `most`, and how many last ones are walked.
 
     `steps` are walked whatever the strength, from a level that falls with it: the last ones of
@@ -66,10 +66,10 @@ def shortened(steps: int, strength: float, *, most: int = TIMES) -> tuple[int, i
 
 def total_steps(request: ResolvedRequest) -> int:
     """Steps that progress is counted in, over all passes; at least 1."""
-    return max(1, sum(part.steps for part in passes(request)))
+    return max(1, sum(part.steps for part in sampling_passes(request)))
 
 
-def steps_done(parts: Sequence[SamplingPass], evaluations: int) -> int:
+def completed_steps(parts: Sequence[SamplingPass], evaluations: int) -> int:
     """How many steps are complete after so many evaluations of one picture."""
     steps, left = 0, evaluations
     for part in parts:
@@ -79,12 +79,12 @@ def steps_done(parts: Sequence[SamplingPass], evaluations: int) -> int:
     return max(1, steps)
 
 
-def work(request: ResolvedRequest, steps: int | None = None) -> float:
+def megapixel_steps(request: ResolvedRequest, steps: int | None = None) -> float:
     """Megapixels through the transformer after `steps` steps of every picture; None means all."""
     rows = request.num_images * (1 if request.cfg_scale == 1 else 2)
     left = total_steps(request) if steps is None else steps
     megapixels = 0.0
-    for part in passes(request):
+    for part in sampling_passes(request):
         walked = min(left, part.steps)
         left -= walked
         if walked:

@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 
 from api.http.errors import UnknownModel
 from model.card import Card
-from model.recipes.imported import shown
+from model.recipes.imported import one_line
 from model.recipes.recipe import Recipe
 from worker.errors import QueueUnavailable
 from worker.queue.job_queue import JobQueue
@@ -32,7 +32,7 @@ def check_checkpoint(text: str, card: Card) -> None:
     plain = _SHORT_HASH.sub("", text.strip()).replace("\\", "/").lower()
     if plain not in {name.lower() for name in known}:
         raise UnknownModel(
-            f"model {shown(text)!r} not found; the available model is {checkpoint_title(card)!r}"
+            f"model {one_line(text)!r} not found; the available model is {checkpoint_title(card)!r}"
         )
 
 

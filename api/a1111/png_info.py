@@ -9,7 +9,7 @@ from pydantic import Field
 from api.a1111.errors import responses
 from api.a1111.schemas import A1111Body
 from api.submit.dependencies import RequestImages
-from model.recipes.infotext import parameters_of
+from model.recipes.infotext import parse_parameters
 from worker.images.metadata import DOCUMENT_KEY
 
 router = APIRouter(prefix="/sdapi/v1", tags=["a1111"])
@@ -55,7 +55,7 @@ async def png_info(body: A1111PngInfoRequest, pictures: RequestImages) -> A1111P
     found = (await pictures.read_info("image", body.image)).texts
     parameters: dict[str, str] = {}
     with suppress(ValueError):  # too long for an infotext
-        parameters = parameters_of(found.infotext) if found.infotext else {}
+        parameters = parse_parameters(found.infotext) if found.infotext else {}
     others = {DOCUMENT_KEY: found.document, "prompt": found.workflow}
     return A1111PngInfo(
         info=found.infotext or "",

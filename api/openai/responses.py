@@ -7,7 +7,7 @@ from typing import Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from model.card import Card
-from model.prompting.tokens import Tokenizers, count
+from model.prompting.tokens import Tokenizers, count_tokens
 from model.request import ImageFormat
 from worker.job import Job, StoredImage
 
@@ -113,7 +113,7 @@ def usage_of(job: Job, card: Card, tokenizers: Tokenizers | None) -> Usage:
     words = 0
     if tokenizers is not None:
         limit = card.text.token_limit
-        words = sum(count(text, tokenizers, limit).qwen for text in texts)
+        words = sum(count_tokens(text, tokenizers, limit).qwen for text in texts)
     start = _latent_tokens(request.width, request.height, card) if request.init_image else 0
     made = sum(_latent_tokens(image.width, image.height, card) for image in job.images)
     return Usage(

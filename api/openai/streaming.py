@@ -17,7 +17,7 @@ from api.openai.responses import PartialImage, completed_image, usage_of
 from api.submit.wait import read_images
 from model.card import Card
 from model.prompting.tokens import Tokenizers
-from model.workload import passes
+from model.workload import sampling_passes
 from worker.errors import QueueUnavailable, WorkerError
 from worker.job import Job
 from worker.queue.job_queue import JobQueue
@@ -100,7 +100,7 @@ async def _events(job: Job, context: StreamContext) -> AsyncGenerator[BaseModel 
 def _partial(
     job: Job, data: dict[str, Any], index: int, number: int, context: StreamContext
 ) -> PartialImage:
-    last = passes(job.request)[-1]
+    last = sampling_passes(job.request)[-1]
     return PartialImage(
         type=f"{context.kind}.partial_image",
         b64_json=data["image"].partition(",")[2],

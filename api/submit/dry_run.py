@@ -10,10 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from model.card import Card
 from model.prompting.lint import cut_warning, lint
-from model.prompting.tokens import TokenCount, Tokenizers, count
+from model.prompting.tokens import TokenCount, Tokenizers, count_tokens
 from model.request import GenerationRequest, RequestWarning
 from model.resolved_request import ResolvedRequest
-from model.workload import work
+from model.workload import megapixel_steps
 from worker.job import JobWarning
 from worker.queue.eta import Eta
 
@@ -88,7 +88,7 @@ def advise(
     """
     prompts = {"prompt": resolved.prompt, "negative_prompt": resolved.negative_prompt}
     tokens = {
-        name: count(text, tokenizers, card.text.token_limit)
+        name: count_tokens(text, tokenizers, card.text.token_limit)
         for name, text in prompts.items()
         if tokenizers
     }
@@ -112,7 +112,7 @@ def make_plan(resolved: ResolvedRequest, advice: Advice, times: Eta, *, seed: in
             prompt=tokens.get("prompt"), negative_prompt=tokens.get("negative_prompt")
         ),
         warnings=advice.warnings,
-        cost=round(work(resolved), 3),
+        cost=round(megapixel_steps(resolved), 3),
         queue_position=times.queue_position,
         waiting_seconds=times.waiting_seconds,
         own_seconds=times.own_seconds,

@@ -8,9 +8,9 @@ from api.http.field_errors import printable
 from api.http.metrics import HttpMetrics
 from model.card import Card
 from model.errors import PolicyBlocked
-from model.policy.policy import Policy, PolicyDecision, Weighted
+from model.policy.policy import Policy, PolicyDecision, WeightedLora
 from model.policy.rules import MAX_RATING
-from model.policy.safety_tags import hold
+from model.policy.safety_tags import enforce_rating
 from model.rating import Rating
 from model.request import RequestWarning
 from model.resolved_request import ResolvedRequest
@@ -47,13 +47,13 @@ class PolicyCheck:
         prompt: str,
         negative_prompt: str,
         *,
-        loras: Sequence[Weighted],
+        loras: Sequence[WeightedLora],
         trigger_words: TriggerWords,
     ) -> PolicyDecision:
         """Let words pass that would be run so. PolicyBlocked if they are refused."""
         ceiling = caller.limits.max_rating or self._ceiling
         try:
-            return self._policy.judge(
+            return self._policy.check(
                 prompt, negative_prompt, loras=loras, trigger_words=trigger_words, ceiling=ceiling
             )
         except PolicyBlocked as exc:
@@ -64,7 +64,7 @@ class PolicyCheck:
         self, request: ResolvedRequest, judgement: PolicyDecision
     ) -> tuple[ResolvedRequest, Sequence[RequestWarning]]:
         """The request with the safety tags that keep it where it is held, and a word about them."""
-        held, warning = hold(request, judgement, self._card.prompting)
+        held, warning = enforce_rating(request, judgement, self._card.prompting)
         return held, [warning] if warning else []
 
     def judge_again(
@@ -79,7 +79,7 @@ class PolicyCheck:
         judgement = self.judge(caller, *prompts, loras=request.loras, trigger_words=trigger_words)
         if self.hold(request, judgement)[1]:
             exc = PolicyBlocked(
-                MAX_RATING, f"it was made without what holds pictures to {judgement.held}"
+                MAX_RATING, f"it was made without what holds pictures to {judgement.limit}"
             )
             self._note(exc, caller, *prompts)
             raise exc

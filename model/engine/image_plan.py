@@ -15,7 +15,7 @@ from model.sampler_catalog import SAMPLER_CATALOG
 from model.sampling.samplers import SAMPLERS, Trajectory
 from model.sampling.schedules import build_sigmas
 from model.sampling.trajectory import PassInputs, run_passes, upscale_latents
-from model.workload import SamplingPass, passes
+from model.workload import SamplingPass, sampling_passes
 
 ReadImage: TypeAlias = Callable[[str], Pixels]
 """Returns the stored image of a name, (height, width, 3) uint8. Raises InputMissing."""
@@ -79,7 +79,7 @@ def plan_images(request: ResolvedRequest, read_image: ReadImage, codec: LatentCo
     original = _read(request.init_image, request, read_image)
     masked = _read(request.mask, request, read_image)
     mask = None if masked is None else masked[..., 0]
-    planned, inputs = passes(request), list[PassInputs]()
+    planned, inputs = sampling_passes(request), list[PassInputs]()
     for one in planned:
         if original is not None:
             original = resize(original, one.width, one.height)

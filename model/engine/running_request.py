@@ -9,7 +9,7 @@ from model.engine.guidance import DenoiseInput
 from model.engine.image_plan import ImagePlan
 from model.resolved_request import LoraSet, ResolvedRequest
 from model.sampling.samplers import Trajectory
-from model.workload import steps_done, total_steps
+from model.workload import completed_steps, total_steps
 
 
 @dataclass(slots=True)
@@ -64,7 +64,7 @@ class RunningRequest:
 
     def step_of(self, image: UnfinishedImage) -> int:
         """The sampling step that an image has reached. A step may take several evaluations."""
-        done = steps_done(image.plan.passes, image.plan.evaluations - image.remaining)
+        done = completed_steps(image.plan.passes, image.plan.evaluations - image.remaining)
         return min(done, self.steps)
 
     def finished_steps(self) -> int:

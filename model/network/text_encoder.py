@@ -16,7 +16,7 @@ from transformers import Qwen3Model
 
 from model.card import TextArchitecture
 from model.errors import CheckpointError
-from model.prompting.tokens import Tokens, cut, is_empty, pad_id, tokenize
+from model.prompting.tokens import Tokens, is_empty_prompt, pad_id, tokenize, truncate
 
 __all__ = ["EncodedPrompt", "TextEncoder", "TextModels", "encode", "tokenize"]
 
@@ -75,7 +75,7 @@ class TextEncoder:
     def _encode(self, text: str, variant: Hashable) -> EncodedPrompt:
         models = self._models
         tokens = tokenize(text, models.qwen, models.t5)
-        kept = cut(tokens, self._max_tokens)
+        kept = truncate(tokens, self._max_tokens)
         return EncodedPrompt(
             context=encode(kept, models, is_comfy=self._is_comfy),
             qwen_count=len(tokens.qwen_ids),
@@ -95,7 +95,7 @@ def encode(tokens: Tokens, models: TextModels, *, is_comfy: bool = False) -> Ten
     `is_comfy` it is Qwen3's state of the padding token, which ComfyUI feeds.
     """
     device = models.text_encoder.device
-    if is_empty(tokens, models.qwen) and not is_comfy:
+    if is_empty_prompt(tokens, models.qwen) and not is_comfy:
         source = torch.zeros(1, 1, models.text_encoder.config.hidden_size, device=device)
     else:
         qwen_ids = torch.tensor([tokens.qwen_ids], device=device)

@@ -19,10 +19,10 @@ from model.policy.normalize import (
     Gap,
     NormalizedText,
     fold,
-    foldings,
-    letters_of,
-    readings,
-    squeeze,
+    fold_tokens,
+    fold_variants,
+    normalize,
+    squeeze_runs,
 )
 
 _ELLIPSIS = " ... "
@@ -94,7 +94,7 @@ class TermMatcher:
         """All terms in a text, for each way in which it can be read."""
         if self._automaton is None:
             return
-        for reading in chain.from_iterable(map(readings, foldings(text))):
+        for reading in chain.from_iterable(map(normalize, fold_variants(text))):
             matches = self._automaton.find_matches_as_indexes(reading.squeezed, overlapping=True)
             hits = list(self._words(reading, matches))
             whole = [hit for hit in hits if self._parts[hit.term] == 1]
@@ -323,7 +323,7 @@ def _patterns(number: int, term: str) -> Iterator[tuple[str, _Pattern]]:
                 f"the term {term!r} has a * or dots where they mean nothing: a * stands at an end, "
                 "three dots stand between spaces"
             )
-        tokens = letters_of(fold(bare.lower()))
+        tokens = fold_tokens(fold(bare.lower()))
         letters = "".join(tokens)
         if len(letters) < 2 and not _runs_on(letters):
             raise PolicyError(f"the term {term!r} needs two letters that can be read")
@@ -341,7 +341,7 @@ def _patterns(number: int, term: str) -> Iterator[tuple[str, _Pattern]]:
         is_alone = len(parts) == 1 and about.is_whole and not about.is_tag
         about = replace(about, is_glued=is_alone and _is_word(tokens))
         for written in {letters, *_plurals(tokens, about), *_masked(tokens, about)}:
-            squeezed, runs = squeeze(written)
+            squeezed, runs = squeeze_runs(written)
             yield squeezed, replace(about, runs=runs)
 
 

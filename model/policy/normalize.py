@@ -123,7 +123,7 @@ def fold(text: str) -> str:
     return _CONTRACTED.sub("", plain)  # "isn't it" has no word of one letter
 
 
-def foldings(text: str) -> Iterator[str]:
+def fold_variants(text: str) -> Iterator[str]:
     """The text folded as it stands, and as small letters where those look like other ones.
 
     A capital eta looks like our H, a small one like our n.
@@ -136,12 +136,12 @@ def foldings(text: str) -> Iterator[str]:
             yield small
 
 
-def letters_of(text: str) -> list[str]:
+def fold_tokens(text: str) -> list[str]:
     """Tokens of a folded text as in `NormalizedText`: words and numbers, `l` written as `i`."""
     return [token.translate(_ONE_I) for token in _WORDS.findall(text)]
 
 
-def squeeze(letters: str) -> tuple[str, tuple[int, ...]]:
+def squeeze_runs(letters: str) -> tuple[str, tuple[int, ...]]:
     """Letters with every run of one letter as a single one, and how long the runs were."""
     parts = [match[0] for match in re.finditer(r"([^\W\d_])\1*|.", letters)]
     return "".join(part[0] for part in parts), tuple(map(len, parts))
@@ -193,7 +193,7 @@ class NormalizedText:
         return self._text[self._spans[token - 1][1] : self._spans[token][0]]
 
 
-def readings(text: str) -> Iterator[NormalizedText]:
+def normalize(text: str) -> Iterator[NormalizedText]:
     """The ways to read a folded text; where only parts can be read another way, of those parts."""
     yield NormalizedText(text, _MIXED, _AS_LETTERS)
     numbered = _parts(text, _DIGIT)

@@ -12,14 +12,14 @@ from typing import Literal, NamedTuple, Protocol
 
 from model.errors import PolicyBlocked, PolicyError
 from model.policy.matcher import TermMatch, TermMatcher
-from model.policy.rules import MAX_RATING, Clause, CoreFile, load_core, load_rules, merged
-from model.prompt_grammar import parse
+from model.policy.rules import MAX_RATING, Clause, CoreFile, load_core, load_rules, merge_rules
+from model.prompt_grammar import parse_prompt
 from model.rating import RATINGS, Rating
 
 _Side = Literal["prompt", "negative"]
 
 
-class Weighted(Protocol):
+class WeightedLora(Protocol):
     """A LoRA as a request names it."""
 
     @property
@@ -31,10 +31,10 @@ class Weighted(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PolicyDecision:
-    """Of a request that is allowed: the rating its words ask for, and the one it is held to."""
+    """An allowed request: the rating that its words ask for and the highest one it may have."""
 
-    asked: Rating
-    held: Rating
+    requested: Rating
+    limit: Rating
 
 
 class RequestTexts(NamedTuple):
@@ -68,13 +68,13 @@ class Policy:
         self._terms = [(self._belongs.get(t, set()), self._excuses.get(t, set())) for t in terms]
         self._lexicon = TermMatcher(terms, rules.fillers)
 
-    def judge(
+    def check(
         self,
         prompt: str,
         negative_prompt: str = "",
         *,
         ceiling: Rating,
-        loras: Sequence[Weighted] = (),
+        loras: Sequence[WeightedLora] = (),
         trigger_words: Mapping[str, Sequence[str]] = MappingProxyType({}),
     ) -> PolicyDecision:
         """Let words pass that would be run; `trigger_words` are those of the LoRAs, by name.
@@ -83,7 +83,7 @@ class Policy:
             PolicyBlocked: a rule refuses them, or they ask for a higher rating than `ceiling`.
             PromptError: a prompt's brackets cannot be read.
         """
-        spoken = words_of(prompt, negative_prompt, loras, trigger_words)
+        spoken = collect_texts(prompt, negative_prompt, loras, trigger_words)
         found: dict[_Side, set[int]] = {
             "prompt": self._found(spoken.prompt),
             "negative": self._found(spoken.negative),
@@ -149,17 +149,17 @@ def load_policy(path: Path | None = None) -> Policy:
         PolicyError: the file cannot be used; the message says where and why.
     """
     try:
-        return Policy(merged(load_core(), load_rules(path)))
+        return Policy(merge_rules(load_core(), load_rules(path)))
     except PolicyError as exc:
         if path is None or str(path) in str(exc):
             raise
         raise PolicyError(f"policy file {path}: {exc}") from exc
 
 
-def words_of(
+def collect_texts(
     prompt: str,
     negative_prompt: str,
-    loras: Sequence[Weighted] = (),
+    loras: Sequence[WeightedLora] = (),
     trigger_words: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> RequestTexts:
     """The words that would be run.
@@ -167,7 +167,7 @@ def words_of(
     What is weighted away from the picture counts as said, and as said in the negative prompt too;
     in the negative prompt the other way round. So nothing hides behind the sign of a weight.
     """
-    said, denied = parse(prompt), parse(negative_prompt)
+    said, denied = parse_prompt(prompt), parse_prompt(negative_prompt)
     towards = ["".join(segment.text for segment in said), _only(denied, is_away=True)]
     away = [_only(denied, is_away=False), _only(said, is_away=True)]
     for lora in loras:

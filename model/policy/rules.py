@@ -36,7 +36,7 @@ class _RuleTable(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True)
 
 
-class Group(_RuleTable):
+class TermGroup(_RuleTable):
     """Terms that mean the same to the rules; `ages_below` adds every way to say a lower age."""
 
     terms: list[Term]
@@ -90,7 +90,7 @@ class Rule(_RuleTable):
 class RuleFile(_RuleTable):
     """What an operator may write."""
 
-    groups: dict[Name, Group] = {}
+    groups: dict[Name, TermGroup] = {}
     rules: list[Rule] = []
 
 
@@ -128,7 +128,7 @@ def load_rules(path: Path | None) -> RuleFile:
         raise PolicyError(f"policy file {where}: {wrong}") from exc
 
 
-def merged(core: CoreFile, more: RuleFile) -> CoreFile:
+def merge_rules(core: CoreFile, more: RuleFile) -> CoreFile:
     """Both files as one; the second may add terms to the core's groups and take nothing away.
 
     Raises:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from model.card import Prompting
 from model.policy.policy import PolicyDecision
-from model.prompt_grammar import parse
+from model.prompt_grammar import parse_prompt
 from model.rating import RATINGS, Rating
 from model.request import RequestWarning
 from model.resolved_request import ResolvedRequest
@@ -13,8 +13,8 @@ from model.resolved_request import ResolvedRequest
 _SEPARATOR = re.compile(r"[,\n]")
 
 
-def hold(
-    request: ResolvedRequest, judgement: PolicyDecision, prompting: Prompting
+def enforce_rating(
+    request: ResolvedRequest, decision: PolicyDecision, prompting: Prompting
 ) -> tuple[ResolvedRequest, RequestWarning | None]:
     """The request with the tags that keep its picture at or below the rating it is held to.
 
@@ -22,10 +22,10 @@ def hold(
     `safe` where it is held to that; the negative prompt with all tags above. Only tags that the
     card has are put in, and the warning says which.
     """
-    if judgement.held == RATINGS[-1]:
+    if decision.limit == RATINGS[-1]:
         return request, None
-    tag = _missing_tag(request.prompt, judgement, prompting)
-    above = RATINGS[RATINGS.index(judgement.held) + 1 :]
+    tag = _missing_tag(request.prompt, decision, prompting)
+    above = RATINGS[RATINGS.index(decision.limit) + 1 :]
     there = set(_full_tags(request.negative_prompt))
     away = [rating for rating in above if rating in prompting.safety and rating not in there]
     if tag is None and not away:
@@ -38,15 +38,15 @@ def hold(
             "negative_prompt": _joined(away, request.negative_prompt),
         }
     )
-    detail = f"{' and '.join(told)}: the picture is held to {judgement.held}"
+    detail = f"{' and '.join(told)}: the picture is held to {decision.limit}"
     return held, RequestWarning("rating_held", detail)
 
 
-def _missing_tag(prompt: str, judgement: PolicyDecision, prompting: Prompting) -> Rating | None:
+def _missing_tag(prompt: str, decision: PolicyDecision, prompting: Prompting) -> Rating | None:
     there = set(_full_tags(prompt)) & set(prompting.safety)
-    if judgement.held == "safe":
+    if decision.limit == "safe":
         there &= {"safe"}
-    return judgement.asked if not there and judgement.asked in prompting.safety else None
+    return decision.requested if not there and decision.requested in prompting.safety else None
 
 
 def _joined(tags: Sequence[str], prompt: str) -> str:
@@ -56,7 +56,7 @@ def _joined(tags: Sequence[str], prompt: str) -> str:
 def _full_tags(prompt: str) -> Iterator[str]:
     """The tags of a prompt that are read with their full weight, lower case."""
     tag, least = "", 1.0
-    for text, weight in parse(prompt):
+    for text, weight in parse_prompt(prompt):
         first, *others = _SEPARATOR.split(text)
         tag, least = tag + first, min(least, weight) if first.strip() else least
         for other in others:

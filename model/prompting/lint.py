@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from model.card import Card
-from model.prompt_grammar import plain
+from model.prompt_grammar import plain_text
 from model.prompting.tokens import TokenCount
 from model.request import RequestWarning, WarningCode
 from model.resolved_request import ResolvedRequest
-from model.tags import Tags, literal, spaced
+from model.tags import Tags, escape_tag, replace_underscores
 
 _SEPARATOR = re.compile(r"[,\n]")
 _SENTENCE = re.compile(r"\w[.!?](?:\s|$)")
@@ -74,7 +74,7 @@ def split_tags(prompt: str) -> list[str]:
 
     Brackets and weights are left out: `(Red hair:1.2)` is `red hair`.
     """
-    return [tag for part in _SEPARATOR.split(plain(prompt).lower()) if (tag := part.strip())]
+    return [tag for part in _SEPARATOR.split(plain_text(prompt).lower()) if (tag := part.strip())]
 
 
 def is_prose(part: str) -> bool:
@@ -91,7 +91,7 @@ def lint(
 
     `tags` are those that the prompt was made of.
     """
-    safety = [spaced(tag).lower() for tag in tags.safety] if tags else []
+    safety = [replace_underscores(tag).lower() for tag in tags.safety] if tags else []
     draft = _LintInput(request, card, split_tags(request.prompt), safety)
     return tuple(
         RequestWarning(code=code, detail=detail)
@@ -204,7 +204,7 @@ def _parentheses(draft: _LintInput) -> Found:
             yield (
                 "unescaped_parentheses",
                 f"({inside}) is read as emphasis; for the tag write "
-                f"{literal(f'{before} ({inside})')}",
+                f"{escape_tag(f'{before} ({inside})')}",
             )
             return
 
@@ -243,17 +243,19 @@ def _underscores(draft: _LintInput) -> Found:
         tag
         for tag in (draft.tags if bare == draft.request.prompt else split_tags(bare))
         if _UNDERSCORE.search(tag)
-        and spaced(tag) != tag
+        and replace_underscores(tag) != tag
         and not (_SCORE.fullmatch(tag) or _RATING.fullmatch(tag))
         and not re.search(r"[<>:/]|__", tag)
     ]
     if found:
-        pairs = ", ".join(f"{_shown(spaced(tag))} for {_shown(tag)}" for tag in found[:_MANY])
+        pairs = ", ".join(
+            f"{_shown(replace_underscores(tag))} for {_shown(tag)}" for tag in found[:_MANY]
+        )
         yield "underscores_in_tags", f"tags were trained with spaces: write {pairs}"
 
 
 def _duplicates(draft: _LintInput) -> Found:
-    counted = Counter(spaced(tag) for tag in draft.tags if not is_prose(tag))
+    counted = Counter(replace_underscores(tag) for tag in draft.tags if not is_prose(tag))
     found = [tag for tag, times in counted.items() if times > 1 and tag != "break"]
     if found:
         listed = ", ".join(map(_shown, found[:_MANY]))
@@ -265,7 +267,7 @@ def _artist(draft: _LintInput) -> Found:
     for tag in draft.tags:
         match = _ARTIST.fullmatch(tag)
         if prefix and match and not is_prose(tag):
-            name = _shown(literal(match[1], prefix=prefix))
+            name = _shown(escape_tag(match[1], prefix=prefix))
             yield "artist_prefix", f"{_shown(tag)!r} names an artist; the tag is {name}"
             return
 

@@ -13,7 +13,7 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 from model.card import Card, shipped_folder
 from model.errors import CheckpointError
 from model.files.layouts import tokenizer_folders
-from model.prompt_grammar import parse
+from model.prompt_grammar import parse_prompt
 
 QWEN_PAD = "<|endoftext|>"
 T5_EOS = "</s>"
@@ -58,14 +58,14 @@ class TokenCount:
         return max(self.qwen, self.t5) > self.limit
 
 
-def count(text: str, tokenizers: Tokenizers, limit: int) -> TokenCount:
+def count_tokens(text: str, tokenizers: Tokenizers, limit: int) -> TokenCount:
     """Count the tokens of a prompt; an empty one has none but T5's end.
 
     Raises:
         PromptError: as `tokenize`.
     """
     tokens = tokenize(text, *tokenizers)
-    qwen = 0 if is_empty(tokens, tokenizers.qwen) else len(tokens.qwen_ids)
+    qwen = 0 if is_empty_prompt(tokens, tokenizers.qwen) else len(tokens.qwen_ids)
     return TokenCount(qwen, len(tokens.t5_ids), limit)
 
 
@@ -82,7 +82,7 @@ def tokenize(text: str, qwen: Tokenizer, t5: Tokenizer) -> Tokens:
     qwen_ids: list[int] = []
     t5_ids: list[int] = []
     t5_weights: list[float] = []
-    for segment in parse(text):
+    for segment in parse_prompt(text):
         inert = _SPECIAL_TOKEN.sub(r"\1 ", segment.text)
         qwen_ids += _ids(inert, qwen)
         added = _ids(inert, t5)
@@ -95,7 +95,7 @@ def tokenize(text: str, qwen: Tokenizer, t5: Tokenizer) -> Tokens:
     )
 
 
-def is_empty(tokens: Tokens, qwen: Tokenizer) -> bool:
+def is_empty_prompt(tokens: Tokens, qwen: Tokenizer) -> bool:
     """Whether the prompt has no text at all."""
     return tokens.qwen_ids == [pad_id(qwen)]
 
@@ -118,7 +118,7 @@ def _end_id(t5: Tokenizer) -> int:
     return end
 
 
-def cut(tokens: Tokens, max_tokens: int) -> Tokens:
+def truncate(tokens: Tokens, max_tokens: int) -> Tokens:
     """Keep at most `max_tokens` ids of each kind; the T5 end token stays the last one."""
     if len(tokens.t5_ids) > max_tokens:
         t5_ids = [*tokens.t5_ids[: max_tokens - 1], tokens.t5_ids[-1]]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from model.recipes.aliases import find_sampler, find_schedule
-from model.recipes.recipe import Document
+from model.recipes.recipe import RecipeDocument
 from model.request import MAX_SEED, GenerationRequest
 
 _MAX_SHOWN = 100
@@ -36,7 +36,7 @@ class ImportedRequest:
 
     def note(self, what: str, why: str) -> None:
         """Say that something of the file is not carried over."""
-        self.notes.append(f"{shown(what)}: {why}")
+        self.notes.append(f"{one_line(what)}: {why}")
 
     def set_number(
         self, name: str, value: Any, *, source: str, kind: type[int] | type[float]
@@ -80,7 +80,7 @@ class ImportedRequest:
             self.fields["scheduler"] = schedule
 
 
-def shown(text: str) -> str:
+def one_line(text: str) -> str:
     """A value of a file, on one line and cut, as it may stand in a message."""
     plain = "".join(char if char.isprintable() else "?" for char in text[: _MAX_SHOWN + 1])
     return plain if len(plain) <= _MAX_SHOWN else f"{plain[:_MAX_SHOWN]}…"
@@ -104,7 +104,7 @@ def read_number(value: Any, kind: type[int] | type[float]) -> int | float | None
     return kind(number)
 
 
-def reading_of(document: Document) -> ImportedRequest:
+def import_document(document: RecipeDocument) -> ImportedRequest:
     """What a document of this service asks for: exactly its picture."""
     reading = ImportedRequest(
         checkpoint=document.recipe.checkpoint, model=document.recipe.card, is_own=True

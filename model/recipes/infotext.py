@@ -108,14 +108,14 @@ def read_infotext(text: str) -> ImportedRequest:
             reading.note(line, "what follows the parameters is left out")
         _take_pairs(reading, lines[place])
     prompt, negative = _prompts(lines[:place])
-    reading.fields["prompt"] = take_networks(reading, prompt)
+    reading.fields["prompt"] = extract_networks(reading, prompt)
     if place is not None or negative:
         # Of a negative prompt the web UI ignores them.
-        reading.fields["negative_prompt"] = take_networks(reading, negative, is_used=False)
+        reading.fields["negative_prompt"] = extract_networks(reading, negative, is_used=False)
     return reading
 
 
-def parameters_of(text: str) -> dict[str, str]:
+def parse_parameters(text: str) -> dict[str, str]:
     """An infotext taken apart as the web UI does for its clients: all values are texts.
 
     `Prompt` and `Negative prompt` are among the keys, and a size such as `Size: 512x768` is there
@@ -329,7 +329,7 @@ def find_upscaler(reading: ImportedRequest, title: str) -> str:
     return name
 
 
-def take_networks(reading: ImportedRequest, prompt: str, *, is_used: bool = True) -> str:
+def extract_networks(reading: ImportedRequest, prompt: str, *, is_used: bool = True) -> str:
     """The prompt without `<lora:name:weight>` and the like, which become fields or notes."""
 
     def take(match: re.Match[str]) -> str:

@@ -16,7 +16,7 @@ SCHEMA = 1
 
 MAX_DOCUMENT_CHARS = 1_000_000
 
-NOT_OF_THE_PICTURE = frozenset({"deterministic", "previews"})
+JOB_ONLY_FIELDS = frozenset({"deterministic", "previews"})
 """Fields of a request that say how it is carried out and told, not what the picture shows."""
 
 
@@ -41,17 +41,17 @@ class Recipe(BaseModel):
     service: str = Field(default="", description="Name and version of this service.")
 
 
-def recipe_of(description: dict[str, Any], *, service: str) -> Recipe:
+def build_recipe(description: dict[str, Any], *, service: str) -> Recipe:
     """The recipe of an engine that describes itself so; what else it tells is left out."""
     return Recipe.model_validate({**description, "service": service})
 
 
-def differences(one: Recipe, other: Recipe) -> list[str]:
+def recipe_differences(one: Recipe, other: Recipe) -> list[str]:
     """In which fields two recipes differ, by name, in their order."""
     return [name for name in Recipe.model_fields if getattr(one, name) != getattr(other, name)]
 
 
-class Document(BaseModel):
+class RecipeDocument(BaseModel):
     """The inside of a file: a request for this very picture, and the recipe it was made under.
 
     `request` has the names of a resolved request; one of another release may lack some of them,
@@ -70,13 +70,13 @@ def write_document(request: ResolvedRequest, recipe: Recipe, *, seed: int) -> st
     single = request.model_copy(update={"seed": seed, "num_images": 1})
     document = {
         "schema": SCHEMA,
-        "request": single.model_dump(mode="json", exclude=set(NOT_OF_THE_PICTURE)),
+        "request": single.model_dump(mode="json", exclude=set(JOB_ONLY_FIELDS)),
         "recipe": recipe.model_dump(mode="json"),
     }
     return json.dumps(document, ensure_ascii=False)
 
 
-def read_document(text: str) -> Document:
+def read_document(text: str) -> RecipeDocument:
     """The document in a file.
 
     Raises:
@@ -85,7 +85,7 @@ def read_document(text: str) -> Document:
     if len(text) > MAX_DOCUMENT_CHARS:
         raise ValueError(f"the recipe has {len(text)} characters; at most {MAX_DOCUMENT_CHARS}")
     try:
-        document = Document.model_validate_json(text)
+        document = RecipeDocument.model_validate_json(text)
     except ValidationError as exc:
         raise ValueError(f"the recipe is not readable: {exc.errors()[0]['msg']}") from exc
     if document.schema_version > SCHEMA:

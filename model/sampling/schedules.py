@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from model.timesteps import TIMES, beta_entries, check_steps, ddim_entries, simple_entries
+from model.timesteps import TABLE_LENGTH, beta_entries, check_steps, ddim_entries, simple_entries
 
 KARRAS_RHO = 7.0
 LINEAR_PART = 0.025
@@ -136,7 +136,7 @@ def _shifted(time: float, shift: float) -> float:
 
 
 def _table(entry: int, shift: float) -> float:
-    return _shifted((entry + 1) / TIMES, shift)
+    return _shifted((entry + 1) / TABLE_LENGTH, shift)
 
 
 def _from_table(entries: list[int], shift: float) -> Tensor:

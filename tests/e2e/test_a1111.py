@@ -17,7 +17,7 @@ import pytest
 import webuiapi  # type: ignore[import-untyped]
 from PIL import Image
 
-from model.recipes.infotext import parameters_of
+from model.recipes.infotext import parse_parameters
 from tests.support.pictures import QUALITY, finished, pixels, submit
 from training.evaluation.rules import read_colors
 
@@ -62,7 +62,7 @@ def test_webuiapi_makes_a_picture_with_its_own_defaults(
     assert hair(result.image) == "blue hair"
     (infotext,) = result.info["infotexts"]
     assert result.image.text["parameters"] == infotext
-    parameters = parameters_of(infotext)
+    parameters = parse_parameters(infotext)
     assert parameters["Prompt"] == PROMPT
     assert (parameters["Sampler"], parameters["CFG scale"]) == ("Euler a", "7")
     job = service.get(f"/jobs/{result.info['job_id']}").json()

@@ -26,7 +26,7 @@ from model.errors import CheckpointError
 from model.files.lora_folder import LoraFolder
 from model.files.safetensors_header import encode_header, read_header
 from model.recipes.comfy_workflow import read_workflow
-from model.recipes.imported import ImportedRequest, reading_of
+from model.recipes.imported import ImportedRequest, import_document
 from model.recipes.infotext import MAX_INFOTEXT_CHARS, read_infotext
 from model.recipes.recipe import read_document
 from tests.fuzz.effort import fuzzed
@@ -158,7 +158,7 @@ def test_a_graph_is_read_or_refused(text: str) -> None:
 @example('{"schema": 1, "request": {"loras": [{"name": 5, "sha256": 6}], "sampler": [[]]}}')
 def test_a_document_is_read_or_refused(text: str) -> None:
     try:
-        reading = reading_of(read_document(text))
+        reading = import_document(read_document(text))
     except ValueError:
         return
     assert_shown_well(fit(reading, CAPABILITIES))

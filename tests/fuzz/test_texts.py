@@ -29,11 +29,11 @@ from api.webhooks.url_policy import UrlPolicy, url_problem
 from model.card import TagGroup, load_card
 from model.errors import PolicyBlocked, PromptError
 from model.policy.policy import load_policy
-from model.prompt_grammar import MAX_WEIGHT, parse, plain
+from model.prompt_grammar import MAX_WEIGHT, parse_prompt, plain_text
 from model.prompting.tokens import load_tokenizers
 from model.rating import RATINGS
 from model.resolved_request import resolve
-from model.tags import Tags, assemble
+from model.tags import Tags, assemble_prompt
 from tests.fuzz.effort import fuzzed
 from tests.fuzz.strategies import JSON, TEXTS
 from worker.queue.eta import Eta
@@ -53,11 +53,11 @@ REQUEST = submission_type(
 @example("(a:" * 20 + "1" + ")" * 20)
 def test_a_prompt_has_finite_weights_or_is_refused(text: str) -> None:
     try:
-        segments = parse(text)
+        segments = parse_prompt(text)
     except PromptError:
         return
     assert all(math.isfinite(s.weight) and abs(s.weight) <= MAX_WEIGHT for s in segments)
-    assert len(plain(text)) <= len(text)
+    assert len(plain_text(text)) <= len(text)
 
 
 @fuzzed
@@ -94,8 +94,8 @@ def test_tags_stay_letters(groups: dict[str, list[str]]) -> None:
         tags = Tags.model_validate(groups)
     except ValidationError:
         return
-    prompt = assemble(tags, CARD.prompting, "")
-    segments = parse(prompt)
+    prompt = assemble_prompt(tags, CARD.prompting, "")
+    segments = parse_prompt(prompt)
     assert all(segment.weight == 1 for segment in segments)
 
 
@@ -292,11 +292,11 @@ POLICY = load_policy()
 def test_whatever_stands_around_a_word_does_not_hide_it(before: str, after: str, word: str) -> None:
     for prompts in ((f"{before}, {word}, {after}", ""), (before, f"({word}:-1), {after}")):
         with pytest.raises((PolicyBlocked, PromptError)):
-            POLICY.judge(*prompts, ceiling="safe")
+            POLICY.check(*prompts, ceiling="safe")
 
 
 @fuzzed
 @given(TEXTS, TEXTS)
 def test_any_prompt_is_judged(prompt: str, negative: str) -> None:
     with suppress(PolicyBlocked, PromptError):
-        assert POLICY.judge(prompt, negative, ceiling="explicit").asked in RATINGS
+        assert POLICY.check(prompt, negative, ceiling="explicit").requested in RATINGS

@@ -9,9 +9,17 @@ from pydantic import ValidationError
 
 from model.card import load_card
 from model.card_request import request_type
-from model.prompt_grammar import MAX_PROMPT_CHARS, parse
+from model.prompt_grammar import MAX_PROMPT_CHARS, parse_prompt
 from model.resolved_request import resolve
-from model.tags import MAX_TAG_CHARS, MAX_TAGS, Tags, assemble, length_of, literal, spaced
+from model.tags import (
+    MAX_TAG_CHARS,
+    MAX_TAGS,
+    Tags,
+    assemble_prompt,
+    escape_tag,
+    max_prompt_length,
+    replace_underscores,
+)
 
 CARD = load_card("kirazuri-v1")
 FACES = [
@@ -52,19 +60,19 @@ def test_another_card_has_another_order_and_prefix() -> None:
         }
     )  # fmt: skip
     tags = Tags(quality=["masterpiece"], artist=["wlop", "by ask"], general=["hat"])
-    assert assemble(tags, prompting, "") == "by wlop, by ask, hat, masterpiece"
+    assert assemble_prompt(tags, prompting, "") == "by wlop, by ask, hat, masterpiece"
 
 
 def test_without_tags_the_prompt_stays_as_it_is() -> None:
-    assert assemble(None, CARD.prompting, " a_b, (c) ") == " a_b, (c) "
+    assert assemble_prompt(None, CARD.prompting, " a_b, (c) ") == " a_b, (c) "
     assert prompt_of({}, " a_b, (c) ") == " a_b, (c) "
     assert prompt_of({"general": ["hat"]}) == prompt_of({"general": ["hat"]}, "") == "hat"
 
 
 @pytest.mark.parametrize("face", FACES)
 def test_faces_keep_their_noses(face: str) -> None:
-    assert spaced(face) == face
-    (segment,) = parse(literal(face))
+    assert replace_underscores(face) == face
+    (segment,) = parse_prompt(escape_tag(face))
     assert segment.text == face
 
 
@@ -86,14 +94,14 @@ def test_faces_keep_their_noses(face: str) -> None:
     ],
 )
 def test_a_tag_as_text(tag: str, text: str) -> None:
-    assert literal(tag) == text
+    assert escape_tag(tag) == text
 
 
 @given(st.text(alphabet="ab_()\\:1. ^<é夜", min_size=1, max_size=30))
 def test_a_tag_is_escaped_once_and_never_weighted(tag: str) -> None:
-    text = literal(tag)
-    assert literal(text) == text
-    segments = parse(text)
+    text = escape_tag(tag)
+    assert escape_tag(text) == text
+    segments = parse_prompt(text)
     assert all(segment.weight == 1.0 for segment in segments)
     assert "".join(segment.text for segment in segments).count("(") == tag.count("(")
 
@@ -145,4 +153,6 @@ def test_a_request_says_something(body: dict[str, Any]) -> None:
 )
 def test_the_length_is_never_underestimated(tags: list[str], prose: str) -> None:
     given_tags = Tags.model_construct(artist=tags, general=tags)
-    assert len(assemble(given_tags, CARD.prompting, prose)) <= length_of(given_tags) + len(prose)
+    assert len(assemble_prompt(given_tags, CARD.prompting, prose)) <= max_prompt_length(
+        given_tags
+    ) + len(prose)

@@ -7,8 +7,14 @@ from hypothesis import strategies as st
 from model.resolved_request import ResolvedHires
 from model.sampler_catalog import evaluations
 from model.sampling.schedules import SCHEDULES
-from model.timesteps import TIMES
-from model.workload import passes, shortened, steps_done, total_steps, work
+from model.timesteps import TABLE_LENGTH
+from model.workload import (
+    completed_steps,
+    megapixel_steps,
+    sampling_passes,
+    shorten_schedule,
+    total_steps,
+)
 from tests.support.requests import request
 
 HIRES = ResolvedHires(
@@ -30,20 +36,20 @@ HIRES = ResolvedHires(
 def test_strength_starts_later_on_a_longer_schedule(
     steps: int, strength: float, built: int, walked: int
 ) -> None:
-    assert shortened(steps, strength) == (built, walked)
+    assert shorten_schedule(steps, strength) == (built, walked)
 
 
 @given(st.integers(1, 200), st.floats(0, 1, exclude_min=True))
 def test_whatever_the_strength_a_schedule_can_be_built_and_walked(
     steps: int, strength: float
 ) -> None:
-    built, walked = shortened(steps, strength)
-    assert 1 <= walked <= steps <= built <= TIMES or built == steps == walked
-    assert walked / built <= max(strength, 1 / TIMES) + 1 / built
+    built, walked = shorten_schedule(steps, strength)
+    assert 1 <= walked <= steps <= built <= TABLE_LENGTH or built == steps == walked
+    assert walked / built <= max(strength, 1 / TABLE_LENGTH) + 1 / built
 
 
 def test_a_plain_request_is_one_pass() -> None:
-    (only,) = passes(request(sampler="heun"))
+    (only,) = sampling_passes(request(sampler="heun"))
     assert (only.width, only.height, only.built, only.steps) == (128, 96, 10, 10)
     assert only.evaluations == 19
     assert total_steps(request()) == 10
@@ -56,38 +62,38 @@ def test_a_pass_from_noise_walks_the_whole_schedule_whatever_its_length(
     sampler: str, scheduler: str, steps: int
 ) -> None:
     fields = {"sampler": sampler, "scheduler": scheduler, "steps": steps}
-    (only,) = passes(request(**fields))
+    (only,) = sampling_passes(request(**fields))
     assert only.evaluations == evaluations(sampler, scheduler, steps)
-    assert only == passes(request(**fields, init_image="x", strength=1.0))[0]
-    (late,) = passes(request(**fields, init_image="x", strength=0.3))
+    assert only == sampling_passes(request(**fields, init_image="x", strength=1.0))[0]
+    (late,) = sampling_passes(request(**fields, init_image="x", strength=0.3))
     assert late.levels == late.steps == steps
-    (latest,) = passes(request(**fields, init_image="x", strength=0.0005))
+    (latest,) = sampling_passes(request(**fields, init_image="x", strength=0.0005))
     assert 1 <= latest.levels <= 2
 
 
 def test_a_second_pass_has_its_own_size_steps_and_strength() -> None:
-    first, second = passes(request(init_image="x", strength=0.5, hires=HIRES))
+    first, second = sampling_passes(request(init_image="x", strength=0.5, hires=HIRES))
     assert (first.built, first.steps) == (20, 10)
     assert (second.width, second.height, second.built, second.steps) == (256, 192, 10, 5)
 
 
 def test_work_counts_every_pass_at_its_size() -> None:
-    plain = work(request())
+    plain = megapixel_steps(request())
     assert plain == pytest.approx(10 * 128 * 96 / 1e6)
-    assert work(request(cfg_scale=4.0, num_images=3)) == pytest.approx(6 * plain)
+    assert megapixel_steps(request(cfg_scale=4.0, num_images=3)) == pytest.approx(6 * plain)
     both = request(hires=HIRES)
-    assert work(both) == pytest.approx(plain + 5 * 256 * 192 / 1e6)
-    assert work(both, 10) == pytest.approx(plain)
-    assert work(both, 0) == 0
-    assert work(both, 15) == work(both)
-    assert work(request(init_image="x", strength=0.0)) == 0
+    assert megapixel_steps(both) == pytest.approx(plain + 5 * 256 * 192 / 1e6)
+    assert megapixel_steps(both, 10) == pytest.approx(plain)
+    assert megapixel_steps(both, 0) == 0
+    assert megapixel_steps(both, 15) == megapixel_steps(both)
+    assert megapixel_steps(request(init_image="x", strength=0.0)) == 0
 
 
 def test_steps_are_counted_over_both_passes() -> None:
-    parts = passes(request(sampler="heun", hires=HIRES))
+    parts = sampling_passes(request(sampler="heun", hires=HIRES))
     evaluations = sum(part.evaluations for part in parts)
     assert evaluations == 19 + 9
-    done = [steps_done(parts, count) for count in range(evaluations + 1)]
+    done = [completed_steps(parts, count) for count in range(evaluations + 1)]
     assert (done[0], done[19], done[-1]) == (0, 10, 15)
     assert done == sorted(done)
 
@@ -95,5 +101,5 @@ def test_steps_are_counted_over_both_passes() -> None:
 def test_where_nothing_is_walked_there_is_still_one_step() -> None:
     kept = request(init_image="x", strength=0.0)
     assert total_steps(kept) == 1
-    assert steps_done(passes(kept), 0) == 1
+    assert completed_steps(sampling_passes(kept), 0) == 1
     assert total_steps(request(init_image="x", strength=0.0, hires=HIRES)) == 5

@@ -16,7 +16,7 @@ from PIL import ExifTags, Image
 from PIL.PngImagePlugin import PngInfo
 
 from model.recipes.comfy_workflow import read_workflow
-from model.recipes.imported import ImportedRequest, reading_of
+from model.recipes.imported import ImportedRequest, import_document
 from model.recipes.infotext import read_infotext
 from model.recipes.recipe import read_document
 from model.request import ImageFormat
@@ -152,7 +152,7 @@ def read_recipe(inside: ImageTexts) -> FoundRecipe | None:
     notes = []
     if inside.document is not None:
         try:
-            return FoundRecipe("kirazuri", reading_of(read_document(inside.document)))
+            return FoundRecipe("kirazuri", import_document(read_document(inside.document)))
         except ValueError as exc:
             if inside.infotext is None:
                 raise

@@ -18,7 +18,7 @@ from redis import Redis
 from ulid import ULID
 
 from model.resolved_request import ResolvedRequest
-from model.workload import work
+from model.workload import megapixel_steps
 from worker.auth.api_keys import KeyLimits
 from worker.errors import (
     IdempotencyConflict,
@@ -347,7 +347,7 @@ class JobQueue:
                 keys=record.script_keys(""), args=["", self._owner or ""]
             )
         return forecast(
-            work(request),
+            megapixel_steps(request),
             position=position,
             running=running,
             mean_cost=float(job_cost or 0) or None,

@@ -16,9 +16,9 @@ from rq.job import Job as RqJob
 from rq.job import JobStatus, Retry
 from rq.utils import now
 
-from model.recipes.recipe import Recipe, differences
+from model.recipes.recipe import Recipe, recipe_differences
 from model.resolved_request import ResolvedRequest
-from model.workload import total_steps, work
+from model.workload import megapixel_steps, total_steps
 from worker.auth.api_keys import Priority
 from worker.job import READABLE_SCHEMAS, SCHEMA_VERSION, Job, JobWarning, Progress, StoredImage
 from worker.webhook import JobWebhook, Webhook
@@ -195,7 +195,7 @@ def new_record(
         "queue": RQ_QUEUE,
         "request": request.model_dump_json(),
         "warnings": dump_all(warnings),
-        "cost": work(request),
+        "cost": megapixel_steps(request),
         "traceparent": traceparent or "",
         "request_id": request_id or "",
         "owner": owner,
@@ -295,7 +295,7 @@ def _recipe_warnings(record: Mapping[str, str], recipe: Recipe | None) -> list[J
     original = Recipe.model_validate_json(record["original_recipe"])
     changes = [
         f"{name} was {getattr(original, name)} and is {getattr(recipe, name)}"
-        for name in differences(original, recipe)
+        for name in recipe_differences(original, recipe)
     ]
     if not changes:
         return []

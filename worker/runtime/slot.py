@@ -22,9 +22,9 @@ from model.engine.protocol import (
     StepDone,
 )
 from model.errors import InputMissing
-from model.recipes.recipe import Recipe, recipe_of
+from model.recipes.recipe import Recipe, build_recipe
 from model.resolved_request import ResolvedRequest
-from model.workload import work
+from model.workload import megapixel_steps
 from worker.errors import StoreError
 from worker.images.encode import preview_url
 from worker.images.input_images import HeldImages, Pixels
@@ -62,7 +62,7 @@ class WorkerParts:
 
     def recipe(self) -> Recipe:
         """What this worker adds to a request: checkpoint, precision, version."""
-        return recipe_of(self.engine.description, service=self.version)
+        return build_recipe(self.engine.description, service=self.version)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +188,9 @@ class Slot:
 
     def _handle_step(self, event: StepDone) -> None:
         request, before = self.claim.request, self._step
-        self._parts.throughput.add(work(request, event.step) - work(request, before))
+        self._parts.throughput.add(
+            megapixel_steps(request, event.step) - megapixel_steps(request, before)
+        )
         if event.step > before:  # a step may take two evaluations
             self._parts.metrics.count_sampling_steps((event.step - before) * request.num_images)
             elapsed = time.monotonic() - self._engine_since
@@ -334,7 +336,7 @@ def _progress_report(event: StepDone, elapsed: float, request: ResolvedRequest) 
 
     Measured by work and not by steps: steps of a second pass, at a higher resolution, take longer.
     """
-    done, whole = work(request, event.step), work(request)
+    done, whole = megapixel_steps(request, event.step), megapixel_steps(request)
     eta = round(elapsed / done * (whole - done), 2) if done else 0.0
     return Report(
         event="progress",

@@ -12,8 +12,8 @@ from api.a1111.checkpoint import check_checkpoint
 from api.a1111.generation.request_fields import ImageToImage, Processing, TextToImage
 from model.card import Card
 from model.recipes.aliases import find_lora, find_sampler, find_schedule
-from model.recipes.imported import ImportedRequest, shown
-from model.recipes.infotext import find_upscaler, read_infotext, take_networks
+from model.recipes.imported import ImportedRequest, one_line
+from model.recipes.infotext import extract_networks, find_upscaler, read_infotext
 from model.sampler_catalog import SAMPLER_CATALOG
 from model.sizes import largest_scale, parse_resolution, substitute_size
 
@@ -117,11 +117,11 @@ def _take_prompts(body: Processing, imported: ImportedRequest, lora_names: Colle
     fields = imported.fields
     if body.prompt is not None:
         fields.pop("loras", None)
-        fields["prompt"] = take_networks(imported, body.prompt)
+        fields["prompt"] = extract_networks(imported, body.prompt)
     # The web UI accepts an empty prompt; a blank has no tokens either.
     fields["prompt"] = fields.get("prompt") or " "
     if body.negative_prompt is not None:
-        fields["negative_prompt"] = take_networks(imported, body.negative_prompt, is_used=False)
+        fields["negative_prompt"] = extract_networks(imported, body.negative_prompt, is_used=False)
     for lora in fields.pop("loras", ()):
         imported.add_lora(find_lora(lora["name"], lora_names) or lora["name"], lora["weight"])
 
@@ -142,7 +142,7 @@ def _take_sampling(body: Processing, parsed: A1111Request) -> None:
         if found:
             fields["scheduler"] = found
         else:
-            parsed.notes.append(f"scheduler {shown(schedule)}: unknown; using the default")
+            parsed.notes.append(f"scheduler {one_line(schedule)}: unknown; using the default")
 
 
 def _take_sampler(body: Processing, parsed: A1111Request) -> None:
@@ -176,7 +176,7 @@ def _take_settings(body: Processing, parsed: A1111Request, card: Card) -> None:
         if known:
             parsed.fields["image_format"] = known
         else:
-            parsed.notes.append(f"samples_format {shown(file_format)}: unknown; using png")
+            parsed.notes.append(f"samples_format {one_line(file_format)}: unknown; using png")
     if isinstance(quality := settings.get("jpeg_quality"), int):
         parsed.fields["image_quality"] = min(max(quality, 1), 100)
     parsed.fields["previews"] = settings.get("live_previews_enable") is not False

@@ -9,7 +9,7 @@ from redis import Redis
 
 from api.submit.dry_run import Plan
 from model.card import load_card
-from model.prompting.tokens import count, load_tokenizers
+from model.prompting.tokens import count_tokens, load_tokenizers
 from tests.support.api_calls import read_problem, redis_setting
 from tests.support.api_server import ApiServer
 from tests.support.manual_worker import ManualWorker
@@ -67,7 +67,7 @@ def test_nothing_is_queued_and_no_key_is_used_up(client: httpx2.Client, redis_ur
 def test_tokens_of_both_prompts_are_counted(client: httpx2.Client) -> None:
     long = "blue hair, " * 60
     tokens = dry_run(client, prompt=long, negative_prompt="")["tokens"]
-    expected = count(long, load_tokenizers(load_card("kirazuri-tiny"), None), 80)
+    expected = count_tokens(long, load_tokenizers(load_card("kirazuri-tiny"), None), 80)
     assert tokens == {
         "prompt": {"qwen": expected.qwen, "t5": expected.t5, "limit": 80, "is_cut": True},
         "negative_prompt": {"qwen": 0, "t5": 1, "limit": 80, "is_cut": False},

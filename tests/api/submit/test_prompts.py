@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from model.card import load_card
-from model.prompting.tokens import count, load_tokenizers
+from model.prompting.tokens import count_tokens, load_tokenizers
 from tests.support.api_calls import read_problem
 from tests.support.api_server import ApiServer
 from tests.support.manual_worker import ManualWorker
@@ -104,7 +104,7 @@ def test_a_cut_prompt_is_told_at_submission(client: httpx2.Client) -> None:
     body = {"prompt": LONG, "negative_prompt": LONG}
     warnings = client.post("/generate", json=body).json()["warnings"]
     cut = [warning["detail"] for warning in warnings if warning["code"] == "prompt_cut"]
-    tokens = count(LONG, load_tokenizers(CARD, None), 80)
+    tokens = count_tokens(LONG, load_tokenizers(CARD, None), 80)
     told = f"has {tokens.t5} T5 and {tokens.qwen} Qwen tokens; the text path reads the first 80"
     assert cut == [f"prompt {told}", f"negative_prompt {told}"]
     without_guidance = client.post("/generate", json={**body, "cfg_scale": 1}).json()["warnings"]
@@ -117,7 +117,7 @@ def test_the_shortest_prompt_that_is_cut_is_told(client: httpx2.Client) -> None:
         return {warning["code"] for warning in job["warnings"]}
 
     tokenizers = load_tokenizers(CARD, None)
-    longest = max(n for n in range(1, 100) if not count("夜" * n, tokenizers, 80).is_cut)
+    longest = max(n for n in range(1, 100) if not count_tokens("夜" * n, tokenizers, 80).is_cut)
     assert "prompt_cut" not in codes(longest)
     assert "prompt_cut" in codes(longest + 1)
 

@@ -22,16 +22,16 @@ from model.card import TextArchitecture, load_card
 from model.errors import CheckpointError, PromptError
 from model.network.load import Components
 from model.network.text_encoder import TextEncoder, encode, tokenize
-from model.prompt_grammar import Segment, parse
+from model.prompt_grammar import Segment, parse_prompt
 from model.prompting.tokens import (
     TokenCount,
     Tokenizers,
     Tokens,
-    count,
-    cut,
+    count_tokens,
     load_qwen_tokenizer,
     load_t5_tokenizer,
     load_tokenizers,
+    truncate,
 )
 from tests.support.paths import DATA, ROOT
 from tests.support.random_checkpoint import CONTEXT_ROWS, WrittenCheckpoint
@@ -80,7 +80,7 @@ def test_segments_are_those_of_the_reference(case: dict[str, Any]) -> None:
         (text.replace("\0\1", ")").replace("\0\2", "("), weight)
         for text, weight in case["segments"]
     ]
-    segments = parse(case["prompt"])
+    segments = parse_prompt(case["prompt"])
     assert [segment.text for segment in segments] == [text for text, _ in expected]
     assert [s.weight for s in segments] == pytest.approx([weight for _, weight in expected])
 
@@ -99,7 +99,7 @@ def test_segments_are_those_of_the_reference(case: dict[str, Any]) -> None:
     ],
 )
 def test_odd_brackets(prompt: str, segments: list[tuple[str, float]]) -> None:
-    found = parse(prompt)
+    found = parse_prompt(prompt)
     assert [segment.text for segment in found] == [text for text, _ in segments]
     assert [segment.weight for segment in found] == pytest.approx([w for _, w in segments])
 
@@ -122,7 +122,7 @@ def test_weights_and_nesting_out_of_bounds_are_refused_with_their_place(
     prompt: str, position: int
 ) -> None:
     with pytest.raises(PromptError, match=rf"position {position}\b"):
-        parse(prompt)
+        parse_prompt(prompt)
 
 
 HOSTILE = {
@@ -140,22 +140,22 @@ HOSTILE = {
 def test_hostile_brackets_are_read_or_refused_at_once(text: str) -> None:
     began = time.perf_counter()
     try:
-        parse(text)
+        parse_prompt(text)
     except PromptError as exc:
         assert exc.limit in (10, 20)  # noqa: PT017 - either outcome is fine
     assert time.perf_counter() - began < 1
 
 
 def test_bounds_themselves_are_allowed() -> None:
-    assert parse("(a:-10)") == (Segment("a", -10.0),)
-    assert parse("(" * 20 + "a" + ")" * 20)[0].weight == pytest.approx(1.1**20)
+    assert parse_prompt("(a:-10)") == (Segment("a", -10.0),)
+    assert parse_prompt("(" * 20 + "a" + ")" * 20)[0].weight == pytest.approx(1.1**20)
 
 
 @settings(deadline=None)
 @given(st.text(alphabet="()\\:1.a ,é夜", max_size=60))
 def test_any_text_is_parsed_or_refused_and_loses_no_letter(text: str) -> None:
     try:
-        segments = parse(text)
+        segments = parse_prompt(text)
     except PromptError:
         return
     letters = "".join(char for segment in segments for char in segment.text if char in "aé夜")
@@ -218,23 +218,27 @@ def test_transformers_tokenizers_give_the_same_ids(
 
 def test_long_prompts_are_cut_before_the_end_token() -> None:
     tokens = Tokens([7] * 9, [5, 6, 7, 8, 1], [1.1, 1.2, 1.3, 1.4, 1.0])
-    assert cut(tokens, 4) == Tokens([7] * 4, [5, 6, 7, 1], [1.1, 1.2, 1.3, 1.0])
-    assert cut(tokens, 9) == tokens
+    assert truncate(tokens, 4) == Tokens([7] * 4, [5, 6, 7, 1], [1.1, 1.2, 1.3, 1.0])
+    assert truncate(tokens, 9) == tokens
 
 
 def test_tokens_are_counted_before_the_cut(published: tuple[Tokenizer, Tokenizer]) -> None:
     tokenizers = Tokenizers(*published)
-    assert count("1girl, (red hair:1.3), smile", tokenizers, 512) == TokenCount(8, 9, 512)
-    assert count("", tokenizers, 512) == count("()", tokenizers, 512) == TokenCount(0, 1, 512)
-    long = count("word " * 600, tokenizers, 512)
+    assert count_tokens("1girl, (red hair:1.3), smile", tokenizers, 512) == TokenCount(8, 9, 512)
+    assert (
+        count_tokens("", tokenizers, 512)
+        == count_tokens("()", tokenizers, 512)
+        == TokenCount(0, 1, 512)
+    )
+    long = count_tokens("word " * 600, tokenizers, 512)
     assert (long.qwen, long.t5, long.is_cut) == (601, 601, True)
-    exact = count("word " * 511, tokenizers, 512)
+    exact = count_tokens("word " * 511, tokenizers, 512)
     assert (exact.t5, exact.is_cut) == (512, False)
 
 
 def test_the_shipped_tokenizers_are_found_by_card(tmp_path: Path) -> None:
     card = load_card("kirazuri-tiny")
-    assert count("1girl", load_tokenizers(card, None), 80).qwen > 0
+    assert count_tokens("1girl", load_tokenizers(card, None), 80).qwen > 0
     with pytest.raises(CheckpointError, match=re.escape(str(tmp_path))):
         load_tokenizers(card, tmp_path)
 

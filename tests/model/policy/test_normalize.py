@@ -10,10 +10,10 @@ from model.policy.normalize import (
     Gap,
     NormalizedText,
     fold,
-    foldings,
-    letters_of,
-    readings,
-    squeeze,
+    fold_tokens,
+    fold_variants,
+    normalize,
+    squeeze_runs,
 )
 from tests.support.evasions import EVASIONS
 
@@ -38,12 +38,12 @@ def test_the_whole_alphabet_comes_out_plain(way: str) -> None:
 def test_capitals_are_read_as_what_their_small_letters_look_like_too(
     way: str, case: Callable[[str], str]
 ) -> None:
-    assert PLAIN in foldings(case(EVASIONS[way](PLAIN)))
+    assert PLAIN in fold_variants(case(EVASIONS[way](PLAIN)))
 
 
 def test_a_text_is_folded_once_where_case_makes_no_difference() -> None:
-    assert list(foldings("Plain ＷＩＤＥ 𝗕𝗼𝗹𝗱 ロリ")) == ["plain wide bold ロリ"]
-    assert list(foldings("ΗI")) == ["hi", "ni"]
+    assert list(fold_variants("Plain ＷＩＤＥ 𝗕𝗼𝗹𝗱 ロリ")) == ["plain wide bold ロリ"]
+    assert list(fold_variants("ΗI")) == ["hi", "ni"]
 
 
 def test_other_scripts_stay_apart() -> None:
@@ -65,18 +65,18 @@ def test_other_scripts_stay_apart() -> None:
     ],
 )
 def test_squeezing(letters: str, squeezed: tuple[str, tuple[int, ...]]) -> None:
-    assert squeeze(letters) == squeezed
+    assert squeeze_runs(letters) == squeezed
 
 
 def test_a_text_is_read_in_as_many_ways_as_it_needs() -> None:
-    assert [reading.squeezed for reading in readings("one word")] == ["oneword"]
-    assert [reading.squeezed for reading in readings("n0t, any")] == ["notany", "n0t"]
-    assert [reading.squeezed for reading in readings("as$, b")] == ["asb", "as"]
-    assert [reading.raw for reading in readings("as$, b")] == ["asb", "as$"]
+    assert [reading.squeezed for reading in normalize("one word")] == ["oneword"]
+    assert [reading.squeezed for reading in normalize("n0t, any")] == ["notany", "n0t"]
+    assert [reading.squeezed for reading in normalize("as$, b")] == ["asb", "as"]
+    assert [reading.raw for reading in normalize("as$, b")] == ["asb", "as$"]
 
 
 def test_gaps() -> None:
-    (reading,) = readings("a-b c, d\ne")
+    (reading,) = normalize("a-b c, d\ne")
     assert [reading.gap(token) for token in range(6)] == [
         Gap.TAG, Gap.SIGN, Gap.SPACE, Gap.TAG, Gap.SPACE, Gap.TAG,
     ]  # fmt: skip
@@ -86,7 +86,7 @@ def test_gaps() -> None:
 @settings(max_examples=200, deadline=None)
 @given(st.text(alphabet="ab1 ,-'$é", max_size=30))
 def test_places_lead_back_to_the_row(text: str) -> None:
-    for reading in readings(fold(text)):
+    for reading in normalize(fold(text)):
         assert len(reading.places) == len(reading.squeezed) + 1
         assert reading.places[-1] == len(reading.raw)
         assert reading.places == sorted(set(reading.places)) or reading.raw == ""
@@ -98,11 +98,11 @@ def test_places_lead_back_to_the_row(text: str) -> None:
 @given(st.text(max_size=60))
 def test_folding_twice_changes_nothing_more(text: str) -> None:
     once = fold(text)
-    assert letters_of(fold(once)) == letters_of(once)
+    assert fold_tokens(fold(once)) == fold_tokens(once)
     assert isinstance(once, str)
 
 
 def test_a_reading_without_tokens() -> None:
-    (reading,) = readings(", - ,")
+    (reading,) = normalize(", - ,")
     assert isinstance(reading, NormalizedText)
     assert (reading.squeezed, reading.ends) == ("", [])

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from model.card import load_card
 from model.errors import PolicyBlocked
 from model.policy.normalize import fold
-from model.policy.policy import Policy, load_policy, words_of
+from model.policy.policy import Policy, collect_texts, load_policy
 from model.policy.rules import load_core
 from model.rating import RATINGS, Rating
 from model.request import LoraChoice
-from model.tags import Tags, assemble
+from model.tags import Tags, assemble_prompt
 from tests.support.evasions import EVASIONS, TWICE, Evasion
 from tests.support.paths import DATA
 
@@ -44,7 +44,7 @@ def verdict(policy: Policy, case: Case | str, ceiling: Rating = "explicit") -> s
     """The rule that refuses, or None."""
     prompt, negative, loras, words = case if isinstance(case, Case) else Case(case)
     try:
-        policy.judge(prompt, negative, ceiling=ceiling, loras=loras, trigger_words=words)
+        policy.check(prompt, negative, ceiling=ceiling, loras=loras, trigger_words=words)
     except PolicyBlocked as refusal:
         return refusal.rule
     return None
@@ -72,7 +72,7 @@ def _in_groups(word: str, other: str) -> Case:
     """As the field `tags`, which escapes brackets and refuses what separates tags."""
     literal = re.sub(r"[,\n]", "-", re.sub(r":[-\d.]+\)", ")", word))
     tags = Tags(subject=["1girl"], general=[literal, other])
-    return Case(assemble(tags, PROMPTING, "She waves."))
+    return Case(assemble_prompt(tags, PROMPTING, "She waves."))
 
 
 def _in_a_lora(word: str, other: str) -> Case:
@@ -192,7 +192,7 @@ def test_ages_in_other_letters_count(policy: Policy, text: str) -> None:
 def test_ordinary_prompts_pass_under_the_lowest_ceiling(policy: Policy, prompt: str) -> None:
     assert len(ORDINARY) >= 100
     negative = "worst quality, low quality, nsfw, child, loli, nude, jpeg artifacts"
-    assert policy.judge(prompt, negative, ceiling="safe").asked == "safe"
+    assert policy.check(prompt, negative, ceiling="safe").requested == "safe"
 
 
 @pytest.mark.parametrize(
@@ -220,21 +220,21 @@ def test_adults_pass_where_all_is_allowed(policy: Policy, prompt: str) -> None:
 def test_words_ask_for_a_rating_and_ceilings_are_kept(
     policy: Policy, prompt: str, asked: Rating
 ) -> None:
-    assert policy.judge(prompt, ceiling="explicit").asked == asked
+    assert policy.check(prompt, ceiling="explicit").requested == asked
     for ceiling in RATINGS:
         is_above = RATINGS.index(asked) > RATINGS.index(ceiling)
         assert verdict(policy, prompt, ceiling) == ("max_rating" if is_above else None)
 
 
 def test_a_minor_is_held_to_safe_whatever_is_allowed(policy: Policy) -> None:
-    assert policy.judge("child, park", ceiling="explicit").held == "safe"
-    assert policy.judge("1girl, school uniform", ceiling="explicit").held == "explicit"
-    assert policy.judge("1girl, park", "child", ceiling="nsfw").held == "nsfw"
+    assert policy.check("child, park", ceiling="explicit").limit == "safe"
+    assert policy.check("1girl, school uniform", ceiling="explicit").limit == "explicit"
+    assert policy.check("1girl, park", "child", ceiling="nsfw").limit == "nsfw"
 
 
 def test_a_refusal_names_the_rule_and_no_words_of_the_prompt(policy: Policy) -> None:
     with pytest.raises(PolicyBlocked) as refusal:
-        policy.judge("zebra child, naked", ceiling="explicit")
+        policy.check("zebra child, naked", ceiling="explicit")
     assert refusal.value.rule == "minor_sexual"
     assert not re.search("zebra|child|naked", str(refusal.value))
 
@@ -249,7 +249,9 @@ def test_every_term_of_the_core_counts(policy: Policy, group: str) -> None:
 
 
 def test_words_are_taken_by_what_they_do() -> None:
-    said = words_of("a (b:-1) (c:0) d", "e (f:-2)", [LoraChoice(name="g", weight=-1)], {"g": ["h"]})
+    said = collect_texts(
+        "a (b:-1) (c:0) d", "e (f:-2)", [LoraChoice(name="g", weight=-1)], {"g": ["h"]}
+    )
     assert [re.findall(r"\w", side) for side in said] == [list("abcdfgh"), list("ebcgh")]
 
 

@@ -17,7 +17,7 @@ def written(folder: Path, text: str) -> Path:
 
 def rule_of(policy: Policy, prompt: str, negative: str = "") -> str | None:
     try:
-        policy.judge(prompt, negative, ceiling="explicit")
+        policy.check(prompt, negative, ceiling="explicit")
     except PolicyBlocked as refusal:
         return refusal.rule
     return None

@@ -8,7 +8,7 @@ import pytest
 from model.card import load_card
 from model.errors import PolicyBlocked
 from model.policy.policy import PolicyDecision, load_policy
-from model.policy.safety_tags import hold
+from model.policy.safety_tags import enforce_rating
 from model.rating import RATINGS, Rating
 from model.request import GenerationRequest
 from model.resolved_request import ResolvedRequest, resolve
@@ -24,8 +24,8 @@ def resolved(prompt: str, negative: str = "lowres") -> ResolvedRequest:
 
 def held(prompt: str, negative: str = "lowres", *, ceiling: Rating = "safe") -> tuple[str, str]:
     request = resolved(prompt, negative)
-    judgement = POLICY.judge(prompt, negative, ceiling=ceiling)
-    after, warning = hold(request, judgement, CARD.prompting)
+    judgement = POLICY.check(prompt, negative, ceiling=ceiling)
+    after, warning = enforce_rating(request, judgement, CARD.prompting)
     assert (warning is None) is (after == request)
     assert after == request.model_copy(
         update={"prompt": after.prompt, "negative_prompt": after.negative_prompt}
@@ -39,7 +39,7 @@ def test_the_lowest_ceiling_says_safe_and_steers_away_from_the_rest() -> None:
 
 
 def test_the_warning_says_what_was_put_in() -> None:
-    _, warning = hold(resolved("1girl"), PolicyDecision("safe", "safe"), CARD.prompting)
+    _, warning = enforce_rating(resolved("1girl"), PolicyDecision("safe", "safe"), CARD.prompting)
     assert warning is not None
     assert (warning.code, warning.detail) == (
         "rating_held",
@@ -101,12 +101,12 @@ def test_a_half_said_negative_is_completed() -> None:
 def test_only_tags_of_the_card_are_used() -> None:
     tiny = load_card("kirazuri-tiny").prompting
     request, judgement = resolved("1girl"), PolicyDecision("safe", "safe")
-    after, _ = hold(request, judgement, tiny)
+    after, _ = enforce_rating(request, judgement, tiny)
     assert (after.prompt, after.negative_prompt) == ("safe, 1girl", "lowres")
     none = tiny.model_copy(update={"safety": ()})
-    assert hold(request, judgement, none) == (request, None)
-    nsfw = replace(judgement, asked="nsfw", held="nsfw")
-    assert hold(request, nsfw, tiny) == (request, None)
+    assert enforce_rating(request, judgement, none) == (request, None)
+    nsfw = replace(judgement, requested="nsfw", limit="nsfw")
+    assert enforce_rating(request, nsfw, tiny) == (request, None)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from model.card import load_card
 from model.card_request import request_type
-from model.recipes.imported import reading_of
+from model.recipes.imported import import_document
 from model.recipes.recipe import Recipe, read_document, write_document
 from model.resolved_request import InputNames, resolve
 
@@ -45,7 +45,7 @@ FIELDS = st.fixed_dictionaries(
 def test_the_request_in_a_file_resolves_to_itself(fields: dict[str, Any]) -> None:
     resolved = resolve(REQUEST.model_validate(fields), CARD, seed=5)
     document = read_document(write_document(resolved, RECIPE, seed=resolved.seed))
-    reading = reading_of(document)
+    reading = import_document(document)
     assert reading.notes == []
     assert (reading.is_own, reading.checkpoint) == (True, "ab" * 32)
     assert resolve(REQUEST.model_validate(reading.fields), CARD, seed=9) == resolved
@@ -54,7 +54,7 @@ def test_the_request_in_a_file_resolves_to_itself(fields: dict[str, Any]) -> Non
 def test_options_of_the_sampler_come_back() -> None:
     request = REQUEST(prompt="x", sampler="er_sde", sampler_options={"eta": 0.5}, seed=1)
     resolved = resolve(request, CARD, seed=1)
-    reading = reading_of(read_document(write_document(resolved, RECIPE, seed=1)))
+    reading = import_document(read_document(write_document(resolved, RECIPE, seed=1)))
     assert resolve(REQUEST.model_validate(reading.fields), CARD, seed=9) == resolved
     assert resolved.sampler_options == {"eta": 0.5}
 
@@ -65,7 +65,7 @@ def test_loras_come_back_by_name() -> None:
     request = requests.model_validate({"prompt": "x", "loras": loras})
     hashes = {"ink": "1" * 64, "hats": "2" * 64}
     resolved = resolve(request, CARD, seed=1, lora_hashes=hashes)
-    reading = reading_of(read_document(write_document(resolved, RECIPE, seed=1)))
+    reading = import_document(read_document(write_document(resolved, RECIPE, seed=1)))
     assert reading.fields["loras"] == loras
     assert reading.lora_hashes == hashes
     again = requests.model_validate(reading.fields)
@@ -76,7 +76,7 @@ def test_the_pictures_that_it_started_from_come_back_by_name() -> None:
     names = InputNames(init_image=f"{'0' * 40}.png", mask=f"{'1' * 40}.png", width=832, height=1216)
     request = REQUEST(prompt="x", init_image=names.init_image, mask=names.mask, strength=0.4)
     resolved = resolve(request, CARD, seed=1, inputs=names)
-    reading = reading_of(read_document(write_document(resolved, RECIPE, seed=1)))
+    reading = import_document(read_document(write_document(resolved, RECIPE, seed=1)))
     again = REQUEST.model_validate(reading.fields)
     assert (again.init_image, again.mask) == (names.init_image, names.mask)
     assert resolve(again, CARD, seed=9, inputs=names) == resolved
@@ -86,7 +86,7 @@ def test_fields_of_a_later_release_are_noted() -> None:
     document = read_document(
         '{"schema": 1, "request": {"prompt": "x", "style": "new", "seed": null}}'
     )
-    reading = reading_of(document)
+    reading = import_document(document)
     assert reading.fields == {"prompt": "x"}
     assert reading.notes == ["style new: this release does not know it"]
 
@@ -96,4 +96,4 @@ def test_odd_values_are_left_to_the_services_check(value: Any) -> None:
     document = read_document('{"schema": 1, "request": {}}').model_copy(
         update={"request": {"steps": value, "width": value, "height": 8}}
     )
-    assert reading_of(document).fields["steps"] == value
+    assert import_document(document).fields["steps"] == value

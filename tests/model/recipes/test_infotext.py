@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from model.recipes.aliases import SamplerAlias, find_lora, find_sampler, find_schedule
 from model.recipes.infotext import (
     MAX_INFOTEXT_CHARS,
-    parameters_of,
+    parse_parameters,
     prompt_with_loras,
     read_infotext,
     write_infotext,
@@ -317,7 +317,7 @@ def test_schedules_of_other_programs(text: str, expected: str | None) -> None:
 
 
 def test_parameters_as_the_web_ui_takes_them_apart() -> None:
-    assert parameters_of(FORGE) == {
+    assert parse_parameters(FORGE) == {
         "Prompt": "masterpiece, 1girl, oil painting \\(medium\\), (blue hair:1.2)\nsmile",
         "Negative prompt": "worst quality, low quality,\nblurry",
         "Steps": "32",
@@ -334,15 +334,15 @@ def test_parameters_as_the_web_ui_takes_them_apart() -> None:
         "Beta schedule alpha": "0.6",
         "Version": "f2.0.1v1.10.1-previous-665-gae278f79",
     }
-    assert parameters_of("a cat") == {"Prompt": "a cat", "Negative prompt": ""}
-    assert parameters_of(HIRES)["Lora hashes"] == "style: 1a2b3c, other: 4d5e6f"
+    assert parse_parameters("a cat") == {"Prompt": "a cat", "Negative prompt": ""}
+    assert parse_parameters(HIRES)["Lora hashes"] == "style: 1a2b3c, other: 4d5e6f"
     with pytest.raises(ValueError, match="at most"):
-        parameters_of("x" * (MAX_INFOTEXT_CHARS + 1))
+        parse_parameters("x" * (MAX_INFOTEXT_CHARS + 1))
 
 
 def test_parameters_of_our_own_infotext() -> None:
     request = make_request(prompt="1girl, smile", negative_prompt="")
-    parameters = parameters_of(write_infotext(request, RECIPE, seed=5))
+    parameters = parse_parameters(write_infotext(request, RECIPE, seed=5))
     assert parameters["Prompt"] == prompt_with_loras(request) == "1girl, smile"
     assert (parameters["Seed"], parameters["Model"]) == ("5", "kirazuri-v1")
     assert parameters["Size-1"] == str(request.width)

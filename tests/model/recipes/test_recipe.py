@@ -12,9 +12,9 @@ from model.engine.loading import load_engine
 from model.recipes.recipe import (
     MAX_DOCUMENT_CHARS,
     Recipe,
-    differences,
+    build_recipe,
     read_document,
-    recipe_of,
+    recipe_differences,
     write_document,
 )
 from tests.support.requests import make_request
@@ -24,13 +24,15 @@ RECIPE = Recipe(card="tiny", checkpoint="ab" * 32, precision="float32", threads=
 
 def test_an_engine_tells_more_than_its_recipe() -> None:
     description = {"card": "tiny", "device": "cuda:1", "loras": 3, "torch": "2.13"}
-    assert recipe_of(description, service="k 1") == Recipe(card="tiny", torch="2.13", service="k 1")
+    assert build_recipe(description, service="k 1") == Recipe(
+        card="tiny", torch="2.13", service="k 1"
+    )
 
 
 def test_recipes_differ_by_field() -> None:
     other = RECIPE.model_copy(update={"threads": 4, "checkpoint": "cd" * 32})
-    assert differences(RECIPE, RECIPE) == []
-    assert differences(RECIPE, other) == ["checkpoint", "threads"]
+    assert recipe_differences(RECIPE, RECIPE) == []
+    assert recipe_differences(RECIPE, other) == ["checkpoint", "threads"]
 
 
 def test_a_document_comes_back() -> None:
@@ -83,7 +85,7 @@ def test_a_loaded_engine_knows_its_whole_recipe() -> None:
         threads=1,
         token_budget=8192,
     )
-    recipe = recipe_of(engine.description(), service="k 1")
+    recipe = build_recipe(engine.description(), service="k 1")
     folder = shipped_folder(load_card("kirazuri-tiny"))
     for name, path in (
         ("checkpoint", "diffusion_models/kirazuri-tiny.safetensors"),

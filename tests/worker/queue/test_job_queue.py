@@ -10,7 +10,7 @@ import pytest
 from redis import Redis
 from ulid import ULID
 
-from model.workload import work
+from model.workload import megapixel_steps
 from tests.support.queue_steps import take
 from tests.support.requests import make_request
 from worker.errors import JobExpired, JobNotFound, QueueUnavailable
@@ -72,7 +72,7 @@ async def test_workers_are_those_heard_from_of_late(
 async def test_a_queued_job_has_an_estimate_once_the_pace_is_known(
     queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
 ) -> None:
-    one = work(make_request())
+    one = megapixel_steps(make_request())
     first, second = [await queue.admit(make_request(seed=seed)) for seed in (1, 2)]
     assert first.eta_seconds is None
     with redis_client.pipeline() as pipeline:

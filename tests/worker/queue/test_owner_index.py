@@ -10,7 +10,7 @@ import pytest
 from redis import Redis
 from ulid import ULID
 
-from model.workload import work
+from model.workload import megapixel_steps
 from tests.support.requests import make_request
 from worker.auth.api_keys import KeyLimits
 from worker.errors import ImageExpired, ImageNotFound, QueueFull, QuotaSpent, TooManyJobs
@@ -22,7 +22,7 @@ from worker.queue.worker_queue import Claim, Report, WorkerQueue, read_claim
 from worker.settings import Settings
 
 PICTURE = "a" * 40 + ".png"
-COST = work(make_request())
+COST = megapixel_steps(make_request())
 
 
 def claim(redis_client: "Redis", ledger: WorkerQueue, job: Job, token: str = "t") -> None:

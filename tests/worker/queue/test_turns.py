@@ -8,7 +8,7 @@ import pytest
 from redis import Redis
 
 from model.bench.fair_queue import FairQueue
-from model.workload import work
+from model.workload import megapixel_steps
 from tests.support.queue_steps import RQ_LIST, take
 from tests.support.requests import make_request
 from tests.support.run_worker import RunWorker
@@ -168,7 +168,7 @@ async def test_the_scripts_keep_the_turns_of_the_simulation(
             owner, priority = choice.choice(names)
             steps = choice.randint(1, 60)
             (job,) = await admit(queue, owner, priority=priority, steps=steps)
-            cost = work(make_request(steps=steps))
+            cost = megapixel_steps(make_request(steps=steps))
             turns.join(job.id, owner, cost=cost, weight=WEIGHTS[priority])
         elif what == "take":
             # The scripts order equal turns by when they were put in, and so may differ in them.
