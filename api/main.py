@@ -32,7 +32,7 @@ from api.routes.images.evidence import Verifier
 from api.routes.jobs import generate, jobs, links, replay
 from api.routes.service import capabilities, health, problems
 from api.routes.service import docs_page as pages
-from api.submit.input_images import InputImages
+from api.submit.images.input_images import InputImages
 from api.submit.lora_list import LoraList
 from api.submit.policy_check import PolicyCheck
 from api.webhooks import schemas as webhook_schemas

@@ -9,7 +9,7 @@ from api.auth.caller import Caller
 from api.auth.key_cache import KeyCache
 from api.auth.signed_urls import UrlSigner
 from api.http.metrics import HttpMetrics
-from api.submit.input_images import InputImages
+from api.submit.images.input_images import InputImages
 from api.submit.lora_list import LoraList
 from api.submit.policy_check import PolicyCheck
 from model.card import Card

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from api.auth.caller import Caller
 from api.auth.key_limits import KeyLimitCheck, RateLimits
+from api.submit.advice import Advice, advise
 from api.submit.context import SubmissionContext
 from api.submit.dependencies import (
     CurrentCaller,
@@ -28,8 +29,8 @@ from api.submit.dependencies import (
     ServiceCard,
     from_state,
 )
-from api.submit.dry_run import Advice, Plan, advise, make_plan
-from api.submit.input_images import InputImages
+from api.submit.dry_run import Plan, make_plan
+from api.submit.images.input_images import InputImages
 from api.submit.lora_list import LoraList
 from api.submit.policy_check import PolicyCheck
 from api.webhooks.schemas import webhook_of

@@ -18,7 +18,8 @@ from PIL import Image, PngImagePlugin
 
 from api.http.errors import UnreadableImage
 from api.routes.images.evidence import Evidence
-from api.submit.input_images import MAX_PIXELS, InputImageRefused, InputImages, decode_image
+from api.submit.images.decoding import MAX_PIXELS, InputImageRefused, decode_image
+from api.submit.images.input_images import ImageFields
 from cli.client.errors import ClientError
 from cli.client.source import fit, read_source
 from model.card import load_card
@@ -381,8 +382,7 @@ def test_what_is_known_of_a_picture_is_told(data: bytes) -> None:
 @example("https://" + "/images/" * 250)
 @example("data:" + "a" * 100_000)
 def test_what_a_picture_is_called_leads_to_a_picture_or_nowhere(text: str) -> None:
-    pictures = InputImages(CARD, LocalImageStore(folder() / "images"))
-    errors: list[dict[str, Any]] = []
-    opened = pictures._open("init_image", text, errors)
-    assert (opened is None) == bool(errors)
-    assert all(error["loc"] == ("body", "init_image") for error in errors)
+    fields = ImageFields(LocalImageStore(folder() / "images"))
+    opened = fields.decode("init_image", text)
+    assert (opened is None) == bool(fields.errors)
+    assert all(error["loc"] == ("body", "init_image") for error in fields.errors)

@@ -22,8 +22,9 @@ from api.http.field_errors import field_errors
 from api.middleware.authentication import _offered
 from api.openai.multipart import read_form
 from api.openai.parameters import Parameters
+from api.submit.advice import advise
 from api.submit.context import parse_duration, parse_prefer_wait
-from api.submit.dry_run import advise, make_plan
+from api.submit.dry_run import make_plan
 from api.webhooks.schemas import submission_type
 from api.webhooks.url_policy import UrlPolicy, url_problem
 from model.card import TagGroup, load_card

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.http.errors import UnreadableImage
-from api.submit.input_images import ImageInfo, InputImageRefused, read_image_info
+from api.submit.images.decoding import ImageInfo, InputImageRefused, read_image_info
 from model.request import ImageFormat
 from worker.images.c2pa_manifest import C2paManifest, C2paReader, State
 from worker.images.metadata import EXTENSIONS, GENERATED, read_recipe

@@ -15,7 +15,6 @@ from api.http.schemas import (
     SeedRange,
     WorkerChoice,
 )
-from api.submit import input_images as pictures
 from api.submit.dependencies import (
     CurrentCaller,
     Loras,
@@ -24,6 +23,7 @@ from api.submit.dependencies import (
     ServiceCard,
     ServiceSettings,
 )
+from api.submit.images.decoding import INPUT_FORMATS, MAX_PIXELS
 from api.webhooks.schemas import metadata_levels
 from model.card import Card
 from model.request import MAX_SEED, ImageFormat, Upscaler
@@ -117,8 +117,8 @@ def capabilities(
             webhooks=settings.webhook_secret is not None,
             prefer_wait_seconds=settings.max_wait_seconds,
             metadata=metadata_levels(settings),
-            input_formats=[name.lower() for name in pictures.FORMATS],
-            max_input_pixels=pictures.MAX_PIXELS,
+            input_formats=[name.lower() for name in INPUT_FORMATS],
+            max_input_pixels=MAX_PIXELS,
             upscalers=list(get_args(Upscaler)),
         ),
         workers=[

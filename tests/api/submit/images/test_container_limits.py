@@ -7,8 +7,8 @@ import zlib
 import pytest
 from PIL import Image
 
-from api.submit.container_limits import MAX_PARTS, has_too_many_parts
-from api.submit.input_images import InputImageRefused, decode_image, read_image_info
+from api.submit.images.container_limits import MAX_PARTS, has_too_many_parts
+from api.submit.images.decoding import InputImageRefused, decode_image, read_image_info
 
 
 def saved(file_format: str, **options: object) -> bytes:

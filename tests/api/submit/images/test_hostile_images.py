@@ -132,7 +132,7 @@ import sys
 from pathlib import Path
 from api.http.errors import UnreadableImage
 from api.routes.images.evidence import Evidence
-from api.submit.input_images import InputImageRefused, decode_image
+from api.submit.images.decoding import InputImageRefused, decode_image
 from worker.images.c2pa_manifest import C2paReader
 from worker.settings import Settings
 from PIL import Image

@@ -12,7 +12,7 @@ import httpx2
 import pytest
 from PIL import Image
 
-from api.submit.input_images import MAX_PIXELS, MAX_SCANS
+from api.submit.images.decoding import MAX_PIXELS, MAX_SCANS
 from tests.support.api_calls import PROMPT, read_problem
 from tests.support.images import SIZE, coded, drawn, file_of
 from tests.support.manual_worker import ManualWorker

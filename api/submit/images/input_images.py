@@ -1,0 +1,273 @@
+"""Reads the input images of a request: finds, decodes, fits and stores them."""
+
+import asyncio
+import copy
+import re
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from fastapi.exceptions import RequestValidationError
+from PIL import Image
+from pydantic import ValidationError
+
+from api.submit.images.conversion import alpha_mask, encode_png, fit, foreign_mask, to_mask, to_rgb
+from api.submit.images.decoding import (
+    ImageInfo,
+    InputImageRefused,
+    Size,
+    decode_image,
+    read_image_info,
+    size_text,
+)
+from model.card import Card
+from model.card_request import check_hires
+from model.request import GenerationRequest
+from model.resolved_request import InputNames
+from model.sizes import fitted_size, parse_resolution
+from worker.errors import ImageExpired, ImageNotFound
+from worker.job import JobWarning
+from worker.queue.owner_index import OwnerIndex
+from worker.store.image_store import ImageStore, content_name, not_found
+
+_CONCURRENT_REQUESTS = 2
+"""Requests whose images are decoded at once; each may briefly need 200 MB."""
+
+_DATA_URL = re.compile(r"data:[\w/+.;=-]*;base64,", re.IGNORECASE)
+_STORED = re.compile(r"(?:(?:https?://\S+)?/images/)?([0-9a-f]{40}\.[a-z]{3,4})", re.IGNORECASE)
+"""Name, path or URL of an image in the store. URLs are never fetched."""
+
+_MAX_NAME_CHARS = 2048
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class InputImage:
+    """A decoded image with its file; `name` is set if the file is in the image store already."""
+
+    image: Image.Image
+    data: bytes
+    name: str | None
+
+
+class ImageFields:
+    """Reads the image fields of one request and collects an error for each unusable one."""
+
+    def __init__(self, store: ImageStore, hidden: Collection[str] = ()) -> None:
+        self._store = store
+        self._hidden = hidden
+        self.errors: list[dict[str, Any]] = []
+
+    def decode(self, field: str, text: str) -> InputImage | None:
+        """The image of a field; None after adding to `errors`."""
+        try:
+            data, name = self._read(text.strip())
+            return InputImage(decode_image(data), data, name)
+        except InputImageRefused as exc:
+            self.errors.append(_field_error(field, exc, text))
+            return None
+
+    def read_info(self, field: str, text: str) -> ImageInfo:
+        """What the file of a field says; raises RequestValidationError."""
+        try:
+            data, _ = self._read(text.strip())
+            return read_image_info(data)
+        except InputImageRefused as exc:
+            raise RequestValidationError([_field_error(field, exc, text)]) from exc
+
+    def _read(self, text: str) -> tuple[bytes, str | None]:
+        """The file that the text holds or names, and its name in the latter case."""
+        name = _stored_name(text)
+        if name:
+            try:
+                if name in self._hidden:
+                    raise not_found(name)
+                return self._store.read(name), name
+            except (ImageNotFound, ImageExpired) as exc:
+                raise InputImageRefused(str(exc)) from exc
+        if text[:8].lower().startswith(("http://", "https://")):
+            raise InputImageRefused("URLs of other sites are not fetched; send the image itself")
+        prefix = _DATA_URL.match(text)
+        code = text[prefix.end() :] if prefix else text
+        try:
+            return b64decode("".join(code.split()), validate=True), None
+        except ValueError as exc:
+            raise InputImageRefused(
+                "neither a base64 image nor the name of an image of this service"
+            ) from exc
+
+
+class InputImages:
+    """Turns the image fields of requests into names in the image store."""
+
+    def __init__(self, card: Card, store: ImageStore) -> None:
+        self._card = card
+        self._store = store
+        self._slots = asyncio.Semaphore(_CONCURRENT_REQUESTS)
+        self._owner_index: OwnerIndex | None = None
+
+    def for_owner(self, index: OwnerIndex) -> "InputImages":
+        """A copy for which stored images of other owners do not exist."""
+        narrowed = copy.copy(self)
+        narrowed._owner_index = index
+        return narrowed
+
+    async def prepare(
+        self, request: GenerationRequest, *, is_stored: bool
+    ) -> tuple[InputNames | None, tuple[JobWarning, ...]]:
+        """Decode, fit and store the images of a request; warn if their size changes.
+
+        Returns None for a request without images. If not `is_stored`, nothing is written.
+
+        Raises:
+            RequestValidationError: names every unusable image, or the scale of a second pass
+                that exceeds the card's limits for an image of this size.
+            StoreError: the store cannot be read or written now.
+            QueueUnavailable: Redis cannot say now who owns a stored image.
+        """
+        init_image, mask = request.init_image, request.mask
+        if init_image is None:
+            return None, ()
+        return await self._run(
+            lambda fields: self._prepare(request, init_image, fields, is_stored=is_stored),
+            init_image,
+            mask or "",
+        )
+
+    async def read_info(self, field: str, text: str) -> ImageInfo:
+        """Format, size and texts of the image in a field.
+
+        Raises:
+            RequestValidationError: the image is unusable.
+            StoreError, QueueUnavailable: as `prepare`.
+        """
+        return await self._run(lambda fields: fields.read_info(field, text), text)
+
+    async def convert_mask(
+        self, init_image: str, mask: str, *, is_inverted: bool, blur: int
+    ) -> str:
+        """Convert a mask of another web UI to one for `init_image`; a PNG in base64.
+
+        See `foreign_mask`.
+
+        Raises:
+            RequestValidationError: names each unusable image.
+            StoreError, QueueUnavailable: as `prepare`.
+        """
+
+        def convert(fields: ImageFields) -> str:
+            start, own = fields.decode("init_image", init_image), fields.decode("mask", mask)
+            if start is None or own is None:
+                raise RequestValidationError(fields.errors)
+            size = start.image.size
+            return _base64_png(foreign_mask(own.image, size, is_inverted=is_inverted, blur=blur))
+
+        return await self._run(convert, init_image, mask)
+
+    async def mask_from_alpha(self, data: bytes) -> str:
+        """A mask, as a PNG in base64, that repaints the transparent pixels of an image file.
+
+        Raises:
+            RequestValidationError: names `mask`: it is unusable or has no alpha channel.
+        """
+
+        def convert(_: ImageFields) -> str:
+            try:
+                return _base64_png(alpha_mask(decode_image(data)))
+            except InputImageRefused as exc:
+                raise RequestValidationError([_field_error("mask", exc, None)]) from exc
+
+        return await self._run(convert)
+
+    async def _run(self, work: Callable[[ImageFields], T], *texts: str) -> T:
+        """Do the work in a thread; `texts` are the image fields that it reads."""
+        fields = ImageFields(self._store, await self._hidden(*texts))
+        async with self._slots:
+            return await asyncio.to_thread(work, fields)
+
+    async def _hidden(self, *texts: str) -> Collection[str]:
+        """The names among `texts` of stored images that belong to other owners only."""
+        hidden: set[str] = set()
+        if self._owner_index is None:
+            return hidden
+        for name in filter(None, (_stored_name(text.strip()) for text in texts)):
+            try:
+                await self._owner_index.check_picture(name)
+            except (ImageNotFound, ImageExpired):
+                hidden.add(name)
+        return hidden
+
+    def _prepare(
+        self, request: GenerationRequest, init_image: str, fields: ImageFields, *, is_stored: bool
+    ) -> tuple[InputNames, tuple[JobWarning, ...]]:
+        start = fields.decode("init_image", init_image)
+        mask = fields.decode("mask", request.mask) if request.mask else None
+        size = self._size(request, start, fields.errors) if start else (0, 0)
+        if start and mask and mask.image.size != start.image.size:
+            actual, required = size_text(mask.image.size), size_text(start.image.size)
+            reason = InputImageRefused(f"the mask is {actual}, but init_image {required}", required)
+            fields.errors.append(_field_error("mask", reason, request.mask))
+        if fields.errors or start is None:
+            raise RequestValidationError(fields.errors)
+        files = [_file_of(start, size)]
+        if mask:
+            files.append((encode_png(fit(to_mask(mask.image), size)), "png"))
+        put = self._store.put if is_stored else content_name
+        names = [put(data, extension) for data, extension in files]
+        inputs = InputNames(names[0], names[1] if mask else None, *size)
+        return inputs, _size_warnings(start.image.size, size)
+
+    def _size(
+        self, request: GenerationRequest, start: InputImage, errors: list[dict[str, Any]]
+    ) -> Size:
+        """The size of the first pass; adds an error if the second pass exceeds the limits."""
+        limits = self._card.limits
+        size = (
+            parse_resolution(request.resolution, self._card)
+            if request.resolution
+            else fitted_size(*start.image.size, limits)
+        )
+        if request.hires:
+            try:
+                check_hires(request.hires, *size, limits)
+            except ValidationError as exc:
+                errors += [{**e, "loc": ("body", "hires", *e["loc"])} for e in exc.errors()]
+        return size
+
+
+def _stored_name(text: str) -> str | None:
+    """The name in the image store, if the text is a reference to a stored image."""
+    match = _STORED.fullmatch(text) if len(text) <= _MAX_NAME_CHARS else None
+    return match[1] if match else None
+
+
+def _file_of(start: InputImage, size: Size) -> tuple[bytes, str]:
+    """The fitted image as a file, and its extension; a stored file that fits stays as it is."""
+    if start.name and start.image.size == size and start.image.mode == "RGB":
+        return start.data, start.name.rpartition(".")[2]
+    return encode_png(fit(to_rgb(start.image), size)), "png"
+
+
+def _base64_png(image: Image.Image) -> str:
+    return b64encode(encode_png(image)).decode("ascii")
+
+
+def _size_warnings(own: Size, size: Size) -> tuple[JobWarning, ...]:
+    if own == size:
+        return ()
+    change = "scaled" if own[0] * size[1] == own[1] * size[0] else "scaled and cropped"
+    detail = f"init_image is {size_text(own)}; it was {change} to {size_text(size)}"
+    return (JobWarning(code="picture_fitted", detail=detail),)
+
+
+def _field_error(field: str, reason: InputImageRefused, text: str | None) -> dict[str, Any]:
+    """An error in the form of pydantic's `ValidationError.errors()`."""
+    return {
+        "type": "picture_refused",
+        "loc": ("body", field),
+        "msg": str(reason),
+        "input": text if text is not None and len(text) < _MAX_NAME_CHARS else None,
+        "ctx": {} if reason.limit is None else {"le": reason.limit},
+    }
