@@ -109,8 +109,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[ServiceState]:
         logs.configure_logging(settings)
         tracing.start_tracing("kirazuri-api")
-        queue = JobQueue.connect(redis_dsn(settings), settings)
-        rates = RateLimits(redis_dsn(settings))
+        queue = JobQueue(redis_dsn(settings), settings)
+        rates = RateLimits(queue.connection_pool)
         tokenizers = await asyncio.to_thread(_tokenizers, settings, card)
         lora_list = LoraList(loras)
         try:
@@ -132,7 +132,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             )
         finally:
             await keys.close()
-            await rates.close()
             await lora_list.close()
             await queue.close()
             await asyncio.to_thread(tracing.flush_spans)

@@ -15,11 +15,11 @@ async def is_warm() -> bool:
         redis.RedisError: Redis does not answer.
     """
     settings = Settings()
-    queue = JobQueue.connect(redis_dsn(settings), settings)
+    queue = JobQueue(redis_dsn(settings), settings)
     try:
         own = f"{socket.gethostname()}-"
         return any(
-            worker.is_warm and worker.name.startswith(own) for worker in await queue.workers()
+            worker.is_warm and worker.name.startswith(own) for worker in await queue.state.workers()
         )
     finally:
         await queue.close()

@@ -39,7 +39,7 @@ def check_checkpoint(text: str, card: Card) -> None:
 async def worker_recipe(queue: JobQueue) -> Recipe:
     """The hashes of the model files, as a running worker reports them; empty if there is none."""
     with suppress(QueueUnavailable):
-        for worker in await queue.workers():
+        for worker in await queue.state.workers():
             if worker.recipe:
                 return worker.recipe
     return Recipe()

@@ -14,7 +14,7 @@ from fastapi import Request
 from limits import parse
 from limits.aio.storage import RedisStorage
 from limits.aio.strategies import MovingWindowRateLimiter
-from redis.asyncio import Redis
+from redis.asyncio.connection import ConnectionPool
 
 from api.auth.caller import Caller
 from api.http.errors import KeyForbids
@@ -24,7 +24,7 @@ from model.resolved_request import ResolvedRequest
 from model.sizes import parse_resolution
 from worker.errors import DAY_SECONDS, QueueUnavailable, RateLimited
 from worker.queue.owner_index import OwnerIndex
-from worker.redis_io.client import connect_async, disconnect, unavailable_on_outage
+from worker.redis_io.client import unavailable_on_outage
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,21 +53,17 @@ class LimitState:
 class RateLimits:
     """How often keys have submitted lately, counted in Redis for all API processes together."""
 
-    def __init__(self, url: str) -> None:
-        self._redis: Redis = connect_async(url)
-        pool: Any = self._redis.connection_pool  # documented, but not in the option's type
+    def __init__(self, pool: ConnectionPool) -> None:
+        """Counts through the connections of `pool`."""
+        option: Any = pool  # the library documents it, but its type does not know it
         storage = RedisStorage(
             "async+redis://",
             implementation="redispy",
             key_prefix="kirazuri:rate",
-            connection_pool=pool,
+            connection_pool=option,
         )
         # Never more than the limit in any span of its length; a fixed window lets twice as many in.
         self._limiter = MovingWindowRateLimiter(storage)
-
-    async def close(self) -> None:
-        """Let go of all connections."""
-        await disconnect(self._redis)
 
     async def hit(self, owner: str, rate: str) -> LimitState:
         """Count one submission of an owner who may have `rate` of them, such as 60/minute.
@@ -94,7 +90,7 @@ class KeyLimitCheck:
 
     caller: Caller
     rates: RateLimits
-    belongings: OwnerIndex
+    owner_index: OwnerIndex
     card: Card
     request: Request
 
@@ -165,7 +161,7 @@ class KeyLimitCheck:
         if limits.concurrency is None and limits.quota is None:
             return
         with suppress(QueueUnavailable):
-            standing = await self.belongings.standing()
+            standing = await self.owner_index.usage()
             told = []
             if limits.concurrency is not None:
                 left = max(0, limits.concurrency - standing.unfinished)

@@ -88,7 +88,7 @@ class QueueSnapshot:
     limit: int
     workers: Sequence[WorkerStatus]
     worker_texts: Mapping[str, str]
-    tallies: Counters
+    counters: Counters
     outbox: OutboxState
 
 
@@ -108,8 +108,8 @@ class QueueCollector(Collector):
         yield _gauge("kirazuri_queue_depth", "Jobs that wait.", waiting)
         yield _gauge("kirazuri_queue_limit", "Jobs that may wait.", snapshot.limit)
         yield _gauge("kirazuri_jobs_running", "Jobs that workers have in hand.", running)
-        yield from _jobs(snapshot.tallies)
-        yield from _promises(snapshot.tallies.promises)
+        yield from _jobs(snapshot.counters)
+        yield from _promises(snapshot.counters.eta_accuracy)
         yield from _webhooks(snapshot.outbox)
         yield from _workers(snapshot.workers)
         yield from _merged(snapshot.worker_texts)
@@ -128,29 +128,29 @@ def _counter(
     return family
 
 
-def _jobs(tallies: Counters) -> Iterable[Metric]:
+def _jobs(counters: Counters) -> Iterable[Metric]:
     yield _gauge(
         "kirazuri_queue_oldest_seconds",
         "How long the job that has waited longest is queued, 0 where none waits.",
-        tallies.oldest_seconds,
+        counters.oldest_queued_seconds,
     )
     yield CounterMetricFamily(
-        "kirazuri_jobs_accepted", "Jobs that were accepted.", value=tallies.accepted
+        "kirazuri_jobs_accepted", "Jobs that were accepted.", value=counters.accepted
     )
-    yield _counter("kirazuri_jobs_finished", "Jobs that ended.", "status", tallies.finished)
-    yield _counter("kirazuri_jobs_failed", "Jobs that failed, by why.", "code", tallies.failures)
+    yield _counter("kirazuri_jobs_finished", "Jobs that ended.", "status", counters.finished)
+    yield _counter("kirazuri_jobs_failed", "Jobs that failed, by why.", "code", counters.failures)
     yield _counter(
-        "kirazuri_job_retries", "Jobs that went back to the queue.", "reason", tallies.retries
+        "kirazuri_job_retries", "Jobs that went back to the queue.", "reason", counters.retries
     )
     waits = HistogramMetricFamily(
         "kirazuri_job_wait_seconds", "From acceptance to the first worker.", labels=[]
     )
-    waits.add_metric([], list(tallies.waits.counts), tallies.waits.total)
+    waits.add_metric([], list(counters.waits.counts), counters.waits.total)
     yield waits
     durations = HistogramMetricFamily(
         "kirazuri_job_duration_seconds", "From acceptance to the end.", labels=["status"]
     )
-    for status, spread in tallies.durations.items():
+    for status, spread in counters.durations.items():
         durations.add_metric([status], list(spread.counts), spread.total)
     yield durations
 

@@ -59,7 +59,7 @@ async def _input_images(
     caller: CurrentCaller,
     queue: Queue,
 ) -> InputImages:
-    return images.for_owner(queue.belongings) if caller.owner else images
+    return images.for_owner(queue.owner_index) if caller.owner else images
 
 
 RequestImages = Annotated[InputImages, Depends(_input_images)]

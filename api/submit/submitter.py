@@ -204,7 +204,7 @@ async def _submitter(
     loras: Loras,
     policy: RequestPolicyCheck,
 ) -> _Submitter:
-    key_limits = KeyLimitCheck(caller, rates, queue.belongings, card, request)
+    key_limits = KeyLimitCheck(caller, rates, queue.owner_index, card, request)
     return _Submitter(
         caller, card, queue, images, tokenizers, loras, policy, key_limits, request_model
     )

@@ -215,7 +215,7 @@ class WebhookSender:
         if room == 0:
             return False
         busy = Counter(self._under_way.values())
-        taken = await self._outbox.take(room, per_host=PER_HOST, busy=busy)
+        taken = await self._outbox.take(room, per_host=PER_HOST, in_flight=busy)
         for delivery in taken:
             task = asyncio.create_task(self._deliver(delivery))
             self._under_way[task] = delivery.host

@@ -1,7 +1,7 @@
 """Whose turn it is: start-time fair queueing between the owners of jobs.
 
-The Python twin of `worker/queue/scripts/turns.lua`: `kirazuri bench schedule` simulates with it,
-and tests compare the scripts with it.
+The Python twin of `worker/queue/scripts/fair_queueing.lua`: `kirazuri bench schedule` simulates
+with it, and tests compare the scripts with it.
 """
 
 from collections.abc import Collection, Hashable

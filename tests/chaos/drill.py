@@ -20,7 +20,7 @@ from tests.chaos.clients import Clients, JobLedger
 from tests.chaos.cluster import Cluster
 from tests.chaos.ear import WebhookReceiver
 from worker.job import TERMINAL
-from worker.queue import record
+from worker.queue.layout import redis_keys, rq_layout
 
 PROBE_EVERY = 10
 """After so many faults comes a pause in which only one worker dies, and its jobs are timed."""
@@ -182,7 +182,7 @@ def _probe(cluster: Cluster, clients: Clients, tell: Callable[[str], None]) -> l
             cluster.tend()
             for job_id in list(jobs):
                 again = _retried_at(client, job_id, killed_at)
-                is_over = client.hget(record.job_key(job_id), "status") in TERMINAL
+                is_over = client.hget(redis_keys.job_key(job_id), "status") in TERMINAL
                 if again is not None:
                     found.append(again - killed_at)
                 if again is not None or is_over:
@@ -197,7 +197,7 @@ def _await_empty_queue(cluster: Cluster) -> None:
         while time.monotonic() < deadline:
             cluster.tend()
             with contextlib.suppress(redis.RedisError):  # one that is just started anew
-                if client.zcard(record.QUEUED) == 0:
+                if client.zcard(redis_keys.QUEUED) == 0:
                     return
             time.sleep(0.1)
 
@@ -209,9 +209,9 @@ def _held(client: "redis.Redis") -> dict[int, list[str]]:
         if client.type(key) == "hash" and (pid := client.hget(key, "pid")):
             pids[key.removeprefix("rq:worker:")] = int(pid)
     held: dict[int, list[str]] = {}
-    running: Any = client.zrange(record.RUNNING, 0, -1)
+    running: Any = client.zrange(redis_keys.RUNNING, 0, -1)
     for job_id in running:
-        worker = client.hget(record.job_key(job_id), "worker")
+        worker = client.hget(redis_keys.job_key(job_id), "worker")
         if worker in pids:
             held.setdefault(pids[worker], []).append(job_id)
     return held
@@ -219,7 +219,7 @@ def _held(client: "redis.Redis") -> dict[int, list[str]]:
 
 def _retried_at(client: "redis.Redis", job_id: str, since: float) -> float | None:
     start = str(int(since * 1000))
-    events: Any = client.xrange(record.events_key(job_id), min=start)
+    events: Any = client.xrange(redis_keys.events_key(job_id), min=start)
     for event_id, fields in events:
         if fields["event"] == "retrying":
             return int(event_id.partition("-")[0]) / 1000
@@ -232,8 +232,8 @@ def _settle(cluster: Cluster, ledger: JobLedger) -> None:
     with cluster.direct() as client:
         while time.monotonic() < deadline:
             cluster.tend()
-            states = [client.hget(record.job_key(j), "status") for j in ledger.accepted]
-            if all(state in TERMINAL for state in states) and not client.zcard(record.OUTBOX):
+            states = [client.hget(redis_keys.job_key(j), "status") for j in ledger.accepted]
+            if all(state in TERMINAL for state in states) and not client.zcard(redis_keys.OUTBOX):
                 break
             time.sleep(0.2)
     time.sleep(2)  # leases and registries of the last ones
@@ -292,12 +292,12 @@ def _check_job(
     status = job["status"]
     report.states[status] += 1
     report.retries += max(0, job["attempts"] - 1)
-    events: Any = client.xrange(record.events_key(job_id))
+    events: Any = client.xrange(redis_keys.events_key(job_id))
     ends = [fields["event"] for _, fields in events if fields["event"] in TERMINAL]
     if status in TERMINAL and ends != [status]:
         report.duplicated.append(f"{job_id} is {status} and told {ends}")
     # The answer to a client's cancel may have been lost, but not that it was asked for.
-    is_wanted = status == "cancelled" and client.hexists(record.job_key(job_id), "cancel")
+    is_wanted = status == "cancelled" and client.hexists(redis_keys.job_key(job_id), "cancel")
     if status == "succeeded":
         return _check_pictures(cluster, job, ledger.wanted[job_id], report)
     if not is_wanted:
@@ -332,22 +332,23 @@ def _check_leftovers(
 ) -> None:
     """Nothing stuck, nothing that nobody will ever remove, no memory that only grows."""
     stored = {file.name for file in cluster.images.iterdir() if file.suffix == ".png"}
-    unknown = [n for n in stored - shown if client.zscore(record.IMAGES, n) is None]
+    unknown = [n for n in stored - shown if client.zscore(redis_keys.IMAGES, n) is None]
     # A worker that died between storing and telling: swept by age. They are few.
     if len(unknown) > report.faults.total():
         report.problems.append(f"{len(unknown)} pictures that no record knows")
     if shown - stored:
         report.problems.append(f"{len(shown - stored)} pictures without bytes")
-    queue = record.RQ_QUEUE
+    queue = rq_layout.QUEUE
     empty: dict[str, Any] = {
-        "queue": client.llen(f"rq:queue:{queue}"),
-        "intermediate": client.llen(f"rq:queue:{queue}:intermediate"),
-        "leases": client.zcard(f"rq:wip:{queue}"),
+        "queue": client.llen(rq_layout.list_key(queue)),
+        "intermediate": client.llen(rq_layout.intermediate_key(queue)),
+        "leases": client.zcard(rq_layout.leases_key(queue)),
         "failed registry": client.zcard(f"rq:failed:{queue}"),
-        "queued": client.zcard(record.QUEUED),
-        "running": client.zcard(record.RUNNING),
-        "turns": client.zcard(record.TURNS),
-        "lines": client.zcard(record.LINES) + sum(1 for _ in client.scan_iter("kirazuri:line:*")),
+        "queued": client.zcard(redis_keys.QUEUED),
+        "running": client.zcard(redis_keys.RUNNING),
+        "turns": client.zcard(redis_keys.TURNS),
+        "lines": client.zcard(redis_keys.WAITING_OWNERS)
+        + sum(1 for _ in client.scan_iter("kirazuri:line:*")),
         "rq jobs": sum(1 for _ in client.scan_iter("rq:job:*")),
     }
     report.problems += [f"{count} left in {name}" for name, count in empty.items() if count]

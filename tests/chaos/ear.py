@@ -12,7 +12,7 @@ import redis
 from standardwebhooks import Webhook as Signer
 from standardwebhooks import WebhookVerificationError
 
-from worker.queue import record
+from worker.queue.layout import redis_keys
 
 SECRET = "whsec_" + base64.b64encode(b"chaos" * 6).decode()
 
@@ -85,13 +85,16 @@ class WebhookReceiver:
             heard, found = dict(self.heard), list(self.oddities)
         expected: set[str] = set()
         for job_id, names in wanted.items():
-            events: Any = client.xrange(record.events_key(job_id))
+            events: Any = client.xrange(redis_keys.events_key(job_id))
             expected |= {f"{job_id}-{n}" for n, fields in events if fields["event"] in names}
         missing, extra = expected - set(heard), set(heard) - expected
         found += [f"webhook {delivery} never arrived" for delivery in sorted(missing)]
         found += [f"webhook {delivery} is of no event" for delivery in sorted(extra)]
         found += [f"webhook {n} had {len(b)} bodies" for n, b in heard.items() if len(b) > 1]
-        left = client.zcard(record.OUTBOX), sum(1 for _ in client.scan_iter("kirazuri:delivery:*"))
+        left = (
+            client.zcard(redis_keys.OUTBOX),
+            sum(1 for _ in client.scan_iter("kirazuri:delivery:*")),
+        )
         if any(left):
             found.append(f"{left[0]} left in the outbox, {left[1]} deliveries")
         return found

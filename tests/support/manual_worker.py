@@ -8,8 +8,7 @@ from typing import Any, cast
 from redis import Redis
 
 from worker.job import JobError, StoredImage, WorkerStatus
-from worker.queue import record
-from worker.queue.record import QUEUED, RQ_QUEUE
+from worker.queue.layout import redis_keys, rq_layout
 from worker.queue.worker_queue import Claim, Outcome, Report, WorkerQueue, read_claim
 from worker.settings import Settings
 from worker.store.image_store import LocalImageStore
@@ -25,13 +24,13 @@ class ManualWorker:
 
     def queued_ids(self) -> list[str]:
         """The ids of queued jobs, oldest first."""
-        ids = cast(list[bytes], self.redis.zrange(QUEUED, 0, -1))
+        ids = cast(list[bytes], self.redis.zrange(redis_keys.QUEUED, 0, -1))
         return [str(job_id, "utf-8") for job_id in ids]
 
     def claim(self, job_id: str) -> Claim:
         """Claim the job with a lease like RQ's."""
         lease = {f"{job_id}:token": time.time() + 60}
-        self.redis.zadd(f"rq:wip:{RQ_QUEUE}", lease)
+        self.redis.zadd(rq_layout.leases_key(), lease)
         with self.redis.pipeline() as pipeline:
             self._queue.claim(pipeline, job_id, "token", worker="manual-worker", is_alone=True)
             claim = read_claim(pipeline.execute()[-1])
@@ -81,11 +80,11 @@ class ManualWorker:
 
     def end_overdue(self) -> list[str]:
         """End all jobs past their deadline, as the maintenance of real workers does."""
-        return self._queue.end_overdue()
+        return self._queue.cancel_overdue()
 
     def newest_id(self) -> str:
         """The id of the newest job."""
-        keys = [str(key, "utf-8") for key in self.redis.scan_iter(record.job_key("*"))]
+        keys = [str(key, "utf-8") for key in self.redis.scan_iter(redis_keys.job_key("*"))]
         return max(keys).rsplit(":", 1)[-1]
 
     def heartbeat(self, **changes: Any) -> None:

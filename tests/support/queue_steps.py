@@ -6,13 +6,13 @@ from typing import Any
 from redis import Redis
 
 from worker.job import StoredImage
-from worker.queue import record
+from worker.queue.layout import rq_layout
 from worker.queue.worker_queue import Claim, Report, WorkerQueue, read_claim
 
-LEASES = f"rq:wip:{record.RQ_QUEUE}"
+LEASES = rq_layout.leases_key()
 
 
-RQ_LIST = f"rq:queue:{record.RQ_QUEUE}"
+RQ_LIST = rq_layout.list_key()
 
 
 IMAGE = StoredImage(
@@ -28,7 +28,7 @@ IMAGE = StoredImage(
 
 def take(
     client: "Redis",
-    ledger: WorkerQueue,
+    worker_queue: WorkerQueue,
     job_id: str,
     token: str,
     *,
@@ -39,14 +39,17 @@ def take(
     client.lrem(RQ_LIST, 0, job_id)
     with client.pipeline() as pipeline:
         pipeline.zadd(LEASES, {f"{job_id}:{token}": time.time() + lease})
-        ledger.claim(pipeline, job_id, token, worker="w", is_alone=is_alone)
+        worker_queue.claim(pipeline, job_id, token, worker="w", is_alone=is_alone)
         claim = read_claim(pipeline.execute()[-1])
     if isinstance(claim, str):
         client.zrem(LEASES, f"{job_id}:{token}")
     return claim
 
 
-def report(client: "Redis", ledger: WorkerQueue, job_id: str, token: str, note: Report) -> Any:
+def report(
+    client: "Redis", worker_queue: WorkerQueue, job_id: str, token: str, news: Report
+) -> Any:
+    """Send a report, as the control loop does; its reply."""
     with client.pipeline() as pipeline:
-        ledger.report(pipeline, job_id, token, note)
+        worker_queue.report(pipeline, job_id, token, news)
         return pipeline.execute()[-1]

@@ -14,6 +14,7 @@ from tests.support.run_worker import RunWorker
 from worker.images.input_images import HeldImages
 from worker.images.output_filter import OutputFilter
 from worker.images.signing import ImageSigner
+from worker.queue.image_removal import ImageRemoval
 from worker.queue.job_queue import JobQueue
 from worker.queue.worker_queue import WorkerQueue
 from worker.redis_io.client import connect
@@ -36,7 +37,7 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 async def queue(redis_url: str, settings: Settings) -> AsyncIterator[JobQueue]:
-    queue = JobQueue.connect(redis_url, settings)
+    queue = JobQueue(redis_url, settings)
     yield queue
     await queue.close()
 
@@ -48,8 +49,13 @@ def redis_client(redis_url: str) -> Iterator["Redis"]:
 
 
 @pytest.fixture
-def ledger(redis_client: "Redis", settings: Settings) -> WorkerQueue:
+def worker_queue(redis_client: "Redis", settings: Settings) -> WorkerQueue:
     return WorkerQueue(redis_client, settings)
+
+
+@pytest.fixture
+def removal(redis_client: "Redis") -> ImageRemoval:
+    return ImageRemoval(redis_client)
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
-"""Which jobs a client of a surface without job ids has under way, so that it can be told of them.
+"""Lists the jobs in progress of a client whose API has no job ids.
 
-An index beside the records: what it has lost or has too much of changes no job.
+The list only helps to find jobs: a missing or extra entry changes no job.
 """
 
 import json
@@ -9,60 +9,59 @@ from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
 
-from worker.queue import record
+from worker.queue.layout import redis_keys
 from worker.redis_io.client import unavailable_on_outage
 
 MAX_JOBS = 100
-"""Of a client's jobs so many are remembered."""
+"""Only the newest jobs of a client are listed."""
 
 _NEWEST_EVENTS = (8, 64)
-"""Among so many of a job's events its newest preview is looked for, which is among few mostly."""
+"""How many events are searched for the newest preview: first a few, then more."""
 
 
 class ClientJob(NamedTuple):
-    """A job that may be under way; `has_left`: whoever waited for it has hung up."""
+    """A job that may be in progress; `is_abandoned` if its client has hung up."""
 
     job_id: str
-    has_left: bool
+    is_abandoned: bool
 
 
 class ClientIndex:
-    """The jobs of one client, by the name that its surface gives it. Routes look them up again.
-
-    Everything raises QueueUnavailable where Redis is away.
-    """
+    """The jobs of one client. Every method may raise QueueUnavailable."""
 
     def __init__(self, redis: Redis, client: str, *, ttl_seconds: int) -> None:
         self._redis = redis
-        self._key = record.client_key(client)
+        self._key = redis_keys.client_key(client)
         self._ttl_seconds = ttl_seconds
 
     async def add(self, job_id: str) -> None:
-        """Remember a job that was just accepted."""
+        """Add a job that was just accepted."""
         await self._write(job_id, time.time())
 
-    async def mark_left(self, job_id: str) -> None:
-        """Remember that nobody waits for the job's answer any more."""
+    async def mark_abandoned(self, job_id: str) -> None:
+        """Record that the client no longer waits for the job."""
         await self._write(job_id, -time.time())
 
-    async def forget(self, *job_ids: str) -> None:
-        """Let go of jobs that have ended."""
+    async def remove(self, *job_ids: str) -> None:
+        """Remove jobs that have ended."""
         if job_ids:
             with unavailable_on_outage():
                 await self._redis.zrem(self._key, *job_ids)
 
-    async def listed(self) -> list[ClientJob]:
-        """Those that were not forgotten, oldest first."""
+    async def jobs(self) -> list[ClientJob]:
+        """The jobs that were not removed, oldest first."""
         with unavailable_on_outage():
             scored: Any = await self._redis.zrange(self._key, 0, -1, withscores=True)
         found = sorted((abs(score), ClientJob(job_id, score < 0)) for job_id, score in scored)
         return [job for _, job in found]
 
     async def newest_preview(self, job_id: str) -> str | None:
-        """The data URL of the newest preview among a job's events; None where there is none."""
+        """The data URL of the newest preview among a job's events; None if there is none."""
         for count in _NEWEST_EVENTS:
             with unavailable_on_outage():
-                entries: Any = await self._redis.xrevrange(record.events_key(job_id), count=count)
+                entries: Any = await self._redis.xrevrange(
+                    redis_keys.events_key(job_id), count=count
+                )
             for _, fields in entries:
                 if fields["event"] == "preview":
                     image: str = json.loads(fields["data"])["image"]

@@ -1,6 +1,6 @@
-"""What the scripts have counted since the queue was made: jobs, their waits and durations.
+"""Reads what the scripts count: jobs, their waiting times and durations.
 
-Counted in the step of the transition itself, so nothing is lost with a worker or an API.
+They count in the same step as the transition, so a crash of a worker or an API loses no count.
 """
 
 from collections.abc import Mapping
@@ -10,11 +10,11 @@ from typing import Any
 from redis.asyncio import Redis
 
 from worker.job_errors import FAILURES
-from worker.queue import record
 from worker.queue.eta import EtaAccuracy
+from worker.queue.layout import redis_keys
 
-BOUNDS = ("0.1", "0.25", "0.5", "1", "2.5", "5", "10", "30", "60", "120", "300", "600", "1800")
-"""Seconds; upper bounds of the classes that `scripts/prelude.lua` counts in, before infinity."""
+BUCKETS = ("0.1", "0.25", "0.5", "1", "2.5", "5", "10", "30", "60", "120", "300", "600", "1800")
+"""Upper bounds of the buckets of histograms, in seconds; +Inf follows."""
 
 FINISHED = ("succeeded", "failed", "cancelled")
 RETRIES = ("worker_lost", "worker_stopped", "storage", "engine_error", "out_of_memory")
@@ -22,7 +22,7 @@ RETRIES = ("worker_lost", "worker_stopped", "storage", "engine_error", "out_of_m
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
-    """Cumulative counts by upper bound, the last for all, and the sum of what was counted."""
+    """Cumulative counts by upper bound, the last one +Inf, and the sum of all values."""
 
     counts: tuple[tuple[str, int], ...]
     total: float
@@ -30,7 +30,7 @@ class Histogram:
 
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """Counts since the queue was made; `oldest_seconds` is how long the oldest job has waited."""
+    """Counts since the queue was created, and for how long the oldest queued job has waited."""
 
     accepted: int
     finished: Mapping[str, int]
@@ -38,15 +38,15 @@ class Counters:
     retries: Mapping[str, int]
     waits: Histogram
     durations: Mapping[str, Histogram]
-    promises: EtaAccuracy
-    oldest_seconds: float
+    eta_accuracy: EtaAccuracy
+    oldest_queued_seconds: float
 
 
-async def read_tallies(redis: "Redis") -> Counters:
-    """All counts as they are now."""
+async def read_counters(redis: "Redis") -> Counters:
+    """Read all counters."""
     pipeline = redis.pipeline(transaction=False)
-    pipeline.hgetall(record.TOTALS)
-    pipeline.zrange(record.QUEUED, 0, 0, withscores=True)
+    pipeline.hgetall(redis_keys.COUNTERS)
+    pipeline.zrange(redis_keys.QUEUED, 0, 0, withscores=True)
     pipeline.time()
     totals, oldest, (seconds, micros) = await pipeline.execute()
     now = seconds + micros / 1e6
@@ -55,26 +55,26 @@ async def read_tallies(redis: "Redis") -> Counters:
         finished={status: int(totals.get(status, 0)) for status in FINISHED},
         failures=_by_name(totals, "failed:", FAILURES),
         retries=_by_name(totals, "retried:", RETRIES),
-        waits=_spread(totals, "waited"),
-        durations={status: _spread(totals, f"took_{status}") for status in FINISHED},
-        promises=EtaAccuracy(
+        waits=_histogram(totals, "waited"),
+        durations={status: _histogram(totals, f"took_{status}") for status in FINISHED},
+        eta_accuracy=EtaAccuracy(
             int(totals.get("promised", 0)),
             float(totals.get("promised_took", 0)),
             float(totals.get("promised_error", 0)),
         ),
-        oldest_seconds=round(max(0.0, now - float(oldest[0][1])), 3) if oldest else 0.0,
+        oldest_queued_seconds=round(max(0.0, now - float(oldest[0][1])), 3) if oldest else 0.0,
     )
 
 
 def _by_name(totals: Mapping[str, Any], prefix: str, known: tuple[str, ...]) -> dict[str, int]:
-    """Counts of what is known, and of what another release counted."""
+    """Counts of the known names, and of those that another release counted."""
     found = {name.removeprefix(prefix) for name in totals if name.startswith(prefix)}
     return {name: int(totals.get(prefix + name, 0)) for name in sorted({*known, *found})}
 
 
-def _spread(totals: Mapping[str, Any], name: str) -> Histogram:
+def _histogram(totals: Mapping[str, Any], name: str) -> Histogram:
     running, counts = 0, []
-    for bound in (*BOUNDS, "+Inf"):
+    for bound in (*BUCKETS, "+Inf"):
         running += int(totals.get(f"{name}:{bound}", 0))
         counts.append((bound, running))
     return Histogram(tuple(counts), float(totals.get(f"{name}:sum", 0)))

@@ -1,14 +1,11 @@
-"""When a job would be done, from what waits before it and what the workers get through.
-
-Pure arithmetic on measured numbers; knows no queue.
-"""
+"""Estimates when a job will be done, from the jobs before it and the workers' throughput."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class EtaAccuracy:
-    """Succeeded jobs that were told a time at submission: seconds in all, and off by."""
+    """Succeeded jobs that had an ETA at submission: their total time and total absolute error."""
 
     jobs: int
     took_seconds: float
@@ -17,7 +14,7 @@ class EtaAccuracy:
 
 @dataclass(frozen=True, slots=True)
 class Throughput:
-    """Megapixel-steps per second of all workers that have been measured, and their number."""
+    """Megapixel-steps per second of all measured workers together, and their number."""
 
     cost_per_second: float = 0.0
     workers: int = 0
@@ -25,7 +22,7 @@ class Throughput:
 
 @dataclass(frozen=True, slots=True)
 class Eta:
-    """Seconds until a job's turn and from there to its end; None where nothing was measured."""
+    """Seconds until a job's turn and from there to its end; None if nothing was measured."""
 
     queue_position: int | None = None
     waiting_seconds: float | None = None
@@ -33,26 +30,28 @@ class Eta:
 
     @property
     def eta_seconds(self) -> float | None:
-        """Seconds until the end."""
+        """Seconds until the end of the job."""
         if self.waiting_seconds is None or self.own_seconds is None:
             return None
         return round(self.waiting_seconds + self.own_seconds, 1)
 
 
 def forecast(
-    cost: float, *, position: int, running: int, mean_cost: float | None, pace: Throughput
+    cost: float, *, position: int, running: int, mean_cost: float | None, throughput: Throughput
 ) -> Eta:
     """Estimate the times of a job of this cost with `position` jobs before it.
 
-    What runs is taken to be half done. All workers together get through what waits; the job
-    itself has one of them. `mean_cost` is that of the latest jobs.
+    Running jobs count as half done. All workers share the jobs before it; one of them carries out
+    the job itself. `mean_cost` is the mean of the latest jobs. Costs are in megapixel-steps.
     """
-    if not pace.workers or pace.cost_per_second <= 0:
+    if not throughput.workers or throughput.cost_per_second <= 0:
         return Eta(position)
     ahead = position + running / 2
-    waiting = None if ahead and not mean_cost else ahead * (mean_cost or 0) / pace.cost_per_second
+    waiting = (
+        None if ahead and not mean_cost else ahead * (mean_cost or 0) / throughput.cost_per_second
+    )
     return Eta(
         position,
         None if waiting is None else round(waiting, 1),
-        round(cost * pace.workers / pace.cost_per_second, 1),
+        round(cost * throughput.workers / throughput.cost_per_second, 1),
     )

@@ -1,6 +1,6 @@
-"""The outbox: deliveries that transitions of jobs left there, taken, told of and given up.
+"""Takes webhook deliveries from the outbox and records their outcome.
 
-Each holds the job's record as it was at its event. Knows neither HTTP nor what is sent.
+The scripts write a delivery together with its event. It holds the job's record at that moment.
 """
 
 import json
@@ -13,18 +13,19 @@ from uuid import uuid4
 from redis.asyncio import Redis
 
 from worker.job import Job
-from worker.queue import record
+from worker.queue.layout import record, redis_keys
+from worker.queue.scripts.lua_script import LuaScript
 from worker.webhook import LOG_LENGTH, Webhook
 
 Outcome = Literal["delivered", "retried", "given_up", "gone"]
-"""What an attempt came to: done, to be tried again, failed for good, refused for ever (410)."""
+"""The outcome of an attempt; `gone` if the receiver answers 410, and wants no more events."""
 
 _ID_LENGTH = 26
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One event that a receiver is to hear of; `attempt` counts from 1."""
+    """One event for a receiver; `attempt` counts from 1."""
 
     id: str
     event: str
@@ -39,22 +40,22 @@ class Delivery:
 
     @property
     def happened_at(self) -> datetime:
-        """The time of the event: the id ends in that of the event in the job's stream."""
+        """The time of the event, which is part of the event's id at the end of this id."""
         milliseconds = int(self.id[_ID_LENGTH + 1 :].partition("-")[0])
         return datetime.fromtimestamp(milliseconds / 1000, UTC)
 
     def webhook(self) -> Webhook:
-        """Who is to be told. ValueError where another version of the service wrote it."""
+        """The receiver. Raises ValueError if another version of the service wrote it."""
         return Webhook.model_validate_json(self.fields["webhook"])
 
     def job(self) -> Job:
-        """The job at the time of the event. ValueError as above."""
+        """The job at the time of the event. Raises ValueError as `webhook` does."""
         return record.read_job(self.job_id, self.fields)
 
 
 @dataclass(frozen=True, slots=True)
 class OutboxState:
-    """How many deliveries wait, how late the oldest of them is, and attempts by outcome."""
+    """The number of waiting deliveries, how late the oldest is, and past attempts by outcome."""
 
     pending: int
     overdue_seconds: float
@@ -62,23 +63,24 @@ class OutboxState:
 
 
 class Outbox:
-    """All that a sender may do; any number of senders may share one outbox."""
+    """The outbox as a sender uses it; any number of senders may share it."""
 
     def __init__(self, redis: "Redis", *, lease_seconds: float) -> None:
         self._redis = redis
         self._lease = lease_seconds
-        self._take = redis.register_script(record.script("take"))
-        self._settle = redis.register_script(record.script("settle"))
+        self._take = LuaScript(redis, "take_deliveries")
+        self._settle = LuaScript(redis, "settle_delivery")
 
-    async def take(self, most: int, *, per_host: int, busy: Mapping[str, int]) -> list[Delivery]:
-        """Up to `most` deliveries that are due, for `lease_seconds` nobody else's.
+    async def take(
+        self, limit: int, *, per_host: int, in_flight: Mapping[str, int]
+    ) -> list[Delivery]:
+        """Lease up to `limit` deliveries that are due for `lease_seconds`.
 
-        A host gets at most `per_host` at once, counting those in `busy`; more of them go behind.
+        A host gets at most `per_host` at once, including those in `in_flight`.
         """
         token = uuid4().hex
         taken = await self._take(
-            keys=record.script_keys(""),
-            args=["", token, self._lease, most, per_host, json.dumps(busy)],
+            "", token, self._lease, limit, per_host, json.dumps(dict(in_flight))
         )
         return [_read(entry, token) for entry in taken]
 
@@ -92,9 +94,9 @@ class Outbox:
         status: int | None = None,
         error: str | None = None,
     ) -> bool:
-        """Write an attempt into the job's log; `delay` seconds later comes the next, if any.
+        """Record the outcome of an attempt in the job's log; a retry follows after `delay` seconds.
 
-        False where another sender has taken the delivery since, or ended it.
+        Returns False if another sender has taken the delivery since, or has ended it.
         """
         entry = {
             "id": delivery.id,
@@ -102,19 +104,16 @@ class Outbox:
             "attempt": delivery.attempt,
             "seconds": round(seconds, 3),
         }
-        told = {"status": status, "error": error}
-        entry |= {name: value for name, value in told.items() if value is not None}
+        answer = {"status": status, "error": error}
+        entry |= {name: value for name, value in answer.items() if value is not None}
         reply = await self._settle(
-            keys=record.script_keys(delivery.job_id),
-            args=[
-                delivery.job_id,
-                delivery.id,
-                delivery.token,
-                outcome,
-                delay,
-                json.dumps(entry),
-                LOG_LENGTH,
-            ],
+            delivery.job_id,
+            delivery.id,
+            delivery.token,
+            outcome,
+            delay,
+            json.dumps(entry),
+            LOG_LENGTH,
         )
         return bool(reply == "settled")
 
@@ -133,12 +132,12 @@ def _read(entry: list[Any], token: str) -> Delivery:
 
 
 async def read_state(redis: "Redis") -> OutboxState:
-    """The outbox as it is now."""
+    """Read the state of the outbox."""
     pipeline = redis.pipeline(transaction=False)
-    pipeline.zcard(record.OUTBOX)
-    pipeline.zrange(record.OUTBOX, 0, 0, withscores=True)
+    pipeline.zcard(redis_keys.OUTBOX)
+    pipeline.zrange(redis_keys.OUTBOX, 0, 0, withscores=True)
     pipeline.time()
-    pipeline.hgetall(record.TOTALS)
+    pipeline.hgetall(redis_keys.COUNTERS)
     pending, oldest, (seconds, micros), totals = await pipeline.execute()
     due = float(oldest[0][1]) if oldest else float("inf")
     names = ("delivered", "retried", "given_up", "gone")

@@ -1,4 +1,4 @@
-"""One reader of the wake stream for all listeners of a process: who waits for which job."""
+"""Wakes the listeners of a process when their job has news, with one reader for all of them."""
 
 import asyncio
 import contextlib
@@ -9,7 +9,7 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
-from worker.queue.record import WAKE
+from worker.queue.layout.redis_keys import WAKE
 from worker.redis_io.client import connect_async, disconnect, stop_task
 
 logger = logging.getLogger(__name__)
@@ -19,7 +19,7 @@ _RETRY_SECONDS = 0.5
 
 
 class Wakeups:
-    """Wakes listeners when their job has news; reads with a single connection."""
+    """The listeners of a process; one connection reads for all of them."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -30,32 +30,32 @@ class Wakeups:
 
     @contextlib.asynccontextmanager
     async def listen(self, job_id: str) -> AsyncIterator[asyncio.Event]:
-        """An event that is set at every news of the job from the moment the block is entered."""
-        news = asyncio.Event()
-        self._listeners[job_id].add(news)
+        """An event that is set whenever the job has news, from the start of the block."""
+        wakeup = asyncio.Event()
+        self._listeners[job_id].add(wakeup)
         if self._reader is None:
             self._reader = asyncio.create_task(self._read(), name="kirazuri-wake")
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._is_reading.wait(), _RETRY_SECONDS)
         try:
-            yield news
+            yield wakeup
         finally:
-            self._listeners[job_id].discard(news)
+            self._listeners[job_id].discard(wakeup)
             if not self._listeners[job_id]:
                 del self._listeners[job_id]
 
     async def close(self) -> None:
-        """Stop reading."""
+        """Stop reading and close the connection."""
         reader, self._reader = self._reader, None
         self._is_closed = True
         if reader is None:
             return
         await stop_task(reader)
         if not reader.cancelled() and (exc := reader.exception()):
-            logger.error("the reader of events had died", exc_info=exc)
+            logger.error("the reader of wake-ups had failed", exc_info=exc)
 
     async def _read(self) -> None:
-        """Read until cancelled; an outage wakes everybody once, since news may have been missed."""
+        """Read until cancelled; wakes all listeners after an outage, which may have hidden news."""
         client = connect_async(self._url, max_connections=1)
         last: str | None = None
         try:
@@ -75,21 +75,21 @@ class Wakeups:
             await disconnect(client)
 
     def _wake(self, reply: Any, last: str) -> str:
-        """Wake the listeners of the jobs in a reply of XREAD; the id to go on from."""
+        """Wake the listeners of the jobs in a reply of XREAD; returns the id of its last entry."""
         streams = reply.items() if isinstance(reply, dict) else reply or []
         for _, entries in streams:
             for entry_id, fields in _flat(entries):
                 last = entry_id
-                for news in self._listeners.get(fields["job"], ()):
-                    news.set()
+                for wakeup in self._listeners.get(fields["job"], ()):
+                    wakeup.set()
         return last
 
     def _wake_all(self) -> None:
         for listeners in self._listeners.values():
-            for news in listeners:
-                news.set()
+            for wakeup in listeners:
+                wakeup.set()
 
 
 def _flat(entries: Any) -> Any:
-    """RESP3 wraps the entries of a stream in one more list."""
+    """The entries of a stream; RESP3 wraps them in one more list."""
     return entries[0] if entries and isinstance(entries[0], list) else entries

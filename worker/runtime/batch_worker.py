@@ -26,7 +26,8 @@ from worker.images.input_images import HeldImages
 from worker.images.output_filter import OutputFilter
 from worker.images.signing import ImageSigner
 from worker.job_errors import job_error
-from worker.queue import record
+from worker.queue.image_removal import ImageRemoval
+from worker.queue.layout import rq_layout
 from worker.queue.worker_queue import Claim, Report, WorkerQueue, read_claim
 from worker.redis_io.client import is_outage
 from worker.runtime.engine_thread import EngineThread
@@ -100,7 +101,8 @@ class BatchWorker:
             max_attempts=settings.max_attempts,
             has_previews=output_filter is None,  # the filter does not check previews
         )
-        self._sweeper = Sweeper(store, self._queue, result_ttl=settings.result_ttl_seconds)
+        removal = ImageRemoval(connection)
+        self._sweeper = Sweeper(store, removal, result_ttl=settings.result_ttl_seconds)
         self._wants_empty_engine = False
         self._is_suspended = False
         self._is_skewed = False
@@ -240,7 +242,7 @@ class BatchWorker:
         if job_id is None:
             self._last_pick = time.monotonic()
             return None
-        return record.RQ_QUEUE, job_id
+        return rq_layout.QUEUE, job_id
 
     def _claim(self, queue: str, job_id: str) -> None:
         """Lease and claim a popped job in one transaction."""
@@ -341,7 +343,7 @@ class BatchWorker:
             self._rq.add_heartbeat(pipeline, [slot.lease for slot in self.slots.values()])
             self._queue.heartbeat(pipeline, status)
             if began - self._last_metrics > _METRICS_SECONDS:
-                self._queue.tell_metrics(pipeline, self.name, self._metrics.text())
+                self._queue.send_metrics(pipeline, self.name, self._metrics.text())
                 self._last_metrics = began
             is_registration_lost = self._rq.is_registration_lost(pipeline.execute())
         if is_registration_lost:
@@ -378,7 +380,7 @@ class BatchWorker:
                 self._rq.requeue_lost_jobs()
                 for job_id in self._queue.reconcile():
                     logger.warning("job=%s event=restored reason=missing_in_rq", job_id)
-                for job_id in self._queue.end_overdue():
+                for job_id in self._queue.cancel_overdue():
                     logger.info("job=%s event=overdue", job_id)
                 self._sweeper.wake()
             except (RedisError, OSError):
@@ -393,7 +395,7 @@ class BatchWorker:
         self.publisher.stop()
         self._sweeper.stop()
         try:
-            self._queue.sign_off(self.name)
+            self._queue.remove_worker(self.name)
             self._rq.unregister()
         except (RedisError, OSError) as exc:
             logger.warning("worker=%s event=not_signed_off reason=%s", self.name, exc)

@@ -26,7 +26,7 @@ from rq.suspension import is_suspended
 from rq.utils import as_text, now
 from rq.worker.base import WorkerStatus as RqStatus
 
-from worker.queue import record
+from worker.queue.layout import rq_layout
 
 _WORKER_TTL_SECONDS = 60
 _SERIALIZER = "json"
@@ -76,7 +76,7 @@ class _RegisteredWorker(SimpleWorker):
 
     def __init__(self, connection: "Redis", lease_seconds: float) -> None:
         super().__init__(
-            list(record.RQ_QUEUES),
+            list(rq_layout.QUEUES),
             name=f"{socket.gethostname()}-{uuid4().hex[:8]}",
             connection=connection,
             serializer=_SERIALIZER,

@@ -32,7 +32,7 @@ from worker.images.output_filter import OutputFilterFailed, OutputRefused
 from worker.images.signing import SigningError
 from worker.job import JobWarning
 from worker.job_errors import job_error
-from worker.queue import record
+from worker.queue.layout import record
 from worker.queue.worker_queue import Claim, Outcome, Report, WorkerQueue
 from worker.runtime.engine_thread import EngineThread
 from worker.runtime.metrics import WorkerMetrics

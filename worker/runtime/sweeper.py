@@ -7,7 +7,7 @@ from itertools import islice
 from redis.exceptions import RedisError
 
 from worker.errors import StoreError
-from worker.queue.worker_queue import WorkerQueue
+from worker.queue.image_removal import ImageRemoval
 from worker.store.image_store import ImageStore
 
 logger = logging.getLogger(__name__)
@@ -25,9 +25,9 @@ _PAGE = 100
 class Sweeper:
     """Sweeps one round at a time in its own thread: a store may be slow."""
 
-    def __init__(self, store: ImageStore, queue: WorkerQueue, *, result_ttl: float) -> None:
+    def __init__(self, store: ImageStore, removal: ImageRemoval, *, result_ttl: float) -> None:
         self._store = store
-        self._queue = queue
+        self._removal = removal
         self._orphan_age = result_ttl + _ORPHANS_SECONDS
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="sweeper")
         self._round: Future[None] | None = None
@@ -50,8 +50,8 @@ class Sweeper:
 
     def _sweep(self) -> None:
         try:
-            self._remove(self._queue.begin_removal())
-            if self._queue.may_look_for_orphans(every=_ORPHANS_SECONDS):
+            self._remove(self._removal.begin())
+            if self._removal.start_orphan_search(every=_ORPHANS_SECONDS):
                 self._remove_orphans()
         except (StoreError, RedisError, OSError) as exc:
             logger.warning("event=not_swept reason=%s", exc)
@@ -61,7 +61,7 @@ class Sweeper:
     def _remove_orphans(self) -> None:
         old = (name for name, age in self._store.pictures() if age > self._orphan_age)
         while names := list(islice(old, _PAGE)):
-            self._remove(self._queue.begin_removal(names))
+            self._remove(self._removal.begin(names))
         self._store.clean(marks_older_than=_MARKS_SECONDS)
 
     def _remove(self, names: list[str]) -> None:
@@ -78,6 +78,6 @@ class Sweeper:
                     self._store.delete(name)
                     later.remove(name)
         finally:
-            self._queue.end_removal(touched, later)
+            self._removal.end(touched, later)
             if len(later) < len(names):
                 logger.info("event=swept pictures=%d", len(names) - len(later))

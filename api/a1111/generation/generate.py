@@ -95,7 +95,7 @@ class _GenerationHandler:
         job = await self._wait_while_connected(job)
         if jobs is not None:
             with suppress(QueueUnavailable):
-                await jobs.forget(job.id)
+                await jobs.remove(job.id)
         return job
 
     async def _wait_while_connected(self, job: Job) -> Job:
@@ -108,7 +108,7 @@ class _GenerationHandler:
             if not waiting.done() and not self.submission.is_cancelled_on_disconnect:
                 if self.client.jobs is not None:
                     with suppress(QueueUnavailable):
-                        await self.client.jobs.mark_left(job.id)
+                        await self.client.jobs.mark_abandoned(job.id)
                 raise JobUnfinished(job)  # ends the request; no client is left to read it
             return await waiting
         finally:

@@ -28,7 +28,7 @@ class ClientIdentity:
         if self.jobs is None:
             return []
         found, ended = [], []
-        for job_id, has_left in await self.jobs.listed():
+        for job_id, is_abandoned in await self.jobs.jobs():
             try:
                 job = await self._queue.get(job_id)
             except (JobNotFound, JobExpired):
@@ -37,8 +37,8 @@ class ClientIdentity:
             if job.status in TERMINAL:
                 ended.append(job_id)
             else:
-                found.append((job, has_left))
-        await self.jobs.forget(*ended)
+                found.append((job, is_abandoned))
+        await self.jobs.remove(*ended)
         return found
 
 
@@ -77,7 +77,7 @@ def client_name(request: Request, owner: str) -> str | None:
 
 async def _client(request: Request, caller: CurrentCaller, queue: Queue) -> ClientIdentity:
     name = client_name(request, caller.owner)
-    return ClientIdentity(queue, queue.jobs_of(name) if name else None)
+    return ClientIdentity(queue, queue.client_index(name) if name else None)
 
 
 CurrentClient = Annotated[ClientIdentity, Depends(_client)]

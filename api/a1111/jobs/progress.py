@@ -37,7 +37,7 @@ async def get_progress(
     response.headers["Cache-Control"] = "no-store"
     found = await client.unfinished()
     # A job whose caller has disconnected comes last.
-    jobs = [job for job, has_left in sorted(found, key=lambda entry: entry[1])]
+    jobs = [job for job, is_abandoned in sorted(found, key=lambda entry: entry[1])]
     preview = None
     if jobs and client.jobs and not skip_current_image:
         preview = await client.jobs.newest_preview(jobs[0].id)
@@ -102,11 +102,11 @@ def progress_of(jobs: Sequence[Job], preview: str | None) -> A1111Progress:
 
 async def _cancel_current(client: ClientIdentity, queue: JobQueue) -> None:
     found = await client.unfinished()
-    if len(found) > 1 and not any(has_left for _, has_left in found):
+    if len(found) > 1 and not any(is_abandoned for _, is_abandoned in found):
         # The caller may be disconnecting right now; this is noticed a little later.
         await asyncio.sleep(2 * POLL_SECONDS)
         found = await client.unfinished()
-    abandoned = [job for job, has_left in found if has_left]
+    abandoned = [job for job, is_abandoned in found if is_abandoned]
     for job in abandoned or [job for job, _ in found[:1]]:
         with suppress(JobAlreadyFinished, JobNotFound, JobExpired):
             await queue.cancel(job.id)

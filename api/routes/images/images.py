@@ -71,7 +71,7 @@ async def get_image(
 ) -> Response:
     """The bytes of a picture; the name is made of the content, so it may be kept for ever."""
     if caller.owner:
-        await queue.belongings.check_picture(name)
+        await queue.owner_index.check_image(name)
     place = await store.locate(name, is_head=request.method == "HEAD")
     stem, _, extension = name.partition(".")
     headers = {"ETag": f'"{stem}"', "Cache-Control": IMMUTABLE, **_FOR_BROWSERS}

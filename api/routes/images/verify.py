@@ -51,7 +51,7 @@ async def verify_image(
     that saves a picture anew may remove them.
     """
     evidence = await verifier.read(await _image(request))
-    maker = await queue.maker_of(evidence.name)
+    maker = await queue.find_by_image(evidence.name)
     job = job_view(maker, base_url) if maker else None
     found = evidence.verify(job, kept_seconds=settings.result_ttl_seconds)
     return Response(found.model_dump_json(), media_type="application/json")

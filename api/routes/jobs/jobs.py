@@ -63,7 +63,7 @@ async def list_jobs(
     that was asked for.
     """
     response.headers["Cache-Control"] = "no-store"
-    jobs, following = await queue.jobs(status=status, most=limit, after=cursor)
+    jobs, following = await queue.jobs(status=status, limit=limit, after=cursor)
     return JobList(items=[job_view(job, base_url) for job in jobs], next=following)
 
 
@@ -122,7 +122,7 @@ async def stream_job_events(
     events were dropped meanwhile.
     """
     last_seen = last_event_id or None
-    if await queue.has_heard_all(job_id, after=last_seen):
+    if await queue.has_seen_all(job_id, after=last_seen):
         # It tells browsers not to connect again.
         return Response(status_code=204)
 

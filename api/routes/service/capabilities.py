@@ -59,7 +59,7 @@ async def get_capabilities(
     Answers without Redis too; `workers` is empty then.
     """
     try:
-        workers = await queue.workers()
+        workers = await queue.state.workers()
     except QueueUnavailable:
         workers = []
     described = await loras.descriptions(card, caller.limits.loras)

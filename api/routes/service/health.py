@@ -69,7 +69,7 @@ async def _store_reasons(store: ImageStore) -> list[str]:
 async def _queue_reasons(queue: JobQueue, card: str) -> list[str]:
     try:
         await queue.ping()
-        workers = await queue.workers()
+        workers = await queue.state.workers()
     except QueueUnavailable:
         return ["redis: does not answer"]
     if any(is_serving(worker, card, now=datetime.now(UTC)) for worker in workers):
@@ -96,14 +96,14 @@ def is_serving(worker: WorkerStatus, card: str, *, now: datetime) -> bool:
 async def get_metrics(metrics: Metrics, queue: Queue, settings: ServiceSettings) -> Response:
     """Latencies of this process; jobs and workers of the whole service, if Redis answers."""
     try:
-        workers = await queue.workers()
+        workers = await queue.state.workers()
         snapshot = QueueSnapshot(
-            depth=await queue.depth(),
+            depth=await queue.state.depth(),
             limit=settings.max_queue,
             workers=workers,
-            worker_texts=await queue.worker_metrics([worker.name for worker in workers]),
-            tallies=await queue.tallies(),
-            outbox=await queue.outbox(),
+            worker_texts=await queue.state.worker_metrics([worker.name for worker in workers]),
+            counters=await queue.state.counters(),
+            outbox=await queue.state.outbox(),
         )
     except QueueUnavailable:
         snapshot = None

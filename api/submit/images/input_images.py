@@ -194,7 +194,7 @@ class InputImages:
             return hidden
         for name in filter(None, (_stored_name(text.strip()) for text in texts)):
             try:
-                await self._owner_index.check_picture(name)
+                await self._owner_index.check_image(name)
             except (ImageNotFound, ImageExpired):
                 hidden.add(name)
         return hidden

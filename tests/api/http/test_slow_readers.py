@@ -11,7 +11,7 @@ from tests.support.api_calls import parse_events, submit_job
 from tests.support.api_process import ApiProcess, read_to_end
 from tests.support.manual_worker import ManualWorker
 from tests.support.waiting import wait_until
-from worker.queue import record
+from worker.queue.layout import redis_keys
 from worker.settings import Settings
 
 SLOW, EVENTS, EVENT_BYTES = 20, 300, 8_000
@@ -61,13 +61,13 @@ def test_those_who_stop_reading(api: ApiProcess, redis_url: str, worker: ManualW
         # Who reads on after all has missed nothing, as long as everything is kept.
         assert parse_events(read_to_end(slow[0])) == heard
         # Where most of it is gone meanwhile, there is a gap.
-        worker.redis.xtrim(record.events_key(job_id), maxlen=3, approximate=False)
+        worker.redis.xtrim(redis_keys.events_key(job_id), maxlen=3, approximate=False)
         late = parse_events(read_to_end(slow[1]))
         assert late[-4]["event"] == "gap"
         assert late[-3:] == heard[-3:]
         assert late[:-4] == heard[: len(late) - 4]
         # And where even the end is gone it comes from the record.
-        worker.redis.delete(record.events_key(job_id))
+        worker.redis.delete(redis_keys.events_key(job_id))
         last = parse_events(read_to_end(slow[2]))
         assert last[-2]["event"] == "gap"
         assert last[-1] == heard[-1]

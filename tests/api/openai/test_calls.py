@@ -30,7 +30,7 @@ from tests.support.openai_clients import (
     opened,
     png,
 )
-from worker.queue.record import TOTALS
+from worker.queue.layout.redis_keys import COUNTERS
 from worker.redis_io.client import connect
 from worker.settings import Settings
 
@@ -66,7 +66,7 @@ def accepted(redis_url: str) -> Iterator[Callable[[], int]]:
 
 
 def _count(connection: "Redis") -> int:
-    counted: Any = connection.hget(TOTALS, "accepted")
+    counted: Any = connection.hget(COUNTERS, "accepted")
     return int(counted or 0)
 
 

@@ -10,7 +10,7 @@ from api.submit.context import parse_duration
 from tests.support.api_calls import PROMPT, parse_events, read_problem, submit_job
 from tests.support.api_server import ApiServer
 from tests.support.manual_worker import ManualWorker
-from worker.queue import record
+from worker.queue.layout import redis_keys
 from worker.settings import Settings
 
 BODY = {"prompt": PROMPT}
@@ -88,12 +88,12 @@ def test_a_waiting_job_whose_time_is_over_is_ended_by_any_worker(
     assert client.get(f"/jobs/{job_id}").json()["status"] == "cancelled"
     assert worker.queued_ids() == [other]
     assert worker.end_overdue() == []
-    assert worker.redis.zcard(record.DEADLINES) == 0
+    assert worker.redis.zcard(redis_keys.DEADLINES) == 0
 
 
 def test_without_any_worker_a_look_ends_it(client: httpx2.Client, worker: ManualWorker) -> None:
     job_id = submit_until(client, "1s")
-    worker.redis.hset(record.job_key(job_id), "deadline", time.time() - 10)
+    worker.redis.hset(redis_keys.job_key(job_id), "deadline", time.time() - 10)
     assert client.get(f"/jobs/{job_id}").json()["status"] == "cancelled"
 
 

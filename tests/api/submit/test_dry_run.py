@@ -14,7 +14,7 @@ from tests.support.api_calls import read_problem, redis_setting
 from tests.support.api_server import ApiServer
 from tests.support.manual_worker import ManualWorker
 from worker.auth.key_store import LINK_SECRET
-from worker.queue import record
+from worker.queue.layout import redis_keys, rq_layout
 from worker.redis_io import server as redis_server
 from worker.settings import Settings
 
@@ -94,7 +94,7 @@ def test_times_are_null_until_a_worker_was_measured(
 def test_times_follow_from_the_measured_pace(
     settings: Settings, redis_url: str, worker: ManualWorker
 ) -> None:
-    worker.redis.set(record.PACE, 4.0)
+    worker.redis.set(redis_keys.MEAN_COST, 4.0)
     worker.heartbeat(details={"cost_per_second": 2.0})
     with (
         ApiServer(settings) as fresh,  # a process that has not asked for the pace yet
@@ -105,7 +105,7 @@ def test_times_follow_from_the_measured_pace(
         assert idle["own_seconds"] == pytest.approx(idle["cost"] / 2, abs=0.06)
         jobs = [client.post("/generate", json={"prompt": GOOD}).json()["id"] for _ in range(3)]
         worker.claim(jobs[0])
-        worker.redis.lrem(f"rq:queue:{record.RQ_QUEUE}", 1, jobs[0])  # as RQ does
+        worker.redis.lrem(rq_layout.list_key(), 1, jobs[0])  # as RQ does
         busy = dry_run(client)
         assert busy["queue_position"] == 2
         assert busy["waiting_seconds"] == pytest.approx((2 + 0.5) * 4 / 2, abs=0.06)

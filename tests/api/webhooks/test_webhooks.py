@@ -28,7 +28,7 @@ from tests.support.api_server import ApiServer
 from tests.support.manual_worker import ManualWorker
 from tests.support.receiver import Received, Receiver, sending
 from worker.job_errors import job_error
-from worker.queue import record
+from worker.queue.layout import redis_keys, rq_layout
 from worker.redis_io import server as redis_server
 from worker.redis_io.server import RedisServer
 from worker.settings import Settings
@@ -95,7 +95,7 @@ def verified(received: Received, secret: str = SECRET) -> Any:
 
 
 def assert_outbox_is_empty(redis: "Redis") -> None:
-    assert redis.zcard(record.OUTBOX) == 0
+    assert redis.zcard(redis_keys.OUTBOX) == 0
     assert redis.keys("kirazuri:delivery:*") == []
 
 
@@ -190,8 +190,8 @@ def test_every_attempt_at_a_job_is_told_as_started(
     hook = receiver()
     job_id = submit_job(client, webhook={"url": hook.url, "events": ["started"]})
     worker.claim(job_id)
-    worker.redis.zrem(f"rq:wip:{record.RQ_QUEUE}", f"{job_id}:token")
-    worker.redis.hset(record.job_key(job_id), "token", "a worker that died")
+    worker.redis.zrem(rq_layout.leases_key(), f"{job_id}:token")
+    worker.redis.hset(redis_keys.job_key(job_id), "token", "a worker that died")
     worker.claim(job_id)
     with sending(settings):
         arrived = hook.wait_for(2)

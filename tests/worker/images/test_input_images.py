@@ -19,8 +19,9 @@ from tests.support.waiting import wait_until
 from worker.errors import IdempotencyConflict, QueueFull
 from worker.images.input_images import HeldImages
 from worker.job_errors import job_error
-from worker.queue import record
+from worker.queue.image_removal import ImageRemoval
 from worker.queue.job_queue import JobQueue
+from worker.queue.layout import redis_keys
 from worker.queue.worker_queue import WorkerQueue
 from worker.runtime.publisher import Publisher
 from worker.settings import Settings
@@ -37,74 +38,74 @@ def edit(**changes: Any) -> Any:
 
 
 def score(client: "Redis", name: str) -> float:
-    found = client.zscore(record.IMAGES, name)
+    found = client.zscore(redis_keys.IMAGES, name)
     assert found is not None
     return float(found)
 
 
 async def test_admission_keeps_the_pictures_and_the_end_sets_their_time(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
+    queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue, removal: ImageRemoval
 ) -> None:
     job = await queue.admit(edit())
-    assert redis_client.smembers(record.holders_key(PHOTO)) == {job.id.encode()}
+    assert redis_client.smembers(redis_keys.holders_key(PHOTO)) == {job.id.encode()}
     for name in (PHOTO, MASK):
         assert score(redis_client, name) == pytest.approx(time.time() + TTL, abs=5)
-        redis_client.zadd(record.IMAGES, {name: time.time() - 1})
-    assert ledger.begin_removal() == []  # a job that waits for long still needs them
+        redis_client.zadd(redis_keys.IMAGES, {name: time.time() - 1})
+    assert removal.begin() == []  # a job that waits for long still needs them
     assert score(redis_client, PHOTO) > time.time() + 3000
-    redis_client.zadd(record.IMAGES, {PHOTO: time.time() - 1, MASK: time.time() - 1})
-    take(redis_client, ledger, job.id, "t1")
-    ledger.commit(job.id, "t1", "succeeded")
+    redis_client.zadd(redis_keys.IMAGES, {PHOTO: time.time() - 1, MASK: time.time() - 1})
+    take(redis_client, worker_queue, job.id, "t1")
+    worker_queue.commit(job.id, "t1", "succeeded")
     done = await queue.get(job.id)
     assert done.expires_at is not None
     for name in (PHOTO, MASK):
-        assert not redis_client.exists(record.holders_key(name))
+        assert not redis_client.exists(redis_keys.holders_key(name))
         assert score(redis_client, name) == pytest.approx(done.expires_at.timestamp(), abs=1)
 
 
 @pytest.mark.parametrize("end", ["cancelled", "failed", "lost"])
 async def test_every_end_lets_go(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue, end: str
+    queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue, end: str
 ) -> None:
     job = await queue.admit(edit())
     if end == "cancelled":
         await queue.cancel(job.id)
     elif end == "failed":
-        take(redis_client, ledger, job.id, "t1")
-        ledger.commit(job.id, "t1", "failed", error=job_error("input_missing", "gone"))
+        take(redis_client, worker_queue, job.id, "t1")
+        worker_queue.commit(job.id, "t1", "failed", error=job_error("input_missing", "gone"))
     else:
         for attempt in range(4):
-            take(redis_client, ledger, job.id, f"t{attempt}", lease=-1)
+            take(redis_client, worker_queue, job.id, f"t{attempt}", lease=-1)
     assert (await queue.get(job.id)).status in ("cancelled", "failed")
-    assert not redis_client.exists(record.holders_key(PHOTO), record.holders_key(MASK))
+    assert not redis_client.exists(redis_keys.holders_key(PHOTO), redis_keys.holders_key(MASK))
     assert score(redis_client, PHOTO) == pytest.approx(time.time() + TTL, abs=5)
 
 
 async def test_a_job_that_is_given_back_keeps_holding(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
+    queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue
 ) -> None:
     job = await queue.admit(edit())
-    take(redis_client, ledger, job.id, "t1")
-    ledger.release(job.id, "t1", "worker_stopped", is_free=True)
-    assert redis_client.smembers(record.holders_key(PHOTO)) == {job.id.encode()}
+    take(redis_client, worker_queue, job.id, "t1")
+    worker_queue.release(job.id, "t1", "worker_stopped", is_free=True)
+    assert redis_client.smembers(redis_keys.holders_key(PHOTO)) == {job.id.encode()}
 
 
 async def test_one_picture_serves_two_jobs_until_both_are_over(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
+    queue: JobQueue, redis_client: "Redis", removal: ImageRemoval
 ) -> None:
     first, second = await queue.admit(edit()), await queue.admit(edit(seed=2))
     await queue.cancel(first.id)
-    redis_client.zadd(record.IMAGES, {PHOTO: time.time() - 1})
-    assert ledger.begin_removal() == []
+    redis_client.zadd(redis_keys.IMAGES, {PHOTO: time.time() - 1})
+    assert removal.begin() == []
     await queue.cancel(second.id)
-    redis_client.zadd(record.IMAGES, {PHOTO: time.time() - 1})
-    assert ledger.begin_removal() == [PHOTO]
+    redis_client.zadd(redis_keys.IMAGES, {PHOTO: time.time() - 1})
+    assert removal.begin() == [PHOTO]
 
 
 async def test_an_earlier_image_lives_as_long_as_the_later_job(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
+    queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue
 ) -> None:
-    redis_client.zadd(record.IMAGES, {PHOTO: time.time() + 10, MASK: time.time() + 10 * TTL})
+    redis_client.zadd(redis_keys.IMAGES, {PHOTO: time.time() + 10, MASK: time.time() + 10 * TTL})
     await queue.admit(edit())
     assert score(redis_client, PHOTO) == pytest.approx(time.time() + TTL, abs=5)
     assert score(redis_client, MASK) == pytest.approx(time.time() + 10 * TTL, abs=5)
@@ -113,16 +114,16 @@ async def test_an_earlier_image_lives_as_long_as_the_later_job(
 async def test_pictures_of_a_refused_request_go_soon(
     redis_url: str, settings: Settings, redis_client: "Redis"
 ) -> None:
-    queue = JobQueue.connect(redis_url, settings.model_copy(update={"max_queue": 1}))
+    queue = JobQueue(redis_url, settings.model_copy(update={"max_queue": 1}))
     await queue.admit(make_request(), idempotency_key="k", fingerprint="f")
     with pytest.raises(QueueFull):
         await queue.admit(edit())
     assert score(redis_client, PHOTO) == pytest.approx(time.time() + 60, abs=5)
-    redis_client.zadd(record.IMAGES, {MASK: time.time() + TTL})
+    redis_client.zadd(redis_keys.IMAGES, {MASK: time.time() + TTL})
     with pytest.raises(IdempotencyConflict):
         await queue.admit(edit(), idempotency_key="k", fingerprint="g")
     assert score(redis_client, MASK) > time.time() + 1000  # another job's picture stays
-    assert not redis_client.exists(record.holders_key(PHOTO))
+    assert not redis_client.exists(redis_keys.holders_key(PHOTO))
     await queue.close()
 
 
@@ -136,27 +137,27 @@ async def test_the_sweep_takes_a_picture_after_its_job_and_not_before(
     monkeypatch.setattr("worker.runtime.sweeper._FRESH_SECONDS", 0)
     store = LocalImageStore(settings.data_dir / "images")
     held, free = store.put(b"held", "png"), store.put(b"free", "png")
-    redis_client.sadd(record.holders_key(held), "a job that waits")
-    redis_client.zadd(record.IMAGES, {held: time.time() - 1, free: time.time() - 1})
+    redis_client.sadd(redis_keys.holders_key(held), "a job that waits")
+    redis_client.zadd(redis_keys.IMAGES, {held: time.time() - 1, free: time.time() - 1})
     with run_worker():
         wait_until(lambda: [name for name, _ in store.pictures()] == [held])
         assert score(redis_client, held) > time.time()
-        redis_client.delete(record.holders_key(held))
-        redis_client.zadd(record.IMAGES, {held: time.time() - 1})
+        redis_client.delete(redis_keys.holders_key(held))
+        redis_client.zadd(redis_keys.IMAGES, {held: time.time() - 1})
         wait_until(lambda: not list(store.pictures()))
 
 
 async def test_a_record_of_the_release_before_ends_well(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
+    queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue
 ) -> None:
     job = await queue.admit(make_request())
-    request = json.loads(redis_client.hget(record.job_key(job.id), "request") or b"{}")
+    request = json.loads(redis_client.hget(redis_keys.job_key(job.id), "request") or b"{}")
     for name in ("init_image", "strength", "mask", "hires"):
         del request[name]
-    redis_client.hset(record.job_key(job.id), "request", json.dumps(request))
-    redis_client.hdel(record.job_key(job.id), "inputs")
-    take(redis_client, ledger, job.id, "t1")
-    assert ledger.commit(job.id, "t1", "succeeded") == "succeeded"
+    redis_client.hset(redis_keys.job_key(job.id), "request", json.dumps(request))
+    redis_client.hdel(redis_keys.job_key(job.id), "inputs")
+    take(redis_client, worker_queue, job.id, "t1")
+    assert worker_queue.commit(job.id, "t1", "succeeded") == "succeeded"
     assert (await queue.get(job.id)).request == make_request()
 
 

@@ -12,11 +12,12 @@ from ulid import ULID
 from tests.support.requests import make_request
 from worker.errors import IdempotencyConflict, QueueFull
 from worker.job import Job, JobWarning
-from worker.queue import record
 from worker.queue.job_queue import JobQueue
+from worker.queue.layout import record, redis_keys, rq_layout
+from worker.queue.scripts.lua_script import LuaScript
 from worker.settings import Settings
 
-RQ_LIST = f"rq:queue:{record.RQ_QUEUE}"
+RQ_LIST = rq_layout.list_key()
 
 
 async def test_admits_a_job_that_can_be_read_back(queue: JobQueue) -> None:
@@ -29,12 +30,12 @@ async def test_admits_a_job_that_can_be_read_back(queue: JobQueue) -> None:
     assert job.queue_position == 0
     assert job.started_at is None
     assert (await queue.get(job.id)) == job
-    assert await queue.depth() == (1, 0)
-    assert (await queue.totals())["accepted"] == 1
+    assert await queue.state.depth() == (1, 0)
+    assert (await queue.state.counters()).accepted == 1
 
 
 async def test_the_limit_holds_under_concurrency(redis_url: str, settings: Settings) -> None:
-    queue = JobQueue.connect(redis_url, settings.model_copy(update={"max_queue": 10}))
+    queue = JobQueue(redis_url, settings.model_copy(update={"max_queue": 10}))
     results = await asyncio.gather(
         *(queue.admit(make_request(seed=seed)) for seed in range(64)), return_exceptions=True
     )
@@ -42,7 +43,7 @@ async def test_the_limit_holds_under_concurrency(redis_url: str, settings: Setti
     refused = [result for result in results if isinstance(result, QueueFull)]
     assert (len(admitted), len(refused)) == (10, 54)
     assert all(1 <= exc.retry_after <= 120 and exc.limit == 10 for exc in refused)
-    assert await queue.depth() == (10, 0)
+    assert await queue.state.depth() == (10, 0)
     await queue.close()
 
 
@@ -59,13 +60,13 @@ async def test_a_repeated_key_finds_the_first_job(queue: JobQueue) -> None:
         )
     )
     assert len({job.id for job in jobs}) == 1
-    assert await queue.depth() == (1, 0)
+    assert await queue.state.depth() == (1, 0)
 
 
 async def test_a_repeated_key_is_answered_even_when_the_queue_is_full(
     redis_url: str, settings: Settings
 ) -> None:
-    queue = JobQueue.connect(redis_url, settings.model_copy(update={"max_queue": 1}))
+    queue = JobQueue(redis_url, settings.model_copy(update={"max_queue": 1}))
     first = await queue.admit(make_request(), idempotency_key="k", fingerprint="f")
     with pytest.raises(QueueFull):
         await queue.admit(make_request())
@@ -79,7 +80,7 @@ async def test_a_key_with_another_request_conflicts(queue: JobQueue) -> None:
     with pytest.raises(IdempotencyConflict):
         await queue.admit(make_request(seed=2), idempotency_key="k", fingerprint="g")
     await queue.admit(make_request(seed=2), idempotency_key="other", fingerprint="g")
-    assert await queue.depth() == (2, 0)
+    assert await queue.state.depth() == (2, 0)
 
 
 async def test_a_renewed_key_stands_for_the_newest_job(queue: JobQueue) -> None:
@@ -94,7 +95,7 @@ async def test_a_renewed_key_stands_for_the_newest_job(queue: JobQueue) -> None:
 async def test_a_renewed_key_stands_for_nothing_where_the_queue_is_full(
     redis_url: str, settings: Settings
 ) -> None:
-    queue = JobQueue.connect(redis_url, settings.model_copy(update={"max_queue": 1}))
+    queue = JobQueue(redis_url, settings.model_copy(update={"max_queue": 1}))
     key: dict[str, Any] = {"idempotency_key": "k", "fingerprint": "f"}
     await queue.admit(make_request(), is_key_renewed=True, **key)
     for is_key_renewed in (True, False):
@@ -118,20 +119,20 @@ def test_a_call_repeated_after_a_lost_reply_pushes_once(redis_client: "Redis") -
     job_id = str(ULID())
     fields = record.new_record(make_request(), warnings=(), traceparent=None)
     pairs = [part for pair in fields.items() for part in pair]
-    rq_pairs = record.rq_fields(job_id, redis_client)
-    arguments = [job_id, 10, "", "", 60, "", "[]", 60, "", "", "", 0, len(pairs), *pairs, *rq_pairs]
-    script = redis_client.register_script(record.script("admit"))
-    replies = [script(keys=record.script_keys(job_id), args=arguments) for _ in range(2)]
+    rq_pairs = rq_layout.job_fields(job_id)
+    arguments = [10, "", "", 60, "", "[]", 60, "", "", "", 0, len(pairs), *pairs, *rq_pairs]
+    admit = LuaScript(redis_client, "admit")
+    replies = [admit(job_id, *arguments) for _ in range(2)]
     assert replies == [[b"admitted", job_id.encode()]] * 2
     assert redis_client.lrange(RQ_LIST, 0, -1) == [job_id.encode()]
-    assert redis_client.xlen(record.events_key(job_id)) == 1
+    assert redis_client.xlen(redis_keys.events_key(job_id)) == 1
 
 
 async def test_rq_sees_the_job_as_if_it_had_queued_it_itself(
     queue: JobQueue, redis_client: "Redis"
 ) -> None:
     job = await queue.admit(make_request("a secret prompt"))
-    ours = redis_client.hgetall(f"rq:job:{job.id}")
+    ours = redis_client.hgetall(rq_layout.job_key(job.id))
     own = Queue("elsewhere", connection=redis_client, serializer="json")
     reference = own.enqueue("kirazuri.generate", description="generate", job_timeout=-1)
     theirs = redis_client.hgetall(reference.key)
@@ -140,12 +141,12 @@ async def test_rq_sees_the_job_as_if_it_had_queued_it_itself(
         assert ours[name] == theirs[name]
     assert redis_client.smembers("rq:queues") == {RQ_LIST.encode(), b"rq:queue:elsewhere"}
     fetched = RqJob.fetch(job.id, connection=redis_client, serializer="json")
-    assert fetched.origin == record.RQ_QUEUE
+    assert fetched.origin == rq_layout.QUEUE
     assert fetched.func_name == "kirazuri.generate"
 
 
 async def test_rq_holds_json_and_no_prompt(queue: JobQueue, redis_client: "Redis") -> None:
     job = await queue.admit(make_request("a secret prompt"))
-    stored: Any = redis_client.hgetall(f"rq:job:{job.id}")
+    stored: Any = redis_client.hgetall(rq_layout.job_key(job.id))
     assert json.loads(zlib.decompress(stored[b"data"])) == ["kirazuri.generate", None, [], {}]
     assert not any(b"secret" in value for value in stored.values())

@@ -8,7 +8,7 @@ ONE = Throughput(2.0, workers=1)
 
 
 @pytest.mark.parametrize(
-    ("position", "running", "mean_cost", "pace", "expected"),
+    ("position", "running", "mean_cost", "throughput", "expected"),
     [
         (0, 0, None, ONE, Eta(0, 0.0, 3.0)),
         (0, 0, 4.0, ONE, Eta(0, 0.0, 3.0)),
@@ -19,9 +19,11 @@ ONE = Throughput(2.0, workers=1)
     ],
 )
 def test_times(
-    position: int, running: int, mean_cost: float | None, pace: Throughput, expected: Eta
+    position: int, running: int, mean_cost: float | None, throughput: Throughput, expected: Eta
 ) -> None:
-    found = forecast(6.0, position=position, running=running, mean_cost=mean_cost, pace=pace)
+    found = forecast(
+        6.0, position=position, running=running, mean_cost=mean_cost, throughput=throughput
+    )
     assert found == expected
 
 

@@ -15,8 +15,8 @@ from tests.support.queue_steps import take
 from tests.support.requests import make_request
 from worker.errors import JobExpired, JobNotFound, QueueUnavailable
 from worker.job import WorkerStatus
-from worker.queue import record
 from worker.queue.job_queue import JobQueue
+from worker.queue.layout import redis_keys
 from worker.queue.worker_queue import WorkerQueue
 from worker.redis_io import server as redis_server
 from worker.settings import Settings
@@ -54,60 +54,57 @@ def status(name: str, *, pace: float = 0.0) -> WorkerStatus:
 
 
 async def test_workers_are_those_heard_from_of_late(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
+    queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue
 ) -> None:
-    assert await queue.workers() == []
+    assert await queue.state.workers() == []
     with redis_client.pipeline() as pipeline:
         for name in ("b", "a"):
-            ledger.heartbeat(pipeline, status(name))
+            worker_queue.heartbeat(pipeline, status(name))
         pipeline.execute()
-    assert [worker.name for worker in await queue.workers()] == ["a", "b"]
-    assert 13 <= redis_client.ttl(record.worker_key("a")) <= 15
-    redis_client.delete(record.worker_key("a"))
-    assert [worker.name for worker in await queue.workers()] == ["b"]
-    ledger.reconcile()
-    assert redis_client.smembers(record.WORKERS) == {b"b"}
+    assert [worker.name for worker in await queue.state.workers()] == ["a", "b"]
+    assert 13 <= redis_client.ttl(redis_keys.worker_key("a")) <= 15
+    redis_client.delete(redis_keys.worker_key("a"))
+    assert [worker.name for worker in await queue.state.workers()] == ["b"]
+    worker_queue.reconcile()
+    assert redis_client.smembers(redis_keys.WORKERS) == {b"b"}
 
 
 async def test_a_queued_job_has_an_estimate_once_the_pace_is_known(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
+    queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue
 ) -> None:
     one = megapixel_steps(make_request())
     first, second = [await queue.admit(make_request(seed=seed)) for seed in (1, 2)]
     assert first.eta_seconds is None
     with redis_client.pipeline() as pipeline:
-        ledger.heartbeat(pipeline, status("w", pace=one / 2))
+        worker_queue.heartbeat(pipeline, status("w", pace=one / 2))
         pipeline.execute()
-    redis_client.set(record.PACE, one)
+    redis_client.set(redis_keys.MEAN_COST, one)
     await asyncio.sleep(1.1)  # the pace is asked for once a second
     assert (await queue.get(first.id)).eta_seconds == pytest.approx(2, abs=0.1)
     assert (await queue.get(second.id)).eta_seconds == pytest.approx(4, abs=0.1)
 
 
-async def test_totals_count_every_end(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
+async def test_every_end_is_counted(
+    queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue
 ) -> None:
     jobs = [await queue.admit(make_request(seed=seed)) for seed in range(3)]
     await queue.cancel(jobs[0].id)
-    take(redis_client, ledger, jobs[1].id, "t1")
-    ledger.commit(jobs[1].id, "t1", "succeeded")
-    take(redis_client, ledger, jobs[2].id, "t2")
-    ledger.release(jobs[2].id, "t2", "x", is_free=False)
-    take(redis_client, ledger, jobs[2].id, "t3")
-    ledger.commit(jobs[2].id, "t3", "failed")
-    assert await queue.totals() == {
-        "accepted": 3,
-        "succeeded": 1,
-        "failed": 1,
-        "cancelled": 1,
-        "retried": 1,
-    }
+    take(redis_client, worker_queue, jobs[1].id, "t1")
+    worker_queue.commit(jobs[1].id, "t1", "succeeded")
+    take(redis_client, worker_queue, jobs[2].id, "t2")
+    worker_queue.release(jobs[2].id, "t2", "x", is_free=False)
+    take(redis_client, worker_queue, jobs[2].id, "t3")
+    worker_queue.commit(jobs[2].id, "t3", "failed")
+    counters = await queue.state.counters()
+    assert counters.accepted == 3
+    assert counters.finished == {"succeeded": 1, "failed": 1, "cancelled": 1}
+    assert sum(counters.retries.values()) == 1
 
 
 async def test_everything_says_unavailable_while_redis_is_away(settings: Settings) -> None:
     with TemporaryDirectory(prefix="kirazuri-") as folder:
         server = redis_server.start(Path(folder))
-        queue = JobQueue.connect(server.url, settings)
+        queue = JobQueue(server.url, settings)
         job = await queue.admit(make_request())
         server.process.kill()
         server.process.wait()
@@ -118,10 +115,9 @@ async def test_everything_says_unavailable_while_redis_is_away(settings: Setting
             queue.get(job.id),
             queue.cancel(job.id),
             queue.wait(job.id, 1),
-            queue.depth(),
-            queue.workers(),
-            queue.totals(),
-            queue.tallies(),
+            queue.state.depth(),
+            queue.state.workers(),
+            queue.state.counters(),
         ):
             with pytest.raises(QueueUnavailable):
                 await call
@@ -135,7 +131,7 @@ async def test_everything_says_unavailable_while_redis_is_away(settings: Setting
 async def test_a_hanging_redis_never_blocks_the_loop(settings: Settings) -> None:
     with TemporaryDirectory(prefix="kirazuri-") as folder:
         server = redis_server.start(Path(folder))
-        queue = JobQueue.connect(server.url, settings)
+        queue = JobQueue(server.url, settings)
         await queue.ping()
         server.process.send_signal(19)  # SIGSTOP
         try:
@@ -188,14 +184,14 @@ async def test_jobs_of_others_are_not_there(queue: JobQueue) -> None:
 
 
 async def test_a_page_of_jobs_is_what_each_of_them_is(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
+    queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue
 ) -> None:
     mine = queue.owned_by("mine")
     jobs = [await mine.admit(make_request(seed=seed)) for seed in range(4)]
     overdue = await mine.admit(make_request(), cancel_after=1)
     await queue.owned_by("yours").admit(make_request())
-    take(redis_client, ledger, jobs[0].id, "token")
-    redis_client.hset(record.job_key(overdue.id), "deadline", time.time() - 60)
+    take(redis_client, worker_queue, jobs[0].id, "token")
+    redis_client.hset(redis_keys.job_key(overdue.id), "deadline", time.time() - 60)
     page, following = await mine.jobs()
     assert following is None
     assert [job.id for job in page] == [overdue.id, *(job.id for job in reversed(jobs))]

@@ -11,8 +11,8 @@ from redis.asyncio import Redis as AsyncRedis
 
 from tests.support.requests import make_request
 from worker.job import Job
-from worker.queue import record
 from worker.queue.job_queue import JobQueue
+from worker.queue.layout import redis_keys, rq_layout
 from worker.queue.outbox import Delivery, Outbox, read_state
 from worker.queue.worker_queue import WorkerQueue, read_claim
 from worker.redis_io.client import connect_async, disconnect
@@ -44,37 +44,37 @@ async def cancelled(queue: JobQueue, *, host: str = "a.example") -> Job:
 
 
 async def take(outbox: Outbox, most: int = 100, *, per_host: int = 100) -> list[Delivery]:
-    return await outbox.take(most, per_host=per_host, busy={})
+    return await outbox.take(most, per_host=per_host, in_flight={})
 
 
-def run(ledger: WorkerQueue, connection: "Redis", job_id: str, token: str = "token") -> None:
-    connection.zadd(f"rq:wip:{record.RQ_QUEUE}", {f"{job_id}:{token}": time.time() + 60})
+def run(worker_queue: WorkerQueue, connection: "Redis", job_id: str, token: str = "token") -> None:
+    connection.zadd(rq_layout.leases_key(), {f"{job_id}:{token}": time.time() + 60})
     with connection.pipeline() as pipeline:
-        ledger.claim(pipeline, job_id, token, worker="w", is_alone=True)
+        worker_queue.claim(pipeline, job_id, token, worker="w", is_alone=True)
         assert not isinstance(read_claim(pipeline.execute()[-1]), str)
 
 
 async def test_repeated_calls_leave_one_delivery(
-    queue: JobQueue, outbox: Outbox, ledger: WorkerQueue, redis_client: "Redis"
+    queue: JobQueue, outbox: Outbox, worker_queue: WorkerQueue, redis_client: "Redis"
 ) -> None:
     """A client library may repeat a command whose reply was lost."""
     job = await admit(queue, "started", "succeeded")
     for _ in range(3):
-        run(ledger, redis_client, job.id)
+        run(worker_queue, redis_client, job.id)
     for _ in range(3):
-        assert ledger.commit(job.id, "token", "succeeded") == "succeeded"
+        assert worker_queue.commit(job.id, "token", "succeeded") == "succeeded"
     assert [delivery.event for delivery in await take(outbox)] == ["started", "succeeded"]
 
 
 async def test_a_transition_that_does_not_happen_is_not_told(
-    queue: JobQueue, outbox: Outbox, ledger: WorkerQueue, redis_client: "Redis"
+    queue: JobQueue, outbox: Outbox, worker_queue: WorkerQueue, redis_client: "Redis"
 ) -> None:
     job = await admit(queue, "succeeded", "cancelled")
-    run(ledger, redis_client, job.id)
-    assert ledger.commit(job.id, "another", "succeeded") == "lost"
+    run(worker_queue, redis_client, job.id)
+    assert worker_queue.commit(job.id, "another", "succeeded") == "lost"
     assert await take(outbox) == []
     await queue.cancel(job.id)
-    assert ledger.commit(job.id, "token", "succeeded") == "cancelled"
+    assert worker_queue.commit(job.id, "token", "succeeded") == "cancelled"
     assert [delivery.event for delivery in await take(outbox)] == ["cancelled"]
 
 
@@ -127,11 +127,11 @@ async def test_a_job_that_is_gone_is_told_of_and_stays_gone(
     queue: JobQueue, outbox: Outbox, redis_client: "Redis"
 ) -> None:
     job = await cancelled(queue)
-    redis_client.delete(record.job_key(job.id))
+    redis_client.delete(redis_keys.job_key(job.id))
     (delivery,) = await take(outbox)
     assert delivery.job().status == "cancelled"
     assert await outbox.settle(delivery, "delivered", status=200)
-    assert redis_client.exists(record.job_key(job.id)) == 0
+    assert redis_client.exists(redis_keys.job_key(job.id)) == 0
 
 
 async def test_hosts_share_the_places(queue: JobQueue, outbox: Outbox) -> None:
@@ -141,7 +141,7 @@ async def test_hosts_share_the_places(queue: JobQueue, outbox: Outbox) -> None:
     taken = await take(outbox, per_host=2)
     assert [delivery.host for delivery in taken] == ["slow.example"] * 2 + ["other.example"]
     assert taken[-1].job_id == other.id
-    assert await outbox.take(9, per_host=2, busy={"slow.example": 2}) == []
+    assert await outbox.take(9, per_host=2, in_flight={"slow.example": 2}) == []
 
 
 async def test_a_long_backlog_of_one_host_is_looked_past(
@@ -153,10 +153,10 @@ async def test_a_long_backlog_of_one_host_is_looked_past(
             delivery = f"{other.id}-1-{number}"
             fields: dict[Any, Any] = {"webhook_host": "slow.example", "delivery_event": "cancelled"}
             pipeline.hset(f"kirazuri:delivery:{delivery}", mapping=fields)
-            pipeline.zadd(record.OUTBOX, {delivery: number})
+            pipeline.zadd(redis_keys.OUTBOX, {delivery: number})
         pipeline.execute()
     busy = {"slow.example": 8}
-    found = [await outbox.take(64, per_host=8, busy=busy) for _ in range(3)]
+    found = [await outbox.take(64, per_host=8, in_flight=busy) for _ in range(3)]
     assert [[delivery.host for delivery in part] for part in found] == [[], [], ["other.example"]]
 
 
@@ -189,6 +189,6 @@ async def test_the_state_of_the_outbox(
     first, second = await take(outbox)
     await outbox.settle(first, "delivered", status=204)
     await outbox.settle(second, "retried", delay=60, status=500)
-    state = await queue.outbox()
+    state = await queue.state.outbox()
     assert (state.pending, state.overdue_seconds) == (1, 0)
     assert state.attempts == {"delivered": 1, "retried": 1, "given_up": 0, "gone": 0}

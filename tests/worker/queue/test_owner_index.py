@@ -15,8 +15,8 @@ from tests.support.requests import make_request
 from worker.auth.api_keys import KeyLimits
 from worker.errors import ImageExpired, ImageNotFound, QueueFull, QuotaSpent, TooManyJobs
 from worker.job import Job, StoredImage
-from worker.queue import record
 from worker.queue.job_queue import JobQueue
+from worker.queue.layout import redis_keys, rq_layout
 from worker.queue.owner_index import OwnerIndex
 from worker.queue.worker_queue import Claim, Report, WorkerQueue, read_claim
 from worker.settings import Settings
@@ -25,28 +25,32 @@ PICTURE = "a" * 40 + ".png"
 COST = megapixel_steps(make_request())
 
 
-def claim(redis_client: "Redis", ledger: WorkerQueue, job: Job, token: str = "t") -> None:
-    redis_client.zadd(f"rq:wip:{record.RQ_QUEUE}", {f"{job.id}:{token}": time.time() + 60})
+def claim(redis_client: "Redis", worker_queue: WorkerQueue, job: Job, token: str = "t") -> None:
+    redis_client.zadd(rq_layout.leases_key(), {f"{job.id}:{token}": time.time() + 60})
     with redis_client.pipeline() as pipeline:
-        ledger.claim(pipeline, job.id, token, worker="w", is_alone=True)
+        worker_queue.claim(pipeline, job.id, token, worker="w", is_alone=True)
         assert isinstance(read_claim(pipeline.execute()[-1]), Claim)
 
 
 def finish(
-    redis_client: "Redis", ledger: WorkerQueue, job: Job, status: Any = "succeeded", name: str = ""
+    redis_client: "Redis",
+    worker_queue: WorkerQueue,
+    job: Job,
+    status: Any = "succeeded",
+    name: str = "",
 ) -> None:
-    claim(redis_client, ledger, job)
+    claim(redis_client, worker_queue, job)
     images = [
         StoredImage(
             url=f"/images/{name}", seed=1, width=64, height=64, format="png", bytes=1, sha256="0"
         )
     ]
-    ledger.commit(job.id, "t", status, images=images if name else [])
+    worker_queue.commit(job.id, "t", status, images=images if name else [])
 
 
 async def check(owner: OwnerIndex, name: str = PICTURE) -> bool:
     try:
-        await owner.check_picture(name)
+        await owner.check_image(name)
     except ImageNotFound:
         return False
     return True
@@ -56,45 +60,45 @@ async def check(owner: OwnerIndex, name: str = PICTURE) -> bool:
 
 
 async def test_a_picture_is_its_makers_and_of_whoever_makes_the_same(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
+    queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue
 ) -> None:
     alice, bob = queue.owned_by("alice"), queue.owned_by("bob")
-    finish(redis_client, ledger, await alice.admit(make_request()), name=PICTURE)
-    assert await check(alice.belongings)
-    assert not await check(bob.belongings)
-    assert not await check(alice.belongings, "b" * 40 + ".png")
+    finish(redis_client, worker_queue, await alice.admit(make_request()), name=PICTURE)
+    assert await check(alice.owner_index)
+    assert not await check(bob.owner_index)
+    assert not await check(alice.owner_index, "b" * 40 + ".png")
     with pytest.raises(ImageNotFound, match="names are 40 hex digits"):
-        await bob.belongings.check_picture("../secret")
-    finish(redis_client, ledger, await bob.admit(make_request()), name=PICTURE)
-    assert await check(bob.belongings)
+        await bob.owner_index.check_image("../secret")
+    finish(redis_client, worker_queue, await bob.admit(make_request()), name=PICTURE)
+    assert await check(bob.owner_index)
 
 
 async def test_a_picture_that_is_announced_can_be_fetched_before_the_end(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
+    queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue
 ) -> None:
     job = await queue.owned_by("alice").admit(make_request())
-    claim(redis_client, ledger, job)
+    claim(redis_client, worker_queue, job)
     with redis_client.pipeline() as pipeline:
-        ledger.report(pipeline, job.id, "t", Report(event="image", image=PICTURE))
+        worker_queue.report(pipeline, job.id, "t", Report(event="image", image=PICTURE))
         assert pipeline.execute() == [b"ok"]
-    assert await check(queue.owned_by("alice").belongings)
-    assert not await check(queue.owned_by("bob").belongings)
+    assert await check(queue.owned_by("alice").owner_index)
+    assert not await check(queue.owned_by("bob").owner_index)
 
 
 async def test_a_picture_that_a_job_starts_from_is_seen_by_its_owner(queue: JobQueue) -> None:
     request = make_request(init_image=PICTURE, strength=0.5)
     await queue.owned_by("alice").admit(request)
-    assert await check(queue.owned_by("alice").belongings)
-    assert not await check(queue.owned_by("bob").belongings)
+    assert await check(queue.owned_by("alice").owner_index)
+    assert not await check(queue.owned_by("bob").owner_index)
 
 
 async def test_a_refused_job_makes_nobody_an_owner(
     redis_url: str, settings: Settings, redis_client: "Redis"
 ) -> None:
-    full = JobQueue.connect(redis_url, settings.model_copy(update={"max_queue": 0}))
+    full = JobQueue(redis_url, settings.model_copy(update={"max_queue": 0}))
     with pytest.raises(QueueFull):
         await full.owned_by("alice").admit(make_request(init_image=PICTURE, strength=0.5))
-    assert not await check(full.owned_by("alice").belongings)
+    assert not await check(full.owned_by("alice").owner_index)
     assert redis_client.keys("kirazuri:owners:*") == []
     await full.close()
 
@@ -103,17 +107,19 @@ async def test_one_owners_time_may_be_over_while_the_others_is_not(
     queue: JobQueue, redis_client: "Redis"
 ) -> None:
     owners = {"alice": time.time() - 1, "bob": time.time() + 60}
-    redis_client.zadd(record.owners_key(PICTURE), owners)
+    redis_client.zadd(redis_keys.owners_key(PICTURE), owners)
     with pytest.raises(ImageExpired):
-        await queue.owned_by("alice").belongings.check_picture(PICTURE)
-    assert await check(queue.owned_by("bob").belongings)
+        await queue.owned_by("alice").owner_index.check_image(PICTURE)
+    assert await check(queue.owned_by("bob").owner_index)
 
 
 async def test_owners_are_forgotten_a_day_after_the_picture(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue, settings: Settings
+    queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue, settings: Settings
 ) -> None:
-    finish(redis_client, ledger, await queue.owned_by("a").admit(make_request()), name=PICTURE)
-    left: Any = redis_client.ttl(record.owners_key(PICTURE))
+    finish(
+        redis_client, worker_queue, await queue.owned_by("a").admit(make_request()), name=PICTURE
+    )
+    left: Any = redis_client.ttl(redis_keys.owners_key(PICTURE))
     assert 86_400 < left <= 86_400 + settings.result_ttl_seconds + 1
 
 
@@ -128,24 +134,24 @@ async def test_jobs_are_listed_newest_first_in_pages(queue: JobQueue) -> None:
     seen: list[str] = []
     cursor = None
     for size in (2, 2, 1):
-        jobs, cursor = await alice.jobs(most=2, after=cursor)
+        jobs, cursor = await alice.jobs(limit=2, after=cursor)
         assert len(jobs) == size
         seen += [job.id for job in jobs]
     assert seen == expected
     assert cursor is None
-    jobs, cursor = await alice.jobs(most=5)
+    jobs, cursor = await alice.jobs(limit=5)
     assert ([job.id for job in jobs], cursor) == (expected, None)
     assert await queue.owned_by("carol").jobs() == ([], None)
     assert await alice.jobs(after="0" * 26) == ([], None)
 
 
 async def test_jobs_of_one_status(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
+    queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue
 ) -> None:
     made = [await queue.owned_by("a").admit(make_request(seed=seed)) for seed in range(4)]
     made.sort(key=lambda job: job.id, reverse=True)
-    finish(redis_client, ledger, made[1])
-    claim(redis_client, ledger, made[2])
+    finish(redis_client, worker_queue, made[1])
+    claim(redis_client, worker_queue, made[2])
     for status, wanted in (
         ("queued", [made[0].id, made[3].id]),
         ("running", [made[2].id]),
@@ -162,57 +168,57 @@ async def test_a_rare_status_among_many_jobs_takes_several_pages(
     now = int(time.time() * 1000)
     ids = [str(ULID.from_timestamp((now + number) / 1000)) for number in range(2500)]
     with redis_client.pipeline() as pipeline:
-        pipeline.zadd(record.jobs_key("a"), dict.fromkeys(ids, 0))
+        pipeline.zadd(redis_keys.jobs_key("a"), dict.fromkeys(ids, 0))
         for number, job_id in enumerate(ids):
             status = "failed" if number in (3, 1200, 2499) else "succeeded"
-            pipeline.hset(record.job_key(job_id), "status", status)
+            pipeline.hset(redis_keys.job_key(job_id), "status", status)
         pipeline.execute()
     found, cursor, pages = [], None, 0
-    belongings = queue.owned_by("a").belongings
+    owner_index = queue.owned_by("a").owner_index
     while pages == 0 or cursor:
-        page = await belongings.jobs(status="failed", most=20, after=cursor)
+        page = await owner_index.jobs(status="failed", limit=20, after=cursor)
         found += page.job_ids
-        cursor, pages = page.following, pages + 1
+        cursor, pages = page.next_cursor, pages + 1
     assert found == [ids[2499], ids[1200], ids[3]]
     assert pages == 3
 
 
 async def test_the_list_forgets_what_has_expired(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue, settings: Settings
+    queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue, settings: Settings
 ) -> None:
     alice = queue.owned_by("alice")
     expired = [await alice.admit(make_request(seed=seed)) for seed in range(12)]
     for job in expired:
-        redis_client.delete(record.job_key(job.id))
+        redis_client.delete(redis_keys.job_key(job.id))
     kept = []
     for seed in range(4):
         kept.append((await alice.admit(make_request(seed=seed))).id)
-    members: Any = redis_client.zrange(record.jobs_key("alice"), 0, -1)
+    members: Any = redis_client.zrange(redis_keys.jobs_key("alice"), 0, -1)
     assert sorted(member.decode() for member in members) == sorted(kept)
 
 
 async def test_the_list_goes_with_the_last_job(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue, settings: Settings
+    queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue, settings: Settings
 ) -> None:
     alice = queue.owned_by("alice")
     first, second = await alice.admit(make_request()), await alice.admit(make_request(seed=2))
-    finish(redis_client, ledger, first)
-    assert redis_client.ttl(record.jobs_key("alice")) == -1, "one has not ended"
-    finish(redis_client, ledger, second)
-    left: Any = redis_client.ttl(record.jobs_key("alice"))
+    finish(redis_client, worker_queue, first)
+    assert redis_client.ttl(redis_keys.jobs_key("alice")) == -1, "one has not ended"
+    finish(redis_client, worker_queue, second)
+    left: Any = redis_client.ttl(redis_keys.jobs_key("alice"))
     assert 0 < left <= settings.result_ttl_seconds
-    assert redis_client.exists(record.unfinished_key("alice")) == 0
+    assert redis_client.exists(redis_keys.unfinished_key("alice")) == 0
     third = await alice.admit(make_request(seed=3))
-    assert redis_client.ttl(record.jobs_key("alice")) == -1
+    assert redis_client.ttl(redis_keys.jobs_key("alice")) == -1
     await alice.cancel(third.id)
-    assert redis_client.ttl(record.jobs_key("alice")) > 0
+    assert redis_client.ttl(redis_keys.jobs_key("alice")) > 0
 
 
 # -- limits ----------------------------------------------------------------------------------
 
 
 async def test_unfinished_jobs_are_held_to_the_limit_however_many_come_at_once(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
+    queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue
 ) -> None:
     limits = KeyLimits(concurrency=5)
     alice = queue.owned_by("alice")
@@ -223,10 +229,10 @@ async def test_unfinished_jobs_are_held_to_the_limit_however_many_come_at_once(
     admitted = [job for job in outcomes if isinstance(job, Job)]
     assert len(admitted) == 5
     assert sum(isinstance(outcome, TooManyJobs) for outcome in outcomes) == 55
-    assert (await alice.belongings.standing()).unfinished == 5
+    assert (await alice.owner_index.usage()).unfinished == 5
     await queue.owned_by("bob").admit(make_request(), limits=limits)
 
-    finish(redis_client, ledger, admitted[0])
+    finish(redis_client, worker_queue, admitted[0])
     await alice.cancel(admitted[1].id)
     outcomes = await asyncio.gather(
         *(alice.admit(make_request(seed=seed), limits=limits) for seed in range(9)),
@@ -240,7 +246,7 @@ async def test_a_repeated_submission_takes_no_second_place(queue: JobQueue) -> N
     first = await alice.admit(make_request(), idempotency_key="k", fingerprint="f", limits=limits)
     again = await alice.admit(make_request(), idempotency_key="k", fingerprint="f", limits=limits)
     assert again.id == first.id
-    standing = await alice.belongings.standing()
+    standing = await alice.owner_index.usage()
     assert standing.unfinished == 1
     assert standing.spent == pytest.approx(COST)
 
@@ -248,7 +254,7 @@ async def test_a_repeated_submission_takes_no_second_place(queue: JobQueue) -> N
 async def test_a_place_of_a_lost_job_is_given_back(queue: JobQueue, redis_client: "Redis") -> None:
     alice, limits = queue.owned_by("alice"), KeyLimits(concurrency=1)
     lost = await alice.admit(make_request(), limits=limits)
-    redis_client.delete(record.job_key(lost.id))
+    redis_client.delete(redis_keys.job_key(lost.id))
     await alice.admit(make_request(), limits=limits)
     with pytest.raises(TooManyJobs, match="1 jobs of this key"):
         await alice.admit(make_request(), limits=limits)
@@ -264,28 +270,28 @@ async def test_the_quota_is_held_however_many_come_at_once(queue: JobQueue) -> N
     refusals = [outcome for outcome in outcomes if isinstance(outcome, QuotaSpent)]
     assert len(refusals) == 17
     assert 0 < refusals[0].retry_after <= 86_400
-    assert (await alice.belongings.standing()).spent == pytest.approx(3 * COST)
+    assert (await alice.owner_index.usage()).spent == pytest.approx(3 * COST)
 
 
 async def test_what_was_not_done_is_not_paid_for(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
+    queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue
 ) -> None:
     alice, limits = queue.owned_by("alice"), KeyLimits(quota=10 * COST)
 
     async def spent() -> float:
-        return round((await alice.belongings.standing()).spent / COST, 3)
+        return round((await alice.owner_index.usage()).spent / COST, 3)
 
     made = [await alice.admit(make_request(seed=seed), limits=limits) for seed in range(4)]
     assert await spent() == 4
     await alice.cancel(made[0].id)
     assert await spent() == 3, "it had not begun"
-    finish(redis_client, ledger, made[1], "failed")
+    finish(redis_client, worker_queue, made[1], "failed")
     assert await spent() == 2, "it failed"
-    claim(redis_client, ledger, made[2])
+    claim(redis_client, worker_queue, made[2])
     await alice.cancel(made[2].id)
-    ledger.commit(made[2].id, "t", "cancelled")
+    worker_queue.commit(made[2].id, "t", "cancelled")
     assert await spent() == 2, "it had begun"
-    finish(redis_client, ledger, made[3])
+    finish(redis_client, worker_queue, made[3])
     assert await spent() == 2
 
 

@@ -15,8 +15,8 @@ from tests.support.run_worker import RunWorker
 from tests.support.waiting import wait_until
 from worker.auth.api_keys import WEIGHTS, KeyLimits, Priority
 from worker.job import Job
-from worker.queue import record
 from worker.queue.job_queue import JobQueue
+from worker.queue.layout import redis_keys
 from worker.queue.worker_queue import Claim, WorkerQueue
 from worker.settings import Settings
 
@@ -33,89 +33,89 @@ async def admit(queue: JobQueue, owner: str, count: int = 1, **changes: Any) -> 
     return [await own.admit(make_request(**changes), limits=limits) for _ in range(count)]
 
 
-def owners(client: "Redis", ledger: WorkerQueue, count: int) -> str:
+def owners(client: "Redis", worker_queue: WorkerQueue, count: int) -> str:
     """Take so many jobs; the first letters of their owners."""
     taken = ""
     for _ in range(count):
-        claim = take(client, ledger, listed(client)[0], "t")
+        claim = take(client, worker_queue, listed(client)[0], "t")
         assert isinstance(claim, Claim)
         taken += claim.owner[:1]
     return taken
 
 
 async def test_a_single_job_comes_before_hundreds_of_another_owner(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue, settings: Settings
+    queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue, settings: Settings
 ) -> None:
     await admit(queue, "greedy", 500)
-    assert owners(redis_client, ledger, 3) == "ggg"
+    assert owners(redis_client, worker_queue, 3) == "ggg"
     assert (await queue.owned_by("modest").forecast(make_request())).queue_position == 0
     assert (await queue.owned_by("greedy").forecast(make_request())).queue_position == 497
     (job,) = await admit(queue, "modest", steps=50)
     assert job.queue_position == 0
     (last,) = await admit(queue, "greedy")
     assert last.queue_position == 498
-    assert owners(redis_client, ledger, 4) == "mggg"
+    assert owners(redis_client, worker_queue, 4) == "mggg"
     assert len(listed(redis_client)) == 495
 
 
 async def test_two_owners_take_turns_by_work(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
+    queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue
 ) -> None:
     await admit(queue, "a", 9, steps=4)
     await admit(queue, "b", 3, steps=12)
-    assert owners(redis_client, ledger, 12) in ("abaaabaaabaa", "abaaabaaabaaa")
+    assert owners(redis_client, worker_queue, 12) in ("abaaabaaabaa", "abaaabaaabaaa")
 
 
 async def test_priorities_are_shares(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
+    queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue
 ) -> None:
     await admit(queue, "low", 20, priority="low")
     await admit(queue, "normal", 20)
     await admit(queue, "high", 20, priority="high")
-    taken = owners(redis_client, ledger, 21)
+    taken = owners(redis_client, worker_queue, 21)
     assert (taken.count("h"), taken.count("n"), taken.count("l")) == (16, 4, 1)
 
 
 async def test_one_owner_alone_is_served_in_order(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
+    queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue
 ) -> None:
     jobs = [job.id for n in (9, 2, 30, 1) for job in await admit(queue, "", 3, steps=n)]
     assert listed(redis_client) == jobs
-    take(redis_client, ledger, jobs[0], "t0")
-    take(redis_client, ledger, jobs[1], "t1")
+    take(redis_client, worker_queue, jobs[0], "t0")
+    take(redis_client, worker_queue, jobs[1], "t1")
     jobs += [job.id for job in await admit(queue, "", 2)]
     assert listed(redis_client) == jobs[2:]
     # Given back unfinished: first again. After a fault of its own: last.
-    ledger.release(jobs[1], "t1", "worker_stopped", is_free=True)
-    ledger.release(jobs[0], "t0", "engine_error", is_free=False)
+    worker_queue.release(jobs[1], "t1", "worker_stopped", is_free=True)
+    worker_queue.release(jobs[0], "t0", "engine_error", is_free=False)
     assert listed(redis_client) == [*jobs[1:], jobs[0]]
 
 
 async def test_what_was_given_back_stays_first_whoever_comes(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
+    queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue
 ) -> None:
     (job, *_) = await admit(queue, "greedy", 3)
-    take(redis_client, ledger, job.id, "t")
-    ledger.release(job.id, "t", "worker_stopped", is_free=True)
+    take(redis_client, worker_queue, job.id, "t")
+    worker_queue.release(job.id, "t", "worker_stopped", is_free=True)
     (other,) = await admit(queue, "modest")
     assert listed(redis_client)[:2] == [job.id, other.id]
     # Taken again it pays no second time.
-    assert owners(redis_client, ledger, 4) == "gmgg"
+    assert owners(redis_client, worker_queue, 4) == "gmgg"
 
 
 async def test_a_fault_puts_a_job_behind_its_owners_and_not_behind_all(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
+    queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue
 ) -> None:
     await admit(queue, "greedy", 50)
     (job, own) = await admit(queue, "modest", 2)
-    take(redis_client, ledger, job.id, "t")
-    ledger.release(job.id, "t", "engine_error", is_free=False)
+    take(redis_client, worker_queue, job.id, "t")
+    worker_queue.release(job.id, "t", "engine_error", is_free=False)
     order = listed(redis_client)
     assert order.index(own.id) < order.index(job.id) < 5
 
 
 async def test_cancelled_jobs_cost_their_owner_nothing(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
+    queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue
 ) -> None:
     mine = await admit(queue, "a", 30)
     await admit(queue, "b", 30)
@@ -127,33 +127,33 @@ async def test_cancelled_jobs_cost_their_owner_nothing(
 
 
 async def test_a_job_that_rq_lost_gets_its_place_back(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
+    queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue
 ) -> None:
     await admit(queue, "a", 3)
     await admit(queue, "b", 3)
     before = listed(redis_client)
     for lost in before:
         redis_client.lrem(RQ_LIST, 0, lost)
-        redis_client.zadd(record.QUEUED, {lost: 0})
-        assert ledger.reconcile() == [lost]
+        redis_client.zadd(redis_keys.QUEUED, {lost: 0})
+        assert worker_queue.reconcile() == [lost]
         assert sorted(listed(redis_client)) == sorted(before)
         # Among equals in turn it may be another.
         assert abs(listed(redis_client).index(lost) - before.index(lost)) <= 1
 
 
 async def test_nothing_is_left_when_all_is_taken(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
+    queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue
 ) -> None:
     jobs = [*await admit(queue, "a", 3), *await admit(queue, "b", 2)]
     await queue.cancel(jobs[1].id)
-    assert len(owners(redis_client, ledger, 4)) == 4
-    assert redis_client.zcard(record.TURNS) == 0
+    assert len(owners(redis_client, worker_queue, 4)) == 4
+    assert redis_client.zcard(redis_keys.TURNS) == 0
     assert list(redis_client.scan_iter("kirazuri:line:*")) == []
 
 
 @pytest.mark.parametrize("seed", range(4))
 async def test_the_scripts_keep_the_turns_of_the_simulation(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue, seed: int
+    queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue, seed: int
 ) -> None:
     choice, turns = random.Random(seed), FairQueue[str]()
     names: list[tuple[str, Priority]] = [
@@ -174,13 +174,13 @@ async def test_the_scripts_keep_the_turns_of_the_simulation(
             # The scripts order equal turns by when they were put in, and so may differ in them.
             first = listed(redis_client)[0]
             assert turns.turn(first) == pytest.approx(turns.turn(turns.order()[0]), abs=1e-4)
-            take(redis_client, ledger, first, "t")
+            take(redis_client, worker_queue, first, "t")
             turns.take(first)
         else:
             gone = choice.choice(turns.order())
             await queue.cancel(gone)
             turns.give_up(gone)
-        order: list[Any] = redis_client.zrange(record.TURNS, 0, -1, withscores=True)
+        order: list[Any] = redis_client.zrange(redis_keys.TURNS, 0, -1, withscores=True)
         told = {str(job_id, "utf-8"): turn for job_id, turn in order}
         assert told == pytest.approx(
             {job_id: turns.turn(job_id) for job_id in turns.order()}, abs=1e-3
@@ -211,21 +211,21 @@ async def test_a_worker_full_of_one_owners_jobs_has_places_for_others(
         modest = await admit(queue, "modest", 2, steps=3)
         for job in modest:
             assert (await queue.wait(job.id, 20)).status == "succeeded"
-        assert (await queue.totals())["succeeded"] == 2
+        assert (await queue.state.counters()).finished["succeeded"] == 2
         states = [(await queue.get(job.id)).status for job in greedy]
         assert states == ["running"] * 2 + ["queued"] * 4
 
 
 async def test_who_is_passed_over_keeps_its_place(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
+    queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue
 ) -> None:
     a = [job.id for job in await admit(queue, "a", 3)]
     b = [job.id for job in await admit(queue, "b", 2)]
-    take(redis_client, ledger, a[0], "t")
-    ledger.release(a[0], "t", "worker_stopped", is_free=True)
-    assert ledger.pick({"a", "b"}) is None
-    assert ledger.pick({"a"}) == b[0]
-    assert ledger.pick({"b"}) == a[0]
+    take(redis_client, worker_queue, a[0], "t")
+    worker_queue.release(a[0], "t", "worker_stopped", is_free=True)
+    assert worker_queue.pick({"a", "b"}) is None
+    assert worker_queue.pick({"a"}) == b[0]
+    assert worker_queue.pick({"b"}) == a[0]
     assert sorted(listed(redis_client)) == sorted([*a[1:], b[1]])
     taken: Any = redis_client.lrange(f"{RQ_LIST}:intermediate", 0, -1)
     assert taken == [b[0].encode(), a[0].encode()]

@@ -11,94 +11,94 @@ from tests.support.queue_steps import IMAGE, LEASES, RQ_LIST, report, take
 from tests.support.requests import make_request
 from worker.errors import JobAlreadyFinished
 from worker.job_errors import job_error
-from worker.queue import record
 from worker.queue.job_queue import JobQueue
+from worker.queue.layout import redis_keys, rq_layout
+from worker.queue.scripts.lua_script import LuaScript
 from worker.queue.worker_queue import Claim, Report, WorkerQueue
 
 
 async def test_a_claim_carries_the_request_and_counts_the_attempt(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
+    queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue
 ) -> None:
     job = await queue.admit(make_request(seed=3))
-    claim = take(redis_client, ledger, job.id, "t1")
+    claim = take(redis_client, worker_queue, job.id, "t1")
     assert isinstance(claim, Claim)
     assert (claim.attempt, claim.request) == (1, make_request(seed=3))
     running = await queue.get(job.id)
     assert (running.status, running.attempts, running.worker) == ("running", 1, "w")
     assert running.started_at is not None
     assert running.timings.queued is not None
-    assert await queue.depth() == (0, 1)
+    assert await queue.state.depth() == (0, 1)
 
 
 async def test_the_same_claim_again_is_the_same_claim(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
+    queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue
 ) -> None:
     job = await queue.admit(make_request())
-    first = take(redis_client, ledger, job.id, "t1")
-    assert take(redis_client, ledger, job.id, "t1") == first
+    first = take(redis_client, worker_queue, job.id, "t1")
+    assert take(redis_client, worker_queue, job.id, "t1") == first
     assert (await queue.get(job.id)).attempts == 1
 
 
 async def test_a_second_worker_is_refused_while_the_lease_lives(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
+    queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue
 ) -> None:
     job = await queue.admit(make_request())
-    take(redis_client, ledger, job.id, "t1")
-    assert take(redis_client, ledger, job.id, "t2") == "held"
+    take(redis_client, worker_queue, job.id, "t1")
+    assert take(redis_client, worker_queue, job.id, "t2") == "held"
     assert (await queue.get(job.id)).attempts == 1
 
 
 async def test_an_old_token_writes_nothing_after_another_took_over(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
+    queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue
 ) -> None:
     job = await queue.admit(make_request())
-    take(redis_client, ledger, job.id, "t1", lease=-1)
-    second = take(redis_client, ledger, job.id, "t2")
+    take(redis_client, worker_queue, job.id, "t1", lease=-1)
+    second = take(redis_client, worker_queue, job.id, "t2")
     assert isinstance(second, Claim)
     assert second.attempt == 2
-    before = redis_client.hgetall(record.job_key(job.id))
-    assert report(redis_client, ledger, job.id, "t1", Report(event="progress")) == b"lost"
-    assert ledger.commit(job.id, "t1", "succeeded", images=[IMAGE]) == "lost"
-    assert ledger.release(job.id, "t1", "x", is_free=True) == "lost"
-    assert redis_client.hgetall(record.job_key(job.id)) == before
-    assert ledger.commit(job.id, "t2", "succeeded", images=[IMAGE]) == "succeeded"
-    assert ledger.commit(job.id, "t1", "failed", error=job_error("x", "y")) == "lost"
+    before = redis_client.hgetall(redis_keys.job_key(job.id))
+    assert report(redis_client, worker_queue, job.id, "t1", Report(event="progress")) == b"lost"
+    assert worker_queue.commit(job.id, "t1", "succeeded", images=[IMAGE]) == "lost"
+    assert worker_queue.release(job.id, "t1", "x", is_free=True) == "lost"
+    assert redis_client.hgetall(redis_keys.job_key(job.id)) == before
+    assert worker_queue.commit(job.id, "t2", "succeeded", images=[IMAGE]) == "succeeded"
+    assert worker_queue.commit(job.id, "t1", "failed", error=job_error("x", "y")) == "lost"
     names = [event.event async for event in queue.events(job.id)]
     assert names == ["queued", "started", "retrying", "started", "succeeded"]
 
 
 async def test_commit_ends_a_job_once_and_cleans_rq(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
+    queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue
 ) -> None:
     job = await queue.admit(make_request())
-    take(redis_client, ledger, job.id, "t1")
+    take(redis_client, worker_queue, job.id, "t1")
     timings = {"denoise": 1.5}
     for _ in range(2):  # the second as after a lost reply
-        assert (
-            ledger.commit(job.id, "t1", "succeeded", images=[IMAGE], timings=timings) == "succeeded"
-        )
+        reply = worker_queue.commit(job.id, "t1", "succeeded", images=[IMAGE], timings=timings)
+        assert reply == "succeeded"
     done = await queue.get(job.id)
     assert (done.status, done.images, done.timings.denoise) == ("succeeded", (IMAGE,), 1.5)
     assert done.progress.fraction == 1
     assert done.finished_at is not None
     assert done.expires_at is not None
     assert 86_395 < (done.expires_at - done.finished_at).total_seconds() < 86_405
-    assert (await queue.totals())["succeeded"] == 1
-    assert await queue.depth() == (0, 0)
-    assert not redis_client.exists(f"rq:job:{job.id}", LEASES)
-    score = redis_client.zscore(record.IMAGES, IMAGE.name)
+    assert (await queue.state.counters()).finished["succeeded"] == 1
+    assert await queue.state.depth() == (0, 0)
+    assert not redis_client.exists(rq_layout.job_key(job.id), LEASES)
+    score = redis_client.zscore(redis_keys.IMAGES, IMAGE.name)
     assert score == pytest.approx(done.expires_at.timestamp(), abs=1)
-    assert 86_300 < redis_client.ttl(record.job_key(job.id)) <= 86_400
+    assert 86_300 < redis_client.ttl(redis_keys.job_key(job.id)) <= 86_400
 
 
 async def test_a_cancel_asked_for_in_time_wins(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
+    queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue
 ) -> None:
     job = await queue.admit(make_request())
-    take(redis_client, ledger, job.id, "t1")
+    take(redis_client, worker_queue, job.id, "t1")
     assert (await queue.cancel(job.id)).status == "running"
-    assert report(redis_client, ledger, job.id, "t1", Report()) == b"cancel"
-    assert ledger.commit(job.id, "t1", "succeeded", images=[IMAGE]) == "cancelled"
+    assert report(redis_client, worker_queue, job.id, "t1", Report()) == b"cancel"
+    assert worker_queue.commit(job.id, "t1", "succeeded", images=[IMAGE]) == "cancelled"
     done = await queue.get(job.id)
     assert (done.status, done.images) == ("cancelled", ())
     with pytest.raises(JobAlreadyFinished, match="cancelled"):
@@ -106,44 +106,43 @@ async def test_a_cancel_asked_for_in_time_wins(
 
 
 async def test_cancel_takes_a_queued_job_out_at_once(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
+    queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue
 ) -> None:
     job = await queue.admit(make_request())
     assert (await queue.cancel(job.id)).status == "cancelled"
     assert redis_client.llen(RQ_LIST) == 0
-    assert not redis_client.exists(f"rq:job:{job.id}")
-    assert await queue.depth() == (0, 0)
-    assert take(redis_client, ledger, job.id, "t1") == "gone"
+    assert not redis_client.exists(rq_layout.job_key(job.id))
+    assert await queue.state.depth() == (0, 0)
+    assert take(redis_client, worker_queue, job.id, "t1") == "gone"
     assert [event.event async for event in queue.events(job.id)] == ["queued", "cancelled"]
 
 
 async def test_cancel_needs_no_worker_that_is_dead(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
+    queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue
 ) -> None:
     job = await queue.admit(make_request())
-    take(redis_client, ledger, job.id, "t1", lease=-1)
+    take(redis_client, worker_queue, job.id, "t1", lease=-1)
     assert (await queue.cancel(job.id)).status == "cancelled"
-    assert ledger.commit(job.id, "t1", "succeeded", images=[IMAGE]) == "cancelled"
+    assert worker_queue.commit(job.id, "t1", "succeeded", images=[IMAGE]) == "cancelled"
 
 
 def test_a_cancel_repeated_after_a_lost_reply_is_no_conflict(redis_client: "Redis") -> None:
     job_id = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
-    redis_client.hset(record.job_key(job_id), mapping={"status": "queued", "attempt": 0})
-    script = redis_client.register_script(record.script("cancel"))
-    keys = record.script_keys(job_id)
-    assert [script(keys=keys, args=[job_id, "n1", 60, 60]) for _ in range(2)] == [b"cancelled"] * 2
-    assert script(keys=keys, args=[job_id, "n2", 60, 60]) == b"finished"
+    redis_client.hset(redis_keys.job_key(job_id), mapping={"status": "queued", "attempt": 0})
+    cancel = LuaScript(redis_client, "cancel")
+    assert [cancel(job_id, "n1", 60) for _ in range(2)] == [b"cancelled"] * 2
+    assert cancel(job_id, "n2", 60) == b"finished"
 
 
 async def test_a_job_whose_workers_die_fails_after_the_last_attempt(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
+    queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue
 ) -> None:
     job = await queue.admit(make_request())
     for attempt in (1, 2, 3):
-        claim = take(redis_client, ledger, job.id, f"t{attempt}", lease=-1)
+        claim = take(redis_client, worker_queue, job.id, f"t{attempt}", lease=-1)
         assert isinstance(claim, Claim)
         assert claim.attempt == attempt
-    assert take(redis_client, ledger, job.id, "t4") == "gone"
+    assert take(redis_client, worker_queue, job.id, "t4") == "gone"
     done = await queue.get(job.id)
     assert (done.status, done.attempts) == ("failed", 3)
     assert done.error is not None
@@ -153,68 +152,68 @@ async def test_a_job_whose_workers_die_fails_after_the_last_attempt(
 
 
 async def test_the_last_attempt_waits_for_an_empty_engine(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
+    queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue
 ) -> None:
     job, other = [await queue.admit(make_request(seed=seed)) for seed in (1, 2)]
     for token in ("t1", "t2"):
-        take(redis_client, ledger, job.id, token, lease=-1, is_alone=False)
-    assert take(redis_client, ledger, job.id, "t3", is_alone=False) == "solo"
+        take(redis_client, worker_queue, job.id, token, lease=-1, is_alone=False)
+    assert take(redis_client, worker_queue, job.id, "t3", is_alone=False) == "solo"
     assert redis_client.lrange(RQ_LIST, 0, -1) == [job.id.encode(), other.id.encode()]
     assert (await queue.get(job.id)).attempts == 2
-    claim = take(redis_client, ledger, job.id, "t4", is_alone=True)
+    claim = take(redis_client, worker_queue, job.id, "t4", is_alone=True)
     assert isinstance(claim, Claim)
     assert claim.attempt == 3
 
 
 @pytest.mark.parametrize("is_free", [True, False])
 async def test_release_queues_again(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue, is_free: bool
+    queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue, is_free: bool
 ) -> None:
     job, other = [await queue.admit(make_request(seed=seed)) for seed in (1, 2)]
-    take(redis_client, ledger, job.id, "t1")
+    take(redis_client, worker_queue, job.id, "t1")
     for _ in range(2):  # the second as after a lost reply
-        assert ledger.release(job.id, "t1", "why", is_free=is_free) == "released"
+        assert worker_queue.release(job.id, "t1", "why", is_free=is_free) == "released"
     order = [job.id, other.id] if is_free else [other.id, job.id]
     assert redis_client.lrange(RQ_LIST, 0, -1) == [job_id.encode() for job_id in order]
     again = await queue.get(job.id)
     assert (again.status, again.attempts) == ("queued", 0 if is_free else 1)
-    assert await queue.depth() == (2, 0)
-    events: Any = redis_client.xrange(record.events_key(job.id))
+    assert await queue.state.depth() == (2, 0)
+    events: Any = redis_client.xrange(redis_keys.events_key(job.id))
     assert [fields[b"event"] for _, fields in events] == [b"queued", b"started", b"retrying"]
     attempt = 1 if is_free else 2
     assert json.loads(events[-1][1][b"data"]) == {"attempt": attempt, "reason": "why"}
 
 
 async def test_the_same_picture_is_announced_once(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
+    queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue
 ) -> None:
     job = await queue.admit(make_request())
-    take(redis_client, ledger, job.id, "t1")
+    take(redis_client, worker_queue, job.id, "t1")
     note = Report(event="image", data=IMAGE.model_dump(mode="json"), image=IMAGE.name)
-    assert [report(redis_client, ledger, job.id, "t1", note) for _ in range(2)] == [b"ok"] * 2
-    events: Any = redis_client.xrange(record.events_key(job.id))
+    assert [report(redis_client, worker_queue, job.id, "t1", note) for _ in range(2)] == [b"ok"] * 2
+    events: Any = redis_client.xrange(redis_keys.events_key(job.id))
     assert [fields[b"event"] for _, fields in events].count(b"image") == 1
 
 
 async def test_reconcile_puts_back_what_rq_lost(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
+    queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue
 ) -> None:
     lost, dead, alive, fresh = [await queue.admit(make_request(seed=s)) for s in range(4)]
-    take(redis_client, ledger, dead.id, "t1")
-    take(redis_client, ledger, alive.id, "t2")
+    take(redis_client, worker_queue, dead.id, "t1")
+    take(redis_client, worker_queue, alive.id, "t2")
     redis_client.zrem(LEASES, f"{dead.id}:t1")
-    redis_client.delete(RQ_LIST, *(f"rq:job:{job.id}" for job in (lost, dead, alive, fresh)))
-    redis_client.zadd(record.QUEUED, {lost.id: time.time() - 100})
-    assert sorted(ledger.reconcile()) == sorted([lost.id, dead.id])
+    redis_client.delete(RQ_LIST, *(rq_layout.job_key(job.id) for job in (lost, dead, alive, fresh)))
+    redis_client.zadd(redis_keys.QUEUED, {lost.id: time.time() - 100})
+    assert sorted(worker_queue.reconcile()) == sorted([lost.id, dead.id])
     assert sorted(redis_client.lrange(RQ_LIST, 0, -1)) == sorted(
         [lost.id.encode(), dead.id.encode()]
     )
-    assert redis_client.hget(f"rq:job:{lost.id}", "origin") == record.RQ_QUEUE.encode()
-    assert ledger.reconcile() == []
-    claim = take(redis_client, ledger, dead.id, "t3")
+    assert redis_client.hget(rq_layout.job_key(lost.id), "origin") == rq_layout.QUEUE.encode()
+    assert worker_queue.reconcile() == []
+    claim = take(redis_client, worker_queue, dead.id, "t3")
     assert isinstance(claim, Claim)
     assert claim.attempt == 2
 
 
-def test_the_clocks_of_one_machine_agree(ledger: WorkerQueue) -> None:
-    assert abs(ledger.clock_skew()) < 0.5
+def test_the_clocks_of_one_machine_agree(worker_queue: WorkerQueue) -> None:
+    assert abs(worker_queue.clock_skew()) < 0.5

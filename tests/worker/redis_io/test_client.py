@@ -81,7 +81,7 @@ def working(url: str, settings: Settings) -> Iterator[None]:
 
 
 async def carries_out_a_job(url: str, settings: Settings) -> None:
-    queue = JobQueue.connect(url, settings)
+    queue = JobQueue(url, settings)
     try:
         job = await queue.admit(make_request(steps=2))
         with working(url, settings):
@@ -187,7 +187,7 @@ async def test_jobs_go_on_after_the_sentinels_chose_another_master(settings: Set
         with Redis(port=watch, decode_responses=True) as sentinel:
             wait_until(lambda: sentinel.sentinel_slaves("pictures"))
         url = f"redis+sentinel://127.0.0.1:9,127.0.0.1:{watch}/pictures/0"
-        queue = JobQueue.connect(url, settings)
+        queue = JobQueue(url, settings)
         with working(url, settings):
             before = await queue.wait((await queue.admit(make_request(steps=2))).id, 10)
             assert before.status == "succeeded"

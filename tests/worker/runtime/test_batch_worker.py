@@ -20,13 +20,13 @@ from tests.support.requests import make_request
 from tests.support.run_worker import RunWorker
 from tests.support.waiting import wait_until
 from worker.job import Job
-from worker.queue import record
 from worker.queue.job_queue import JobQueue
+from worker.queue.layout import redis_keys, rq_layout
 from worker.runtime.batch_worker import BatchWorker
 from worker.settings import Settings
 from worker.store.image_store import LocalImageStore
 
-RQ_LIST = f"rq:queue:{record.RQ_QUEUE}"
+RQ_LIST = rq_layout.list_key()
 
 
 async def events_of(queue: JobQueue, job: Job) -> list[str]:
@@ -70,7 +70,7 @@ async def test_many_jobs_share_the_engine(
     jobs = [await queue.admit(request) for request in requests]
     with run_worker(step_seconds=0.05):
         done = await asyncio.gather(*(queue.wait(job.id, 20) for job in jobs))
-        (worker,) = await queue.workers()
+        (worker,) = await queue.state.workers()
     assert [job.status for job in done] == ["succeeded"] * 20
     assert worker.is_warm
     assert worker.recipe == Recipe(
@@ -91,7 +91,7 @@ async def test_many_jobs_share_the_engine(
         assert "Seed: 0," in image.info["parameters"]
     left = set(redis_client.keys("rq:*"))
     assert left <= {b"rq:queues", b"rq:worker:" + worker.name.encode()}
-    assert redis_client.zcard(record.IMAGES) == sum(r.num_images for r in requests)
+    assert redis_client.zcard(redis_keys.IMAGES) == sum(r.num_images for r in requests)
 
 
 async def test_a_job_tells_its_whole_story(queue: JobQueue, run_worker: RunWorker) -> None:
@@ -187,7 +187,7 @@ async def test_stopping_lets_running_jobs_finish(queue: JobQueue, run_worker: Ru
         await until(queue, job, lambda now: now.status == "running")
     done = await queue.get(job.id)
     assert (done.status, done.attempts) == ("succeeded", 1)
-    assert await queue.workers() == []
+    assert await queue.state.workers() == []
 
 
 async def test_a_second_stop_hands_back_in_order_without_using_a_try(
@@ -214,7 +214,7 @@ async def test_a_clock_that_is_off_takes_no_jobs(
     job = await queue.admit(make_request())
     with run_worker():
         assert (await queue.wait(job.id, 1)).status == "queued"
-        assert not any(worker.is_warm for worker in await queue.workers())
+        assert not any(worker.is_warm for worker in await queue.state.workers())
         assert "clock_skew" in caplog.text
         skew = 0.0
         assert (await queue.wait(job.id, 10)).status == "succeeded"
@@ -234,7 +234,7 @@ async def test_rq_suspend_is_heeded(
 async def test_what_a_stranger_puts_into_the_queue_runs_no_code(
     queue: JobQueue, run_worker: RunWorker, redis_client: "Redis"
 ) -> None:
-    redis_client.hset("rq:job:evil", mapping={"data": b"\x80\x04junk", "origin": record.RQ_QUEUE})
+    redis_client.hset("rq:job:evil", mapping={"data": b"\x80\x04junk", "origin": rq_layout.QUEUE})
     redis_client.rpush(RQ_LIST, "evil", "missing")
     job = await queue.admit(make_request())
     with run_worker():
@@ -247,11 +247,11 @@ async def test_a_record_of_another_version_fails_alone(
     queue: JobQueue, run_worker: RunWorker, redis_client: "Redis"
 ) -> None:
     odd, good = [await queue.admit(make_request(seed=seed)) for seed in (1, 2)]
-    readable = redis_client.hget(record.job_key(odd.id), "request")
-    redis_client.hset(record.job_key(odd.id), "request", '{"prompt": 1}')
+    readable = redis_client.hget(redis_keys.job_key(odd.id), "request")
+    redis_client.hset(redis_keys.job_key(odd.id), "request", '{"prompt": 1}')
     with run_worker():
         assert (await queue.wait(good.id, 10)).status == "succeeded"
-    redis_client.hset(record.job_key(odd.id), "request", readable or b"")
+    redis_client.hset(redis_keys.job_key(odd.id), "request", readable or b"")
     done = await queue.get(odd.id)
     assert done.status == "failed"
     assert done.error is not None
@@ -278,9 +278,9 @@ async def test_pictures_go_when_their_time_is_over(
     monkeypatch.setattr("worker.runtime.sweeper._FRESH_SECONDS", 0)
     store = LocalImageStore(settings.data_dir / "images")
     old, kept = store.put(b"old", "png"), store.put(b"kept", "png")
-    redis_client.zadd(record.IMAGES, {old: time.time() - 1, kept: time.time() + 60})
+    redis_client.zadd(redis_keys.IMAGES, {old: time.time() - 1, kept: time.time() + 60})
     with run_worker():
-        wait_until(lambda: redis_client.zcard(record.IMAGES) == 1)
+        wait_until(lambda: redis_client.zcard(redis_keys.IMAGES) == 1)
     assert [name for name, _ in store.pictures()] == [kept]
 
 

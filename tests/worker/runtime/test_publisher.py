@@ -18,8 +18,8 @@ from tests.support.run_worker import RunWorker
 from tests.support.s3_server import FaultyProxy, Mode, S3Server
 from tests.support.waiting import wait_until
 from worker.job import Job
-from worker.queue import record
 from worker.queue.job_queue import JobQueue
+from worker.queue.layout import redis_keys
 from worker.redis_io.client import connect
 from worker.runtime.batch_worker import BatchWorker
 from worker.settings import Settings
@@ -73,7 +73,7 @@ async def test_a_long_outage_sends_jobs_back_and_uses_no_try(
         await asyncio.sleep(0.5)
         handed = [await queue.get(job.id) for job in jobs]
         assert [(job.status, job.attempts) for job in handed] == [("queued", 0)] * 5
-        (seen,) = await queue.workers()
+        (seen,) = await queue.state.workers()
         assert not seen.is_warm
         blocked.unlink()
         done = [await queue.wait(job.id, 10) for job in jobs]
@@ -93,7 +93,7 @@ async def test_a_worker_takes_no_more_than_it_can_keep(
         wait_until(lambda: worker.publisher.pending >= 3)
         await asyncio.sleep(0.3)
         assert worker.publisher.pending <= 6
-        assert redis_client.zcard(record.QUEUED) >= 6
+        assert redis_client.zcard(redis_keys.QUEUED) >= 6
         blocked.unlink()
         done = [await queue.wait(job.id, 10) for job in jobs]
     assert [(job.status, job.attempts) for job in done] == [("succeeded", 1)] * 12

@@ -15,8 +15,9 @@ from tests.support.run_worker import RunWorker
 from tests.support.s3_server import FaultyProxy, S3Server
 from tests.support.waiting import wait_until
 from worker.errors import StoreError
-from worker.queue import record
+from worker.queue.image_removal import ImageRemoval
 from worker.queue.job_queue import JobQueue
+from worker.queue.layout import redis_keys
 from worker.queue.worker_queue import Report, WorkerQueue
 from worker.runtime.sweeper import Sweeper
 from worker.settings import Settings
@@ -34,16 +35,16 @@ def local(tmp_path: Path) -> LocalImageStore:
 
 
 def overdue(client: "Redis", *names: str) -> None:
-    client.zadd(record.IMAGES, dict.fromkeys(names, time.time() - 1))
+    client.zadd(redis_keys.IMAGES, dict.fromkeys(names, time.time() - 1))
 
 
 def names(store: ImageStore) -> list[str]:
     return sorted(name for name, _ in store.pictures())
 
 
-def sweep(store: ImageStore, ledger: WorkerQueue, *, result_ttl: float = 86_400) -> None:
+def sweep(store: ImageStore, removal: ImageRemoval, *, result_ttl: float = 86_400) -> None:
     """One whole round."""
-    sweeper = Sweeper(store, ledger, result_ttl=result_ttl)
+    sweeper = Sweeper(store, removal, result_ttl=result_ttl)
     sweeper.wake()
     sweeper.finish()
     sweeper.stop()
@@ -53,78 +54,80 @@ def sweep(store: ImageStore, ledger: WorkerQueue, *, result_ttl: float = 86_400)
 
 
 def test_a_removal_is_begun_once_and_again_if_interrupted(
-    ledger: WorkerQueue, redis_client: "Redis"
+    removal: ImageRemoval, redis_client: "Redis"
 ) -> None:
     overdue(redis_client, NAME)
-    redis_client.zadd(record.IMAGES, {OTHER: time.time() + 60})
-    assert ledger.begin_removal() == [NAME]
-    assert ledger.begin_removal() == []
-    redis_client.zincrby(record.REMOVALS, -61, NAME)
-    assert ledger.begin_removal() == [NAME]
-    ledger.end_removal([NAME])
-    assert ledger.begin_removal() == []
-    redis_client.zincrby(record.REMOVALS, -3601, NAME)
-    ledger.end_removal([])
-    assert not redis_client.exists(record.REMOVALS)
-    assert redis_client.zrange(record.IMAGES, 0, -1) == [OTHER.encode()]
+    redis_client.zadd(redis_keys.IMAGES, {OTHER: time.time() + 60})
+    assert removal.begin() == [NAME]
+    assert removal.begin() == []
+    redis_client.zincrby(redis_keys.REMOVALS, -61, NAME)
+    assert removal.begin() == [NAME]
+    removal.end([NAME])
+    assert removal.begin() == []
+    redis_client.zincrby(redis_keys.REMOVALS, -3601, NAME)
+    removal.end([])
+    assert not redis_client.exists(redis_keys.REMOVALS)
+    assert redis_client.zrange(redis_keys.IMAGES, 0, -1) == [OTHER.encode()]
 
 
-def test_only_what_no_record_knows_is_an_orphan(ledger: WorkerQueue, redis_client: "Redis") -> None:
-    redis_client.zadd(record.IMAGES, {NAME: time.time() + 60})
-    assert ledger.begin_removal([NAME, OTHER]) == [OTHER]
-    assert ledger.begin_removal([NAME, OTHER]) == []
+def test_only_what_no_record_knows_is_an_orphan(
+    removal: ImageRemoval, redis_client: "Redis"
+) -> None:
+    redis_client.zadd(redis_keys.IMAGES, {NAME: time.time() + 60})
+    assert removal.begin([NAME, OTHER]) == [OTHER]
+    assert removal.begin([NAME, OTHER]) == []
 
 
 def test_what_is_left_is_tried_again_in_a_minute(
-    ledger: WorkerQueue, redis_client: "Redis"
+    removal: ImageRemoval, redis_client: "Redis"
 ) -> None:
     overdue(redis_client, NAME, OTHER)
-    ledger.begin_removal()
-    ledger.end_removal([NAME], [NAME, OTHER])
+    removal.begin()
+    removal.end([NAME], [NAME, OTHER])
     for name in (NAME, OTHER):
-        score = redis_client.zscore(record.IMAGES, name)
+        score = redis_client.zscore(redis_keys.IMAGES, name)
         assert score == pytest.approx(time.time() + 60, abs=5)
-    assert redis_client.zrange(record.REMOVALS, 0, -1) == [NAME.encode()]
+    assert redis_client.zrange(redis_keys.REMOVALS, 0, -1) == [NAME.encode()]
 
 
 async def test_a_picture_made_before_its_removal_ended_is_to_be_stored_again(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
+    queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue, removal: ImageRemoval
 ) -> None:
     job = await queue.admit(make_request())
-    take(redis_client, ledger, job.id, "t1")
+    take(redis_client, worker_queue, job.id, "t1")
 
     def tell(began: float) -> Any:
         note = Report("image", IMAGE.model_dump(mode="json"), NAME, image_began=began)
-        return report(redis_client, ledger, job.id, "t1", note)
+        return report(redis_client, worker_queue, job.id, "t1", note)
 
     before = time.monotonic()
     overdue(redis_client, NAME)
-    ledger.begin_removal()
+    removal.begin()
     assert tell(before) == tell(time.monotonic()) == b"again"
-    assert redis_client.zscore(record.IMAGES, NAME) is None
-    ledger.end_removal([NAME])
+    assert redis_client.zscore(redis_keys.IMAGES, NAME) is None
+    removal.end([NAME])
     assert tell(before) == b"again"
     assert tell(time.monotonic()) == b"ok"
-    assert redis_client.zscore(record.IMAGES, NAME) is not None
-    events: Any = redis_client.xrange(record.events_key(job.id))
+    assert redis_client.zscore(redis_keys.IMAGES, NAME) is not None
+    events: Any = redis_client.xrange(redis_keys.events_key(job.id))
     assert [fields[b"event"] for _, fields in events].count(b"image") == 1
 
 
 async def test_a_request_that_starts_from_what_is_being_removed_is_to_be_repeated(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue
+    queue: JobQueue, redis_client: "Redis", removal: ImageRemoval
 ) -> None:
     request = make_request(init_image=NAME, strength=0.5)
     overdue(redis_client, NAME)
-    ledger.begin_removal()
+    removal.begin()
     with pytest.raises(StoreError, match="being removed"):
         await queue.admit(request)
-    ledger.end_removal([NAME])
+    removal.end([NAME])
     with pytest.raises(StoreError, match="being removed"):
         await queue.admit(request)
-    assert await queue.depth() == (0, 0)
-    redis_client.zincrby(record.REMOVALS, -6, NAME)
+    assert await queue.state.depth() == (0, 0)
+    redis_client.zincrby(redis_keys.REMOVALS, -6, NAME)
     await queue.admit(request)
-    assert await queue.depth() == (1, 0)
+    assert await queue.state.depth() == (1, 0)
 
 
 # -- the bytes -------------------------------------------------------------------------------
@@ -133,7 +136,7 @@ async def test_a_request_that_starts_from_what_is_being_removed_is_to_be_repeate
 @pytest.mark.parametrize("kind", ["local", "s3"])
 def test_a_round_takes_the_overdue_and_the_orphans_and_no_others(
     request: pytest.FixtureRequest,
-    ledger: WorkerQueue,
+    removal: ImageRemoval,
     redis_client: "Redis",
     local: LocalImageStore,
     monkeypatch: pytest.MonkeyPatch,
@@ -145,34 +148,34 @@ def test_a_round_takes_the_overdue_and_the_orphans_and_no_others(
         store = S3ImageStore(server.bucket("swept"))
     known, old, orphan = (store.put(data, "png") for data in (b"known", b"old", b"orphan"))
     overdue(redis_client, old)
-    redis_client.zadd(record.IMAGES, {known: time.time() + 60})
-    sweep(store, ledger)
+    redis_client.zadd(redis_keys.IMAGES, {known: time.time() + 60})
+    sweep(store, removal)
     assert names(store) == sorted([known, old, orphan]), "all of them are fresh"
     monkeypatch.setattr("worker.runtime.sweeper._FRESH_SECONDS", -1)
     overdue(redis_client, old)
-    sweep(store, ledger)
+    sweep(store, removal)
     assert names(store) == sorted([known, orphan])
-    sweep(store, ledger, result_ttl=-4000)
+    sweep(store, removal, result_ttl=-4000)
     assert names(store) == sorted([known, orphan]), "another worker has looked within the hour"
-    redis_client.delete(record.ORPHANS)
-    sweep(store, ledger, result_ttl=-4000)
+    redis_client.delete(redis_keys.ORPHAN_SEARCH)
+    sweep(store, removal, result_ttl=-4000)
     assert names(store) == [known]
     assert store.read(known) == b"known"
 
 
 def test_an_orphan_is_left_for_as_long_as_a_result_and_an_hour(
-    ledger: WorkerQueue, local: LocalImageStore, tmp_path: Path
+    removal: ImageRemoval, local: LocalImageStore, tmp_path: Path
 ) -> None:
     young, old = local.put(b"young", "png"), local.put(b"old", "png")
     for name, hours in ((young, 24.9), (old, 25.1)):
         moment = time.time() - hours * 3600
         os.utime(tmp_path / "images" / name, (moment, moment))
-    sweep(local, ledger)
+    sweep(local, removal)
     assert names(local) == [young]
 
 
 def test_a_bucket_that_is_away_keeps_its_pictures_for_a_later_round(
-    ledger: WorkerQueue,
+    removal: ImageRemoval,
     redis_client: "Redis",
     s3_server: S3Server,
     line: FaultyProxy,
@@ -185,13 +188,13 @@ def test_a_bucket_that_is_away_keeps_its_pictures_for_a_later_round(
     kept = [store.put(data, "png") for data in (b"one", b"two")]
     overdue(redis_client, *kept)
     line.set("refuse")
-    sweep(store, ledger)
+    sweep(store, removal)
     assert "event=not_swept" in caplog.text
     line.set("pass")
     assert names(store) == sorted(kept)
-    assert redis_client.zcard(record.IMAGES) == 2
+    assert redis_client.zcard(redis_keys.IMAGES) == 2
     overdue(redis_client, *kept)
-    sweep(store, ledger)
+    sweep(store, removal)
     assert names(store) == []
 
 
@@ -218,7 +221,7 @@ async def test_a_slow_sweep_keeps_no_job_waiting(
     old = store.put(b"old", "png")
     overdue(redis_client, old)
     with run_worker(store=store, step_seconds=0.25):
-        wait_until(lambda: redis_client.zcard(record.REMOVALS) == 1)
+        wait_until(lambda: redis_client.zcard(redis_keys.REMOVALS) == 1)
         job = await queue.admit(make_request(steps=10))
         done = await queue.wait(job.id, 20)
         assert (done.status, done.attempts) == ("succeeded", 1)
@@ -230,23 +233,23 @@ async def test_a_picture_that_is_swept_while_it_is_made_again_is_stored_again(
     run_worker: RunWorker,
     settings: Settings,
     redis_client: "Redis",
-    ledger: WorkerQueue,
+    removal: ImageRemoval,
     local: LocalImageStore,
 ) -> None:
     first = await queue.admit(make_request())
     with run_worker():
         (image,) = (await queue.wait(first.id, 10)).images
         overdue(redis_client, image.name)
-        assert ledger.begin_removal() == [image.name]
+        assert removal.begin() == [image.name]
         second = await queue.admit(make_request())
         waiting = await queue.wait(second.id, 1)
         assert waiting.status == "running", "it waits for the end of the removal"
         local.delete(image.name)
-        ledger.end_removal([image.name])
+        removal.end([image.name])
         done = await queue.wait(second.id, 10)
     assert (done.status, done.attempts) == ("succeeded", 1)
     assert done.images == (image,)
     assert len(local.read(image.name)) == image.bytes
     told = [event.event async for event in queue.events(second.id) if event.event != "progress"]
     assert told == ["queued", "started", "image", "succeeded"]
-    assert redis_client.zscore(record.IMAGES, image.name) is not None
+    assert redis_client.zscore(redis_keys.IMAGES, image.name) is not None

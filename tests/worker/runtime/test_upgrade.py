@@ -11,8 +11,8 @@ from ulid import ULID
 from tests.support.requests import make_request
 from tests.support.run_worker import RunWorker
 from worker.job import SCHEMA_VERSION
-from worker.queue import record
 from worker.queue.job_queue import JobQueue
+from worker.queue.layout import redis_keys, rq_layout
 from worker.queue.worker_queue import WorkerQueue
 
 NEXT_QUEUE = f"kirazuri-v{SCHEMA_VERSION + 1}"
@@ -71,14 +71,14 @@ def admitted_by_next_release(client: "Redis") -> str:
 
 def write(client: "Redis", job_id: str, queue: str, fields: dict[str, object]) -> None:
     """What every release's admit script does."""
-    client.hset(record.job_key(job_id), mapping=fields)  # type: ignore[arg-type]
-    pairs = record.rq_fields(job_id, client, queue=queue)
-    client.hset(f"rq:job:{job_id}", items=pairs)
-    client.sadd("rq:queues", f"rq:queue:{queue}")
-    client.rpush(f"rq:queue:{queue}", job_id)
-    client.zadd(record.QUEUED, {job_id: time.time()})
+    client.hset(redis_keys.job_key(job_id), mapping=fields)  # type: ignore[arg-type]
+    pairs = rq_layout.job_fields(job_id, queue=queue)
+    client.hset(rq_layout.job_key(job_id), items=pairs)
+    client.sadd("rq:queues", rq_layout.list_key(queue))
+    client.rpush(rq_layout.list_key(queue), job_id)
+    client.zadd(redis_keys.QUEUED, {job_id: time.time()})
     event = {"event": "queued", "data": "{}"}
-    client.xadd(record.events_key(job_id), event)  # type: ignore[arg-type]
+    client.xadd(redis_keys.events_key(job_id), event)  # type: ignore[arg-type]
 
 
 async def test_jobs_of_the_first_release_are_carried_out(
@@ -103,12 +103,12 @@ async def test_an_old_job_is_cancelled_out_of_its_own_queue(
 
 
 async def test_an_old_job_of_a_dead_worker_is_handed_on(
-    queue: JobQueue, redis_client: "Redis", ledger: WorkerQueue, run_worker: RunWorker
+    queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue, run_worker: RunWorker
 ) -> None:
     job_id = admitted_by_first_release(redis_client)
     redis_client.delete("rq:queue:kirazuri-v1")
-    redis_client.zadd(record.QUEUED, {job_id: time.time() - 100})
-    assert ledger.reconcile() == [job_id]
+    redis_client.zadd(redis_keys.QUEUED, {job_id: time.time() - 100})
+    assert worker_queue.reconcile() == [job_id]
     assert redis_client.lrange("rq:queue:kirazuri-v1", 0, -1) == [job_id.encode()]
     with run_worker():
         assert (await queue.wait(job_id, 10)).status == "succeeded"
@@ -120,8 +120,8 @@ async def test_newer_jobs_are_shown_and_cancelled_but_never_touched(
 ) -> None:
     newer = admitted_by_next_release(redis_client)
     if is_lost:
-        redis_client.delete(f"rq:queue:{NEXT_QUEUE}")
-        redis_client.zadd(record.QUEUED, {newer: time.time() - 100})
+        redis_client.delete(rq_layout.list_key(NEXT_QUEUE))
+        redis_client.zadd(redis_keys.QUEUED, {newer: time.time() - 100})
     ours = await queue.admit(make_request())
     with run_worker():
         assert (await queue.wait(ours.id, 10)).status == "succeeded"
@@ -129,8 +129,8 @@ async def test_newer_jobs_are_shown_and_cancelled_but_never_touched(
     shown = await queue.get(newer)
     assert (shown.status, shown.attempts) == ("queued", 0)
     assert shown.request.prompt == make_request().prompt
-    waiting = redis_client.lrange(f"rq:queue:{NEXT_QUEUE}", 0, -1)
+    waiting = redis_client.lrange(rq_layout.list_key(NEXT_QUEUE), 0, -1)
     assert waiting == ([] if is_lost else [newer.encode()])
-    assert redis_client.lrange(f"rq:queue:{record.RQ_QUEUE}", 0, -1) == []
+    assert redis_client.lrange(rq_layout.list_key(), 0, -1) == []
     assert (await queue.cancel(newer)).status == "cancelled"
-    assert redis_client.llen(f"rq:queue:{NEXT_QUEUE}") == 0
+    assert redis_client.llen(rq_layout.list_key(NEXT_QUEUE)) == 0

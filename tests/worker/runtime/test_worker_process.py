@@ -14,8 +14,8 @@ from redis import Redis
 
 from tests.support.requests import make_request
 from worker.job import Job
-from worker.queue import record
 from worker.queue.job_queue import JobQueue
+from worker.queue.layout import redis_keys, rq_layout
 from worker.redis_io import server as redis_server
 from worker.settings import Settings
 from worker.store.image_store import LocalImageStore
@@ -64,7 +64,7 @@ async def until_running(queue: JobQueue, jobs: list[Job]) -> None:
 
 async def until_warm(queue: JobQueue, count: int) -> None:
     for _ in range(500):
-        if sum(worker.is_warm for worker in await queue.workers()) >= count:
+        if sum(worker.is_warm for worker in await queue.state.workers()) >= count:
             return
         await asyncio.sleep(0.05)
     raise AssertionError(f"no {count} warm workers")
@@ -72,7 +72,7 @@ async def until_warm(queue: JobQueue, count: int) -> None:
 
 async def until_retried(queue: JobQueue, count: int) -> None:
     for _ in range(500):
-        if (await queue.totals())["retried"] >= count:
+        if (await queue.state.counters()).retries["worker_lost"] >= count:
             return
         await asyncio.sleep(0.05)
     raise AssertionError(f"no {count} retries")
@@ -124,11 +124,11 @@ async def test_a_worker_killed_between_storing_and_telling_leaves_one_picture(
         redis_client.client_unpause()
     assert len(stored) == 1
     assert (await queue.get(job.id)).images == ()
-    assert redis_client.zcard(record.IMAGES) == 0
+    assert redis_client.zcard(redis_keys.IMAGES) == 0
     (done,) = await finished(queue, [job])
     assert (done.status, done.attempts) == ("succeeded", 2)
     assert [name for name, _ in store.pictures()] == [stored[0][0]] == [done.images[0].name]
-    assert redis_client.zcard(record.IMAGES) == 1
+    assert redis_client.zcard(redis_keys.IMAGES) == 1
     told = [event.event async for event in queue.events(job.id) if event.event != "progress"]
     assert told == ["queued", "started", "retrying", "started", "image", "succeeded"]
 
@@ -143,9 +143,7 @@ async def test_sigterm_lets_jobs_finish_and_leaves_the_queue_alone(
     assert await asyncio.to_thread(worker.wait, 15) == 0
     after = [await queue.get(job.id) for job in jobs]
     assert [job.status for job in after] == ["succeeded"] * 4 + ["queued"] * 2
-    assert redis_client.lrange(f"rq:queue:{record.RQ_QUEUE}", 0, -1) == [
-        job.id.encode() for job in jobs[4:]
-    ]
+    assert redis_client.lrange(rq_layout.list_key(), 0, -1) == [job.id.encode() for job in jobs[4:]]
     assert redis_client.smembers("rq:workers") == set()
 
 
@@ -167,7 +165,7 @@ async def test_a_short_drain_hands_back_and_the_next_worker_goes_on(
 async def test_a_restart_of_redis_interrupts_nothing(settings: Settings, spawn: Spawn) -> None:
     with TemporaryDirectory(prefix="kirazuri-") as folder:
         server = redis_server.start(Path(folder))
-        queue = JobQueue.connect(server.url, settings)
+        queue = JobQueue(server.url, settings)
         spawn(server.url)
         jobs = [await queue.admit(make_request(seed=seed, steps=80)) for seed in range(8)]
         await until_running(queue, jobs)
@@ -200,7 +198,7 @@ async def test_a_full_redis_interrupts_nothing(
 async def test_a_worker_boots_while_redis_is_away(settings: Settings, spawn: Spawn) -> None:
     with TemporaryDirectory(prefix="kirazuri-") as folder:
         server = redis_server.start(Path(folder))
-        queue = JobQueue.connect(server.url, settings)
+        queue = JobQueue(server.url, settings)
         job = await queue.admit(make_request())
         server.stop()
         worker = spawn(server.url)
@@ -286,7 +284,7 @@ async def test_a_worker_that_stops_stepping_is_not_ready_until_it_steps_again(
     await until_running(queue, [job])
     seen: list[bool] = []
     for _ in range(200):
-        (worker,) = await queue.workers()
+        (worker,) = await queue.state.workers()
         seen.append(worker.is_warm)
         if False in seen and worker.is_warm:
             break

@@ -1,8 +1,8 @@
--- A client no longer wants a job, or its deadline (the nonce then says so) has come. Without a living holder it ends here and now; else the holder
--- is told with its next progress call.
--- ARGV: id, nonce of this call, result ttl, events ttl
--- Answers cancelled | requested | finished | missing; a repeat with the same nonce answers alike.
-local nonce, result_ttl, events_ttl = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+-- Cancels a job for a client, or because its deadline has passed (then the nonce says so). Ends it at once
+-- if no live worker holds it; otherwise its worker learns it with the next report.
+-- ARGV: id, nonce of this call, result TTL
+-- Returns cancelled | requested | finished | missing; a repeat with the same nonce returns the same.
+local nonce, result_ttl = ARGV[2], tonumber(ARGV[3])
 
 local status = field('status')
 if not status then
@@ -14,9 +14,9 @@ if is_terminal(status) then
   end
   return 'finished'
 end
-redis.call('HSETNX', JOB, 'cancel', nonce)
+redis.call('HSETNX', KEY.job, 'cancel', nonce)
 if status == 'running' and has_lease(field('token')) then
   return 'requested'
 end
-finish('cancelled', '{}', result_ttl, events_ttl)
+finish('cancelled', '{}', result_ttl)
 return 'cancelled'

@@ -1,9 +1,9 @@
--- The holder ends a job, once. A cancel that was asked for before wins over any other end.
--- ARGV: id, token, status, event data, images, image names, error, timings, result ttl, events ttl
--- Answers the final status, or lost (the job is no longer this worker's: nothing was changed).
+-- The holder ends a job, once. An earlier cancel wins over any other end.
+-- ARGV: id, token, status, event data, images, image names, error, timings, result TTL
+-- Returns the final status, or lost (another worker holds the job; nothing was changed).
 local token, status, data = ARGV[2], ARGV[3], ARGV[4]
 local images, names, problem, timings = ARGV[5], ARGV[6], ARGV[7], ARGV[8]
-local result_ttl, events_ttl = tonumber(ARGV[9]), tonumber(ARGV[10])
+local result_ttl = tonumber(ARGV[9])
 
 if field('token') ~= token then
   return 'lost'
@@ -18,25 +18,26 @@ end
 if field('cancel') then
   status, data, images, problem = 'cancelled', '{}', '[]', ''
 end
-redis.call('HSET', JOB, 'images', images, 'timings', timings)
+redis.call('HSET', KEY.job, 'images', images, 'timings', timings)
 if problem ~= '' then
-  redis.call('HSET', JOB, 'error', problem)
+  redis.call('HSET', KEY.job, 'error', problem)
 end
-local expires = finish(status, data, result_ttl, events_ttl)
+local expires = finish(status, data, result_ttl)
 if status == 'succeeded' then
+  local maker = PREFIX.maker .. (field('owner') or '') .. ':'
   for _, name in ipairs(cjson.decode(names)) do
     keep(name, expires)
-    redis.call('SET', maker(name), id, 'EX', math.ceil(result_ttl))
+    redis.call('SET', maker .. name, id, 'EX', math.ceil(result_ttl))
   end
   local cost = tonumber(field('cost') or 0)
-  local mean = tonumber(redis.call('GET', PACE) or cost)
-  redis.call('SET', PACE, stamp(0.9 * mean + 0.1 * cost))
+  local mean = tonumber(redis.call('GET', KEY.mean_cost) or cost)
+  redis.call('SET', KEY.mean_cost, stamp(0.9 * mean + 0.1 * cost))
   local promised = tonumber(field('promised') or '')
   if promised then
     local took = now - tonumber(field('created'))
-    redis.call('HINCRBY', TOTALS, 'promised', 1)
-    redis.call('HINCRBYFLOAT', TOTALS, 'promised_took', stamp(took))
-    redis.call('HINCRBYFLOAT', TOTALS, 'promised_error', stamp(math.abs(took - promised)))
+    redis.call('HINCRBY', KEY.counters, 'promised', 1)
+    redis.call('HINCRBYFLOAT', KEY.counters, 'promised_took', stamp(took))
+    redis.call('HINCRBYFLOAT', KEY.counters, 'promised_error', stamp(math.abs(took - promised)))
   end
 end
 return status

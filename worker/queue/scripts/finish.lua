@@ -1,42 +1,44 @@
--- The end of a job: record, event and RQ's side in one step.
-local function finish(status, data, result_ttl, events_ttl)
+-- Ends a job: record, event and RQ's side in one step. The events expire earlier than the record, which then
+-- tells the end of the job.
+local EVENTS_TTL = 900
+local function finish(status, data, result_ttl)
   local expires, token = now + result_ttl, field('token')
   if status == 'cancelled' then
-    -- Only a deadline ends jobs that no client ended.
-    local is_client = field('cancel') and field('cancel') ~= 'deadline'
+    -- Without a client's cancel, only the deadline cancels a job.
+    local is_client = field('cancel') and field('cancel') ~= DEADLINE_NONCE
     data = is_client and '{"reason":"client"}' or '{"reason":"deadline"}'
   end
   if token then
-    redis.call('ZREM', RQ_LEASES, id .. ':' .. token)
+    redis.call('ZREM', KEY.rq_leases, id .. RQ.separator .. token)
   end
   give_up_turn()
-  redis.call('LREM', RQ_QUEUE, 0, id)
-  redis.call('DEL', RQ_JOB)
-  redis.call('HSET', JOB, 'status', status, 'finished', stamp(now), 'expires', stamp(expires))
-  redis.call('ZREM', QUEUED, id)
-  redis.call('ZREM', RUNNING, id)
-  redis.call('ZREM', DEADLINES, id)
-  redis.call('HINCRBY', TOTALS, status, 1)
+  redis.call('LREM', KEY.rq_list, 0, id)
+  redis.call('DEL', KEY.rq_job)
+  redis.call('HSET', KEY.job, 'status', status, 'finished', stamp(now), 'expires', stamp(expires))
+  redis.call('ZREM', KEY.queued, id)
+  redis.call('ZREM', KEY.running, id)
+  redis.call('ZREM', KEY.deadlines, id)
+  redis.call('HINCRBY', KEY.counters, status, 1)
   observe('took_' .. status, now - tonumber(field('created') or now))
   local problem = status == 'failed' and field('error')
   if problem then
-    redis.call('HINCRBY', TOTALS, 'failed:' .. (cjson.decode(problem).code or 'unknown'), 1)
+    redis.call('HINCRBY', KEY.counters, 'failed:' .. (cjson.decode(problem).code or 'unknown'), 1)
   end
-  announce(status, data)
+  publish_event(status, data)
   for _, name in ipairs(cjson.decode(field('inputs') or '[]')) do
-    redis.call('SREM', holders(name), id)
+    redis.call('SREM', PREFIX.holders .. name, id)
     keep(name, expires)
   end
   redis.call('SREM', unfinished_jobs(), id)
   if redis.call('EXISTS', unfinished_jobs()) == 0 then
-    redis.call('EXPIRE', owned_jobs(), math.ceil(result_ttl)) -- goes with the last of its jobs
+    redis.call('EXPIRE', owned_jobs(), math.ceil(result_ttl)) -- expires with the last of its jobs
   end
-  -- What was not done, or not well, is not paid for.
+  -- The owner does not pay for a job that failed or did not start.
   local day = field('paid_on')
   if day and (status == 'failed' or (status == 'cancelled' and not field('started'))) then
     spend(field('owner'), tonumber(day), '-' .. field('cost'))
   end
-  redis.call('EXPIRE', JOB, math.ceil(result_ttl))
-  redis.call('EXPIRE', EVENTS, math.ceil(math.min(result_ttl, events_ttl)))
+  redis.call('EXPIRE', KEY.job, math.ceil(result_ttl))
+  redis.call('EXPIRE', KEY.events, math.ceil(math.min(result_ttl, EVENTS_TTL)))
   return expires
 end

@@ -1,7 +1,7 @@
--- The holder gives a job back unfinished: at the front of the queue if the attempt does not count,
--- where its owner's next job goes if it does.
+-- The holder returns an unfinished job to the queue: to the front if the attempt does not count, else to
+-- the turn of its owner's next job.
 -- ARGV: id, token, reason, '1' if the attempt does not count
--- Answers released | lost.
+-- Returns released | lost.
 local token, reason, is_free = ARGV[2], ARGV[3], ARGV[4] == '1'
 
 if field('token') ~= token then
@@ -18,21 +18,21 @@ count_retry(reason)
 local attempt = tonumber(field('attempt'))
 if is_free then
   attempt = attempt - 1
-  redis.call('HSET', JOB, 'attempt', attempt)
+  redis.call('HSET', KEY.job, 'attempt', attempt)
 else
-  redis.call('HINCRBY', TOTALS, 'retried', 1)
+  redis.call('HINCRBY', KEY.counters, 'retried', 1)
 end
-redis.call('HSET', JOB, 'status', 'queued', 'step', 0)
-redis.call('HDEL', JOB, 'eta')
-redis.call('ZREM', RUNNING, id)
-redis.call('ZADD', QUEUED, now, id)
-redis.call('ZREM', RQ_LEASES, id .. ':' .. token)
-redis.call('HSET', RQ_JOB, 'status', 'queued')
-redis.call('LREM', RQ_QUEUE, 0, id)
+redis.call('HSET', KEY.job, 'status', 'queued', 'step', 0)
+redis.call('HDEL', KEY.job, 'eta')
+redis.call('ZREM', KEY.running, id)
+redis.call('ZADD', KEY.queued, now, id)
+redis.call('ZREM', KEY.rq_leases, id .. RQ.separator .. token)
+redis.call('HSET', KEY.rq_job, 'status', 'queued')
+redis.call('LREM', KEY.rq_list, 0, id)
 if is_free then
-  redis.call('LPUSH', RQ_QUEUE, id)
+  redis.call('LPUSH', KEY.rq_list, id)
 else
-  join_line()
+  join_queue()
 end
-announce('retrying', cjson.encode({attempt = attempt + 1, reason = reason}))
+publish_event('retrying', cjson.encode({attempt = attempt + 1, reason = reason}))
 return 'released'

@@ -1,176 +1,20 @@
-"""How a job lies in Redis: key names, scripts, and the record as a `Job`.
-
-Knows the layout of RQ's keys only as far as the scripts write them together with the record.
-"""
+"""Writes the record of a new job and reads records as `Job`."""
 
 import json
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from importlib import resources
 from typing import Any
 
 from pydantic import BaseModel
-from redis import Redis
-from rq.job import Job as RqJob
-from rq.job import JobStatus, Retry
-from rq.utils import now
 
 from model.recipes.recipe import Recipe, recipe_differences
 from model.resolved_request import ResolvedRequest
 from model.workload import megapixel_steps, total_steps
 from worker.auth.api_keys import Priority
-from worker.job import READABLE_SCHEMAS, SCHEMA_VERSION, Job, JobWarning, Progress, StoredImage
+from worker.job import SCHEMA_VERSION, Job, JobWarning, Progress, StoredImage
+from worker.queue.layout import rq_layout
 from worker.webhook import JobWebhook, Webhook
-
-WAKE = "kirazuri:wake"
-QUEUED = "kirazuri:queued"
-RUNNING = "kirazuri:running"
-TOTALS = "kirazuri:totals"
-IMAGES = "kirazuri:images"
-REMOVALS = "kirazuri:removals"
-ORPHANS = "kirazuri:orphans"
-PACE = "kirazuri:pace"
-DEADLINES = "kirazuri:deadlines"
-TURNS = "kirazuri:turns"
-LINES = "kirazuri:lines"
-SHARES = "kirazuri:shares"
-CLOCK = "kirazuri:clock"
-WORKERS = "kirazuri:workers"
-OUTBOX = "kirazuri:outbox"
-
-RQ_QUEUES = tuple(f"kirazuri-v{schema}" for schema in READABLE_SCHEMAS)
-"""A queue per schema: a worker never sees a job that it is too old to understand."""
-
-RQ_QUEUE = RQ_QUEUES[0]
-"""Where this release puts its jobs; a record says in `queue` which one it is in."""
-
-DEADLINE_NONCE = "deadline"
-"""The cancel script's nonce where a job's time is over and no client asked."""
-
-EVENTS_TTL_SECONDS = 900
-"""Events outlive a job by this much; afterwards its end is told from the record."""
-
-HEARTBEAT_TTL_SECONDS = 15
-
-_RQ_RETRIES = 1_000_000
-"""RQ always hands a lost job on; the claim script counts attempts and ends it."""
-
-
-def job_key(job_id: str) -> str:
-    """The hash that is the truth about a job."""
-    return f"kirazuri:job:{job_id}"
-
-
-def events_key(job_id: str) -> str:
-    """The stream of a job's events."""
-    return f"kirazuri:events:{job_id}"
-
-
-def holders_key(name: str) -> str:
-    """The unfinished jobs that start from a stored picture."""
-    return f"kirazuri:holders:{name}"
-
-
-def maker_key(owner: str, name: str) -> str:
-    """The id of the owner's job that last made a picture. Owners have no colon."""
-    return f"kirazuri:maker:{owner}:{name}"
-
-
-def jobs_key(owner: str) -> str:
-    """An owner's jobs, in the order of their ids."""
-    return f"kirazuri:jobs:{owner}"
-
-
-def unfinished_key(owner: str) -> str:
-    """An owner's jobs that wait or run."""
-    return f"kirazuri:unfinished:{owner}"
-
-
-def spent_key(owner: str, day: int) -> str:
-    """The work that an owner had accepted on a day, counted from 1970."""
-    return f"kirazuri:spent:{owner}:{day}"
-
-
-def owners_key(name: str) -> str:
-    """Who may see a stored picture, and until when."""
-    return f"kirazuri:owners:{name}"
-
-
-def idempotency_key(owner: str, key: str | None) -> str:
-    """Where the job of an owner's `Idempotency-Key` is found; "" for none. Owners have no colon."""
-    return f"kirazuri:idem:{owner}:{key}" if key else ""
-
-
-def client_key(client: str) -> str:
-    """The jobs that a client of a surface without job ids may have under way."""
-    return f"kirazuri:client:{client}"
-
-
-def worker_key(name: str) -> str:
-    """A worker's last heartbeat."""
-    return f"kirazuri:worker:{name}"
-
-
-def worker_metrics_key(name: str) -> str:
-    """What a worker last said in numbers."""
-    return f"kirazuri:worker-metrics:{name}"
-
-
-def script_keys(job_id: str) -> list[str]:
-    """KEYS of every script, in the order of `scripts/prelude.lua`."""
-    rq_queue = f"rq:queue:{RQ_QUEUE}"
-    return [
-        job_key(job_id),
-        events_key(job_id),
-        WAKE,
-        QUEUED,
-        RUNNING,
-        TOTALS,
-        rq_queue,
-        f"{rq_queue}:intermediate",
-        f"rq:wip:{RQ_QUEUE}",
-        f"rq:job:{job_id}",
-        IMAGES,
-        PACE,
-        OUTBOX,
-        REMOVALS,
-        DEADLINES,
-        TURNS,
-        LINES,
-        SHARES,
-        CLOCK,
-    ]
-
-
-def script(name: str) -> str:
-    """The source of a script, with what all of them share in front."""
-    folder = resources.files("worker.queue") / "scripts"
-    parts = ("prelude", "belongings", "turns", "finish", name)
-    return "\n".join((folder / f"{part}.lua").read_text("utf-8") for part in parts)
-
-
-def rq_fields(job_id: str, connection: "Redis", *, queue: str = RQ_QUEUE) -> list[Any]:
-    """The RQ hash of a job as field, value, ...; no I/O.
-
-    The function name is a label: nothing here or in the worker ever resolves it. Neither prompt
-    nor request is in it, since RQ shows descriptions in logs and dashboards.
-    """
-    job = RqJob.create(
-        "kirazuri.generate",
-        connection=connection,
-        id=job_id,
-        origin=queue,
-        description="generate",
-        serializer="json",
-        status=JobStatus.QUEUED,
-        timeout=-1,
-        result_ttl=600,
-        failure_ttl=86_400,
-        retry=Retry(max=_RQ_RETRIES, enqueue_at_front=True),
-    )
-    job.enqueued_at = now()
-    return [part for pair in job.to_dict().items() for part in pair]
 
 
 def new_record(
@@ -192,7 +36,7 @@ def new_record(
     """
     fields = {
         "schema": SCHEMA_VERSION,
-        "queue": RQ_QUEUE,
+        "queue": rq_layout.QUEUE,
         "request": request.model_dump_json(),
         "warnings": dump_all(warnings),
         "cost": megapixel_steps(request),

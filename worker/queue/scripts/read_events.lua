@@ -1,11 +1,11 @@
--- A listener's next page: what follows the event that it saw last, as much as fits.
--- ARGV: id, id of that event ('' for none), most bytes; one event is read however long it is
--- Answers {} (no such job), or {status, owner, id of the newest event, missing, {id, event, data}...,
---          and the state, where something is missing}. `missing` is '' (nothing), start (no event was
---          seen, and the first ones are gone) or gap (what follows the one seen is not known to be
---          all); the page then begins with the oldest event that is kept.
+-- Reads a page of a job's events: those after the last event that a listener saw, up to a size.
+-- ARGV: id, id of that event ('' for none), maximum bytes (the first event is read whatever its size)
+-- Returns {} (no such job), or {status, owner, id of the newest event, missing, {id, event, data}...,
+--         and the job's state if something is missing}. `missing` is '' (nothing), start (the listener
+--         saw no event, and the first ones were trimmed) or gap (events after the one it saw may have
+--         been trimmed); the page then begins with the oldest event that is kept.
 local after, room = ARGV[2], tonumber(ARGV[3])
-local AT_ONCE = 16
+local BATCH = 16
 
 local status, newest = field('status'), field('last_event') or '0-0'
 if not status then
@@ -16,19 +16,19 @@ local function is_before(one, other)
   local time, number = string.match(one, '^(%d+)-(%d+)$')
   local other_time, other_number = string.match(other, '^(%d+)-(%d+)$')
   if not time or #number > 19 then
-    return false -- no id of ours
+    return false -- not an id of this service
   end
   time, other_time = tonumber(time), tonumber(other_time)
   return time < other_time or (time == other_time and tonumber(number) < tonumber(other_number))
 end
 
-local is_trimmed = redis.call('XLEN', EVENTS) < tonumber(field('events') or 0)
+local is_trimmed = redis.call('XLEN', KEY.events) < tonumber(field('events') or 0)
 local missing = ''
 if after == '' then
   missing = is_trimmed and 'start' or ''
 elseif after ~= newest then
   local is_whole = is_before(after, newest)
-    and (not is_trimmed or #redis.call('XRANGE', EVENTS, after, after) == 1)
+    and (not is_trimmed or #redis.call('XRANGE', KEY.events, after, after) == 1)
   missing = is_whole and '' or 'gap'
 end
 
@@ -37,8 +37,8 @@ if missing == '' and after ~= '' then
   from = '(' .. after
 end
 while from do
-  local found = redis.call('XRANGE', EVENTS, from, '+', 'COUNT', AT_ONCE)
-  from = #found == AT_ONCE and '(' .. found[AT_ONCE][1]
+  local found = redis.call('XRANGE', KEY.events, from, '+', 'COUNT', BATCH)
+  from = #found == BATCH and '(' .. found[BATCH][1]
   for _, entry in ipairs(found) do
     local event, data = entry[2][2], entry[2][4]
     room = room - #data
@@ -52,6 +52,6 @@ end
 
 local state = {}
 if missing ~= '' then
-  state = redis.call('HMGET', JOB, 'attempt', 'worker', 'images', 'error')
+  state = redis.call('HMGET', KEY.job, 'attempt', 'worker', 'images', 'error')
 end
 return {status, field('owner') or '', newest, missing, entries, state}

@@ -1,0 +1,116 @@
+"""Reads jobs from their records, with their place in the queue, and cancels them."""
+
+import time
+from collections.abc import Mapping, Sequence
+
+from redis.asyncio import Redis
+from ulid import ULID
+
+from worker.errors import JobExpired, JobNotFound
+from worker.job import Job
+from worker.queue.eta import forecast
+from worker.queue.layout import redis_keys, rq_layout
+from worker.queue.layout.record import read_job
+from worker.queue.queue_state import QueueState
+from worker.queue.scripts.lua_script import DEADLINE_NONCE, LuaScript
+from worker.redis_io.client import unavailable_on_outage
+from worker.settings import Settings
+
+_OVERDUE_SECONDS = 5.0
+"""Workers cancel overdue jobs. If none did so for this long, the reader does."""
+
+Record = Mapping[str, str]
+
+
+class JobRecords:
+    """The records of jobs, as the API uses them. Every method may raise QueueUnavailable."""
+
+    def __init__(self, redis: "Redis", settings: Settings, state: QueueState) -> None:
+        self._redis = redis
+        self._result_ttl = settings.result_ttl_seconds
+        self._state = state
+        self._cancel = LuaScript(redis, "cancel")
+
+    async def read(self, job_ids: Sequence[str], *, owner: str | None) -> list[Job | None]:
+        """The jobs as they are now, in two round trips for all of them.
+
+        A job is None if there is none, or if `owner` is another owner; an `owner` of None sees
+        all jobs.
+        """
+        if not job_ids:
+            return []
+        with unavailable_on_outage():
+            pipeline = self._redis.pipeline(transaction=False)
+            for job_id in job_ids:
+                pipeline.hgetall(redis_keys.job_key(job_id))
+            pipeline.zcard(redis_keys.RUNNING)
+            pipeline.get(redis_keys.MEAN_COST)
+            *replies, running, mean_cost = await pipeline.execute()
+            records: dict[str, Record] = {
+                job_id: record
+                for job_id, record in zip(job_ids, replies, strict=True)
+                if record and owner in (None, record.get("owner", ""))
+            }
+            positions = await self._queue_positions(records)
+        return [
+            await self._job(
+                job_id,
+                records[job_id],
+                position=positions.get(job_id) or 0,
+                running=running,
+                mean_cost=float(mean_cost or 0) or None,
+            )
+            if job_id in records
+            else None
+            for job_id in job_ids
+        ]
+
+    async def _queue_positions(self, records: Mapping[str, Record]) -> dict[str, int | None]:
+        """How many jobs are before each queued one; None for a job that was just taken."""
+        queues = {
+            job_id: record.get("queue", rq_layout.FIRST_QUEUE)
+            for job_id, record in records.items()
+            if record["status"] == "queued"
+        }
+        if not queues:
+            return {}
+        pipeline = self._redis.pipeline(transaction=False)
+        for job_id, queue in queues.items():
+            pipeline.lpos(rq_layout.list_key(queue), job_id)
+        return dict(zip(queues, await pipeline.execute(), strict=True))
+
+    async def _job(
+        self, job_id: str, record: Record, *, position: int, running: int, mean_cost: float | None
+    ) -> Job | None:
+        """The job of a record, with its ETA if it is queued."""
+        job = read_job(job_id, record, queue_position=position)
+        if job.status != "queued":
+            return job
+        if job.cancel_at and job.cancel_at.timestamp() < time.time() - _OVERDUE_SECONDS:
+            await self.cancel(job_id, DEADLINE_NONCE)
+            (cancelled,) = await self.read([job_id], owner=None)
+            return cancelled
+        eta = forecast(
+            float(record["cost"]),
+            position=position,
+            running=running,
+            mean_cost=mean_cost,
+            throughput=await self._state.throughput(),
+        )
+        return job.model_copy(update={"eta_seconds": eta.eta_seconds})
+
+    async def cancel(self, job_id: str, nonce: str) -> str:
+        """End a queued job, or ask the worker of a running one to end it.
+
+        Returns cancelled, requested, finished or missing; the same for a repeat with this nonce.
+        """
+        with unavailable_on_outage():
+            outcome: str = await self._cancel(job_id, nonce, self._result_ttl)
+        return outcome
+
+    def missing(self, job_id: str) -> JobNotFound | JobExpired:
+        """The error for an id without a record."""
+        age = time.time() - ULID.from_str(job_id).timestamp
+        if age > self._result_ttl:
+            return JobExpired(f"job {job_id} is older than results are kept")
+        return JobNotFound(f"there is no job {job_id}")

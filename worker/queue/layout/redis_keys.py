@@ -1,0 +1,93 @@
+"""Names the Redis keys of this service; the Lua scripts get them from here.
+
+docs/queue.md describes the content of each key. RQ's own keys are in `rq_layout`.
+"""
+
+WAKE = "kirazuri:wake"
+QUEUED = "kirazuri:queued"
+RUNNING = "kirazuri:running"
+COUNTERS = "kirazuri:totals"
+IMAGES = "kirazuri:images"
+REMOVALS = "kirazuri:removals"
+ORPHAN_SEARCH = "kirazuri:orphans"
+MEAN_COST = "kirazuri:pace"
+DEADLINES = "kirazuri:deadlines"
+TURNS = "kirazuri:turns"
+WAITING_OWNERS = "kirazuri:lines"
+NEXT_TURNS = "kirazuri:shares"
+VIRTUAL_TIME = "kirazuri:clock"
+WORKERS = "kirazuri:workers"
+OUTBOX = "kirazuri:outbox"
+
+PREFIXES = {
+    "job": "kirazuri:job:",
+    "holders": "kirazuri:holders:",
+    "maker": "kirazuri:maker:",
+    "jobs": "kirazuri:jobs:",
+    "unfinished": "kirazuri:unfinished:",
+    "spent": "kirazuri:spent:",
+    "owners": "kirazuri:owners:",
+    "owner_turns": "kirazuri:line:",
+    "delivery": "kirazuri:delivery:",
+}
+"""Keys that the scripts complete by an id or a name, which they find in a record."""
+
+
+def job_key(job_id: str) -> str:
+    """The hash with the record of a job."""
+    return PREFIXES["job"] + job_id
+
+
+def events_key(job_id: str) -> str:
+    """The stream of a job's events."""
+    return f"kirazuri:events:{job_id}"
+
+
+def holders_key(name: str) -> str:
+    """The set of unfinished jobs that start from a stored image; it is not removed before them."""
+    return PREFIXES["holders"] + name
+
+
+def maker_key(owner: str, name: str) -> str:
+    """The id of the owner's job that last made an image. Owners contain no colon."""
+    return f"{PREFIXES['maker']}{owner}:{name}"
+
+
+def jobs_key(owner: str) -> str:
+    """The sorted set of an owner's jobs, in the order of their ids."""
+    return PREFIXES["jobs"] + owner
+
+
+def unfinished_key(owner: str) -> str:
+    """The set of an owner's queued and running jobs."""
+    return PREFIXES["unfinished"] + owner
+
+
+def spent_key(owner: str, day: int) -> str:
+    """The hash with the work accepted from an owner on a day, counted from 1970."""
+    return f"{PREFIXES['spent']}{owner}:{day}"
+
+
+def owners_key(name: str) -> str:
+    """The sorted set of owners who may see a stored image, by the time until which they may."""
+    return PREFIXES["owners"] + name
+
+
+def idempotency_key(owner: str, key: str | None) -> str:
+    """The hash with the job of an owner's `Idempotency-Key`; "" for None."""
+    return f"kirazuri:idem:{owner}:{key}" if key else ""
+
+
+def client_key(client: str) -> str:
+    """The sorted set of jobs of a client whose API has no job ids."""
+    return f"kirazuri:client:{client}"
+
+
+def worker_key(name: str) -> str:
+    """The last heartbeat of a worker."""
+    return f"kirazuri:worker:{name}"
+
+
+def worker_metrics_key(name: str) -> str:
+    """The last metrics of a worker."""
+    return f"kirazuri:worker-metrics:{name}"

@@ -1,0 +1,99 @@
+"""Loads the Lua scripts of this folder and calls them with named keys."""
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from redis import Redis
+from redis.asyncio import Redis as AsyncRedis
+
+from worker.auth.api_keys import WEIGHTS
+from worker.queue.counters import BUCKETS
+from worker.queue.layout import redis_keys, rq_layout
+
+DEADLINE_NONCE = "deadline"
+"""Nonce of the cancel script if the deadline of a job has passed."""
+
+_SHARED_PARTS = ("prelude", "owner", "fair_queueing", "finish")
+
+
+class LuaScript:
+    """One script, registered with a client, blocking or asynchronous."""
+
+    def __init__(self, client: "Redis | AsyncRedis", name: str) -> None:
+        self._script: Any = client.register_script(source(name))
+
+    def __call__(self, job_id: str, *args: Any, client: Any = None) -> Any:
+        """Run the script for a job; `job_id` is "" if it is about no job.
+
+        Returns an awaitable if the client is asynchronous. `client` may be a pipeline.
+        """
+        keys = list(script_keys(job_id).values())
+        return self._script(keys=keys, args=[job_id, *args], client=client)
+
+
+def script_keys(job_id: str) -> dict[str, str]:
+    """The keys of every script by their names in Lua, in the order of KEYS."""
+    return {
+        "job": redis_keys.job_key(job_id),
+        "events": redis_keys.events_key(job_id),
+        "wake": redis_keys.WAKE,
+        "queued": redis_keys.QUEUED,
+        "running": redis_keys.RUNNING,
+        "counters": redis_keys.COUNTERS,
+        "images": redis_keys.IMAGES,
+        "removals": redis_keys.REMOVALS,
+        "mean_cost": redis_keys.MEAN_COST,
+        "outbox": redis_keys.OUTBOX,
+        "deadlines": redis_keys.DEADLINES,
+        "turns": redis_keys.TURNS,
+        "waiting_owners": redis_keys.WAITING_OWNERS,
+        "next_turns": redis_keys.NEXT_TURNS,
+        "virtual_time": redis_keys.VIRTUAL_TIME,
+        "rq_list": rq_layout.list_key(),
+        "rq_intermediate": rq_layout.intermediate_key(),
+        "rq_leases": rq_layout.leases_key(),
+        "rq_job": rq_layout.job_key(job_id),
+        "rq_queues": rq_layout.QUEUES_KEY,
+    }
+
+
+@cache
+def source(name: str) -> str:
+    """The source of a script, with the constants and helpers that all scripts share."""
+    folder = resources.files(__package__)
+    parts = ((folder / f"{part}.lua").read_text("utf-8") for part in (*_SHARED_PARTS, name))
+    return "\n".join((_constants(), *parts))
+
+
+def _constants() -> str:
+    """Definitions of what Python and Lua both know."""
+    keys = {name: f"KEYS[{number}]" for number, name in enumerate(script_keys(""), 1)}
+    rq = {
+        "list": rq_layout.LIST_PREFIX,
+        "leases": rq_layout.LEASES_PREFIX,
+        "intermediate": rq_layout.INTERMEDIATE_SUFFIX,
+        "first_seen": rq_layout.FIRST_SEEN_INFIX,
+        "separator": rq_layout.LEASE_SEPARATOR,
+        "first_queue": rq_layout.FIRST_QUEUE,
+    }
+    definitions = {
+        "KEY": _table(keys),
+        "PREFIX": _table(_literals(redis_keys.PREFIXES)),
+        "RQ": _table(_literals(rq)),
+        "WEIGHTS": _table(_literals(WEIGHTS)),
+        "BUCKETS": "{" + ", ".join(map(json.dumps, BUCKETS)) + "}",
+        "DEADLINE_NONCE": json.dumps(DEADLINE_NONCE),
+    }
+    return "\n".join(f"local {name} = {value}" for name, value in definitions.items())
+
+
+def _literals(values: Mapping[str, str | float]) -> dict[str, str]:
+    """Strings and numbers as Lua writes them, which is as JSON does."""
+    return {name: json.dumps(value) for name, value in values.items()}
+
+
+def _table(fields: Mapping[str, str]) -> str:
+    return "{" + ", ".join(f"{name} = {value}" for name, value in fields.items()) + "}"
