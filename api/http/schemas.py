@@ -14,7 +14,7 @@ from model.card import (
     Resolution,
     Training,
 )
-from model.files.lora_keys import Part
+from model.files.lora_keys import LoraPart
 from model.recipes.recipe import Recipe
 from model.request import ImageFormat, MetadataLevel, Upscaler
 from worker.job import TERMINAL, Job, StoredImage
@@ -213,8 +213,8 @@ class LoraDescription(ResponseModel):
     bytes: int
     method: str = Field(description="lora, dora, lokr or loha; mixtures are joined by +.")
     rank: int | None
-    parts: list[Part] = Field(description="What it changes.")
-    base: str | None = Field(description="The checkpoint it was made on.")
+    parts: list[LoraPart] = Field(description="What it changes.")
+    base: str | None = Field(description="The checkpoint it was trained on.")
     architecture: str | None
     trigger_words: list[str]
     warning: str | None = Field(description="What a request that uses it would be warned of.")

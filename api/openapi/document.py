@@ -276,7 +276,7 @@ def examples(card: Card) -> dict[str, dict[str, Any]]:
             "base": "anima-preview",
             "architecture": "anima-preview/lora",
             "trigger_words": ["watercolor"],
-            "warning": f"watercolor was made on anima-preview, not on {card.title}.",
+            "warning": f"watercolor was trained on anima-preview, not on {card.title}.",
         },
         "PlannedRequest": {**resolved, "seed": None},
         "PromptTokens": tokens,

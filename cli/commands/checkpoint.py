@@ -14,10 +14,8 @@ from cli.options import AsJson, CardName, CheckpointFolder
 from cli.output import INTERRUPTED, examples, fail, read_settings
 from model.card import Card, Licence, load_card, shipped_folder
 from model.errors import CardError, CheckpointError
-from model.files.convert import convert as convert_checkpoint
-from model.files.convert import total_bytes
-from model.files.inspection import PARTS, InspectionReport, weight_bytes
-from model.files.inspection import inspect as inspect_path
+from model.files.convert import convert_checkpoint, total_bytes
+from model.files.inspection import PARTS, InspectionReport, inspect_weights, weight_bytes
 from model.files.layouts import library_folder
 
 if TYPE_CHECKING:
@@ -48,7 +46,7 @@ def inspect(
     """
     known = _card(card)
     with _bar("hashing", weight_bytes(path, known) if has_hash else 0) as advance:
-        report = inspect_path(path, known, has_hash=has_hash, on_bytes=advance)
+        report = inspect_weights(path, known, has_hash=has_hash, on_bytes=advance)
     if is_json:
         typer.echo(report.model_dump_json(indent=2))
     else:
@@ -169,7 +167,7 @@ def _verified(item: "WantedFile", card: Card) -> tuple[str, set[str]]:
     """A description of an existing weight file and its parts; both empty for a tokenizer."""
     if item.is_folder:
         return "", set()
-    report = inspect_path(item.path, card, has_hash=True)
+    report = inspect_weights(item.path, card, has_hash=True)
     if report.problems:
         raise CheckpointError("; ".join(report.problems))
     parts = {part.name for part in report.parts}
@@ -184,7 +182,7 @@ def _verified(item: "WantedFile", card: Card) -> tuple[str, set[str]]:
 
 def _verify_folder(root: Path, card: Card) -> None:
     """Check that a folder saved by diffusers is complete; nothing is downloaded into it."""
-    report = inspect_path(root, card, has_hash=False)
+    report = inspect_weights(root, card, has_hash=False)
     if report.problems or report.missing:
         raise CheckpointError("; ".join([*report.problems, *report.missing]))
     typer.echo(f"{root} is a {report.kind} with everything in it; there is nothing to fetch.")

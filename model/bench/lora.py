@@ -56,7 +56,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "example.safetensors")
         write_example(path, models.transformer, method=options.method, rank=options.rank)
-        lines = measure(models, path, rounds=options.rounds, device=device)
+        lines = time_merging(models, path, rounds=options.rounds, device=device)
         size = path.stat().st_size
     parameters = sum(weight.numel() for weight in models.transformer.parameters())
     print(
@@ -137,7 +137,9 @@ def write_example(path: Path, transformer: nn.Module, *, method: str, rank: int)
     save_file(tensors, path)
 
 
-def measure(models: _Transformer, path: Path, *, rounds: int, device: torch.device) -> list[str]:
+def time_merging(
+    models: _Transformer, path: Path, *, rounds: int, device: torch.device
+) -> list[str]:
     """One line for every kind of change: the smallest and the largest time."""
     folder = LoraFolder(path.parent)
     folder.refresh()

@@ -81,7 +81,7 @@ def run_engine(engine: Engine, requests: list[ResolvedRequest]) -> None:
         finished += sum(isinstance(event, Finished) for event in engine.step())
 
 
-def measure(runs: dict[str, Run], rounds: int) -> dict[str, list[float]]:
+def time_runs(runs: dict[str, Run], rounds: int) -> dict[str, list[float]]:
     """Wall-clock seconds of every run, taken in turn after one unmeasured round."""
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for number in range(rounds + 1):
@@ -124,10 +124,10 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", choices=["auto", "float32", "bfloat16"], default="auto")
     options = parser.parse_args()
-    print(bench(options))
+    print(run_benchmark(options))
 
 
-def bench(options: argparse.Namespace) -> str:
+def run_benchmark(options: argparse.Namespace) -> str:
     """Measure as the options say and return the table with its conditions."""
     diffusers_logging.disable_progress_bar()
     card = load_card(options.card)
@@ -175,7 +175,7 @@ def bench(options: argparse.Namespace) -> str:
         f"{torch.get_num_threads()} threads, torch {torch.__version__}, "
         f"median of {options.rounds}"
     )
-    return f"{conditions}\n\n{table(measure(runs, options.rounds), pictures)}"
+    return f"{conditions}\n\n{table(time_runs(runs, options.rounds), pictures)}"
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from model.engine.protocol import (
 )
 from model.engine.running_request import RunningRequest, UnfinishedImage
 from model.errors import DeviceLost, NonFiniteLatents
-from model.network.preview import is_due
+from model.network.preview import is_preview_due
 from model.network.text_encoder import EncodedPrompt
 from model.prompting.lint import cut_warning
 from model.prompting.tokens import TokenCount
@@ -210,7 +210,7 @@ class Engine:
             )
         image.remaining -= 1
         running = self._running[job_id]
-        if running.request.previews and is_due(image.remaining, image.plan.evaluations):
+        if running.request.previews and is_preview_due(image.remaining, image.plan.evaluations):
             step = running.step_of(image)
             events.append(Preview(job_id, image.index, step, self._pipeline.preview(denoised)))
         self._resume(job_id, events, image, denoised)

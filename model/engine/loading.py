@@ -11,13 +11,13 @@ from model.engine.image_plan import ReadImage
 from model.engine.pipeline import Pipeline, no_image_store
 from model.engine.protocol import DeviceMemory
 from model.files.lora_folder import LoraFolder
-from model.network.device import device_name, fix_algorithms
+from model.network.device import device_name, use_deterministic_kernels
 from model.network.load import Components, load_components
 from model.network.lora_switch import LoraSwitch
-from model.network.preview import to_rgb
+from model.network.preview import latents_to_rgb
 from model.network.text_encoder import TextEncoder
 from model.network.transformer import predict_velocity
-from model.network.vae import decode, encode
+from model.network.vae import decode_latents, encode_pixels
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -52,7 +52,7 @@ def load_engine(
     if precision == "auto":
         precision = "float32" if target.type == "cpu" else "bfloat16"
     if target.type == "cuda":
-        fix_algorithms()
+        use_deterministic_kernels()
     dtype = _DTYPES[precision]
     parts = load_components(card, checkpoint_dir, device=target, dtype=dtype, has_vae_encoder=True)
     loras = LoraSwitch(parts, LoraFolder(lora_dir), cached_sets=lora_cache_sets)
@@ -94,11 +94,11 @@ def _pipeline(
         velocity=lambda x, sigma, context: predict_velocity(
             parts.transformer, x, sigma, context, dtype=dtype
         ),
-        decode=lambda latents: decode(parts.vae, latents, mean=mean, std=std),
-        preview=lambda latents: to_rgb(
+        decode=lambda latents: decode_latents(parts.vae, latents, mean=mean, std=std),
+        preview=lambda latents: latents_to_rgb(
             latents, factors=card.preview.factors, bias=card.preview.bias
         ),
-        encode_image=lambda pixels: encode(parts.vae, pixels, mean=mean, std=std),
+        encode_image=lambda pixels: encode_pixels(parts.vae, pixels, mean=mean, std=std),
         read_image=read_image,
         loras=loras,
         latent_channels=card.transformer.latent_channels,

@@ -1,7 +1,6 @@
-"""Writes a checkpoint of any layout as the files that a card names, byte for byte.
+"""Writes a checkpoint of any layout as the files that a card names.
 
-Renames and copies; no weight is computed with, so no torch is needed. Keeps precision and
-metadata.
+Renames and copies tensors byte for byte, with their precision and metadata. Does not need torch.
 """
 
 import shutil
@@ -23,10 +22,10 @@ from model.files.layouts import (
     LIBRARY,
     SUBFOLDERS,
     TOKENIZER_FILES,
-    Part,
+    CheckpointPart,
+    count_res_blocks,
+    find_parts,
     is_library_folder,
-    read_parts,
-    res_blocks,
 )
 from model.files.safetensors_header import (
     DTYPE_BYTES,
@@ -45,7 +44,7 @@ OnBytes = Callable[[int], object]
 
 @dataclass(frozen=True, slots=True)
 class WrittenFile:
-    """A file that was written, and what is in it."""
+    """A written file and its content."""
 
     path: Path
     content: str
@@ -53,7 +52,7 @@ class WrittenFile:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """A tensor to write: its new name, where it is, and zero columns to add to every row."""
+    """A tensor to write: its new name, its source, and the zero columns to add to every row."""
 
     key: str
     stored: StoredTensor
@@ -66,18 +65,18 @@ class _Entry:
         return (self.stored.shape[0], self.stored.shape[1] + self.columns)
 
 
-def convert(
+def convert_checkpoint(
     source: Path, target: Path, card: Card, *, on_bytes: OnBytes | None = None
 ) -> list[WrittenFile]:
-    """Write what is at `source` to `target`; the source stays as it is.
+    """Convert the checkpoint at `source` and write it to `target`. The source is not changed.
 
-    A `target` that ends in `.safetensors` gets the transformer and its adapter. A folder gets all
-    parts and tokenizers that the source has, under the names that `card` has for them. `on_bytes`
-    is told of every few megabytes that were written.
+    A `target` that ends in `.safetensors` receives the transformer and its adapter. A folder
+    receives all parts and tokenizers of the source, under the card's names. `on_bytes` is called
+    with the number of bytes after every few megabytes.
 
     Raises:
-        CheckpointError: the source cannot be read or is incomplete, a file is there already, or
-            there is too little space.
+        CheckpointError: the source is unreadable or incomplete, a target file exists already, or
+            there is too little disk space.
     """
     parts = _read(source)
     plan = dict(_files(parts, target, card))
@@ -86,7 +85,7 @@ def convert(
     tokenizers = {} if target.suffix == SUFFIX else dict(_tokenizers(source, target, card))
     for path in [*plan, *tokenizers.values()]:
         if path.exists():
-            raise CheckpointError(f"{path} is there already; move it away first")
+            raise CheckpointError(f"{path} exists already; move it away first")
     _require_space(target, sum(e.stored.size for _, entries in plan.values() for e in entries))
     written = []
     for path, (content, entries) in plan.items():
@@ -102,19 +101,19 @@ def convert(
 
 
 def total_bytes(source: Path) -> int:
-    """How many bytes of weights are at `source`."""
+    """Total size of the weights at `source` in bytes."""
     return sum(t.size for part in _read(source).values() for t in part.tensors.values())
 
 
-def _read(source: Path) -> dict[str, Part]:
+def _read(source: Path) -> dict[str, CheckpointPart]:
     if not is_library_folder(source):
-        return read_parts(source)
+        return find_parts(source)
     folders = [source / name for name in SUBFOLDERS.values() if (source / name).is_dir()]
-    return {name: part for folder in folders for name, part in read_parts(folder).items()}
+    return {name: part for folder in folders for name, part in find_parts(folder).items()}
 
 
 def _files(
-    parts: dict[str, Part], target: Path, card: Card
+    parts: dict[str, CheckpointPart], target: Path, card: Card
 ) -> Iterator[tuple[Path, tuple[str, list[_Entry]]]]:
     is_file = target.suffix == SUFFIX
     files = card.files
@@ -131,27 +130,27 @@ def _files(
             yield target / own.path, (label, _entries(parts[name], name))
 
 
-def _main_entries(parts: dict[str, Part]) -> list[_Entry]:
+def _main_entries(parts: dict[str, CheckpointPart]) -> list[_Entry]:
     entries = _entries(parts["transformer"], "transformer")
     by_key = {entry.key: entry for entry in entries}
     patches, last = by_key.get(_PATCHES), by_key.get(_LAST)
     if patches and last and patches.stored.shape[1:] == last.stored.shape[:1]:
-        # Saved without the padding mask's channel, which published files have; its values are
-        # never used, because the mask is zero.
+        # Saved without the padding mask's channel, which published files have. Its values do not
+        # matter, because the mask is zero.
         entries[entries.index(patches)] = _Entry(patches.key, patches.stored, _MASK_COLUMNS)
     return entries + _entries(parts["conditioner"], "conditioner")
 
 
-def _entries(part: Part, name: str) -> list[_Entry]:
-    """The tensors of a part with the names that they get."""
+def _entries(part: CheckpointPart, name: str) -> list[_Entry]:
+    """The tensors of a part with their new names."""
     try:
         return [_Entry(_published(part, name, key), t) for key, t in part.tensors.items()]
     except KeyError as exc:
         raise CheckpointError(f"{part.path} has unknown {exc.args[0]}") from exc
 
 
-def _published(part: Part, name: str, key: str) -> str:
-    """The name that a published file has for a tensor."""
+def _published(part: CheckpointPart, name: str, key: str) -> str:
+    """The tensor's name in a published file."""
     bare = key.removeprefix(part.prefix)
     if name == "conditioner":
         bare = bare.removeprefix(ADAPTER_PREFIX)
@@ -159,7 +158,11 @@ def _published(part: Part, name: str, key: str) -> str:
     if name == "text_encoder":
         return TEXT_ENCODER_PREFIX + bare
     if name == "vae":
-        return vae_to_original(bare, res_blocks(part.tensors)) if part.layout == LIBRARY else bare
+        return (
+            vae_to_original(bare, count_res_blocks(part.tensors))
+            if part.layout == LIBRARY
+            else bare
+        )
     return TRANSFORMER_PREFIX + (transformer_to_original(bare) if part.layout == LIBRARY else bare)
 
 
@@ -183,7 +186,7 @@ def _require_space(target: Path, size: int) -> None:
 
 
 def _write(path: Path, entries: list[_Entry], on_bytes: OnBytes) -> None:
-    """Write one file; it gets its name only when it is complete."""
+    """Write one file under a temporary name, then rename it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.part")
     metadata = _metadata(entries)

@@ -1,6 +1,6 @@
-"""Tells what weight files are: parts, layout, sizes, origin, and what is missing to run them.
+"""Inspects weight files: parts, layout, sizes, origin, and the parts missing to run them.
 
-Reads headers, and whole files only for their hash. Needs no torch.
+Reads headers, and whole files only for their hash. Does not need torch.
 """
 
 import hashlib
@@ -16,18 +16,17 @@ from model.card import Card
 from model.errors import CheckpointError, LoraUnusable
 from model.files.layouts import (
     SUBFOLDERS,
-    Part,
-    few,
+    CheckpointPart,
+    find_quantised,
     is_library_folder,
     is_lora,
-    quantised,
     read_tensors,
     sort_into_parts,
     tokenizer_folders,
     weight_files,
 )
 from model.files.lora_keys import summarise
-from model.files.safetensors_header import StoredTensor, read_header
+from model.files.safetensors_header import StoredTensor, first_keys, read_header
 
 PARTS = {
     "transformer": "transformer",
@@ -35,7 +34,7 @@ PARTS = {
     "text_encoder": "text encoder",
     "vae": "VAE",
 }
-"""The parts and what they are called."""
+"""The parts of a checkpoint and their labels."""
 
 
 _ORIGIN = re.compile(
@@ -64,13 +63,13 @@ _NEEDED = {
     "text_encoder": ("embed_tokens.weight", "norm.weight"),
     "vae": ("encoder.conv_in.weight", "quant_conv.weight", "decoder.conv_out.weight"),
 }
-"""What a part has outside its blocks, by the library's names."""
+"""The tensors that a part has outside its blocks, by the library's names."""
 
 _CHUNK_BYTES = 1 << 22
 
 
 class PartReport(BaseModel):
-    """One part of a checkpoint; `blocks` and `width` where it has such."""
+    """One part of a checkpoint. `blocks` and `width` are None if the part has none."""
 
     name: str
     layout: str
@@ -83,7 +82,7 @@ class PartReport(BaseModel):
 
 
 class LoraReport(BaseModel):
-    """What a LoRA is, as far as its keys tell: method, rank, and which parts it changes."""
+    """A LoRA as described by its keys: method, rank, and the parts that it changes."""
 
     method: str
     rank: int | None
@@ -91,7 +90,7 @@ class LoraReport(BaseModel):
 
 
 class FileReport(BaseModel):
-    """One file; `size` in bytes, `sha256` unless that was not asked for."""
+    """One file. `size` is in bytes; `sha256` is None if it was not requested."""
 
     path: Path
     size: int
@@ -99,7 +98,7 @@ class FileReport(BaseModel):
 
 
 class InspectionReport(BaseModel):
-    """What is at a path. `problems` keep it from being used, `missing` has to be added."""
+    """The contents of a path. `problems` make it unusable; `missing` parts must be added."""
 
     path: Path
     kind: str
@@ -114,13 +113,13 @@ class InspectionReport(BaseModel):
     missing: list[str] = []
 
 
-def inspect(
+def inspect_weights(
     path: Path, card: Card, *, has_hash: bool, on_bytes: Callable[[int], object] | None = None
 ) -> InspectionReport:
-    """Look at a weight file, at a folder of the library's, or at a folder of the card's files.
+    """Inspect a weight file, a folder saved by diffusers, or a folder of the card's files.
 
-    `on_bytes` is told of every few megabytes that were hashed. What cannot be read, such as a
-    pickle or a truncated file, has the reason as its only problem.
+    `on_bytes` is called with the number of bytes after every few hashed megabytes. If the path
+    cannot be read, for example a pickle or a truncated file, the reason is the only problem.
     """
     try:
         return _inspect(path, card, has_hash=has_hash, on_bytes=on_bytes)
@@ -129,7 +128,7 @@ def inspect(
 
 
 def weight_bytes(path: Path, card: Card) -> int:
-    """How many bytes of weight files are at `path`; 0 for what cannot be read."""
+    """Total size of the weight files at `path` in bytes; 0 if they cannot be read."""
     try:
         files = [file for place in _places(path, card) for file in weight_files(place)]
         return sum(read_header(file).size for file in files)
@@ -175,15 +174,17 @@ def _describe_lora(report: InspectionReport, tensors: Mapping[str, StoredTensor]
 def _describe_checkpoint(
     report: InspectionReport, card: Card, stored: Mapping[Path, Mapping[str, StoredTensor]]
 ) -> None:
-    parts: dict[str, Part] = {}
+    parts: dict[str, CheckpointPart] = {}
     for place, tensors in stored.items():
         found, unknown = sort_into_parts(place, tensors)
         parts |= found
         if unknown:
-            report.problems.append(f"{place} has unknown {few(unknown)}")
-    bad = quantised(tensor for tensors in stored.values() for tensor in tensors.values())
+            report.problems.append(f"{place} has unknown {first_keys(unknown)}")
+    bad = find_quantised(tensor for tensors in stored.values() for tensor in tensors.values())
     if bad:
-        report.problems.append(f"{bad.path}: {bad.key} ({bad.dtype}) is quantised; no such is read")
+        report.problems.append(
+            f"{bad.path}: {bad.key} ({bad.dtype}) is quantised, which is not supported"
+        )
     report.problems += [problem for name, part in parts.items() for problem in _gaps(name, part)]
     report.kind = _kind(report.path, parts, is_quantised=bad is not None)
     report.parts = [_part_report(name, parts[name]) for name in PARTS if name in parts]
@@ -191,7 +192,7 @@ def _describe_checkpoint(
 
 
 def file_sha256(path: Path, on_bytes: Callable[[int], object] | None = None) -> str:
-    """The SHA-256 of a file; `on_bytes` is told of every few megabytes."""
+    """The SHA-256 of a file. `on_bytes` is called with the bytes after every few megabytes."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK_BYTES):
@@ -202,11 +203,11 @@ def file_sha256(path: Path, on_bytes: Callable[[int], object] | None = None) -> 
 
 
 def _places(path: Path, card: Card) -> list[Path]:
-    """The files, or folders of one part, that make up what is at `path`."""
+    """The files, or folders of one part, that make up the checkpoint at `path`."""
     if path.is_file():
         return [path]
     if not path.is_dir():
-        raise CheckpointError(f"nothing is at {path}")
+        raise CheckpointError(f"{path} does not exist")
     if is_library_folder(path):
         return [path / name for name in SUBFOLDERS.values() if (path / name).is_dir()]
     own = [path / f.path for f in (card.files.transformer, card.files.text_encoder, card.files.vae)]
@@ -214,7 +215,7 @@ def _places(path: Path, card: Card) -> list[Path]:
     return found or [path]
 
 
-def _kind(path: Path, parts: Mapping[str, Part], *, is_quantised: bool) -> str:
+def _kind(path: Path, parts: Mapping[str, CheckpointPart], *, is_quantised: bool) -> str:
     names = ", ".join(label for name, label in PARTS.items() if name in parts)
     if path.is_dir():
         is_whole = is_library_folder(path)
@@ -222,13 +223,13 @@ def _kind(path: Path, parts: Mapping[str, Part], *, is_quantised: bool) -> str:
     elif "vae" in parts and len(parts) > 1:
         what = f"all-in-one checkpoint ({names})"
     else:
-        what = names or "no part of an Anima checkpoint"
+        what = names or "not an Anima checkpoint"
     return f"quantised {what}" if is_quantised else what
 
 
-def _part_report(name: str, part: Part) -> PartReport:
+def _part_report(name: str, part: CheckpointPart) -> PartReport:
     indexes = {int(match[2]) for key in part.tensors if (match := _INDEX.search(key))}
-    width = part.tensors.get(part.spell(_WIDTHS[name])) if name in _WIDTHS else None
+    width = part.tensors.get(part.stored_name(_WIDTHS[name])) if name in _WIDTHS else None
     return PartReport(
         name=name,
         layout=part.layout,
@@ -241,9 +242,9 @@ def _part_report(name: str, part: Part) -> PartReport:
     )
 
 
-def _gaps(name: str, part: Part) -> Iterable[str]:
-    """What a part lacks: it has names of its own, and every block has those of the others."""
-    wanted = {part.spell(needed) for needed in _NEEDED[name]}
+def _gaps(name: str, part: CheckpointPart) -> Iterable[str]:
+    """Yield the problem if a part lacks tensors. Every block must have the names of the others."""
+    wanted = {part.stored_name(needed) for needed in _NEEDED[name]}
     if name != "vae":
         places = [match for key in part.tensors if (match := _INDEX.search(key))]
         inner = {match.string[match.end() :] for match in places}
@@ -257,7 +258,7 @@ def _gaps(name: str, part: Part) -> Iterable[str]:
         }
     missing = sorted(wanted - set(part.tensors))
     if missing:
-        yield f"{part.path} lacks {few(missing)}"
+        yield f"{part.path} lacks {first_keys(missing)}"
 
 
 def _file_report(
@@ -268,7 +269,7 @@ def _file_report(
 
 
 def _origin(files: Iterable[Path]) -> dict[str, str]:
-    """What the files' makers wrote about where they come from."""
+    """Metadata about the origin of the files."""
     metadata: dict[str, Any] = {}
     for file in files:
         metadata |= read_header(file).metadata
@@ -279,8 +280,8 @@ def _origin(files: Iterable[Path]) -> dict[str, str]:
     }
 
 
-def _missing(path: Path, card: Card, parts: Mapping[str, Part]) -> list[str]:
-    """What the card needs beside this, with the place where it would look for it."""
+def _missing(path: Path, card: Card, parts: Mapping[str, CheckpointPart]) -> list[str]:
+    """The parts and tokenizers that the card also needs, each with its expected path."""
     files = card.files
     own = {
         "transformer": files.transformer.path,
@@ -289,14 +290,14 @@ def _missing(path: Path, card: Card, parts: Mapping[str, Part]) -> list[str]:
         "vae": files.vae.path,
     }
     missing = [
-        f"{label}: {card.name} has it in {own[name]}"
+        f"{label}: {card.name} expects it at {own[name]}"
         for name, label in PARTS.items()
         if name not in parts
     ]
     folders = tokenizer_folders(files, path) if path.is_dir() else (None, None)
     places = (files.qwen_tokenizer, files.t5_tokenizer)
     return missing + [
-        f"tokenizer: {card.name} has it in {place}"
+        f"tokenizer: {card.name} expects it at {place}"
         for folder, place in zip(folders, places, strict=True)
         if folder is None or not folder.is_dir()
     ]

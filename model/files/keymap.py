@@ -1,24 +1,23 @@
-"""Names of the weights: as the Anima files spell them and as the libraries' modules spell them.
+"""Maps the names of weights between the published files and the libraries' modules.
 
-Pure renaming of whole parameter names in both directions, without a prefix of the transformer's
-file. Knows neither shapes nor tensors nor files. Layouts: the published single files of the
-Cosmos-Predict2 transformer, its text adapter, Qwen3 and the Wan 2.1 autoencoder.
+The published files are those of the Cosmos-Predict2 transformer, its text adapter, Qwen3 and the
+Wan 2.1 autoencoder. Names of the transformer's file are without its prefix.
 """
 
 import re
 from functools import cache
 
 TRANSFORMER_PREFIX = "net."
-"""What official files put before every transformer and adapter name."""
+"""The prefix of every transformer and adapter name in official files."""
 
 TRANSFORMER_PREFIXES = (TRANSFORMER_PREFIX, "model.diffusion_model.", "diffusion_model.", "")
-"""Prefixes seen in the wild, longest match first; one of them holds for a whole file."""
+"""All known prefixes. One of them applies to a whole file; longer matches come first."""
 
 ADAPTER_PREFIX = "llm_adapter."
 TEXT_ENCODER_PREFIX = "model."
 
 BUNDLE_PREFIXES = {"text_encoder": "text_encoders.qwen3_06b.transformer.", "vae": "vae."}
-"""What stands before the other parts' names where one file holds all."""
+"""The prefixes of the other parts in a file that holds all parts."""
 
 _BLOCK_INDEX = re.compile(r"(?<=blocks\.)\d+")
 
@@ -59,14 +58,14 @@ _IGNORED = re.compile(
 
 
 def is_ignored(name: str) -> bool:
-    """Whether `name` is a buffer that trainers save along and that no module needs."""
+    """Whether `name` is a buffer that trainers save but no module needs."""
     return _IGNORED.search(name) is not None
 
 
 def transformer_to_library(name: str) -> str:
     """Return the `CosmosTransformer3DModel` name of an original `name` without its prefix.
 
-    Raises KeyError for a name outside the architecture; so do the other functions here.
+    Raises KeyError for a name that the architecture does not have, as all functions here do.
     """
     return _rename(name, _TRANSFORMER_MODULES)
 
@@ -151,7 +150,7 @@ def _vae_modules(num_res_blocks: int) -> dict[str, str]:
             (f"{half}.middle.2", f"{half}.mid_block.resnets.1", _RESIDUAL),
         ]
     for flat in range(_MAX_LEVELS * (num_res_blocks + 2)):
-        # Downwards both layouts count flat; upwards a level is res blocks and one up-sampler.
+        # The encoder is flat in both layouts; a decoder level is res blocks and one up-sampler.
         down = f"encoder.downsamples.{flat}", f"encoder.down_blocks.{flat}"
         places.append((*down, _RESIDUAL | _RESAMPLE))
         level, layer = divmod(flat, num_res_blocks + 2)

@@ -1,7 +1,7 @@
-"""Where the parts of a checkpoint lie: in which files, under which names.
+"""Finds the parts of a checkpoint in its files, for every supported layout.
 
-Four parts: transformer, conditioner (the text adapter), text_encoder (Qwen3) and vae. Reads
-headers and configurations, never a weight, and needs no torch. Knows names, not sizes.
+The four parts are the transformer, the conditioner (the text adapter), the text_encoder (Qwen3)
+and the vae. Reads only headers and configurations; does not need torch.
 """
 
 import json
@@ -24,12 +24,12 @@ from model.files.keymap import (
     transformer_to_original,
     vae_to_original,
 )
-from model.files.safetensors_header import SUFFIX, StoredTensor, read_header
+from model.files.safetensors_header import SUFFIX, StoredTensor, first_keys, read_header
 
 ORIGINAL = "original"
 LIBRARY = "library"
 FOLDER_INDEX = "modular_model_index.json"
-"""What the library writes into a folder that holds a whole checkpoint."""
+"""The file that diffusers writes into a folder with a whole checkpoint."""
 
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json")
 SUBFOLDERS = {
@@ -56,51 +56,50 @@ _KINDS = {
     ("single_file", prefix): re.compile(rf"^{re.escape(prefix)}({_HEADS})\.")
     for prefix in TRANSFORMER_PREFIXES
 }
-"""What a file or a folder may hold, and how most of its names begin then."""
+"""The contents that a file or folder may have, each with the start of most of its names."""
 
 _DEFAULT_RES_BLOCKS = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class CheckpointPart:
     """One part of a checkpoint as it is stored.
 
-    `path` is the file or folder that messages name. `tensors` has all that is stored for the part,
-    by its name there; `spell` gives that name for a parameter's name in the library's module.
-    `prefix` is what stands before every name. `config` is what the library wrote beside the
-    weights.
+    `path` is the file or folder, for messages. `tensors` holds the part's tensors by their names
+    in the file. `stored_name` converts a parameter's name in the library's module to that name.
+    `prefix` precedes every name. `config` is the library's configuration file beside the weights.
     """
 
     path: Path
     layout: str
     prefix: str
     tensors: Mapping[str, StoredTensor]
-    spell: Callable[[str], str]
+    stored_name: Callable[[str], str]
     config: Mapping[str, Any] = field(default_factory=dict)
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Shape of a tensor by its name in the library. KeyError, with the name in the file."""
-        return self.tensors[self.spell(name)].shape
+        """Shape of a tensor by its name in the library. KeyError with its name in the file."""
+        return self.tensors[self.stored_name(name)].shape
 
 
 @dataclass(frozen=True, slots=True)
 class LocatedParts:
-    """Every part of one checkpoint, and the folders of its tokenizers."""
+    """All parts of a checkpoint, and the folders of its tokenizers."""
 
-    transformer: Part
-    conditioner: Part
-    text_encoder: Part
-    vae: Part
+    transformer: CheckpointPart
+    conditioner: CheckpointPart
+    text_encoder: CheckpointPart
+    vae: CheckpointPart
     qwen_tokenizer: Path
     t5_tokenizer: Path
 
 
-def locate(files: Files, folder: Path) -> LocatedParts:
-    """Find all parts of the checkpoint in `folder` for which a card has `files`.
+def locate_parts(files: Files, folder: Path) -> LocatedParts:
+    """Find all parts of a checkpoint. `files` are the card's paths, relative to `folder`.
 
-    The folder, or the place of the card's transformer, may be a folder that the library saved.
-    The text encoder and the VAE may be in the transformer's file; if not, the card's own files
-    are taken.
+    `folder`, or the path of the card's transformer, may be a folder saved by diffusers. The text
+    encoder and the VAE may be in the transformer's file; if not, they are read from the card's
+    paths.
 
     Raises:
         CheckpointError: a file or part is missing, pickled, truncated, quantised or unknown.
@@ -110,10 +109,10 @@ def locate(files: Files, folder: Path) -> LocatedParts:
     if root:
         found = {name: _subfolder(root, name) for name in SUBFOLDERS if has_part(root, name)}
     else:
-        found = read_parts(main)
+        found = find_parts(main)
     for name, own in (("text_encoder", files.text_encoder), ("vae", files.vae)):
         if name not in found:
-            found[name] = _require(name, read_parts(folder / own.path), folder / own.path)
+            found[name] = _require(name, find_parts(folder / own.path), folder / own.path)
     for name in ("transformer", "conditioner"):
         _require(name, found, root or main)
     qwen, t5 = tokenizer_folders(files, folder)
@@ -123,7 +122,7 @@ def locate(files: Files, folder: Path) -> LocatedParts:
 
 
 def tokenizer_folders(files: Files, folder: Path) -> tuple[Path, Path]:
-    """The folders of Qwen's and of T5's tokenizer: a library's folder has its own."""
+    """The folders of the Qwen and the T5 tokenizer. A folder saved by diffusers has its own."""
     root = library_folder(files, folder)
     qwen, t5 = folder / files.qwen_tokenizer, folder / files.t5_tokenizer
     if root and (root / _QWEN_SUBFOLDER).is_dir():
@@ -134,58 +133,58 @@ def tokenizer_folders(files: Files, folder: Path) -> tuple[Path, Path]:
 
 
 def library_folder(files: Files, folder: Path) -> Path | None:
-    """The folder with a whole checkpoint as the library saves it, if that is what there is."""
+    """The folder of a whole checkpoint saved by diffusers; None if there is none."""
     return next(filter(is_library_folder, (folder, folder / files.transformer.path)), None)
 
 
 def is_library_folder(path: Path) -> bool:
-    """Whether the library has saved a checkpoint to the folder `path`."""
+    """Whether `path` is a folder with a checkpoint saved by diffusers."""
     return (path / FOLDER_INDEX).is_file() or (path / "transformer" / "config.json").is_file()
 
 
 def has_part(root: Path, name: str) -> bool:
-    """Whether a folder that the library saved has a subfolder for the part `name`."""
+    """Whether a folder saved by diffusers has a subfolder for the part `name`."""
     return (root / SUBFOLDERS[name]).is_dir()
 
 
-def _subfolder(root: Path, name: str) -> Part:
+def _subfolder(root: Path, name: str) -> CheckpointPart:
     path = root / SUBFOLDERS[name]
-    return _require(name, read_parts(path), path)
+    return _require(name, find_parts(path), path)
 
 
-def _require(name: str, parts: Mapping[str, Part], path: Path) -> Part:
+def _require(name: str, parts: Mapping[str, CheckpointPart], path: Path) -> CheckpointPart:
     if name not in parts:
-        holds = " and ".join(parts) or "nothing"
-        raise CheckpointError(f"{path} has no {name}; it holds {holds} of an Anima checkpoint")
+        contents = " and ".join(parts) or "nothing"
+        raise CheckpointError(f"{path} has no {name}; it has {contents} of an Anima checkpoint")
     return parts[name]
 
 
-# -- from names to parts -----------------------------------------------------------------------
+# -- reading parts -----------------------------------------------------------------------
 
 
-def read_parts(path: Path) -> dict[str, Part]:
-    """All parts in a file, or in a folder to which the library saved one part.
+def find_parts(path: Path) -> dict[str, CheckpointPart]:
+    """Find all parts in a file, or in a folder to which diffusers saved one part.
 
     Raises:
-        CheckpointError: missing, pickled, truncated or quantised; or a name belongs to no part.
+        CheckpointError: missing, pickled, truncated or quantised, or a name belongs to no part.
     """
     tensors = read_tensors(path)
-    bad = quantised(tensors.values())
+    bad = find_quantised(tensors.values())
     if bad:
         raise CheckpointError(
             f"{path}: {bad.key} ({bad.dtype}) belongs to a quantised checkpoint; "
             "weights must be float32, bfloat16 or float16"
         )
     if is_lora(tensors):
-        raise CheckpointError(f"{path} is a LoRA, no checkpoint")
+        raise CheckpointError(f"{path} is a LoRA, not a checkpoint")
     parts, unknown = sort_into_parts(path, tensors)
     if unknown:
-        raise CheckpointError(f"{path} has unknown {few(unknown)}")
+        raise CheckpointError(f"{path} has unknown {first_keys(unknown)}")
     return parts
 
 
 def read_tensors(path: Path) -> dict[str, StoredTensor]:
-    """All tensors of a file, or of the file or shards in a folder; without ignored buffers."""
+    """Read all tensors of a file, or of the file or shards in a folder, except ignored buffers."""
     tensors: dict[str, StoredTensor] = {}
     for file in weight_files(path):
         for key, tensor in read_header(file).tensors.items():
@@ -194,12 +193,12 @@ def read_tensors(path: Path) -> dict[str, StoredTensor]:
             if not is_ignored(key):
                 tensors[key] = tensor
     if not tensors:
-        raise CheckpointError(f"{path} holds no weights")
+        raise CheckpointError(f"{path} has no weights")
     return tensors
 
 
 def weight_files(path: Path) -> list[Path]:
-    """The files at `path`: itself, or what is in the folder, one file or the shards of an index."""
+    """The weight files at `path`: itself, or the single file or the shards in a folder."""
     if not path.is_dir():
         return [path]
     indexes = list(path.glob(f"*{SUFFIX}.index.json"))
@@ -220,28 +219,28 @@ def _shards(index: Path) -> list[str]:
     try:
         names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
-        raise CheckpointError(f"{index} is no index of shards: {exc}") from exc
+        raise CheckpointError(f"{index} is not an index of shards: {exc}") from exc
     for name in names:
         if not isinstance(name, str) or Path(name).name != name:
-            raise CheckpointError(f"{index} names {name!r}, which is no file beside it")
+            raise CheckpointError(f"{index} names {name!r}, which is not a file beside it")
     return sorted(names)
 
 
-def quantised(tensors: Iterable[StoredTensor]) -> StoredTensor | None:
-    """A tensor that only a quantised checkpoint has; None if there is none."""
+def find_quantised(tensors: Iterable[StoredTensor]) -> StoredTensor | None:
+    """Find a tensor that only a quantised checkpoint has; None if there is none."""
     return next((t for t in tensors if _QUANTISED.search(t.key) or t.dtype not in _DTYPES), None)
 
 
 def is_lora(names: Iterable[str]) -> bool:
-    """Whether these are the names of a LoRA, of any family."""
+    """Whether these are the names of a LoRA, for any family of models."""
     return any(map(_LORA.search, names))
 
 
 def sort_into_parts(
     path: Path, tensors: Mapping[str, StoredTensor]
-) -> tuple[dict[str, Part], list[str]]:
-    """Tell the parts by the names of their tensors; the second value are names of no part."""
-    parts: dict[str, Part] = {}
+) -> tuple[dict[str, CheckpointPart], list[str]]:
+    """Sort tensors into parts by their names. Also returns the names that belong to no part."""
+    parts: dict[str, CheckpointPart] = {}
     rest = dict(tensors)
     for name, prefix in BUNDLE_PREFIXES.items():
         bundled = {key: rest.pop(key) for key in tensors if key.startswith(prefix)}
@@ -262,41 +261,45 @@ def sort_into_parts(
 
 def _transformer_and_adapter(
     path: Path, tensors: Mapping[str, StoredTensor], prefix: str
-) -> dict[str, Part]:
+) -> dict[str, CheckpointPart]:
     own = {key: tensor for key, tensor in tensors.items() if key.startswith(prefix)}
     adapter = {k: t for k, t in own.items() if k.startswith(prefix + ADAPTER_PREFIX)}
     transformer = {key: tensor for key, tensor in own.items() if key not in adapter}
     found = {}
     if transformer:
-        spell = partial(_prefixed, prefix, transformer_to_original)
-        found["transformer"] = Part(path, ORIGINAL, prefix, transformer, spell)
+        stored_name = partial(_prefixed, prefix, transformer_to_original)
+        found["transformer"] = CheckpointPart(path, ORIGINAL, prefix, transformer, stored_name)
     if adapter:
-        spell = partial(_prefixed, prefix, adapter_to_original)
-        found["conditioner"] = Part(path, ORIGINAL, prefix, adapter, spell)
+        stored_name = partial(_prefixed, prefix, adapter_to_original)
+        found["conditioner"] = CheckpointPart(path, ORIGINAL, prefix, adapter, stored_name)
     return found
 
 
-def _as_library(path: Path, tensors: Mapping[str, StoredTensor], prefix: str) -> Part:
-    return Part(path, LIBRARY, prefix, tensors, partial(_prefixed, prefix, str), _config(path))
+def _as_library(path: Path, tensors: Mapping[str, StoredTensor], prefix: str) -> CheckpointPart:
+    return CheckpointPart(
+        path, LIBRARY, prefix, tensors, partial(_prefixed, prefix, str), _config(path)
+    )
 
 
-def _text_encoder(path: Path, tensors: Mapping[str, StoredTensor], prefix: str) -> Part:
-    # The head is tied to the embedding, and nothing here predicts words.
+def _text_encoder(path: Path, tensors: Mapping[str, StoredTensor], prefix: str) -> CheckpointPart:
+    # The head is tied to the embedding, and the text encoder does not predict words.
     kept = {key: t for key, t in tensors.items() if key != f"{prefix}lm_head.weight"}
     inner = prefix + TEXT_ENCODER_PREFIX
     is_original = any(key.startswith(inner) for key in kept)
     prefix, layout = (inner, ORIGINAL) if is_original else (prefix, LIBRARY)
-    return Part(path, layout, prefix, kept, partial(_prefixed, prefix, str), _config(path))
+    return CheckpointPart(
+        path, layout, prefix, kept, partial(_prefixed, prefix, str), _config(path)
+    )
 
 
-def _vae(path: Path, tensors: Mapping[str, StoredTensor], prefix: str) -> Part:
+def _vae(path: Path, tensors: Mapping[str, StoredTensor], prefix: str) -> CheckpointPart:
     if any(".conv_in." in key or "quant_conv." in key for key in tensors):
         return _as_library(path, tensors, prefix)
-    to_original = partial(_vae_to_original, res_blocks(tensors))
-    return Part(path, ORIGINAL, prefix, tensors, partial(_prefixed, prefix, to_original))
+    to_original = partial(_vae_to_original, count_res_blocks(tensors))
+    return CheckpointPart(path, ORIGINAL, prefix, tensors, partial(_prefixed, prefix, to_original))
 
 
-_MAKERS: dict[str, Callable[[Path, Mapping[str, StoredTensor], str], Part]] = {
+_MAKERS: dict[str, Callable[[Path, Mapping[str, StoredTensor], str], CheckpointPart]] = {
     "transformer": _as_library,
     "conditioner": _as_library,
     "text_encoder": _text_encoder,
@@ -312,8 +315,8 @@ def _vae_to_original(num_res_blocks: int, name: str) -> str:
     return vae_to_original(name, num_res_blocks)
 
 
-def res_blocks(names: Iterable[str]) -> int:
-    """A VAE's residual blocks per level, less the one that follows an up-sampler, by its names."""
+def count_res_blocks(names: Iterable[str]) -> int:
+    """A VAE's residual blocks per level without the one after an up-sampler, from its names."""
     flat = (re.search(r"decoder\.upsamples\.(\d+)\.resample\.", name) for name in names)
     first = min((int(match[1]) for match in flat if match), default=None)
     if first is not None:
@@ -323,7 +326,7 @@ def res_blocks(names: Iterable[str]) -> int:
 
 
 def _config(path: Path) -> Mapping[str, Any]:
-    """What the library wrote beside the weights in the folder `path`; nothing for a file."""
+    """The configuration beside the weights in the folder `path`; empty for a file."""
     file = path / "config.json"
     if not file.is_file():
         return {}
@@ -332,11 +335,5 @@ def _config(path: Path) -> Mapping[str, Any]:
     except (OSError, ValueError) as exc:
         raise CheckpointError(f"cannot read {file}: {exc}") from exc
     if not isinstance(config, dict):
-        raise CheckpointError(f"{file} is no table of names and values")
+        raise CheckpointError(f"{file} is not a JSON object")
     return config
-
-
-def few(keys: list[str]) -> str:
-    """The first names of a list, and how many more there are."""
-    shown = ", ".join(keys[:5])
-    return shown if len(keys) <= 5 else f"{shown} and {len(keys) - 5} more keys"

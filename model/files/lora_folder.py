@@ -1,6 +1,6 @@
-"""A folder of LoRA files: names, hashes, and what the files say of themselves. Needs no torch.
+"""Lists a folder of LoRA files with their names, hashes and metadata. Does not need torch.
 
-A name leads to a file through the folder's listing alone, never through a path made of it.
+A name is looked up in the folder's listing and never turned into a path.
 """
 
 import hashlib
@@ -17,20 +17,19 @@ from threading import Lock
 
 from model.card import Card
 from model.errors import CheckpointError, LoraChanged, LoraMissing, LoraUnusable
-from model.files.lora_keys import Part, summarise
+from model.files.lora_keys import LoraPart, summarise
 from model.files.safetensors_header import SUFFIX, Header, read_header
 from model.request import RequestWarning
 
 logger = logging.getLogger(__name__)
 
 MAX_NAME = 200
-"""Characters of a name, which is the file's path in the folder without its ending."""
+"""Maximum length of a name: the file's path in the folder without its suffix."""
 
 _MAX_HEADER_BYTES = 16_000_000
 _MAX_TEXT = 200
 _MAX_TRIGGER_WORDS = 10
-# None of the characters that separate things where names are written: in lists, in the text
-# inside picture files, on the command line.
+# Excludes the characters that separate names in lists, in image metadata and on the command line.
 _SEGMENT = r"(?![. ])[\w .+\-()\[\]&!@=~#']+(?<![. ])"
 _NAME = re.compile(rf"{_SEGMENT}(/{_SEGMENT})*")
 _BASES = ("ss_sd_model_name", "base_model", "modelspec.base_model")
@@ -42,8 +41,9 @@ _Identity = tuple[int, int, int, int]
 class LoraFile:
     """One usable file as its header describes it.
 
-    `base` is the checkpoint that it was made on, `architecture` the family, each as the metadata
-    call it or None. `trigger_words` are the trigger phrase, or the training's most frequent tags.
+    `base` is the checkpoint that it was trained on, `architecture` the family of models; each is
+    the metadata's value or None. `trigger_words` are the trigger phrase, or the most frequent
+    tags of the training.
     """
 
     name: str
@@ -51,17 +51,17 @@ class LoraFile:
     size: int
     method: str
     rank: int | None
-    parts: tuple[Part, ...]
+    parts: tuple[LoraPart, ...]
     base: str | None
     architecture: str | None
     trigger_words: tuple[str, ...]
 
 
 class LoraFolder:
-    """The LoRAs of a folder; None has none. All methods may be called from any thread.
+    """The LoRAs of a folder; the folder None has none. Thread-safe.
 
-    `refresh` looks again; everything else speaks of what it found last. Headers and hashes are
-    read once for every state of a file. Links that lead out of the folder are not followed.
+    `refresh` reads the folder again; all other methods use its latest result. Headers and hashes
+    are read once for every version of a file. Links that lead out of the folder are not followed.
     """
 
     def __init__(self, folder: Path | None) -> None:
@@ -72,10 +72,10 @@ class LoraFolder:
         self._hashes: dict[Path, tuple[_Identity, str]] = {}
         self._files: dict[str, LoraFile] = {}
         if folder is not None and not folder.is_dir():
-            logger.warning("there is no LoRA folder at %s", folder)
+            logger.warning("the LoRA folder %s does not exist", folder)
 
     def refresh(self) -> None:
-        """Look at the folder and read the headers of files that are new or were changed."""
+        """List the folder and read the headers of new and changed files."""
         with self._lock:
             seen = {}
             for path, name, identity in self._walk():
@@ -93,18 +93,18 @@ class LoraFolder:
         return self._files
 
     def known_sha256(self, name: str) -> str | None:
-        """The file's SHA-256 if it is known already for the state that was last seen."""
+        """The file's SHA-256 if it is already known for the latest listing."""
         file = self._files.get(name)
         known = self._hashes.get(file.path) if file else None
         seen = self._seen.get(file.path) if file else None
         return known[1] if known and seen and known[0] == seen[0] else None
 
     def sha256(self, name: str) -> str:
-        """The file's SHA-256, read from the disk where it is not known for its present state.
+        """The file's SHA-256. Reads the file if the hash of its present version is not known.
 
         Raises:
-            LoraMissing: there is no such file, or not any more.
-            LoraChanged: it is being written to.
+            LoraMissing: the file does not exist.
+            LoraChanged: the file is being written to.
         """
         file = self._files.get(name)
         if file is None:
@@ -125,7 +125,7 @@ class LoraFolder:
             raise LoraMissing(f"the file of LoRA {name} cannot be read") from exc
 
     def _walk(self) -> list[tuple[Path, str, _Identity]]:
-        """Every regular file of the right ending that lies in the folder, with its name."""
+        """Every regular file in the folder with the right suffix, and its name."""
         if self._folder is None:
             return []
         root = self._folder
@@ -139,7 +139,7 @@ class LoraFolder:
                 try:
                     identity = _identity(path)
                 except OSError:
-                    continue  # gone since, or a link to nowhere, or no regular file
+                    continue  # deleted since, a broken link, or not a regular file
                 if not path.resolve().is_relative_to(root):
                     continue
                 name = path.relative_to(root).as_posix().removesuffix(SUFFIX)
@@ -148,7 +148,7 @@ class LoraFolder:
 
 
 def _read(path: Path, name: str) -> LoraFile | str:
-    """The file, or why it is refused."""
+    """The file, or the reason why it is refused."""
     try:
         return _described(name, path)
     except (LoraUnusable, CheckpointError) as exc:
@@ -157,10 +157,10 @@ def _read(path: Path, name: str) -> LoraFile | str:
 
 
 def _identity(path: Path) -> _Identity:
-    """What changes when a file is written to or replaced; OSError if it is no regular file."""
+    """Changes if the file is written to or replaced. OSError if it is not a regular file."""
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
-        raise OSError(f"{path} is no regular file")
+        raise OSError(f"{path} is not a regular file")
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
@@ -186,15 +186,15 @@ def _described(name: str, path: Path) -> LoraFile:
 
 
 def read_lora_header(path: Path) -> Header:
-    """The header of a LoRA file; CheckpointError if it is not readable or unreasonably large."""
+    """Read the header of a LoRA file. CheckpointError if it is unreadable or too large."""
     return read_header(path, max_header_bytes=_MAX_HEADER_BYTES)
 
 
-# -- metadata: whatever trainers wrote, none of it to be relied upon ------------------------------
+# -- metadata, which trainers write freely --------------------------------------------------------
 
 
 def _base(metadata: Mapping[str, str]) -> str | None:
-    """The checkpoint's name, without the trainer's folders and the file's ending."""
+    """The checkpoint's name, without the trainer's folders and the file's suffix."""
     for key in _BASES:
         text = _clean(PureWindowsPath(metadata.get(key, "")).name.removesuffix(SUFFIX))
         if text and text != "None":
@@ -217,21 +217,21 @@ def _trigger_words(metadata: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _clean(text: str) -> str:
-    """One short line that any reader can show."""
+    """Reduce text to one short printable line."""
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return line[:_MAX_TEXT]
 
 
 def base_warning(file: LoraFile, card: Card) -> RequestWarning | None:
-    """What to tell whoever uses a LoRA that was, or may have been, made on another checkpoint."""
+    """The warning for a LoRA that was, or may have been, trained on another checkpoint."""
     made_on = (file.base or "").lower()
     if any(word in made_on for word in card.lora_bases):
         return None
     advice = next((known.detail for known in card.limitations if known.code == "base_loras"), "")
     if file.base:
-        told = f"{file.name} was made on {file.base}, not on {card.title}."
-        return RequestWarning("lora_other_base", f"{told} {advice}".strip())
+        detail = f"{file.name} was trained on {file.base}, not on {card.title}."
+        return RequestWarning("lora_other_base", f"{detail} {advice}".strip())
     if advice:
-        told = f"{file.name} does not say what it was made on."
-        return RequestWarning("lora_base_unknown", f"{told} {advice}")
+        detail = f"{file.name} does not say what it was trained on."
+        return RequestWarning("lora_base_unknown", f"{detail} {advice}")
     return None

@@ -1,8 +1,8 @@
-"""The grammar of LoRA files: which key changes which weight, and by which method. Needs no torch.
+"""Parses the keys of LoRA files: which key changes which weight, and by which method.
 
-Names are looked up in a table made from the model's own weights, never taken apart by guessing.
-A key that no weight or no method knows is an error that names it. Layouts: ComfyUI and
-diffusion-pipe, kohya's sd-scripts, LyCORIS, diffusers and peft.
+Layouts: ComfyUI and diffusion-pipe, kohya's sd-scripts, LyCORIS, diffusers and peft. Keys are
+looked up in a table of the model's own weights. A key that matches no weight or no method is an
+error. Does not need torch.
 """
 
 import re
@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from model.errors import LoraUnusable
-from model.files.safetensors_header import StoredTensor
+from model.files.safetensors_header import StoredTensor, first_keys
 
-Part = Literal["transformer", "adapter", "text_encoder"]
+LoraPart = Literal["transformer", "adapter", "text_encoder"]
 Method = Literal["lora", "lokr", "loha"]
 Shape = tuple[int, ...]
 
-SHOWN_KEYS = 5
 
 _ROLES = (
     (re.compile(r"\.lora_(?:down|A)(?:\.\w+)?\.weight$|\.lora\.down\.weight$"), "down"),
@@ -26,7 +25,7 @@ _ROLES = (
     (re.compile(r"\.lora_magnitude_vector(?:\.\w+)?(?:\.weight)?$"), "magnitude"),
     (re.compile(r"\.(lokr_w[12](?:_[ab])?|hada_w[12]_[ab]|alpha|dora_scale)$"), None),
 )
-"""How a key ends, and the tensor's part in the formula; None: as it is spelled."""
+"""The endings of keys, each with the tensor's role in the formula; None: the ending itself."""
 
 _OPTIONAL = frozenset({"alpha", "dora_scale", "magnitude"})
 _COMPLETE: dict[frozenset[str], Method] = {
@@ -38,10 +37,10 @@ _COMPLETE: dict[frozenset[str], Method] = {
     frozenset({"lokr_w1_a", "lokr_w1_b", "lokr_w2_a", "lokr_w2_b"}): "lokr",
 }
 _RANK_ROLES = ("down", "hada_w1_b", "lokr_w2_b", "lokr_w1_b")
-"""The tensors whose first axis is the rank, in the order in which they are asked."""
+"""The tensors whose first axis is the rank, in order of preference."""
 
 _PEFT_PREFIX = "base_model.model."
-_DOTTED: dict[Part, tuple[str, ...]] = {
+_DOTTED: dict[LoraPart, tuple[str, ...]] = {
     "transformer": ("diffusion_model.", "model.diffusion_model.", "net.", "transformer.", ""),
     "adapter": ("text_conditioner.",),
     "text_encoder": (
@@ -51,7 +50,7 @@ _DOTTED: dict[Part, tuple[str, ...]] = {
         "text_encoder.",
     ),
 }
-_FLAT: dict[Part, tuple[str, ...]] = {
+_FLAT: dict[LoraPart, tuple[str, ...]] = {
     "transformer": ("lora_unet_", "lycoris_", "lora_transformer_"),
     "adapter": ("lora_text_conditioner_", "lycoris_text_conditioner_"),
     "text_encoder": ("lora_te_", "lora_te1_", "lora_te_model_", "lora_te1_model_"),
@@ -62,13 +61,13 @@ _ALPHA_DTYPES = _DTYPES | {"F64", "I64", "I32"}
 
 @dataclass(frozen=True, slots=True)
 class LoraTarget:
-    """A weight that a LoRA may change: of `module`, with `shape` (out, in) as it is loaded.
+    """A weight that a LoRA may change: the weight of `module`, loaded with `shape` (out, in).
 
-    `original` is the module's name in the checkpoint's file. There the weight has
-    `dropped_columns` more columns at its end, which loading leaves out.
+    `original` is the module's name in the checkpoint's file. In the file the weight has
+    `dropped_columns` more columns at its end, which loading drops.
     """
 
-    part: Part
+    part: LoraPart
     module: str
     original: str
     shape: tuple[int, int]
@@ -77,7 +76,7 @@ class LoraTarget:
 
 @dataclass(frozen=True, slots=True)
 class LoraChange:
-    """What a file does to one weight: the method, and the file's key for each of its tensors."""
+    """A file's change of one weight: the method, and the file's key for each role."""
 
     target: LoraTarget
     method: Method
@@ -86,15 +85,15 @@ class LoraChange:
 
 @dataclass(frozen=True, slots=True)
 class LoraSummary:
-    """What the keys alone tell. `method` is such as "lora", "dora" or "lokr + lora"."""
+    """A LoRA as described by its keys. `method` is for example "lora", "dora" or "lokr + lora"."""
 
     method: str
     rank: int | None
-    parts: tuple[Part, ...]
+    parts: tuple[LoraPart, ...]
 
 
 def split_key(key: str) -> tuple[str, str] | None:
-    """Split a key into the name of a module and the tensor's role; None if it is no LoRA's."""
+    """Split a key into a module's name and the tensor's role; None if it is not a LoRA key."""
     for pattern, role in _ROLES:
         match = pattern.search(key)
         if match and match.start() > 0:
@@ -103,9 +102,10 @@ def split_key(key: str) -> tuple[str, str] | None:
 
 
 def stem_table(targets: Iterable[LoraTarget]) -> dict[str, LoraTarget]:
-    """Every name under which a LoRA file may speak of each target.
+    """Map every name that a LoRA file may use for a target to that target.
 
-    ValueError if one name would mean two weights.
+    Raises:
+        ValueError: one name means two weights.
     """
     table: dict[str, LoraTarget] = {}
     for target in targets:
@@ -117,9 +117,9 @@ def stem_table(targets: Iterable[LoraTarget]) -> dict[str, LoraTarget]:
 
 def _stems(target: LoraTarget) -> Iterator[str]:
     for name in {target.module, target.original}:
-        # The adapter lies in the transformer's file, where its names have a prefix of their own.
+        # The adapter is stored in the transformer's file, under names with its own prefix.
         is_in_file = target.part == "adapter" and name == target.original
-        part: Part = "transformer" if is_in_file else target.part
+        part: LoraPart = "transformer" if is_in_file else target.part
         yield from (prefix + name for prefix in _DOTTED[part])
         yield from (prefix + name.replace(".", "_") for prefix in _FLAT[part])
 
@@ -127,36 +127,37 @@ def _stems(target: LoraTarget) -> Iterator[str]:
 def plan_changes(
     entries: Mapping[str, StoredTensor], table: Mapping[str, LoraTarget]
 ) -> list[LoraChange]:
-    """All that a file does to the model whose names are in `table`.
+    """Return all changes that a file makes to the model whose names are in `table`.
 
     Raises:
-        LoraUnusable: a key matches no weight or no method, a tensor lacks its partner, or a shape
-            or type does not fit; the message names the keys.
+        LoraUnusable: a key matches no weight or no method, a tensor of a method is missing, or a
+            shape or type does not fit; the message names the keys.
     """
     grouped, unknown = _by_stem(entries)
     unknown += [key for stem, keys in grouped.items() if stem not in table for key in keys.values()]
     if unknown:
-        raise LoraUnusable(f"matches nothing in this checkpoint: {few(sorted(unknown))}")
+        raise LoraUnusable(f"matches nothing in this checkpoint: {first_keys(sorted(unknown))}")
     changes = [
         LoraChange(table[stem], _method(keys), keys) for stem, keys in sorted(grouped.items())
     ]
     for change in changes:
         _check(change, entries)
-    twice = [module for module, n in Counter(_place(c.target) for c in changes).items() if n > 1]
+    counts = Counter(f"{change.target.part} {change.target.module}" for change in changes)
+    twice = [weight for weight, count in counts.items() if count > 1]
     if twice:
-        raise LoraUnusable(f"changes a weight under two names: {few(twice)}")
+        raise LoraUnusable(f"changes a weight under two names: {first_keys(twice)}")
     return changes
 
 
 def summarise(entries: Mapping[str, StoredTensor]) -> LoraSummary:
-    """What a file is, as far as that can be told without the model.
+    """Describe a file without the model.
 
     Raises:
-        LoraUnusable: a key is no LoRA's, or a tensor lacks its partner.
+        LoraUnusable: a key is not a LoRA key, or a tensor of a method is missing.
     """
     grouped, unknown = _by_stem(entries)
     if unknown:
-        raise LoraUnusable(f"has keys of no known LoRA method: {few(sorted(unknown))}")
+        raise LoraUnusable(f"has keys of an unknown LoRA method: {first_keys(sorted(unknown))}")
     methods = {
         "dora" if keys.keys() & {"dora_scale", "magnitude"} and method == "lora" else method
         for keys in grouped.values()
@@ -176,25 +177,14 @@ def summarise(entries: Mapping[str, StoredTensor]) -> LoraSummary:
     )
 
 
-def _part_of(stem: str) -> Part:
+def _part_of(stem: str) -> LoraPart:
     if re.match(r"lora_te1?_|text_encoders?\.", stem):
         return "text_encoder"
     return "adapter" if re.search(r"llm_adapter|text_conditioner", stem) else "transformer"
 
 
-def few(keys: list[str]) -> str:
-    """The first keys and how many more there are."""
-    shown = ", ".join(key[:200] for key in keys[:SHOWN_KEYS])
-    more = len(keys) - SHOWN_KEYS
-    return shown if more <= 0 else f"{shown} and {more} more"
-
-
-def _place(target: LoraTarget) -> str:
-    return f"{target.part} {target.module}"
-
-
 def _by_stem(entries: Mapping[str, StoredTensor]) -> tuple[dict[str, dict[str, str]], list[str]]:
-    """Keys by module name and role, and those that are no LoRA's."""
+    """Group keys by module name and role. Also returns the keys that are not LoRA keys."""
     grouped: dict[str, dict[str, str]] = defaultdict(dict)
     unknown = []
     for key in entries:
@@ -204,19 +194,17 @@ def _by_stem(entries: Mapping[str, StoredTensor]) -> tuple[dict[str, dict[str, s
             continue
         stem, role = found
         if role in grouped[stem]:
-            raise LoraUnusable(f"has a tensor twice: {few([grouped[stem][role], key])}")
+            raise LoraUnusable(f"has a tensor twice: {first_keys([grouped[stem][role], key])}")
         grouped[stem][role] = key
     if not entries:
-        raise LoraUnusable("holds no tensors")
+        raise LoraUnusable("has no tensors")
     return dict(grouped), unknown
 
 
 def _method(keys: Mapping[str, str]) -> Method:
     method = _COMPLETE.get(frozenset(keys) - _OPTIONAL)
     if method is None or {"dora_scale", "magnitude"} <= keys.keys():
-        raise LoraUnusable(
-            f"has tensors that make no complete change: {few(sorted(keys.values()))}"
-        )
+        raise LoraUnusable(f"has an incomplete set of tensors: {first_keys(sorted(keys.values()))}")
     return method
 
 
@@ -224,7 +212,7 @@ def _method(keys: Mapping[str, str]) -> Method:
 
 
 def _check(change: LoraChange, entries: Mapping[str, StoredTensor]) -> None:
-    """Refuse tensors of another type, and shapes that do not give the weight's."""
+    """Refuse tensors of another type, and shapes that do not give the shape of the weight."""
     found = {role: entries[key] for role, key in change.keys.items()}
     for role, entry in found.items():
         if entry.dtype not in (_ALPHA_DTYPES if role == "alpha" else _DTYPES):
@@ -234,15 +222,17 @@ def _check(change: LoraChange, entries: Mapping[str, StoredTensor]) -> None:
     shapes = {role: entry.shape for role, entry in found.items()}
     rows, columns = change.target.shape
     wide = columns + change.target.dropped_columns
-    made = _made(shapes, change.method)
-    if made not in {(rows, columns), (rows, wide)}:
-        told = ", ".join(f"{change.keys[role]} {shapes[role]}" for role in sorted(shapes))
-        raise LoraUnusable(f"does not fit {change.target.original} of shape {(rows, wide)}: {told}")
-    _check_scales(change, shapes, made)
+    shape = _change_shape(shapes, change.method)
+    if shape not in {(rows, columns), (rows, wide)}:
+        stored = ", ".join(f"{change.keys[role]} {shapes[role]}" for role in sorted(shapes))
+        raise LoraUnusable(
+            f"does not fit {change.target.original} of shape {(rows, wide)}: {stored}"
+        )
+    _check_scales(change, shapes, shape)
 
 
-def _check_scales(change: LoraChange, shapes: Mapping[str, Shape], made: tuple[int, int]) -> None:
-    rows, columns = made
+def _check_scales(change: LoraChange, shapes: Mapping[str, Shape], shape: tuple[int, int]) -> None:
+    rows, columns = shape
     allowed: dict[str, set[Shape]] = {
         "alpha": {(), (1,)},
         "dora_scale": {(rows,), (rows, 1), (1, columns)},
@@ -253,28 +243,28 @@ def _check_scales(change: LoraChange, shapes: Mapping[str, Shape], made: tuple[i
             raise LoraUnusable(f"{change.keys[role]} has shape {shapes[role]}")
 
 
-def _made(shapes: Mapping[str, Shape], method: Method) -> tuple[int, int] | None:
-    """The shape of the change that tensors of these shapes give; None if they give none."""
+def _change_shape(shapes: Mapping[str, Shape], method: Method) -> tuple[int, int] | None:
+    """The shape of the change that these tensors give; None if they do not fit together."""
     if method == "lora":
-        return _product(shapes["up"], shapes["down"])
+        return _product_shape(shapes["up"], shapes["down"])
     if method == "loha":
-        first = _product(shapes["hada_w1_a"], shapes["hada_w1_b"])
-        return first if first == _product(shapes["hada_w2_a"], shapes["hada_w2_b"]) else None
-    first, second = _half(shapes, "lokr_w1"), _half(shapes, "lokr_w2")
+        first = _product_shape(shapes["hada_w1_a"], shapes["hada_w1_b"])
+        return first if first == _product_shape(shapes["hada_w2_a"], shapes["hada_w2_b"]) else None
+    first, second = _factor_shape(shapes, "lokr_w1"), _factor_shape(shapes, "lokr_w2")
     if first is None or second is None:
         return None
     return first[0] * second[0], first[1] * second[1]
 
 
-def _half(shapes: Mapping[str, Shape], name: str) -> tuple[int, int] | None:
-    """The shape of a factor of a Kronecker product, which is whole or a product itself."""
+def _factor_shape(shapes: Mapping[str, Shape], name: str) -> tuple[int, int] | None:
+    """The shape of a factor of a Kronecker product. A factor is whole or a product of two."""
     if name not in shapes:
-        return _product(shapes[f"{name}_a"], shapes[f"{name}_b"])
+        return _product_shape(shapes[f"{name}_a"], shapes[f"{name}_b"])
     whole = shapes[name]
     return (whole[0], whole[1]) if len(whole) == 2 else None
 
 
-def _product(left: Shape, right: Shape) -> tuple[int, int] | None:
+def _product_shape(left: Shape, right: Shape) -> tuple[int, int] | None:
     """The shape of a matrix product."""
     if len(left) == len(right) == 2 and left[1] == right[0] > 0:
         return left[0], right[1]

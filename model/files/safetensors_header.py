@@ -1,7 +1,7 @@
-"""What a safetensors file says of itself: names, shapes, places, metadata. Needs no torch.
+"""Reads and writes the headers of safetensors files: names, shapes, offsets and metadata.
 
-Refuses pickles unread, and every file that is not exactly what its header says.
-Format: https://github.com/safetensors/safetensors#format. Knows no architecture.
+Refuses pickles without reading them, and every file whose size differs from its header.
+Format: https://github.com/safetensors/safetensors#format. Does not need torch.
 """
 
 import json
@@ -19,13 +19,14 @@ DTYPE_BYTES = {
     "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1,
     "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1, "F8_E4M3FNUZ": 1, "F8_E5M2FNUZ": 1,
 }  # fmt: skip
-"""Bytes of a value; formats below a byte are not in it."""
+"""Bytes per value. Formats below one byte are not supported."""
 
 _LENGTH_BYTES = 8
 _MAX_HEADER_BYTES = 100_000_000  # the format's own limit
 _TOO_LARGE = 2**63
 _MAX_AXES = 32
 _MAX_SHOWN = 200
+_SHOWN_KEYS = 5
 _PICKLED = {".ckpt", ".pt", ".pth", ".bin", ".pkl", ".pickle"}
 _RUNS_CODE = "pickled checkpoints can run code and are refused"
 _LOOKS_LIKE = (
@@ -39,7 +40,7 @@ _LOOKS_LIKE = (
 
 @dataclass(frozen=True, slots=True)
 class StoredTensor:
-    """One tensor in its file; `offset` and `size` are bytes, from the start of the file."""
+    """One tensor in its file. `offset`, from the start of the file, and `size` are in bytes."""
 
     path: Path
     key: str
@@ -50,13 +51,13 @@ class StoredTensor:
 
     @property
     def count(self) -> int:
-        """How many values it has."""
+        """Number of values."""
         return math.prod(self.shape)
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """All that a file says of itself. `size` is the whole file's, in bytes."""
+    """The header of a file. `size` is the size of the whole file in bytes."""
 
     path: Path
     tensors: dict[str, StoredTensor]
@@ -65,10 +66,10 @@ class Header:
 
 
 def read_header(path: Path, *, max_header_bytes: int = _MAX_HEADER_BYTES) -> Header:
-    """Read the header of a safetensors file, a few thousand bytes, and no weight.
+    """Read the header of a safetensors file, without the weights.
 
     Raises:
-        CheckpointError: no such file, a pickle, no safetensors file, or a truncated one.
+        CheckpointError: the file is missing, a pickle, truncated or not a safetensors file.
     """
     _require_suffix(path)
     if not path.is_file():
@@ -92,36 +93,43 @@ def read_header(path: Path, *, max_header_bytes: int = _MAX_HEADER_BYTES) -> Hea
         }
         _require_no_gaps(tensors.values(), first=_LENGTH_BYTES + length, end=size)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as exc:
-        raise CheckpointError(f"{path} is truncated or no safetensors file: {exc}") from exc
+        raise CheckpointError(f"{path} is truncated or not a safetensors file: {exc}") from exc
     return Header(path, tensors, metadata, size)
 
 
 def encode_header(
     tensors: Iterable[tuple[str, str, tuple[int, ...]]], metadata: Mapping[str, str]
 ) -> bytes:
-    """The start of a file that has these tensors (key, dtype, shape), in this order after it."""
+    """Encode the header of a file with these tensors (key, dtype, shape), in this order."""
     entries: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
     end = 0
     for key, dtype, shape in tensors:
         begin, end = end, end + math.prod(shape) * DTYPE_BYTES[dtype]
         entries[key] = {"dtype": dtype, "shape": shape, "data_offsets": (begin, end)}
     text = json.dumps(entries, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % _LENGTH_BYTES)  # so that the tensors are aligned
+    text += b" " * (-len(text) % _LENGTH_BYTES)  # aligns the tensors
     return len(text).to_bytes(_LENGTH_BYTES, "little") + text
+
+
+def first_keys(keys: list[str]) -> str:
+    """The first keys, for a message, and how many more there are."""
+    shown = ", ".join(key[:_MAX_SHOWN] for key in keys[:_SHOWN_KEYS])
+    more = len(keys) - _SHOWN_KEYS
+    return shown if more <= 0 else f"{shown} and {more} more"
 
 
 def _require_suffix(path: Path) -> None:
     if path.suffix.lower() in _PICKLED:
-        raise CheckpointError(f"{path} is a pickle by its name; {_RUNS_CODE}")
+        raise CheckpointError(f"{path} is named like a pickle; {_RUNS_CODE}")
     if path.suffix != SUFFIX:
-        raise CheckpointError(f"{path} is no {SUFFIX} file; other formats are not read")
+        raise CheckpointError(f"{path} is not a {SUFFIX} file; other formats are not read")
 
 
 def _what_it_is(start: bytes) -> str:
     for magic, what in _LOOKS_LIKE:
         if start.startswith(magic):
             return what
-    return "is truncated or no safetensors file: its header does not fit into it"
+    return "is truncated or not a safetensors file: its header does not fit into it"
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -133,7 +141,7 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _metadata(entries: Any) -> dict[str, str]:
     if not all(isinstance(value, str) for value in entries.values()):
-        raise ValueError("its metadata are not all text")
+        raise ValueError("its metadata is not all text")
     return dict(entries)
 
 
@@ -141,7 +149,7 @@ def _tensor(path: Path, key: str, entry: Any, *, first: int) -> StoredTensor:
     dtype, shape = entry["dtype"], tuple(entry["shape"])
     begin, end = entry["data_offsets"]
     if not all(type(number) is int and 0 <= number < _TOO_LARGE for number in (*shape, begin, end)):
-        raise ValueError(f"{key[:_MAX_SHOWN]} has a shape or place that is no whole number")
+        raise ValueError(f"{key[:_MAX_SHOWN]} has a shape or offset that is not a whole number")
     if len(shape) > _MAX_AXES:
         raise ValueError(f"{key[:_MAX_SHOWN]} has {len(shape)} axes")
     expected = math.prod(shape) * DTYPE_BYTES.get(dtype, 0)
@@ -151,12 +159,12 @@ def _tensor(path: Path, key: str, entry: Any, *, first: int) -> StoredTensor:
 
 
 def _require_no_gaps(tensors: Iterable[StoredTensor], *, first: int, end: int) -> None:
-    """Every byte after the header belongs to one tensor, and the last one is there."""
+    """Check that every byte after the header belongs to one tensor, up to the end of the file."""
     position = first
     for tensor in sorted(tensors, key=lambda tensor: (tensor.offset, tensor.size)):
         if tensor.offset != position:
             key = tensor.key[:_MAX_SHOWN]
-            raise ValueError(f"{key} begins at byte {tensor.offset}, not {position}")
+            raise ValueError(f"{key} starts at byte {tensor.offset}, not {position}")
         position += tensor.size
     if position != end:
         raise ValueError(f"its tensors end at byte {position}, the file at {end}")

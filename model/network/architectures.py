@@ -20,10 +20,10 @@ from transformers import Qwen3Config, Qwen3Model
 
 from model.card import TextArchitecture, TransformerArchitecture, VaeArchitecture
 from model.errors import CheckpointError
-from model.files.layouts import Part, few
-from model.files.safetensors_header import StoredTensor
+from model.files.layouts import CheckpointPart
+from model.files.safetensors_header import StoredTensor, first_keys
 
-MAX_SIDE = 4096
+MAX_IMAGE_SIDE = 4096
 """Pixels; the library's positions end at 2048 unless told otherwise."""
 
 _PATCH = 2
@@ -38,11 +38,11 @@ class ModulePlan:
     """A module without weights, and where each of its parameters is stored."""
 
     module: Any
-    part: Part
+    part: CheckpointPart
     stored: dict[str, StoredTensor]
 
 
-def plan_transformer(part: Part, architecture: TransformerArchitecture) -> ModulePlan:
+def plan_transformer(part: CheckpointPart, architecture: TransformerArchitecture) -> ModulePlan:
     """Plan the network; blocks and widths are the tensors'. CheckpointError if it does not fit."""
     _require_config(part, part.config, {"rope_scale": list(architecture.rope_scale)})
     with _needs(part):
@@ -58,7 +58,7 @@ def plan_transformer(part: Part, architecture: TransformerArchitecture) -> Modul
             "mlp_ratio": _ratio(mlp, hidden),
             "text_embed_dim": part.shape("transformer_blocks.0.attn2.to_k.weight")[1],
             "adaln_lora_dim": part.shape("transformer_blocks.0.norm1.linear_1.weight")[0],
-            "max_size": (1, MAX_SIDE // _VAE_SCALE, MAX_SIDE // _VAE_SCALE),
+            "max_size": (1, MAX_IMAGE_SIDE // _VAE_SCALE, MAX_IMAGE_SIDE // _VAE_SCALE),
             "patch_size": (1, _PATCH, _PATCH),
             "rope_scale": architecture.rope_scale,
             # The published network has a 17th channel, a padding mask that is always zero. Its
@@ -72,7 +72,7 @@ def plan_transformer(part: Part, architecture: TransformerArchitecture) -> Modul
     return _checked(module, part, widened={"patch_embed.proj.weight": wide} if has_mask else {})
 
 
-def plan_conditioner(part: Part, architecture: TextArchitecture) -> ModulePlan:
+def plan_conditioner(part: CheckpointPart, architecture: TextArchitecture) -> ModulePlan:
     """Plan the text adapter. CheckpointError if it does not fit."""
     _require_config(part, part.config, {"min_sequence_length": architecture.context_rows})
     with _needs(part):
@@ -94,7 +94,7 @@ def plan_conditioner(part: Part, architecture: TextArchitecture) -> ModulePlan:
     return _checked(module, part)
 
 
-def plan_text_encoder(part: Part, architecture: TextArchitecture) -> ModulePlan:
+def plan_text_encoder(part: CheckpointPart, architecture: TextArchitecture) -> ModulePlan:
     """Plan Qwen3. CheckpointError if it does not fit."""
     rope = {"rope_type": "default", "rope_theta": architecture.qwen_rope_theta}
     said = {**part.config, **(part.config.get("rope_parameters") or {})}
@@ -118,7 +118,7 @@ def plan_text_encoder(part: Part, architecture: TextArchitecture) -> ModulePlan:
     return _checked(module, part)
 
 
-def plan_vae(part: Part, architecture: VaeArchitecture, *, z_dim: int) -> ModulePlan:
+def plan_vae(part: CheckpointPart, architecture: VaeArchitecture, *, z_dim: int) -> ModulePlan:
     """Plan the autoencoder. CheckpointError if it does not fit."""
     config = {
         "base_dim": architecture.base_dim,
@@ -150,18 +150,18 @@ def _meta(build: Callable[[], _Module]) -> _Module:
 
 
 def _checked(
-    module: nn.Module, part: Part, *, widened: Mapping[str, tuple[int, ...]] | None = None
+    module: nn.Module, part: CheckpointPart, *, widened: Mapping[str, tuple[int, ...]] | None = None
 ) -> ModulePlan:
     """Hold a module against what is stored; `widened` has shapes that are cut at loading."""
     wanted = {name: tuple(weight.shape) for name, weight in module.state_dict().items()}
     wanted |= widened or {}
     with _needs(part):
-        keys = {name: part.spell(name) for name in wanted}
+        keys = {name: part.stored_name(name) for name in wanted}
     missing = sorted(set(keys.values()) - set(part.tensors))
     unknown = sorted(set(part.tensors) - set(keys.values()))
     for problem, names in (("lacks", missing), ("has unknown", unknown)):
         if names:
-            raise CheckpointError(f"{part.path} {problem} {few(names)}")
+            raise CheckpointError(f"{part.path} {problem} {first_keys(names)}")
     for name, shape in wanted.items():
         tensor = part.tensors[keys[name]]
         if tensor.shape != shape:
@@ -173,7 +173,7 @@ def _checked(
 
 
 @contextmanager
-def _needs(part: Part) -> Iterator[None]:
+def _needs(part: CheckpointPart) -> Iterator[None]:
     """Turn what goes wrong while sizes are read from shapes into a CheckpointError."""
     try:
         yield
@@ -185,7 +185,9 @@ def _needs(part: Part) -> Iterator[None]:
         raise CheckpointError(f"{part.path}: shapes of another architecture: {exc}") from exc
 
 
-def _require_config(part: Part, said: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+def _require_config(
+    part: CheckpointPart, said: Mapping[str, Any], expected: Mapping[str, Any]
+) -> None:
     """What the library wrote beside the weights must be what the card says; it may say nothing."""
     for name, value in expected.items():
         if said.get(name, value) != value:
@@ -194,7 +196,7 @@ def _require_config(part: Part, said: Mapping[str, Any], expected: Mapping[str, 
             )
 
 
-def _count(part: Part) -> int:
+def _count(part: CheckpointPart) -> int:
     """Number of blocks: every block has tensors, so an index beyond their number is no index."""
     last = max(int(match[1]) for key in part.tensors if (match := _INDEX.search(key)))
     if last >= len(part.tensors):

@@ -15,7 +15,7 @@ CUBLAS_WORKSPACE = ":4096:8"
 """cuBLAS repeats itself only with a workspace of fixed size; this one is 32 MiB."""
 
 
-def fix_algorithms() -> None:
+def use_deterministic_kernels() -> None:
     """Make every kernel of this process repeat itself; one that cannot raises RuntimeError.
 
     Needed before the first matrix product on the GPU, since cuBLAS reads its variable once. For

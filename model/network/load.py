@@ -20,7 +20,7 @@ from transformers import Qwen3Model
 
 from model.card import Card, shipped_folder
 from model.errors import CheckpointError
-from model.files.layouts import Part, locate
+from model.files.layouts import CheckpointPart, locate_parts
 from model.network.architectures import (
     ModulePlan,
     plan_conditioner,
@@ -29,8 +29,8 @@ from model.network.architectures import (
     plan_vae,
     without_vae_encoder,
 )
-from model.network.vae import to_2d
-from model.network.weights import fill, fill_for_float32, left_out
+from model.network.vae import flatten_convolutions
+from model.network.weights import load_weights, load_weights_for_float32, read_dropped_columns
 from model.prompting.tokens import load_qwen_tokenizer, load_t5_tokenizer
 
 logger = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ def load_components(
             the card's, or a key is missing, unknown or of another shape; names file and key.
     """
     folder = checkpoint_dir or shipped_folder(card)
-    located = locate(card.files, folder)
+    located = locate_parts(card.files, folder)
     qwen = load_qwen_tokenizer(located.qwen_tokenizer)
     t5 = load_t5_tokenizer(located.t5_tokenizer)
     conditioner = plan_conditioner(located.conditioner, card.text)
@@ -92,27 +92,27 @@ def load_components(
     vae_sha256 = _identity(digests, [vae.part])
     if not has_vae_encoder:
         vae = without_vae_encoder(vae)
-    loaded_vae = fill(vae, device, torch.float32)
-    to_2d(loaded_vae)
+    loaded_vae = load_weights(vae, device, torch.float32)
+    flatten_convolutions(loaded_vae)
     return Components(
         vae=loaded_vae,
-        text_encoder=fill_for_float32(text_encoder, device),
-        conditioner=fill_for_float32(conditioner, device),
-        transformer=fill(transformer, device, dtype),
+        text_encoder=load_weights_for_float32(text_encoder, device),
+        conditioner=load_weights_for_float32(conditioner, device),
+        transformer=load_weights(transformer, device, dtype),
         qwen=qwen,
         t5=t5,
         sha256=sha256,
         text_encoder_sha256=text_encoder_sha256,
         vae_sha256=vae_sha256,
-        mask_columns=left_out(transformer, "patch_embed.proj.weight", device),
+        mask_columns=read_dropped_columns(transformer, "patch_embed.proj.weight", device),
     )
 
 
 def load_library_vae(card: Card, checkpoint_dir: Path | None, device: torch.device) -> Any:
     """Load the library's VAE as it is, float32, to hold the service's own against it."""
-    part = locate(card.files, checkpoint_dir or shipped_folder(card)).vae
+    part = locate_parts(card.files, checkpoint_dir or shipped_folder(card)).vae
     plan = plan_vae(part, card.vae, z_dim=card.transformer.latent_channels)
-    return fill(plan, device, torch.float32)
+    return load_weights(plan, device, torch.float32)
 
 
 def _require_fit(
@@ -130,7 +130,7 @@ def _require_fit(
             )
 
 
-def _require_vocabulary(tokenizer: Tokenizer, rows: int, part: Part) -> None:
+def _require_vocabulary(tokenizer: Tokenizer, rows: int, part: CheckpointPart) -> None:
     words = tokenizer.get_vocab_size(with_added_tokens=False)
     if words > rows:
         raise CheckpointError(f"{part.path} embeds {rows} tokens; its tokenizer knows {words}")
@@ -156,7 +156,7 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _identity(digests: dict[Path, str], parts: list[Part]) -> str:
+def _identity(digests: dict[Path, str], parts: list[CheckpointPart]) -> str:
     """One hash for what makes a checkpoint: the file's own, or one of all files' hashes."""
     files = sorted({tensor.path for part in parts for tensor in part.tensors.values()})
     if len(files) == 1:

@@ -16,7 +16,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from model.files.keymap import adapter_to_original, transformer_to_original
-from model.files.lora_keys import LoraChange, LoraTarget, Part
+from model.files.lora_keys import LoraChange, LoraPart, LoraTarget
 from model.network.lora_deltas import DELTAS, add_delta
 from model.network.weights import Float32Linear
 
@@ -49,7 +49,7 @@ class MergeInput:
 
 def linear_layers(models: LoraModules) -> Iterator[tuple[LoraTarget, nn.Linear]]:
     """Every linear layer of the model with its names and shape."""
-    modules: dict[Part, nn.Module] = {
+    modules: dict[LoraPart, nn.Module] = {
         "transformer": models.transformer,
         "adapter": models.conditioner,
         "text_encoder": models.text_encoder,
@@ -64,7 +64,7 @@ def linear_layers(models: LoraModules) -> Iterator[tuple[LoraTarget, nn.Linear]]
                 yield LoraTarget(part, name, original, (rows, columns), dropped), layer
 
 
-def _original_name(part: Part, module: str) -> str:
+def _original_name(part: LoraPart, module: str) -> str:
     if part == "text_encoder":
         return module
     to_original = transformer_to_original if part == "transformer" else adapter_to_original

@@ -16,13 +16,13 @@ from torch import Tensor, nn
 
 from model.errors import CheckpointError, LoraChanged, LoraUnusable
 from model.files.lora_folder import LoraFolder, read_lora_header
-from model.files.lora_keys import LoraChange, Part, plan_changes, stem_table
+from model.files.lora_keys import LoraChange, LoraPart, plan_changes, stem_table
 from model.network.lora_merge import LoraModules, MergeInput, linear_layers, merge_files
 from model.resolved_request import LoraSet, ResolvedLora
 
 logger = logging.getLogger(__name__)
 
-_TEXT_PARTS: tuple[Part, ...] = ("text_encoder", "adapter")
+_TEXT_PARTS: tuple[LoraPart, ...] = ("text_encoder", "adapter")
 _REMEMBERED_FILES = 64
 
 

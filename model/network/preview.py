@@ -10,11 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-MOST = 10
+MAX_PREVIEWS = 10
 """Previews of one picture, spread evenly over its evaluations."""
 
 
-def to_rgb(
+def latents_to_rgb(
     latents: Tensor, *, factors: Sequence[Sequence[float]], bias: Sequence[float]
 ) -> NDArray[numpy.uint8]:
     """Turn normalised latents (1, C, 1, h, w) into (h, w, 3) uint8 RGB; `factors` is (C, 3)."""
@@ -26,11 +26,11 @@ def to_rgb(
     return rgb
 
 
-def is_due(remaining: int, total: int) -> bool:
+def is_preview_due(remaining: int, total: int) -> bool:
     """Whether the evaluation after which `remaining` of `total` are left is to be shown.
 
     At most MOST are, the first and the last never: noise is no news, and after the last one the
     picture itself is there.
     """
-    share = min(1.0, MOST / total)
+    share = min(1.0, MAX_PREVIEWS / total)
     return 0 < remaining < total - 1 and int(remaining * share) != int((remaining + 1) * share)

@@ -18,7 +18,7 @@ from model.card import TextArchitecture
 from model.errors import CheckpointError
 from model.prompting.tokens import Tokens, is_empty_prompt, pad_id, tokenize, truncate
 
-__all__ = ["EncodedPrompt", "TextEncoder", "TextModels", "encode", "tokenize"]
+__all__ = ["EncodedPrompt", "TextEncoder", "TextModels", "encode_tokens", "tokenize"]
 
 _CACHED_PROMPTS = 64
 
@@ -77,7 +77,7 @@ class TextEncoder:
         tokens = tokenize(text, models.qwen, models.t5)
         kept = truncate(tokens, self._max_tokens)
         return EncodedPrompt(
-            context=encode(kept, models, is_comfy=self._is_comfy),
+            context=encode_tokens(kept, models, is_comfy=self._is_comfy),
             qwen_count=len(tokens.qwen_ids),
             t5_count=len(tokens.t5_ids),
             max_tokens=self._max_tokens,
@@ -86,7 +86,7 @@ class TextEncoder:
 
 
 @torch.no_grad()
-def encode(tokens: Tokens, models: TextModels, *, is_comfy: bool = False) -> Tensor:
+def encode_tokens(tokens: Tokens, models: TextModels, *, is_comfy: bool = False) -> Tensor:
     """Return the context (rows, dim) float32 of tokens that fit into the rows.
 
     context = adapter(Qwen3's last hidden state, T5 ids) * weights, then zero rows: the transformer

@@ -28,13 +28,13 @@ class OneFrameConv(nn.Conv2d):
         return super().forward(x.squeeze(2)).unsqueeze(2)
 
 
-def to_2d(module: nn.Module) -> None:
+def flatten_convolutions(module: nn.Module) -> None:
     """Replace every causal 3-D convolution inside `module` by its exact one-frame form."""
     for name, child in module.named_children():
         if isinstance(child, QwenImageCausalConv3d):
             setattr(module, name, _one_frame(child))
         else:
-            to_2d(child)
+            flatten_convolutions(child)
 
 
 def _one_frame(conv: QwenImageCausalConv3d) -> OneFrameConv:
@@ -57,7 +57,7 @@ def _one_frame(conv: QwenImageCausalConv3d) -> OneFrameConv:
 
 
 @torch.no_grad()
-def decode(
+def decode_latents(
     vae: AutoencoderKLQwenImage,
     latents: Tensor,
     *,
@@ -84,7 +84,7 @@ def decode(
     return rgb
 
 
-def encode(
+def encode_pixels(
     vae: AutoencoderKLQwenImage,
     pixels: Tensor,
     *,

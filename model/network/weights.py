@@ -38,12 +38,12 @@ class Float32Embedding(nn.Embedding):
         return super().forward(input).float()
 
 
-def fill(plan: ModulePlan, device: torch.device, dtype: torch.dtype) -> Any:
+def load_weights(plan: ModulePlan, device: torch.device, dtype: torch.dtype) -> Any:
     """Give the planned module its weights in `dtype`, frozen and in evaluation mode."""
     return _filled(plan, device, lambda tensor: dtype)
 
 
-def fill_for_float32(plan: ModulePlan, device: torch.device) -> Any:
+def load_weights_for_float32(plan: ModulePlan, device: torch.device) -> Any:
     """Fill a module that computes in float32 but keeps its matrices in the file's precision.
 
     Half the memory of float32 weights for bfloat16 files, and bit for bit the same results:
@@ -67,34 +67,34 @@ def _filled(plan: ModulePlan, device: torch.device, dtype_of: Any) -> Any:
     by_place = sorted(plan.stored.items(), key=lambda entry: (entry[1].path, entry[1].offset))
     weights = {}
     for path, entries in groupby(by_place, key=lambda entry: entry[1].path):
-        with mapped(path) as mapping:
+        with map_file(path) as mapping:
             for name, stored in entries:
-                value = view(mapping, stored)
+                value = tensor_view(mapping, stored)
                 # Slicing drops the padding mask's patch columns and is nothing elsewhere. A copy,
                 # because the file may be replaced while the module lives.
                 cut = value[tuple(map(slice, wanted[name]))]
                 weights[name] = cut.to(device, dtype_of(value), copy=True)
                 del value, cut
-                release(mapping, stored)
+                release_pages(mapping, stored)
     module.load_state_dict(weights, strict=True, assign=True)
     module.to(device).requires_grad_(requires_grad=False).eval()
     return module
 
 
-def left_out(plan: ModulePlan, name: str, device: torch.device) -> Tensor | None:
+def read_dropped_columns(plan: ModulePlan, name: str, device: torch.device) -> Tensor | None:
     """The columns of a weight's file that filling leaves out, float32; None if there are none."""
     stored, columns = plan.stored[name], plan.module.state_dict()[name].shape[1]
     if stored.shape[1] == columns:
         return None
-    with mapped(stored.path) as mapping:
-        value = view(mapping, stored)
+    with map_file(stored.path) as mapping:
+        value = tensor_view(mapping, stored)
         rest = value[:, columns:].to(device, torch.float32, copy=True)
         del value
     return rest
 
 
 @contextmanager
-def mapped(path: Path) -> Iterator[mmap.mmap]:
+def map_file(path: Path) -> Iterator[mmap.mmap]:
     """Map a whole file into memory for reading."""
     try:
         # Private and writable, because torch wants memory that it could write to; nobody does.
@@ -107,14 +107,14 @@ def mapped(path: Path) -> Iterator[mmap.mmap]:
         raise CheckpointError(f"cannot read {path}: {exc.strerror}") from exc
 
 
-def view(mapping: mmap.mmap, stored: StoredTensor) -> Tensor:
+def tensor_view(mapping: mmap.mmap, stored: StoredTensor) -> Tensor:
     """A tensor on the mapped bytes, not a copy; let go of it before the mapping is closed."""
     dtype = _DTYPES[stored.dtype]
     flat = torch.frombuffer(mapping, dtype=dtype, count=stored.count, offset=stored.offset)
     return flat.view(stored.shape)
 
 
-def release(mapping: mmap.mmap, stored: StoredTensor) -> None:
+def release_pages(mapping: mmap.mmap, stored: StoredTensor) -> None:
     """Let go of the mapped pages that hold a tensor; they would count as this process's memory."""
     first = stored.offset - stored.offset % mmap.PAGESIZE
     mapping.madvise(mmap.MADV_DONTNEED, first, stored.offset + stored.size - first)

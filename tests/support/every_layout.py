@@ -26,7 +26,7 @@ from model.files.keymap import (
     transformer_to_library,
     vae_to_library,
 )
-from model.files.layouts import locate
+from model.files.layouts import locate_parts
 from model.network.architectures import (
     plan_conditioner,
     plan_text_encoder,
@@ -115,7 +115,7 @@ def library_folder(folder: Path, *, max_shard_size: str | None = None) -> None:
 
 def library_modules() -> dict[str, Any]:
     """The library's modules with the shipped weights, bfloat16, with the padding mask's channel."""
-    located = locate(CARD.files, SHIPPED)
+    located = locate_parts(CARD.files, SHIPPED)
     planned = {
         "transformer": plan_transformer(located.transformer, CARD.transformer),
         "text_conditioner": plan_conditioner(located.conditioner, CARD.text),

@@ -24,13 +24,13 @@ from torch import Tensor
 
 from model.card import Card, load_card, shipped_folder
 from model.files.keymap import BUNDLE_PREFIXES
-from model.files.layouts import locate
+from model.files.layouts import locate_parts
 from model.files.safetensors_header import encode_header
 from model.network.architectures import plan_transformer
 from model.network.load import Components, load_components
 from model.network.text_encoder import TextEncoder
 from model.network.transformer import predict_velocity
-from model.network.weights import mapped, release, view
+from model.network.weights import map_file, release_pages, tensor_view
 from tests.support.cosmos_reference import install_mask_resize
 from tests.support.paths import DATA
 
@@ -148,16 +148,16 @@ def compare(folder: Path) -> None:
 
 def library_velocity(folder: Path, latents: Tensor, sigma: Tensor, context: Tensor) -> Tensor:
     """The same by the library's class as published, its padding mask's channel included."""
-    part = locate(CARD.files, folder).transformer
+    part = locate_parts(CARD.files, folder).transformer
     plan = plan_transformer(part, CARD.transformer)
     config = {**plan.module.config, "concat_padding_mask": True}
     with torch.device("meta"):
         module: Any = CosmosTransformer3DModel.from_config(config)
     weights = {}
-    with mapped(part.path) as mapping:
+    with map_file(part.path) as mapping:
         for name, stored in plan.stored.items():
-            weights[name] = view(mapping, stored).clone()
-            release(mapping, stored)
+            weights[name] = tensor_view(mapping, stored).clone()
+            release_pages(mapping, stored)
     module.load_state_dict(weights, assign=True)
     with pytest.MonkeyPatch.context() as patch:
         install_mask_resize(patch)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from model.card import load_card
 from model.network.load import load_components
-from model.network.vae import encode
+from model.network.vae import encode_pixels
 from training.pictures.avatars import draw, sample_avatar
 
 SEED = 0x5EE  # avatars that no stage of training draws
@@ -93,7 +93,7 @@ def main() -> None:
     for image in pictures(options.images, options.count, card.limits.multiple):
         pixels = _normalised(image)
         with torch.inference_mode():
-            latents = encode(parts.vae, pixels, mean=mean, std=std)[0, :, 0]
+            latents = encode_pixels(parts.vae, pixels, mean=mean, std=std)[0, :, 0]
         small = torch.nn.functional.avg_pool2d(pixels[0, :, 0], scale)
         samples.append(
             (latents.movedim(0, -1).double().numpy(), small.movedim(0, -1).double().numpy())

@@ -61,7 +61,7 @@ def test_the_list_tells_what_the_files_say(client: httpx2.Client, folder: Path) 
             "base": "anima-preview",
             "architecture": None,
             "trigger_words": ["ink"],
-            "warning": "style/ink was made on anima-preview, not on Kirazuri tiny.",
+            "warning": "style/ink was trained on anima-preview, not on Kirazuri tiny.",
         }
     }
     sha256 = write(folder / "style/ink.safetensors", value=1.0)
@@ -157,7 +157,7 @@ def test_a_lora_of_another_base_is_warned_of(client: httpx2.Client, folder: Path
     assert told == [
         {
             "code": "lora_other_base",
-            "detail": "other was made on anima-preview, not on Kirazuri tiny.",
+            "detail": "other was trained on anima-preview, not on Kirazuri tiny.",
         }
     ]
     assert client.get(f"/jobs/{job['id']}").json()["warnings"] == job["warnings"]

@@ -87,8 +87,8 @@ def test_a_report_to_read(tmp_path: Path) -> None:
     assert f"sha256 {hashlib.sha256(path.read_bytes()).hexdigest()}" in output
     assert "modelspec.title: Mine\n  ss_base_model_version: anima" in output
     assert "thumbnail" not in output
-    assert f"missing: text encoder: kirazuri-tiny has it in {QWEN}" in output
-    assert f"missing: VAE: kirazuri-tiny has it in {VAE}" in output
+    assert f"missing: text encoder: kirazuri-tiny expects it at {QWEN}" in output
+    assert f"missing: VAE: kirazuri-tiny expects it at {VAE}" in output
     assert output.count("missing: tokenizer") == 2
     assert "sha256" not in run("inspect", path, *TINY, "--no-hash")[1]
 
@@ -163,7 +163,7 @@ def test_pickles_and_other_files_are_refused(tmp_path: Path) -> None:
     for path, said in (
         (pickled, "pickle"),
         (hidden, "pickle"),
-        (tmp_path / "none.safetensors", "nothing is at"),
+        (tmp_path / "none.safetensors", "does not exist"),
     ):
         report = inspected(path)
         assert report["kind"] == "refused"
@@ -225,7 +225,7 @@ def test_into_a_file_goes_the_transformer(tmp_path: Path) -> None:
     assert set(load_file(target)) == set(load_file(SHIPPED / MAIN))
     code, output = _convert(tmp_path / MAIN, target)
     assert code == 1
-    assert "is there already" in output
+    assert "exists already" in output
 
 
 def test_the_masks_channel_is_put_back(tmp_path: Path) -> None:
@@ -361,7 +361,7 @@ def test_what_other_layouts_hold_is_not_fetched(hub: FakeHub, card_file: Path) -
     assert run.returncode == 0, run.stderr
     assert "diffusers folder with everything in it" in run.stdout
     shutil.rmtree(files / "vae")
-    assert "VAE: small has it in" in fetch(hub, card_file).stderr
+    assert "VAE: small expects it at" in fetch(hub, card_file).stderr
 
 
 def test_without_consent_nothing_is_fetched(hub: FakeHub, card_file: Path) -> None:

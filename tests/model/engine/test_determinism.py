@@ -34,10 +34,10 @@ NEIGHBOURS = {
 
 ANOTHER_PROCESS = """
 import sys
-from model.network.device import fix_algorithms
+from model.network.device import use_deterministic_kernels
 from tests.support.engines import FIELDS, digest, request, run, tiny_engine
 if "fixed" in sys.argv:
-    fix_algorithms()
+    use_deterministic_kernels()
 print(digest(run(tiny_engine(), {"again": request(**FIELDS)}), "again"))
 """
 

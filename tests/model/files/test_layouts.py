@@ -1,4 +1,4 @@
-"""One checkpoint in every layout is one checkpoint: the same weights, the same picture."""
+"""One checkpoint in every layout gives the same weights and the same image."""
 
 import json
 import shutil
@@ -15,15 +15,15 @@ from model.card import Card
 from model.engine.loading import load_engine
 from model.engine.protocol import ImageReady
 from model.errors import CheckpointError
-from model.files.layouts import LIBRARY, ORIGINAL, locate, read_parts, tokenizer_folders
+from model.files.layouts import LIBRARY, ORIGINAL, find_parts, locate_parts, tokenizer_folders
 from model.network.load import load_components
 from model.request import GenerationRequest
 from model.resolved_request import resolve
 from tests.support.every_layout import CARD, LAYOUTS, MAIN, QWEN, SHIPPED, VAE, all_in_one
 from tests.support.every_layout import library_folder as write_library_folder
+from tests.support.refusals import message_of
 
 CPU = torch.device("cpu")
-each_layout = pytest.mark.parametrize("layout", LAYOUTS)
 
 
 def picture(card: Card, folder: Path) -> NDArray[numpy.uint8]:
@@ -38,35 +38,35 @@ def picture(card: Card, folder: Path) -> NDArray[numpy.uint8]:
         for event in engine.step():
             if isinstance(event, ImageReady):
                 return event.pixels
-    raise AssertionError("no picture came")
+    raise AssertionError("the engine made no image")
 
 
 @cache
 def shipped_picture() -> bytes:
     made = picture(CARD, SHIPPED)
-    assert made.std() > 10, "a flat picture would prove nothing"
+    assert made.std() > 10, "a flat image proves nothing"
     return made.tobytes()
 
 
-@each_layout
-def test_the_same_request_gives_the_same_picture(layout: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout_gives_the_same_image(layout: str, tmp_path: Path) -> None:
     write, card = LAYOUTS[layout]
     write(tmp_path)
     assert picture(card, tmp_path).tobytes() == shipped_picture()
 
 
-def test_parts_in_the_transformers_file_win_over_files_beside_it(tmp_path: Path) -> None:
+def test_parts_in_the_transformers_file_take_precedence(tmp_path: Path) -> None:
     all_in_one(tmp_path)
     for path in (QWEN, VAE):
         shutil.copy(SHIPPED / path, tmp_path / path)
-    located = locate(CARD.files, tmp_path)
+    located = locate_parts(CARD.files, tmp_path)
     assert {located.text_encoder.path, located.vae.path} == {tmp_path / MAIN}
     assert located.text_encoder.prefix == "text_encoders.qwen3_06b.transformer.model."
 
 
-def test_where_parts_are_and_how_they_are_written_is_told(tmp_path: Path) -> None:
+def test_paths_layouts_and_prefixes_of_the_parts(tmp_path: Path) -> None:
     write_library_folder(tmp_path)
-    located = locate(CARD.files, tmp_path)
+    located = locate_parts(CARD.files, tmp_path)
     assert located.transformer.path == tmp_path / "transformer"
     assert located.conditioner.path == tmp_path / "text_conditioner"
     assert located.vae.layout == located.text_encoder.layout == LIBRARY
@@ -75,12 +75,12 @@ def test_where_parts_are_and_how_they_are_written_is_told(tmp_path: Path) -> Non
         tmp_path / "tokenizer",
         tmp_path / "t5_tokenizer",
     )
-    shipped = locate(CARD.files, SHIPPED)
+    shipped = locate_parts(CARD.files, SHIPPED)
     assert shipped.transformer.layout == shipped.vae.layout == ORIGINAL
     assert shipped.transformer.prefix == shipped.conditioner.prefix == "net."
 
 
-def test_the_hash_is_the_files_or_made_of_all_files(tmp_path: Path) -> None:
+def test_the_hash_covers_one_file_or_all_files(tmp_path: Path) -> None:
     write_library_folder(tmp_path)
     hashes = {
         load_components(CARD, folder, device=CPU, dtype=torch.float32).sha256
@@ -90,30 +90,28 @@ def test_the_hash_is_the_files_or_made_of_all_files(tmp_path: Path) -> None:
     assert all(len(digest) == 64 for digest in hashes)
 
 
-def spoil(path: Path, **changes: object) -> None:
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
-
-
-@pytest.mark.parametrize(
-    ("part", "change"),
-    [
-        ("transformer", {"rope_scale": [1.0, 3.0, 3.0]}),
-        ("text_conditioner", {"min_sequence_length": 512}),
-        ("text_encoder", {"rms_norm_eps": 1e-5}),
-        ("text_encoder", {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4}}),
-        ("vae", {"latents_mean": [0.0] * 16}),
-        ("vae", {"temperal_downsample": [True, True, True]}),
-    ],
-)
-def test_a_folders_settings_must_be_the_cards(
-    part: str, change: dict[str, object], tmp_path: Path
-) -> None:
+def test_a_folders_settings_must_be_the_cards(tmp_path: Path) -> None:
     write_library_folder(tmp_path)
-    spoil(tmp_path / part / "config.json", **change)
-    (name,) = change
-    named = rf"{part}.config\.json has {name.replace('parameters', 'theta')}"
-    with pytest.raises(CheckpointError, match=named):
-        load_components(CARD, tmp_path, device=CPU, dtype=torch.float32)
+    wrong = []
+    for part, name, value in (
+        ("transformer", "rope_scale", [1.0, 3.0, 3.0]),
+        ("text_conditioner", "min_sequence_length", 512),
+        ("text_encoder", "rms_norm_eps", 1e-5),
+        ("text_encoder", "rope_parameters", {"rope_type": "default", "rope_theta": 1e4}),
+        ("vae", "latents_mean", [0.0] * 16),
+        ("vae", "temperal_downsample", [True, True, True]),
+    ):
+        config = tmp_path / part / "config.json"
+        original = config.read_text()
+        config.write_text(json.dumps({**json.loads(original), name: value}))
+        message = message_of(
+            CheckpointError,
+            lambda: load_components(CARD, tmp_path, device=CPU, dtype=torch.float32),
+        )
+        if f"{config} has {name.replace('parameters', 'theta')}" not in message:
+            wrong.append((part, name, message))
+        config.write_text(original)
+    assert wrong == []
 
 
 def test_a_broken_folder_is_refused_by_name(tmp_path: Path) -> None:
@@ -122,16 +120,16 @@ def test_a_broken_folder_is_refused_by_name(tmp_path: Path) -> None:
 
     def refused(match: str) -> None:
         with pytest.raises(CheckpointError, match=match):
-            locate(CARD.files, tmp_path)
+            locate_parts(CARD.files, tmp_path)
 
     index = next((tmp_path / "transformer").glob("*.index.json"))
     kept = index.read_text()
     weight_map = json.loads(kept)["weight_map"]
     for broken, named in (
-        ("{", "no index of shards"),
-        ("[]", "no index of shards"),
-        (json.dumps({"weight_map": {"a": "../x.safetensors"}}), "no file beside it"),
-        (json.dumps({"weight_map": {"a": 1}}), "no file beside it"),
+        ("{", "not an index of shards"),
+        ("[]", "not an index of shards"),
+        (json.dumps({"weight_map": {"a": "../x.safetensors"}}), "not a file beside it"),
+        (json.dumps({"weight_map": {"a": 1}}), "not a file beside it"),
         (
             json.dumps({"weight_map": weight_map | {"a": "gone.safetensors"}}),
             r"no weight file at .*gone\.safetensors",
@@ -157,16 +155,16 @@ def test_a_broken_folder_is_refused_by_name(tmp_path: Path) -> None:
 def test_a_file_of_something_else_is_named(tmp_path: Path) -> None:
     shutil.copytree(SHIPPED, tmp_path, dirs_exist_ok=True)
     shutil.copy(SHIPPED / VAE, tmp_path / MAIN)
-    with pytest.raises(CheckpointError, match="has no transformer; it holds vae"):
-        locate(CARD.files, tmp_path)
+    with pytest.raises(CheckpointError, match="has no transformer; it has vae"):
+        locate_parts(CARD.files, tmp_path)
     save_file(
         {"diffusion_model.blocks.0.mlp.layer1.lora_A.weight": torch.ones(2, 2)}, tmp_path / MAIN
     )
     with pytest.raises(CheckpointError, match="is a LoRA"):
-        locate(CARD.files, tmp_path)
+        locate_parts(CARD.files, tmp_path)
     save_file({"unet.up.weight": torch.ones(2)}, tmp_path / MAIN)
     with pytest.raises(CheckpointError, match=r"unknown unet\.up\.weight"):
-        read_parts(tmp_path / MAIN)
+        find_parts(tmp_path / MAIN)
     save_file({"pos_embedder.seq": torch.ones(2)}, tmp_path / MAIN)
-    with pytest.raises(CheckpointError, match="holds no weights"):
-        read_parts(tmp_path / MAIN)
+    with pytest.raises(CheckpointError, match="has no weights"):
+        find_parts(tmp_path / MAIN)

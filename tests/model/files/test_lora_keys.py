@@ -1,4 +1,4 @@
-"""Which key means which weight, and what is refused with its names; no tensors, no torch."""
+"""Parsing LoRA keys: which key means which weight, and which keys are refused."""
 
 from pathlib import Path
 from typing import Any
@@ -6,8 +6,14 @@ from typing import Any
 import pytest
 
 from model.errors import LoraUnusable
-from model.files.lora_keys import LoraTarget, few, plan_changes, split_key, stem_table, summarise
-from model.files.safetensors_header import StoredTensor
+from model.files.lora_keys import (
+    LoraTarget,
+    plan_changes,
+    split_key,
+    stem_table,
+    summarise,
+)
+from model.files.safetensors_header import StoredTensor, first_keys
 
 Q = LoraTarget(
     "transformer", "transformer_blocks.0.attn1.to_q", "blocks.0.self_attn.q_proj", (12, 8)
@@ -26,7 +32,7 @@ TABLE = stem_table([Q, OUT, EMBED, ADAPTER, QWEN])
 
 
 def entries(**shapes: tuple[int, ...]) -> dict[str, StoredTensor]:
-    """float32 tensors of these shapes; `__` in a name stands for a dot."""
+    """float32 tensors of these shapes; `__` in a name means a dot."""
     return {
         key: StoredTensor(Path("a.safetensors"), key, "F32", shape, 0, 0)
         for key, shape in ((name.replace("__", "."), shape) for name, shape in shapes.items())
@@ -38,65 +44,65 @@ def pair(stem: str, target: LoraTarget, rank: int = 2) -> dict[str, Any]:
     return {f"{stem}.lora_down.weight": (rank, columns), f"{stem}.lora_up.weight": (rows, rank)}
 
 
-@pytest.mark.parametrize(
-    ("stem", "target"),
-    [
-        ("diffusion_model.blocks.0.self_attn.q_proj", Q),
-        ("model.diffusion_model.blocks.0.self_attn.q_proj", Q),
-        ("net.blocks.0.self_attn.q_proj", Q),
-        ("blocks.0.self_attn.q_proj", Q),
-        ("base_model.model.blocks.0.self_attn.q_proj", Q),
-        ("base_model.model.diffusion_model.blocks.0.self_attn.q_proj", Q),
-        ("transformer.transformer_blocks.0.attn1.to_q", Q),
-        ("transformer_blocks.0.attn1.to_q", Q),
-        ("lora_unet_blocks_0_self_attn_q_proj", Q),
-        ("lora_unet_blocks_0_self_attn_output_proj", OUT),
-        ("lora_unet_transformer_blocks_0_attn1_to_out_0", OUT),
-        ("lycoris_transformer_blocks_0_attn1_to_out_0", OUT),
-        ("lycoris_blocks_0_self_attn_q_proj", Q),
-        ("lora_transformer_transformer_blocks_0_attn1_to_q", Q),
-        ("lora_unet_x_embedder_proj_1", EMBED),
-        ("diffusion_model.llm_adapter.blocks.0.self_attn.q_proj", ADAPTER),
-        ("lora_unet_llm_adapter_blocks_0_self_attn_q_proj", ADAPTER),
-        ("text_conditioner.blocks.0.self_attn.q_proj", ADAPTER),
-        ("text_encoders.qwen3_06b.transformer.model.layers.0.mlp.up_proj", QWEN),
-        ("text_encoder.layers.0.mlp.up_proj", QWEN),
-        ("lora_te_layers_0_mlp_up_proj", QWEN),
-        ("lora_te1_layers_0_mlp_up_proj", QWEN),
-    ],
-)
-def test_every_spelling_leads_to_its_weight(stem: str, target: LoraTarget) -> None:
-    (change,) = plan_changes(entries(**pair(stem, target)), TABLE)
-    assert change.target is target
-    assert change.method == "lora"
+STEMS = [
+    ("diffusion_model.blocks.0.self_attn.q_proj", Q),
+    ("model.diffusion_model.blocks.0.self_attn.q_proj", Q),
+    ("net.blocks.0.self_attn.q_proj", Q),
+    ("blocks.0.self_attn.q_proj", Q),
+    ("base_model.model.blocks.0.self_attn.q_proj", Q),
+    ("base_model.model.diffusion_model.blocks.0.self_attn.q_proj", Q),
+    ("transformer.transformer_blocks.0.attn1.to_q", Q),
+    ("transformer_blocks.0.attn1.to_q", Q),
+    ("lora_unet_blocks_0_self_attn_q_proj", Q),
+    ("lora_unet_blocks_0_self_attn_output_proj", OUT),
+    ("lora_unet_transformer_blocks_0_attn1_to_out_0", OUT),
+    ("lycoris_transformer_blocks_0_attn1_to_out_0", OUT),
+    ("lycoris_blocks_0_self_attn_q_proj", Q),
+    ("lora_transformer_transformer_blocks_0_attn1_to_q", Q),
+    ("lora_unet_x_embedder_proj_1", EMBED),
+    ("diffusion_model.llm_adapter.blocks.0.self_attn.q_proj", ADAPTER),
+    ("lora_unet_llm_adapter_blocks_0_self_attn_q_proj", ADAPTER),
+    ("text_conditioner.blocks.0.self_attn.q_proj", ADAPTER),
+    ("text_encoders.qwen3_06b.transformer.model.layers.0.mlp.up_proj", QWEN),
+    ("text_encoder.layers.0.mlp.up_proj", QWEN),
+    ("lora_te_layers_0_mlp_up_proj", QWEN),
+    ("lora_te1_layers_0_mlp_up_proj", QWEN),
+]
 
 
-@pytest.mark.parametrize(
-    ("end", "role"),
-    [
-        ("lora_A.weight", "down"),
-        ("lora_B.weight", "up"),
-        ("lora_A.default.weight", "down"),
-        ("lora_B.my_adapter.weight", "up"),
-        ("lora_down.weight", "down"),
-        ("lora.up.weight", "up"),
-        ("alpha", "alpha"),
-        ("dora_scale", "dora_scale"),
-        ("lora_magnitude_vector", "magnitude"),
-        ("lora_magnitude_vector.default.weight", "magnitude"),
-        ("lokr_w2_b", "lokr_w2_b"),
-        ("hada_w1_a", "hada_w1_a"),
-    ],
-)
-def test_endings_tell_the_role(end: str, role: str) -> None:
-    assert split_key(f"blocks.0.mlp.{end}") == ("blocks.0.mlp", role)
+def test_every_layout_of_names_leads_to_its_weight() -> None:
+    found = []
+    for stem, target in STEMS:
+        (change,) = plan_changes(entries(**pair(stem, target)), TABLE)
+        found.append((stem, change.target))
+        assert change.method == "lora", stem
+    assert found == STEMS
 
 
-@pytest.mark.parametrize(
-    "key", ["blocks.0.weight", "alpha", ".alpha", "x.lora_mid.weight", "x.hada_t1", "x.lokr_t2"]
-)
-def test_other_endings_are_no_lora(key: str) -> None:
-    assert split_key(key) is None
+ROLES = [
+    ("lora_A.weight", "down"),
+    ("lora_B.weight", "up"),
+    ("lora_A.default.weight", "down"),
+    ("lora_B.my_adapter.weight", "up"),
+    ("lora_down.weight", "down"),
+    ("lora.up.weight", "up"),
+    ("alpha", "alpha"),
+    ("dora_scale", "dora_scale"),
+    ("lora_magnitude_vector", "magnitude"),
+    ("lora_magnitude_vector.default.weight", "magnitude"),
+    ("lokr_w2_b", "lokr_w2_b"),
+    ("hada_w1_a", "hada_w1_a"),
+]
+
+
+def test_the_ending_of_a_key_gives_the_role() -> None:
+    found = [(end, split_key(f"blocks.0.mlp.{end}")) for end, _ in ROLES]
+    assert found == [(end, ("blocks.0.mlp", role)) for end, role in ROLES]
+
+
+def test_keys_with_other_endings_are_not_lora_keys() -> None:
+    keys = ("blocks.0.weight", "alpha", ".alpha", "x.lora_mid.weight", "x.hada_t1", "x.lokr_t2")
+    assert [key for key in keys if split_key(key) is not None] == []
 
 
 def refused(**shapes: tuple[int, ...]) -> str:
@@ -129,28 +135,28 @@ def test_the_text_encoder_of_another_model_is_refused() -> None:
     assert "lora_te2_" in refused(**pair("lora_te2_layers_0_mlp_up_proj", QWEN))
 
 
-@pytest.mark.parametrize(
-    ("shapes", "message"),
-    [
-        ({"up": (12, 2), "down": (2, 9)}, "does not fit"),
-        ({"up": (12, 3), "down": (2, 8)}, "does not fit"),
-        ({"up": (12, 0), "down": (0, 8)}, "does not fit"),
-        ({"up": (12, 2, 1, 1), "down": (2, 8, 1, 1)}, "does not fit"),
-        ({"up": (12, 2)}, "no complete change"),
-        ({"alpha": ()}, "no complete change"),
-        ({"up": (12, 2), "down": (2, 8), "alpha": (2,)}, "has shape"),
-        ({"up": (12, 2), "down": (2, 8), "dora_scale": (8,)}, "has shape"),
-        ({"up": (12, 2), "down": (2, 8), "dora_scale": (8, 1)}, "has shape"),
-    ],
-)
-def test_tensors_that_do_not_fit_are_named(
-    shapes: dict[str, tuple[int, ...]], message: str
-) -> None:
+MISFITS: list[tuple[dict[str, tuple[int, ...]], str]] = [
+    ({"up": (12, 2), "down": (2, 9)}, "does not fit"),
+    ({"up": (12, 3), "down": (2, 8)}, "does not fit"),
+    ({"up": (12, 0), "down": (0, 8)}, "does not fit"),
+    ({"up": (12, 2, 1, 1), "down": (2, 8, 1, 1)}, "does not fit"),
+    ({"up": (12, 2)}, "incomplete set"),
+    ({"alpha": ()}, "incomplete set"),
+    ({"up": (12, 2), "down": (2, 8), "alpha": (2,)}, "has shape"),
+    ({"up": (12, 2), "down": (2, 8), "dora_scale": (8,)}, "has shape"),
+    ({"up": (12, 2), "down": (2, 8), "dora_scale": (8, 1)}, "has shape"),
+]
+
+
+def test_tensors_that_do_not_fit_are_named() -> None:
     ends = {"up": "lora_up.weight", "down": "lora_down.weight"}
     stem = "diffusion_model.blocks.0.self_attn.q_proj"
-    told = refused(**{f"{stem}.{ends.get(k, k)}": shape for k, shape in shapes.items()})
-    assert message in told
-    assert stem in told
+    wrong = []
+    for shapes, reason in MISFITS:
+        message = refused(**{f"{stem}.{ends.get(k, k)}": shape for k, shape in shapes.items()})
+        if reason not in message or stem not in message:
+            wrong.append((shapes, message))
+    assert wrong == []
 
 
 def test_a_lokr_must_give_the_weights_shape() -> None:
@@ -160,16 +166,16 @@ def test_a_lokr_must_give_the_weights_shape() -> None:
     assert change.method == "lokr"
     assert "does not fit" in refused(**{**good, f"{stem}.lokr_w2": (4, 3)})
     assert "does not fit" in refused(**{**good, f"{stem}.lokr_w2": (4, 4, 1, 1)})
-    assert "no complete change" in refused(**{**good, f"{stem}.lokr_w1_a": (3, 2)})
+    assert "incomplete set" in refused(**{**good, f"{stem}.lokr_w1_a": (3, 2)})
 
 
 def test_mixed_and_doubled_tensors_are_refused() -> None:
     stem = "blocks.0.self_attn.q_proj"
     both = {**pair(stem, Q), f"{stem}.lokr_w1": (3, 2), f"{stem}.lokr_w2": (4, 4)}
-    assert "no complete change" in refused(**both)
+    assert "incomplete set" in refused(**both)
     assert "twice" in refused(**pair(stem, Q), **{f"{stem}.lora_A.weight": (2, 8)})
     assert "two names" in refused(**pair(stem, Q), **pair(f"net.{stem}", Q))
-    assert "holds no tensors" in refused()
+    assert "has no tensors" in refused()
 
 
 def test_quantised_tensors_are_refused() -> None:
@@ -181,21 +187,21 @@ def test_quantised_tensors_are_refused() -> None:
         plan_changes(quantised, TABLE)
 
 
-@pytest.mark.parametrize("columns", [64, 68])
-def test_the_patch_embedding_is_taken_with_and_without_the_mask(columns: int) -> None:
+def test_the_patch_embedding_fits_with_and_without_the_mask() -> None:
     stem = "lora_unet_x_embedder_proj_1"
-    shapes = {f"{stem}.lora_down.weight": (2, columns), f"{stem}.lora_up.weight": (12, 2)}
-    assert len(plan_changes(entries(**shapes), TABLE)) == 1
+    for columns in (64, 68):
+        shapes = {f"{stem}.lora_down.weight": (2, columns), f"{stem}.lora_up.weight": (12, 2)}
+        assert len(plan_changes(entries(**shapes), TABLE)) == 1, columns
     assert "does not fit" in refused(**{**shapes, f"{stem}.lora_down.weight": (2, 66)})
 
 
-def test_a_name_for_two_weights_is_a_fault_of_the_model() -> None:
+def test_one_name_for_two_weights_is_an_error() -> None:
     with pytest.raises(ValueError, match="names both"):
         stem_table([Q, LoraTarget("transformer", "other", Q.original, (1, 1))])
 
 
-def test_what_the_keys_alone_tell() -> None:
-    told = summarise(
+def test_a_file_is_described_by_its_keys() -> None:
+    summary = summarise(
         entries(
             **pair("lora_unet_blocks_0_self_attn_q_proj", Q, rank=4),
             **pair("lora_unet_llm_adapter_blocks_0_self_attn_q_proj", ADAPTER),
@@ -203,15 +209,15 @@ def test_what_the_keys_alone_tell() -> None:
             **{"lycoris_a.lokr_w1": (3, 2), "lycoris_a.lokr_w2": (4, 4)},
         )
     )
-    assert (told.method, told.rank) == ("lokr + lora", 4)
-    assert told.parts == ("transformer", "adapter", "text_encoder")
+    assert (summary.method, summary.rank) == ("lokr + lora", 4)
+    assert summary.parts == ("transformer", "adapter", "text_encoder")
     dora = summarise(entries(**pair("a", Q), **{"a.dora_scale": (12, 1)}))
     assert (dora.method, dora.parts) == ("dora", ("transformer",))
     assert summarise(entries(**{"a.lokr_w1": (3, 2), "a.lokr_w2": (4, 4)})).rank is None
-    with pytest.raises(LoraUnusable, match=r"no known LoRA method: net\.x\.weight"):
+    with pytest.raises(LoraUnusable, match=r"an unknown LoRA method: net\.x\.weight"):
         summarise(entries(**{"net.x.weight": (3, 2)}))
 
 
 def test_long_lists_and_names_are_cut() -> None:
-    assert few(["a", "b"]) == "a, b"
-    assert few(["x" * 1000]) == "x" * 200
+    assert first_keys(["a", "b"]) == "a, b"
+    assert first_keys(["x" * 1000]) == "x" * 200

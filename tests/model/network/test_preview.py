@@ -9,8 +9,8 @@ from torch import Tensor
 
 from model.card import load_card
 from model.network.load import load_components
-from model.network.preview import MOST, is_due, to_rgb
-from model.network.vae import decode, encode
+from model.network.preview import MAX_PREVIEWS, is_preview_due, latents_to_rgb
+from model.network.vae import decode_latents, encode_pixels
 from training.pictures.avatars import draw, sample_avatar
 
 
@@ -19,7 +19,7 @@ def test_the_map_is_linear_clamped_and_rounded() -> None:
     latents[0, 4, 0, 1, 2] = 1.0
     factors = torch.zeros(16, 3)
     factors[4] = torch.tensor([0.5, 9.0, -9.0])
-    rgb = to_rgb(latents, factors=factors.tolist(), bias=[0.0, 0.1, 0.2])
+    rgb = latents_to_rgb(latents, factors=factors.tolist(), bias=[0.0, 0.1, 0.2])
     assert rgb.shape == (2, 3, 3)
     assert rgb.dtype == numpy.uint8
     assert rgb[0, 0].tolist() == [128, 140, 153]
@@ -28,9 +28,11 @@ def test_the_map_is_linear_clamped_and_rounded() -> None:
 
 @pytest.mark.parametrize("total", [1, 2, 3, 5, 10, 11, 29, 30, 100, 199])
 def test_few_are_due_and_they_are_spread_evenly(total: int) -> None:
-    due = [total - remaining for remaining in range(total) if is_due(remaining, total)][::-1]
-    assert len(due) <= MOST
-    assert len(due) >= min(MOST - 1, total - 2)
+    due = [total - remaining for remaining in range(total) if is_preview_due(remaining, total)][
+        ::-1
+    ]
+    assert len(due) <= MAX_PREVIEWS
+    assert len(due) >= min(MAX_PREVIEWS - 1, total - 2)
     assert all(1 < done < total for done in due)
     gaps = {b - a for a, b in pairwise(due)}
     assert max(gaps, default=1) - min(gaps, default=1) <= 1
@@ -47,8 +49,8 @@ def avatar_latents(count: int) -> tuple[Tensor, Tensor]:
         drawn.append(numpy.asarray(draw(sample_avatar(rng), 128, 128, rng)))
     pixels = torch.from_numpy(numpy.stack(drawn)).movedim(-1, 1)[:, :, None] / 127.5 - 1
     mean, std = card.vae.latents_mean, card.vae.latents_std
-    latents = encode(parts.vae, pixels, mean=mean, std=std)
-    decoded = torch.from_numpy(decode(parts.vae, latents, mean=mean, std=std))
+    latents = encode_pixels(parts.vae, pixels, mean=mean, std=std)
+    decoded = torch.from_numpy(decode_latents(parts.vae, latents, mean=mean, std=std))
     return latents, decoded.movedim(-1, 1) / 127.5 - 1
 
 
@@ -57,7 +59,9 @@ def test_the_shipped_map_is_as_good_as_its_card_says() -> None:
     table = load_card("kirazuri-tiny").preview
     latents, pixels = avatar_latents(24)
     small = torch.nn.functional.avg_pool2d(pixels, 8).movedim(1, -1) * 127.5 + 127.5
-    shown = numpy.stack([to_rgb(z[None], factors=table.factors, bias=table.bias) for z in latents])
+    shown = numpy.stack(
+        [latents_to_rgb(z[None], factors=table.factors, bias=table.bias) for z in latents]
+    )
     error = float(((torch.from_numpy(shown) - small) ** 2).mean().sqrt())
     assert table.rms_error is not None
     assert error == pytest.approx(table.rms_error, rel=0.15)

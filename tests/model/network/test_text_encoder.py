@@ -21,7 +21,7 @@ import model.prompting.tokens
 from model.card import TextArchitecture, load_card
 from model.errors import CheckpointError, PromptError
 from model.network.load import Components
-from model.network.text_encoder import TextEncoder, encode, tokenize
+from model.network.text_encoder import TextEncoder, encode_tokens, tokenize
 from model.prompt_grammar import Segment, parse_prompt
 from model.prompting.tokens import (
     TokenCount,
@@ -271,9 +271,9 @@ def test_rows_after_the_tokens_are_zero_and_the_others_are_not(encoder: TextEnco
 def test_weights_multiply_the_adapters_rows(components: Components) -> None:
     plain = tokenize("red smile", components.qwen, components.t5)
     weights = [1.0 + 0.1 * i for i in range(len(plain.t5_ids))]
-    weighted = encode(plain._replace(t5_weights=weights), components)
+    weighted = encode_tokens(plain._replace(t5_weights=weights), components)
     rows = torch.tensor([*weights, *[1.0] * (CONTEXT_ROWS - len(weights))])[:, None]
-    assert torch.allclose(weighted, encode(plain, components) * rows, atol=1e-6)
+    assert torch.allclose(weighted, encode_tokens(plain, components) * rows, atol=1e-6)
 
 
 def test_a_prompt_equals_itself_padded_and_masked_in_a_batch(
@@ -291,7 +291,7 @@ def test_a_prompt_equals_itself_padded_and_masked_in_a_batch(
     states = made.text_encoder(input_ids=qwen_ids, attention_mask=qwen_mask).last_hidden_state
     batch = made.conditioner(states, t5_ids, t5_mask, qwen_mask)
     for prompt, row in zip(prompts, batch, strict=True):
-        assert torch.allclose(encode(prompt, components), row, atol=1e-5)
+        assert torch.allclose(encode_tokens(prompt, components), row, atol=1e-5)
 
 
 @pytest.mark.parametrize("prompt", ["", "()", "(())"])

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from model.engine.pixels import to_tensor
 from model.errors import NonFiniteLatents
 from model.network.load import Components, load_components
-from model.network.vae import OneFrameConv, decode, encode
+from model.network.vae import OneFrameConv, decode_latents, encode_pixels
 from tests.support.random_checkpoint import LATENTS_MEAN, LATENTS_STD, WrittenCheckpoint
 
 MEAN = torch.tensor(LATENTS_MEAN).view(1, -1, 1, 1, 1)
@@ -26,7 +26,7 @@ def latents() -> Tensor:
 
 
 def pixels(components: Components, latents: Tensor) -> Any:
-    return decode(components.vae, latents, mean=LATENTS_MEAN, std=LATENTS_STD)
+    return decode_latents(components.vae, latents, mean=LATENTS_MEAN, std=LATENTS_STD)
 
 
 def test_the_flat_decoder_is_the_librarys(
@@ -68,7 +68,7 @@ def test_encode_is_the_librarys_and_undoes_the_normalisation_once(
     )
     picture = torch.rand(2, 3, 1, 48, 32, generator=torch.Generator().manual_seed(1)) * 2 - 1
     mode = written.made.vae.encode(picture).latent_dist.mode()
-    found = encode(parts.vae, picture, mean=LATENTS_MEAN, std=LATENTS_STD)
+    found = encode_pixels(parts.vae, picture, mean=LATENTS_MEAN, std=LATENTS_STD)
     assert found.shape == (2, 16, 1, 6, 4)
     assert torch.allclose(found, (mode - MEAN) / STD, atol=1e-5)
 
@@ -86,13 +86,13 @@ def test_there_and_back_the_shapes_are_the_same(
     )
     norm: Any = {"mean": LATENTS_MEAN, "std": LATENTS_STD}
     picture = numpy.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=numpy.uint8)
-    latents = encode(parts.vae, to_tensor(picture), **norm)
+    latents = encode_pixels(parts.vae, to_tensor(picture), **norm)
     assert latents.shape == (1, 16, 1, height // 8, width // 8)
     assert latents.dtype == torch.float32
-    back = decode(parts.vae, latents, **norm)
+    back = decode_latents(parts.vae, latents, **norm)
     assert back.shape == (1, height, width, 3)
     assert back.dtype == numpy.uint8
-    again = encode(parts.vae, to_tensor(back[0]), **norm)
+    again = encode_pixels(parts.vae, to_tensor(back[0]), **norm)
     assert again.shape == latents.shape
     assert torch.isfinite(again).all()
 
@@ -125,7 +125,7 @@ def test_rounding_is_to_the_nearest_level_with_ties_to_even() -> None:
     vae = fixed_output(
         [-9.0, -1.0, -1 + 0.49 * level, -1 + 0.51 * level, 0.0, 1 - 0.51 * level, 1.0, 9.0]
     )
-    found = decode(vae, torch.zeros(1, 16, 1, 1, 1), mean=[0.0] * 16, std=[1.0] * 16)
+    found = decode_latents(vae, torch.zeros(1, 16, 1, 1, 1), mean=[0.0] * 16, std=[1.0] * 16)
     assert found.dtype == numpy.uint8
     assert found[0, 0, :, 0].tolist() == [0, 0, 0, 1, 128, 254, 255, 255]
     assert found.shape == (1, 1, 8, 3)
@@ -139,6 +139,6 @@ def test_non_finite_latents_and_pixels_are_refused(
     with pytest.raises(NonFiniteLatents, match=r"latents of shape \(3, 16, 1, 6, 4\)"):
         pixels(components, latents)
     with pytest.raises(NonFiniteLatents, match="pixels"):
-        decode(
+        decode_latents(
             fixed_output([0.0, bad]), torch.zeros(1, 16, 1, 1, 1), mean=[0.0] * 16, std=[1.0] * 16
         )
