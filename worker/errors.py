@@ -1,4 +1,4 @@
-"""What the queue and the store refuse; the API translates these to HTTP in one table."""
+"""Errors of the queue and the image store; `api.http` maps them to HTTP problems."""
 
 import time
 
@@ -6,36 +6,36 @@ DAY_SECONDS = 86_400
 
 
 class WorkerError(Exception):
-    """Anything the worker package refuses or cannot do."""
+    """Base class of all errors of this package."""
 
 
 class JobNotFound(WorkerError):
-    """No job ever had this id."""
+    """No job has this id."""
 
 
 class JobExpired(WorkerError):
-    """The job is older than the time results are kept."""
+    """The job's record was deleted because its time to live is over."""
 
 
 class JobAlreadyFinished(WorkerError):
-    """The job reached a terminal state and cannot be changed."""
+    """The job has ended and cannot be cancelled."""
 
 
 class JobNotSucceeded(WorkerError):
-    """The job waits, runs, failed or was cancelled: there is nothing to compare with."""
+    """The job has no images to compare with: it waits, runs, failed or was cancelled."""
 
 
 class QueueFull(WorkerError):
-    """The queue holds as many jobs as the operator allows."""
+    """The queue has reached its limit."""
 
     def __init__(self, limit: int, retry_after: int) -> None:
-        super().__init__(f"the queue holds {limit} jobs, its limit")
+        super().__init__(f"the queue has reached its limit of {limit} jobs")
         self.limit = limit
         self.retry_after = retry_after
 
 
 class KeyLimitReached(WorkerError):
-    """The key allows no more just now; it may in `retry_after` seconds."""
+    """An API key reached a limit; the client may try again after `retry_after` seconds."""
 
     def __init__(self, reason: str, retry_after: int) -> None:
         super().__init__(reason)
@@ -43,33 +43,35 @@ class KeyLimitReached(WorkerError):
 
 
 class RateLimited(KeyLimitReached):
-    """The key has submitted as often as it may in a span of time."""
+    """The key submits too often."""
 
     def __init__(self, rate: str, retry_after: int) -> None:
-        super().__init__(f"this key may submit {rate}", retry_after)
+        super().__init__(f"this key has reached its rate limit of {rate}", retry_after)
 
 
 class TooManyJobs(KeyLimitReached):
-    """As many jobs of the key wait or run as it allows."""
+    """Too many jobs of the key wait or run."""
 
     def __init__(self, limit: int, retry_after: int) -> None:
-        super().__init__(f"{limit} jobs of this key wait or run, its limit", retry_after)
+        super().__init__(
+            f"this key has reached its limit of {limit} waiting or running jobs", retry_after
+        )
 
 
 class QuotaSpent(KeyLimitReached):
-    """What is left of the key's work for today is less than the request costs."""
+    """The request costs more than is left of the key's daily quota."""
 
     def __init__(self, quota: float, cost: float) -> None:
         left_today = DAY_SECONDS - int(time.time()) % DAY_SECONDS
         super().__init__(
-            f"the request costs {cost:.4g} megapixel-steps; of the {quota:g} that this key has a "
-            "day, fewer are left until midnight UTC",
+            f"the request costs {cost:.4g} megapixel-steps, more than is left today of this key's "
+            f"quota of {quota:g}; it is renewed at midnight UTC",
             left_today,
         )
 
 
 class IdempotencyConflict(WorkerError):
-    """The idempotency key was used before with another body."""
+    """The idempotency key was used before with a different request."""
 
 
 class QueueUnavailable(WorkerError):
@@ -77,12 +79,12 @@ class QueueUnavailable(WorkerError):
 
 
 class ImageNotFound(WorkerError):
-    """No image of this name is stored."""
+    """No image of this name exists."""
 
 
 class ImageExpired(WorkerError):
-    """The image of this name was removed when its job expired."""
+    """The image was deleted because its job expired."""
 
 
 class StoreError(WorkerError):
-    """The image store cannot write or read just now."""
+    """The image store cannot read or write now."""

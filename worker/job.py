@@ -1,4 +1,4 @@
-"""What happens to a request: the job's record as Redis holds it and clients see it."""
+"""Defines a job as clients see it, and the status of a worker."""
 
 from datetime import datetime
 from typing import Any, Literal
@@ -14,10 +14,10 @@ Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 TERMINAL: frozenset[Status] = frozenset({"succeeded", "failed", "cancelled"})
 
 SCHEMA_VERSION = 2
-"""Raised when a worker of the previous release could not carry out a job any more."""
+"""Version of job records; raised when workers of the previous release cannot run new jobs."""
 
 READABLE_SCHEMAS = (SCHEMA_VERSION, 1)
-"""Whose jobs this release carries out; those of a newer one are left to newer workers."""
+"""Versions this release runs; jobs of newer versions wait for newer workers."""
 
 
 class _JobPart(BaseModel):
@@ -25,7 +25,7 @@ class _JobPart(BaseModel):
 
 
 class Progress(_JobPart):
-    """How far a job is; `fraction` is 0 to 1."""
+    """Progress of a job; `fraction` is 0 to 1."""
 
     step: int = Field(ge=0)
     steps: int = Field(ge=1)
@@ -33,7 +33,7 @@ class Progress(_JobPart):
 
 
 class StoredImage(_JobPart):
-    """A finished picture: where it is and what it is."""
+    """A finished image: its URL and its properties."""
 
     url: str
     seed: int
@@ -44,22 +44,22 @@ class StoredImage(_JobPart):
     sha256: str
     unsigned_sha256: str | None = Field(
         default=None,
-        description="Of the file as it was before it was signed; null where it is not signed.",
+        description="SHA-256 of the file before it was signed; null if it is not signed.",
     )
 
     @property
     def fingerprint(self) -> str:
-        """The same for every file of the same picture: a signature is never twice the same."""
+        """Hash that equal images share; the file's own hash depends on its signature."""
         return self.unsigned_sha256 or self.sha256
 
     @property
     def name(self) -> str:
-        """The name in the image store: the last part of the URL."""
+        """Name in the image store: the last part of the URL."""
         return self.url.rsplit("/", 1)[-1]
 
 
 class JobWarning(_JobPart):
-    """Something the client should know about a job that is carried out all the same."""
+    """A warning to the client about a job that runs anyway."""
 
     code: str
     detail: str
@@ -76,7 +76,7 @@ class JobError(_JobPart):
 
 
 class Timings(_JobPart):
-    """Seconds spent in each part; null until the part is over."""
+    """Seconds spent in each stage; null until the stage is over."""
 
     queued: float | None = None
     encode: float | None = None
@@ -101,16 +101,18 @@ class Job(_JobPart):
     timings: Timings = Timings()
     worker: str | None = None
     recipe: Recipe | None = Field(
-        default=None, description="What the worker brings to the request; null until it is taken."
+        default=None,
+        description="What the worker adds to the request (checkpoint, precision, version); null "
+        "until a worker takes the job.",
     )
-    replay_of: str | None = Field(default=None, description="The job that this one repeats.")
+    replay_of: str | None = Field(default=None, description="Id of the job that this one replays.")
     matches: bool | None = Field(
         default=None,
-        description="Of a replay that succeeded: whether every picture has the original's SHA-256, "
-        "or its `unsigned_sha256` where it is signed.",
+        description="For a replay that succeeded: whether all images equal the original's by "
+        "`unsigned_sha256`, or by `sha256` if they are not signed.",
     )
     webhook: JobWebhook | None = Field(
-        default=None, description="Who is told of the job's events, and what became of that."
+        default=None, description="The job's webhook and its deliveries."
     )
     created_at: datetime
     started_at: datetime | None = None
@@ -120,7 +122,7 @@ class Job(_JobPart):
 
 
 class WorkerStatus(_JobPart):
-    """What a worker last said of itself."""
+    """A worker's last heartbeat."""
 
     name: str
     is_warm: bool

@@ -1,4 +1,4 @@
-"""The events of a job, as they lie in its Redis stream and go out as server-sent events."""
+"""Defines the events of a job: entries of its Redis stream, sent as server-sent events."""
 
 from typing import Any, Literal
 
@@ -20,7 +20,7 @@ TERMINAL_EVENTS: frozenset[EventName] = frozenset({"succeeded", "failed", "cance
 
 
 class JobEvent(BaseModel):
-    """One event; `id` grows with every event of a job (the Redis stream's id)."""
+    """One event; `id` is the id of the stream's entry, which increases."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

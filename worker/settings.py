@@ -1,4 +1,4 @@
-"""All settings of all processes, from `KIRAZURI_*` variables; read once, in the entry points."""
+"""Settings of all processes, read from `KIRAZURI_*` variables once at start."""
 
 import base64
 import ipaddress
@@ -14,115 +14,136 @@ from model.rating import Rating
 
 
 class Settings(BaseSettings):
-    """One flat type; every field can be set as `KIRAZURI_<NAME>` or in `.env`."""
+    """All settings; each field is read from `KIRAZURI_<NAME>` or from `.env`."""
 
     model_config = SettingsConfigDict(
         env_prefix="KIRAZURI_",
         env_file=".env",
         extra="ignore",
         frozen=True,
-        hide_input_in_errors=True,  # it may be a secret
+        hide_input_in_errors=True,  # the input may be a secret
     )
 
     redis_url: SecretStr | None = Field(
         default=None,
-        description="redis://, rediss://, unix://, valkey:// or redis+sentinel://; unset: "
-        "`kirazuri up` embeds one.",
+        description="URL of Redis: redis://, rediss://, unix://, valkey:// or redis+sentinel://. "
+        "Unset: `kirazuri up` starts its own Redis.",
     )
-    data_dir: Path = Field(default=Path("data"), description="Images and the embedded Redis.")
+    data_dir: Path = Field(
+        default=Path("data"),
+        description="Folder for images and for the Redis that `kirazuri up` starts.",
+    )
     store: str = Field(
         default="local",
         pattern=r"^(local|s3://[a-z0-9][a-z0-9.-]+(/[A-Za-z0-9._-]+)*/?)$",
-        description="Where images are kept: `local`, below the data folder, or `s3://bucket/prefix`.",
+        description="Image store: `local` (inside the data folder) or `s3://bucket/prefix`.",
     )
     s3_endpoint: str | None = Field(
         default=None,
         pattern="^https?://",
-        description="URL of an S3-compatible server; unset: AWS_ENDPOINT_URL, or that of AWS.",
+        description="URL of an S3-compatible server. Unset: AWS_ENDPOINT_URL, else AWS.",
     )
     s3_public_endpoint: str | None = Field(
         default=None,
         pattern="^https?://",
-        description="The same server as clients reach it; unset: KIRAZURI_S3_ENDPOINT.",
+        description="URL of the same server for clients. Unset: KIRAZURI_S3_ENDPOINT.",
     )
     s3_region: str | None = Field(
-        default=None, description="Region of the bucket; unset: AWS_REGION, or us-east-1."
+        default=None, description="Region of the bucket. Unset: AWS_REGION, else us-east-1."
     )
     s3_access_key_id: SecretStr | None = Field(
         default=None,
-        description="With the secret key; unset: AWS_ACCESS_KEY_ID …, or the machine's role.",
+        description="Access key for S3. Unset: AWS_ACCESS_KEY_ID, else the machine's role.",
     )
     s3_secret_access_key: SecretStr | None = Field(
-        default=None, description="Belongs to KIRAZURI_S3_ACCESS_KEY_ID."
+        default=None, description="Secret key for KIRAZURI_S3_ACCESS_KEY_ID."
     )
     signed_url_seconds: int = Field(
         default=3600,
         ge=60,
         le=604_800,
-        description="How long a signed URL can be used, of an image in S3 or for a browser.",
+        description="Lifetime of signed image URLs (S3 and browser links).",
     )
     store_patience_seconds: float = Field(
         default=60.0,
         ge=0,
-        description="How long a worker tries to store an image before its job goes back to the "
-        "queue.",
+        description="How long a worker tries to store an image before its job is requeued.",
     )
     max_unstored: int = Field(
         default=32,
         ge=1,
-        description="With so many images that wait to be stored a worker takes no more jobs.",
+        description="A worker takes no new jobs while this many images wait to be stored.",
     )
-    card: str = Field(default="kirazuri-tiny", description="A card's name or its .toml path.")
+    card: str = Field(
+        default="kirazuri-tiny", description="Model card: a name or the path of a .toml file."
+    )
     checkpoint_dir: Path | None = Field(
         default=None,
-        description="Folder of the card's files, or one of diffusers; unset: the one that ships.",
+        description="Folder with the checkpoint of the card, or with a diffusers pipeline. Unset: "
+        "the bundled checkpoint.",
     )
     lora_dir: Path | None = Field(
-        default=None, description="Folder of LoRA files, for the API and the workers; unset: none."
+        default=None, description="Folder of LoRA files, for API and workers. Unset: no LoRAs."
     )
     lora_cache_sets: int = Field(
         default=2,
         ge=1,
-        description="Sets of LoRAs a worker keeps merged, each as large as what it changes.",
+        description="Merged LoRA sets a worker keeps in memory, each as large as the weights it "
+        "changes.",
     )
-    device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1 …")
+    device: str = Field(default="auto", description="Device of a worker: auto, cpu, cuda, cuda:1 …")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        default="auto", description="auto: bfloat16 on CUDA, float32 on the CPU."
+        default="auto",
+        description="Precision of the model. auto: bfloat16 on CUDA, float32 on CPU.",
     )
-    torch_threads: int = Field(default=0, ge=0, description="CPU threads of a worker; 0: all.")
+    torch_threads: int = Field(
+        default=0, ge=0, description="CPU threads of a worker. 0: as many as cores."
+    )
     max_running: int = Field(
         default=8,
         ge=1,
-        description="Jobs a worker has in its engine at once; with several keys of each as many, "
-        "together twice as many.",
+        description="Jobs of one API key that a worker runs at once; in total it runs up to twice "
+        "as many.",
     )
     token_budget: int = Field(
-        default=8192, ge=64, description="Latent tokens per forward, at which a batch is full."
+        default=8192,
+        ge=64,
+        description="Maximum latent tokens per model call; limits the batch size.",
     )
-    max_queue: int = Field(default=1000, ge=1, description="Jobs that may wait; more get 429.")
-    max_attempts: int = Field(default=3, ge=1, description="Tries of a job before it fails.")
+    max_queue: int = Field(
+        default=1000, ge=1, description="Maximum waiting jobs; further requests get 429."
+    )
+    max_attempts: int = Field(default=3, ge=1, description="Attempts at a job before it fails.")
     lease_seconds: float = Field(
-        default=6.0, ge=1, description="A worker silent for so long has lost its jobs."
+        default=6.0, ge=1, description="A worker that is silent for this long loses its jobs."
     )
     heartbeat_seconds: float = Field(
-        default=2.0, gt=0, description="How often a worker says that it lives and renews leases."
+        default=2.0,
+        gt=0,
+        description="Interval at which a worker sends heartbeats and renews leases.",
     )
     maintenance_seconds: float = Field(
-        default=2.0, gt=0, description="How often lost jobs and expired results are looked for."
+        default=2.0,
+        gt=0,
+        description="Interval at which workers look for lost jobs and expired results.",
     )
     drain_seconds: float = Field(
-        default=30.0, ge=0, description="How long SIGTERM lets running jobs finish."
+        default=30.0, ge=0, description="Time that running jobs have to finish after SIGTERM."
     )
     hang_seconds: float = Field(
-        default=120.0, gt=0, description="An engine step longer than this ends the worker."
+        default=120.0,
+        gt=0,
+        description="A worker exits when an engine step takes longer than this.",
     )
     stall_seconds: float = Field(
-        default=30.0, gt=0, description="With a step longer than this a worker is not ready."
+        default=30.0,
+        gt=0,
+        description="A worker is not ready while an engine step takes longer than this.",
     )
     recycle_after_jobs: int = Field(
         default=0,
         ge=0,
-        description="A worker ends after so many jobs, to be started anew; 0: never.",
+        description="A worker exits after this many jobs, to be restarted. 0: never.",
     )
     result_ttl_seconds: int = Field(default=86_400, ge=60, description="How long results are kept.")
     idempotency_ttl_seconds: int = Field(
@@ -131,203 +152,208 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(
         default=16_000_000,
         ge=1024,
-        description="Larger request bodies get 413; pictures come in base64, a third longer.",
+        description="Maximum size of a request body; larger ones get 413. Images in base64 are a "
+        "third larger than their files.",
     )
     max_head_bytes: int = Field(
         default=32_768,
         ge=4096,
-        description="A request's line and headers may have so many bytes; more get 431.",
+        description="Maximum size of a request's line and headers; larger ones get 431.",
     )
     max_connections: int = Field(
-        default=1000, ge=1, description="Connections an API process serves at once; more get 503."
+        default=1000,
+        ge=1,
+        description="Maximum connections of an API process; further ones get 503.",
     )
     head_seconds: float = Field(
-        default=10.0, gt=0, description="How long a request's line and headers may take to arrive."
+        default=10.0, gt=0, description="Timeout for receiving a request's line and headers."
     )
     body_seconds: float = Field(
-        default=60.0, gt=0, description="How long a request's body may take to arrive."
+        default=60.0, gt=0, description="Timeout for receiving a request's body."
     )
     send_seconds: float = Field(
         default=60.0,
         gt=0,
-        description="A client that reads nothing of its answer for so long is cut off.",
+        description="A client that reads nothing of its response for this long is disconnected.",
     )
     cors_origins: str = Field(
         default="",
         description="Origins whose web pages may call the API, such as "
-        "`https://art.example,http://localhost:3000`; empty: none.",
+        "`https://art.example,http://localhost:3000`. Empty: none.",
     )
     allowed_hosts: str = Field(
         default="",
-        description="Hosts that requests may name, such as `art.example,localhost`; for others "
-        "421. Empty: any.",
+        description="Accepted `Host` headers, such as `art.example,localhost`; others get 421. "
+        "Empty: any.",
     )
     max_rating: Rating = Field(
         default="safe",
-        description="The highest rating of a picture, where a key has none of its own.",
+        description="Highest image rating for requests whose key does not set one.",
     )
     policy_file: Path | None = Field(
-        default=None, description="TOML file of rules; unset: those that ship."
+        default=None, description="TOML file with content rules. Unset: the bundled rules."
     )
     output_filter: str | None = Field(
         default=None,
         min_length=1,
-        description="Looks at pictures before they are stored: `package.module:attribute` or the "
-        "name of an entry point; unset: none.",
+        description="Filter that checks images before they are stored: `package.module:attribute` "
+        "or the name of an entry point. Unset: none.",
     )
     policy_log_prompts: bool = Field(
-        default=False, description="Whether the log has the prompts that the policy refused."
+        default=False, description="Whether prompts that the policy refused are logged."
     )
-    max_wait_seconds: float = Field(default=60.0, ge=0, description="Cap of `Prefer: wait`.")
+    max_wait_seconds: float = Field(default=60.0, ge=0, description="Maximum of `Prefer: wait`.")
     sync_wait_seconds: float = Field(
         default=55.0,
         ge=0,
-        description="How long a call of the OpenAI surface or that of A1111 waits for its pictures "
-        "before it names the job to fetch them from.",
+        description="How long a call of the OpenAI or A1111 API waits for its images. After that "
+        "the response names the job.",
     )
     openai_models: str = Field(
         default="gpt-image-*,chatgpt-image-*,dall-e-*",
-        description="Names that stand for the checkpoint on the OpenAI surface beside its own; "
-        "`*` matches anything.",
+        description="Further names for the checkpoint in the OpenAI API; `*` matches anything.",
     )
     public_url: str | None = Field(
-        default=None, description="Prefix of image and job URLs; unset: as the client called."
+        default=None,
+        description="Prefix of image and job URLs. Unset: the URL that the client called.",
     )
     auth: Literal["auto", "required", "off"] = Field(
         default="auto",
-        description="Whether an API key is needed; auto: where other machines reach the API, and "
-        "everywhere once there was a key.",
+        description="Whether requests need an API key. auto: if other machines can reach the API, "
+        "and always once a key exists.",
     )
     keys_file: Path | None = Field(
-        default=None, description="TOML file with API keys, beside those in Redis."
+        default=None, description="TOML file with API keys, in addition to those in Redis."
     )
     listen: str | None = Field(
         default=None,
-        description="host:port where others reach the API, for KIRAZURI_AUTH=auto; unset: where a "
-        "request came in. `kirazuri up` and compose set it.",
+        description="host:port at which others reach the API, for KIRAZURI_AUTH=auto. Unset: the "
+        "address that received the request. `kirazuri up` and compose set it.",
     )
     api_key: SecretStr | None = Field(
-        default=None, description="The API key that `kirazuri generate` and its like send."
+        default=None, description="API key that client commands such as `kirazuri generate` send."
     )
     webhook_secret: SecretStr | None = Field(
         default=None,
-        description="Signs webhooks: `whsec_` and base64 of 24 to 64 bytes; a second one after a "
-        "space signs too. Unset: no webhooks.",
+        description="Secret that signs webhooks: `whsec_` and base64 of 24 to 64 bytes. Several "
+        "secrets, separated by spaces, all sign. Unset: no webhooks.",
     )
     webhook_allow_http: bool = Field(
-        default=False, description="Whether webhooks may go to http:// and not only to https://."
+        default=False, description="Whether webhooks may use http:// as well as https://."
     )
     webhook_networks: str = Field(
         default="",
-        description="Networks that are not public and may get webhooks all the same, such as "
+        description="Private networks that may receive webhooks, such as "
         "`10.1.0.0/16,127.0.0.1/32`.",
     )
     webhook_retry_seconds: str = Field(
         default="5,300,1800,7200,18000,36000,36000",
-        description="Seconds before each further try of a webhook.",
+        description="Seconds before each retry of a webhook; one value per retry.",
     )
     webhook_timeout_seconds: float = Field(
-        default=15.0, gt=0, description="How long a receiver of a webhook may take to answer."
+        default=15.0, gt=0, description="Timeout for the response of a webhook's receiver."
     )
     c2pa_certificate: Path | None = Field(
         default=None,
-        description="PEM file with the certificate that signs pictures (C2PA), then its issuers. "
-        "Unset: pictures are not signed.",
+        description="PEM file with the certificate that signs images (C2PA), followed by its "
+        "issuers. Unset: images are not signed.",
     )
     c2pa_key: Path | None = Field(
         default=None,
-        description="PEM file with the certificate's private key, for the workers alone.",
+        description="PEM file with the certificate's private key; only workers need it.",
     )
     c2pa_trust: Path | None = Field(
         default=None,
-        description="PEM file with the certificates that POST /verify trusts to sign; unset: the "
-        "last one in KIRAZURI_C2PA_CERTIFICATE.",
+        description="PEM file with the certificates that `POST /verify` trusts. Unset: the last "
+        "one in KIRAZURI_C2PA_CERTIFICATE.",
     )
     require_mark: bool = Field(
         default=False,
-        description="Whether requests with `metadata: none` are refused, so that every picture "
-        "says that a model made it.",
+        description="Whether requests with `metadata: none` are refused, so that every image is "
+        "marked as AI-generated.",
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
-        default="INFO", description="What is worth a line in the log."
+        default="INFO", description="Lowest level of the service's log lines."
     )
     log_format: Literal["text", "json"] = Field(
-        default="text", description="How lines of the log are written; json: an object each."
+        default="text", description="Format of log lines. json: one object per line."
     )
 
     @field_validator("webhook_secret")
     @classmethod
-    def _is_secret(cls, value: SecretStr | None) -> SecretStr | None:
+    def _check_webhook_secret(cls, value: SecretStr | None) -> SecretStr | None:
         for secret in webhook_secrets(value):
             try:
                 size = len(base64.b64decode(secret.removeprefix("whsec_"), validate=True))
             except ValueError:
                 size = 0
             if not secret.startswith("whsec_") or not 24 <= size <= 64:
-                raise ValueError("each secret is whsec_ and base64 of 24 to 64 bytes")
+                raise ValueError("each secret must be whsec_ and base64 of 24 to 64 bytes")
         return value
 
     @field_validator("cors_origins")
     @classmethod
-    def _is_origins(cls, value: str) -> str:
+    def _check_cors_origins(cls, value: str) -> str:
         for origin in split_commas(value):
             if not _ORIGIN.fullmatch(origin):
-                raise ValueError(f"{origin!r} is no origin, such as https://art.example")
+                raise ValueError(f"{origin!r} is not an origin such as https://art.example")
         return value
 
     @field_validator("allowed_hosts")
     @classmethod
-    def _is_hosts(cls, value: str) -> str:
+    def _check_allowed_hosts(cls, value: str) -> str:
         for host in split_commas(value):
             if not _HOST.fullmatch(host):
-                raise ValueError(f"{host!r} is no host, such as art.example; leave the port out")
+                raise ValueError(f"{host!r} is not a host such as art.example; leave the port out")
         return value
 
     @field_validator("webhook_networks")
     @classmethod
-    def _is_networks(cls, value: str) -> str:
+    def _check_webhook_networks(cls, value: str) -> str:
         webhook_networks(value)
         return value
 
     @field_validator("webhook_retry_seconds")
     @classmethod
-    def _is_delays(cls, value: str) -> str:
+    def _check_webhook_delays(cls, value: str) -> str:
         delays = webhook_delays(value)
-        if any(delay < 0 for delay in delays) or sum(delays) > _LONGEST_RETRYING:
-            raise ValueError(f"none is negative, all together at most {_LONGEST_RETRYING}")
+        if any(delay < 0 for delay in delays) or sum(delays) > _MAX_RETRY_SECONDS:
+            raise ValueError(
+                f"delays must not be negative and add up to at most {_MAX_RETRY_SECONDS}"
+            )
         return value
 
 
 _ORIGIN = re.compile(r"https?://(?:[a-z0-9-]+(?:\.[a-z0-9-]+)*|\[[0-9a-f:]+\])(?::\d{1,5})?")
 _HOST = re.compile(r"[a-z0-9-]+(?:\.[a-z0-9-]+)*|\[[0-9a-f:]+\]")
-_LONGEST_RETRYING = 6 * 86_400
-"""Seconds; the outbox keeps what is to be sent for seven days."""
+_MAX_RETRY_SECONDS = 6 * 86_400
+"""The outbox keeps deliveries for seven days."""
 
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def split_commas(value: str) -> tuple[str, ...]:
-    """The parts of a setting that is a list with commas."""
+    """The items of a comma-separated setting."""
     return tuple(part.strip() for part in value.split(",") if part.strip())
 
 
 def webhook_secrets(value: SecretStr | None) -> Sequence[str]:
-    """The secrets in the setting, none where it is not set."""
+    """The secrets of the setting; empty if it is unset."""
     return value.get_secret_value().split() if value else ()
 
 
 def webhook_networks(value: str) -> tuple[IPNetwork, ...]:
-    """The networks in the setting. ValueError where one is none."""
-    return tuple(ipaddress.ip_network(part.strip()) for part in value.split(",") if part.strip())
+    """The networks of the setting; ValueError if one is invalid."""
+    return tuple(ipaddress.ip_network(part) for part in split_commas(value))
 
 
 def webhook_delays(value: str) -> tuple[float, ...]:
-    """The delays in the setting, in seconds. ValueError where one is no number."""
-    return tuple(float(part) for part in value.split(",") if part.strip())
+    """The delays of the setting in seconds; ValueError if one is not a number."""
+    return tuple(float(part) for part in split_commas(value))
 
 
 def redis_dsn(settings: Settings) -> str:
-    """The Redis URL, or a clear error where there is none."""
+    """The Redis URL; ValueError with advice if it is unset."""
     if settings.redis_url is None:
         raise ValueError(
             "KIRAZURI_REDIS_URL is not set; set it, or start everything with `kirazuri up`"

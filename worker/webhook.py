@@ -1,7 +1,4 @@
-"""A webhook as it lies in a job's record: where to, of what, and what became of it.
-
-Knows neither HTTP nor Redis.
-"""
+"""Defines a job's webhook: its URL, its events and its deliveries."""
 
 import json
 from collections.abc import Mapping
@@ -11,13 +8,13 @@ from typing import Any, Literal, Self, get_args
 from pydantic import BaseModel, ConfigDict, Field
 
 WebhookEventName = Literal["started", "succeeded", "failed", "cancelled"]
-EVENT_NAMES: tuple[WebhookEventName, ...] = get_args(WebhookEventName)
+WEBHOOK_EVENTS: tuple[WebhookEventName, ...] = get_args(WebhookEventName)
 
 DELIVERY_PREFIX = "delivery:"
-"""Fields of a job's record that begin so are its log of deliveries, each with its number."""
+"""Prefix of the fields in a job's record that log deliveries; a number follows it."""
 
-LOG_LENGTH = 50
-"""Attempts of one job that are remembered."""
+MAX_LOGGED_DELIVERIES = 50
+"""Deliveries that a job's record keeps."""
 
 
 class _WebhookPart(BaseModel):
@@ -26,7 +23,7 @@ class _WebhookPart(BaseModel):
 
 
 class Webhook(_WebhookPart):
-    """Who is to be told of which events; `base_url` is the prefix of URLs in what is sent."""
+    """A webhook in a job's record; `base_url` is the prefix of the URLs in its payload."""
 
     url: str
     host: str
@@ -35,30 +32,36 @@ class Webhook(_WebhookPart):
 
 
 class WebhookDelivery(_WebhookPart):
-    """One attempt to tell the receiver of one event."""
+    """One attempt to deliver one event."""
 
-    id: str = Field(description="`webhook-id`: the same in every attempt at one event.")
+    id: str = Field(
+        description="Header `webhook-id`: the same in all attempts to deliver one event."
+    )
     event: WebhookEventName
     attempt: int = Field(ge=1)
     at: datetime
-    seconds: float = Field(ge=0, description="How long the attempt took.")
-    status: int | None = Field(default=None, description="The HTTP status that was answered.")
-    error: str | None = Field(default=None, description="Why it failed; null once delivered.")
-    next_at: datetime | None = Field(default=None, description="When it is tried again, if ever.")
+    seconds: float = Field(ge=0, description="Duration of the attempt.")
+    status: int | None = Field(default=None, description="HTTP status of the response.")
+    error: str | None = Field(
+        default=None, description="Why the attempt failed; null if it succeeded."
+    )
+    next_at: datetime | None = Field(
+        default=None, description="Time of the next attempt; null if there is none."
+    )
 
 
 class JobWebhook(_WebhookPart):
-    """A job's webhook as its owner sees it: the query of the URL, where secrets are, is hidden."""
+    """A job's webhook as its owner sees it; hides the query of the URL, which may hold secrets."""
 
     url: str
     events: tuple[WebhookEventName, ...]
     deliveries: tuple[WebhookDelivery, ...] = Field(
-        default=(), description=f"Attempts so far, the last {LOG_LENGTH} of them."
+        default=(), description=f"The last {MAX_LOGGED_DELIVERIES} attempts."
     )
 
     @classmethod
     def from_record(cls, record: Mapping[str, str]) -> Self | None:
-        """The webhook in a job's record with its log, None where it has none."""
+        """The webhook of a job's record; None if it has none."""
         if not record.get("webhook"):
             return None
         webhook = Webhook.model_validate_json(record["webhook"])
@@ -71,13 +74,13 @@ class JobWebhook(_WebhookPart):
         entries = (json.loads(record[f"{DELIVERY_PREFIX}{number}"]) for number in numbers)
         return cls(
             url=f"{path}?…" if separator else path,
-            events=tuple(name for name in EVENT_NAMES if name in webhook.events),
+            events=tuple(name for name in WEBHOOK_EVENTS if name in webhook.events),
             deliveries=tuple(_read_entry(entry) for entry in entries),
         )
 
 
 def _read_entry(entry: dict[str, Any]) -> WebhookDelivery:
-    """An entry of the log; its times are seconds since the epoch."""
+    """A delivery from its log entry, which has times in seconds since 1970."""
     for name in ("at", "next_at"):
         if name in entry:
             entry[name] = datetime.fromtimestamp(entry[name], UTC)

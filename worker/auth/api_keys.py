@@ -1,7 +1,4 @@
-"""API keys: what one allows, what is kept of it, and the secret that is told once.
-
-Knows neither HTTP nor where keys are kept.
-"""
+"""Defines API keys: their limits, their hash and their secret."""
 
 import hashlib
 import secrets
@@ -13,74 +10,70 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from model.rating import Rating
 
-SECRET_PREFIX = "kzr_"  # noqa: S105 - the part of a key that people and scanners know it by
+SECRET_PREFIX = "kzr_"  # noqa: S105 - a public prefix, for people and scanners
 
 Priority = Literal["low", "normal", "high"]
 
 WEIGHTS: Mapping[str, float] = {"low": 0.25, "normal": 1.0, "high": 4.0}
-"""Share of the workers that a key of each priority gets, relative to other keys."""
+"""Share of the workers that a key gets by its priority, relative to other keys."""
 
 
 class KeyLimits(BaseModel):
-    """What the holder of a key may do; None sets no limit of the key's own."""
+    """Limits of an API key; None sets no limit for this key."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     priority: Priority = Field(
-        default="normal", description="Share of the workers that its jobs get beside other keys'."
+        default="normal",
+        description="Share of the workers that its jobs get, relative to other keys.",
     )
     max_rating: Rating | None = Field(
-        default=None, description="The highest rating of a picture; null: the service's own."
+        default=None, description="Highest image rating; null: that of the service."
     )
     rate: str | None = Field(
         default=None,
         pattern=r"^[1-9][0-9]{0,5}/(second|minute|hour|day)$",
-        description="Submissions in a span of time, such as 60/minute.",
+        description="Submissions per time, such as 60/minute.",
     )
-    quota: float | None = Field(
-        default=None, gt=0, description="Megapixel-steps a day, from midnight to midnight UTC."
-    )
+    quota: float | None = Field(default=None, gt=0, description="Megapixel-steps per day (UTC).")
     concurrency: int | None = Field(
-        default=None, ge=0, description="Jobs that wait or run at one time; 0 submits nothing."
+        default=None, ge=0, description="Jobs that may wait or run at once; 0 allows none."
     )
     loras: tuple[str, ...] | None = Field(
-        default=None, description="Names of LoRAs that may be used; an empty list is none."
+        default=None, description="Names of LoRAs that may be used; an empty list allows none."
     )
     resolutions: tuple[str, ...] | None = Field(
         default=None,
-        description="Presets or WIDTHxHEIGHT; a second pass must end at one of them too.",
+        description="Allowed presets or WIDTHxHEIGHT, also for the result of a second pass.",
     )
 
 
 class ApiKey(BaseModel):
-    """What is kept of a key: never its secret.
+    """A stored key: its name, limits and hash, but not its secret.
 
-    Whoever reads the place where keys are kept learns only hashes. Plain SHA-256 is enough: a
-    secret has 256 random bits, so there is nothing to guess that a slow, salted hash would guard
-    as it guards passwords. And a hash may be looked up in a table: how long that takes tells
-    something of the hash alone, from which no secret is made.
+    Plain SHA-256 is enough. A secret has 256 random bits and cannot be guessed, so it does not need
+    the slow, salted hash of a password. A lookup by hash may leak the hash through its timing, but
+    nobody can derive a secret from a hash.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str = Field(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="What people call it."
-    )
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="Name of the key.")
     hash: str = Field(pattern=r"^[0-9a-f]{64}$", description="SHA-256 of the secret, in hex.")
     created_at: datetime | None = None
     limits: KeyLimits = KeyLimits()
 
     @property
     def id(self) -> str:
-        """Owner of what the key makes; a new secret is another owner, whatever its name."""
+        """Id of the key as an owner of jobs; a new secret makes a new owner."""
         return self.hash[:16]
 
 
 def new_secret() -> str:
-    """A key as its holder sends it: 256 random bits behind a prefix."""
+    """A new secret: the prefix and 256 random bits."""
     return SECRET_PREFIX + secrets.token_urlsafe(32)
 
 
 def secret_hash(secret: str) -> str:
-    """What is kept of a secret: hex, 64 characters."""
+    """SHA-256 of a secret: 64 hex digits."""
     return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).hexdigest()

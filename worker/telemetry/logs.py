@@ -1,7 +1,7 @@
-"""Logging of every process: text for people or JSON for machines, with the ids of its subject.
+"""Configures logging: text or JSON lines, with the ids of the request they belong to.
 
-Lines of ours are pairs, such as `logger.info("job=%s event=started queue=%.1fs", ...)`: as JSON
-each is a field of its own. Knows neither HTTP nor jobs.
+The service's own messages are pairs, such as `logger.info("job=%s event=started", ...)`. In JSON
+each pair is a field.
 """
 
 import logging
@@ -19,30 +19,32 @@ from pythonjsonlogger.json import JsonFormatter
 from worker.settings import Settings
 from worker.telemetry.log_escaping import LOG_FORMAT, LineFormatter
 
-_OWN = ("api", "cli", "model", "worker")
+_OWN_PACKAGES = ("api", "cli", "model", "worker")
 _PLACEHOLDER = re.compile(r"%[-#0 +]*\d*(?:\.\d+)?[a-zA-Z]")
 _NAME = re.compile(r"[a-z]\w*")
 
-_about: ContextVar[Mapping[str, str]] = ContextVar("about", default=MappingProxyType({}))
+_context: ContextVar[Mapping[str, str]] = ContextVar("log_context", default=MappingProxyType({}))
 
 
 @contextmanager
 def log_context(**ids: str | None) -> Iterator[None]:
-    """Give every line that is written inside these ids, such as `request` and `trace_id`."""
-    token = _about.set({**_about.get(), **{name: value for name, value in ids.items() if value}})
+    """Add these ids, such as `request` and `trace_id`, to all log lines inside."""
+    token = _context.set(
+        {**_context.get(), **{name: value for name, value in ids.items() if value}}
+    )
     try:
         yield
     finally:
-        _about.reset(token)
+        _context.reset(token)
 
 
 def log_context_value(name: str) -> str | None:
-    """The id of this name of what is going on here."""
-    return _about.get().get(name)
+    """The id of this name in the current context."""
+    return _context.get().get(name)
 
 
 class JsonLines(JsonFormatter):
-    """One JSON object for every message: time, level, logger, message, its fields and ids."""
+    """Formats a record as a JSON object: time, level, logger, message, its pairs and ids."""
 
     def __init__(self) -> None:
         names = {"levelname": "level", "name": "logger", "timestamp": "time"}
@@ -52,15 +54,15 @@ class JsonLines(JsonFormatter):
             timestamp=True,
             reserved_attrs=[*RESERVED_ATTRS, "color_message"],  # uvicorn's, for terminals
             rename_fields=names,
-            json_ensure_ascii=True,  # no character of a client's can pose as anything
+            json_ensure_ascii=True,  # escapes control and format characters
         )
 
     def add_fields(
         self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]
     ) -> None:
-        """Add the fields of our own lines and the ids of what they are about."""
+        """Add the pairs of the message and the ids of the context."""
         super().add_fields(log_data, record, message_dict)
-        for name, value in {**_about.get(), **_span_ids(), **_fields(record)}.items():
+        for name, value in {**_context.get(), **_span_ids(), **_pairs(record)}.items():
             log_data.setdefault(name, value)
 
 
@@ -74,9 +76,11 @@ def _span_ids() -> dict[str, str]:
     }
 
 
-def _fields(record: logging.LogRecord) -> dict[str, Any]:
-    """The `name=value` pairs of a message's template, numbers as numbers."""
-    if record.name.partition(".")[0] not in _OWN or not isinstance(record.args, tuple | None):
+def _pairs(record: logging.LogRecord) -> dict[str, Any]:
+    """The `name=value` pairs of a message; numbers stay numbers."""
+    if record.name.partition(".")[0] not in _OWN_PACKAGES or not isinstance(
+        record.args, tuple | None
+    ):
         return {}
     found: dict[str, Any] = {}
     values = iter(record.args or ())
@@ -90,7 +94,7 @@ def _fields(record: logging.LogRecord) -> dict[str, Any]:
 
 
 def _value(text: str, placeholders: list[str], arguments: list[Any]) -> Any:
-    """Of `%.1fs` the number, of `webhook_%s` the text."""
+    """The value of a pair: a number for `%.1fs`, text for `webhook_%s`."""
     if placeholders and text.startswith(placeholders[0]) and len(placeholders) == 1:
         (value,) = arguments
         if isinstance(value, float):
@@ -100,9 +104,10 @@ def _value(text: str, placeholders: list[str], arguments: list[Any]) -> Any:
 
 
 def configure_logging(settings: Settings) -> None:
-    """Log to stderr; does nothing where the embedding program has set up logging itself.
+    """Log to stderr; does nothing if the embedding program has configured logging.
 
-    The level is that of our own lines. Libraries only warn: some log whole URLs and headers.
+    The level applies to the service's own loggers. Libraries only log warnings: some log whole URLs
+    and headers.
     """
     root = logging.getLogger()
     if root.handlers:
@@ -113,5 +118,5 @@ def configure_logging(settings: Settings) -> None:
     )
     root.addHandler(handler)
     root.setLevel(max(logging.WARNING, logging.getLevelName(settings.log_level)))
-    for name in (*_OWN, "uvicorn"):
+    for name in (*_OWN_PACKAGES, "uvicorn"):
         logging.getLogger(name).setLevel(settings.log_level)

@@ -1,7 +1,7 @@
-"""A job's way as OpenTelemetry spans, from HTTP through Redis and worker to the webhook.
+"""Traces a job with OpenTelemetry spans, from HTTP through Redis and worker to the webhook.
 
-Off unless the standard `OTEL_*` variables ask for it: then the SDK is not even imported, and spans
-are the API's, which do nothing and hand the caller's trace context on.
+Tracing is off unless the standard `OTEL_*` variables turn it on. If it is off, the SDK is not
+imported; spans do nothing and pass on the caller's trace context.
 """
 
 import logging
@@ -24,14 +24,14 @@ _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT
 _W3C = TraceContextTextMapPropagator()
 
 TRACER = trace.get_tracer("kirazuri")
-"""Asks for the provider when it is first used."""
+"""Finds the tracer provider when it is first used."""
 
 
 def start_tracing(service: str, variables: Mapping[str, str] = os.environ) -> None:  # noqa: TID251
-    """Send spans of this process where the variables say; once, in the entry points.
+    """Start to export the spans of this process, if the variables ask for it.
 
-    An embedding program's own provider is kept. `OTEL_SERVICE_NAME` wins over `service`; endpoint,
-    headers, sampler, batches and the rest are read by the SDK itself.
+    Entry points call this once. Keeps the provider of an embedding program. `OTEL_SERVICE_NAME`
+    overrides `service`; the SDK reads endpoint, headers, sampler and all else by itself.
     """
     exporter = variables.get("OTEL_TRACES_EXPORTER", "otlp" if _has_endpoint(variables) else "none")
     is_disabled = variables.get("OTEL_SDK_DISABLED", "").lower() == "true"
@@ -44,13 +44,17 @@ def start_tracing(service: str, variables: Mapping[str, str] = os.environ) -> No
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ImportError:
-        log.warning("OTEL_ variables ask for traces; they need kirazuri-server[otel]")
+        log.warning(
+            "tracing is off: OTEL_* variables are set, but kirazuri-server[otel] is not installed"
+        )
         return
     protocol = variables.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or variables.get(
         "OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"
     )
     if (exporter, protocol) != ("otlp", "http/protobuf"):
-        log.warning("no traces: exporter %s with %s is not known here", exporter, protocol)
+        log.warning(
+            "tracing is off: exporter %s with protocol %s is not supported", exporter, protocol
+        )
         return
     has_name = "service.name=" in variables.get("OTEL_RESOURCE_ATTRIBUTES", "")
     is_named = has_name or "OTEL_SERVICE_NAME" in variables
@@ -61,7 +65,7 @@ def start_tracing(service: str, variables: Mapping[str, str] = os.environ) -> No
 
 
 def flush_spans() -> None:
-    """Send what is left, for two seconds at most: a process that a signal ends does not do it."""
+    """Export the remaining spans, in two seconds at most; needed before a signal ends a process."""
     provider = trace.get_tracer_provider()
     if hasattr(provider, "force_flush"):
         provider.force_flush(2000)
@@ -72,25 +76,25 @@ def _has_endpoint(variables: Mapping[str, str]) -> bool:
 
 
 def trace_id_of(traceparent: str | None) -> str | None:
-    """The trace that a `traceparent` belongs to; None where it is none."""
+    """The trace id in a `traceparent`; None if it is invalid."""
     match = _TRACEPARENT.fullmatch(traceparent or "")
     return match[1] if match else None
 
 
 def context_of(traceparent: str | None) -> Context:
-    """What a span with this remote parent is to be started in."""
+    """The context in which to start a span with this remote parent."""
     return _W3C.extract({"traceparent": traceparent} if traceparent else {}, context=Context())
 
 
 def traceparent_of(span: Span | None = None) -> str | None:
-    """The header value of a span, or of the current one; None where there is no trace."""
+    """The `traceparent` of a span, by default the current one; None without a trace."""
     carrier: dict[str, str] = {}
     _W3C.inject(carrier, trace.set_span_in_context(span) if span is not None else None)
     return carrier.get("traceparent")
 
 
 def enqueue_span(queue: str) -> AbstractContextManager[Span]:
-    """The span in which a job is put into a queue; the record is to hold its `traceparent`."""
+    """The span of adding a job to a queue; the job's record must hold its `traceparent`."""
     return TRACER.start_as_current_span(
         "enqueue job",
         kind=SpanKind.PRODUCER,
@@ -106,7 +110,7 @@ def enqueue_span(queue: str) -> AbstractContextManager[Span]:
 def delivery_span(
     parent: str | None, **attributes: Any
 ) -> Iterator[Callable[[int | None, str | None], None]]:
-    """The span of one attempt to send a webhook; call what it gives with HTTP status and error."""
+    """The span of one attempt to send a webhook; yields a function for HTTP status and error."""
     with TRACER.start_as_current_span(
         "send webhook",
         context_of(parent),
@@ -125,7 +129,7 @@ def delivery_span(
 
 
 def annotate_request_span(request_id: str) -> None:
-    """Give the current span its request's id, and take away the query: it may hold a secret."""
+    """Add the request's id to the current span; remove the query, which may hold a secret."""
     span = trace.get_current_span()
     if span.is_recording():
         span.set_attribute("kirazuri.request.id", request_id)
@@ -134,7 +138,7 @@ def annotate_request_span(request_id: str) -> None:
 
 
 class AttemptSpan:
-    """The span of one attempt at a job, and its parts. Times are `time.time_ns()`."""
+    """The span of one attempt at a job, and the spans of its stages. Times are `time.time_ns()`."""
 
     def __init__(
         self,
@@ -158,16 +162,16 @@ class AttemptSpan:
 
     @property
     def traceparent(self) -> str | None:
-        """For what follows from it; the parent's own where spans are off."""
+        """The `traceparent` for later spans; the parent's own if tracing is off."""
         return traceparent_of(self._span)
 
     @property
     def is_recording(self) -> bool:
-        """Whether anybody will see it."""
+        """Whether the span will be exported."""
         return self._span.is_recording()
 
     def add_stage(self, name: str, began: int, ended: int | None = None, **attributes: Any) -> None:
-        """A part that is over by now, or was at `ended`."""
+        """Add a stage that ended at `ended`, by default now."""
         if self._span.is_recording():
             span = TRACER.start_span(
                 name,
@@ -178,7 +182,7 @@ class AttemptSpan:
             span.end(ended or time.time_ns())
 
     def end(self, outcome: str, reason: str | None) -> None:
-        """How it ended: as a final status, or with another try to come."""
+        """End the span with a final status, or with `retrying` or `released`."""
         self._span.set_attribute("kirazuri.outcome", outcome)
         if outcome in ("retrying", "released"):
             self._span.add_event("retrying", {"reason": reason or ""})

@@ -342,7 +342,7 @@ async def test_the_file_is_read_again_when_it_changes(tmp_path: Path, redis_url:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("alice = 1", "alice is no table"),
+        ("alice = 1", "alice is not a table"),
         ("[alice]\n", r"\[alice\] hash: Field required"),
         ('[alice]\nhash = "abc"', r"\[alice\] hash: String should match"),
         (f'[alice]\nhash = "{"0" * 64}"\nspeed = 3', r"\[alice\] limits.speed: Extra inputs"),

@@ -16,7 +16,7 @@ from worker.queue.layout import redis_keys, rq_layout
 from worker.queue.outbox import Delivery, Outbox, read_state
 from worker.queue.worker_queue import WorkerQueue, read_claim
 from worker.redis_io.client import connect_async, disconnect
-from worker.webhook import LOG_LENGTH, Webhook
+from worker.webhook import MAX_LOGGED_DELIVERIES, Webhook
 
 
 @pytest.fixture
@@ -114,13 +114,13 @@ async def test_what_was_delivered_is_done_whoever_delivered_it(
 
 async def test_the_log_of_a_job_is_bounded(queue: JobQueue, outbox: Outbox) -> None:
     job = await cancelled(queue)
-    for _ in range(LOG_LENGTH + 7):
+    for _ in range(MAX_LOGGED_DELIVERIES + 7):
         (delivery,) = await take(outbox)
         await outbox.settle(delivery, "retried", status=500, error="bad_status")
     webhook = (await queue.get(job.id)).webhook
     assert webhook
     attempts = [entry.attempt for entry in webhook.deliveries]
-    assert attempts == list(range(8, LOG_LENGTH + 8))
+    assert attempts == list(range(8, MAX_LOGGED_DELIVERIES + 8))
 
 
 async def test_a_job_that_is_gone_is_told_of_and_stays_gone(

@@ -59,5 +59,5 @@ def test_a_long_path_falls_back_to_a_loopback_port() -> None:
 
 
 def test_a_server_that_does_not_come_up_says_why(tmp_path: Path) -> None:
-    with pytest.raises(RedisServerError, match="did not come up"):
+    with pytest.raises(RedisServerError, match="did not start"):
         redis_server.start(tmp_path, fsync="nonsense")

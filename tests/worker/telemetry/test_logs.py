@@ -97,9 +97,9 @@ def test_ids_are_those_of_what_goes_on() -> None:
 SET_UP = """
 import logging
 from tests.support.log_texts import NASTY
-from worker.logs import set_up
+from worker.telemetry.logs import configure_logging
 from worker.settings import Settings
-set_up(Settings(_env_file=None, log_format={format!r}, log_level={level!r}))
+configure_logging(Settings(_env_file=None, log_format={format!r}, log_level={level!r}))
 for name in ("worker.x", "library", "uvicorn.error"):
     for level in (10, 20, 30):
         logging.getLogger(name).log(level, "event=%s\\r", name)

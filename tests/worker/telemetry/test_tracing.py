@@ -14,8 +14,8 @@ TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 WANTED = """
 import os, sys
 from opentelemetry import trace
-from worker import tracing
-tracing.start("kirazuri-test")
+from worker.telemetry import tracing
+tracing.start_tracing("kirazuri-test")
 provider = trace.get_tracer_provider()
 print("opentelemetry.sdk.trace" in sys.modules)
 if "opentelemetry.sdk.trace" in sys.modules:
