@@ -65,7 +65,7 @@ class _ImagesHandler:
             job = await self.submitter.submit(
                 parsed.body, self.submission, attempt=self._retry_count()
             )
-        self.submission.log(job)
+        self.submission.log_accepted(job)
         if parsed.parameters.stream:
             return self._stream(job, parsed, kind)
         job = await wait_for_success(job, self.submission, self.settings.sync_wait_seconds)

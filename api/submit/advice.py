@@ -12,7 +12,7 @@ from worker.job import JobWarning
 
 
 class Advice(NamedTuple):
-    """What is known about a request before any work is done."""
+    """Warnings about a request, and token counts by prompt field; no counts without tokenizers."""
 
     warnings: tuple[JobWarning, ...]
     tokens: dict[str, TokenCount]
@@ -23,12 +23,11 @@ def advise(
     resolved: ResolvedRequest,
     card: Card,
     tokenizers: Tokenizers | None,
-    known: Iterable[RequestWarning] = (),
+    more_warnings: Iterable[RequestWarning] = (),
 ) -> Advice:
-    """Lint a request and count its tokens, where there are tokenizers; milliseconds of work.
+    """Lint a request and, if there are tokenizers, count its tokens; takes milliseconds.
 
-    `known` is what else there is to say about it. Without guidance the negative prompt is not
-    read, so that its length does not matter.
+    `more_warnings` are appended to those found here.
     """
     prompts = {"prompt": resolved.prompt, "negative_prompt": resolved.negative_prompt}
     tokens = {
@@ -36,9 +35,10 @@ def advise(
         for name, text in prompts.items()
         if tokenizers
     }
-    read = ("prompt",) if resolved.cfg_scale == 1 else tuple(prompts)
+    # Without guidance the negative prompt is not used, so its length does not matter.
+    used = ("prompt",) if resolved.cfg_scale == 1 else tuple(prompts)
     cut = [
-        cut_warning(name, tokens[name]) for name in read if name in tokens and tokens[name].is_cut
+        cut_warning(name, tokens[name]) for name in used if name in tokens and tokens[name].is_cut
     ]
-    found = [*lint(resolved, card, body.tags), *cut, *known]
+    found = [*lint(resolved, card, body.tags), *cut, *more_warnings]
     return Advice(tuple(JobWarning(code=w.code, detail=w.detail) for w in found), tokens)

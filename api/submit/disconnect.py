@@ -1,7 +1,6 @@
-"""What becomes of a job whose client leaves: nothing, unless it asked for the end.
+"""Handles client disconnects; cancels the job only if the client asked for it.
 
-A connection that breaks and one that the server closes on its way down look alike at first; only
-the first of them is a client that left.
+Connections also close when the server shuts down. `Request.is_disconnected` tells the two apart.
 """
 
 import asyncio
@@ -17,14 +16,14 @@ from worker.queue.job_queue import JobQueue
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.25
-"""How often somebody who waits is looked for."""
+"""How often a waiting call checks that its client is still connected."""
 
 _tasks: set[asyncio.Task[None]] = set()
-"""asyncio itself holds tasks by weak references only."""
+"""Keeps background tasks alive; asyncio holds only weak references to them."""
 
 
 async def cancel_abandoned_job(queue: JobQueue, job_id: str) -> Job:
-    """Cancel the job of a client that left; the job as it is then."""
+    """Cancel the job of a disconnected client and return its latest state."""
     log.info("job=%s event=client_left", job_id)
     with suppress(JobAlreadyFinished):
         return await queue.cancel(job_id)
@@ -34,7 +33,7 @@ async def cancel_abandoned_job(queue: JobQueue, job_id: str) -> Job:
 async def wait_unless_disconnected(
     request: Request, queue: JobQueue, job: Job, *, seconds: float
 ) -> Job:
-    """The job when it has ended or the time is over; if the client leaves, it is cancelled."""
+    """Wait until the job ends, at most `seconds`; cancel it if the client disconnects."""
     waiting = asyncio.ensure_future(queue.wait(job.id, seconds))
     try:
         while not waiting.done():
@@ -47,7 +46,7 @@ async def wait_unless_disconnected(
 
 
 async def wait_for_disconnect(request: Request) -> None:
-    """Return once the client has hung up."""
+    """Return when the client has disconnected."""
     while True:
         if await request.is_disconnected():
             return
@@ -55,13 +54,13 @@ async def wait_for_disconnect(request: Request) -> None:
 
 
 def cancel_if_disconnected(request: Request, queue: JobQueue, job_id: str) -> None:
-    """After a stream ended: cancel the job in the background if that was the client's doing."""
+    """After a stream ended: cancel the job in the background if the client disconnected."""
 
-    async def look() -> None:
+    async def check() -> None:
         if await request.is_disconnected():
             with suppress(WorkerError):
                 await cancel_abandoned_job(queue, job_id)
 
-    task = asyncio.create_task(look(), name="kirazuri-leaving")
+    task = asyncio.create_task(check(), name="kirazuri-check-disconnect")
     _tasks.add(task)
     task.add_done_callback(_tasks.discard)

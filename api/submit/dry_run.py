@@ -1,7 +1,4 @@
-"""What a request would become: its prompt, tokens, warnings, cost and time. Queues nothing.
-
-Knows neither Redis nor how a picture is made.
-"""
+"""Plans a request without queueing it: final fields, tokens, warnings, cost and time."""
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -13,26 +10,26 @@ from worker.queue.eta import Eta
 
 
 class PlannedRequest(ResolvedRequest):
-    """A request with everything filled in but the seed, which is drawn at submission."""
+    """A resolved request; a seed that the client left open is drawn at submission only."""
 
-    seed: int | None = Field(  # type: ignore[assignment]  # the one field that may stay open
-        description="As asked for; null where one would be drawn."
+    seed: int | None = Field(  # type: ignore[assignment]  # the only field that may be null
+        description="As requested; null if the client left it open."
     )
 
 
 class PromptTokens(BaseModel):
-    """Length of a prompt as its two tokenizers see it; T5's count has its end token."""
+    """Length of a prompt in tokens of both tokenizers; the T5 count includes the end token."""
 
     model_config = ConfigDict(frozen=True)
 
-    qwen: int = Field(ge=0, description="Tokens for Qwen3, which reads the meaning.")
-    t5: int = Field(ge=1, description="Tokens for T5, which carry the weights.")
-    limit: int = Field(ge=1, description="How many of each are read.")
-    is_cut: bool = Field(description="Whether the end of the prompt is not read.")
+    qwen: int = Field(ge=0, description="Qwen3 tokens, which carry the meaning.")
+    t5: int = Field(ge=1, description="T5 tokens, which carry the prompt weights.")
+    limit: int = Field(ge=1, description="Maximum tokens of each that the model reads.")
+    is_cut: bool = Field(description="Whether the end of the prompt is ignored.")
 
 
 class TokenCounts(BaseModel):
-    """Lengths of both prompts; null where this process has no tokenizers."""
+    """Token counts of both prompts; null if the service has no tokenizers."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -41,28 +38,30 @@ class TokenCounts(BaseModel):
 
 
 class Plan(BaseModel):
-    """What would happen to a request if it were submitted now."""
+    """What a request would become if it were submitted now."""
 
     model_config = ConfigDict(frozen=True)
 
-    request: PlannedRequest = Field(description="As it would be carried out.")
-    tokens: TokenCounts = Field(description="How long the prompts are.")
-    warnings: tuple[JobWarning, ...] = Field(description="The checkpoint's advice.")
+    request: PlannedRequest = Field(description="The request with every field filled in.")
+    tokens: TokenCounts = Field(description="Lengths of the prompts.")
+    warnings: tuple[JobWarning, ...] = Field(description="Advice from the checkpoint's card.")
     cost: float = Field(
         ge=0, description="Work in megapixel-steps: megapixels x evaluations x guidance x images."
     )
     queue_position: int | None = Field(
-        description="How many jobs wait before it; null where the queue does not answer."
+        description="Number of jobs ahead in the queue; null if Redis does not answer."
     )
     waiting_seconds: float | None = Field(
-        description="Until its turn; null where no worker has been measured yet."
+        description="Seconds until a worker starts it; null while no worker has been measured."
     )
-    own_seconds: float | None = Field(description="From its turn to its last picture; or null.")
-    eta_seconds: float | None = Field(description="The sum of both; or null.")
+    own_seconds: float | None = Field(
+        description="Seconds from start to last image; null as above."
+    )
+    eta_seconds: float | None = Field(description="The sum of both; null as above.")
 
 
 def make_plan(resolved: ResolvedRequest, advice: Advice, times: Eta, *, seed: int | None) -> Plan:
-    """The plan of a request; `seed` as the client asked, null for one that would be drawn."""
+    """The plan of a request; `seed` is the client's, or None if it left the seed open."""
     tokens = {
         name: PromptTokens(qwen=found.qwen, t5=found.t5, limit=found.limit, is_cut=found.is_cut)
         for name, found in advice.tokens.items()

@@ -1,4 +1,4 @@
-"""The LoRAs that requests may name, without keeping the event loop waiting for the disk."""
+"""Lists and hashes the LoRAs that requests may name, without blocking the event loop."""
 
 import asyncio
 import contextlib
@@ -13,12 +13,12 @@ from model.files.lora_folder import LoraFile, LoraFolder, base_warning
 from model.request import GenerationRequest, RequestWarning
 from model.resolved_request import ResolvedRequest
 
-_PATIENCE_SECONDS = 2.0
-"""How long the list waits for hashes; large files that are new come without theirs until later."""
+_HASH_WAIT_SECONDS = 2.0
+"""How long a list waits for hashes; large new files are listed without theirs at first."""
 
 
 class LoraList:
-    """A folder of LoRAs as the routes need it. Belongs to one event loop."""
+    """The LoRA folder for use by routes; an instance belongs to one event loop."""
 
     def __init__(self, folder: LoraFolder) -> None:
         self._folder = folder
@@ -26,18 +26,18 @@ class LoraList:
 
     @property
     def names(self) -> Collection[str]:
-        """The names that requests may use, as of the last look at the folder."""
+        """The names that requests may use, as of the last refresh."""
         return self._folder.files.keys()
 
     async def refresh(self) -> None:
-        """Look at the folder again."""
+        """Scan the folder again."""
         await asyncio.to_thread(self._folder.refresh)
 
     async def hashes(self, request: GenerationRequest) -> dict[str, str]:
-        """The SHA-256 of each LoRA that a request names.
+        """The SHA-256 of each LoRA of a request, by name.
 
         Raises:
-            RequestValidationError: a file has gone since its name was checked.
+            RequestValidationError: a file was removed after its name was validated.
         """
         found = {}
         for index, name in enumerate(lora.name for lora in request.loras):
@@ -50,7 +50,7 @@ class LoraList:
         return found
 
     def warnings(self, request: ResolvedRequest, card: Card) -> Iterable[RequestWarning]:
-        """What there is to say against the LoRAs of a request."""
+        """Warn of LoRAs made for another checkpoint."""
         for lora in request.loras:
             file = self._folder.files.get(lora.name)
             warning = base_warning(file, card) if file else None
@@ -58,18 +58,18 @@ class LoraList:
                 yield warning
 
     def trigger_words(self, names: Iterable[str]) -> dict[str, Sequence[str]]:
-        """What the files of these names say to begin them with, as far as there are such files."""
+        """The trigger words of these LoRAs by name; names without a file are left out."""
         files = self._folder.files
         return {name: files[name].trigger_words for name in names if name in files}
 
     async def descriptions(
         self, card: Card, allowed: Collection[str] | None
     ) -> list[LoraDescription]:
-        """The LoRAs that there are now, by name; of these the `allowed` ones, or all for None."""
+        """Scan the folder and describe its LoRAs: the `allowed` names, or all for None."""
         await self.refresh()
         if self._hashing is None or self._hashing.done():
             self._hashing = asyncio.create_task(self._hash_all(list(self._folder.files)))
-        await asyncio.wait([self._hashing], timeout=_PATIENCE_SECONDS)
+        await asyncio.wait([self._hashing], timeout=_HASH_WAIT_SECONDS)
         return [
             self._described(file, card)
             for name, file in self._folder.files.items()
@@ -77,7 +77,7 @@ class LoraList:
         ]
 
     async def close(self) -> None:
-        """Stop hashing after the file that is being read."""
+        """Stop hashing after the current file."""
         if self._hashing is not None:
             self._hashing.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -85,7 +85,7 @@ class LoraList:
 
     async def _hash_all(self, names: Sequence[str]) -> None:
         for name in names:
-            with contextlib.suppress(LoraError):  # gone, or being written to: the list says null
+            with contextlib.suppress(LoraError):  # removed or being written: listed with null
                 await asyncio.to_thread(self._folder.sha256, name)
 
     def _described(self, file: LoraFile, card: Card) -> LoraDescription:

@@ -1,4 +1,4 @@
-"""The policy as requests meet it: judges, counts and logs refusals. Knows no routes."""
+"""Checks requests against the policy; counts and logs refusals."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,6 @@ from model.policy.policy import Policy, PolicyDecision, WeightedLora
 from model.policy.rules import MAX_RATING
 from model.policy.safety_tags import enforce_rating
 from model.rating import Rating
-from model.request import RequestWarning
 from model.resolved_request import ResolvedRequest
 from worker.telemetry.logs import log_context_value
 
@@ -24,7 +23,7 @@ _MAX_LOGGED_CHARS = 2000
 
 
 class PolicyCheck:
-    """One policy for all callers; `ceiling` is for those whose key has none of its own."""
+    """Applies one policy to all callers; `ceiling` limits keys that have no rating limit."""
 
     def __init__(
         self,
@@ -41,7 +40,7 @@ class PolicyCheck:
         self._ceiling = ceiling
         self._logs_prompts = logs_prompts
 
-    def judge(
+    def check(
         self,
         caller: Caller,
         prompt: str,
@@ -50,41 +49,38 @@ class PolicyCheck:
         loras: Sequence[WeightedLora],
         trigger_words: TriggerWords,
     ) -> PolicyDecision:
-        """Let words pass that would be run so. PolicyBlocked if they are refused."""
+        """Check the final prompts; raises PolicyBlocked."""
         ceiling = caller.limits.max_rating or self._ceiling
         try:
             return self._policy.check(
                 prompt, negative_prompt, loras=loras, trigger_words=trigger_words, ceiling=ceiling
             )
         except PolicyBlocked as exc:
-            self._note(exc, caller, prompt, negative_prompt)
+            self._report(exc, caller, prompt, negative_prompt)
             raise
 
-    def hold(
-        self, request: ResolvedRequest, judgement: PolicyDecision
-    ) -> tuple[ResolvedRequest, Sequence[RequestWarning]]:
-        """The request with the safety tags that keep it where it is held, and a word about them."""
-        held, warning = enforce_rating(request, judgement, self._card.prompting)
-        return held, [warning] if warning else []
-
-    def judge_again(
+    def check_replay(
         self, caller: Caller, request: ResolvedRequest, trigger_words: TriggerWords
     ) -> None:
-        """Let a request pass that was carried out before and may not be changed any more.
+        """Check a request that runs again unchanged.
 
         Raises:
-            PolicyBlocked: it is refused by now, or was made when a higher rating was allowed.
+            PolicyBlocked: the policy refuses the request now, or would add safety tags to it.
         """
         prompts = request.prompt, request.negative_prompt
-        judgement = self.judge(caller, *prompts, loras=request.loras, trigger_words=trigger_words)
-        if self.hold(request, judgement)[1]:
+        decision = self.check(caller, *prompts, loras=request.loras, trigger_words=trigger_words)
+        _, warning = enforce_rating(request, decision, self._card.prompting)
+        if warning:
             exc = PolicyBlocked(
-                MAX_RATING, f"it was made without what holds pictures to {judgement.limit}"
+                MAX_RATING,
+                f"its prompt lacks the safety tags that limit images to {decision.limit}",
             )
-            self._note(exc, caller, *prompts)
+            self._report(exc, caller, *prompts)
             raise exc
 
-    def _note(self, exc: PolicyBlocked, caller: Caller, prompt: str, negative_prompt: str) -> None:
+    def _report(
+        self, exc: PolicyBlocked, caller: Caller, prompt: str, negative_prompt: str
+    ) -> None:
         self._metrics.count_refusal(exc.rule)
         about = (exc.rule, caller.owner or "-", log_context_value("request") or "-")
         if self._logs_prompts:

@@ -1,6 +1,6 @@
-"""From a client's words to an accepted job: the one way in, whichever dialect they came in.
+"""Turns a validated request into an accepted job, for all dialects alike.
 
-Knows no routes; what an owner may do and what is refused is decided here.
+In order: key limits, policy, input images, LoRAs, advice, admission to the queue.
 """
 
 import asyncio
@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 from fastapi import Depends, Request
 from fastapi.exceptions import RequestValidationError
@@ -35,6 +35,7 @@ from api.submit.lora_list import LoraList
 from api.submit.policy_check import PolicyCheck
 from api.webhooks.schemas import webhook_of
 from model.card import Card
+from model.policy.safety_tags import enforce_rating
 from model.prompting.tokens import Tokenizers
 from model.request import MAX_SEED, GenerationRequest
 from model.resolved_request import ResolvedRequest, resolve, resolve_prompts
@@ -44,16 +45,9 @@ from worker.queue.eta import Eta
 from worker.queue.job_queue import JobQueue
 
 
-class Prepared(NamedTuple):
-    """A request with nothing left open, and what there is to say about it."""
-
-    resolved: ResolvedRequest
-    advice: Advice
-
-
 @dataclass(frozen=True, slots=True)
 class _Submitter:
-    """Takes requests in for one caller."""
+    """Submits requests for one caller."""
 
     caller: Caller
     card: Card
@@ -66,10 +60,10 @@ class _Submitter:
     request_model: type[GenerationRequest]
 
     async def validate(self, fields: Mapping[str, Any]) -> GenerationRequest:
-        """The request that `fields` of `POST /generate` make up.
+        """Validate fields as `POST /generate` does; dialects translate their bodies to these.
 
         Raises:
-            RequestValidationError: one entry for every wrong field.
+            RequestValidationError: one entry for every invalid field.
         """
         if fields.get("loras"):
             await self.loras.refresh()
@@ -79,66 +73,33 @@ class _Submitter:
             errors = [{**error, "loc": ("body", *error["loc"])} for error in exc.errors()]
             raise RequestValidationError(errors) from exc
 
-    async def prepare(self, body: GenerationRequest, *, is_stored: bool = True) -> Prepared:
-        """Fill what the body leaves open, store its images if `is_stored`, and advise.
-
-        Raises:
-            RequestValidationError: a picture or LoRA that cannot be used.
-            PolicyBlocked: the policy refuses its words.
-            KeyForbids: the caller's key does not allow it.
-            StoreError: pictures can neither be read nor written just now.
-        """
-        hashes = await self.loras.hashes(body)
-        judgement = await asyncio.to_thread(
-            self.policy.judge,
-            self.caller,
-            *resolve_prompts(body, self.card),
-            loras=body.loras,
-            trigger_words=self.loras.trigger_words(hashes),
-        )
-        inputs, changes = await self.images.prepare(body, is_stored=is_stored)
-        seed = secrets.randbelow(MAX_SEED + 1)
-        resolved = resolve(body, self.card, seed=seed, inputs=inputs, lora_hashes=hashes)
-        self.key_limits.check(resolved)
-        resolved, about_rating = self.policy.hold(resolved, judgement)
-        known = (*self.loras.warnings(resolved, self.card), *about_rating)
-        advice = await asyncio.to_thread(advise, body, resolved, self.card, self.tokenizers, known)
-        return Prepared(resolved, advice._replace(warnings=(*changes, *advice.warnings)))
-
-    async def plan(self, body: GenerationRequest) -> Plan:
-        """What the request would become; without Redis only its place and time are unknown."""
-        await self.key_limits.begin()
-        resolved, advice = await self.prepare(body, is_stored=False)
-        times = Eta()
-        with suppress(QueueUnavailable):
-            times = await self.queue.forecast(resolved)
-        return make_plan(resolved, advice, times, seed=body.seed)
-
     async def submit(
         self, body: GenerationRequest, submission: SubmissionContext, *, attempt: int | None = None
     ) -> Job:
-        """Accept the request on the terms of its headers.
+        """Queue a job for the request.
 
-        `attempt` is how often a client that tries again by itself has sent it before: each first
-        time makes a job, and the next ones find it. None where the client does not tell.
+        `attempt` is the retry count of a client that retries by itself and sends no idempotency
+        key: attempt 0 makes a job, later attempts of the same body find it.
 
         Raises:
-            RequestValidationError, PolicyBlocked, KeyForbids, StoreError: as `prepare`.
-            KeyLimitReached: it would be one too many for the caller's key.
+            RequestValidationError: an input image or LoRA is unusable.
+            PolicyBlocked: the policy refuses the prompt.
+            KeyForbids, KeyLimitReached: the caller's key does not allow the request.
+            StoreError: input images cannot be read or stored now.
             QueueFull, IdempotencyConflict, QueueUnavailable: as `JobQueue.admit`.
         """
         await self.key_limits.begin()
-        resolved, advice = await self.prepare(body)
+        resolved, advice = await self._prepare(body)
         fingerprint = await asyncio.to_thread(_fingerprint, body)
-        key, is_own = submission.idempotency_key, False
+        key, is_renewed = submission.idempotency_key, False
         if key is None and attempt is not None:
-            key, is_own = _attempts_key(fingerprint), attempt == 0
+            key, is_renewed = _attempts_key(fingerprint), attempt == 0
         try:
             return await self.queue.admit(
                 resolved,
                 warnings=advice.warnings,
                 idempotency_key=key,
-                is_key_renewed=is_own,
+                is_key_renewed=is_renewed,
                 fingerprint=fingerprint,
                 traceparent=submission.traceparent,
                 webhook=webhook_of(body, submission.base_url),
@@ -148,13 +109,50 @@ class _Submitter:
         finally:
             await self.key_limits.end()
 
+    async def plan(self, body: GenerationRequest) -> Plan:
+        """Show what the request would become; raises as `submit` does, and queues nothing.
+
+        Without Redis only queue position and times are unknown.
+        """
+        await self.key_limits.begin()
+        resolved, advice = await self._prepare(body, is_stored=False)
+        times = Eta()
+        with suppress(QueueUnavailable):
+            times = await self.queue.forecast(resolved)
+        return make_plan(resolved, advice, times, seed=body.seed)
+
+    async def _prepare(
+        self, body: GenerationRequest, *, is_stored: bool = True
+    ) -> tuple[ResolvedRequest, Advice]:
+        """Check, fill in and lint a request; store its input images if `is_stored`."""
+        hashes = await self.loras.hashes(body)
+        decision = await asyncio.to_thread(
+            self.policy.check,
+            self.caller,
+            *resolve_prompts(body, self.card),
+            loras=body.loras,
+            trigger_words=self.loras.trigger_words(hashes),
+        )
+        inputs, size_warnings = await self.images.prepare(body, is_stored=is_stored)
+        seed = secrets.randbelow(MAX_SEED + 1)
+        resolved = resolve(body, self.card, seed=seed, inputs=inputs, lora_hashes=hashes)
+        self.key_limits.check(resolved)
+        resolved, rating_warning = enforce_rating(resolved, decision, self.card.prompting)
+        warnings = [*self.loras.warnings(resolved, self.card)]
+        if rating_warning:
+            warnings.append(rating_warning)
+        advice = await asyncio.to_thread(
+            advise, body, resolved, self.card, self.tokenizers, warnings
+        )
+        return resolved, advice._replace(warnings=(*size_warnings, *advice.warnings))
+
     async def replay(self, job_id: str, submission: SubmissionContext) -> Job:
-        """Queue a succeeded job's request again, unchanged but for being deterministic.
+        """Queue the resolved request of a succeeded job again, with `deterministic`.
 
         Raises:
-            PolicyBlocked, KeyForbids: policy or key refuse it, maybe only by now.
-            JobNotFound, JobExpired, JobNotSucceeded: there is nothing to repeat.
-            KeyLimitReached: it would be one too many for the caller's key.
+            PolicyBlocked, KeyForbids: the policy or the key does not allow it, or no longer does.
+            JobNotFound, JobExpired, JobNotSucceeded: the job cannot be repeated.
+            KeyLimitReached: the caller's key has reached a limit.
             QueueFull, IdempotencyConflict, QueueUnavailable: as `JobQueue.admit`.
         """
         request = (await self.queue.get(job_id)).request
@@ -162,7 +160,7 @@ class _Submitter:
         self.key_limits.check(request)
         names = [lora.name for lora in request.loras]
         await asyncio.to_thread(
-            self.policy.judge_again, self.caller, request, self.loras.trigger_words(names)
+            self.policy.check_replay, self.caller, request, self.loras.trigger_words(names)
         )
         try:
             return await self.queue.replay(
@@ -176,19 +174,19 @@ class _Submitter:
             await self.key_limits.end()
 
     async def forget_attempts(self, body: GenerationRequest, job: Job) -> None:
-        """The client has its answer: further attempts at this body are not about this job."""
+        """Call when the client has its answer: the same body makes a new job from now on."""
         fingerprint = await asyncio.to_thread(_fingerprint, body)
         with suppress(QueueUnavailable):
             await self.queue.forget_key(_attempts_key(fingerprint), job.id)
 
 
 def _attempts_key(fingerprint: str) -> str:
-    """Stands for the job of a body until its answer was delivered."""
+    """Idempotency key for clients that retry without sending one."""
     return f"attempts:{fingerprint}"
 
 
 def _fingerprint(body: GenerationRequest) -> str:
-    """The same for bodies that ask for the same; taken before a seed is drawn."""
+    """SHA-256 of a body before a seed is drawn: equal bodies have equal fingerprints."""
     return hashlib.sha256(body.model_dump_json().encode()).hexdigest()
 
 
@@ -211,4 +209,4 @@ async def _submitter(
 
 
 Submitter = Annotated[_Submitter, Depends(_submitter)]
-"""Takes requests in for the caller of this exchange."""
+"""Submits requests for the caller of this HTTP request."""

@@ -1,7 +1,4 @@
-"""Calls that answer with pictures: they wait for their job, and name it where they cannot.
-
-What every dialect shares whose clients know no jobs. No picture is lost with such a call.
-"""
+"""Waits for a job and reads its images, for dialects whose calls answer with images."""
 
 import asyncio
 from collections.abc import Sequence
@@ -14,13 +11,13 @@ from worker.store.image_store import ImageStore
 
 
 async def wait_for_success(job: Job, submission: SubmissionContext, limit: float) -> Job:
-    """The job once it has succeeded, after `limit` seconds at most or those of `Prefer: wait`.
+    """Wait until the job succeeds: as long as `Prefer: wait` says, or else `limit` seconds.
 
     Raises:
-        JobUnfinished: the time is over, or nobody can tell now; the job goes on.
-        JobUnsuccessful: it failed or was cancelled.
+        JobUnfinished: the time is over, or Redis does not answer; the job continues.
+        JobUnsuccessful: the job failed or was cancelled.
     """
-    seconds = limit if submission.wait is None else submission.wait
+    seconds = limit if submission.wait_seconds is None else submission.wait_seconds
     try:
         job = await submission.wait_for(job, seconds)
     except QueueUnavailable as exc:
@@ -33,11 +30,11 @@ async def wait_for_success(job: Job, submission: SubmissionContext, limit: float
 
 
 async def read_images(job: Job, store: ImageStore) -> Sequence[bytes]:
-    """The files of a job that succeeded, in order.
+    """The image files of a job that succeeded, in order.
 
     Raises:
-        PicturesAway: the store does not answer; the job has their names.
-        ImageExpired: the time of the results is over.
+        JobImagesUnavailable: the store does not answer; the job still lists the images.
+        ImageExpired: the images have been removed after their time.
     """
     names = [image.name for image in job.images]
     try:

@@ -58,7 +58,7 @@ class _GenerationHandler:
         with _a1111_names():
             request = await self.submitter.validate(parsed.fields)
             job = await self.submitter.submit(request, self.submission)
-        self.submission.log(job)
+        self.submission.log_accepted(job)
         job = await self._wait(job)
         files = await read_images(job, self.store) if body.send_images is not False else ()
         self.submission.response.headers.update(job_headers(job))

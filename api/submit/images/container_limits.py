@@ -1,13 +1,13 @@
-"""Of how many parts a picture's file is made, seen from its headers alone.
+"""Counts the parts of image files: chunks, segments and boxes.
 
-Decoders take some microseconds for each part of a PNG, JPEG or WebP, and the C2PA library's time
-grows with the square of an AVIF's boxes: 15 MB of empty parts took half a minute and more.
+Decoders need microseconds for each part of a PNG, JPEG or WebP, and the time of the C2PA library
+grows with the square of an AVIF's boxes: 15 MB of empty parts took over half a minute.
 """
 
 from collections.abc import Iterator
 
 MAX_PARTS = 10_000
-"""A PNG of 16 MB in the usual pieces of 8 kB has two thousand."""
+"""A 16 MB PNG with the usual 8 kB chunks has two thousand."""
 
 _SMALLEST_BOX = 8
 _NO_BOXES_INSIDE = frozenset({b"mdat", b"uuid", b"free", b"skip"})
@@ -15,7 +15,7 @@ _WITHOUT_LENGTH = frozenset(range(0xD0, 0xDA))
 
 
 def has_too_many_parts(data: bytes) -> bool:
-    """Whether a PNG, JPEG, WebP or AVIF has more than MAX_PARTS; False for whatever else it is."""
+    """Whether a PNG, JPEG, WebP or AVIF has more than MAX_PARTS; False for other formats."""
     left = MAX_PARTS
     for parts in _parts(data):
         left -= parts
@@ -45,7 +45,7 @@ def _chunks(data: bytes, *, start: int, is_png: bool) -> Iterator[int]:
 
 
 def _segments(data: bytes) -> Iterator[int]:
-    """Up to the first scan; what is between segments is passed over byte by byte."""
+    """JPEG segments up to the first scan; each byte between segments counts as one."""
     start = 2
     while start < len(data):
         yield 1
@@ -61,7 +61,7 @@ def _segments(data: bytes) -> Iterator[int]:
 
 
 def _boxes(data: bytes) -> Iterator[int]:
-    """Boxes may hold boxes: as many are counted as there is room for."""
+    """AVIF boxes. For boxes that may nest, the most that fit inside are counted."""
     start = 0
     while start < len(data):
         size, kind = int.from_bytes(data[start : start + 4], "big"), data[start + 4 : start + 8]

@@ -207,7 +207,9 @@ class InputImages:
         size = self._size(request, start, fields.errors) if start else (0, 0)
         if start and mask and mask.image.size != start.image.size:
             actual, required = size_text(mask.image.size), size_text(start.image.size)
-            reason = InputImageRefused(f"the mask is {actual}, but init_image {required}", required)
+            reason = InputImageRefused(
+                f"the mask is {actual}, but init_image is {required}", required
+            )
             fields.errors.append(_field_error("mask", reason, request.mask))
         if fields.errors or start is None:
             raise RequestValidationError(fields.errors)
