@@ -14,7 +14,7 @@ from torch import Tensor
 
 from model.files import keymap
 from training.pictures.tokenizers import load_tokenizers, save_tokenizers
-from training.train import dit, loop, vae
+from training.train import anima, batches, frame_vae, loop
 
 NAME = "kirazuri-tiny"
 TRANSFORMER = Path("diffusion_models") / f"{NAME}.safetensors"
@@ -28,7 +28,7 @@ State = dict[str, Tensor]
 
 def export(data: Path, out: Path, target: Path) -> None:
     """Write the run in `out`, trained on `data`, to the checkpoint folder `target`."""
-    model = dit.load(out)
+    model = anima.load(out)
     transformer = rename_transformer(model.transformer.state_dict())
     adapter = _renamed(model.conditioner.state_dict(), keymap.adapter_to_original)
     prefix = keymap.TRANSFORMER_PREFIX
@@ -56,28 +56,28 @@ def rename_vae(frames: State) -> State:
     """Original names and 3-D shapes of a `FrameVae`'s weights."""
     with torch.device("meta"):
         library = AutoencoderKLQwenImage(
-            base_dim=vae.BASE_DIM,
-            z_dim=vae.LATENT_CHANNELS,
-            dim_mult=list(vae.DIM_MULT),
-            num_res_blocks=vae.RES_BLOCKS,
-            temperal_downsample=list(vae.TEMPERAL_DOWNSAMPLE),
+            base_dim=frame_vae.BASE_DIM,
+            z_dim=frame_vae.LATENT_CHANNELS,
+            dim_mult=list(frame_vae.DIM_MULT),
+            num_res_blocks=frame_vae.RES_BLOCKS,
+            temperal_downsample=list(frame_vae.TEMPERAL_DOWNSAMPLE),
         )
     shapes = {name: tensor.shape for name, tensor in library.state_dict().items()}
-    full = vae.expand(frames, shapes)
-    return _renamed(full, lambda name: keymap.vae_to_original(name, vae.RES_BLOCKS))
+    full = frame_vae.expand(frames, shapes)
+    return _renamed(full, lambda name: keymap.vae_to_original(name, frame_vae.RES_BLOCKS))
 
 
 def architecture(data: Path) -> dict[str, object]:
     """What the card must say because no tensor does."""
-    mean, std = dit.latent_statistics(data)
+    mean, std = batches.latent_statistics(data)
     return {
-        "transformer": {"rope_scale": dit.ROPE_SCALE},
-        "text": {"context_rows": dit.CONTEXT_ROWS, "qwen_rope_theta": dit.ROPE_THETA},
+        "transformer": {"rope_scale": anima.ROPE_SCALE},
+        "text": {"context_rows": anima.CONTEXT_ROWS, "qwen_rope_theta": anima.ROPE_THETA},
         "vae": {
-            "base_dim": vae.BASE_DIM,
-            "dim_mult": vae.DIM_MULT,
-            "num_res_blocks": vae.RES_BLOCKS,
-            "temperal_downsample": vae.TEMPERAL_DOWNSAMPLE,
+            "base_dim": frame_vae.BASE_DIM,
+            "dim_mult": frame_vae.DIM_MULT,
+            "num_res_blocks": frame_vae.RES_BLOCKS,
+            "temperal_downsample": frame_vae.TEMPERAL_DOWNSAMPLE,
             "latents_mean": [round(value, 5) for value in mean.flatten().tolist()],
             "latents_std": [round(value, 5) for value in std.flatten().tolist()],
         },

@@ -15,16 +15,13 @@ from model.network.load import load_components
 from training import export
 from training.pictures import dataset as data
 from training.pictures.avatars import sample_avatar
-from training.pictures.captions import BAD_WORDS, OTHER_BAD_WORDS
 from training.pictures.tokenizers import (
-    T5_PAD,
-    T5_SPACE,
     load_tokenizers,
     qwen_tokenizer,
     save_tokenizers,
     t5_tokenizer,
 )
-from training.train import dit, loop, vae
+from training.train import anima, batches, dit, frame_vae, loop
 
 
 def randomise(module: nn.Module) -> None:
@@ -51,7 +48,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         np.save(data.latents_path(out, size), latents)
         lines = [json.dumps(asdict(avatar)) for avatar in avatars]
         data.avatars_path(out, size).write_text("\n".join(lines))
-    for name, module in (("dit", dit.build(out)), ("vae", vae.FrameVae())):
+    for name, module in (("dit", anima.build(out)), ("vae", frame_vae.FrameVae())):
         randomise(module)
         save(out / f"{name}.safetensors", module)
     return out
@@ -60,11 +57,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @torch.no_grad()
 def test_frame_vae_is_the_librarys_vae_for_one_frame() -> None:
     torch.manual_seed(1)
-    frames = vae.FrameVae(8, (1, 2, 2, 2), 2)
+    frames = frame_vae.FrameVae(8, (1, 2, 2, 2), 2)
     randomise(frames)
     library = AutoencoderKLQwenImage(base_dim=8, dim_mult=[1, 2, 2, 2], num_res_blocks=2)
     shapes = {name: tensor.shape for name, tensor in library.state_dict().items()}
-    library.load_state_dict(vae.expand(frames.state_dict(), shapes))
+    library.load_state_dict(frame_vae.expand(frames.state_dict(), shapes))
     x = torch.rand(2, 3, 32, 48) * 2 - 1
     mean, _ = frames.encode(x)
     torch.testing.assert_close(
@@ -76,15 +73,15 @@ def test_frame_vae_is_the_librarys_vae_for_one_frame() -> None:
 
 def test_expand_refuses_missing_and_unknown_weights() -> None:
     with pytest.raises(KeyError, match=r"no a\.weight"):
-        vae.expand({}, {"a.weight": torch.Size([1])})
+        frame_vae.expand({}, {"a.weight": torch.Size([1])})
     with pytest.raises(KeyError, match="'b'"):
-        vae.expand({"b": torch.zeros(1)}, {})
+        frame_vae.expand({"b": torch.zeros(1)}, {})
 
 
 @torch.no_grad()
 def test_fast_attention_computes_what_the_librarys_does(run: Path) -> None:
-    model = dit.load(run)
-    text = dit.encode(["1girl, blue hair", ""], *load_tokenizers(run / "tokenizers"))
+    model = anima.load(run)
+    text = batches.encode(["1girl, blue hair", ""], *load_tokenizers(run / "tokenizers"))
     x, sigma = torch.randn(2, 16, 1, 14, 18), torch.tensor([0.2, 0.9])
     before = model.context(*text), model(x, sigma, torch.randn(2, 80, 128).fill_(0.3))
     dit.prepare(model, is_compiled=False)
@@ -109,7 +106,7 @@ def test_exported_files_load_as_the_trained_networks(run: Path, tmp_path: Path) 
         device=torch.device("cpu"),
         dtype=torch.float32,
     )
-    trained = dit.load(run)
+    trained = anima.load(run)
     for ours, theirs in (
         (trained.transformer, loaded.transformer),
         (trained.conditioner, loaded.conditioner),
@@ -121,7 +118,7 @@ def test_exported_files_load_as_the_trained_networks(run: Path, tmp_path: Path) 
 
 
 def test_exported_patch_embedding_has_the_zero_columns_of_the_mask(run: Path) -> None:
-    state = export.rename_transformer(dit.load(run).transformer.state_dict())
+    state = export.rename_transformer(anima.load(run).transformer.state_dict())
     weight = state["x_embedder.proj.1.weight"]
     assert weight.shape == (192, 68)
     assert not weight[:, 64:].any()
@@ -152,40 +149,3 @@ def test_state_resumes_module_average_and_optimizer(tmp_path: Path) -> None:
     torch.testing.assert_close(other_average.state, average.state)
     ours, theirs = optimizer.state_dict()["state"], other_optimizer.state_dict()["state"]
     torch.testing.assert_close(dict(theirs), dict(ours))
-
-
-def test_noise_levels_are_shifted_towards_one_and_stay_inside() -> None:
-    torch.manual_seed(0)
-    sigma = dit.sample_sigmas(20_000)
-    assert float(sigma.min()) > 0
-    assert float(sigma.max()) < 1
-    assert float(sigma.median()) == pytest.approx(0.75, abs=0.01)  # S(0.5) = 3 * 0.5 / 2
-
-
-def test_split_segments_adds_lone_spaces_and_keeps_the_rest() -> None:
-    rng = np.random.default_rng(0)
-    for used in (1, 2, 10, 79, 80):
-        ids = torch.zeros(80, dtype=torch.long)
-        ids[:used] = torch.arange(used) + 10
-        row = dit._split_segments(ids, rng)
-        kept = row[(row != T5_SPACE) & (row != T5_PAD)]
-        assert kept.tolist() == list(range(10, 10 + used))
-        assert len(row) == 80
-
-
-def test_bad_words_alone_fall_on_every_kind_of_picture() -> None:
-    rng = np.random.default_rng(0)
-    shown = [sample_avatar(rng) for _ in range(3000)]
-    known = {*BAD_WORDS, *OTHER_BAD_WORDS}
-    is_alone = [set(dit._caption(a, rng).split(", ")) <= known for a in shown]
-    alone = [a.quality for a, is_it in zip(shown, is_alone, strict=True) if is_it]
-    assert 0.04 < len(alone) / len(shown) < 0.11
-    assert 0.1 < alone.count("low quality") / len(alone) < 0.45
-
-
-@pytest.mark.parametrize("size", data.SIZES)
-def test_eye_weights_lie_symmetrically_on_a_small_part(size: data.Size) -> None:
-    weights = dit.eye_weights(size[1] // 8, size[0] // 8)
-    is_eye = weights == dit.EYE_WEIGHT
-    assert 0.02 < float(is_eye.float().mean()) < 0.2
-    torch.testing.assert_close(weights, weights.flip(1))

@@ -25,7 +25,8 @@ from model.resolved_request import ResolvedRequest, resolve
 from training.evaluation.probe import Probe, load_probe, read
 from training.evaluation.rules import read_colors
 from training.pictures import captions
-from training.pictures.avatars import Avatar, draw, sample_avatar
+from training.pictures.avatars import Avatar, sample_avatar
+from training.pictures.drawing import draw
 
 logger = logging.getLogger(__name__)
 

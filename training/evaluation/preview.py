@@ -10,7 +10,7 @@ from PIL import Image
 from training.pictures.avatars import Avatar, sample_avatar
 from training.pictures.captions import prompt
 from training.pictures.dataset import SIZES, Size
-from training.train import dit, loop, vae
+from training.train import anima, batches, dit, frame_vae, loop
 
 SEED = 0xA11  # prompts that no stage of training draws
 
@@ -20,12 +20,12 @@ def contact_sheet(data: Path, out: Path, size: Size, *, count: int, columns: int
     rng = np.random.default_rng(SEED)
     avatars: list[Avatar] = [sample_avatar(rng) for _ in range(count)]
     decoder = out / "decoder.safetensors"
-    frames = vae.FrameVae()
+    frames = frame_vae.FrameVae()
     frames.load_state_dict(
         loop.load_average(decoder if decoder.exists() else out / "vae.safetensors")
     )
-    mean, std = dit.latent_statistics(data)
-    latents = dit.sample(dit.load(out), [prompt(a) for a in avatars], size, out)
+    mean, std = batches.latent_statistics(data)
+    latents = dit.sample(anima.load(out), [prompt(a) for a in avatars], size, out)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         pixels = frames.decode(latents * std + mean).clamp(-1, 1)
     width, height = size

@@ -20,7 +20,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from training.pictures import avatars
-from training.pictures.avatars import Avatar, draw, head_center, sample_avatar, unit
+from training.pictures.avatars import Avatar, sample_avatar
+from training.pictures.composition import head_center, unit
+from training.pictures.drawing import draw
 
 logger = logging.getLogger(__name__)
 

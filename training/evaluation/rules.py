@@ -8,14 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from training.pictures.avatars import (
-    BACKGROUNDS,
-    HAIR_COLORS,
-    OUTFIT_COLORS,
-    Color,
-    head_center,
-    unit,
-)
+from training.pictures.avatars import BACKGROUNDS, HAIR_COLORS, OUTFIT_COLORS, Color
+from training.pictures.composition import head_center, unit
 
 Box = tuple[float, float, float, float]
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from training.pictures.avatars import Avatar, draw, sample_avatar
+from training.pictures.avatars import Avatar, sample_avatar
+from training.pictures.drawing import draw
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,8 @@ from torch import Tensor
 from model.card import load_card
 from model.network.load import load_components
 from model.network.vae import encode_pixels
-from training.pictures.avatars import draw, sample_avatar
+from training.pictures.avatars import sample_avatar
+from training.pictures.drawing import draw
 
 SEED = 0x5EE  # avatars that no stage of training draws
 _SIDE = 128

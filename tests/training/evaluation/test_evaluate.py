@@ -23,8 +23,8 @@ from training.evaluation.evaluate import (
     unseen_avatars,
 )
 from training.evaluation.probe import Probe
-from training.pictures.avatars import draw
 from training.pictures.captions import prompt
+from training.pictures.drawing import draw
 
 SETTING = Setting("square", "euler", 2, 1.0)
 

@@ -16,7 +16,8 @@ from training.evaluation.probe import (
     read,
     to_input,
 )
-from training.pictures.avatars import draw, sample_avatar
+from training.pictures.avatars import sample_avatar
+from training.pictures.drawing import draw
 
 
 def test_labels_are_indices_of_values_and_closed_eyes_have_no_color() -> None:

@@ -6,7 +6,8 @@ import pytest
 from PIL import Image
 
 from training.evaluation.rules import nearest, read_colors, to_lab
-from training.pictures.avatars import draw, sample_avatar
+from training.pictures.avatars import sample_avatar
+from training.pictures.drawing import draw
 
 SIZES = [(128, 128), (112, 144), (144, 112), (192, 192)]
 

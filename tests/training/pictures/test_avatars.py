@@ -6,7 +6,8 @@ import pytest
 
 from training.evaluation.rules import to_lab
 from training.pictures import avatars
-from training.pictures.avatars import Avatar, draw, sample_avatar
+from training.pictures.avatars import Avatar, sample_avatar
+from training.pictures.drawing import SKIN, draw
 
 SIZES = [(128, 128), (112, 144), (144, 112), (192, 192)]
 VALUES = {
@@ -96,7 +97,7 @@ def test_colors_of_a_palette_are_far_apart(palette: dict[str, avatars.Color]) ->
 
 def test_no_hair_has_the_color_of_skin() -> None:
     labs = to_lab(np.array(list(avatars.HAIR_COLORS.values())))
-    assert np.linalg.norm(labs - to_lab(np.array(avatars.SKIN)), axis=1).min() > 10
+    assert np.linalg.norm(labs - to_lab(np.array(SKIN)), axis=1).min() > 10
 
 
 def test_low_quality_is_softer_and_keeps_its_colors() -> None:

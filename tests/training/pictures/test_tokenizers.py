@@ -20,7 +20,8 @@ from training.pictures.tokenizers import (
     save_tokenizers,
     t5_tokenizer,
 )
-from training.train.dit import CONTEXT_ROWS, QWEN_ROWS
+from training.train.anima import CONTEXT_ROWS
+from training.train.batches import QWEN_ROWS
 
 T5 = t5_tokenizer()
 

@@ -1,9 +1,12 @@
+"""Noise levels and the weights of the eyes in the training loss."""
+
 import numpy as np
 import pytest
 import torch
 
-from training.pictures.avatars import draw, sample_avatar
-from training.pictures.dataset import SIZES
+from training.pictures.avatars import sample_avatar
+from training.pictures.dataset import SIZES, Size
+from training.pictures.drawing import draw
 from training.train.dit import EYE_WEIGHT, SHIFT, eye_weights, sample_sigmas
 
 
@@ -35,3 +38,19 @@ def test_noise_levels_are_logit_normal_with_shift() -> None:
     logits = torch.logit(u)
     assert abs(float(logits.mean())) < 0.02
     assert abs(float(logits.std()) - 1) < 0.02
+
+
+def test_noise_levels_are_shifted_towards_one_and_stay_inside() -> None:
+    torch.manual_seed(0)
+    sigma = sample_sigmas(20_000)
+    assert float(sigma.min()) > 0
+    assert float(sigma.max()) < 1
+    assert float(sigma.median()) == pytest.approx(0.75, abs=0.01)  # S(0.5) = 3 * 0.5 / 2
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_eye_weights_lie_symmetrically_on_a_small_part(size: Size) -> None:
+    weights = eye_weights(size[1] // 8, size[0] // 8)
+    is_eye = weights == EYE_WEIGHT
+    assert 0.02 < float(is_eye.float().mean()) < 0.2
+    torch.testing.assert_close(weights, weights.flip(1))
