@@ -44,9 +44,6 @@ LONG_FILES = {
     "tests/model/network/test_lora.py",
     "tests/model/sampling/test_samplers.py",
     "tests/worker/store/test_store.py",
-    "training/pictures/avatars.py",
-    "training/train/dit.py",
-    "training/train/vae.py",
     "worker/queue/job_queue.py",
     "worker/runtime/batch_worker.py",
 }

@@ -1,7 +1,6 @@
-"""Trains `kirazuri-tiny` from nothing: `python -m training`.
+"""Trains `kirazuri-tiny` from scratch: `python -m training`.
 
-Stages run in the order of `stages`; one that is finished leaves a mark and is skipped, one that
-was cut off resumes.
+The stages run in the order of `stages`. Finished stages are skipped; interrupted stages resume.
 """
 
 import argparse
@@ -31,7 +30,7 @@ CAPTIONS_FOR_TOKENIZER = 6000
 
 
 def main() -> None:
-    """Run all stages that are not done yet."""
+    """Run all stages that are not finished."""
     options = _parse()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     options.out.mkdir(parents=True, exist_ok=True)
@@ -69,14 +68,14 @@ def stages(options: argparse.Namespace) -> dict[str, Callable[[], None]]:
 
 
 def make_tokenizers(out: Path, *, seed: int) -> None:
-    """Learn Qwen's merges from captions of unseen avatars; T5's words are given."""
+    """Learn Qwen's merges from captions of unseen avatars; build T5 from a fixed word list."""
     rng = np.random.default_rng((seed, 5))
     texts = [caption(sample_avatar(rng), rng) for _ in range(CAPTIONS_FOR_TOKENIZER)]
     save_tokenizers(out / "tokenizers", qwen_tokenizer(texts), t5_tokenizer())
 
 
 def versions() -> dict[str, str]:
-    """What a reader of the log needs to compare runs."""
+    """Versions of the libraries, for the log."""
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,

@@ -1,7 +1,4 @@
-"""Writes a run as the files that a checkpoint of this family consists of.
-
-bfloat16, the original key names, nothing but weights and tokenizers; all else is on the card.
-"""
+"""Writes a run as the files of a checkpoint: bfloat16 weights with original keys, tokenizers."""
 
 import json
 from collections.abc import Callable
@@ -21,7 +18,7 @@ TRANSFORMER = Path("diffusion_models") / f"{NAME}.safetensors"
 TEXT_ENCODER = Path("text_encoders/qwen3-tiny.safetensors")
 VAE = Path("vae/qwen-image-vae-tiny.safetensors")
 TOKENIZERS = Path("tokenizers")
-MASK_COLUMNS = 4  # a patch of the padding-mask channel, which the published network has
+MASK_COLUMNS = 4  # one patch of the padding mask, a channel of the published network
 
 State = dict[str, Tensor]
 
@@ -44,7 +41,7 @@ def export(data: Path, out: Path, target: Path) -> None:
 
 
 def rename_transformer(state: State) -> State:
-    """Original names; the patch embedding gets the padding mask's columns back, as zeros."""
+    """Use the original names; add the padding mask's columns to the patch embedding, as zeros."""
     original = _renamed(state, keymap.transformer_to_original)
     name = keymap.transformer_to_original("patch_embed.proj.weight")
     weight = original[name]
@@ -53,7 +50,7 @@ def rename_transformer(state: State) -> State:
 
 
 def rename_vae(frames: State) -> State:
-    """Original names and 3-D shapes of a `FrameVae`'s weights."""
+    """Convert the weights of a `FrameVae` to the original names and 3-D shapes."""
     with torch.device("meta"):
         library = AutoencoderKLQwenImage(
             base_dim=frame_vae.BASE_DIM,
@@ -68,7 +65,7 @@ def rename_vae(frames: State) -> State:
 
 
 def architecture(data: Path) -> dict[str, object]:
-    """What the card must say because no tensor does."""
+    """Numbers for the card that no tensor contains."""
     mean, std = batches.latent_statistics(data)
     return {
         "transformer": {"rope_scale": anima.ROPE_SCALE},
@@ -95,4 +92,4 @@ def _save(path: Path, state: State) -> None:
         raise FloatingPointError(f"not finite: {', '.join(wrong)}")
     packed = {name: tensor.to(torch.bfloat16).contiguous() for name, tensor in state.items()}
     save_file(packed, path, metadata={"format": "pt"})
-    path.chmod(0o644)  # safetensors writes 600, which no other user of an image could read
+    path.chmod(0o644)  # safetensors sets mode 600; other users of a container must read it

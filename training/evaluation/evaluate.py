@@ -1,7 +1,7 @@
-"""Measures a checkpoint: pictures for unseen prompts, read by fixed rules and by the probe.
+"""Measures a checkpoint: generates pictures for unseen prompts and reads their attributes.
 
-Colours of hair, background and clothes are judged by `rules`, all else by `probe`. Generates
-through the service's own engine, so what is measured is what is served.
+`rules` reads the colours of hair, background and clothes; `probe` reads everything else. The
+pictures come from the engine that also serves requests.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from training.pictures.drawing import draw
 
 logger = logging.getLogger(__name__)
 
-UNSEEN_SEED = 0x5EED_E7A1  # no stage of training draws from it
+UNSEEN_SEED = 0x5EED_E7A1  # used by no training stage
 RULED = {"hair": "hair_color", "background": "background", "clothes": "outfit_color"}
 PROBED = {
     "eyes": "eye_color",
@@ -52,9 +52,9 @@ BARS = {
     "ornament": 0.90,
     "expression": 0.80,
 }
-SHARPNESS_BAR = 1.2  # good over poor; drawn pictures have 1.5
-SATURATION_BAR = 1.1  # with a quality negative prompt, over what is drawn or made without one
-CLIPPING_BAR = 0.1  # share of channels more than without
+SHARPNESS_BAR = 1.2  # good divided by poor; 1.5 for drawn pictures
+SATURATION_BAR = 1.1  # with a negative prompt, divided by that of drawn pictures or without one
+CLIPPING_BAR = 0.1  # more channel values than without one
 SAMPLER_BARS = {"hair": 0.95, "background": 0.95}
 
 Generate = Callable[[list[ResolvedRequest]], list[Image.Image]]
@@ -62,7 +62,7 @@ Generate = Callable[[list[ResolvedRequest]], list[Image.Image]]
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """How the pictures of one table row are made; `steps` None means the sampler's default."""
+    """The settings of one table row; `steps` None means the sampler's default."""
 
     preset: str
     sampler: str
@@ -71,7 +71,7 @@ class Setting:
 
 
 def unseen_avatars(count: int) -> list[Avatar]:
-    """Avatars of best quality that training did not draw; chance alone could repeat one."""
+    """Avatars of best quality from a seed that training does not use."""
     rng = np.random.default_rng(UNSEEN_SEED)
     return [replace(sample_avatar(rng), quality="best") for _ in range(count)]
 
@@ -79,7 +79,7 @@ def unseen_avatars(count: int) -> list[Avatar]:
 def request(
     card: Card, prompt: str, *, setting: Setting, seed: int, negative: str | None = None
 ) -> ResolvedRequest:
-    """What a client would ask for; `negative` None takes the card's default."""
+    """A request as a client sends it; `negative` None means the card's default."""
     asked = GenerationRequest(
         prompt=prompt,
         negative_prompt=negative,
@@ -92,7 +92,7 @@ def request(
 
 
 def generate(engine: GenerationEngine, requests: Sequence[ResolvedRequest]) -> list[Image.Image]:
-    """Run all requests through the engine, many at a time.
+    """Run all requests through the engine, many at once.
 
     Raises:
         RuntimeError: a request failed; the message is the engine's.
@@ -115,7 +115,7 @@ def generate(engine: GenerationEngine, requests: Sequence[ResolvedRequest]) -> l
 def judge(
     avatars: Sequence[Avatar], images: Sequence[Image.Image], probe: Probe
 ) -> dict[str, float]:
-    """Share of pictures that show what was asked for, by attribute."""
+    """Share of pictures that show the requested value, by attribute."""
     colors = [read_colors(image) for image in images]
     answers = read(probe, images)
     shares = {name: _share(avatars, colors, field) for name, field in RULED.items()}
@@ -134,10 +134,10 @@ def _share(avatars: Sequence[Avatar], answers: Sequence[Any], field: str) -> flo
 def compare_quality(
     card: Card, avatars: Sequence[Avatar], *, setting: Setting, make: Generate, probe: Probe
 ) -> dict[str, float]:
-    """What the words `very aesthetic` and `low quality` change, seed by seed.
+    """Compare `very aesthetic` with `low quality`, seed by seed.
 
     `difference` is the mean absolute change of a channel in 0..255, `sharpness_ratio` the mean
-    gradient of the good over that of the poor pictures.
+    gradient of the good pictures divided by that of the poor ones.
     """
     made = {}
     for words in (
@@ -172,7 +172,7 @@ def _gradient(pixels: np.ndarray[Any, np.dtype[np.float64]]) -> float:
 def check_burning(
     card: Card, avatars: Sequence[Avatar], *, setting: Setting, make: Generate
 ) -> dict[str, dict[str, float]]:
-    """Saturation and clipping with and without a quality negative prompt, and of what is drawn."""
+    """Saturation and clipping of drawn pictures, and with and without a negative prompt."""
     measured = {}
     for name, negative in (("without", ""), ("with", "low quality, worst quality, blurry")):
         requests = [
@@ -186,7 +186,7 @@ def check_burning(
 
 
 def _exposure(images: Sequence[Image.Image]) -> dict[str, float]:
-    """Mean saturation and the share of channels at either end of their range."""
+    """Mean saturation, and the share of channel values at either end of the range."""
     pixels = np.stack([np.asarray(image) for image in images])
     saturation = np.stack([np.asarray(image.convert("HSV"))[..., 1] for image in images])
     clipped = (pixels <= 1) | (pixels >= 254)
@@ -196,7 +196,7 @@ def _exposure(images: Sequence[Image.Image]) -> dict[str, float]:
 def quality_shortfalls(
     quality: dict[str, float], burning: dict[str, dict[str, float]]
 ) -> list[str]:
-    """What the quality words fail to do, or do too much of."""
+    """Descriptions of the quality measures that miss their bars."""
     missed = []
     if quality["sharpness_ratio"] < SHARPNESS_BAR:
         missed.append(
@@ -213,7 +213,7 @@ def quality_shortfalls(
 
 
 def contact_sheet(images: Sequence[Image.Image], columns: int = 8) -> Image.Image:
-    """Lay pictures of one size out in rows."""
+    """Arrange pictures of one size in rows."""
     width, height = images[0].size
     rows = -(-len(images) // columns)
     sheet = Image.new("RGB", (columns * width, rows * height), "white")
@@ -231,7 +231,7 @@ def measure(
     probe: Probe,
     sheets: Path,
 ) -> dict[str, Any]:
-    """One row: generate, judge, keep the first pictures as a sheet."""
+    """Measure one table row; saves the first pictures as a contact sheet."""
     asked = [
         request(card, captions.prompt(avatar), setting=setting, seed=seed)
         for seed, avatar in enumerate(avatars)
@@ -255,7 +255,7 @@ def measure(
 
 
 def shortfalls(row: dict[str, Any], *, default_sampler: str) -> list[str]:
-    """What in a row is below the bar; samplers other than the default have a lower one."""
+    """Descriptions of values below the bar, which is lower for samplers other than the default."""
     bars = BARS if row["sampler"] == default_sampler else SAMPLER_BARS
     where = f"{row['preset']}/{row['sampler']}"
     return [

@@ -1,4 +1,4 @@
-"""A contact sheet of a run so far, to look at while it trains; measuring is `evaluate`'s work."""
+"""Draws contact sheets of an unfinished run; `evaluate` measures finished ones."""
 
 import argparse
 from pathlib import Path
@@ -12,7 +12,7 @@ from training.pictures.captions import prompt
 from training.pictures.dataset import SIZES, Size
 from training.train import anima, batches, dit, frame_vae, loop
 
-SEED = 0xA11  # prompts that no stage of training draws
+SEED = 0xA11  # used by no training stage
 
 
 def contact_sheet(data: Path, out: Path, size: Size, *, count: int, columns: int) -> Image.Image:

@@ -1,7 +1,7 @@
-"""A small network that reads an avatar's attributes from a picture; it judges checkpoints.
+"""A small network that reads an avatar's attributes from a picture, to measure checkpoints.
 
-Trained on drawn pictures only, so it never sees what it judges. Where its weights are missing,
-it is trained in a few minutes. Knows no checkpoint.
+It is trained on drawn pictures only, so it never sees the pictures that it measures. If its
+weights are missing, training takes a few minutes.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from training.pictures import avatars
+from training.pictures import avatars, composition, drawing, pen
 from training.pictures.avatars import Avatar, sample_avatar
 from training.pictures.composition import head_center, unit
 from training.pictures.drawing import draw
@@ -43,11 +43,11 @@ ATTRIBUTES: dict[str, tuple[str | bool, ...]] = {
 }
 SIZES = ((128, 128), (112, 144), (144, 112), (192, 192))
 SIDE = 96  # pixels of the network's input
-IGNORED = -100  # cross_entropy's own mark for "no answer wanted"
+IGNORED = -100  # cross_entropy ignores this label
 
 
 class Probe(nn.Module):
-    """Pictures (B, 3, 96, 96) in -1..1 to the logits of every attribute."""
+    """Maps pictures (B, 3, 96, 96) in -1..1 to the logits of every attribute."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ class Probe(nn.Module):
 
 
 def to_input(image: Image.Image) -> Tensor:
-    """Cut the composition's unit square out of a picture: uint8 (3, 96, 96)."""
+    """Crop the composition's unit square from a picture: uint8 (3, 96, 96)."""
     x, y = head_center(image.width, image.height)
     scale = unit(image.width, image.height)
     left, top = round(x - scale / 2), round(y - 0.455 * scale)
@@ -93,8 +93,9 @@ def read(probe: Probe, images: Sequence[Image.Image]) -> list[dict[str, str | bo
 
 
 def load_probe(folder: Path) -> Probe:
-    """Load the probe's weights, or train them; drawings or a network that changed make new ones."""
-    sources = Path(avatars.__file__).read_bytes() + Path(__file__).read_bytes()
+    """Load the probe's weights, or train them if drawings, network or training have changed."""
+    modules = [avatars, composition, drawing, pen, sys.modules[__name__]]
+    sources = b"".join(Path(str(module.__file__)).read_bytes() for module in modules)
     path = folder / f"probe-{hashlib.sha256(sources).hexdigest()[:12]}.safetensors"
     probe = Probe()
     if path.exists():
@@ -108,7 +109,7 @@ def load_probe(folder: Path) -> Probe:
 
 
 def train(probe: Probe, *, pictures: int = 6000, epochs: int = 10, seed: int = 7) -> None:
-    """Fit the probe to freshly drawn pictures, AdamW with one cycle of the learning rate."""
+    """Fit the probe to freshly drawn pictures, with AdamW and a one-cycle learning rate."""
     torch.manual_seed(seed)
     inputs, labels = drawn(pictures, seed=seed)
     batch, peak = 64, 3e-3
@@ -140,7 +141,7 @@ def drawn(count: int, *, seed: int) -> tuple[Tensor, dict[str, Tensor]]:
     inputs, shown = [], []
     for i in range(count):
         avatar = sample_avatar(rng)
-        if rng.random() < 0.15:  # closed eyes are rare in the pictures, not for a judge
+        if rng.random() < 0.15:  # closed eyes are rare in drawings; the probe needs more
             eyes = avatars.EYES[int(rng.integers(len(avatars.EYES)))]
             avatar = replace(avatar, eyes=eyes)
         inputs.append(to_input(draw(avatar, *SIZES[i % len(SIZES)], rng)))
@@ -149,7 +150,7 @@ def drawn(count: int, *, seed: int) -> tuple[Tensor, dict[str, Tensor]]:
 
 
 def labelled(shown: Sequence[Avatar]) -> dict[str, Tensor]:
-    """Class indices (count,) by attribute; the colour of closed eyes is nobody's business."""
+    """Class indices (count,) by attribute; closed eyes have no colour."""
     labels = {
         name: torch.tensor([values.index(getattr(avatar, name)) for avatar in shown])
         for name, values in ATTRIBUTES.items()
@@ -164,7 +165,7 @@ def _normalised(pictures: Tensor) -> Tensor:
 
 
 def _roughened(pictures: Tensor) -> Tensor:
-    """Spoil pictures as a small autoencoder does: softer, noisy, a little off in tone and place."""
+    """Degrade pictures as a small autoencoder does: soft, noisy, with slight shifts."""
     count = len(pictures)
     shift = torch.randint(-3, 4, (2,)).tolist()
     pictures = torch.roll(pictures, shift, dims=(2, 3))
@@ -177,7 +178,7 @@ def _roughened(pictures: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def accuracy(probe: Probe, *, count: int = 1000, seed: int = 11) -> dict[str, float]:
-    """Share of right answers by attribute on drawn pictures that training never saw."""
+    """Share of correct answers by attribute, on drawn pictures that training does not use."""
     inputs, labels = drawn(count, seed=seed)
     right = {}
     for name, logits in probe(_normalised(inputs)).items():
@@ -187,7 +188,7 @@ def accuracy(probe: Probe, *, count: int = 1000, seed: int = 11) -> dict[str, fl
 
 
 def main() -> None:
-    """Train the probe if it is missing and print how well it reads drawn pictures."""
+    """Train the probe if it is missing and print its accuracy on drawn pictures."""
     logging.basicConfig(level=logging.INFO, stream=sys.stderr)
     torch.set_num_threads(1)
     for name, share in accuracy(load_probe(Path("out"))).items():

@@ -1,7 +1,7 @@
-"""Fixed colour rules: hair, background and clothes read from a picture with no network.
+"""Reads the colours of hair, background and clothes from a picture, without a network.
 
-Each is the median colour of boxes that lie where the composition puts it, named by the nearest
-entry of its palette in CIELAB. Knows nothing of how a picture was made.
+A colour is the median over fixed boxes of the composition, named after the nearest palette
+entry in CIELAB.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ from training.pictures.composition import head_center, unit
 
 Box = tuple[float, float, float, float]
 
-# Left, top, right, bottom in the composition's unit from the middle of the face.
+# Left, top, right, bottom: in the composition's unit, from the middle of the face.
 HAIR_BOX: Box = (-0.07, -0.25, 0.13, -0.19)
 OUTFIT_BOXES: tuple[Box, ...] = ((-0.23, 0.49, -0.14, 0.54), (0.14, 0.49, 0.23, 0.54))
 # The background's boxes are the upper corners: width and height in units.
@@ -21,7 +21,7 @@ CORNER = (0.08, 0.10)
 
 
 def read_colors(image: Image.Image) -> dict[str, str]:
-    """Name the colours of `hair_color`, `background` and `outfit_color` as `Avatar` does."""
+    """The names of `hair_color`, `background` and `outfit_color`, as in `Avatar`."""
     pixels = np.asarray(image.convert("RGB"))
     corners = _corners(image.width, image.height)
     return {
@@ -34,7 +34,7 @@ def read_colors(image: Image.Image) -> dict[str, str]:
 
 
 def nearest(color: Color, palette: dict[str, Color]) -> str:
-    """Name the palette's entry that is nearest to the colour in CIELAB."""
+    """The name of the palette entry that is nearest to the colour in CIELAB."""
     names = list(palette)
     labs = to_lab(np.array([palette[name] for name in names]))
     return names[int(np.linalg.norm(labs - to_lab(np.array(color)), axis=1).argmin())]
@@ -55,7 +55,7 @@ def to_lab(rgb: NDArray[np.generic]) -> NDArray[np.float64]:
 
 
 def _placed(box: Box, image: Image.Image) -> tuple[int, int, int, int]:
-    """Turn a box around the face into pixels, cut at the picture's edges."""
+    """Convert a box around the face to pixels, clipped to the picture."""
     x, y = head_center(image.width, image.height)
     scale = unit(image.width, image.height)
     left, top = max(0, round(x + box[0] * scale)), max(0, round(y + box[1] * scale))

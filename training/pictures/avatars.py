@@ -1,7 +1,4 @@
-"""Flat anime avatars: what one shows (`Avatar`), its colours, and how it is drawn.
-
-Everything the checkpoint `kirazuri-tiny` can draw is defined here. Knows no captions and no model.
-"""
+"""The attributes of an avatar and their colours: everything that `kirazuri-tiny` can draw."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -68,7 +65,7 @@ QUALITIES = ("low quality", "normal", "best")
 
 @dataclass(frozen=True, slots=True)
 class Avatar:
-    """All that a caption may name about one picture; each field is a value of the tuples above."""
+    """What a caption may name in one picture; each field is a value of the tuples above."""
 
     subject: str
     hair_color: str
@@ -86,7 +83,7 @@ class Avatar:
 
 
 def sample_avatar(rng: np.random.Generator) -> Avatar:
-    """Draw every attribute on its own; only a boy's hair style and outfit depend on the subject."""
+    """Sample all attributes independently, except hair style and outfit of a boy."""
     is_boy = bool(rng.random() < 0.3)
     styles = (0.7, 0.1, 0.0, 0.2) if is_boy else (0.25, 0.25, 0.25, 0.25)
     outfits = (0.3, 0.7, 0.0) if is_boy else (0.34, 0.26, 0.4)

@@ -1,4 +1,4 @@
-"""What is said about an avatar: Danbooru-style tags, prose, and both mixed for training.
+"""Describes an avatar: Danbooru-style tags, prose, and training captions that mix both.
 
 Tag order, dropout and shares follow the recipe published for Kirazuri (Anima) v1.
 """
@@ -45,7 +45,7 @@ OTHER_BAD_WORDS = (
 )
 SAFETY = "safe"
 SERIES = "original"
-# True of every picture, or of none in particular; they occur because people type them.
+# These describe all pictures equally. They occur because people type them.
 NEUTRAL_TAGS = (
     "solo",
     "looking at viewer",
@@ -164,12 +164,12 @@ _BACKGROUND = (
 
 
 def tags(avatar: Avatar) -> list[str]:
-    """Every tag that holds for the avatar, in the card's order, without quality words."""
+    """All tags of the avatar, in the card's order, without quality words."""
     return [SAFETY, avatar.subject, SERIES, *general_tags(avatar)]
 
 
 def general_tags(avatar: Avatar) -> list[str]:
-    """The tags that say what is to be seen, in a fixed order."""
+    """The tags of the visible attributes, in a fixed order."""
     general = [avatar.hair_color, avatar.hair_style]
     general += [avatar.eye_color] if avatar.eyes != "closed eyes" else []
     general += [avatar.eyes] if avatar.eyes != "open" else []
@@ -182,7 +182,7 @@ def general_tags(avatar: Avatar) -> list[str]:
 
 
 def prompt(avatar: Avatar) -> str:
-    """The full prompt that a careful user would type for the avatar."""
+    """The complete prompt for the avatar."""
     quality = {
         "best": ["masterpiece", "best quality", "very aesthetic"],
         "normal": [],
@@ -200,7 +200,7 @@ def caption(avatar: Avatar, rng: np.random.Generator) -> str:
         return _tag_caption(avatar, rng)
     if form == "prose":
         return prose(avatar, rng)
-    # Each half may say less, since the other names most of it as well.
+    # Each half may say less, because the other half repeats most of it.
     halves = {"tags": _tag_caption(avatar, rng, keep=0.7), "prose": prose(avatar, rng, keep=0.7)}
     first, second = (halves[part] for part in form.split())
     both = f"{first.removesuffix('.')}. {second}"
@@ -208,7 +208,7 @@ def caption(avatar: Avatar, rng: np.random.Generator) -> str:
 
 
 def prose(avatar: Avatar, rng: np.random.Generator, keep: float = 0.95) -> str:
-    """Describe the avatar in plain lower-case sentences; each fact is told with chance `keep`."""
+    """Plain lower-case sentences; each fact is included with probability `keep`."""
     noun, she, her = _NOUNS[avatar.subject]
 
     def say(phrases: Sequence[str], color: str = "", *, always: bool = False) -> list[str]:
@@ -234,7 +234,7 @@ def prose(avatar: Avatar, rng: np.random.Generator, keep: float = 0.95) -> str:
 
 
 def _tag_caption(avatar: Avatar, rng: np.random.Generator, keep: float = 1.0) -> str:
-    """Head tags in the card's order, then the general tags shuffled; 10 % of all drop out."""
+    """Head tags in the card's order, then general tags shuffled; each is dropped with 10 %."""
     head = _quality_tags(avatar, rng)
     head += [SAFETY] if rng.random() < 0.6 else []
     head = [*_dropped(head, rng), avatar.subject]
@@ -251,7 +251,7 @@ def _dropped(words: Sequence[str], rng: np.random.Generator, keep: float = 1.0) 
 
 
 def _quality_tags(avatar: Avatar, rng: np.random.Generator) -> list[str]:
-    """A few words of the avatar's quality, at least one; a normal picture has none."""
+    """At least one word for the avatar's quality; none for normal quality."""
     if avatar.quality == "normal":
         return []
     is_best = avatar.quality == "best"
@@ -274,7 +274,7 @@ def count_tokens(text: str) -> int:
 
 
 def _vocabulary() -> tuple[str, ...]:
-    """Every word that a caption can hold, sorted."""
+    """All words of all captions, sorted."""
     phrases = [*HAIR_COLORS, *EYE_COLORS, *BACKGROUNDS, *OUTFIT_COLORS, *SUBJECTS, *HAIR_STYLES]
     phrases += [*EYES, *EXPRESSIONS, *ORNAMENTS[1:], *OUTFITS, "glasses", "blush", SAFETY, SERIES]
     phrases += [*GOOD_WORDS, *META_WORDS, *BAD_WORDS, *OTHER_BAD_WORDS, *NEUTRAL_TAGS, *BOY_TAGS]

@@ -1,7 +1,4 @@
-"""The pictures a run trains on, drawn once and kept as arrays, and their latents.
-
-Knows files, sizes and processes; refuses to know any network.
-"""
+"""Stores the training pictures of a run and their latents as arrays on disk."""
 
 import json
 import logging
@@ -19,33 +16,33 @@ log = logging.getLogger(__name__)
 
 SIZES = ((128, 128), (112, 144), (144, 112), (192, 192))
 SHARES = (0.50, 0.15, 0.15, 0.20)
-HELD_OUT = 32  # last pictures of every size: never trained on, used for PSNR only
+HELD_OUT = 32  # the last pictures of every size are used for PSNR only
 
 Size = tuple[int, int]
 
 
 def pictures_path(folder: Path, size: Size) -> Path:
-    """Where the uint8 pictures (n, height, width, 3) of one size lie."""
+    """File of the uint8 pictures (n, height, width, 3) of one size."""
     return folder / f"pictures-{size[0]}x{size[1]}.npy"
 
 
 def latents_path(folder: Path, size: Size) -> Path:
-    """Where the raw float32 latents (n, 16, height / 8, width / 8) of one size lie."""
+    """File of the raw float32 latents (n, 16, height / 8, width / 8) of one size."""
     return folder / f"latents-{size[0]}x{size[1]}.npy"
 
 
 def redrawn_path(folder: Path, size: Size) -> Path:
-    """Where latents of the first pictures of one size lie as the transformer finishes them."""
+    """File of the first pictures' latents of one size, as redrawn by the transformer."""
     return folder / f"redrawn-{size[0]}x{size[1]}.npy"
 
 
 def avatars_path(folder: Path, size: Size) -> Path:
-    """Where the avatars of one size lie, one JSON object a line, in the pictures' order."""
+    """File of the avatars of one size: a JSON object per line, in the order of the pictures."""
     return folder / f"avatars-{size[0]}x{size[1]}.jsonl"
 
 
 def load_avatars(folder: Path, size: Size) -> list[Avatar]:
-    """Read back what `render` drew."""
+    """The avatars that `render` drew."""
     lines = avatars_path(folder, size).read_text().splitlines()
     return [Avatar(**json.loads(line)) for line in lines]
 

@@ -23,7 +23,7 @@ SUPERSAMPLING = 4
 
 
 def draw(avatar: Avatar, width: int, height: int, rng: np.random.Generator) -> Image.Image:
-    """Draw the avatar as an RGB picture of the given size; `rng` gives the small variations."""
+    """Draw the avatar as an RGB picture of the given size; `rng` varies it slightly."""
     if width % 16 or height % 16 or not (96 <= width <= 320 and 96 <= height <= 320):
         raise ValueError(f"size {width}x{height}: sides must be multiples of 16 from 96 to 320")
     factor = SUPERSAMPLING
@@ -49,7 +49,7 @@ def draw(avatar: Avatar, width: int, height: int, rng: np.random.Generator) -> I
 
 
 def _background(avatar: Avatar, width: int, height: int) -> Image.Image:
-    """Plain; the best pictures fade to a lighter tone below."""
+    """A plain colour; pictures of best quality fade to a lighter tone at the bottom."""
     color = BACKGROUNDS[avatar.background]
     if avatar.quality != "best":
         return Image.new("RGB", (width, height), color)
@@ -70,7 +70,7 @@ def _sparkles(pen: Pen, rng: np.random.Generator) -> None:
 
 
 def _finish(image: Image.Image, avatar: Avatar, rng: np.random.Generator) -> Image.Image:
-    """Spoil a low-quality picture a little: soft, blocky, slightly dull, its colours kept."""
+    """Degrade a picture of low quality: soft, blocky and slightly dull."""
     if avatar.quality != "low quality":
         return image
     width, height = image.size
@@ -216,7 +216,7 @@ def _mouth(pen: Pen, expression: str) -> None:
 
 
 def _brows(pen: Pen, avatar: Avatar) -> None:
-    """Brows say the expression a second time."""
+    """Brows repeat the expression."""
     inner, middle, outer = {
         "smile": (-0.068, -0.084, -0.066),
         "open mouth": (-0.076, -0.096, -0.076),

@@ -22,7 +22,7 @@ def mix(color: Color, other: Color, share: float) -> Color:
 
 
 class Pen:
-    """Draws smooth outlined shapes given in units around the face's middle, y down."""
+    """Draws shapes given in units around the middle of the face, y pointing down."""
 
     def __init__(self, image: Image.Image, origin: tuple[float, float], scale: float, tilt: float):
         self._draw = ImageDraw.Draw(image)
@@ -33,7 +33,7 @@ class Pen:
     def shape(
         self, points: Points | Knots, fill: Color, ink: Color | None = INK, width: float = LINE
     ) -> None:
-        """Fill the closed curve through `points` and outline it; a knot given twice is a corner."""
+        """Fill the closed curve through `points` and outline it. A repeated knot is a corner."""
         xy = self._place(_spline(np.asarray(points), is_closed=True))
         self._draw.polygon(xy, fill=fill)
         if ink is not None:
@@ -90,5 +90,5 @@ def mirror(points: Knots) -> list[tuple[float, float]]:
 
 
 def symmetric(points: Knots) -> list[tuple[float, float]]:
-    """Close a right half, listed from top to bottom, with its mirror image."""
+    """Add the mirror image to a right half, which is listed from top to bottom."""
     return [*points, *reversed(mirror(points))]

@@ -1,7 +1,4 @@
-"""Builds the two small tokenizers: byte-level BPE for Qwen3, words and characters for T5.
-
-Knows the captions' words; refuses to know the networks that read the ids.
-"""
+"""Builds the two small tokenizers: byte-level BPE for Qwen3, words and characters for T5."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -24,10 +21,9 @@ _QWEN_SPLIT = (
 
 
 def qwen_tokenizer(texts: Iterable[str]) -> Tokenizer:
-    """Learn byte-level merges from captions; every text has ids, none are added.
+    """Learn byte-level merges from captions; every text can be encoded.
 
-    Splits as Qwen's own tokenizer does. Unlike it, capital letters count as small ones, which
-    is all that the captions hold.
+    Splits text as Qwen's tokenizer does, but lower-cases it, because captions are lower case.
     """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
@@ -48,9 +44,9 @@ def qwen_tokenizer(texts: Iterable[str]) -> Tokenizer:
 
 
 def t5_tokenizer() -> Tokenizer:
-    """One token for each word of the captions and for each plain character, the rest unknown.
+    """One token for each word of the captions and each printable character; others are unknown.
 
-    The words are given: a trained Unigram model breaks so small a vocabulary into letters.
+    The words are fixed: a trained Unigram model splits such a small vocabulary into letters.
     """
     pieces = [(piece, 0.0) for piece in T5_SPECIAL]
     pieces += [(SPACE, -4.0)]
@@ -81,7 +77,7 @@ def save_tokenizers(folder: Path, qwen: Tokenizer, t5: Tokenizer) -> None:
 
 
 def load_tokenizers(folder: Path) -> tuple[Tokenizer, Tokenizer]:
-    """Read back what `save_tokenizers` wrote: Qwen's, then T5's."""
+    """Load the tokenizers that `save_tokenizers` wrote: Qwen's, then T5's."""
     paths = (folder / name / "tokenizer.json" for name in ("qwen3", "t5"))
     qwen, t5 = (Tokenizer.from_file(str(path)) for path in paths)
     return qwen, t5

@@ -1,4 +1,4 @@
-"""The three networks that learn together: transformer, conditioner and text encoder."""
+"""The networks that are trained together: transformer, conditioner and text encoder."""
 
 from pathlib import Path
 
@@ -13,13 +13,13 @@ from training.train import loop
 
 HEADS, HEAD_DIM, BLOCKS, MLP_RATIO, ADALN_DIM = 4, 48, 6, 3.0, 32
 TEXT_DIM, TEXT_HEADS, TEXT_LAYERS, TEXT_MLP = 128, 4, 2, 256
-CONTEXT_ROWS = 80  # zero rows behind the text are attended to, so their number is part of it
+CONTEXT_ROWS = 80  # zero rows after the text are attended to, so their number matters
 ROPE_SCALE = (1.0, 1.0, 1.0)
 ROPE_THETA = 1e6  # Qwen3's
 
 
 class Anima(nn.Module):
-    """The three networks that learn together, as the library defines them."""
+    """Transformer, conditioner and text encoder, as diffusers and transformers define them."""
 
     def __init__(self, qwen_vocabulary: int, t5_vocabulary: int):
         super().__init__()
@@ -50,7 +50,7 @@ class Anima(nn.Module):
         self._start()
 
     def _start(self) -> None:
-        """Let every block begin as the identity and the prediction at zero."""
+        """Initialise every block as the identity, and the prediction as zero."""
         for name, module in self.transformer.named_modules():
             is_gate = name.endswith(("norm1.linear_2", "norm2.linear_2", "norm3.linear_2"))
             if is_gate or name in (
@@ -62,10 +62,10 @@ class Anima(nn.Module):
         nn.init.normal_(self.conditioner.embed.weight, std=0.5)
 
     def context(self, qwen: Tensor, t5: Tensor, lengths: Tensor) -> Tensor:
-        """Token ids (B, L), padded at the right, to the context (B, 80, 128).
+        """Encode token ids (B, L), padded at the right, to the context (B, 80, 128).
 
-        `lengths` counts the Qwen ids; 0 stands for the empty prompt, whose states are zero behind
-        one attended key. Causal states do not see the padding, so Qwen itself needs no mask.
+        `lengths` are the numbers of Qwen ids. The empty prompt has length 0: its states are zero,
+        and one key is attended to. Causal states do not see padding, so Qwen needs no mask.
         """
         states = self.text_encoder(input_ids=qwen, use_cache=False).last_hidden_state
         states = states * (lengths > 0)[:, None, None]
@@ -83,7 +83,7 @@ class Anima(nn.Module):
 
 
 def qwen_config(vocabulary: int) -> Qwen3Config:
-    """The small text encoder; plain attention, because its backward pass is fast on a CPU."""
+    """Configuration of the small text encoder. Eager attention trains fast on a CPU."""
     config = Qwen3Config(
         vocab_size=vocabulary,
         hidden_size=TEXT_DIM,
@@ -102,7 +102,7 @@ def qwen_config(vocabulary: int) -> Qwen3Config:
 
 
 def build(out: Path) -> Anima:
-    """New networks for the tokenizers of a run."""
+    """New networks with the vocabulary sizes of a run."""
     qwen, t5 = load_tokenizers(out / "tokenizers")
     return Anima(qwen.get_vocab_size(), t5.get_vocab_size())
 

@@ -1,4 +1,4 @@
-"""Attention as plain matrix products, whose backward pass is fast on a CPU."""
+"""Attention as matrix products, for fast training on a CPU."""
 
 from typing import Any
 
@@ -9,8 +9,8 @@ from torch import Tensor
 class PlainAttention:
     """The transformer's attention as matrix products.
 
-    Same result as the library's processor; the fused kernel's backward pass is more than half
-    of a training step on a CPU.
+    The result equals that of the library's processor, whose fused kernel spends more than half
+    of a training step in its backward pass on a CPU.
     """
 
     def __call__(
@@ -39,7 +39,7 @@ class PlainAttention:
 
 
 class PlainTextAttention:
-    """The conditioner's attention as matrix products, for the same reason."""
+    """The conditioner's attention as matrix products; see `PlainAttention`."""
 
     def __call__(
         self,
@@ -67,7 +67,7 @@ def _rotate(x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-    """Attention of (B, heads, L, dim) as (B, L, heads * dim); mask True where a key counts."""
+    """Attention of (B, heads, L, dim) as (B, L, heads * dim); `mask` is True for valid keys."""
     logits = (q.to(v.dtype) * q.shape[-1] ** -0.5) @ k.to(v.dtype).transpose(-1, -2)
     if mask is not None:
         logits = logits.masked_fill(~mask, float("-inf"))

@@ -20,15 +20,15 @@ from training.pictures.dataset import (
 from training.pictures.tokenizers import T5_PAD, T5_SPACE, load_tokenizers
 from training.train.anima import CONTEXT_ROWS
 
-QWEN_ROWS = 96  # all captions have room in it: one compiled shape
+QWEN_ROWS = 96  # fits all captions, so that one shape is compiled
 CAPTIONS_PER_STEP = 16
-BAD_WORDS_SHARE = 0.18  # of bad pictures' captions; a third of it for all others
-SPLIT_SHARE = 0.1  # of the captions get lone spaces, which only weighted prompts have
+BAD_WORDS_SHARE = 0.18  # for bad pictures; a third of it for all others
+SPLIT_SHARE = 0.1  # share of captions with lone spaces, as in weighted prompts
 SIZE_SHARES = (0.50, 0.15, 0.15, 0.20)
 
 
 class Batches:
-    """Fresh captions of random pictures of one size, with their normalised latents."""
+    """Random pictures of one size: new captions and normalised latents."""
 
     def __init__(self, folder: Path, out: Path, rng: np.random.Generator):
         self._rng = rng
@@ -41,7 +41,7 @@ class Batches:
         }
 
     def next(self) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
-        """Latents (B, 16, 1, h, w) and what `Anima.context` takes."""
+        """Latents (B, 16, 1, h, w) and the arguments of `Anima.context`."""
         size = SIZES[int(self._rng.choice(len(SIZES), p=SIZE_SHARES))]
         count = len(self._avatars[size]) - HELD_OUT
         chosen = self._rng.choice(count, CAPTIONS_PER_STEP, replace=False)
@@ -53,10 +53,10 @@ class Batches:
 
 
 def _caption(avatar: Avatar, rng: np.random.Generator) -> str:
-    """A caption, or now and then bad words alone, as a negative prompt has them.
+    """A caption, or sometimes only bad words, as in a negative prompt.
 
-    Every picture may get those: were they for bad pictures only, guidance would multiply what
-    spoils these, and colours would burn. Bad pictures get them more often, so they keep a meaning.
+    Pictures of every quality get them: if only bad pictures did, guidance would amplify their
+    flaws and colours would burn. Bad pictures get them more often, so the words keep a meaning.
     """
     is_bad = avatar.quality == "low quality"
     if rng.random() >= (BAD_WORDS_SHARE if is_bad else BAD_WORDS_SHARE / 3):
@@ -67,10 +67,10 @@ def _caption(avatar: Avatar, rng: np.random.Generator) -> str:
 
 
 def _split_segments(ids: Tensor, rng: np.random.Generator) -> Tensor:
-    """Put T5's lone space before some ids, as at the start of a weighted prompt's segments."""
+    """Insert T5's lone space before some ids, as weighted prompts have before segments."""
     free = int((ids == T5_PAD).sum())
     used = len(ids) - free
-    if used == 1:  # the empty prompt stays as it is
+    if used == 1:  # the empty prompt stays unchanged
         return ids
     starts = rng.choice(used, min(free, used, int(rng.integers(1, 5))), replace=False)
     row = np.insert(ids.numpy(), np.sort(starts), T5_SPACE)[: len(ids)]

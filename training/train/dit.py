@@ -1,7 +1,4 @@
-"""Trains transformer, conditioner and text encoder together, by flow matching on cached latents.
-
-Knows the library's classes and the captions; refuses to know how pictures are drawn or decoded.
-"""
+"""Trains transformer, conditioner and text encoder together, by flow matching on cached latents."""
 
 import logging
 from collections.abc import Sequence
@@ -33,10 +30,10 @@ log = logging.getLogger(__name__)
 
 SHIFT = 3.0
 
-NOISES = 2  # per caption: the text costs as much as the picture
+NOISES = 2  # noise levels per caption: encoding the text is as expensive as the picture
 PEAK_RATE = 2e-3
 WEIGHT_DECAY = 0.01
-EYE_WEIGHT = 6.0  # eyes are a twentieth of a picture, and their colour was the last thing learnt
+EYE_WEIGHT = 6.0  # eyes are small, and their colour is learnt last
 EYE_REACH = (0.1, 0.12)  # half width and half height, in the composition's unit
 WARM_UP = 200
 REDRAWN_SHARE, REDRAW_FROM, REDRAW_STEPS, REDRAW_CFG = 0.2, 0.6, 6, 4.0
@@ -44,7 +41,7 @@ HOLD = 0.4
 
 
 def sample_sigmas(count: int) -> Tensor:
-    """Logit-normal noise levels with shift 3, one from each of `count` equal quantiles."""
+    """Logit-normal noise levels with shift 3, one for each of `count` equal quantiles."""
     quantiles = (torch.randperm(count) + torch.rand(count)) / count
     u = torch.sigmoid(torch.special.ndtri(quantiles.clamp(1e-6, 1 - 1e-6)))
     return SHIFT * u / (1 + (SHIFT - 1) * u)
@@ -66,7 +63,7 @@ def flow_loss(model: Anima, latents: Tensor, text: tuple[Tensor, Tensor, Tensor]
 
 @lru_cache
 def eye_weights(height: int, width: int) -> Tensor:
-    """How much each latent pixel (height, width) counts: EYE_WEIGHT on the eyes, 1 elsewhere."""
+    """Loss weight of each latent pixel (height, width): EYE_WEIGHT on the eyes, 1 elsewhere."""
     size = (8 * width, 8 * height)
     middle_x, middle_y = head_center(*size)
     x = (8 * torch.arange(width) + 4 - middle_x) / unit(*size)
@@ -77,7 +74,7 @@ def eye_weights(height: int, width: int) -> Tensor:
 
 
 def parameter_groups(model: nn.Module, rate: float) -> list[dict[str, Any]]:
-    """Matrices decay; norms, biases and embeddings do not."""
+    """Optimiser groups: matrices with weight decay; norms, biases and embeddings without."""
     named = list(model.named_parameters())
     matrices = [
         p for n, p in named if p.ndim == 2 and "embed.weight" not in n and "embed_tokens" not in n
@@ -91,7 +88,7 @@ def parameter_groups(model: nn.Module, rate: float) -> list[dict[str, Any]]:
 
 
 def prepare(model: Anima, *, is_compiled: bool) -> None:
-    """Make the training step fast without changing what it computes."""
+    """Make training steps faster without changing their results."""
     for block in model.transformer.transformer_blocks:
         block.attn1.set_processor(PlainAttention())
         block.attn2.set_processor(PlainAttention())
@@ -107,14 +104,14 @@ def prepare(model: Anima, *, is_compiled: bool) -> None:
 def train(
     folder: Path, out: Path, *, minutes: float, seed: int, processes: int, rate: float = PEAK_RATE
 ) -> None:
-    """Train all three; `out/dit.safetensors` resumes and holds the average, `out/dit.csv` logs."""
+    """Train all three networks; writes `out/dit.safetensors` and the log `out/dit.csv`."""
     loop.run_replicas(_train, (folder, out, minutes, seed, rate), processes)
 
 
 def _train(
     rank: int, processes: int, folder: Path, out: Path, minutes: float, seed: int, rate: float
 ) -> None:
-    torch.manual_seed(seed)  # the same start everywhere; captions and noises differ by rank
+    torch.manual_seed(seed)  # same initial weights in all processes; the data differ by rank
     model = build(out)
     prepare(model, is_compiled=True)
     optimizer = torch.optim.AdamW(
@@ -156,7 +153,7 @@ def _train(
 def sample(
     model: Anima, texts: Sequence[str], size: Size, out: Path, *, steps: int = 20, cfg: float = 4.0
 ) -> Tensor:
-    """Normalised latents (B, 16, h, w) by Euler's method, for a quick look."""
+    """Sample normalised latents (B, 16, h, w) with Euler's method, for previews."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(len(texts), 16, 1, size[1] // 8, size[0] // 8, generator=generator)
     u = torch.linspace(1, 0, steps + 1)
@@ -167,21 +164,21 @@ def sample(
 def _finish(
     model: Anima, x: Tensor, sigmas: Tensor, text: tuple[Tensor, Tensor, Tensor], cfg: float
 ) -> Tensor:
-    """Follow the velocity from `sigmas[0]` to 0; `text` is the prompts, then as many empty."""
+    """Integrate from `sigmas[0]` to 0; `text` has the prompts, then as many empty prompts."""
     with torch.autocast("cpu", torch.bfloat16):
         context = model.context(*text)
         for sigma, following in pairwise(sigmas):
             velocity = model(torch.cat([x, x]), sigma.expand(2 * len(x)), context)
-            told, untold = velocity.chunk(2)
-            x = x + (following - sigma) * (untold + cfg * (told - untold))
+            conditional, unconditional = velocity.chunk(2)
+            x = x + (following - sigma) * (unconditional + cfg * (conditional - unconditional))
     return x[:, :, 0]
 
 
 def redraw(folder: Path, out: Path, *, seed: int, processes: int) -> None:
-    """Blur some of the latents with noise and let the transformer finish them.
+    """Add noise to some of the latents and let the transformer denoise them.
 
-    The results have the transformer's own small errors beside the pictures they should decode
-    to; the decoder learns from them to forgive such errors.
+    The results have the small errors of the transformer. The decoder is tuned on them to
+    tolerate such errors.
     """
     for size in SIZES:
         shape = np.load(latents_path(folder, size), mmap_mode="r").shape

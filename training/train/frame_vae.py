@@ -1,4 +1,8 @@
-"""The library's VAE for one frame, with 2-D convolutions."""
+"""The VAE of diffusers for one frame.
+
+One frame uses only the last temporal tap of every causal 3-D convolution, so these are 2-D.
+`expand` converts the weights to the library's `AutoencoderKLQwenImage`.
+"""
 
 import math
 from itertools import pairwise
@@ -15,7 +19,7 @@ TEMPERAL_DOWNSAMPLE = (False, True, True)
 
 
 class Norm(nn.Module):
-    """The library's RMS norm over channels of (B, C, H, W)."""
+    """RMS norm over the channels of (B, C, H, W), as in diffusers."""
 
     def __init__(self, dim: int):
         super().__init__()
@@ -28,7 +32,7 @@ class Norm(nn.Module):
 
 
 class Residual(nn.Module):
-    """Two normed convolutions beside a shortcut."""
+    """Two convolutions with norms, and a shortcut."""
 
     def __init__(self, dim_in: int, dim_out: int):
         super().__init__()
@@ -44,7 +48,7 @@ class Residual(nn.Module):
 
 
 class Attention(nn.Module):
-    """Single-head attention over all positions of one picture."""
+    """Single-head attention over all positions of a picture."""
 
     def __init__(self, dim: int):
         super().__init__()
@@ -72,7 +76,7 @@ class Middle(nn.Module):
 
 
 class Resample(nn.Module):
-    """Half or double the sides; named as the library's so that the keys are equal."""
+    """Halves or doubles the sides; its keys are those of diffusers."""
 
     def __init__(self, dim: int, *, is_up: bool):
         super().__init__()
@@ -88,7 +92,7 @@ class Resample(nn.Module):
 
 
 class UpBlock(nn.Module):
-    """Residual blocks, then twice the sides unless it is the last."""
+    """Residual blocks, then an upsampler unless it is the last block."""
 
     def __init__(self, dim_in: int, dim_out: int, blocks: int, *, is_last: bool):
         super().__init__()
@@ -103,7 +107,7 @@ class UpBlock(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Pixels (B, 3, H, W) in [-1, 1] to mean and log variance (B, 32, H / 8, W / 8)."""
+    """Maps pixels (B, 3, H, W) in [-1, 1] to mean and log variance (B, 32, H / 8, W / 8)."""
 
     def __init__(self, base: int, mult: tuple[int, ...], blocks: int):
         super().__init__()
@@ -126,7 +130,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Latents (B, 16, H / 8, W / 8) to pixels (B, 3, H, W), not clamped."""
+    """Maps latents (B, 16, H / 8, W / 8) to pixels (B, 3, H, W), not clamped."""
 
     def __init__(self, base: int, mult: tuple[int, ...], blocks: int):
         super().__init__()
@@ -148,7 +152,7 @@ class Decoder(nn.Module):
 
 
 class FrameVae(nn.Module):
-    """`AutoencoderKLQwenImage` for one frame: the same keys, 2-D weights, no temporal ones."""
+    """`AutoencoderKLQwenImage` for one frame: same keys, 2-D weights, no temporal weights."""
 
     def __init__(
         self, base: int = BASE_DIM, mult: tuple[int, ...] = DIM_MULT, blocks: int = RES_BLOCKS
@@ -170,7 +174,11 @@ class FrameVae(nn.Module):
 
 
 def expand(flat: dict[str, Tensor], shapes: dict[str, torch.Size]) -> dict[str, Tensor]:
-    """Give 2-D weights the library's shapes: last temporal tap theirs, all others zero."""
+    """Convert 2-D weights to the library's shapes: the last temporal tap; other taps are zero.
+
+    Raises:
+        KeyError: a weight is unknown or missing.
+    """
     unknown = flat.keys() - shapes.keys()
     if unknown:
         raise KeyError(f"the library's VAE has no {sorted(unknown)}")

@@ -1,7 +1,6 @@
-"""Fits the linear map from latents to RGB that previews are made with, and measures its error.
+"""Fits the linear map from latents to RGB for previews; prints the `[preview]` table of a card.
 
-Least squares on pictures that the checkpoint's own VAE encodes: drawn avatars, or a folder of
-pictures. Prints the `[preview]` table of a card.
+Uses least squares on drawn avatars, or on a folder of pictures, encoded by the checkpoint's VAE.
 """
 
 import argparse
@@ -21,13 +20,13 @@ from model.network.vae import encode_pixels
 from training.pictures.avatars import sample_avatar
 from training.pictures.drawing import draw
 
-SEED = 0x5EE  # avatars that no stage of training draws
+SEED = 0x5EE  # used by no training stage
 _SIDE = 128
-_HELD_OUT = 4  # every fourth picture is measured and not fitted
+_HELD_OUT = 4  # every fourth picture is held out
 
 
 class Fit(NamedTuple):
-    """The map, and its error on pictures that it has not seen, in levels of 255."""
+    """The map, and its RMS error on held-out pictures, in levels of 255."""
 
     factors: NDArray[np.float64]
     bias: NDArray[np.float64]
@@ -35,7 +34,7 @@ class Fit(NamedTuple):
 
 
 def fit(samples: list[tuple[NDArray[np.float64], NDArray[np.float64]]]) -> Fit:
-    """Fit RGB (h, w, 3) in [-1, 1] from latents (h, w, C), one pair a picture."""
+    """Fit RGB (h, w, 3) in [-1, 1] from latents (h, w, C), one pair per picture."""
     seen = [pair for i, pair in enumerate(samples) if i % _HELD_OUT]
     unseen = samples[::_HELD_OUT]
     solution = np.linalg.lstsq(*_stacked(seen), rcond=None)[0].astype(np.float64)
@@ -48,7 +47,7 @@ def fit(samples: list[tuple[NDArray[np.float64], NDArray[np.float64]]]) -> Fit:
 def _stacked(
     samples: list[tuple[NDArray[np.float64], NDArray[np.float64]]],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """All pixels as rows (C latent numbers and a 1), and their colours (3)."""
+    """All pixels as rows of C latent values and a 1, and their colours (3)."""
     latents = np.concatenate([z.reshape(-1, z.shape[-1]) for z, _ in samples])
     rgb = np.concatenate([pixels.reshape(-1, 3) for _, pixels in samples])
     return np.column_stack([latents, np.ones(len(latents))]), rgb

@@ -1,7 +1,4 @@
-"""What both training loops share: replicas, the clock's schedule, the moving average, resuming.
-
-Knows parameters, gradients and time; refuses to know what is being trained.
-"""
+"""Shared by both training loops: replicas, learning rate, moving average, saving, resuming."""
 
 import csv
 import json
@@ -24,9 +21,10 @@ CLIP_NORM = 1.0
 
 
 def run_replicas(target: Callable[..., None], arguments: tuple[Any, ...], processes: int) -> None:
-    """Run `target(rank, processes, *arguments)` in single-thread processes joined by gloo.
+    """Run `target(rank, processes, *arguments)` in single-thread processes connected by gloo.
 
-    Two processes of one thread are faster than one of two: no barrier inside every operator.
+    Two processes with one thread each are faster than one process with two threads, because
+    operators need no barriers.
     """
     with tempfile.TemporaryDirectory() as folder:
         store = str(Path(folder) / "store")
@@ -47,7 +45,7 @@ def _replica(
 
 
 class Clock:
-    """Training time over all runs of a stage, in seconds; wall and CPU."""
+    """Wall and CPU time of a stage over all its runs, in seconds."""
 
     def __init__(self, limit: float, spent: float = 0.0, cpu_spent: float = 0.0):
         self.limit = limit
@@ -66,15 +64,15 @@ class Clock:
 
     @property
     def progress(self) -> float:
-        """Share of the stage that has passed; 1 or more means it is over."""
+        """Elapsed share of the stage; 1 or more means that it is over."""
         return self.seconds / self.limit
 
 
 class SharedGradients:
     """The gradients of all parameters as one vector, averaged over replicas.
 
-    The replicas' progress rides along in the last element, so that all of them use one learning
-    rate and stop after the same step although their clocks differ.
+    The last element is the replicas' progress, so that all use the same learning rate and stop
+    after the same step although their clocks differ.
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter], processes: int):
@@ -86,7 +84,7 @@ class SharedGradients:
             parameter.grad = part.view_as(parameter)
 
     def average(self, progress: float) -> float:
-        """Average over replicas, clip to norm 1, return the common progress."""
+        """Average over replicas and clip to norm 1; returns the common progress."""
         self._vector[-1] = progress
         if self._processes > 1:
             distributed.all_reduce(self._vector)
@@ -99,7 +97,7 @@ class SharedGradients:
         return float(self._vector[-1])
 
     def clear(self) -> None:
-        """Start the next step from zero."""
+        """Set all gradients to zero."""
         self._vector.zero_()
 
 
@@ -111,7 +109,7 @@ def learning_rate_factor(step: int, progress: float, *, warm_up: int, hold: floa
 
 
 def set_learning_rate(optimizer: Optimizer, factor: float) -> None:
-    """Scale every group's own peak rate."""
+    """Multiply the peak rate of every group by the factor."""
     for group in optimizer.param_groups:
         group["lr"] = group["peak"] * factor
 
@@ -124,7 +122,7 @@ class Average:
 
     @torch.no_grad()
     def update(self, module: nn.Module, step: int) -> None:
-        """Move towards the module; early steps move further, so that the start is forgotten."""
+        """Move towards the module; early steps move further, to forget the initial weights."""
         weight = 1 - min(EMA_DECAY, (step + 1) / (step + 10))
         names = list(self.state)
         parameters = dict(module.named_parameters())
@@ -134,7 +132,7 @@ class Average:
 def save_state(
     path: Path, module: nn.Module, average: Average, optimizer: Optimizer, **facts: float
 ) -> None:
-    """Write everything needed to resume; the file appears whole or not at all."""
+    """Write everything needed to resume, atomically."""
     tensors = {f"module/{k}": v for k, v in module.state_dict().items()}
     tensors |= {f"average/{k}": v for k, v in average.state.items()}
     for index, slots in optimizer.state_dict()["state"].items():
@@ -148,7 +146,7 @@ def save_state(
 def load_state(
     path: Path, module: nn.Module, average: Average, optimizer: Optimizer
 ) -> dict[str, float]:
-    """Read what `save_state` wrote into the given objects and return its facts."""
+    """Load what `save_state` wrote into the given objects; returns its facts."""
     slots: dict[int, dict[str, Tensor]] = {}
     state: dict[str, Tensor] = {}
     with safe_open(path, framework="pt") as file:
@@ -168,14 +166,14 @@ def load_state(
 
 
 def load_average(path: Path) -> dict[str, Tensor]:
-    """Only the averaged weights of a saved state."""
+    """The averaged weights of a saved state."""
     with safe_open(path, framework="pt") as file:
         keys = [key for key in file.keys() if key.startswith("average/")]  # noqa: SIM118
         return {key.removeprefix("average/"): file.get_tensor(key) for key in keys}
 
 
 def write_row(path: Path, row: dict[str, float]) -> None:
-    """Append one line to a CSV log; the first one brings the header."""
+    """Append one line to a CSV log; the first call writes the header."""
     is_new = not path.exists()
     with path.open("a", newline="") as file:
         writer = csv.DictWriter(file, list(row), lineterminator="\n")

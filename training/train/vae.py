@@ -1,8 +1,4 @@
-"""Trains the VAE on single pictures: first both halves on crops, later the decoder on its own.
-
-One frame sees only the last temporal tap of every causal 3-D convolution, so training uses 2-D
-convolutions; `expand` turns the result into the library's `AutoencoderKLQwenImage`.
-"""
+"""Trains the VAE: encoder and decoder on crops, then on whole pictures, then only the decoder."""
 
 import logging
 from collections.abc import Callable
@@ -44,7 +40,7 @@ LossOfNext = Callable[[], tuple[Tensor, dict[str, float]]]
 
 
 def reconstruction_loss(y: Tensor, x: Tensor) -> Tensor:
-    """L1 for colours, L1 of differences for clean lines, squares against single bad pixels."""
+    """L1 of pixels, L1 of their differences for sharp lines, and squared error for outliers."""
     d = y - x
     across = (d[..., 1:] - d[..., :-1]).abs().mean()
     down = (d[:, :, 1:] - d[:, :, :-1]).abs().mean()
@@ -52,7 +48,7 @@ def reconstruction_loss(y: Tensor, x: Tensor) -> Tensor:
 
 
 def pixels(pictures: NDArray[np.uint8]) -> Tensor:
-    """(n, H, W, 3) bytes to (n, 3, H, W) in [-1, 1], channels last in memory."""
+    """Convert bytes (n, H, W, 3) to (n, 3, H, W) in [-1, 1], channels last in memory."""
     return (torch.from_numpy(np.array(pictures)).float() / 127.5 - 1).permute(0, 3, 1, 2)
 
 
@@ -80,14 +76,14 @@ def _corner(size: Size, rng: np.random.Generator) -> tuple[int, int]:
 
 
 def train_on_crops(folder: Path, out: Path, *, minutes: float, seed: int, processes: int) -> None:
-    """Train both halves on crops, mostly of faces; writes `out/vae-crops.safetensors`."""
+    """Train encoder and decoder on crops, mostly of faces; writes `out/vae-crops.safetensors`."""
     loop.run_replicas(_train_on_crops, (folder, out, minutes, seed), processes)
 
 
 def _train_on_crops(
     rank: int, processes: int, folder: Path, out: Path, minutes: float, seed: int
 ) -> None:
-    torch.manual_seed(seed)  # the same start everywhere; the data differ by rank
+    torch.manual_seed(seed)  # same initial weights in all processes; the data differ by rank
     vae = FrameVae()
     pictures = {size: np.load(pictures_path(folder, size), mmap_mode="r") for size in SIZES}
     rng = np.random.default_rng((seed, rank))
@@ -102,10 +98,10 @@ def _train_on_crops(
 def train_on_pictures(
     folder: Path, out: Path, *, minutes: float, seed: int, processes: int
 ) -> None:
-    """Go on with both halves on whole pictures; writes `out/vae.safetensors`.
+    """Train encoder and decoder further, on whole pictures; writes `out/vae.safetensors`.
 
-    Attention in the middle and everything far from faces need it; crops come first because a
-    step on them is cheap.
+    The attention block and everything far from faces need whole pictures. Crops come first
+    because their steps are cheap.
     """
     loop.run_replicas(_train_on_pictures, (folder, out, minutes, seed), processes)
 
@@ -128,7 +124,7 @@ def _train_on_pictures(
 
 
 def joint_loss(vae: FrameVae, x: Tensor) -> tuple[Tensor, dict[str, float]]:
-    """Reconstruction from sampled latents plus a little KL divergence; and both as numbers."""
+    """Reconstruction loss of sampled latents plus weighted KL divergence; also both as numbers."""
     with torch.autocast("cpu", torch.bfloat16):
         mean, log_variance = vae.encode(x)
         z = mean + torch.exp(0.5 * log_variance) * torch.randn_like(mean)
@@ -142,7 +138,7 @@ def _pick_size(rng: np.random.Generator) -> Size:
 
 
 def encode_pictures(folder: Path, out: Path, *, processes: int) -> None:
-    """Write the raw latents of every picture; the encoder must not change afterwards."""
+    """Write the raw latents of all pictures; the encoder must not change afterwards."""
     for size in SIZES:
         width, height = size
         shape = (len(load_avatars(folder, size)), LATENT_CHANNELS, height // 8, width // 8)
@@ -163,9 +159,10 @@ def _encode_part(rank: int, processes: int, folder: Path, out: Path) -> None:
 
 
 def tune_decoder(folder: Path, out: Path, *, minutes: float, seed: int, processes: int) -> None:
-    """Go on with the decoder alone, on whole pictures from noisy and from redrawn latents.
+    """Train only the decoder further, on whole pictures from noisy and from redrawn latents.
 
-    The encoder stays, so the transformer's latents stay valid. Writes `out/decoder.safetensors`.
+    The encoder does not change, so the transformer's latents stay valid. Writes
+    `out/decoder.safetensors`.
     """
     loop.run_replicas(_tune_decoder, (folder, out, minutes, seed), processes)
 
@@ -199,7 +196,7 @@ def _tune_decoder(
 
 
 class _Run:
-    """One stage's optimiser, clock, average and log."""
+    """Optimiser, clock, average and log of one stage."""
 
     def __init__(
         self, vae: FrameVae, stem: Path, minutes: float, rate: float, rank: int, processes: int
@@ -222,7 +219,7 @@ class _Run:
         return self.stem.with_suffix(".safetensors")
 
     def go(self, loss_of_next: LossOfNext, folder: Path) -> None:
-        """Step until the clock runs out; report about once a minute."""
+        """Train until the time is over; report about once a minute."""
         progress, reported, recent = self.clock.progress, self.clock.seconds, []
         while progress < 1:
             factor = loop.learning_rate_factor(self.step, progress, warm_up=100, hold=0.0)
@@ -252,7 +249,7 @@ class _Run:
 
 
 def psnr(state: dict[str, Tensor], folder: Path) -> dict[str, float]:
-    """Mean PSNR in dB of held-out pictures, encoded and decoded: sharp ones, and all of them."""
+    """Mean PSNR in dB of held-out pictures after encoding and decoding: `sharp` ones and `all`."""
     vae = FrameVae()
     vae.load_state_dict(state)
     values, is_sharp = [], []

@@ -51,14 +51,14 @@ def test_reading_names_a_value_for_every_attribute() -> None:
 def test_training_learns_and_its_weights_are_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A far shorter training than the real one; one background of ten guessed is right by 0.1."""
+    """The training is much shorter than the real one. Guessing one of ten backgrounds gives 0.1."""
     torch.set_num_threads(1)
     train = probes.train
-    monkeypatch.setattr(probes, "train", lambda probe: train(probe, pictures=192, epochs=15))
+    monkeypatch.setattr(probes, "train", lambda probe: train(probe, pictures=128, epochs=15))
     trained = load_probe(tmp_path)
     (path,) = tmp_path.iterdir()
     again = load_probe(tmp_path)
     assert set(load_file(path)) == set(trained.state_dict())
     for name, tensor in again.state_dict().items():
         assert torch.equal(tensor, trained.state_dict()[name])
-    assert probes.accuracy(again, count=60)["background"] > 0.5
+    assert probes.accuracy(again, count=40)["background"] > 0.5
