@@ -1,6 +1,6 @@
-"""The card: everything that differs between checkpoints, as data.
+"""Defines the card of a checkpoint: everything that differs between checkpoints, as data.
 
-Read from `model/cards/<name>.toml`. Knows neither tensors nor HTTP.
+Cards are the files `model/cards/<name>.toml`.
 """
 
 import tomllib
@@ -16,13 +16,13 @@ from model.sampler_catalog import SAMPLER_CATALOG, SCHEDULE_DISPLAY_NAMES
 
 
 class CardTable(BaseModel):
-    """A TOML table: no unknown keys, no changes after loading."""
+    """A TOML table without unknown keys, immutable once loaded."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Licence(CardTable):
-    """Under which terms the weights may be used."""
+    """Terms of use of the weights."""
 
     name: str
     url: str | None = None
@@ -31,7 +31,7 @@ class Licence(CardTable):
 
 
 class Source(CardTable):
-    """Where to download a file, or a tokenizer's folder, from: a repository on Hugging Face."""
+    """A Hugging Face repository to download a file or a tokenizer folder from."""
 
     repo: str = Field(pattern="^[A-Za-z0-9._-]+/[A-Za-z0-9._-]+$")
     path: str
@@ -39,9 +39,9 @@ class Source(CardTable):
 
 
 class WeightFile(CardTable):
-    """One file of the checkpoint, relative to the checkpoint directory.
+    """A file of the checkpoint, relative to the checkpoint directory.
 
-    `note` tells how to get a file that has no `source`.
+    `note` says how to get a file that has no `source`.
     """
 
     path: str
@@ -51,7 +51,7 @@ class WeightFile(CardTable):
 
 
 class Files(CardTable):
-    """Where the parts of the checkpoint lie. Tokenizers are folders."""
+    """Paths of the parts of the checkpoint. Tokenizers are folders."""
 
     transformer: WeightFile
     text_encoder: WeightFile
@@ -63,18 +63,18 @@ class Files(CardTable):
 
 
 class TransformerArchitecture(CardTable):
-    """What the transformer's tensors do not tell."""
+    """Parameters of the transformer that its tensors do not reveal."""
 
     rope_scale: tuple[float, float, float] = (1.0, 4.0, 4.0)
     latent_channels: int = 16
 
 
 class TextArchitecture(CardTable):
-    """What the text path's tensors do not tell; lengths in tokens and context rows.
+    """Parameters of the text path that its tensors do not reveal: tokens and context rows.
 
-    `empty_prompt` is what a prompt without words becomes: `training`, a zero vector in place of
-    Qwen3's states, as trainers make of dropped captions, or `comfy`, Qwen3's states of its padding
-    token, as ComfyUI feeds it. Pictures differ.
+    `empty_prompt` selects the encoding of a prompt without words. `training` is a zero vector
+    instead of Qwen3's states, as in training with dropped captions. `comfy` is Qwen3's states of
+    its padding token, as in ComfyUI. The pictures differ.
     """
 
     context_rows: int = 512
@@ -85,12 +85,12 @@ class TextArchitecture(CardTable):
 
     @property
     def token_limit(self) -> int:
-        """How many tokens of either kind are read; the T5 end token is one of them."""
+        """Maximum number of Qwen and of T5 tokens, including the T5 end token."""
         return min(self.max_tokens, self.context_rows)
 
 
 class VaeArchitecture(CardTable):
-    """What the VAE's tensors do not tell; mean and std per latent channel."""
+    """Parameters of the VAE that its tensors do not reveal; mean and std per latent channel."""
 
     base_dim: int = 96
     dim_mult: tuple[int, ...] = (1, 2, 4, 4)
@@ -102,10 +102,10 @@ class VaeArchitecture(CardTable):
 
 
 class PreviewMap(CardTable):
-    """A linear map from normalised latents to RGB in [-1, 1], for pictures on their way.
+    """A linear map from normalised latents to RGB in [-1, 1], for previews.
 
     `factors` has a row (red, green, blue) per latent channel. `rms_error` is the error against
-    pictures shrunk to the latents' size, on the scale of 255 levels; null where nobody measured.
+    pictures reduced to the latents' size, on a scale of 255 levels; null if not measured.
     """
 
     factors: tuple[tuple[float, float, float], ...]
@@ -115,7 +115,7 @@ class PreviewMap(CardTable):
 
 
 class Resolution(CardTable):
-    """A named size in pixels. `group` is the resolution class it was trained in."""
+    """A named size in pixels. `group` is the resolution class of its training."""
 
     name: str = Field(pattern="^[a-z0-9_]+$")
     width: int
@@ -124,7 +124,7 @@ class Resolution(CardTable):
 
 
 class Limits(CardTable):
-    """What a request may ask at most."""
+    """Limits of a request."""
 
     min_side: int
     max_side: int
@@ -132,7 +132,7 @@ class Limits(CardTable):
     multiple: int = 16
     max_steps: int = Field(le=200)
     max_cfg_scale: float = 30.0
-    max_prompt_chars: int = Field(  # the service's, not for a card to choose
+    max_prompt_chars: int = Field(  # a limit of the service; a card cannot change it
         default=MAX_PROMPT_CHARS, ge=MAX_PROMPT_CHARS, le=MAX_PROMPT_CHARS
     )
     max_images: int = 8
@@ -150,7 +150,7 @@ class Limits(CardTable):
 
 
 class SamplerAdvice(CardTable):
-    """How one sampler is used with the checkpoint; `is_recommended`: its authors name it."""
+    """How to use a sampler with the checkpoint; its authors recommend it if `is_recommended`."""
 
     default_steps: int
     recommended_steps: tuple[int, int]
@@ -159,7 +159,7 @@ class SamplerAdvice(CardTable):
 
 
 class Defaults(CardTable):
-    """What a request gets where it says nothing."""
+    """Defaults of the fields of a request."""
 
     resolution: str
     sampler: str
@@ -176,7 +176,7 @@ TagGroup = Literal[
 
 
 class Prompting(CardTable):
-    """How prompts for this checkpoint are written."""
+    """How to write prompts for the checkpoint."""
 
     tag_order: tuple[TagGroup, ...]
     quality: tuple[str, ...]
@@ -193,14 +193,14 @@ class Prompting(CardTable):
 
 
 class Limitation(CardTable):
-    """Something the checkpoint is known to do badly."""
+    """A known weakness of the checkpoint."""
 
     code: str
     detail: str
 
 
 class Training(CardTable):
-    """How the checkpoint was made, as its page tells."""
+    """How the checkpoint was trained, according to its page."""
 
     images: int | None = None
     samples_seen: int | None = None
@@ -209,10 +209,10 @@ class Training(CardTable):
 
 
 class Card(CardTable):
-    """All that is known about one checkpoint.
+    """Everything the service knows about a checkpoint.
 
-    No `recommended_schedulers` means that nothing speaks against any of `schedulers`.
-    `is_distilled` says that the model predicts the picture from any noise level in one go.
+    If `recommended_schedulers` is empty, all `schedulers` are recommended. `is_distilled` means
+    that the model predicts the picture from any noise level in one evaluation.
     """
 
     name: str = Field(pattern="^[a-z0-9-]+$")
@@ -239,28 +239,29 @@ class Card(CardTable):
     prompting: Prompting
     limitations: tuple[Limitation, ...] = ()
     lora_bases: tuple[str, ...] = Field(
-        default=(), description="Lower-case words by which a LoRA's metadata name this checkpoint."
+        default=(),
+        description="Lower-case words that identify this checkpoint in the metadata of a LoRA.",
     )
     training: Training = Training()
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
-        """A card must not recommend what it forbids or what the code cannot do."""
+        """Refuse a card that contradicts itself or names something unknown."""
         presets = {preset.name for preset in self.resolutions}
         unknown = set(self.samplers) - set(SAMPLER_CATALOG)
         distilled = {name for name, info in SAMPLER_CATALOG.items() if info.refusal}
         checks = {
             f"samplers unknown to the service: {sorted(unknown)}": not unknown,
-            "schedulers unknown to the service": set(self.schedulers)
+            "schedulers contain a name unknown to the service": set(self.schedulers)
             <= set(SCHEDULE_DISPLAY_NAMES),
             "prompting.tag_order needs every group once": sorted(self.prompting.tag_order)
             == sorted(get_args(TagGroup)),
             "preset names repeat": len(presets) == len(self.resolutions),
-            "defaults.resolution is no preset": self.defaults.resolution in presets,
+            "defaults.resolution is not a preset": self.defaults.resolution in presets,
             f"samplers for distilled checkpoints only: {sorted(distilled)}": (
                 self.is_distilled or not set(self.samplers) & distilled
             ),
-            "recommended_schedulers and scheduler_notes are of schedulers that are offered": (
+            "recommended_schedulers or scheduler_notes has a scheduler that is not offered": (
                 {*self.recommended_schedulers, *self.scheduler_notes} <= set(self.schedulers)
             ),
             "defaults.sampler is not offered": self.defaults.sampler in self.samplers,
@@ -289,7 +290,7 @@ class Card(CardTable):
 
 
 def card_names() -> list[str]:
-    """Names of the cards that ship with the package."""
+    """Names of the cards in the package."""
     folder = resources.files("model") / "cards"
     return sorted(
         entry.name.removesuffix(".toml")
@@ -299,15 +300,15 @@ def card_names() -> list[str]:
 
 
 def shipped_folder(card: Card) -> Path:
-    """Where the checkpoint of a card lies that ships with the package."""
+    """The checkpoint directory in the package for one of its cards."""
     return Path(__file__).parent / "checkpoints" / card.name
 
 
 def load_card(name_or_path: str) -> Card:
-    """Load a shipped card by name, or any card by the path of its `.toml` file.
+    """Load a card of the package by name, or any card by the path of its `.toml` file.
 
     Raises:
-        CardError: no such card, no TOML, or a field is wrong; the message names it.
+        CardError: the card does not exist, is not valid TOML or has a wrong field.
     """
     if name_or_path.endswith(".toml"):
         file = Path(name_or_path)
@@ -317,7 +318,7 @@ def load_card(name_or_path: str) -> Card:
     elif name_or_path in card_names():
         text = (resources.files("model") / "cards" / f"{name_or_path}.toml").read_text("utf-8")
     else:
-        raise CardError(f"no card named {name_or_path!r}; there are {', '.join(card_names())}")
+        raise CardError(f"no card named {name_or_path!r}; the cards are {', '.join(card_names())}")
     try:
         return Card.model_validate(tomllib.loads(text))
     except (tomllib.TOMLDecodeError, ValidationError) as exc:

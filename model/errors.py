@@ -1,20 +1,20 @@
-"""What can go wrong inside the model package; callers translate these at their own border."""
+"""Defines the exceptions of the model package."""
 
 
 class ModelError(Exception):
-    """Anything the model package refuses or cannot do."""
+    """Base class of the exceptions of the model package."""
 
 
 class CardError(ModelError):
-    """A card is missing or says something impossible."""
+    """A card is missing or invalid."""
 
 
 class CheckpointError(ModelError):
-    """A weight file is missing, incomplete, of another layout or unsafe to read."""
+    """A weight file is missing, incomplete, of an unknown layout or unsafe to read."""
 
 
 class PromptError(ModelError):
-    """A prompt cannot be tokenized: a bad weight, or nesting beyond the limit, which it carries."""
+    """A prompt cannot be parsed; `limit` is the maximum weight or nesting that it exceeds."""
 
     def __init__(self, message: str, limit: float) -> None:
         super().__init__(message)
@@ -22,39 +22,39 @@ class PromptError(ModelError):
 
 
 class InputMissing(ModelError):
-    """A picture that the request starts from is gone or cannot be read."""
+    """An input picture of the request is missing or cannot be read."""
 
 
 class NonFiniteLatents(ModelError):
-    """Latents or pixels contain NaN or infinity; a picture made of them would be a lie."""
+    """Latents or pixels contain NaN or infinity."""
 
 
 class DeviceLost(ModelError):
-    """The device does not compute any more; the process that holds it has to end."""
+    """The device no longer works; the process that uses it must end."""
 
 
 class LoraError(ModelError):
-    """A LoRA cannot be used; the message names it."""
+    """A LoRA cannot be used. The message names it."""
 
 
 class LoraMissing(LoraError):
-    """The folder has no LoRA of this name."""
+    """The LoRA folder has no file of this name."""
 
 
 class LoraChanged(LoraError):
-    """The LoRA's file is another one than when the request was accepted."""
+    """The LoRA's file has changed since the request was accepted."""
 
 
 class LoraUnusable(LoraError):
-    """A LoRA's file cannot be read, or does not fit this checkpoint."""
+    """A LoRA's file cannot be read or does not fit this checkpoint."""
 
 
 class PolicyError(ModelError):
-    """The policy's rules cannot be read or contradict one another; the message says where."""
+    """The policy's rules cannot be read or contradict each other. The message says where."""
 
 
 class PolicyBlocked(ModelError):
-    """A request that the policy refuses: the rule's name and reason, never the prompt's words."""
+    """The policy refuses a request. Carries the rule and its reason, never words of the prompt."""
 
     def __init__(self, rule: str, reason: str) -> None:
         super().__init__(f"refused by the rule {rule}: {reason}")

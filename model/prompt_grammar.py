@@ -1,4 +1,4 @@
-"""What may stand in a prompt: characters, and ComfyUI's weights and escapes. Knows no tokenizer."""
+"""Parses the prompt grammar of ComfyUI: weights in brackets and escaped brackets."""
 
 import math
 import re
@@ -15,22 +15,21 @@ MAX_NESTING = 20
 _BRACKET_WEIGHT = 1.1
 
 _ATOM = re.compile(r"\\[()]|[^\\():]+|.", re.DOTALL)
-
-
 _ALLOWED_CONTROLS = frozenset("\n\r\t")
 
 
 class Segment(NamedTuple):
-    """A piece of prompt with one weight, brackets and backslashes of escapes removed."""
+    """A piece of a prompt with one weight, without brackets and the backslashes of escapes."""
 
     text: str
     weight: float
 
 
 def check_characters(text: str) -> str:
-    """The text itself; ValueError for lone surrogates and control codes.
+    """Return the text if tokenizers, logs and image files can hold it.
 
-    No tokenizer, log or image file can hold those.
+    Raises:
+        ValueError: it contains a lone surrogate or a control code.
     """
     for position, char in enumerate(text):
         category = unicodedata.category(char)
@@ -43,19 +42,19 @@ def check_characters(text: str) -> str:
 
 
 def plain_text(text: str) -> str:
-    """A prompt's words as the tokenizers see them, without brackets, weights and escapes."""
+    """The text that the tokenizers see, without brackets, weights and escapes."""
     return "".join(segment.text for segment in parse_prompt(text))
 
 
-@lru_cache(maxsize=16)  # validation, advice and counting ask for the same text in a row
+@lru_cache(maxsize=16)  # validation, lint and token count parse the same text one after the other
 def parse_prompt(text: str) -> tuple[Segment, ...]:
     r"""Split a prompt into segments of one weight each.
 
-    `(x)` multiplies the weight by 1.1, `(x:1.3)` sets it, `\(` and `\)` are letters. A bracket
-    that does not close stays text, though the prompt is split there.
+    `(x)` multiplies the weight by 1.1, `(x:1.3)` sets it, `\(` and `\)` are literal brackets. A
+    bracket that is not closed is text, but the prompt is split there.
 
     Raises:
-        PromptError: a weight is not finite or beyond 10, or brackets nest deeper than 20.
+        PromptError: a weight is not a number from -10 to 10, or brackets nest deeper than 20.
     """
     atoms = _ATOM.findall(text)
     return tuple(
@@ -65,14 +64,14 @@ def parse_prompt(text: str) -> tuple[Segment, ...]:
 
 
 def _letters(atom: str) -> str:
-    """The text of an atom: an escaped bracket without its backslash."""
+    """An atom as text: an escaped bracket loses its backslash."""
     return atom[1] if atom in (r"\(", r"\)") else atom
 
 
 def _weighted(
     atoms: Sequence[str], *, weight: float, position: int
 ) -> Iterator[tuple[Sequence[str], float]]:
-    """Yield runs of atoms with their weights; `position` is where `atoms` begin in the prompt."""
+    """Yield runs of atoms with their weights; `position` is the offset of `atoms` in the prompt."""
     for group in _groups(atoms, position):
         if len(group) >= 2 and group[0] == "(" and group[-1] == ")":
             inner, explicit = _split_weight(group[1:-1])
@@ -114,7 +113,7 @@ def _groups(atoms: Sequence[str], position: int) -> Iterator[Sequence[str]]:
 
 
 def _split_weight(atoms: Sequence[str]) -> tuple[Sequence[str], float | None]:
-    """Split "red hair:1.3" into its text and its weight; None where there is no weight."""
+    """Split "red hair:1.3" into its text and its weight; None if there is no weight."""
     colon = max((index for index, atom in enumerate(atoms) if atom == ":"), default=0)
     if colon == 0:
         return atoms, None

@@ -1,4 +1,4 @@
-"""The ratings of pictures, as the Anima models' own safety tags name them, mildest first."""
+"""Defines the content ratings, mildest first. They are the safety tags of the Anima models."""
 
 from typing import Final, Literal, get_args
 

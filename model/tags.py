@@ -1,4 +1,4 @@
-"""Tags by group, and the prompt that is made of them. Knows neither tokenizers nor HTTP."""
+"""Defines tags by group and assembles a prompt from them."""
 
 import re
 from typing import Annotated, Self
@@ -11,7 +11,7 @@ from model.prompt_grammar import MAX_PROMPT_CHARS, check_characters
 
 MAX_TAG_CHARS = 200
 MAX_TAGS = 100
-"""In one group."""
+"""Maximum number of tags in one group."""
 
 _ESCAPED = re.compile(r"\\([()])")
 _PARENTHESIS = re.compile(r"[()]")
@@ -21,14 +21,14 @@ _FACE = re.compile(rf"(?!_){_EYE}_+{_EYE}(?<!_)")
 
 
 def _one_tag(text: str) -> str:
-    """Refuse what would become several tags, none, or a weight that is not read."""
+    """Refuse a text that would become several tags or none, or a weight."""
     for separator, name in ((",", "comma"), ("\n", "line break"), ("\r", "line break")):
         if separator in text:
-            raise ValueError(f"a tag holds no {name}; give every tag its own string")
+            raise ValueError(f"a tag cannot contain a {name}; write each tag as a separate string")
     if not text.replace("_", " ").strip():
-        raise ValueError("a tag holds more than spaces")
+        raise ValueError("a tag cannot be blank")
     if _WEIGHTED.fullmatch(text.strip()):
-        raise ValueError("tags are literal; a weight such as (smile:1.2) belongs into prompt")
+        raise ValueError("tags are literal; write a weight such as (smile:1.2) in `prompt`")
     return text
 
 
@@ -42,25 +42,33 @@ TagList = Annotated[list[Tag], Field(max_length=MAX_TAGS)]
 
 
 class Tags(BaseModel):
-    """Tags by what they say. They are literal: parentheses are letters, `_` is a space."""
+    """Tags by group. They are literal: parentheses are part of the tag, `_` is a space."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    quality: TagList = Field(default=[], description="How good it is.", examples=[["masterpiece"]])
-    meta: TagList = Field(default=[], description="What kind of file.", examples=[["absurdres"]])
-    safety: TagList = Field(default=[], description="For whom it is.", examples=[["safe"]])
-    subject: TagList = Field(default=[], description="Who is there.", examples=[["1girl", "solo"]])
-    character: TagList = Field(
-        default=[], description="Names of characters.", examples=[["hatsune_miku"]]
+    quality: TagList = Field(
+        default=[], description="Quality of the picture.", examples=[["masterpiece"]]
     )
-    series: TagList = Field(default=[], description="Where they are from.", examples=[["vocaloid"]])
+    meta: TagList = Field(
+        default=[], description="Kind of file or source.", examples=[["absurdres"]]
+    )
+    safety: TagList = Field(default=[], description="Safety rating.", examples=[["safe"]])
+    subject: TagList = Field(
+        default=[], description="Number and kind of people.", examples=[["1girl", "solo"]]
+    )
+    character: TagList = Field(
+        default=[], description="Character names.", examples=[["hatsune_miku"]]
+    )
+    series: TagList = Field(
+        default=[], description="Series that the characters are from.", examples=[["vocaloid"]]
+    )
     artist: TagList = Field(
         default=[],
-        description="Whose style; the card's prefix is put before each that has none.",
+        description="Artists to imitate; each gets the card's prefix unless it has it.",
         examples=[["wlop"]],
     )
     general: TagList = Field(
-        default=[], description="All the rest.", examples=[["long_hair", "smile"]]
+        default=[], description="All other tags.", examples=[["long_hair", "smile"]]
     )
 
     @model_validator(mode="after")
@@ -74,7 +82,7 @@ class Tags(BaseModel):
 
 
 def assemble_prompt(tags: Tags | None, prompting: Prompting, prompt: str) -> str:
-    """The prompt that is made of tags in the card's order and of `prompt`, which follows."""
+    """Join the tags, in the card's order, and `prompt`."""
     if tags is None:
         return prompt
     groups = _groups(tags)
@@ -87,21 +95,21 @@ def assemble_prompt(tags: Tags | None, prompting: Prompting, prompt: str) -> str
 
 
 def max_prompt_length(tags: Tags | None) -> int:
-    """Characters that tags take in a prompt at most, with separators, escapes and prefixes."""
+    """Upper bound of the characters of the tags in a prompt, with separators and escapes."""
     groups = _groups(tags) if tags else {}
     return sum(len(escape_tag(tag, prefix="@")) + 2 for group in groups.values() for tag in group)
 
 
 def has_tags(tags: Tags | None) -> bool:
-    """Whether there is any tag in any group."""
+    """Whether any group has a tag."""
     return tags is not None and any(_groups(tags).values())
 
 
 def escape_tag(tag: str, *, prefix: str = "") -> str:
-    r"""A tag as it stands in a prompt: one space between words, parentheses escaped once.
+    r"""Write a tag for a prompt: one space between words, parentheses escaped once.
 
-    `watercolor_(medium)` and `watercolor \(medium\)` both give `watercolor \(medium\)`; `prefix`
-    is put before a tag that has none yet.
+    `watercolor_(medium)` and `watercolor \(medium\)` both become `watercolor \(medium\)`.
+    `prefix` is added unless the tag already starts with it.
     """
     text = replace_underscores(_ESCAPED.sub(r"\1", tag))
     if not text.startswith(prefix):
@@ -110,10 +118,10 @@ def escape_tag(tag: str, *, prefix: str = "") -> str:
 
 
 def replace_underscores(tag: str) -> str:
-    """A tag with spaces for underscores, except where the underscore is the nose of a face.
+    """Replace underscores by spaces, except in emoticons.
 
-    `^_^`, `>_<`, `o_o`, `0_0` and `(o)_(o)` are faces: on both sides of the underscore is an eye,
-    which is signs, a single letter or digit, or one of those between up to two signs.
+    `^_^`, `>_<`, `o_o`, `0_0` and `(o)_(o)` are emoticons: each side of the underscore is an eye,
+    that is signs only, or a single letter or digit with up to two signs around it.
     """
     text = " ".join(tag.split())
     return text if _FACE.fullmatch(text) else " ".join(text.replace("_", " ").split())

@@ -1,6 +1,6 @@
-"""Which entries of a model's table of 1000 times a schedule takes, and how many levels that gives.
+"""Computes which entries of the 1000-entry time table each schedule uses, and how many.
 
-Free of torch, so that a request's cost is known where it is accepted. Knows no sigma.
+Does not import torch, so the API can compute the cost of a request.
 """
 
 import math
@@ -8,42 +8,42 @@ from bisect import bisect_right
 from functools import cache
 
 TABLE_LENGTH = 1000
-"""Entries of the table: more steps would repeat one."""
+"""Number of entries; more steps would repeat an entry."""
 
 _TIE = 1e-12
-"""The middle entry is a tie, which goes to the even one above; no other share is as near to one."""
+"""Rounds the tie at the middle entry up to the even one; no other share is as close."""
 
 
 def check_steps(steps: int) -> None:
-    """Raise ValueError for a number of steps that no schedule can have."""
+    """Raise ValueError if no schedule can have this number of steps."""
     if not 1 <= steps <= TABLE_LENGTH:
         raise ValueError(f"steps is {steps}, must be 1 to {TABLE_LENGTH}")
 
 
 def simple_entries(steps: int) -> list[int]:
-    """Every (1000 / steps)-th entry from the last down."""
+    """Every (1000 / steps)-th entry, from the last one down."""
     check_steps(steps)
     return [TABLE_LENGTH - 1 - i * TABLE_LENGTH // steps for i in range(steps)]
 
 
 def ddim_entries(steps: int) -> list[int]:
-    """Every (1000 // steps)-th entry from the second up, falling: not always `steps` of them."""
+    """Every (1000 // steps)-th entry, descending to the second one; not always `steps` entries."""
     check_steps(steps)
     return list(range(1, TABLE_LENGTH, TABLE_LENGTH // steps))[::-1]
 
 
 def beta_entries(steps: int, alpha: float = 0.6, beta: float = 0.6) -> list[int]:
-    """Quantiles of Beta(alpha, beta) at even shares, rounded to entries, without repetitions."""
+    """Evenly spaced quantiles of Beta(alpha, beta), rounded to entries, without repetitions."""
     check_steps(steps)
     if not (alpha > 0 and beta > 0):
-        raise ValueError(f"alpha is {alpha} and beta {beta}, both must be above 0")
+        raise ValueError(f"alpha is {alpha} and beta {beta}, both must be positive")
     bounds = _beta_bounds(alpha, beta)
     shares = (1 - i / steps for i in range(steps))
     return list(dict.fromkeys(bisect_right(bounds, share) for share in shares))
 
 
 def schedule_length(scheduler: str, steps: int) -> int:
-    """Noisy levels of a schedule: `steps`, but for the schedules that follow the table.
+    """Number of noisy levels in a schedule: `steps`, except for `beta` and `ddim_uniform`.
 
     `beta` drops repeated levels from 139 steps on; `ddim_uniform` rounds its stride down.
     """
@@ -54,7 +54,7 @@ def schedule_length(scheduler: str, steps: int) -> int:
 
 @cache
 def _beta_bounds(alpha: float, beta: float) -> list[float]:
-    """The distribution function of Beta(alpha, beta) halfway between the entries."""
+    """The cumulative distribution function of Beta(alpha, beta) halfway between the entries."""
     return [
         _beta_share((entry + 0.5) / (TABLE_LENGTH - 1), alpha, beta)
         for entry in range(TABLE_LENGTH - 1)

@@ -1,6 +1,6 @@
-"""A request as passes through the model: which sizes, how many steps, how much work.
+"""Plans the sampling passes of a request and computes their steps and cost.
 
-Free of torch, for the API and the records of jobs; the engine walks what is planned here.
+Does not import torch. The engine runs the passes, the API and the job records use the cost.
 """
 
 from collections.abc import Sequence
@@ -13,10 +13,11 @@ from model.timesteps import TABLE_LENGTH, schedule_length
 
 @dataclass(frozen=True, slots=True)
 class SamplingPass:
-    """One walk down to sigma 0, at `width` x `height` pixels.
+    """One run of the sampler down to sigma 0, at `width` x `height` pixels.
 
-    The schedule is built for `built` steps, of whose noisy levels the last `levels` are walked:
-    all of them from noise, 0 where a picture is left as it is. `steps` is what clients count.
+    The schedule is built for `built` steps; the sampler runs its last `levels` noisy levels. From
+    noise these are all levels, and 0 if the picture does not change. Clients see `steps`.
+    `evaluations` counts the model evaluations of one picture.
     """
 
     width: int
@@ -28,7 +29,7 @@ class SamplingPass:
 
 
 def sampling_passes(request: ResolvedRequest) -> tuple[SamplingPass, ...]:
-    """What a request runs through, in order; every picture of it alike."""
+    """The passes of a request, in order; all its pictures have the same passes."""
     strength = 1.0 if request.strength is None else request.strength
     planned = [_pass(request, request.width, request.height, request.steps, strength)]
     if request.hires:
@@ -42,20 +43,20 @@ def _pass(
 ) -> SamplingPass:
     sampler = SAMPLER_CATALOG[request.sampler]
     skipped = int(sampler.skips_last_level)
-    built, walked = shorten_schedule(steps, strength, most=TABLE_LENGTH - skipped)
+    built, run = shorten_schedule(steps, strength, most=TABLE_LENGTH - skipped)
     levels = schedule_length(request.scheduler, built + skipped) - skipped
     if strength < 1:
-        levels = min(levels, walked)
+        levels = min(levels, run)
     evaluations = sampler.evaluations(levels) if levels else 0
-    return SamplingPass(width, height, built, levels, walked, evaluations)
+    return SamplingPass(width, height, built, levels, run, evaluations)
 
 
 def shorten_schedule(steps: int, strength: float, *, most: int = TABLE_LENGTH) -> tuple[int, int]:
-    """How many steps a schedule is built for, at most `most`, and how many last ones are walked.
+    """Return the steps to build a schedule for, at most `most`, and the last steps to run.
 
-    `steps` are walked whatever the strength, from a level that falls with it: the last ones of
-    int(steps / strength). Where that is more than `most`, fewer are walked from the end of the
-    longest schedule; at strength 0 none.
+    A strength below 1 runs the last `steps` of int(steps / strength) steps, so it starts at a
+    lower noise level. If that exceeds `most`, fewer steps at the end of the longest schedule
+    run. At strength 0 no step runs.
     """
     if strength == 0:
         return steps, 0
@@ -65,12 +66,12 @@ def shorten_schedule(steps: int, strength: float, *, most: int = TABLE_LENGTH) -
 
 
 def total_steps(request: ResolvedRequest) -> int:
-    """Steps that progress is counted in, over all passes; at least 1."""
+    """Total steps over all passes, for progress; at least 1."""
     return max(1, sum(part.steps for part in sampling_passes(request)))
 
 
 def completed_steps(parts: Sequence[SamplingPass], evaluations: int) -> int:
-    """How many steps are complete after so many evaluations of one picture."""
+    """Number of complete steps after this many evaluations of one picture."""
     steps, left = 0, evaluations
     for part in parts:
         if left < part.evaluations:
@@ -80,14 +81,17 @@ def completed_steps(parts: Sequence[SamplingPass], evaluations: int) -> int:
 
 
 def megapixel_steps(request: ResolvedRequest, steps: int | None = None) -> float:
-    """Megapixels through the transformer after `steps` steps of every picture; None means all."""
+    """Megapixels that pass through the transformer in `steps` steps of every picture.
+
+    Guidance counts twice. None means all steps of all passes.
+    """
     rows = request.num_images * (1 if request.cfg_scale == 1 else 2)
     left = total_steps(request) if steps is None else steps
     megapixels = 0.0
     for part in sampling_passes(request):
-        walked = min(left, part.steps)
-        left -= walked
-        if walked:
-            share = walked / part.steps
+        run = min(left, part.steps)
+        left -= run
+        if run:
+            share = run / part.steps
             megapixels += share * part.evaluations * part.width * part.height / 1e6
     return megapixels * rows

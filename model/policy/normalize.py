@@ -1,7 +1,7 @@
-"""One spelling for the many ways to write a word, and the ways that a text can be read in it.
+"""Normalizes a text, so that a word is found regardless of its spelling.
 
-Case, width, accents, invisible characters, look-alikes (UTS 39), digits and signs for letters,
-gaps between letters. Knows no words. Every step takes time linear in the text.
+Handles case, width, accents, invisible characters, look-alikes (UTS 39), digits and signs in
+place of letters, and gaps between letters. Every step takes linear time.
 """
 
 import re
@@ -16,14 +16,14 @@ from confusable_homoglyphs.confusables import (  # type: ignore[import-untyped]
     confusables_data,
 )
 
-_WRITTEN_OUT = re.compile(
+_DRAWN_LETTERS = re.compile(
     r"(?:COMBINING )?LATIN |GREEK |CYRILLIC |REGIONAL |.*(?:SQUARED|CIRCLED) LATIN "
 )
 _HIRAGANA = range(0x3041, 0x3097)
 _TO_KATAKANA = 0x60
 _FROM_KANA_ON = 0x3040
 _BLANK = "\u115f\u1160\u3164\uffa0\u2800"
-"""Letters and a sign of Unicode that show nothing."""
+"""Unicode letters and a sign that are blank."""
 
 _APOSTROPHES = "\u2018\u2019\u02bc\u2032"
 _CONTRACTED = re.compile(r"(?<=\w)['`](?=\w)")
@@ -32,13 +32,13 @@ _ALSO_ALIKE = {
     "χ": "x", "ω": "w", "η": "n", "μ": "u", "п": "n", "П": "n", "и": "u", "н": "h", "в": "b",
     "т": "t", "м": "m", "я": "r",
 }  # fmt: skip
-"""What people write for our letters, and UTS 39 leaves out: it does not look quite the same."""
+"""Substitutes for Latin letters that are missing in UTS 39 because they look different."""
 
-_SHOWN = frozenset({"BABY", "CHILD", "BOY", "GIRL"})
-"""Emoji that are read as their names."""
+_NAMED_EMOJI = frozenset({"BABY", "CHILD", "BOY", "GIRL"})
+"""Emoji that count as their names."""
 
 _SIGNS = "@$!|+*#€£¢¥×"
-"""What is written for a letter; `*` and the like stand for any."""
+"""Signs that replace a letter; `*`, `#` and `×` replace any letter."""
 
 _AS_LETTERS = str.maketrans("0123456789l@$!|+#€£¢¥×", "oizeasgtbgiasiit*eicy*")
 _ONE_I = str.maketrans("l", "i")
@@ -54,7 +54,7 @@ _DIGIT = re.compile(r"\d")
 
 
 class Gap(IntEnum):
-    """What stands between two tokens, the least first."""
+    """The gap between two tokens, smallest first."""
 
     NONE = 0
     SIGN = 1
@@ -63,7 +63,7 @@ class Gap(IntEnum):
 
 
 class _Characters(dict[int, str]):
-    """What each character is read as; filled as they are met."""
+    """A translation table for `str.translate`, filled on first use of each character."""
 
     def __missing__(self, code: int) -> str:
         self[code] = read = _read(chr(code))
@@ -87,18 +87,18 @@ def _read(char: str) -> str:
 
 
 def _look_alike(char: str, name: str, category: str) -> str:
-    """The letters that a character shows, itself where it shows none of ours."""
+    """The letters that a character looks like; the character itself if there are none."""
     alike = [str(found["c"]) for found in confusables_data.get(char, ())]
     for one in alike:
         if len(one) == 1 and one.isascii() and one.isalnum():
             return one.lower()
     if char in _ALSO_ALIKE:
         return _ALSO_ALIKE[char]
-    if _WRITTEN_OUT.match(name):
+    if _DRAWN_LETTERS.match(name):
         letters = anyascii(char).lower()
         if letters.isalpha():
             return letters
-    if name in _SHOWN:
+    if name in _NAMED_EMOJI:
         return f" {name.lower()} "
     code = ord(char)
     if code in _HIRAGANA:
@@ -115,18 +115,18 @@ _CHARACTERS = _Characters()
 
 
 def fold(text: str) -> str:
-    """The text in plain lower-case letters, as far as there are such letters for it."""
+    """The text in plain lower-case letters, as far as possible."""
     if text.isascii():
         plain = text.lower()
     else:
         plain = unicodedata.normalize("NFKD", text).translate(_CHARACTERS)
-    return _CONTRACTED.sub("", plain)  # "isn't it" has no word of one letter
+    return _CONTRACTED.sub("", plain)  # the t in "isn't" is not a word
 
 
 def fold_variants(text: str) -> Iterator[str]:
-    """The text folded as it stands, and as small letters where those look like other ones.
+    """The folded text, and the folded lower-case text if that differs.
 
-    A capital eta looks like our H, a small one like our n.
+    A capital eta looks like an H, a small eta like an n.
     """
     plain = fold(text)
     yield plain
@@ -137,21 +137,22 @@ def fold_variants(text: str) -> Iterator[str]:
 
 
 def fold_tokens(text: str) -> list[str]:
-    """Tokens of a folded text as in `NormalizedText`: words and numbers, `l` written as `i`."""
+    """The words and numbers of a folded text, with `i` for `l`, as in `NormalizedText`."""
     return [token.translate(_ONE_I) for token in _WORDS.findall(text)]
 
 
 def squeeze_runs(letters: str) -> tuple[str, tuple[int, ...]]:
-    """Letters with every run of one letter as a single one, and how long the runs were."""
+    """Reduce every run of one letter to a single letter; also return the lengths of the runs."""
     parts = [match[0] for match in re.finditer(r"([^\W\d_])\1*|.", letters)]
     return "".join(part[0] for part in parts), tuple(map(len, parts))
 
 
 class NormalizedText:
-    """A text as tokens, all their letters in a row, and that row with stretched letters squeezed.
+    """A text as tokens.
 
-    `starts` and `ends` are the tokens' bounds in the row; `places` says for every letter of
-    `squeezed`, and for its end, where in the row its run begins.
+    `raw` is the letters of all tokens without gaps, `squeezed` the same with every run of one
+    letter reduced to one. `starts` and `ends` are the tokens' bounds in `raw`. `places` has, for
+    every letter of `squeezed` and for its end, the offset in `raw` where its run begins.
     """
 
     __slots__ = ("_spans", "_text", "_tokens", "ends", "places", "raw", "squeezed", "starts")
@@ -165,7 +166,7 @@ class NormalizedText:
         self.starts = [0, *self.ends[:-1]]
         row = self.raw.translate(letters)
         is_kept = list(map(ne, row, f" {row}"))
-        if not row.isalpha():  # digits are not stretched: 11 is another age than 1
+        if not row.isalpha():  # digits are not squeezed: age 11 differs from age 1
             is_kept = [
                 kept or not letter.isalpha() for kept, letter in zip(is_kept, row, strict=True)
             ]
@@ -173,7 +174,7 @@ class NormalizedText:
         self.places = [*compress(count(), is_kept), len(row)]
 
     def gap(self, token: int) -> Gap:
-        """What stands before a token; the text's beginning and end end a tag."""
+        """The gap before a token; the start and the end of the text count as the end of a tag."""
         between = self._between(token)
         if between is None or _COMMA.search(between):
             return Gap.TAG
@@ -182,31 +183,34 @@ class NormalizedText:
         return Gap.SPACE if any(map(str.isspace, between)) else Gap.SIGN
 
     def ends_tag(self, token: int) -> bool:
-        """Whether a tag ends before a token, at a comma or the end of a line."""
+        """Whether a tag ends before a token, at a comma or a line end."""
         return self.gap(token) is Gap.TAG or "\n" in (self._between(token) or "")
 
     def _between(self, token: int) -> str | None:
         if token in (0, len(self.ends)):
             return None
-        if self._spans is None:  # few texts are asked
+        if self._spans is None:  # computed on demand: few texts need it
             self._spans = [match.span() for match in self._tokens.finditer(self._text)]
         return self._text[self._spans[token - 1][1] : self._spans[token][0]]
 
 
 def normalize(text: str) -> Iterator[NormalizedText]:
-    """The ways to read a folded text; where only parts can be read another way, of those parts."""
+    """The ways to read a folded text: with digits as letters, as numbers, with signs as letters.
+
+    The second and third contain only the parts of the text that have digits or signs.
+    """
     yield NormalizedText(text, _MIXED, _AS_LETTERS)
-    numbered = _parts(text, _DIGIT)
+    numbered = _matching_parts(text, _DIGIT)
     if numbered:
         numbers = _NUMBER.sub(lambda match: match[0].translate(_AS_DIGITS), numbered)
         yield NormalizedText(numbers, _WORDS, _ONE_I)
-    signed = _parts(text, _HAS_SIGNS)
+    signed = _matching_parts(text, _HAS_SIGNS)
     if signed:
         yield NormalizedText(signed, _SIGNED, _AS_LETTERS)
 
 
-def _parts(text: str, what: re.Pattern[str]) -> str:
-    """The parts between commas in which there is something."""
-    if not what.search(text):
+def _matching_parts(text: str, pattern: re.Pattern[str]) -> str:
+    """The parts between commas that match a pattern."""
+    if not pattern.search(text):
         return ""
-    return ",".join(part for part in _COMMA.split(text) if what.search(part))
+    return ",".join(part for part in _COMMA.split(text) if pattern.search(part))

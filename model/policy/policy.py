@@ -1,6 +1,6 @@
-"""What is refused, whatever dialect it came in: judged on the prompts and LoRAs that would be run.
+"""Checks the final prompts and LoRAs of a request against the policy rules.
 
-Words such as "not", a claim to be adult or a negative weight excuse nothing. Knows no HTTP.
+Words such as "not", a claim to be adult or a negative weight make no exception.
 """
 
 from collections import defaultdict
@@ -16,11 +16,11 @@ from model.policy.rules import MAX_RATING, Clause, CoreFile, load_core, load_rul
 from model.prompt_grammar import parse_prompt
 from model.rating import RATINGS, Rating
 
-_Side = Literal["prompt", "negative"]
+_PromptKind = Literal["prompt", "negative"]
 
 
 class WeightedLora(Protocol):
-    """A LoRA as a request names it."""
+    """A LoRA of a request."""
 
     @property
     def name(self) -> str: ...
@@ -38,35 +38,44 @@ class PolicyDecision:
 
 
 class RequestTexts(NamedTuple):
-    """All words of a request, by what they do to the picture: towards it, or away from it."""
+    """The texts of a request: `prompt` adds to the picture, `negative` removes from it."""
 
     prompt: str
     negative: str
 
 
 class Policy:
-    """The core's rules and those of one file. May be asked from any thread."""
+    """The core rules and those of one rule file. Thread-safe."""
 
     def __init__(self, rules: CoreFile) -> None:
-        """Compile the rules. PolicyError where a term can never be found."""
+        """Compile the rules.
+
+        Raises:
+            PolicyError: a term could not match anything.
+        """
         self._groups: dict[str, int] = {}
-        self._belongs: dict[str, set[int]] = defaultdict(set)
-        self._excuses: dict[str, set[int]] = defaultdict(set)
+        self._groups_of_term: dict[str, set[int]] = defaultdict(set)
+        self._exceptions_of: dict[str, set[int]] = defaultdict(set)
         for name, group in rules.groups.items():
-            self._add(f"${name}", group.all_terms, group.exceptions)
+            self._add_group(f"${name}", group.all_terms, group.exceptions)
         self._rules = [
-            (rule, [self._clause(clause, rule.exceptions) for clause in rule.clauses])
+            (rule, [self._compile_clause(clause, rule.exceptions) for clause in rule.clauses])
             for rule in rules.rules
         ]
         self._ratings = [
-            (rating, self._clause(rules.ratings[rating], ()))
+            (rating, self._compile_clause(rules.ratings[rating], ()))
             for rating in reversed(RATINGS)
             if rating in rules.ratings
         ]
-        self._safe = self._clause(rules.safe, ())
-        terms = [*self._belongs, *(term for term in self._excuses if term not in self._belongs)]
-        self._terms = [(self._belongs.get(t, set()), self._excuses.get(t, set())) for t in terms]
-        self._lexicon = TermMatcher(terms, rules.fillers)
+        self._safe = self._compile_clause(rules.safe, ())
+        terms = [
+            *self._groups_of_term,
+            *(term for term in self._exceptions_of if term not in self._groups_of_term),
+        ]
+        self._terms = [
+            (self._groups_of_term.get(t, set()), self._exceptions_of.get(t, set())) for t in terms
+        ]
+        self._matcher = TermMatcher(terms, rules.fillers)
 
     def check(
         self,
@@ -77,76 +86,78 @@ class Policy:
         loras: Sequence[WeightedLora] = (),
         trigger_words: Mapping[str, Sequence[str]] = MappingProxyType({}),
     ) -> PolicyDecision:
-        """Let words pass that would be run; `trigger_words` are those of the LoRAs, by name.
+        """Check the final prompts; `trigger_words` has those of each LoRA by name.
 
         Raises:
-            PolicyBlocked: a rule refuses them, or they ask for a higher rating than `ceiling`.
-            PromptError: a prompt's brackets cannot be read.
+            PolicyBlocked: a rule applies, or the words ask for a higher rating than `ceiling`.
+            PromptError: the weights or brackets of a prompt are invalid.
         """
-        spoken = collect_texts(prompt, negative_prompt, loras, trigger_words)
-        found: dict[_Side, set[int]] = {
-            "prompt": self._found(spoken.prompt),
-            "negative": self._found(spoken.negative),
+        texts = collect_texts(prompt, negative_prompt, loras, trigger_words)
+        found: dict[_PromptKind, set[int]] = {
+            "prompt": self._find_groups(texts.prompt),
+            "negative": self._find_groups(texts.negative),
         }
         for rule, clauses in self._rules:
-            if all(_holds(clause, found) for clause in clauses):
+            if all(_is_met(clause, found) for clause in clauses):
                 raise PolicyBlocked(rule.name, rule.reason)
-        asked: Rating = next(
-            (rating for rating, clause in self._ratings if _holds(clause, found)), "safe"
+        requested: Rating = next(
+            (rating for rating, clause in self._ratings if _is_met(clause, found)), "safe"
         )
-        if RATINGS.index(asked) > RATINGS.index(ceiling):
+        if RATINGS.index(requested) > RATINGS.index(ceiling):
             raise PolicyBlocked(
-                MAX_RATING, f"it asks for {asked}, and {ceiling} is allowed at most"
+                MAX_RATING, f"it asks for {requested}; the highest allowed rating is {ceiling}"
             )
-        return PolicyDecision(asked, "safe" if _holds(self._safe, found) else ceiling)
+        return PolicyDecision(requested, "safe" if _is_met(self._safe, found) else ceiling)
 
-    def _found(self, text: str) -> set[int]:
-        """The groups of which a term is in a text."""
+    def _find_groups(self, text: str) -> set[int]:
+        """The groups that have a term in the text."""
         found: set[int] = set()
-        for hits in self._lexicon.find(text):
-            covered = self._covered(hits)
-            for hit in hits:
+        for matches in self._matcher.find(text):
+            covered = self._covered(matches)
+            for match in matches:
                 found |= {
                     group
-                    for group in self._terms[hit.term][0]
-                    if not {hit.first, hit.last} <= covered[group]
+                    for group in self._terms[match.term][0]
+                    if not {match.first, match.last} <= covered[group]
                 }
         return found
 
-    def _covered(self, hits: Iterable[TermMatch]) -> dict[int, set[int]]:
-        """The tokens that are words of an exception, by the group that it is one of."""
+    def _covered(self, matches: Iterable[TermMatch]) -> dict[int, set[int]]:
+        """The tokens that belong to an exception, by the group of the exception."""
         covered: dict[int, set[int]] = defaultdict(set)
-        for hit in hits:
-            if hit.is_literal:  # an exception is never read into what is written otherwise
-                for group in self._terms[hit.term][1]:
-                    covered[group].update(range(hit.first, hit.last + 1))
+        for match in matches:
+            if match.is_literal:  # an exception applies only to literal words
+                for group in self._terms[match.term][1]:
+                    covered[group].update(range(match.first, match.last + 1))
         return covered
 
-    def _add(self, name: str, terms: Iterable[str], exceptions: Iterable[str]) -> int:
+    def _add_group(self, name: str, terms: Iterable[str], exceptions: Iterable[str]) -> int:
         group = self._groups[name] = len(self._groups)
         for term in terms:
-            self._belongs[term].add(group)
+            self._groups_of_term[term].add(group)
         for term in exceptions:
-            self._excuses[term].add(group)
+            self._exceptions_of[term].add(group)
         return group
 
-    def _clause(self, clause: Clause, exceptions: Sequence[str]) -> dict[_Side, set[int]]:
-        """The groups of a clause, terms of its own as one more."""
-        sides: dict[_Side, list[str]] = {"prompt": clause.prompt, "negative": clause.negative}
-        groups: dict[_Side, set[int]] = {}
+    def _compile_clause(
+        self, clause: Clause, exceptions: Sequence[str]
+    ) -> dict[_PromptKind, set[int]]:
+        """The groups of a clause; its own terms become another group."""
+        sides: dict[_PromptKind, list[str]] = {"prompt": clause.prompt, "negative": clause.negative}
+        groups: dict[_PromptKind, set[int]] = {}
         for side, terms in sides.items():
             groups[side] = {self._groups[term] for term in terms if term.startswith("$")}
             own = [term for term in terms if not term.startswith("$")]
             if own:
-                groups[side].add(self._add(f"{len(self._groups)}", own, exceptions))
+                groups[side].add(self._add_group(f"{len(self._groups)}", own, exceptions))
         return groups
 
 
 def load_policy(path: Path | None = None) -> Policy:
-    """The policy of a rule file, or of the one that ships.
+    """Load the policy of a rule file; None means the default file of the package.
 
     Raises:
-        PolicyError: the file cannot be used; the message says where and why.
+        PolicyError: the file is invalid; the message says where and why.
     """
     try:
         return Policy(merge_rules(load_core(), load_rules(path)))
@@ -162,14 +173,17 @@ def collect_texts(
     loras: Sequence[WeightedLora] = (),
     trigger_words: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> RequestTexts:
-    """The words that would be run.
+    """Collect the words that affect the picture.
 
-    What is weighted away from the picture counts as said, and as said in the negative prompt too;
-    in the negative prompt the other way round. So nothing hides behind the sign of a weight.
+    A part of the prompt with a weight of 0 or less counts for the prompt and for the negative
+    prompt, and a part of the negative prompt likewise, so the sign of a weight hides nothing.
     """
-    said, denied = parse_prompt(prompt), parse_prompt(negative_prompt)
-    towards = ["".join(segment.text for segment in said), _only(denied, is_away=True)]
-    away = [_only(denied, is_away=False), _only(said, is_away=True)]
+    prompt_segments, negative_segments = parse_prompt(prompt), parse_prompt(negative_prompt)
+    towards = [
+        "".join(segment.text for segment in prompt_segments),
+        _only(negative_segments, is_negative=True),
+    ]
+    away = [_only(negative_segments, is_negative=False), _only(prompt_segments, is_negative=True)]
     for lora in loras:
         names = ", ".join([lora.name, *trigger_words.get(lora.name, ())])
         towards.append(names)
@@ -178,10 +192,10 @@ def collect_texts(
     return RequestTexts(", ".join(towards), ", ".join(away))
 
 
-def _only(segments: Sequence[tuple[str, float]], *, is_away: bool) -> str:
-    """The segments with a weight of at most 0, or those with more; commas for the others."""
-    return "".join(text if (weight <= 0) is is_away else ", " for text, weight in segments)
+def _only(segments: Sequence[tuple[str, float]], *, is_negative: bool) -> str:
+    """Keep the segments with a weight of 0 or less, or the others; commas replace the rest."""
+    return "".join(text if (weight <= 0) is is_negative else ", " for text, weight in segments)
 
 
-def _holds(clause: Mapping[_Side, set[int]], found: Mapping[_Side, set[int]]) -> bool:
+def _is_met(clause: Mapping[_PromptKind, set[int]], found: Mapping[_PromptKind, set[int]]) -> bool:
     return any(clause[side] & found[side] for side in clause)

@@ -1,6 +1,6 @@
-"""Rule files: what stands in them, and that it makes sense. docs/policy.md explains them to people.
+"""Loads and validates rule files. docs/policy.md describes the format.
 
-`policies/core.toml` holds always; a second file, the operator's or the one that ships, adds to it.
+`policies/core.toml` always applies; a second file, by default `policies/default.toml`, adds to it.
 """
 
 import tomllib
@@ -28,7 +28,7 @@ _AGES = (
 )  # fmt: skip
 _AGES_IN_DIGITS = ("{}歳", "{}才", "{}岁", "{}歲", "{}살")
 
-Name = Annotated[str, Field(pattern=_NAME)]
+Identifier = Annotated[str, Field(pattern=_NAME)]
 Term = Annotated[str, Field(min_length=1, max_length=100)]
 
 
@@ -37,7 +37,7 @@ class _RuleTable(BaseModel):
 
 
 class TermGroup(_RuleTable):
-    """Terms that mean the same to the rules; `ages_below` adds every way to say a lower age."""
+    """Terms that mean the same to the rules; `ages_below` adds all ways to write a lower age."""
 
     terms: list[Term]
     exceptions: list[Term] = Field(default=[], alias="except")
@@ -45,57 +45,59 @@ class TermGroup(_RuleTable):
 
     @property
     def all_terms(self) -> list[str]:
-        """The terms with those for ages."""
+        """The terms, including those for ages."""
         ages = []
         for age in range(self.ages_below or 0):
-            ages += [how.format(said) for how in _AGES for said in (age, _NUMBERS[age])]
-            ages += [how.format(age) for how in _AGES_IN_DIGITS]
+            ages += [
+                pattern.format(written) for pattern in _AGES for written in (age, _NUMBERS[age])
+            ]
+            ages += [pattern.format(age) for pattern in _AGES_IN_DIGITS]
         return [*self.terms, *ages]
 
 
 class Clause(_RuleTable):
-    """Holds where any of the terms or `$groups` is in the prompt, or in the negative prompt."""
+    """Met if a term or `$group` of `prompt` or `negative` is in that prompt of the request."""
 
     prompt: list[Term] = []
     negative: list[Term] = []
 
     @model_validator(mode="after")
-    def _says_something(self) -> Self:
+    def _check_not_empty(self) -> Self:
         if not self.prompt and not self.negative:
-            raise ValueError("prompt, negative or both are needed")
+            raise ValueError("prompt, negative or both are required")
         return self
 
 
 class Rule(_RuleTable):
-    """Refuses where every clause of `when` holds; `blocked` is one clause about the prompt."""
+    """Refuses a request if all clauses of `when` are met; `blocked` is one clause on the prompt."""
 
-    name: Name
+    name: Identifier
     reason: str = Field(default="the operator does not allow it", min_length=1, max_length=200)
     blocked: list[Term] = []
     when: list[Clause] = []
     exceptions: list[Term] = Field(default=[], alias="except")
 
     @model_validator(mode="after")
-    def _is_one_of_both(self) -> Self:
+    def _check_one_form(self) -> Self:
         if bool(self.blocked) == bool(self.when):
-            raise ValueError("either blocked or when is needed, and not both")
+            raise ValueError("either blocked or when is required, not both")
         return self
 
     @property
     def clauses(self) -> list[Clause]:
-        """All that must hold."""
+        """The clauses that must be met."""
         return self.when or [Clause(prompt=self.blocked)]
 
 
 class RuleFile(_RuleTable):
-    """What an operator may write."""
+    """The format of an operator's rule file."""
 
-    groups: dict[Name, TermGroup] = {}
+    groups: dict[Identifier, TermGroup] = {}
     rules: list[Rule] = []
 
 
 class CoreFile(RuleFile):
-    """What only the package may write: whose terms make which rating, and who is held to safe."""
+    """The format of `core.toml`, which also defines the ratings and what is limited to `safe`."""
 
     fillers: list[Term]
     ratings: dict[Rating, Clause]
@@ -103,66 +105,69 @@ class CoreFile(RuleFile):
 
 
 def load_core() -> CoreFile:
-    """The rules that always hold."""
+    """Load the rules that always apply."""
     return CoreFile.model_validate(tomllib.loads(_shipped("core.toml")))
 
 
 def load_rules(path: Path | None) -> RuleFile:
-    """The rules of a file, None for those that ship.
+    """Load a rule file; None means the default file of the package.
 
     Raises:
-        PolicyError: there is no such file, it is no TOML, or a field is wrong; named with its line
-            or its place.
+        PolicyError: the file does not exist, is not valid TOML or has a wrong field; the message
+            names the line or the field.
     """
-    where = path or DEFAULT_FILE
+    name = path or DEFAULT_FILE
     try:
         return RuleFile.model_validate(
             tomllib.loads(_read(path) if path else _shipped(DEFAULT_FILE))
         )
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
-        raise PolicyError(f"policy file {where}: {exc}") from exc
+        raise PolicyError(f"policy file {name}: {exc}") from exc
     except ValidationError as exc:
         wrong = "; ".join(
             f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in exc.errors()
         )
-        raise PolicyError(f"policy file {where}: {wrong}") from exc
+        raise PolicyError(f"policy file {name}: {wrong}") from exc
 
 
-def merge_rules(core: CoreFile, more: RuleFile) -> CoreFile:
-    """Both files as one; the second may add terms to the core's groups and take nothing away.
+def merge_rules(core: CoreFile, extra: RuleFile) -> CoreFile:
+    """Add a rule file to the core. It may add terms to the core's groups but not remove any.
 
     Raises:
-        PolicyError: a name is taken, a group is not there, or an exception would weaken the core.
+        PolicyError: a name is already used, a group does not exist, or an exception would weaken
+            the core.
     """
     groups = dict(core.groups)
-    for name, group in more.groups.items():
+    for name, group in extra.groups.items():
         known = groups.get(name)
         if known is None:
             groups[name] = group
         elif group.exceptions or group.ages_below is not None:
-            raise PolicyError(f"groups.{name} is the core's: only terms can be added to it")
+            raise PolicyError(f"groups.{name} belongs to the core: a rule file can only add terms")
         else:
             groups[name] = known.model_copy(update={"terms": [*known.terms, *group.terms]})
-    rules = [*core.rules, *more.rules]
+    rules = [*core.rules, *extra.rules]
     names = [rule.name for rule in rules]
     for name in names:
         if names.count(name) > 1 or name == MAX_RATING:
-            raise PolicyError(f"the rule {name} is there already")
+            raise PolicyError(f"the rule name {name} is already used")
     for rule in rules:
         for clause in rule.clauses:
             for term in (*clause.prompt, *clause.negative):
                 if term.startswith("$") and term[1:] not in groups:
-                    raise PolicyError(f"the rule {rule.name} names the group {term}, which is none")
+                    raise PolicyError(
+                        f"the rule {rule.name} uses the group {term}, which does not exist"
+                    )
     return core.model_copy(update={"groups": groups, "rules": rules})
 
 
 MAX_RATING: Final = "max_rating"
-"""Name of the rule that no file has: the ceiling of a key."""
+"""Name of the built-in rule that enforces the maximum rating of a key."""
 
 
 def _read(path: Path) -> str:
     if path.stat().st_size > _MAX_FILE_BYTES:
-        raise OSError(f"it is larger than {_MAX_FILE_BYTES} bytes")
+        raise OSError(f"the file is larger than {_MAX_FILE_BYTES} bytes")
     return path.read_text(encoding="utf-8")
 
 

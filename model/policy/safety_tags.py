@@ -1,4 +1,4 @@
-"""Holds a request to a rating with the checkpoint's own safety tags, where all can see it."""
+"""Limits the rating of a picture by adding the checkpoint's safety tags to its prompts."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -16,45 +16,45 @@ _SEPARATOR = re.compile(r"[,\n]")
 def enforce_rating(
     request: ResolvedRequest, decision: PolicyDecision, prompting: Prompting
 ) -> tuple[ResolvedRequest, RequestWarning | None]:
-    """The request with the tags that keep its picture at or below the rating it is held to.
+    """Return the request with the safety tags that limit its rating, and a warning about them.
 
-    The prompt begins with the tag of what its words ask for where it names no safety tag, or with
-    `safe` where it is held to that; the negative prompt with all tags above. Only tags that the
-    card has are put in, and the warning says which.
+    The prompt starts with the requested rating unless it has a safety tag with full weight; at the
+    limit `safe` that tag must be `safe`. The negative prompt starts with all ratings above the
+    limit. Only tags of the card are added. The warning is None if the request does not change.
     """
     if decision.limit == RATINGS[-1]:
         return request, None
     tag = _missing_tag(request.prompt, decision, prompting)
     above = RATINGS[RATINGS.index(decision.limit) + 1 :]
-    there = set(_full_tags(request.negative_prompt))
-    away = [rating for rating in above if rating in prompting.safety and rating not in there]
-    if tag is None and not away:
+    present = set(_full_weight_tags(request.negative_prompt))
+    excluded = [rating for rating in above if rating in prompting.safety and rating not in present]
+    if tag is None and not excluded:
         return request, None
-    told = [f"{tag} was put before the prompt"] if tag else []
-    told += [f"{', '.join(away)} before the negative prompt"] if away else []
-    held = request.model_copy(
+    added = [f"added {tag} to the prompt"] if tag else []
+    added += [f"added {', '.join(excluded)} to the negative prompt"] if excluded else []
+    limited = request.model_copy(
         update={
             "prompt": _joined([tag] if tag else [], request.prompt),
-            "negative_prompt": _joined(away, request.negative_prompt),
+            "negative_prompt": _joined(excluded, request.negative_prompt),
         }
     )
-    detail = f"{' and '.join(told)}: the picture is held to {decision.limit}"
-    return held, RequestWarning("rating_held", detail)
+    detail = f"{' and '.join(added)} to limit the rating to {decision.limit}"
+    return limited, RequestWarning("rating_held", detail)
 
 
 def _missing_tag(prompt: str, decision: PolicyDecision, prompting: Prompting) -> Rating | None:
-    there = set(_full_tags(prompt)) & set(prompting.safety)
+    present = set(_full_weight_tags(prompt)) & set(prompting.safety)
     if decision.limit == "safe":
-        there &= {"safe"}
-    return decision.requested if not there and decision.requested in prompting.safety else None
+        present &= {"safe"}
+    return decision.requested if not present and decision.requested in prompting.safety else None
 
 
 def _joined(tags: Sequence[str], prompt: str) -> str:
     return ", ".join([*tags, prompt] if prompt else tags)
 
 
-def _full_tags(prompt: str) -> Iterator[str]:
-    """The tags of a prompt that are read with their full weight, lower case."""
+def _full_weight_tags(prompt: str) -> Iterator[str]:
+    """The lower-case tags of a prompt whose weight is at least 1."""
     tag, least = "", 1.0
     for text, weight in parse_prompt(prompt):
         first, *others = _SEPARATOR.split(text)

@@ -1,4 +1,4 @@
-"""What the card knows about good requests, told as warnings. Never changes a prompt."""
+"""Warns about prompts and settings that the card advises against. Never changes a request."""
 
 import re
 from collections import Counter
@@ -15,15 +15,15 @@ from model.tags import Tags, escape_tag, replace_underscores
 _SEPARATOR = re.compile(r"[,\n]")
 _SENTENCE = re.compile(r"\w[.!?](?:\s|$)")
 _PROSE_WORDS = 7
-"""Tags have fewer words."""
+"""A part with at least as many words is prose."""
 
 _TAG_WORDS = 4
-_STRANGERS = 3
+_MAX_UNKNOWN_FIRST = 3
 _SIZE_SLACK = 0.05
 _MANY = 5
 _SHOWN_CHARS = 60
 
-# All of these take linear time: quantifiers are bounded, or stop at what may begin a match.
+# All patterns take linear time: quantifiers are bounded or stop where a match may begin.
 _QUALIFIED = re.compile(
     r"(?:^|(?<!\\)[(,\n])\s{0,9}([^\s()\\,\n][^()\\,\n]{0,80})\(([^()\\:,\n]{1,80})\)"
     r"(?=\s{0,9}(?:[,\n)]|:[\d.]{1,9}\s{0,9}\)|$))"
@@ -44,24 +44,27 @@ _SAFETY_WORDS = {
     "nsfw": "nsfw",
     "explicit": "explicit",
 }
-"""Danbooru's ratings and other servers' words, and what the Anima models call them."""
+"""Ratings of Danbooru and other services, with the safety tags of the Anima models."""
 
 _RATINGS = {**_SAFETY_WORDS, "g": "safe", "s": "sensitive", "q": "nsfw", "e": "explicit"}
 
 _SYNTAX = {
-    r"\bBREAK\b": "{0} is read as a word: a prompt is one text here",
-    r"<(?:lora|lyco|hypernet):[^<>]*>": "{0} is read as words; LoRAs have a field of their own",
-    r"\bembedding:\S+": "{0} is read as words",
-    r"(?<!\w)__[^\W_][\w/-]{0,40}__(?!\w)": "{0} is read as words",
+    r"\bBREAK\b": "{0} is plain text; a prompt is never split",
+    r"<(?:lora|lyco|hypernet):[^<>]*>": "{0} is plain text; use the field `loras`",
+    r"\bembedding:\S+": "{0} is plain text",
+    r"(?<!\w)__[^\W_][\w/-]{0,40}__(?!\w)": "{0} is plain text",
     r"(?<!\\)\[(?=[^\[\]]*\w)[^\[\]]*\]": "{0} does not weaken; write (words:0.9)",
     r"\{(?=[^{}]*\w)[^{}]*\}": "{0} does not strengthen; write (words:1.1)",
 }
 
-Found = Iterator[tuple[WarningCode, str]]
+CheckResult = Iterator[tuple[WarningCode, str]]
 
 
 class _LintInput(NamedTuple):
-    """What is looked at. `tags` are the prompt's comma-separated parts, prose among them."""
+    """A request to check. `tags` are the comma-separated parts of the prompt, including prose.
+
+    `safety` are the structured safety tags.
+    """
 
     request: ResolvedRequest
     card: Card
@@ -70,15 +73,15 @@ class _LintInput(NamedTuple):
 
 
 def split_tags(prompt: str) -> list[str]:
-    """The parts of a prompt between commas and line ends, trimmed, lower case, none empty.
+    """Split a prompt at commas and line ends into trimmed, lower-case, non-empty parts.
 
-    Brackets and weights are left out: `(Red hair:1.2)` is `red hair`.
+    Removes brackets and weights: `(Red hair:1.2)` becomes `red hair`.
     """
     return [tag for part in _SEPARATOR.split(plain_text(prompt).lower()) if (tag := part.strip())]
 
 
 def is_prose(part: str) -> bool:
-    """Whether a part of a prompt is (of) a sentence rather than a tag."""
+    """Whether a part of a prompt is a sentence, or part of one, rather than a tag."""
     return len(part.split()) >= _PROSE_WORDS or (
         len(part.split()) > 2 and _SENTENCE.search(part) is not None
     )
@@ -87,26 +90,26 @@ def is_prose(part: str) -> bool:
 def lint(
     request: ResolvedRequest, card: Card, tags: Tags | None = None
 ) -> tuple[RequestWarning, ...]:
-    """Everything about the request that the checkpoint's authors would advise against.
+    """Warnings about everything in the request that the card advises against.
 
-    `tags` are those that the prompt was made of.
+    `tags` are the structured tags in the prompt.
     """
     safety = [replace_underscores(tag).lower() for tag in tags.safety] if tags else []
-    draft = _LintInput(request, card, split_tags(request.prompt), safety)
+    lint_input = _LintInput(request, card, split_tags(request.prompt), safety)
     return tuple(
         RequestWarning(code=code, detail=detail)
         for check in _CHECKS
-        for code, detail in check(draft)
+        for code, detail in check(lint_input)
     )
 
 
 def _shown(text: str) -> str:
-    """`text` at a length that an answer can bear."""
+    """Shorten a text for a message."""
     return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}…"
 
 
 def cut_warning(name: str, tokens: TokenCount) -> RequestWarning:
-    """Say that the end of a prompt is not read; `name` is the request's field."""
+    """The warning that the model does not read the end of a prompt, the request field `name`."""
     return RequestWarning(
         code="prompt_cut",
         detail=f"{name} has {tokens.t5} T5 and {tokens.qwen} Qwen tokens; "
@@ -114,8 +117,8 @@ def cut_warning(name: str, tokens: TokenCount) -> RequestWarning:
     )
 
 
-def _sampling(draft: _LintInput) -> Found:
-    request, card = draft.request, draft.card
+def _check_sampling(lint_input: _LintInput) -> CheckResult:
+    request, card = lint_input.request, lint_input.card
     low, high = card.samplers[request.sampler].recommended_steps
     if not low <= request.steps <= high:
         yield (
@@ -130,19 +133,19 @@ def _sampling(draft: _LintInput) -> Found:
         )
 
 
-def _scheduler(draft: _LintInput) -> Found:
-    wanted, recommended = draft.request.scheduler, draft.card.recommended_schedulers
+def _check_scheduler(lint_input: _LintInput) -> CheckResult:
+    wanted, recommended = lint_input.request.scheduler, lint_input.card.recommended_schedulers
     if recommended and wanted not in recommended:
-        note = draft.card.scheduler_notes.get(wanted, "")
+        note = lint_input.card.scheduler_notes.get(wanted, "")
         yield (
             "scheduler_not_recommended",
             f"{wanted}{note and f' ({note})'}; recommended are {', '.join(recommended)}",
         )
 
 
-def _size(draft: _LintInput) -> Found:
-    """Sizes between those trained are as good; smaller, larger and longer ones are not."""
-    request, presets = draft.request, draft.card.resolutions
+def _check_size(lint_input: _LintInput) -> CheckResult:
+    """Warn about sizes that are smaller, larger or longer than all presets."""
+    request, presets = lint_input.request, lint_input.card.resolutions
     areas = [preset.width * preset.height for preset in presets]
     longest = max(max(p.width / p.height, p.height / p.width) for p in presets)
     sizes = [(request.width, request.height)]
@@ -155,93 +158,92 @@ def _size(draft: _LintInput) -> Found:
         is_longer = max(width / height, height / width) > longest * (1 + _SIZE_SLACK)
         if not is_trained_area or is_longer:
             names = ", ".join(f"{p.name} {p.width}x{p.height}" for p in presets)
-            yield "size_not_trained", f"{width}x{height} is unlike the sizes trained: {names}"
+            yield "size_not_trained", f"{width}x{height} differs from the trained sizes: {names}"
             return
 
 
-def _length(draft: _LintInput) -> Found:
-    least, count = draft.card.prompting.short_prompt_tags, len(draft.tags)
-    if count < least and sum(len(tag.split()) for tag in draft.tags) < 2 * least:
+def _check_length(lint_input: _LintInput) -> CheckResult:
+    least, count = lint_input.card.prompting.short_prompt_tags, len(lint_input.tags)
+    if count < least and sum(len(tag.split()) for tag in lint_input.tags) < 2 * least:
         yield (
             "short_prompt",
-            f"{count} {'tag' if count == 1 else 'tags'}; with fewer than {least} "
-            "details of characters and outfits tend to bleed into one another",
+            f"{count} {'tag' if count == 1 else 'tags'}; with fewer than {least}, "
+            "details of characters and outfits tend to mix",
         )
 
 
-def _order(draft: _LintInput) -> Found:
+def _check_order(lint_input: _LintInput) -> CheckResult:
     """Quality, meta and safety tags belong before the subject, the subject before the rest.
 
-    A few words that the card does not know may be of the first kinds too, and where there is
-    prose, tags may stand before or after it.
+    A few unknown tags may be of the first kinds as well. Tags may precede or follow prose.
     """
-    prompting = draft.card.prompting
+    prompting = lint_input.card.prompting
     first = {*prompting.quality, *prompting.low_quality, *prompting.meta, *prompting.safety}
-    has_prose = any(map(is_prose, draft.tags))
-    last, last_tag, strangers = 0, "", 0
-    for tag in draft.tags:
+    has_prose = any(map(is_prose, lint_input.tags))
+    last, last_tag, unknown = 0, "", 0
+    for tag in lint_input.tags:
         is_first = tag in first or tag in _SAFETY_WORDS or _SCORE.fullmatch(tag)
         is_subject = tag in prompting.subject or _COUNT.fullmatch(tag)
         place = 0 if is_first else 1 if is_subject else 2
         if place < last:
             yield (
                 "tag_order",
-                f"{tag!r} stands after {_shown(last_tag)!r}; the order trained is "
+                f"{tag!r} comes after {_shown(last_tag)!r}; the trained order is "
                 + " ".join(f"[{name}]" for name in prompting.tag_order),
             )
             return
-        strangers += place == 2
-        if place == 1 or (strangers >= _STRANGERS and not has_prose):
+        unknown += place == 2
+        if place == 1 or (unknown >= _MAX_UNKNOWN_FIRST and not has_prose):
             last, last_tag = place, tag
 
 
-def _parentheses(draft: _LintInput) -> Found:
-    r"""`oil painting (medium)` is read as emphasis; the tag is `oil painting \(medium\)`."""
-    for match in _QUALIFIED.finditer(draft.request.prompt):
+def _check_parentheses(lint_input: _LintInput) -> CheckResult:
+    r"""`oil painting (medium)` is emphasis; the tag is `oil painting \(medium\)`."""
+    for match in _QUALIFIED.finditer(lint_input.request.prompt):
         before, inside = match[1].strip(), match[2].strip()
         words = before.lower().split()
         if len(words) <= _TAG_WORDS and not _SMALL_WORD.fullmatch(words[-1]) and inside:
             yield (
                 "unescaped_parentheses",
-                f"({inside}) is read as emphasis; for the tag write "
+                f"({inside}) means emphasis; for the tag, write "
                 f"{escape_tag(f'{before} ({inside})')}",
             )
             return
 
 
-def _safety(draft: _LintInput) -> Found:
-    known = draft.card.prompting.safety
-    for tag in [*draft.safety, *draft.tags]:
+def _check_safety(lint_input: _LintInput) -> CheckResult:
+    known = lint_input.card.prompting.safety
+    for tag in [*lint_input.safety, *lint_input.tags]:
         rating = _RATING.fullmatch(tag)
         word = rating[1] if rating else tag
-        is_safety = rating or tag in draft.safety or tag in _SAFETY_WORDS
+        is_safety = rating or tag in lint_input.safety or tag in _SAFETY_WORDS
         if known and is_safety and tag not in known:
             meant = _RATINGS.get(word)
-            advice = f"write {meant}" if meant in known else f"there are {', '.join(known)}"
+            advice = f"write {meant}" if meant in known else f"its tags are {', '.join(known)}"
             yield (
                 "unknown_safety_tag",
-                f"{_shown(tag)!r} is no safety tag of this checkpoint; {advice}",
+                f"{_shown(tag)!r} is not a safety tag of this checkpoint; {advice}",
             )
             return
 
 
-def _quality(draft: _LintInput) -> Found:
-    """`score_7` is a word of other checkpoints."""
-    known = (*draft.card.prompting.quality, *draft.card.prompting.low_quality)
-    scores = [tag for tag in draft.tags if _SCORE.fullmatch(tag) and tag not in known]
+def _check_quality(lint_input: _LintInput) -> CheckResult:
+    """`score_7` is a quality tag of other checkpoints."""
+    known = (*lint_input.card.prompting.quality, *lint_input.card.prompting.low_quality)
+    scores = [tag for tag in lint_input.tags if _SCORE.fullmatch(tag) and tag not in known]
     if scores and not any(_SCORE.fullmatch(word) for word in known):
         yield (
             "unknown_quality_tag",
-            f"{scores[0]} is no quality tag of this checkpoint; "
-            f"its own are {', '.join(draft.card.prompting.quality)}",
+            f"{scores[0]} is not a quality tag of this checkpoint; "
+            f"its tags are {', '.join(lint_input.card.prompting.quality)}",
         )
 
 
-def _underscores(draft: _LintInput) -> Found:
-    bare = _TAIL.sub("", draft.request.prompt)  # what `unescaped_parentheses` tells
+def _check_underscores(lint_input: _LintInput) -> CheckResult:
+    bare = _TAIL.sub("", lint_input.request.prompt)  # `unescaped_parentheses` covers these
     found = [
         tag
-        for tag in (draft.tags if bare == draft.request.prompt else split_tags(bare))
+        for tag in (lint_input.tags if bare == lint_input.request.prompt else split_tags(bare))
         if _UNDERSCORE.search(tag)
         and replace_underscores(tag) != tag
         and not (_SCORE.fullmatch(tag) or _RATING.fullmatch(tag))
@@ -251,49 +253,52 @@ def _underscores(draft: _LintInput) -> Found:
         pairs = ", ".join(
             f"{_shown(replace_underscores(tag))} for {_shown(tag)}" for tag in found[:_MANY]
         )
-        yield "underscores_in_tags", f"tags were trained with spaces: write {pairs}"
+        yield (
+            "underscores_in_tags",
+            f"the checkpoint was trained with spaces in tags: write {pairs}",
+        )
 
 
-def _duplicates(draft: _LintInput) -> Found:
-    counted = Counter(replace_underscores(tag) for tag in draft.tags if not is_prose(tag))
+def _check_duplicates(lint_input: _LintInput) -> CheckResult:
+    counted = Counter(replace_underscores(tag) for tag in lint_input.tags if not is_prose(tag))
     found = [tag for tag, times in counted.items() if times > 1 and tag != "break"]
     if found:
         listed = ", ".join(map(_shown, found[:_MANY]))
-        yield "duplicate_tags", f"{listed} more than once; to stress a tag write (tag:1.2)"
+        yield "duplicate_tags", f"{listed} repeated; to emphasize a tag, write (tag:1.2)"
 
 
-def _artist(draft: _LintInput) -> Found:
-    prefix = draft.card.prompting.artist_prefix
-    for tag in draft.tags:
+def _check_artist(lint_input: _LintInput) -> CheckResult:
+    prefix = lint_input.card.prompting.artist_prefix
+    for tag in lint_input.tags:
         match = _ARTIST.fullmatch(tag)
         if prefix and match and not is_prose(tag):
             name = _shown(escape_tag(match[1], prefix=prefix))
-            yield "artist_prefix", f"{_shown(tag)!r} names an artist; the tag is {name}"
+            yield "artist_prefix", f"{_shown(tag)!r} is an artist; write {name}"
             return
 
 
-def _syntax(draft: _LintInput) -> Found:
-    """What means something to other programs and is plain text here."""
+def _check_syntax(lint_input: _LintInput) -> CheckResult:
+    """Syntax of other programs that is plain text here."""
     advice = [
         reason.format(_shown(match[0]))
         for pattern, reason in _SYNTAX.items()
-        if (match := re.search(pattern, draft.request.prompt))
+        if (match := re.search(pattern, lint_input.request.prompt))
     ]
     if advice:
         yield "unknown_syntax", "; ".join(advice)
 
 
 _CHECKS = (
-    _sampling,
-    _scheduler,
-    _size,
-    _length,
-    _order,
-    _parentheses,
-    _safety,
-    _quality,
-    _underscores,
-    _duplicates,
-    _artist,
-    _syntax,
+    _check_sampling,
+    _check_scheduler,
+    _check_size,
+    _check_length,
+    _check_order,
+    _check_parentheses,
+    _check_safety,
+    _check_quality,
+    _check_underscores,
+    _check_duplicates,
+    _check_artist,
+    _check_syntax,
 )

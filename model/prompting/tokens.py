@@ -1,6 +1,6 @@
-"""From a prompt's segments to the ids of its two tokenizers, and the tokenizers from their files.
+"""Loads the two tokenizers of a checkpoint and turns prompts into token ids.
 
-Without torch: the API counts tokens with it. Knows no model.
+Does not import torch; the API counts tokens with it.
 """
 
 import re
@@ -18,7 +18,7 @@ from model.prompt_grammar import parse_prompt
 QWEN_PAD = "<|endoftext|>"
 T5_EOS = "</s>"
 
-# Tokenizers read "</s>" or "<|im_end|>" in a prompt as control tokens; T5 also in full width.
+# Tokenizers treat "</s>" or "<|im_end|>" in a prompt as control tokens; T5 also in full width.
 _SPECIAL_TOKEN = re.compile(r"([<＜﹤])(?=[^<>＜＞﹤﹥\s]+[>＞﹥])")
 _QWEN_SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
@@ -27,9 +27,9 @@ _QWEN_SPLIT = (
 
 
 class Tokens(NamedTuple):
-    """A prompt as ids. `t5_weights` has one weight per T5 id; Qwen has none.
+    """A prompt as token ids. `t5_weights` has one weight per T5 id; Qwen ids have no weights.
 
-    An empty prompt has the Qwen ids [pad], which no real text yields, and the T5 ids [EOS].
+    An empty prompt has the Qwen ids [pad], which no text produces, and the T5 ids [EOS].
     """
 
     qwen_ids: list[int]
@@ -46,7 +46,7 @@ class Tokenizers(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class TokenCount:
-    """Tokens of a whole prompt, T5's with its end token; the text path reads `limit` of each."""
+    """Tokens of a prompt, including the T5 end token; the text path reads `limit` of each kind."""
 
     qwen: int
     t5: int
@@ -54,15 +54,15 @@ class TokenCount:
 
     @property
     def is_cut(self) -> bool:
-        """Whether some are left out."""
+        """Whether the text path leaves tokens out."""
         return max(self.qwen, self.t5) > self.limit
 
 
 def count_tokens(text: str, tokenizers: Tokenizers, limit: int) -> TokenCount:
-    """Count the tokens of a prompt; an empty one has none but T5's end.
+    """Count the tokens of a prompt; an empty prompt has only the T5 end token.
 
     Raises:
-        PromptError: as `tokenize`.
+        PromptError: as in `tokenize`.
     """
     tokens = tokenize(text, *tokenizers)
     qwen = 0 if is_empty_prompt(tokens, tokenizers.qwen) else len(tokens.qwen_ids)
@@ -70,22 +70,22 @@ def count_tokens(text: str, tokenizers: Tokenizers, limit: int) -> TokenCount:
 
 
 def tokenize(text: str, qwen: Tokenizer, t5: Tokenizer) -> Tokens:
-    """Turn a prompt into ids; each weighted segment is tokenized on its own.
+    """Turn a prompt into token ids. Each weighted segment is tokenized on its own.
 
-    Text that looks like a control token is taken apart, so it never becomes one. transformers'
-    tokenizers are taken for the raw ones that they wrap.
+    Splits text that looks like a control token, so that it does not become one. Accepts
+    tokenizers of the transformers library as well and uses the tokenizers that they wrap.
 
     Raises:
-        PromptError: a weight is not finite or beyond 10, or brackets nest deeper than 20.
+        PromptError: a weight is not a number from -10 to 10, or brackets nest deeper than 20.
     """
     qwen, t5 = (getattr(wrapper, "backend_tokenizer", wrapper) for wrapper in (qwen, t5))
     qwen_ids: list[int] = []
     t5_ids: list[int] = []
     t5_weights: list[float] = []
     for segment in parse_prompt(text):
-        inert = _SPECIAL_TOKEN.sub(r"\1 ", segment.text)
-        qwen_ids += _ids(inert, qwen)
-        added = _ids(inert, t5)
+        text_only = _SPECIAL_TOKEN.sub(r"\1 ", segment.text)
+        qwen_ids += _ids(text_only, qwen)
+        added = _ids(text_only, t5)
         t5_ids += added
         t5_weights += [segment.weight] * len(added)
     return Tokens(
@@ -96,7 +96,7 @@ def tokenize(text: str, qwen: Tokenizer, t5: Tokenizer) -> Tokens:
 
 
 def is_empty_prompt(tokens: Tokens, qwen: Tokenizer) -> bool:
-    """Whether the prompt has no text at all."""
+    """Whether the prompt has no text."""
     return tokens.qwen_ids == [pad_id(qwen)]
 
 
@@ -106,7 +106,7 @@ def _ids(text: str, tokenizer: Tokenizer) -> list[int]:
 
 
 def pad_id(qwen: Tokenizer) -> int:
-    """Qwen's id of nothing: its end-of-text token, which follows the vocabulary of real text."""
+    """Qwen's padding id, its end-of-text token: the first id after the vocabulary of real text."""
     pad: int | None = qwen.token_to_id(QWEN_PAD)
     return qwen.get_vocab_size(with_added_tokens=False) if pad is None else pad
 
@@ -119,7 +119,7 @@ def _end_id(t5: Tokenizer) -> int:
 
 
 def truncate(tokens: Tokens, max_tokens: int) -> Tokens:
-    """Keep at most `max_tokens` ids of each kind; the T5 end token stays the last one."""
+    """Keep at most `max_tokens` ids of each kind and the T5 end token as the last id."""
     if len(tokens.t5_ids) > max_tokens:
         t5_ids = [*tokens.t5_ids[: max_tokens - 1], tokens.t5_ids[-1]]
         t5_weights = [*tokens.t5_weights[: max_tokens - 1], tokens.t5_weights[-1]]
@@ -128,7 +128,7 @@ def truncate(tokens: Tokens, max_tokens: int) -> Tokens:
 
 
 def load_tokenizers(card: Card, checkpoint_dir: Path | None) -> Tokenizers:
-    """Load both tokenizers of a card; None means the folder that ships with the package.
+    """Load both tokenizers of a card from a checkpoint directory; None is the one in the package.
 
     Raises:
         CheckpointError: a file is missing or cannot be read.

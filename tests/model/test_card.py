@@ -98,12 +98,12 @@ ADVICE = {"default_steps": 1, "recommended_steps": [1, 2]}
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"defaults": {"resolution": "poster"}}, "defaults.resolution is no preset"),
+        ({"defaults": {"resolution": "poster"}}, "defaults.resolution is not a preset"),
         ({"defaults": {"sampler": "lcm"}}, "defaults.sampler is not offered"),
         ({"defaults": {"scheduler": "turbo"}}, "defaults.scheduler is not offered"),
         ({"samplers": {"lcm": ADVICE}}, r"distilled checkpoints only: \['lcm'\]"),
-        ({"recommended_schedulers": ["turbo"]}, "of schedulers that are offered"),
-        ({"scheduler_notes": {"turbo": "fast"}}, "of schedulers that are offered"),
+        ({"recommended_schedulers": ["turbo"]}, "a scheduler that is not offered"),
+        ({"scheduler_notes": {"turbo": "fast"}}, "a scheduler that is not offered"),
         ({"limits": {"max_pixels": 1000}}, "breaks the size limits"),
         ({"limits": {"max_steps": 10}}, "recommends more than"),
         ({"vae": {"latents_mean": [0.0]}}, "one number per latent channel"),

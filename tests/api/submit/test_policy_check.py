@@ -120,7 +120,7 @@ def test_the_lowest_ceiling_is_said_in_the_request_and_in_a_warning(client: http
     told = client.post("/generate", json={"prompt": "1girl, smile, blue hair"}).json()
     assert told["request"]["prompt"] == "safe, 1girl, smile, blue hair"
     (warning,) = [found for found in told["warnings"] if found["code"] == "rating_held"]
-    assert "safe was put before the prompt" in warning["detail"]
+    assert "added safe to the prompt" in warning["detail"]
     plan = client.post(
         "/generate", params={"dry_run": "true"}, json={"prompt": "safe, 1girl, smile, blue hair"}
     ).json()

@@ -336,7 +336,7 @@ def _steps(work: Callable[[], Any]) -> int:
 def test_twice_the_text_is_at_most_about_twice_the_work(policy: Policy, piece: str) -> None:
     def judged(length: int) -> Callable[[], Any]:
         text = piece * (length // len(piece))
-        return lambda: list(policy._lexicon.find(text))
+        return lambda: list(policy._matcher.find(text))
 
     judged(100)()  # what is kept for later calls is made once
     short, long = _steps(judged(1000)), _steps(judged(2000))

@@ -43,8 +43,8 @@ def test_the_warning_says_what_was_put_in() -> None:
     assert warning is not None
     assert (warning.code, warning.detail) == (
         "rating_held",
-        "safe was put before the prompt and sensitive, nsfw, explicit before the negative prompt: "
-        "the picture is held to safe",
+        "added safe to the prompt and added sensitive, nsfw, explicit to the negative prompt "
+        "to limit the rating to safe",
     )
 
 

@@ -152,7 +152,7 @@ def test_each_advice_is_given_alone(fields: dict[str, Any], code: str) -> None:
         ("ganyu (genshin impact), x", "unescaped_parentheses", r"write ganyu \(genshin impact\)"),
         ("rating:general, x", "unknown_safety_tag", "write safe"),
         ("rating_q, x", "unknown_safety_tag", "write nsfw"),
-        ("rating:7, x", "unknown_safety_tag", "there are safe, sensitive, nsfw, explicit"),
+        ("rating:7, x", "unknown_safety_tag", "its tags are safe, sensitive, nsfw, explicit"),
         ("score_9, x", "unknown_quality_tag", "masterpiece, best quality, very aesthetic"),
         ("long_hair, x", "underscores_in_tags", "write long hair for long_hair"),
         (
@@ -164,7 +164,7 @@ def test_each_advice_is_given_alone(fields: dict[str, Any], code: str) -> None:
         ("x, x", "duplicate_tags", "(tag:1.2)"),
         (r"artist:ask_\(askzy\), x", "artist_prefix", r"@ask \(askzy\)"),
         ("[x]", "unknown_syntax", "[x] does not weaken; write (words:0.9)"),
-        ("<lora:a:1>", "unknown_syntax", "<lora:a:1> is read as words"),
+        ("<lora:a:1>", "unknown_syntax", "<lora:a:1> is plain text"),
     ],
 )
 def test_advice_says_what_to_write(prompt: str, code: str, advice: str) -> None:
