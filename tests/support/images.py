@@ -25,3 +25,10 @@ def file_of(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()
+
+
+def open_image(data: bytes) -> Image.Image:
+    """The decoded image of a file."""
+    image = Image.open(io.BytesIO(data))
+    image.load()
+    return image

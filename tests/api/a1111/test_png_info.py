@@ -1,0 +1,47 @@
+"""`png-info` reads the parameters that web UIs write into image files."""
+
+import base64
+
+import httpx2
+from PIL import Image
+
+from tests.support.a1111_clients import read_a1111_error
+from tests.support.images import coded, drawn, file_of
+from worker.images.metadata import exif, png_chunks
+
+INFOTEXT = "1girl, 笑顔\nNegative prompt: bad\nSteps: 20, Sampler: Euler a, Seed: 5, Size: 512x768"
+PARAMETERS = {
+    "Prompt": "1girl, 笑顔",
+    "Negative prompt": "bad",
+    "Steps": "20",
+    "Sampler": "Euler a",
+    "Seed": "5",
+    "Size-1": "512",
+    "Size-2": "768",
+}
+
+
+def _read(client: httpx2.Client, image: str) -> httpx2.Response:
+    return client.post("/sdapi/v1/png-info", json={"image": image})
+
+
+def test_infotext_is_read_from_every_format(client: httpx2.Client) -> None:
+    for file_format in ("png", "jpeg", "webp", "avif"):
+        is_png = file_format == "png"
+        options = {"pnginfo": png_chunks(INFOTEXT, '{"schema": 1}')} if is_png else {}
+        options |= {} if is_png else {"exif": exif(INFOTEXT)}
+        image = file_of(Image.new("RGB", (16, 16)), file_format.upper(), **options)
+        items = {"kirazuri": '{"schema": 1}'} if is_png else {}
+        expected = {"info": INFOTEXT, "parameters": PARAMETERS, "items": items}
+        assert _read(client, coded(image)).json() == expected, file_format
+
+
+def test_image_without_metadata(client: httpx2.Client) -> None:
+    found = _read(client, coded(drawn())).json()
+    assert found == {"info": "", "items": {}, "parameters": {}}
+
+
+def test_unreadable_images_are_refused(client: httpx2.Client) -> None:
+    for image in ("", "nothing", "http://127.0.0.1/a.png", base64.b64encode(b"GIF89a").decode()):
+        error = read_a1111_error(_read(client, image), 422, "validation_failed")
+        assert [entry["loc"] for entry in error["detail"]] == [["body", "image"]]
