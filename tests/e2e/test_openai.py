@@ -17,7 +17,8 @@ import pytest
 from openai import BadRequestError, OpenAI
 from PIL import Image
 
-from tests.support.openai_clients import openai_client, png
+from tests.support.images import file_of
+from tests.support.openai_clients import openai_client
 from tests.support.paths import ROOT
 from tests.support.pictures import QUALITY, finished, picture, pixels, submit
 from training.evaluation.rules import read_colors
@@ -96,8 +97,8 @@ def test_what_the_mask_covers_stays_and_the_rest_changes(
     base = finished(service, submit(service, prompt=f"{QUALITY}, blue hair, {LOOK}", seed=7))
     start = picture(service, base)
     answer = openai.images.edit(
-        image=("girl.png", png(start)),
-        mask=("mask.png", png(transparent_top())),
+        image=("girl.png", file_of(start)),
+        mask=("mask.png", file_of(transparent_top())),
         prompt=f"{QUALITY}, pink hair, {LOOK}",
         extra_body={"seed": 8},
     )
@@ -106,7 +107,7 @@ def test_what_the_mask_covers_stays_and_the_rest_changes(
     assert (pixels(result)[64:] == pixels(start)[64:]).all()
     assert numpy.abs(pixels(result)[:64] - pixels(start)[:64]).mean() > 5
     whole = openai.images.edit(
-        image=png(start), prompt=f"{QUALITY}, pink hair, {LOOK}", extra_body={"strength": 0.5}
+        image=file_of(start), prompt=f"{QUALITY}, pink hair, {LOOK}", extra_body={"strength": 0.5}
     )
     assert whole.data
     assert read_colors(decoded(whole.data[0].b64_json))["hair_color"] == "pink hair"

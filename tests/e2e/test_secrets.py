@@ -16,7 +16,7 @@ from PIL import Image
 from pydantic import SecretStr
 from redis import Redis
 
-from tests.support.openai_clients import png
+from tests.support.images import file_of
 from tests.support.ports import free_port
 from worker.auth.api_keys import new_secret, secret_hash
 from worker.redis_io import server as redis_server
@@ -177,7 +177,7 @@ def test_nothing_that_goes_wrong_tells_a_secret(trouble: Trouble) -> None:
     for headers in ({}, {"authorization": f"Bearer {KEY}x"}, {"authorization": f"Basic {KEY}"}):
         for path in ("/jobs/x", "/v1/models", "/sdapi/v1/options", "/metrics"):
             assert trouble.ask("GET", path, headers=headers) == 401
-    picture = {**body, "init_image": base64.b64encode(png(Image.new("RGB", (64, 64)))).decode()}
+    picture = {**body, "init_image": base64.b64encode(file_of(Image.new("RGB", (64, 64)))).decode()}
     assert trouble.ask("POST", "/generate", json=picture, headers=key) == 503
     assert trouble.ask("GET", f"/images/{'a' * 40}.png", headers=key) == 404
     assert trouble.ask("GET", "/readyz") == 503

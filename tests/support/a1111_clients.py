@@ -1,57 +1,18 @@
 """Calls the A1111 API as its clients do, and reads its replies."""
 
 import base64
-import http.client
-import json
-import socket
-import threading
-from contextlib import suppress
 from typing import Any
 
 import httpx2
 from redis import Redis
 
-from worker.queue.record import client_key
+from worker.queue.layout.redis_keys import client_key
 
 TXT2IMG = "/sdapi/v1/txt2img"
 IMG2IMG = "/sdapi/v1/img2img"
 NO_WAIT = {"prefer": "wait=0"}
 FILE = b"\x89PNG not really"
 """Stands for an image file; the API passes files on without reading them."""
-
-
-class PendingCall:
-    """A `txt2img` call that waits for its response in a thread."""
-
-    def __init__(self, url: str, body: dict[str, Any], headers: dict[str, str]) -> None:
-        self._connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=60)
-        headers = {"content-type": "application/json"} | headers
-        self._connection.request("POST", TXT2IMG, json.dumps(body), headers)
-        self._socket = self._connection.sock
-        self._response: http.client.HTTPResponse | None = None
-        self._body = b""
-        self._thread = threading.Thread(target=self._read, daemon=True)
-        self._thread.start()
-
-    def _read(self) -> None:
-        with suppress(OSError, http.client.HTTPException):
-            self._response = self._connection.getresponse()
-            self._body = self._response.read()
-
-    def disconnect(self) -> None:
-        """Drop the connection."""
-        if self._response is None:
-            with suppress(OSError):
-                self._socket.shutdown(socket.SHUT_RDWR)
-        self._thread.join(60)
-        self._connection.close()
-
-    def response(self) -> httpx2.Response:
-        """Wait for the response."""
-        self._thread.join(60)
-        assert self._response is not None
-        headers = dict(self._response.headers)
-        return httpx2.Response(self._response.status, headers=headers, content=self._body)
 
 
 def basic_auth(name_and_password: str) -> dict[str, str]:

@@ -1,6 +1,5 @@
-"""The official Python client, a worker with a fake engine, and pictures to send."""
+"""The official OpenAI client for Python, and a worker in this process."""
 
-import io
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +7,6 @@ from typing import Any
 
 import httpx2
 from openai import OpenAI
-from PIL import Image
 
 from tests.support.fake_engine import FakeEngine
 from worker.images.input_images import HeldImages
@@ -21,7 +19,7 @@ from worker.store.open_store import IMAGES_FOLDER
 
 @contextmanager
 def fake_worker(settings: Settings, *, step_seconds: float = 0.01) -> Iterator[FakeEngine]:
-    """The real control loop in a thread, around an engine that paints noise."""
+    """A real worker in a thread, with an engine that returns noise."""
     inputs = HeldImages()
     engine = FakeEngine(step_seconds=step_seconds, card=settings.card, read_image=inputs.read)
     worker = BatchWorker(
@@ -39,27 +37,27 @@ def fake_worker(settings: Settings, *, step_seconds: float = 0.01) -> Iterator[F
     finally:
         worker.stop()
         worker.stop()
-        thread.join(timeout=20)
+        thread.join(timeout=60)
         worker.connection.close()
         assert not thread.is_alive()
 
 
 class RecordedExchanges:
-    """What a client sent and what came back, attempt by attempt."""
+    """The requests that a client sends and the responses that it receives."""
 
     def __init__(self) -> None:
-        self.answers: list[httpx2.Response] = []
-        self.sent: list[httpx2.Request] = []
+        self.requests: list[httpx2.Request] = []
+        self.responses: list[httpx2.Response] = []
 
     def hooks(self) -> dict[str, Any]:
-        return {"request": [self.sent.append], "response": [self.answers.append]}
+        return {"request": [self.requests.append], "response": [self.responses.append]}
 
 
 @contextmanager
 def openai_client(
     url: str, exchanges: RecordedExchanges | None = None, *, key: str = "unused", **options: Any
 ) -> Iterator[OpenAI]:
-    """The official client of a service at `url`, with a key of the service."""
+    """The official client of the service at `url`."""
     transport = httpx2.Client(event_hooks=exchanges.hooks() if exchanges else {})
     with (
         transport,
@@ -68,25 +66,13 @@ def openai_client(
         yield client
 
 
-def png(image: Image.Image) -> bytes:
-    file = io.BytesIO()
-    image.save(file, "PNG")
-    return file.getvalue()
-
-
-def opened(data: bytes) -> Image.Image:
-    image = Image.open(io.BytesIO(data))
-    image.load()
-    return image
-
-
-def is_error(answer: httpx2.Response, status: int) -> dict[str, Any]:
-    """The answer's error, once its shape was looked at."""
-    assert answer.status_code == status, answer.text
-    assert answer.headers["content-type"] == "application/json"
-    assert answer.headers["x-request-id"]
-    assert set(answer.json()) == {"error"}
-    error: dict[str, Any] = answer.json()["error"]
+def read_openai_error(response: httpx2.Response, status: int) -> dict[str, Any]:
+    """The `error` of an error response; checks its status and format."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/json"
+    assert response.headers["x-request-id"]
+    assert set(response.json()) == {"error"}
+    error: dict[str, Any] = response.json()["error"]
     assert set(error) == {"message", "type", "param", "code", "job_id", "rule", "errors"}
     assert error["message"]
     return error

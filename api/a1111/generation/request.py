@@ -18,7 +18,7 @@ from model.sampler_catalog import SAMPLER_CATALOG
 from model.sizes import largest_scale, parse_resolution, substitute_size
 
 DEFAULT_SIZE = (512, 512)
-"""The default size of the web UI. Most clients send it without being requested to."""
+"""The default size of the web UI. Most clients always send it."""
 
 _DEFAULT_HIRES_SCALE = 2.0
 _FORMATS = {"png": "png", "jpg": "jpeg", "jpeg": "jpeg", "webp": "webp", "avif": "avif"}

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from tests.support.a1111_clients import PendingCall, index_score
+from tests.support.a1111_clients import TXT2IMG, index_score
 from tests.support.api_server import ApiServer
 from tests.support.manual_worker import ManualWorker
+from tests.support.pending_call import PendingCall
 from tests.support.waiting import wait_until
 from worker.settings import Settings
 
@@ -31,7 +32,7 @@ def start_call(
         headers: dict[str, str] | None = None, *, is_anonymous: bool = False, **body: Any
     ) -> tuple[PendingCall, str]:
         known = set(worker.queued_ids())
-        call = PendingCall(server.url, {"prompt": "1girl", **body}, headers or {})
+        call = PendingCall(server.url, TXT2IMG, {"prompt": "1girl", **body}, headers or {})
         calls.append(call)
         wait_until(lambda: set(worker.queued_ids()) - known)
         (job_id,) = set(worker.queued_ids()) - known

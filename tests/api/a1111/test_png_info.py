@@ -1,6 +1,7 @@
 """`png-info` reads the parameters that web UIs write into image files."""
 
 import base64
+from typing import Any
 
 import httpx2
 from PIL import Image
@@ -28,8 +29,9 @@ def _read(client: httpx2.Client, image: str) -> httpx2.Response:
 def test_infotext_is_read_from_every_format(client: httpx2.Client) -> None:
     for file_format in ("png", "jpeg", "webp", "avif"):
         is_png = file_format == "png"
-        options = {"pnginfo": png_chunks(INFOTEXT, '{"schema": 1}')} if is_png else {}
-        options |= {} if is_png else {"exif": exif(INFOTEXT)}
+        options: dict[str, Any] = {"exif": exif(INFOTEXT)}
+        if is_png:
+            options = {"pnginfo": png_chunks(INFOTEXT, '{"schema": 1}')}
         image = file_of(Image.new("RGB", (16, 16)), file_format.upper(), **options)
         items = {"kirazuri": '{"schema": 1}'} if is_png else {}
         expected = {"info": INFOTEXT, "parameters": PARAMETERS, "items": items}

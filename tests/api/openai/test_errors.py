@@ -1,9 +1,8 @@
-"""Errors of the OpenAI surface have OpenAI's shape, whoever finds them."""
+"""All errors below `/v1` have the OpenAI format."""
 
 import json
 
 import httpx2
-import pytest
 
 from api.http.errors import TABLE, VALIDATION
 from api.http.problem import ProblemResponse, as_problem, shape_at
@@ -11,52 +10,52 @@ from api.http.schemas import FieldError
 from api.openai.errors import error_of, openai_error
 from model.errors import PolicyBlocked
 from tests.support.api_server import ApiServer
-from tests.support.openai_clients import is_error
+from tests.support.openai_clients import read_openai_error
 from worker.errors import JobAlreadyFinished, QueueFull
 
 
-def refusal(kind: type[Exception], **headers: str) -> ProblemResponse:
+def problem(kind: type[Exception], **headers: str) -> ProblemResponse:
     return ProblemResponse(TABLE[kind], "why", "request-1", headers=headers)
 
 
-@pytest.mark.parametrize("path", ["/v1", "/v1/", "/v1/chat/completions", "/v1/images/variations"])
-def test_unknown_paths(client: httpx2.Client, path: str) -> None:
-    error = is_error(client.post(path, json={}), 404)
-    assert (error["type"], error["code"]) == ("invalid_request_error", "not_found")
-    assert path in error["message"]
+def test_unknown_paths(client: httpx2.Client) -> None:
+    for path in ("/v1", "/v1/", "/v1/chat/completions", "/v1/images/variations"):
+        error = read_openai_error(client.post(path, json={}), 404)
+        assert (error["type"], error["code"]) == ("invalid_request_error", "not_found")
+        assert path in error["message"]
 
 
-def test_a_method_that_is_not_possible(client: httpx2.Client) -> None:
-    answer = client.delete("/v1/models")
-    assert is_error(answer, 405)["code"] == "method_not_allowed"
-    assert answer.headers["allow"] == "GET"
+def test_unsupported_method(client: httpx2.Client) -> None:
+    response = client.delete("/v1/models")
+    assert read_openai_error(response, 405)["code"] == "method_not_allowed"
+    assert response.headers["allow"] == "GET"
 
 
-def test_other_paths_keep_their_problems(client: httpx2.Client) -> None:
+def test_other_paths_have_problems(client: httpx2.Client) -> None:
     for path in ("/v1x", "/v2/models"):
-        answer = client.get(path)
-        assert answer.headers["content-type"] == "application/problem+json"
-        assert answer.json()["code"] == "not_found"
+        response = client.get(path)
+        assert response.headers["content-type"] == "application/problem+json"
+        assert response.json()["code"] == "not_found"
 
 
-def test_what_nobody_foresaw(server: ApiServer, client: httpx2.Client) -> None:
+def test_unexpected_exception(server: ApiServer, client: httpx2.Client) -> None:
     async def fail() -> None:
-        raise ZeroDivisionError("secret of the house")
+        raise ZeroDivisionError("internal secret")
 
     server.app.add_api_route("/v1/fail", fail)
-    answer = client.get("/v1/fail", headers={"x-request-id": "find-me"})
-    assert is_error(answer, 500)["type"] == "server_error"
-    assert "secret" not in answer.text
-    assert answer.headers["x-request-id"] == "find-me"
+    response = client.get("/v1/fail", headers={"x-request-id": "find-me"})
+    assert read_openai_error(response, 500)["type"] == "server_error"
+    assert "secret" not in response.text
+    assert response.headers["x-request-id"] == "find-me"
 
 
-def test_wrong_parameters_are_400_and_all_named() -> None:
+def test_invalid_parameters_are_400_and_listed() -> None:
     errors = [
         FieldError(pointer="/n", detail="Input should be at most 8; got 99", limit=8),
         FieldError(pointer="/loras/0/name", detail="unknown", limit=["watercolor"]),
     ]
-    answer = openai_error(ProblemResponse(VALIDATION, "2 fields are wrong", "request-1", errors))
-    assert answer.status_code == 400
+    response = openai_error(ProblemResponse(VALIDATION, "2 fields are wrong", "request-1", errors))
+    assert response.status_code == 400
     error = error_of(ProblemResponse(VALIDATION, "", "request-1", errors)).error
     assert error.param == "n"
     assert error.code == "invalid_value"
@@ -65,27 +64,27 @@ def test_wrong_parameters_are_400_and_all_named() -> None:
     assert error.errors[1].limit == ["watercolor"]
 
 
-@pytest.mark.parametrize(
-    ("detail", "code"),
-    [("required", "missing_required_parameter"), ("unknown field; got 1", "unknown_parameter")],
-)
-def test_codes_of_openai_where_it_has_one(detail: str, code: str) -> None:
-    errors = [FieldError(pointer="/x", detail=detail)]
-    assert error_of(ProblemResponse(VALIDATION, "", "request-1", errors)).error.code == code
+def test_codes_of_the_openai_api() -> None:
+    for detail, code in (
+        ("required", "missing_required_parameter"),
+        ("unknown field; got 1", "unknown_parameter"),
+    ):
+        errors = [FieldError(pointer="/x", detail=detail)]
+        assert error_of(ProblemResponse(VALIDATION, "", "request-1", errors)).error.code == code
 
 
-def test_clients_are_told_what_is_in_vain() -> None:
-    again = openai_error(refusal(QueueFull, **{"Retry-After": "120"}))
+def test_useless_retries_are_prevented() -> None:
+    again = openai_error(problem(QueueFull, **{"Retry-After": "120"}))
     assert (again.status_code, again.headers["retry-after"]) == (429, "120")
-    assert "x-should-retry" not in again.headers, "429 is tried again by itself"
-    assert error_of(refusal(QueueFull)).error.type == "rate_limit_error"
-    tomorrow = openai_error(refusal(QueueFull, **{"Retry-After": "121"}))
-    assert tomorrow.headers["x-should-retry"] == "false"
-    conflict = openai_error(refusal(JobAlreadyFinished))
+    assert "x-should-retry" not in again.headers, "clients retry 429 anyway"
+    assert error_of(problem(QueueFull)).error.type == "rate_limit_error"
+    late = openai_error(problem(QueueFull, **{"Retry-After": "121"}))
+    assert late.headers["x-should-retry"] == "false"
+    conflict = openai_error(problem(JobAlreadyFinished))
     assert conflict.headers["x-should-retry"] == "false"
 
 
-def test_a_refusal_of_the_policy_names_its_rule() -> None:
+def test_policy_refusal_names_the_rule() -> None:
     blocked = ProblemResponse(TABLE[PolicyBlocked], "why", "request-1", rule="no-frogs")
     assert openai_error(blocked).status_code == 403
     assert error_of(blocked).error.code == "policy_blocked"
@@ -93,7 +92,7 @@ def test_a_refusal_of_the_policy_names_its_rule() -> None:
     assert json.loads(bytes(as_problem(blocked).body))["rule"] == "no-frogs"
 
 
-def test_a_shape_goes_with_whole_segments() -> None:
+def test_error_format_applies_to_whole_path_segments() -> None:
     shapes = {"/v1": openai_error}
     assert shape_at("/v1", shapes) is openai_error
     assert shape_at("/v1/models", shapes) is openai_error

@@ -1,4 +1,4 @@
-"""OpenAI's image calls through its own Python client: parameters, answers, jobs behind them."""
+"""Image calls of the official Python client: parameters, responses and jobs."""
 
 import base64
 from collections.abc import Iterator
@@ -11,7 +11,8 @@ from PIL import Image
 
 from tests.support.api_server import ApiServer
 from tests.support.fake_engine import FakeEngine
-from tests.support.openai_clients import fake_worker, is_error, openai_client, opened, png
+from tests.support.images import file_of, open_image
+from tests.support.openai_clients import fake_worker, openai_client, read_openai_error
 from worker.settings import Settings
 
 PROMPT = "1girl, blue hair, smile, hair bow"
@@ -26,40 +27,44 @@ def engine(settings: Settings) -> Iterator[FakeEngine]:
 
 @pytest.fixture(scope="module")
 def openai(server: ApiServer, engine: FakeEngine) -> Iterator[OpenAI]:
-    with openai_client(server.url) as opened:
-        yield opened
+    with openai_client(server.url) as opened_client:
+        yield opened_client
 
 
 @pytest.fixture(scope="module")
 def client(server: ApiServer) -> Iterator[httpx2.Client]:
-    """Of the module's server; its jobs stay until the end."""
-    with httpx2.Client(base_url=server.url, timeout=20) as opened:
-        yield opened
+    """A client of the module's server; jobs are kept until the end of the module."""
+    with httpx2.Client(base_url=server.url, timeout=20) as opened_client:
+        yield opened_client
 
 
-def job_of(client: httpx2.Client, answer: Any) -> dict[str, Any]:
-    job: dict[str, Any] = client.get(f"/jobs/{answer.job_id}").json()
+def job_of(client: httpx2.Client, response: Any) -> dict[str, Any]:
+    job: dict[str, Any] = client.get(f"/jobs/{response.job_id}").json()
     return job
 
 
-def test_a_call_is_a_job_with_its_pictures(openai: OpenAI, client: httpx2.Client) -> None:
+def test_response_has_the_images_of_a_job(openai: OpenAI, client: httpx2.Client) -> None:
     raw = openai.images.with_raw_response.generate(prompt=PROMPT, model="gpt-image-1.5")
-    answer = raw.parse()
-    job = job_of(client, answer)
+    response = raw.parse()
+    job = job_of(client, response)
     assert job["status"] == "succeeded"
     assert raw.headers["x-job-id"] == job["id"]
     assert raw.headers["location"] == f"/jobs/{job['id']}"
-    assert answer.data is not None
-    (image,) = answer.data
+    assert response.data is not None
+    (image,) = response.data
     assert image.url is None
     file = base64.b64decode(image.b64_json or "")
-    assert opened(file).size == (128, 128)
+    assert open_image(file).size == (128, 128)
     assert client.get(job["images"][0]["url"]).content == file
-    assert (answer.size, answer.output_format, answer.background) == ("128x128", "png", "opaque")
-    assert answer.quality == "medium"
-    assert answer.created >= 1_790_000_000
+    assert (response.size, response.output_format, response.background) == (
+        "128x128",
+        "png",
+        "opaque",
+    )
+    assert response.quality == "medium"
+    assert response.created >= 1_790_000_000
     assert image.seed == job["images"][0]["seed"]  # type: ignore[attr-defined]
-    usage = answer.usage
+    usage = response.usage
     assert usage is not None
     assert usage.output_tokens == 64
     assert usage.input_tokens == usage.input_tokens_details.text_tokens > 5
@@ -67,54 +72,52 @@ def test_a_call_is_a_job_with_its_pictures(openai: OpenAI, client: httpx2.Client
     assert usage.total_tokens == usage.input_tokens + usage.output_tokens
 
 
-def test_urls_where_they_are_asked_for(openai: OpenAI, client: httpx2.Client) -> None:
-    answer = openai.images.generate(prompt=PROMPT, n=2, response_format="url", size="square_hd")
-    assert answer.data is not None
-    assert [image.b64_json for image in answer.data] == [None, None]
-    for image in answer.data:
+def test_urls_instead_of_files(openai: OpenAI, client: httpx2.Client) -> None:
+    response = openai.images.generate(prompt=PROMPT, n=2, response_format="url", size="square_hd")
+    assert response.data is not None
+    assert [image.b64_json for image in response.data] == [None, None]
+    for image in response.data:
         assert image.url
-        assert opened(client.get(image.url).content).size == (192, 192)
-    first, second = (image.seed for image in answer.data)  # type: ignore[attr-defined]
+        assert open_image(client.get(image.url).content).size == (192, 192)
+    first, second = (image.seed for image in response.data)  # type: ignore[attr-defined]
     assert second == first + 1
 
 
-@pytest.mark.parametrize("name", ["png", "webp", "jpeg", "avif"])
-def test_formats(openai: OpenAI, client: httpx2.Client, name: Any) -> None:
-    answer = openai.images.generate(prompt=PROMPT, output_format=name, output_compression=0)
-    assert answer.data is not None
-    assert opened(base64.b64decode(answer.data[0].b64_json or "")).format == name.upper()
-    assert answer.output_format == name
-    request = job_of(client, answer)["request"]
-    assert (request["image_format"], request["image_quality"]) == (name, 1)
+def test_formats(openai: OpenAI, client: httpx2.Client) -> None:
+    names: tuple[Any, ...] = ("png", "webp", "jpeg", "avif")
+    for name in names:
+        response = openai.images.generate(prompt=PROMPT, output_format=name, output_compression=0)
+        assert response.data is not None
+        file = base64.b64decode(response.data[0].b64_json or "")
+        assert open_image(file).format == name.upper()
+        assert response.output_format == name
+        request = job_of(client, response)["request"]
+        assert (request["image_format"], request["image_quality"]) == (name, 1)
 
 
-@pytest.mark.parametrize(
-    ("quality", "steps", "answered"),
-    [
+def test_quality_selects_the_number_of_steps(openai: OpenAI, client: httpx2.Client) -> None:
+    qualities: list[tuple[Any, int, str]] = [
         ("auto", 20, "medium"),
         ("low", 16, "low"),
         ("standard", 20, "medium"),
         ("hd", 35, "high"),
         ("max", 50, "max"),
         (None, 20, "medium"),
-    ],
-)
-def test_quality_is_steps(
-    openai: OpenAI, client: httpx2.Client, quality: Any, steps: int, answered: str
-) -> None:
-    answer = openai.images.generate(prompt=PROMPT, quality=quality)
-    assert answer.quality == answered
-    assert job_of(client, answer)["request"]["steps"] == steps
+    ]
+    for quality, steps, expected in qualities:
+        response = openai.images.generate(prompt=PROMPT, quality=quality)
+        assert response.quality == expected, quality
+        assert job_of(client, response)["request"]["steps"] == steps, quality
 
 
-def test_quality_goes_by_the_sampler(openai: OpenAI, client: httpx2.Client) -> None:
+def test_steps_of_a_quality_depend_on_the_sampler(openai: OpenAI, client: httpx2.Client) -> None:
     body = {"sampler": "heun"}
-    answer = openai.images.generate(prompt=PROMPT, quality="max", extra_body=body)
-    assert job_of(client, answer)["request"]["steps"] == 30
+    response = openai.images.generate(prompt=PROMPT, quality="max", extra_body=body)
+    assert job_of(client, response)["request"]["steps"] == 30
 
 
-def test_our_own_fields_go_beside_openais(openai: OpenAI, client: httpx2.Client) -> None:
-    answer = openai.images.generate(
+def test_fields_of_generate_are_accepted(openai: OpenAI, client: httpx2.Client) -> None:
+    response = openai.images.generate(
         prompt=PROMPT,
         extra_body={
             "negative_prompt": "blurry",
@@ -129,7 +132,7 @@ def test_our_own_fields_go_beside_openais(openai: OpenAI, client: httpx2.Client)
             "deterministic": True,
         },
     )
-    request = job_of(client, answer)["request"]
+    request = job_of(client, response)["request"]
     expected = {
         "negative_prompt": "blurry",
         "seed": 42,
@@ -144,46 +147,42 @@ def test_our_own_fields_go_beside_openais(openai: OpenAI, client: httpx2.Client)
     }
     assert {name: request[name] for name in expected} == expected
     assert request["sampler_options"]["solver_type"] == "heun"
-    assert answer.quality is None, "steps were asked for, not a quality"
+    assert response.quality is None, "the request has steps instead"
 
 
-def test_names_of_other_servers(openai: OpenAI, client: httpx2.Client) -> None:
+def test_parameter_names_of_other_servers(openai: OpenAI, client: httpx2.Client) -> None:
     body = {"num_inference_steps": 7, "guidance_scale": 3}
-    answer = openai.images.generate(prompt=PROMPT, extra_body=body)
-    request = job_of(client, answer)["request"]
+    response = openai.images.generate(prompt=PROMPT, extra_body=body)
+    request = job_of(client, response)["request"]
     assert (request["steps"], request["cfg_scale"]) == (7, 3)
     with pytest.raises(BadRequestError) as refused:
         openai.images.generate(prompt=PROMPT, extra_body={"num_inference_steps": 1000})
     assert refused.value.param == "num_inference_steps"
 
 
-@pytest.mark.parametrize(
-    ("size", "made"),
-    [
-        ("auto", "128x128"),
-        ("160x96", "160x96"),
-        ("1024x1024", "192x192"),
-        ("1536x1024", "144x112"),
-        ("256x256", "256x256"),
-    ],
-)
-def test_sizes(openai: OpenAI, size: str, made: str) -> None:
-    answer = openai.images.generate(prompt=PROMPT, size=size)
-    assert answer.size == made
-    warnings: list[str] = answer.warnings  # type: ignore[attr-defined]
-    assert any(f"size {size}: using {made}" in warning for warning in warnings) == (
-        size not in ("auto", made)
-    )
+def test_sizes(openai: OpenAI) -> None:
+    sizes = {
+        "auto": "128x128",
+        "160x96": "160x96",
+        "1024x1024": "192x192",
+        "1536x1024": "144x112",
+        "256x256": "256x256",
+    }
+    for size, expected in sizes.items():
+        response: Any = openai.images.generate(prompt=PROMPT, size=size)
+        assert response.size == expected
+        is_noted = any(f"size {size}: using {expected}" in text for text in response.warnings)
+        assert is_noted == (size not in ("auto", expected)), size
 
 
-def test_a_size_that_is_neither_possible_nor_openais(openai: OpenAI) -> None:
+def test_unsupported_sizes_are_refused(openai: OpenAI) -> None:
     with pytest.raises(BadRequestError) as refused:
         openai.images.generate(prompt=PROMPT, size="1000x1000")
     assert refused.value.param == "size"
     assert "multiple of 16" in refused.value.message
 
 
-def test_every_wrong_parameter_is_named(openai: OpenAI) -> None:
+def test_all_invalid_parameters_are_listed(openai: OpenAI) -> None:
     with pytest.raises(BadRequestError) as refused:
         openai.images.generate(
             prompt=PROMPT,
@@ -213,58 +212,53 @@ def test_every_wrong_parameter_is_named(openai: OpenAI) -> None:
     assert (refused.value.param, refused.value.code) == ("n", "invalid_value")
 
 
-@pytest.mark.parametrize(
-    ("body", "param", "code"),
-    [
-        ({}, "prompt", "missing_required_parameter"),
-        ({"prompt": None}, "prompt", "missing_required_parameter"),
-        ({"prompt": ""}, "prompt", "invalid_value"),
-        ({"prompt": "a" * 10_001}, "prompt", "invalid_value"),
-        ({"prompt": "(a:99)"}, "prompt", "invalid_value"),
-        ({"prompt": 7}, "prompt", "invalid_value"),
-        ({"prompt": "x", "colour": 1}, "colour", "unknown_parameter"),
-        ({"prompt": "x", "n": 0}, "n", "invalid_value"),
-        ({"prompt": "x", "n": "2"}, "n", "invalid_value"),
-        ({"prompt": "x", "partial_images": 4}, "partial_images", "invalid_value"),
-        ({"prompt": "x", "previews": True}, "previews", "unknown_parameter"),
-        ({"prompt": "x", "output_compression": 101}, "output_compression", "invalid_value"),
-        ({"prompt": "x", "size": "x"}, "size", "invalid_value"),
-        ({"prompt": "x", "size": 128}, "size", "invalid_value"),
-        ({"prompt": "x", "resolution": "17x17"}, "resolution", "invalid_value"),
-        ({"prompt": "x", "sampler": "magic"}, "sampler", "invalid_value"),
-        ({"prompt": "x", "sampler": ["er_sde"]}, "sampler", "invalid_value"),
-        ({"prompt": "x", "quality": "best"}, "quality", "invalid_value"),
-        ({"prompt": "x", "mask": "abc"}, "mask", "invalid_value"),
-        ({"prompt": "x", "init_image": "abc"}, "init_image", "invalid_value"),
-    ],
-)
-def test_a_wrong_parameter(
-    client: httpx2.Client, body: dict[str, Any], param: str, code: str
-) -> None:
-    error = is_error(client.post("/v1/images/generations", json=body), 400)
-    assert (error["type"], error["param"]) == ("invalid_request_error", param)
-    assert error["code"] == code
+INVALID: list[tuple[dict[str, Any], str, str]] = [
+    ({}, "prompt", "missing_required_parameter"),
+    ({"prompt": None}, "prompt", "missing_required_parameter"),
+    ({"prompt": ""}, "prompt", "invalid_value"),
+    ({"prompt": "a" * 10_001}, "prompt", "invalid_value"),
+    ({"prompt": "(a:99)"}, "prompt", "invalid_value"),
+    ({"prompt": 7}, "prompt", "invalid_value"),
+    ({"prompt": "x", "colour": 1}, "colour", "unknown_parameter"),
+    ({"prompt": "x", "n": 0}, "n", "invalid_value"),
+    ({"prompt": "x", "n": "2"}, "n", "invalid_value"),
+    ({"prompt": "x", "partial_images": 4}, "partial_images", "invalid_value"),
+    ({"prompt": "x", "previews": True}, "previews", "unknown_parameter"),
+    ({"prompt": "x", "output_compression": 101}, "output_compression", "invalid_value"),
+    ({"prompt": "x", "size": "x"}, "size", "invalid_value"),
+    ({"prompt": "x", "size": 128}, "size", "invalid_value"),
+    ({"prompt": "x", "resolution": "17x17"}, "resolution", "invalid_value"),
+    ({"prompt": "x", "sampler": "magic"}, "sampler", "invalid_value"),
+    ({"prompt": "x", "sampler": ["er_sde"]}, "sampler", "invalid_value"),
+    ({"prompt": "x", "quality": "best"}, "quality", "invalid_value"),
+    ({"prompt": "x", "mask": "abc"}, "mask", "invalid_value"),
+    ({"prompt": "x", "init_image": "abc"}, "init_image", "invalid_value"),
+]
 
 
-@pytest.mark.parametrize(
-    ("content", "headers", "status"),
-    [
-        (b"{", {"content-type": "application/json"}, 400),
-        (b"[]", {"content-type": "application/json"}, 400),
-        (b"", {"content-type": "application/json"}, 400),
-        (b"prompt=x", {"content-type": "application/x-www-form-urlencoded"}, 415),
-        (b"a" * 17_000_000, {"content-type": "application/json"}, 413),
-    ],
-)
-def test_bodies_that_are_none(
-    client: httpx2.Client, content: bytes, headers: dict[str, str], status: int
-) -> None:
-    answer = client.post("/v1/images/generations", content=content, headers=headers)
-    is_error(answer, status)
+def test_invalid_parameters_have_a_name_and_a_code(client: httpx2.Client) -> None:
+    for body, param, code in INVALID:
+        error = read_openai_error(client.post("/v1/images/generations", json=body), 400)
+        assert (error["type"], error["param"]) == ("invalid_request_error", param), body
+        assert error["code"] == code, body
 
 
-def test_parameters_without_a_meaning_here_are_taken(openai: OpenAI) -> None:
-    answer = openai.images.generate(
+def test_unreadable_bodies(client: httpx2.Client) -> None:
+    json = {"content-type": "application/json"}
+    form = {"content-type": "application/x-www-form-urlencoded"}
+    for content, headers, status in (
+        (b"{", json, 400),
+        (b"[]", json, 400),
+        (b"", json, 400),
+        (b"prompt=x", form, 415),
+        (b"a" * 17_000_000, json, 413),
+    ):
+        response = client.post("/v1/images/generations", content=content, headers=headers)
+        read_openai_error(response, status)
+
+
+def test_parameters_without_a_meaning_are_ignored(openai: OpenAI) -> None:
+    response = openai.images.generate(
         prompt=PROMPT,
         background="opaque",
         moderation="low",
@@ -280,10 +274,10 @@ def test_parameters_without_a_meaning_here_are_taken(openai: OpenAI) -> None:
         output_compression=None,
         partial_images=2,
     )
-    assert answer.data
+    assert response.data
 
 
-def test_a_model_that_nobody_knows(openai: OpenAI) -> None:
+def test_unknown_models_are_refused(openai: OpenAI) -> None:
     with pytest.raises(NotFoundError) as refused:
         openai.images.generate(prompt=PROMPT, model="sdxl")
     assert refused.value.code == "model_not_found"
@@ -298,89 +292,87 @@ def test_models(openai: OpenAI) -> None:
 
 
 def halves(size: tuple[int, int] = (128, 112)) -> Image.Image:
-    """Opaque on the left, transparent on the right."""
+    """A mask: opaque on the left, transparent on the right."""
     image = Image.new("RGBA", size, (0, 0, 0, 255))
     image.paste((0, 0, 0, 0), (size[0] // 2, 0, *size))
     return image
 
 
-def test_what_is_transparent_is_repainted(openai: OpenAI, client: httpx2.Client) -> None:
-    start = png(Image.new("RGB", (128, 112), "red"))
-    answer = openai.images.edit(
+def test_transparent_areas_of_the_mask_are_repainted(openai: OpenAI, client: httpx2.Client) -> None:
+    start = file_of(Image.new("RGB", (128, 112), "red"))
+    response = openai.images.edit(
         image=start,
-        mask=png(halves()),
+        mask=file_of(halves()),
         prompt=PROMPT,
         n=2,
         extra_body={"seed": 5, "sampler_options": {"eta": 0.5}, "tags": {"general": ["1999"]}},
     )
-    request = job_of(client, answer)["request"]
-    assert (request["width"], request["height"], answer.size) == (128, 112, "128x112")
+    request = job_of(client, response)["request"]
+    assert (request["width"], request["height"], response.size) == (128, 112, "128x112")
     assert (request["strength"], request["seed"], request["num_images"]) == (1.0, 5, 2)
     assert request["sampler_options"]["eta"] == 0.5
     assert request["prompt"].startswith("1999, ")
-    mask = opened(client.get(f"/images/{request['mask']}").content).convert("L")
+    mask = open_image(client.get(f"/images/{request['mask']}").content).convert("L")
     assert (mask.getpixel((10, 50)), mask.getpixel((100, 50))) == (0, 255)
-    kept = opened(client.get(f"/images/{request['init_image']}").content)
+    kept = open_image(client.get(f"/images/{request['init_image']}").content)
     assert kept.getpixel((100, 50)) == (255, 0, 0)
-    assert answer.usage is not None
-    assert answer.usage.input_tokens_details.image_tokens == 56
+    assert response.usage is not None
+    assert response.usage.input_tokens_details.image_tokens == 56
 
 
-def test_a_picture_without_a_mask(openai: OpenAI, client: httpx2.Client) -> None:
-    start = ("start.jpg", png(Image.new("RGB", (300, 300), "red")), "image/jpeg")
-    answer = openai.images.edit(image=[start], prompt="2024", size="square", quality="low")
-    request = job_of(client, answer)["request"]
+def test_edit_without_a_mask(openai: OpenAI, client: httpx2.Client) -> None:
+    start = ("start.jpg", file_of(Image.new("RGB", (300, 300), "red")), "image/jpeg")
+    response = openai.images.edit(image=[start], prompt="2024", size="square", quality="low")
+    request = job_of(client, response)["request"]
     assert (request["strength"], request["mask"]) == (0.6, None)
     assert (request["width"], request["steps"], request["prompt"]) == (128, 16, "2024")
-    warnings: list[str] = answer.warnings  # type: ignore[attr-defined]
+    warnings: list[str] = response.warnings  # type: ignore[attr-defined]
     assert any("init_image is 300x300" in warning for warning in warnings)
     strong = openai.images.edit(
-        image=start[1], mask=png(halves((300, 300))), prompt="x", extra_body={"strength": 0.3}
+        image=start[1], mask=file_of(halves((300, 300))), prompt="x", extra_body={"strength": 0.3}
     )
     assert job_of(client, strong)["request"]["strength"] == 0.3
 
 
-@pytest.mark.parametrize(
-    ("fields", "files", "param"),
-    [
-        ({"prompt": "x"}, [("mask", png(halves()))], "image"),
-        ({"prompt": "x", "image": "text"}, [("mask", png(halves()))], "image"),
-        ({"prompt": "x"}, [("image", b"no picture")], "image"),
-        ({"prompt": "x"}, [("image[]", png(halves())), ("image[]", png(halves()))], "image"),
-        ({"prompt": "x"}, [("image", png(halves())), ("mask", b"no picture")], "mask"),
-        ({"prompt": "x"}, [("image", png(halves())), ("mask", png(halves((64, 64))))], "mask"),
-        (
-            {"prompt": "x"},
-            [("image", png(halves())), ("mask", png(Image.new("RGB", (128, 112))))],
-            "mask",
-        ),
-        ({"prompt": "x"}, [("image", png(halves())), ("depth", b"x")], "depth"),
-        ({"prompt": "x", "init_image": "x"}, [("image", png(halves()))], "init_image"),
-        ({"prompt": "x", "strength": "2"}, [("image", png(halves()))], "strength"),
-        ({"prompt": "x", "n": "many"}, [("image", png(halves()))], "n"),
-        ({"prompt": "x", "loras[][name]": "no"}, [("image", png(halves()))], "loras.0.name"),
-        ({}, [("image", png(halves()))], "prompt"),
-    ],
-)
-def test_a_wrong_form(
-    client: httpx2.Client, fields: dict[str, str], files: list[tuple[str, bytes]], param: str
-) -> None:
-    sent = [(name, (f"{name}.png", data)) for name, data in files]
-    error = is_error(client.post(EDITS, data=fields, files=sent), 400)
-    assert error["param"] == param
+INVALID_FORMS: list[tuple[dict[str, str], list[tuple[str, bytes]], str]] = [
+    ({"prompt": "x"}, [("mask", file_of(halves()))], "image"),
+    ({"prompt": "x", "image": "text"}, [("mask", file_of(halves()))], "image"),
+    ({"prompt": "x"}, [("image", b"no picture")], "image"),
+    ({"prompt": "x"}, [("image[]", file_of(halves())), ("image[]", file_of(halves()))], "image"),
+    ({"prompt": "x"}, [("image", file_of(halves())), ("mask", b"no picture")], "mask"),
+    ({"prompt": "x"}, [("image", file_of(halves())), ("mask", file_of(halves((64, 64))))], "mask"),
+    (
+        {"prompt": "x"},
+        [("image", file_of(halves())), ("mask", file_of(Image.new("RGB", (128, 112))))],
+        "mask",
+    ),
+    ({"prompt": "x"}, [("image", file_of(halves())), ("depth", b"x")], "depth"),
+    ({"prompt": "x", "init_image": "x"}, [("image", file_of(halves()))], "init_image"),
+    ({"prompt": "x", "strength": "2"}, [("image", file_of(halves()))], "strength"),
+    ({"prompt": "x", "n": "many"}, [("image", file_of(halves()))], "n"),
+    ({"prompt": "x", "loras[][name]": "no"}, [("image", file_of(halves()))], "loras.0.name"),
+    ({}, [("image", file_of(halves()))], "prompt"),
+]
 
 
-def test_a_body_that_is_no_form(client: httpx2.Client) -> None:
-    assert is_error(client.post(EDITS, json={"prompt": "x"}), 415)["code"]
+def test_invalid_forms(client: httpx2.Client) -> None:
+    for fields, files, param in INVALID_FORMS:
+        sent = [(name, (f"{name}.png", data)) for name, data in files]
+        error = read_openai_error(client.post(EDITS, data=fields, files=sent), 400)
+        assert error["param"] == param, (fields, files)
+
+
+def test_unreadable_forms(client: httpx2.Client) -> None:
+    assert read_openai_error(client.post(EDITS, json={"prompt": "x"}), 415)["code"]
     boundary = {"content-type": "multipart/form-data; boundary=x"}
     for content in (b"--y\r\n\r\n", b"--x\r\nContent-Disposition: form-data\r\n\r\na\r\n--x--"):
-        answer = client.post(EDITS, content=content, headers=boundary)
-        assert answer.status_code == 400, answer.text
+        response = client.post(EDITS, content=content, headers=boundary)
+        assert response.status_code == 400, response.text
     no_boundary = {"content-type": "multipart/form-data"}
-    answer = client.post(EDITS, content=b"--x--", headers=no_boundary)
-    assert is_error(answer, 400)["code"] == "malformed_form"
+    response = client.post(EDITS, content=b"--x--", headers=no_boundary)
+    assert read_openai_error(response, 400)["code"] == "malformed_form"
     many = [("image", ("a.png", b"x"))] * 25
-    error = is_error(client.post(EDITS, data={"prompt": "x"}, files=many), 400)
+    error = read_openai_error(client.post(EDITS, data={"prompt": "x"}, files=many), 400)
     assert error["code"] == "malformed_form"
     large = {"image": ("a.png", b"x" * 17_000_000)}
-    is_error(client.post(EDITS, data={"prompt": "x"}, files=large), 413)
+    read_openai_error(client.post(EDITS, data={"prompt": "x"}, files=large), 413)

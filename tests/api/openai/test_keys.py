@@ -1,5 +1,6 @@
-"""Keys and refusals as OpenAI's own client meets them."""
+"""API keys and policy refusals with the official Python client."""
 
+from functools import partial
 from typing import Any
 
 import httpx2
@@ -25,22 +26,23 @@ def settings(settings: Settings) -> Settings:
 
 @pytest.fixture
 def secrets(server: ApiServer, redis_url: str) -> list[str]:
-    """The keys of two owners, which the service knows."""
+    """Secrets of two keys, once the service accepts them."""
     made = [make_key(name, max_rating="safe") for name in ("alice", "bob")]
     with connect(redis_url) as connection:
         for _, key in made:
             assert add_key(connection, key)
-    return [_known(server.url, secret) for secret, _ in made]
+    for secret, _ in made:
+        wait_until(partial(_is_accepted, server.url, secret))
+    return [secret for secret, _ in made]
 
 
-def _known(url: str, secret: str) -> str:
+def _is_accepted(url: str, secret: str) -> bool:
     headers = {"Authorization": f"Bearer {secret}"}
-    wait_until(lambda: httpx2.get(f"{url}/v1/models", headers=headers).status_code == 200)
-    return secret
+    return httpx2.get(f"{url}/v1/models", headers=headers).status_code == 200
 
 
 @pytest.mark.usefixtures("secrets")
-def test_without_a_key_of_ours_nothing_is_told(server: ApiServer) -> None:
+def test_unknown_keys_are_refused(server: ApiServer) -> None:
     with openai_client(server.url) as openai:
         for call in (openai.models.list, lambda: openai.images.generate(**BODY)):
             with pytest.raises(AuthenticationError) as refused:
@@ -49,25 +51,25 @@ def test_without_a_key_of_ours_nothing_is_told(server: ApiServer) -> None:
             assert refused.value.type == "invalid_request_error"
 
 
-def test_nobody_finds_the_job_of_another_owners_try(
+def test_retries_only_find_jobs_of_the_same_owner(
     server: ApiServer, secrets: list[str], worker: ManualWorker
 ) -> None:
-    """The same parameters, and a header that says that this is a further try."""
-    further = {"X-Stainless-Retry-Count": "1", "Idempotency-Key": "the same"}
+    """All calls have the same parameters and claim to be retries."""
+    retry = {"X-Stainless-Retry-Count": "1", "Idempotency-Key": "the same"}
     jobs = []
     for secret in (*secrets, secrets[0]):
         with (
             openai_client(server.url, key=secret, max_retries=0) as openai,
             pytest.raises(InternalServerError) as late,
         ):
-            openai.images.generate(**BODY, extra_headers=further)
+            openai.images.generate(**BODY, extra_headers=retry)
         jobs.append(late.value.response.headers["x-job-id"])
     assert jobs[0] != jobs[1]
-    assert jobs[0] == jobs[2], "it is the first owner's again"
+    assert jobs[0] == jobs[2], "the retry of the first owner"
     assert set(worker.queued_ids()) == set(jobs)
 
 
-def test_a_refusal_of_the_policy_is_a_403_that_is_not_tried_again(
+def test_policy_refusals_name_the_rule(
     server: ApiServer, secrets: list[str], worker: ManualWorker
 ) -> None:
     with (

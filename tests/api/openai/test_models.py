@@ -1,4 +1,4 @@
-"""Names of the checkpoint on the OpenAI surface."""
+"""Model names of the loaded checkpoint."""
 
 import httpx2
 import pytest
@@ -6,12 +6,12 @@ import pytest
 from api.http.errors import UnknownModel
 from api.openai.models import check_model_name, model_names
 from model.card import load_card
-from tests.support.openai_clients import is_error
+from tests.support.openai_clients import read_openai_error
 
 CARD = load_card("kirazuri-tiny")
 
 
-def test_the_checkpoint_is_listed(client: httpx2.Client) -> None:
+def test_checkpoint_is_listed(client: httpx2.Client) -> None:
     listed = client.get("/v1/models").json()
     assert listed["object"] == "list"
     assert [model["id"] for model in listed["data"]] == ["kirazuri-tiny"]
@@ -20,18 +20,18 @@ def test_the_checkpoint_is_listed(client: httpx2.Client) -> None:
     assert listed["data"][0]["owned_by"] == "Kirazuri tiny"
 
 
-@pytest.mark.parametrize("name", ["kirazuri-tiny", "gpt-image-1.5", "dall-e-3"])
-def test_a_name_that_stands_for_it(client: httpx2.Client, name: str) -> None:
-    assert client.get(f"/v1/models/{name}").json()["id"] == name
+def test_aliases_of_the_checkpoint_are_found(client: httpx2.Client) -> None:
+    for name in ("kirazuri-tiny", "gpt-image-1.5", "dall-e-3"):
+        assert client.get(f"/v1/models/{name}").json()["id"] == name
 
 
-def test_a_name_that_nothing_has(client: httpx2.Client) -> None:
-    error = is_error(client.get("/v1/models/gpt-7"), 404)
+def test_unknown_name_is_not_found(client: httpx2.Client) -> None:
+    error = read_openai_error(client.get("/v1/models/gpt-7"), 404)
     assert error["code"] == "model_not_found"
     assert "kirazuri-tiny" in error["message"]
 
 
-def test_names_and_patterns_of_the_settings() -> None:
+def test_names_and_patterns_in_the_settings() -> None:
     aliases = "gpt-image-*, anime,"
     assert model_names(CARD, aliases) == ["kirazuri-tiny", "anime"]
     assert check_model_name(None, CARD, aliases) == "kirazuri-tiny"

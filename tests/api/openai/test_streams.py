@@ -1,4 +1,4 @@
-"""OpenAI's streams through its own Python client: previews, pictures, and what goes wrong."""
+"""Streams of the official Python client: previews, finished images, errors."""
 
 import base64
 from collections.abc import Iterator
@@ -10,7 +10,8 @@ from openai import APIError, BadRequestError, OpenAI
 from PIL import Image
 
 from tests.support.api_server import ApiServer
-from tests.support.openai_clients import RecordedExchanges, fake_worker, openai_client, opened, png
+from tests.support.images import file_of, open_image
+from tests.support.openai_clients import RecordedExchanges, fake_worker, openai_client
 from worker.settings import Settings
 
 PROMPT = "1girl, blue hair, smile, hair bow"
@@ -18,17 +19,17 @@ PROMPT = "1girl, blue hair, smile, hair bow"
 
 @pytest.fixture(scope="module")
 def openai(server: ApiServer, settings: Settings) -> Iterator[OpenAI]:
-    with fake_worker(settings, step_seconds=0.005), openai_client(server.url) as opened:
-        yield opened
+    with fake_worker(settings, step_seconds=0.005), openai_client(server.url) as connected:
+        yield connected
 
 
 @pytest.fixture(scope="module")
 def client(server: ApiServer) -> Iterator[httpx2.Client]:
-    with httpx2.Client(base_url=server.url, timeout=20) as opened:
-        yield opened
+    with httpx2.Client(base_url=server.url, timeout=20) as connected:
+        yield connected
 
 
-def test_previews_come_before_the_picture(openai: OpenAI, client: httpx2.Client) -> None:
+def test_previews_come_before_the_image(openai: OpenAI, client: httpx2.Client) -> None:
     stream = openai.images.generate(
         prompt=PROMPT, stream=True, partial_images=3, output_format="webp", quality="low"
     )
@@ -41,7 +42,7 @@ def test_previews_come_before_the_picture(openai: OpenAI, client: httpx2.Client)
         assert event.type == "image_generation.partial_image"
         assert event.partial_image_index == index
         assert event.output_format == "webp"
-        assert opened(base64.b64decode(event.b64_json)).size == (16, 16)
+        assert open_image(base64.b64decode(event.b64_json)).size == (16, 16)
         assert (event.size, event.quality, event.background) == ("128x128", "low", "opaque")
     assert done.type == "image_generation.completed"
     assert (done.size, done.quality, done.output_format) == ("128x128", "low", "webp")
@@ -53,15 +54,15 @@ def test_previews_come_before_the_picture(openai: OpenAI, client: httpx2.Client)
     assert done.seed == job["images"][0]["seed"]  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("wanted", [None, 0, 1])
-def test_as_many_previews_as_are_wanted(openai: OpenAI, wanted: int | None) -> None:
-    stream = openai.images.generate(prompt=PROMPT, stream=True, partial_images=wanted)
-    types = [event.type.rpartition(".")[2] for event in stream]
-    assert types == ["partial_image"] * (wanted or 0) + ["completed"]
+def test_number_of_previews(openai: OpenAI) -> None:
+    for number in (None, 0, 1):
+        stream = openai.images.generate(prompt=PROMPT, stream=True, partial_images=number)
+        types = [event.type.rpartition(".")[2] for event in stream]
+        assert types == ["partial_image"] * (number or 0) + ["completed"]
 
 
-def test_several_pictures_and_another_picture(openai: OpenAI) -> None:
-    start = png(Image.new("RGB", (128, 128), "red"))
+def test_stream_of_an_edit(openai: OpenAI) -> None:
+    start = file_of(Image.new("RGB", (128, 128), "red"))
     stream = openai.images.edit(image=start, prompt=PROMPT, n=2, stream=True, partial_images=1)
     events: list[Any] = list(stream)
     assert [event.type for event in events[-2:]] == ["image_edit.completed"] * 2
@@ -70,13 +71,14 @@ def test_several_pictures_and_another_picture(openai: OpenAI) -> None:
     assert events[-1].usage.input_tokens_details.image_tokens == 64
 
 
-def test_what_is_wrong_before_the_job_is_no_stream(openai: OpenAI) -> None:
+def test_invalid_parameters_are_not_a_stream(openai: OpenAI) -> None:
     with pytest.raises(BadRequestError) as refused:
         openai.images.generate(prompt=PROMPT, stream=True, size="17x17")
     assert refused.value.param == "size"
 
 
-def test_what_goes_wrong_later_is_the_last_event(server: ApiServer) -> None:
+@pytest.mark.usefixtures("openai")
+def test_later_error_is_the_last_event(server: ApiServer) -> None:
     exchanges = RecordedExchanges()
     with openai_client(server.url, exchanges) as openai:
         stream = openai.images.generate(prompt="a nan b", stream=True)
@@ -85,4 +87,4 @@ def test_what_goes_wrong_later_is_the_last_event(server: ApiServer) -> None:
     assert failed.value.code == "non_finite"
     body: Any = failed.value.body
     assert body["job_id"] == stream.response.headers["x-job-id"]
-    assert len(exchanges.sent) == 1
+    assert len(exchanges.requests) == 1

@@ -13,13 +13,13 @@ from tests.support.a1111_clients import (
     IMG2IMG,
     NO_WAIT,
     TXT2IMG,
-    PendingCall,
     is_idle,
     read_a1111_error,
     read_progress,
 )
 from tests.support.images import coded, drawn, open_image
 from tests.support.manual_worker import ManualWorker
+from tests.support.pending_call import PendingCall
 from worker.job_errors import job_error
 
 StartCall = Callable[..., tuple[PendingCall, str]]

@@ -7,7 +7,6 @@ import httpx2
 from tests.support.a1111_clients import (
     NO_WAIT,
     TXT2IMG,
-    PendingCall,
     basic_auth,
     is_idle,
     read_a1111_error,
@@ -16,6 +15,7 @@ from tests.support.a1111_clients import (
 from tests.support.api_keys import make_key
 from tests.support.api_server import ApiServer
 from tests.support.manual_worker import ManualWorker
+from tests.support.pending_call import PendingCall
 from worker.auth.key_store import add_key
 from worker.settings import Settings
 

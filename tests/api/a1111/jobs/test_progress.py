@@ -7,13 +7,13 @@ import httpx2
 
 from tests.support.a1111_clients import (
     FILE,
-    PendingCall,
     index_score,
     is_idle,
     read_a1111_error,
     read_progress,
 )
 from tests.support.manual_worker import ManualWorker
+from tests.support.pending_call import PendingCall
 from tests.support.waiting import wait_until
 
 StartCall = Callable[..., tuple[PendingCall, str]]
