@@ -26,7 +26,7 @@ from api.http.schemas import job_view
 from api.webhooks import url_policy as targets
 from api.webhooks.schemas import WebhookMessage
 from api.webhooks.url_policy import IPAddress, Resolve, UrlPolicy, UrlRefused
-from worker.queue.outbox import Delivery, Outbox, Outcome
+from worker.queue.outbox import Delivery, DeliveryStatus, Outbox
 from worker.redis_io.client import connect_async, disconnect, is_outage
 from worker.settings import Settings, redis_dsn, webhook_delays, webhook_secrets
 from worker.telemetry import logs, tracing
@@ -280,7 +280,7 @@ class WebhookSender:
             sent(answer.status, answer.error)
         return answer
 
-    def _outcome(self, delivery: Delivery, answer: DeliveryOutcome) -> Outcome:
+    def _outcome(self, delivery: Delivery, answer: DeliveryOutcome) -> DeliveryStatus:
         if answer.error is None:
             return "delivered"
         if answer.status == httpx2.codes.GONE:
@@ -290,7 +290,7 @@ class WebhookSender:
     async def _settle(
         self,
         delivery: Delivery,
-        outcome: Outcome,
+        outcome: DeliveryStatus,
         answer: DeliveryOutcome,
         *,
         delay: float,

@@ -7,7 +7,7 @@ from typing import Any
 from cli.client.errors import ClientError
 from model.recipes.aliases import find_lora
 from model.recipes.imported import ImportedRequest
-from worker.images.metadata import UnreadableFile, read_metadata, read_recipe
+from worker.images.metadata import UnreadableFile, find_recipe, read_metadata
 
 
 def read_source(path: Path) -> ImportedRequest:
@@ -17,14 +17,14 @@ def read_source(path: Path) -> ImportedRequest:
         ClientError: the file cannot be read or contains no request.
     """
     try:
-        found = read_recipe(read_metadata(path))
+        found = find_recipe(read_metadata(path))
     except UnreadableFile as exc:
         raise ClientError(str(exc)) from exc
     except ValueError as exc:
         raise ClientError(f"{path}: {exc}") from exc
     if found is None:
         raise ClientError(f"{path} contains no recipe, infotext or workflow")
-    return found.reading
+    return found.imported
 
 
 def fit(imported: ImportedRequest, capabilities: Mapping[str, Any]) -> ImportedRequest:

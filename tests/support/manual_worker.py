@@ -9,7 +9,7 @@ from redis import Redis
 
 from worker.job import JobError, StoredImage, WorkerStatus
 from worker.queue.layout import redis_keys, rq_layout
-from worker.queue.worker_queue import Claim, Outcome, Report, WorkerQueue, read_claim
+from worker.queue.worker_queue import Claim, FinalStatus, Report, WorkerQueue, read_claim
 from worker.settings import Settings
 from worker.store.image_store import LocalImageStore
 
@@ -68,7 +68,7 @@ class ManualWorker:
     def end(
         self,
         job_id: str,
-        status: Outcome,
+        status: FinalStatus,
         *,
         images: list[StoredImage] | None = None,
         error: JobError | None = None,

@@ -17,7 +17,7 @@ from model.recipes.recipe import Recipe
 from tests.support.paths import ROOT
 from tests.support.requests import make_request
 from worker.images.c2pa_manifest import C2paReader, open_signer
-from worker.images.encode import encode
+from worker.images.encode import encode_image
 from worker.images.metadata import EXTENSIONS, TRAINED
 from worker.settings import Settings
 
@@ -50,10 +50,10 @@ def main() -> None:
     print("| format | bytes | signature adds | encode | sign | check |\n|---|---|---|---|---|---|")
     for image_format in EXTENSIONS:
         request = make_request(image_format=image_format)
-        plain = encode(pixels, request=request, recipe=Recipe(), seed=1)
+        plain = encode_image(pixels, request=request, recipe=Recipe(), seed=1)
         signed = sign(plain, image_format, TRAINED)
         times = [
-            median(lambda f=request: encode(pixels, request=f, recipe=Recipe(), seed=1)),  # type: ignore[misc]
+            median(lambda f=request: encode_image(pixels, request=f, recipe=Recipe(), seed=1)),  # type: ignore[misc]
             median(lambda d=plain, f=image_format: sign(d, f, TRAINED)),  # type: ignore[misc]
             median(lambda d=signed, f=image_format: reader.read(d, f)),  # type: ignore[misc]
         ]

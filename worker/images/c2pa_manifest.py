@@ -1,7 +1,6 @@
-"""C2PA manifests ("content credentials"): signs finished files, tells what a file's are worth.
+"""Signs image files with C2PA manifests ("content credentials"), and verifies manifests.
 
-The network is never used: no time stamps, no lists of revoked certificates, no manifests that lie
-elsewhere. Knows neither jobs nor stores.
+It never uses the network: no time stamps, no revocation lists, no remote manifests.
 """
 
 import io
@@ -26,19 +25,19 @@ from worker.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-State = Literal["none", "valid", "untrusted", "invalid"]
+ManifestState = Literal["none", "valid", "untrusted", "invalid"]
 
 _MARKER = b"c2pa"
-"""In every manifest, whatever else of it is broken."""
+"""Every manifest contains this, even a broken one."""
 
 _SOON = timedelta(days=30)
-"""With less left for its certificate a worker warns when it starts."""
+"""A worker warns at start if its certificate expires earlier."""
 
 _MAX_PROBLEMS = 20
 _MAX_SHOWN = 200
 
 _SETTINGS: dict[str, Any] = {
-    # A thumbnail would be twenty times the rest; a signature is tried once, at start-up.
+    # A thumbnail would be twenty times the rest. Signatures are verified once, at start.
     "builder": {"thumbnail": {"enabled": False}},
     "verify": {"verify_after_sign": False, "remote_manifest_fetch": False, "ocsp_fetch": False},
 }
@@ -48,13 +47,13 @@ _CURVES = {"secp256r1": "es256", "secp384r1": "es384", "secp521r1": "es512"}
 
 @dataclass(frozen=True, slots=True)
 class C2paManifest:
-    """What a file's newest manifest is worth and says.
+    """The newest manifest of a file.
 
-    `valid`: the file is as it was signed, by somebody who is trusted here. `untrusted`: as it
-    was signed, but by whom is only the signer's own word. `invalid`: changed since, or broken.
+    `valid`: the file is unchanged, and its signer is trusted. `untrusted`: it is unchanged, but the
+    signer's identity is not verified. `invalid`: the file was changed, or the manifest is broken.
     """
 
-    state: State = "none"
+    state: ManifestState = "none"
     signer: str | None = None
     generator: str | None = None
     source_types: tuple[str, ...] = ()
@@ -62,19 +61,19 @@ class C2paManifest:
 
 
 def open_signer(settings: Settings, *, service: str) -> ImageSigner:
-    """The signer that the settings ask for, tried out.
+    """The signer that the settings name, tested with a small image.
 
-    `service` is the name and version that manifests tell.
+    `service` is the name and version that manifests contain.
 
     Raises:
-        ValueError: the files cannot be read, do not belong together, or what they sign is not
-            found valid; names the setting.
+        ValueError: the files cannot be read, do not belong together, or make no valid signature;
+            the message names the setting.
     """
     if settings.c2pa_certificate is None or settings.c2pa_key is None:
         raise ValueError("KIRAZURI_C2PA_CERTIFICATE and KIRAZURI_C2PA_KEY belong together")
     chain = _certificates("KIRAZURI_C2PA_CERTIFICATE", settings.c2pa_certificate)
     signer = _signer(chain, _private_key(settings.c2pa_key, chain[0]), service=service)
-    _try_out(signer, C2paReader(settings))
+    _check_signer(signer, C2paReader(settings))
     ends = chain[0].not_valid_after_utc
     is_soon = ends - datetime.now(UTC) < _SOON
     logger.log(logging.WARNING if is_soon else logging.INFO, "event=signing until=%s", ends)
@@ -82,10 +81,10 @@ def open_signer(settings: Settings, *, service: str) -> ImageSigner:
 
 
 class C2paReader:
-    """Reads manifests; trusts whom the settings name."""
+    """Reads manifests; trusts the certificates that the settings name."""
 
     def __init__(self, settings: Settings) -> None:
-        """ValueError where a file of certificates is unreadable; names the setting."""
+        """Raises ValueError, which names the setting, if a certificate file is unreadable."""
         anchors: list[x509.Certificate] = []
         if settings.c2pa_trust is not None:
             anchors = _certificates("KIRAZURI_C2PA_TRUST", settings.c2pa_trust)
@@ -95,19 +94,19 @@ class C2paReader:
         self._context = c2pa.Context.from_dict({**_SETTINGS, "trust": trust})
 
     def read(self, data: bytes, image_format: str) -> C2paManifest:
-        """What there is in a file of this format (png, jpeg, webp, avif), hostile ones included."""
+        """The manifest of a file of this format (png, jpeg, webp, avif), which may be hostile."""
         try:
             with c2pa.Reader(
                 f"image/{image_format}", io.BytesIO(data), context=self._context
             ) as reader:
-                return _credentials(json.loads(reader.json()))
+                return _read_report(json.loads(reader.json()))
         except c2pa.C2paError.ManifestNotFound:
             return C2paManifest()
         except (c2pa.C2paError, ValueError) as exc:
-            # Of a file without a manifest this says only that the library cannot read it.
+            # Without a manifest, the error says only that the library cannot read the file.
             if _MARKER not in data:
                 return C2paManifest()
-            return C2paManifest(state="invalid", problems=(_shown(str(exc)),))
+            return C2paManifest(state="invalid", problems=(_shortened(str(exc)),))
 
 
 def _certificates(setting: str, path: Path) -> list[x509.Certificate]:
@@ -122,7 +121,7 @@ def _private_key(path: Path, certificate: x509.Certificate) -> Any:
     try:
         key = serialization.load_pem_private_key(path.read_bytes(), password=None)
     except (OSError, ValueError, TypeError, UnsupportedAlgorithm):
-        # Without the reason, which might show what is in the file.
+        # The reason is left out: it might show the content of the file.
         raise ValueError(
             f"KIRAZURI_C2PA_KEY: {path} cannot be read as a PEM key without a password"
         ) from None
@@ -152,7 +151,7 @@ def _signer(chain: list[x509.Certificate], key: Any, *, service: str) -> ImageSi
             with c2pa.Builder(_manifest(service, source_type), context=context) as builder:
                 builder.sign(signer, f"image/{image_format}", io.BytesIO(data), signed)
         except c2pa.C2paError as exc:
-            raise SigningError(f"the picture cannot be signed: {exc}") from exc
+            raise SigningError(f"the image cannot be signed: {exc}") from exc
         return signed.getvalue()
 
     return sign
@@ -170,7 +169,7 @@ def _algorithm(key: Any) -> str:
 
 
 def _manifest(service: str, source_type: str) -> dict[str, Any]:
-    """That the picture was made, by what and how; neither prompt nor time."""
+    """A manifest that says how the image was made, and by which software; no prompt, no time."""
     name, _, version = service.partition(" ")
     agent = {"name": name, **({"version": version} if version else {})}
     action = {
@@ -184,8 +183,8 @@ def _manifest(service: str, source_type: str) -> dict[str, Any]:
     }
 
 
-def _try_out(signer: ImageSigner, reader: C2paReader) -> None:
-    """ValueError unless a small picture that was signed is found valid."""
+def _check_signer(signer: ImageSigner, reader: C2paReader) -> None:
+    """Raise ValueError unless the signature of a small image is valid."""
     buffer = io.BytesIO()
     Image.new("RGB", (8, 8)).save(buffer, "PNG")
     try:
@@ -194,22 +193,24 @@ def _try_out(signer: ImageSigner, reader: C2paReader) -> None:
         raise ValueError(f"KIRAZURI_C2PA_CERTIFICATE cannot be used: {exc}") from exc
     if found.state == "untrusted":
         raise ValueError(
-            "KIRAZURI_C2PA_CERTIFICATE does not lead to a certificate that is trusted: append its "
+            "KIRAZURI_C2PA_CERTIFICATE does not lead to a trusted certificate: append its "
             "issuer's, or name that one in KIRAZURI_C2PA_TRUST"
         )
     if found.state != "valid":
-        raise ValueError(f"what KIRAZURI_C2PA_KEY signs is not valid: {'; '.join(found.problems)}")
+        raise ValueError(
+            f"signatures of KIRAZURI_C2PA_KEY are not valid: {'; '.join(found.problems)}"
+        )
 
 
 def _pem(certificates: list[x509.Certificate]) -> bytes:
     return b"".join(one.public_bytes(serialization.Encoding.PEM) for one in certificates)
 
 
-_STATES: dict[Any, State] = {"Trusted": "valid", "Valid": "untrusted"}
+_STATES: dict[Any, ManifestState] = {"Trusted": "valid", "Valid": "untrusted"}
 
 
-def _credentials(store: dict[str, Any]) -> C2paManifest:
-    """What the library's report on a file says of its newest manifest."""
+def _read_report(store: dict[str, Any]) -> C2paManifest:
+    """The newest manifest in the library's report on a file."""
     manifest = store.get("manifests", {}).get(store.get("active_manifest"), {})
     results = store.get("validation_results", {}).get("activeManifest", {})
     signature = manifest.get("signature_info") or {}
@@ -218,17 +219,17 @@ def _credentials(store: dict[str, Any]) -> C2paManifest:
     failures = (failure.get("code") for failure in results.get("failure") or ())
     return C2paManifest(
         state=_STATES.get(store.get("validation_state"), "invalid"),
-        signer=_shown(", ".join(filter(None, names))) or None,
-        generator=_shown(", ".join(filter(None, generators))) or None,
+        signer=_shortened(", ".join(filter(None, names))) or None,
+        generator=_shortened(", ".join(filter(None, generators))) or None,
         source_types=tuple(dict.fromkeys(_source_types(manifest)))[:_MAX_PROBLEMS],
-        problems=tuple(_shown(str(code)) for code in failures)[:_MAX_PROBLEMS],
+        problems=tuple(_shortened(str(code)) for code in failures)[:_MAX_PROBLEMS],
     )
 
 
 def _source_types(manifest: dict[str, Any]) -> list[str]:
-    """How the picture came to be, from the actions that say so."""
+    """The digital source types in the actions of a manifest."""
     return [
-        _shown(action["digitalSourceType"])
+        _shortened(action["digitalSourceType"])
         for assertion in manifest.get("assertions") or ()
         if str(assertion.get("label", "")).startswith("c2pa.actions")
         for action in (assertion.get("data") or {}).get("actions") or ()
@@ -236,5 +237,5 @@ def _source_types(manifest: dict[str, Any]) -> list[str]:
     ]
 
 
-def _shown(text: str) -> str:
+def _shortened(text: str) -> str:
     return text[:_MAX_SHOWN]

@@ -1,7 +1,4 @@
-"""Pixels to files: PNG, WebP, JPEG, AVIF, with the recipe and the mark of AI-made pictures.
-
-Knows neither jobs nor where files go; `worker/images/metadata.py` knows where texts lie in a file.
-"""
+"""Encodes pixels as PNG, WebP, JPEG or AVIF, with the recipe and the mark of AI-made images."""
 
 import base64
 import io
@@ -21,25 +18,25 @@ logger = logging.getLogger(__name__)
 
 _PNG_COMPRESS_LEVEL = 4
 _FULL_CHROMA_QUALITY = 85
-"""From this quality on, flat colours keep their edges: no chroma subsampling."""
+"""No chroma subsampling from this quality on, so that flat colours keep sharp edges."""
 
 _PREVIEW_QUALITY = 70
 
 _Texts = tuple[str | None, str | None]
-"""What a file tells: the web UIs' infotext and our own document."""
+"""The texts of a file: the web UIs' infotext and this service's JSON document."""
 
 
-def encode(
+def encode_image(
     pixels: NDArray[numpy.uint8],
     *,
     request: ResolvedRequest,
     recipe: Recipe,
     seed: int,
 ) -> bytes:
-    """One picture, (height, width, 3) uint8 RGB, as a file in the request's format.
+    """An image, (height, width, 3) uint8 RGB, as a file in the request's format.
 
-    `request.metadata` says what is written into it: `full` the recipe and the mark, `minimal`
-    the mark alone, `none` neither.
+    `request.metadata` selects its texts: `full` writes the recipe and the mark, `minimal` the mark
+    only, `none` neither.
     """
     texts: _Texts = (None, None)
     if request.metadata == "full":
@@ -53,28 +50,28 @@ def encode(
     return buffer.getvalue()
 
 
-def source_type(request: ResolvedRequest) -> str:
-    """IPTC's name for how such a picture comes to be."""
+def digital_source_type(request: ResolvedRequest) -> str:
+    """IPTC's digital source type of the request's images."""
     return metadata.COMPOSITE if request.init_image else metadata.TRAINED
 
 
-def preview_url(pixels: NDArray[numpy.uint8]) -> str:
-    """A small picture, (height, width, 3) uint8 RGB, as a WebP data URL of a few kilobytes."""
+def preview_data_url(pixels: NDArray[numpy.uint8]) -> str:
+    """A small image, (height, width, 3) uint8 RGB, as a WebP data URL of a few kilobytes."""
     buffer = io.BytesIO()
     Image.fromarray(pixels, "RGB").save(buffer, format="webp", quality=_PREVIEW_QUALITY, method=2)
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def decode(data: bytes) -> NDArray[numpy.uint8]:
-    """The pixels of a file of ours, (height, width, 3) uint8 RGB. OSError where it is broken."""
+def decode_image(data: bytes) -> NDArray[numpy.uint8]:
+    """The pixels of a stored file, (height, width, 3) uint8 RGB. Raises OSError if it is broken."""
     with Image.open(io.BytesIO(data)) as image:
         return numpy.asarray(image.convert("RGB"))
 
 
 def _options(request: ResolvedRequest, texts: _Texts) -> dict[str, Any]:
-    """What Pillow needs to know to write this format."""
+    """Pillow's options for the request's format."""
     quality, has_mark = request.image_quality, request.metadata != "none"
-    mark = source_type(request)
+    mark = digital_source_type(request)
     if request.image_format == "png":
         info = metadata.png_chunks(*texts, mark) if has_mark else None
         return {"compress_level": _PNG_COMPRESS_LEVEL, "pnginfo": info}
@@ -86,7 +83,7 @@ def _options(request: ResolvedRequest, texts: _Texts) -> dict[str, Any]:
         options |= {"subsampling": "4:4:4" if has_full_chroma else "4:2:0", "speed": 8}
     else:
         options |= {"subsampling": 0 if has_full_chroma else 2, "optimize": True}
-        texts = _fitting_a_jpeg(texts)
+        texts = _fit_into_jpeg(texts)
     infotext, document = texts
     if has_mark:
         options["xmp"] = metadata.xmp(document, mark)
@@ -95,8 +92,8 @@ def _options(request: ResolvedRequest, texts: _Texts) -> dict[str, Any]:
     return options
 
 
-def _fitting_a_jpeg(texts: _Texts) -> _Texts:
-    """The texts without those that are too long for their segment, which the log then tells."""
+def _fit_into_jpeg(texts: _Texts) -> _Texts:
+    """The texts that fit into their JPEG segments; the log names those that do not."""
     infotext, document = texts
     if infotext is not None and len(metadata.exif(infotext)) > metadata.LONGEST_JPEG_EXIF:
         logger.warning("the prompt is too long for a JPEG's EXIF; the file has no infotext")

@@ -1,7 +1,4 @@
-"""Pictures that jobs in hand start from: read before the engine asks, which waits for no store.
-
-Knows neither jobs nor the store; a holder's token stands for its job.
-"""
+"""Holds the input images of running jobs in memory, so that the engine waits for no store."""
 
 import threading
 
@@ -14,26 +11,26 @@ Pixels = NDArray[numpy.uint8]
 
 
 class HeldImages:
-    """Pixels by name, for as long as a token holds them; used by all threads of a worker."""
+    """Pixels by name, held per job token; all threads of a worker use it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._held: dict[str, dict[str, Pixels]] = {}
 
-    def hold(self, token: str, pictures: dict[str, Pixels]) -> None:
-        """Keep these, uint8 (height, width, 3), until `let_go`."""
+    def hold(self, token: str, images: dict[str, Pixels]) -> None:
+        """Hold these images, uint8 (height, width, 3), until `release`."""
         with self._lock:
-            self._held[token] = pictures
+            self._held[token] = images
 
-    def let_go(self, token: str) -> None:
-        """This token needs its pictures no more."""
+    def release(self, token: str) -> None:
+        """Release the images of a token."""
         with self._lock:
             self._held.pop(token, None)
 
     def read(self, name: str) -> Pixels:
-        """What a token holds under this name; InputMissing where none does."""
+        """The image of this name. Raises InputMissing if no token holds it."""
         with self._lock:
-            for pictures in self._held.values():
-                if name in pictures:
-                    return pictures[name]
+            for images in self._held.values():
+                if name in images:
+                    return images[name]
         raise InputMissing(f"{name} was not read before it was needed")

@@ -1,7 +1,7 @@
-"""Text inside picture files: recipes and the mark of AI-made pictures, written and read.
+"""Writes and reads the texts inside image files: recipes and the mark of AI-made images.
 
-A PNG has text chunks; the other formats have EXIF for the web UIs' `parameters` and XMP for our
-own document, which EXIF viewers would show as a caption. Knows neither pixels nor jobs.
+PNG has text chunks. In other formats, the web UIs' `parameters` are in EXIF and this service's
+document is in XMP, because EXIF viewers would show it as a caption.
 """
 
 import html
@@ -22,23 +22,23 @@ from model.recipes.recipe import read_document
 from model.request import ImageFormat
 
 DOCUMENT_KEY = "kirazuri"
-"""Keyword of our document's chunk in a PNG, and its name in XMP."""
+"""Keyword of the document's text chunk in a PNG."""
 
 LONGEST_JPEG_EXIF = 65_533
 LONGEST_JPEG_XMP = 65_504
-"""Bytes that fit into one segment of a JPEG."""
+"""Maximum bytes in one segment of a JPEG."""
 
 MAX_FILE_BYTES = 200_000_000
 _MAX_TEXT_CHARS = 5_000_000
 
 EXTENSIONS: dict[ImageFormat, str] = {"png": "png", "webp": "webp", "jpeg": "jpg", "avif": "avif"}
-"""What the name of a file of each format ends in."""
+"""File extension of each format."""
 
 _SOURCE_TYPES = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 TRAINED = f"{_SOURCE_TYPES}trainedAlgorithmicMedia"
 COMPOSITE = f"{_SOURCE_TYPES}compositeWithTrainedAlgorithmicMedia"
 GENERATED = frozenset({TRAINED, COMPOSITE})
-"""IPTC's marks: made by a trained model, or by one from a picture that came with the request."""
+"""IPTC's marks: made by a trained model, from nothing or from an image of the client."""
 
 _XMP = (
     '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
@@ -55,14 +55,14 @@ _OWN = ' xmlns:kirazuri="urn:kirazuri:recipe#" kirazuri:recipe={document}'
 # Programs that rewrite XMP may turn an attribute into an element.
 _VALUE = re.compile(r"""(?:\s+rdf:resource)?(?:\s*=\s*(?:"([^"]*+)"|'([^']*+)')|\s*>([^<]*+)<)""")
 _MOST_PLACES = 8
-"""Where a name is looked at: it may be part of other words, and each place may cost a reading."""
+"""Maximum occurrences of a name that are parsed: it may be part of other words."""
 
 _COMFY_TAGS = (ExifTags.Base.ImageDescription, ExifTags.Base.Make, ExifTags.Base.Model)
-"""Where ComfyUI and its extensions put `prompt:{…}` into formats without text chunks."""
+"""Tags in which ComfyUI and its extensions write `prompt:{…}` in formats without text chunks."""
 
 
 def png_chunks(infotext: str | None, document: str | None, mark: str = TRAINED) -> PngInfo:
-    """Text chunks with the mark; Latin-1 goes into tEXt, everything else into iTXt."""
+    """The text chunks of a PNG; Latin-1 text goes into tEXt, other text into iTXt."""
     info = PngInfo()
     if infotext is not None:
         info.add_text("parameters", infotext)
@@ -73,7 +73,7 @@ def png_chunks(infotext: str | None, document: str | None, mark: str = TRAINED) 
 
 
 def exif(infotext: str) -> bytes:
-    """EXIF with the text as UserComment: the UNICODE mark, then UTF-16 big-endian."""
+    """EXIF with the text as UserComment: the code UNICODE, then UTF-16 big-endian."""
     data = Image.Exif()
     comment = b"UNICODE\0" + infotext.encode("utf-16-be")
     data.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment] = comment
@@ -81,24 +81,24 @@ def exif(infotext: str) -> bytes:
 
 
 def xmp(document: str | None, mark: str = TRAINED) -> bytes:
-    """IPTC's mark, and the document where there is one."""
+    """An XMP packet with IPTC's mark, and the document if there is one."""
     own = ""
     if document is not None:
-        # JSON may escape any character; XML may not hold these two in any form.
+        # XML must not contain these two characters in any form; JSON can escape them.
         allowed = re.sub("[\ufffe\uffff]", lambda odd: f"\\u{ord(odd[0]):04x}", document)
         own = _OWN.format(document=quoteattr(allowed))
     return _XMP.format(mark=mark, own=own).encode()
 
 
 class UnreadableFile(ValueError):
-    """A file that is no picture, is broken or too large."""
+    """The file is not an image, is broken or is too large."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImageTexts:
-    """The texts found in a file: our document, the web UIs' infotext, ComfyUI's graph (JSON).
+    """The texts in a file: the document, the web UIs' infotext, ComfyUI's graph (JSON).
 
-    `mark` is IPTC's digital source type, whatever it is.
+    `mark` is IPTC's digital source type, of any value.
     """
 
     document: str | None = None
@@ -108,110 +108,113 @@ class ImageTexts:
 
 
 class FoundRecipe(NamedTuple):
-    """What a file asks for, and in whose words it does."""
+    """The request in a file, and the format it was read from."""
 
     kind: Literal["kirazuri", "infotext", "comfyui"]
-    reading: ImportedRequest
+    imported: ImportedRequest
 
 
 def read_metadata(path: Path) -> ImageTexts:
-    """What a PNG, WebP, JPEG or AVIF file tells of how it was made.
+    """Read the texts of a PNG, WebP, JPEG or AVIF file.
 
     Raises:
-        UnreadablePicture: no such file, or not a whole picture of these formats.
+        UnreadableFile: there is no such file, or it is not a whole image of these formats.
     """
     try:
         size = path.stat().st_size
         if size > MAX_FILE_BYTES:
             raise UnreadableFile(f"{path} has {size} bytes; at most {MAX_FILE_BYTES} are read")
         with Image.open(path, formats=("PNG", "WEBP", "JPEG", "AVIF")) as image:
-            return texts_of(image)
+            return read_image_texts(image)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as exc:
         if isinstance(exc, UnreadableFile):
             raise
         raise UnreadableFile(f"{path} cannot be read: {exc}") from exc
 
 
-def texts_of(image: Image.Image) -> ImageTexts:
-    """What an opened file tells; decodes a PNG, since texts may come after the pixels.
+def read_image_texts(image: Image.Image) -> ImageTexts:
+    """Read the texts of an opened file. Decodes a PNG, whose texts may come after the pixels.
 
     Raises:
-        UnreadablePicture: a text is too long. What Pillow raises at broken files goes through.
+        UnreadableFile: a text is too long.
+        OSError, SyntaxError, ValueError: Pillow cannot read the file.
     """
     if image.format == "PNG":
         return _read_png(image)
     return _read_exif(image)
 
 
-def read_recipe(inside: ImageTexts) -> FoundRecipe | None:
-    """The best of what is there; a document that cannot be read leaves the infotext beside it.
+def find_recipe(texts: ImageTexts) -> FoundRecipe | None:
+    """The request in these texts: from the document, else the infotext, else ComfyUI's graph.
+
+    If the document cannot be read, the infotext is used.
 
     Raises:
-        ValueError: what there is cannot be read.
+        ValueError: the texts cannot be read.
     """
     notes = []
-    if inside.document is not None:
+    if texts.document is not None:
         try:
-            return FoundRecipe("kirazuri", import_document(read_document(inside.document)))
+            return FoundRecipe("kirazuri", import_document(read_document(texts.document)))
         except ValueError as exc:
-            if inside.infotext is None:
+            if texts.infotext is None:
                 raise
-            notes.append(f"{exc}; the infotext is taken instead")
-    if inside.infotext is not None:
-        reading = read_infotext(inside.infotext)
-        reading.notes[:0] = notes
-        return FoundRecipe("infotext", reading)
-    if inside.workflow is not None:
-        return FoundRecipe("comfyui", read_workflow(inside.workflow))
+            notes.append(f"{exc}; the infotext is used instead")
+    if texts.infotext is not None:
+        imported = read_infotext(texts.infotext)
+        imported.notes[:0] = notes
+        return FoundRecipe("infotext", imported)
+    if texts.workflow is not None:
+        return FoundRecipe("comfyui", read_workflow(texts.workflow))
     return None
 
 
 def _read_png(image: Any) -> ImageTexts:
-    """Some programs write chunks after the pixels; `text` reads through to them."""
+    """Some programs write chunks after the pixels; `text` reads the whole file for them."""
     found = image.text
     return ImageTexts(
-        document=_bounded(found.get(DOCUMENT_KEY)),
-        infotext=_bounded(found.get("parameters")),
-        workflow=_bounded(found.get("prompt")),
-        mark=_in_xmp(":DigitalSourceType", _packet(image)),
+        document=_check_length(found.get(DOCUMENT_KEY)),
+        infotext=_check_length(found.get("parameters")),
+        workflow=_check_length(found.get("prompt")),
+        mark=_find_in_xmp(":DigitalSourceType", _xmp_packet(image)),
     )
 
 
 def _read_exif(image: Image.Image) -> ImageTexts:
     data = image.getexif()
     comment = data.get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.UserComment)
-    packet = _packet(image)
-    graphs = (_graph(data.get(tag)) for tag in _COMFY_TAGS)
+    packet = _xmp_packet(image)
+    graphs = (_comfy_graph(data.get(tag)) for tag in _COMFY_TAGS)
     return ImageTexts(
-        document=_in_xmp("kirazuri:recipe", packet),
-        infotext=_bounded(_comment(comment)),
-        workflow=_bounded(next((graph for graph in graphs if graph), None)),
-        mark=_in_xmp(":DigitalSourceType", packet),
+        document=_find_in_xmp("kirazuri:recipe", packet),
+        infotext=_check_length(_decode_user_comment(comment)),
+        workflow=_check_length(next((graph for graph in graphs if graph), None)),
+        mark=_find_in_xmp(":DigitalSourceType", packet),
     )
 
 
-def _packet(image: Image.Image) -> str:
+def _xmp_packet(image: Image.Image) -> str:
     packet = image.info.get("xmp", b"")
     return packet.decode("utf-8", "replace") if isinstance(packet, bytes) else str(packet)
 
 
-def _in_xmp(name: str, packet: str) -> str | None:
-    """The value of an attribute or element."""
+def _find_in_xmp(name: str, packet: str) -> str | None:
+    """The value of an attribute or element of this name."""
     for place in islice(re.finditer(re.escape(name), packet), _MOST_PLACES):
         if found := _VALUE.match(packet, place.end()):
-            return _bounded(html.unescape(next(filter(None, found.groups()), "")))
+            return _check_length(html.unescape(next(filter(None, found.groups()), "")))
     return None
 
 
-def _comment(value: Any) -> str | None:
-    """EXIF's UserComment: eight bytes name the encoding. Some programs write plain text."""
+def _decode_user_comment(value: Any) -> str | None:
+    """The text of EXIF's UserComment. Eight bytes name its encoding; some programs omit them."""
     if isinstance(value, str):
         return value or None
     if not isinstance(value, bytes) or not value:
         return None
     code, text = value[:8], value[8:]
     if code == b"UNICODE\0":
-        # Big-endian by custom; a text in Latin letters shows by its zero bytes where it is not.
+        # Usually big-endian. In text with Latin letters, the places of zero bytes show the order.
         is_little = text[1::2].count(0) > text[::2].count(0)
         return text.decode("utf-16-le" if is_little else "utf-16-be", "replace")
     if code == b"ASCII\0\0\0":
@@ -219,13 +222,13 @@ def _comment(value: Any) -> str | None:
     return value.decode("utf-8", "replace")
 
 
-def _graph(value: Any) -> str | None:
+def _comfy_graph(value: Any) -> str | None:
     if isinstance(value, str) and value[:7].lower() == "prompt:":
         return value[7:].strip("\0 ")
     return None
 
 
-def _bounded(text: str | None) -> str | None:
+def _check_length(text: str | None) -> str | None:
     if text is not None and len(text) > _MAX_TEXT_CHARS:
         raise UnreadableFile(f"a text of {len(text)} characters; at most {_MAX_TEXT_CHARS}")
     return text or None

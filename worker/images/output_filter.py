@@ -1,6 +1,6 @@
-"""The operator's own look at every finished picture before it is stored. Knows no jobs.
+"""Loads and calls the operator's output filter, which checks every image before it is stored.
 
-docs/policy.md tells how a filter is written and named in the settings.
+docs/policy.md describes how to write a filter and name it in the settings.
 """
 
 from importlib.metadata import entry_points
@@ -16,30 +16,30 @@ _MAX_REASON_CHARS = 200
 
 
 class OutputFilter(Protocol):
-    """Looks at one picture. Called by several threads at once."""
+    """Checks one image. Several threads call it at once."""
 
     def __call__(self, pixels: Pixels, request: ResolvedRequest) -> str | None:
-        """Say why a picture, (height, width, 3) uint8 RGB and not to be written to, is refused.
+        """Return why an image is refused, or None to accept it. Clients see the reason.
 
-        None lets it pass. The reason is shown to the client.
+        `pixels` is read-only, (height, width, 3) uint8 RGB.
         """
 
 
 class OutputRefused(Exception):
-    """The filter refuses a picture; the message is its reason."""
+    """The filter refuses an image; the message is its reason."""
 
 
 class OutputFilterFailed(Exception):
-    """The filter raised an error, or answered neither None nor a reason: nothing passes."""
+    """The filter raised an error, or returned neither None nor a reason."""
 
 
 def open_filter(name: str) -> OutputFilter:
-    """The filter of a setting: an entry point's name, or `package.module:attribute`.
+    """The filter of this name: an entry point, or `package.module:attribute`.
 
-    What it names is called once, without arguments, and gives the filter.
+    The name stands for a factory, which is called without arguments and returns the filter.
 
     Raises:
-        ValueError: there is nothing of this name, or it gives nothing that can be called.
+        ValueError: there is no such factory, or it does not return a callable.
     """
     try:
         found = [point for point in entry_points(group=ENTRY_POINTS) if point.name == name]
@@ -49,24 +49,26 @@ def open_filter(name: str) -> OutputFilter:
         raise ValueError(f"output filter {name!r}: {type(exc).__name__}: {exc}") from exc
     if callable(output_filter):
         return cast(OutputFilter, output_filter)
-    raise ValueError(f"output filter {name!r}: it gives {output_filter!r}, which cannot be called")
+    raise ValueError(
+        f"output filter {name!r}: its factory returned {output_filter!r}, which is not callable"
+    )
 
 
-def look(output_filter: OutputFilter, pixels: Pixels, request: ResolvedRequest) -> None:
-    """Let a picture pass.
+def check_output(output_filter: OutputFilter, pixels: Pixels, request: ResolvedRequest) -> None:
+    """Check an image.
 
     Raises:
-        PictureRefused: the filter has a reason against it.
-        FilterBroken: the filter could not look, which refuses the picture too.
+        OutputRefused: the filter refuses it.
+        OutputFilterFailed: the filter failed.
     """
-    seen = pixels.view()
-    seen.flags.writeable = False
+    read_only = pixels.view()
+    read_only.flags.writeable = False
     try:
-        reason: object = output_filter(seen, request)
+        reason: object = output_filter(read_only, request)
     except Exception as exc:
         raise OutputFilterFailed(f"{type(exc).__name__}: {exc}") from exc
     if reason is None:
         return
     if not isinstance(reason, str):
-        raise OutputFilterFailed(f"it answered {reason!r}, which is neither None nor a reason")
+        raise OutputFilterFailed(f"it returned {reason!r}, which is neither None nor a reason")
     raise OutputRefused(reason[:_MAX_REASON_CHARS] or "no reason given")

@@ -1,12 +1,12 @@
-"""What signs finished pictures, by its shape: known to API and worker, which do not share more."""
+"""Defines the type of image signers, without importing what signs."""
 
 from collections.abc import Callable
 
 from model.request import ImageFormat
 
 ImageSigner = Callable[[bytes, ImageFormat, str], bytes]
-"""From a file, its format and how it came to be to the same file, signed; SigningError."""
+"""Signs a file: takes its bytes, format and digital source type. Raises SigningError."""
 
 
 class SigningError(Exception):
-    """A finished picture cannot be signed, so that it must not go out."""
+    """An image cannot be signed, so it must not be published."""

@@ -17,7 +17,7 @@ from worker.queue.layout import record, redis_keys
 from worker.queue.scripts.lua_script import LuaScript
 from worker.webhook import MAX_LOGGED_DELIVERIES, Webhook
 
-Outcome = Literal["delivered", "retried", "given_up", "gone"]
+DeliveryStatus = Literal["delivered", "retried", "given_up", "gone"]
 """The outcome of an attempt; `gone` if the receiver answers 410, and wants no more events."""
 
 _ID_LENGTH = 26
@@ -87,7 +87,7 @@ class Outbox:
     async def settle(
         self,
         delivery: Delivery,
-        outcome: Outcome,
+        outcome: DeliveryStatus,
         *,
         delay: float = 0.0,
         seconds: float = 0.0,
@@ -131,7 +131,7 @@ def _read(entry: list[Any], token: str) -> Delivery:
     )
 
 
-async def read_state(redis: "Redis") -> OutboxState:
+async def read_outbox_state(redis: "Redis") -> OutboxState:
     """Read the state of the outbox."""
     pipeline = redis.pipeline(transaction=False)
     pipeline.zcard(redis_keys.OUTBOX)

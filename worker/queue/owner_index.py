@@ -11,7 +11,7 @@ from worker.job import Status
 from worker.queue.layout import redis_keys
 from worker.queue.scripts.lua_script import LuaScript
 from worker.redis_io.client import unavailable_on_outage
-from worker.store.image_store import expired, is_name, not_found
+from worker.store.image_store import image_expired, image_not_found, is_image_name
 
 _MAX_SCANNED = 1000
 """Jobs that one call looks at; a page of a rare status may be shorter than its limit."""
@@ -47,14 +47,14 @@ class OwnerIndex:
             ImageNotFound: none does; with the same message as for an image that does not exist.
             ImageExpired: the last of these jobs has expired.
         """
-        if not is_name(name):
-            raise not_found(name)
+        if not is_image_name(name):
+            raise image_not_found(name)
         with unavailable_on_outage():
             until: Any = await self._redis.zscore(redis_keys.owners_key(name), self._owner)
         if until is None:
-            raise not_found(name)
+            raise image_not_found(name)
         if until < time.time():
-            raise expired(name)
+            raise image_expired(name)
 
     async def jobs(self, *, status: Status | None, limit: int, after: str | None) -> JobPage:
         """A page of the owner's jobs; `after` is the cursor of the page before."""

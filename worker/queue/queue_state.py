@@ -12,7 +12,7 @@ from worker.job import WorkerStatus
 from worker.queue.counters import Counters, read_counters
 from worker.queue.eta import Eta, Throughput, forecast
 from worker.queue.layout import redis_keys
-from worker.queue.outbox import OutboxState, read_state
+from worker.queue.outbox import OutboxState, read_outbox_state
 from worker.queue.scripts.lua_script import LuaScript
 from worker.redis_io.client import unavailable_on_outage
 
@@ -48,7 +48,7 @@ class QueueState:
     async def outbox(self) -> OutboxState:
         """The number of waiting webhook deliveries, and past attempts by outcome."""
         with unavailable_on_outage():
-            return await read_state(self._redis)
+            return await read_outbox_state(self._redis)
 
     async def workers(self) -> list[WorkerStatus]:
         """The last heartbeats of all workers that sent one within 15 seconds."""

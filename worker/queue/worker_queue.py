@@ -21,7 +21,7 @@ from worker.queue.layout import redis_keys, rq_layout
 from worker.queue.scripts.lua_script import DEADLINE_NONCE, LuaScript
 from worker.settings import Settings
 
-Outcome = Literal["succeeded", "failed", "cancelled"]
+FinalStatus = Literal["succeeded", "failed", "cancelled"]
 
 _MISSING_SECONDS = 60
 """A queued job that RQ has not known for this long is put back."""
@@ -127,7 +127,7 @@ class WorkerQueue:
         self,
         job_id: str,
         token: str,
-        status: Outcome,
+        status: FinalStatus,
         *,
         images: Sequence[StoredImage] = (),
         error: JobError | None = None,

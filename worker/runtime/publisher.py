@@ -20,10 +20,10 @@ from model.errors import InputMissing
 from model.recipes.recipe import Recipe
 from model.resolved_request import ResolvedRequest
 from worker.errors import ImageExpired, ImageNotFound, StoreError
-from worker.images.encode import decode, encode, source_type
+from worker.images.encode import decode_image, digital_source_type, encode_image
 from worker.images.input_images import Pixels
 from worker.images.metadata import EXTENSIONS
-from worker.images.output_filter import OutputFilter, look
+from worker.images.output_filter import OutputFilter, check_output
 from worker.images.signing import ImageSigner
 from worker.job import StoredImage
 from worker.runtime.metrics import WorkerMetrics
@@ -176,12 +176,12 @@ class Publisher:
         start = time.time_ns()
         with self._timed_call():
             if self._filter is not None:
-                look(self._filter, image.pixels, request)
-            data = encode(image.pixels, request=request, recipe=recipe, seed=image.seed)
+                check_output(self._filter, image.pixels, request)
+            data = encode_image(image.pixels, request=request, recipe=recipe, seed=image.seed)
             unsigned_sha256 = None
             if self._signer is not None and request.metadata != "none":
                 unsigned_sha256 = hashlib.sha256(data).hexdigest()
-                data = self._signer(data, request.image_format, source_type(request))
+                data = self._signer(data, request.image_format, digital_source_type(request))
         end = time.time_ns()
         self._metrics.observe_encoding((end - start) / 1e9, request.image_format)
         name, began, stored = self._put(token, data, EXTENSIONS[request.image_format], until=until)
@@ -211,7 +211,7 @@ class Publisher:
         for name in names:
             try:
                 data = self._retry(token, partial(self._store.read, name), until=until)
-                images[name] = decode(data)
+                images[name] = decode_image(data)
             except (ImageNotFound, ImageExpired) as exc:
                 raise InputMissing(str(exc)) from exc
             except (OSError, SyntaxError) as exc:

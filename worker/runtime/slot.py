@@ -26,14 +26,14 @@ from model.recipes.recipe import Recipe, build_recipe
 from model.resolved_request import ResolvedRequest
 from model.workload import megapixel_steps
 from worker.errors import StoreError
-from worker.images.encode import preview_url
+from worker.images.encode import preview_data_url
 from worker.images.input_images import HeldImages, Pixels
 from worker.images.output_filter import OutputFilterFailed, OutputRefused
 from worker.images.signing import SigningError
 from worker.job import JobWarning
 from worker.job_errors import job_error
 from worker.queue.layout import record
-from worker.queue.worker_queue import Claim, Outcome, Report, WorkerQueue
+from worker.queue.worker_queue import Claim, FinalStatus, Report, WorkerQueue
 from worker.runtime.engine_thread import EngineThread
 from worker.runtime.metrics import WorkerMetrics
 from worker.runtime.publisher import PublishedImage, Publisher, StoreUnavailable
@@ -158,7 +158,7 @@ class Slot:
             case StepDone():
                 self._handle_step(event)
             case Preview() if self._parts.has_previews:
-                image = preview_url(event.pixels)
+                image = preview_data_url(event.pixels)
                 data = {"image": image, "step": event.step, "index": event.index}
                 self._reports.append(Report(event="preview", data=data))
             case ImageReady():
@@ -269,7 +269,7 @@ class Slot:
             )
         self._span.end(ending.outcome, ending.code)
         self._parts.publisher.abandon(self.token)
-        self._parts.inputs.let_go(self.token)
+        self._parts.inputs.release(self.token)
         if self._engine_end is None:
             self._parts.engine.drop(self.token, self.job_id)
 
@@ -302,7 +302,7 @@ class Slot:
         status = self._parts.queue.release(self.job_id, self.token, code, is_free=is_free)
         return Ending("retrying" if status == "released" else status, code)
 
-    def _commit(self, status: Outcome, **result: Any) -> str:
+    def _commit(self, status: FinalStatus, **result: Any) -> str:
         began = time.time_ns()
         committed = self._parts.queue.commit(
             self.job_id, self.token, status, timings=self._timings, **result

@@ -59,7 +59,7 @@ class Sweeper:
             logger.exception("event=sweep_failed")
 
     def _remove_orphans(self) -> None:
-        old = (name for name, age in self._store.pictures() if age > self._orphan_age)
+        old = (name for name, age in self._store.list_images() if age > self._orphan_age)
         while names := list(islice(old, _PAGE)):
             self._remove(self._removal.begin(names))
         self._store.clean(marks_older_than=_MARKS_SECONDS)

@@ -1,6 +1,6 @@
-"""Where pictures lie: bytes under a content-derived name, complete or not at all.
+"""Defines the image store, and stores images in a local folder.
 
-Knows neither jobs nor Redis; how long a picture is kept is decided elsewhere.
+The name of an image is derived from its bytes. An image is stored whole or not at all.
 """
 
 import asyncio
@@ -22,96 +22,105 @@ MEDIA_TYPES = {
     "jpg": "image/jpeg",
     "avif": "image/avif",
 }
-"""By extension: all kinds of files that a store keeps."""
+"""By extension; a store keeps no other files."""
 
 IMMUTABLE = "private, max-age=31536000, immutable"
-"""`Cache-Control` of a picture: the bytes under a name never change."""
+"""`Cache-Control` of an image: the bytes under a name never change."""
 
 _NAME = re.compile(rf"[0-9a-f]{{40}}\.(?:{'|'.join(MEDIA_TYPES)})\Z")
 _PROBE = bytes(1 << 20)
-"""What a check writes: about a picture's worth, so that a full disk is noticed."""
+"""A probe writes as much as an image, to notice a full disk."""
 
 
 class ImageStore(Protocol):
-    """Bytes in, name out. Names are safe to show and to put into a URL.
+    """Keeps images by name. Names are safe to show and to put into a URL.
 
-    Every method but `put` takes any text for a name and never looks up one of another shape.
-    All of them raise StoreError where the store cannot be reached, read or written just now.
+    Every method but `put` accepts any text as a name, and looks up only well-formed names. Every
+    method raises StoreError if the store cannot be reached, read or written.
     """
 
     def put(self, data: bytes, extension: str) -> str:
-        """Keep `data` durably and return its name; the same bytes get the same name.
+        """Store `data` durably and return its name; the same bytes get the same name.
 
-        Repeating it is harmless, and makes the picture young again.
+        Storing an image again is harmless and resets its age.
         """
 
     def read(self, name: str) -> bytes:
-        """The bytes of a picture. ImageNotFound, or ImageExpired where it was there once."""
+        """The bytes of an image.
+
+        Raises:
+            ImageNotFound: there is no image of this name.
+            ImageExpired: the image was deleted.
+        """
 
     async def locate(self, name: str, *, is_head: bool = False) -> Path | str:
-        """Where a client gets a picture: a file of this machine, or a URL that needs no key.
+        """The place of an image: a local file, or a signed URL that clients can fetch.
 
-        The URL answers GET, or HEAD if `is_head`, for a while. Raises as `read` does.
+        The URL answers GET, or HEAD if `is_head`, for a limited time. Raises as `read` does.
         """
 
     def delete(self, name: str) -> None:
-        """Let go of a picture; its name answers ImageExpired from now on."""
+        """Delete an image and leave a mark: `read` raises ImageExpired from now on."""
 
     def probe(self) -> None:
-        """Write something of a picture's size and let go of it; StoreError where that fails."""
+        """Write data of an image's size and delete it; raises StoreError if that fails."""
 
     def check(self) -> None:
-        """StoreError unless the last probe, of a few seconds ago or of now, went well."""
+        """Raise StoreError if a probe fails; a recent probe may stand for a new one."""
 
     def age(self, name: str) -> float | None:
-        """Seconds since a picture was last put; None where there is none."""
+        """Seconds since an image was last stored; None if there is none."""
 
-    def pictures(self) -> Iterator[tuple[str, float]]:
-        """Name and age of all pictures, in no order; listed in pages where there are many."""
+    def list_images(self) -> Iterator[tuple[str, float]]:
+        """Name and age of all images, in no order."""
 
     def clean(self, *, marks_older_than: float) -> None:
-        """Remove marks of deleted pictures and leftovers of broken writes after so many seconds."""
+        """Remove old marks of deleted images, and leftovers of interrupted writes."""
 
 
-def content_name(data: bytes, extension: str) -> str:
-    """160 bits of SHA-256: nobody guesses it, and equal pictures share it."""
+def image_name(data: bytes, extension: str) -> str:
+    """The name of an image, from 160 bits of its SHA-256: unguessable, shared by equal images.
+
+    Raises:
+        StoreError: the extension is unknown, or there are no bytes.
+    """
     if extension not in MEDIA_TYPES:
         raise StoreError(f"extension {extension!r} is none of {', '.join(MEDIA_TYPES)}")
     if not data:
-        raise StoreError("a picture of 0 bytes is refused")
+        raise StoreError("an image of 0 bytes is refused")
     return f"{hashlib.sha256(data).hexdigest()[:40]}.{extension}"
 
 
-def is_name(name: str) -> bool:
-    """Whether a store may have given this name."""
+def is_image_name(name: str) -> bool:
+    """Whether a name is well formed."""
     return _NAME.match(name) is not None
 
 
-def not_found(name: str) -> ImageNotFound:
-    """There never was a picture of this name, or its mark is gone too."""
-    if is_name(name):
+def image_not_found(name: str) -> ImageNotFound:
+    """The error for a name without an image and without a mark."""
+    if is_image_name(name):
         return ImageNotFound(f"there is no image {name}")
     return ImageNotFound("there is no such image: names are 40 hex digits and an extension")
 
 
-def expired(name: str) -> ImageExpired:
-    """There was a picture of this name."""
+def image_expired(name: str) -> ImageExpired:
+    """The error for a deleted image."""
     return ImageExpired(f"image {name} was removed when its job expired")
 
 
 class LocalImageStore:
-    """Pictures as files in one folder, shared by API and workers.
+    """Images as files in a folder that API and workers share.
 
-    A file is written under a temporary name, forced to disk and only then renamed, so that a
-    name never shows half a picture. A deleted picture leaves an empty file as its mark.
+    A file is written under a temporary name, synced to disk and then renamed, so a name
+    never belongs to half an image. The mark of a deleted image is an empty file.
     """
 
     def __init__(self, root: Path) -> None:
         self._root = root
 
     def put(self, data: bytes, extension: str) -> str:
-        """Keep `data` and return its name."""
-        name = content_name(data, extension)
+        """Store `data` and return its name."""
+        name = image_name(data, extension)
         try:
             self._root.mkdir(parents=True, exist_ok=True)
             self._write(name, data)
@@ -120,7 +129,7 @@ class LocalImageStore:
         return name
 
     def _write(self, name: str, data: bytes) -> None:
-        """Also where the name exists: a fresh file tells the sweep that it is wanted again."""
+        """Write even if the file exists: its new age keeps it from being swept."""
         handle, temporary = tempfile.mkstemp(dir=self._root, prefix=".new-")
         try:
             with os.fdopen(handle, "wb") as file:
@@ -142,38 +151,38 @@ class LocalImageStore:
             os.close(folder)
 
     def path(self, name: str) -> Path:
-        """The file of a picture; the name is checked, whatever a client sent."""
-        if not is_name(name):
-            raise not_found(name)
+        """The file of an image; raises as `read` does."""
+        if not is_image_name(name):
+            raise image_not_found(name)
         file = self._root / name
         try:
             size = file.stat().st_size
         except FileNotFoundError as exc:
-            raise not_found(name) from exc
+            raise image_not_found(name) from exc
         except OSError as exc:
             raise StoreError(f"cannot read {name} in {self._root}: {exc}") from exc
         if size == 0:
-            raise expired(name)
+            raise image_expired(name)
         return file
 
     def read(self, name: str) -> bytes:
-        """The bytes of a picture; raises as `path` does."""
+        """The bytes of an image."""
         file = self.path(name)
         try:
             data = file.read_bytes()
         except OSError as exc:
             raise StoreError(f"cannot read {name} in {self._root}: {exc}") from exc
-        if not data:  # it was deleted since we looked
-            raise expired(name)
+        if not data:  # it was deleted since `path` looked
+            raise image_expired(name)
         return data
 
     async def locate(self, name: str, *, is_head: bool = False) -> Path:
-        """The file of a picture, looked for in a thread."""
+        """The file of an image, looked up in a thread."""
         return await asyncio.to_thread(self.path, name)
 
     def delete(self, name: str) -> None:
-        """Replace a picture by its empty mark; unknown names are ignored."""
-        if not is_name(name) or not (self._root / name).exists():
+        """Replace an image by its mark; unknown names are ignored."""
+        if not is_image_name(name) or not (self._root / name).exists():
             return
         try:
             handle, temporary = tempfile.mkstemp(dir=self._root, prefix=".new-")
@@ -184,7 +193,7 @@ class LocalImageStore:
             raise StoreError(f"cannot remove {name} in {self._root}: {exc}") from exc
 
     def probe(self) -> None:
-        """StoreError unless a file of a picture's size can be written in the folder."""
+        """Raise StoreError unless a file of an image's size can be written in the folder."""
         try:
             self._root.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self._root, prefix=".new-") as file:
@@ -194,28 +203,28 @@ class LocalImageStore:
             raise StoreError(f"cannot write in {self._root}: {exc}") from exc
 
     def check(self) -> None:
-        """The same: it costs next to nothing."""
+        """Probe: in a folder it costs almost nothing."""
         self.probe()
 
     def age(self, name: str) -> float | None:
-        """Seconds since a picture was last put; None where there is none."""
+        """Seconds since an image was last stored; None if there is none."""
         with contextlib.suppress(OSError, ValueError):
             state = (self._root / name).stat()
-            if is_name(name) and state.st_size:
+            if is_image_name(name) and state.st_size:
                 return time.time() - state.st_mtime
         return None
 
-    def pictures(self) -> Iterator[tuple[str, float]]:
-        """Name and age of all pictures."""
+    def list_images(self) -> Iterator[tuple[str, float]]:
+        """Name and age of all images."""
         if not self._root.is_dir():
             return
         for entry in os.scandir(self._root):
             with contextlib.suppress(FileNotFoundError):
-                if is_name(entry.name) and (state := entry.stat()).st_size:
+                if is_image_name(entry.name) and (state := entry.stat()).st_size:
                     yield entry.name, time.time() - state.st_mtime
 
     def clean(self, *, marks_older_than: float) -> None:
-        """Remove marks of deleted pictures and leftovers of broken writes after so many seconds."""
+        """Remove old marks of deleted images, and leftovers of interrupted writes."""
         if not self._root.is_dir():
             return
         limit = time.time() - marks_older_than

@@ -1,4 +1,4 @@
-"""The image store that the settings ask for. What is not asked for is not imported."""
+"""Opens the image store that the settings name. Imports no other one."""
 
 from worker.settings import Settings
 from worker.store.image_store import ImageStore, LocalImageStore
@@ -8,7 +8,7 @@ IMAGES_FOLDER = "images"
 
 
 def open_store(settings: Settings) -> ImageStore:
-    """A folder below `data_dir`, or a bucket. Nothing is asked or written yet.
+    """A folder below `data_dir`, or a bucket; nothing is read or written yet.
 
     Raises:
         ValueError: the settings do not fit together.
@@ -20,7 +20,7 @@ def open_store(settings: Settings) -> ImageStore:
     name, _, prefix = settings.store.removeprefix("s3://").partition("/")
     key, secret = settings.s3_access_key_id, settings.s3_secret_access_key
     if (key is None) != (secret is None):
-        # Said here and not by the settings' own validation, which would show what it was given.
+        # Not a validation of the settings, whose error message would show the secret.
         raise ValueError(
             "KIRAZURI_S3_ACCESS_KEY_ID and KIRAZURI_S3_SECRET_ACCESS_KEY belong together"
         )

@@ -1,8 +1,8 @@
-"""Pictures in a bucket of S3, or of a server that speaks its protocol.
+"""Stores images in a bucket of S3, or of a server that speaks its protocol.
 
-A picture is one object below `images/`; an object of the same name below `gone/` is the mark of a
-deleted one. A request that fails at once is tried once more, as a connection that was idle may
-have been closed meanwhile; anything longer is up to whoever waits for the answer.
+An image is an object below `images/`; the mark of a deleted image is an object below `gone/`. A
+request that fails at once is repeated once, because the server may have closed an idle connection.
+Callers decide about longer retries.
 """
 
 import logging
@@ -23,10 +23,10 @@ from worker.errors import ImageExpired, ImageNotFound, StoreError
 from worker.store.image_store import (
     IMMUTABLE,
     MEDIA_TYPES,
-    content_name,
-    expired,
-    is_name,
-    not_found,
+    image_expired,
+    image_name,
+    image_not_found,
+    is_image_name,
 )
 
 if TYPE_CHECKING:
@@ -36,14 +36,14 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _ANSWER_SECONDS = 3
-"""For requests without a picture: a client waits for them, as it does for Redis."""
+"""Timeout of requests without an image; a client waits for them."""
 
 _TRANSFER_SECONDS = 20
-"""For a picture on its way, 20 MB at most over a slow line."""
+"""Timeout of requests with an image, at most 20 MB over a slow connection."""
 
 _CHECKED_SECONDS = 15.0
 _FAILED_SECONDS = 2.0
-"""How long the result of a check holds: probes ask often, and every write to a bucket is paid."""
+"""How long the result of a check is valid: checks are frequent, and each write costs money."""
 
 _RETRY: "RetryConfig" = {
     "max_retries": 1,
@@ -54,14 +54,14 @@ _PAGE = 1000
 _STATUS = re.compile(r"status code: (\d{3} [A-Z][A-Za-z ]*)")
 _CODE = re.compile(r"<Code>(\w{1,64})</Code>")
 _KIND = re.compile(r"kind: (\w+)")
-_WHY = {"Timeout": "it does not answer in time", "Connect": "there is no connection to it"}
+_REASONS = {"Timeout": "it does not answer in time", "Connect": "there is no connection to it"}
 
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """Where the objects are and how to get at them; None leaves it to the `AWS_*` variables.
+    """The address of a bucket and its keys; None means the value of the `AWS_*` variable.
 
-    `public_endpoint` is the endpoint as clients reach it, and `prefix` ends without a slash.
+    `public_endpoint` is the endpoint as clients reach it; `prefix` has no final slash.
     """
 
     name: str
@@ -73,7 +73,7 @@ class Bucket:
     secret_access_key: str | None = None
 
     def client(self, *, seconds: int, endpoint: str | None = None) -> S3Store:
-        """A client whose requests take `seconds` at most."""
+        """A client whose requests time out after `seconds`."""
         endpoint = endpoint or self.endpoint
         given = {
             "endpoint": endpoint,
@@ -101,7 +101,7 @@ def _known(values: Mapping[str, str | None]) -> dict[str, Any]:
 
 
 class S3ImageStore:
-    """Pictures in a bucket; clients get them from there, by URLs signed for `signed_seconds`."""
+    """Images in a bucket; clients fetch them there, by URLs that are valid for `signed_seconds`."""
 
     def __init__(self, bucket: Bucket, *, signed_seconds: int = 3600) -> None:
         self._bucket = bucket.name
@@ -114,28 +114,28 @@ class S3ImageStore:
         self._fault: str | None = None
 
     def put(self, data: bytes, extension: str) -> str:
-        """Keep `data` and return its name.
+        """Store `data` and return its name.
 
-        Not create-only: the name stands for the bytes, and a fresh object tells the sweep that
-        they are wanted again. One request, so that there is never half a picture.
+        Overwrites an existing object: its new age keeps it from being swept. It is a single
+        request, so the object is whole or missing.
         """
-        name = content_name(data, extension)
+        name = image_name(data, extension)
         attributes = {
             "Content-Type": MEDIA_TYPES[extension],
             "Cache-Control": IMMUTABLE,
             "Content-Disposition": f'inline; filename="{name}"',
         }
-        with self._asking(f"write {name}"):
+        with self._errors(f"write {name}"):
             obstore.put(
                 self._patient, f"images/{name}", data, attributes=attributes, use_multipart=False
             )
         return name
 
     def read(self, name: str) -> bytes:
-        """The bytes of a picture."""
-        if not is_name(name):
-            raise not_found(name)
-        with self._asking(f"read {name}"):
+        """The bytes of an image."""
+        if not is_image_name(name):
+            raise image_not_found(name)
+        with self._errors(f"read {name}"):
             try:
                 return bytes(obstore.get(self._patient, f"images/{name}").bytes())
             except FileNotFoundError as exc:
@@ -145,16 +145,20 @@ class S3ImageStore:
         try:
             obstore.head(self._quick, f"gone/{name}")
         except FileNotFoundError:
-            return not_found(name)
-        return expired(name)
+            return image_not_found(name)
+        return image_expired(name)
 
     async def locate(self, name: str, *, is_head: bool = False) -> str:
-        """A signed URL. Asks the bucket first, to tell what never was from what is gone."""
-        if not is_name(name):
-            raise not_found(name)
-        with self._asking(f"read {name}"):
+        """A signed URL; asks the bucket first, to tell unknown images from deleted ones."""
+        if not is_image_name(name):
+            raise image_not_found(name)
+        with self._errors(f"read {name}"):
             if not await self._has(f"images/{name}"):
-                raise expired(name) if await self._has(f"gone/{name}") else not_found(name)
+                raise (
+                    image_expired(name)
+                    if await self._has(f"gone/{name}")
+                    else image_not_found(name)
+                )
             method: Literal["HEAD", "GET"] = "HEAD" if is_head else "GET"
             return await obstore.sign_async(self._public, method, f"images/{name}", self._signed)
 
@@ -166,17 +170,17 @@ class S3ImageStore:
         return True
 
     def delete(self, name: str) -> None:
-        """Mark, then delete: whatever breaks in between, the next sweep does it again."""
+        """Write the mark, then delete; the next sweep repeats both if it was interrupted."""
         if self.age(name) is None:
             return
-        with self._asking(f"remove {name}"):
+        with self._errors(f"remove {name}"):
             obstore.put(self._quick, f"gone/{name}", b"removed\n", use_multipart=False)
             obstore.delete(self._quick, f"images/{name}")
 
     def probe(self) -> None:
-        """StoreError unless an object can be written."""
+        """Raise StoreError unless an object can be written."""
         try:
-            with self._asking("write"):
+            with self._errors("write"):
                 obstore.put(self._quick, "writable", b"yes\n", use_multipart=False)
             self._fault = None
         except StoreError as exc:
@@ -187,9 +191,9 @@ class S3ImageStore:
             self._checked_until = time.monotonic() + held
 
     def check(self) -> None:
-        """StoreError unless an object can be written; asked for at most every few seconds.
+        """Raise StoreError unless an object can be written; probes at most every few seconds.
 
-        Whoever comes while the bucket is being asked is told what was known before.
+        During a probe, other callers get the result of the last one.
         """
         if time.monotonic() >= self._checked_until and self._checking.acquire(blocking=False):
             try:
@@ -200,56 +204,56 @@ class S3ImageStore:
             raise StoreError(self._fault)
 
     def age(self, name: str) -> float | None:
-        """Seconds since a picture was last put, by the server's clock for the putting."""
-        if not is_name(name):
+        """Seconds since an image was last stored, by the clocks of the server and of this host."""
+        if not is_image_name(name):
             return None
-        with self._asking(f"look at {name}"):
+        with self._errors(f"look at {name}"):
             try:
                 return _age(obstore.head(self._quick, f"images/{name}"))
             except FileNotFoundError:
                 return None
 
-    def pictures(self) -> Iterator[tuple[str, float]]:
-        """Name and age of all pictures."""
+    def list_images(self) -> Iterator[tuple[str, float]]:
+        """Name and age of all images."""
         for entry in self._list("images"):
             name = entry["path"].removeprefix("images/")
-            if is_name(name):
+            if is_image_name(name):
                 yield name, _age(entry)
 
     def clean(self, *, marks_older_than: float) -> None:
-        """Remove old marks; there are no leftovers, since an object is whole or not there."""
+        """Remove old marks; a bucket has no leftovers."""
         old = [entry["path"] for entry in self._list("gone") if _age(entry) > marks_older_than]
-        with self._asking("remove old marks"):
+        with self._errors("remove old marks"):
             for start in range(0, len(old), _PAGE):
                 obstore.delete(self._patient, old[start : start + _PAGE])
 
     def _list(self, folder: str) -> "Iterator[ObjectMeta]":
-        """All objects of a folder; a page is asked for when the one before is used up."""
-        with self._asking("list the pictures"):
+        """All objects of a folder, page by page."""
+        with self._errors("list the images"):
             pages = iter(obstore.list(self._patient, folder, chunk_size=_PAGE))
         while True:
-            with self._asking("list the pictures"):
+            with self._errors("list the images"):
                 page = next(pages, None)
             if page is None:
                 return
             yield from page
 
     @contextmanager
-    def _asking(self, doing: str) -> Iterator[None]:
-        """StoreError for whatever the bucket refuses, without its address or our request."""
+    def _errors(self, doing: str) -> Iterator[None]:
+        """Turn errors of the bucket into StoreError, without addresses or requests in the text."""
         try:
             yield
         except (BaseError, FileNotFoundError, ValueError) as exc:
             logger.debug("bucket=%s %s: %s", self._bucket, doing, exc)
-            raise StoreError(f"cannot {doing} in bucket {self._bucket}: {_why(exc)}") from None
+            raise StoreError(f"cannot {doing} in bucket {self._bucket}: {_reason(exc)}") from None
 
 
-def _why(exc: Exception) -> str:
-    """A server's own words for it, or ours for the lack of any."""
+def _reason(exc: Exception) -> str:
+    """The server's own reason, or else a description of the error."""
     text = str(exc)
-    said = [found[1].strip() for found in (_STATUS.search(text), _CODE.search(text)) if found]
+    reasons = [found[1].strip() for found in (_STATUS.search(text), _CODE.search(text)) if found]
     kind = _KIND.search(text)
-    return ", ".join(said) or _WHY.get(kind[1] if kind else "", type(exc).__name__)
+    return ", ".join(reasons) or _REASONS.get(kind[1] if kind else "", type(exc).__name__)
 
 
 def _age(entry: "ObjectMeta") -> float:

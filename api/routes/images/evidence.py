@@ -13,10 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from api.http.errors import UnreadableImage
 from api.submit.images.decoding import ImageInfo, InputImageRefused, read_image_info
 from model.request import ImageFormat
-from worker.images.c2pa_manifest import C2paManifest, C2paReader, State
-from worker.images.metadata import EXTENSIONS, GENERATED, read_recipe
+from worker.images.c2pa_manifest import C2paManifest, C2paReader, ManifestState
+from worker.images.metadata import EXTENSIONS, GENERATED, find_recipe
 from worker.job import Job, StoredImage
-from worker.store.image_store import content_name
+from worker.store.image_store import image_name
 
 Verdict = Literal["ours", "signed", "claimed", "unknown"]
 
@@ -55,7 +55,7 @@ class RecipeClaim(_ResponseModel):
 class CredentialClaim(_ResponseModel):
     """The C2PA manifest of a file, and whether it holds."""
 
-    state: State = Field(
+    state: ManifestState = Field(
         description="`none`: there is none. `valid`: the file is as it was signed, by somebody who "
         "is trusted here. `untrusted`: as it was signed, but the signer is unknown here. "
         "`invalid`: it was changed since, or its manifest is broken."
@@ -114,7 +114,7 @@ class Evidence:
             self._told: ImageInfo = read_image_info(data)
         except InputImageRefused as exc:
             raise UnreadableImage(str(exc)) from exc
-        self.name = content_name(data, EXTENSIONS[self._told.format])
+        self.name = image_name(data, EXTENSIONS[self._told.format])
         self._sha256 = hashlib.sha256(data).hexdigest()
         self._size = len(data)
         self._credentials = reader.read(data, self._told.format)
@@ -210,10 +210,10 @@ def _maker(job: Job | None, sha256: str) -> Maker | None:
 def _recipe(told: ImageInfo) -> tuple[RecipeClaim | None, str | None]:
     """What the file says of how it was made, or why that cannot be read."""
     try:
-        found = read_recipe(told.texts)
+        found = find_recipe(told.texts)
         if found is None:
             return None, None
-        reading = found.reading
+        reading = found.imported
         claim = RecipeClaim(
             kind=found.kind,
             request=_clean(reading.fields),

@@ -9,7 +9,7 @@ from PIL import Image, ImageOps
 
 from api.submit.images.container_limits import MAX_PARTS, has_too_many_parts
 from model.request import ImageFormat
-from worker.images.metadata import ImageTexts, texts_of
+from worker.images.metadata import ImageTexts, read_image_texts
 
 INPUT_FORMATS = ("PNG", "JPEG", "WEBP", "AVIF")
 _FORMAT_NAMES: dict[str, ImageFormat] = {
@@ -66,7 +66,7 @@ def read_image_info(data: bytes) -> ImageInfo:
         InputImageRefused: as `decode_image`.
     """
     with _open_checked(data) as image:
-        return ImageInfo(_FORMAT_NAMES[image.format or ""], image.size, texts_of(image))
+        return ImageInfo(_FORMAT_NAMES[image.format or ""], image.size, read_image_texts(image))
 
 
 def size_text(size: Size) -> str:

@@ -29,7 +29,7 @@ from model.sizes import fitted_size, parse_resolution
 from worker.errors import ImageExpired, ImageNotFound
 from worker.job import JobWarning
 from worker.queue.owner_index import OwnerIndex
-from worker.store.image_store import ImageStore, content_name, not_found
+from worker.store.image_store import ImageStore, image_name, image_not_found
 
 _CONCURRENT_REQUESTS = 2
 """Requests whose images are decoded at once; each may briefly need 200 MB."""
@@ -83,7 +83,7 @@ class ImageFields:
         if name:
             try:
                 if name in self._hidden:
-                    raise not_found(name)
+                    raise image_not_found(name)
                 return self._store.read(name), name
             except (ImageNotFound, ImageExpired) as exc:
                 raise InputImageRefused(str(exc)) from exc
@@ -216,7 +216,7 @@ class InputImages:
         files = [_file_of(start, size)]
         if mask:
             files.append((encode_png(fit(to_mask(mask.image), size)), "png"))
-        put = self._store.put if is_stored else content_name
+        put = self._store.put if is_stored else image_name
         names = [put(data, extension) for data, extension in files]
         inputs = InputNames(names[0], names[1] if mask else None, *size)
         return inputs, _size_warnings(start.image.size, size)

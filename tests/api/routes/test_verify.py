@@ -31,7 +31,7 @@ from tests.support.api_server import ApiServer
 from tests.support.manual_worker import ManualWorker
 from tests.support.requests import make_request
 from worker.images.c2pa_manifest import C2paReader, open_signer
-from worker.images.encode import encode
+from worker.images.encode import encode_image
 from worker.images.metadata import COMPOSITE, TRAINED
 from worker.settings import Settings
 
@@ -55,7 +55,7 @@ def server(settings: Settings) -> Iterator[ApiServer]:
 def picture(image_format: ImageFormat = "png", **changes: Any) -> bytes:
     request = make_request("1girl, a prompt", image_format=image_format, seed=7, **changes)
     recipe = Recipe(card="kirazuri-tiny", checkpoint="ab" * 32)
-    return encode(PIXELS, request=request, recipe=recipe, seed=7)
+    return encode_image(PIXELS, request=request, recipe=recipe, seed=7)
 
 
 def signed(authority: Path, image_format: ImageFormat = "png", mark: str = TRAINED) -> bytes:

@@ -16,7 +16,7 @@ from model.recipes.recipe import Recipe
 from model.request import ImageFormat
 from tests.support.cli import kirazuri
 from tests.support.requests import make_request
-from worker.images.encode import encode
+from worker.images.encode import encode_image
 
 PIXELS = numpy.full((16, 16, 3), 128, dtype=numpy.uint8)
 CHECKPOINT = "0123456789abcdef" * 4
@@ -40,7 +40,7 @@ GRAPH = '{"1": {"class_type": "KSampler", "inputs": {"seed": 8, "steps": 4}}}'
 def own(folder: Path, image_format: ImageFormat = "png", **changes: Any) -> Path:
     path = folder / f"own.{image_format}"
     request = make_request(image_format=image_format, **changes)
-    path.write_bytes(encode(PIXELS, request=request, recipe=RECIPE, seed=request.seed))
+    path.write_bytes(encode_image(PIXELS, request=request, recipe=RECIPE, seed=request.seed))
     return path
 
 

@@ -32,7 +32,7 @@ from model.recipes.recipe import Recipe
 from model.request import ImageFormat
 from tests.support.requests import make_request
 from worker.images.c2pa_manifest import C2paManifest, C2paReader, open_signer
-from worker.images.encode import encode, source_type
+from worker.images.encode import digital_source_type, encode_image
 from worker.images.metadata import COMPOSITE, TRAINED, read_metadata
 from worker.images.signing import ImageSigner, SigningError
 from worker.settings import Settings
@@ -63,7 +63,7 @@ def plain(image_format: ImageFormat, **changes: Any) -> bytes:
     """A picture with a lot to tell, and pixels enough for a change to hit them."""
     pixels = numpy.random.default_rng(3).integers(0, 255, (64, 64, 3), dtype=numpy.uint8)
     request = make_request("a secret prompt", image_format=image_format, **changes)
-    return encode(pixels, request=request, recipe=RECIPE, seed=5)
+    return encode_image(pixels, request=request, recipe=RECIPE, seed=5)
 
 
 def pixels_of(data: bytes) -> Any:
@@ -219,9 +219,9 @@ def test_a_renewed_certificate_leaves_older_pictures_valid(
 
 
 def test_pictures_from_pictures_are_named_so() -> None:
-    assert source_type(make_request()) == TRAINED
+    assert digital_source_type(make_request()) == TRAINED
     request = make_request(init_image=f"{'ab' * 20}.png", strength=0.5)
-    assert source_type(request) == COMPOSITE
+    assert digital_source_type(request) == COMPOSITE
     data = plain("png", init_image=request.init_image, strength=0.5)
     with Image.open(io.BytesIO(data)) as image:
         assert COMPOSITE in str(image.info["xmp"])

@@ -14,7 +14,7 @@ from model.recipes.recipe import Recipe
 from model.request import ImageFormat, MetadataLevel
 from model.resolved_request import ResolvedHires, ResolvedLora
 from tests.support.requests import make_request
-from worker.images.encode import encode
+from worker.images.encode import encode_image
 
 RECIPE = Recipe(card="kirazuri-tiny", checkpoint="0123456789abcdef" * 4, service="k 0.1")
 FORMATS: tuple[ImageFormat, ...] = ("png", "webp", "jpeg", "avif")
@@ -33,7 +33,7 @@ def save(image_format: ImageFormat, metadata: MetadataLevel = "full", **changes:
     request = make_request(
         width=96, height=64, image_format=image_format, metadata=metadata, **changes
     )
-    return encode(picture(), request=request, recipe=RECIPE, seed=5)
+    return encode_image(picture(), request=request, recipe=RECIPE, seed=5)
 
 
 def recipe_in(data: bytes) -> str | None:
@@ -139,7 +139,7 @@ def test_lower_quality_is_smaller() -> None:
     for image_format in ("webp", "jpeg", "avif"):
         sizes = [
             len(
-                encode(
+                encode_image(
                     noise,
                     request=make_request(image_format=image_format, image_quality=quality),
                     recipe=RECIPE,

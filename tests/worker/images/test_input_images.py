@@ -140,11 +140,11 @@ async def test_the_sweep_takes_a_picture_after_its_job_and_not_before(
     redis_client.sadd(redis_keys.holders_key(held), "a job that waits")
     redis_client.zadd(redis_keys.IMAGES, {held: time.time() - 1, free: time.time() - 1})
     with run_worker():
-        wait_until(lambda: [name for name, _ in store.pictures()] == [held])
+        wait_until(lambda: [name for name, _ in store.list_images()] == [held])
         assert score(redis_client, held) > time.time()
         redis_client.delete(redis_keys.holders_key(held))
         redis_client.zadd(redis_keys.IMAGES, {held: time.time() - 1})
-        wait_until(lambda: not list(store.pictures()))
+        wait_until(lambda: not list(store.list_images()))
 
 
 async def test_a_record_of_the_release_before_ends_well(
@@ -180,7 +180,7 @@ def test_pictures_are_read_as_eight_bit_rgb(settings: Settings, kind: str, mode:
     assert pixels.shape == (16, 24, 3)
     assert pixels.dtype == numpy.uint8
     assert (pixels == 255).all()
-    inputs.let_go("token")
+    inputs.release("token")
     with pytest.raises(InputMissing):
         inputs.read(name)
     publisher.stop()
@@ -201,7 +201,7 @@ def test_two_jobs_may_hold_the_same_picture() -> None:
     inputs, pixels = HeldImages(), numpy.zeros((1, 1, 3), numpy.uint8)
     for token in ("a", "b"):
         inputs.hold(token, {PHOTO: pixels})
-    inputs.let_go("a")
+    inputs.release("a")
     assert inputs.read(PHOTO) is pixels
 
 

@@ -17,7 +17,7 @@ from model.recipes.recipe import Recipe, read_document
 from model.request import ImageFormat
 from tests.support.requests import make_request
 from worker.images import metadata
-from worker.images.encode import encode
+from worker.images.encode import encode_image
 from worker.images.metadata import ImageTexts, UnreadableFile, read_metadata
 
 FORMATS: tuple[ImageFormat, ...] = ("png", "webp", "jpeg", "avif")
@@ -32,7 +32,7 @@ ODD = (
 def saved(folder: Path, image_format: ImageFormat, **changes: Any) -> Path:
     request = make_request(image_format=image_format, **changes)
     path = folder / f"picture.{image_format}"
-    path.write_bytes(encode(PIXELS, request=request, recipe=RECIPE, seed=5))
+    path.write_bytes(encode_image(PIXELS, request=request, recipe=RECIPE, seed=5))
     return path
 
 
@@ -64,7 +64,7 @@ def test_the_same_picture_is_the_same_file(image_format: ImageFormat) -> None:
 
     def data(own_seed: int, **changes: Any) -> bytes:
         request = make_request(image_format=image_format, **changes)
-        return encode(PIXELS, request=request, recipe=RECIPE, seed=own_seed)
+        return encode_image(PIXELS, request=request, recipe=RECIPE, seed=own_seed)
 
     plain = data(7, seed=7)
     assert data(7, seed=7, deterministic=True) == plain

@@ -13,7 +13,7 @@ from tests.support.requests import make_request
 from worker.job import Job
 from worker.queue.job_queue import JobQueue
 from worker.queue.layout import redis_keys, rq_layout
-from worker.queue.outbox import Delivery, Outbox, read_state
+from worker.queue.outbox import Delivery, Outbox, read_outbox_state
 from worker.queue.worker_queue import WorkerQueue, read_claim
 from worker.redis_io.client import connect_async, disconnect
 from worker.webhook import MAX_LOGGED_DELIVERIES, Webhook
@@ -106,7 +106,7 @@ async def test_what_was_delivered_is_done_whoever_delivered_it(
     (other,) = await take(outbox)
     assert await outbox.settle(late, "delivered", status=200)
     assert not await outbox.settle(other, "retried", status=500)
-    assert (await read_state(redis)).pending == 0
+    assert (await read_outbox_state(redis)).pending == 0
     webhook = (await queue.get(job.id)).webhook
     assert webhook
     assert [entry.status for entry in webhook.deliveries] == [200]
@@ -173,17 +173,17 @@ async def test_what_nobody_sent_in_time_is_forgotten(
     assert 6.9 < redis_client.ttl(key) / 86_400 <= 7
     redis_client.delete(key)
     assert await take(outbox) == []
-    assert (await read_state(redis)).pending == 0
+    assert (await read_outbox_state(redis)).pending == 0
 
 
 async def test_the_state_of_the_outbox(
     queue: JobQueue, outbox: Outbox, redis: "AsyncRedis"
 ) -> None:
-    assert (await read_state(redis)).overdue_seconds == 0
+    assert (await read_outbox_state(redis)).overdue_seconds == 0
     await cancelled(queue)
     await cancelled(queue)
     await asyncio.sleep(0.1)
-    state = await read_state(redis)
+    state = await read_outbox_state(redis)
     assert state.pending == 2
     assert 0.1 <= state.overdue_seconds < 5
     first, second = await take(outbox)

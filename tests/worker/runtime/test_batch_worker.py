@@ -281,7 +281,7 @@ async def test_pictures_go_when_their_time_is_over(
     redis_client.zadd(redis_keys.IMAGES, {old: time.time() - 1, kept: time.time() + 60})
     with run_worker():
         wait_until(lambda: redis_client.zcard(redis_keys.IMAGES) == 1)
-    assert [name for name, _ in store.pictures()] == [kept]
+    assert [name for name, _ in store.list_images()] == [kept]
 
 
 async def test_one_line_per_transition(

@@ -12,7 +12,7 @@ from tests.support.requests import make_request
 from tests.support.run_worker import RunWorker
 from worker.images import output_filter
 from worker.images.input_images import Pixels
-from worker.images.output_filter import OutputFilterFailed, OutputRefused, look, open_filter
+from worker.images.output_filter import OutputFilterFailed, OutputRefused, check_output, open_filter
 from worker.job import Job
 from worker.queue.job_queue import JobQueue
 from worker.settings import Settings
@@ -45,7 +45,7 @@ async def run(queue: JobQueue, **changes: Any) -> Job:
 
 
 def kept(settings: Settings) -> list[str]:
-    return sorted(name for name, _ in LocalImageStore(settings.data_dir / "images").pictures())
+    return sorted(name for name, _ in LocalImageStore(settings.data_dir / "images").list_images())
 
 
 async def test_a_refused_picture_fails_its_job_and_is_not_stored(
@@ -77,13 +77,13 @@ async def test_one_refused_picture_fails_a_job_of_several(
 @pytest.mark.parametrize("answer", [False, True, 0, b"no", ["reason"]])
 def test_any_other_answer_closes(answer: Any) -> None:
     with pytest.raises(OutputFilterFailed, match="neither None nor a reason"):
-        look(lambda *_: answer, pixels(make_request(), 0), make_request())
+        check_output(lambda *_: answer, pixels(make_request(), 0), make_request())
 
 
 @pytest.mark.parametrize(("answer", "told"), [("", "no reason given"), ("x" * 300, "x" * 200)])
 def test_reasons_have_a_length(answer: str, told: str) -> None:
     with pytest.raises(OutputRefused) as refusal:
-        look(lambda *_: answer, pixels(make_request(), 0), make_request())
+        check_output(lambda *_: answer, pixels(make_request(), 0), make_request())
     assert str(refusal.value) == told
 
 

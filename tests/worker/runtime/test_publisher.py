@@ -158,7 +158,7 @@ async def test_a_full_disk_loses_nothing(
         assert [(job.status, job.attempts) for job in done] == [("succeeded", 1)] * 12
         for image in (image for job in done for image in job.images):
             assert len(store.read(image.name)) == image.bytes
-        assert len(list(store.pictures())) == 24
+        assert len(list(store.list_images())) == 24
 
 
 @pytest.mark.parametrize("mode", ["refuse", "503", "hang"])
@@ -184,7 +184,7 @@ async def test_a_bucket_that_is_away_loses_nothing(
     assert [(job.status, job.attempts) for job in done] == [("succeeded", 1)] * 6
     for image in (image for job in done for image in job.images):
         assert len(store.read(image.name)) == image.bytes
-    assert len(list(store.pictures())) == 12
+    assert len(list(store.list_images())) == 12
 
 
 class StuckStore(LocalImageStore):

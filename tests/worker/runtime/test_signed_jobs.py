@@ -75,5 +75,5 @@ async def test_what_cannot_be_signed_fails_its_job_and_is_not_stored(
     assert job.error.code == "signing"
     assert "certificate is over" in caplog.text
     assert "certificate" not in job.error.detail
-    kept = [name for name, _ in LocalImageStore(signing.data_dir / "images").pictures()]
+    kept = [name for name, _ in LocalImageStore(signing.data_dir / "images").list_images()]
     assert sorted(kept) == sorted(image.name for image in fine.images)

@@ -39,7 +39,7 @@ def overdue(client: "Redis", *names: str) -> None:
 
 
 def names(store: ImageStore) -> list[str]:
-    return sorted(name for name, _ in store.pictures())
+    return sorted(name for name, _ in store.list_images())
 
 
 def sweep(store: ImageStore, removal: ImageRemoval, *, result_ttl: float = 86_400) -> None:

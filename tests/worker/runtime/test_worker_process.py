@@ -115,7 +115,7 @@ async def test_a_worker_killed_between_storing_and_telling_leaves_one_picture(
     try:
         store = LocalImageStore(settings.data_dir / "images")
         for _ in range(200):
-            if stored := list(store.pictures()):
+            if stored := list(store.list_images()):
                 break
             await asyncio.sleep(0.05)
         first.kill()
@@ -127,7 +127,7 @@ async def test_a_worker_killed_between_storing_and_telling_leaves_one_picture(
     assert redis_client.zcard(redis_keys.IMAGES) == 0
     (done,) = await finished(queue, [job])
     assert (done.status, done.attempts) == ("succeeded", 2)
-    assert [name for name, _ in store.pictures()] == [stored[0][0]] == [done.images[0].name]
+    assert [name for name, _ in store.list_images()] == [stored[0][0]] == [done.images[0].name]
     assert redis_client.zcard(redis_keys.IMAGES) == 1
     told = [event.event async for event in queue.events(job.id) if event.event != "progress"]
     assert told == ["queued", "started", "retrying", "started", "image", "succeeded"]

@@ -49,7 +49,7 @@ def locate(store: ImageStore, name: str, *, is_head: bool = False) -> Path | str
 
 
 def names(store: ImageStore) -> list[str]:
-    return sorted(name for name, _ in store.pictures())
+    return sorted(name for name, _ in store.list_images())
 
 
 # -- what every store promises ---------------------------------------------------------------
@@ -120,7 +120,7 @@ def test_putting_it_again_makes_a_picture_young(store: ImageStore) -> None:
     assert old is not None
     assert pause - 0.1 <= old < 20
     store.put(DATA, "png")
-    [(_, age)] = store.pictures()
+    [(_, age)] = store.list_images()
     assert age < old
     assert (store.age(name) or 99) < old + 1
 

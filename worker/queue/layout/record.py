@@ -30,9 +30,9 @@ def new_record(
     owner: str = "",
     priority: Priority = "normal",
 ) -> dict[str, Any]:
-    """What the API knows of a job when it admits it.
+    """The fields of a new job's record.
 
-    Of an `original` all is kept that the comparison needs: it may expire before.
+    A replay's record keeps what the comparison with its `original` needs, which may expire before.
     """
     fields = {
         "schema": SCHEMA_VERSION,
@@ -61,23 +61,23 @@ def new_record(
 
 
 def replay_warnings(original: Job) -> tuple[JobWarning, ...]:
-    """What is to be said of a replay before it runs."""
+    """The warnings of a replay of this job."""
     if original.request.deterministic:
         return ()
     detail = (
-        f"job {original.id} was not deterministic: its neighbours may have changed the last bits "
-        "of its pictures, so a difference proves nothing"
+        f"job {original.id} was not deterministic: its batch neighbours may have changed the "
+        "last bits of its images, so a difference proves nothing"
     )
     return (JobWarning(code="original_not_deterministic", detail=detail),)
 
 
 def dump_all(parts: tuple[Any, ...] | list[Any]) -> str:
-    """Models as a JSON list."""
+    """The JSON list of these models."""
     return json.dumps([part.model_dump(mode="json") for part in parts], ensure_ascii=False)
 
 
 def read_job(job_id: str, record: Mapping[str, str], *, queue_position: int | None = None) -> Job:
-    """A `Job` from its record; `eta_seconds` only for a running one, whose worker measured it."""
+    """The `Job` of a record. `eta_seconds` is set if it is running: its worker estimates it."""
     request = ResolvedRequest.model_validate(_known(ResolvedRequest, record["request"]))
     status = record["status"]
     steps = total_steps(request)
@@ -119,13 +119,13 @@ def read_job(job_id: str, record: Mapping[str, str], *, queue_position: int | No
 
 
 def _known(model: type[BaseModel], data: str | dict[str, Any]) -> dict[str, Any]:
-    """What this release knows of a part that a newer one may have written."""
+    """The fields that this release knows; a newer release may have written more."""
     fields: dict[str, Any] = json.loads(data) if isinstance(data, str) else data
     return {name: value for name, value in fields.items() if name in model.model_fields}
 
 
 def _matches(record: Mapping[str, str], images: list[StoredImage]) -> bool | None:
-    """Whether a replay's pictures are the original's, byte for byte but for signatures."""
+    """Whether a replay's images equal the original's, byte for byte except for signatures."""
     if "original_hashes" not in record:
         return None
     hashes: list[str] = json.loads(record["original_hashes"])
@@ -133,7 +133,7 @@ def _matches(record: Mapping[str, str], images: list[StoredImage]) -> bool | Non
 
 
 def _recipe_warnings(record: Mapping[str, str], recipe: Recipe | None) -> list[JobWarning]:
-    """A replay by another kind of worker may differ, and its file tells another recipe."""
+    """A warning if the worker of a replay differs from the original's."""
     if recipe is None or "original_recipe" not in record:
         return []
     original = Recipe.model_validate_json(record["original_recipe"])
@@ -152,6 +152,6 @@ def _time(record: Mapping[str, str], name: str) -> datetime | None:
 
 
 def _remaining(record: Mapping[str, str]) -> float | None:
-    """Seconds until the moment at which the worker expects the job to end."""
+    """Seconds until the end that the worker expects."""
     end = record.get("eta")
     return round(max(0.0, float(end) - time.time()), 1) if end else None

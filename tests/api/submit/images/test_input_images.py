@@ -369,13 +369,13 @@ def test_the_manual_of_the_service_tells_what_is_taken(client: httpx2.Client) ->
 def test_a_dry_run_looks_at_pictures_and_keeps_none(
     client: httpx2.Client, store: LocalImageStore
 ) -> None:
-    before = {name for name, _ in store.pictures()}
+    before = {name for name, _ in store.list_images()}
     picture = coded(drawn((146, 114)))
     body = {"prompt": PROMPT, "init_image": picture, "mask": picture, "hires": {"scale": 1.5}}
     answer = client.post("/generate?dry_run=true", json=body)
     assert answer.status_code == 200, answer.text
     plan = answer.json()
-    assert {name for name, _ in store.pictures()} == before
+    assert {name for name, _ in store.list_images()} == before
     assert (plan["request"]["width"], plan["request"]["height"]) == (144, 112)
     assert "picture_fitted" in {warning["code"] for warning in plan["warnings"]}
     assert client.post("/generate?dry_run=true", json={**body, "mask": "?"}).status_code == 422
