@@ -1,4 +1,4 @@
-"""`GET /images/{name}`: bytes that never change under their name, for those whom they belong to."""
+"""`GET /images/{name}`: serves finished images to their owners."""
 
 import pathlib
 from typing import Annotated, Any
@@ -17,24 +17,24 @@ _BINARY: dict[str, Any] = {
     for media_type in MEDIA_TYPES.values()
 }
 
-_FOR_BROWSERS = {
+_BROWSER_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox",
     "Cross-Origin-Resource-Policy": "cross-origin",
 }
-"""A picture may be shown by any page, but is never a page itself; its viewer styles it."""
+"""Any page may embed an image, but an image must never run as a page; viewers may style it."""
 
 router = APIRouter(tags=["images"])
 
 
 class ImageFile(FileResponse):
-    """A file response whose range errors are the service's own."""
+    """A file response that raises the service's own range error."""
 
     @classmethod
     def _parse_range_header(cls, http_range: str, file_size: int) -> list[tuple[int, int]]:
         try:
             return super()._parse_range_header(http_range, file_size)
         except MalformedRangeHeader:
-            return []  # RFC 9110, 14.2: a range that cannot be understood is ignored
+            return []  # RFC 9110, 14.2: an invalid range is ignored
         except OutsideFile as exc:
             raise RangeNotSatisfiable(file_size) from exc
 
@@ -44,16 +44,16 @@ class ImageFile(FileResponse):
     "/images/{name}",
     operation_id="getImage",
     response_class=Response,
-    summary="A finished picture",
+    summary="Get an image",
     responses={
-        200: {"content": _BINARY, "description": "The picture."},
-        206: {"content": _BINARY, "description": "The range that was asked for."},
-        304: {"description": "The client has it already."},
+        200: {"content": _BINARY, "description": "The image."},
+        206: {"content": _BINARY, "description": "The requested range."},
+        304: {"description": "The client has the image already."},
         307: {
-            "description": "The picture is in a bucket: fetch it from `Location`, without a key.",
+            "description": "The image is in a bucket: fetch it from `Location`, without a key.",
             "headers": {
                 "Location": {
-                    "description": "A signed URL; where images are stored in S3 alone.",
+                    "description": "A signed URL; only if images are stored in S3.",
                     "schema": {"type": "string", "format": "uri"},
                 }
             },
@@ -67,31 +67,32 @@ async def get_image(
     store: Store,
     caller: CurrentCaller,
     queue: Queue,
-    if_none_match: Annotated[str | None, Header(description="ETags that the client has.")] = None,
+    if_none_match: Annotated[str | None, Header(description="ETags of cached images.")] = None,
 ) -> Response:
-    """The bytes of a picture; the name is made of the content, so it may be kept for ever."""
+    """Get an image. Its name is a hash of its content, so it can be cached without expiry."""
     if caller.owner:
         await queue.owner_index.check_image(name)
-    place = await store.locate(name, is_head=request.method == "HEAD")
+    location = await store.locate(name, is_head=request.method == "HEAD")
     stem, _, extension = name.partition(".")
-    headers = {"ETag": f'"{stem}"', "Cache-Control": IMMUTABLE, **_FOR_BROWSERS}
-    if if_none_match is not None and _has(if_none_match, headers["ETag"]):
+    headers = {"ETag": f'"{stem}"', "Cache-Control": IMMUTABLE, **_BROWSER_HEADERS}
+    if if_none_match is not None and _matches(if_none_match, headers["ETag"]):
         return Response(status_code=304, headers=headers)
-    if isinstance(place, pathlib.Path):
+    if isinstance(location, pathlib.Path):
         return ImageFile(
-            place,
+            location,
             media_type=MEDIA_TYPES[extension],
             headers=headers,
             filename=name,
             content_disposition_type="inline",
         )
-    # Not kept: when the signature is over, the bucket refuses it.
+    # Not cached: the bucket refuses the URL when its signature expires.
     return Response(
-        status_code=307, headers={"Location": place, "Cache-Control": "no-store", **_FOR_BROWSERS}
+        status_code=307,
+        headers={"Location": location, "Cache-Control": "no-store", **_BROWSER_HEADERS},
     )
 
 
-def _has(if_none_match: str, etag: str) -> bool:
-    """Weak comparison of RFC 9110, 13.1.2."""
+def _matches(if_none_match: str, etag: str) -> bool:
+    """Weak comparison (RFC 9110, 13.1.2)."""
     offered = {tag.strip().removeprefix("W/") for tag in if_none_match.split(",")}
     return "*" in offered or etag in offered

@@ -1,4 +1,4 @@
-"""`POST /verify`: what is known of an image that a client sends. Keeps nothing of it."""
+"""`POST /verify`: checks where an uploaded image comes from. Stores nothing."""
 
 from typing import Annotated, Any
 
@@ -7,7 +7,8 @@ from fastapi import APIRouter, Request, Response
 from api.http.errors import MalformedForm, responses
 from api.http.multipart import is_form, read_parts
 from api.http.schemas import job_view
-from api.routes.images.evidence import Verification, Verifier
+from api.routes.images.evidence import Verifier
+from api.routes.images.verification import Verification
 from api.submit.dependencies import BaseUrl, Queue, ServiceSettings, from_state
 
 _MAX_FIELDS = 8
@@ -19,7 +20,7 @@ _FORM: dict[str, Any] = {
     }
 }
 _BODY = {
-    "description": "One image: as it is, of any `Content-Type`, or as the first file of a form.",
+    "description": "The image with any `Content-Type`, or a form with the image as first file.",
     "required": True,
     "content": {
         "multipart/form-data": _FORM,
@@ -34,7 +35,7 @@ router = APIRouter(tags=["images"])
     "/verify",
     operation_id="verifyImage",
     response_model=Verification,
-    summary="What is known of an image",
+    summary="Verify the origin of an image",
     responses=responses(400, 413, 422, 503),
     openapi_extra={"requestBody": _BODY},
 )
@@ -45,10 +46,10 @@ async def verify_image(
     settings: ServiceSettings,
     base_url: BaseUrl,
 ) -> Response:
-    """Whether an image is one of the caller's own, what its file says, and what of that holds.
+    """Check whether a job of the caller made an image, what its file claims, and who signed it.
 
-    Nothing of the image is kept. A file without marks and signatures tells nothing: any program
-    that saves a picture anew may remove them.
+    The image is not stored. A file without marks and signatures proves nothing: any program that
+    saves an image again may remove them.
     """
     evidence = await verifier.read(await _image(request))
     maker = await queue.find_by_image(evidence.name)
@@ -58,11 +59,11 @@ async def verify_image(
 
 
 async def _image(request: Request) -> bytes:
-    """The file in the body; its size is limited like that of every body."""
+    """The image file in the body."""
     if not is_form(request):
         return await request.body()
     parts = await read_parts(request, max_files=1, max_fields=_MAX_FIELDS)
     files = [part for _, part in parts if isinstance(part, bytes)]
     if not files:
-        raise MalformedForm("the form has no file")
+        raise MalformedForm("the form contains no file")
     return files[0]

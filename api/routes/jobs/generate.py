@@ -1,7 +1,4 @@
-"""`POST /generate`: from a body that may leave things open to an accepted job.
-
-Knows neither Redis nor how a picture is made.
-"""
+"""`POST /generate`: accepts a generation request as a job."""
 
 from typing import Annotated
 
@@ -18,13 +15,13 @@ from model.request import GenerationRequest
 
 
 async def _refresh_loras(request: Request, loras: Loras) -> None:
-    """Look for new LoRAs before names are checked; bodies without the field do not wait for it."""
+    """Scan for new LoRAs before the body is validated, if the body has any."""
     if b'"loras"' in await request.body():
         await loras.refresh()
 
 
 def routes(request_model: type[GenerationRequest]) -> APIRouter:
-    """The route, whose body's type has the card's presets, samplers and limits."""
+    """The route; `request_model` has the card's presets, samplers and limits."""
     router = APIRouter(tags=["generation"])
 
     @router.post(
@@ -32,15 +29,14 @@ def routes(request_model: type[GenerationRequest]) -> APIRouter:
         operation_id="generate",
         status_code=202,
         response_model=JobView,
-        summary="Submit a generation",
+        summary="Generate images",
         dependencies=[Depends(require_json), Depends(_refresh_loras)],
         responses={
             200: {
                 "model": JobView | Plan,
-                "description": "Finished within the time of `Prefer: wait`; or, with `dry_run`, "
-                "what the request would become.",
+                "description": "The job ended within `Prefer: wait`; or, with `dry_run`, the plan.",
             },
-            202: {"description": "Accepted; `Location` is the job."},
+            202: {"description": "Accepted; `Location` is the URL of the job."},
             **responses(400, 403, 413, 415, 422, 429, 503),
         },
     )
@@ -51,15 +47,15 @@ def routes(request_model: type[GenerationRequest]) -> APIRouter:
         dry_run: Annotated[
             bool,
             Query(
-                description="Queue nothing; tell what the request would become: `Plan`.",
+                description="Queue nothing and return a `Plan` of the request.",
                 examples=[True],
             ),
         ] = False,
     ) -> JobView | Response:
-        """Accept a request.
+        """Submit a request and get a job.
 
-        Open fields are filled from the card and a seed is drawn, so that the answer's `request`
-        says exactly which picture will be made.
+        Missing fields are filled from the card and a missing seed is drawn. `request` of the job
+        has them all, and so determines the images.
         """
         if dry_run:
             plan = await submitter.plan(body)

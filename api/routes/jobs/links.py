@@ -1,4 +1,4 @@
-"""`POST /jobs/{id}/links`: URLs of a job that a browser can read without sending a header."""
+"""`POST /jobs/{job_id}/links`: signs URLs that browsers can read without a header."""
 
 from datetime import UTC, datetime
 
@@ -15,16 +15,16 @@ router = APIRouter(tags=["jobs"])
 @router.post(
     "/jobs/{job_id}/links",
     operation_id="signJobLinks",
-    summary="Links for a browser",
+    summary="Sign links for a browser",
     responses=responses(404, 410, 422, 503),
 )
 async def sign_job_links(
     job_id: JobId, queue: Queue, signer: CallerUrlSigner, response: Response
 ) -> JobLinks:
-    """URLs of the job's events and images that need no header, for EventSource and <img>.
+    """Get URLs of the job's events and images that need no header, for EventSource and <img>.
 
-    Each is good for reading that one path, as long as the key is not revoked. Whoever sees such a
-    URL can use it: keep it out of logs and pages of others.
+    Each gives read access to one path until it expires or the key is revoked. Anybody who sees
+    such a URL can use it: keep it out of logs and public pages.
     """
     job = await queue.get(job_id)
     response.headers["Cache-Control"] = "no-store"

@@ -1,4 +1,4 @@
-"""`POST /jobs/{id}/replay`: the same request once more, and whether the same picture comes out."""
+"""`POST /jobs/{job_id}/replay`: runs a job again and compares the images."""
 
 from fastapi import APIRouter
 
@@ -17,16 +17,16 @@ router = APIRouter(tags=["generation"])
     status_code=202,
     summary="Run a job again and compare",
     responses={
-        200: {"model": JobView, "description": "Finished within the time of `Prefer: wait`."},
-        202: {"description": "Accepted; `Location` is the new job."},
+        200: {"model": JobView, "description": "The job ended within `Prefer: wait`."},
+        202: {"description": "Accepted; `Location` is the URL of the new job."},
         **responses(403, 404, 409, 410, 422, 429, 503),
     },
 )
 async def replay_job(job_id: JobId, submitter: Submitter, submission: SubmissionContext) -> JobView:
-    """Carry out the resolved request of a succeeded job again, with `deterministic`.
+    """Run the resolved request of a succeeded job again, with `deterministic`.
 
-    `matches` of the new job is null until it has succeeded, then whether every picture has the
-    SHA-256 of the original's. A difference is possible where the original was not deterministic
-    or was made under another recipe; `warnings` then says so.
+    `matches` of the new job is null until it succeeds, and then whether every image has the
+    SHA-256 of the original. Images may differ if the original was not deterministic or had
+    another recipe; `warnings` says so.
     """
     return await submission.answer(await submitter.replay(job_id, submission))

@@ -1,4 +1,4 @@
-"""`GET /capabilities`: the card and the service as a client's form needs them."""
+"""`GET /capabilities`: choices, limits and features, for clients that build a form."""
 
 from typing import Literal, get_args
 
@@ -43,7 +43,7 @@ router = APIRouter(tags=["service"])
 @router.get(
     "/capabilities",
     operation_id="getCapabilities",
-    summary="What may be asked of this service",
+    summary="Get choices, limits and features",
     responses=responses(),
 )
 async def get_capabilities(
@@ -54,17 +54,17 @@ async def get_capabilities(
     loras: Loras,
     caller: CurrentCaller,
 ) -> Capabilities:
-    """The checkpoint's card, the choices and limits of a request, features, and live workers.
+    """Get the checkpoint's card, choices and limits of requests, features, and live workers.
 
-    Answers without Redis too; `workers` is empty then.
+    `workers` is empty if Redis does not answer.
     """
     try:
         workers = await queue.state.workers()
     except QueueUnavailable:
         workers = []
-    described = await loras.descriptions(card, caller.limits.loras)
+    lora_descriptions = await loras.descriptions(card, caller.limits.loras)
     return capabilities(
-        card, settings, workers, loras=described, has_tokenizers=tokenizers is not None
+        card, settings, workers, loras=lora_descriptions, has_tokenizers=tokenizers is not None
     )
 
 
@@ -76,7 +76,7 @@ def capabilities(
     loras: list[LoraDescription],
     has_tokenizers: bool,
 ) -> Capabilities:
-    """Everything the card says, with titles and costs from the samplers' table."""
+    """Combine the card with the sampler catalog and the settings."""
     return Capabilities(
         name=card.name,
         title=card.title,
@@ -139,9 +139,7 @@ def _samplers(card: Card) -> list[SamplerChoice]:
             is_stochastic=SAMPLER_CATALOG[name].is_stochastic,
             is_recommended=advice.is_recommended,
             note=advice.note,
-            options=[
-                _option(option, told) for option, told in SAMPLER_CATALOG[name].options.items()
-            ],
+            options=[_option(key, option) for key, option in SAMPLER_CATALOG[name].options.items()],
         )
         for name, advice in card.samplers.items()
     ]
@@ -155,13 +153,13 @@ _OPTION_TYPES: dict[type, Literal["boolean", "integer", "number", "string"]] = {
 }
 
 
-def _option(name: str, told: OptionInfo) -> SamplerOption:
+def _option(name: str, option: OptionInfo) -> SamplerOption:
     return SamplerOption(
         name=name,
-        type=_OPTION_TYPES[type(told.default)],
-        default=told.default,
-        minimum=told.minimum,
-        maximum=told.maximum,
-        choices=list(told.choices),
-        description=told.description,
+        type=_OPTION_TYPES[type(option.default)],
+        default=option.default,
+        minimum=option.minimum,
+        maximum=option.maximum,
+        choices=list(option.choices),
+        description=option.description,
     )

@@ -1,4 +1,4 @@
-"""`/docs`: the API to try in a browser, with scripts from here alone and a policy for them."""
+"""`/docs`: Swagger UI with local scripts and a strict Content-Security-Policy."""
 
 import base64
 import hashlib
@@ -9,7 +9,7 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 _ASSETS = "/static-offline-docs"
-"""Where fastapi-offline serves Swagger UI."""
+"""Path under which fastapi-offline serves Swagger UI."""
 
 _INLINE_SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 
@@ -18,13 +18,13 @@ router = APIRouter(include_in_schema=False)
 
 @router.get("/")
 async def root() -> RedirectResponse:
-    """There is nothing to see but the documentation."""
+    """Redirect to the documentation."""
     return RedirectResponse("/docs")
 
 
 @router.get("/docs")
 async def docs(request: Request) -> HTMLResponse:
-    """Swagger UI; the policy lets its own scripts run, the page's by their hashes, and no other."""
+    """Swagger UI; only its own scripts may run, inline ones by their hashes."""
     app: FastAPI = request.app
     prefix = request.scope.get("root_path", "")
     page = get_swagger_ui_html(
@@ -34,12 +34,12 @@ async def docs(request: Request) -> HTMLResponse:
         swagger_css_url=f"{prefix}{_ASSETS}/swagger-ui.css",
         swagger_favicon_url=f"{prefix}{_ASSETS}/favicon.png",
     )
-    page.headers["Content-Security-Policy"] = policy(bytes(page.body).decode())
+    page.headers["Content-Security-Policy"] = content_security_policy(bytes(page.body).decode())
     return page
 
 
-def policy(page: str) -> str:
-    """What a page of ours may load: itself from here, pictures also from data URLs and blobs."""
+def content_security_policy(page: str) -> str:
+    """The Content-Security-Policy of a page: this origin only; images also as data or blob URLs."""
     hashes = (hashlib.sha256(text.encode()).digest() for text in _INLINE_SCRIPT.findall(page))
     scripts = " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in hashes)
     return (

@@ -1,4 +1,4 @@
-"""`/livez`, `/readyz`, `/metrics`: is the process up, would a request be carried out, numbers."""
+"""`/livez`, `/readyz`, `/metrics`: liveness, readiness and Prometheus metrics."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -15,15 +15,15 @@ from worker.job import WorkerStatus
 from worker.queue.job_queue import JobQueue
 from worker.store.image_store import ImageStore
 
-WORKER_SILENCE = timedelta(seconds=15)
-"""A worker not heard from for longer does not count."""
+WORKER_TIMEOUT = timedelta(seconds=15)
+"""A worker without a heartbeat for longer does not count."""
 
 router = APIRouter(tags=["health"])
 
 
-@router.get("/livez", operation_id="livez", summary="Is the process up?", responses=responses())
+@router.get("/livez", operation_id="livez", summary="Liveness", responses=responses())
 async def livez(response: Response) -> Alive:
-    """Says nothing of Redis or workers."""
+    """The process is up. Redis and workers are not checked."""
     response.headers["Cache-Control"] = "no-store"
     return Alive()
 
@@ -31,12 +31,12 @@ async def livez(response: Response) -> Alive:
 @router.get(
     "/readyz",
     operation_id="readyz",
-    summary="Would a request be carried out?",
+    summary="Readiness",
     response_model=Ready,
     responses={503: {"model": NotReady}, **responses()},
 )
 async def readyz(request: Request, queue: Queue, store: Store, card: ServiceCard) -> Response:
-    """200 if Redis answers, images can be stored and a worker with this card's model is warm."""
+    """200 if Redis answers, images can be stored and a worker with this card's model is ready."""
     reasons = await _store_reasons(store) + await _queue_reasons(queue, card.name)
     headers = {"Cache-Control": "no-store"}
     if not reasons:
@@ -74,13 +74,13 @@ async def _queue_reasons(queue: JobQueue, card: str) -> list[str]:
         return ["redis: does not answer"]
     if any(is_serving(worker, card, now=datetime.now(UTC)) for worker in workers):
         return []
-    silence = WORKER_SILENCE.seconds
-    return [f"worker: none with {card} loaded was heard from in the last {silence} s"]
+    seconds = WORKER_TIMEOUT.seconds
+    return [f"worker: none with {card} loaded has sent a heartbeat in the last {seconds} s"]
 
 
 def is_serving(worker: WorkerStatus, card: str, *, now: datetime) -> bool:
-    """Whether the worker has this card's model loaded and was heard from lately."""
-    return worker.is_warm and worker.card == card and now - worker.seen_at <= WORKER_SILENCE
+    """Whether the worker has this card's model loaded and sent a heartbeat lately."""
+    return worker.is_warm and worker.card == card and now - worker.seen_at <= WORKER_TIMEOUT
 
 
 @router.get(
@@ -94,7 +94,7 @@ def is_serving(worker: WorkerStatus, card: str, *, now: datetime) -> bool:
     },
 )
 async def get_metrics(metrics: Metrics, queue: Queue, settings: ServiceSettings) -> Response:
-    """Latencies of this process; jobs and workers of the whole service, if Redis answers."""
+    """Latencies of this process; if Redis answers, also jobs and workers of the whole service."""
     try:
         workers = await queue.state.workers()
         snapshot = QueueSnapshot(
@@ -107,6 +107,6 @@ async def get_metrics(metrics: Metrics, queue: Queue, settings: ServiceSettings)
         )
     except QueueUnavailable:
         snapshot = None
-    # In a thread: reading what many workers said takes some ten milliseconds each.
+    # In a thread: parsing the metrics of a worker takes about ten milliseconds.
     text = await asyncio.to_thread(render, metrics, snapshot)
     return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")

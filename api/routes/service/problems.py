@@ -1,4 +1,4 @@
-"""`GET /problems/{code}`: what the `type` of a problem points to."""
+"""`GET /problems/{code}`: explains a problem type."""
 
 from typing import Annotated
 
@@ -13,11 +13,11 @@ router = APIRouter(tags=["service"])
 @router.get(
     "/problems/{code}",
     operation_id="explainProblem",
-    summary="What a problem type means",
+    summary="Explain a problem type",
     responses=responses(404, 422),
 )
 async def explain_problem(
     code: Annotated[str, Path(examples=["validation_failed"])],
 ) -> ProblemExplanation:
-    """Meaning of a problem type, and what to do about it."""
+    """Explain what a problem type means and what to do about it."""
     return explain(code)

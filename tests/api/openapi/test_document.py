@@ -17,7 +17,7 @@ from openapi_spec_validator import validate
 from api.http.schemas import JobView, Problem
 from api.main import create_app
 from api.openapi.document import examples
-from api.routes.images.evidence import Verification
+from api.routes.images.verification import Verification
 from api.submit.dry_run import Plan
 from api.webhooks.schemas import WebhookMessage, submission_type
 from model.card import TagGroup, card_names, load_card
