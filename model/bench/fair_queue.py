@@ -1,7 +1,7 @@
-"""Whose turn it is: start-time fair queueing between the owners of jobs.
+"""Start-time fair queueing between the owners of jobs.
 
-The Python twin of `worker/queue/scripts/fair_queueing.lua`: `kirazuri bench schedule` simulates
-with it, and tests compare the scripts with it.
+The Python version of `worker/queue/scripts/fair_queueing.lua`. `kirazuri bench schedule` uses it
+in its simulation, and tests compare the script with it.
 """
 
 from collections.abc import Collection, Hashable
@@ -15,11 +15,11 @@ _LEAST_COST = 0.01
 
 @dataclass
 class FairQueue(Generic[Key]):
-    """Jobs that wait, in the order in which they are to be taken.
+    """Waiting jobs in the order in which they should start.
 
-    Turns are in work of an owner of weight 1. An owner's next job begins where its last one
-    ended, but not before `clock`, the turn up to which jobs were taken: who asks seldom comes next,
-    whatever others have waiting, and nobody saves up turns.
+    A job's turn is its start time in work of an owner of weight 1. An owner's next job starts when
+    its last one ends, but not before `clock`, the turn up to which jobs were taken. So an owner
+    with few jobs comes next, however many jobs others have, and unused turns do not accumulate.
     """
 
     clock: float = 0.0
@@ -31,7 +31,7 @@ class FairQueue(Generic[Key]):
         return len(self._waiting)
 
     def join(self, key: Key, owner: Hashable, *, cost: float, weight: float = 1.0) -> None:
-        """Have a job of this cost wait for its turn."""
+        """Add a job of this cost."""
         cost = max(cost, _LEAST_COST)
         turn = max(self.clock, self._ends.get(owner, 0.0))
         self._joined += 1
@@ -39,30 +39,30 @@ class FairQueue(Generic[Key]):
         self._ends[owner] = turn + cost / weight
 
     def order(self) -> list[Key]:
-        """All that wait, the next one first; equal turns in the order they came in."""
+        """All waiting jobs, the next one first. Equal turns keep the order of arrival."""
         return sorted(self._waiting, key=lambda key: self._waiting[key].order)
 
     def turn(self, key: Key) -> float:
-        """Which turn a job that waits has."""
+        """The turn of a waiting job."""
         return self._waiting[key].turn
 
     def next(self, full: Collection[Hashable] = ()) -> Key | None:
-        """The next job that is of none of these owners."""
+        """The next job of an owner that is not in `full`; None if there is none."""
         order = ((p.order, key) for key, p in self._waiting.items() if p.owner not in full)
         return min(order, key=lambda entry: entry[0], default=(None, None))[1]
 
     def take(self, key: Key) -> None:
-        """A job has its turn, which need not be the next; it waits no more."""
+        """Remove a job that starts now. It need not be the next one."""
         weights = sum({one.owner: one.weight for one in self._waiting.values()}.values())
         place = self._waiting.pop(key)
-        # The clock also goes by the work that is done, at half the pace of what each owner gets of
-        # it: so no turn, however late, is put off for ever by owners that are ever new.
+        # The clock also advances with the work done, at half the rate that each owner receives. So
+        # new owners cannot delay a late turn without limit.
         aged = self.clock + place.cost / (2 * weights)
         self.clock = max(place.turn, aged)
         self._ends = {owner: end for owner, end in self._ends.items() if end > self.clock}
 
     def give_up(self, key: Key) -> None:
-        """A job waits no more, untaken: its owner's later ones move up by its share."""
+        """Remove a job that will not start. Its owner's later jobs move up by its share."""
         gone = self._waiting.pop(key)
         share = gone.cost / gone.weight
         for place in self._waiting.values():

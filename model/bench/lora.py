@@ -1,7 +1,7 @@
-"""What changing LoRAs costs: merging a set, going back to a kept one, taking it away.
+"""Measures the time to switch LoRAs: merging a set, returning to a cached one, removing it.
 
-Run by `kirazuri bench lora`. The network is the shipped checkpoint's, or one of the published
-size with weights that mean nothing; each time is one call of the engine's own switch.
+Run by `kirazuri bench lora`. The network is that of the shipped checkpoint, or one of the
+published size with dummy weights. Each time is one call of the engine's `LoraSwitch`.
 """
 
 import argparse
@@ -30,7 +30,7 @@ _EXAMPLE = 0.01
 
 @dataclass(frozen=True)
 class _Transformer:
-    """A transformer without its text path."""
+    """A checkpoint with only a transformer."""
 
     transformer: nn.Module
     conditioner: nn.Module = field(default_factory=nn.Module)
@@ -39,14 +39,16 @@ class _Transformer:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Parse the command line, measure and print the times."""
     parser = argparse.ArgumentParser(prog="kirazuri bench lora", description=__doc__)
-    parser.add_argument("--size", choices=["tiny", "full"], default="tiny", help="of the network")
+    parser.add_argument(
+        "--size", choices=["tiny", "full"], default="tiny", help="size of the network"
+    )
     parser.add_argument("--method", choices=list(_FACTORS), default="lora")
     parser.add_argument("--rank", type=int, default=32)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", choices=list(_DTYPES), default="bfloat16")
-    parser.add_argument("--threads", type=int, default=0, help="of the CPU; 0: PyTorch's choice")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: PyTorch's choice")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     if options.threads:
@@ -68,13 +70,13 @@ def main() -> None:
 
 
 def tiny(device: torch.device, dtype: torch.dtype) -> _Transformer:
-    """The transformer of the checkpoint that ships."""
+    """Load the transformer of the shipped checkpoint."""
     parts = load_components(load_card("kirazuri-tiny"), None, device=device, dtype=dtype)
     return _Transformer(parts.transformer)
 
 
 def full_size(device: torch.device, dtype: torch.dtype) -> _Transformer:
-    """A transformer of the published size: 28 blocks of width 2048."""
+    """Build a transformer of the published size: 28 blocks of width 2048."""
     with torch.device("meta"):
         module = CosmosTransformer3DModel(
             num_attention_heads=16,
@@ -96,21 +98,21 @@ def full_size(device: torch.device, dtype: torch.dtype) -> _Transformer:
 
 
 def _lora(rows: int, columns: int, rank: int) -> dict[str, Tensor]:
-    return {"lora_down.weight": _some(rank, columns), "lora_up.weight": _some(rows, rank)}
+    return {"lora_down.weight": _dummy(rank, columns), "lora_up.weight": _dummy(rows, rank)}
 
 
 def _lokr(rows: int, columns: int, rank: int) -> dict[str, Tensor]:
     """A whole factor of 8x8 or less, and a split one."""
     a, b = (next(d for d in (8, 4, 2, 1) if side % d == 0) for side in (rows, columns))
     return {
-        "lokr_w1": _some(a, b),
-        "lokr_w2_a": _some(rows // a, rank),
-        "lokr_w2_b": _some(rank, columns // b),
+        "lokr_w1": _dummy(a, b),
+        "lokr_w2_a": _dummy(rows // a, rank),
+        "lokr_w2_b": _dummy(rank, columns // b),
     }
 
 
 def _dora(rows: int, columns: int, rank: int) -> dict[str, Tensor]:
-    return {**_lora(rows, columns, rank), "dora_scale": _some(rows, 1)}
+    return {**_lora(rows, columns, rank), "dora_scale": _dummy(rows, 1)}
 
 
 _FACTORS: dict[str, Callable[[int, int, int], dict[str, Tensor]]] = {
@@ -120,7 +122,7 @@ _FACTORS: dict[str, Callable[[int, int, int], dict[str, Tensor]]] = {
 }
 
 
-def _some(*shape: int) -> Tensor:
+def _dummy(*shape: int) -> Tensor:
     return torch.full(shape, _EXAMPLE, dtype=torch.bfloat16)
 
 
@@ -131,16 +133,16 @@ def write_example(path: Path, transformer: nn.Module, *, method: str, rank: int)
         if isinstance(layer, nn.Linear):
             original = transformer_to_original(f"{name}.weight").removesuffix(".weight")
             rows, columns = layer.weight.shape
-            made = {**_FACTORS[method](rows, columns, rank), "alpha": torch.tensor(1.0)}
+            layer_tensors = {**_FACTORS[method](rows, columns, rank), "alpha": torch.tensor(1.0)}
             stem = f"lora_unet_{original.replace('.', '_')}"
-            tensors |= {f"{stem}.{end}": tensor for end, tensor in made.items()}
+            tensors |= {f"{stem}.{end}": tensor for end, tensor in layer_tensors.items()}
     save_file(tensors, path)
 
 
 def time_merging(
     models: _Transformer, path: Path, *, rounds: int, device: torch.device
 ) -> list[str]:
-    """One line for every kind of change: the smallest and the largest time."""
+    """Time every type of switch; returns a line with the shortest and the longest time of each."""
     folder = LoraFolder(path.parent)
     folder.refresh()
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -162,9 +164,11 @@ def time_merging(
     seconds["checking a new file"] = [time.perf_counter() - began]
     for _ in range(rounds):
         timed("merging a set", one)
-        timed("taking it away", ())
-        timed("going back to it", one)
-        switch.use_in_transformer(other)  # only one set is kept: the next one is merged again
+        timed("removing it", ())
+        timed("returning to it", one)
+        switch.use_in_transformer(
+            other
+        )  # evicts the set from the cache, so that the next round merges it again
     switch.use_in_transformer(())
     return [f"{name}: {min(values):.4f} to {max(values):.4f} s" for name, values in seconds.items()]
 

@@ -1,4 +1,4 @@
-"""How long a picture takes in the engine, beside the library's own pipeline on the same weights.
+"""Measures the time per image of the engine and of diffusers' pipeline on the same weights.
 
 Run by `kirazuri bench`. Both run Euler on the same schedule, in turn, in one process.
 """
@@ -59,7 +59,7 @@ def _library_t5(t5: Tokenizer) -> Any:
 
 
 def run_library(pipeline: Any, request: ResolvedRequest, channels: int, scale: int) -> None:
-    """Make one picture with the library."""
+    """Make one image with diffusers' pipeline."""
     shape = (1, channels, 1, request.height // scale, request.width // scale)
     pipeline(
         prompt=request.prompt,
@@ -73,7 +73,7 @@ def run_library(pipeline: Any, request: ResolvedRequest, channels: int, scale: i
 
 
 def run_engine(engine: Engine, requests: list[ResolvedRequest]) -> None:
-    """Carry out all requests at once."""
+    """Run all requests at once."""
     for number, request in enumerate(requests):
         engine.admit(str(number), request)
     finished = 0
@@ -82,7 +82,7 @@ def run_engine(engine: Engine, requests: list[ResolvedRequest]) -> None:
 
 
 def time_runs(runs: dict[str, Run], rounds: int) -> dict[str, list[float]]:
-    """Wall-clock seconds of every run, taken in turn after one unmeasured round."""
+    """Measure wall-clock seconds of every run, in turn, after one warm-up round."""
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for number in range(rounds + 1):
         for name, run in runs.items():
@@ -98,8 +98,8 @@ def time_runs(runs: dict[str, Run], rounds: int) -> dict[str, list[float]]:
 
 
 def table(seconds: dict[str, list[float]], pictures: dict[str, int]) -> str:
-    """Markdown: seconds a picture, median and range, each held against the first row."""
-    lines = ["| | s a picture | range | against the first |", "|---|---|---|---|"]
+    """A Markdown table: seconds per image (median and range), speed relative to the first row."""
+    lines = ["| | seconds per image | range | relative speed |", "|---|---|---|---|"]
     base = None
     for name, taken in seconds.items():
         each = sorted(value / pictures[name] for value in taken)
@@ -111,14 +111,18 @@ def table(seconds: dict[str, list[float]], pictures: dict[str, int]) -> str:
 
 
 def main() -> None:
-    """Parse the command line, measure, print the table."""
+    """Parse the command line, measure and print the table."""
     parser = argparse.ArgumentParser(prog="kirazuri bench", description=__doc__)
-    parser.add_argument("--card", default="kirazuri-tiny", help="a card's name or .toml path")
-    parser.add_argument("--checkpoint-dir", type=Path, help="folder of the card's files")
+    parser.add_argument(
+        "--card", default="kirazuri-tiny", help="name of a card, or path of its .toml file"
+    )
+    parser.add_argument("--checkpoint-dir", type=Path, help="folder with the card's files")
     parser.add_argument("--resolution", help="a preset or WIDTHxHEIGHT (default: the card's)")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--cfg-scale", type=float, default=4.0)
-    parser.add_argument("--batch", type=int, default=4, help="requests at once in the last row")
+    parser.add_argument(
+        "--batch", type=int, default=4, help="number of requests at once in the last row"
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: all")
     parser.add_argument("--device", default="auto")
@@ -128,7 +132,7 @@ def main() -> None:
 
 
 def run_benchmark(options: argparse.Namespace) -> str:
-    """Measure as the options say and return the table with its conditions."""
+    """Measure with the given options and return the table with its conditions."""
     diffusers_logging.disable_progress_bar()
     card = load_card(options.card)
     request = resolve(

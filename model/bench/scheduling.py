@@ -1,7 +1,7 @@
-"""What scheduling at step boundaries and fairness between keys are worth: one GPU, simulated.
+"""Simulates scheduling policies and fairness between keys on one GPU.
 
-Run by `kirazuri bench schedule`. Poisson load; time counts tokens computed, as on a GPU that is
-kept full; no tensors, no queue, no clock.
+Run by `kirazuri bench schedule`. Jobs arrive as a Poisson process. Time is counted in computed
+tokens, as on a fully loaded GPU.
 """
 
 import argparse
@@ -16,18 +16,18 @@ from model.engine.batching import Candidate, select_batch
 
 TOKEN_BUDGET = 8192
 SECONDS_PER_TOKEN = 1.64 / (30 * 8192)
-"""A 1024x1024 picture in 30 guided steps takes 1.64 s: what a bfloat16 H100 can reach."""
+"""A 1024x1024 image in 30 guided steps takes 1.64 s, about the limit of an H100 in bfloat16."""
 
 SLO = 3.0
-"""A job is on time if it is done within so many times the time that it takes alone."""
+"""A job is on time if it takes at most this many times as long as alone."""
 
 Chooser = Callable[[Sequence[Candidate[int]]], list[Candidate[int]]]
-"""Which of the running jobs, in order of their arrival, take the next step."""
+"""Selects the jobs that take part in the next step from all running ones, in order of arrival."""
 
 
 @dataclass
 class SimulatedJob:
-    """A request of the simulation; times are in tokens."""
+    """A simulated request. Times are in tokens."""
 
     key: int
     arrival: float
@@ -43,21 +43,21 @@ class SimulatedJob:
         self.service = self.remaining * self.as_candidate().tokens
 
     def as_candidate(self) -> Candidate[int]:
-        """What the scheduler sees of it."""
+        """The job as the scheduler sees it."""
         return Candidate(
             self.key, self.shape, self.rows, self.remaining, self.waited, owner=self.owner
         )
 
     @property
     def latency(self) -> float:
-        """Tokens from arrival to end; ValueError before that."""
+        """Tokens from arrival to end. ValueError if it is not finished."""
         if self.finished is None:
             raise ValueError(f"job {self.key} is not finished")
         return self.finished - self.arrival
 
     @property
     def slowdown(self) -> float:
-        """Latency over the time that it takes alone, at least 1."""
+        """Latency divided by the time that it takes alone, at least 1."""
         return self.latency / self.service
 
 
@@ -68,33 +68,33 @@ def simulate(
     max_running: int = 1_000_000,
     is_fair: bool = False,
 ) -> None:
-    """Run one engine over jobs in order of arrival until all are finished.
+    """Run one engine until all jobs, given in order of arrival, are finished.
 
-    `max_running` of them are in the engine at once; the rest waits outside in order of arrival. If
-    it `is_fair`, it waits in turns of the owners, and `max_running` of each owner are in the
-    engine, of all together twice as many.
+    At most `max_running` jobs are in the engine at once; the others wait in order of arrival. With
+    `is_fair` they wait in a fair queue between owners, and the engine takes up to `max_running`
+    jobs of each owner and twice as many in total.
     """
-    now, coming = 0.0, list(reversed(jobs))
-    turns: FairQueue[int] = FairQueue()
-    known: dict[int, SimulatedJob] = {}
+    now, arriving = 0.0, list(reversed(jobs))
+    queue: FairQueue[int] = FairQueue()
+    waiting: dict[int, SimulatedJob] = {}
     running: dict[int, SimulatedJob] = {}
-    has_news = False
-    while coming or turns or running:
-        if not running and not turns:
-            now = max(now, coming[-1].arrival)
-        while coming and coming[-1].arrival <= now:
-            job = coming.pop()
-            known[job.key] = job
-            turns.join(job.key, job.owner if is_fair else "all", cost=job.service)
-            has_news = True
-        while has_news and len(running) < (2 * max_running if is_fair else max_running):
-            places = Counter(job.owner if is_fair else "all" for job in running.values())
-            key = turns.next({owner for owner, n in places.items() if n >= max_running})
+    is_changed = False
+    while arriving or queue or running:
+        if not running and not queue:
+            now = max(now, arriving[-1].arrival)
+        while arriving and arriving[-1].arrival <= now:
+            job = arriving.pop()
+            waiting[job.key] = job
+            queue.join(job.key, job.owner if is_fair else "all", cost=job.service)
+            is_changed = True
+        while is_changed and len(running) < (2 * max_running if is_fair else max_running):
+            counts = Counter(job.owner if is_fair else "all" for job in running.values())
+            key = queue.next({owner for owner, n in counts.items() if n >= max_running})
             if key is None:
                 break
-            turns.take(key)
-            running[key] = known.pop(key)
-        has_news = False
+            queue.take(key)
+            running[key] = waiting.pop(key)
+        is_changed = False
         chosen = {c.key: c for c in chooser([job.as_candidate() for job in running.values()])}
         now += sum(c.tokens for c in chosen.values())
         for job in list(running.values()):
@@ -105,21 +105,21 @@ def simulate(
             if job.remaining == 0:
                 job.finished = now
                 del running[job.key]
-                has_news = True
+                is_changed = True
 
 
 def shortest_first(waiting: Sequence[Candidate[int]]) -> list[Candidate[int]]:
-    """This engine: shortest remaining work first with ageing, at every step."""
+    """The engine's policy: shortest remaining work first, with ageing."""
     return select_batch(waiting, token_budget=TOKEN_BUDGET)
 
 
 def first_come(waiting: Sequence[Candidate[int]]) -> list[Candidate[int]]:
-    """A plain queue: the oldest job to its end."""
+    """A plain queue: the oldest job runs to its end."""
     return [min(waiting, key=lambda c: c.key)]
 
 
 def round_robin(waiting: Sequence[Candidate[int]]) -> list[Candidate[int]]:
-    """Everybody in turn: whoever sat out more of its steps so far goes on."""
+    """Jobs take turns: the job that waited for the most steps is next."""
     return [max(waiting, key=lambda c: (c.waited, -c.key))]
 
 
@@ -146,9 +146,9 @@ POLICIES: dict[str, Chooser] = {
 def with_a_greedy_key(
     load: float, *, count: int, seed: int, keys: int = 8, greedy: int
 ) -> list[SimulatedJob]:
-    """The mix from several keys, and another that asks for `greedy` pictures of 30 steps at once.
+    """The mix from several keys, and one more key that requests `greedy` images at once.
 
-    It asks after a tenth of the time.
+    The greedy key's requests, of 30 steps each, arrive after a tenth of the time.
     """
     rng = random.Random(seed)  # noqa: S311 - a repeatable load, no secret
     jobs = poisson_mix(load, count=count, seed=seed)
@@ -159,13 +159,13 @@ def with_a_greedy_key(
     return sorted(jobs, key=lambda job: (job.arrival, job.key))
 
 
-def unshared(waiting: Sequence[Candidate[int]]) -> list[Candidate[int]]:
-    """This engine, if it knew no owners."""
+def without_owners(waiting: Sequence[Candidate[int]]) -> list[Candidate[int]]:
+    """The engine's policy without owners."""
     return shortest_first([replace(candidate, owner=None) for candidate in waiting])
 
 
 def report_greedy(load: float, *, count: int, greedy: int, seed: int, max_running: int) -> str:
-    """A Markdown table of what the other keys' jobs wait beside a greedy one."""
+    """A Markdown table of the latencies of the other keys' jobs beside a greedy key."""
     lines = [
         "| order of keys | others: p50 s | p95 s | p95 slowdown | worst slowdown | within "
         f"{SLO:g}x its own time | greedy key: all done after s |",
@@ -173,9 +173,9 @@ def report_greedy(load: float, *, count: int, greedy: int, seed: int, max_runnin
     ]
     ways: list[tuple[str, Chooser, bool, int]] = [
         ("no greedy key", shortest_first, True, 0),
-        ("as they come", unshared, False, greedy),
-        ("fair on the way into the engine", unshared, True, greedy),
-        ("fair there and in the engine", shortest_first, True, greedy),
+        ("order of arrival", without_owners, False, greedy),
+        ("fair queue before the engine", without_owners, True, greedy),
+        ("fair queue and fair engine", shortest_first, True, greedy),
     ]
     for name, chooser, is_fair, asked in ways:
         jobs = with_a_greedy_key(load, count=count, seed=seed, greedy=asked)
@@ -187,7 +187,7 @@ def report_greedy(load: float, *, count: int, greedy: int, seed: int, max_runnin
 
 
 def report(load: float, *, count: int, seed: int, max_running: int) -> str:
-    """A Markdown table of all policies on the same jobs."""
+    """A Markdown table of the latencies under all policies on the same jobs."""
     lines = [
         "| policy | p50 s | p95 s | p95 slowdown | worst slowdown | within "
         f"{SLO:g}x its own time |",
@@ -209,12 +209,14 @@ def _spread(jobs: Sequence[SimulatedJob]) -> str:
 
 
 def main() -> None:
-    """Print the table for every load."""
+    """Parse the command line, simulate and print the tables."""
     parser = argparse.ArgumentParser(prog="kirazuri bench schedule", description=__doc__)
     parser.add_argument("--load", type=float, nargs="+", default=[0.7, 0.85])
     parser.add_argument("--jobs", type=int, default=4000)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--max-running", type=int, default=8, help="jobs in the engine at once")
+    parser.add_argument(
+        "--max-running", type=int, default=8, help="maximum number of jobs in the engine at once"
+    )
     options = parser.parse_args()
     for load in options.load:
         print(f"\nload {load:.0%}, {options.jobs} jobs, {options.max_running} in the engine\n")

@@ -47,8 +47,8 @@ class LatentCodec:
 class ImagePlan:
     """A request's sampling passes with their inputs, shared by all its images.
 
-    `original` and `mask` have the final size. `original` is put back where the mask is 0; with
-    None the whole image is new.
+    `original` and `mask` have the final size. A mask value of 0 keeps the pixel of `original`.
+    Without them the whole image is new.
     """
 
     passes: tuple[SamplingPass, ...]

@@ -1,7 +1,7 @@
-"""Builds the library's modules, without memory for weights, from what is stored of them.
+"""Builds the libraries' modules without weights, sized to fit the stored tensors.
 
-What tensors can tell is read from their shapes, the rest from the card. Every name and every
-shape is held against the module; what does not fit is refused by name.
+Sizes come from the shapes of the tensors, other settings from the card. Every name and every
+shape is checked against the module. An error names the tensor that does not fit.
 """
 
 import math
@@ -24,7 +24,7 @@ from model.files.layouts import CheckpointPart
 from model.files.safetensors_header import StoredTensor, first_keys
 
 MAX_IMAGE_SIDE = 4096
-"""Pixels; the library's positions end at 2048 unless told otherwise."""
+"""The longest side in pixels that has positions. The library's default is 2048."""
 
 _PATCH = 2
 _VAE_SCALE = 8
@@ -35,7 +35,7 @@ _Module = TypeVar("_Module", bound=nn.Module)
 
 @dataclass(frozen=True, slots=True)
 class ModulePlan:
-    """A module without weights, and where each of its parameters is stored."""
+    """A module without weights, and the stored tensor of each of its parameters."""
 
     module: Any
     part: CheckpointPart
@@ -43,9 +43,9 @@ class ModulePlan:
 
 
 def plan_transformer(part: CheckpointPart, architecture: TransformerArchitecture) -> ModulePlan:
-    """Plan the network; blocks and widths are the tensors'. CheckpointError if it does not fit."""
+    """Plan the transformer. CheckpointError if the stored tensors do not fit."""
     _require_config(part, part.config, {"rope_scale": list(architecture.rope_scale)})
-    with _needs(part):
+    with _shape_errors(part):
         hidden, columns = part.shape("patch_embed.proj.weight")
         (head_dim,) = part.shape("transformer_blocks.0.attn1.norm_q.weight")
         mlp, _ = part.shape("transformer_blocks.0.ff.net.0.proj.weight")
@@ -62,20 +62,23 @@ def plan_transformer(part: CheckpointPart, architecture: TransformerArchitecture
             "patch_size": (1, _PATCH, _PATCH),
             "rope_scale": architecture.rope_scale,
             # The published network has a 17th channel, a padding mask that is always zero. Its
-            # patch columns, the last ones, are left out: the same numbers without torchvision.
+            # patch columns, the last ones, are dropped: the results are the same, and the
+            # library does not need torchvision.
             "concat_padding_mask": False,
             "extra_pos_embed_type": None,
         }
-        module = _meta(lambda: CosmosTransformer3DModel(**config))
-    wide = (hidden, _PATCH**2 * (architecture.latent_channels + 1))
-    has_mask = (hidden, columns) == wide
-    return _checked(module, part, widened={"patch_embed.proj.weight": wide} if has_mask else {})
+        module = _on_meta_device(lambda: CosmosTransformer3DModel(**config))
+    with_mask = (hidden, _PATCH**2 * (architecture.latent_channels + 1))
+    has_mask = (hidden, columns) == with_mask
+    return _checked_plan(
+        module, part, stored_shapes={"patch_embed.proj.weight": with_mask} if has_mask else {}
+    )
 
 
 def plan_conditioner(part: CheckpointPart, architecture: TextArchitecture) -> ModulePlan:
-    """Plan the text adapter. CheckpointError if it does not fit."""
+    """Plan the text adapter. CheckpointError if the stored tensors do not fit."""
     _require_config(part, part.config, {"min_sequence_length": architecture.context_rows})
-    with _needs(part):
+    with _shape_errors(part):
         vocabulary, target = part.shape("embed.weight")
         width, source = part.shape("blocks.0.cross_attn.k_proj.weight")
         (head_dim,) = part.shape("blocks.0.cross_attn.q_norm.weight")
@@ -89,17 +92,17 @@ def plan_conditioner(part: CheckpointPart, architecture: TextArchitecture) -> Mo
             "target_vocab_size": vocabulary,
             "min_sequence_length": architecture.context_rows,
         }
-        module = _meta(lambda: AnimaTextConditioner(**config))
+        module = _on_meta_device(lambda: AnimaTextConditioner(**config))
     module.rotary_emb = type(module.rotary_emb)(head_dim)
-    return _checked(module, part)
+    return _checked_plan(module, part)
 
 
 def plan_text_encoder(part: CheckpointPart, architecture: TextArchitecture) -> ModulePlan:
-    """Plan Qwen3. CheckpointError if it does not fit."""
+    """Plan Qwen3. CheckpointError if the stored tensors do not fit."""
     rope = {"rope_type": "default", "rope_theta": architecture.qwen_rope_theta}
-    said = {**part.config, **(part.config.get("rope_parameters") or {})}
-    _require_config(part, said, {**rope, "rms_norm_eps": architecture.qwen_rms_norm_eps})
-    with _needs(part):
+    stored = {**part.config, **(part.config.get("rope_parameters") or {})}
+    _require_config(part, stored, {**rope, "rms_norm_eps": architecture.qwen_rms_norm_eps})
+    with _shape_errors(part):
         vocabulary, hidden = part.shape("embed_tokens.weight")
         (head_dim,) = part.shape("layers.0.self_attn.q_norm.weight")
         config = Qwen3Config(
@@ -113,13 +116,13 @@ def plan_text_encoder(part: CheckpointPart, architecture: TextArchitecture) -> M
             rms_norm_eps=architecture.qwen_rms_norm_eps,
             rope_parameters=rope,
         )
-        module = _meta(lambda: Qwen3Model(config))
+        module = _on_meta_device(lambda: Qwen3Model(config))
     module.rotary_emb = type(module.rotary_emb)(config)
-    return _checked(module, part)
+    return _checked_plan(module, part)
 
 
 def plan_vae(part: CheckpointPart, architecture: VaeArchitecture, *, z_dim: int) -> ModulePlan:
-    """Plan the autoencoder. CheckpointError if it does not fit."""
+    """Plan the autoencoder. CheckpointError if the stored tensors do not fit."""
     config = {
         "base_dim": architecture.base_dim,
         "z_dim": z_dim,
@@ -130,32 +133,35 @@ def plan_vae(part: CheckpointPart, architecture: VaeArchitecture, *, z_dim: int)
         "latents_std": list(architecture.latents_std),
     }
     _require_config(part, part.config, config)
-    return _checked(_meta(lambda: AutoencoderKLQwenImage(**config)), part)
+    return _checked_plan(_on_meta_device(lambda: AutoencoderKLQwenImage(**config)), part)
 
 
 def without_vae_encoder(plan: ModulePlan) -> ModulePlan:
-    """Leave out what only pictures as input need."""
+    """Remove the encoder, which only input images need."""
     del plan.module.encoder, plan.module.quant_conv
     kept = plan.module.state_dict()
     return ModulePlan(plan.module, plan.part, {n: t for n, t in plan.stored.items() if n in kept})
 
 
-def _meta(build: Callable[[], _Module]) -> _Module:
+def _on_meta_device(build: Callable[[], _Module]) -> _Module:
     """Build a module without memory for its weights.
 
-    Its rotary tables, which no file holds, are as empty as the weights: build those anew.
+    The caller must rebuild its rotary tables: they are empty too, and no file has them.
     """
     with torch.device("meta"):
         return build()
 
 
-def _checked(
-    module: nn.Module, part: CheckpointPart, *, widened: Mapping[str, tuple[int, ...]] | None = None
+def _checked_plan(
+    module: nn.Module,
+    part: CheckpointPart,
+    *,
+    stored_shapes: Mapping[str, tuple[int, ...]] | None = None,
 ) -> ModulePlan:
-    """Hold a module against what is stored; `widened` has shapes that are cut at loading."""
+    """Check a module against the stored tensors. `stored_shapes` are shapes that loading cuts."""
     wanted = {name: tuple(weight.shape) for name, weight in module.state_dict().items()}
-    wanted |= widened or {}
-    with _needs(part):
+    wanted |= stored_shapes or {}
+    with _shape_errors(part):
         keys = {name: part.stored_name(name) for name in wanted}
     missing = sorted(set(keys.values()) - set(part.tensors))
     unknown = sorted(set(part.tensors) - set(keys.values()))
@@ -173,31 +179,31 @@ def _checked(
 
 
 @contextmanager
-def _needs(part: CheckpointPart) -> Iterator[None]:
-    """Turn what goes wrong while sizes are read from shapes into a CheckpointError."""
+def _shape_errors(part: CheckpointPart) -> Iterator[None]:
+    """Convert errors in reading sizes from shapes into CheckpointError."""
     try:
         yield
     except KeyError as exc:
         raise CheckpointError(
-            f"{part.path} lacks {exc.args[0]}; is it another kind of model?"
+            f"{part.path} lacks {exc.args[0]}; is it another type of model?"
         ) from exc
     except (ValueError, IndexError, ZeroDivisionError) as exc:
         raise CheckpointError(f"{part.path}: shapes of another architecture: {exc}") from exc
 
 
 def _require_config(
-    part: CheckpointPart, said: Mapping[str, Any], expected: Mapping[str, Any]
+    part: CheckpointPart, stored: Mapping[str, Any], expected: Mapping[str, Any]
 ) -> None:
-    """What the library wrote beside the weights must be what the card says; it may say nothing."""
+    """Check the library's configuration against the card. Missing settings are accepted."""
     for name, value in expected.items():
-        if said.get(name, value) != value:
+        if stored.get(name, value) != value:
             raise CheckpointError(
-                f"{part.path / 'config.json'} has {name} {said[name]}; the card has {value}"
+                f"{part.path / 'config.json'} has {name} {stored[name]}; the card has {value}"
             )
 
 
 def _count(part: CheckpointPart) -> int:
-    """Number of blocks: every block has tensors, so an index beyond their number is no index."""
+    """Number of blocks. Every block has tensors, so no index reaches the number of tensors."""
     last = max(int(match[1]) for key in part.tensors if (match := _INDEX.search(key)))
     if last >= len(part.tensors):
         raise ValueError(f"block {last} of {len(part.tensors)} tensors")
@@ -205,6 +211,6 @@ def _count(part: CheckpointPart) -> int:
 
 
 def _ratio(inner: int, outer: int) -> float:
-    """The ratio from which the libraries get `inner` back as int(outer * ratio)."""
+    """The ratio for which int(outer * ratio) is `inner`, as the libraries compute it."""
     ratio = inner / outer
     return ratio if int(outer * ratio) == inner else math.nextafter(ratio, math.inf)

@@ -1,6 +1,6 @@
-"""Opens a checkpoint of any layout and returns ready modules.
+"""Loads a checkpoint of any layout into modules that are ready to run.
 
-Every name and shape of every part is checked before the first weight is copied.
+All names and shapes of all parts are checked before the first weight is copied.
 """
 
 import hashlib
@@ -40,9 +40,10 @@ logger = logging.getLogger(__name__)
 class Components:
     """A loaded checkpoint, frozen and in evaluation mode.
 
-    The text path and the VAE compute in float32, which costs little; the transformer has the dtype
-    that was asked for. `vae` has no encoder unless that was asked for. `sha256` is the
-    transformer file's; of several files it is made of all of theirs. The other two are alike.
+    The text encoder, its adapter and the VAE compute in float32, which costs little; the
+    transformer computes in the requested dtype. `vae` has an encoder only if it was requested.
+    `sha256` is the hash of the transformer's file, or of the hashes of all its files. The hashes
+    of the text encoder and the VAE are computed alike.
     """
 
     text_encoder: Qwen3Model
@@ -55,7 +56,7 @@ class Components:
     text_encoder_sha256: str
     vae_sha256: str
     mask_columns: Tensor | None = None
-    """The patch embedding's columns for the padding mask, float32; multiplied by zero, if used."""
+    """The patch embedding's columns for the padding mask, float32. Their input is always zero."""
 
 
 def load_components(
@@ -68,11 +69,11 @@ def load_components(
 ) -> Components:
     """Load the checkpoint that `card` describes from `checkpoint_dir`.
 
-    None means the folder that ships with the package. `dtype` is the transformer's.
+    None means the folder that ships with the package. `dtype` is the dtype of the transformer.
 
     Raises:
-        CheckpointError: a file is missing, truncated, pickled or quantised, its checksum is not
-            the card's, or a key is missing, unknown or of another shape; names file and key.
+        CheckpointError: a file is missing, truncated, pickled or quantised, its checksum differs
+            from the card's, or a key is missing, unknown or of another shape; names file and key.
     """
     folder = checkpoint_dir or shipped_folder(card)
     located = locate_parts(card.files, folder)
@@ -82,14 +83,14 @@ def load_components(
     transformer = plan_transformer(located.transformer, card.transformer)
     text_encoder = plan_text_encoder(located.text_encoder, card.text)
     vae = plan_vae(located.vae, card.vae, z_dim=card.transformer.latent_channels)
-    _require_fit(transformer, conditioner, text_encoder)
+    _require_matching_widths(transformer, conditioner, text_encoder)
     _require_vocabulary(qwen, text_encoder.module.config.vocab_size, text_encoder.part)
     _require_vocabulary(t5, conditioner.module.config.target_vocab_size, conditioner.part)
     plans = (vae, text_encoder, conditioner, transformer)
     digests = _checked_digests(plans, folder, card)
-    sha256 = _identity(digests, [conditioner.part, transformer.part])
-    text_encoder_sha256 = _identity(digests, [text_encoder.part])
-    vae_sha256 = _identity(digests, [vae.part])
+    sha256 = _combined_hash(digests, [conditioner.part, transformer.part])
+    text_encoder_sha256 = _combined_hash(digests, [text_encoder.part])
+    vae_sha256 = _combined_hash(digests, [vae.part])
     if not has_vae_encoder:
         vae = without_vae_encoder(vae)
     loaded_vae = load_weights(vae, device, torch.float32)
@@ -109,41 +110,41 @@ def load_components(
 
 
 def load_library_vae(card: Card, checkpoint_dir: Path | None, device: torch.device) -> Any:
-    """Load the library's VAE as it is, float32, to hold the service's own against it."""
+    """Load the library's own VAE, float32, for comparisons with the service's VAE."""
     part = locate_parts(card.files, checkpoint_dir or shipped_folder(card)).vae
     plan = plan_vae(part, card.vae, z_dim=card.transformer.latent_channels)
     return load_weights(plan, device, torch.float32)
 
 
-def _require_fit(
+def _require_matching_widths(
     transformer: ModulePlan, conditioner: ModulePlan, text_encoder: ModulePlan
 ) -> None:
     network, adapter = transformer.module.config, conditioner.module.config
     qwen = text_encoder.module.config
-    for what, mine, theirs, other in (
+    for name, width, other_width, other in (
         ("text width", network.text_embed_dim, adapter.target_dim, "its adapter"),
         ("Qwen3 width", adapter.source_dim, qwen.hidden_size, text_encoder.part.path),
     ):
-        if mine != theirs:
+        if width != other_width:
             raise CheckpointError(
-                f"{transformer.part.path} has {what} {mine}; {other} has {theirs}"
+                f"{transformer.part.path} has {name} {width}; {other} has {other_width}"
             )
 
 
 def _require_vocabulary(tokenizer: Tokenizer, rows: int, part: CheckpointPart) -> None:
-    words = tokenizer.get_vocab_size(with_added_tokens=False)
-    if words > rows:
-        raise CheckpointError(f"{part.path} embeds {rows} tokens; its tokenizer knows {words}")
+    tokens = tokenizer.get_vocab_size(with_added_tokens=False)
+    if tokens > rows:
+        raise CheckpointError(f"{part.path} embeds {rows} tokens; its tokenizer has {tokens}")
 
 
 def _checked_digests(plans: Iterable[ModulePlan], folder: Path, card: Card) -> dict[Path, str]:
-    """SHA-256 of the files that are read; those that the card has one for are held against it."""
+    """SHA-256 of all files. CheckpointError if one differs from the card's checksum."""
     files = {tensor.path for plan in plans for tensor in plan.part.tensors.values()}
     digests = {path: _sha256(path) for path in sorted(files)}
     for own in (card.files.transformer, card.files.text_encoder, card.files.vae):
         found = digests.get(folder / own.path)
         if found is None:
-            logger.info("%s is not read: that part is elsewhere", folder / own.path)
+            logger.info("%s is not used: that part is in another file", folder / own.path)
         elif own.sha256 not in (None, found):
             raise CheckpointError(
                 f"{folder / own.path} has sha256 {found}; the card says {own.sha256}"
@@ -156,8 +157,8 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _identity(digests: dict[Path, str], parts: list[CheckpointPart]) -> str:
-    """One hash for what makes a checkpoint: the file's own, or one of all files' hashes."""
+def _combined_hash(digests: dict[Path, str], parts: list[CheckpointPart]) -> str:
+    """One hash for all files of some parts: a single file's hash, or the hash of all hashes."""
     files = sorted({tensor.path for part in parts for tensor in part.tensors.values()})
     if len(files) == 1:
         return digests[files[0]]

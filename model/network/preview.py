@@ -1,6 +1,6 @@
-"""A quick look at latents: a fixed linear map to RGB at an eighth of the picture's size.
+"""Converts latents to small previews by a fixed linear map to RGB, without the VAE.
 
-Knows neither the VAE nor how the map was fitted (training/train/latent_rgb.py does that).
+`training/train/latent_rgb.py` fits the map.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 MAX_PREVIEWS = 10
-"""Previews of one picture, spread evenly over its evaluations."""
+"""Maximum number of previews of one image, spread evenly over its evaluations."""
 
 
 def latents_to_rgb(
@@ -27,10 +27,10 @@ def latents_to_rgb(
 
 
 def is_preview_due(remaining: int, total: int) -> bool:
-    """Whether the evaluation after which `remaining` of `total` are left is to be shown.
+    """Whether to send a preview after the evaluation that leaves `remaining` of `total`.
 
-    At most MOST are, the first and the last never: noise is no news, and after the last one the
-    picture itself is there.
+    The first and the last evaluation get none: the first shows noise, and the last is followed by
+    the image itself.
     """
     share = min(1.0, MAX_PREVIEWS / total)
     return 0 < remaining < total - 1 and int(remaining * share) != int((remaining + 1) * share)

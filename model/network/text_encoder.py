@@ -1,7 +1,4 @@
-"""The text path: weighted prompt -> token ids -> Qwen3 states -> adapter -> context rows.
-
-Knows neither files nor the transformer.
-"""
+"""Encodes prompts: weighted prompt -> token ids -> Qwen3 states -> adapter -> context rows."""
 
 from collections.abc import Hashable
 from dataclasses import dataclass
@@ -25,10 +22,10 @@ _CACHED_PROMPTS = 64
 
 @dataclass(frozen=True, slots=True)
 class EncodedPrompt:
-    """A prompt as the transformer reads it: `context` is (rows, dim) float32.
+    """An encoded prompt: `context` is (rows, dim) float32, the input of the transformer.
 
-    The counts are those of the whole prompt; `is_cut` says that more than `max_tokens` of either
-    kind were there and the rest was left out.
+    The counts are those of the whole prompt. `is_cut` is true if a count exceeds `max_tokens` and
+    the rest was dropped.
     """
 
     context: Tensor
@@ -39,7 +36,7 @@ class EncodedPrompt:
 
 
 class TextModels(Protocol):
-    """What the text path needs of a loaded checkpoint."""
+    """The parts of a loaded checkpoint that encode prompts."""
 
     @property
     def text_encoder(self) -> Qwen3Model: ...
@@ -52,7 +49,7 @@ class TextModels(Protocol):
 
 
 class TextEncoder:
-    """Encodes prompts with a loaded checkpoint and remembers the latest ones."""
+    """Encodes prompts with a loaded checkpoint and caches the latest ones."""
 
     def __init__(self, models: TextModels, architecture: TextArchitecture) -> None:
         self._models = models
@@ -63,9 +60,9 @@ class TextEncoder:
         self._cached = lru_cache(_CACHED_PROMPTS)(self._encode)
 
     def encode(self, text: str, variant: Hashable = ()) -> EncodedPrompt:
-        """Return the context of a prompt; the same object for the same text and variant.
+        """Encode a prompt. Returns the same object for the same text and variant.
 
-        `variant` says which weights the models have now, as far as those may change.
+        `variant` identifies the weights that the models have now, if these can change.
 
         Raises:
             PromptError: a weight or the nesting of brackets is out of bounds.
@@ -87,12 +84,12 @@ class TextEncoder:
 
 @torch.no_grad()
 def encode_tokens(tokens: Tokens, models: TextModels, *, is_comfy: bool = False) -> Tensor:
-    """Return the context (rows, dim) float32 of tokens that fit into the rows.
+    """Encode tokens that fit into the context; returns (rows, dim) float32.
 
-    context = adapter(Qwen3's last hidden state, T5 ids) * weights, then zero rows: the transformer
-    attends to those too. Without padding there is nothing to mask. An empty prompt is what
-    training used for dropped captions: one zero vector in place of Qwen3's states; with
-    `is_comfy` it is Qwen3's state of the padding token, which ComfyUI feeds.
+    context = adapter(Qwen3's last hidden state, T5 ids) * weights, then zero rows, which the
+    transformer attends to as well. Without padding no mask is needed. For an empty prompt, one
+    zero vector replaces Qwen3's states, as in training for dropped captions; with `is_comfy` it
+    is Qwen3's state of the padding token, as in ComfyUI.
     """
     device = models.text_encoder.device
     if is_empty_prompt(tokens, models.qwen) and not is_comfy:
@@ -107,7 +104,7 @@ def encode_tokens(tokens: Tokens, models: TextModels, *, is_comfy: bool = False)
 
 
 def _require_pad(models: TextModels) -> None:
-    """Refuse a text encoder without a row for the token that stands for nothing."""
+    """Refuse a text encoder that has no row for the padding token."""
     pad, rows = pad_id(models.qwen), models.text_encoder.config.vocab_size
     if pad >= rows:
         raise CheckpointError(

@@ -1,7 +1,4 @@
-"""One evaluation of the network: latents, noise level and text context in, velocity out.
-
-Knows no sampler, no guidance and no tokens.
-"""
+"""Evaluates the transformer once: latents, noise level and text context in, velocity out."""
 
 import torch
 from diffusers.models.transformers.transformer_cosmos import CosmosTransformer3DModel
@@ -16,12 +13,16 @@ def predict_velocity(
     *,
     dtype: torch.dtype,
 ) -> Tensor:
-    """Return v = noise - x0 as the network sees it, float32, in the shape of `latents`.
+    """Predict the velocity v = noise - x0, float32, in the shape of `latents`.
 
-    `latents` (B, C, 1, h, w) float32; `sigma` (B,) float32 in [0, 1], one per sample and never
-    multiplied by 1000; `context` (B, rows, dim). Only the network's activations have `dtype`:
-    sigma rounded to bfloat16 would be off by up to 0.5 %. No mask is given, because the zero rows
-    that fill up the context are keys that the network was trained to see.
+    `latents` is (B, C, 1, h, w) float32. `sigma` is (B,) float32 in [0, 1], one noise level per
+    sample; the network takes it without a factor of 1000. `context` is (B, rows, dim). Only the
+    network's activations have `dtype`: rounding sigma to bfloat16 would change it by up to 0.5 %.
+    There is no attention mask, because the network was trained to attend to the zero rows that
+    pad the context.
+
+    Raises:
+        ValueError: `sigma` has another dtype or shape.
     """
     if sigma.dtype != torch.float32 or sigma.shape != latents.shape[:1]:
         raise ValueError(f"sigma must be float32 of shape ({latents.shape[0]},), not {sigma}")

@@ -1,6 +1,6 @@
-"""From latents to pixels and back, one frame at a time, without the library's frame cache.
+"""Converts latents to pixels and back, one frame at a time, without the library's frame cache.
 
-Stateless, so that threads may share the module. Knows nothing of files, prompts or samplers.
+Stateless, so threads may share the module.
 """
 
 from collections.abc import Sequence
@@ -18,9 +18,9 @@ from model.errors import NonFiniteLatents
 
 
 class OneFrameConv(nn.Conv2d):
-    """The part of a causal 3-D convolution that a single frame meets, as a 2-D convolution.
+    """A causal 3-D convolution on a single frame, computed as a 2-D convolution.
 
-    The frames before the first are zeros, so only the last temporal tap sees data.
+    The frames before the first are zeros, so only the last temporal tap has an effect.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -64,7 +64,7 @@ def decode_latents(
     mean: Sequence[float],
     std: Sequence[float],
 ) -> NDArray[numpy.uint8]:
-    """Turn normalised latents (B, C, 1, h, w) into (B, H, W, 3) uint8 RGB.
+    """Convert normalised latents (B, C, 1, h, w) to (B, H, W, 3) uint8 RGB.
 
     `mean` and `std` are per latent channel. Values are clamped to [-1, 1] and rounded to the
     nearest of 256 levels, ties to even: round((x + 1) / 2 * 255).
@@ -75,7 +75,7 @@ def decode_latents(
     _require_finite(latents, "latents")
     weight = vae.post_quant_conv.weight
     z = latents * _per_channel(std, latents) + _per_channel(mean, latents)
-    # Not vae.decode(): that keeps a frame cache on the module and mixes pictures up between
+    # vae.decode() keeps a frame cache on the module, which would mix up the images of different
     # threads. For one frame this is the same computation.
     pixels = vae.decoder(vae.post_quant_conv(z.to(weight.dtype))).float()
     _require_finite(pixels, "pixels")
@@ -91,9 +91,9 @@ def encode_pixels(
     mean: Sequence[float],
     std: Sequence[float],
 ) -> Tensor:
-    """Turn pixels (B, 3, 1, H, W) in [-1, 1] into normalised latents (B, C, 1, H/8, W/8).
+    """Convert pixels (B, 3, 1, H, W) in [-1, 1] to normalised latents (B, C, 1, H/8, W/8).
 
-    Takes the mode of the posterior. Gradients pass.
+    Uses the mode of the posterior. Gradients flow through.
     """
     moments = vae.quant_conv(vae.encoder(pixels.to(vae.quant_conv.weight.dtype))).float()
     mode: Tensor = moments[:, : len(mean)]

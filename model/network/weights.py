@@ -1,6 +1,6 @@
-"""Gives planned modules their weights, straight from the mapped files to where they stay.
+"""Loads weights into planned modules, straight from memory-mapped files to the device.
 
-Host memory never holds more of a file than one tensor beyond what is kept. Knows no names.
+At most one tensor of a file is in host memory at a time, besides the loaded weights.
 """
 
 import mmap
@@ -22,16 +22,16 @@ _DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 
 
 class Float32Linear(nn.Linear):
-    """A linear layer that computes in float32, whatever its weights are stored in."""
+    """A linear layer that computes in float32, whatever the dtype of its weights."""
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the library's name
         """Map (..., in) float32 to (..., out) float32."""
-        # A bias is a vector: those are float32 already.
+        # Biases are vectors and already float32.
         return functional.linear(input, self.weight.float(), self.bias)
 
 
 class Float32Embedding(nn.Embedding):
-    """An embedding whose rows come as float32, whatever they are stored in."""
+    """An embedding that returns float32, whatever the dtype of its weights."""
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the library's name
         """Map ids (...) to rows (..., dim) float32."""
@@ -39,21 +39,21 @@ class Float32Embedding(nn.Embedding):
 
 
 def load_weights(plan: ModulePlan, device: torch.device, dtype: torch.dtype) -> Any:
-    """Give the planned module its weights in `dtype`, frozen and in evaluation mode."""
-    return _filled(plan, device, lambda tensor: dtype)
+    """Load a planned module's weights in `dtype`, frozen and in evaluation mode."""
+    return _loaded(plan, device, lambda tensor: dtype)
 
 
 def load_weights_for_float32(plan: ModulePlan, device: torch.device) -> Any:
-    """Fill a module that computes in float32 but keeps its matrices in the file's precision.
+    """Load a module that computes in float32 but keeps its matrices in the file's precision.
 
-    Half the memory of float32 weights for bfloat16 files, and bit for bit the same results:
-    widening a stored value is exact, whether done once or at every use.
+    For bfloat16 files this takes half the memory of float32 weights and gives the same bits,
+    because conversion to float32 is exact.
     """
-    module = _filled(
+    module = _loaded(
         plan, device, lambda tensor: tensor.dtype if tensor.ndim > 1 else torch.float32
     )
     for child in module.modules():
-        # Only the forward differs; with the class changed in place, names and weights stay.
+        # Only the forward differs, so changing the class keeps names and weights.
         if type(child) is nn.Linear:
             child.__class__ = Float32Linear
         elif type(child) is nn.Embedding:
@@ -61,7 +61,7 @@ def load_weights_for_float32(plan: ModulePlan, device: torch.device) -> Any:
     return module
 
 
-def _filled(plan: ModulePlan, device: torch.device, dtype_of: Any) -> Any:
+def _loaded(plan: ModulePlan, device: torch.device, dtype_of: Any) -> Any:
     module = plan.module
     wanted = {name: weight.shape for name, weight in module.state_dict().items()}
     by_place = sorted(plan.stored.items(), key=lambda entry: (entry[1].path, entry[1].offset))
@@ -70,8 +70,8 @@ def _filled(plan: ModulePlan, device: torch.device, dtype_of: Any) -> Any:
         with map_file(path) as mapping:
             for name, stored in entries:
                 value = tensor_view(mapping, stored)
-                # Slicing drops the padding mask's patch columns and is nothing elsewhere. A copy,
-                # because the file may be replaced while the module lives.
+                # The slice drops the padding mask's patch columns; other weights stay whole. It is
+                # copied, because the file may be replaced while the module is in use.
                 cut = value[tuple(map(slice, wanted[name]))]
                 weights[name] = cut.to(device, dtype_of(value), copy=True)
                 del value, cut
@@ -82,7 +82,7 @@ def _filled(plan: ModulePlan, device: torch.device, dtype_of: Any) -> Any:
 
 
 def read_dropped_columns(plan: ModulePlan, name: str, device: torch.device) -> Tensor | None:
-    """The columns of a weight's file that filling leaves out, float32; None if there are none."""
+    """Read the columns of a weight that loading drops, float32; None if there are none."""
     stored, columns = plan.stored[name], plan.module.state_dict()[name].shape[1]
     if stored.shape[1] == columns:
         return None
@@ -97,7 +97,7 @@ def read_dropped_columns(plan: ModulePlan, name: str, device: torch.device) -> T
 def map_file(path: Path) -> Iterator[mmap.mmap]:
     """Map a whole file into memory for reading."""
     try:
-        # Private and writable, because torch wants memory that it could write to; nobody does.
+        # Private and writable, because torch requires writable memory. Nothing writes to it.
         with (
             path.open("rb") as file,
             mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY) as mapping,
@@ -108,13 +108,13 @@ def map_file(path: Path) -> Iterator[mmap.mmap]:
 
 
 def tensor_view(mapping: mmap.mmap, stored: StoredTensor) -> Tensor:
-    """A tensor on the mapped bytes, not a copy; let go of it before the mapping is closed."""
+    """A tensor on the mapped bytes, not a copy. Delete it before the mapping is closed."""
     dtype = _DTYPES[stored.dtype]
     flat = torch.frombuffer(mapping, dtype=dtype, count=stored.count, offset=stored.offset)
     return flat.view(stored.shape)
 
 
 def release_pages(mapping: mmap.mmap, stored: StoredTensor) -> None:
-    """Let go of the mapped pages that hold a tensor; they would count as this process's memory."""
+    """Release the mapped pages of a tensor, which count as memory of this process."""
     first = stored.offset - stored.offset % mmap.PAGESIZE
     mapping.madvise(mmap.MADV_DONTNEED, first, stored.offset + stored.size - first)

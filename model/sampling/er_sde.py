@@ -1,4 +1,4 @@
-"""ER-SDE-Solver."""
+"""The sampler ER-SDE-Solver, arXiv 2309.06169."""
 
 import math
 from collections.abc import Callable
@@ -20,14 +20,14 @@ from model.sampling.sampler_protocol import (
 )
 
 NODES = 200
-"""Of the integrals of 1 / phi; the reference's own number."""
+"""Number of nodes in the integrals of 1 / phi, as in the authors' code."""
 
 NOISE_SCALES: dict[str, Callable[[float, Tensor], Tensor]] = {
     "er_sde": lambda eta, y: y * (torch.exp(y**0.3) + 10) ** eta,
     "reverse_time_sde": lambda eta, y: y ** (1 + eta),
     "ode": lambda eta, y: y,
 }
-"""phi(y) of the paper by solver type; the first is the one it recommends."""
+"""phi(y) of the paper by solver type. The paper recommends the first one."""
 
 
 def sample_er_sde(
@@ -40,11 +40,15 @@ def sample_er_sde(
     eta: float = 1.0,
     s_noise: float = 1.0,
 ) -> Trajectory:
-    """ER-SDE-Solver-3, arXiv 2309.06169, on the time y = sigma / (1 - sigma).
+    """ER-SDE-Solver-3, arXiv 2309.06169, on the time y = sigma / (1 - sigma); order 3.
 
-    `solver_type` chooses the noise scale phi: the paper's recommended one to the power of `eta`,
-    y^(1 + eta) of the reverse-time SDE, or y of the noiseless equation. With the first the first
-    step replaces x: the picture comes from the sampler's own noise, not from the initial one.
+    From y_s to y_t with r = phi(y_t) / phi(y_s), for z = x / (1 - sigma):
+    z_t = r z_s + (1 - r) D + terms of D' and D'' + sqrt(y_t^2 - (r y_s)^2) noise.
+
+    `solver_type` selects the noise scale phi: y (e^(y^0.3) + 10)^eta, which the paper recommends
+    at `eta` 1, y^(1 + eta) of the reverse-time SDE, or y of the ODE. With the recommended one the
+    first step replaces x: the image depends on the sampler's noise, not on the initial noise.
+    `max_stage` limits the order; the first two steps have orders 1 and 2.
     """
     check_options(eta=eta, s_noise=s_noise)
     check_between(1, 3, max_stage=max_stage)

@@ -1,4 +1,7 @@
-"""Samplers of the noiseless equation that reuse earlier evaluations: one a step."""
+"""Multistep samplers without noise: DPM-Solver++(2M), RES, gradient estimation, iPNDM, DEIS.
+
+They reuse the predictions of earlier steps and evaluate the model once per step.
+"""
 
 import math
 from collections.abc import Sequence
@@ -21,17 +24,20 @@ ADAMS_BASHFORTH = (
     (23 / 12, -16 / 12, 5 / 12),
     (55 / 24, -59 / 24, 37 / 24, -9 / 24),
 )
-"""Weights of the slopes, newest first, by order, for steps of one length."""
+"""Weights of the slopes by order, newest first, for steps of equal length."""
 
 DEIS_NODES = 10_000
 DEIS_TIMES = (1e-3, 1.0)
 DEIS_LEVELS = (0.002, 80.0)
-"""The variance-preserving process whose time DEIS interpolates in: noise over signal at the
-two ends of its time, from arXiv 2206.00364, table 1."""
+"""The variance-preserving process in whose time DEIS interpolates: noise over signal at the two
+ends of its time, from arXiv 2206.00364, table 1."""
 
 
 def sample_dpmpp_2m(x: Tensor, sigmas: Tensor, noise: Noise) -> Trajectory:
-    """DPM-Solver++(2M), arXiv 2211.01095 algorithm 2, on the time -ln(sigma); order 2, no noise."""
+    """DPM-Solver++(2M), arXiv 2211.01095 algorithm 2, on the time -ln(sigma); order 2.
+
+    x_t = t/s x_s + (1 - t/s) (D + h / (2 h_prev) (D - D_prev)), with h = ln(s / t).
+    """
     grid = noisy_levels(sigmas)
     previous: Tensor | None = None
     h_previous = 0.0
@@ -47,10 +53,11 @@ def sample_dpmpp_2m(x: Tensor, sigmas: Tensor, noise: Noise) -> Trajectory:
 
 
 def sample_res_multistep(x: Tensor, sigmas: Tensor, noise: Noise) -> Trajectory:
-    """RES, arXiv 2308.02157 algorithm 2, its second-order multistep form; no noise.
+    """RES, arXiv 2308.02157 algorithm 2, in its multistep form on the time -ln(sigma); order 2.
 
-    On the time -ln(sigma), with phi1 and phi2 of the exponential integrator: the prediction is
-    a line through the newest two, integrated exactly.
+    x_t = t/s x_s + h (phi_1 D + phi_2 h / h_prev (D - D_prev)), with h = ln(s / t),
+    phi_1 = (1 - e^-h) / h and phi_2 = (1 - phi_1) / h: the exact integral of a prediction that is
+    linear through the newest two.
     """
     grid = noisy_levels(sigmas)
     previous: Tensor | None = None
@@ -70,9 +77,10 @@ def sample_res_multistep(x: Tensor, sigmas: Tensor, noise: Noise) -> Trajectory:
 def sample_gradient_estimation(
     x: Tensor, sigmas: Tensor, noise: Noise, *, gamma: float = 2.0
 ) -> Trajectory:
-    """Euler with the slope overrelaxed against the last one, arXiv 2306.04848 section 4; order 1.
+    """Gradient estimation, arXiv 2306.04848 section 4: Euler with an extrapolated slope; order 1.
 
-    `gamma` 1 is Euler, 2 the authors' choice.
+    x_t = x_s + (t - s) (d_prev + gamma (d - d_prev)), with the slope d = (x - D) / s. `gamma` 1 is
+    Euler; the authors use 2.
     """
     check_options(gamma=gamma)
     grid = noisy_levels(sigmas)
@@ -87,9 +95,10 @@ def sample_gradient_estimation(
 
 
 def sample_ipndm(x: Tensor, sigmas: Tensor, noise: Noise, *, max_order: int = 4) -> Trajectory:
-    """Adams-Bashforth of the slopes, arXiv 2202.09778 and 2204.13902 (iPNDM); no noise.
+    """iPNDM, arXiv 2202.09778 and 2204.13902: Adams-Bashforth steps on the slopes (x - D) / s.
 
-    The weights are those of even steps, whatever the schedule; the first steps have lower order.
+    Uses the weights of steps of equal length for every schedule, and at most `max_order` slopes.
+    The first steps have lower order.
     """
     check_between(1, 4, max_order=max_order)
     grid = noisy_levels(sigmas)
@@ -103,10 +112,10 @@ def sample_ipndm(x: Tensor, sigmas: Tensor, noise: Noise, *, max_order: int = 4)
 
 
 def sample_deis(x: Tensor, sigmas: Tensor, noise: Noise, *, max_order: int = 3) -> Trajectory:
-    """DEIS, arXiv 2204.13902 (tAB-DEIS): the slope is a polynomial in the time of a process.
+    """tAB-DEIS, arXiv 2204.13902: integrates a polynomial through the slopes (x - D) / s.
 
-    The process is the variance-preserving one of DEIS_LEVELS. `max_order` is the number of
-    slopes the polynomial goes through; no noise.
+    The polynomial is in the time of the variance-preserving process given by DEIS_LEVELS, and
+    goes through at most `max_order` slopes.
     """
     check_between(1, 4, max_order=max_order)
     grid = noisy_levels(sigmas)
@@ -123,8 +132,8 @@ def sample_deis(x: Tensor, sigmas: Tensor, noise: Noise, *, max_order: int = 3) 
 def _deis_weights(nodes: Sequence[float], t: float) -> list[float]:
     """Integrate each Lagrange polynomial of `nodes` over the noise level, from nodes[0] to t.
 
-    With one node that is Euler's step. The mean over evenly spaced times is how the reference
-    integrates; exact integrals differ from it by up to 1e-5 of the data at 8 steps.
+    With one node this is an Euler step. As in the authors' code, the integral is a mean over
+    evenly spaced times; it differs from the exact one by up to 1e-5 of the data at 8 steps.
     """
     if len(nodes) == 1:
         return [t - nodes[0]]
@@ -135,9 +144,9 @@ def _deis_weights(nodes: Sequence[float], t: float) -> list[float]:
     growth = torch.exp(curve / 2 * tau**2 + line * tau)
     speed = (curve * tau + line) * growth / (2 * torch.sqrt(growth - 1))
     weights = []
-    for j, own in enumerate(times):
+    for j, time in enumerate(times):
         others = torch.cat([times[:j], times[j + 1 :]]).unsqueeze(1)
-        lagrange = ((tau - others) / (own - others)).prod(0)
+        lagrange = ((tau - others) / (time - others)).prod(0)
         weights.append(float((speed * lagrange).mean() * (end - times[0])))
     return weights
 
@@ -151,5 +160,5 @@ def _deis_process() -> tuple[float, float]:
 
 
 def _deis_time(sigma: float, curve: float, line: float) -> float:
-    """When the process has this ratio of noise to signal."""
+    """The time at which the process has this ratio of noise to signal."""
     return (math.sqrt(line**2 + 2 * curve * math.log1p(sigma**2)) - line) / curve

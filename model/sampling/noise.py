@@ -1,6 +1,6 @@
-"""The random numbers of one image: the same from its seed alone, whatever else is in the batch.
+"""Draws the random numbers of one image from its seed alone, independent of the batch.
 
-Drawn in float32 by generators on the CPU, whose numbers do not depend on threads or hardware.
+Generators on the CPU draw float32 numbers that do not depend on threads or hardware.
 """
 
 from collections.abc import Callable
@@ -8,16 +8,16 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-MAX_SEED = 2**53 - 1
-"""The largest integer that every JSON reader keeps exactly."""
+from model.request import MAX_SEED
 
 
 def initial_noise(
     seed: int, shape: tuple[int, ...], *, device: torch.device | str = "cpu"
 ) -> Tensor:
-    """Draw the standard normal float32 latents an image starts from, (1, 16, 1, h, w) in service.
+    """Draw the initial latents of an image: standard normal float32 of `shape`.
 
-    Raises ValueError for a seed outside 0..MAX_SEED.
+    Raises:
+        ValueError: the seed is not between 0 and MAX_SEED.
     """
     return torch.randn(shape, generator=_generator(seed), dtype=torch.float32).to(device)
 
@@ -25,10 +25,13 @@ def initial_noise(
 def noise_stream(
     seed: int, shape: tuple[int, ...], *, device: torch.device | str = "cpu"
 ) -> Callable[[], Tensor]:
-    """Give the function whose k-th call draws a sampler's k-th noise tensor, like `initial_noise`.
+    """Return a function that draws a sampler's next noise tensor with every call.
 
-    Its generator starts from seed + 1: with the seed itself, the first noise injected would be
-    the initial noise again. ComfyUI derives the seed of its CPU noise the same way.
+    Its generator starts from seed + 1, as in ComfyUI for noise on the CPU. With the seed itself,
+    the first noise would be the initial noise again.
+
+    Raises:
+        ValueError: the seed is not between 0 and MAX_SEED.
     """
     generator = _generator(seed)
     generator.manual_seed(seed + 1)

@@ -1,4 +1,4 @@
-"""SA-Solver: stochastic Adams predictor and corrector."""
+"""The sampler SA-Solver, arXiv 2309.05019."""
 
 import math
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from model.sampling.sampler_protocol import (
 )
 
 TAU_INTERVAL = (0.9230769230769231, 0.42857142857142855)
-"""Noise is added between these levels: 0.2 and 0.8 of the way down at shift 3."""
+"""Noise is added between these two levels, S(0.8) and S(0.2) with shift 3."""
 
 
 def sample_sa_solver(
@@ -34,9 +34,14 @@ def sample_sa_solver(
 ) -> Trajectory:
     """SA-Solver, arXiv 2309.05019 algorithm 1: stochastic Adams predictor and corrector.
 
-    `eta` is tau inside TAU_INTERVAL (0 outside); `simple_order_2` takes the authors' shorter
-    coefficients wherever the order is 2; `use_pece` evaluates again at every corrected point:
-    2N - 1 evaluations instead of N.
+    Over h = lambda_t - lambda_s, with the polynomial D through earlier predictions:
+    x_t = t/s e^(-tau^2 h) x_s + (1 - t) q integral of e^(q (lambda - lambda_t)) D d lambda
+    + t sqrt(1 - e^(-2 tau^2 h)) noise, with q = 1 + tau^2. The corrector repeats the step with
+    the prediction at its end and the same noise.
+
+    `eta` is tau inside TAU_INTERVAL; outside tau is 0. `simple_order_2` uses the authors' simpler
+    coefficients at order 2. `use_pece` evaluates again at every corrected point: 2N - 1
+    evaluations instead of N.
     """
     check_options(eta=eta, s_noise=s_noise)
     check_between(1, 4, predictor_order=predictor_order, corrector_order=corrector_order)
@@ -48,7 +53,7 @@ def sample_sa_solver(
         denoised = yield predicted, s
         history = [*history[-3:], denoised]
         if i > 0 and (use_pece or i < last):
-            # The interval just crossed, once more: with the newest evaluation, the same noise.
+            # Corrector: repeat the last step with the newest prediction and the same noise.
             order = min(corrector_order, len(history), last + 1 - i)
             nodes = grid[i + 1 - order : i + 1]
             adams = _adams_step(x, history[-order:], nodes, grid[i - 1], s, tau, simple_order_2)
@@ -80,7 +85,7 @@ def _adams_step(
     tau: float,
     simple_order_2: bool,
 ) -> Tensor:
-    """Cross s -> t without noise, with the polynomial through `history` at the levels `nodes`."""
+    """Step from s to t without noise, by the polynomial through `history` at the levels `nodes`."""
     lambda_t = half_log_snr(t)
     h = lambda_t - half_log_snr(s)
     points = [half_log_snr(node) - lambda_t for node in nodes]
@@ -98,8 +103,8 @@ def _adams_step(
 def _adams_weights(points: Sequence[float], h: float, rate: float) -> list[float]:
     """Integrate rate * e^(rate u) times each Lagrange polynomial of `points` over u in [-h, 0].
 
-    u is lambda measured from the interval's end, which keeps the small Vandermonde system well
-    conditioned; in float32 it would cost 1e-3 at 100 steps.
+    u is lambda measured from the end of the interval, which keeps the small Vandermonde system
+    well conditioned. In float32 the error would be 1e-3 at 100 steps.
     """
     moments: list[float] = []
     for p in range(len(points)):
@@ -112,9 +117,9 @@ def _adams_weights(points: Sequence[float], h: float, rate: float) -> list[float
 
 
 def _simple_adams_weights(points: Sequence[float], h: float, rate: float) -> list[float]:
-    """Give the authors' second-order weights, which expand the linear term for small h."""
+    """Return the authors' second-order weights, which expand the linear term for small h."""
     total = -math.expm1(-rate * h)
-    if points[1] == 0:  # the interval's end has been evaluated: the corrector
+    if points[1] == 0:  # the corrector has a prediction at the end of the interval
         newest = 0.5 * rate * h
         return [total - newest, newest]
     older = 0.5 * rate * h**2 / (points[0] + h)

@@ -1,6 +1,8 @@
-"""Noise schedules of a rectified-flow model with a shifted time: lists of sigmas that fall to 0.
+"""The noise schedules of a rectified-flow model with shifted time, by name.
 
-They know no sampler. Each takes the number of steps and gives a float32 tensor on the CPU.
+Each takes the number of steps and returns sigmas that fall to 0, a float32 tensor on the CPU.
+Time t has the sigma S(t) = shift t / (1 + (shift - 1) t); the time table has t = 1/1000 ... 1.
+All raise ValueError if the steps are not between 1 and 1000.
 """
 
 import math
@@ -13,35 +15,35 @@ from model.timesteps import TABLE_LENGTH, beta_entries, check_steps, ddim_entrie
 
 KARRAS_RHO = 7.0
 LINEAR_PART = 0.025
-"""How far `linear_quadratic` comes down in the first half of its steps."""
+"""Distance that `linear_quadratic` falls in the first half of its steps."""
 
 
 def sigmas_simple(steps: int, *, shift: float = 3.0) -> Tensor:
-    """Take every (1000 / steps)-th entry of the time table from 1 down; shape (steps + 1,)."""
+    """Take every (1000 / steps)-th entry of the time table, from 1 down; shape (steps + 1,)."""
     return _from_table(simple_entries(steps), shift)
 
 
 def sigmas_normal(steps: int, *, shift: float = 3.0) -> Tensor:
     """Space times evenly from 1 to the table's lowest sigma and shift them; shape (steps + 1,).
 
-    The lowest sigma is itself a shifted number, so the low end is shifted twice: 0.0089 rather
-    than 0.0030 at shift 3. Pictures made elsewhere with this schedule depend on it.
+    The lowest sigma is already shifted, so the low end is shifted twice: 0.0089 instead of 0.0030
+    at shift 3. ComfyUI does the same, and repeating its images requires it.
     """
     check_steps(steps)
     return _falling(_shifted_line(steps, shift))
 
 
 def sigmas_sgm_uniform(steps: int, *, shift: float = 3.0) -> Tensor:
-    """Give `normal` for one more step without its last noisy level; shape (steps + 1,)."""
+    """`normal` for one more step, without its last noisy level; shape (steps + 1,)."""
     check_steps(steps)
     return _falling(_shifted_line(steps + 1, shift)[:-1])
 
 
 def sigmas_beta(steps: int, *, shift: float = 3.0, alpha: float = 0.6, beta: float = 0.6) -> Tensor:
-    """Place steps at quantiles of Beta(alpha, beta), arXiv 2407.12173; dense at both ends.
+    """Place times at the quantiles of Beta(alpha, beta), arXiv 2407.12173; dense at both ends.
 
-    Quantiles are rounded to the time table and repeated ones dropped: at most steps + 1 entries,
-    fewer from 139 steps on at the default parameters.
+    Quantiles are rounded to the time table and repeated ones dropped: at most steps + 1 sigmas,
+    and fewer from 139 steps on with the default parameters.
     """
     return _from_table(beta_entries(steps, alpha, beta), shift)
 
@@ -49,7 +51,7 @@ def sigmas_beta(steps: int, *, shift: float = 3.0, alpha: float = 0.6, beta: flo
 def sigmas_karras(steps: int, *, shift: float = 3.0) -> Tensor:
     """Space sigma^(1/7) evenly from 1 to the table's lowest, arXiv 2206.00364; (steps + 1,).
 
-    Made for another range of noise: most steps come below sigma 0.3.
+    Made for another range of noise: most steps are below sigma 0.3.
     """
     check_steps(steps)
     low = _table(0, shift) ** (1 / KARRAS_RHO)
@@ -71,9 +73,9 @@ def sigmas_kl_optimal(steps: int, *, shift: float = 3.0) -> Tensor:
 
 
 def sigmas_linear_quadratic(steps: int, *, shift: float = 3.0) -> Tensor:
-    """Come down by LINEAR_PART in the first half, by a parabola in the second; (steps + 1,).
+    """Fall by LINEAR_PART in the first half of the steps, then by a parabola; (steps + 1,).
 
-    The schedule of Movie Gen, arXiv 2410.13720 section 3.4.2. It does not know the shift.
+    The schedule of Movie Gen, arXiv 2410.13720 section 3.4.2. It does not use the shift.
     """
     check_steps(steps)
     linear = steps // 2
@@ -92,10 +94,10 @@ def sigmas_linear_quadratic(steps: int, *, shift: float = 3.0) -> Tensor:
 
 
 def sigmas_ddim_uniform(steps: int, *, shift: float = 3.0) -> Tensor:
-    """Take every (1000 // steps)-th entry of the time table from its second up, reversed.
+    """Take every (1000 // steps)-th entry of the time table from the second up, reversed.
 
-    Starts below 1, and has more noisy levels than steps where steps does not divide 1000: 31 for
-    30, say.
+    Starts below 1. Has more noisy levels than steps if steps does not divide 1000, for example 31
+    for 30 steps.
     """
     return _from_table(ddim_entries(steps), shift)
 
@@ -114,9 +116,12 @@ SCHEDULES: dict[str, Callable[[int], Tensor]] = {
 
 
 def build_sigmas(scheduler: str, steps: int, *, skips_last: bool) -> Tensor:
-    """Give the sigmas of a schedule; `skips_last`: of one more step, without the last noisy one.
+    """Return the sigmas of a schedule.
 
-    Raises ValueError for steps outside 1 to 1000.
+    `skips_last` builds it for one more step and drops its last noisy level.
+
+    Raises:
+        ValueError: the steps are not between 1 and 1000.
     """
     if not skips_last:
         return SCHEDULES[scheduler](steps)
@@ -125,7 +130,7 @@ def build_sigmas(scheduler: str, steps: int, *, skips_last: bool) -> Tensor:
 
 
 def _ramp(steps: int) -> list[float]:
-    """Even numbers from 0 to 1; 0 alone for a single step."""
+    """Evenly spaced numbers from 0 to 1; only 0 for a single step."""
     return [i / max(steps - 1, 1) for i in range(steps)]
 
 

@@ -1,6 +1,8 @@
-"""Exponential samplers of the reverse-time SDE on the time lambda.
+"""Samplers of the reverse-time SDE on the time lambda: DPM-Solver++ SDE and SEEDS.
 
-With `eta` 0 each solves the noiseless equation. Between s and t, h = lambda_t - lambda_s.
+`eta` 1 is the SDE, 0 the ODE without noise. With h = lambda_t - lambda_s and q = 1 + eta, all but
+dpmpp_sde compute x_t = t/s e^(-eta h) x_s + (1 - t) q integral of e^(q (lambda - lambda_t)) D
+d lambda + t sqrt(1 - e^(-2 eta h)) noise. D is a polynomial in lambda through the predictions.
 """
 
 import math
@@ -21,7 +23,7 @@ from model.sampling.sampler_protocol import (
 )
 
 FIRST_STAGE, SECOND_STAGE = 1 / 3, 2 / 3
-"""Where SEEDS-3 evaluates within a step, in lambda."""
+"""The inner stages of SEEDS-3 as fractions of a step in lambda."""
 
 
 def sample_dpmpp_2m_sde(
@@ -33,9 +35,10 @@ def sample_dpmpp_2m_sde(
     s_noise: float = 1.0,
     solver_type: Literal["midpoint", "heun"] = "midpoint",
 ) -> Trajectory:
-    """SDE-DPM-Solver++(2M), arXiv 2211.01095, on the time lambda; order 2.
+    """SDE-DPM-Solver++(2M), arXiv 2211.01095: D is linear through the newest two; order 2.
 
-    `eta` 1 is the reverse-time SDE, 0 the ODE; `solver_type` is the form of the second-order term.
+    `solver_type` is the form of the second-order term: "midpoint" takes half of the first-order
+    weight, "heun" integrates the line exactly.
     """
     check_options(eta=eta, s_noise=s_noise)
     check_choice(("midpoint", "heun"), solver_type=solver_type)
@@ -58,9 +61,9 @@ def sample_dpmpp_2m_sde(
 def sample_dpmpp_3m_sde(
     x: Tensor, sigmas: Tensor, noise: Noise, *, eta: float = 1.0, s_noise: float = 1.0
 ) -> Trajectory:
-    """SDE-DPM-Solver++ with a parabola through the newest three predictions; one evaluation a step.
+    """SDE-DPM-Solver++(3M), after arXiv 2211.01095: D is a parabola through the newest three.
 
-    The multistep form of arXiv 2211.01095, one order higher; overshoots at few steps.
+    One evaluation per step. Overshoots at few steps.
     """
     check_options(eta=eta, s_noise=s_noise)
     grid = below_one(noisy_levels(sigmas), x.dtype)
@@ -93,11 +96,11 @@ def sample_dpmpp_sde(
     s_noise: float = 1.0,
     r: float = 0.5,
 ) -> Trajectory:
-    """SDE-DPM-Solver++(2S), arXiv 2211.01095, with noise of its own at the middle; weak order 1.
+    """SDE-DPM-Solver++(2S), arXiv 2211.01095, with separate noise at the middle; weak order 1.
 
-    The noiseless solver steps below its target and noise leads back up to it, at `r` of the step
-    in lambda and at its end: two evaluations and two draws a step, 2N - 1 and 2N - 2 for N.
-    `eta` in [0, 1].
+    At the fraction `r` of the step in lambda and at its end, the noiseless solver steps below the
+    target level and noise leads back up to it. 2N - 1 evaluations and 2N - 2 draws for N steps.
+    `eta` is in [0, 1].
     """
     _check_stage(eta, s_noise, r)
     if eta > 1:
@@ -128,10 +131,10 @@ def sample_seeds_2(
     s_noise: float = 1.0,
     r: float = 0.5,
 ) -> Trajectory:
-    """SEEDS-2, arXiv 2305.14267: two stages, the second at `r` of the step; order 2.
+    """SEEDS-2, arXiv 2305.14267: two stages, the second at the fraction `r` of the step; order 2.
 
-    The noise of the middle goes on to the end of the step, as one path of the process has it:
-    2N - 1 evaluations and 2N - 2 draws for N steps.
+    The noise at the middle is part of the noise at the end, as on one path of the process. 2N - 1
+    evaluations and 2N - 2 draws for N steps.
     """
     _check_stage(eta, s_noise, r)
     grid = below_one(noisy_levels(sigmas), x.dtype)
@@ -182,10 +185,11 @@ def sample_seeds_3(
 
 
 class _SdeStep(NamedTuple):
-    """The exact solution over s -> t for a prediction that is a polynomial in lambda.
+    """The exact step from s to t for a prediction that is a polynomial in lambda.
 
-    `carry` multiplies x; `pull`, `pull_2` and `-pull_3` the prediction's value, slope and half
-    its curvature, all per step; `std` is the spread of the noise that comes in.
+    `carry` is the weight of x; `pull`, `pull_2` and `-pull_3` are the weights of the prediction's
+    value, slope and half its curvature, all per step; `std` is the standard deviation of the
+    noise.
     """
 
     h: float
@@ -214,7 +218,7 @@ class _SdeStep(NamedTuple):
 def _along(
     path: Tensor | None, step: _SdeStep, noise: Noise, is_noisy: bool, s_noise: float
 ) -> Tensor | None:
-    """Carry the noise that came in so far over `step`, and add what comes in there."""
+    """Carry the noise so far over `step` and add the noise of that step; None without noise."""
     if not is_noisy:
         return None
     fresh = s_noise * step.std * noise()
@@ -226,9 +230,9 @@ def _plus(x: Tensor, path: Tensor | None) -> Tensor:
 
 
 def _ratio_step(s: float, t: float, eta: float) -> tuple[float, float]:
-    """An ancestral step in the ratio of noise to signal, as DDPM has it at `eta` 1.
+    """An ancestral step in the ratio of noise to signal; with `eta` 1 that of DDPM.
 
-    Gives the share of the old noise that is left below the target, and what leads back up to it.
+    Returns the share of the old noise that remains below the target, and the noise to add.
     """
     ratio_s, ratio_t = s / (1 - s), t / (1 - t)
     added = min(ratio_t, eta * ratio_t * math.sqrt(1 - (ratio_t / ratio_s) ** 2))

@@ -1,4 +1,7 @@
-"""Samplers that forget every evaluation but those of the step they are in."""
+"""Single-step samplers: Euler, Heun, DPM-2, Euler ancestral, DPM-Solver++(2S) ancestral, LCM.
+
+They use no predictions of earlier steps.
+"""
 
 import math
 from itertools import pairwise
@@ -15,11 +18,11 @@ from model.sampling.sampler_protocol import (
 )
 
 NO_MIDDLE = 0.9999
-"""The middle of a step from sigma 1, where lambda is infinite."""
+"""The middle of a step from sigma 1, for which lambda is infinite."""
 
 
 def sample_euler(x: Tensor, sigmas: Tensor, noise: Noise) -> Trajectory:
-    """Integrate dx/dsigma = (x - denoised) / sigma by Euler's method; order 1, no noise."""
+    """Euler's method on dx/dsigma = (x - D) / sigma: x_t = D + t/s (x_s - D); order 1."""
     grid = noisy_levels(sigmas)
     for s, t in pairwise(grid):
         denoised = yield x, s
@@ -28,9 +31,9 @@ def sample_euler(x: Tensor, sigmas: Tensor, noise: Noise) -> Trajectory:
 
 
 def sample_heun(x: Tensor, sigmas: Tensor, noise: Noise) -> Trajectory:
-    """Integrate by Heun's method (the mean of the slopes at both ends); order 2, no noise.
+    """Heun's method: the mean of the slopes (x - D) / sigma at both ends of a step; order 2.
 
-    Takes 2N - 1 evaluations for N steps: the step into sigma 0 is Euler's.
+    2N - 1 evaluations for N steps: the step to sigma 0 is an Euler step.
     """
     grid = noisy_levels(sigmas)
     for s, t in pairwise(grid):
@@ -43,9 +46,9 @@ def sample_heun(x: Tensor, sigmas: Tensor, noise: Noise) -> Trajectory:
 
 
 def sample_dpm_2(x: Tensor, sigmas: Tensor, noise: Noise) -> Trajectory:
-    """Integrate with the slope at the geometric middle of a step; order 2, no noise.
+    """DPM-2: the midpoint rule with the slope at sqrt(s t), arXiv 2206.00364 algorithm 2; order 2.
 
-    The midpoint rule of arXiv 2206.00364, algorithm 2, without its churn: 2N - 1 evaluations.
+    Without the churn of the paper. 2N - 1 evaluations for N steps.
     """
     grid = noisy_levels(sigmas)
     for s, t in pairwise(grid):
@@ -60,10 +63,12 @@ def sample_dpm_2(x: Tensor, sigmas: Tensor, noise: Noise) -> Trajectory:
 def sample_euler_ancestral(
     x: Tensor, sigmas: Tensor, noise: Noise, *, eta: float = 1.0, s_noise: float = 1.0
 ) -> Trajectory:
-    """Step by Euler below the target level, then add noise up to it; weak order 1.
+    """Euler ancestral: an Euler step below the target level, then noise up to it; weak order 1.
 
-    The rectified-flow form: after stepping down, x is scaled so that the signal keeps its 1 - t.
-    `eta` in [0, 1] is the share of stochasticity, `s_noise` scales the added noise.
+    With down = t (1 + (t/s - 1) eta) and r = (1 - t) / (1 - down):
+    x_t = r (D + down/s (x_s - D)) + sqrt(t^2 - (r down)^2) noise. The factor r is the
+    rectified-flow form: it keeps the signal at 1 - t. `eta` in [0, 1] is the share of noise,
+    `s_noise` scales the noise.
     """
     _check_ancestral(eta, s_noise)
     grid = noisy_levels(sigmas)
@@ -79,10 +84,10 @@ def sample_euler_ancestral(
 def sample_dpmpp_2s_ancestral(
     x: Tensor, sigmas: Tensor, noise: Noise, *, eta: float = 1.0, s_noise: float = 1.0
 ) -> Trajectory:
-    """Step below the target by DPM-Solver++(2S), arXiv 2211.01095, then add noise up to it.
+    """DPM-Solver++(2S), arXiv 2211.01095, to below the target level, then noise up to it.
 
-    The rectified-flow form of the renoising, as in Euler ancestral; 2N - 1 evaluations, order
-    between 1 and 2. The middle of a step is halfway in lambda.
+    Adds noise as `sample_euler_ancestral`. The middle of a step is halfway in lambda. 2N - 1
+    evaluations for N steps; order between 1 and 2.
     """
     _check_ancestral(eta, s_noise)
     grid = noisy_levels(sigmas)
@@ -101,10 +106,10 @@ def sample_dpmpp_2s_ancestral(
 
 
 def sample_lcm(x: Tensor, sigmas: Tensor, noise: Noise, *, s_noise: float = 1.0) -> Trajectory:
-    """Noise the prediction anew for every level, arXiv 2310.04378 algorithm 3.
+    """LCM, arXiv 2310.04378 algorithm 3: x_t = (1 - t) D + t noise.
 
-    Right for a model distilled to predict the picture from any level in one go; with any other
-    the spread of the data is lost, however many steps there are.
+    For models distilled to predict the image from any level in one step. With any other model the
+    spread of the data is lost, at any number of steps.
     """
     check_options(s_noise=s_noise)
     grid = noisy_levels(sigmas)
@@ -117,7 +122,7 @@ def sample_lcm(x: Tensor, sigmas: Tensor, noise: Noise, *, s_noise: float = 1.0)
 
 
 def _ancestral_step(s: float, t: float, eta: float) -> tuple[float, float, float]:
-    """The level to step down to, what to scale x by there, and the noise that leads back to t."""
+    """The level to step down to, the factor of x there, and the noise that leads back to t."""
     down = t * (1 + (t / s - 1) * eta)
     rescale = (1 - t) / (1 - down)
     return down, rescale, math.sqrt(max(t**2 - (down * rescale) ** 2, 0.0))

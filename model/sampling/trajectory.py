@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from model.sampling.noise import MAX_SEED, initial_noise, noise_stream
+from model.request import MAX_SEED
+from model.sampling.noise import initial_noise, noise_stream
 from model.sampling.samplers import Sampler, Trajectory
 
 SEED_STRIDE = 2**52

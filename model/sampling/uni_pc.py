@@ -1,4 +1,4 @@
-"""UniPC: unified predictor and corrector."""
+"""The sampler UniPC, arXiv 2302.04867."""
 
 import math
 from collections.abc import Sequence
@@ -17,11 +17,11 @@ from model.sampling.sampler_protocol import (
 )
 
 LAST_LEVEL = 0.0009765629656615094
-"""Where the last step ends, since -ln(sigma) of 0 is infinite: what float32 makes of the
-reference's 0.001 when it takes the square root of 1 - 1 / (1 + sigma^2)."""
+"""The end of the last step, because -ln(0) is infinite: the authors' 0.001 after their float32
+computation of sqrt(1 - 1 / (1 + sigma^2))."""
 
 LEFT_OVER = 0.001
-"""The level that the result is scaled for."""
+"""The result is divided by 1 - LEFT_OVER, its share of the signal."""
 
 
 def sample_uni_pc(
@@ -32,10 +32,13 @@ def sample_uni_pc(
     variant: Literal["bh1", "bh2"] = "bh1",
     max_order: int = 3,
 ) -> Trajectory:
-    """UniPC, arXiv 2302.04867 algorithm 5 and 6 for predictions of the data; no noise.
+    """UniPC, arXiv 2302.04867 algorithms 5 and 6 for data prediction, on the time -ln(sigma).
 
-    On the time -ln(sigma). Each predicted point is corrected by its own evaluation at no further
-    cost, except for the last one, which is the result. The first and last steps have lower order.
+    x_t = t/s x_s + (1 - t/s) D + sum of weights times slopes of D towards other predictions. The
+    evaluation at a predicted point also corrects it; only the last point, the result, is not
+    corrected. `variant` is the paper's B(h): h for "bh1", e^h - 1 for "bh2", taken at -h as for
+    data prediction. `max_order` limits the number of predictions; the first and last steps have
+    lower order.
     """
     check_choice(("bh1", "bh2"), variant=variant)
     check_between(1, 3, max_order=max_order)
@@ -48,7 +51,7 @@ def sample_uni_pc(
     predicted = x
     for i, (s, t) in enumerate(pairwise(grid)):
         denoised = yield predicted, s
-        if history:  # the step just taken, once more, with the prediction at its end
+        if history:  # corrector: repeat the last step with the prediction at its end
             x = _sum(base, corrector, [*slopes, denoised - history[0][1]])
         history = [(-math.log(s), denoised), *history[: max_order - 1]]
         now, h = history[0][0], math.log(s / t)
@@ -69,10 +72,10 @@ def _sum(base: Tensor, weights: Sequence[float], parts: Sequence[Tensor]) -> Ten
 
 
 def _weights(ratios: Sequence[float], h: float, scale: float) -> list[float]:
-    """Weights of the slopes towards the times `ratios`, in steps from the newest prediction.
+    """Weights of the slopes. `ratios` are the times of their predictions, in steps from the newest.
 
-    Exact for predictions that are polynomials in time. A single weight is half of `scale`, the
-    paper's B(h), by its proposition on order 2; with more of them B(h) cancels.
+    Exact if the prediction is a polynomial in time. A single weight is half of `scale`, which is
+    the paper's B(h), by its proposition on order 2. With more weights B(h) cancels.
     """
     if len(ratios) < 2:
         return [scale / 2 for _ in ratios]

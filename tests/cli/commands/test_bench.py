@@ -33,7 +33,7 @@ def test_every_benchmark_is_a_module_that_exists(monkeypatch: pytest.MonkeyPatch
 def test_bench_lora_times_every_kind_of_change(tmp_path: Path) -> None:
     done = kirazuri("bench", "lora", "--rounds", "1", "--rank", "2", folder=tmp_path)
     assert done.returncode == 0, done.stderr
-    for kind in ("checking a new file", "merging a set", "taking it away", "going back to it"):
+    for kind in ("checking a new file", "merging a set", "removing it", "returning to it"):
         assert f"{kind}: " in done.stdout
 
 

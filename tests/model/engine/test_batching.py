@@ -17,8 +17,8 @@ from model.bench.scheduling import (
     round_robin,
     shortest_first,
     simulate,
-    unshared,
     with_a_greedy_key,
+    without_owners,
 )
 from model.engine.batching import AGEING, Candidate, select_batch
 
@@ -233,7 +233,7 @@ def test_a_single_owner_changes_nothing(waiting: list[Candidate[int]], weight: f
 
 def test_a_greedy_key_hardly_delays_the_others() -> None:
     shares, late = {}, {}
-    for chooser, is_fair in ((unshared, False), (shortest_first, True)):
+    for chooser, is_fair in ((without_owners, False), (shortest_first, True)):
         jobs = with_a_greedy_key(0.7, count=500, seed=1, greedy=150)
         simulate(jobs, chooser, max_running=8, is_fair=is_fair)
         assert all(job.finished is not None for job in jobs)

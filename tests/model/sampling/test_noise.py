@@ -4,7 +4,8 @@ import json
 import pytest
 import torch
 
-from model.sampling.noise import MAX_SEED, initial_noise, noise_stream
+from model.request import MAX_SEED
+from model.sampling.noise import initial_noise, noise_stream
 from tests.support.paths import DATA
 
 CHECK = json.loads((DATA / "samplers.json").read_text())["noise_check"]

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.sampling.noise import MAX_SEED, initial_noise
+from model.request import MAX_SEED
+from model.sampling.noise import initial_noise
 from model.sampling.samplers import SAMPLERS, Trajectory
 from model.sampling.schedules import sigmas_simple
 from model.sampling.trajectory import (
