@@ -37,9 +37,9 @@ def fit(imported: ImportedRequest, capabilities: Mapping[str, Any]) -> ImportedR
         value = imported.fields.get(name)
         if value is not None and value not in offered:
             del imported.fields[name]
-            imported.note(f"{name} {value}", "not offered here; using the checkpoint's default")
+            imported.add_note(f"{name} {value}", "not offered here; using the checkpoint's default")
             if name == "sampler" and (options := imported.fields.pop("sampler_options", None)):
-                imported.note(f"sampler options {options}", "they belong to that sampler")
+                imported.add_note(f"sampler options {options}", "they belong to that sampler")
     _fit_loras(imported, capabilities)
     _compare_models(imported, capabilities)
     return imported
@@ -51,18 +51,22 @@ def _fit_loras(imported: ImportedRequest, capabilities: Mapping[str, Any]) -> No
     if not isinstance(loras, list) or not all(
         isinstance(lora, dict) and isinstance(lora.get("name"), str) for lora in loras
     ):
-        imported.note(f"LoRAs {loras}", "they cannot be read")
+        imported.add_note(f"LoRAs {loras}", "they cannot be read")
         return
     offered = {lora["name"]: lora["sha256"] for lora in capabilities["loras"]}
     fitted = []
     for lora in loras:
         name = find_lora(lora["name"], list(offered))
         if name is None:
-            imported.note(f"LoRA {lora['name']}", "the service has no LoRA of this name; left out")
+            imported.add_note(
+                f"LoRA {lora['name']}", "the service has no LoRA of this name; left out"
+            )
             continue
         used, here = imported.lora_hashes.get(lora["name"]), offered[name]
         if used and here and used != here:
-            imported.note(f"LoRA {name}", f"another file was used ({used[:10]}, not {here[:10]})")
+            imported.add_note(
+                f"LoRA {name}", f"another file was used ({used[:10]}, not {here[:10]})"
+            )
         fitted.append({**lora, "name": name})
     if fitted:
         imported.fields["loras"] = fitted
@@ -75,12 +79,12 @@ def _compare_models(imported: ImportedRequest, capabilities: Mapping[str, Any]) 
     if digits and any(checkpoint.startswith(digits) for checkpoint in here):
         return
     if not here:
-        imported.note(f"made with {name}", "no worker is up to compare its checkpoint with")
+        imported.add_note(f"made with {name}", "no worker is up to compare its checkpoint with")
     elif digits:
         shown = ", ".join(sorted(checkpoint[:10] for checkpoint in here))
-        imported.note(
+        imported.add_note(
             f"made with {name} ({digits[:10]})",
             f"this service has another checkpoint, {capabilities['name']} ({shown})",
         )
     elif imported.model:
-        imported.note(f"made with {name}", f"this service has {capabilities['name']}")
+        imported.add_note(f"made with {name}", f"this service has {capabilities['name']}")

@@ -1,6 +1,6 @@
-"""Samplers, schedules and LoRAs by the names that other programs write.
+"""Finds samplers, schedules and LoRAs by the names that other programs use.
 
-Compared without case, spaces and punctuation, which makes most of the names equal.
+Names are compared without case, spaces and punctuation.
 """
 
 import re
@@ -11,28 +11,34 @@ from model.sampler_catalog import SAMPLER_CATALOG, SCHEDULE_DISPLAY_NAMES, Optio
 
 
 class SamplerAlias(NamedTuple):
-    """Our sampler, with the options and the schedule that the other name includes."""
+    """A sampler, with the options and the schedule that the other program's name implies."""
 
     sampler: str
-    options: dict[str, OptionValue] = {}  # noqa: RUF012 - a tuple's default, which nobody changes
+    options: dict[str, OptionValue] = {}  # noqa: RUF012 - the default of a tuple, never changed
     schedule: str | None = None
 
 
-def _plain(name: str) -> str:
+def _normalized(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower().replace("++", "pp"))
 
 
 _SAMPLERS = {
     **{
-        _plain(t): SamplerAlias(name)
+        _normalized(t): SamplerAlias(name)
         for name, info in SAMPLER_CATALOG.items()
         for t in (info.display_name, name)
     },
     "dpmpp2msdeheun": SamplerAlias("dpmpp_2m_sde", {"solver_type": "heun"}),
-    "ddim": SamplerAlias("euler", schedule="ddim_uniform"),  # on a flow model its step is Euler's
+    "ddim": SamplerAlias(
+        "euler", schedule="ddim_uniform"
+    ),  # on a flow model its step equals Euler's
 }
 _SCHEDULES = {
-    **{_plain(t): name for name, title in SCHEDULE_DISPLAY_NAMES.items() for t in (title, name)},
+    **{
+        _normalized(t): name
+        for name, title in SCHEDULE_DISPLAY_NAMES.items()
+        for t in (title, name)
+    },
     "ddim": "ddim_uniform",
 }
 
@@ -40,26 +46,26 @@ _MAX_NAME_CHARS = 100
 
 
 def find_sampler(text: str) -> SamplerAlias | None:
-    """Our sampler of this name.
+    """Find a sampler by its name in this service, A1111 or ComfyUI.
 
-    Also such as "DPM++ 2M Karras" of older web UIs, or "dpmpp_2m_sde_gpu" of ComfyUI.
+    Also accepts "DPM++ 2M Karras" of older web UIs and "dpmpp_2m_sde_gpu" of ComfyUI.
     """
-    plain = _plain(text[:_MAX_NAME_CHARS]).removesuffix("gpu")
-    if plain in _SAMPLERS:
-        return _SAMPLERS[plain]
+    normalized = _normalized(text[:_MAX_NAME_CHARS]).removesuffix("gpu")
+    if normalized in _SAMPLERS:
+        return _SAMPLERS[normalized]
     for ending, schedule in _SCHEDULES.items():
-        if plain.endswith(ending) and plain.removesuffix(ending) in _SAMPLERS:
-            return _SAMPLERS[plain.removesuffix(ending)]._replace(schedule=schedule)
+        if normalized.endswith(ending) and normalized.removesuffix(ending) in _SAMPLERS:
+            return _SAMPLERS[normalized.removesuffix(ending)]._replace(schedule=schedule)
     return None
 
 
 def find_schedule(text: str) -> str | None:
-    """Our schedule of this name."""
-    return _SCHEDULES.get(_plain(text[:_MAX_NAME_CHARS]))
+    """Find a schedule by its name in this service, A1111 or ComfyUI."""
+    return _SCHEDULES.get(_normalized(text[:_MAX_NAME_CHARS]))
 
 
 def find_lora(text: str, names: Collection[str]) -> str | None:
-    """The name itself, or the only one that ends so in a folder, which others leave out."""
+    """Find a LoRA by its name, or by its file name if only one folder has it."""
     if text in names:
         return text
     last = text.rpartition("/")[2].lower()

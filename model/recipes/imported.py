@@ -1,6 +1,6 @@
-"""What a picture's file asks for, in the words of a generation request.
+"""Defines the request that is read from a picture file, the result of all recipe readers.
 
-The common result of all readers of recipes. What they cannot carry over is a note, never lost.
+Readers add a note about everything that they cannot import.
 """
 
 import math
@@ -15,16 +15,16 @@ from model.request import MAX_SEED, GenerationRequest
 _MAX_SHOWN = 100
 
 _NESTED = {"hires": ("scale", "steps", "strength", "upscaler"), "loras": ("name", "weight")}
-"""Of these, what a client says; the rest of a resolved request follows from it."""
+"""The parts of nested fields that a client sets; a resolved request has more."""
 
 
 @dataclass(slots=True)
 class ImportedRequest:
-    """A request's `fields`, and `notes` on what is different or missing, one sentence each.
+    """The `fields` of a request, and `notes` on everything that is different or missing.
 
-    `lora_hashes` has the SHA-256 of LoRAs by name, where the file tells them whole.
-    `checkpoint` is the SHA-256 of the transformer's file or its first digits, `model` the name
-    that the file gives it; both may be empty. `is_own` tells a file of this service.
+    `lora_hashes` has the SHA-256 of LoRAs by name if the file has complete hashes. `checkpoint` is
+    the SHA-256 of the transformer's file or its first digits, `model` the name in the file; both
+    may be empty. `is_own` is true for a file of this service.
     """
 
     fields: dict[str, Any] = field(default_factory=dict)
@@ -34,24 +34,26 @@ class ImportedRequest:
     model: str = ""
     is_own: bool = False
 
-    def note(self, what: str, why: str) -> None:
-        """Say that something of the file is not carried over."""
+    def add_note(self, what: str, why: str) -> None:
+        """Note that something in the file is not imported as it is."""
         self.notes.append(f"{one_line(what)}: {why}")
 
     def set_number(
         self, name: str, value: Any, *, source: str, kind: type[int] | type[float]
     ) -> None:
-        """Take a number over, or note what it is instead."""
+        """Set a field to a number, or note that the value is invalid."""
         number = read_number(value, kind)
         if number is None:
-            self.note(f"{source} {value}", "this is no number of its kind")
+            self.add_note(f"{source} {value}", "not a valid number")
         elif name == "seed" and not 0 <= number <= MAX_SEED:
-            self.note(f"{source} {value}", f"seeds are 0 to {MAX_SEED} here; another one is drawn")
+            self.add_note(
+                f"{source} {value}", f"seeds must be 0 to {MAX_SEED}; a new seed is drawn"
+            )
         else:
             self.fields[name] = number
 
     def add_lora(self, name: str, weight: float) -> None:
-        """Take a LoRA over; one that is there already counts with both weights."""
+        """Add a LoRA; the weights of a repeated one are summed."""
         loras = self.fields.setdefault("loras", [])
         for lora in loras:
             if lora["name"] == name:
@@ -60,10 +62,10 @@ class ImportedRequest:
         loras.append({"name": name, "weight": weight})
 
     def set_sampler(self, value: str) -> None:
-        """Take a sampler over by the name that another program gives it."""
+        """Set the sampler by its name in another program."""
         found = find_sampler(value)
         if found is None:
-            self.note(f"sampler {value}", "unknown here; the checkpoint's default is taken")
+            self.add_note(f"sampler {value}", "unknown; the checkpoint's default is used")
             return
         self.fields["sampler"] = found.sampler
         if found.options:
@@ -72,22 +74,22 @@ class ImportedRequest:
             self.fields["scheduler"] = found.schedule
 
     def set_schedule(self, value: str) -> None:
-        """Take a schedule over by the name that another program gives it."""
+        """Set the schedule by its name in another program."""
         schedule = find_schedule(value)
         if schedule is None:
-            self.note(f"schedule {value}", "unknown here; the checkpoint's default is taken")
+            self.add_note(f"schedule {value}", "unknown; the checkpoint's default is used")
         else:
             self.fields["scheduler"] = schedule
 
 
 def one_line(text: str) -> str:
-    """A value of a file, on one line and cut, as it may stand in a message."""
+    """A value from a file as one line of limited length, for a message."""
     plain = "".join(char if char.isprintable() else "?" for char in text[: _MAX_SHOWN + 1])
     return plain if len(plain) <= _MAX_SHOWN else f"{plain[:_MAX_SHOWN]}…"
 
 
 def read_number(value: Any, kind: type[int] | type[float]) -> int | float | None:
-    """The number in a JSON value or a short text; None where it is none, or no whole one."""
+    """The number in a JSON value or a short text; None if it is not a number of this kind."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     if isinstance(value, str) and len(value) > _MAX_SHOWN:
@@ -105,35 +107,35 @@ def read_number(value: Any, kind: type[int] | type[float]) -> int | float | None
 
 
 def import_document(document: RecipeDocument) -> ImportedRequest:
-    """What a document of this service asks for: exactly its picture."""
-    reading = ImportedRequest(
+    """The request of a document of this service, for exactly its picture."""
+    imported = ImportedRequest(
         checkpoint=document.recipe.checkpoint, model=document.recipe.card, is_own=True
     )
     request = dict(document.request)
     width, height = request.pop("width", None), request.pop("height", None)
     if width is not None and height is not None:
-        reading.fields["resolution"] = f"{width}x{height}"
+        imported.fields["resolution"] = f"{width}x{height}"
     if isinstance(loras := request.get("loras"), list):
-        reading.lora_hashes = {
+        imported.lora_hashes = {
             str(lora.get("name")): str(lora.get("sha256"))
             for lora in loras
             if isinstance(lora, dict) and lora.get("sha256")
         }
     for name, value in request.items():
         if name not in GenerationRequest.model_fields:
-            reading.note(f"{name} {value}", "this release does not know it")
+            imported.add_note(f"{name} {value}", "unknown to this release")
         elif value is not None:
-            reading.fields[name] = _open(name, value)
-    return reading
+            imported.fields[name] = _client_part(name, value)
+    return imported
 
 
-def _open(name: str, value: Any) -> Any:
-    """The part of a resolved value that a client says."""
+def _client_part(name: str, value: Any) -> Any:
+    """The part of a resolved value that a client sets."""
     wanted = _NESTED.get(name)
     if wanted is None:
         return value
     if isinstance(value, list):
-        return [_open(name, entry) for entry in value]
+        return [_client_part(name, entry) for entry in value]
     if isinstance(value, dict):
         return {key: part for key, part in value.items() if key in wanted}
     return value

@@ -1,6 +1,6 @@
-"""The `parameters` text of the A1111 web UI, which most tools write into picture files and read.
+"""Writes and reads infotext, the `parameters` text of the A1111 web UI.
 
-Prompt, a `Negative prompt:` line, then `key: value` pairs on a line of their own. Knows no files.
+It has the prompt, a `Negative prompt:` line, and a line of `key: value` pairs.
 """
 
 import json
@@ -15,10 +15,10 @@ from model.sampler_catalog import SAMPLER_CATALOG, SCHEDULE_DISPLAY_NAMES, UPSCA
 
 MAX_INFOTEXT_CHARS = 200_000
 _MAX_SHOWN_PAIRS = 40
-_FEWEST_PAIRS = 3
+_MIN_PAIRS = 3
 _NEGATIVE = "Negative prompt:"
 
-# Every repetition is bounded or cannot overlap with what follows it: matching takes linear time.
+# Matching takes linear time: every repetition is bounded or cannot overlap with what follows.
 _KEY = re.compile(r"\s{0,8}(\w[\w \-/]{0,63}):\s{0,8}")
 _VALUE = re.compile(r'("(?:\\.|[^\\"])*"|[^,]*)(?:,|$)')
 _JSON = json.JSONDecoder()
@@ -27,17 +27,16 @@ _END = re.compile(r"\s{0,8}(?:,|$)")
 _SIZE = re.compile(r"(\d{1,6})x(\d{1,6})", re.ASCII)
 _NETWORK = re.compile(r"<(lora|lyco|hypernet):([^:<>]{1,200})((?::[^:<>]{0,40}){0,4})>")
 
-_SAY_NOTHING = frozenset(
+_IGNORED_KEYS = frozenset(
     {"version", "lora hashes", "hashes", "batch size", "batch pos", "created date", "time taken"}
 )
-"""Keys that change no picture, or say once more what others say."""
+"""Keys that do not affect the picture or repeat other keys."""
 
 
 def write_infotext(request: ResolvedRequest, recipe: Recipe, *, seed: int) -> str:
-    """The recipe of one picture as the web UI writes it; `seed` is the picture's own.
+    """Write the infotext of one picture; `seed` is that of the picture.
 
-    LoRAs stand in the prompt, where its readers look for them. The negative line is there also
-    when empty, for the same reason. Of the checkpoint's SHA-256 ten digits are shown.
+    LoRAs are in the prompt and the negative line is always present, as other programs expect.
     """
     pairs = {
         "Steps": request.steps,
@@ -58,16 +57,16 @@ def write_infotext(request: ResolvedRequest, recipe: Recipe, *, seed: int) -> st
 
 
 def prompt_with_loras(request: ResolvedRequest) -> str:
-    """The prompt as the web UI takes it: LoRAs are part of it."""
+    """The prompt with the LoRAs in the syntax of the web UI."""
     return request.prompt + "".join(
         f" <lora:{lora.name}:{lora.weight:g}>" for lora in request.loras
     )
 
 
 def _edits(request: ResolvedRequest) -> dict[str, str | int]:
-    """What the picture started from and what came after it, under the web UI's keys.
+    """The input pictures and the second pass, under the keys of the web UI.
 
-    There the one `Denoising strength` is the second pass' where no picture came first.
+    `Denoising strength` belongs to the input picture, or to the second pass if there is none.
     """
     pairs: dict[str, str | int] = {}
     hires = request.hires
@@ -88,38 +87,40 @@ def _edits(request: ResolvedRequest) -> dict[str, str | int]:
 
 
 def _quoted(value: str) -> str:
-    """A value with a separator in it is written as a JSON string."""
+    """Write a value that contains a separator as a JSON string."""
     return json.dumps(value, ensure_ascii=False) if set(value) & set(",:\n") else value
 
 
 def read_infotext(text: str) -> ImportedRequest:
-    """What an infotext asks for, ours or another program's.
+    """Read an infotext of this service or of another program.
 
     Raises:
         ValueError: it is longer than MAX_INFOTEXT_CHARS.
     """
-    reading = ImportedRequest()
+    imported = ImportedRequest()
     lines = _lines(text)
     place = _line_of_pairs(lines)
     if place is None:
-        reading.note("the file's text", "it has no line of parameters; all of it is the prompt")
+        imported.add_note(
+            "the file's text", "it has no line of parameters; all of it is used as the prompt"
+        )
     else:
         for line in filter(str.strip, lines[place + 1 :]):
-            reading.note(line, "what follows the parameters is left out")
-        _take_pairs(reading, lines[place])
+            imported.add_note(line, "text after the parameters is left out")
+        _import_pairs(imported, lines[place])
     prompt, negative = _prompts(lines[:place])
-    reading.fields["prompt"] = extract_networks(reading, prompt)
+    imported.fields["prompt"] = extract_networks(imported, prompt)
     if place is not None or negative:
-        # Of a negative prompt the web UI ignores them.
-        reading.fields["negative_prompt"] = extract_networks(reading, negative, is_used=False)
-    return reading
+        # The web UI ignores networks in the negative prompt.
+        imported.fields["negative_prompt"] = extract_networks(imported, negative, is_used=False)
+    return imported
 
 
 def parse_parameters(text: str) -> dict[str, str]:
-    """An infotext taken apart as the web UI does for its clients: all values are texts.
+    """Parse an infotext into strings by key, as the web UI does for its clients.
 
-    `Prompt` and `Negative prompt` are among the keys, and a size such as `Size: 512x768` is there
-    as `Size-1` and `Size-2`.
+    The keys include `Prompt` and `Negative prompt`. A size such as `Size: 512x768` becomes
+    `Size-1` and `Size-2`.
 
     Raises:
         ValueError: it is longer than MAX_INFOTEXT_CHARS.
@@ -143,19 +144,19 @@ def _lines(text: str) -> list[str]:
 
 
 def _line_of_pairs(lines: list[str]) -> int | None:
-    """Where the parameters are: the last line that begins with steps, or a last one of pairs."""
+    """Index of the parameters: the last line that starts with `Steps:`, or a last line of pairs."""
     for place in reversed(range(len(lines))):
         if lines[place].lstrip().startswith("Steps:"):
             return place
     for place in reversed(range(len(lines))):
         if lines[place].strip():
             pairs = [pair for pair in _pairs(lines[place]) if pair[0]]
-            return place if len(pairs) >= _FEWEST_PAIRS else None
+            return place if len(pairs) >= _MIN_PAIRS else None
     return None
 
 
 def _prompts(lines: list[str]) -> tuple[str, str]:
-    """Prompt and negative prompt; the latter begins with the line that says so."""
+    """Prompt and negative prompt, which starts at the line `Negative prompt:`."""
     for place, line in enumerate(lines):
         if line.startswith(_NEGATIVE):
             first = line.removeprefix(_NEGATIVE).removeprefix(" ")
@@ -164,7 +165,7 @@ def _prompts(lines: list[str]) -> tuple[str, str]:
 
 
 def _pairs(line: str) -> Iterator[tuple[str, str]]:
-    """Keys and values in order; a piece that is no pair comes with an empty key."""
+    """Keys and values in order; text that is not a pair has an empty key."""
     position = 0
     while position < len(line):
         key = _KEY.match(line, position)
@@ -180,15 +181,15 @@ def _pairs(line: str) -> Iterator[tuple[str, str]]:
 
 
 def _value(line: str, position: int) -> tuple[str, int]:
-    """The value that begins here, and where the next pair does; some programs write bare JSON."""
+    """The value at `position` and the position of the next pair. A value may be bare JSON."""
     if line[position : position + 1] in ("{", "["):
         with suppress(ValueError, RecursionError):
-            # A piece, because an error counts the lines of all that it was given.
+            # A slice, because a JSON error counts the lines of the whole text.
             _, length = _JSON.raw_decode(line[position : position + _MAX_JSON_CHARS])
             if after := _END.match(line, position + length):
                 return line[position : position + length], after.end()
     match = _VALUE.match(line, position)
-    if match is None:  # without a comma or an end nothing is left
+    if match is None:  # never: the pattern matches any text
         return line[position:], len(line)
     return _unquoted(match[1].strip()), match.end()
 
@@ -202,104 +203,104 @@ def _unquoted(value: str) -> str:
         return value[1:-1]
 
 
-def _take_pairs(reading: ImportedRequest, line: str) -> None:
-    """Carry over what has a field; note the rest."""
+def _import_pairs(imported: ImportedRequest, line: str) -> None:
+    """Import the pairs that have a field and note the others."""
     pairs, rest = {}, []
     for key, value in _pairs(line):
         if key:
             pairs[key.lower()] = value
         else:
             rest.append(value)
-    for key, take in _TAKEN.items():
+    for key, import_value in _IMPORTERS.items():
         if value := pairs.pop(key, ""):
-            take(reading, value)
-    _take_edits(reading, pairs)
-    rest += [f"{key}: {value}" for key, value in pairs.items() if key not in _SAY_NOTHING]
+            import_value(imported, value)
+    _import_edits(imported, pairs)
+    rest += [f"{key}: {value}" for key, value in pairs.items() if key not in _IGNORED_KEYS]
     for piece in rest[:_MAX_SHOWN_PAIRS]:
-        reading.note(piece, "there is nothing like it here")
+        imported.add_note(piece, "not supported")
     if len(rest) > _MAX_SHOWN_PAIRS:
-        reading.note(f"{len(rest) - _MAX_SHOWN_PAIRS} more parameters", "left out")
+        imported.add_note(f"{len(rest) - _MAX_SHOWN_PAIRS} more parameters", "left out")
 
 
-def _take_steps(reading: ImportedRequest, value: str) -> None:
-    reading.set_number("steps", value, source="steps", kind=int)
+def _import_steps(imported: ImportedRequest, value: str) -> None:
+    imported.set_number("steps", value, source="steps", kind=int)
 
 
-def _take_cfg_scale(reading: ImportedRequest, value: str) -> None:
-    reading.set_number("cfg_scale", value, source="CFG scale", kind=float)
+def _import_cfg_scale(imported: ImportedRequest, value: str) -> None:
+    imported.set_number("cfg_scale", value, source="CFG scale", kind=float)
 
 
-def _take_seed(reading: ImportedRequest, value: str) -> None:
-    reading.set_number("seed", value, source="seed", kind=int)
+def _import_seed(imported: ImportedRequest, value: str) -> None:
+    imported.set_number("seed", value, source="seed", kind=int)
 
 
-def _take_model_hash(reading: ImportedRequest, value: str) -> None:
-    reading.checkpoint = value
+def _import_model_hash(imported: ImportedRequest, value: str) -> None:
+    imported.checkpoint = value
 
 
-def _take_model(reading: ImportedRequest, value: str) -> None:
-    reading.model = value
+def _import_model(imported: ImportedRequest, value: str) -> None:
+    imported.model = value
 
 
-def _take_options(reading: ImportedRequest, text: str) -> None:
-    """What this service writes of a sampler's options; their values are the service's to check."""
+def _import_options(imported: ImportedRequest, text: str) -> None:
+    """Import sampler options as this service writes them; the request checks their values."""
     options = None
     with suppress(ValueError, RecursionError):
         options = json.loads(text)
     if isinstance(options, dict):
-        reading.fields["sampler_options"] = options
+        imported.fields["sampler_options"] = options
     else:
-        reading.note(f"sampler options: {text}", "they cannot be read")
+        imported.add_note(f"sampler options: {text}", "not valid JSON")
 
 
-def _take_size(reading: ImportedRequest, size: str) -> None:
+def _import_size(imported: ImportedRequest, size: str) -> None:
     if _SIZE.fullmatch(size):
-        reading.fields["resolution"] = size
+        imported.fields["resolution"] = size
     else:
-        reading.note(f"size {size}", "this is not WIDTHxHEIGHT")
+        imported.add_note(f"size {size}", "not WIDTHxHEIGHT")
 
 
-_TAKEN: dict[str, Callable[[ImportedRequest, str], None]] = {
-    "steps": _take_steps,
+_IMPORTERS: dict[str, Callable[[ImportedRequest, str], None]] = {
+    "steps": _import_steps,
     "sampler": ImportedRequest.set_sampler,
-    "sampler options": _take_options,
+    "sampler options": _import_options,
     "schedule type": ImportedRequest.set_schedule,
     "scheduler": ImportedRequest.set_schedule,
-    "cfg scale": _take_cfg_scale,
-    "seed": _take_seed,
-    "size": _take_size,
-    "model hash": _take_model_hash,
-    "model": _take_model,
+    "cfg scale": _import_cfg_scale,
+    "seed": _import_seed,
+    "size": _import_size,
+    "model hash": _import_model_hash,
+    "model": _import_model,
 }
-"""Keys in small letters, in the order in which they count: a later one wins."""
+"""The function for each lower-case key, in order; a later key overrides an earlier one."""
 
 
-def _take_edits(reading: ImportedRequest, pairs: dict[str, str]) -> None:
-    """The picture it started from and the second pass; other programs do not name the former.
+def _import_edits(imported: ImportedRequest, pairs: dict[str, str]) -> None:
+    """Import the input pictures, which only this service names, and the second pass.
 
-    `Denoising strength` belongs to the picture where there is one, else to the second pass.
+    `Denoising strength` belongs to the input picture, or to the second pass if there is none.
     """
     strength = pairs.pop("denoising strength", "")
     hires = {key: pairs.pop(key) for key in list(pairs) if key.startswith("hires ")}
-    if picture := pairs.pop("init image", ""):
-        reading.fields["init_image"] = picture
+    if init_image := pairs.pop("init image", ""):
+        imported.fields["init_image"] = init_image
         if mask := pairs.pop("mask", ""):
-            reading.fields["mask"] = mask
+            imported.fields["mask"] = mask
         if strength:
-            reading.set_number("strength", strength, source="denoising strength", kind=float)
+            imported.set_number("strength", strength, source="denoising strength", kind=float)
     elif hires:
         hires.setdefault("hires strength", strength)
     elif strength:
-        reading.note(
+        imported.add_note(
             f"denoising strength: {strength}",
-            "the picture was made from another one, which the file does not hold",
+            "made from another picture, which is not in the file",
         )
     if hires:
-        _take_second_pass(reading, hires)
+        _import_second_pass(imported, hires)
 
 
-def _take_second_pass(reading: ImportedRequest, hires: dict[str, str]) -> None:
-    """`hires` from its keys; without a factor there is none, and what else there is is noted."""
+def _import_second_pass(imported: ImportedRequest, hires: dict[str, str]) -> None:
+    """Import `hires` from its keys, or note them if the scale is missing."""
     second = ImportedRequest()
     for key, name, kind in (
         ("hires upscale", "scale", float),
@@ -310,39 +311,39 @@ def _take_second_pass(reading: ImportedRequest, hires: dict[str, str]) -> None:
             second.set_number(name, value, source=key, kind=kind)
     if upscaler := hires.pop("hires upscaler", ""):
         second.fields["upscaler"] = find_upscaler(second, upscaler)
-    reading.notes += second.notes
+    imported.notes += second.notes
     if "scale" in second.fields:
-        reading.fields["hires"] = second.fields
+        imported.fields["hires"] = second.fields
     else:
-        reading.note(f"second pass {second.fields}", "left out, since its factor is not known")
+        imported.add_note(f"second pass {second.fields}", "left out because it has no scale")
     for key, value in hires.items():
-        reading.note(f"{key}: {value}", "there is nothing like it here")
+        imported.add_note(f"{key}: {value}", "not supported")
 
 
-def find_upscaler(reading: ImportedRequest, title: str) -> str:
-    """Our upscaler of this name, or the nearest with a note."""
+def find_upscaler(imported: ImportedRequest, title: str) -> str:
+    """Find an upscaler by its display name, or use the most similar one and note that."""
     for name, ours in UPSCALER_DISPLAY_NAMES.items():
         if title == ours:
             return name
     name = "latent" if title.lower().startswith("latent") else "lanczos"
-    reading.note(f"upscaler {title}", f"{name} is taken, the nearest here")
+    imported.add_note(f"upscaler {title}", f"unknown; {name} is used")
     return name
 
 
-def extract_networks(reading: ImportedRequest, prompt: str, *, is_used: bool = True) -> str:
-    """The prompt without `<lora:name:weight>` and the like, which become fields or notes."""
+def extract_networks(imported: ImportedRequest, prompt: str, *, is_used: bool = True) -> str:
+    """Remove networks such as `<lora:name:weight>` from a prompt; they become fields or notes."""
 
-    def take(match: re.Match[str]) -> str:
+    def replace(match: re.Match[str]) -> str:
         kind, name, arguments = match.groups()
         if kind == "hypernet" or not is_used:
-            reading.note(match[0], "it is left out")
+            imported.add_note(match[0], "left out")
             return ""
         first, *others = arguments.split(":")[1:] or ["1"]
         weight = read_number(first, float)
         if weight is None or others:
-            reading.note(match[0], "only a first number is understood, as the weight of all parts")
-        reading.add_lora(name, 1.0 if weight is None else weight)
+            imported.add_note(match[0], "only the first number is used, as the weight of all parts")
+        imported.add_lora(name, 1.0 if weight is None else weight)
         return ""
 
-    without = _NETWORK.sub(take, prompt)
+    without = _NETWORK.sub(replace, prompt)
     return prompt if without == prompt else without.strip()

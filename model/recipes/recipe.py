@@ -1,7 +1,6 @@
-"""What made a picture beside its request, and both together as a document for inside its file.
+"""Writes and reads the recipe of a picture: its request, and the worker that made it.
 
-Nothing in the document belongs to a job alone: the same picture gives the same bytes. Knows
-neither file formats nor the queue.
+The document has nothing that belongs to a job, so that the same picture gives the same bytes.
 """
 
 import json
@@ -12,18 +11,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from model.resolved_request import ResolvedRequest
 
 SCHEMA = 1
-"""Of the document; raised when an old reader would misunderstand a new one."""
+"""Version of the document, raised when an old reader would misunderstand a new document."""
 
 MAX_DOCUMENT_CHARS = 1_000_000
 
 JOB_ONLY_FIELDS = frozenset({"deterministic", "previews"})
-"""Fields of a request that say how it is carried out and told, not what the picture shows."""
+"""Fields of a request that do not affect the picture."""
 
 
 class Recipe(BaseModel):
-    """What a worker brings to a request: weights, device, versions. Empty means unknown.
+    """The weights, device and versions that a worker used. Empty means unknown.
 
-    With `deterministic`, the same request under the same recipe gives the same bytes.
+    With `deterministic`, the same request with the same recipe gives the same bytes.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -32,30 +31,32 @@ class Recipe(BaseModel):
     checkpoint: str = Field(default="", description="SHA-256 of the transformer's file.")
     text_encoder: str = Field(default="", description="SHA-256 of the text encoder's file.")
     vae: str = Field(default="", description="SHA-256 of the VAE's file.")
-    device_name: str = Field(default="", description="Model of the GPU, or of the processor.")
-    precision: str = Field(default="", description="Of the transformer: float32 or bfloat16.")
+    device_name: str = Field(default="", description="Model of the GPU or processor.")
+    precision: str = Field(
+        default="", description="Precision of the transformer: float32 or bfloat16."
+    )
     threads: int | None = Field(
-        default=None, description="Threads of the processor; null where a GPU does the work."
+        default=None, description="Number of processor threads; null on a GPU."
     )
     torch: str = Field(default="", description="Version of PyTorch.")
     service: str = Field(default="", description="Name and version of this service.")
 
 
 def build_recipe(description: dict[str, Any], *, service: str) -> Recipe:
-    """The recipe of an engine that describes itself so; what else it tells is left out."""
+    """Build the recipe from an engine's description, without its other entries."""
     return Recipe.model_validate({**description, "service": service})
 
 
 def recipe_differences(one: Recipe, other: Recipe) -> list[str]:
-    """In which fields two recipes differ, by name, in their order."""
+    """Names of the fields in which two recipes differ."""
     return [name for name in Recipe.model_fields if getattr(one, name) != getattr(other, name)]
 
 
 class RecipeDocument(BaseModel):
-    """The inside of a file: a request for this very picture, and the recipe it was made under.
+    """The JSON document in a picture file: the request for this picture, and the recipe.
 
-    `request` has the names of a resolved request; one of another release may lack some of them,
-    or have more.
+    `request` has the fields of a resolved request. Documents of other releases may have fewer or
+    more fields.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -66,7 +67,7 @@ class RecipeDocument(BaseModel):
 
 
 def write_document(request: ResolvedRequest, recipe: Recipe, *, seed: int) -> str:
-    """One picture's document as JSON; `seed` is the picture's own."""
+    """Write the document of one picture as JSON; `seed` is that of the picture."""
     single = request.model_copy(update={"seed": seed, "num_images": 1})
     document = {
         "schema": SCHEMA,
@@ -77,19 +78,19 @@ def write_document(request: ResolvedRequest, recipe: Recipe, *, seed: int) -> st
 
 
 def read_document(text: str) -> RecipeDocument:
-    """The document in a file.
+    """Parse the document of a picture file.
 
     Raises:
-        ValueError: too long, no JSON, or of a schema that this release does not know.
+        ValueError: it is too long, not valid JSON or of a newer schema.
     """
     if len(text) > MAX_DOCUMENT_CHARS:
         raise ValueError(f"the recipe has {len(text)} characters; at most {MAX_DOCUMENT_CHARS}")
     try:
         document = RecipeDocument.model_validate_json(text)
     except ValidationError as exc:
-        raise ValueError(f"the recipe is not readable: {exc.errors()[0]['msg']}") from exc
+        raise ValueError(f"the recipe cannot be read: {exc.errors()[0]['msg']}") from exc
     if document.schema_version > SCHEMA:
         raise ValueError(
-            f"the recipe has schema {document.schema_version}; this release knows up to {SCHEMA}"
+            f"the recipe has schema {document.schema_version}; this release supports up to {SCHEMA}"
         )
     return document

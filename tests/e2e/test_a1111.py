@@ -105,7 +105,7 @@ def test_webuiapi_makes_several_and_a_second_pass(web_ui: Any) -> None:
     )
     assert result.image.size == (144, 144)
     assert result.info["infotexts"][0].count("Hires upscale: 1.5") == 1
-    assert result.info["warnings"][0].startswith("upscaler R-ESRGAN 4x+: lanczos is taken")
+    assert result.info["warnings"][0].startswith("upscaler R-ESRGAN 4x+: unknown; lanczos is used")
 
 
 def test_webuiapi_repaints_a_part(web_ui: Any) -> None:

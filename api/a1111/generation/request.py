@@ -221,9 +221,9 @@ def _take_second_pass(body: TextToImage, imported: ImportedRequest, card: Card) 
         wanted = max(requested_width * factor / width, requested_height * factor / height)
     scale = round(min(wanted, largest_scale(width, height, card.limits)), 2)
     if scale < wanted - 0.01:
-        imported.note(f"second pass, {wanted:g} times", f"using {scale:g}, the maximum")
+        imported.add_note(f"second pass, {wanted:g} times", f"using {scale:g}, the maximum")
     if scale <= 1:
-        imported.note("second pass", f"left out; the first pass is already {width}x{height}")
+        imported.add_note("second pass", f"left out; the first pass is already {width}x{height}")
         return
     hires: dict[str, Any] = {"scale": scale}
     if body.hr_second_pass_steps:

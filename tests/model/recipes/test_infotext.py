@@ -1,7 +1,6 @@
-"""Infotext: what we write comes back, what others write is understood, nothing is lost quietly."""
+"""Infotext: ours can be read again, that of other programs is imported, the rest is noted."""
 
 import json
-import time
 from typing import Any
 
 import pytest
@@ -18,6 +17,7 @@ from model.recipes.infotext import (
 )
 from model.recipes.recipe import Recipe
 from model.sampler_catalog import SAMPLER_CATALOG, SCHEDULE_DISPLAY_NAMES, UPSCALER_DISPLAY_NAMES
+from tests.support.growth import grows_linearly
 from tests.support.requests import make_request
 
 RECIPE = Recipe(card="kirazuri-v1", checkpoint="0123456789abcdef" * 4, service="k 0.1")
@@ -39,8 +39,8 @@ R-ESRGAN 4x+ Anime6B, Lora hashes: "style: 1a2b3c, other: 4d5e6f", Hashes: {"mod
 
 
 def test_a_picture_of_another_web_ui() -> None:
-    reading = read_infotext(FORGE)
-    assert reading.fields == {
+    imported = read_infotext(FORGE)
+    assert imported.fields == {
         "prompt": "masterpiece, 1girl, oil painting \\(medium\\), (blue hair:1.2)\nsmile",
         "negative_prompt": "worst quality, low quality,\nblurry",
         "steps": 32,
@@ -50,24 +50,24 @@ def test_a_picture_of_another_web_ui() -> None:
         "seed": 123456789,
         "resolution": "832x1216",
     }
-    assert (reading.checkpoint, reading.model) == ("0123456789", "kirazuri-v1")
-    assert reading.notes == [
-        f"{pair}: there is nothing like it here"
+    assert (imported.checkpoint, imported.model) == ("0123456789", "kirazuri-v1")
+    assert imported.notes == [
+        f"{pair}: not supported"
         for pair in ("shift: 3", "clip skip: 2", "beta schedule alpha: 0.6")
     ]
 
 
 def test_a_second_pass_of_another_web_ui() -> None:
-    reading = read_infotext(HIRES)
-    assert (reading.fields["sampler"], reading.fields["scheduler"]) == ("dpmpp_2m", "karras")
-    assert reading.fields["hires"] == {
+    imported = read_infotext(HIRES)
+    assert (imported.fields["sampler"], imported.fields["scheduler"]) == ("dpmpp_2m", "karras")
+    assert imported.fields["hires"] == {
         "scale": 1.5,
         "steps": 10,
         "strength": 0.45,
         "upscaler": "lanczos",
     }
-    assert reading.notes == [
-        "upscaler R-ESRGAN 4x+ Anime6B: lanczos is taken, the nearest here",
+    assert imported.notes == [
+        "upscaler R-ESRGAN 4x+ Anime6B: unknown; lanczos is used",
     ]
     odd = read_infotext("a\nSteps: 4, Hires resize: 8x8, Hires prompt: b, Denoising strength: 0.5")
     assert "hires" not in odd.fields
@@ -76,7 +76,7 @@ def test_a_second_pass_of_another_web_ui() -> None:
 
 @pytest.mark.parametrize("is_from_a_picture", [False, True])
 @pytest.mark.parametrize("upscaler", [None, *UPSCALER_DISPLAY_NAMES])
-def test_edits_come_back(is_from_a_picture: bool, upscaler: str | None) -> None:
+def test_edits_can_be_read_again(is_from_a_picture: bool, upscaler: str | None) -> None:
     changes: dict[str, Any] = {}
     if is_from_a_picture:
         changes |= {"init_image": f"{'0' * 40}.png", "mask": f"{'1' * 40}.png", "strength": 0.35}
@@ -87,28 +87,29 @@ def test_edits_come_back(is_from_a_picture: bool, upscaler: str | None) -> None:
         request = make_request(**{**changes, "hires": resolved})
     else:
         request = make_request(**changes)
-    reading = read_infotext(write_infotext(request, RECIPE, seed=1))
-    assert reading.notes == []
-    found = {name: reading.fields.get(name) for name in ("init_image", "mask", "strength", "hires")}
+    imported = read_infotext(write_infotext(request, RECIPE, seed=1))
+    assert imported.notes == []
+    found = {
+        name: imported.fields.get(name) for name in ("init_image", "mask", "strength", "hires")
+    }
     assert {name: value for name, value in found.items() if value is not None} == changes
 
 
-def test_a_strength_alone_means_another_picture() -> None:
+def test_a_strength_without_second_pass_means_an_input_picture() -> None:
     text = "1girl\nSteps: 20, Sampler: Euler a, CFG scale: 7, Denoising strength: 0.6"
-    reading = read_infotext(text)
-    assert reading.fields == {
+    imported = read_infotext(text)
+    assert imported.fields == {
         "prompt": "1girl",
         "negative_prompt": "",
         "steps": 20,
         "sampler": "euler_ancestral",
         "cfg_scale": 7.0,
     }
-    assert "made from another one" in reading.notes[0]
+    assert "made from another picture" in imported.notes[0]
 
 
-@pytest.mark.parametrize(
-    ("text", "fields", "notes"),
-    [
+def test_unusual_texts() -> None:
+    for text, fields, notes in (
         ("just a prompt", {"prompt": "just a prompt"}, 1),
         ("a\nNegative prompt: b", {"prompt": "a", "negative_prompt": "b"}, 1),
         ("a\nSize: 8x8, Seed: 1, Steps: 2", {"prompt": "a", "resolution": "8x8", "steps": 2}, 0),
@@ -131,32 +132,30 @@ def test_a_strength_alone_means_another_picture() -> None:
         ('a\nSteps: 4, X: "1, \\"2\\": 3", Seed: 3', {"steps": 4, "seed": 3}, 1),
         ('a\nSteps: 4, X: "open, Seed: 3', {"steps": 4, "seed": 3}, 1),
         ("", {"prompt": ""}, 1),
-    ],
-)
-def test_odd_texts(text: str, fields: dict[str, Any], notes: int) -> None:
-    reading = read_infotext(text)
-    assert {name: reading.fields.get(name) for name in fields} == fields
-    assert len(reading.notes) == notes, reading.notes
+    ):
+        imported = read_infotext(text)
+        assert {name: imported.fields.get(name) for name in fields} == fields, text
+        assert len(imported.notes) == notes, (text, imported.notes)
 
 
 def test_networks_of_another_web_ui() -> None:
     prompt = "1girl <lora:style:0.8>, <lyco:b/hat>, <lora:style:-0.3> <lora:c:1:0.5> <hypernet:x:1>"
-    reading = read_infotext(f"{prompt}\nNegative prompt: <lora:d:1>\nSteps: 4")
-    assert reading.fields["prompt"] == "1girl , ,"
-    assert reading.fields["negative_prompt"] == ""
-    assert reading.fields["loras"] == [
+    imported = read_infotext(f"{prompt}\nNegative prompt: <lora:d:1>\nSteps: 4")
+    assert imported.fields["prompt"] == "1girl , ,"
+    assert imported.fields["negative_prompt"] == ""
+    assert imported.fields["loras"] == [
         {"name": "style", "weight": pytest.approx(0.5)},
         {"name": "b/hat", "weight": 1.0},
         {"name": "c", "weight": 1.0},
     ]
-    assert [note.partition(": ")[0] for note in reading.notes] == [
+    assert [note.partition(": ")[0] for note in imported.notes] == [
         "<lora:c:1:0.5>",
         "<hypernet:x:1>",
         "<lora:d:1>",
     ]
 
 
-def test_our_loras_come_back() -> None:
+def test_our_loras_can_be_read_again() -> None:
     loras = [
         {"name": "styles/ink wash (v2)", "weight": -0.25, "sha256": "1" * 64},
         {"name": "hats", "weight": 1.5, "sha256": "2" * 64},
@@ -164,22 +163,22 @@ def test_our_loras_come_back() -> None:
     text = write_infotext(make_request("1girl", loras=loras), RECIPE, seed=1)
     assert text.startswith("1girl <lora:styles/ink wash (v2):-0.25> <lora:hats:1.5>\n")
     assert 'Lora hashes: "styles/ink wash (v2): 111111111111, hats: 222222222222"' in text
-    reading = read_infotext(text)
-    assert reading.notes == []
-    assert reading.fields["prompt"] == "1girl"
-    assert reading.fields["loras"] == [
+    imported = read_infotext(text)
+    assert imported.notes == []
+    assert imported.fields["prompt"] == "1girl"
+    assert imported.fields["loras"] == [
         {"name": lora["name"], "weight": lora["weight"]} for lora in loras
     ]
 
 
-def test_options_of_a_sampler_come_back() -> None:
+def test_sampler_options_can_be_read_again() -> None:
     options = {"eta": 0.5, "s_noise": 1.0, "solver_type": "heun", "max_order": 3, "simple": True}
     text = write_infotext(make_request(sampler_options=options), RECIPE, seed=1)
     assert read_infotext(text).fields["sampler_options"] == options
     for odd in ("eta=0.5", "[1]", "[" * 50_000):
-        reading = read_infotext(f"a\nSteps: 4, Sampler options: {odd}")
-        assert "sampler_options" not in reading.fields
-        assert len(reading.notes) == 1
+        imported = read_infotext(f"a\nSteps: 4, Sampler options: {odd}")
+        assert "sampler_options" not in imported.fields
+        assert len(imported.notes) == 1
 
 
 LINES = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=60).filter(
@@ -202,7 +201,7 @@ TEXTS = st.lists(LINES, max_size=4).map("\n".join)
         st.booleans() | st.integers(0, 9) | st.floats(0, 9) | st.sampled_from(["heun", "er_sde"]),
     ),
 )
-def test_what_we_write_comes_back(
+def test_our_infotext_can_be_read_again(
     prompt: str,
     negative: str,
     steps: int,
@@ -218,8 +217,8 @@ def test_what_we_write_comes_back(
         scheduler=scheduler, sampler_options=options,
     )  # fmt: skip
     recipe = RECIPE.model_copy(update={"card": name})
-    reading = read_infotext(write_infotext(request, recipe, seed=seed))
-    assert reading.fields == {
+    imported = read_infotext(write_infotext(request, recipe, seed=seed))
+    assert imported.fields == {
         "prompt": prompt,
         "negative_prompt": negative,
         "steps": steps,
@@ -230,17 +229,17 @@ def test_what_we_write_comes_back(
         "resolution": "64x64",
         **({"sampler_options": options} if options else {}),
     }
-    assert reading.notes == []
-    assert reading.checkpoint == RECIPE.checkpoint[:10]
-    assert reading.model == name
+    assert imported.notes == []
+    assert imported.checkpoint == RECIPE.checkpoint[:10]
+    assert imported.model == name
 
 
 @given(
     st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from('\n:,"\\<>'), max_size=400)
 )
-def test_any_text_is_read_and_its_pieces_are_found_again(text: str) -> None:
-    reading = read_infotext(f"{text}\nSteps: 7")
-    assert reading.fields["steps"] == 7
+def test_any_text_can_be_read(text: str) -> None:
+    imported = read_infotext(f"{text}\nSteps: 7")
+    assert imported.fields["steps"] == 7
     assert read_infotext(text).fields["prompt"] is not None
 
 
@@ -249,7 +248,7 @@ def test_any_text_is_read_and_its_pieces_are_found_again(text: str) -> None:
         st.from_regex(r"[A-Za-z][a-z]{4,20}", fullmatch=True), st.text('abc,:"', min_size=1)
     )
 )
-def test_no_pair_is_lost(pairs: dict[str, str]) -> None:
+def test_every_pair_is_noted(pairs: dict[str, str]) -> None:
     known = {"version", "model", "sampler", "hashes", "scheduler", "steps"}
     pairs = {key: value for key, value in pairs.items() if key.lower() not in known}
     line = ", ".join(f"{key}: {json.dumps(value)}" for key, value in pairs.items())
@@ -258,34 +257,33 @@ def test_no_pair_is_lost(pairs: dict[str, str]) -> None:
         assert any(note.startswith(f"{key.lower()}: {value}"[:90]) for note in notes), key
 
 
-@pytest.mark.parametrize(
-    "piece",
-    ["a", " ", "a:", 'a:"', 'a:"\\', '"', ",", "a b-", "<lora:", "<lora:a:", "\\", "a: ,", "\n",
-     "<lora:a:1>", "Steps:", "a\nSteps: 4, ", "a:[", "a:[1,", '{"a":', "[1,", "[", 'a:[",'],
-)  # fmt: skip
-def test_hostile_texts_take_no_time(piece: str) -> None:
-    text = (piece * (MAX_INFOTEXT_CHARS // len(piece) + 1))[: MAX_INFOTEXT_CHARS - 20]
-    began = time.process_time()
-    read_infotext(f"{text}\nSteps: 5, Seed: 1")
-    read_infotext(f"a\nSteps: 5, {text}"[:MAX_INFOTEXT_CHARS])
-    assert time.process_time() - began < 5
+def test_hostile_texts_take_linear_time() -> None:
+    pieces = (
+        "a", " ", "a:", 'a:"', 'a:"\\', '"', ",", "a b-", "<lora:", "<lora:a:", "\\", "a: ,", "\n",
+     "<lora:a:1>", "Steps:", "a\nSteps: 4, ", "a:[", "a:[1,", '{"a":', "[1,", "[", 'a:[",',
+    )  # fmt: skip
+
+    def read(text: str) -> None:
+        read_infotext(f"{text}\nSteps: 5, Seed: 1")
+        read_infotext(f"a\nSteps: 5, {text}")
+
+    assert [piece for piece in pieces if not grows_linearly(read, piece)] == []
 
 
-def test_too_long_a_text_is_refused() -> None:
+def test_long_texts_are_refused() -> None:
     with pytest.raises(ValueError, match="at most 200000"):
         read_infotext("a" * (MAX_INFOTEXT_CHARS + 1))
 
 
-@pytest.mark.parametrize("name", SAMPLER_CATALOG)
-def test_every_sampler_is_found_by_both_its_names(name: str) -> None:
-    display_name = SAMPLER_CATALOG[name].display_name
-    assert find_sampler(name) == find_sampler(display_name) == SamplerAlias(name)
-    assert find_sampler(f"{display_name} Karras") == SamplerAlias(name, schedule="karras")
+def test_every_sampler_is_found_by_both_its_names() -> None:
+    for name, info in SAMPLER_CATALOG.items():
+        assert find_sampler(name) == find_sampler(info.display_name) == SamplerAlias(name)
+        joined = f"{info.display_name} Karras"
+        assert find_sampler(joined) == SamplerAlias(name, schedule="karras")
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
+def test_samplers_are_found_by_the_names_of_other_programs() -> None:
+    for text, expected in (
         ("DPM++ 2M SDE Exponential", SamplerAlias("dpmpp_2m_sde", schedule="exponential")),
         (
             "DPM++ 2M SDE Heun Karras",
@@ -301,19 +299,16 @@ def test_every_sampler_is_found_by_both_its_names(name: str) -> None:
         ("", None),
         ("karras", None),
         ("x" * 100_000, None),
-    ],
-)
-def test_names_of_other_programs(text: str, expected: SamplerAlias | None) -> None:
-    assert find_sampler(text) == expected
+    ):
+        assert find_sampler(text) == expected, text
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [("SGM Uniform", "sgm_uniform"), ("ddim_uniform", "ddim_uniform"), ("DDIM", "ddim_uniform"),
-     ("kl_optimal", "kl_optimal"), ("Turbo", None)],
-)  # fmt: skip
-def test_schedules_of_other_programs(text: str, expected: str | None) -> None:
-    assert find_schedule(text) == expected
+def test_schedules_are_found_by_the_names_of_other_programs() -> None:
+    for text, expected in (
+        ("SGM Uniform", "sgm_uniform"), ("ddim_uniform", "ddim_uniform"), ("DDIM", "ddim_uniform"),
+     ("kl_optimal", "kl_optimal"), ("Turbo", None),
+    ):  # fmt: skip
+        assert find_schedule(text) == expected, text
 
 
 def test_parameters_as_the_web_ui_takes_them_apart() -> None:
@@ -348,10 +343,9 @@ def test_parameters_of_our_own_infotext() -> None:
     assert parameters["Size-1"] == str(request.width)
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [("style", "style"), ("ink", "anima/ink"), ("INK", "anima/ink"), ("twice", None),
-     ("none", None), ("", None)],
-)  # fmt: skip
-def test_loras_of_other_programs(text: str, expected: str | None) -> None:
-    assert find_lora(text, ["style", "anima/ink", "a/twice", "b/twice"]) == expected
+def test_loras_are_found_by_the_names_of_other_programs() -> None:
+    for text, expected in (
+        ("style", "style"), ("ink", "anima/ink"), ("INK", "anima/ink"), ("twice", None),
+        ("none", None), ("", None),
+    ):  # fmt: skip
+        assert find_lora(text, ["style", "anima/ink", "a/twice", "b/twice"]) == expected, text

@@ -1,0 +1,34 @@
+"""Measures how the cost of a function grows with its input, independently of machine speed."""
+
+import gc
+import time
+from collections.abc import Callable
+
+SHORT, LONG = 10_000, 160_000
+_REPEATS = 3
+
+
+def grows_linearly(work: Callable[[str], object], piece: str) -> bool:
+    """Whether 16 times as long a text, repeated from `piece`, takes clearly less than 256 times.
+
+    Compares CPU times of the same process, the smallest of a few repeats. A linear algorithm
+    takes about 16 times as long, a quadratic one 256 times; the limit is 64.
+    """
+    short, long = (piece * (length // len(piece) + 1) for length in (SHORT, LONG))
+    return _cpu_seconds(work, long) < 64 * _cpu_seconds(work, short) + 0.005
+
+
+def _cpu_seconds(work: Callable[[str], object], text: str) -> float:
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        return min(_measure(work, text) for _ in range(_REPEATS))
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _measure(work: Callable[[str], object], text: str) -> float:
+    began = time.process_time()
+    work(text)
+    return time.process_time() - began
