@@ -1,13 +1,11 @@
-"""Programs that know the A1111 web UI, against the running service.
+"""A1111 clients against the running service.
 
-webuiapi is the package itself; of the others, what they send is sent as they send it.
+webuiapi is the real package. For the other programs, the tests send the requests that they send.
 """
 
 import base64
-import io
 import json
 import threading
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,7 +16,11 @@ import webuiapi  # type: ignore[import-untyped]
 from PIL import Image
 
 from model.recipes.infotext import parse_parameters
+from tests.support.a1111_clients import TXT2IMG, is_idle, read_progress
+from tests.support.images import open_image
+from tests.support.pending_call import PendingCall
 from tests.support.pictures import QUALITY, finished, pixels, submit
+from tests.support.waiting import wait_until
 from training.evaluation.rules import read_colors
 
 pytestmark = pytest.mark.timeout(180)
@@ -27,18 +29,18 @@ LOOK = "twintails, red eyes, smile, white serafuku, pink background"
 PROMPT = f"{QUALITY}, blue hair, {LOOK}"
 
 
-def opened(image: str) -> Image.Image:
-    return Image.open(io.BytesIO(base64.b64decode(image)))
+def decode(image: str) -> Image.Image:
+    return open_image(base64.b64decode(image))
 
 
-def hair(image: Image.Image) -> str:
+def hair_color(image: Image.Image) -> str:
     return read_colors(image)["hair_color"]
 
 
-def whole(answer: httpx2.Response) -> dict[str, Any]:
-    """A 200 with its `info` read."""
-    assert answer.status_code == 200, answer.text
-    found: dict[str, Any] = answer.json()
+def read_response(response: httpx2.Response) -> dict[str, Any]:
+    """The body of a successful response, with `info` parsed."""
+    assert response.status_code == 200, response.text
+    found: dict[str, Any] = response.json()
     return found | {"info": json.loads(found["info"])}
 
 
@@ -52,14 +54,12 @@ def web_ui(service: httpx2.Client) -> Iterator[Any]:
     api.session.close()
 
 
-def test_webuiapi_makes_a_picture_with_its_own_defaults(
-    service: httpx2.Client, web_ui: Any
-) -> None:
+def test_webuiapi_generates_with_its_defaults(service: httpx2.Client, web_ui: Any) -> None:
     result = web_ui.txt2img(prompt=PROMPT, seed=7)
-    assert result.image.size == (128, 128), "512x512 is what it sends unasked"
+    assert result.image.size == (128, 128), "it always sends 512x512"
     assert (result.info["sampler_name"], result.info["steps"]) == ("Euler a", 20)
     assert result.info["seed"] == result.parameters["seed"] == 7
-    assert hair(result.image) == "blue hair"
+    assert hair_color(result.image) == "blue hair"
     (infotext,) = result.info["infotexts"]
     assert result.image.text["parameters"] == infotext
     parameters = parse_parameters(infotext)
@@ -72,18 +72,18 @@ def test_webuiapi_makes_a_picture_with_its_own_defaults(
     assert base64.b64decode(result.json["images"][0]) == file
 
 
-def test_an_infotext_makes_its_picture_again(service: httpx2.Client, web_ui: Any) -> None:
+def test_infotext_reproduces_its_image(service: httpx2.Client, web_ui: Any) -> None:
     first = web_ui.txt2img(prompt=PROMPT, seed=31, steps=8, cfg_scale=3, sampler_name="DPM++ 2M")
-    told = web_ui.png_info(first.image)
-    assert told.info == first.info["infotexts"][0]
-    assert told.parameters["Seed"] == "31"
-    found = whole(service.post("/sdapi/v1/txt2img", json={"infotext": told.info}))
+    info = web_ui.png_info(first.image)
+    assert info.info == first.info["infotexts"][0]
+    assert info.parameters["Seed"] == "31"
+    found = read_response(service.post("/sdapi/v1/txt2img", json={"infotext": info.info}))
     assert found["info"]["infotexts"] == first.info["infotexts"]
-    again = pixels(opened(found["images"][0]))
+    again = pixels(decode(found["images"][0]))
     assert numpy.abs(again - pixels(first.image)).max() <= 1
 
 
-def test_webuiapi_makes_several_and_a_second_pass(web_ui: Any) -> None:
+def test_webuiapi_generates_several_images_and_a_second_pass(web_ui: Any) -> None:
     result = web_ui.txt2img(
         prompt=PROMPT, seed=20, steps=4, cfg_scale=1, batch_size=2, n_iter=2, sampler_name="Euler"
     )
@@ -108,7 +108,7 @@ def test_webuiapi_makes_several_and_a_second_pass(web_ui: Any) -> None:
     assert result.info["warnings"][0].startswith("upscaler R-ESRGAN 4x+: unknown; lanczos is used")
 
 
-def test_webuiapi_repaints_a_part(web_ui: Any) -> None:
+def test_webuiapi_repaints_the_masked_area(web_ui: Any) -> None:
     start = web_ui.txt2img(prompt=PROMPT, seed=7, steps=12, cfg_scale=4, sampler_name="ER SDE")
     mask = Image.new("L", (128, 128))
     mask.paste(255, (0, 0, 128, 64))
@@ -126,19 +126,19 @@ def test_webuiapi_repaints_a_part(web_ui: Any) -> None:
     assert result.image.size == (128, 128)
     below = (0, 64, 128, 128)
     before, after = (image.convert("RGB") for image in (start.image, result.image))
-    assert before.crop(below).tobytes() == after.crop(below).tobytes(), "black stays"
-    assert hair(after) == "green hair"
+    assert before.crop(below).tobytes() == after.crop(below).tobytes(), "black areas stay"
+    assert hair_color(after) == "green hair"
     assert "Denoising strength: 0.9" in result.info["infotexts"][0]
 
 
-def test_webuiapi_looks_around(web_ui: Any) -> None:
+def test_webuiapi_reads_all_lists(web_ui: Any) -> None:
     assert web_ui.util_get_model_names() == ["kirazuri-tiny.safetensors"]
     assert web_ui.util_get_current_model() == "kirazuri-tiny.safetensors"
     web_ui.util_set_model("kirazuri")
     assert {"Euler a", "ER SDE", "DPM++ 2M"} <= set(web_ui.util_get_sampler_names())
     assert {"automatic", "karras", "beta"} <= set(web_ui.util_get_scheduler_names())
     (model,) = web_ui.get_sd_models()
-    assert len(model["sha256"]) == 64, "a worker is up"
+    assert len(model["sha256"]) == 64, "a worker is running"
     assert web_ui.get_scripts() == {"txt2img": [], "img2img": []}
     for call in (
         web_ui.get_cmd_flags, web_ui.get_sd_vae, web_ui.get_upscalers, web_ui.get_loras,
@@ -151,7 +151,7 @@ def test_webuiapi_looks_around(web_ui: Any) -> None:
     web_ui.util_wait_for_ready()
 
 
-def test_webuiapi_hears_what_is_wrong(web_ui: Any) -> None:
+def test_webuiapi_raises_our_errors(web_ui: Any) -> None:
     with pytest.raises(RuntimeError) as caught:
         web_ui.txt2img(prompt=PROMPT, sampler_name="LMS", steps=20)
     status, text = caught.value.args
@@ -172,9 +172,15 @@ def test_webuiapi_watches_and_interrupts_its_own_job(service: httpx2.Client, web
     making = threading.Thread(target=make)
     making.start()
     watcher = webuiapi.WebUIApi(host=service.base_url.host, port=service.base_url.port)
+    seen: dict[str, Any] = {}
+
+    def has_preview() -> bool:
+        seen.update(watcher.get_progress())
+        return seen["current_image"] is not None
+
     try:
-        seen = watched(watcher)
-        assert opened(seen["current_image"]).size == (24, 24)
+        wait_until(has_preview)
+        assert decode(seen["current_image"]).size == (24, 24)
         assert 0 < seen["progress"] < 1
         assert seen["state"]["sampling_steps"] >= 100
         watcher.interrupt()
@@ -187,22 +193,11 @@ def test_webuiapi_watches_and_interrupts_its_own_job(service: httpx2.Client, web
     assert finished(service, other)["status"] == "succeeded"
 
 
-def watched(api: Any) -> dict[str, Any]:
-    """The first progress with a picture."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        seen: dict[str, Any] = api.get_progress()
-        if seen["current_image"]:
-            return seen
-        time.sleep(0.05)
-    raise AssertionError("no preview in time")
-
-
 # -- SillyTavern -----------------------------------------------------------------------------------
 
 
 def silly_tavern(service: httpx2.Client, auth: str = "") -> httpx2.Client:
-    """Its server: node-fetch, which sends Basic even where nothing is filled in."""
+    """SillyTavern's server: it always sends Basic authentication, even without credentials."""
     coded = f"Basic {base64.b64encode(auth.encode()).decode()}".strip()
     headers = {"user-agent": "node-fetch", "accept": "*/*", "authorization": coded}
     return httpx2.Client(base_url=service.base_url, headers=headers, timeout=90)
@@ -219,8 +214,7 @@ def test_silly_tavern_connects_and_generates(service: httpx2.Client) -> None:
         current = client.get("/sdapi/v1/options").json()["sd_model_checkpoint"]
         assert titles == [current]
         assert client.post("/sdapi/v1/options", json={"sd_model_checkpoint": current}).is_success
-        idle = client.get("/sdapi/v1/progress").json()
-        assert (idle["progress"], idle["state"]["job_count"]) == (0, 0)
+        assert is_idle(read_progress(client))
 
         assert "forge_preset" not in client.get("/sdapi/v1/options").json()
         body = {
@@ -249,37 +243,30 @@ def test_silly_tavern_connects_and_generates(service: httpx2.Client) -> None:
             "do_not_save_grid": False,
             "do_not_save_samples": False,
         }
-        answer = client.post("/sdapi/v1/txt2img", json=body)
-        assert hair(opened(whole(answer)["images"][0])) == "blue hair"
-        assert "secret" not in answer.text
+        response = client.post("/sdapi/v1/txt2img", json=body)
+        assert hair_color(decode(read_response(response)["images"][0])) == "blue hair"
+        assert "secret" not in response.text
 
 
-def test_silly_tavern_interrupts_for_whoever_left(service: httpx2.Client) -> None:
-    """Two people of one server; one closes the page: interrupt, and the call is dropped."""
+def test_silly_tavern_interrupts_for_the_user_who_leaves(service: httpx2.Client) -> None:
+    """Two users of one server. When one closes the page, it interrupts and drops the call."""
     body = {"prompt": PROMPT, "steps": 40, "width": 512, "height": 512}
-    with silly_tavern(service) as stays, silly_tavern(service) as leaves:
-        answers: list[httpx2.Response] = []
-        staying = threading.Thread(
-            target=lambda: answers.append(stays.post("/sdapi/v1/txt2img", json=body))
-        )
-        staying.start()
-        count_of_jobs(service, 1)
-        with pytest.raises(httpx2.ReadTimeout):
-            leaves.post("/sdapi/v1/txt2img", json=body | {"batch_size": 8}, timeout=0.3)
-        with silly_tavern(service) as server:
-            assert server.post("/sdapi/v1/interrupt").json() == {}
-            staying.join(90)
-            assert len(whole(answers[0])["images"]) == 1
-            idle = server.get("/sdapi/v1/progress").json()
-            assert (idle["progress"], idle["state"]["job_count"]) == (0, 0)
+    url = str(service.base_url).rstrip("/")
+    with silly_tavern(service) as server:
+        headers = {"authorization": server.headers["authorization"]}
 
+        def start(number: int, **fields: Any) -> PendingCall:
+            call = PendingCall(url, TXT2IMG, body | fields, headers)
+            wait_until(lambda: read_progress(server)["state"]["job_count"] == number)
+            return call
 
-def count_of_jobs(service: httpx2.Client, count: int) -> None:
-    deadline = time.monotonic() + 30
-    with silly_tavern(service) as client:
-        while client.get("/sdapi/v1/progress").json()["state"]["job_count"] != count:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        staying = start(1)
+        leaving = start(2, batch_size=8)
+        leaving.disconnect()
+        assert server.post("/sdapi/v1/interrupt").json() == {}
+        assert len(read_response(staying.response())["images"]) == 1
+        staying.disconnect()
+        assert is_idle(read_progress(server))
 
 
 # -- Open WebUI, LibreChat, AIYABot ----------------------------------------------------------------
@@ -298,8 +285,8 @@ def test_open_webui(service: httpx2.Client) -> None:
         found = client.post("/sdapi/v1/txt2img", json=body).json()
         assert json.loads(found["info"])["sampler_name"] == "ER SDE"
         (image,) = found["images"]
-        assert "," not in image, "with a comma it would be taken for a data URL"
-        assert hair(opened(image)) == "blue hair"
+        assert "," not in image, "it takes a text with a comma for a data URL"
+        assert hair_color(decode(image)) == "blue hair"
 
 
 def test_libre_chat(service: httpx2.Client) -> None:
@@ -311,8 +298,8 @@ def test_libre_chat(service: httpx2.Client) -> None:
         "width": 1024,
         "height": 1024,
     }
-    found = whole(service.post("/sdapi/v1/txt2img", json=body))
-    image, info = opened(found["images"][0]), found["info"]
+    found = read_response(service.post("/sdapi/v1/txt2img", json=body))
+    image, info = decode(found["images"][0]), found["info"]
     assert (info["width"], info["height"]) == image.size == (192, 192)
     last = info["infotexts"][0].split("\n").pop()
     assert last.startswith("Steps: 22, Sampler: ER SDE")
@@ -321,7 +308,7 @@ def test_libre_chat(service: httpx2.Client) -> None:
 
 def test_aiyabot(service: httpx2.Client) -> None:
     with httpx2.Client(base_url=service.base_url, timeout=90) as client:
-        assert client.get("/sdapi/v1/cmd-flags").status_code == 200, "401 would mean a key"
+        assert client.get("/sdapi/v1/cmd-flags").status_code == 200, "401 would ask for a key"
         assert client.post("/login").is_success
         for path in (
             "samplers", "prompt-styles", "face-restorers", "hypernetworks", "upscalers", "sd-models"
@@ -329,7 +316,7 @@ def test_aiyabot(service: httpx2.Client) -> None:
             assert isinstance(client.get(f"/sdapi/v1/{path}").json(), list)
         embeddings = client.get("/sdapi/v1/embeddings").json()
         assert (embeddings["loaded"], embeddings["skipped"]) == ({}, {})
-        assert isinstance(client.get("/config").json(), dict), "it reads JSON, whatever it says"
+        assert isinstance(client.get("/config").json(), dict), "it reads any JSON"
 
         (model,) = client.get("/sdapi/v1/sd-models").json()
         choice = {"sd_model_checkpoint": model["title"]}
@@ -350,22 +337,22 @@ def test_aiyabot(service: httpx2.Client) -> None:
             "styles": ["None"],
             "override_settings": {"CLIP_stop_at_last_layers": 1} | choice,
         }
-        found = whole(client.post("/sdapi/v1/txt2img", json=body))
+        found = read_response(client.post("/sdapi/v1/txt2img", json=body))
         assert found["info"]["all_seeds"] == [4_294_967_295, 4_294_967_296]
         body |= {
             "init_images": ["data:image/png;base64," + found["images"][0]],
             "denoising_strength": "0.75",
             "n_iter": 1,
         }
-        found = whole(client.post("/sdapi/v1/img2img", json=body))
-        assert opened(found["images"][0]).size == (128, 128)
-        saved(client, found)
+        found = read_response(client.post("/sdapi/v1/img2img", json=body))
+        assert decode(found["images"][0]).size == (128, 128)
+        save(client, found)
 
 
-def saved(client: httpx2.Client, found: dict[str, Any]) -> None:
-    """AIYABot asks what is in each picture, and saves the picture anew with it."""
+def save(client: httpx2.Client, found: dict[str, Any]) -> None:
+    """AIYABot reads the parameters of each image and saves the image with them."""
     for image, infotext in zip(found["images"], found["info"]["infotexts"], strict=True):
         sent = {"image": "data:image/png;base64," + image}
-        told = client.post("/sdapi/v1/png-info", json=sent).json()
-        assert told["info"] == infotext
-        assert told["parameters"]["Prompt"] == PROMPT
+        info = client.post("/sdapi/v1/png-info", json=sent).json()
+        assert info["info"] == infotext
+        assert info["parameters"]["Prompt"] == PROMPT

@@ -1,4 +1,4 @@
-"""The official OpenAI packages of Python and Node against the running service: real pictures."""
+"""The official OpenAI packages for Python and Node against the running service."""
 
 import base64
 import contextlib
@@ -17,7 +17,7 @@ import pytest
 from openai import BadRequestError, OpenAI
 from PIL import Image
 
-from tests.support.images import file_of
+from tests.support.images import file_of, open_image
 from tests.support.openai_clients import openai_client
 from tests.support.paths import ROOT
 from tests.support.pictures import QUALITY, finished, picture, pixels, submit
@@ -41,11 +41,9 @@ def openai(url: str) -> Iterator[OpenAI]:
         yield client
 
 
-def decoded(b64_json: str | None) -> Image.Image:
+def decode(b64_json: str | None) -> Image.Image:
     assert b64_json
-    image = Image.open(io.BytesIO(base64.b64decode(b64_json)))
-    image.load()
-    return image
+    return open_image(base64.b64decode(b64_json))
 
 
 def transparent_top() -> Image.Image:
@@ -54,27 +52,27 @@ def transparent_top() -> Image.Image:
     return mask
 
 
-def test_the_picture_is_the_one_that_was_asked_for(openai: OpenAI, service: httpx2.Client) -> None:
-    """The same as by our own surface: same job, same recipe, same pixels."""
-    fields: dict[str, Any] = {"seed": 7, "deterministic": True}
+def test_images_are_those_of_generate(openai: OpenAI, service: httpx2.Client) -> None:
+    """`POST /generate` makes the same pixels from the same request."""
+    fields: dict[str, Any] = {"seed": 7, "steps": 16, "deterministic": True}
     prompt = f"{QUALITY}, green hair, {LOOK}"
-    answer: Any = openai.images.generate(prompt=prompt, n=2, size="128x128", extra_body=fields)
-    first, second = (decoded(image.b64_json) for image in answer.data)
+    response: Any = openai.images.generate(prompt=prompt, n=2, size="128x128", extra_body=fields)
+    first, second = (decode(image.b64_json) for image in response.data)
     assert read_colors(first)["hair_color"] == read_colors(second)["hair_color"] == "green hair"
     assert (pixels(first) != pixels(second)).any()
-    assert [image.seed for image in answer.data] == [7, 8]
+    assert [image.seed for image in response.data] == [7, 8]
     own = finished(service, submit(service, prompt=prompt, num_images=2, **fields))
     assert (pixels(picture(service, own, 1)) == pixels(second)).all()
-    job = service.get(f"/jobs/{answer.job_id}").json()
+    job = service.get(f"/jobs/{response.job_id}").json()
     assert {**job["request"], "image_quality": 90} == own["request"]
     assert job["timings"]["denoise"] > 0
-    with service.stream("GET", f"/jobs/{answer.job_id}/events") as stream:
+    with service.stream("GET", f"/jobs/{response.job_id}/events") as stream:
         names = [line[7:] for line in stream.iter_lines() if line.startswith("event: ")]
     assert names[0] == "queued"
     assert names[-1] == "succeeded"
 
 
-def test_negative_prompts_and_qualities_act(openai: OpenAI, service: httpx2.Client) -> None:
+def test_negative_prompt_and_quality_have_an_effect(openai: OpenAI, service: httpx2.Client) -> None:
     plain, negative = [
         openai.images.generate(
             prompt=f"{QUALITY}, blue hair, smile",
@@ -85,35 +83,36 @@ def test_negative_prompts_and_qualities_act(openai: OpenAI, service: httpx2.Clie
     ]
     assert plain.data
     assert negative.data
-    images = [decoded(answer.data[0].b64_json) for answer in (plain, negative) if answer.data]
+    images = [decode(response.data[0].b64_json) for response in (plain, negative) if response.data]
     assert (pixels(images[0]) != pixels(images[1])).any()
     assert "Steps: 16," in images[0].info["parameters"]
     assert "Negative prompt: blue background, blurry" in images[1].info["parameters"]
 
 
-def test_what_the_mask_covers_stays_and_the_rest_changes(
+def test_opaque_areas_of_the_mask_stay_and_the_rest_changes(
     openai: OpenAI, service: httpx2.Client
 ) -> None:
-    base = finished(service, submit(service, prompt=f"{QUALITY}, blue hair, {LOOK}", seed=7))
+    prompt = f"{QUALITY}, blue hair, {LOOK}"
+    base = finished(service, submit(service, prompt=prompt, seed=7, steps=12))
     start = picture(service, base)
-    answer = openai.images.edit(
+    response = openai.images.edit(
         image=("girl.png", file_of(start)),
         mask=("mask.png", file_of(transparent_top())),
         prompt=f"{QUALITY}, pink hair, {LOOK}",
-        extra_body={"seed": 8},
+        extra_body={"seed": 8, "steps": 12},
     )
-    assert answer.data
-    result = decoded(answer.data[0].b64_json)
+    assert response.data
+    result = decode(response.data[0].b64_json)
     assert (pixels(result)[64:] == pixels(start)[64:]).all()
     assert numpy.abs(pixels(result)[:64] - pixels(start)[:64]).mean() > 5
     whole = openai.images.edit(
         image=file_of(start), prompt=f"{QUALITY}, pink hair, {LOOK}", extra_body={"strength": 0.5}
     )
     assert whole.data
-    assert read_colors(decoded(whole.data[0].b64_json))["hair_color"] == "pink hair"
+    assert read_colors(decode(whole.data[0].b64_json))["hair_color"] == "pink hair"
 
 
-def test_previews_come_closer_to_the_picture(openai: OpenAI) -> None:
+def test_previews_approach_the_image(openai: OpenAI) -> None:
     stream = openai.images.generate(
         prompt=f"{QUALITY}, blonde hair, {LOOK}",
         stream=True,
@@ -121,16 +120,16 @@ def test_previews_come_closer_to_the_picture(openai: OpenAI) -> None:
         extra_body={"seed": 3},
     )
     *partial, done = stream
-    final = decoded(done.b64_json)
+    final = decode(done.b64_json)
     assert read_colors(final)["hair_color"] == "blonde hair"
     small = pixels(final.resize((16, 16), Image.Resampling.BOX))
-    errors = [numpy.abs(pixels(decoded(event.b64_json)) - small).mean() for event in partial]
+    errors = [numpy.abs(pixels(decode(event.b64_json)) - small).mean() for event in partial]
     assert len(errors) == 3, errors
     assert errors == sorted(errors, reverse=True)
     assert errors[-1] < 40
 
 
-def test_a_wrong_parameter_is_an_exception_of_the_package(openai: OpenAI) -> None:
+def test_invalid_parameter_raises_an_exception_of_the_package(openai: OpenAI) -> None:
     with pytest.raises(BadRequestError) as refused:
         openai.images.generate(prompt="x", background="transparent")
     assert refused.value.param == "background"
@@ -141,7 +140,7 @@ def test_a_wrong_parameter_is_an_exception_of_the_package(openai: OpenAI) -> Non
 
 @pytest.fixture(scope="module")
 def node_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The package as its lock file has it, outside the repository."""
+    """A folder outside of the repository with the packages of the lock file."""
     if shutil.which("node") is None or shutil.which("npm") is None:
         pytest.skip("node and npm are not installed")
     folder = tmp_path_factory.mktemp("node")
@@ -153,7 +152,7 @@ def node_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def node(folder: Path, *arguments: str) -> str:
+def run_node(folder: Path, *arguments: str) -> str:
     ran = subprocess.run(
         ["node", *arguments], cwd=folder, capture_output=True, text=True, check=False, timeout=120
     )
@@ -161,7 +160,7 @@ def node(folder: Path, *arguments: str) -> str:
     return ran.stdout
 
 
-def test_the_lock_file_names_no_registry() -> None:
+def test_lock_file_names_no_registry() -> None:
     lock = json.loads((NODE_CLIENT / "package-lock.json").read_text())
     packages = [package for name, package in lock["packages"].items() if name]
     assert packages
@@ -170,16 +169,17 @@ def test_the_lock_file_names_no_registry() -> None:
         assert package["integrity"].startswith("sha512-")
 
 
-def test_the_node_package(url: str, service: httpx2.Client, node_folder: Path) -> None:
+def test_node_package(url: str, service: httpx2.Client, node_folder: Path) -> None:
     prompt = f"{QUALITY}, pink hair, {LOOK}"
-    base = finished(service, submit(service, prompt=f"{QUALITY}, blue hair, {LOOK}", seed=7))
+    blue = f"{QUALITY}, blue hair, {LOOK}"
+    base = finished(service, submit(service, prompt=blue, seed=7, steps=8))
     start = picture(service, base)
     start.save(node_folder / "girl.png")
     transparent_top().save(node_folder / "mask.png")
-    told = json.loads(node(node_folder, "images.mjs", url, "girl.png", "mask.png", prompt))
+    results = json.loads(run_node(node_folder, "images.mjs", url, "girl.png", "mask.png", prompt))
 
-    generated = told["generated"]
-    image = decoded(generated["data"][0]["b64_json"])
+    generated = results["generated"]
+    image = decode(generated["data"][0]["b64_json"])
     assert (image.format, image.size) == ("WEBP", (192, 192))
     assert generated["size"] == "192x192"
     assert generated["usage"]["output_tokens"] == 144
@@ -187,26 +187,26 @@ def test_the_node_package(url: str, service: httpx2.Client, node_folder: Path) -
     request = service.get(f"/jobs/{generated['job_id']}").json()["request"]
     assert (request["seed"], request["steps"]) == (7, 8)
 
-    urls = [data["url"] for data in told["linked"]["data"]]
+    urls = [data["url"] for data in results["linked"]["data"]]
     assert len(urls) == 2
     for link in urls:
         image = Image.open(io.BytesIO(service.get(link).content))
         assert read_colors(image)["hair_color"] == "pink hair"
 
-    edited = decoded(told["edited"]["data"][0]["b64_json"])
+    edited = decode(results["edited"]["data"][0]["b64_json"])
     assert (pixels(edited)[64:] == pixels(start)[64:]).all()
-    request = service.get(f"/jobs/{told['edited']['job_id']}").json()["request"]
+    request = service.get(f"/jobs/{results['edited']['job_id']}").json()["request"]
     assert request["sampler_options"]["eta"] == 0.5
 
-    *partial, done = told["streamed"]
+    *partial, done = results["streamed"]
     assert [event["type"] for event in partial] == ["image_generation.partial_image"] * 2
     assert done["type"] == "image_generation.completed"
-    streamed = decoded(done["b64_json"])
+    streamed = decode(done["b64_json"])
     linked = Image.open(io.BytesIO(service.get(urls[0]).content))
     assert numpy.abs(pixels(streamed) - pixels(linked)).max() <= 1, "the same seed"
 
-    assert told["models"] == ["kirazuri-tiny"]
-    errors = told["errors"]
+    assert results["models"] == ["kirazuri-tiny"]
+    errors = results["errors"]
     assert {name: error["status"] for name, error in errors.items()} == {
         "wrong": 400,
         "unknown": 404,
@@ -217,7 +217,7 @@ def test_the_node_package(url: str, service: httpx2.Client, node_folder: Path) -
     assert {error["tries"] for error in errors.values()} == {1}
 
 
-# -- the manual ----------------------------------------------------------------------------------
+# -- documentation -------------------------------------------------------------------------------
 
 
 def examples(language: str) -> list[str]:
@@ -230,7 +230,7 @@ def examples(language: str) -> list[str]:
 def folder(
     url: str, service: httpx2.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Path:
-    """Where the examples find the picture and the mask that they read."""
+    """A folder with the image and the mask that the examples read."""
     monkeypatch.chdir(tmp_path)
     job = finished(service, submit(service, prompt=f"{QUALITY}, blue hair, {LOOK}", steps=8))
     picture(service, job).save("girl.png")
@@ -238,21 +238,21 @@ def folder(
     return tmp_path
 
 
-def test_the_examples_in_python(url: str, folder: Path) -> None:
-    """All of them, one after another, as somebody who reads along types them."""
+def test_python_examples(url: str, folder: Path) -> None:
+    """Runs all examples in order, in one session."""
     names: dict[str, Any] = {}
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         for code in examples("python"):
             exec(compile(code.replace("http://localhost:8000", url), PAGE.name, "exec"), names)
     names["client"].close()
-    assert decoded(base64.b64encode((folder / "blue.png").read_bytes()).decode()).format == "PNG"
+    assert decode(base64.b64encode((folder / "blue.png").read_bytes()).decode()).format == "PNG"
     assert (folder / "pink.png").stat().st_size > 1000
     assert (folder / "partial-0.webp").stat().st_size > 50
     assert "/jobs/" in printed.getvalue()
 
 
-def test_the_examples_in_the_shell(url: str, folder: Path) -> None:
+def test_shell_examples(url: str, folder: Path) -> None:
     for code in examples("sh"):
         script = code.replace("localhost:8000", url.removeprefix("http://"))
         ran = subprocess.run(
@@ -262,8 +262,8 @@ def test_the_examples_in_the_shell(url: str, folder: Path) -> None:
         assert json.loads(ran.stdout)["data"][0], ran.stdout
 
 
-def test_the_examples_in_javascript(url: str, folder: Path, node_folder: Path) -> None:
+def test_javascript_examples(url: str, folder: Path, node_folder: Path) -> None:
     for code in examples("js"):
         (node_folder / "example.mjs").write_text(code.replace("http://localhost:8000", url))
-        node(node_folder, "example.mjs")
+        run_node(node_folder, "example.mjs")
     assert (node_folder / "blue.png").read_bytes().startswith(b"\x89PNG")

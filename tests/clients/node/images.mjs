@@ -1,4 +1,4 @@
-// Calls the service at argv[2] as a user of the official package does; tells what came as JSON.
+// Calls the service at argv[2] with the official package and prints the results as JSON.
 import { readFile } from "node:fs/promises";
 import OpenAI, { toFile } from "openai";
 
@@ -23,7 +23,7 @@ async function errorOf(call) {
     const { status, code, param, type, constructor } = error;
     return { status, code, param, type, kind: constructor.name, tries: attempts.length - before };
   }
-  throw new Error("no error came");
+  throw new Error("the call succeeded");
 }
 
 const generated = await client.images.generate({
@@ -34,18 +34,31 @@ const generated = await client.images.generate({
   seed: 7,
   steps: 8,
 });
-const linked = await client.images.generate({ prompt, response_format: "url", n: 2, seed: 7 });
+const linked = await client.images.generate({
+  prompt,
+  response_format: "url",
+  n: 2,
+  seed: 7,
+  steps: 16,
+});
 const edited = await client.images.edit({
   image: await file(picture),
   mask: await file(mask),
   prompt,
   seed: 3,
+  steps: 8,
   loras: [],
   sampler_options: { eta: 0.5 },
 });
 
 const streamed = [];
-const stream = await client.images.generate({ prompt, stream: true, partial_images: 2, seed: 7 });
+const stream = await client.images.generate({
+  prompt,
+  stream: true,
+  partial_images: 2,
+  seed: 7,
+  steps: 16,
+});
 for await (const event of stream) streamed.push(event);
 
 const models = [];
