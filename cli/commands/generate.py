@@ -66,7 +66,7 @@ def generate(
     if prompt is None and source is None:
         fail("give a prompt, or an image with --from", USAGE_ERROR)
     with exit_on_error():
-        given = _given_fields(context.params)
+        given = _given_fields(context.params, out)
         body = {**(_source_fields(source, url, sampler) if source else {}), **given}
         if dry_run:
             typer.echo("\n".join(describe(api.dry_run(body, url=url))))
@@ -83,7 +83,7 @@ _UNCHANGED = (
 """Options that are fields of the request as they are."""
 
 
-def _given_fields(given: dict[str, Any]) -> dict[str, Any]:
+def _given_fields(given: dict[str, Any], out: Path | None) -> dict[str, Any]:
     """The fields of the request from the options that were given."""
     fields = {name: given[name] for name in _UNCHANGED}
     fields["deterministic"] = given["deterministic"] or None
@@ -93,7 +93,7 @@ def _given_fields(given: dict[str, Any]) -> dict[str, Any]:
             fields[name] = image_field(f"--{name.replace('_', '-')}", given[name])
     second_pass = ("scale", "steps", "strength", "upscaler")
     fields["hires"] = hires_field({name: given[f"hires_{name}"] for name in second_pass})
-    fields["image_format"] = given["image_format"] or format_of(given["out"])
+    fields["image_format"] = given["image_format"] or format_of(out)
     fields["loras"] = [lora_field(text) for text in given["lora"] or ()] or None
     return {name: value for name, value in fields.items() if value is not None}
 
