@@ -1,4 +1,4 @@
-"""Single steps of a job in the queue, as a worker takes them."""
+"""Claims and reports jobs as a worker does, without a worker."""
 
 import time
 from typing import Any

@@ -1,5 +1,6 @@
 """Waits for a state instead of sleeping for a fixed time."""
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import Any
@@ -11,3 +12,11 @@ def wait_until(condition: Callable[[], Any], *, seconds: float = 60) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"still false after {seconds} s"
         time.sleep(0.02)
+
+
+async def async_wait_until(condition: Callable[[], Any], *, seconds: float = 60) -> None:
+    """The same without blocking the event loop."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"still false after {seconds} s"
+        await asyncio.sleep(0.01)

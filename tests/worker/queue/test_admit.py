@@ -1,3 +1,5 @@
+"""Tests admission: limits, idempotency keys, and what RQ sees of a job."""
+
 import asyncio
 import json
 import zlib
@@ -92,7 +94,7 @@ async def test_a_renewed_key_stands_for_the_newest_job(queue: JobQueue) -> None:
     assert (await queue.admit(make_request(), **key)).id == second.id
 
 
-async def test_a_renewed_key_stands_for_nothing_where_the_queue_is_full(
+async def test_a_renewed_key_of_a_refused_request_stands_for_no_job(
     redis_url: str, settings: Settings
 ) -> None:
     queue = JobQueue(redis_url, settings.model_copy(update={"max_queue": 1}))
@@ -104,7 +106,7 @@ async def test_a_renewed_key_stands_for_nothing_where_the_queue_is_full(
     await queue.close()
 
 
-async def test_a_key_is_forgotten_with_its_own_job_alone(queue: JobQueue) -> None:
+async def test_a_key_is_forgotten_only_with_its_own_job(queue: JobQueue) -> None:
     old = await queue.admit(make_request(), idempotency_key="k")
     new = await queue.admit(make_request(), idempotency_key="k", is_key_renewed=True)
     await queue.forget_key("k", old.id)
@@ -128,9 +130,7 @@ def test_a_call_repeated_after_a_lost_reply_pushes_once(redis_client: "Redis") -
     assert redis_client.xlen(redis_keys.events_key(job_id)) == 1
 
 
-async def test_rq_sees_the_job_as_if_it_had_queued_it_itself(
-    queue: JobQueue, redis_client: "Redis"
-) -> None:
+async def test_the_job_looks_as_if_rq_had_queued_it(queue: JobQueue, redis_client: "Redis") -> None:
     job = await queue.admit(make_request("a secret prompt"))
     ours = redis_client.hgetall(rq_layout.job_key(job.id))
     own = Queue("elsewhere", connection=redis_client, serializer="json")

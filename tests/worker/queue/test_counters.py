@@ -1,4 +1,4 @@
-"""What the scripts count on the way of a job."""
+"""Tests what the scripts count during the life of a job."""
 
 import pytest
 from redis import Redis
@@ -13,18 +13,18 @@ from worker.queue.worker_queue import WorkerQueue
 
 
 def set_age(client: "Redis", job_id: str, seconds: float) -> None:
-    """Make it look as if the job had been accepted so long ago."""
+    """Let the job appear to have been accepted this long ago."""
     now, micros = client.time()
     client.hset(redis_keys.job_key(job_id), "created", f"{now + micros / 1e6 - seconds:.6f}")
 
 
-async def one_more(queue: JobQueue, client: "Redis", *, seed: int, age: float) -> str:
+async def admit(queue: JobQueue, client: "Redis", *, seed: int, age: float) -> str:
     job = await queue.admit(make_request(seed=seed))
     set_age(client, job.id, age)
     return job.id
 
 
-async def test_all_is_there_before_anything_happened(queue: JobQueue) -> None:
+async def test_every_counter_starts_at_zero(queue: JobQueue) -> None:
     counters = await queue.state.counters()
     assert counters.accepted == 0
     assert counters.finished == dict.fromkeys(FINISHED, 0)
@@ -34,10 +34,10 @@ async def test_all_is_there_before_anything_happened(queue: JobQueue) -> None:
     assert counters.oldest_queued_seconds == 0
 
 
-async def test_a_wait_is_counted_once_whatever_becomes_of_the_job(
+async def test_the_wait_of_a_job_is_counted_once(
     queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue
 ) -> None:
-    job_id = await one_more(queue, redis_client, seed=1, age=45)
+    job_id = await admit(queue, redis_client, seed=1, age=2000)
     take(redis_client, worker_queue, job_id, "t1")
     worker_queue.release(job_id, "t1", "worker_stopped", is_free=True)
     take(redis_client, worker_queue, job_id, "t2")
@@ -45,9 +45,9 @@ async def test_a_wait_is_counted_once_whatever_becomes_of_the_job(
     take(redis_client, worker_queue, job_id, "t3", lease=-1)  # its worker is dead at once
     take(redis_client, worker_queue, job_id, "t4")
     counters = await queue.state.counters()
-    assert dict(counters.waits.counts)["30"] == 0
-    assert dict(counters.waits.counts)["60"] == dict(counters.waits.counts)["+Inf"] == 1
-    assert counters.waits.total == pytest.approx(45, abs=5)
+    waits = dict(counters.waits.counts)
+    assert (waits["1800"], waits["+Inf"]) == (0, 1)
+    assert counters.waits.total == pytest.approx(2000, abs=60)
     reasons = {reason: count for reason, count in counters.retries.items() if count}
     assert reasons == {"worker_stopped": 1, "out_of_memory": 1, "worker_lost": 1}
 
@@ -57,7 +57,7 @@ async def test_every_end_is_counted_with_its_duration(
     queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue, age: float
 ) -> None:
     good, bad, unwanted = [
-        await one_more(queue, redis_client, seed=seed, age=age) for seed in range(3)
+        await admit(queue, redis_client, seed=seed, age=age) for seed in range(3)
     ]
     take(redis_client, worker_queue, good, "t1")
     worker_queue.commit(good, "t1", "succeeded")
@@ -68,18 +68,16 @@ async def test_every_end_is_counted_with_its_duration(
     counters = await queue.state.counters()
     assert counters.finished == dict.fromkeys(FINISHED, 1)
     assert {code: count for code, count in counters.failures.items() if count} == {"non_finite": 1}
-    for spread in counters.durations.values():
-        assert [count for bound, count in spread.counts if float(bound) < age] == [0] * sum(
-            float(bound) < age for bound in BUCKETS
-        )
-        assert spread.counts[-1] == ("+Inf", 1)
-        assert spread.total == pytest.approx(age, abs=5)
+    for durations in counters.durations.values():
+        assert sum(count for bound, count in durations.counts if float(bound) < age) == 0
+        assert durations.counts[-1] == ("+Inf", 1)
+        assert durations.total == pytest.approx(age, abs=60)
 
 
 async def test_a_job_that_killed_all_its_workers_is_counted(
     queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue
 ) -> None:
-    job_id = await one_more(queue, redis_client, seed=1, age=1)
+    job_id = await admit(queue, redis_client, seed=1, age=1)
     for attempt in range(4):
         take(redis_client, worker_queue, job_id, f"t{attempt}", lease=-1)
     counters = await queue.state.counters()
@@ -92,4 +90,4 @@ async def test_the_oldest_waiting_job_shows_its_age(queue: JobQueue, redis_clien
     now, _ = redis_client.time()
     redis_client.zadd(redis_keys.QUEUED, {jobs[0].id: now - 100})
     counters: Counters = await queue.state.counters()
-    assert counters.oldest_queued_seconds == pytest.approx(101, abs=4)
+    assert counters.oldest_queued_seconds == pytest.approx(100, abs=60)

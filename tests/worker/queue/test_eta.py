@@ -1,4 +1,4 @@
-"""Waiting and own time, from measured numbers alone."""
+"""Tests the arithmetic of ETAs."""
 
 import pytest
 
@@ -27,7 +27,7 @@ def test_times(
     assert found == expected
 
 
-def test_the_sum_is_known_where_both_are() -> None:
+def test_the_eta_is_the_sum_of_both_times() -> None:
     assert Eta(1, 2.04, 3.0).eta_seconds == 5.0
     assert Eta(1, None, 3.0).eta_seconds is None
     assert Eta().eta_seconds is None

@@ -1,4 +1,4 @@
-"""What belongs to whom: pictures, the list of jobs, and what counts against a key's limits."""
+"""Tests what an owner has: images, the list of jobs, and usage of the key's limits."""
 
 import asyncio
 import re
@@ -11,25 +11,19 @@ from redis import Redis
 from ulid import ULID
 
 from model.workload import megapixel_steps
+from tests.support.queue_steps import take
 from tests.support.requests import make_request
 from worker.auth.api_keys import KeyLimits
 from worker.errors import ImageExpired, ImageNotFound, QueueFull, QuotaSpent, TooManyJobs
 from worker.job import Job, StoredImage
 from worker.queue.job_queue import JobQueue
-from worker.queue.layout import redis_keys, rq_layout
+from worker.queue.layout import redis_keys
 from worker.queue.owner_index import OwnerIndex
-from worker.queue.worker_queue import Claim, Report, WorkerQueue, read_claim
+from worker.queue.worker_queue import Report, WorkerQueue
 from worker.settings import Settings
 
-PICTURE = "a" * 40 + ".png"
+IMAGE_NAME = "a" * 40 + ".png"
 COST = megapixel_steps(make_request())
-
-
-def claim(redis_client: "Redis", worker_queue: WorkerQueue, job: Job, token: str = "t") -> None:
-    redis_client.zadd(rq_layout.leases_key(), {f"{job.id}:{token}": time.time() + 60})
-    with redis_client.pipeline() as pipeline:
-        worker_queue.claim(pipeline, job.id, token, worker="w", is_alone=True)
-        assert isinstance(read_claim(pipeline.execute()[-1]), Claim)
 
 
 def finish(
@@ -39,7 +33,7 @@ def finish(
     status: Any = "succeeded",
     name: str = "",
 ) -> None:
-    claim(redis_client, worker_queue, job)
+    take(redis_client, worker_queue, job.id, "t")
     images = [
         StoredImage(
             url=f"/images/{name}", seed=1, width=64, height=64, format="png", bytes=1, sha256="0"
@@ -48,7 +42,7 @@ def finish(
     worker_queue.commit(job.id, "t", status, images=images if name else [])
 
 
-async def check(owner: OwnerIndex, name: str = PICTURE) -> bool:
+async def check(owner: OwnerIndex, name: str = IMAGE_NAME) -> bool:
     try:
         await owner.check_image(name)
     except ImageNotFound:
@@ -56,70 +50,70 @@ async def check(owner: OwnerIndex, name: str = PICTURE) -> bool:
     return True
 
 
-# -- pictures --------------------------------------------------------------------------------
+# -- images ----------------------------------------------------------------------------------
 
 
-async def test_a_picture_is_its_makers_and_of_whoever_makes_the_same(
+async def test_an_image_belongs_to_all_owners_who_made_it(
     queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue
 ) -> None:
     alice, bob = queue.owned_by("alice"), queue.owned_by("bob")
-    finish(redis_client, worker_queue, await alice.admit(make_request()), name=PICTURE)
+    finish(redis_client, worker_queue, await alice.admit(make_request()), name=IMAGE_NAME)
     assert await check(alice.owner_index)
     assert not await check(bob.owner_index)
     assert not await check(alice.owner_index, "b" * 40 + ".png")
     with pytest.raises(ImageNotFound, match="names are 40 hex digits"):
         await bob.owner_index.check_image("../secret")
-    finish(redis_client, worker_queue, await bob.admit(make_request()), name=PICTURE)
+    finish(redis_client, worker_queue, await bob.admit(make_request()), name=IMAGE_NAME)
     assert await check(bob.owner_index)
 
 
-async def test_a_picture_that_is_announced_can_be_fetched_before_the_end(
+async def test_an_announced_image_can_be_fetched_before_the_job_ends(
     queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue
 ) -> None:
     job = await queue.owned_by("alice").admit(make_request())
-    claim(redis_client, worker_queue, job)
+    take(redis_client, worker_queue, job.id, "t")
     with redis_client.pipeline() as pipeline:
-        worker_queue.report(pipeline, job.id, "t", Report(event="image", image=PICTURE))
+        worker_queue.report(pipeline, job.id, "t", Report(event="image", image=IMAGE_NAME))
         assert pipeline.execute() == [b"ok"]
     assert await check(queue.owned_by("alice").owner_index)
     assert not await check(queue.owned_by("bob").owner_index)
 
 
-async def test_a_picture_that_a_job_starts_from_is_seen_by_its_owner(queue: JobQueue) -> None:
-    request = make_request(init_image=PICTURE, strength=0.5)
+async def test_an_image_that_a_job_starts_from_is_visible_to_its_owner(queue: JobQueue) -> None:
+    request = make_request(init_image=IMAGE_NAME, strength=0.5)
     await queue.owned_by("alice").admit(request)
     assert await check(queue.owned_by("alice").owner_index)
     assert not await check(queue.owned_by("bob").owner_index)
 
 
-async def test_a_refused_job_makes_nobody_an_owner(
+async def test_a_refused_job_makes_its_client_no_owner(
     redis_url: str, settings: Settings, redis_client: "Redis"
 ) -> None:
     full = JobQueue(redis_url, settings.model_copy(update={"max_queue": 0}))
     with pytest.raises(QueueFull):
-        await full.owned_by("alice").admit(make_request(init_image=PICTURE, strength=0.5))
+        await full.owned_by("alice").admit(make_request(init_image=IMAGE_NAME, strength=0.5))
     assert not await check(full.owned_by("alice").owner_index)
     assert redis_client.keys("kirazuri:owners:*") == []
     await full.close()
 
 
-async def test_one_owners_time_may_be_over_while_the_others_is_not(
+async def test_an_image_expires_for_each_owner_separately(
     queue: JobQueue, redis_client: "Redis"
 ) -> None:
     owners = {"alice": time.time() - 1, "bob": time.time() + 60}
-    redis_client.zadd(redis_keys.owners_key(PICTURE), owners)
+    redis_client.zadd(redis_keys.owners_key(IMAGE_NAME), owners)
     with pytest.raises(ImageExpired):
-        await queue.owned_by("alice").owner_index.check_image(PICTURE)
+        await queue.owned_by("alice").owner_index.check_image(IMAGE_NAME)
     assert await check(queue.owned_by("bob").owner_index)
 
 
-async def test_owners_are_forgotten_a_day_after_the_picture(
+async def test_owners_are_kept_a_day_longer_than_the_image(
     queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue, settings: Settings
 ) -> None:
     finish(
-        redis_client, worker_queue, await queue.owned_by("a").admit(make_request()), name=PICTURE
+        redis_client, worker_queue, await queue.owned_by("a").admit(make_request()), name=IMAGE_NAME
     )
-    left: Any = redis_client.ttl(redis_keys.owners_key(PICTURE))
+    left: Any = redis_client.ttl(redis_keys.owners_key(IMAGE_NAME))
     assert 86_400 < left <= 86_400 + settings.result_ttl_seconds + 1
 
 
@@ -151,7 +145,7 @@ async def test_jobs_of_one_status(
     made = [await queue.owned_by("a").admit(make_request(seed=seed)) for seed in range(4)]
     made.sort(key=lambda job: job.id, reverse=True)
     finish(redis_client, worker_queue, made[1])
-    claim(redis_client, worker_queue, made[2])
+    take(redis_client, worker_queue, made[2].id, "t")
     for status, wanted in (
         ("queued", [made[0].id, made[3].id]),
         ("running", [made[2].id]),
@@ -183,7 +177,7 @@ async def test_a_rare_status_among_many_jobs_takes_several_pages(
     assert pages == 3
 
 
-async def test_the_list_forgets_what_has_expired(
+async def test_expired_jobs_leave_the_list(
     queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue, settings: Settings
 ) -> None:
     alice = queue.owned_by("alice")
@@ -197,7 +191,7 @@ async def test_the_list_forgets_what_has_expired(
     assert sorted(member.decode() for member in members) == sorted(kept)
 
 
-async def test_the_list_goes_with_the_last_job(
+async def test_the_list_expires_with_the_last_job(
     queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue, settings: Settings
 ) -> None:
     alice = queue.owned_by("alice")
@@ -217,7 +211,7 @@ async def test_the_list_goes_with_the_last_job(
 # -- limits ----------------------------------------------------------------------------------
 
 
-async def test_unfinished_jobs_are_held_to_the_limit_however_many_come_at_once(
+async def test_the_limit_of_unfinished_jobs_holds_under_concurrency(
     queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue
 ) -> None:
     limits = KeyLimits(concurrency=5)
@@ -246,17 +240,17 @@ async def test_a_repeated_submission_takes_no_second_place(queue: JobQueue) -> N
     first = await alice.admit(make_request(), idempotency_key="k", fingerprint="f", limits=limits)
     again = await alice.admit(make_request(), idempotency_key="k", fingerprint="f", limits=limits)
     assert again.id == first.id
-    standing = await alice.owner_index.usage()
-    assert standing.unfinished == 1
-    assert standing.spent == pytest.approx(COST)
+    usage = await alice.owner_index.usage()
+    assert usage.unfinished == 1
+    assert usage.spent == pytest.approx(COST)
 
 
-async def test_a_place_of_a_lost_job_is_given_back(queue: JobQueue, redis_client: "Redis") -> None:
+async def test_a_lost_job_frees_its_place(queue: JobQueue, redis_client: "Redis") -> None:
     alice, limits = queue.owned_by("alice"), KeyLimits(concurrency=1)
     lost = await alice.admit(make_request(), limits=limits)
     redis_client.delete(redis_keys.job_key(lost.id))
     await alice.admit(make_request(), limits=limits)
-    with pytest.raises(TooManyJobs, match="1 jobs of this key"):
+    with pytest.raises(TooManyJobs, match="limit of 1"):
         await alice.admit(make_request(), limits=limits)
 
 
@@ -273,7 +267,7 @@ async def test_the_quota_is_held_however_many_come_at_once(queue: JobQueue) -> N
     assert (await alice.owner_index.usage()).spent == pytest.approx(3 * COST)
 
 
-async def test_what_was_not_done_is_not_paid_for(
+async def test_failed_and_unstarted_jobs_cost_no_quota(
     queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue
 ) -> None:
     alice, limits = queue.owned_by("alice"), KeyLimits(quota=10 * COST)
@@ -287,7 +281,7 @@ async def test_what_was_not_done_is_not_paid_for(
     assert await spent() == 3, "it had not begun"
     finish(redis_client, worker_queue, made[1], "failed")
     assert await spent() == 2, "it failed"
-    claim(redis_client, worker_queue, made[2])
+    take(redis_client, worker_queue, made[2].id, "t")
     await alice.cancel(made[2].id)
     worker_queue.commit(made[2].id, "t", "cancelled")
     assert await spent() == 2, "it had begun"
@@ -295,9 +289,12 @@ async def test_what_was_not_done_is_not_paid_for(
     assert await spent() == 2
 
 
-def test_no_script_uses_what_corrupts_redis_6() -> None:
-    folder = resources.files("worker.queue") / "scripts"
-    for script in folder.iterdir():
+def test_no_script_uses_incrbyfloat() -> None:
+    """It corrupts the heap of Redis 6.2 in scripts."""
+    folder = resources.files("worker.queue.scripts")
+    scripts = [file for file in folder.iterdir() if file.name.endswith(".lua")]
+    assert len(scripts) > 15
+    for script in scripts:
         calls = re.findall(r"redis\.call\('(\w+)'", script.read_text("utf-8"))
         assert "INCRBYFLOAT" not in calls, script
 

@@ -1,4 +1,4 @@
-"""Whose job is taken next: fair between owners, and as ever for one alone."""
+"""Tests fair queueing: the order in which the jobs of several owners are taken."""
 
 import asyncio
 import random
@@ -22,7 +22,7 @@ from worker.settings import Settings
 
 
 def listed(client: "Redis") -> list[str]:
-    """RQ's list: the order in which workers take jobs."""
+    """RQ's list, which is the order in which workers take jobs."""
     ids: Any = client.lrange(RQ_LIST, 0, -1)
     return [str(job_id, "utf-8") for job_id in ids]
 
@@ -34,7 +34,7 @@ async def admit(queue: JobQueue, owner: str, count: int = 1, **changes: Any) -> 
 
 
 def owners(client: "Redis", worker_queue: WorkerQueue, count: int) -> str:
-    """Take so many jobs; the first letters of their owners."""
+    """Take this many jobs; returns the first letters of their owners."""
     taken = ""
     for _ in range(count):
         claim = take(client, worker_queue, listed(client)[0], "t")
@@ -43,19 +43,19 @@ def owners(client: "Redis", worker_queue: WorkerQueue, count: int) -> str:
     return taken
 
 
-async def test_a_single_job_comes_before_hundreds_of_another_owner(
+async def test_a_single_job_comes_before_many_of_another_owner(
     queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue, settings: Settings
 ) -> None:
-    await admit(queue, "greedy", 500)
+    await admit(queue, "greedy", 100)
     assert owners(redis_client, worker_queue, 3) == "ggg"
     assert (await queue.owned_by("modest").forecast(make_request())).queue_position == 0
-    assert (await queue.owned_by("greedy").forecast(make_request())).queue_position == 497
+    assert (await queue.owned_by("greedy").forecast(make_request())).queue_position == 97
     (job,) = await admit(queue, "modest", steps=50)
     assert job.queue_position == 0
     (last,) = await admit(queue, "greedy")
-    assert last.queue_position == 498
+    assert last.queue_position == 98
     assert owners(redis_client, worker_queue, 4) == "mggg"
-    assert len(listed(redis_client)) == 495
+    assert len(listed(redis_client)) == 95
 
 
 async def test_two_owners_take_turns_by_work(
@@ -85,13 +85,13 @@ async def test_one_owner_alone_is_served_in_order(
     take(redis_client, worker_queue, jobs[1], "t1")
     jobs += [job.id for job in await admit(queue, "", 2)]
     assert listed(redis_client) == jobs[2:]
-    # Given back unfinished: first again. After a fault of its own: last.
+    # Released unfinished: first again. After a failed attempt: last.
     worker_queue.release(jobs[1], "t1", "worker_stopped", is_free=True)
     worker_queue.release(jobs[0], "t0", "engine_error", is_free=False)
     assert listed(redis_client) == [*jobs[1:], jobs[0]]
 
 
-async def test_what_was_given_back_stays_first_whoever_comes(
+async def test_a_released_job_stays_first(
     queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue
 ) -> None:
     (job, *_) = await admit(queue, "greedy", 3)
@@ -99,11 +99,11 @@ async def test_what_was_given_back_stays_first_whoever_comes(
     worker_queue.release(job.id, "t", "worker_stopped", is_free=True)
     (other,) = await admit(queue, "modest")
     assert listed(redis_client)[:2] == [job.id, other.id]
-    # Taken again it pays no second time.
+    # Its owner does not pay a second time.
     assert owners(redis_client, worker_queue, 4) == "gmgg"
 
 
-async def test_a_fault_puts_a_job_behind_its_owners_and_not_behind_all(
+async def test_a_failed_attempt_puts_a_job_behind_its_owners_jobs_only(
     queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue
 ) -> None:
     await admit(queue, "greedy", 50)
@@ -137,7 +137,7 @@ async def test_a_job_that_rq_lost_gets_its_place_back(
         redis_client.zadd(redis_keys.QUEUED, {lost: 0})
         assert worker_queue.reconcile() == [lost]
         assert sorted(listed(redis_client)) == sorted(before)
-        # Among equals in turn it may be another.
+        # Jobs of the same turn may change places.
         assert abs(listed(redis_client).index(lost) - before.index(lost)) <= 1
 
 
@@ -151,7 +151,7 @@ async def test_nothing_is_left_when_all_is_taken(
     assert list(redis_client.scan_iter("kirazuri:line:*")) == []
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 async def test_the_scripts_keep_the_turns_of_the_simulation(
     queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue, seed: int
 ) -> None:
@@ -162,7 +162,7 @@ async def test_the_scripts_keep_the_turns_of_the_simulation(
         ("c", "high"),
         ("d", "normal"),
     ]
-    for _ in range(120):
+    for _ in range(100):
         what = choice.choices(["admit", "take", "cancel"], [5, 3, 2])[0]
         if what == "admit" or not len(turns):
             owner, priority = choice.choice(names)
@@ -171,7 +171,7 @@ async def test_the_scripts_keep_the_turns_of_the_simulation(
             cost = megapixel_steps(make_request(steps=steps))
             turns.join(job.id, owner, cost=cost, weight=WEIGHTS[priority])
         elif what == "take":
-            # The scripts order equal turns by when they were put in, and so may differ in them.
+            # The scripts order equal turns by insertion, so these may differ.
             first = listed(redis_client)[0]
             assert turns.turn(first) == pytest.approx(turns.turn(turns.order()[0]), abs=1e-4)
             take(redis_client, worker_queue, first, "t")
@@ -181,42 +181,42 @@ async def test_the_scripts_keep_the_turns_of_the_simulation(
             await queue.cancel(gone)
             turns.give_up(gone)
         order: list[Any] = redis_client.zrange(redis_keys.TURNS, 0, -1, withscores=True)
-        told = {str(job_id, "utf-8"): turn for job_id, turn in order}
-        assert told == pytest.approx(
+        turn_of = {str(job_id, "utf-8"): turn for job_id, turn in order}
+        assert turn_of == pytest.approx(
             {job_id: turns.turn(job_id) for job_id in turns.order()}, abs=1e-3
         )
-        in_list = [told[job_id] for job_id in listed(redis_client)]
+        in_list = [turn_of[job_id] for job_id in listed(redis_client)]
         assert in_list == sorted(in_list)
 
 
 async def test_a_worker_takes_the_modest_owners_job_next(
-    queue: JobQueue, run_worker: RunWorker, redis_client: "Redis"
+    queue: JobQueue, run_worker: RunWorker
 ) -> None:
-    greedy = await admit(queue, "greedy", 12)
+    greedy = await admit(queue, "greedy", 6)
     (job,) = await admit(queue, "modest", steps=20)
     with run_worker(step_seconds=0.002, changes={"max_running": 1}):
-        done = await queue.wait(job.id, 20)
-        assert done.status == "succeeded"
-        assert done.finished_at
-        ends = [(await queue.wait(one.id, 20)).finished_at for one in greedy]
-        assert sum(end < done.finished_at for end in ends if end) <= 2
+        done = await queue.wait(job.id, 60)
+        starts = [(await queue.wait(one.id, 60)).started_at for one in greedy]
+    assert done.status == "succeeded"
+    assert done.started_at
+    assert sum(start < done.started_at for start in starts if start) <= 1
 
 
 async def test_a_worker_full_of_one_owners_jobs_has_places_for_others(
     queue: JobQueue, run_worker: RunWorker
 ) -> None:
-    greedy = await admit(queue, "greedy", 6, steps=400)
+    greedy = await admit(queue, "greedy", 6, steps=4000)
     with run_worker(step_seconds=0.01, changes={"max_running": 2}, is_drained=False) as worker:
         await asyncio.to_thread(wait_until, lambda: len(worker.slots) == 2)
         modest = await admit(queue, "modest", 2, steps=3)
         for job in modest:
-            assert (await queue.wait(job.id, 20)).status == "succeeded"
+            assert (await queue.wait(job.id, 60)).status == "succeeded"
         assert (await queue.state.counters()).finished["succeeded"] == 2
         states = [(await queue.get(job.id)).status for job in greedy]
         assert states == ["running"] * 2 + ["queued"] * 4
 
 
-async def test_who_is_passed_over_keeps_its_place(
+async def test_an_owner_that_is_passed_over_keeps_its_place(
     queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue
 ) -> None:
     a = [job.id for job in await admit(queue, "a", 3)]
@@ -231,18 +231,18 @@ async def test_who_is_passed_over_keeps_its_place(
     assert taken == [b[0].encode(), a[0].encode()]
 
 
-def test_ever_new_owners_put_nobody_off_for_ever() -> None:
+def test_a_stream_of_new_owners_starves_no_job() -> None:
     turns, taken = FairQueue[str](), []
     for number in range(3):
         turns.join(f"old {number}", "old", cost=2)
     for number in range(500):
-        while len(turns) < 20:  # a full queue: whoever comes takes the place of one that was taken
+        while len(turns) < 20:  # a full queue: each new job takes the place of one that was taken
             turns.join(f"new {number} {len(turns)}", f"owner {number} {len(turns)}", cost=1)
         name = turns.next()
         assert name
         turns.take(name)
         taken.append(name)
     waited = [taken.index(f"old {number}") for number in range(3)]
-    # Its share is a 20th of the work: not at once, and not never.
+    # Its share is a 20th of the work: later than at once, but not never.
     assert waited[0] == 0
     assert 40 <= waited[1] < waited[2] <= 2 * 20 * (2 + 2) + 20

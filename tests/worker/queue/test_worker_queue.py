@@ -1,4 +1,4 @@
-"""The scripts from the worker's side: claims, fences, ends, hand-backs."""
+"""Tests the worker's transitions: claim, report, commit, release, and their fencing."""
 
 import json
 import time
@@ -31,7 +31,7 @@ async def test_a_claim_carries_the_request_and_counts_the_attempt(
     assert await queue.state.depth() == (0, 1)
 
 
-async def test_the_same_claim_again_is_the_same_claim(
+async def test_a_repeated_claim_counts_no_attempt(
     queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue
 ) -> None:
     job = await queue.admit(make_request())
@@ -49,7 +49,7 @@ async def test_a_second_worker_is_refused_while_the_lease_lives(
     assert (await queue.get(job.id)).attempts == 1
 
 
-async def test_an_old_token_writes_nothing_after_another_took_over(
+async def test_an_old_token_writes_nothing_after_another_claim(
     queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue
 ) -> None:
     job = await queue.admit(make_request())
@@ -91,7 +91,7 @@ async def test_commit_ends_a_job_once_and_cleans_rq(
     assert 86_300 < redis_client.ttl(redis_keys.job_key(job.id)) <= 86_400
 
 
-async def test_a_cancel_asked_for_in_time_wins(
+async def test_an_earlier_cancel_wins_over_the_commit(
     queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue
 ) -> None:
     job = await queue.admit(make_request())
@@ -105,7 +105,7 @@ async def test_a_cancel_asked_for_in_time_wins(
         await queue.cancel(job.id)
 
 
-async def test_cancel_takes_a_queued_job_out_at_once(
+async def test_a_cancelled_job_leaves_the_queue_at_once(
     queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue
 ) -> None:
     job = await queue.admit(make_request())
@@ -117,7 +117,7 @@ async def test_cancel_takes_a_queued_job_out_at_once(
     assert [event.event async for event in queue.events(job.id)] == ["queued", "cancelled"]
 
 
-async def test_cancel_needs_no_worker_that_is_dead(
+async def test_a_job_of_a_dead_worker_can_be_cancelled(
     queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue
 ) -> None:
     job = await queue.admit(make_request())
@@ -126,7 +126,7 @@ async def test_cancel_needs_no_worker_that_is_dead(
     assert worker_queue.commit(job.id, "t1", "succeeded", images=[IMAGE]) == "cancelled"
 
 
-def test_a_cancel_repeated_after_a_lost_reply_is_no_conflict(redis_client: "Redis") -> None:
+def test_a_cancel_may_be_repeated_after_a_lost_reply(redis_client: "Redis") -> None:
     job_id = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
     redis_client.hset(redis_keys.job_key(job_id), mapping={"status": "queued", "attempt": 0})
     cancel = LuaScript(redis_client, "cancel")
@@ -184,18 +184,18 @@ async def test_release_queues_again(
     assert json.loads(events[-1][1][b"data"]) == {"attempt": attempt, "reason": "why"}
 
 
-async def test_the_same_picture_is_announced_once(
+async def test_the_same_image_is_announced_once(
     queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue
 ) -> None:
     job = await queue.admit(make_request())
     take(redis_client, worker_queue, job.id, "t1")
-    note = Report(event="image", data=IMAGE.model_dump(mode="json"), image=IMAGE.name)
-    assert [report(redis_client, worker_queue, job.id, "t1", note) for _ in range(2)] == [b"ok"] * 2
+    news = Report(event="image", data=IMAGE.model_dump(mode="json"), image=IMAGE.name)
+    assert [report(redis_client, worker_queue, job.id, "t1", news) for _ in range(2)] == [b"ok"] * 2
     events: Any = redis_client.xrange(redis_keys.events_key(job.id))
     assert [fields[b"event"] for _, fields in events].count(b"image") == 1
 
 
-async def test_reconcile_puts_back_what_rq_lost(
+async def test_reconcile_puts_back_jobs_that_rq_lost(
     queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue
 ) -> None:
     lost, dead, alive, fresh = [await queue.admit(make_request(seed=s)) for s in range(4)]
