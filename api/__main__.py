@@ -1,4 +1,4 @@
-"""`python -m api`."""
+"""Entry point of `python -m api`."""
 
 from api.server import main
 

@@ -1,23 +1,20 @@
-"""The application: routes, errors, what is opened at start and closed at the end.
-
-`python -m api` serves it.
-"""
+"""Builds the FastAPI application; `python -m api` serves it."""
 
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from importlib.metadata import PackageNotFoundError, version
 from typing import TypedDict
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
+from starlette.types import Lifespan
 
 from api.a1111 import router as a1111
 from api.auth.key_cache import KeyCache
 from api.auth.key_limits import RateLimits
-from api.http import errors
+from api.http.error_handlers import add_error_handlers, handle_exception
 from api.http.metrics import HttpMetrics
 from api.http.problem import ErrorRenderer
 from api.middleware.authentication import AuthenticationMiddleware
@@ -35,6 +32,7 @@ from api.routes.service import docs_page as pages
 from api.submit.images.input_images import InputImages
 from api.submit.lora_list import LoraList
 from api.submit.policy_check import PolicyCheck
+from api.version import package_version
 from api.webhooks import schemas as webhook_schemas
 from api.webhooks.schemas import submission_type
 from model.card import Card, load_card
@@ -52,18 +50,18 @@ from worker.telemetry import logs, tracing
 
 log = logging.getLogger(__name__)
 
-ERROR_SHAPES: Mapping[str, ErrorRenderer] = {
+ERROR_RENDERERS: Mapping[str, ErrorRenderer] = {
     "/v1": openai_error,
-    **a1111.ERROR_SHAPES,
+    **a1111.ERROR_RENDERERS,
 }
-"""Surfaces whose errors are not problems, by their roots."""
+"""Error renderers by path prefix; all other paths answer with problem+json."""
 
 _UNTRACED = frozenset({"/livez", "/readyz", "/metrics"})
-"""Asked every few seconds, by no client."""
+"""Paths of probes, called every few seconds."""
 
 
 class ServiceState(TypedDict):
-    """What the lifespan opens; requests see it as `request.state` (api/submit/dependencies.py)."""
+    """The parts of the running service, as `request.state` (see api/submit/dependencies.py)."""
 
     settings: Settings
     card: Card
@@ -81,29 +79,23 @@ class ServiceState(TypedDict):
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
-    """The HTTP service; settings come from `KIRAZURI_*` variables if none are given.
+    """The HTTP service; without `settings` it reads the `KIRAZURI_*` variables.
 
     Raises:
-        CardError: the card of the settings is missing or wrong.
-        ValueError: the settings of the image store do not fit together, or the file of keys is
-            wrong.
-        PolicyError: the policy's file is missing or wrong.
+        CardError: the card does not exist or is invalid.
+        ValueError: the settings of the image store contradict each other, or the key file is
+            invalid.
+        PolicyError: the policy file does not exist or is invalid.
     """
     settings = settings or Settings()
     card = load_card(settings.card)
     store = open_store(settings)
-    metrics = HttpMetrics(_version())
+    metrics = HttpMetrics(package_version())
     loras = LoraFolder(settings.lora_dir)
     verifier = Verifier(C2paReader(settings))
     request_model = submission_type(card, settings, lambda: loras.files)
     keys = KeyCache(settings.keys_file)
-    policy = PolicyCheck(
-        load_policy(settings.policy_file),
-        card,
-        metrics,
-        ceiling=settings.max_rating,
-        logs_prompts=settings.policy_log_prompts,
-    )
+    policy = _policy_check(settings, card, metrics)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[ServiceState]:
@@ -111,7 +103,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         tracing.start_tracing("kirazuri-api")
         queue = JobQueue(redis_dsn(settings), settings)
         rates = RateLimits(queue.connection_pool)
-        tokenizers = await asyncio.to_thread(_tokenizers, settings, card)
+        tokenizers = await asyncio.to_thread(_load_tokenizers, settings, card)
         lora_list = LoraList(loras)
         try:
             await _open_keys(keys, settings)
@@ -136,10 +128,30 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             await queue.close()
             await asyncio.to_thread(tracing.flush_spans)
 
-    # Serves the scripts of `/docs` itself (api/routes/service/docs_page.py): no CDN is needed.
-    app = FastAPIOffline(
+    app = _fastapi(card, lifespan)
+    _add_middleware(app, settings, keys, metrics)
+    add_error_handlers(app)
+    _add_routes(app, request_model)
+    webhook_schemas.add_to_openapi(app.webhooks)
+    openapi.install(app, card)
+    return app
+
+
+def _policy_check(settings: Settings, card: Card, metrics: HttpMetrics) -> PolicyCheck:
+    return PolicyCheck(
+        load_policy(settings.policy_file),
+        card,
+        metrics,
+        ceiling=settings.max_rating,
+        logs_prompts=settings.policy_log_prompts,
+    )
+
+
+def _fastapi(card: Card, lifespan: Lifespan[FastAPI]) -> FastAPI:
+    # FastAPIOffline serves the scripts of `/docs` itself (api/routes/service/docs_page.py).
+    return FastAPIOffline(
         title="Kirazuri Server",
-        version=_version(),
+        version=package_version(),
         summary="From a Danbooru-style prompt to an image URL.",
         description=f"Serves {card.title}. {card.summary}",
         lifespan=lifespan,
@@ -154,18 +166,22 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             "exclude": lambda scope: scope["path"] in _UNTRACED,
         },
     )
-    app.add_middleware(AuthenticationMiddleware, ring=keys, settings=settings, refuse=errors.refuse)
+
+
+def _add_middleware(app: FastAPI, settings: Settings, keys: KeyCache, metrics: HttpMetrics) -> None:
+    """From the innermost to the outermost."""
     app.add_middleware(
-        RequestContextMiddleware, metrics=metrics, settings=settings, error_shapes=ERROR_SHAPES
+        AuthenticationMiddleware, keys=keys, settings=settings, on_error=handle_exception
+    )
+    app.add_middleware(
+        RequestContextMiddleware,
+        metrics=metrics,
+        settings=settings,
+        error_renderers=ERROR_RENDERERS,
     )
     if settings.cors_origins:
-        # Around everything, so that a page can also read what went wrong.
+        # Outermost, so that web pages can read error responses too.
         app.add_middleware(CORSMiddleware, **cors_options(settings))
-    errors.install(app)
-    _add_routes(app, request_model)
-    webhook_schemas.describe(app.webhooks)
-    openapi.install(app, card)
-    return app
 
 
 def _add_routes(app: FastAPI, request_model: type[GenerationRequest]) -> None:
@@ -182,21 +198,13 @@ async def _open_keys(keys: KeyCache, settings: Settings) -> None:
         return
     await keys.open(redis_dsn(settings))
     if settings.auth == "required" and keys.is_known and keys.is_empty:
-        log.warning("API keys are needed, and there is none: make one with `kirazuri keys add`")
+        log.warning("API keys are required, but there are none; create one: kirazuri keys add")
 
 
-def _tokenizers(settings: Settings, card: Card) -> Tokenizers | None:
-    """The checkpoint's tokenizers where its folder is at hand; without them nothing is counted."""
+def _load_tokenizers(settings: Settings, card: Card) -> Tokenizers | None:
+    """The tokenizers of the checkpoint folder; without the folder, tokens are not counted."""
     try:
         return load_tokenizers(card, settings.checkpoint_dir)
     except CheckpointError as exc:
-        log.warning("prompts are not counted in tokens: %s", exc)
+        log.warning("cannot count the tokens of prompts: %s", exc)
         return None
-
-
-def _version() -> str:
-    """The installed package's version; a bare checkout on the path has none."""
-    try:
-        return version("kirazuri-server")
-    except PackageNotFoundError:
-        return "0+unknown"

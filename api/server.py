@@ -1,4 +1,4 @@
-"""`python -m api`: the HTTP service in uvicorn, with all limits of its settings in force."""
+"""Runs the HTTP service in uvicorn with the limits of its settings."""
 
 import argparse
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from worker.telemetry import logs
 def server_config(
     app: FastAPI, settings: Settings, *, host: str, port: int, stop_seconds: int = 5
 ) -> uvicorn.Config:
-    """How uvicorn serves `app`: no access log, since metrics count and URLs may be private."""
+    """The uvicorn configuration; no access log, because URLs may be private."""
     return uvicorn.Config(
         app,
         host=host,
@@ -31,11 +31,13 @@ def server_config(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Serve until a signal ends it."""
+    """Serve until SIGINT or SIGTERM."""
     parser = argparse.ArgumentParser(prog="python -m api", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
-    parser.add_argument("--stop-seconds", type=int, default=5, help="for what is under way")
+    parser.add_argument(
+        "--stop-seconds", type=int, default=5, help="seconds for open requests to finish"
+    )
     given = parser.parse_args(arguments)
     settings = Settings()
     logs.configure_logging(settings)

@@ -11,7 +11,7 @@ from api.a1111.jobs import progress
 from api.a1111.lists import empty, resources, settings
 from api.http.problem import ErrorRenderer
 
-ERROR_SHAPES: Mapping[str, ErrorRenderer] = dict.fromkeys(
+ERROR_RENDERERS: Mapping[str, ErrorRenderer] = dict.fromkeys(
     ("/sdapi", "/internal", "/login"), a1111_error
 )
 

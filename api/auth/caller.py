@@ -1,4 +1,4 @@
-"""Whose exchange it is: the owner of what comes of it, and what that owner may do."""
+"""The caller of a request: the owner of its jobs, and the limits of the API key."""
 
 from dataclasses import dataclass
 
@@ -7,11 +7,11 @@ from worker.auth.api_keys import KeyLimits
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The holder of a key; `owner` is the key's id, "" where the service asks for none."""
+    """The holder of an API key; `owner` is the id of the key, or "" if no key is needed."""
 
     owner: str
     limits: KeyLimits
 
 
 ANYONE = Caller(owner="", limits=KeyLimits())
-"""Everybody, where the service asks for no key."""
+"""The caller of all requests that need no key."""

@@ -1,6 +1,6 @@
-"""What a key allows its holder to ask for, how often, and the headers that tell what is left of it.
+"""Enforces the limits of API keys and reports what is left in response headers.
 
-The headers are those of draft-ietf-httpapi-ratelimit-headers-10.
+The headers follow draft-ietf-httpapi-ratelimit-headers-10.
 """
 
 import math
@@ -18,7 +18,7 @@ from redis.asyncio.connection import ConnectionPool
 
 from api.auth.caller import Caller
 from api.http.errors import KeyForbids
-from api.http.schemas import FieldError
+from api.http.problem import FieldError
 from model.card import Card
 from model.resolved_request import ResolvedRequest
 from model.sizes import parse_resolution
@@ -29,7 +29,7 @@ from worker.redis_io.client import unavailable_on_outage
 
 @dataclass(frozen=True, slots=True)
 class LimitState:
-    """A limit of a key: `quota` in all, of which `left` are left for `reset` more seconds."""
+    """One limit of a key: `left` of `quota` remain; it resets after `reset` seconds."""
 
     name: str
     quota: int
@@ -39,19 +39,19 @@ class LimitState:
     reset: int | None
 
     def policy(self) -> str:
-        """As in `RateLimit-Policy`."""
+        """The item for `RateLimit-Policy`."""
         window = f";w={self.window}" if self.window else ""
         unit = f';qu="{self.unit}"' if self.unit else ""
         return f'"{self.name}";q={self.quota}{window}{unit}'
 
     def state(self) -> str:
-        """As in `RateLimit`."""
+        """The item for `RateLimit`."""
         reset = "" if self.reset is None else f";t={self.reset}"
         return f'"{self.name}";r={self.left}{reset}'
 
 
 class RateLimits:
-    """How often keys have submitted lately, counted in Redis for all API processes together."""
+    """Counts the submissions of each key in Redis, for all API processes together."""
 
     def __init__(self, pool: ConnectionPool) -> None:
         """Counts through the connections of `pool`."""
@@ -62,15 +62,15 @@ class RateLimits:
             key_prefix="kirazuri:rate",
             connection_pool=option,
         )
-        # Never more than the limit in any span of its length; a fixed window lets twice as many in.
+        # A fixed window would let twice as many pass around its boundary.
         self._limiter = MovingWindowRateLimiter(storage)
 
     async def hit(self, owner: str, rate: str) -> LimitState:
-        """Count one submission of an owner who may have `rate` of them, such as 60/minute.
+        """Count one submission of `owner`; `rate` is a limit such as 60/minute.
 
         Raises:
-            RateLimited: it is one too many, and not counted.
-            QueueUnavailable: Redis is away.
+            RateLimited: the limit is exceeded; the submission is not counted.
+            QueueUnavailable: Redis is down.
         """
         item = parse(rate)
         with unavailable_on_outage():
@@ -86,7 +86,7 @@ class RateLimits:
 
 @dataclass(frozen=True, slots=True)
 class KeyLimitCheck:
-    """What one exchange's caller may do."""
+    """Checks one request against the limits of its caller's key."""
 
     caller: Caller
     rates: RateLimits
@@ -94,23 +94,23 @@ class KeyLimitCheck:
     card: Card
     request: Request
 
-    async def begin(self) -> None:
-        """Before anything is made of a submission.
+    async def count_submission(self) -> None:
+        """Count a submission, before it is processed.
 
         Raises:
-            KeyForbids: the key may submit nothing.
-            RateLimited: too many came lately.
-            QueueUnavailable: nobody can say.
+            KeyForbids: the key allows no submissions.
+            RateLimited: the rate limit is exceeded.
+            QueueUnavailable: Redis is down.
         """
         limits = self.caller.limits
         if limits.concurrency == 0:
-            raise KeyForbids("this key may submit nothing")
+            raise KeyForbids("this key allows no submissions")
         if limits.rate:
             try:
-                self._tell([await self.rates.hit(self.caller.owner, limits.rate)])
+                self._add_to_response([await self.rates.hit(self.caller.owner, limits.rate)])
             except RateLimited as exc:
                 amount = parse(limits.rate)
-                self._tell(
+                self._add_to_response(
                     [
                         LimitState(
                             "rate", amount.amount, amount.get_expiry(), None, 0, exc.retry_after
@@ -120,11 +120,15 @@ class KeyLimitCheck:
                 raise
 
     def check(self, request: ResolvedRequest) -> None:
-        """KeyForbids, which names every wrong field, unless the key may ask for this."""
+        """Check the LoRAs and sizes of a request.
+
+        Raises:
+            KeyForbids: the key does not allow them; names every wrong field.
+        """
         errors = [*self._wrong_loras(request), *self._wrong_sizes(request)]
         if errors:
             reasons = "; ".join(error.detail for error in errors)
-            raise KeyForbids(f"this key does not allow it: {reasons}", errors)
+            raise KeyForbids(f"this key does not allow the request: {reasons}", errors)
 
     def _wrong_loras(self, request: ResolvedRequest) -> Iterator[FieldError]:
         allowed = self.caller.limits.loras
@@ -132,7 +136,7 @@ class KeyLimitCheck:
             if allowed is not None and lora.name not in allowed:
                 yield FieldError(
                     pointer=f"/loras/{index}/name",
-                    detail=f"{lora.name} is none of the LoRAs of this key",
+                    detail=f"{lora.name} is not one of the LoRAs of this key",
                     limit=list(allowed),
                 )
 
@@ -151,39 +155,41 @@ class KeyLimitCheck:
             if (width, height) not in sizes:
                 yield FieldError(
                     pointer=pointer,
-                    detail=f"{width}x{height} is none of the resolutions of this key",
+                    detail=f"{width}x{height} is not one of the resolutions of this key",
                     limit=list(allowed),
                 )
 
-    async def end(self) -> None:
-        """After a job was accepted or refused: tell what is left."""
+    async def report_usage(self) -> None:
+        """Add the headers of concurrency and quota, after the job was accepted or refused."""
         limits = self.caller.limits
         if limits.concurrency is None and limits.quota is None:
             return
         with suppress(QueueUnavailable):
-            standing = await self.owner_index.usage()
-            told = []
+            usage = await self.owner_index.usage()
+            states = []
             if limits.concurrency is not None:
-                left = max(0, limits.concurrency - standing.unfinished)
+                left = max(0, limits.concurrency - usage.unfinished)
                 most = limits.concurrency
-                told.append(
+                states.append(
                     LimitState("concurrency", most, None, "concurrent-requests", left, None)
                 )
             if limits.quota is not None:
-                left = max(0, math.floor(limits.quota - standing.spent))
+                left = max(0, math.floor(limits.quota - usage.spent))
                 reset = DAY_SECONDS - int(time.time()) % DAY_SECONDS
                 quota = math.floor(limits.quota)
-                told.append(LimitState("quota", quota, DAY_SECONDS, "megapixel-steps", left, reset))
-            self._tell(told)
+                states.append(
+                    LimitState("quota", quota, DAY_SECONDS, "megapixel-steps", left, reset)
+                )
+            self._add_to_response(states)
 
-    def _tell(self, limits: list[LimitState]) -> None:
-        """Headers that the gate gives to the answer, whatever its surface makes of it."""
+    def _add_to_response(self, limits: list[LimitState]) -> None:
+        """Store the limits for the authentication middleware, which sends the headers."""
         known: list[LimitState] = getattr(self.request.state, "key_limits", [])
         self.request.state.key_limits = [*known, *limits]
 
 
 def headers(limits: list[LimitState]) -> dict[str, str]:
-    """`RateLimit-Policy` and `RateLimit`; none for no limits."""
+    """`RateLimit-Policy` and `RateLimit`; no headers without limits."""
     if not limits:
         return {}
     return {

@@ -1,6 +1,6 @@
-"""Signed links: a path that may be read for a while without a header, as one key's holder.
+"""Signed URLs: paths that can be read for a limited time without an API key in a header.
 
-For browsers' EventSource and <img>, which can send none. Knows neither keys nor HTTP.
+Browsers cannot send headers from EventSource and <img>.
 """
 
 import hashlib
@@ -10,20 +10,20 @@ import time
 from base64 import urlsafe_b64encode
 from dataclasses import dataclass
 
-from api.http.schemas import absolute
+from api.http.job_schemas import absolute
 
 _TOKEN = re.compile(r"([0-9]{1,12})\.([0-9a-f]{16})\.([A-Za-z0-9_-]{43})")
 
 
-def token(path: str, owner: str, secret: str, *, until: float) -> str:
-    """What stands in `?token=` of a link to `path`, good until that time (Unix seconds)."""
+def sign(path: str, owner: str, secret: str, *, until: float) -> str:
+    """The `token` parameter of a URL to `path`, valid until that Unix time."""
     expires = int(until)
     return f"{expires}.{owner}.{_signature(path, owner, expires, secret)}"
 
 
 @dataclass(frozen=True, slots=True)
 class UrlSigner:
-    """Makes links of one caller, all good until the same moment."""
+    """Signs URLs for one caller; all expire at the same time."""
 
     owner: str
     secret: str | None
@@ -31,21 +31,21 @@ class UrlSigner:
     until: float
 
     def url(self, path: str) -> str:
-        """An absolute URL of `path`; where the service asks for no key it needs no token."""
+        """The absolute, signed URL of `path`; unsigned if the service needs no key."""
         url = absolute(path, self.base_url)
         if not self.owner or self.secret is None or not path.startswith("/"):
             return url
-        signed = token(path, self.owner, self.secret, until=self.until)
+        signed = sign(path, self.owner, self.secret, until=self.until)
         return f"{url}?token={signed}"
 
 
-def owner_of(offered: str, path: str, secret: str) -> str | None:
-    """Whose link to `path` this token is of; None where it is over, forged or of another path."""
-    match = _TOKEN.fullmatch(offered)
+def owner_of(token: str, path: str, secret: str) -> str | None:
+    """The owner who signed `path`; None if the token is expired, forged or for another path."""
+    match = _TOKEN.fullmatch(token)
     if match is None:
         return None
     expires, owner, signature = int(match[1]), match[2], match[3]
-    # Compared in constant time: here, unlike with keys, one could feel one's way to a forgery.
+    # In constant time, since timing would help to forge a signature byte by byte.
     if not hmac.compare_digest(signature, _signature(path, owner, expires, secret)):
         return None
     return owner if time.time() < expires else None

@@ -1,11 +1,11 @@
-"""From pydantic's errors to one entry for every wrong field, safe to send and short to read."""
+"""Converts pydantic's errors into `FieldError`s: short, and safe to encode."""
 
 import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from api.http.schemas import FieldError
+from api.http.problem import FieldError
 
 MAX_FIELD_ERRORS = 100
 _MAX_SHOWN = 80
@@ -13,19 +13,19 @@ _LIMITS = ("le", "ge", "lt", "gt", "max_length", "min_length")
 _PLAIN_WORDS = {
     "missing": "required",
     "extra_forbidden": "unknown field",
-    "model_attributes_type": "a JSON object is needed",
-    "model_type": "a JSON object is needed",
+    "model_attributes_type": "must be a JSON object",
+    "model_type": "must be a JSON object",
 }
 
 
 def printable(text: str, limit: int = _MAX_SHOWN) -> str:
-    """`text` cut to `limit` characters; what UTF-8 cannot hold is written as an escape."""
+    """`text` cut to `limit` characters; lone surrogates are escaped, since UTF-8 has none."""
     cut = text if len(text) <= limit else f"{text[:limit]}…"
     return cut.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def field_errors(errors: Sequence[Any]) -> list[FieldError]:
-    """One entry for every wrong field, at most MAX_FIELD_ERRORS, from pydantic's errors."""
+    """One entry per wrong field, at most MAX_FIELD_ERRORS."""
     return [
         FieldError(
             pointer=_pointer(error["loc"]),
@@ -37,7 +37,7 @@ def field_errors(errors: Sequence[Any]) -> list[FieldError]:
 
 
 def _pointer(loc: Sequence[str | int]) -> str:
-    """A JSON pointer (RFC 6901) into the body; "" is the body itself, or what is no part of it."""
+    """A JSON pointer (RFC 6901) into the body; "" for the body itself and for other parameters."""
     if not loc or loc[0] != "body":
         return ""
     parts = (printable(str(part)).replace("~", "~0").replace("/", "~1") for part in loc[1:])
@@ -58,7 +58,7 @@ def _detail(error: Mapping[str, Any]) -> str:
 
 
 def _limit(context: Mapping[str, Any]) -> int | float | list[str] | None:
-    """The limit that was broken: a number, or the list of what is allowed."""
+    """The limit that the value exceeds: a number, or the list of allowed values."""
     for name in _LIMITS:
         if name in context:
             number: int | float = context[name]

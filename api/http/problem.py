@@ -1,21 +1,54 @@
-"""What is said of a failure, and the shape in which a surface says it.
-
-The service's own surface answers with RFC 9457 problems; the dialects bring shapes of their own.
-"""
+"""Problems: how the API describes an error (RFC 9457) and how it renders one."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fastapi.responses import Response
+from pydantic import Field
 
-from api.http.schemas import FieldError, Problem
+from api.http.response_model import ResponseModel
 
 PROBLEM_MEDIA_TYPE = "application/problem+json"
 
 
+class FieldError(ResponseModel):
+    """One wrong field: a JSON pointer into the body, the reason, and the limit it exceeds."""
+
+    pointer: str
+    detail: str
+    limit: int | float | str | list[str] | None = None
+
+
+class Problem(ResponseModel):
+    """An RFC 9457 problem: `instance` is the request id; GET `type` explains the problem type."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    code: str
+    errors: list[FieldError] = Field(default=[])
+    rule: str | None = Field(
+        default=None,
+        description="The name of the rule that blocked the request; only in `policy_blocked`.",
+        examples=["max_rating"],
+    )
+
+
+class ProblemExplanation(ResponseModel):
+    """What a problem type means and how to fix it."""
+
+    type: str
+    code: str
+    title: str
+    status: int
+    explanation: str
+
+
 @dataclass(frozen=True, slots=True)
 class ProblemType:
-    """One kind of problem; `code` is also the last part of its `type`."""
+    """One type of problem; `code` is also the last part of its URL."""
 
     status: int
     code: str
@@ -29,7 +62,7 @@ class ProblemType:
 
 @dataclass(frozen=True, slots=True)
 class ProblemResponse:
-    """Why an exchange fails; `instance` is the request's id, `rule` that of a policy."""
+    """An error before it is rendered: `instance` is the request id, `rule` a policy rule."""
 
     kind: ProblemType
     detail: str
@@ -40,32 +73,32 @@ class ProblemResponse:
 
 
 ErrorRenderer = Callable[[ProblemResponse], Response]
-"""How a surface writes a refusal."""
+"""Renders an error in the format of one API: problem+json, OpenAI or A1111."""
 
 
-def as_problem(refusal: ProblemResponse) -> Response:
-    """The answer of the service's own surface."""
+def render_problem(response: ProblemResponse) -> Response:
+    """The error as `application/problem+json`, the format of the native API."""
     problem = Problem(
-        type=refusal.kind.path,
-        title=refusal.kind.title,
-        status=refusal.kind.status,
-        detail=refusal.detail,
-        instance=refusal.instance,
-        code=refusal.kind.code,
-        errors=list(refusal.errors),
-        rule=refusal.rule,
+        type=response.kind.path,
+        title=response.kind.title,
+        status=response.kind.status,
+        detail=response.detail,
+        instance=response.instance,
+        code=response.kind.code,
+        errors=list(response.errors),
+        rule=response.rule,
     )
     return Response(
-        problem.model_dump_json(exclude={"rule"} if refusal.rule is None else None),
-        status_code=refusal.kind.status,
+        problem.model_dump_json(exclude={"rule"} if response.rule is None else None),
+        status_code=response.kind.status,
         media_type=PROBLEM_MEDIA_TYPE,
-        headers=refusal.headers,
+        headers=response.headers,
     )
 
 
-def shape_at(path: str, shapes: Mapping[str, ErrorRenderer]) -> ErrorRenderer:
-    """The shape of the surface that `path` is under; `shapes` has them by the surfaces' roots."""
-    for root, shape in shapes.items():
-        if path == root or path.startswith(f"{root}/"):
-            return shape
-    return as_problem
+def renderer_for(path: str, renderers: Mapping[str, ErrorRenderer]) -> ErrorRenderer:
+    """The renderer of the path prefix in `renderers` that `path` is under, else problem+json."""
+    for prefix, renderer in renderers.items():
+        if path == prefix or path.startswith(f"{prefix}/"):
+            return renderer
+    return render_problem

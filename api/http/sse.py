@@ -1,7 +1,7 @@
-"""A stream of server-sent events that is closed the moment it is over, whatever ended it.
+"""Streams server-sent events and closes the source as soon as the stream ends.
 
-FastAPI's own leaves a generator whose reader had stopped to the garbage collector, and fails on
-the way out.
+FastAPI's own `EventSourceResponse` leaves the generator of a stalled client to the garbage
+collector and raises an error while it closes.
 """
 
 import asyncio
@@ -14,32 +14,32 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 KEEPALIVE_SECONDS = 15.0
-"""After so long without a word a comment is sent: proxies close what is silent."""
+"""Pause after which a comment is sent, because proxies close silent connections."""
 
 
 class EventStream(StreamingResponse):
-    """Sends what `lines` yields: events as bytes, or b"" now and then where there are none."""
+    """Sends `events`: encoded events, or b"" from time to time while there are none."""
 
     media_type = "text/event-stream"
 
-    def __init__(self, lines: AsyncGenerator[bytes], status_code: int = 200) -> None:
+    def __init__(self, events: AsyncGenerator[bytes], status_code: int = 200) -> None:
         headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-        self._lines = lines
-        self._sent = _kept_alive(lines)
+        self._events = events
+        self._sent = _with_keepalives(events)
         super().__init__(self._sent, status_code, headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send until there is nothing left, the client leaves or the server stops."""
-        async with aclosing(self._lines), aclosing(self._sent):
+        """Send until the events end, the client disconnects or the server stops."""
+        async with aclosing(self._events), aclosing(self._sent):
             await super().__call__(scope, receive, send)
 
 
-async def _kept_alive(lines: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
-    told_at = time.monotonic()
-    async for line in lines:
+async def _with_keepalives(events: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    last_sent = time.monotonic()
+    async for event in events:
         now = time.monotonic()
-        if line or now - told_at >= KEEPALIVE_SECONDS:
-            told_at = now
-            yield line or KEEPALIVE_COMMENT
-            # Another listener's turn, and this one's chance to leave: a page is read in one go.
+        if event or now - last_sent >= KEEPALIVE_SECONDS:
+            last_sent = now
+            yield event or KEEPALIVE_COMMENT
+            # Events arrive in pages; let other streams run, and notice a disconnect.
             await asyncio.sleep(0)

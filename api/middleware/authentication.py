@@ -1,6 +1,6 @@
-"""Who is there: an exchange gets its caller here, before its body is read, or is refused.
+"""Authentication middleware: finds the caller of each request before its body is read.
 
-What is not listed as open is closed, so that a new route cannot be forgotten.
+Every path that is not listed as public needs a key, so a new route is protected by default.
 """
 
 import base64
@@ -12,97 +12,103 @@ from fastapi import Request, Response
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.auth import signed_urls as link_tokens
+from api.auth import signed_urls
 from api.auth.caller import ANYONE, Caller
 from api.auth.key_cache import KeyCache
-from api.auth.key_limits import headers as headers_of
+from api.auth.key_limits import headers as limit_headers
 from api.http.errors import Unauthorized
 from worker.auth.api_keys import ApiKey
 from worker.errors import QueueUnavailable
 from worker.settings import Settings
 
-_OPEN = frozenset({"/", "/livez", "/readyz", "/docs", "/docs/oauth2-redirect", "/openapi.json"})
-_OPEN_BELOW = ("/problems/", "/static-offline-docs/")
+_PUBLIC_PATHS = frozenset(
+    {"/", "/livez", "/readyz", "/docs", "/docs/oauth2-redirect", "/openapi.json"}
+)
+_PUBLIC_PREFIXES = ("/problems/", "/static-offline-docs/")
 
-_BASIC_BELOW = ("/sdapi/", "/internal/", "/login")
-"""Whose clients know Basic alone. Elsewhere that would make browsers ask for a password."""
+_BASIC_PREFIXES = ("/sdapi/", "/internal/", "/login")
+"""Clients of these paths know only Basic; elsewhere browsers would show a password dialog."""
 
-_MARKS_OF_PROXIES = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
+_PROXY_HEADERS = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
 
-Refuse = Callable[[Request, Exception], Awaitable[Response]]
+ExceptionHandler = Callable[[Request, Exception], Awaitable[Response]]
 
 
-def is_open(path: str) -> bool:
-    """Whether a path, or its template, needs no key."""
-    return path in _OPEN or path.startswith(_OPEN_BELOW)
+def is_public(path: str) -> bool:
+    """Whether a path or path template needs no key."""
+    return path in _PUBLIC_PATHS or path.startswith(_PUBLIC_PREFIXES)
 
 
 class AuthenticationMiddleware:
-    """ASGI middleware; puts the caller into the exchange's state."""
+    """ASGI middleware that sets `request.state.caller`."""
 
-    def __init__(self, app: ASGIApp, *, ring: KeyCache, settings: Settings, refuse: Refuse) -> None:
+    def __init__(
+        self, app: ASGIApp, *, keys: KeyCache, settings: Settings, on_error: ExceptionHandler
+    ) -> None:
         self._app = app
-        self._ring = ring
+        self._keys = keys
         self._settings = settings
-        self._refuse = refuse
+        self._on_error = on_error
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let one exchange through, or answer it."""
+        """Pass the request on with its caller, or answer with an error."""
         if scope["type"] == "http":
             try:
                 scope["state"]["caller"] = self._caller(scope)
             except (Unauthorized, QueueUnavailable) as exc:
-                response = await self._refuse(Request(scope), exc)
+                response = await self._on_error(Request(scope), exc)
                 await response(scope, receive, send)
                 return
-        await self._app(scope, receive, _with_limits(scope, send))
+        await self._app(scope, receive, _with_limit_headers(scope, send))
 
     def _caller(self, scope: Scope) -> Caller:
         headers = Headers(scope=scope)
-        if is_open(scope["path"]) or not self._needs_key(scope, headers):
+        if is_public(scope["path"]) or not self._needs_key(scope, headers):
             return ANYONE
-        offered = _offered(headers.get("authorization", ""))
-        key = next(filter(None, map(self._ring.find, offered)), None) or self._of_link(scope)
+        candidates = _credentials(headers.get("authorization", ""))
+        key = next(filter(None, map(self._keys.find, candidates)), None) or self._key_of_signed_url(
+            scope
+        )
         if key is not None:
             return Caller(owner=key.id, limits=key.limits)
-        if not self._ring.is_known:
-            raise QueueUnavailable("Redis has not said yet which API keys there are")
-        is_basic = scope["path"].startswith(_BASIC_BELOW)
-        raise Unauthorized(is_key_wrong=bool(offered), is_basic=is_basic)
+        if not self._keys.is_known:
+            raise QueueUnavailable("the API keys have not been read from Redis yet")
+        is_basic = scope["path"].startswith(_BASIC_PREFIXES)
+        raise Unauthorized(is_key_wrong=bool(candidates), is_basic=is_basic)
 
     def _needs_key(self, scope: Scope, headers: Headers) -> bool:
         if self._settings.auth != "auto":
             return self._settings.auth == "required"
-        # While Redis has not said whether there are keys, there may be.
+        # Until the keys have been read from Redis, assume that there are some.
         return (
-            self._ring.is_armed
-            or not self._ring.is_known
-            or not _is_from_here(scope, headers, self._settings.listen)
+            self._keys.has_had_keys
+            or not self._keys.is_known
+            or not _is_local(scope, headers, self._settings.listen)
         )
 
-    def _of_link(self, scope: Scope) -> ApiKey | None:
-        """The key of a signed link, good for reading its very path."""
-        secret = self._ring.link_secret
+    def _key_of_signed_url(self, scope: Scope) -> ApiKey | None:
+        """The key that signed this URL; a signature allows reading one path."""
+        secret = self._keys.link_secret
         tokens = parse_qs(scope["query_string"].decode("latin-1")).get("token")
         if not tokens or secret is None or scope["method"] not in ("GET", "HEAD"):
             return None
-        owner = link_tokens.owner_of(tokens[0], scope["path"], secret)
-        return self._ring.by_id(owner) if owner else None
+        owner = signed_urls.owner_of(tokens[0], scope["path"], secret)
+        return self._keys.by_id(owner) if owner else None
 
 
-def _with_limits(scope: Scope, send: Send) -> Send:
-    """`send`, with what is left of the key's limits among the headers, where it was counted."""
+def _with_limit_headers(scope: Scope, send: Send) -> Send:
+    """`send` that adds the headers of the key's limits, if any were counted."""
 
-    async def send_with_limits(message: Message) -> None:
+    async def send_with_limit_headers(message: Message) -> None:
         if message["type"] == "http.response.start" and "key_limits" in scope["state"]:
-            MutableHeaders(scope=message).update(headers_of(scope["state"]["key_limits"]))
+            MutableHeaders(scope=message).update(limit_headers(scope["state"]["key_limits"]))
         await send(message)
 
-    return send_with_limits
+    return send_with_limit_headers
 
 
-def _offered(authorization: str) -> list[str]:
-    """What may be a key: of Bearer the token, of Basic the password or the user."""
+def _credentials(authorization: str) -> list[str]:
+    """Possible keys: the token of Bearer; password and user of Basic."""
     scheme, _, value = authorization.partition(" ")
     if scheme.lower() == "bearer":
         return [value.strip()]
@@ -110,27 +116,27 @@ def _offered(authorization: str) -> list[str]:
         return []
     try:
         user, _, password = base64.b64decode(value.strip(), validate=True).decode().partition(":")
-    except ValueError:  # no base64, no ASCII, or not UTF-8 inside
+    except ValueError:  # not base64, or not UTF-8
         return []
     return [part for part in (password, user) if part]
 
 
-def _is_from_here(scope: Scope, headers: Headers, listen: str | None) -> bool:
-    """Whether only this machine's own programs can have sent this.
+def _is_local(scope: Scope, headers: Headers, listen: str | None) -> bool:
+    """Whether only a program on this machine can have sent the request.
 
-    A proxy listens for others, and gives itself away. A name with a dot may be one whose owner lets
-    it point to this machine, to have visitors' browsers call here (DNS rebinding).
+    A proxy forwards requests of others; its headers reveal it. A host name with a dot may belong to
+    an attacker who points it to this machine to make browsers call it (DNS rebinding).
     """
-    if any(mark in headers for mark in _MARKS_OF_PROXIES):
+    if any(name in headers for name in _PROXY_HEADERS):
         return False
     address = _host(listen) if listen else (scope.get("server") or ("",))[0]
-    named = _host(headers.get("host", ""))
-    is_plain_name = "." not in named or named.endswith(".localhost")
-    return _is_loopback(address) and (is_plain_name or _is_address(named))
+    host = _host(headers.get("host", ""))
+    is_plain_name = "." not in host or host.endswith(".localhost")
+    return _is_loopback(address) and (is_plain_name or _is_address(host))
 
 
 def _host(text: str) -> str:
-    """The host of host:port; "" of a port alone, which means all addresses."""
+    """The host of host:port; "" for a port alone, which means all addresses."""
     if text.startswith("["):
         return text[1:].partition("]")[0]
     host, colon, _ = text.rpartition(":")

@@ -1,7 +1,4 @@
-"""What browsers are told, and whose web pages may call: headers of security, CORS, hosts.
-
-Knows neither routes nor keys.
-"""
+"""Protection against web pages: security headers, CORS, and checks of `Host` and `Origin`."""
 
 import re
 from typing import Any, Final
@@ -10,9 +7,9 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
-from api.http.errors import FOREIGN_PAGE, HEAD_TOO_LARGE, WRONG_HOST
 from api.http.field_errors import printable
 from api.http.problem import ProblemResponse
+from api.http.problem_types import CROSS_ORIGIN, HEAD_TOO_LARGE, WRONG_HOST
 from worker.settings import Settings, split_commas
 
 SECURITY_HEADERS: Final = {
@@ -22,18 +19,18 @@ SECURITY_HEADERS: Final = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-"""Of every answer that does not say otherwise itself."""
+"""Defaults for every response; a route may set others."""
 
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _PORT = re.compile(r":\d*$")
 
 
 def cors_options(settings: Settings) -> dict[str, Any]:
-    """Starlette's CORSMiddleware for the origins of the settings. No cookies: keys are headers."""
+    """Options of Starlette's CORSMiddleware. No cookies are allowed: API keys are headers."""
     return {
         "allow_origins": split_commas(settings.cors_origins),
         "allow_methods": ["GET", "HEAD", "POST", "DELETE"],
-        "allow_headers": ["*"],  # clients bring headers of their own, such as X-Stainless-Lang
+        "allow_headers": ["*"],  # clients send their own headers, such as X-Stainless-Lang
         "expose_headers": [
             "Content-Range",
             "ETag",
@@ -49,7 +46,7 @@ def cors_options(settings: Settings) -> dict[str, Any]:
 
 
 class HostAndOriginCheck:
-    """Looks at a request's head before anything else does."""
+    """Checks the head of a request: its size, `Host` and `Origin`."""
 
     def __init__(self, settings: Settings) -> None:
         self._max_bytes = settings.max_head_bytes
@@ -58,26 +55,29 @@ class HostAndOriginCheck:
         if self._hosts and settings.public_url:
             self._hosts |= {f"{urlsplit(settings.public_url).hostname}"}
 
-    def refusal(self, scope: Scope, headers: Headers, *, instance: str) -> ProblemResponse | None:
-        """Why the request is not carried out; None where nothing speaks against it."""
+    def check(self, scope: Scope, headers: Headers, *, instance: str) -> ProblemResponse | None:
+        """The error response for the request, or None if it passes."""
         size = len(scope["raw_path"]) + len(scope["query_string"])
         size += sum(len(name) + len(value) for name, value in headers.raw)
         host = _PORT.sub("", headers.get("host", "")).lower()
         if size > self._max_bytes:
-            kind, detail = HEAD_TOO_LARGE, f"{size} bytes, and {self._max_bytes} are allowed"
+            kind, detail = (
+                HEAD_TOO_LARGE,
+                f"{size} bytes, but at most {self._max_bytes} are allowed",
+            )
         elif self._hosts and host not in self._hosts:
-            kind, detail = WRONG_HOST, f"{printable(host)!r} is none of KIRAZURI_ALLOWED_HOSTS"
-        elif self._is_foreign(scope["method"], headers):
+            kind, detail = WRONG_HOST, f"{printable(host)!r} is not in KIRAZURI_ALLOWED_HOSTS"
+        elif self._is_cross_origin(scope["method"], headers):
             origin = printable(headers.get("origin", "another origin"))
-            kind, detail = FOREIGN_PAGE, f"{origin} is none of KIRAZURI_CORS_ORIGINS"
+            kind, detail = CROSS_ORIGIN, f"{origin} is not in KIRAZURI_CORS_ORIGINS"
         else:
             return None
         return ProblemResponse(kind, detail, instance)
 
-    def _is_foreign(self, method: str, headers: Headers) -> bool:
-        """Whether a browser says that a page which is none of ours wants to change something.
+    def _is_cross_origin(self, method: str, headers: Headers) -> bool:
+        """Whether a browser sends this for a page of another origin, and it may change something.
 
-        Such a request may come without asking first (CORS) where it has neither body nor headers.
+        Browsers send simple requests without a CORS preflight, so CORS alone does not stop them.
         """
         site = headers.get("sec-fetch-site", "none")
         return (

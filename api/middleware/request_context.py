@@ -1,7 +1,6 @@
-"""What every exchange gets around its route, whichever it is.
+"""Outer middleware: request id, checks of the head, body limit, security headers, timing.
 
-A request id, a look at its head, a limit to its body, headers of security, a measured time, and
-an answer when all else fails.
+It also answers unexpected exceptions with a problem.
 """
 
 import asyncio
@@ -14,9 +13,10 @@ from collections.abc import Callable, Mapping
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.http.errors import INTERNAL, BodyTooLarge
+from api.http.errors import BodyTooLarge
 from api.http.metrics import HttpMetrics
-from api.http.problem import ErrorRenderer, ProblemResponse, shape_at
+from api.http.problem import ErrorRenderer, ProblemResponse, renderer_for
+from api.http.problem_types import INTERNAL
 from api.middleware.browser_security import SECURITY_HEADERS, HostAndOriginCheck
 from worker.settings import Settings
 from worker.telemetry.logs import log_context
@@ -27,14 +27,14 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 log = logging.getLogger(__name__)
 
 
-class _Answer:
-    """One answer on its way out: headers of ours go in, and it is known how far it got."""
+class _ResponseSender:
+    """Sends one response, adds our headers, and tracks how far it got."""
 
-    def __init__(self, send: Send, request_id: str, on_begin: Callable[[int], None]) -> None:
+    def __init__(self, send: Send, request_id: str, on_start: Callable[[int], None]) -> None:
         self._send = send
         self._request_id = request_id
-        self._on_begin = on_begin
-        self.is_begun = False
+        self._on_start = on_start
+        self.is_started = False
         self.is_stream = False
 
     async def send(self, message: Message) -> None:
@@ -43,9 +43,9 @@ class _Answer:
             headers["X-Request-Id"] = self._request_id
             for name, value in SECURITY_HEADERS.items():
                 headers.setdefault(name, value)
-            self.is_begun = True
+            self.is_started = True
             self.is_stream = "content-length" not in headers
-            self._on_begin(message["status"])
+            self._on_start(message["status"])
         await self._send(message)
 
     async def end(self) -> None:
@@ -53,7 +53,7 @@ class _Answer:
 
 
 class RequestContextMiddleware:
-    """ASGI middleware; the outermost of ours."""
+    """ASGI middleware around all others but CORS."""
 
     def __init__(
         self,
@@ -61,16 +61,16 @@ class RequestContextMiddleware:
         *,
         metrics: HttpMetrics,
         settings: Settings,
-        error_shapes: Mapping[str, ErrorRenderer],
+        error_renderers: Mapping[str, ErrorRenderer],
     ) -> None:
         self._app = app
         self._metrics = metrics
         self._max_body_bytes = settings.max_body_bytes
-        self._doorman = HostAndOriginCheck(settings)
-        self._error_shapes = error_shapes
+        self._head_check = HostAndOriginCheck(settings)
+        self._error_renderers = error_renderers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Carry out one exchange; anything but HTTP passes untouched."""
+        """Handle one HTTP request; other scopes (lifespan) pass unchanged."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -79,65 +79,67 @@ class RequestContextMiddleware:
         scope.setdefault("state", {})["request_id"] = request_id
         with log_context(request=request_id, trace_id_of=trace_id_of(headers.get("traceparent"))):
             annotate_request_span(request_id)
-            await self._exchange(scope, receive, send)
+            await self._handle(scope, receive, send)
 
-    async def _exchange(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers, started = Headers(scope=scope), time.perf_counter()
         request_id = scope["state"]["request_id"]
-        error_shape = scope["state"]["error_shape"] = shape_at(scope["path"], self._error_shapes)
+        error_renderer = scope["state"]["error_renderer"] = renderer_for(
+            scope["path"], self._error_renderers
+        )
 
         def observe(status: int) -> None:
             seconds = time.perf_counter() - started
-            self._metrics.observe(seconds, scope["method"], route=_route(scope), status=status)
+            self._metrics.observe(
+                seconds, scope["method"], route=_route_template(scope), status=status
+            )
             if problem := scope["state"].get("problem"):
                 self._metrics.count_problem(problem)
 
-        answer = _Answer(send, request_id, observe)
-        refusal = self._doorman.refusal(scope, headers, instance=request_id)
-        if refusal is not None:
-            scope["state"]["problem"] = refusal.kind.code
-            response = error_shape(refusal)
-            await response(scope, receive, answer.send)
+        sender = _ResponseSender(send, request_id, observe)
+        error = self._head_check.check(scope, headers, instance=request_id)
+        if error is not None:
+            scope["state"]["problem"] = error.kind.code
+            response = error_renderer(error)
+            await response(scope, receive, sender.send)
             return
         limited = limited_body(receive, headers, self._max_body_bytes)
         try:
-            await self._app(scope, limited, answer.send)
+            await self._app(scope, limited, sender.send)
         except asyncio.CancelledError:
-            if not answer.is_stream:
+            if not sender.is_stream:
                 raise
-            # The server stops: a stream that ends in order is one its listener comes back to.
-            await answer.end()
+            # The server stops. A client reconnects only to a stream that ended properly.
+            await sender.end()
         except Exception:
-            if answer.is_begun:
+            if sender.is_started:
                 raise
             log.exception("request=%s problem=%s", request_id, INTERNAL.code)
             scope["state"]["problem"] = INTERNAL.code
-            response = error_shape(ProblemResponse(INTERNAL, INTERNAL.explanation, request_id))
-            await response(scope, receive, answer.send)
+            response = error_renderer(ProblemResponse(INTERNAL, INTERNAL.explanation, request_id))
+            await response(scope, receive, sender.send)
 
 
-def _request_id(offered: str | None) -> str:
-    """The client's id where it is harmless in logs and headers, else a new one."""
-    if offered is not None and _REQUEST_ID.fullmatch(offered):
-        return offered
+def _request_id(given: str | None) -> str:
+    """The client's id if it is safe in logs and headers, else a new one."""
+    if given is not None and _REQUEST_ID.fullmatch(given):
+        return given
     return secrets.token_hex(16)
 
 
-def _route(scope: Scope) -> str:
-    """The path template: paths themselves would make a time series of every job."""
+def _route_template(scope: Scope) -> str:
+    """The path template; a path would create a time series per job."""
     return getattr(scope.get("route"), "path", "none")
 
 
 def limited_body(receive: Receive, headers: Headers, limit: int) -> Receive:
-    """`receive` that raises BodyTooLarge once the body is announced or found to exceed `limit`.
+    """`receive` that raises BodyTooLarge if the declared or received size exceeds `limit`.
 
-    Starlette has one too, but answers an announced excess with plain text that nothing can change.
+    Starlette's own limit answers a declared excess with fixed plain text.
     """
-    announced = headers.get("content-length", "")
+    declared = headers.get("content-length", "")
     is_too_large = (
-        announced.isascii()
-        and announced.isdigit()
-        and (len(announced) > 18 or int(announced) > limit)
+        declared.isascii() and declared.isdigit() and (len(declared) > 18 or int(declared) > limit)
     )
     size = 0
 

@@ -5,10 +5,9 @@ from typing import Any, Final
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.http.errors import VALIDATION
 from api.http.field_errors import printable
-from api.http.problem import ProblemResponse
-from api.http.schemas import FieldError
+from api.http.problem import FieldError, ProblemResponse
+from api.http.problem_types import VALIDATION_FAILED
 
 LONGEST_RETRY_SECONDS: Final = 120
 """The official clients give up if they are asked to wait longer."""
@@ -61,7 +60,7 @@ class OpenAIError(_ErrorModel):
 
 def openai_error(problem: ProblemResponse) -> Response:
     """The problem as an OpenAI error. Invalid parameters have status 400."""
-    status = 400 if problem.kind is VALIDATION else problem.kind.status
+    status = 400 if problem.kind is VALIDATION_FAILED else problem.kind.status
     return Response(
         error_of(problem).model_dump_json(),
         status_code=status,

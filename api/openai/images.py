@@ -11,8 +11,8 @@ from fastapi import APIRouter, Body, Depends, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.background import BackgroundTask
 
-from api.http.content_type import require_json
-from api.http.errors import job_headers
+from api.http.job_schemas import job_headers
+from api.http.request_body import require_json
 from api.http.sse import EventStream
 from api.openai.errors import responses
 from api.openai.multipart import Form, read_form

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 from fastapi import Request
 
 from api.http.errors import MalformedForm, UnsupportedMediaType
-from api.http.multipart import is_form, media_type_of, read_parts
+from api.http.request_body import is_form, media_type_of, read_parts
 
 _MAX_FILES: Final = 20
 _MAX_FIELDS: Final = 1000

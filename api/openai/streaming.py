@@ -11,7 +11,8 @@ from typing import Any
 from fastapi.sse import format_sse_event
 from pydantic import BaseModel
 
-from api.http.errors import JobUnfinished, JobUnsuccessful, refusal_of
+from api.http.error_handlers import problem_response_for
+from api.http.errors import JobUnfinished, JobUnsuccessful
 from api.openai.errors import error_of
 from api.openai.responses import PartialImage, completed_image, usage_of
 from api.submit.wait import read_images
@@ -120,5 +121,5 @@ def _line(event: BaseModel) -> bytes:
 
 
 def _error(exc: Exception, context: StreamContext) -> bytes:
-    error = error_of(refusal_of(exc, context.request_id))
+    error = error_of(problem_response_for(exc, context.request_id))
     return format_sse_event(event="error", data_str=error.model_dump_json())

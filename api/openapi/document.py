@@ -106,7 +106,7 @@ def _describe_parameter(parameter: dict[str, Any]) -> None:
 
 def _describe_keys(path: str, operation: dict[str, Any]) -> None:
     """Which keys open the operation, and its refusal in the shape of its other errors."""
-    if gate.is_open(path):
+    if gate.is_public(path):
         operation["security"] = []
         return
     names = ["bearerKey", "basicKey", *(["signedLink"] if path in _READ_BY_LINK else [])]
@@ -214,7 +214,7 @@ def examples(card: Card) -> dict[str, dict[str, Any]]:
     wrong = {"pointer": "/steps", "detail": "Input should be less than or equal to 100; got 500"}
     problem = {
         "type": "/problems/validation_failed",
-        "title": "The request is not valid",
+        "title": "Invalid request",
         "status": 422,
         "detail": "1 field is wrong",
         "instance": "6f1c0b7e2a9d4c55",

@@ -9,7 +9,7 @@ from typing import Annotated
 from fastapi import Depends, Header, Query, Request, Response
 from pydantic import AfterValidator
 
-from api.http.schemas import JobView, job_view
+from api.http.job_schemas import JobView, job_view
 from api.submit.dependencies import BaseUrl, Queue, ServiceSettings
 from api.submit.disconnect import wait_unless_disconnected
 from worker.errors import QueueUnavailable

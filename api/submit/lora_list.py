@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 from fastapi.exceptions import RequestValidationError
 
-from api.http.schemas import LoraDescription
+from api.http.service_schemas import LoraDescription
 from model.card import Card
 from model.errors import LoraError
 from model.files.lora_folder import LoraFile, LoraFolder, base_warning

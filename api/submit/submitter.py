@@ -33,7 +33,7 @@ from api.submit.dry_run import Plan, make_plan
 from api.submit.images.input_images import InputImages
 from api.submit.lora_list import LoraList
 from api.submit.policy_check import PolicyCheck
-from api.webhooks.schemas import webhook_of
+from api.webhooks.schemas import webhook_from
 from model.card import Card
 from model.policy.safety_tags import enforce_rating
 from model.prompting.tokens import Tokenizers
@@ -88,7 +88,7 @@ class _Submitter:
             StoreError: input images cannot be read or stored now.
             QueueFull, IdempotencyConflict, QueueUnavailable: as `JobQueue.admit`.
         """
-        await self.key_limits.begin()
+        await self.key_limits.count_submission()
         resolved, advice = await self._prepare(body)
         fingerprint = await asyncio.to_thread(_fingerprint, body)
         key, is_renewed = submission.idempotency_key, False
@@ -102,19 +102,19 @@ class _Submitter:
                 is_key_renewed=is_renewed,
                 fingerprint=fingerprint,
                 traceparent=submission.traceparent,
-                webhook=webhook_of(body, submission.base_url),
+                webhook=webhook_from(body, submission.base_url),
                 cancel_after=submission.cancel_after,
                 limits=self.caller.limits,
             )
         finally:
-            await self.key_limits.end()
+            await self.key_limits.report_usage()
 
     async def plan(self, body: GenerationRequest) -> Plan:
         """Show what the request would become; raises as `submit` does, and queues nothing.
 
         Without Redis only queue position and times are unknown.
         """
-        await self.key_limits.begin()
+        await self.key_limits.count_submission()
         resolved, advice = await self._prepare(body, is_stored=False)
         times = Eta()
         with suppress(QueueUnavailable):
@@ -156,7 +156,7 @@ class _Submitter:
             QueueFull, IdempotencyConflict, QueueUnavailable: as `JobQueue.admit`.
         """
         request = (await self.queue.get(job_id)).request
-        await self.key_limits.begin()
+        await self.key_limits.count_submission()
         self.key_limits.check(request)
         names = [lora.name for lora in request.loras]
         await asyncio.to_thread(
@@ -171,7 +171,7 @@ class _Submitter:
                 limits=self.caller.limits,
             )
         finally:
-            await self.key_limits.end()
+            await self.key_limits.report_usage()
 
     async def forget_attempts(self, body: GenerationRequest, job: Job) -> None:
         """Call when the client has its answer: the same body makes a new job from now on."""

@@ -1,4 +1,4 @@
-"""The shapes of webhooks over HTTP: how one is asked for, and what its receiver gets."""
+"""Webhooks in requests and messages, and the request type that includes them."""
 
 from collections.abc import Callable, Collection
 from datetime import datetime
@@ -8,7 +8,7 @@ import httpx2
 from fastapi import APIRouter, Header
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
-from api.http.schemas import JobView
+from api.http.job_schemas import JobView
 from api.webhooks.url_policy import MAX_URL, UrlPolicy, host_of, url_problem
 from model.card import Card
 from model.card_request import request_type
@@ -18,25 +18,25 @@ from worker.webhook import Webhook, WebhookEventName
 
 
 class WebhookRequest(BaseModel):
-    """Who is to be told of a job's events; each message is signed by Standard Webhooks."""
+    """A URL that gets a job's events; messages are signed according to Standard Webhooks."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     url: str = Field(
         min_length=1,
         max_length=MAX_URL,
-        description="Where messages are posted: https, a public address, no user name or password.",
+        description="URL of the receiver: https, a public address, no user name or password.",
     )
     events: list[WebhookEventName] = Field(
         default=["succeeded", "failed", "cancelled"],
         min_length=1,
         max_length=4,
-        description="Which events; by default the end of the job, whatever it is. `started` comes "
-        "once for every attempt.",
+        description="Events to send; by default every end of the job. `started` is sent for every "
+        "attempt.",
     )
 
     def stored(self, base_url: str) -> Webhook:
-        """The webhook as it goes into the job's record."""
+        """The webhook for the job's record."""
         return Webhook(
             url=self.url,
             host=host_of(httpx2.URL(self.url)).lower(),
@@ -45,18 +45,8 @@ class WebhookRequest(BaseModel):
         )
 
 
-class WebhookMessage(BaseModel):
-    """What a receiver gets: the job as it was at the event. Every attempt sends the same bytes."""
-
-    model_config = ConfigDict(frozen=True)
-
-    type: Literal["job.started", "job.succeeded", "job.failed", "job.cancelled"]
-    timestamp: datetime = Field(description="When the event happened.")
-    data: JobView
-
-
-def describe(router: APIRouter) -> None:
-    """Put the messages among the webhooks of the OpenAPI document; nothing is served there."""
+def add_to_openapi(router: APIRouter) -> None:
+    """Describe the messages in the `webhooks` section of the OpenAPI document; adds no route."""
 
     @router.post(
         "jobEvent",
@@ -65,28 +55,28 @@ def describe(router: APIRouter) -> None:
         status_code=204,
         summary="An event of a job",
         responses={
-            204: {"description": "Received; any 2xx will do."},
-            410: {"description": "Send no more for this job."},
-            "default": {"description": "Not received: the same message comes again later."},
+            204: {"description": "Received; any 2xx status counts."},
+            410: {"description": "Send no more messages for this job."},
+            "default": {"description": "Not received; the same message is sent again later."},
         },
     )
     async def job_event(
         body: WebhookMessage,
-        webhook_id: Annotated[str, Header(description="The same in every attempt at one event.")],
-        webhook_timestamp: Annotated[str, Header(description="Of the attempt, in Unix seconds.")],
+        webhook_id: Annotated[str, Header(description="Message id, the same for every attempt.")],
+        webhook_timestamp: Annotated[str, Header(description="Unix time of the attempt.")],
         webhook_signature: Annotated[
-            str, Header(description="`v1,` and the signature; one for every secret, by spaces.")
+            str, Header(description="`v1,` and a signature; one per secret, separated by spaces.")
         ],
     ) -> None:
-        """Posted to the `webhook` of a request; signed by [Standard Webhooks][1].
+        """Posted to the `webhook` of a request; signed according to [Standard Webhooks][1].
 
         [1]: https://www.standardwebhooks.com
         """
 
 
 def examples(job: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """One consistent example of every shape here and of what a job shows of them."""
-    asked = {"url": "https://example.org/hooks/kirazuri", "events": ["succeeded", "failed"]}
+    """Consistent examples of all webhook schemas."""
+    request = {"url": "https://example.org/hooks/kirazuri", "events": ["succeeded", "failed"]}
     delivery = {
         "id": f"{job['id']}-1795435203100-0",
         "event": "succeeded",
@@ -97,43 +87,41 @@ def examples(job: dict[str, Any]) -> dict[str, dict[str, Any]]:
         "error": None,
         "next_at": None,
     }
-    shown = {**asked, "deliveries": [delivery]}
+    shown = {**request, "deliveries": [delivery]}
     return {
-        "WebhookRequest": asked,
+        "WebhookRequest": request,
         "WebhookDelivery": delivery,
         "JobWebhook": shown,
         "WebhookMessage": {
             "type": "job.succeeded",
             "timestamp": "2026-11-23T12:00:03.1Z",
-            "data": {**job, "webhook": {**asked, "deliveries": []}},
+            "data": {**job, "webhook": {**request, "deliveries": []}},
         },
     }
 
 
-def webhook_of(body: Any, base_url: str) -> Webhook | None:
-    """The webhook in a body of `submission_type`, as it goes into the record."""
-    asked: WebhookRequest | None = body.webhook
-    return asked.stored(base_url) if asked else None
+def webhook_from(body: Any, base_url: str) -> Webhook | None:
+    """The webhook of a request body, for the job's record."""
+    webhook: WebhookRequest | None = body.webhook
+    return webhook.stored(base_url) if webhook else None
 
 
 def submission_type(
     card: Card, settings: Settings, lora_names: Callable[[], Collection[str]] = tuple
 ) -> type[GenerationRequest]:
-    """The card's request with what this service can do beyond the picture."""
-    rules, is_enabled = UrlPolicy.of(settings), bool(webhook_secrets(settings.webhook_secret))
+    """The request model of this service: the card's, with `webhook` and the allowed `metadata`."""
+    policy = UrlPolicy.from_settings(settings)
+    is_enabled = bool(webhook_secrets(settings.webhook_secret))
 
     def check_url(url: str) -> str:
-        problem = url_problem(url, rules)
+        problem = url_problem(url, policy)
         if problem:
-            raise ValueError(f"a webhook cannot go there: {problem}")
+            raise ValueError(f"this URL is not allowed: {problem}")
         return url
 
     def check_enabled(value: Any) -> Any:
         if not is_enabled:
-            raise ValueError(
-                "webhooks are not enabled here: they are signed, and KIRAZURI_WEBHOOK_SECRET is "
-                "not set"
-            )
+            raise ValueError("webhooks are disabled, because KIRAZURI_WEBHOOK_SECRET is not set")
         return value
 
     url = WebhookRequest.model_fields["url"]
@@ -146,7 +134,7 @@ def submission_type(
     )
     webhook: Any = (
         Annotated[own_request, BeforeValidator(check_enabled)] | None,
-        Field(default=None, description="Who is to be told of the job's events."),
+        Field(default=None, description="Webhook that gets the job's events."),
     )
     levels: Any = Literal[*metadata_levels(settings)]
     metadata = GenerationRequest.model_fields["metadata"]
@@ -160,7 +148,17 @@ def submission_type(
 
 
 def metadata_levels(settings: Settings) -> list[MetadataLevel]:
-    """What may be asked for of `metadata` here."""
+    """The values of `metadata` that this service accepts."""
     return [
         level for level in get_args(MetadataLevel) if level != "none" or not settings.require_mark
     ]
+
+
+class WebhookMessage(BaseModel):
+    """The body of a message: the job at the time of the event. Retries send the same bytes."""
+
+    model_config = ConfigDict(frozen=True)
+
+    type: Literal["job.started", "job.succeeded", "job.failed", "job.cancelled"]
+    timestamp: datetime = Field(description="When the event happened.")
+    data: JobView

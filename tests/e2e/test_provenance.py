@@ -91,7 +91,7 @@ def test_a_file_is_checked_from_the_command_line(signing: httpx2.Client, tmp_pat
     (tmp_path / "b.png").write_text("no image")
     ran = kirazuri("verify", "b.png", "--url", str(signing.base_url), folder=tmp_path)
     assert ran.returncode == 1
-    assert "The image cannot be read" in ran.stderr
+    assert "Unreadable image" in ran.stderr
 
 
 def test_a_replay_of_a_signed_picture_matches(signing: httpx2.Client) -> None:

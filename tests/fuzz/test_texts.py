@@ -16,10 +16,10 @@ from pydantic import ValidationError
 
 from api.a1111.generation.request import parse_request
 from api.a1111.generation.request_fields import ImageToImage, TextToImage
-from api.auth import signed_urls as link_tokens
+from api.auth import signed_urls
 from api.http.errors import MalformedForm
 from api.http.field_errors import field_errors
-from api.middleware.authentication import _offered
+from api.middleware.authentication import _credentials
 from api.openai.multipart import read_form
 from api.openai.parameters import Parameters
 from api.submit.advice import advise
@@ -261,13 +261,13 @@ def test_a_form_is_read_or_refused(body: bytes) -> None:
 @example("Basic OjpAOg==")
 @example("Basic é")
 def test_whatever_stands_for_a_key_is_text(header: str) -> None:
-    assert all(isinstance(offered, str) for offered in _offered(header))
+    assert all(isinstance(offered, str) for offered in _credentials(header))
 
 
 @fuzzed
 @given(TEXTS, TEXTS)
 def test_no_made_up_link_is_good(offered: str, path: str) -> None:
-    assert link_tokens.owner_of(offered, path, "secret") is None
+    assert signed_urls.owner_of(offered, path, "secret") is None
 
 
 @fuzzed

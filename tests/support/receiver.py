@@ -1,4 +1,4 @@
-"""A receiver of webhooks: a real HTTP server on a loopback address, and a sender in a thread."""
+"""A webhook receiver, which is a real HTTP server on loopback, and a sender in a thread."""
 
 import asyncio
 import json
@@ -12,8 +12,9 @@ from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from api.webhooks import url_policy as targets
-from api.webhooks.sender import PinnedPost, WebhookSender
+from api.webhooks import url_policy
+from api.webhooks.pinned_client import PinnedClient
+from api.webhooks.sender import WebhookSender
 from api.webhooks.url_policy import Resolve, UrlPolicy
 from worker.queue.outbox import Outbox
 from worker.redis_io.client import connect_async, disconnect
@@ -22,7 +23,7 @@ from worker.settings import Settings, redis_dsn
 
 @dataclass(frozen=True)
 class Received:
-    """One request as it arrived, and when."""
+    """One received request and its time."""
 
     path: str
     headers: dict[str, str]
@@ -35,9 +36,9 @@ class Received:
 
 
 class Receiver:
-    """Answers with the next of `answers`, the last one again and again.
+    """Answers requests with `answers` in turn and repeats the last one.
 
-    An answer is a status, or a function that gets the handler and does as it likes.
+    An answer is a status, or a function that gets the handler and answers itself.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class Receiver:
                 receiver._take(self)
 
             def log_message(self, *_: object) -> None:
-                """Tests print nothing."""
+                """Print nothing."""
 
         self._server = ThreadingHTTPServer((host, port), Handler)
         self._server.daemon_threads = True
@@ -84,8 +85,8 @@ class Receiver:
         handler.end_headers()
         handler.wfile.write(b"ok")
 
-    def wait_for(self, count: int, *, seconds: float = 10) -> list[Received]:
-        """The requests, once there are so many."""
+    def wait_for(self, count: int, *, seconds: float = 60) -> list[Received]:
+        """Wait until `count` requests have arrived; returns all."""
         deadline = time.monotonic() + seconds
         while len(self.received) < count:
             assert time.monotonic() < deadline, f"{len(self.received)} of {count} arrived"
@@ -95,45 +96,45 @@ class Receiver:
     def close(self) -> None:
         self._server.shutdown()
         self._server.server_close()
-        self._thread.join(5)
+        self._thread.join(60)
 
 
 @contextmanager
 def sending(
     settings: Settings,
     *,
-    resolve: Resolve = targets.resolve,
+    resolve: Resolve = url_policy.resolve,
     tls: ssl.SSLContext | None = None,
     lease_seconds: float = 30,
 ) -> Iterator[None]:
-    """A sender at work, in a thread with an event loop of its own."""
+    """Run a webhook sender in a thread."""
     started = threading.Event()
     stop: list[Callable[[], object]] = []
 
     async def run() -> None:
         redis = connect_async(redis_dsn(settings))
-        post = PinnedPost(
-            UrlPolicy.of(settings),
+        client = PinnedClient(
+            UrlPolicy.from_settings(settings),
             seconds=settings.webhook_timeout_seconds,
             resolve=resolve,
             tls=tls,
         )
-        sender = WebhookSender(Outbox(redis, lease_seconds=lease_seconds), post, settings)
+        sender = WebhookSender(Outbox(redis, lease_seconds=lease_seconds), client, settings)
         loop = asyncio.get_running_loop()
         stop.append(partial(loop.call_soon_threadsafe, sender.stop))
         started.set()
         try:
             await sender.run()
         finally:
-            await post.close()
+            await client.close()
             await disconnect(redis)
 
     thread = threading.Thread(target=asyncio.run, args=(run(),), name="sender")
     thread.start()
-    assert started.wait(5)
+    assert started.wait(60)
     try:
         yield
     finally:
         stop[0]()
-        thread.join(20)
+        thread.join(60)
         assert not thread.is_alive()

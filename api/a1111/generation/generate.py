@@ -15,7 +15,8 @@ from api.a1111.generation.request import A1111Request, parse_request, to_a1111_n
 from api.a1111.generation.request_fields import ImageToImage, Processing, TextToImage
 from api.a1111.generation.response import A1111Pictures, info_of
 from api.a1111.jobs.client_identity import ClientIdentity, CurrentClient
-from api.http.errors import JobUnfinished, job_headers
+from api.http.errors import JobUnfinished
+from api.http.job_schemas import job_headers
 from api.submit.context import SubmissionContext
 from api.submit.dependencies import Loras, RequestImages, ServiceCard, ServiceSettings, Store
 from api.submit.disconnect import wait_for_disconnect

@@ -8,7 +8,8 @@ from fastapi.responses import FileResponse
 from starlette.responses import MalformedRangeHeader
 from starlette.responses import RangeNotSatisfiable as OutsideFile
 
-from api.http.errors import RangeNotSatisfiable, responses
+from api.http.error_handlers import problem_responses
+from api.http.errors import RangeNotSatisfiable
 from api.submit.dependencies import CurrentCaller, Queue, Store
 from worker.store.image_store import IMMUTABLE, MEDIA_TYPES
 
@@ -58,7 +59,7 @@ class ImageFile(FileResponse):
                 }
             },
         },
-        **responses(404, 410, 416, 422, 503),
+        **problem_responses(404, 410, 416, 422, 503),
     },
 )
 async def get_image(

@@ -4,9 +4,10 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
 
-from api.http.errors import MalformedForm, responses
-from api.http.multipart import is_form, read_parts
-from api.http.schemas import job_view
+from api.http.error_handlers import problem_responses
+from api.http.errors import MalformedForm
+from api.http.job_schemas import job_view
+from api.http.request_body import is_form, read_parts
 from api.routes.images.evidence import Verifier
 from api.routes.images.verification import Verification
 from api.submit.dependencies import BaseUrl, Queue, ServiceSettings, from_state
@@ -36,7 +37,7 @@ router = APIRouter(tags=["images"])
     operation_id="verifyImage",
     response_model=Verification,
     summary="Verify the origin of an image",
-    responses=responses(400, 413, 422, 503),
+    responses=problem_responses(400, 413, 422, 503),
     openapi_extra={"requestBody": _BODY},
 )
 async def verify_image(

@@ -4,9 +4,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Body, Depends, Query, Request, Response
 
-from api.http.content_type import require_json
-from api.http.errors import responses
-from api.http.schemas import JobView
+from api.http.error_handlers import problem_responses
+from api.http.job_schemas import JobView
+from api.http.request_body import require_json
 from api.submit.context import SubmissionContext
 from api.submit.dependencies import Loras
 from api.submit.dry_run import Plan
@@ -37,7 +37,7 @@ def routes(request_model: type[GenerationRequest]) -> APIRouter:
                 "description": "The job ended within `Prefer: wait`; or, with `dry_run`, the plan.",
             },
             202: {"description": "Accepted; `Location` is the URL of the job."},
-            **responses(400, 403, 413, 415, 422, 429, 503),
+            **problem_responses(400, 403, 413, 415, 422, 429, 503),
         },
     )
     async def generate(

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.sse import format_sse_event
 
-from api.http.errors import responses
-from api.http.schemas import JobList, JobView, absolute, job_view
+from api.http.error_handlers import problem_responses
+from api.http.job_schemas import JobList, JobView, absolute, job_view
 from api.http.sse import EventStream
 from api.submit.dependencies import BaseUrl, Metrics, Queue
 from api.submit.disconnect import cancel_if_disconnected
@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
     "/jobs",
     operation_id="listJobs",
     summary="List jobs",
-    responses=responses(422, 503),
+    responses=problem_responses(422, 503),
 )
 async def list_jobs(
     queue: Queue,
@@ -70,7 +70,7 @@ async def list_jobs(
     "/jobs/{job_id}",
     operation_id="getJob",
     summary="Get a job",
-    responses=responses(404, 410, 422, 503),
+    responses=problem_responses(404, 410, 422, 503),
 )
 async def get_job(job_id: JobId, queue: Queue, base_url: BaseUrl, response: Response) -> JobView:
     """The current state of a job."""
@@ -83,7 +83,7 @@ async def get_job(job_id: JobId, queue: Queue, base_url: BaseUrl, response: Resp
     operation_id="cancelJob",
     status_code=202,
     summary="Cancel a job",
-    responses=responses(403, 404, 409, 410, 422, 503),
+    responses=problem_responses(403, 404, 409, 410, 422, 503),
 )
 async def cancel_job(job_id: JobId, queue: Queue, base_url: BaseUrl) -> JobView:
     """Cancel a queued or running job. A running job stops within one step."""
@@ -97,7 +97,7 @@ async def cancel_job(job_id: JobId, queue: Queue, base_url: BaseUrl) -> JobView:
     summary="Stream the events of a job",
     responses={
         204: {"description": "The client has received the last event."},
-        **responses(404, 410, 422, 503),
+        **problem_responses(404, 410, 422, 503),
     },
 )
 async def stream_job_events(

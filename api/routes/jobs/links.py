@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 
 from fastapi import APIRouter, Response
 
-from api.http.errors import responses
-from api.http.schemas import JobLinks
+from api.http.error_handlers import problem_responses
+from api.http.job_schemas import JobLinks
 from api.routes.jobs.jobs import JobId
 from api.submit.dependencies import CallerUrlSigner, Queue
 
@@ -16,7 +16,7 @@ router = APIRouter(tags=["jobs"])
     "/jobs/{job_id}/links",
     operation_id="signJobLinks",
     summary="Sign links for a browser",
-    responses=responses(404, 410, 422, 503),
+    responses=problem_responses(404, 410, 422, 503),
 )
 async def sign_job_links(
     job_id: JobId, queue: Queue, signer: CallerUrlSigner, response: Response

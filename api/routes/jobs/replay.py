@@ -2,8 +2,8 @@
 
 from fastapi import APIRouter
 
-from api.http.errors import responses
-from api.http.schemas import JobView
+from api.http.error_handlers import problem_responses
+from api.http.job_schemas import JobView
 from api.routes.jobs.jobs import JobId
 from api.submit.context import SubmissionContext
 from api.submit.submitter import Submitter
@@ -19,7 +19,7 @@ router = APIRouter(tags=["generation"])
     responses={
         200: {"model": JobView, "description": "The job ended within `Prefer: wait`."},
         202: {"description": "Accepted; `Location` is the URL of the new job."},
-        **responses(403, 404, 409, 410, 422, 429, 503),
+        **problem_responses(403, 404, 409, 410, 422, 429, 503),
     },
 )
 async def replay_job(job_id: JobId, submitter: Submitter, submission: SubmissionContext) -> JobView:

@@ -4,8 +4,8 @@ from typing import Literal, get_args
 
 from fastapi import APIRouter
 
-from api.http.errors import responses
-from api.http.schemas import (
+from api.http.error_handlers import problem_responses
+from api.http.service_schemas import (
     Capabilities,
     Features,
     LoraDescription,
@@ -44,7 +44,7 @@ router = APIRouter(tags=["service"])
     "/capabilities",
     operation_id="getCapabilities",
     summary="Get choices, limits and features",
-    responses=responses(),
+    responses=problem_responses(),
 )
 async def get_capabilities(
     card: ServiceCard,

@@ -5,10 +5,11 @@ from datetime import UTC, datetime, timedelta
 
 from fastapi import APIRouter, Request, Response
 
-from api.http.errors import NOT_READY, responses
-from api.http.metrics import QueueSnapshot, render
+from api.http.error_handlers import problem_responses
 from api.http.problem import PROBLEM_MEDIA_TYPE
-from api.http.schemas import Alive, NotReady, Ready
+from api.http.problem_types import NOT_READY
+from api.http.queue_metrics import QueueSnapshot, render
+from api.http.service_schemas import Alive, NotReady, Ready
 from api.submit.dependencies import Metrics, Queue, ServiceCard, ServiceSettings, Store
 from worker.errors import QueueUnavailable, StoreError
 from worker.job import WorkerStatus
@@ -21,7 +22,7 @@ WORKER_TIMEOUT = timedelta(seconds=15)
 router = APIRouter(tags=["health"])
 
 
-@router.get("/livez", operation_id="livez", summary="Liveness", responses=responses())
+@router.get("/livez", operation_id="livez", summary="Liveness", responses=problem_responses())
 async def livez(response: Response) -> Alive:
     """The process is up. Redis and workers are not checked."""
     response.headers["Cache-Control"] = "no-store"
@@ -33,7 +34,7 @@ async def livez(response: Response) -> Alive:
     operation_id="readyz",
     summary="Readiness",
     response_model=Ready,
-    responses={503: {"model": NotReady}, **responses()},
+    responses={503: {"model": NotReady}, **problem_responses()},
 )
 async def readyz(request: Request, queue: Queue, store: Store, card: ServiceCard) -> Response:
     """200 if Redis answers, images can be stored and a worker with this card's model is ready."""
@@ -90,7 +91,7 @@ def is_serving(worker: WorkerStatus, card: str, *, now: datetime) -> bool:
     summary="Prometheus metrics",
     responses={
         200: {"content": {"text/plain": {"schema": {"type": "string"}}}},
-        **responses(),
+        **problem_responses(),
     },
 )
 async def get_metrics(metrics: Metrics, queue: Queue, settings: ServiceSettings) -> Response:

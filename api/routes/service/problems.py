@@ -4,8 +4,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path
 
-from api.http.errors import explain, responses
-from api.http.schemas import ProblemExplanation
+from api.http.error_handlers import problem_responses
+from api.http.problem import ProblemExplanation
+from api.http.problem_types import explanation_of
 
 router = APIRouter(tags=["service"])
 
@@ -14,10 +15,10 @@ router = APIRouter(tags=["service"])
     "/problems/{code}",
     operation_id="explainProblem",
     summary="Explain a problem type",
-    responses=responses(404, 422),
+    responses=problem_responses(404, 422),
 )
 async def explain_problem(
     code: Annotated[str, Path(examples=["validation_failed"])],
 ) -> ProblemExplanation:
     """Explain what a problem type means and what to do about it."""
-    return explain(code)
+    return explanation_of(code)

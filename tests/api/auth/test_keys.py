@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from redis import Redis
 from starlette.datastructures import Headers
 
-from api.auth import signed_urls as link_tokens
+from api.auth import signed_urls
 from api.auth.key_cache import KeyCache
 from api.middleware import authentication as gate
 from tests.support.api_keys import LISTENS_TO_ALL, make_key
@@ -176,12 +176,12 @@ def test_browsers_get_links_that_need_no_header(
 
 def test_a_link_is_over_after_its_time() -> None:
     owner, secret = "0" * 16, "secret"
-    live = link_tokens.token("/a", owner, secret, until=time.time() + 60)
-    assert link_tokens.owner_of(live, "/a", secret) == owner
-    assert link_tokens.owner_of(live, "/b", secret) is None
-    assert link_tokens.owner_of(live, "/a", "another secret") is None
-    over = link_tokens.token("/a", owner, secret, until=time.time() - 1)
-    assert link_tokens.owner_of(over, "/a", secret) is None
+    live = signed_urls.sign("/a", owner, secret, until=time.time() + 60)
+    assert signed_urls.owner_of(live, "/a", secret) == owner
+    assert signed_urls.owner_of(live, "/b", secret) is None
+    assert signed_urls.owner_of(live, "/a", "another secret") is None
+    over = signed_urls.sign("/a", owner, secret, until=time.time() - 1)
+    assert signed_urls.owner_of(over, "/a", secret) is None
 
 
 @pytest.mark.usefixtures("redis_url")
@@ -224,7 +224,7 @@ def test_without_keys_links_need_no_token(settings: Settings) -> None:
 def test_what_counts_as_this_machine(
     listen: str | None, server: str, headers: dict[str, str], is_local: bool
 ) -> None:
-    assert gate._is_from_here({"server": (server, 8000)}, Headers(headers), listen) is is_local
+    assert gate._is_local({"server": (server, 8000)}, Headers(headers), listen) is is_local
 
 
 def test_the_first_key_closes_a_local_service_and_the_last_one_leaves_it_closed(
@@ -282,7 +282,7 @@ def test_without_redis_nothing_opens_and_known_keys_go_on(
 async def test_it_closes_in_the_middle_of_a_look(
     redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.auth.key_cache.LOOK_SECONDS", 0)
+    monkeypatch.setattr("api.auth.key_cache.REFRESH_SECONDS", 0)
     for _ in range(6):
         ring = KeyCache()
         await ring.open(redis_url)
@@ -301,9 +301,9 @@ async def test_what_redis_last_said_holds_while_it_is_away(tmp_path: Path) -> No
         await ring.open(server.url)
         assert ring.find(secret) == key
         server.stop()
-        await ring._look()
+        await ring._refresh()
         assert ring.find(secret) == key
-        assert ring.is_armed
+        assert ring.has_had_keys
     finally:
         await ring.close()
         server.stop()
@@ -319,22 +319,22 @@ async def test_the_file_is_read_again_when_it_changes(tmp_path: Path, redis_url:
     ring = KeyCache(file)
     await ring.open(redis_url)
     try:
-        assert not ring.is_armed
+        assert not ring.has_had_keys
         file.write_text(f'[alice]\nhash = "{key.hash}"\nloras = []\nrate = "10/hour"\n')
-        await ring._look()
+        await ring._refresh()
         found = ring.find(secret)
         assert found
         assert found.limits == KeyLimits(loras=(), rate="10/hour")
         file.write_text("[alice\n")
-        await ring._look()
+        await ring._refresh()
         assert ring.find(secret) == found, "a broken file changes nothing"
         file.unlink()
-        await ring._look()
+        await ring._refresh()
         assert ring.find(secret) == found, "a missing one neither"
         file.write_text("")
-        await ring._look()
+        await ring._refresh()
         assert ring.find(secret) is None
-        assert ring.is_armed
+        assert ring.has_had_keys
     finally:
         await ring.close()
 

@@ -29,7 +29,7 @@ async def carry_out(failure: Exception, *, is_stream: bool) -> None:
 
     settings = Settings(_env_file=None)
     middleware = RequestContextMiddleware(
-        application, metrics=HttpMetrics(), settings=settings, error_shapes={}
+        application, metrics=HttpMetrics(), settings=settings, error_renderers={}
     )
     await middleware(dict(SCOPE), receive, send)
 

@@ -4,9 +4,8 @@ import json
 
 import httpx2
 
-from api.http.errors import TABLE, VALIDATION
-from api.http.problem import ProblemResponse, as_problem, shape_at
-from api.http.schemas import FieldError
+from api.http.problem import FieldError, ProblemResponse, render_problem, renderer_for
+from api.http.problem_types import PROBLEM_BY_EXCEPTION, VALIDATION_FAILED
 from api.openai.errors import error_of, openai_error
 from model.errors import PolicyBlocked
 from tests.support.api_server import ApiServer
@@ -15,7 +14,7 @@ from worker.errors import JobAlreadyFinished, QueueFull
 
 
 def problem(kind: type[Exception], **headers: str) -> ProblemResponse:
-    return ProblemResponse(TABLE[kind], "why", "request-1", headers=headers)
+    return ProblemResponse(PROBLEM_BY_EXCEPTION[kind], "why", "request-1", headers=headers)
 
 
 def test_unknown_paths(client: httpx2.Client) -> None:
@@ -54,9 +53,11 @@ def test_invalid_parameters_are_400_and_listed() -> None:
         FieldError(pointer="/n", detail="Input should be at most 8; got 99", limit=8),
         FieldError(pointer="/loras/0/name", detail="unknown", limit=["watercolor"]),
     ]
-    response = openai_error(ProblemResponse(VALIDATION, "2 fields are wrong", "request-1", errors))
+    response = openai_error(
+        ProblemResponse(VALIDATION_FAILED, "2 fields are wrong", "request-1", errors)
+    )
     assert response.status_code == 400
-    error = error_of(ProblemResponse(VALIDATION, "", "request-1", errors)).error
+    error = error_of(ProblemResponse(VALIDATION_FAILED, "", "request-1", errors)).error
     assert error.param == "n"
     assert error.code == "invalid_value"
     assert error.message == "n: Input should be at most 8; got 99; loras.0.name: unknown"
@@ -70,7 +71,9 @@ def test_codes_of_the_openai_api() -> None:
         ("unknown field; got 1", "unknown_parameter"),
     ):
         errors = [FieldError(pointer="/x", detail=detail)]
-        assert error_of(ProblemResponse(VALIDATION, "", "request-1", errors)).error.code == code
+        assert (
+            error_of(ProblemResponse(VALIDATION_FAILED, "", "request-1", errors)).error.code == code
+        )
 
 
 def test_useless_retries_are_prevented() -> None:
@@ -85,16 +88,18 @@ def test_useless_retries_are_prevented() -> None:
 
 
 def test_policy_refusal_names_the_rule() -> None:
-    blocked = ProblemResponse(TABLE[PolicyBlocked], "why", "request-1", rule="no-frogs")
+    blocked = ProblemResponse(
+        PROBLEM_BY_EXCEPTION[PolicyBlocked], "why", "request-1", rule="no-frogs"
+    )
     assert openai_error(blocked).status_code == 403
     assert error_of(blocked).error.code == "policy_blocked"
     assert error_of(blocked).error.rule == "no-frogs"
-    assert json.loads(bytes(as_problem(blocked).body))["rule"] == "no-frogs"
+    assert json.loads(bytes(render_problem(blocked).body))["rule"] == "no-frogs"
 
 
 def test_error_format_applies_to_whole_path_segments() -> None:
     shapes = {"/v1": openai_error}
-    assert shape_at("/v1", shapes) is openai_error
-    assert shape_at("/v1/models", shapes) is openai_error
-    assert shape_at("/v11", shapes) is as_problem
-    assert shape_at("/", shapes) is as_problem
+    assert renderer_for("/v1", shapes) is openai_error
+    assert renderer_for("/v1/models", shapes) is openai_error
+    assert renderer_for("/v11", shapes) is render_problem
+    assert renderer_for("/", shapes) is render_problem

@@ -14,7 +14,8 @@ import httpx2
 import pytest
 from openapi_spec_validator import validate
 
-from api.http.schemas import JobView, Problem
+from api.http.job_schemas import JobView
+from api.http.problem import Problem
 from api.main import create_app
 from api.openapi.document import examples
 from api.routes.images.verification import Verification

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from api.webhooks.url_policy import (
     UrlPolicy,
-    UrlRefused,
+    UrlRejected,
     addresses_of,
     is_public,
     resolve,
@@ -184,7 +184,7 @@ def test_what_the_operator_allows() -> None:
     ],
 )
 async def test_this_machines_resolver_is_not_trusted(url: str) -> None:
-    with pytest.raises(UrlRefused, match="blocked_address"):
+    with pytest.raises(UrlRejected, match="blocked_address"):
         await addresses_of(httpx2.URL(url), STRICT, resolve)
 
 
@@ -204,7 +204,7 @@ async def test_every_address_of_a_name_must_be_allowed(answer: list[str], code: 
         assert (host, port) == ("example.org", 443)
         return answer
 
-    with pytest.raises(UrlRefused, match=code):
+    with pytest.raises(UrlRejected, match=code):
         await addresses_of(httpx2.URL("https://example.org/"), STRICT, answering)
 
 
@@ -213,13 +213,13 @@ async def test_a_name_that_cannot_be_resolved(failure: Exception) -> None:
     async def failing(host: str, port: int) -> Sequence[str]:
         raise failure
 
-    with pytest.raises(UrlRefused, match="unresolved"):
+    with pytest.raises(UrlRejected, match="unresolved"):
         await addresses_of(httpx2.URL("https://example.org/"), STRICT, failing)
 
 
 async def test_a_name_longer_than_names_are() -> None:
     url = httpx2.URL(f"https://{'a' * 64}.example/")
-    with pytest.raises(UrlRefused, match="unresolved"):
+    with pytest.raises(UrlRejected, match="unresolved"):
         await addresses_of(url, STRICT, resolve)
 
 

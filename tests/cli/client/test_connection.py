@@ -19,7 +19,7 @@ def test_another_server_is_recognised() -> None:
 
 def test_a_problem_names_each_field() -> None:
     problem: dict[str, Any] = {
-        "title": "The request is not valid",
+        "title": "Invalid request",
         "detail": "2 fields are wrong",
         "errors": [
             {"pointer": "/steps", "detail": "too many"},
@@ -29,7 +29,7 @@ def test_a_problem_names_each_field() -> None:
     with pytest.raises(ClientError) as caught:
         raise_for_problem(httpx2.Response(422, json=problem))
     assert str(caught.value).splitlines() == [
-        "The request is not valid: 2 fields are wrong",
+        "Invalid request: 2 fields are wrong",
         "  steps: too many",
         "  request: an object is needed",
     ]

@@ -1,0 +1,160 @@
+"""Response bodies about the service itself: health and capabilities."""
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import Field
+
+from api.http.problem import Problem
+from api.http.response_model import ResponseModel
+from model.card import (
+    Defaults,
+    Licence,
+    Limitation,
+    Limits,
+    Prompting,
+    Resolution,
+    Training,
+)
+from model.files.lora_keys import LoraPart
+from model.recipes.recipe import Recipe
+from model.request import ImageFormat, MetadataLevel, Upscaler
+
+
+class Alive(ResponseModel):
+    """The process is running."""
+
+    status: Literal["alive"] = "alive"
+
+
+class Ready(ResponseModel):
+    """The service processes jobs."""
+
+    status: Literal["ready"] = "ready"
+
+
+class NotReady(Problem):
+    """Why the service cannot process jobs at the moment."""
+
+    reasons: list[str]
+
+
+class SamplerOption(ResponseModel):
+    """An option of a sampler, for `sampler_options` of a request."""
+
+    name: str = Field(description="Key in `sampler_options`.")
+    type: Literal["boolean", "integer", "number", "string"] = Field(description="Value type.")
+    default: bool | int | float | str = Field(description="Default value.")
+    minimum: int | float | None = Field(description="Smallest value; null if there is none.")
+    maximum: int | float | None = Field(description="Largest value; null if there is none.")
+    choices: list[str] = Field(description="All values of a string; empty for other types.")
+    description: str = Field(description="What the option does.")
+
+
+class SamplerChoice(ResponseModel):
+    """A sampler, with advice for this checkpoint.
+
+    `evaluations` counts the model calls at `default_steps`; `is_recommended` says whether the
+    authors of the checkpoint recommend it.
+    """
+
+    name: str
+    title: str
+    default_steps: int
+    recommended_steps: tuple[int, int]
+    evaluations: int
+    is_stochastic: bool
+    is_recommended: bool
+    note: str
+    options: list[SamplerOption]
+
+
+class SchedulerChoice(ResponseModel):
+    """A noise schedule; jobs with one that is not recommended get a warning."""
+
+    name: str
+    title: str
+    is_recommended: bool
+    note: str
+
+
+class SeedRange(ResponseModel):
+    """Range of accepted seeds, inclusive."""
+
+    minimum: int
+    maximum: int
+
+
+class Features(ResponseModel):
+    """Optional features and their limits."""
+
+    events: bool
+    cancel: bool
+    idempotency: bool
+    previews: bool
+    deterministic: bool = Field(description="Whether a repeated request can give the same bytes.")
+    replay: bool = Field(description="Whether a job can be run again and its images compared.")
+    tags: bool = Field(description="Whether prompts can be given as tags by group.")
+    dry_run: bool = Field(description="Whether a request can be checked without queueing it.")
+    token_counts: bool = Field(description="Whether submissions count the tokens of prompts.")
+    webhooks: bool
+    prefer_wait_seconds: float = Field(description="Maximum of `Prefer: wait`, in seconds.")
+    metadata: list[MetadataLevel]
+    input_formats: list[str] = Field(description="Image formats of `init_image` and `mask`.")
+    max_input_pixels: int = Field(description="Maximum size of an input image, in pixels.")
+    upscalers: list[Upscaler] = Field(description="Upscalers for the second pass (`hires`).")
+
+
+class WorkerChoice(ResponseModel):
+    """A worker that has sent a heartbeat recently."""
+
+    name: str
+    is_warm: bool
+    card: str
+    device: str
+    precision: str
+    running: int
+    seen_at: datetime
+    recipe: Recipe | None = Field(
+        description="Recipe of this worker's images; null until it is warm."
+    )
+
+
+class LoraDescription(ResponseModel):
+    """A LoRA that requests can use; fields that its file does not specify are null or empty."""
+
+    name: str
+    sha256: str | None = Field(description="SHA-256 of the file; null until it is computed.")
+    bytes: int
+    method: str = Field(description="lora, dora, lokr or loha; several are joined with +.")
+    rank: int | None
+    parts: list[LoraPart] = Field(description="The parts of the model that it changes.")
+    base: str | None = Field(description="The checkpoint it was trained on.")
+    architecture: str | None
+    trigger_words: list[str]
+    warning: str | None = Field(description="The warning that requests with this LoRA get.")
+
+
+class Capabilities(ResponseModel):
+    """Everything that a client needs to build a form."""
+
+    name: str
+    title: str
+    version: str
+    summary: str
+    base_model: str
+    licence: Licence
+    resolutions: list[Resolution]
+    samplers: list[SamplerChoice]
+    schedulers: list[SchedulerChoice]
+    limits: Limits
+    seed: SeedRange
+    defaults: Defaults
+    recommended_cfg_scale: tuple[float, float]
+    prompting: Prompting
+    limitations: list[Limitation]
+    training: Training
+    formats: list[ImageFormat]
+    loras: list[LoraDescription]
+    features: Features
+    workers: list[WorkerChoice]
