@@ -1,8 +1,13 @@
-"""A small deterministic engine: no model, the same face. Words of the prompt make it misbehave."""
+"""A small deterministic engine without a model. Words of the prompt make it misbehave.
+
+At its second step a job with the word `crash` ends the process, `hang` blocks the engine, `raise`
+breaks it, `nan` and `flaky` fail, and `until=PATH` blocks the engine until the file exists.
+"""
 
 import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy
@@ -22,12 +27,13 @@ from model.engine.protocol import (
 from model.request import RequestWarning
 from model.resolved_request import ResolvedRequest
 from model.workload import total_steps
+from tests.support.waiting import wait_until
 
-MISCHIEF_STEP = 2
+MISBEHAVIOUR_STEP = 2
 
 
 class FakeEngine:
-    """All admitted jobs advance by one step of `step_seconds` together."""
+    """Advances all admitted jobs together, one step in `step_seconds`."""
 
     def __init__(
         self,
@@ -83,10 +89,10 @@ class FakeEngine:
         if step == 1:
             found = (RequestWarning("prompt_cut", "cut"),) if "long" in request.prompt else ()
             for name in request.inputs:
-                assert self.read_image, "this engine reads no pictures"
+                assert self.read_image, "this engine reads no images"
                 self.seen[name] = self.read_image(name).shape
             events.append(Started(job_id, found, 0.001))
-        if step == MISCHIEF_STEP:
+        if step == MISBEHAVIOUR_STEP:
             failure = self._misbehave(job_id, request)
             if failure:
                 del self._running[job_id]
@@ -111,6 +117,9 @@ class FakeEngine:
             time.sleep(600)
         if "raise" in words:
             raise RuntimeError("the engine broke")
+        for word in words:
+            if word.startswith("until="):
+                wait_until(Path(word.removeprefix("until=")).exists, seconds=600)
         if "nan" in words:
             return Failed(job_id, "non_finite", "NaN at sigma 0.5", is_retryable=False)
         if "flaky" in words:
@@ -119,6 +128,6 @@ class FakeEngine:
 
 
 def pixels(request: ResolvedRequest, index: int) -> NDArray[numpy.uint8]:
-    """A picture that depends on nothing but the request and the index."""
+    """Noise that depends only on the request's size and seed, and on the index."""
     random = numpy.random.default_rng(request.seed + index)
     return random.integers(0, 256, (request.height, request.width, 3), dtype=numpy.uint8)

@@ -1,4 +1,4 @@
-"""`python -m tests.support.fake_worker`: the real worker process around a fake engine."""
+"""`python -m tests.support.fake_worker`: the real worker process with a fake engine."""
 
 import argparse
 
@@ -10,11 +10,10 @@ from worker.settings import Settings, redis_dsn
 from worker.store.image_store import LocalImageStore
 from worker.telemetry import logs, tracing
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--step-seconds", type=float, default=0.01)
-    step_seconds = parser.parse_args().step_seconds
-    settings, inputs = Settings(), HeldImages()
+
+def run_fake_worker(settings: Settings, *, step_seconds: float) -> None:
+    """Run a worker until it is stopped."""
+    inputs = HeldImages()
     logs.configure_logging(settings)
     tracing.start_tracing("kirazuri-worker")
     BatchWorker(
@@ -27,3 +26,9 @@ if __name__ == "__main__":
         store=LocalImageStore(settings.data_dir / "images"),
         version="test 1.0",
     ).work()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--step-seconds", type=float, default=0.01)
+    run_fake_worker(Settings(), step_seconds=parser.parse_args().step_seconds)

@@ -1,4 +1,4 @@
-"""A worker's control loop in a thread, around a fake engine."""
+"""The type of the fixture `run_worker`: a control loop in a thread, with a fake engine."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 
@@ -14,9 +14,14 @@ def wait_until(condition: Callable[[], Any], *, seconds: float = 60) -> None:
         time.sleep(0.02)
 
 
-async def async_wait_until(condition: Callable[[], Any], *, seconds: float = 60) -> None:
-    """The same without blocking the event loop."""
+async def async_wait_until(
+    condition: Callable[[], Awaitable[Any]] | Callable[[], Any], *, seconds: float = 60
+) -> None:
+    """The same without blocking the event loop; the condition may be a coroutine."""
     deadline = time.monotonic() + seconds
-    while not condition():
+    while True:
+        answer = condition()
+        if await answer if isinstance(answer, Awaitable) else answer:
+            return
         assert time.monotonic() < deadline, f"still false after {seconds} s"
         await asyncio.sleep(0.01)

@@ -29,7 +29,7 @@ def settings(tmp_path: Path) -> Settings:
         _env_file=None,
         data_dir=tmp_path,
         lease_seconds=2,
-        heartbeat_seconds=0.4,
+        heartbeat_seconds=0.2,
         maintenance_seconds=0.3,
         drain_seconds=5,
     )

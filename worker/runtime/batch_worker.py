@@ -37,7 +37,7 @@ from worker.runtime.rq_adapter import Lease, RqAdapter
 from worker.runtime.slot import Ending, Slot, WorkerParts
 from worker.runtime.status import worker_status
 from worker.runtime.sweeper import Sweeper
-from worker.runtime.throughput import Throughput
+from worker.runtime.throughput import ThroughputMeter
 from worker.settings import Settings
 from worker.store.image_store import ImageStore
 
@@ -96,7 +96,7 @@ class BatchWorker:
             publisher=self.publisher,
             inputs=self.inputs,
             metrics=self._metrics,
-            throughput=Throughput(),
+            throughput=ThroughputMeter(),
             version=version,
             max_attempts=settings.max_attempts,
             has_previews=output_filter is None,  # the filter does not check previews

@@ -38,7 +38,7 @@ from worker.runtime.engine_thread import EngineThread
 from worker.runtime.metrics import WorkerMetrics
 from worker.runtime.publisher import PublishedImage, Publisher, StoreUnavailable
 from worker.runtime.rq_adapter import Lease
-from worker.runtime.throughput import Throughput
+from worker.runtime.throughput import ThroughputMeter
 from worker.telemetry import tracing
 from worker.telemetry.logs import log_context
 
@@ -55,7 +55,7 @@ class WorkerParts:
     publisher: Publisher
     inputs: HeldImages
     metrics: WorkerMetrics
-    throughput: Throughput
+    throughput: ThroughputMeter
     version: str
     max_attempts: int
     has_previews: bool

@@ -3,7 +3,7 @@
 _DECAY = 0.9
 
 
-class Throughput:
+class ThroughputMeter:
     """Megapixel-steps per second that the engine was busy; older work counts less and less."""
 
     def __init__(self) -> None:

@@ -1,18 +1,20 @@
-"""Real worker processes that are killed, stopped, hung and cut off from Redis."""
+"""Real worker processes that are killed, frozen, hung and cut off from Redis."""
 
 import asyncio
 import signal
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
+from pydantic import SecretStr
 from redis import Redis
 
 from tests.support.requests import make_request
+from tests.support.waiting import async_wait_until
+from tests.support.worker_process import WorkerProcess
 from worker.job import Job
 from worker.queue.job_queue import JobQueue
 from worker.queue.layout import redis_keys, rq_layout
@@ -20,39 +22,24 @@ from worker.redis_io import server as redis_server
 from worker.settings import Settings
 from worker.store.image_store import LocalImageStore
 
-RECOVERY_SECONDS = 2 + 0.3 + 2 + 6
-"""Lease, maintenance, whole seconds of RQ's scores, and a busy machine."""
-
-Spawn = Callable[..., "subprocess.Popen[bytes]"]
+Spawn = Callable[..., WorkerProcess]
 
 
 @pytest.fixture
-def spawn(settings: Settings) -> Iterator[Spawn]:
-    """Start worker processes; all are killed in the end, their logs shown by pytest."""
-    started: list[subprocess.Popen[bytes]] = []
+def spawn(settings: Settings, tmp_path: Path) -> Iterator[Spawn]:
+    """Start worker processes; kills them at the end and prints their logs for pytest."""
+    started: list[WorkerProcess] = []
 
-    def start(
-        url: str, *, step_seconds: float = 0.05, **changes: object
-    ) -> "subprocess.Popen[bytes]":
-        values = settings.model_dump(exclude_none=True) | changes | {"redis_url": url}
-        variables = {f"KIRAZURI_{name.upper()}": str(value) for name, value in values.items()}
-        process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "tests.support.fake_worker",
-                "--step-seconds",
-                str(step_seconds),
-            ],
-            env={"PATH": "", "PYTHONPATH": str(Path.cwd())} | variables,
-        )
-        started.append(process)
-        return process
+    def start(url: str, *, step_seconds: float = 0.01, **changes: Any) -> WorkerProcess:
+        changed = settings.model_copy(update={**changes, "redis_url": SecretStr(url)})
+        log = tmp_path / f"worker-{len(started)}.log"
+        started.append(WorkerProcess(changed, log, step_seconds=step_seconds))
+        return started[-1]
 
     yield start
-    for process in started:
+    for number, process in enumerate(started):
         process.kill()
-        process.wait()
+        sys.stdout.write(f"worker {number}\n{process.log()}")
 
 
 async def until_running(queue: JobQueue, jobs: list[Job]) -> None:
@@ -62,116 +49,122 @@ async def until_running(queue: JobQueue, jobs: list[Job]) -> None:
                 break
 
 
-async def until_warm(queue: JobQueue, count: int) -> None:
-    for _ in range(500):
-        if sum(worker.is_warm for worker in await queue.state.workers()) >= count:
-            return
-        await asyncio.sleep(0.05)
-    raise AssertionError(f"no {count} warm workers")
-
-
 async def until_retried(queue: JobQueue, count: int) -> None:
-    for _ in range(500):
-        if (await queue.state.counters()).retries["worker_lost"] >= count:
-            return
-        await asyncio.sleep(0.05)
-    raise AssertionError(f"no {count} retries")
+    async def is_retried() -> bool:
+        return sum((await queue.state.counters()).retries.values()) >= count
+
+    await async_wait_until(is_retried)
 
 
-async def finished(queue: JobQueue, jobs: list[Job], seconds: float = 25) -> list[Job]:
-    return list(await asyncio.gather(*(queue.wait(job.id, seconds) for job in jobs)))
+async def until_ready(queue: JobQueue, is_ready: bool) -> None:
+    """Wait until the only worker reports this."""
+
+    async def is_reported() -> bool:
+        return [worker.is_warm for worker in await queue.state.workers()] == [is_ready]
+
+    await async_wait_until(is_reported)
+
+
+async def finished(queue: JobQueue, jobs: list[Job]) -> list[Job]:
+    return list(await asyncio.gather(*(queue.wait(job.id, 120) for job in jobs)))
+
+
+async def event_names(queue: JobQueue, job: Job) -> list[str]:
+    names = [event.event async for event in queue.events(job.id)]
+    return [name for name in names if name != "progress"]
 
 
 async def test_jobs_of_a_killed_worker_are_run_by_another(
     queue: JobQueue, redis_url: str, spawn: Spawn
 ) -> None:
-    first = spawn(redis_url, step_seconds=1)
-    jobs = [await queue.admit(make_request(seed=seed, steps=50)) for seed in range(8)]
+    first = spawn(redis_url, step_seconds=60)
+    jobs = [await queue.admit(make_request(seed=seed)) for seed in range(8)]
     await until_running(queue, jobs)
-    spawn(redis_url, step_seconds=0.01)
-    await until_warm(queue, 2)
+    spawn(redis_url)
     first.kill()
-    killed = time.monotonic()
-    waiting = asyncio.create_task(finished(queue, jobs))
-    await until_retried(queue, 8)
-    assert time.monotonic() - killed < RECOVERY_SECONDS
-    done = await waiting
-    assert [job.status for job in done] == ["succeeded"] * 8
-    assert all(job.attempts >= 2 for job in done)
+    done = await finished(queue, jobs)
+    assert [(job.status, job.attempts) for job in done] == [("succeeded", 2)] * 8
     for job in jobs:
-        names = [event.event async for event in queue.events(job.id)]
-        assert names.count("succeeded") == 1
+        assert (await event_names(queue, job)).count("succeeded") == 1
 
 
-async def test_a_worker_killed_between_storing_and_telling_leaves_one_picture(
-    queue: JobQueue, redis_url: str, spawn: Spawn, redis_client: "Redis", settings: Settings
-) -> None:
-    first = spawn(redis_url, step_seconds=0.2)
-    job = await queue.admit(make_request(steps=20))
+async def test_a_worker_killed_between_storing_and_reporting_leaves_one_image(
+    queue: JobQueue, redis_url: str, spawn: Spawn, redis_client: "Redis", settings: Settings,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    go = tmp_path / "go"
+    first = spawn(redis_url)
+    job = await queue.admit(make_request(f"until={go}"))
     await until_running(queue, [job])
-    spawn(redis_url, step_seconds=0.01)
-    await until_warm(queue, 2)
-    redis_client.client_pause(20_000, all=False)  # who writes has to wait
+    redis_client.config_set("maxmemory", "1")  # Redis refuses all writes
     try:
+        go.touch()
         store = LocalImageStore(settings.data_dir / "images")
-        for _ in range(200):
-            if stored := list(store.list_images()):
-                break
-            await asyncio.sleep(0.05)
+        await async_wait_until(lambda: list(store.list_images()))
         first.kill()
-        first.wait()
     finally:
-        redis_client.client_unpause()
-    assert len(stored) == 1
+        redis_client.config_set("maxmemory", "0")
+    ((stored, _),) = store.list_images()
     assert (await queue.get(job.id)).images == ()
     assert redis_client.zcard(redis_keys.IMAGES) == 0
+    spawn(redis_url)
     (done,) = await finished(queue, [job])
     assert (done.status, done.attempts) == ("succeeded", 2)
-    assert [name for name, _ in store.list_images()] == [stored[0][0]] == [done.images[0].name]
+    assert [name for name, _ in store.list_images()] == [stored] == [done.images[0].name]
     assert redis_client.zcard(redis_keys.IMAGES) == 1
-    told = [event.event async for event in queue.events(job.id) if event.event != "progress"]
-    assert told == ["queued", "started", "retrying", "started", "image", "succeeded"]
+    expected = ["queued", "started", "retrying", "started", "image", "succeeded"]
+    assert await event_names(queue, job) == expected
 
 
 async def test_sigterm_lets_jobs_finish_and_leaves_the_queue_alone(
-    queue: JobQueue, redis_url: str, spawn: Spawn, redis_client: "Redis"
+    queue: JobQueue, redis_url: str, spawn: Spawn, redis_client: "Redis", tmp_path: Path
 ) -> None:
-    worker = spawn(redis_url, max_running=4)
-    jobs = [await queue.admit(make_request(seed=seed, steps=20)) for seed in range(6)]
+    go = tmp_path / "go"
+    worker = spawn(redis_url, max_running=4, drain_seconds=60)
+    jobs = [await queue.admit(make_request(f"until={go}", seed=seed)) for seed in range(6)]
     await until_running(queue, jobs[:4])
-    worker.send_signal(signal.SIGTERM)
-    assert await asyncio.to_thread(worker.wait, 15) == 0
+    worker.send(signal.SIGTERM)
+    await until_ready(queue, False)
+    go.touch()
+    assert await asyncio.to_thread(worker.wait) == 0
     after = [await queue.get(job.id) for job in jobs]
     assert [job.status for job in after] == ["succeeded"] * 4 + ["queued"] * 2
-    assert redis_client.lrange(rq_layout.list_key(), 0, -1) == [job.id.encode() for job in jobs[4:]]
+    waiting = [job.id.encode() for job in jobs[4:]]
+    assert redis_client.lrange(rq_layout.list_key(), 0, -1) == waiting
     assert redis_client.smembers("rq:workers") == set()
 
 
 async def test_a_short_drain_hands_back_and_the_next_worker_goes_on(
-    queue: JobQueue, redis_url: str, spawn: Spawn
+    queue: JobQueue, redis_url: str, spawn: Spawn, tmp_path: Path
 ) -> None:
+    go = tmp_path / "go"
     worker = spawn(redis_url, drain_seconds=0.3)
-    jobs = [await queue.admit(make_request(seed=seed, steps=400)) for seed in range(3)]
+    jobs = [await queue.admit(make_request(f"until={go}", seed=seed)) for seed in range(3)]
     await until_running(queue, jobs)
-    began = time.monotonic()
-    worker.send_signal(signal.SIGTERM)
-    assert await asyncio.to_thread(worker.wait, 15) == 0
-    assert time.monotonic() - began < 8  # the jobs would have taken longer to finish
-    spawn(redis_url, step_seconds=0.001)
+    worker.send(signal.SIGTERM)
+    assert await asyncio.to_thread(worker.wait) == 0
+    assert [(await queue.get(job.id)).status for job in jobs] == ["queued"] * 3
+    go.touch()
+    spawn(redis_url)
     done = await finished(queue, jobs)
     assert [(job.status, job.attempts) for job in done] == [("succeeded", 1)] * 3
 
 
-async def test_a_restart_of_redis_interrupts_nothing(settings: Settings, spawn: Spawn) -> None:
+async def test_a_restart_of_redis_interrupts_nothing(
+    settings: Settings, spawn: Spawn, tmp_path: Path
+) -> None:
     with TemporaryDirectory(prefix="kirazuri-") as folder:
+        go = tmp_path / "go"
         server = redis_server.start(Path(folder))
         queue = JobQueue(server.url, settings)
-        spawn(server.url)
-        jobs = [await queue.admit(make_request(seed=seed, steps=80)) for seed in range(8)]
+        worker = spawn(server.url, lease_seconds=1)
+        jobs = [await queue.admit(make_request(f"until={go}", seed=seed)) for seed in range(8)]
         await until_running(queue, jobs)
         server.process.kill()
         server.process.wait()
-        await asyncio.sleep(3)  # longer than a lease
+        await async_wait_until(lambda: "event=redis_away" in worker.log())
+        go.touch()
+        await asyncio.sleep(1.5)  # lets the leases expire
         server = redis_server.start(Path(folder))
         done = await finished(queue, jobs)
         assert [(job.status, job.attempts) for job in done] == [("succeeded", 1)] * 8
@@ -180,14 +173,18 @@ async def test_a_restart_of_redis_interrupts_nothing(settings: Settings, spawn: 
 
 
 async def test_a_full_redis_interrupts_nothing(
-    queue: JobQueue, redis_url: str, redis_client: "Redis", spawn: Spawn
-) -> None:
-    spawn(redis_url)
-    jobs = [await queue.admit(make_request(seed=seed, steps=80)) for seed in range(4)]
+    queue: JobQueue, redis_url: str, redis_client: "Redis", spawn: Spawn, settings: Settings,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    go, store = tmp_path / "go", LocalImageStore(settings.data_dir / "images")
+    spawn(redis_url, lease_seconds=1)
+    jobs = [await queue.admit(make_request(f"until={go}", seed=10 * n)) for n in range(4)]
     await until_running(queue, jobs)
     redis_client.config_set("maxmemory", "1")
     try:
-        await asyncio.sleep(3)  # longer than a lease, and than the jobs take
+        go.touch()
+        await async_wait_until(lambda: len(list(store.list_images())) == 4)
+        await asyncio.sleep(1.5)  # lets the leases expire
         assert (await queue.get(jobs[0].id)).status == "running"
     finally:
         redis_client.config_set("maxmemory", "0")
@@ -195,15 +192,15 @@ async def test_a_full_redis_interrupts_nothing(
     assert [(job.status, job.attempts) for job in done] == [("succeeded", 1)] * 4
 
 
-async def test_a_worker_boots_while_redis_is_away(settings: Settings, spawn: Spawn) -> None:
+async def test_a_worker_starts_while_redis_is_away(settings: Settings, spawn: Spawn) -> None:
     with TemporaryDirectory(prefix="kirazuri-") as folder:
         server = redis_server.start(Path(folder))
         queue = JobQueue(server.url, settings)
         job = await queue.admit(make_request())
         server.stop()
         worker = spawn(server.url)
-        await asyncio.sleep(3)
-        assert worker.poll() is None
+        await async_wait_until(lambda: "event=redis_away" in worker.log())
+        assert worker.is_running
         server = redis_server.start(Path(folder))
         assert (await finished(queue, [job]))[0].status == "succeeded"
         await queue.close()
@@ -213,21 +210,20 @@ async def test_a_worker_boots_while_redis_is_away(settings: Settings, spawn: Spa
 async def test_a_frozen_worker_wakes_up_and_writes_nothing(
     queue: JobQueue, redis_url: str, spawn: Spawn
 ) -> None:
-    zombie = spawn(redis_url, step_seconds=1)
+    frozen = spawn(redis_url, step_seconds=1)
     jobs = [await queue.admit(make_request(seed=seed, steps=50)) for seed in range(3)]
     await until_running(queue, jobs)
-    spawn(redis_url, step_seconds=0.01)
-    await until_warm(queue, 2)
-    zombie.send_signal(signal.SIGSTOP)
+    frozen.send(signal.SIGSTOP)
+    spawn(redis_url)
     await until_retried(queue, 3)
-    zombie.send_signal(signal.SIGCONT)
+    frozen.send(signal.SIGCONT)
     done = await finished(queue, jobs)
     assert [job.status for job in done] == ["succeeded"] * 3
     assert all(job.attempts >= 2 for job in done)
-    assert zombie.poll() is None
+    await async_wait_until(lambda: frozen.log().count("event=lost") >= 3)
+    assert frozen.is_running
     for job in jobs:
-        names = [event.event async for event in queue.events(job.id)]
-        assert names.count("succeeded") == 1
+        assert (await event_names(queue, job)).count("succeeded") == 1
 
 
 @pytest.mark.parametrize("word", ["hang", "raise"])
@@ -236,7 +232,7 @@ async def test_a_hung_or_dead_engine_ends_the_process(
 ) -> None:
     worker = spawn(redis_url, hang_seconds=1)
     job = await queue.admit(make_request(word))
-    assert await asyncio.to_thread(worker.wait, 15) == 70
+    assert await asyncio.to_thread(worker.wait) == 70
     assert (await queue.get(job.id)).status == "running"
 
 
@@ -248,11 +244,10 @@ async def test_a_job_that_kills_workers_fails_and_its_neighbours_do_not(
 
     async def supervise() -> None:
         while True:
-            worker = spawn(redis_url, step_seconds=0.02)
-            await asyncio.to_thread(worker.wait)
+            await asyncio.to_thread(spawn(redis_url).wait)
 
     supervisor = asyncio.create_task(supervise())
-    done = await finished(queue, [poison, *neighbours], 50)
+    done = await finished(queue, [poison, *neighbours])
     supervisor.cancel()
     assert [job.status for job in done] == ["failed"] + ["succeeded"] * 3
     assert done[0].attempts == 3
@@ -264,31 +259,24 @@ async def test_a_worker_ends_after_its_share_of_jobs_and_another_goes_on(
     queue: JobQueue, redis_url: str, spawn: Spawn
 ) -> None:
     worker = spawn(redis_url, recycle_after_jobs=3)
-    jobs = [await queue.admit(make_request(steps=4, seed=n)) for n in range(7)]
-    assert worker.wait(25) == 0
+    jobs = [await queue.admit(make_request(seed=n)) for n in range(7)]
+    assert await asyncio.to_thread(worker.wait) == 0
     states = [(await queue.get(job.id)).status for job in jobs]
     assert states.count("succeeded") >= 3
     assert not {"running", "failed"} & set(states)
     spawn(redis_url)
     done = await finished(queue, jobs)
-    assert [job.status for job in done] == ["succeeded"] * 7
-    assert [job.attempts for job in done] == [1] * 7
+    assert [(job.status, job.attempts) for job in done] == [("succeeded", 1)] * 7
 
 
 async def test_a_worker_that_stops_stepping_is_not_ready_until_it_steps_again(
-    queue: JobQueue, redis_url: str, spawn: Spawn
+    queue: JobQueue, redis_url: str, spawn: Spawn, tmp_path: Path
 ) -> None:
-    spawn(redis_url, step_seconds=3, stall_seconds=0.5)
-    await until_warm(queue, 1)
-    job = await queue.admit(make_request(steps=1))
-    await until_running(queue, [job])
-    seen: list[bool] = []
-    for _ in range(200):
-        (worker,) = await queue.state.workers()
-        seen.append(worker.is_warm)
-        if False in seen and worker.is_warm:
-            break
-        await asyncio.sleep(0.05)
-    assert False in seen
-    assert seen[-1]
-    assert (await queue.wait(job.id, 5)).status == "succeeded"
+    go = tmp_path / "go"
+    spawn(redis_url, stall_seconds=0.5)
+    await until_ready(queue, True)
+    job = await queue.admit(make_request(f"until={go}"))
+    await until_ready(queue, False)
+    go.touch()
+    await until_ready(queue, True)
+    assert (await finished(queue, [job]))[0].status == "succeeded"
