@@ -216,13 +216,9 @@ def _take_sampler(fields: dict[str, Any]) -> None:
     """Accept the sampler names of other programs."""
     name = fields.get("sampler")
     found = find_sampler(name) if isinstance(name, str) else None
-    if found is None:
-        return
-    fields["sampler"] = found.sampler
-    if found.options and fields.get("sampler_options") is None:
-        fields["sampler_options"] = dict(found.options)
-    if found.schedule and fields.get("scheduler") is None:
-        fields["scheduler"] = found.schedule
+    if found:
+        given = {key: value for key, value in fields.items() if value is not None}
+        fields |= found.fields | given | {"sampler": found.sampler}
 
 
 def _resolution(size: str, card: Card, notes: list[str]) -> str | None:

@@ -5,7 +5,7 @@ Names are compared without case, spaces and punctuation.
 
 import re
 from collections.abc import Collection
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from model.sampler_catalog import SAMPLER_CATALOG, SCHEDULE_DISPLAY_NAMES, OptionValue
 
@@ -16,6 +16,16 @@ class SamplerAlias(NamedTuple):
     sampler: str
     options: dict[str, OptionValue] = {}  # noqa: RUF012 - the default of a tuple, never changed
     schedule: str | None = None
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The fields of a request that select this sampler."""
+        fields: dict[str, Any] = {"sampler": self.sampler}
+        if self.options:
+            fields["sampler_options"] = dict(self.options)
+        if self.schedule:
+            fields["scheduler"] = self.schedule
+        return fields
 
 
 def _normalized(name: str) -> str:

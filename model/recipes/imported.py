@@ -67,11 +67,7 @@ class ImportedRequest:
         if found is None:
             self.add_note(f"sampler {value}", "unknown; the checkpoint's default is used")
             return
-        self.fields["sampler"] = found.sampler
-        if found.options:
-            self.fields["sampler_options"] = dict(found.options)
-        if found.schedule is not None:
-            self.fields["scheduler"] = found.schedule
+        self.fields |= found.fields
 
     def set_schedule(self, value: str) -> None:
         """Set the schedule by its name in another program."""

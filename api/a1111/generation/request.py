@@ -157,11 +157,7 @@ def _take_sampler(body: Processing, parsed: A1111Request) -> None:
         reason = f"Sampler not found. Available: {names}"
         parsed.add_error("sampler_name", reason, name)
         return
-    parsed.fields["sampler"] = found.sampler
-    if found.options:
-        parsed.fields["sampler_options"] = dict(found.options)
-    if found.schedule:
-        parsed.fields["scheduler"] = found.schedule
+    parsed.fields |= found.fields
 
 
 def _take_settings(body: Processing, parsed: A1111Request, card: Card) -> None:
