@@ -46,13 +46,13 @@ class A1111PngInfo(A1111Body):
     summary="Read the generation parameters of an image",
     responses=responses(400, 401, 413, 422, 503),
 )
-async def png_info(body: A1111PngInfoRequest, pictures: RequestImages) -> A1111PngInfo:
+async def png_info(body: A1111PngInfoRequest, input_images: RequestImages) -> A1111PngInfo:
     """Read the text that web UIs write into PNG, JPEG, WebP and AVIF files.
 
     `items` has other metadata: the document of this service as `kirazuri`, the ComfyUI graph as
     `prompt`. The image is not stored.
     """
-    found = (await pictures.read_info("image", body.image)).texts
+    found = (await input_images.read_info("image", body.image)).texts
     parameters: dict[str, str] = {}
     with suppress(ValueError):  # too long for an infotext
         parameters = parse_parameters(found.infotext) if found.infotext else {}

@@ -8,7 +8,7 @@ from api.a1111 import ping, png_info
 from api.a1111.errors import a1111_error
 from api.a1111.generation import generate
 from api.a1111.jobs import progress
-from api.a1111.lists import empty, resources, settings
+from api.a1111.lists import empty, options, resources
 from api.http.problem import ErrorRenderer
 
 ERROR_RENDERERS: Mapping[str, ErrorRenderer] = dict.fromkeys(
@@ -16,5 +16,5 @@ ERROR_RENDERERS: Mapping[str, ErrorRenderer] = dict.fromkeys(
 )
 
 router = APIRouter()
-for module in (generate, progress, png_info, settings, resources, empty, ping):
+for module in (generate, progress, png_info, options, resources, empty, ping):
     router.include_router(module.router)

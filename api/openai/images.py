@@ -178,7 +178,7 @@ def routes(request_model: type[GenerationRequest]) -> APIRouter:
         openapi_extra=form_body(request_model),
     )
     async def edit_image(
-        request: Request, handler: ImagesHandler, pictures: RequestImages
+        request: Request, handler: ImagesHandler, input_images: RequestImages
     ) -> Response:
         """Like `generations`, but starts from an image. Event types begin with `image_edit`.
 
@@ -186,13 +186,13 @@ def routes(request_model: type[GenerationRequest]) -> APIRouter:
         Without a mask, the whole image changes; `strength` says how much.
         """
         form = await read_form(request)
-        from_files = await _fields_from_files(form, pictures)
+        from_files = await _fields_from_files(form, input_images)
         return await handler.handle(form.values, from_files, "image_edit")
 
     return router
 
 
-async def _fields_from_files(form: Form, pictures: RequestImages) -> dict[str, Any]:
+async def _fields_from_files(form: Form, input_images: RequestImages) -> dict[str, Any]:
     """The fields of `POST /generate` that the files of a form stand for.
 
     Raises:
@@ -211,7 +211,7 @@ async def _fields_from_files(form: Form, pictures: RequestImages) -> dict[str, A
         raise RequestValidationError(errors)
     fields: dict[str, Any] = {"init_image": b64encode(form.files["image"][0]).decode("ascii")}
     if "mask" in form.files:
-        fields["mask"] = await pictures.mask_from_alpha(form.files["mask"][0])
+        fields["mask"] = await input_images.mask_from_alpha(form.files["mask"][0])
         if form.values.get("strength") is None:
             fields["strength"] = 1.0
     return fields

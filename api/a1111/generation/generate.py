@@ -43,7 +43,7 @@ class _GenerationHandler:
     card: ServiceCard
     settings: ServiceSettings
     loras: Loras
-    pictures: RequestImages
+    input_images: RequestImages
     store: Store
 
     async def handle(self, body: Processing) -> A1111Pictures:
@@ -79,7 +79,7 @@ class _GenerationHandler:
         if isinstance(body, ImageToImage) and body.mask:
             blur = _DEFAULT_MASK_BLUR if body.mask_blur is None else body.mask_blur
             with _a1111_names():
-                parsed.fields["mask"] = await self.pictures.convert_mask(
+                parsed.fields["mask"] = await self.input_images.convert_mask(
                     parsed.fields["init_image"],
                     body.mask,
                     is_inverted=bool(body.inpainting_mask_invert),
@@ -144,11 +144,11 @@ async def _handler(
     card: ServiceCard,
     settings: ServiceSettings,
     loras: Loras,
-    pictures: RequestImages,
+    input_images: RequestImages,
     store: Store,
 ) -> _GenerationHandler:
     return _GenerationHandler(
-        request, submitter, submission, client, card, settings, loras, pictures, store
+        request, submitter, submission, client, card, settings, loras, input_images, store
     )
 
 
