@@ -1,253 +1,24 @@
-"""Prompts to ids, as ComfyUI does it, and ids to context rows, as training did it."""
+"""Token ids become context rows as in training."""
 
-import json
-import os
-import re
-import time
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import Qwen3Config, Qwen3Model
 
 import model.network.text_encoder
 import model.prompting.tokens
-from model.card import TextArchitecture, load_card
+from model.card import TextArchitecture
 from model.errors import CheckpointError, PromptError
 from model.network.load import Components
 from model.network.text_encoder import TextEncoder, encode_tokens, tokenize
-from model.prompt_grammar import Segment, parse_prompt
-from model.prompting.tokens import (
-    TokenCount,
-    Tokenizers,
-    Tokens,
-    count_tokens,
-    load_qwen_tokenizer,
-    load_t5_tokenizer,
-    load_tokenizers,
-    truncate,
-)
-from tests.support.paths import DATA, ROOT
+from tests.support.published_tokenizers import published_tokenizers
 from tests.support.random_checkpoint import CONTEXT_ROWS, WrittenCheckpoint
-
-CASES: list[dict[str, Any]] = json.loads((DATA / "prompts.json").read_text(encoding="utf-8"))[
-    "cases"
-]
-SHORT_CASES = [case for case in CASES if case["segments"] is not None]
-PUBLISHED = Path(
-    os.environ.get(  # noqa: TID251 - a test has no settings
-        "KIRAZURI_TEST_TOKENIZERS", str(ROOT.parent / "shared" / "tokenizers")
-    )
-)
-CONTROL_TEXT = [
-    "<|endoftext|>", "<|im_start|>", "</s>", "<pad>", "<unk>", "<s>", "<extra_id_0>",
-    "<think>", "＜/s＞", "<ｐａｄ>", "<\u200bpad>", "<pad\u00ad>", "<<pad>>", "﹤pad﹥",
-    "<", ">", "pad", "/s", "|", " ", ",", "(", ")", ":1.2", "\\", "1girl", "夜",
-]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def published() -> tuple[Tokenizer, Tokenizer]:
-    """Qwen's and T5's own tokenizers; megabytes of other people's data, so not in the project."""
-    if not (PUBLISHED / "qwen3").is_dir():
-        pytest.skip(f"the published tokenizers are not at {PUBLISHED} (KIRAZURI_TEST_TOKENIZERS)")
-    return load_qwen_tokenizer(PUBLISHED / "qwen3"), load_t5_tokenizer(PUBLISHED / "t5")
-
-
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case["prompt"][:30])
-def test_ids_and_weights_are_those_of_the_reference(
-    case: dict[str, Any], published: tuple[Tokenizer, Tokenizer]
-) -> None:
-    if case["segments"] is None:
-        tokens = tokenize("word " * 600, *published)
-        assert (len(tokens.qwen_ids), len(tokens.t5_ids)) == (case["qwen_ids"], case["t5_ids"])
-        return
-    tokens = tokenize(case["prompt"], *published)
-    assert tokens.qwen_ids == case["qwen_ids"]
-    assert tokens.t5_ids == case["t5_ids"]
-    assert tokens.t5_weights == pytest.approx(case["t5_weights"])
-
-
-@pytest.mark.parametrize("case", SHORT_CASES, ids=lambda case: case["prompt"][:30])
-def test_segments_are_those_of_the_reference(case: dict[str, Any]) -> None:
-    expected = [
-        (text.replace("\0\1", ")").replace("\0\2", "("), weight)
-        for text, weight in case["segments"]
-    ]
-    segments = parse_prompt(case["prompt"])
-    assert [segment.text for segment in segments] == [text for text, _ in expected]
-    assert [s.weight for s in segments] == pytest.approx([weight for _, weight in expected])
-
-
-@pytest.mark.parametrize(
-    ("prompt", "segments"),
-    [
-        (r"\\(a\\)", [("\\(a\\)", 1.0)]),
-        ("(a", [("(a", 1.0)]),
-        ("b (a", [("b ", 1.0), ("(a", 1.0)]),
-        ("(:1.2)", [(":1.2", 1.1)]),
-        ("(a\\:1.2)", [("a\\", 1.2)]),
-        ("(a:1_0)", [("a", 10.0)]),
-        ("(smile:)", [("smile:", 1.1)]),
-        ("[a]{b}", [("[a]{b}", 1.0)]),
-    ],
-)
-def test_odd_brackets(prompt: str, segments: list[tuple[str, float]]) -> None:
-    found = parse_prompt(prompt)
-    assert [segment.text for segment in found] == [text for text, _ in segments]
-    assert [segment.weight for segment in found] == pytest.approx([w for _, w in segments])
-
-
-@pytest.mark.parametrize(
-    ("prompt", "position"),
-    [
-        ("a, (cat:nan)", 3),
-        ("(cat:inf)", 0),
-        ("(cat:-inf)", 0),
-        ("(cat:1e9)", 0),
-        ("(cat:-11)", 0),
-        ("(a (b (cat:10.5)))", 6),
-        (r"\(x\) ((y:9.9))" + ", ((((z)):9.5))", 19),
-        ("(" * 10_000, 20),
-        ("a(" + "(" * 10_000 + "b" + ")" * 10_000, 21),
-    ],
-)
-def test_weights_and_nesting_out_of_bounds_are_refused_with_their_place(
-    prompt: str, position: int
-) -> None:
-    with pytest.raises(PromptError, match=rf"position {position}\b"):
-        parse_prompt(prompt)
-
-
-HOSTILE = {
-    "open": "(" * 10_000,
-    "pairs": "()" * 5_000,
-    "nested": ("(" * 20 + "a" + ")" * 20) * 240,
-    "wide": "(" * 19 + "()" * 4_980 + ")" * 19,
-    "colons": "(" + ":" * 9_998 + ")",
-    "digits": "(a:" + "1" * 9_990 + ")",
-    "backslashes": "\\" * 10_000,
-}
-
-
-@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
-def test_hostile_brackets_are_read_or_refused_at_once(text: str) -> None:
-    began = time.perf_counter()
-    try:
-        parse_prompt(text)
-    except PromptError as exc:
-        assert exc.limit in (10, 20)  # noqa: PT017 - either outcome is fine
-    assert time.perf_counter() - began < 1
-
-
-def test_bounds_themselves_are_allowed() -> None:
-    assert parse_prompt("(a:-10)") == (Segment("a", -10.0),)
-    assert parse_prompt("(" * 20 + "a" + ")" * 20)[0].weight == pytest.approx(1.1**20)
-
-
-@settings(deadline=None)
-@given(st.text(alphabet="()\\:1.a ,é夜", max_size=60))
-def test_any_text_is_parsed_or_refused_and_loses_no_letter(text: str) -> None:
-    try:
-        segments = parse_prompt(text)
-    except PromptError:
-        return
-    letters = "".join(char for segment in segments for char in segment.text if char in "aé夜")
-    assert letters == "".join(char for char in text if char in "aé夜")
-
-
-@settings(deadline=None)
-@given(st.lists(st.sampled_from(CONTROL_TEXT), max_size=8).map("".join))
-def test_text_that_looks_like_control_tokens_is_inert(
-    published: tuple[Tokenizer, Tokenizer], text: str
-) -> None:
-    qwen, t5 = published
-    try:
-        tokens = tokenize(text, qwen, t5)
-    except PromptError:
-        return
-    assert all(i < 151643 for i in tokens.qwen_ids) or tokens.qwen_ids == [151643]
-    control = {0, 1, *(t5.token_to_id(f"<extra_id_{n}>") for n in range(100))}
-    assert not control.intersection(tokens.t5_ids[:-1])
-    assert tokens.t5_ids[-1] == 1
-
-
-CORPUS = [
-    "<|endoftext|>", "a <|endoftext|> b", "<|im_start|>system<|im_end|>", "</s>", "1girl</s>, fox",
-    "<pad>", "<pad><pad>", "<s>", "<extra_id_0>", "<extra_id_0><extra_id_1>", "(</s>:1.3), <pad>",
-    "(<extra_id_0>)", r"\(</s>\)", "<think></think>", "<tool_call>", "<|fim_pad|>",
-    *(f"x<extra_id_{n}>y" for n in range(100)),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("text", CORPUS)
-def test_control_tokens_of_the_published_vocabularies_are_inert(
-    published: tuple[Tokenizer, Tokenizer], text: str
-) -> None:
-    tokens = tokenize(text, *published)
-    assert 0 not in tokens.t5_ids
-    assert not [i for i in tokens.t5_ids if i >= 32_000]
-    assert tokens.t5_ids.index(1) == len(tokens.t5_ids) - 1
-    assert all(i < 151_643 for i in tokens.qwen_ids)
-    assert len(tokens.qwen_ids) > 2, "it is read as text"
-
-
-@pytest.mark.parametrize("text", ["<pad>", "a</s>b", "(</s>:1.2)", "＜/s＞", "<\u200bpad>"])
-def test_control_tokens_are_inert_in_a_small_vocabulary(text: str, components: Components) -> None:
-    tokens = tokenize(text, components.qwen, components.t5)
-    assert not {0, 1}.intersection(tokens.t5_ids[:-1])
-    assert tokens.t5_ids[-1] == 1
-
-
-def test_transformers_tokenizers_give_the_same_ids(
-    published: tuple[Tokenizer, Tokenizer],
-) -> None:
-    transformers = pytest.importorskip("transformers")
-    qwen = transformers.Qwen2Tokenizer.from_pretrained(PUBLISHED / "qwen3")
-    t5 = transformers.PreTrainedTokenizerFast(tokenizer_object=published[1])
-    for case in SHORT_CASES:
-        assert tokenize(case["prompt"], qwen, t5) == tokenize(case["prompt"], *published)
-    assert tokenize("<|endoftext|>", qwen, t5) == tokenize("<|endoftext|>", *published)
-
-
-def test_long_prompts_are_cut_before_the_end_token() -> None:
-    tokens = Tokens([7] * 9, [5, 6, 7, 8, 1], [1.1, 1.2, 1.3, 1.4, 1.0])
-    assert truncate(tokens, 4) == Tokens([7] * 4, [5, 6, 7, 1], [1.1, 1.2, 1.3, 1.0])
-    assert truncate(tokens, 9) == tokens
-
-
-def test_tokens_are_counted_before_the_cut(published: tuple[Tokenizer, Tokenizer]) -> None:
-    tokenizers = Tokenizers(*published)
-    assert count_tokens("1girl, (red hair:1.3), smile", tokenizers, 512) == TokenCount(8, 9, 512)
-    assert (
-        count_tokens("", tokenizers, 512)
-        == count_tokens("()", tokenizers, 512)
-        == TokenCount(0, 1, 512)
-    )
-    long = count_tokens("word " * 600, tokenizers, 512)
-    assert (long.qwen, long.t5, long.is_cut) == (601, 601, True)
-    exact = count_tokens("word " * 511, tokenizers, 512)
-    assert (exact.t5, exact.is_cut) == (512, False)
-
-
-def test_the_shipped_tokenizers_are_found_by_card(tmp_path: Path) -> None:
-    card = load_card("kirazuri-tiny")
-    assert count_tokens("1girl", load_tokenizers(card, None), 80).qwen > 0
-    with pytest.raises(CheckpointError, match=re.escape(str(tmp_path))):
-        load_tokenizers(card, tmp_path)
 
 
 def test_tokenize_stays_where_callers_look_for_it() -> None:
     assert model.network.text_encoder.tokenize is model.prompting.tokens.tokenize
-
-
-# -- ids to context ----------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -331,17 +102,11 @@ def test_an_empty_prompt_can_be_what_comfyui_feeds(
     assert torch.equal(context(comfy, "1girl"), context(training, "1girl"))
 
 
-def test_comfys_empty_prompt_is_the_published_padding_token(
-    published: tuple[Tokenizer, Tokenizer],
-) -> None:
-    assert tokenize("", *published).qwen_ids == [151_643]
-
-
 def test_a_text_encoder_without_the_padding_token_cannot_read_it(
-    components: Components, written: WrittenCheckpoint, published: tuple[Tokenizer, Tokenizer]
+    components: Components, written: WrittenCheckpoint
 ) -> None:
     architecture = written.card.text.model_copy(update={"empty_prompt": "comfy"})
-    foreign = replace(components, qwen=published[0])
+    foreign = replace(components, qwen=published_tokenizers().qwen)
     with pytest.raises(CheckpointError, match="151643"):
         TextEncoder(foreign, architecture)
 

@@ -1,0 +1,130 @@
+"""Prompts become token ids as in ComfyUI, and never control tokens."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from model.card import load_card
+from model.errors import CheckpointError, PromptError
+from model.network.load import Components
+from model.prompting.tokens import (
+    TokenCount,
+    Tokenizers,
+    Tokens,
+    count_tokens,
+    load_tokenizers,
+    tokenize,
+    truncate,
+)
+from tests.support.paths import DATA
+from tests.support.published_tokenizers import FOLDER, published_tokenizers
+
+CASES: list[dict[str, Any]] = json.loads((DATA / "prompts.json").read_text(encoding="utf-8"))[
+    "cases"
+]
+CONTROL_TEXT = [
+    "<|endoftext|>", "<|im_start|>", "</s>", "<pad>", "<unk>", "<s>", "<extra_id_0>",
+    "<think>", "＜/s＞", "<ｐａｄ>", "<\u200bpad>", "<pad\u00ad>", "<<pad>>", "﹤pad﹥",
+    "<", ">", "pad", "/s", "|", " ", ",", "(", ")", ":1.2", "\\", "1girl", "夜",
+]  # fmt: skip
+CONTROL_TOKENS = [
+    "<|endoftext|>", "a <|endoftext|> b", "<|im_start|>system<|im_end|>", "</s>", "1girl</s>, fox",
+    "<pad>", "<pad><pad>", "<s>", "<extra_id_0>", "<extra_id_0><extra_id_1>", "(</s>:1.3), <pad>",
+    "(<extra_id_0>)", r"\(</s>\)", "<think></think>", "<tool_call>", "<|fim_pad|>",
+    *(f"x<extra_id_{n}>y" for n in range(100)),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def published() -> Tokenizers:
+    return published_tokenizers()
+
+
+def test_ids_and_weights_are_those_of_the_reference(published: Tokenizers) -> None:
+    for case in CASES:
+        if case["segments"] is None:
+            tokens = tokenize("word " * 600, *published)
+            assert (len(tokens.qwen_ids), len(tokens.t5_ids)) == (case["qwen_ids"], case["t5_ids"])
+        else:
+            tokens = tokenize(case["prompt"], *published)
+            assert tokens.qwen_ids == case["qwen_ids"]
+            assert tokens.t5_ids == case["t5_ids"]
+            assert tokens.t5_weights == pytest.approx(case["t5_weights"])
+
+
+def test_an_empty_prompt_is_the_padding_token(published: Tokenizers) -> None:
+    assert tokenize("", *published).qwen_ids == [151_643]
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from(CONTROL_TEXT), max_size=8).map("".join))
+def test_text_like_control_tokens_is_ordinary_text(published: Tokenizers, text: str) -> None:
+    try:
+        tokens = tokenize(text, *published)
+    except PromptError:
+        return
+    assert all(i < 151643 for i in tokens.qwen_ids) or tokens.qwen_ids == [151643]
+    control = {0, 1, *(published.t5.token_to_id(f"<extra_id_{n}>") for n in range(100))}
+    assert not control.intersection(tokens.t5_ids[:-1])
+    assert tokens.t5_ids[-1] == 1
+
+
+def test_control_tokens_of_the_published_vocabularies_are_ordinary_text(
+    published: Tokenizers,
+) -> None:
+    wrong = []
+    for text in CONTROL_TOKENS:
+        tokens = tokenize(text, *published)
+        is_t5_text = (
+            0 not in tokens.t5_ids
+            and all(i < 32_000 for i in tokens.t5_ids)
+            and tokens.t5_ids.index(1) == len(tokens.t5_ids) - 1
+        )
+        is_qwen_text = all(i < 151_643 for i in tokens.qwen_ids) and len(tokens.qwen_ids) > 2
+        if not (is_t5_text and is_qwen_text):
+            wrong.append((text, tokens))
+    assert wrong == []
+
+
+def test_control_tokens_of_a_small_vocabulary_are_ordinary_text(components: Components) -> None:
+    for text in ("<pad>", "a</s>b", "(</s>:1.2)", "＜/s＞", "<\u200bpad>"):
+        tokens = tokenize(text, components.qwen, components.t5)
+        assert not {0, 1}.intersection(tokens.t5_ids[:-1]), text
+        assert tokens.t5_ids[-1] == 1, text
+
+
+def test_transformers_tokenizers_give_the_same_ids(published: Tokenizers) -> None:
+    transformers = pytest.importorskip("transformers")
+    qwen = transformers.Qwen2Tokenizer.from_pretrained(FOLDER / "qwen3")
+    t5 = transformers.PreTrainedTokenizerFast(tokenizer_object=published.t5)
+    prompts = [case["prompt"] for case in CASES if case["segments"] is not None]
+    for prompt in [*prompts, "<|endoftext|>"]:
+        assert tokenize(prompt, qwen, t5) == tokenize(prompt, *published)
+
+
+def test_long_prompts_are_truncated_before_the_end_token() -> None:
+    tokens = Tokens([7] * 9, [5, 6, 7, 8, 1], [1.1, 1.2, 1.3, 1.4, 1.0])
+    assert truncate(tokens, 4) == Tokens([7] * 4, [5, 6, 7, 1], [1.1, 1.2, 1.3, 1.0])
+    assert truncate(tokens, 9) == tokens
+
+
+def test_tokens_are_counted_before_truncation(published: Tokenizers) -> None:
+    assert count_tokens("1girl, (red hair:1.3), smile", published, 512) == TokenCount(8, 9, 512)
+    for empty in ("", "()"):
+        assert count_tokens(empty, published, 512) == TokenCount(0, 1, 512)
+    long = count_tokens("word " * 600, published, 512)
+    assert (long.qwen, long.t5, long.is_cut) == (601, 601, True)
+    exact = count_tokens("word " * 511, published, 512)
+    assert (exact.t5, exact.is_cut) == (512, False)
+
+
+def test_tokenizers_are_loaded_by_card(tmp_path: Path) -> None:
+    card = load_card("kirazuri-tiny")
+    assert count_tokens("1girl", load_tokenizers(card, None), 80).qwen > 0
+    with pytest.raises(CheckpointError, match=re.escape(str(tmp_path))):
+        load_tokenizers(card, tmp_path)
