@@ -1,3 +1,5 @@
+"""The noise of a seed: reproducible, independent, and within the limits of seeds."""
+
 import hashlib
 import json
 
@@ -12,7 +14,7 @@ CHECK = json.loads((DATA / "samplers.json").read_text())["noise_check"]
 SHAPE = (1, 16, 1, 16, 24)
 
 
-def test_initial_noise_of_seed_42_is_the_one_other_programs_draw() -> None:
+def test_initial_noise_of_seed_42_is_that_of_other_programs() -> None:
     noise = initial_noise(42, (1, 16, 1, 128, 128))
     flat = noise.flatten()
     assert noise.dtype == torch.float32
@@ -30,7 +32,7 @@ def test_the_stream_starts_from_the_next_seed() -> None:
     assert not torch.equal(first, second)
 
 
-def test_streams_do_not_disturb_one_another() -> None:
+def test_streams_are_independent() -> None:
     alone = noise_stream(7, SHAPE)
     expected = [alone() for _ in range(3)]
     mine, other = noise_stream(7, SHAPE), noise_stream(8, SHAPE)
@@ -43,22 +45,22 @@ def test_streams_do_not_disturb_one_another() -> None:
     assert all(torch.equal(a, b) for a, b in zip(drawn, expected, strict=True))
 
 
-def test_torchs_own_generator_is_left_alone() -> None:
+def test_torchs_global_generator_is_not_used() -> None:
     before = torch.random.get_rng_state()
     initial_noise(1, SHAPE)
     noise_stream(1, SHAPE)()
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
-@pytest.mark.parametrize("seed", [0, MAX_SEED])
-def test_seeds_at_the_limits(seed: int) -> None:
-    assert initial_noise(seed, SHAPE).isfinite().all()
-    assert noise_stream(seed, SHAPE)().isfinite().all()
+def test_seeds_at_the_limits() -> None:
+    for seed in (0, MAX_SEED):
+        assert initial_noise(seed, SHAPE).isfinite().all(), seed
+        assert noise_stream(seed, SHAPE)().isfinite().all(), seed
 
 
-@pytest.mark.parametrize("seed", [-1, MAX_SEED + 1])
-def test_seeds_beyond_the_limits(seed: int) -> None:
-    with pytest.raises(ValueError, match=f"seed is {seed}, must be 0 to {MAX_SEED}"):
-        initial_noise(seed, SHAPE)
-    with pytest.raises(ValueError, match=f"seed is {seed}"):
-        noise_stream(seed, SHAPE)
+def test_seeds_beyond_the_limits_are_refused() -> None:
+    for seed in (-1, MAX_SEED + 1):
+        with pytest.raises(ValueError, match=f"seed is {seed}, must be 0 to {MAX_SEED}"):
+            initial_noise(seed, SHAPE)
+        with pytest.raises(ValueError, match=f"seed is {seed}"):
+            noise_stream(seed, SHAPE)
