@@ -69,7 +69,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[S3Server]:
-    """A server for the whole run; tests take prefixes of their own."""
+    """A server for the whole run; each test uses its own prefix."""
     if PROGRAM is None:
         pytest.skip("there is no S3 server for this platform")
     with TemporaryDirectory(prefix="kirazuri-s3-") as folder:
@@ -81,8 +81,8 @@ def s3_server() -> Iterator[S3Server]:
 
 
 @pytest.fixture
-def line(s3_server: S3Server) -> Iterator[FaultyProxy]:
-    """A line to the S3 server that a test may break."""
-    line = FaultyProxy(s3_server.url)
-    yield line
-    line.close()
+def s3_proxy(s3_server: S3Server) -> Iterator[FaultyProxy]:
+    """A proxy to the S3 server that a test can break."""
+    s3_proxy = FaultyProxy(s3_server.url)
+    yield s3_proxy
+    s3_proxy.close()

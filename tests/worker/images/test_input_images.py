@@ -223,15 +223,15 @@ async def test_the_engine_gets_a_job_with_its_pictures(
 
 
 async def test_a_store_that_is_away_costs_no_try_and_keeps_no_other_job_waiting(
-    queue: JobQueue, run_worker: RunWorker, line: FaultyProxy, s3_server: S3Server,
+    queue: JobQueue, run_worker: RunWorker, s3_proxy: FaultyProxy, s3_server: S3Server,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setattr("worker.runtime.publisher._PROBE_SECONDS", 0.1)
     monkeypatch.setattr(s3_store, "_ANSWER_SECONDS", 1)
     monkeypatch.setattr(s3_store, "_TRANSFER_SECONDS", 1)
-    store = S3ImageStore(s3_server.bucket("inputs", endpoint=line.url))
+    store = S3ImageStore(s3_server.bucket("inputs", endpoint=s3_proxy.url))
     name = store.put(white(), "png")
-    line.set("hang")
+    s3_proxy.set("hang")
     start = await queue.admit(make_request(init_image=name, strength=0.5))
     other = await queue.admit(make_request(steps=20))
     with run_worker(
@@ -240,6 +240,6 @@ async def test_a_store_that_is_away_costs_no_try_and_keeps_no_other_job_waiting(
         wait_until(lambda: worker.engine.stats.forwards >= 20)
         wait_until(lambda: worker.publisher.is_down)
         assert {(await queue.get(job.id)).status for job in (start, other)} <= {"queued", "running"}
-        line.set("pass")
+        s3_proxy.set("pass")
         done = [await queue.wait(job.id, 20) for job in (start, other)]
     assert [(job.status, job.attempts) for job in done] == [("succeeded", 1)] * 2

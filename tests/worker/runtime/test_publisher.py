@@ -166,20 +166,20 @@ async def test_a_bucket_that_is_away_loses_nothing(
     queue: JobQueue,
     run_worker: RunWorker,
     s3_server: S3Server,
-    line: FaultyProxy,
+    s3_proxy: FaultyProxy,
     monkeypatch: pytest.MonkeyPatch,
     mode: Mode,
 ) -> None:
     monkeypatch.setattr(s3_store, "_ANSWER_SECONDS", 1)
     monkeypatch.setattr(s3_store, "_TRANSFER_SECONDS", 1)
     monkeypatch.setattr(s3_store, "_FAILED_SECONDS", 0.2)
-    store = S3ImageStore(s3_server.bucket(f"worker/{mode}", endpoint=line.url))
-    line.set(mode)
+    store = S3ImageStore(s3_server.bucket(f"worker/{mode}", endpoint=s3_proxy.url))
+    s3_proxy.set(mode)
     jobs = [await queue.admit(make_request(seed=10 * n, num_images=2)) for n in range(6)]
     with run_worker(store=store, changes={"store_patience_seconds": 1}) as worker:
         wait_until(lambda: worker.publisher.is_down)
         assert {(await queue.get(job.id)).status for job in jobs} <= {"running", "queued"}
-        line.set("pass")
+        s3_proxy.set("pass")
         done = await asyncio.gather(*(queue.wait(job.id, 20) for job in jobs))
     assert [(job.status, job.attempts) for job in done] == [("succeeded", 1)] * 6
     for image in (image for job in done for image in job.images):

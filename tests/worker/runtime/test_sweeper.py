@@ -178,19 +178,19 @@ def test_a_bucket_that_is_away_keeps_its_pictures_for_a_later_round(
     removal: ImageRemoval,
     redis_client: "Redis",
     s3_server: S3Server,
-    line: FaultyProxy,
+    s3_proxy: FaultyProxy,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr("worker.runtime.sweeper._FRESH_SECONDS", -1)
     monkeypatch.setattr(s3_store, "_ANSWER_SECONDS", 1)
-    store = S3ImageStore(s3_server.bucket("kept", endpoint=line.url))
+    store = S3ImageStore(s3_server.bucket("kept", endpoint=s3_proxy.url))
     kept = [store.put(data, "png") for data in (b"one", b"two")]
     overdue(redis_client, *kept)
-    line.set("refuse")
+    s3_proxy.set("refuse")
     sweep(store, removal)
     assert "event=not_swept" in caplog.text
-    line.set("pass")
+    s3_proxy.set("pass")
     assert names(store) == sorted(kept)
     assert redis_client.zcard(redis_keys.IMAGES) == 2
     overdue(redis_client, *kept)

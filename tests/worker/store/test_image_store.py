@@ -1,0 +1,179 @@
+"""Tests what both image stores promise, and the store in a local folder."""
+
+import hashlib
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support.disks import limited_files, small_disk
+from tests.support.image_stores import DATA, UNKNOWN, image_names, locate
+from worker.errors import ImageExpired, ImageNotFound, StoreError
+from worker.store.image_store import ImageStore, LocalImageStore
+from worker.store.s3 import S3ImageStore
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> LocalImageStore:
+    return LocalImageStore(tmp_path / "images")
+
+
+@pytest.fixture(params=["local", "s3"])
+def store(request: pytest.FixtureRequest) -> ImageStore:
+    if request.param == "local":
+        return LocalImageStore(request.getfixturevalue("tmp_path") / "images")
+    return S3ImageStore(request.getfixturevalue("bucket"))
+
+
+# -- both stores -----------------------------------------------------------------------------
+
+
+def test_an_image_is_named_by_its_content(store: ImageStore) -> None:
+    name = store.put(DATA, "png")
+    assert name == hashlib.sha256(DATA).hexdigest()[:40] + ".png"
+    assert store.read(name) == DATA
+    assert store.put(DATA, "png") == name
+    other = store.put(DATA, "webp")
+    assert other != name
+    assert image_names(store) == sorted([name, other])
+
+
+def test_a_large_image_comes_back_unchanged(store: ImageStore) -> None:
+    data = os.urandom(7_000_000)
+    assert store.read(store.put(data, "png")) == data
+
+
+def test_a_malformed_name_is_not_looked_up(store: ImageStore) -> None:
+    names = [
+        *("", "..", "../secret.png", "/etc/passwd"),
+        *("a" * 40, "a" * 40 + ".gif", "A" * 40 + ".png", "a" * 40 + ".png\n"),
+        *("a" * 40 + ".png/..", "a" * 39 + "\0.png"),
+    ]
+    for name in names:
+        for look_up in (store.read, lambda text: locate(store, text)):
+            with pytest.raises(ImageNotFound, match="40 hex digits"):
+                look_up(name)
+        assert store.age(name) is None
+        store.delete(name)
+
+
+def test_unknown_and_deleted_images_differ(store: ImageStore) -> None:
+    for look_up in (store.read, lambda text: locate(store, text)):
+        with pytest.raises(ImageNotFound):
+            look_up(UNKNOWN)
+    assert store.age(UNKNOWN) is None
+    store.delete(UNKNOWN)
+    name = store.put(DATA, "png")
+    store.delete(name)
+    for look_up in (store.read, lambda text: locate(store, text)):
+        with pytest.raises(ImageExpired):
+            look_up(name)
+        with pytest.raises(ImageNotFound):
+            look_up(UNKNOWN)
+    assert image_names(store) == []
+    assert store.age(name) is None
+    assert store.put(DATA, "png") == name
+    assert store.read(name) == DATA
+
+
+def test_bad_input_is_refused(store: ImageStore) -> None:
+    with pytest.raises(StoreError, match="gif"):
+        store.put(DATA, "gif")
+    with pytest.raises(StoreError, match="0 bytes"):
+        store.put(b"", "png")
+    assert image_names(store) == []
+
+
+def test_checking_a_working_store_leaves_no_image(store: ImageStore) -> None:
+    store.check()
+    store.probe()
+    assert image_names(store) == []
+
+
+def test_old_marks_are_cleaned(store: ImageStore) -> None:
+    kept, gone = store.put(b"kept", "png"), store.put(b"gone", "png")
+    store.delete(gone)
+    store.clean(marks_older_than=3600)
+    with pytest.raises(ImageExpired):
+        store.read(gone)
+    store.clean(marks_older_than=-1)
+    with pytest.raises(ImageNotFound):
+        store.read(gone)
+    assert image_names(store) == [kept]
+    assert store.read(kept) == b"kept"
+
+
+# -- a folder --------------------------------------------------------------------------------
+
+
+def test_a_folder_gives_files(local: LocalImageStore) -> None:
+    name = local.put(DATA, "png")
+    place = locate(local, name)
+    assert isinstance(place, Path)
+    assert place == local.path(name)
+    assert place.read_bytes() == DATA
+
+
+def test_storing_an_image_again_resets_its_age(local: LocalImageStore) -> None:
+    name = local.put(DATA, "png")
+    past = time.time() - 86_400
+    os.utime(local.path(name), (past, past))
+    assert (local.age(name) or 0) > 80_000
+    assert local.put(DATA, "png") == name
+    [(_, age)] = local.list_images()
+    assert age < 80_000
+    assert (local.age(name) or 0) < 80_000
+
+
+def test_leftovers_of_interrupted_writes_are_cleaned(
+    local: LocalImageStore, tmp_path: Path
+) -> None:
+    kept = local.put(b"kept", "png")
+    leftover = tmp_path / "images" / ".new-broken"
+    leftover.write_bytes(b"half")
+    local.clean(marks_older_than=3600)
+    assert leftover.exists()
+    os.utime(leftover, (time.time() - 4000, time.time() - 4000))
+    local.clean(marks_older_than=3600)
+    assert [path.name for path in (tmp_path / "images").iterdir()] == [kept]
+
+
+def test_a_file_in_place_of_the_folder_is_an_error(tmp_path: Path) -> None:
+    blocked = LocalImageStore(tmp_path / "file")
+    (tmp_path / "file").write_text("in the way")
+    for call in (lambda: blocked.put(DATA, "png"), blocked.check):
+        with pytest.raises(StoreError):
+            call()
+
+
+def check_full(store: LocalImageStore, root: Path, old: str) -> None:
+    """A full disk refuses an image, keeps nothing of it and damages no other."""
+    with pytest.raises(StoreError, match="cannot write"):
+        store.put(os.urandom(2_000_000), "png")
+    with pytest.raises(StoreError, match="cannot write"):
+        store.check()
+    assert [path.name for path in root.iterdir()] == [old]
+    assert store.read(old) == DATA
+
+
+def test_a_quota_refuses_whole_images(local: LocalImageStore, tmp_path: Path) -> None:
+    old = local.put(DATA, "png")
+    with limited_files(500_000):
+        check_full(local, tmp_path / "images", old)
+    local.check()
+    data = os.urandom(2_000_000)
+    assert local.read(local.put(data, "png")) == data
+
+
+def test_a_full_disk_refuses_whole_images(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", "1m") as resize:
+        store = LocalImageStore(tmp_path / "disk")
+        old = store.put(DATA, "png")
+        with pytest.raises(StoreError, match="No space left"):
+            store.put(os.urandom(2_000_000), "png")
+        check_full(store, tmp_path / "disk", old)
+        resize("8m")
+        store.check()
+        data = os.urandom(2_000_000)
+        assert store.read(store.put(data, "png")) == data
