@@ -34,7 +34,7 @@ def openai(server: ApiServer, engine: FakeEngine) -> Iterator[OpenAI]:
 @pytest.fixture(scope="module")
 def client(server: ApiServer) -> Iterator[httpx2.Client]:
     """A client of the module's server; jobs are kept until the end of the module."""
-    with httpx2.Client(base_url=server.url, timeout=20) as opened_client:
+    with httpx2.Client(base_url=server.url, timeout=60) as opened_client:
         yield opened_client
 
 

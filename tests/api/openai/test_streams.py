@@ -25,7 +25,7 @@ def openai(server: ApiServer, settings: Settings) -> Iterator[OpenAI]:
 
 @pytest.fixture(scope="module")
 def client(server: ApiServer) -> Iterator[httpx2.Client]:
-    with httpx2.Client(base_url=server.url, timeout=20) as connected:
+    with httpx2.Client(base_url=server.url, timeout=60) as connected:
         yield connected
 
 
