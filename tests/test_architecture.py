@@ -51,7 +51,6 @@ LONG_FILES = {
 
 LONG_FUNCTIONS = {
     "api/main.py create_app",
-    "api/openapi/document.py examples",
     "model/engine/engine.py load_engine",
     "worker/queue/job_queue.py admit",
     "worker/runtime/metrics.py __init__",

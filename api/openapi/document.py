@@ -1,52 +1,53 @@
-"""The OpenAPI document as generators of clients need it.
+"""Builds the OpenAPI 3.1 document for people and client generators.
 
-Problems under their own media type, examples, and nothing that OpenAPI 3.1 does not know.
+Adds to FastAPI's document: the media type of problems, security schemes and examples.
 """
 
 from copy import deepcopy
-from typing import Any, get_args
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
 
 from api.http.problem import PROBLEM_MEDIA_TYPE
 from api.middleware import authentication as gate
-from api.webhooks import schemas as webhook_schemas
-from model.card import Card, TagGroup
-from model.sampler_catalog import SAMPLER_CATALOG
-from model.sizes import enlarged_size
-from worker.images.metadata import TRAINED
+from api.openapi.examples import examples
+from model.card import Card
 
 _TAGS = [
-    {"name": "generation", "description": "From a request to a job."},
-    {"name": "jobs", "description": "What happens to a job."},
-    {"name": "webhooks", "description": "What is posted to those who asked for it."},
-    {"name": "images", "description": "Finished pictures."},
+    {"name": "generation", "description": "Submit generation requests."},
+    {"name": "jobs", "description": "Read, follow and cancel jobs."},
+    {
+        "name": "webhooks",
+        "description": "Messages to the `webhook` of a job.",
+    },
+    {"name": "images", "description": "Read finished images and verify their origin."},
     {"name": "a1111", "description": "The API of the A1111 web UI, for its clients."},
-    {"name": "openai", "description": "The images of OpenAI's API, for its clients."},
-    {"name": "service", "description": "What the service can do, and what its problems mean."},
+    {"name": "openai", "description": "The image endpoints of OpenAI's API, for its clients."},
+    {"name": "service", "description": "What the service offers and what its problems mean."},
     {"name": "health", "description": "For probes and dashboards."},
 ]
 _PROBLEMS = {"Problem", "NotReady"}
-_KEYS: dict[str, dict[str, Any]] = {
+_SECURITY_SCHEMES: dict[str, dict[str, Any]] = {
     "bearerKey": {
         "type": "http",
         "scheme": "bearer",
-        "description": "An API key, where the operator has made some.",
+        "description": "An API key, if the operator has made any.",
     },
     "basicKey": {
         "type": "http",
         "scheme": "basic",
-        "description": "The same key as user or as password, for clients that know nothing else.",
+        "description": "The same key as user name or password, for clients without bearer support.",
     },
     "signedLink": {
         "type": "apiKey",
         "in": "query",
         "name": "token",
-        "description": "Part of a URL of `POST /jobs/{job_id}/links`.",
+        "description": "Part of the URLs that `POST /jobs/{job_id}/links` signs.",
     },
 }
-_READ_BY_LINK = {"/jobs/{job_id}/events", "/images/{name}"}
+_SIGNED_PATHS = {"/jobs/{job_id}/events", "/images/{name}"}
 _EVENTS_EXAMPLE = (
     "retry: 2000\n\nevent: queued\ndata: {}\nid: 1795392000000-0\n\n"
     'event: progress\ndata: {"step": 7, "steps": 20, "eta_seconds": 0.6}\nid: 1795392001000-0\n\n'
@@ -54,7 +55,7 @@ _EVENTS_EXAMPLE = (
 
 
 def install(app: FastAPI, card: Card) -> None:
-    """Make `app` describe itself, with examples that fit `card`."""
+    """Make `app` serve this document, with examples that fit `card`."""
 
     def document() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -77,26 +78,45 @@ def describe(app: FastAPI, card: Card) -> dict[str, Any]:
     )
     for path, methods in document["paths"].items():
         for operation in methods.values():
-            # FastAPI's own, where a dialect says 400 to what is wrong.
+            # FastAPI adds this to dialects too, which answer 400 to invalid fields.
             if _ref(operation["responses"].get("422", {})) == "HTTPValidationError":
                 del operation["responses"]["422"]
-            _describe_keys(path, operation)
+            _add_security(path, operation)
             for parameter in operation.get("parameters", ()):
-                _describe_parameter(parameter)
+                _remove_null(parameter)
             for answer in operation["responses"].values():
-                _describe_answer(answer)
+                _fix_media_types(answer)
     for name in ("HTTPValidationError", "ValidationError"):
         document["components"]["schemas"].pop(name, None)
-    document["components"]["securitySchemes"] = _KEYS
-    for name, example in examples(card).items():
-        schema = document["components"]["schemas"][name]
-        for field, value in example.items():
-            schema["properties"][field].setdefault("examples", [value])
+    document["components"]["securitySchemes"] = _SECURITY_SCHEMES
+    _add_examples(document["components"]["schemas"], card)
     return document
 
 
-def _describe_parameter(parameter: dict[str, Any]) -> None:
-    """A header or query that may be left out is never null, as bodies' fields may be."""
+def _add_examples(schemas: dict[str, Any], card: Card) -> None:
+    """Give every field an example, unless it has one."""
+    values: dict[str, dict[str, Any]] = {}
+    for example in examples(card):
+        _collect(example, values)
+    # The request model of the service extends that of the card.
+    values["GenerationRequest"]["webhook"] = values["WebhookRequest"]
+    for name, fields in values.items():
+        for field, value in fields.items():
+            schemas[name]["properties"][field].setdefault("examples", [value])
+
+
+def _collect(value: Any, values: dict[str, dict[str, Any]]) -> None:
+    """Collect the field values of all models in `value`, by model name; the first model counts."""
+    if isinstance(value, BaseModel):
+        values.setdefault(type(value).__name__, value.model_dump(mode="json"))
+        value = [*dict(value).values()]
+    if isinstance(value, list | tuple):
+        for item in value:
+            _collect(item, values)
+
+
+def _remove_null(parameter: dict[str, Any]) -> None:
+    """Optional headers and query parameters are left out, and never null."""
     schema = parameter["schema"]
     kinds = [kind for kind in schema.get("anyOf", ()) if kind != {"type": "null"}]
     if len(kinds) == 1:
@@ -104,19 +124,19 @@ def _describe_parameter(parameter: dict[str, Any]) -> None:
         schema |= kinds[0]
 
 
-def _describe_keys(path: str, operation: dict[str, Any]) -> None:
-    """Which keys open the operation, and its refusal in the shape of its other errors."""
+def _add_security(path: str, operation: dict[str, Any]) -> None:
+    """Add the security schemes of an operation, and 401 with the body of its other errors."""
     if gate.is_public(path):
         operation["security"] = []
         return
-    names = ["bearerKey", "basicKey", *(["signedLink"] if path in _READ_BY_LINK else [])]
+    names = ["bearerKey", "basicKey", *(["signedLink"] if path in _SIGNED_PATHS else [])]
     operation["security"] = [{name: []} for name in names]
     answers = operation["responses"]
     answers["401"] = deepcopy(answers["500"]) | {
-        "description": "An API key is needed, or this one is not known.",
+        "description": "An API key is missing or unknown.",
         "headers": {
             "WWW-Authenticate": {
-                "description": "How to send one.",
+                "description": "How to send a key.",
                 "schema": {"type": "string"},
                 "example": 'Bearer realm="kirazuri"',
             }
@@ -125,11 +145,11 @@ def _describe_keys(path: str, operation: dict[str, Any]) -> None:
     operation["responses"] = dict(sorted(answers.items()))
 
 
-def _describe_answer(answer: dict[str, Any]) -> None:
-    """Problems have their own type; an item schema for streams only comes with OpenAPI 3.2."""
+def _fix_media_types(answer: dict[str, Any]) -> None:
+    """Set the media type of problems; drop the item schema of streams, which is OpenAPI 3.2."""
     content = answer.get("content", {})
     if _ref(answer) in _PROBLEMS:
-        # FastAPI writes the media type of the route's success.
+        # FastAPI takes the media type of the successful response.
         (described,) = content.values()
         answer["content"] = {PROBLEM_MEDIA_TYPE: described}
     if "text/event-stream" in content:
@@ -138,223 +158,7 @@ def _describe_answer(answer: dict[str, Any]) -> None:
 
 
 def _ref(answer: dict[str, Any]) -> str:
-    """The name of the one schema an answer's body has; "" for none or several."""
+    """The name of the schema of a response; "" if there is none or several."""
     schemas = [described.get("schema", {}) for described in answer.get("content", {}).values()]
     names: list[str] = [schema.get("$ref", "").rpartition("/")[2] for schema in schemas]
     return names[0] if len(names) == 1 else ""
-
-
-def examples(card: Card) -> dict[str, dict[str, Any]]:
-    """One consistent example of every shape that a client sends or reads, field by field."""
-    defaults, preset = card.defaults, card.resolutions[0]
-    sampling = {
-        "prompt": card.prompting.example,
-        "negative_prompt": defaults.negative_prompt,
-        "steps": card.samplers[defaults.sampler].default_steps,
-        "cfg_scale": defaults.cfg_scale,
-        "sampler": defaults.sampler,
-        "scheduler": defaults.scheduler,
-        "sampler_options": {
-            name: option.default
-            for name, option in SAMPLER_CATALOG[defaults.sampler].options.items()
-        },
-        "seed": 42,
-        "num_images": 1,
-        "init_image": _IMAGE,
-        "strength": defaults.strength,
-        "mask": _IMAGE,
-        "loras": [],
-        "image_format": "png",
-        "image_quality": 90,
-        "metadata": "full",
-        "deterministic": False,
-        "previews": False,
-    }
-    lora = {"name": "watercolor", "weight": 0.8, "sha256": _SHA256}
-    hires: dict[str, Any] = {
-        "scale": 1.5,
-        "steps": 10,
-        "strength": defaults.hires_strength,
-        "upscaler": "lanczos",
-    }
-    width, height = enlarged_size(preset.width, preset.height, hires["scale"], card.limits)
-    resolved: dict[str, Any] = {
-        **sampling,
-        "loras": [lora],
-        "width": preset.width,
-        "height": preset.height,
-        "hires": {**hires, "width": width, "height": height},
-    }
-    job_url = f"http://localhost:8000/jobs/{_JOB_ID}"
-    image = {
-        "url": f"http://localhost:8000/images/{_IMAGE}",
-        "seed": 42,
-        "width": preset.width,
-        "height": preset.height,
-        "format": "png",
-        "bytes": 1_482_311,
-        "sha256": _SHA256,
-        "unsigned_sha256": None,
-    }
-    recipe = {
-        "card": card.name,
-        "checkpoint": _SHA256[::-1],
-        "text_encoder": _SHA256[1:] + "0",
-        "vae": _SHA256[2:] + "00",
-        "device_name": "NVIDIA H100 80GB HBM3",
-        "precision": "bfloat16",
-        "threads": None,
-        "torch": "2.13.0+cu130",
-        "service": "kirazuri-server 0.1.0",
-    }
-    warning = {"code": "short_prompt", "detail": "3 tags; with fewer than 8 details bleed"}
-    links = {"self": job_url, "events": f"{job_url}/events", "cancel": None}
-    progress = {"step": sampling["steps"], "steps": sampling["steps"], "fraction": 1.0}
-    timings = {"queued": 0.1, "encode": 0.2, "denoise": 2.4, "decode": 0.3, "store": 0.1}
-    wrong = {"pointer": "/steps", "detail": "Input should be less than or equal to 100; got 500"}
-    problem = {
-        "type": "/problems/validation_failed",
-        "title": "Invalid request",
-        "status": 422,
-        "detail": "1 field is wrong",
-        "instance": "6f1c0b7e2a9d4c55",
-        "code": "validation_failed",
-        "errors": [{**wrong, "limit": 100}],
-    }
-    tags = {
-        **{group: [] for group in get_args(TagGroup)},
-        "quality": list(card.prompting.quality[:2]),
-        "subject": list(card.prompting.subject[:1]),
-        "general": ["long_hair", "smile"],
-    }
-    tokens = {"qwen": 38, "t5": 41, "limit": card.text.token_limit, "is_cut": False}
-    counts = {"prompt": tokens, "negative_prompt": {**tokens, "qwen": 0, "t5": 1}}
-    job: dict[str, Any] = {
-        "id": _JOB_ID,
-        "status": "succeeded",
-        "request": resolved,
-        "progress": progress,
-        "queue_position": None,
-        "eta_seconds": None,
-        "images": [image],
-        "warnings": [warning],
-        "error": None,
-        "attempts": 1,
-        "timings": timings,
-        "worker": "worker-1",
-        "recipe": recipe,
-        "replay_of": None,
-        "matches": None,
-        "created_at": "2026-11-23T12:00:00Z",
-        "started_at": "2026-11-23T12:00:00.1Z",
-        "cancel_at": None,
-        "finished_at": "2026-11-23T12:00:03.1Z",
-        "expires_at": "2026-11-24T12:00:03.1Z",
-        "links": links,
-    }
-    hooks = webhook_schemas.examples(job)
-    job_view = {**job, "webhook": hooks["JobWebhook"]}
-    return {
-        "GenerationRequest": {
-            **sampling,
-            "resolution": preset.name,
-            "tags": tags,
-            "hires": hires,
-            "webhook": hooks["WebhookRequest"],
-        },
-        "Hires": hires,
-        "ResolvedRequest": resolved,
-        "ResolvedHires": resolved["hires"],
-        "ResolvedLora": lora,
-        "LoraDescription": {
-            "name": lora["name"],
-            "sha256": lora["sha256"],
-            "bytes": 92_274_688,
-            "method": "lora",
-            "rank": 32,
-            "parts": ["transformer"],
-            "base": "anima-preview",
-            "architecture": "anima-preview/lora",
-            "trigger_words": ["watercolor"],
-            "warning": f"watercolor was trained on anima-preview, not on {card.title}.",
-        },
-        "PlannedRequest": {**resolved, "seed": None},
-        "PromptTokens": tokens,
-        "TokenCounts": counts,
-        "Plan": {
-            "request": {**resolved, "seed": None},
-            "tokens": counts,
-            "warnings": [warning],
-            "cost": 62.915,
-            "queue_position": 2,
-            "waiting_seconds": 18.2,
-            "own_seconds": 9.1,
-            "eta_seconds": 27.3,
-        },
-        "SamplerOption": {
-            "name": "eta",
-            "type": "number",
-            "default": 1.0,
-            "minimum": 0.0,
-            "maximum": 1.0,
-            "choices": [],
-            "description": "Share of stochasticity: 0 is the equation without noise.",
-        },
-        "StoredImage": image,
-        **_verification(image, recipe),
-        "Recipe": recipe,
-        "JobWarning": warning,
-        "Links": links,
-        "JobLinks": {
-            "events": f"{job_url}/events?token={_TOKEN}",
-            "images": [f"{image['url']}?token={_TOKEN}"],
-            "expires_at": "2026-11-23T13:00:00Z",
-        },
-        "Progress": progress,
-        "Timings": timings,
-        "FieldError": {**wrong, "limit": 100},
-        "Problem": problem,
-        "JobView": job_view,
-        "JobList": {"items": [job_view], "next": _JOB_ID},
-        **hooks,
-    }
-
-
-def _verification(image: dict[str, Any], recipe: dict[str, Any]) -> dict[str, Any]:
-    """An image of the caller's own."""
-    maker = {"job_id": _JOB_ID, "image": image}
-    claim = {
-        "kind": "kirazuri",
-        "request": {"prompt": "1girl, long_hair, smile", "seed": image["seed"]},
-        "notes": [],
-        "model": recipe["card"],
-        "checkpoint": recipe["checkpoint"],
-    }
-    credentials = {
-        "state": "valid",
-        "signer": "Picture signer, Studio Kirazuri",
-        "generator": "kirazuri-server",
-        "source_types": [TRAINED],
-        "problems": [],
-    }
-    same = ("sha256", "bytes", "format", "width", "height")
-    return {
-        "Maker": maker,
-        "RecipeClaim": claim,
-        "CredentialClaim": credentials,
-        "Verification": {
-            "verdict": "ours",
-            "summary": [f"These are the bytes of an image of your job {_JOB_ID}."],
-            **{name: image[name] for name in same},
-            "made_by": maker,
-            "mark": TRAINED,
-            "recipe": claim,
-            "credentials": credentials,
-        },
-    }
-
-
-_JOB_ID = "01JD6Z1Q8M4T0V7C2N5K9R3XWB"
-_SHA256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
-_IMAGE = f"{_SHA256[:40]}.png"
-_TOKEN = "1795438800.655857b9f6c28a89.pJYqUu2m6q8h6xYcW0m6l7Yp1rZ2gqk1o2vQe3x4h5A"  # noqa: S105 - signs nothing

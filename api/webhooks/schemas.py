@@ -74,32 +74,6 @@ def add_to_openapi(router: APIRouter) -> None:
         """
 
 
-def examples(job: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Consistent examples of all webhook schemas."""
-    request = {"url": "https://example.org/hooks/kirazuri", "events": ["succeeded", "failed"]}
-    delivery = {
-        "id": f"{job['id']}-1795435203100-0",
-        "event": "succeeded",
-        "attempt": 1,
-        "at": "2026-11-23T12:00:03.3Z",
-        "seconds": 0.2,
-        "status": 204,
-        "error": None,
-        "next_at": None,
-    }
-    shown = {**request, "deliveries": [delivery]}
-    return {
-        "WebhookRequest": request,
-        "WebhookDelivery": delivery,
-        "JobWebhook": shown,
-        "WebhookMessage": {
-            "type": "job.succeeded",
-            "timestamp": "2026-11-23T12:00:03.1Z",
-            "data": {**job, "webhook": {**request, "deliveries": []}},
-        },
-    }
-
-
 def webhook_from(body: Any, base_url: str) -> Webhook | None:
     """The webhook of a request body, for the job's record."""
     webhook: WebhookRequest | None = body.webhook
