@@ -1,4 +1,4 @@
-"""Files read back with Pillow, the recipe with the expression that the web UIs use."""
+"""Tests encoded files: read back with Pillow, the recipe with the web UIs' own expression."""
 
 import io
 import json
@@ -23,7 +23,7 @@ PAIR = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
 
 
 def picture() -> Any:
-    """Three flat fields with sharp edges, 96 wide and 64 high."""
+    """Three flat areas with sharp edges, 96 wide and 64 high."""
     pixels = numpy.zeros((64, 96, 3), dtype=numpy.uint8)
     pixels[:, :32], pixels[:, 32:64], pixels[:, 64:] = (230, 40, 60), (40, 60, 230), (250, 240, 90)
     return pixels
@@ -37,7 +37,7 @@ def save(image_format: ImageFormat, metadata: MetadataLevel = "full", **changes:
 
 
 def recipe_in(data: bytes) -> str | None:
-    """What a reader of such files finds."""
+    """The recipe that readers of such files find."""
     with Image.open(io.BytesIO(data)) as image:
         if image.format == "PNG":
             return image.info.get("parameters")
@@ -49,7 +49,7 @@ def recipe_in(data: bytes) -> str | None:
 
 
 def parse(text: str) -> dict[str, str]:
-    """The web UI's own reading of a recipe."""
+    """The fields of a recipe, as the web UIs parse it."""
     *lines, last = text.strip().split("\n")
     pairs = PAIR.findall(last)
     assert len(pairs) >= 3
@@ -106,7 +106,7 @@ def test_the_text_is_before_the_pixels_in_a_png() -> None:
     assert b"iTXtparameters" in save("png", prompt="青い髪")
 
 
-def test_the_negative_line_is_there_even_when_empty() -> None:
+def test_an_empty_negative_prompt_has_a_line() -> None:
     text = write_infotext(make_request(), RECIPE, seed=1)
     assert "\nNegative prompt: \nSteps: 4, " in text
 
@@ -118,7 +118,7 @@ def test_values_with_separators_are_quoted() -> None:
     assert parse(text)["CFG scale"] == "4.5"
 
 
-def test_options_of_the_sampler_are_told_where_there_are_any() -> None:
+def test_sampler_options_are_written_if_there_are_any() -> None:
     assert "Sampler options" not in write_infotext(make_request(), RECIPE, seed=1)
     options: dict[str, Any] = {"eta": 0.5, "solver_type": "heun"}
     text = write_infotext(make_request(sampler_options=options), RECIPE, seed=1)
@@ -151,14 +151,14 @@ def test_lower_quality_is_smaller() -> None:
         assert sizes[0] < sizes[1]
 
 
-def test_a_prompt_too_long_for_jpeg_costs_the_recipe_and_not_the_picture() -> None:
+def test_a_prompt_too_long_for_jpeg_costs_only_the_recipe() -> None:
     data = save("jpeg", prompt="😀" * 10_000, negative_prompt="😀" * 10_000)
     assert recipe_in(data) is None
     assert MARK in data
     assert recipe_in(save("webp", prompt="😀" * 10_000, negative_prompt="😀" * 10_000))
 
 
-def test_where_a_picture_came_from_is_told_under_the_web_uis_keys() -> None:
+def test_edits_are_written_under_the_web_uis_keys() -> None:
     start: dict[str, Any] = {"init_image": "a.png", "strength": 0.6, "mask": "b.png"}
     second = ResolvedHires(
         scale=1.5, width=144, height=96, steps=7, strength=0.35, upscaler="latent"
@@ -167,7 +167,7 @@ def test_where_a_picture_came_from_is_told_under_the_web_uis_keys() -> None:
         "Hires upscale": "1.5", "Hires steps": "7", "Hires upscaler": "Latent (bicubic)",
     }  # fmt: skip
 
-    def told(**changes: Any) -> dict[str, str]:
+    def written(**changes: Any) -> dict[str, str]:
         pairs = parse(write_infotext(make_request(**changes), RECIPE, seed=1))
         return {
             key: value
@@ -175,14 +175,14 @@ def test_where_a_picture_came_from_is_told_under_the_web_uis_keys() -> None:
             if key.startswith(("Denoising", "Hires", "Init", "Mask"))
         }
 
-    assert told() == {}
-    assert told(hires=second) == {"Denoising strength": "0.35", **hires_keys}
+    assert written() == {}
+    assert written(hires=second) == {"Denoising strength": "0.35", **hires_keys}
     edit = {"Denoising strength": "0.6", "Init image": "a.png", "Mask": "b.png"}
-    assert told(**start) == edit
-    assert told(**start, hires=second) == {**edit, **hires_keys, "Hires strength": "0.35"}
+    assert written(**start) == edit
+    assert written(**start, hires=second) == {**edit, **hires_keys, "Hires strength": "0.35"}
 
 
-def test_loras_stand_in_the_text_as_readers_know_them() -> None:
+def test_loras_are_written_as_the_web_uis_write_them() -> None:
     loras = (
         ResolvedLora(name="style/ink", weight=0.8, sha256="ab" * 32),
         ResolvedLora(name="hats (v2)", weight=-1.0, sha256="cd" * 32),
