@@ -105,7 +105,7 @@ def sending(
     *,
     resolve: Resolve = url_policy.resolve,
     tls: ssl.SSLContext | None = None,
-    lease_seconds: float = 30,
+    lease_seconds: float = 120,
 ) -> Iterator[None]:
     """Run a webhook sender in a thread."""
     started = threading.Event()
