@@ -1,4 +1,4 @@
-"""The ratings are those of the cards, in the cards' order."""
+"""The ratings are the safety tags of the cards, in the same order."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Structured tags become the text that the checkpoint was trained on."""
+"""Structured tags become a prompt as the checkpoint was trained on."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ from model.tags import (
 )
 
 CARD = load_card("kirazuri-v1")
-FACES = [
+EMOTICONS = [
     "0_0", "(o)_(o)", "+_+", "+_-", "._.", "<o>_<o>", "<|>_<|>", "=_=", ">_<", "3_3", "6_9", ">_o",
     "@_@", "^_^", "o_o", "u_u", "x_x", "|_|", "||_||", ";_;", "T_T", "-_-", "^_^;", r"\_/",
 ]  # fmt: skip
@@ -33,7 +33,7 @@ def prompt_of(tags: dict[str, Any], prompt: str | None = None) -> str:
     return resolve(request, CARD, seed=1).prompt
 
 
-def test_groups_stand_in_the_cards_order_and_prose_follows() -> None:
+def test_groups_are_in_the_cards_order_before_the_prose() -> None:
     tags = {
         "general": ["long_hair", "smile"],
         "artist": ["wlop", "@ask_(askzy)"],
@@ -50,7 +50,7 @@ def test_groups_stand_in_the_cards_order_and_prose_follows() -> None:
     )
 
 
-def test_another_card_has_another_order_and_prefix() -> None:
+def test_order_and_artist_prefix_come_from_the_card() -> None:
     prompting = CARD.prompting.model_copy(
         update={
             "tag_order": (
@@ -63,22 +63,21 @@ def test_another_card_has_another_order_and_prefix() -> None:
     assert assemble_prompt(tags, prompting, "") == "by wlop, by ask, hat, masterpiece"
 
 
-def test_without_tags_the_prompt_stays_as_it_is() -> None:
+def test_without_tags_the_prompt_is_unchanged() -> None:
     assert assemble_prompt(None, CARD.prompting, " a_b, (c) ") == " a_b, (c) "
     assert prompt_of({}, " a_b, (c) ") == " a_b, (c) "
     assert prompt_of({"general": ["hat"]}) == prompt_of({"general": ["hat"]}, "") == "hat"
 
 
-@pytest.mark.parametrize("face", FACES)
-def test_faces_keep_their_noses(face: str) -> None:
-    assert replace_underscores(face) == face
-    (segment,) = parse_prompt(escape_tag(face))
-    assert segment.text == face
+def test_emoticons_keep_their_underscores() -> None:
+    for face in EMOTICONS:
+        assert replace_underscores(face) == face
+        (segment,) = parse_prompt(escape_tag(face))
+        assert segment.text == face
 
 
-@pytest.mark.parametrize(
-    ("tag", "text"),
-    [
+def test_a_tag_as_text() -> None:
+    for tag, text in (
         ("long_hair", "long hair"),
         ("no_bra", "no bra"),
         ("on_bed", "on bed"),
@@ -91,10 +90,8 @@ def test_faces_keep_their_noses(face: str) -> None:
         ("fate/stay_night", "fate/stay night"),
         ("a_b_c", "a b c"),
         ("夜_街", "夜_街"),
-    ],
-)
-def test_a_tag_as_text(tag: str, text: str) -> None:
-    assert escape_tag(tag) == text
+    ):
+        assert escape_tag(tag) == text
 
 
 @given(st.text(alphabet="ab_()\\:1. ^<é夜", min_size=1, max_size=30))
@@ -107,7 +104,7 @@ def test_a_tag_is_escaped_once_and_never_weighted(tag: str) -> None:
 
 
 def wrong(**body: Any) -> dict[tuple[int | str, ...], Any]:
-    """The limit of each wrong place in a request."""
+    """The location of every error in a request, with the limit."""
     with pytest.raises(ValidationError) as caught:
         request_type(CARD).model_validate(body)
     found = {}
@@ -118,7 +115,7 @@ def wrong(**body: Any) -> dict[tuple[int | str, ...], Any]:
     return found
 
 
-def test_wrong_tags_are_named_by_group_and_place() -> None:
+def test_invalid_tags_are_located_by_group_and_index() -> None:
     general = ["fine", "a,b", "a\nb", "", " _ ", "a" * (MAX_TAG_CHARS + 1), "(smile:1.2)", "\0"]
     assert wrong(tags={"general": general, "mood": ["sad"], "artist": "wlop"}) == {
         ("tags", "general", 1): None,
@@ -141,10 +138,11 @@ def test_tags_have_limits_in_number_and_length() -> None:
     assert wrong(**rest) == {("prompt",): MAX_PROMPT_CHARS}
 
 
-@pytest.mark.parametrize("body", [{}, {"prompt": None}, {"tags": {}}, {"tags": {"meta": []}}])
-def test_a_request_says_something(body: dict[str, Any]) -> None:
-    assert wrong(**body) == {("prompt",): None}
-    assert wrong(**{**body, "prompt": ""}) == {("prompt",): 1}
+def test_a_request_needs_a_prompt_or_tags() -> None:
+    bodies: list[dict[str, Any]] = [{}, {"prompt": None}, {"tags": {}}, {"tags": {"meta": []}}]
+    for body in bodies:
+        assert wrong(**body) == {("prompt",): None}
+        assert wrong(**{**body, "prompt": ""}) == {("prompt",): 1}
 
 
 @given(

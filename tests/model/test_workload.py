@@ -1,4 +1,6 @@
-"""How requests become passes, steps and work: arithmetic alone."""
+"""The passes, steps and cost of requests."""
+
+from itertools import product
 
 import pytest
 from hypothesis import given
@@ -22,53 +24,42 @@ HIRES = ResolvedHires(
 )  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("steps", "strength", "built", "walked"),
-    [
+def test_a_lower_strength_runs_the_end_of_a_longer_schedule() -> None:
+    for steps, strength, built, run in (
         (20, 1.0, 20, 20),
         (20, 0.6, 33, 20),  # int(33.3)
         (20, 0.02, 1000, 20),
-        (100, 0.05, 1000, 50),  # 2000 steps are more than the table has
+        (100, 0.05, 1000, 50),  # 2000 steps exceed the table
         (20, 0.0001, 1000, 1),
         (20, 0.0, 20, 0),
-    ],
-)
-def test_strength_starts_later_on_a_longer_schedule(
-    steps: int, strength: float, built: int, walked: int
-) -> None:
-    assert shorten_schedule(steps, strength) == (built, walked)
+    ):
+        assert shorten_schedule(steps, strength) == (built, run)
 
 
 @given(st.integers(1, 200), st.floats(0, 1, exclude_min=True))
-def test_whatever_the_strength_a_schedule_can_be_built_and_walked(
-    steps: int, strength: float
-) -> None:
-    built, walked = shorten_schedule(steps, strength)
-    assert 1 <= walked <= steps <= built <= TABLE_LENGTH or built == steps == walked
-    assert walked / built <= max(strength, 1 / TABLE_LENGTH) + 1 / built
+def test_every_strength_gives_a_possible_schedule(steps: int, strength: float) -> None:
+    built, run = shorten_schedule(steps, strength)
+    assert 1 <= run <= steps <= built <= TABLE_LENGTH or built == steps == run
+    assert run / built <= max(strength, 1 / TABLE_LENGTH) + 1 / built
 
 
-def test_a_plain_request_is_one_pass() -> None:
+def test_a_simple_request_has_one_pass() -> None:
     (only,) = sampling_passes(request(sampler="heun"))
     assert (only.width, only.height, only.built, only.steps) == (128, 96, 10, 10)
     assert only.evaluations == 19
     assert total_steps(request()) == 10
 
 
-@pytest.mark.parametrize("sampler", ["euler", "heun", "uni_pc"])
-@pytest.mark.parametrize("scheduler", SCHEDULES)
-@pytest.mark.parametrize("steps", [1, 30, 150])
-def test_a_pass_from_noise_walks_the_whole_schedule_whatever_its_length(
-    sampler: str, scheduler: str, steps: int
-) -> None:
-    fields = {"sampler": sampler, "scheduler": scheduler, "steps": steps}
-    (only,) = sampling_passes(request(**fields))
-    assert only.evaluations == evaluations(sampler, scheduler, steps)
-    assert only == sampling_passes(request(**fields, init_image="x", strength=1.0))[0]
-    (late,) = sampling_passes(request(**fields, init_image="x", strength=0.3))
-    assert late.levels == late.steps == steps
-    (latest,) = sampling_passes(request(**fields, init_image="x", strength=0.0005))
-    assert 1 <= latest.levels <= 2
+def test_a_pass_from_noise_runs_the_whole_schedule() -> None:
+    for sampler, scheduler, steps in product(("euler", "heun", "uni_pc"), SCHEDULES, (1, 30, 150)):
+        fields = {"sampler": sampler, "scheduler": scheduler, "steps": steps}
+        (only,) = sampling_passes(request(**fields))
+        assert only.evaluations == evaluations(sampler, scheduler, steps), fields
+        assert only == sampling_passes(request(**fields, init_image="x", strength=1.0))[0], fields
+        (late,) = sampling_passes(request(**fields, init_image="x", strength=0.3))
+        assert late.levels == late.steps == steps, fields
+        (latest,) = sampling_passes(request(**fields, init_image="x", strength=0.0005))
+        assert 1 <= latest.levels <= 2, fields
 
 
 def test_a_second_pass_has_its_own_size_steps_and_strength() -> None:
@@ -98,7 +89,7 @@ def test_steps_are_counted_over_both_passes() -> None:
     assert done == sorted(done)
 
 
-def test_where_nothing_is_walked_there_is_still_one_step() -> None:
+def test_a_request_without_sampling_has_one_step() -> None:
     kept = request(init_image="x", strength=0.0)
     assert total_steps(kept) == 1
     assert completed_steps(sampling_passes(kept), 0) == 1

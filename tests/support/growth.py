@@ -4,14 +4,13 @@ import gc
 import time
 from collections.abc import Callable
 
-SHORT, LONG = 10_000, 160_000
-_REPEATS = 3
+SHORT, LONG = 4_000, 64_000
 
 
 def grows_linearly(work: Callable[[str], object], piece: str) -> bool:
     """Whether 16 times as long a text, repeated from `piece`, takes clearly less than 256 times.
 
-    Compares CPU times of the same process, the smallest of a few repeats. A linear algorithm
+    Compares CPU times of this process, each the smaller of two. A linear algorithm
     takes about 16 times as long, a quadratic one 256 times; the limit is 64.
     """
     short, long = (piece * (length // len(piece) + 1) for length in (SHORT, LONG))
@@ -22,7 +21,7 @@ def _cpu_seconds(work: Callable[[str], object], text: str) -> float:
     was_enabled = gc.isenabled()
     gc.disable()
     try:
-        return min(_measure(work, text) for _ in range(_REPEATS))
+        return min(_measure(work, text) for _ in range(2))
     finally:
         if was_enabled:
             gc.enable()

@@ -1,6 +1,5 @@
-"""Advice is given where it is due, and ordinary prompts draw none."""
+"""Lint warns about what the card advises against and not about ordinary prompts."""
 
-import time
 from typing import Any
 
 import pytest
@@ -12,6 +11,7 @@ from model.card import Card, card_names, load_card
 from model.card_request import request_type
 from model.prompting.lint import lint, split_tags
 from model.resolved_request import resolve
+from tests.support.growth import grows_linearly
 
 CARD = load_card("kirazuri-v1")
 TINY = load_card("kirazuri-tiny")
@@ -82,7 +82,7 @@ ORDINARY = [
 def codes(card: Card = CARD, **fields: Any) -> set[str]:
     request = request_type(card)(**{"prompt": GOOD, **fields})
     found = lint(resolve(request, card, seed=1), card, request.tags)
-    assert len({warning.code for warning in found}) == len(found), "one of a kind is enough"
+    assert len({warning.code for warning in found}) == len(found), "one warning per code"
     return {warning.code for warning in found}
 
 
@@ -93,19 +93,17 @@ def detail(prompt: str, code: str) -> str:
 
 
 @pytest.mark.parametrize("name", card_names())
-def test_a_cards_own_example_draws_no_warning(name: str) -> None:
+def test_a_cards_example_has_no_warning(name: str) -> None:
     card = load_card(name)
     assert codes(card, prompt=card.prompting.example) == set()
 
 
-@pytest.mark.parametrize("prompt", ORDINARY)
-def test_ordinary_prompts_draw_no_warning(prompt: str) -> None:
-    assert codes(prompt=prompt) == set()
+def test_ordinary_prompts_have_no_warning() -> None:
+    assert {prompt: found for prompt in ORDINARY if (found := codes(prompt=prompt))} == {}
 
 
-@pytest.mark.parametrize(
-    ("fields", "code"),
-    [
+def test_each_warning_is_given_alone() -> None:
+    cases: list[tuple[dict[str, Any], str]] = [
         ({"steps": 10}, "steps_not_recommended"),
         ({"steps": 30, "sampler": "sa_solver_pece"}, "steps_not_recommended"),
         ({"cfg_scale": 7}, "cfg_scale_not_recommended"),
@@ -140,15 +138,13 @@ def test_ordinary_prompts_draw_no_warning(prompt: str) -> None:
         ({"prompt": f"{GOOD}, {{fox}}"}, "unknown_syntax"),
         ({"prompt": f"{GOOD}, embedding:easynegative"}, "unknown_syntax"),
         ({"prompt": f"{GOOD}, __animal__"}, "unknown_syntax"),
-    ],
-)
-def test_each_advice_is_given_alone(fields: dict[str, Any], code: str) -> None:
-    assert codes(**fields) == {code}
+    ]
+    wrong = [(fields, found) for fields, code in cases if (found := codes(**fields)) != {code}]
+    assert wrong == []
 
 
-@pytest.mark.parametrize(
-    ("prompt", "code", "advice"),
-    [
+def test_a_warning_says_what_to_write() -> None:
+    for prompt, code, advice in (
         ("ganyu (genshin impact), x", "unescaped_parentheses", r"write ganyu \(genshin impact\)"),
         ("rating:general, x", "unknown_safety_tag", "write safe"),
         ("rating_q, x", "unknown_safety_tag", "write nsfw"),
@@ -165,24 +161,22 @@ def test_each_advice_is_given_alone(fields: dict[str, Any], code: str) -> None:
         (r"artist:ask_\(askzy\), x", "artist_prefix", r"@ask \(askzy\)"),
         ("[x]", "unknown_syntax", "[x] does not weaken; write (words:0.9)"),
         ("<lora:a:1>", "unknown_syntax", "<lora:a:1> is plain text"),
-    ],
-)
-def test_advice_says_what_to_write(prompt: str, code: str, advice: str) -> None:
-    assert advice in detail(prompt, code)
+    ):
+        assert advice in detail(prompt, code), prompt
 
 
-@pytest.mark.parametrize("size", ["1152x1152", "1344x960", "1024x1472"])
-def test_sizes_between_those_trained_are_fine(size: str) -> None:
-    assert codes(resolution=size) == set()
+def test_sizes_between_the_presets_have_no_warning() -> None:
+    for size in ("1152x1152", "1344x960", "1024x1472"):
+        assert codes(resolution=size) == set(), size
 
 
-@pytest.mark.parametrize("word", ["nsfw", "explicit", "questionable"])
-def test_safety_tags_are_the_cards_own(word: str) -> None:
-    prompt = f"masterpiece, {word}, 1girl, blue hair, smile"
-    assert codes(TINY, prompt=prompt) == {"unknown_safety_tag"}
+def test_safety_tags_must_be_those_of_the_card() -> None:
+    for word in ("nsfw", "explicit", "questionable"):
+        prompt = f"masterpiece, {word}, 1girl, blue hair, smile"
+        assert codes(TINY, prompt=prompt) == {"unknown_safety_tag"}, word
 
 
-def test_structured_tags_need_no_advice() -> None:
+def test_structured_tags_have_no_warning() -> None:
     tags = {
         "general": ["long_hair", "watercolor_(medium)", "^_^", "hat", "scarf", "smile"],
         "artist": ["wlop"],
@@ -192,33 +186,34 @@ def test_structured_tags_need_no_advice() -> None:
     assert codes(prompt=None, tags=tags) == set()
 
 
-HOSTILE = {
-    "an open bracket": "[" + "a" * 9_998,
-    "an open brace": "{" + "a" * 9_998,
-    "brackets": "()" * 5_000,
-    "qualifiers": "a (b)," * 1_666,
-    "nested": "(" * 19 + "a (b)" * 1_990 + ")" * 19,
-    "a rating": "rating" + "_" * 9_000 + "!",
-    "wildcards": "/__a" * 2_500,
-    "underscores": "a_" * 5_000,
-    "tags": "a_b," * 2_500,
-    "spaces": "a" + " " * 9_990 + "(b)",
-    "long words": ("x_" * 2_490 + ",") * 2,
-    "separators": "," * 10_000,
-}
+def test_hostile_prompts_take_linear_time() -> None:
+    frames = {
+        "an open bracket": ("[", "a", ""),
+        "an open brace": ("{", "a", ""),
+        "brackets": ("", "()", ""),
+        "qualifiers": ("", "a (b),", ""),
+        "nested": ("(" * 19, "a (b)", ")" * 19),
+        "a rating": ("rating", "_", "!"),
+        "wildcards": ("", "/__a", ""),
+        "underscores": ("", "a_", ""),
+        "tags": ("", "a_b,", ""),
+        "spaces": ("a", " ", "(b)"),
+        "long words": ("", "x_" * 2_490 + ",", ""),
+        "separators": ("", ",", ""),
+    }
+    request = resolve(request_type(CARD)(prompt=GOOD), CARD, seed=1)
+    for name, (before, piece, after) in frames.items():
 
+        def check(text: str, before: str = before, after: str = after) -> None:
+            prompt = before + text + after
+            found = lint(request.model_copy(update={"prompt": prompt}), CARD)
+            assert all(len(warning.detail) < 1000 for warning in found)
 
-@pytest.mark.parametrize("prompt", HOSTILE.values(), ids=HOSTILE.keys())
-def test_hostile_prompts_are_looked_through_at_once(prompt: str) -> None:
-    request = resolve(request_type(CARD)(prompt=prompt), CARD, seed=1)
-    began = time.process_time()
-    found = lint(request, CARD)
-    assert time.process_time() - began < 1
-    assert all(len(warning.detail) < 1000 for warning in found)
+        assert grows_linearly(check, piece), name
 
 
 @given(st.text(alphabet="aB1_ ,.\n()[]{}<>:\\@夜", max_size=80))
-def test_any_readable_prompt_can_be_looked_through(prompt: str) -> None:
+def test_any_valid_prompt_can_be_checked(prompt: str) -> None:
     try:
         request = resolve(request_type(CARD)(prompt=prompt), CARD, seed=1)
     except ValidationError:
@@ -226,7 +221,7 @@ def test_any_readable_prompt_can_be_looked_through(prompt: str) -> None:
     assert all(warning.detail for warning in lint(request, CARD))
 
 
-def test_tags_are_split_trimmed_and_bare() -> None:
+def test_tags_are_split_trimmed_and_without_brackets() -> None:
     assert split_tags(" 1Girl ,, (red hair:1.2),\n((a \\(b\\), c))") == [
         "1girl",
         "red hair",
