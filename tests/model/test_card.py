@@ -1,15 +1,14 @@
+"""Cards are loaded, and inconsistent ones are refused."""
+
 import tomllib
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from model.card import Card, card_names, load_card
 from model.errors import CardError
-from model.sizes import enlarged_size, fitted_size, largest_scale, substitute_size
 
 
 def shipped(name: str) -> dict[str, Any]:
@@ -23,7 +22,7 @@ def test_all_shipped_cards_load() -> None:
         assert load_card(name).name == name
 
 
-def test_the_real_card_says_what_the_page_of_the_checkpoint_says() -> None:
+def test_the_card_of_the_real_checkpoint_agrees_with_its_page() -> None:
     card = load_card("kirazuri-v1")
     sizes = {(r.width, r.height): r.group for r in card.resolutions}
     for size in [(1024, 1024), (896, 1152), (1152, 896), (832, 1216), (1216, 832)]:
@@ -48,20 +47,20 @@ def test_the_real_card_says_what_the_page_of_the_checkpoint_says() -> None:
     assert not card.licence.is_commercial_use_allowed
 
 
-def test_what_the_page_recommends_is_marked() -> None:
+def test_recommended_samplers_are_those_of_the_page() -> None:
     card = load_card("kirazuri-v1")
     marked = {name for name, advice in card.samplers.items() if advice.is_recommended}
     assert marked == {"er_sde", "sa_solver_pece"}
     assert card.defaults.scheduler in card.recommended_schedulers
 
 
-def test_a_distilled_card_may_offer_what_others_may_not() -> None:
+def test_a_distilled_card_may_offer_samplers_for_distilled_checkpoints() -> None:
     data = shipped("kirazuri-v1")
     data["samplers"] |= {"lcm": ADVICE}
     assert "lcm" in Card.model_validate({**data, "is_distilled": True}).samplers
 
 
-def test_the_real_card_has_sources_for_all_but_the_checkpoints_own_file() -> None:
+def test_the_real_card_has_sources_for_all_files_but_the_transformer() -> None:
     files = load_card("kirazuri-v1").files
     assert files.transformer.source is None
     assert "adapter" in files.transformer.note
@@ -86,18 +85,17 @@ def test_a_card_can_be_loaded_by_path(tmp_path: Path) -> None:
     assert load_card(str(path)).name == "mine"
 
 
-@pytest.mark.parametrize("name", ["absent", "absent.toml", "../cards/kirazuri-v1"])
-def test_a_missing_card_is_named(name: str) -> None:
-    with pytest.raises(CardError, match=r"absent|cards"):
-        load_card(name)
+def test_a_missing_card_is_an_error() -> None:
+    for name in ("absent", "absent.toml", "../cards/kirazuri-v1"):
+        with pytest.raises(CardError, match=r"absent|cards"):
+            load_card(name)
 
 
 ADVICE = {"default_steps": 1, "recommended_steps": [1, 2]}
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
+def test_an_inconsistent_card_is_refused() -> None:
+    cases: list[tuple[dict[str, Any], str]] = [
         ({"defaults": {"resolution": "poster"}}, "defaults.resolution is not a preset"),
         ({"defaults": {"sampler": "lcm"}}, "defaults.sampler is not offered"),
         ({"defaults": {"scheduler": "turbo"}}, "defaults.scheduler is not offered"),
@@ -110,14 +108,13 @@ ADVICE = {"default_steps": 1, "recommended_steps": [1, 2]}
         ({"samplers": {"magic": ADVICE}}, "magic"),
         ({"colour": "blue"}, "colour"),
         ({"files": {"vae": {"path": "a", "source": {"repo": "a", "path": "b"}}}}, "repo"),
-    ],
-)
-def test_an_inconsistent_card_is_refused(change: dict[str, Any], message: str) -> None:
-    data = shipped("kirazuri-v1")
-    for key, value in change.items():
-        data[key] = {**data.get(key, {}), **value} if isinstance(value, dict) else value
-    with pytest.raises(ValueError, match=message):
-        Card.model_validate(data)
+    ]
+    for change, message in cases:
+        data = shipped("kirazuri-v1")
+        for key, value in change.items():
+            data[key] = {**data.get(key, {}), **value} if isinstance(value, dict) else value
+        with pytest.raises(ValueError, match=message):
+            Card.model_validate(data)
 
 
 def test_broken_toml_is_a_card_error(tmp_path: Path) -> None:
@@ -125,62 +122,3 @@ def test_broken_toml_is_a_card_error(tmp_path: Path) -> None:
     path.write_text("name = ", encoding="utf-8")
     with pytest.raises(CardError, match=r"broken\.toml"):
         load_card(str(path))
-
-
-@pytest.mark.parametrize(
-    ("width", "height", "word"),
-    [
-        (1024, 1000, "multiple"),
-        (0, 1024, "outside"),
-        (17, 1024, "multiple"),
-        (10**9, 1024, "outside"),
-        (2048, 2048, "pixels"),
-    ],
-)
-def test_sizes_outside_the_limits_say_why(width: int, height: int, word: str) -> None:
-    problem = load_card("kirazuri-v1").limits.size_problem(width, height)
-    assert problem is not None
-    assert word in problem
-
-
-@pytest.mark.parametrize("name", card_names())
-@given(width=st.integers(1, 70_000), height=st.integers(1, 70_000))
-def test_any_picture_finds_an_allowed_size(name: str, width: int, height: int) -> None:
-    limits = load_card(name).limits
-    size = fitted_size(width, height, limits)
-    assert limits.size_problem(*size) is None
-    if limits.size_problem(width, height) is None:
-        assert size == (width, height)
-    elif limits.min_side < min(width, height) and 0.5 < width / height < 2:
-        assert abs(size[0] / size[1] * height / width - 1) < 0.2
-
-
-@pytest.mark.parametrize("name", card_names())
-def test_presets_can_be_enlarged_to_the_largest_scale(name: str) -> None:
-    limits = load_card(name).limits
-    for preset in load_card(name).resolutions:
-        most = largest_scale(preset.width, preset.height, limits)
-        assert most >= 1
-        size = enlarged_size(preset.width, preset.height, most + 0.3, limits)
-        assert limits.size_problem(*size) is not None
-    assert enlarged_size(144, 112, 1.5, load_card("kirazuri-tiny").limits) == (224, 176)
-
-
-@pytest.mark.parametrize(
-    ("name", "asked", "made"),
-    [
-        ("kirazuri-v1", (1000, 1000), (1008, 1008)),
-        ("kirazuri-v1", (1536, 1024), (1536, 1024)),
-        ("kirazuri-v1", (4096, 4096), (1280, 1280)),
-        ("kirazuri-tiny", (1024, 1024), (192, 192)),
-        ("kirazuri-tiny", (1536, 1024), (144, 112)),
-        ("kirazuri-tiny", (1024, 1792), (112, 144)),
-        ("kirazuri-tiny", (8, 8), (128, 128)),
-    ],
-)
-def test_a_size_that_is_not_possible_becomes_one_that_was_trained(
-    name: str, asked: tuple[int, int], made: tuple[int, int]
-) -> None:
-    card = load_card(name)
-    assert substitute_size(*asked, card) == made
-    assert card.limits.size_problem(*made) is None

@@ -1,6 +1,6 @@
-"""Ways to write a word so that people and text encoders still read it; each takes and gives text.
+"""Functions that change the spelling of a word but leave it readable.
 
-They are applied to the policy's own terms, so that no test has to spell anything out.
+Tests apply them to the terms of the policy.
 """
 
 import unicodedata
@@ -17,23 +17,23 @@ def _each(change: Callable[[str], str]) -> Evasion:
 
 
 def _letters_from(first_small: int) -> Evasion:
-    """Letters of another block of Unicode, which has them in the order of the alphabet."""
+    """Replace letters by those of a Unicode block in alphabetical order."""
     return _each(lambda char: chr(first_small + ord(char.lower()) - ord("a")))
 
 
-def _alike(pairs: str) -> Evasion:
-    """Look-alikes of some letters: `pairs` is a letter and its twin, and so on."""
-    twins = dict(zip(pairs[::2], pairs[1::2], strict=True))
-    return _each(lambda char: twins.get(char.lower(), char))
+def _look_alikes(pairs: str) -> Evasion:
+    """Replace letters by look-alikes; `pairs` has each letter and its look-alike in turn."""
+    look_alikes = dict(zip(pairs[::2], pairs[1::2], strict=True))
+    return _each(lambda char: look_alikes.get(char.lower(), char))
 
 
-def _between(what: str) -> Evasion:
-    """Something between the letters of every word; words stay apart."""
-    return lambda text: " ".join(what.join(word) for word in text.split(" "))
+def _between(separator: str) -> Evasion:
+    """Insert a text between the letters of every word."""
+    return lambda text: " ".join(separator.join(word) for word in text.split(" "))
 
 
-def _after_each(what: str) -> Evasion:
-    return _each(lambda char: char + what)
+def _after_each(mark: str) -> Evasion:
+    return _each(lambda char: char + mark)
 
 
 def _small_capitals(char: str) -> str:
@@ -45,7 +45,7 @@ def _small_capitals(char: str) -> str:
 
 
 def _split(text: str) -> str:
-    """Every word in two, with a space."""
+    """Split every word in two with a space."""
     return " ".join(
         f"{word[: len(word) // 2]} {word[len(word) // 2 :]}" for word in text.split(" ")
     )
@@ -57,7 +57,7 @@ def _weighted(text: str) -> str:
 
 
 def _masked(text: str) -> str:
-    """A star for an inner letter, in a word by itself."""
+    """Replace an inner letter of a single word by a star."""
     return text if " " in text else f"{text[:1]}*{text[2:]}"
 
 
@@ -79,14 +79,14 @@ EVASIONS: dict[str, Evasion] = {
     "negative squared": _letters_from(0x1F170),
     "regional indicators": _letters_from(0x1F1E6),
     "small capitals": _each(_small_capitals),
-    "cyrillic": _alike("aаcсeеiіjјoоpрsѕxхyуnпhн"),
-    "greek": _alike("aαoοvνiιxχwωnη"),
-    "armenian": _alike("oօuսhհnո"),
-    "cherokee": _alike("aᎪcᏟdᎠeᎬ"),
+    "cyrillic": _look_alikes("aаcсeеiіjјoоpрsѕxхyуnпhн"),
+    "greek": _look_alikes("aαoοvνiιxχwωnη"),
+    "armenian": _look_alikes("oօuսhհnո"),
+    "cherokee": _look_alikes("aᎪcᏟdᎠeᎬ"),
     "accents": _after_each("\u0301"),
     "tildes and dots": _after_each("\u0330\u0307"),
     "heaps of marks": _after_each("\u0302\u0327\u0336\u030a\u0323"),
-    "strokes": _alike("oødđlłhħtŧ"),
+    "strokes": _look_alikes("oødđlłhħtŧ"),
     "zero-width spaces": _between("\u200b"),
     "zero-width joiners": _between("\u200d"),
     "soft hyphens": _between("\u00ad"),
@@ -129,11 +129,11 @@ EVASIONS: dict[str, Evasion] = {
     "hash": lambda text: f"#{text.replace(' ', '')}",
     "at": lambda text: f"@{text}",
     "exclaimed": lambda text: f"{text}!!!",
-    "digits for letters": _alike("o0i1e3a4s5t7"),
-    "signs for letters": _alike("a@i!s$"),
-    "one for l": _alike("l1"),
-    "i for l": _alike("lI"),
-    "l for i": _alike("il"),
+    "digits for letters": _look_alikes("o0i1e3a4s5t7"),
+    "signs for letters": _look_alikes("a@i!s$"),
+    "one for l": _look_alikes("l1"),
+    "i for l": _look_alikes("lI"),
+    "l for i": _look_alikes("il"),
     "masked": _masked,
     "stretched": lambda text: text[:2] + text[1] * 4 + text[2:],
     "plural": lambda text: f"{text}s",
@@ -158,4 +158,4 @@ TWICE = [
     ("masked", "square brackets"),
     ("numbered", "digits for letters"),
 ]
-"""Pairs to be applied one after the other."""
+"""Pairs of evasions to apply one after the other."""
