@@ -1,4 +1,4 @@
-"""Lets the library's 17-channel transformer run: it wants torchvision to resize a padding mask."""
+"""Runs the library's 17-channel transformer, which needs torchvision to resize a padding mask."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +15,7 @@ def _resize(mask: Tensor, size: list[int], interpolation: Any) -> Tensor:
 
 
 def install_mask_resize(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stand in for the one function of torchvision that the library calls."""
+    """Replace the one function of torchvision that the library calls."""
     transforms = SimpleNamespace(
         functional=SimpleNamespace(resize=_resize),
         InterpolationMode=SimpleNamespace(NEAREST="nearest"),

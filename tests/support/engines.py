@@ -1,4 +1,4 @@
-"""Engines around an analytic model and around the checkpoint that ships."""
+"""Engines with an analytic model and with the shipped checkpoint."""
 
 import hashlib
 from collections.abc import Iterable
@@ -91,7 +91,7 @@ def drain(engine: Engine) -> list[EngineEvent]:
         if not new:
             return events
         events.extend(new)
-    raise AssertionError("the engine does not come to an end")
+    raise AssertionError("the engine does not finish")
 
 
 def of(kind: type[Any], events: Iterable[EngineEvent], job_id: str) -> list[Any]:
@@ -109,7 +109,7 @@ FIELDS: dict[str, Any] = {
 
 
 def tiny_engine() -> Engine:
-    """The checkpoint that ships, on one thread: processes of a test run are many."""
+    """The shipped checkpoint on one thread, because a test run has many processes."""
     return load_engine(
         load_card("kirazuri-tiny"),
         None,

@@ -1,4 +1,4 @@
-"""Saves the checkpoint that ships in every layout that checkpoints of this family come in."""
+"""Saves the shipped checkpoint in every layout of this family of checkpoints."""
 
 import shutil
 from collections.abc import Callable
@@ -34,7 +34,7 @@ from model.network.architectures import (
     plan_vae,
 )
 
-# Their own annotations do not cover what is used here.
+# The libraries' annotations do not cover these uses.
 diffusers: Any = import_module("diffusers")
 transformers: Any = import_module("transformers")
 
@@ -60,7 +60,7 @@ def save(tensors: Tensors, path: Path) -> None:
 
 
 def with_prefix(prefix: str, folder: Path) -> None:
-    """The transformer's file with another prefix and with what trainers leave in it."""
+    """The transformer's file with another prefix and with the buffers that trainers save."""
     shutil.copytree(SHIPPED, folder, dirs_exist_ok=True)
     tensors = {prefix + name: tensor for name, tensor in main_tensors().items()}
     tensors[f"{prefix}pos_embedder.seq"] = torch.arange(8.0)
@@ -90,7 +90,7 @@ def all_in_one(
 
 
 def library_names(folder: Path) -> None:
-    """The text encoder and the VAE under the library's names; a head on the former."""
+    """The text encoder, with a head, and the VAE under the library's names."""
     shutil.copytree(SHIPPED, folder, dirs_exist_ok=True)
     qwen = {
         name.removeprefix(TEXT_ENCODER_PREFIX): tensor
@@ -103,7 +103,7 @@ def library_names(folder: Path) -> None:
 
 
 def library_folder(folder: Path, *, max_shard_size: str | None = None) -> None:
-    """A whole checkpoint as the library's own pipeline saves it."""
+    """A whole checkpoint as diffusers' pipeline saves it."""
     pipeline = diffusers.AnimaModularPipeline()
     pipeline.update_components(
         **library_modules(), **library_tokenizers(), scheduler=_library_scheduler()
@@ -171,12 +171,12 @@ def _library_scheduler() -> Any:
 
 
 def at_the_transformers_path(folder: Path) -> None:
-    """The library's folder where the card has the transformer's file."""
+    """A folder saved by diffusers at the card's path of the transformer."""
     library_folder(folder / MAIN)
 
 
 def with_own_paths(**paths: str) -> Card:
-    """The card with other paths of files."""
+    """The card with other paths."""
     files = CARD.files.model_dump()
     for name, path in paths.items():
         files[name] = {"path": path} if isinstance(files[name], dict) else path
@@ -201,4 +201,4 @@ LAYOUTS: dict[str, tuple[Write, Card]] = {
         with_own_paths(qwen_tokenizer=f"{MAIN}/tokenizer", t5_tokenizer=f"{MAIN}/t5_tokenizer"),
     ),
 }
-"""What each is called, how it is written to a folder, and the card that describes it."""
+"""Every layout by name: the function that writes it to a folder, and the card for it."""

@@ -1,9 +1,9 @@
-"""Writes LoRA files of every layout and method for a small model, and says what they must do.
+"""Writes LoRA files of every layout and method for a small model, with the expected weights.
 
-The expected weights are worked out here in float64, entry by entry, with no formula of the
-service's.
+The expected weights are computed here in float64, entry by entry, without the service's formulas.
 """
 
+import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from model.files.keymap import adapter_to_original, transformer_to_original
 from model.network.load import Components
+from model.resolved_request import ResolvedLora
 from tests.support.random_checkpoint import RandomModels
 
 Made = tuple[dict[str, Tensor], Tensor, str]
-"""A method's tensors by the ending of their key, the change in float64, what is done with it."""
+"""A method's tensors by the ending of their key, the change in float64, and how it is applied."""
 
 RANK = 3
 EPSILON = 2.0**-23
@@ -35,7 +36,7 @@ class Place:
 
 
 def places(made: RandomModels | Components) -> list[Place]:
-    """Every linear layer that a LoRA may change; the patch embedding as wide as in the file."""
+    """Every linear layer that a LoRA may change. The patch embedding is as wide as in the file."""
     found = []
     for part, module, to_original in (
         ("transformer", made.transformer, transformer_to_original),
@@ -62,7 +63,7 @@ def linear(made: RandomModels, place: Place) -> nn.Linear:
     return layer
 
 
-# -- how files spell names ---------------------------------------------------------------------
+# -- names in files --------------------------------------------------------------------------
 
 
 def flat(name: str) -> str:
@@ -90,7 +91,7 @@ def _diffusers(place: Place) -> str:
 
 
 def _peft(place: Place) -> str:
-    """What peft writes of a wrapped original network; it has no name for the text encoder."""
+    """The names of peft for a wrapped original network; it has none for the text encoder."""
     if place.part == "text_encoder":
         return f"base_model.model.text_encoder.{place.library}"
     return f"base_model.model.{place.original}"
@@ -129,7 +130,7 @@ def product(left: Tensor, right: Tensor) -> Tensor:
 
 
 def kronecker(left: Tensor, right: Tensor) -> Tensor:
-    """Every entry of `left` times the whole of `right`, block by block."""
+    """Every entry of `left` times all of `right`, block by block."""
     rows = [torch.cat([entry * right for entry in row], dim=1) for row in left.double()]
     return torch.cat(rows, dim=0)
 
@@ -175,7 +176,7 @@ def _dora(kind: str) -> Callable[[int, int], Made]:
 
 
 def _lokr(kind: str) -> Callable[[int, int], Made]:
-    """`kind` names what is split: none, w1, w2 or both. Alpha is always there."""
+    """`kind` names the split factors: none, w1, w2 or both. There is always an alpha."""
 
     def make(out: int, into: int) -> Made:
         alpha, a, b = 2.0, divisor(out), divisor(into)
@@ -249,7 +250,7 @@ def changed(weight: Tensor, made: Made, *, strength: float) -> Tensor:
 
 @dataclass(frozen=True)
 class Written:
-    """A LoRA file, and what it does to each place."""
+    """A LoRA file and its change of each place."""
 
     path: Path
     changes: dict[Place, Made]
@@ -267,7 +268,7 @@ def write_lora(
     method: str = "lora_down_up_alpha",
     seed: int = 0,
 ) -> Written:
-    """Write a file that changes every one of the places."""
+    """Write a file that changes all of the places."""
     torch.manual_seed(seed)
     changes = {place: METHODS[method](*place.shape) for place in at}
     tensors = {
@@ -278,3 +279,34 @@ def write_lora(
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(tensors, path)
     return Written(path, changes)
+
+
+def some_places(made: RandomModels) -> list[Place]:
+    """One layer of every type, in every part."""
+    wanted = {
+        ("transformer", "patch_embed.proj"),
+        ("transformer", "time_embed.t_embedder.linear_2"),
+        ("transformer", "transformer_blocks.0.attn1.to_q"),
+        ("transformer", "transformer_blocks.1.attn1.to_out.0"),
+        ("transformer", "transformer_blocks.1.attn2.to_k"),
+        ("transformer", "transformer_blocks.0.ff.net.0.proj"),
+        ("transformer", "transformer_blocks.1.ff.net.2"),
+        ("transformer", "transformer_blocks.1.norm2.linear_1"),
+        ("transformer", "transformer_blocks.0.norm3.linear_2"),
+        ("transformer", "norm_out.linear_1"),
+        ("transformer", "proj_out"),
+        ("adapter", "blocks.1.cross_attn.o_proj"),
+        ("adapter", "blocks.0.mlp.2"),
+        ("adapter", "out_proj"),
+        ("text_encoder", "layers.0.self_attn.k_proj"),
+        ("text_encoder", "layers.1.mlp.down_proj"),
+    }
+    found = [place for place in places(made) if (place.part, place.library) in wanted]
+    assert len(found) == len(wanted)
+    return found
+
+
+def resolved(written: Written, weight: float = 1.0) -> ResolvedLora:
+    """The LoRA as a request names it."""
+    sha256 = hashlib.sha256(written.path.read_bytes()).hexdigest()
+    return ResolvedLora(name=written.name, weight=weight, sha256=sha256)

@@ -1,4 +1,4 @@
-"""Writes a small checkpoint of random weights in the published file layout, for tests."""
+"""Writes a small checkpoint of random weights in the published file layout."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ T5_WORDS = ("masterpiece", "1girl", "red", "hair", "smile")
 
 @dataclass(frozen=True)
 class RandomModels:
-    """The library's own modules, float32, with the 17-channel transformer that files hold."""
+    """The libraries' modules, float32, with the 17-channel transformer of the published files."""
 
     transformer: CosmosTransformer3DModel
     conditioner: AnimaTextConditioner
@@ -43,7 +43,7 @@ class RandomModels:
 
 
 def random_models(seed: int = 0) -> RandomModels:
-    """Build every part at a size whose forward takes milliseconds; no weight is a round number."""
+    """Build every part so small that a forward takes milliseconds, with irregular weights."""
     torch.manual_seed(seed)
     qwen, t5 = _qwen_tokenizer(), _t5_tokenizer()
     made = RandomModels(
@@ -134,7 +134,7 @@ def write_checkpoint(folder: Path, made: RandomModels, *, prefix: str = TRANSFOR
 
 
 def transformer_tensors(made: RandomModels, *, prefix: str) -> dict[str, Tensor]:
-    """Everything that belongs into the transformer's file."""
+    """All tensors of the transformer's file."""
     names = {
         **named(made.transformer, transformer_to_original),
         **named(made.conditioner, adapter_to_original),
@@ -143,7 +143,7 @@ def transformer_tensors(made: RandomModels, *, prefix: str) -> dict[str, Tensor]
 
 
 def named(module: nn.Module, to_original: Callable[[str], str]) -> dict[str, Tensor]:
-    """A module's weights under the names of the files."""
+    """A module's weights under the names in the files."""
     return {to_original(name): tensor for name, tensor in module.state_dict().items()}
 
 
@@ -174,7 +174,7 @@ def _t5_tokenizer() -> Tokenizer:
 
 @dataclass(frozen=True)
 class WrittenCheckpoint:
-    """The files, the card that describes them and the modules that they were written from."""
+    """The written files, their card, and the modules with their weights."""
 
     folder: Path
     card: Card

@@ -1,6 +1,7 @@
-"""Starting from pictures, repainting parts, second passes: through the engine."""
+"""Image-to-image, inpainting and second passes through the engine."""
 
 import inspect
+from itertools import product
 from typing import Any
 
 import numpy
@@ -27,7 +28,7 @@ SIDE = 32
 
 
 class Studio:
-    """An exact model whose latents are pixels: three channels, one latent a pixel, no loss."""
+    """An exact model whose latents are pixels: three channels, one latent per pixel, lossless."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[tuple[int, ...], float]] = []
@@ -106,16 +107,16 @@ def distance(one: Pixels, other: Pixels) -> float:
     return float(numpy.abs(one.astype(float) - other).mean())
 
 
-# -- from a picture ----------------------------------------------------------------------------
+# -- image to image ---------------------------------------------------------------------------
 
 
-def test_full_strength_is_what_no_picture_gives(studio: Studio) -> None:
+def test_full_strength_equals_text_to_image(studio: Studio) -> None:
     plain = picture(studio, request(sampler="euler"))
     full = picture(studio, request(sampler="euler", init_image="photo", strength=1.0))
     assert (plain == full).all()
 
 
-def test_the_less_strength_the_nearer_the_picture(studio: Studio) -> None:
+def test_a_lower_strength_stays_closer_to_the_image(studio: Studio) -> None:
     photo = studio.pictures["photo"]
     near = [
         distance(picture(studio, request(init_image="photo", strength=strength)), photo)
@@ -127,13 +128,13 @@ def test_the_less_strength_the_nearer_the_picture(studio: Studio) -> None:
     assert near[-1] > 20
 
 
-def test_all_steps_are_walked_on_the_tail_of_a_longer_schedule(studio: Studio) -> None:
+def test_all_steps_run_on_the_tail_of_a_longer_schedule(studio: Studio) -> None:
     picture(studio, request(init_image="photo", strength=0.6))
     sigmas = [sigma for _, sigma in studio.calls]
     assert sigmas == sigmas_simple(10)[-7:-1].tolist()
 
 
-def test_at_strength_zero_the_model_is_not_asked(studio: Studio) -> None:
+def test_strength_zero_evaluates_no_model(studio: Studio) -> None:
     wanted = request(init_image="photo", strength=0.0, num_images=2)
     events = run(studio.engine(), {"job": wanted})
     assert studio.calls == []
@@ -146,7 +147,7 @@ def test_at_strength_zero_the_model_is_not_asked(studio: Studio) -> None:
 
 
 @pytest.mark.parametrize("name", ["gone", "small"])
-def test_a_missing_picture_fails_its_request_alone(studio: Studio, name: str) -> None:
+def test_a_missing_image_fails_only_its_request(studio: Studio, name: str) -> None:
     studio.pictures["small"] = numpy.zeros((8, 8, 3), numpy.uint8)
     jobs = {
         "start": request(init_image=name, strength=0.5),
@@ -161,7 +162,7 @@ def test_a_missing_picture_fails_its_request_alone(studio: Studio, name: str) ->
     assert of(Finished, events, "good")
 
 
-def test_an_encoder_that_gives_nan_is_an_error(studio: Studio) -> None:
+def test_nan_from_the_encoder_is_an_error(studio: Studio) -> None:
     studio.is_broken = True
     (failed,) = of(
         Failed, run(studio.engine(), {"a": request(init_image="photo", strength=0.5)}), "a"
@@ -169,7 +170,7 @@ def test_an_encoder_that_gives_nan_is_an_error(studio: Studio) -> None:
     assert failed.code == "non_finite"
 
 
-def test_an_engine_without_a_store_says_so(studio: Studio) -> None:
+def test_an_engine_without_an_image_store_fails_the_request(studio: Studio) -> None:
     engine = Engine(
         Pipeline(studio.encode, studio.velocity, studio.decode, lambda z: studio.decode(z)[0]),
         token_budget=100,
@@ -178,22 +179,21 @@ def test_an_engine_without_a_store_says_so(studio: Studio) -> None:
     assert failed.code == "input_missing"
 
 
-# -- repainting --------------------------------------------------------------------------------
+# -- inpainting --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("sampler", SAMPLER_CATALOG)
-@pytest.mark.parametrize("strength", [0.4, 1.0])
-def test_outside_the_mask_nothing_changes(studio: Studio, sampler: str, strength: float) -> None:
-    wanted = request(
-        sampler=sampler, init_image="photo", mask="left", strength=strength, num_images=2
-    )
+def test_no_sampler_changes_pixels_outside_the_mask(studio: Studio) -> None:
     photo, half = studio.pictures["photo"], SIDE // 2
-    images = of(ImageReady, run(studio.engine(), {"job": wanted}), "job")
-    assert len(images) == 2
-    for image in images:
-        assert (image.pixels[:, half:] == photo[:, half:]).all()
-        assert distance(image.pixels[:, :half], photo[:, :half]) > 5
-    assert (images[0].pixels != images[1].pixels).any()
+    for sampler, strength in product(SAMPLER_CATALOG, (0.4, 1.0)):
+        wanted = request(
+            sampler=sampler, init_image="photo", mask="left", strength=strength, num_images=2
+        )
+        images = of(ImageReady, run(studio.engine(), {"job": wanted}), "job")
+        assert len(images) == 2, (sampler, strength)
+        for image in images:
+            assert (image.pixels[:, half:] == photo[:, half:]).all(), (sampler, strength)
+            assert distance(image.pixels[:, :half], photo[:, :half]) > 5, (sampler, strength)
+        assert (images[0].pixels != images[1].pixels).any(), (sampler, strength)
 
 
 def test_a_grey_mask_mixes(studio: Studio) -> None:
@@ -207,8 +207,8 @@ def test_a_grey_mask_mixes(studio: Studio) -> None:
     assert 1 < distances[0] < 0.6 * distances[1]
 
 
-def test_the_model_sees_the_picture_around_the_mask(studio: Studio) -> None:
-    """So what is painted can fit: at low levels it sees the picture almost without noise."""
+def test_the_model_sees_the_image_around_the_mask(studio: Studio) -> None:
+    """So the new part can match: at low noise levels the original is almost free of noise."""
     picture(studio, request(init_image="photo", mask="left", strength=0.1, sampler="er_sde"))
     seen = studio.decode(studio.shown[-1])[0]
     half = SIDE // 2
@@ -219,7 +219,7 @@ def test_the_model_sees_the_picture_around_the_mask(studio: Studio) -> None:
 
 
 @pytest.mark.parametrize("upscaler", ["latent", "lanczos"])
-def test_a_second_pass_ends_at_its_size(studio: Studio, upscaler: str) -> None:
+def test_a_second_pass_makes_images_of_its_size(studio: Studio, upscaler: str) -> None:
     wanted = request(hires=hires(upscaler=upscaler), num_images=2, sampler="heun", previews=True)
     events = run(studio.engine(), {"job": wanted})
     assert {image.pixels.shape for image in of(ImageReady, events, "job")} == {(48, 48, 3)}
@@ -234,7 +234,7 @@ def test_a_second_pass_ends_at_its_size(studio: Studio, upscaler: str) -> None:
     }  # fmt: skip
 
 
-def test_a_second_pass_of_no_strength_enlarges(studio: Studio) -> None:
+def test_a_second_pass_of_strength_zero_only_upscales(studio: Studio) -> None:
     first = picture(studio, request())
     enlarged = picture(studio, request(hires=hires(strength=0.0)))
     assert (enlarged == resize(first, 48, 48)).all()
@@ -243,8 +243,8 @@ def test_a_second_pass_of_no_strength_enlarges(studio: Studio) -> None:
 
 
 @pytest.mark.parametrize("upscaler", ["latent", "lanczos"])
-def test_a_mask_holds_through_the_second_pass(studio: Studio, upscaler: str) -> None:
-    """The enlarged picture is what is kept, around the enlarged mask."""
+def test_a_mask_applies_to_the_second_pass(studio: Studio, upscaler: str) -> None:
+    """The upscaled image is kept outside the upscaled mask."""
     wanted = request(
         init_image="photo", strength=0.8, mask="left", hires=hires(upscaler=upscaler)
     )  # fmt: skip
@@ -270,7 +270,7 @@ def mixed() -> dict[str, ResolvedRequest]:
     }
 
 
-def test_pictures_are_the_same_alone_and_among_others(studio: Studio) -> None:
+def test_images_are_the_same_alone_and_in_a_batch(studio: Studio) -> None:
     jobs = mixed()
     engine = studio.engine()
     events = run(engine, jobs)
@@ -285,7 +285,7 @@ def test_pictures_are_the_same_alone_and_among_others(studio: Studio) -> None:
     assert numpy.abs(same[0].astype(int) - same[1]).max() <= 1
 
 
-def test_the_second_pass_shares_forwards_with_pictures_of_its_size(studio: Studio) -> None:
+def test_the_second_pass_shares_forwards_with_images_of_its_size(studio: Studio) -> None:
     engine = studio.engine()
     engine.admit("late", request(hires=hires(), steps=2))
     engine.admit("large", request(width=48, height=48, steps=8))
@@ -305,7 +305,7 @@ def test_cancelling_in_a_second_pass_closes_it(studio: Studio) -> None:
     assert engine.step() == []
 
 
-# -- the checkpoint that ships -----------------------------------------------------------------
+# -- the shipped checkpoint --------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -336,7 +336,7 @@ def tiny() -> Any:
     return engine, pictures, wanted
 
 
-def test_the_real_vae_gives_a_picture_back(tiny: Any) -> None:
+def test_the_real_vae_reproduces_an_image(tiny: Any) -> None:
     engine, pictures, wanted = tiny
     kept = wanted.model_copy(update={"init_image": "base", "strength": 0.0})
     (image,) = of(ImageReady, run(engine, {"kept": kept}), "kept")
@@ -344,7 +344,7 @@ def test_the_real_vae_gives_a_picture_back(tiny: Any) -> None:
     assert distance(image.pixels, pictures["base"]) < 6
 
 
-def test_the_real_network_repaints_only_what_the_mask_says(tiny: Any) -> None:
+def test_the_real_network_repaints_only_inside_the_mask(tiny: Any) -> None:
     engine, pictures, wanted = tiny
     changes = {"prompt": "1girl, green hair, twintails, smile", "steps": 8}
     edit = wanted.model_copy(
@@ -358,7 +358,7 @@ def test_the_real_network_repaints_only_what_the_mask_says(tiny: Any) -> None:
     assert hair.argmax() == 1
 
 
-def test_the_real_network_paints_on_at_a_higher_resolution(tiny: Any) -> None:
+def test_the_real_network_continues_at_a_higher_resolution(tiny: Any) -> None:
     engine, pictures, wanted = tiny
     second = ResolvedHires(
         scale=1.5, width=192, height=192, steps=6, strength=0.4, upscaler="lanczos"

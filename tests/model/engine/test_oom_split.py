@@ -1,4 +1,4 @@
-"""Forwards on a device whose memory is short."""
+"""Forwards on a device with little memory."""
 
 import math
 from collections.abc import Callable
@@ -11,14 +11,14 @@ from model.engine.oom_split import ChunkedForward
 
 
 class SmallDevice:
-    """Holds `room` tokens at most; every row's answer tells which row it was."""
+    """Has memory for `max_tokens` tokens. Every row's result depends on the row."""
 
-    def __init__(self, room: int) -> None:
-        self.room = room
+    def __init__(self, max_tokens: int) -> None:
+        self.max_tokens = max_tokens
         self.sizes: list[int] = []
 
     def __call__(self, x: Tensor, sigma: Tensor, contexts: Tensor) -> Tensor:
-        if len(x) * (x.shape[-2] // 2) * (x.shape[-1] // 2) > self.room:
+        if len(x) * (x.shape[-2] // 2) * (x.shape[-1] // 2) > self.max_tokens:
             raise torch.OutOfMemoryError("no memory")
         self.sizes.append(len(x))
         return x * sigma.view(-1, 1, 1, 1, 1) + contexts[:, 0, 0].view(-1, 1, 1, 1, 1)
@@ -34,7 +34,7 @@ def rows() -> Callable[[int], tuple[Tensor, Tensor, Tensor]]:
     return make
 
 
-def test_nothing_changes_while_everything_fits(
+def test_a_batch_that_fits_is_not_split(
     rows: Callable[[int], tuple[Tensor, Tensor, Tensor]],
 ) -> None:
     device = SmallDevice(100)
@@ -44,18 +44,18 @@ def test_nothing_changes_while_everything_fits(
     assert (chunked.max_tokens, chunked.shortages) == (math.inf, 0)
 
 
-@pytest.mark.parametrize("count", [2, 7, 8, 11])
-def test_a_batch_is_halved_until_it_fits_and_comes_back_in_order(
-    count: int, rows: Callable[[int], tuple[Tensor, Tensor, Tensor]]
+def test_a_batch_is_halved_until_it_fits_and_keeps_its_order(
+    rows: Callable[[int], tuple[Tensor, Tensor, Tensor]],
 ) -> None:
-    chunked = ChunkedForward(device := SmallDevice(12))
-    answer = chunked(*rows(count))
-    assert torch.equal(answer, SmallDevice(1000)(*rows(count)))
-    assert max(device.sizes) <= 3
-    assert chunked.shortages == (count > 3) + (count > 7)
+    for count in (2, 7, 8, 11):
+        chunked = ChunkedForward(device := SmallDevice(12))
+        velocity = chunked(*rows(count))
+        assert torch.equal(velocity, SmallDevice(1000)(*rows(count))), count
+        assert max(device.sizes) <= 3, count
+        assert chunked.shortages == (count > 3) + (count > 7), count
 
 
-def test_the_next_forwards_stay_small_without_trying_again(
+def test_later_forwards_stay_small_and_grow_slowly(
     rows: Callable[[int], tuple[Tensor, Tensor, Tensor]],
 ) -> None:
     chunked = ChunkedForward(device := SmallDevice(16))
@@ -65,7 +65,7 @@ def test_the_next_forwards_stay_small_without_trying_again(
         chunked(*rows(8))
     assert chunked.shortages == 1
     assert set(device.sizes) == {4}
-    device.room = 1000
+    device.max_tokens = 1000
     for _ in range(700):
         chunked(*rows(8))
     assert device.sizes[-1] == 8

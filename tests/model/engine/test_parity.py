@@ -1,7 +1,7 @@
-"""The whole path against a second implementation: diffusers' own Anima pipeline, float32.
+"""The engine against a second implementation: diffusers' Anima pipeline, float32.
 
-It runs Euler on a schedule that equals `simple` where the steps divide 1000, knows neither prompt
-weights nor escapes, and wants the 17-channel transformer.
+The pipeline runs Euler on a schedule that equals `simple` if the steps divide 1000. It supports
+neither prompt weights nor escapes, and needs the 17-channel transformer.
 """
 
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ from tests.support.random_checkpoint import (
     WrittenCheckpoint,
 )
 
-# Their own annotations do not cover what is used here.
+# The libraries' annotations do not cover these uses.
 diffusers: Any = import_module("diffusers")
 transformers: Any = import_module("transformers")
 modular_pipeline: Any = import_module("diffusers.modular_pipelines.modular_pipeline")
@@ -143,7 +143,7 @@ def run_by_hand(
 
 
 @parametrize_cases
-def test_latents_and_picture_are_the_pipelines(
+def test_latents_and_image_equal_the_pipelines(
     prompt: str,
     cfg_scale: float,
     negative_prompt: str,
@@ -163,7 +163,7 @@ def test_latents_and_picture_are_the_pipelines(
 
 
 @parametrize_cases
-def test_the_engines_picture_is_the_pipelines(
+def test_the_engines_image_equals_the_pipelines(
     prompt: str,
     cfg_scale: float,
     negative_prompt: str,
@@ -206,10 +206,10 @@ def request(prompt: str, cfg_scale: float, negative_prompt: str) -> ResolvedRequ
     )
 
 
-def test_the_compared_pictures_are_not_flat_and_guidance_matters(
+def test_the_compared_images_are_not_flat_and_guidance_matters(
     components: Components, written: WrittenCheckpoint
 ) -> None:
-    """Agreement of two grey pictures would prove nothing."""
+    """Two equal grey images would prove nothing."""
     encoder = TextEncoder(components, written.card.text)
     plain, guided = (
         run_by_hand(components, encoder, prompt=PROMPT, cfg_scale=cfg, negative_prompt="smile, b")
