@@ -14,6 +14,7 @@ from rq.intermediate_queue import IntermediateQueue
 from rq.job import Job
 from rq.registry import FailedJobRegistry, StartedJobRegistry, clean_registries
 from rq.scripts import acquire_or_refresh_lock, release_lock
+from rq.suspension import is_suspended
 from rq.version import VERSION
 
 from worker.queue.layout import rq_layout
@@ -27,16 +28,18 @@ USED_MEMBERS: list[tuple[Callable[..., Any], list[str]]] = [
     (Execution.create, ["job", "ttl", "pipeline", "worker_name"]),
     (Execution.heartbeat, ["self", "started_job_registry", "ttl", "pipeline"]),
     (Job.prepare_for_execution, ["self", "worker_name", "pipeline"]),
-    (SimpleWorker.cleanup_execution, ["self", "job", "pipeline", "execution"]),
+    (Execution.delete, ["self", "job", "pipeline"]),
     (SimpleWorker.heartbeat, ["self", "timeout", "pipeline"]),
-    (SimpleWorker.get_heartbeat_ttl, ["self", "job", "working_time"]),
     (SimpleWorker.set_state, ["self", "state", "pipeline"]),
-    (SimpleWorker.request_stop, ["self", "signum", "frame"]),
+    (SimpleWorker.serialize, ["self"]),
+    (SimpleWorker.register_death, ["self"]),
     (SimpleWorker._set_connection, ["self", "connection"]),
     (IntermediateQueue.should_be_cleaned_up, ["self", "job_id"]),
     (IntermediateQueue.cleanup, ["self", "worker", "queue"]),
     (StartedJobRegistry.cleanup, ["self", "timestamp", "exception_handlers"]),
     (worker_registration.register, ["worker", "pipeline"]),
+    (worker_registration.clean_worker_registry, ["queue"]),
+    (is_suspended, ["connection", "worker"]),
     (acquire_or_refresh_lock, ["connection", "lock_key", "owner_token", "ttl"]),
     (release_lock, ["connection", "lock_key", "owner_token"]),
 ]
