@@ -1,4 +1,4 @@
-"""Short leases, a queue, and a worker that runs in a thread around a fake engine."""
+"""Short leases, a queue, and a worker that runs in a thread with a fake engine."""
 
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -31,7 +31,7 @@ def settings(tmp_path: Path) -> Settings:
         lease_seconds=2,
         heartbeat_seconds=0.2,
         maintenance_seconds=0.3,
-        drain_seconds=5,
+        drain_seconds=60,
     )
 
 
@@ -92,7 +92,7 @@ def run_worker(redis_url: str, settings: Settings) -> RunWorker:
             worker.stop()
             if not is_drained:
                 worker.stop()
-            thread.join(timeout=20)
+            thread.join(timeout=90)
             worker.connection.close()
             assert not thread.is_alive()
 
