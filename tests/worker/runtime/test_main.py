@@ -1,3 +1,6 @@
+"""The entry point of a worker process."""
+
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -5,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from model.card import card_names, load_card
-from worker.runtime.main import service_version, warm_up_request
+from worker.runtime.main import main, service_version, warm_up_request
 
 
 def test_help_needs_neither_redis_nor_torch() -> None:
@@ -19,50 +22,35 @@ def test_help_needs_neither_redis_nor_torch() -> None:
     assert "KIRAZURI_REDIS_URL" in shown.stdout
 
 
-def test_without_a_redis_url_the_variable_is_named(tmp_path: object) -> None:
-    ran = subprocess.run(
-        [sys.executable, "-m", "worker"], capture_output=True, text=True, env={"PATH": ""}
-    )
-    assert ran.returncode == 2
-    assert "KIRAZURI_REDIS_URL" in ran.stderr
-    assert "Traceback" not in ran.stderr
-
-
-def test_a_bad_certificate_is_told_before_the_model_is_loaded(tmp_path: Path) -> None:
+def test_wrong_settings_end_the_start_with_a_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "bad.pem").write_text("no certificate")
-    variables = {"KIRAZURI_C2PA_CERTIFICATE": "bad.pem", "KIRAZURI_C2PA_KEY": "bad.pem"}
-    ran = subprocess.run(
-        [sys.executable, "-m", "worker", "--redis-url", "redis://127.0.0.1:1"],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env={"PATH": "", "PYTHONPATH": str(Path.cwd()), **variables},
-    )
-    assert ran.returncode == 2
-    assert "KIRAZURI_C2PA_CERTIFICATE: bad.pem cannot be read" in ran.stderr
-    assert "Traceback" not in ran.stderr
+    monkeypatch.chdir(tmp_path)
+    redis = {"KIRAZURI_REDIS_URL": "redis://127.0.0.1:1"}
+    signing = {"KIRAZURI_C2PA_CERTIFICATE": "bad.pem", "KIRAZURI_C2PA_KEY": "bad.pem"}
+    cases: list[tuple[dict[str, str], str]] = [
+        ({}, "KIRAZURI_REDIS_URL is not set"),
+        (redis | signing, "KIRAZURI_C2PA_CERTIFICATE: bad.pem cannot be read"),
+        (redis | {"KIRAZURI_OUTPUT_FILTER": "none_such:x"}, "'none_such:x': ModuleNotFoundError"),
+        (redis | {"KIRAZURI_CARD": "none_such"}, "none_such"),
+    ]
+    for variables, message in cases:
+        monkeypatch.setattr(os, "environ", variables)
+        monkeypatch.setattr(sys, "argv", ["worker"])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == 2
+        assert message in capsys.readouterr().err
 
 
-def test_a_filter_that_cannot_be_loaded_ends_the_start(tmp_path: Path) -> None:
-    ran = subprocess.run(
-        [sys.executable, "-m", "worker", "--redis-url", "redis://127.0.0.1:1"],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env={"PATH": "", "PYTHONPATH": str(Path.cwd()), "KIRAZURI_OUTPUT_FILTER": "none_such:x"},
-    )
-    assert ran.returncode == 2
-    assert "output filter 'none_such:x': ModuleNotFoundError" in ran.stderr
-    assert "Traceback" not in ran.stderr
-
-
-@pytest.mark.parametrize("name", card_names())
-def test_the_warm_up_is_the_cards_smallest_picture(name: str) -> None:
-    card = load_card(name)
-    request = warm_up_request(card)
-    assert request.steps == 2
-    sizes = [preset.width * preset.height for preset in card.resolutions]
-    assert request.width * request.height == min(sizes)
+def test_the_warm_up_has_the_cards_smallest_size() -> None:
+    for name in card_names():
+        card = load_card(name)
+        request = warm_up_request(card)
+        assert request.steps == 2
+        sizes = [preset.width * preset.height for preset in card.resolutions]
+        assert request.width * request.height == min(sizes), name
 
 
 def test_the_version_names_the_service() -> None:

@@ -1,4 +1,4 @@
-"""A worker's own numbers: what is measured, how many series that may become."""
+"""A worker's metrics, and the number of their series."""
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -28,7 +28,7 @@ def test_model_calls_by_size_and_batch() -> None:
     assert found["kirazuri_engine_batch_images_bucket", "1.0"] == 1
 
 
-def test_sizes_that_clients_think_of_do_not_make_series_without_end() -> None:
+def test_many_sizes_share_one_series() -> None:
     metrics = WorkerMetrics()
     for side in range(16, 16 * 100, 16):
         metrics.observe_step(0.1, EngineStats(latest=(Forward(side, 64, 1, 0.1),)))
@@ -39,7 +39,7 @@ def test_sizes_that_clients_think_of_do_not_make_series_without_end() -> None:
     assert counts["other"] == 99 - 16
 
 
-def test_a_gpus_memory() -> None:
+def test_gpu_memory() -> None:
     metrics = WorkerMetrics()
     memory = DeviceMemory("NVIDIA H100", allocated=10, reserved=20, free=50, size=80)
     metrics.observe_step(0.1, EngineStats(memory=memory))

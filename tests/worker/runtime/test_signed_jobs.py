@@ -1,4 +1,4 @@
-"""Jobs of a worker that signs: what is published, what is compared, and what never goes out."""
+"""Jobs of a worker that signs images: published files, comparisons, failures."""
 
 import hashlib
 from pathlib import Path
@@ -22,21 +22,21 @@ def signing(settings: Settings, authority: Path) -> Settings:
     return settings.model_copy(update=files)
 
 
-async def made(queue: JobQueue, metadata: MetadataLevel = "full") -> Job:
+async def run_job(queue: JobQueue, metadata: MetadataLevel = "full") -> Job:
     request = make_request(num_images=2, metadata=metadata, deterministic=True)
-    return await queue.wait((await queue.admit(request)).id, 10)
+    return await queue.wait((await queue.admit(request)).id, 60)
 
 
-async def test_signed_pictures_are_compared_as_they_were_before(
+async def test_signed_images_are_compared_by_their_unsigned_files(
     queue: JobQueue, run_worker: RunWorker, signing: Settings
 ) -> None:
-    """Also where the service did not sign yet when the original was made."""
+    """This includes originals that were made before the service signed images."""
     store, reader = LocalImageStore(signing.data_dir / "images"), C2paReader(signing)
     with run_worker():
-        plain = await made(queue)
+        plain = await run_job(queue)
     with run_worker(signer=open_signer(signing, service="test 1.0")):
-        first, second = await made(queue), await made(queue)
-        replays = [await queue.wait((await queue.replay(job.id)).id, 10) for job in (plain, first)]
+        first, second = await run_job(queue), await run_job(queue)
+        replays = [await queue.wait((await queue.replay(job.id)).id, 60) for job in (plain, first)]
     for job in (first, second, *replays):
         for image, before in zip(job.images, plain.images, strict=True):
             data = store.read(image.name)
@@ -50,26 +50,26 @@ async def test_signed_pictures_are_compared_as_they_were_before(
     assert [job.matches for job in replays] == [True, True]
 
 
-async def test_who_wants_no_metadata_gets_no_signature(
+async def test_images_without_metadata_are_not_signed(
     queue: JobQueue, run_worker: RunWorker, signing: Settings
 ) -> None:
     store, reader = LocalImageStore(signing.data_dir / "images"), C2paReader(signing)
     with run_worker(signer=open_signer(signing, service="test 1.0")):
-        minimal, none = await made(queue, "minimal"), await made(queue, "none")
+        minimal, none = await run_job(queue, "minimal"), await run_job(queue, "none")
     for job, state in ((minimal, "valid"), (none, "none")):
         assert reader.read(store.read(job.images[0].name), "png").state == state
     assert none.images[0].unsigned_sha256 is None
 
 
-async def test_what_cannot_be_signed_fails_its_job_and_is_not_stored(
+async def test_an_image_that_cannot_be_signed_fails_its_job_and_is_not_stored(
     queue: JobQueue, run_worker: RunWorker, signing: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     def expired(data: bytes, image_format: ImageFormat, source_type: str) -> bytes:
         raise SigningError("the certificate is over")
 
     with run_worker(signer=expired):
-        job = await made(queue)
-        fine = await made(queue, "none")
+        job = await run_job(queue)
+        fine = await run_job(queue, "none")
     assert (job.status, job.images, job.attempts) == ("failed", (), 1)
     assert job.error is not None
     assert job.error.code == "signing"
