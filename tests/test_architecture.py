@@ -40,7 +40,6 @@ LONG_FILES = {
     "model/engine/engine.py",
     "tests/api/a1111/test_a1111.py",
     "tests/api/webhooks/test_webhooks.py",
-    "tests/cli/commands/test_checkpoint.py",
     "tests/model/network/test_lora.py",
     "tests/model/sampling/test_samplers.py",
     "tests/worker/store/test_store.py",

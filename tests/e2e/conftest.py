@@ -1,6 +1,7 @@
-"""The whole service as a user starts it: `kirazuri up` with the checkpoint that ships."""
+"""The complete service as a user starts it: `kirazuri up` with the checkpoint that ships."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx2
 import pytest
@@ -9,7 +10,13 @@ from tests.support.service import running
 
 
 @pytest.fixture(scope="package")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx2.Client]:
+def lora_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The LoRA folder of the service, which is empty when the service starts."""
+    return tmp_path_factory.mktemp("loras")
+
+
+@pytest.fixture(scope="package")
+def service(tmp_path_factory: pytest.TempPathFactory, lora_folder: Path) -> Iterator[httpx2.Client]:
     """A client of a running `kirazuri up`."""
-    with running(tmp_path_factory.mktemp("service")) as client:
+    with running(tmp_path_factory.mktemp("service"), KIRAZURI_LORA_DIR=lora_folder) as client:
         yield client

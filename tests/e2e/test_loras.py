@@ -1,9 +1,7 @@
-"""LoRAs in the running service: a folder is given, a file is dropped in, requests name it."""
+"""LoRAs in the running service: files appear in the folder, and requests name them."""
 
 import hashlib
 import json
-import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +12,21 @@ import torch
 from safetensors.torch import save_file
 
 from model.files.safetensors_header import read_header
-from tests.support.cli import Running, kirazuri
+from tests.support.cli import kirazuri_inline
 from tests.support.pictures import QUALITY, finished, picture, pixels, submit
-from tests.support.ports import free_port
 
 pytestmark = pytest.mark.timeout(240)
 
 WEIGHTS = Path("model/checkpoints/kirazuri-tiny/diffusion_models/kirazuri-tiny.safetensors")
-BODY = {"prompt": f"{QUALITY}, pink hair, smile, white serafuku, blue background", "seed": 3}
+BODY = {
+    "prompt": f"{QUALITY}, pink hair, smile, white serafuku, blue background",
+    "seed": 3,
+    "steps": 8,
+}
 
 
 def write_lora(path: Path, *, key: str, seed: int) -> str:
-    """Low-rank noise on every weight whose name has `key`, a tenth as strong; its SHA-256."""
+    """Write low-rank noise for every weight whose name contains `key`; the SHA-256 of the file."""
     torch.manual_seed(seed)
     tensors: dict[str, torch.Tensor] = {}
     for name, stored in read_header(WEIGHTS).tensors.items():
@@ -44,42 +45,19 @@ def write_lora(path: Path, *, key: str, seed: int) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("loras")
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory, folder: Path) -> Iterator[httpx2.Client]:
-    """A service of this module's own, with a folder of LoRAs that is empty when it starts."""
-    place, port = tmp_path_factory.mktemp("service"), free_port()
-    running = Running(
-        "up", "--port", str(port), "--data", str(place / "data"), "--lora-dir", str(folder),
-        folder=place,
-    )  # fmt: skip
-    try:
-        running.wait_for("ready at")
-        with httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=90) as client:
-            yield client
-    finally:
-        assert running.end(signal.SIGINT) in (0, 130), running.output()
-
-
 def made(service: httpx2.Client, *loras: tuple[str, float]) -> "numpy.ndarray[Any, Any]":
     fields = {**BODY, "loras": [{"name": name, "weight": weight} for name, weight in loras]}
     return pixels(picture(service, finished(service, submit(service, **fields))))
 
 
-def test_loras_act_together_with_others_and_leave_no_trace(
-    service: httpx2.Client, folder: Path
-) -> None:
+def test_loras_combine_and_leave_no_trace(service: httpx2.Client, lora_folder: Path) -> None:
     plain = made(service)
-    in_transformer = write_lora(folder / "blocks.safetensors", key="net.blocks", seed=1)
-    in_adapter = write_lora(folder / "words.safetensors", key="llm_adapter.blocks", seed=2)
-    told = {lora["name"]: lora for lora in service.get("/capabilities").json()["loras"]}
-    assert told["blocks"]["sha256"] == in_transformer
-    assert told["words"]["sha256"] == in_adapter
-    assert (told["blocks"]["parts"], told["words"]["parts"]) == (["transformer"], ["adapter"])
+    in_transformer = write_lora(lora_folder / "blocks.safetensors", key="net.blocks", seed=1)
+    in_adapter = write_lora(lora_folder / "words.safetensors", key="llm_adapter.blocks", seed=2)
+    listed = {lora["name"]: lora for lora in service.get("/capabilities").json()["loras"]}
+    assert listed["blocks"]["sha256"] == in_transformer
+    assert listed["words"]["sha256"] == in_adapter
+    assert (listed["blocks"]["parts"], listed["words"]["parts"]) == (["transformer"], ["adapter"])
 
     sets = [[("blocks", 0.5)], [("words", 1.0)], [("blocks", 0.5), ("words", 1.0)], []]
     jobs = [
@@ -97,12 +75,12 @@ def test_loras_act_together_with_others_and_leave_no_trace(
     assert numpy.abs(made(service) - plain).max() <= 1
 
 
-def test_a_replaced_file_is_another_picture_and_a_bad_one_a_clear_failure(
-    service: httpx2.Client, folder: Path
+def test_a_replaced_file_changes_the_picture_and_a_bad_file_fails_the_job(
+    service: httpx2.Client, lora_folder: Path
 ) -> None:
-    write_lora(folder / "a.safetensors", key="net.blocks", seed=3)
+    write_lora(lora_folder / "a.safetensors", key="net.blocks", seed=3)
     first = made(service, ("a", 0.5))
-    write_lora(folder / "a.safetensors", key="net.blocks", seed=4)
+    write_lora(lora_folder / "a.safetensors", key="net.blocks", seed=4)
     second = made(service, ("a", 0.5))
     assert numpy.abs(first - second).mean() > 1
     save_file(
@@ -110,7 +88,7 @@ def test_a_replaced_file_is_another_picture_and_a_bad_one_a_clear_failure(
             "lora_unet_input_blocks_1_1_proj_in.lora_down.weight": torch.zeros(4, 8),
             "lora_unet_input_blocks_1_1_proj_in.lora_up.weight": torch.zeros(8, 4),
         },
-        folder / "sdxl.safetensors",
+        lora_folder / "sdxl.safetensors",
     )
     job = finished(service, submit(service, **BODY, loras=[{"name": "sdxl"}]))
     assert job["status"] == "failed"
@@ -120,10 +98,12 @@ def test_a_replaced_file_is_another_picture_and_a_bad_one_a_clear_failure(
     assert service.get(job["error"]["type"]).json()["explanation"]
 
 
-def test_the_command_line_names_them(service: httpx2.Client, folder: Path, tmp_path: Path) -> None:
-    sha256 = write_lora(folder / "cli.safetensors", key="net.blocks", seed=5)
+def test_the_command_line_names_loras(
+    service: httpx2.Client, lora_folder: Path, tmp_path: Path
+) -> None:
+    sha256 = write_lora(lora_folder / "cli.safetensors", key="net.blocks", seed=5)
     url = str(service.base_url)
-    run = kirazuri(
+    run = kirazuri_inline(
         "generate", "1girl, red hair", "--lora", "cli:0.25", "--steps", "4", "--url", url,
         "--deterministic", "--out", "a.png", folder=tmp_path,
     )  # fmt: skip
@@ -132,20 +112,20 @@ def test_the_command_line_names_them(service: httpx2.Client, folder: Path, tmp_p
     assert f'Lora hashes: "cli: {sha256[:12]}"'.encode() in content
     assert b"1girl, red hair <lora:cli:0.25>" in content
     options = ("--from", "a.png", "--deterministic", "--out", "b.png", "--url", url)
-    run = kirazuri("generate", *options, folder=tmp_path)
+    run = kirazuri_inline("generate", *options, folder=tmp_path)
     assert (run.returncode, run.stderr) == (0, "")
     assert (tmp_path / "b.png").read_bytes() == content
-    run = kirazuri("generate", "1girl", "--lora", "nobody", "--url", url, folder=tmp_path)
+    run = kirazuri_inline("generate", "1girl", "--lora", "nobody", "--url", url, folder=tmp_path)
     assert run.returncode == 1
     assert "loras/0/name: there is no LoRA of this name" in run.stderr
 
 
-def test_a_lora_that_goes_while_its_job_waits_fails_it(
-    service: httpx2.Client, folder: Path
+def test_a_lora_that_is_deleted_while_its_job_waits_fails_the_job(
+    service: httpx2.Client, lora_folder: Path
 ) -> None:
-    path = folder / "short-lived.safetensors"
+    path = lora_folder / "short-lived.safetensors"
     write_lora(path, key="net.blocks", seed=6)
-    running = [submit(service, **BODY, steps=100) for _ in range(8)]
+    running = [submit(service, **{**BODY, "steps": 100}) for _ in range(8)]
     job = submit(service, **BODY, loras=[{"name": "short-lived"}])
     path.unlink()
     for other in running:

@@ -1,4 +1,4 @@
-"""What the running service exports is what docs/metrics.md lists, names, types and labels."""
+"""The running service exports the metrics of docs/metrics.md: names, types and labels."""
 
 import httpx2
 import pytest
@@ -8,11 +8,11 @@ from tests.support.metrics import UNSEEN, all_families, documented, eventually, 
 from tests.support.pictures import QUALITY, finished, submit
 from tests.support.queries import family_of, queries, selected
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 
 
 def test_exported_and_documented_are_the_same(service: httpx2.Client) -> None:
-    # Every family with labels that needs it gets a sample: a failure, a picture.
+    # An error and a picture, so that all families with labels have a sample.
     assert service.get("/jobs/unknown").status_code == 404
     finished(service, submit(service, prompt=f"{QUALITY}, green hair", steps=3, num_images=2))
     found = eventually(service, lambda found: bool(value(
@@ -66,9 +66,9 @@ def test_a_jobs_numbers(service: httpx2.Client) -> None:
     assert gained("kirazuri_engine_busy_seconds_total", "_total") > 0
     for stage in ("encode", "denoise", "decode"):
         assert gained("kirazuri_job_stage_seconds", stage=stage) == 1
-        told = job["timings"][stage]
+        reported = job["timings"][stage]
         assert gained("kirazuri_job_stage_seconds", "_sum", stage=stage) == pytest.approx(
-            told, abs=1e-3
+            reported, abs=1e-3
         )
     assert gained("kirazuri_image_encode_seconds", format="png") == 1
     assert gained("kirazuri_image_store_seconds") == 1

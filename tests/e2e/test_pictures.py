@@ -1,6 +1,7 @@
-"""What users see: prompts are followed, negatives act, files carry their recipe."""
+"""Pictures follow the prompt and the negative prompt; files contain their recipe."""
 
 import io
+import itertools
 import json
 from typing import Any
 
@@ -16,43 +17,34 @@ from training.pictures.avatars import BACKGROUNDS, HAIR_COLORS
 pytestmark = pytest.mark.timeout(180)
 
 
-def test_twelve_hair_words_give_twelve_hair_colours(service: httpx2.Client) -> None:
+def test_words_give_hair_and_background_colours(service: httpx2.Client) -> None:
+    """All 12 hair colours, each with one of the 10 background colours."""
+    backgrounds = itertools.cycle(BACKGROUNDS)
+    wanted = dict(zip(HAIR_COLORS, backgrounds, strict=False))
+    rest = "long hair, blue eyes, smile, white serafuku"
+    jobs = [
+        submit(service, prompt=f"{QUALITY}, {hair}, {rest}, {background}", seed=11)
+        for hair, background in wanted.items()
+    ]
+    seen = [read_colors(picture(service, finished(service, job))) for job in jobs]
     assert len(HAIR_COLORS) == 12
-    rest = "long hair, blue eyes, smile, white serafuku, blue background"
-    jobs = {
-        color: submit(service, prompt=f"{QUALITY}, {color}, {rest}", seed=11)
-        for color in HAIR_COLORS
-    }
-    seen = {
-        color: read_colors(picture(service, finished(service, job)))["hair_color"]
-        for color, job in jobs.items()
-    }
-    assert seen == {color: color for color in HAIR_COLORS}
+    assert {colors["hair_color"]: colors["background"] for colors in seen} == wanted
 
 
-def test_background_words_give_background_colours(service: httpx2.Client) -> None:
-    jobs = {
-        name: submit(service, prompt=f"{QUALITY}, brown hair, smile, {name}", seed=3)
-        for name in list(BACKGROUNDS)[:6]
-    }
-    seen = {
-        name: read_colors(picture(service, finished(service, job)))["background"]
-        for name, job in jobs.items()
-    }
-    assert seen == {name: name for name in jobs}
-
-
-def test_a_negative_prompt_takes_away_what_it_names(service: httpx2.Client) -> None:
-    """The prompt leaves the background open; naming the drawn one as unwanted changes it."""
+def test_a_negative_prompt_removes_what_it_names(service: httpx2.Client) -> None:
+    """The prompt does not name a background; a negative prompt with the drawn one changes it."""
     base = {"prompt": f"{QUALITY}, blue hair, smile"}
-    changed = 0
-    for seed in range(4):
-        plain = finished(service, submit(service, **base, seed=seed, negative_prompt=""))
-        drawn = read_colors(picture(service, plain))["background"]
-        job = submit(service, **base, seed=seed, negative_prompt=drawn)
-        avoided = read_colors(picture(service, finished(service, job)))["background"]
-        changed += avoided != drawn
-    assert changed == 4
+
+    def backgrounds(negative_prompts: list[str]) -> list[str]:
+        jobs = [
+            submit(service, **base, seed=seed, negative_prompt=text)
+            for seed, text in enumerate(negative_prompts)
+        ]
+        return [read_colors(picture(service, finished(service, j)))["background"] for j in jobs]
+
+    drawn = backgrounds([""] * 4)
+    avoided = backgrounds(drawn)
+    assert all(one != other for one, other in zip(drawn, avoided, strict=True)), (drawn, avoided)
 
 
 def test_the_same_request_gives_the_same_picture_and_another_seed_another(

@@ -1,6 +1,5 @@
-"""Prompts in the running service: tags make the same picture as their text, plans come true."""
+"""Prompts in the running service: tags, weights, cut prompts, dry runs, invalid prompts."""
 
-import time
 from typing import Any
 
 import httpx2
@@ -8,6 +7,7 @@ import numpy
 import pytest
 
 from tests.support.pictures import QUALITY, finished, picture, pixels, submit
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -45,8 +45,8 @@ def test_weights_change_the_picture(service: httpx2.Client) -> None:
     assert numpy.abs(plain - weighted).mean() > 0.5
 
 
-def test_a_cut_prompt_is_told_once(service: httpx2.Client) -> None:
-    """The submission and the engine say the same of it."""
+def test_a_cut_prompt_is_reported_once(service: httpx2.Client) -> None:
+    """The API and the engine report the same warning."""
     long = ", ".join([PROMPT] * 4)
     job = submit(service, prompt=long, steps=2)
     done = finished(service, job)
@@ -60,7 +60,7 @@ def test_a_cut_prompt_is_told_once(service: httpx2.Client) -> None:
 def test_a_plan_tells_the_time_within_a_factor(service: httpx2.Client) -> None:
     fields = {"prompt": PROMPT, "steps": 20, "seed": 1}
     finished(service, submit(service, **fields))
-    time.sleep(3)  # the worker tells its pace with every heartbeat
+    wait_until(lambda: dry_run(service, **fields)["own_seconds"])  # known after a heartbeat
     plan = dry_run(service, **fields)
     assert plan["queue_position"] == 0
     assert plan["waiting_seconds"] == 0
@@ -70,7 +70,7 @@ def test_a_plan_tells_the_time_within_a_factor(service: httpx2.Client) -> None:
 
 
 @pytest.mark.parametrize("text", ["(cat:nan)", "(cat:1e9)", "(" * 10_000])
-def test_what_cannot_be_read_is_refused_and_the_worker_lives(
+def test_invalid_weights_are_refused_and_the_worker_survives(
     service: httpx2.Client, text: str
 ) -> None:
     for field in ("prompt", "negative_prompt"):

@@ -1,4 +1,4 @@
-"""Signed pictures, from the certificate that a command makes to the answer about a file."""
+"""Signed pictures: making the certificate, signing, and verifying files."""
 
 import io
 import json
@@ -12,21 +12,21 @@ import numpy
 import pytest
 from PIL import Image
 
-from tests.support.cli import kirazuri
+from tests.support.cli import kirazuri_inline
 from tests.support.pictures import QUALITY, finished, submit
 from tests.support.service import running
 from worker.images.metadata import EXTENSIONS
 
 pytestmark = pytest.mark.timeout(180)
 
-FIELDS: dict[str, Any] = {"prompt": f"{QUALITY}, red hair, smile", "steps": 4, "seed": 5}
+FIELDS: dict[str, Any] = {"prompt": f"{QUALITY}, red hair, smile", "steps": 2, "seed": 5}
 
 
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, str]]:
-    """The certificate of the authority, and the variables that the command prints."""
+    """The certificate of the authority, and the variables that `kirazuri certificate` prints."""
     folder = tmp_path_factory.mktemp("signing")
-    made = kirazuri("certificate", "own", "--organisation", "Studio", folder=folder)
+    made = kirazuri_inline("certificate", "own", "--organisation", "Studio", folder=folder)
     assert made.returncode == 0, made.stderr
     variables = dict(line.split("=", 1) for line in made.stdout.splitlines())
     absolute = {name: str(folder / path) for name, path in variables.items()}
@@ -47,7 +47,7 @@ def verified(service: httpx2.Client, data: bytes) -> Any:
     return answer.json()
 
 
-def test_every_format_is_signed_and_known_again(
+def test_every_format_is_signed_and_recognised(
     signing: httpx2.Client, authority: tuple[str, dict[str, str]]
 ) -> None:
     jobs = [submit(signing, image_format=kind, **FIELDS) for kind in EXTENSIONS]
@@ -72,7 +72,7 @@ def test_every_format_is_signed_and_known_again(
         assert (found["verdict"], found["made_by"]["job_id"]) == ("ours", job["id"])
         assert found["recipe"]["request"]["seed"] == 5
         assert found["credentials"]["state"] == "valid"
-        # Saved anew, the same pixels tell nothing any more.
+        # Saved again without metadata, the pixels alone prove nothing.
         saved = io.BytesIO()
         with Image.open(io.BytesIO(data)) as picture:
             Image.fromarray(numpy.asarray(picture.convert("RGB"))).save(saved, "PNG")
@@ -83,13 +83,13 @@ def test_every_format_is_signed_and_known_again(
 def test_a_file_is_checked_from_the_command_line(signing: httpx2.Client, tmp_path: Path) -> None:
     (image,) = finished(signing, submit(signing, **FIELDS))["images"]
     (tmp_path / "a.png").write_bytes(signing.get(image["url"]).content)
-    ran = kirazuri("verify", "a.png", "--url", str(signing.base_url), folder=tmp_path)
+    ran = kirazuri_inline("verify", "a.png", "--url", str(signing.base_url), folder=tmp_path)
     assert (ran.returncode, ran.stderr) == (0, "")
     verdict, *summary = ran.stdout.splitlines()
     assert verdict == "ours"
     assert any("It was signed by Picture signer, Studio" in line for line in summary)
     (tmp_path / "b.png").write_text("no image")
-    ran = kirazuri("verify", "b.png", "--url", str(signing.base_url), folder=tmp_path)
+    ran = kirazuri_inline("verify", "b.png", "--url", str(signing.base_url), folder=tmp_path)
     assert ran.returncode == 1
     assert "Unreadable image" in ran.stderr
 

@@ -1,11 +1,10 @@
-"""Traces and JSON logs of real processes: API, worker, sender of webhooks, and what they export."""
+"""Traces and JSON logs of real processes: API, worker and webhook sender."""
 
 import contextlib
 import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +13,13 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.support.collector import Collector, Seen
+from tests.support.collector import Collector, ReceivedSpan
 from tests.support.ports import free_port
 from tests.support.receiver import Receiver
+from tests.support.waiting import wait_until
 from worker.redis_io.server import RedisServer
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -31,36 +31,38 @@ SENDER = ("-m", "api.webhooks.sender")
 
 
 @dataclass
-class Fleet:
-    """The processes of a service, each with a log of its own."""
+class Processes:
+    """The processes of a service, each with its own log."""
 
     folder: Path
     variables: dict[str, str]
     client: httpx2.Client
     collector: Collector
-    processes: dict[str, "subprocess.Popen[bytes]"]
+    running: dict[str, "subprocess.Popen[bytes]"]
 
     def start(self, name: str, *arguments: str) -> None:
         with (self.folder / f"{name}.log").open("ab") as output:
-            self.processes[name] = subprocess.Popen(
+            self.running[name] = subprocess.Popen(
                 [sys.executable, *arguments], env=self.variables, stdout=output, stderr=output
             )
 
     def lines(self, name: str) -> list[Any]:
-        """The log of a process, every line of which is an object."""
+        """The log of a process; every line is a JSON object."""
         log = (self.folder / f"{name}.log").read_text()
         return [json.loads(line) for line in log.splitlines()]
 
     def stop(self) -> None:
-        for process in self.processes.values():
+        for process in self.running.values():
             process.terminate()
-        for process in self.processes.values():
-            process.wait(20)
+        for process in self.running.values():
+            process.wait(120)
 
 
 @pytest.fixture(scope="module")
-def fleet(shared_redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    folder, collector, port = tmp_path_factory.mktemp("fleet"), Collector(), free_port()
+def processes(
+    shared_redis: RedisServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Processes]:
+    folder, collector, port = tmp_path_factory.mktemp("processes"), Collector(), free_port()
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("KIRAZURI_", "OTEL_"))}  # noqa: TID251 - a child's environment
     own = {
         "KIRAZURI_REDIS_URL": shared_redis.url,
@@ -79,22 +81,23 @@ def fleet(shared_redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) -
         "OTEL_BSP_SCHEDULE_DELAY": "100",
         "OTEL_RESOURCE_ATTRIBUTES": "deployment.environment.name=test",
     }
-    client = httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=30, trust_env=False)
-    fleet = Fleet(folder, inherited | own, client, collector, {})
+    client = httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=120, trust_env=False)
+    processes = Processes(folder, inherited | own, client, collector, {})
     with client, contextlib.ExitStack() as stack:
         stack.callback(collector.close)
-        stack.callback(fleet.stop)
-        fleet.start("api", "-m", "api", "--port", str(port))
-        fleet.start("worker", *WORKER)
-        fleet.start("webhooks", *SENDER)
-        deadline = time.monotonic() + 60
-        while True:
-            with contextlib.suppress(httpx2.TransportError):
-                if client.get("/readyz").status_code == 200:
-                    break
-            assert time.monotonic() < deadline, "not ready"
-            time.sleep(0.1)
-        yield fleet
+        stack.callback(processes.stop)
+        processes.start("api", "-m", "api", "--port", str(port))
+        processes.start("worker", *WORKER)
+        processes.start("webhooks", *SENDER)
+        wait_until(lambda: is_ready(client), seconds=120)
+        yield processes
+
+
+def is_ready(client: httpx2.Client) -> bool:
+    try:
+        return client.get("/readyz").status_code == 200
+    except httpx2.TransportError:
+        return False
 
 
 @pytest.fixture
@@ -104,8 +107,10 @@ def hook() -> Iterator[Receiver]:
     receiver.close()
 
 
-def submit(fleet: Fleet, hook: Receiver, *, span: str, prompt: str = PROMPT, steps: int = 4) -> str:
-    answer = fleet.client.post(
+def submit(
+    processes: Processes, hook: Receiver, *, span: str, prompt: str = PROMPT, steps: int = 4
+) -> str:
+    answer = processes.client.post(
         "/generate",
         params={"cancel_on_disconnect": "false"},
         json={"prompt": prompt, "steps": steps, "num_images": 2, "webhook": {"url": hook.url}},
@@ -116,8 +121,8 @@ def submit(fleet: Fleet, hook: Receiver, *, span: str, prompt: str = PROMPT, ste
     return job_id
 
 
-def of_request(spans: list[Seen], caller: str) -> list[Seen]:
-    """What followed from the caller's span, itself not among it."""
+def of_request(spans: list[ReceivedSpan], caller: str) -> list[ReceivedSpan]:
+    """All descendants of the caller's span."""
     found, ids = [], {caller}
     while more := [s for s in spans if s.parent in ids and s not in found]:
         found += more
@@ -125,18 +130,20 @@ def of_request(spans: list[Seen], caller: str) -> list[Seen]:
     return found
 
 
-def is_sent(spans: list[Seen], caller: str, count: int) -> bool:
+def is_sent(spans: list[ReceivedSpan], caller: str, count: int) -> bool:
     return sum(span.name == "send webhook" for span in of_request(spans, caller)) >= count
 
 
-def named(spans: list[Seen], name: str) -> list[Seen]:
+def named(spans: list[ReceivedSpan], name: str) -> list[ReceivedSpan]:
     return sorted((span for span in spans if span.name == name), key=lambda span: span.began)
 
 
-def test_one_trace_from_the_client_to_the_webhook(fleet: Fleet, hook: Receiver) -> None:
-    job_id = submit(fleet, hook, span=CALLER)
+def test_one_trace_from_the_client_to_the_webhook(processes: Processes, hook: Receiver) -> None:
+    job_id = submit(processes, hook, span=CALLER)
     first, second = hook.wait_for(2)
-    spans = of_request(fleet.collector.wait_for(lambda spans: is_sent(spans, CALLER, 2)), CALLER)
+    spans = of_request(
+        processes.collector.wait_for(lambda spans: is_sent(spans, CALLER, 2)), CALLER
+    )
     assert {span.trace for span in spans} == {TRACE}
     assert {span.service for span in spans} == {
         "kirazuri-api", "kirazuri-worker", "kirazuri-webhooks",
@@ -161,7 +168,7 @@ def test_one_trace_from_the_client_to_the_webhook(fleet: Fleet, hook: Receiver) 
         ["claim", "encode prompts", "commit"]
         + 2 * ["denoise", "decode image", "encode image", "store image"]
     )
-    clock = 0.001  # of what is computed backwards from a duration
+    clock = 0.001  # for times that are computed from a duration
     for part in parts:
         assert attempt.began - clock <= part.began <= part.ended <= attempt.ended + clock, part
     order = ["claim", "encode prompts", "denoise", "decode image", "encode image", "store image"]
@@ -172,14 +179,18 @@ def test_one_trace_from_the_client_to_the_webhook(fleet: Fleet, hook: Receiver) 
     assert [span.attributes["http.response.status_code"] for span in tries] == [503, 204]
     assert [span.attributes["http.request.resend_count"] for span in tries] == [0, 1]
     assert [span.is_error for span in tries] == [True, False]
-    told = [message.headers["traceparent"] for message in (first, second)]
-    assert told == [f"00-{TRACE}-{span.id}-01" for span in tries]
+    sent = [message.headers["traceparent"] for message in (first, second)]
+    assert sent == [f"00-{TRACE}-{span.id}-01" for span in tries]
 
 
-def test_attempts_are_linked_and_say_why_there_was_another(fleet: Fleet, hook: Receiver) -> None:
+def test_attempts_are_linked_and_say_why_there_was_another(
+    processes: Processes, hook: Receiver
+) -> None:
     caller = "00f067aa0ba902b7"
-    submit(fleet, hook, span=caller, prompt="1girl, flaky")
-    spans = of_request(fleet.collector.wait_for(lambda spans: is_sent(spans, caller, 1)), caller)
+    submit(processes, hook, span=caller, prompt="1girl, flaky")
+    spans = of_request(
+        processes.collector.wait_for(lambda spans: is_sent(spans, caller, 1)), caller
+    )
     attempts = named(spans, "process job")
     assert [span.attributes["kirazuri.attempt"] for span in attempts] == [1, 2, 3]
     assert [span.attributes["kirazuri.outcome"] for span in attempts] == [
@@ -194,44 +205,43 @@ def test_attempts_are_linked_and_say_why_there_was_another(fleet: Fleet, hook: R
 
 
 def test_the_attempt_of_a_worker_that_was_killed_is_linked_too(
-    fleet: Fleet, hook: Receiver
+    processes: Processes, hook: Receiver
 ) -> None:
     caller = "53995c3f42cd8ad8"
-    job_id = submit(fleet, hook, span=caller, steps=30)
-    doomed = fleet.processes["worker"]
-    deadline = time.monotonic() + 20
-    while fleet.client.get(f"/jobs/{job_id}").json()["progress"]["step"] < 3:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    job_id = submit(processes, hook, span=caller, steps=30)
+    doomed = processes.running["worker"]
+    wait_until(lambda: processes.client.get(f"/jobs/{job_id}").json()["progress"]["step"] >= 3)
     doomed.kill()
-    doomed.wait(20)
-    fleet.start("worker", *WORKER)
-    spans = fleet.collector.wait_for(lambda spans: is_sent(spans, caller, 1))
+    doomed.wait(120)
+    processes.start("worker", *WORKER)
+    spans = processes.collector.wait_for(lambda spans: is_sent(spans, caller, 1))
     (attempt,) = named(of_request(spans, caller), "process job")
     assert attempt.attributes["kirazuri.attempt"] == 2
     assert attempt.attributes["kirazuri.outcome"] == "succeeded"
     (before,) = attempt.links
-    # It never ended, but what it had done by then was sent.
+    # It never ended, but its finished parts were exported.
     assert {span.name for span in spans if span.parent == before} == {"claim", "encode prompts"}
 
 
-def test_probes_and_their_like_make_no_spans(fleet: Fleet) -> None:
-    fleet.client.get("/metrics")
-    fleet.client.get("/capabilities")
-    spans = fleet.collector.wait_for(lambda spans: bool(named(spans, "GET /capabilities")))
+def test_probes_and_their_like_make_no_spans(processes: Processes) -> None:
+    processes.client.get("/metrics")
+    processes.client.get("/capabilities")
+    spans = processes.collector.wait_for(lambda spans: bool(named(spans, "GET /capabilities")))
     names = {span.name for span in spans}
     assert not names & {"GET /livez", "GET /readyz", "GET /metrics"}
 
 
-def test_every_line_is_json_with_the_ids_of_what_it_is_about(fleet: Fleet, hook: Receiver) -> None:
+def test_every_line_is_json_with_the_ids_of_what_it_is_about(
+    processes: Processes, hook: Receiver
+) -> None:
     caller = "1234567890abcdef"
-    job_id = submit(fleet, hook, span=caller)
+    job_id = submit(processes, hook, span=caller)
     hook.wait_for(2)
-    fleet.collector.wait_for(lambda spans: is_sent(spans, caller, 2))
+    processes.collector.wait_for(lambda spans: is_sent(spans, caller, 2))
     about = [
         line
         for name in ("api", "worker", "webhooks")
-        for line in fleet.lines(name)
+        for line in processes.lines(name)
         if line.get("job") == job_id
     ]
     events = [(line["logger"], line["event"]) for line in about]
@@ -252,10 +262,10 @@ def test_every_line_is_json_with_the_ids_of_what_it_is_about(fleet: Fleet, hook:
     assert about[3]["host"] == "127.0.0.1"
 
 
-def test_nothing_secret_is_logged_or_traced(fleet: Fleet, hook: Receiver) -> None:
-    fleet.client.get("/jobs/x?token=a-token-in-a-query")
-    written = "".join(path.read_text() for path in fleet.folder.glob("*.log"))
-    seen = fleet.collector.wait_for(lambda spans: bool(named(spans, "GET /jobs/{job_id}")))
+def test_nothing_secret_is_logged_or_traced(processes: Processes, hook: Receiver) -> None:
+    processes.client.get("/jobs/x?token=a-token-in-a-query")
+    written = "".join(path.read_text() for path in processes.folder.glob("*.log"))
+    seen = processes.collector.wait_for(lambda spans: bool(named(spans, "GET /jobs/{job_id}")))
     for secret in (SECRET, SECRET.removeprefix("whsec_"), "no log may have", "a-token-in-a-query"):
         assert secret not in written
         assert secret not in str(seen)

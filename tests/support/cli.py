@@ -1,25 +1,27 @@
-"""Runs the command line as a user does, and looks at what it left behind."""
+"""Runs the command line as a user does, and lists the processes that it left behind."""
 
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable
+from contextlib import chdir
 from pathlib import Path
 
-START_SECONDS = 180.0
+import pytest
+from typer.testing import CliRunner
+
+from tests.support.waiting import wait_until
 
 
-def clean_environment(**own: str) -> dict[str, str]:
+def clean_environment(**variables: str) -> dict[str, str]:
     """This process's variables without settings, so that tests do not depend on them."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith("KIRAZURI_")}  # noqa: TID251 - a child's
-    return {**kept, **own}
+    return {**kept, **variables}
 
 
 def kirazuri(
-    *arguments: str, folder: Path, timeout: float = 90, **variables: str
+    *arguments: str, folder: Path, timeout: float = 240, **variables: str
 ) -> "subprocess.CompletedProcess[str]":
-    """Run a command to its end."""
+    """Run a command to its end in a new process."""
     return subprocess.run(
         [sys.executable, "-m", "cli.main", *arguments],
         cwd=folder,
@@ -31,53 +33,64 @@ def kirazuri(
     )
 
 
-class Running:
-    """A command that goes on, with its output in a file."""
+def kirazuri_inline(*arguments: str, folder: Path) -> "subprocess.CompletedProcess[str]":
+    """Run a command in this process, which saves the second that a new one needs to start."""
+    # Imported here: tests of other packages need `Running` without the whole command line.
+    from cli.main import app
 
-    def __init__(self, *arguments: str, folder: Path, module: str = "cli.main") -> None:
+    with chdir(folder), pytest.MonkeyPatch.context() as patch:
+        for name in os.environ:  # noqa: TID251 - settings must not reach the command
+            if name.startswith("KIRAZURI_"):
+                patch.delenv(name)
+        result = CliRunner().invoke(app, arguments)
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return subprocess.CompletedProcess(arguments, result.exit_code, result.stdout, result.stderr)
+
+
+class Running:
+    """A command that keeps running, with its output in a file."""
+
+    def __init__(
+        self, *arguments: str, folder: Path, module: str = "cli.main", **variables: str
+    ) -> None:
         self.log = folder / "log"
         with self.log.open("wb") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", module, *arguments],
                 cwd=folder,
-                env=clean_environment(),
+                env=clean_environment(**variables),
                 stdout=output,
                 stderr=output,
             )
 
     def output(self) -> str:
-        """All that it and its children wrote so far."""
+        """Everything that the command and its children have written."""
         return self.log.read_text(errors="replace")
 
-    def wait_for(self, text: str, seconds: float = START_SECONDS) -> str:
-        """The output once it has `text` in it; an error if it ends or takes too long."""
-        wait_until(lambda: text in self.output() or self.process.poll() is not None, seconds)
+    def wait_for(self, text: str, seconds: float = 240) -> str:
+        """Wait until the output contains `text`; the output."""
+        wait_until(
+            lambda: text in self.output() or self.process.poll() is not None, seconds=seconds
+        )
         assert text in self.output(), self.output()
         return self.output()
 
     def end(self, number: int) -> int:
         """Send a signal and wait for the end; the exit code."""
         self.process.send_signal(number)
-        return self.process.wait(60)
-
-
-def wait_until(holds: Callable[[], bool], seconds: float) -> None:
-    """Poll until it holds."""
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "it took too long"
-        time.sleep(0.1)
+        return self.process.wait(120)
 
 
 def processes_of(folder: Path) -> list[str]:
-    """Command lines of all processes that know of the folder by argument or variable (Linux)."""
+    """Command lines of all processes with the folder in an argument or a variable (Linux)."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             command = (entry / "cmdline").read_bytes()
-            known = command + (entry / "environ").read_bytes()
+            mentioned = command + (entry / "environ").read_bytes()
         except OSError:
-            continue  # it has ended, or is not ours
-        if os.fsencode(folder) in known:
+            continue  # it has ended, or belongs to another user
+        if os.fsencode(folder) in mentioned:
             found.append(f"{entry.name} {command.replace(bytes(1), b' ').decode()}")
     return found

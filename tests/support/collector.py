@@ -1,4 +1,4 @@
-"""A collector of spans: the part of OTLP over HTTP that an exporter talks to."""
+"""A collector of spans: the part of OTLP over HTTP that exporters use."""
 
 import gzip
 import threading
@@ -15,8 +15,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 
 
 @dataclass(frozen=True)
-class Seen:
-    """A span as it arrived; times in seconds."""
+class ReceivedSpan:
+    """A received span; times in seconds."""
 
     service: str
     name: str
@@ -33,10 +33,10 @@ class Seen:
 
 
 class Collector:
-    """Listens on loopback and keeps what it is sent."""
+    """Listens on loopback and keeps all received spans."""
 
     def __init__(self) -> None:
-        self.spans: list[Seen] = []
+        self.spans: list[ReceivedSpan] = []
         collector = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -65,8 +65,10 @@ class Collector:
         )
         self._thread.start()
 
-    def wait_for(self, condition: Callable[[list[Seen]], bool], seconds: float = 30) -> list[Seen]:
-        """The spans once there are those that are waited for."""
+    def wait_for(
+        self, condition: Callable[[list[ReceivedSpan]], bool], seconds: float = 120
+    ) -> list[ReceivedSpan]:
+        """Wait until the condition holds; all spans."""
         deadline = time.monotonic() + seconds
         while not condition(list(self.spans)):
             assert time.monotonic() < deadline, [(s.service, s.name) for s in self.spans]
@@ -79,13 +81,13 @@ class Collector:
         self._thread.join(5)
 
 
-def _read(request: ExportTraceServiceRequest) -> list[Seen]:
+def _read(request: ExportTraceServiceRequest) -> list[ReceivedSpan]:
     found = []
     for resource in request.resource_spans:
         of_resource = _values(resource.resource.attributes)
         for scope in resource.scope_spans:
             found += [
-                Seen(
+                ReceivedSpan(
                     service=of_resource["service.name"],
                     name=span.name,
                     trace=span.trace_id.hex(),

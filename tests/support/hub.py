@@ -1,4 +1,4 @@
-"""A file hub on 127.0.0.1 that speaks what huggingface_hub's real client asks of one."""
+"""A file hub on 127.0.0.1 for the real client of huggingface_hub."""
 
 import hashlib
 import json
@@ -14,16 +14,15 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 @dataclass
 class FakeHub:
-    """What the hub has, by "repo/path", and what it was asked for.
+    """The files of the hub, by "repo/path", and the requests that it received.
 
-    After `breaks_after` bytes a download is cut off, and from then on the hub is away until
-    `breaks_after` is None again.
+    `breaks_after` cuts downloads after so many bytes; from then on the hub is unavailable.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
-    asked: list[tuple[str, str, str | None]] = field(default_factory=list)
+    requests: list[tuple[str, str, str | None]] = field(default_factory=list)
     breaks_after: int | None = None
-    is_away: bool = False
+    is_unavailable: bool = False
     url: str = ""
 
 
@@ -42,8 +41,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, *, has_body: bool) -> None:
         path = unquote(urlsplit(self.path).path).strip("/")
-        self.hub.asked.append((self.command, path, self.headers.get("Range")))
-        if self.hub.is_away:
+        self.hub.requests.append((self.command, path, self.headers.get("Range")))
+        if self.hub.is_unavailable:
             self._send(503, b"", {})
         elif path.startswith("api/models/"):
             self._tree(path.removeprefix("api/models/"))
@@ -82,7 +81,7 @@ class _Handler(BaseHTTPRequestHandler):
             first, status = int(self.headers["Range"].removeprefix("bytes=").rstrip("-")), 206
             headers["Content-Range"] = f"bytes {first}-{len(content) - 1}/{len(content)}"
         if has_body and self.hub.breaks_after is not None and is_large:
-            self.hub.is_away = True
+            self.hub.is_unavailable = True
             self._send(status, content[first:], headers, stop=self.hub.breaks_after)
         else:
             self._send(status, content[first:], headers, has_body=has_body)

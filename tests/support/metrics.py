@@ -16,14 +16,14 @@ UNSEEN = (
     "kirazuri_device_memory_size_bytes",
     "kirazuri_policy_refusals_total",
 )
-"""No series of these: there is no GPU here, and nobody asks for what is refused."""
+"""These have no series: there is no GPU, and no request is refused by the policy."""
 
 
 _ROW = re.compile(r"^\| `(\w+)` \| (\w+) \|([\w, ]*)\|", re.MULTILINE)
 
 
 def documented() -> dict[str, tuple[str, set[str]]]:
-    """Name -> (type, labels), as the page has it."""
+    """Type and labels of every metric in docs/metrics.md, by name."""
     page = (ROOT / "docs/metrics.md").read_text(encoding="utf-8")
     return {
         name: (kind, {label.strip() for label in labels.split(",") if label.strip()})
@@ -32,7 +32,7 @@ def documented() -> dict[str, tuple[str, set[str]]]:
 
 
 def all_families(service: httpx2.Client) -> dict[str, Metric]:
-    """Every family under the name that queries use."""
+    """Every metric family, by the name that queries use."""
     text = service.get("/metrics").text
     return {
         family.name + "_total" * (family.type == "counter"): family
@@ -41,7 +41,7 @@ def all_families(service: httpx2.Client) -> dict[str, Metric]:
 
 
 def families(service: httpx2.Client) -> dict[str, Metric]:
-    """Those of ours, without what is measured of every process."""
+    """The metric families of the service, without those of every process."""
     return {
         name: family for name, family in all_families(service).items() if "process_" not in name
     }
@@ -50,11 +50,11 @@ def families(service: httpx2.Client) -> dict[str, Metric]:
 def eventually(
     service: httpx2.Client, condition: Callable[[dict[str, Metric]], bool]
 ) -> dict[str, Metric]:
-    """The families once the workers' numbers have come round."""
-    deadline = time.monotonic() + 30
+    """Wait until the condition holds, which a heartbeat of the worker brings about."""
+    deadline = time.monotonic() + 120
     while not condition(found := families(service)):
         assert time.monotonic() < deadline, found
-        time.sleep(0.5)
+        time.sleep(0.1)
     return found
 
 
@@ -68,9 +68,9 @@ def value(family: Metric, suffix: str = "", **labels: str) -> float:
 
 
 def settled(service: httpx2.Client) -> dict[str, Metric]:
-    """The families with all that the worker did before this call.
+    """The families with everything that the worker did before this call.
 
-    What it sends next may have been gathered before; what it sends then was not.
+    The worker may have collected the next numbers before the call, but not the ones after them.
     """
     for _ in range(2):
         before = _spent(service)
@@ -79,7 +79,7 @@ def settled(service: httpx2.Client) -> dict[str, Metric]:
 
 
 def _spent(service: httpx2.Client) -> float:
-    """The worker's CPU time, another one whenever it sends its numbers."""
+    """The worker's CPU time, which changes with every heartbeat."""
     return value(all_families(service)["kirazuri_worker_process_cpu_seconds_total"], "_total")
 
 

@@ -19,7 +19,7 @@ def submit(service: httpx2.Client, **fields: Any) -> dict[str, Any]:
 
 
 def finished(service: httpx2.Client, job: dict[str, Any]) -> dict[str, Any]:
-    """Follow the events of a job to their end; the job as it is then."""
+    """Follow the events of a job to their end; the finished job."""
     with service.stream("GET", f"/jobs/{job['id']}/events") as stream:
         assert stream.headers["content-type"].startswith("text/event-stream")
         for _ in stream.iter_lines():

@@ -26,7 +26,7 @@ def alert_rules() -> list[Any]:
 
 
 def queries() -> list[str]:
-    """All of them, with Grafana's interval filled in."""
+    """All queries, with Grafana's interval filled in."""
     panels = [
         target["expr"] for panel in dashboard()["panels"] for target in panel.get("targets", ())
     ]
@@ -35,15 +35,15 @@ def queries() -> list[str]:
 
 
 def selected(query: str) -> list[tuple[str, set[str]]]:
-    """The metrics of a query with the labels that choose among their series."""
+    """The metrics of a query, with the labels that select their series."""
     found: list[tuple[str, set[str]]] = []
 
-    def note(node: object) -> bool:
+    def collect(node: object) -> bool:
         if isinstance(node, promql_parser.VectorSelector):
             found.append((str(node.name), {matcher.name for matcher in node.matchers.matchers}))
         return True
 
-    promql_parser.walk(promql_parser.parse(query), note)
+    promql_parser.walk(promql_parser.parse(query), collect)
     return found
 
 

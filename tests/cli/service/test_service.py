@@ -1,4 +1,4 @@
-"""Ports, addresses, the variables of children, and children that crash or must not be left."""
+"""Ports, URLs, variables of child processes, restarts, and the end of children."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from cli.service.child import ChildProcess
 from cli.service.embedded_redis import StartError
 from cli.service.service import environment, find_port, local_url
-from tests.support.cli import wait_until
+from tests.support.waiting import wait_until
 from worker.settings import Settings
 
 
@@ -47,7 +47,7 @@ def test_a_wildcard_address_is_reached_by_loopback(host: str, expected: str) -> 
     assert local_url(host, 80) == expected
 
 
-def test_children_read_the_settings_as_they_were_understood(
+def test_children_get_the_settings_of_this_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = Settings(data_dir=tmp_path, redis_url=SecretStr("redis://u:p@h/0"), max_running=3)
@@ -57,7 +57,7 @@ def test_children_read_the_settings_as_they_were_understood(
     assert Settings() == settings
 
 
-def test_a_child_comes_back_after_a_crash_and_later_each_time(
+def test_a_child_is_restarted_after_growing_pauses(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     mark = tmp_path / "starts"
@@ -68,8 +68,8 @@ def test_a_child_comes_back_after_a_crash_and_later_each_time(
         child.restart_if_ended()
         return mark.exists() and len(mark.read_text()) == times
 
-    wait_until(lambda: has_started(2), 20)
-    wait_until(lambda: child.exit_code() is not None, 20)
+    wait_until(lambda: has_started(2))
+    wait_until(lambda: child.exit_code() is not None)
     child.restart_if_ended()
     assert child.exit_code() == 3
     assert child.last_line() == "about to crash"
@@ -79,10 +79,10 @@ def test_a_child_comes_back_after_a_crash_and_later_each_time(
     assert "crasher ended with code 3; it starts again in 2 s" in shown
 
 
-def test_a_child_that_does_not_listen_is_killed() -> None:
+def test_a_child_that_ignores_sigterm_is_killed() -> None:
     code = "import signal, time; signal.signal(15, signal.SIG_IGN); print('deaf'); time.sleep(60)"
     child = ChildProcess("deaf", [sys.executable, "-u", "-c", code], dict(os.environ))  # noqa: TID251
-    wait_until(lambda: bool(child._last_lines), 20)
+    wait_until(lambda: bool(child._last_lines))
     child.terminate()
     child.wait(0.2)
     assert child.exit_code() == -signal.SIGKILL
@@ -105,9 +105,9 @@ def test_children_die_with_a_parent_that_is_killed() -> None:
     ) as parent:
         assert parent.stdout
         sleeper = int(parent.stdout.readline())
-        wait_until(lambda: "die_with_parent" not in _command(sleeper), 20)
+        wait_until(lambda: "die_with_parent" not in _command(sleeper))
         parent.kill()
-    wait_until(lambda: not _command(sleeper), 20)
+    wait_until(lambda: not _command(sleeper))
 
 
 def _command(pid: int) -> str:

@@ -1,0 +1,164 @@
+"""`kirazuri checkpoint inspect` on all layouts, single parts, LoRAs and broken files."""
+
+import hashlib
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from tests.support.checkpoint_command import (
+    SHIPPED,
+    TINY,
+    checkpoint_root,
+    inspected,
+    run_checkpoint,
+)
+from tests.support.every_layout import LAYOUTS, MAIN, QWEN, VAE, all_in_one
+from tests.support.paths import ROOT
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout_is_told(layout: str, tmp_path: Path) -> None:
+    write, _ = LAYOUTS[layout]
+    write(tmp_path)
+    report = inspected(tmp_path if (tmp_path / MAIN).is_file() else checkpoint_root(tmp_path))
+    assert report["problems"] == []
+    parts = {part["name"]: part for part in report["parts"]}
+    assert list(parts) == ["transformer", "conditioner", "text_encoder", "vae"]
+    assert (parts["transformer"]["blocks"], parts["transformer"]["width"]) == (6, 192)
+    assert (parts["text_encoder"]["blocks"], parts["text_encoder"]["width"]) == (2, 128)
+    assert parts["conditioner"]["blocks"] == 2
+    assert parts["transformer"]["parameters"] == 3_584_064
+    assert parts["vae"]["parameters"] == 1_566_371
+    assert parts["vae"]["dtypes"] == {"BF16": 148}
+    assert report["missing"] == []
+    if "prefix" in layout:
+        assert f"prefix {parts['transformer']['prefix']!r}" in layout
+    if "folder" in layout:
+        assert report["kind"] == "diffusers folder"
+        assert parts["transformer"]["layout"] == "library"
+
+
+def test_a_report_to_read(tmp_path: Path) -> None:
+    path = tmp_path / "mine.safetensors"
+    origin = {
+        "modelspec.title": "Mine",
+        "ss_base_model_version": "anima",
+        "modelspec.thumbnail": "data:" + "x" * 9999,
+    }
+    save_file(load_file(SHIPPED / MAIN), path, metadata=origin)
+    code, output = run_checkpoint("inspect", path, *TINY)
+    assert code == 0
+    assert f"{path}: transformer, text adapter" in output
+    assert "4,024,512 parameters in 169 tensors, BF16" in output
+    assert (
+        "original names, prefix 'net.', 3,584,064 parameters, BF16, 6 blocks, width 192" in output
+    )
+    assert f"sha256 {hashlib.sha256(path.read_bytes()).hexdigest()}" in output
+    assert "modelspec.title: Mine\n  ss_base_model_version: anima" in output
+    assert "thumbnail" not in output
+    assert f"missing: text encoder: kirazuri-tiny expects it at {QWEN}" in output
+    assert f"missing: VAE: kirazuri-tiny expects it at {VAE}" in output
+    assert output.count("missing: tokenizer") == 2
+    assert "sha256" not in run_checkpoint("inspect", path, *TINY, "--no-hash")[1]
+
+
+def test_an_all_in_one_file_lacks_tokenizers_only(tmp_path: Path) -> None:
+    all_in_one(tmp_path)
+    report = inspected(tmp_path / MAIN)
+    assert report["kind"].startswith("all-in-one checkpoint")
+    assert [missing.split(":")[0] for missing in report["missing"]] == ["tokenizer"] * 2
+
+
+@pytest.mark.parametrize(("path", "kind"), [(QWEN, "text encoder"), (VAE, "VAE")])
+def test_single_parts_are_told(path: str, kind: str) -> None:
+    assert inspected(SHIPPED / path)["kind"] == kind
+
+
+@pytest.mark.parametrize(
+    ("tensors", "kind", "problem"),
+    [
+        ({"net.blocks.0.mlp.layer1.weight": torch.float8_e4m3fn}, "quantised", "is quantised"),
+        ({"net.blocks.0.mlp.layer1.scale_weight": torch.float32}, "quantised", "is quantised"),
+        ({"net.blocks.7.mlp.layer1.weight": torch.bfloat16}, "transformer", "lacks net.blocks.6."),
+        ({"unet.weight": torch.bfloat16}, "transformer", "unknown unet.weight"),
+    ],
+)
+def test_what_keeps_a_file_from_use_is_told(
+    tensors: dict[str, torch.dtype], kind: str, problem: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.safetensors"
+    weights = load_file(SHIPPED / MAIN)
+    save_file(weights | {k: torch.ones(2).to(dtype) for k, dtype in tensors.items()}, path)
+    report = inspected(path)
+    assert report["kind"].startswith(kind)
+    assert problem in " ".join(report["problems"])
+
+
+def test_a_missing_key_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    for name in ("net.blocks.3.mlp.layer2.weight", "net.llm_adapter.norm.weight"):
+        weights = load_file(SHIPPED / MAIN)
+        del weights[name]
+        save_file(weights, path)
+        assert f"lacks {name}" in inspected(path)["problems"][0]
+
+
+def test_a_lora_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "lora.safetensors"
+    half = {
+        "lora_unet_blocks_0_mlp_layer1.lora_down.weight": torch.ones(4, 8),
+        "lora_unet_blocks_0_mlp_layer1.alpha": torch.tensor(4),
+    }
+    whole = half | {"lora_unet_blocks_0_mlp_layer1.lora_up.weight": torch.ones(8, 4)}
+    origin = {"ss_base_model_version": "anima\x1b[31m", "ss_network_dim": "4"}
+    save_file(whole, path, metadata=origin)
+    report = inspected(path)
+    assert (report["kind"], report["missing"], report["problems"]) == ("LoRA", [], [])
+    assert report["lora"] == {"method": "lora", "rank": 4, "parts": ["transformer"]}
+    assert report["origin"] == origin
+    code, output = run_checkpoint("inspect", path, *TINY)
+    assert code == 0
+    assert "\n  lora of rank 4 for transformer\n" in output
+    assert "\x1b" not in output
+    save_file(half, path)
+    assert "lora_unet_blocks_0_mlp_layer1" in inspected(path)["problems"][0]
+
+
+def test_pickles_and_other_files_are_refused(tmp_path: Path) -> None:
+    pickled = tmp_path / "a.ckpt"
+    pickled.write_bytes(pickle.dumps({"a": 1}))
+    hidden = tmp_path / "b.safetensors"
+    hidden.write_bytes(pickled.read_bytes())
+    for path, said in (
+        (pickled, "pickle"),
+        (hidden, "pickle"),
+        (tmp_path / "none.safetensors", "does not exist"),
+    ):
+        report = inspected(path)
+        assert report["kind"] == "refused"
+        assert said in report["problems"][0]
+        code, output = run_checkpoint("inspect", path, *TINY)
+        assert code == 1
+        assert said in output
+
+
+def test_nothing_here_loads_torch(tmp_path: Path) -> None:
+    code = (
+        "import sys; from typer.testing import CliRunner; from cli.main import app; "
+        "import cli.checkpoint_files; "
+        f"run = CliRunner().invoke(app, ['checkpoint', 'inspect', {str(SHIPPED)!r}]); "
+        "assert run.exit_code == 0, run.output; "
+        f"run = CliRunner().invoke(app, ['checkpoint', 'convert', {str(SHIPPED / MAIN)!r}, 'x']); "
+        "assert run.exit_code == 0, run.output; "
+        "print({'torch', 'numpy', 'safetensors', 'transformers'} & set(sys.modules))"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True,
+        env={"PYTHONPATH": str(ROOT), "KIRAZURI_CARD": "kirazuri-tiny"},
+    )  # fmt: skip
+    assert ran.stdout.strip() == "set()"
