@@ -1,4 +1,4 @@
-"""A real redis-server for the whole run, emptied before each test that asks for it."""
+"""Fixtures for all tests: a real redis-server, an S3 server, a certificate authority."""
 
 import signal
 import sys
@@ -15,34 +15,34 @@ from tests.support.s3_server import PROGRAM, FaultyProxy, S3Server
 from worker.redis_io import server as redis_server
 from worker.redis_io.server import RedisServer
 
-# A run proves the same whenever it is made; `--hypothesis-profile=default` draws new cases.
+# Every run tries the same cases; `--hypothesis-profile=default` draws new cases.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
 _LONG = {name: place for place, name in enumerate(["chaos", "e2e", "worker", "cli"])}
-"""Folders of the longest files: they come first, so that at the end no process waits for one."""
+"""Folders with the slowest files. They run first, so that both processes end together."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the order within folders."""
+    """Sort by folder; the order within a folder stays."""
     items.sort(key=lambda item: _LONG.get(item.path.parent.name, len(_LONG)))
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup() -> None:
-    """Random weights are the same ones whatever ran before, also those that fixtures make."""
+    """Seed torch, so that random weights do not depend on the tests before."""
     if torch := sys.modules.get("torch"):
         torch.manual_seed(0)
 
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # A run in a shell's background ignores Ctrl-C, and so would the programs that tests interrupt.
+    # Background jobs of a shell ignore Ctrl-C, and so would the programs that tests interrupt.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
 def shared_redis() -> Iterator[RedisServer]:
-    """One server with an append-only file, as in production; short path, for the socket."""
+    """A server with an append-only file, as in production. Its socket needs a short path."""
     with TemporaryDirectory(prefix="kirazuri-redis-") as folder:
         server = redis_server.start(Path(folder))
         try:

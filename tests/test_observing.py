@@ -1,4 +1,4 @@
-"""The dashboard, the alert rules and the containers that show them, as far as files can tell."""
+"""The files of the dashboard, the alert rules and their containers."""
 
 import re
 import shutil

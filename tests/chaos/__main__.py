@@ -1,4 +1,4 @@
-"""`make chaos`: the long drill. Exit code 1 where a promise was broken."""
+"""`make chaos`: the long drill. The exit code is 1 if a check fails."""
 
 import argparse
 import sys
@@ -9,13 +9,13 @@ from tempfile import mkdtemp
 from tests.chaos.drill import drill
 
 BOUND_SECONDS = 10.0
-"""With the default settings: lease 6 s, maintenance 2 s, and a busy machine."""
+"""Longest recovery with the default settings: lease 6 s, maintenance 2 s, on a busy machine."""
 
 OUTAGE_SECONDS = 30.0
-"""Five leases: workers step on, and nobody takes their jobs when Redis is back."""
+"""Five leases: workers continue, and their jobs are not retried when Redis is back."""
 
 SETTINGS = {"KIRAZURI_MAX_ATTEMPTS": "30", "KIRAZURI_DRAIN_SECONDS": "3"}
-"""So many faults would use up three attempts; the rest is as operators have it."""
+"""More attempts than the default, because of the many faults; all other settings are defaults."""
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""Clients that do what clients do: repeat, send twice, send nonsense, hang up, think again."""
+"""Simulated clients: repeat requests, send duplicates and invalid bodies, disconnect, cancel."""
 
 import random
 import threading
@@ -15,7 +15,7 @@ _GIVE_UP_SECONDS = 120
 
 @dataclass
 class JobLedger:
-    """What the service told its clients. Written by many threads."""
+    """Everything that the service promised its clients. Written by many threads."""
 
     ids: dict[str, set[str]] = field(default_factory=dict)
     secrets: dict[str, str] = field(default_factory=dict)
@@ -28,15 +28,15 @@ class JobLedger:
 
     @property
     def accepted(self) -> list[str]:
-        """Every job that a client was promised."""
+        """Ids of all accepted jobs."""
         with self.lock:
             return sorted(job_id for ids in self.ids.values() for job_id in ids)
 
 
 class Clients:
-    """`count` requests over `seconds`, from a few threads, to any API, under any of the keys.
+    """`count` requests over `seconds`, from a few threads, to random APIs with random keys.
 
-    Every other one wants `webhook_url` to be told. The first of the `secrets` is used most.
+    Half of them request a webhook to `webhook_url`. The first of the `secrets` is used most.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Clients:
         ]
 
     def submit_long_ones(self, count: int) -> None:
-        """Have `count` jobs of 100 steps accepted, now."""
+        """Submit `count` jobs of 100 steps until they are accepted."""
         for number in range(count):
             self._long_ones += 1
             key = uuid.uuid4().hex
@@ -83,7 +83,7 @@ class Clients:
         return all(job.done() for job in self._jobs)
 
     def finish(self) -> None:
-        """Wait for all; what broke in one of them breaks here."""
+        """Wait for all requests; raises the error of a failed one."""
         for job in self._jobs:
             job.result(timeout=_GIVE_UP_SECONDS)
         self._pool.shutdown()
@@ -119,7 +119,7 @@ class Clients:
             self._cancel(key, choice)
 
     def _begin(self, key: str, secret: str) -> None:
-        """Say in advance under which key a request will be sent."""
+        """Record the idempotency key and the API key of a request."""
         with self.ledger.lock:
             self.ledger.ids[key], self.ledger.secrets[key] = set(), secret
 
@@ -127,7 +127,7 @@ class Clients:
         return {"Authorization": f"Bearer {self.ledger.secrets[key]}"}
 
     def _insist(self, body: dict[str, Any], key: str, choice: random.Random) -> None:
-        """Send until it is accepted; only the key makes that safe."""
+        """Send until it is accepted; the idempotency key makes that safe."""
         deadline = time.monotonic() + _GIVE_UP_SECONDS
         while not self._post(body, key, choice, timeout=5):
             if time.monotonic() > deadline:

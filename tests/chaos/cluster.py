@@ -1,4 +1,4 @@
-"""The service as processes: Redis behind a gate, APIs, workers, a sender; and what breaks them."""
+"""The service as processes: Redis behind a proxy, APIs, workers, webhook sender; and faults."""
 
 import contextlib
 import os
@@ -18,8 +18,8 @@ import redis
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
-from tests.chaos import ear
-from tests.chaos.gate import CuttableProxy
+from tests.chaos import webhook_receiver
+from tests.chaos.redis_proxy import CuttableProxy
 from tests.support.paths import ROOT
 from worker.auth.api_keys import new_secret, secret_hash
 from worker.redis_io.server import find_redis_server
@@ -41,7 +41,7 @@ def free_port() -> int:
 
 @dataclass
 class Member:
-    """One process that is started again whenever it has ended."""
+    """A process that is restarted after it has ended."""
 
     name: str
     command: list[str]
@@ -50,7 +50,7 @@ class Member:
     restarts: int = -1
     process: "subprocess.Popen[bytes] | None" = None
 
-    def revive(self) -> None:
+    def restart_if_ended(self) -> None:
         if self.process is None or self.process.poll() is not None:
             with self.log.open("ab") as output:
                 self.process = subprocess.Popen(
@@ -69,7 +69,7 @@ class Member:
 
 @dataclass
 class Cluster:
-    """All members, and the faults by name. `calm` ends everything that is under way."""
+    """All processes, and the faults by name. `calm` ends the faults in progress."""
 
     folder: Path
     settings: dict[str, str]
@@ -80,7 +80,7 @@ class Cluster:
 
     def __post_init__(self) -> None:
         self.redis_port = free_port()
-        self.gate = CuttableProxy(self.redis_port)
+        self.proxy = CuttableProxy(self.redis_port)
         self.secrets = {name: new_secret() for name in OWNERS}
         keys = self.folder / "keys.toml"
         keys.write_text("\n".join(map(self._key, OWNERS)))
@@ -89,7 +89,7 @@ class Cluster:
         self.is_own_disk = self._mount()
         self.api_urls = [f"http://127.0.0.1:{free_port()}" for _ in range(APIS)]
         self.redis = Member("redis", self._redis_command(), {}, self.folder / "redis.log")
-        url = f"redis://127.0.0.1:{self.gate.port}/0"
+        url = f"redis://127.0.0.1:{self.proxy.port}/0"
         variables = {
             "PATH": "",
             "PYTHONPATH": str(_CODE),
@@ -97,7 +97,7 @@ class Cluster:
             "KIRAZURI_DATA_DIR": str(self.folder / "data"),
             "KIRAZURI_KEYS_FILE": str(keys),
             "KIRAZURI_AUTH": "required",
-            **ear.SETTINGS,
+            **webhook_receiver.SETTINGS,
             **self.settings,
         }
         self.apis = [
@@ -126,26 +126,26 @@ class Cluster:
         return f'[{name}]\nhash = "{digest}"\npriority = "{OWNERS[name]}"\n'
 
     def start(self) -> None:
-        """Start all, and wait until a request would be carried out."""
+        """Start all processes and wait until the APIs are ready."""
         self.tend()
         deadline = time.monotonic() + 60
         for url in self.api_urls:
             while not _is_ready(url):
                 self.tend()
                 if time.monotonic() > deadline:
-                    raise RuntimeError(f"{url} is not ready: {_words(self.members)}")
+                    raise RuntimeError(f"{url} is not ready: {_log_ends(self.members)}")
                 time.sleep(0.1)
 
     def tend(self) -> None:
-        """Start again what has ended, and end the faults whose time is over."""
+        """Restart ended processes, and end the faults whose time is over."""
         for due, undo in [entry for entry in self.undo if entry[0] <= time.monotonic()]:
             undo()
             self.undo.remove((due, undo))
         for member in self.members:
-            member.revive()
+            member.restart_if_ended()
 
     def calm(self) -> None:
-        """End every fault that is under way."""
+        """End all faults in progress."""
         deadline = time.monotonic() + _CALM_SECONDS
         while self.undo and time.monotonic() < deadline:
             under_way, self.undo = self.undo, []
@@ -153,20 +153,20 @@ class Cluster:
                 undo()
             self.tend()
         if self.undo:
-            raise RuntimeError(f"no calm after {_CALM_SECONDS:g} s: {_words(self.members)}")
+            raise RuntimeError(f"no calm after {_CALM_SECONDS:g} s: {_log_ends(self.members)}")
 
     def stop(self) -> None:
-        """Kill all, whatever is under way."""
+        """Kill all processes."""
         for member in self.members:
             member.send(signal.SIGKILL)
             if member.process:
                 member.process.wait()
-        self.gate.stop()
+        self.proxy.stop()
         if self.is_own_disk:
             subprocess.run(["umount", str(self.images)], check=True)
 
     def direct(self, *, seconds: float = 5, retries: int = 10) -> "redis.Redis":
-        """Redis itself, around the gate."""
+        """A client of Redis that bypasses the proxy."""
         return redis.Redis(
             port=self.redis_port,
             decode_responses=True,
@@ -186,10 +186,10 @@ class Cluster:
             "stop worker": lambda: self._pause(self._any(self.workers), 1, 8),
             "stop api": lambda: self._pause(self._any(self.apis), 0.5, 3),
             "stop redis": lambda: self._pause(self.redis, 0.5, 3),
-            "cut connections": self.gate.cut,
+            "cut connections": self.proxy.cut,
             "refuse connections": self._refuse,
             "fill redis": self._fill_redis,
-            "fill disk": self._fill,
+            "fill disk": self._fill_disk,
         }
 
     def _any(self, members: list[Member]) -> Member:
@@ -202,37 +202,37 @@ class Cluster:
         member.send(signal.SIGSTOP)
         process = member.process
 
-        def go_on() -> None:
+        def resume() -> None:
             if process is not None:
                 process.send_signal(signal.SIGCONT)
 
-        self._later(low, high, go_on)
+        self._later(low, high, resume)
 
     def _refuse(self) -> None:
-        """Keep everybody away from Redis; the first time for as long as it is to stand."""
-        self.gate.shut()
+        """Refuse connections to Redis; the first time for the full outage."""
+        self.proxy.shut()
         longest, self.outage = self.outage, 3.0
-        self._later(0.5 if longest <= 3 else longest, longest, self.gate.open)
+        self._later(0.5 if longest <= 3 else longest, longest, self.proxy.open)
 
     def _fill_redis(self) -> None:
-        """Let it refuse what needs memory, unless it is down anyway."""
-        self._limit_redis("1")  # one that is stopped heeds it later
+        """Make Redis reject writes that need memory."""
+        self._limit_redis("1")  # a stopped Redis applies it later
         self._later(0.5, 3, self._empty_redis)
 
     def _empty_redis(self) -> None:
-        if not self._limit_redis("0"):  # stopped, or dead: again when it answers
+        if not self._limit_redis("0"):  # stopped or dead: try again later
             self.undo.append((time.monotonic() + 0.2, self._empty_redis))
 
     def _limit_redis(self, maxmemory: str) -> bool:
-        """Whether it was told, within moments."""
+        """Set the memory limit; whether Redis answered."""
         try:
             with self.direct(seconds=0.5, retries=0) as client:
                 return bool(client.config_set("maxmemory", maxmemory))
         except redis.RedisError:
             return False
 
-    def _fill(self) -> None:
-        """Leave no room for a picture: on a disk of our own really, else by what is in the way."""
+    def _fill_disk(self) -> None:
+        """Make writing pictures fail: fill the mounted disk, or replace the folder by a file."""
         ballast = self.images / "ballast"
         if self.is_own_disk:
             with contextlib.suppress(OSError), ballast.open("ab", buffering=0) as file:
@@ -244,14 +244,14 @@ class Cluster:
             self.images.rename(away)
             self.images.touch()
 
-            def back() -> None:
+            def restore() -> None:
                 self.images.unlink()
                 away.rename(self.images)
 
-            self._later(1, 4, back)
+            self._later(1, 4, restore)
 
     def _mount(self) -> bool:
-        """A small disk of our own for the pictures, where this user may have one."""
+        """Mount a small disk for the pictures, if this user may; whether it is mounted."""
         if os.geteuid() != 0 or shutil.which("mount") is None:
             return False
         options = ["-t", "tmpfs", "-o", f"size={DISK_BYTES}", "none", str(self.images)]
@@ -284,6 +284,6 @@ def _is_ready(url: str) -> bool:
         return False
 
 
-def _words(members: list[Member]) -> str:
-    """The end of everybody's log."""
+def _log_ends(members: list[Member]) -> str:
+    """The end of every log."""
     return "\n".join(f"-- {m.name}\n{m.log.read_text(errors='replace')[-800:]}" for m in members)

@@ -1,4 +1,4 @@
-"""One drill: faults by a seed while clients work, then what became of every accepted job."""
+"""One drill: seeded faults while clients work, then a check of every accepted job."""
 
 import contextlib
 import hashlib
@@ -18,15 +18,15 @@ import redis
 
 from tests.chaos.clients import Clients, JobLedger
 from tests.chaos.cluster import Cluster
-from tests.chaos.ear import WebhookReceiver
+from tests.chaos.webhook_receiver import WebhookReceiver
 from worker.job import TERMINAL
 from worker.queue.layout import redis_keys, rq_layout
 
 PROBE_EVERY = 10
-"""After so many faults comes a pause in which only one worker dies, and its jobs are timed."""
+"""After this many faults, one worker is killed alone and the recovery of its jobs is timed."""
 
 PROBE_JOBS = 16
-"""Long ones, so that the worker that dies has several."""
+"""Long jobs, so that the killed worker has several."""
 
 _SETTLE_SECONDS = 120
 _MOST_MEMORY = 64 * 2**20
@@ -34,7 +34,7 @@ _MOST_MEMORY = 64 * 2**20
 
 @dataclass
 class DrillReport:
-    """What happened. `problems` must stay empty."""
+    """The results of a drill. `problems` must stay empty."""
 
     seed: int
     faults: Counter[str] = field(default_factory=Counter)
@@ -89,20 +89,22 @@ def drill(
     bound: float,
     tell: Callable[[str], None],
 ) -> DrillReport:
-    """Run one. `pause` is the mean time between faults, `outage` how long Redis is away the first
-    time that connections are refused, `bound` what recovery may take; seconds.
+    """Run a drill.
+
+    Times are in seconds: `pause` is the mean time between faults, `outage` the length of the first
+    outage of Redis, and `bound` the longest allowed recovery.
     """
     choice = random.Random(seed)
     cluster = Cluster(folder, settings, 0.05, choice, outage)
     report = DrillReport(seed, is_own_disk=cluster.is_own_disk)
-    ear = WebhookReceiver(seed)
+    receiver = WebhookReceiver(seed)
     began = time.monotonic()
     try:
         cluster.start()
         clients = Clients(
             cluster.api_urls,
             secrets=list(cluster.secrets.values()),
-            webhook_url=ear.url,
+            webhook_url=receiver.url,
             count=jobs,
             seconds=faults * pause,
             seed=seed,
@@ -116,11 +118,11 @@ def drill(
         clients.finish()
         _settle(cluster, clients.ledger)
         _check(cluster, clients.ledger, report)
-        _check_webhooks(cluster, clients.ledger, ear, report)
+        _check_webhooks(cluster, clients.ledger, receiver, report)
     finally:
         report.restarts = sum(member.restarts for member in cluster.members)
         cluster.stop()
-        ear.close()
+        receiver.close()
     slow = [seconds for seconds in report.recoveries if seconds > bound]
     if slow:
         report.problems.append(f"recovery took {max(slow):.1f} s, more than {bound:g} s")
@@ -138,7 +140,7 @@ def _break_things(
     tell: Callable[[str], None],
 ) -> None:
     known, choice = cluster.faults(), cluster.random
-    # Every kind at least once, if there is room for that.
+    # Every kind at least once, if `faults` allows it.
     names = [*known, *choice.choices(list(known), k=max(0, faults - len(known)))][:faults]
     choice.shuffle(names)
     for number, name in enumerate(names, 1):
@@ -155,9 +157,9 @@ def _break_things(
 
 
 def _probe(cluster: Cluster, clients: Clients, tell: Callable[[str], None]) -> list[float]:
-    """Kill a worker that has jobs, nothing else; seconds until each of them was taken again.
+    """Kill a worker that has jobs; the seconds until each of its jobs was retried.
 
-    Nothing waits before, so that the others have room: else it is that for which jobs wait.
+    The queue is empty before, so that the other workers have capacity for these jobs.
     """
     cluster.calm()
     _await_empty_queue(cluster)
@@ -196,14 +198,14 @@ def _await_empty_queue(cluster: Cluster) -> None:
     with cluster.direct() as client:
         while time.monotonic() < deadline:
             cluster.tend()
-            with contextlib.suppress(redis.RedisError):  # one that is just started anew
+            with contextlib.suppress(redis.RedisError):  # it may be restarting
                 if client.zcard(redis_keys.QUEUED) == 0:
                     return
             time.sleep(0.1)
 
 
 def _held(client: "redis.Redis") -> dict[int, list[str]]:
-    """Running jobs by the process that holds them."""
+    """Running jobs by the process id of their worker."""
     pids = {}
     for key in client.scan_iter("rq:worker:*"):
         if client.type(key) == "hash" and (pid := client.hget(key, "pid")):
@@ -227,7 +229,7 @@ def _retried_at(client: "redis.Redis", job_id: str, since: float) -> float | Non
 
 
 def _settle(cluster: Cluster, ledger: JobLedger) -> None:
-    """Wait until every job has ended and been told of, as long as that takes without faults."""
+    """Wait until every job has ended and every webhook is delivered."""
     deadline = time.monotonic() + _SETTLE_SECONDS
     with cluster.direct() as client:
         while time.monotonic() < deadline:
@@ -236,7 +238,7 @@ def _settle(cluster: Cluster, ledger: JobLedger) -> None:
             if all(state in TERMINAL for state in states) and not client.zcard(redis_keys.OUTBOX):
                 break
             time.sleep(0.2)
-    time.sleep(2)  # leases and registries of the last ones
+    time.sleep(2)  # leases and registries of the last jobs expire
 
 
 def _check(cluster: Cluster, ledger: JobLedger, report: DrillReport) -> None:
@@ -260,14 +262,15 @@ def _check(cluster: Cluster, ledger: JobLedger, report: DrillReport) -> None:
 
 
 def _check_webhooks(
-    cluster: Cluster, ledger: JobLedger, ear: WebhookReceiver, report: DrillReport
+    cluster: Cluster, ledger: JobLedger, receiver: WebhookReceiver, report: DrillReport
 ) -> None:
-    """Everything that was asked for arrived, known by its id where it came twice."""
+    """Check that all requested webhooks arrived; repeats have the same id."""
     with cluster.direct() as client:
-        report.problems += ear.problems(client, ledger.webhooks)
+        report.problems += receiver.problems(client, ledger.webhooks)
     report.webhooks = (
-        f"{len(ear.heard)} delivered for {len(ledger.webhooks)} jobs, {ear.again} of them again, "
-        f"{ear.refused} refused by the receiver"
+        f"{len(receiver.received)} delivered for {len(ledger.webhooks)} jobs, "
+        f"{receiver.repeated} of them again, "
+        f"{receiver.refused} refused by the receiver"
     )
 
 
@@ -280,7 +283,7 @@ def _check_job(
     *,
     secret: str,
 ) -> set[str]:
-    """One accepted job: one end, its owner's alone, its pictures once; the names of those."""
+    """Check the end, owner and pictures of an accepted job; the names of its pictures."""
     answer = _get(cluster, job_id, secret)
     others = next(other for other in cluster.secrets.values() if other != secret)
     if _get(cluster, job_id, others).status_code != 404:
@@ -296,7 +299,7 @@ def _check_job(
     ends = [fields["event"] for _, fields in events if fields["event"] in TERMINAL]
     if status in TERMINAL and ends != [status]:
         report.duplicated.append(f"{job_id} is {status} and told {ends}")
-    # The answer to a client's cancel may have been lost, but not that it was asked for.
+    # The response to a cancel may have been lost, but not the request itself.
     is_wanted = status == "cancelled" and client.hexists(redis_keys.job_key(job_id), "cancel")
     if status == "succeeded":
         return _check_pictures(cluster, job, ledger.wanted[job_id], report)
@@ -330,10 +333,10 @@ def _check_pictures(
 def _check_leftovers(
     cluster: Cluster, client: "redis.Redis", shown: set[str], report: DrillReport
 ) -> None:
-    """Nothing stuck, nothing that nobody will ever remove, no memory that only grows."""
+    """Check that no job is stuck, no entry is orphaned, and memory stays bounded."""
     stored = {file.name for file in cluster.images.iterdir() if file.suffix == ".png"}
     unknown = [n for n in stored - shown if client.zscore(redis_keys.IMAGES, n) is None]
-    # A worker that died between storing and telling: swept by age. They are few.
+    # Pictures of workers that died before recording them. The sweeper removes them later.
     if len(unknown) > report.faults.total():
         report.problems.append(f"{len(unknown)} pictures that no record knows")
     if shown - stored:

@@ -1,4 +1,4 @@
-"""`python -m tests.fuzz`: schemathesis and the parsers' properties for long; see `make fuzz`."""
+"""`make fuzz`: schemathesis and the properties of the parsers, with many examples."""
 
 import argparse
 import os
@@ -9,14 +9,14 @@ import time
 from pathlib import Path
 
 from tests.fuzz.effort import EXAMPLES_VARIABLE
-from tests.fuzz.schema import SETTINGS, accidents, run_schemathesis
+from tests.fuzz.schema import SETTINGS, errors_in_log, run_schemathesis
 from tests.fuzz.service import running_service
 
 _HERE = Path(__file__).parent
 
 
 def fuzz_api(seconds: int, seed: int) -> bool:
-    """Every endpoint, alone and in sequences, with one seed after another while there is time."""
+    """Every endpoint, alone and in sequences, with new seeds until the time is over."""
     deadline, found = time.monotonic() + seconds, 0
     with running_service(SETTINGS) as service:
         while not found:
@@ -25,14 +25,14 @@ def fuzz_api(seconds: int, seed: int) -> bool:
             seed += 1
             if time.monotonic() > deadline:
                 break
-        trouble = accidents(service)
+        trouble = errors_in_log(service)
     if trouble:
-        print(f"the log tells of accidents:\n{trouble}")
+        print(f"errors in the log:\n{trouble}")
     return not found and not trouble
 
 
 def fuzz_parsers(examples: int, seed: int) -> bool:
-    """Every property of tests/fuzz/test_*.py but that of the document, with new cases."""
+    """All properties of tests/fuzz except the OpenAPI document, with new examples."""
     command = [sys.executable, "-m", "pytest", "-q", "--durations=0", "--timeout=3600"]
     command += [f"--hypothesis-seed={seed}", str(_HERE), "--ignore", str(_HERE / "test_schema.py")]
     variables = {**os.environ, EXAMPLES_VARIABLE: str(examples)}  # noqa: TID251 - a child's
@@ -40,12 +40,12 @@ def fuzz_parsers(examples: int, seed: int) -> bool:
 
 
 def main() -> int:
-    """0 where nothing was found."""
+    """0 if nothing was found."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument(
-        "--minutes", type=float, default=10, help="after which no further seed is begun"
+        "--minutes", type=float, default=10, help="no new seed is started after this time"
     )
-    parser.add_argument("--examples", type=int, default=5000, help="of each parser's property")
+    parser.add_argument("--examples", type=int, default=5000, help="examples of each property")
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
     given = parser.parse_args()
     started = time.monotonic()

@@ -1,6 +1,6 @@
-"""Makes more of the bodies that follow the schema also follow the rules that no schema can say.
+"""Hooks of schemathesis: make more bodies valid under the rules that a schema cannot express.
 
-Every third is left as it was drawn. Nothing else is changed, least of all what is checked.
+A third of the bodies stays unchanged. The hooks change no check.
 """
 
 import json
@@ -24,7 +24,7 @@ IMAGE_VARIABLE = "FUZZED_IMAGE"
 
 @schemathesis.hook
 def map_path_parameters(context: Any, path_parameters: Any) -> Any:
-    """Half of all pictures that are asked for are there."""
+    """Replace half of the requested image names by one that exists."""
     if context.operation.path == "/images/{name}" and isinstance(path_parameters, dict):
         drawn = json.dumps(path_parameters, default=str).encode()
         if zlib.crc32(drawn) % 2:
@@ -34,7 +34,7 @@ def map_path_parameters(context: Any, path_parameters: Any) -> Any:
 
 @schemathesis.hook
 def map_body(context: Any, body: Any) -> Any:
-    """A body for `/generate` that has more chances to be accepted, by what was drawn."""
+    """Make two thirds of the bodies for `/generate` more likely to be valid."""
     if not isinstance(body, dict) or context.operation.path != "/generate":
         return body
     number = zlib.crc32(json.dumps(body, sort_keys=True, default=str).encode())
@@ -42,7 +42,7 @@ def map_body(context: Any, body: Any) -> Any:
 
 
 def plausible(body: dict[str, Any], number: int) -> dict[str, Any]:
-    """The body with those fields put right whose rules depend on the card or on other fields."""
+    """The body with valid values for fields that depend on the card or on other fields."""
     body = {name: value for name, value in body.items() if name not in ("loras", "sampler_options")}
     body["resolution"] = SIZES[number % len(SIZES)]
     if not body.get("prompt") or not isinstance(body["prompt"], str) or number % 2:

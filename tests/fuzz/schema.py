@@ -1,4 +1,4 @@
-"""The whole OpenAPI document by schemathesis: no 5xx, no answer that the document does not know."""
+"""Runs schemathesis on the OpenAPI document: no 5xx, no undocumented response."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ SETTINGS = {
     "MAX_QUEUE": "100000",
     "MAX_WAIT_SECONDS": "0.3",
     "LOG_LEVEL": "WARNING",
-    # No sender runs: what is to be sent is only kept.
+    # No sender runs, so webhooks are only stored.
     "WEBHOOK_SECRET": "whsec_" + "c2VjcmV0" * 4,
     "WEBHOOK_NETWORKS": "127.0.0.1/32",
 }
@@ -23,7 +23,7 @@ SETTINGS = {
 def run_schemathesis(
     service: FuzzedService, *options: str, output: int | None = None
 ) -> "subprocess.CompletedProcess[str]":
-    """All phases; exit code 0 where nothing was found."""
+    """Run all phases; the exit code is 0 if nothing was found."""
     program = Path(sys.executable).with_name("schemathesis")
     command = [str(program), "--no-color", "--config-file", str(_FOLDER / "schemathesis.toml")]
     command += ["run", f"{service.url}/openapi.json", *options]
@@ -40,8 +40,8 @@ def run_schemathesis(
     )
 
 
-def accidents(service: FuzzedService) -> str:
-    """What the log tells of anything that went wrong inside; empty where all went well."""
+def errors_in_log(service: FuzzedService) -> str:
+    """The log lines about internal errors; empty if there are none."""
     lines = service.log.read_text(errors="replace").splitlines()
     words = (
         "Traceback",

@@ -1,4 +1,4 @@
-"""The service for fuzzers: a real Redis, the API as users start it, a worker that paints noise."""
+"""The service for the fuzz tests: real Redis, real API, and a worker that paints noise."""
 
 import os
 import subprocess
@@ -15,11 +15,11 @@ from tests.support.ports import free_port
 from worker.auth.api_keys import new_secret, secret_hash
 from worker.redis_io import server as redis_server
 
-_START_SECONDS = 60.0
+_START_SECONDS = 120.0
 
 
 class FuzzedService:
-    """A running service that asks for `key`; `log` has what API and worker say."""
+    """A running service that requires `key`; `log` has the output of API and worker."""
 
     def __init__(self, folder: Path) -> None:
         self.url = f"http://127.0.0.1:{free_port()}"
@@ -27,10 +27,10 @@ class FuzzedService:
         self.key = new_secret()
         self.headers = {"authorization": f"Bearer {self.key}"}
         self.image = ""
-        """Name of a picture that there is."""
+        """Name of an existing picture."""
 
     def ready(self) -> bool:
-        """Whether a job would be carried out."""
+        """Whether the service is ready."""
         try:
             return httpx2.get(f"{self.url}/readyz", timeout=10).status_code == 200
         except httpx2.TransportError:
@@ -39,7 +39,7 @@ class FuzzedService:
 
 @contextmanager
 def running_service(settings: Mapping[str, str]) -> Iterator[FuzzedService]:
-    """Start it with these `KIRAZURI_*` settings, without their prefix, and end it."""
+    """Run the service with these settings, named without the prefix `KIRAZURI_`."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="kirazuri-fuzz-")))
         redis = redis_server.start(folder / "redis")
@@ -71,7 +71,7 @@ def running_service(settings: Mapping[str, str]) -> Iterator[FuzzedService]:
 
 
 def _picture(service: FuzzedService) -> str:
-    """Have a picture made; its name."""
+    """Generate a picture; its name."""
     body = {"prompt": "1girl, smile", "resolution": "128x128"}
     with httpx2.Client(base_url=service.url, headers=service.headers, timeout=30) as client:
         job = client.post("/generate", json=body).json()

@@ -1,4 +1,4 @@
-"""What files hold: recipes, graphs, headers, pictures. Read or refused, and never an accident."""
+"""Random recipes, graphs, headers and pictures are read or refused, without other errors."""
 
 import io
 import json
@@ -48,7 +48,7 @@ CAPABILITIES: dict[str, Any] = {
 
 
 def assert_shown_well(reading: ImportedRequest) -> None:
-    """Notes go to a terminal: one line each, no control characters, and they can be written."""
+    """Notes are printed on a terminal: one line each, no control characters, encodable."""
     for note in reading.notes:
         assert note.isprintable(), repr(note)
         note.encode()
@@ -56,7 +56,7 @@ def assert_shown_well(reading: ImportedRequest) -> None:
 
 @cache
 def folder() -> Path:
-    """One for the whole run; it goes with the process."""
+    """A folder for the whole run."""
     return Path(_FOLDER.name)
 
 
@@ -216,7 +216,7 @@ WHOLE = encode_header(
 
 
 def lora_with(metadata: dict[str, str]) -> bytes:
-    """A usable LoRA that says this of itself."""
+    """A valid LoRA with this metadata."""
     tensors = [(f"{STEM}.lora_A.weight", "F32", (1, 2)), (f"{STEM}.lora_B.weight", "F32", (2, 1))]
     return encode_header(tensors, metadata) + bytes(16)
 
@@ -282,7 +282,7 @@ SEEDS = _seeds()
 
 @st.composite
 def damaged(draw: st.DrawFn) -> bytes:
-    """A picture's file with some bytes changed, put in, taken out, or the end cut off."""
+    """A picture file with bytes changed, inserted or removed, or with its end cut off."""
     data = bytearray(draw(st.sampled_from(SEEDS)))
     for _ in range(draw(st.integers(0, 8))):
         place = draw(st.integers(0, len(data) - 1))
@@ -301,7 +301,7 @@ def chunk(name: bytes, data: bytes) -> bytes:
 
 @st.composite
 def png_of_chunks(draw: st.DrawFn) -> bytes:
-    """A PNG whose chunks are whole and say strange things."""
+    """A PNG with complete chunks and random contents."""
     width, height = draw(st.tuples(*[st.sampled_from([0, 1, 8, 2**16, 2**31 - 1, 2**32 - 1])] * 2))
     depth, colour = draw(st.sampled_from([1, 2, 8, 16, 99])), draw(st.sampled_from([0, 2, 3, 4, 6]))
     head = chunk(
@@ -339,7 +339,7 @@ def test_a_picture_is_opened_or_refused(data: bytes) -> None:
     assert image.width * image.height <= MAX_PIXELS
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's remarks on broken files
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow warns about broken files
 @fuzzed
 @given(PICTURES)
 def test_the_texts_of_a_picture_are_found_or_it_is_refused(data: bytes) -> None:

@@ -1,4 +1,4 @@
-"""What clients say in words: whatever it is, it is read or refused, and never an accident."""
+"""Random texts of clients are read or refused, without other errors."""
 
 import asyncio
 import ipaddress
@@ -160,7 +160,7 @@ PRIVATE = st.one_of(
 
 
 def forms(address: ipaddress.IPv4Address) -> list[str]:
-    """The ways in which resolvers, or translators of addresses, would read one."""
+    """Spellings of an address that resolvers and NAT64 translators accept."""
     number, parts = int(address), str(address).split(".")
     high, low = number >> 16, number & 0xFFFF
     return [
@@ -226,7 +226,7 @@ PART_HEADS = st.one_of(
 
 @st.composite
 def forms_of_parts(draw: st.DrawFn) -> bytes:
-    """A multipart form, more or less whole."""
+    """A multipart form that may be damaged."""
     parts = []
     for _ in range(draw(st.integers(0, 6))):
         head = f"Content-Disposition: {draw(PART_HEADS)}"

@@ -1,7 +1,7 @@
-"""`python -m tests.tools.audit`: are there known weaknesses in what constraints.txt pins?
+"""`make audit`: searches for known vulnerabilities of the pinned dependencies.
 
-pip-audit asks its database. Where that does not answer, or knows none of the packages, as a mirror
-without it, this says so: pip-audit itself would say that nothing was found.
+If the database of pip-audit does not answer or knows none of the packages, this says so;
+pip-audit alone would report that nothing was found.
 """
 
 import argparse
@@ -17,7 +17,7 @@ PINS = ROOT / "constraints.txt"
 
 
 def ask(pins: Path, options: list[str]) -> tuple[list[dict[str, Any]] | None, str]:
-    """What the database says of every pinned package, or None; and pip-audit's own words."""
+    """The database's entry for every pinned package, or None, and the message of pip-audit."""
     command = [sys.executable, "-m", "pip_audit", "--requirement", str(pins), "--no-deps"]
     command += ["--disable-pip", "--format", "json", "--progress-spinner", "off", *options]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -30,7 +30,7 @@ def ask(pins: Path, options: list[str]) -> tuple[list[dict[str, Any]] | None, st
 
 
 def judge(found: list[dict[str, Any]] | None, reason: str) -> tuple[int | None, list[str]]:
-    """Lines to show, and the exit code; None for it where nothing was audited at all."""
+    """The exit code, and the lines to print; the code is None if no package was audited."""
     if found is None:
         return None, [f"NOT AUDITED: {reason}"]
     skipped = [package for package in found if "skip_reason" in package]
@@ -38,22 +38,22 @@ def judge(found: list[dict[str, Any]] | None, reason: str) -> tuple[int | None, 
         reason = skipped[0]["skip_reason"] if skipped else "there is nothing to audit"
         return None, [f"NOT AUDITED: the database knows none of {len(found)} packages ({reason})"]
     weak = [
-        f"{package['name']} {package['version']}: {weakness['id']}, mended in "
+        f"{package['name']} {package['version']}: {weakness['id']}, fixed in "
         f"{', '.join(weakness['fix_versions']) or 'no version yet'}"
         for package in found
         for weakness in package.get("vulns", ())
     ]
     unknown = [f"not audited: {package['skip_reason']}" for package in skipped]
     audited = (
-        f"{len(found) - len(skipped)} of {len(found)} packages audited, {len(weak)} weaknesses"
+        f"{len(found) - len(skipped)} of {len(found)} packages audited, {len(weak)} vulnerabilities"
     )
     return int(bool(weak or unknown)), [*weak, *unknown, audited]
 
 
 def main() -> int:
-    """0: nothing known, or nobody to ask; 1: a weakness, or a package that could not be audited."""
+    """Run the audit; 1 if a package is vulnerable or was not audited, else 0."""
     parser = argparse.ArgumentParser(prog="python -m tests.tools.audit", description=__doc__)
-    parser.add_argument("--strict", action="store_true", help="fail where nobody can be asked")
+    parser.add_argument("--strict", action="store_true", help="fail if the database is unreachable")
     parser.add_argument("--pins", type=Path, default=PINS)
     given, options = parser.parse_known_args()
     code, lines = judge(*ask(given.pins, options))

@@ -1,11 +1,11 @@
-"""Files of random weights at the published sizes, and what loading and running them takes.
+"""Writes random weights in the published sizes and measures loading and running them.
 
     python -m tests.tools.full_size write FOLDER     5.6 GB, in the published layout
-    python -m tests.tools.full_size bundle FOLDER    the same in one file
+    python -m tests.tools.full_size bundle FOLDER    all parts in one file
     python -m tests.tools.full_size load FOLDER      seconds and peak host memory
-    python -m tests.tools.full_size compare FOLDER   a 256x256 forward and the library's (9 GB)
+    python -m tests.tools.full_size compare FOLDER   a 256x256 forward here and in diffusers (9 GB)
 
-Not part of the tests: too large. The folder may be removed afterwards.
+Too large for the tests. The folder may be removed afterwards.
 """
 
 import argparse
@@ -49,7 +49,7 @@ Shapes = list[tuple[str, tuple[int, ...]]]
 
 
 def write(folder: Path, files: Mapping[str, Mapping[str, str]] = FILES) -> None:
-    """Write all files, bfloat16; the tokenizers are the small checkpoint's."""
+    """Write all files in bfloat16, with the tokenizers of the small checkpoint."""
     for file, sections in files.items():
         shapes = [
             (prefix + name, tuple(shape))
@@ -73,7 +73,7 @@ def write(folder: Path, files: Mapping[str, Mapping[str, str]] = FILES) -> None:
 
 
 def bundle(folder: Path) -> None:
-    """Write all parts to one file, where the card has the transformer."""
+    """Write all parts to the file of the transformer."""
     prefixes = {
         "dit_to_CosmosTransformer3DModel": "model.diffusion_model.",
         "adapter_to_AnimaTextConditioner": "model.diffusion_model.",
@@ -84,7 +84,7 @@ def bundle(folder: Path) -> None:
 
 
 def random_tensors(shapes: Shapes) -> Iterator[Tensor]:
-    """Weights that keep the size of what passes through them, flat, in bfloat16."""
+    """Random bfloat16 weights, scaled to keep the variance of activations."""
     generator = torch.Generator().manual_seed(0)
     for _, shape in shapes:
         values = torch.randn(math.prod(shape), generator=generator)
@@ -94,7 +94,7 @@ def random_tensors(shapes: Shapes) -> Iterator[Tensor]:
 
 
 def card_without_checksums() -> Card:
-    """The real card for weights that are not the real ones."""
+    """The published card without checksums."""
     files = CARD.files.model_dump()
     for name in ("transformer", "text_encoder", "vae"):
         files[name]["sha256"] = None
@@ -102,7 +102,7 @@ def card_without_checksums() -> Card:
 
 
 def load(folder: Path) -> Components:
-    """Load everything in bfloat16 on the CPU and say what it took."""
+    """Load all parts in bfloat16 on the CPU; print time and memory."""
     before = memory("VmRSS")
     started = time.perf_counter()
     parts = load_components(
@@ -122,14 +122,14 @@ def load(folder: Path) -> Components:
 
 
 def memory(field: str) -> int:
-    """Resident memory of this process in bytes, now (VmRSS) or at most so far (VmHWM)."""
+    """Resident memory of this process in bytes: current (VmRSS) or peak (VmHWM)."""
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
 
 
 @torch.inference_mode()
 def compare(folder: Path) -> None:
-    """Run one forward of 256x256 pixels here and in the library's unchanged class."""
+    """Compare a forward of 256x256 pixels with the class of diffusers."""
     parts = load(folder)
     started = time.perf_counter()
     context = TextEncoder(parts, CARD.text).encode(PROMPT).context[None]
@@ -147,7 +147,7 @@ def compare(folder: Path) -> None:
 
 
 def library_velocity(folder: Path, latents: Tensor, sigma: Tensor, context: Tensor) -> Tensor:
-    """The same by the library's class as published, its padding mask's channel included."""
+    """The velocity of the class of diffusers, with the channel of its padding mask."""
     part = locate_parts(CARD.files, folder).transformer
     plan = plan_transformer(part, CARD.transformer)
     config = {**plan.module.config, "concat_padding_mask": True}
@@ -173,7 +173,7 @@ def library_velocity(folder: Path, latents: Tensor, sigma: Tensor, context: Tens
 
 
 def main() -> None:
-    """Do what the command line says."""
+    """Run the command of the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )

@@ -1,4 +1,4 @@
-"""What the documentation says of the settings, from their code: `make docs` writes it."""
+"""`make docs`: generates the table of settings and .env.example from the code."""
 
 import re
 from typing import get_args
@@ -14,7 +14,7 @@ _PLACE = re.compile(r"(<!-- table of settings -->\n).*?(<!-- end of table -->)",
 
 
 def variable(name: str) -> str:
-    """The environment variable of a field of the settings."""
+    """The environment variable of a setting."""
     return f"KIRAZURI_{name.upper()}"
 
 
@@ -23,7 +23,7 @@ def _default(field: FieldInfo) -> str:
 
 
 def _limit(field: FieldInfo) -> str:
-    """Choices, or the smallest value that is allowed."""
+    """The allowed choices, or the smallest allowed value."""
     choices = [str(choice) for choice in get_args(field.annotation) if isinstance(choice, str)]
     for bound in field.metadata:
         for name, sign in (("ge", "at least"), ("gt", "more than")):
@@ -33,7 +33,7 @@ def _limit(field: FieldInfo) -> str:
 
 
 def settings_table() -> str:
-    """One row for every setting."""
+    """A table with a row for every setting."""
     rows = ["| variable | default | limits | what it is |", "|---|---|---|---|"]
     for name, field in Settings.model_fields.items():
         default = f"`{_default(field)}`" if _default(field) else ""
@@ -42,7 +42,7 @@ def settings_table() -> str:
 
 
 def env_example() -> str:
-    """Every setting with its default, as lines to uncomment."""
+    """All settings with their defaults, commented out."""
     lines = [
         "# Copy to .env and uncomment what should differ from the default. See docs/settings.md."
     ]
@@ -52,12 +52,12 @@ def env_example() -> str:
 
 
 def with_settings_table(page: str) -> str:
-    """The page with the table of settings as the code wants it now."""
+    """The page with a new table of settings."""
     return _PLACE.sub(lambda place: place[1] + settings_table() + place[2], page)
 
 
 def main() -> None:
-    """Write both."""
+    """Write the page and .env.example."""
     page = SETTINGS_PAGE.read_text(encoding="utf-8")
     SETTINGS_PAGE.write_text(with_settings_table(page), encoding="utf-8")
     ENV_EXAMPLE.write_text(env_example(), encoding="utf-8")

@@ -75,8 +75,12 @@ def fetch(card: Path, *options: str) -> "subprocess.CompletedProcess[str]":
 def fetch_in_new_process(
     hub: FakeHub, card: Path, *options: str
 ) -> "subprocess.CompletedProcess[str]":
-    variables = {"HF_ENDPOINT": hub.url, "HF_HOME": str(card.parent / "home")}
-    return kirazuri(*fetch_arguments(card, *options), folder=card.parent, **variables)
+    return kirazuri(
+        *fetch_arguments(card, *options),
+        folder=card.parent,
+        HF_ENDPOINT=hub.url,
+        HF_HOME=str(card.parent / "home"),
+    )
 
 
 def fetch_arguments(card: Path, *options: str) -> list[str]:

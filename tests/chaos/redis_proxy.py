@@ -1,4 +1,4 @@
-"""A TCP gate before Redis that can cut every connection and refuse new ones."""
+"""A TCP proxy in front of Redis that can cut all connections and refuse new ones."""
 
 import asyncio
 import contextlib
@@ -6,7 +6,7 @@ import threading
 
 
 class CuttableProxy:
-    """Forwards a free loopback port to `target`, in a thread of its own."""
+    """Forwards a free loopback port to the port `target`, in a thread."""
 
     def __init__(self, target: int) -> None:
         self.port = 0
@@ -15,17 +15,17 @@ class CuttableProxy:
         self._writers: set[asyncio.StreamWriter] = set()
         self._loop = asyncio.new_event_loop()
         self._is_ready = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="gate", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="redis-proxy", daemon=True)
         self._thread.start()
         if not self._is_ready.wait(10):
-            raise RuntimeError("the gate does not open")
+            raise RuntimeError("the proxy does not start")
 
     def cut(self) -> None:
-        """Break all connections there are."""
-        self._loop.call_soon_threadsafe(self._break)
+        """Abort all connections."""
+        self._loop.call_soon_threadsafe(self._abort)
 
     def shut(self) -> None:
-        """Break all connections and accept none until `open`."""
+        """Abort all connections and refuse new ones until `open`."""
         self._is_open = False
         self.cut()
 
@@ -34,7 +34,7 @@ class CuttableProxy:
         self._is_open = True
 
     def stop(self) -> None:
-        """Break everything for good."""
+        """Abort everything and end."""
         self.shut()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(5)
@@ -52,7 +52,7 @@ class CuttableProxy:
         self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
         self._loop.close()
 
-    def _break(self) -> None:
+    def _abort(self) -> None:
         for writer in list(self._writers):
             writer.transport.abort()
 

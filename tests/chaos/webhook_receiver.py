@@ -1,4 +1,4 @@
-"""A receiver of webhooks that is moody: it refuses some, hangs up on others, and remembers all."""
+"""An unreliable receiver of webhooks: rejects some, closes connections, records the rest."""
 
 import base64
 import random
@@ -23,74 +23,76 @@ SETTINGS = {
     "KIRAZURI_WEBHOOK_TIMEOUT_SECONDS": "2",
     "KIRAZURI_WEBHOOK_RETRY_SECONDS": ",".join(["0.2", "0.5", *["1"] * 20]),
 }
-"""Many quick tries: what is to be seen is that none is lost, not how patient the schedule is."""
+"""Many quick retries, because the drill checks delivery and not the schedule."""
 
 
 @dataclass
 class WebhookReceiver:
-    """Listens on a free loopback port. `heard` holds, by id, the bodies of what it took."""
+    """Listens on a free loopback port. `received` has the accepted bodies by webhook id."""
 
     seed: int
-    heard: dict[str, set[bytes]] = field(default_factory=lambda: defaultdict(set))
-    again: int = 0
+    received: dict[str, set[bytes]] = field(default_factory=lambda: defaultdict(set))
+    repeated: int = 0
     refused: int = 0
-    oddities: list[str] = field(default_factory=list)
+    problems_seen: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._mood = random.Random(self.seed)
+        self._random = random.Random(self.seed)
         self._lock = threading.Lock()
-        ear = self
+        receiver = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
-                status = ear._take(self)
+                status = receiver._answer(self)
                 if status:
                     self.send_response(status)
                     self.send_header("Content-Length", "0")
                     self.end_headers()
 
             def log_message(self, *_: object) -> None:
-                """The report tells."""
+                """The report has the numbers."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_port}/hook"
-        threading.Thread(target=self._server.serve_forever, name="ear", daemon=True).start()
+        threading.Thread(
+            target=self._server.serve_forever, name="webhook-receiver", daemon=True
+        ).start()
 
-    def _take(self, handler: BaseHTTPRequestHandler) -> int | None:
-        """The status to answer with; None hangs up."""
+    def _answer(self, handler: BaseHTTPRequestHandler) -> int | None:
+        """The status of the response; None closes the connection."""
         body = handler.rfile.read(int(handler.headers["content-length"]))
         headers = {name.lower(): value for name, value in handler.headers.items()}
         with self._lock:
-            mood = self._mood.random()
-            if mood < 0.15:
+            choice = self._random.random()
+            if choice < 0.15:
                 self.refused += 1
-                return 503 if mood < 0.1 else None
+                return 503 if choice < 0.1 else None
             try:
                 Signer(SECRET).verify(body, headers)
             except WebhookVerificationError as exc:
-                self.oddities.append(f"webhook {headers.get('webhook-id')}: {exc}")
-            bodies = self.heard[headers["webhook-id"]]
-            self.again += bool(bodies)
+                self.problems_seen.append(f"webhook {headers.get('webhook-id')}: {exc}")
+            bodies = self.received[headers["webhook-id"]]
+            self.repeated += bool(bodies)
             bodies.add(body)
-        return 204 if mood < 0.95 else None  # taken, and nobody knows: it comes again
+        return 204 if choice < 0.95 else None  # accepted without a response, so it is sent again
 
     def close(self) -> None:
         self._server.shutdown()
         self._server.server_close()
 
     def problems(self, client: "redis.Redis", wanted: dict[str, set[str]]) -> list[str]:
-        """What is missing, told too much or told differently. `wanted`: events by job."""
+        """Missing, unexpected and inconsistent webhooks; `wanted` has the events by job."""
         with self._lock:
-            heard, found = dict(self.heard), list(self.oddities)
+            received, found = dict(self.received), list(self.problems_seen)
         expected: set[str] = set()
         for job_id, names in wanted.items():
             events: Any = client.xrange(redis_keys.events_key(job_id))
             expected |= {f"{job_id}-{n}" for n, fields in events if fields["event"] in names}
-        missing, extra = expected - set(heard), set(heard) - expected
+        missing, extra = expected - set(received), set(received) - expected
         found += [f"webhook {delivery} never arrived" for delivery in sorted(missing)]
         found += [f"webhook {delivery} is of no event" for delivery in sorted(extra)]
-        found += [f"webhook {n} had {len(b)} bodies" for n, b in heard.items() if len(b) > 1]
+        found += [f"webhook {n} had {len(b)} bodies" for n, b in received.items() if len(b) > 1]
         left = (
             client.zcard(redis_keys.OUTBOX),
             sum(1 for _ in client.scan_iter("kirazuri:delivery:*")),
