@@ -1,4 +1,4 @@
-"""The API behind a real uvicorn in a thread of this process."""
+"""Runs the API behind a real uvicorn in a thread."""
 
 import threading
 import time
@@ -13,7 +13,7 @@ from worker.settings import Settings
 
 
 class ApiServer:
-    """uvicorn in a thread of its own, as a user runs it."""
+    """uvicorn in a thread, configured as `python -m api` does."""
 
     def __init__(self, settings: Settings) -> None:
         self.app = create_app(settings)
@@ -27,7 +27,7 @@ class ApiServer:
 
     def start(self) -> None:
         self._thread.start()
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while not self._server.started:
             assert self._thread.is_alive(), "the server did not start"
             assert time.monotonic() < deadline
@@ -35,7 +35,7 @@ class ApiServer:
 
     def stop(self) -> None:
         self._server.should_exit = True
-        self._thread.join(10)
+        self._thread.join(60)
         assert not self._thread.is_alive()
 
     def __enter__(self) -> Self:

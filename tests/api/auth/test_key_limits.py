@@ -1,4 +1,4 @@
-"""What a key limits, as its holder sees it: refusals, and headers that tell what is left."""
+"""Limits of keys: refusals, and the headers that show what is left."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, cast
@@ -27,7 +27,7 @@ NewClient = Callable[..., httpx2.Client]
 
 
 @pytest.fixture(scope="module")
-def served(settings: Settings) -> Iterator[ApiServer]:
+def limited_server(settings: Settings) -> Iterator[ApiServer]:
     folder = settings.data_dir / "loras"
     for name in ("cats", "hats"):
         write(folder / f"{name}.safetensors")
@@ -37,8 +37,8 @@ def served(settings: Settings) -> Iterator[ApiServer]:
 
 
 @pytest.fixture
-def client_of(served: ApiServer, redis_url: str) -> Iterator[NewClient]:
-    """`client_of(rate="2/hour")`: a client with a new key of these limits."""
+def client_of(limited_server: ApiServer, redis_url: str) -> Iterator[NewClient]:
+    """`client_of(rate="2/hour")` is a client with a new key that has these limits."""
     opened: list[httpx2.Client] = []
 
     def make(**limits: Any) -> httpx2.Client:
@@ -46,7 +46,7 @@ def client_of(served: ApiServer, redis_url: str) -> Iterator[NewClient]:
         with Redis.from_url(redis_url) as connection:
             add_key(connection, key)
         client = httpx2.Client(
-            base_url=served.url, headers={"Authorization": f"Bearer {secret}"}, timeout=20
+            base_url=limited_server.url, headers={"Authorization": f"Bearer {secret}"}, timeout=60
         )
         opened.append(client)
         wait_until(lambda: client.get("/capabilities").status_code == 200)
@@ -61,7 +61,7 @@ def submit(client: httpx2.Client, **changes: Any) -> httpx2.Response:
     return client.post("/generate", json=BODY | changes)
 
 
-def test_a_rate_is_held_and_told(client_of: NewClient) -> None:
+def test_rate_limit(client_of: NewClient) -> None:
     client, other = client_of(rate="2/hour"), client_of(rate="2/hour")
     first = submit(client)
     assert first.status_code == 202
@@ -78,18 +78,18 @@ def test_a_rate_is_held_and_told(client_of: NewClient) -> None:
         dialect = client.post(path, json={"prompt": "1girl", "steps": 1})
         assert dialect.status_code == 429, path
         assert dialect.headers["ratelimit"].startswith('"rate";r=0;t=')
-        assert "type" not in dialect.json(), "errors keep the surface's own shape"
-    assert client.get("/jobs").status_code == 200, "only submissions are counted"
+        assert "type" not in dialect.json(), "errors keep the format of the dialect"
+    assert client.get("/jobs").status_code == 200, "only submissions count"
     assert "ratelimit" not in client.get("/jobs").headers
     assert submit(other).status_code == 202
 
 
-def test_unfinished_jobs_are_held_and_told(client_of: NewClient, worker: ManualWorker) -> None:
+def test_concurrency_limit(client_of: NewClient, worker: ManualWorker) -> None:
     client = client_of(concurrency=2)
     made = [submit(client, seed=seed) for seed in range(2)]
     assert [answer.status_code for answer in made] == [202, 202]
-    told = [answer.headers["ratelimit"] for answer in made]
-    assert told == ['"concurrency";r=1', '"concurrency";r=0']
+    left = [answer.headers["ratelimit"] for answer in made]
+    assert left == ['"concurrency";r=1', '"concurrency";r=0']
     assert made[0].headers["ratelimit-policy"] == '"concurrency";q=2;qu="concurrent-requests"'
     refused = submit(client)
     assert (refused.status_code, refused.json()["code"]) == (429, "too_many_jobs")
@@ -100,7 +100,7 @@ def test_unfinished_jobs_are_held_and_told(client_of: NewClient, worker: ManualW
     assert submit(client).headers["ratelimit"] == '"concurrency";r=1'
 
 
-def test_a_days_work_is_held_and_told(client_of: NewClient) -> None:
+def test_daily_quota(client_of: NewClient) -> None:
     cost = client_of().post("/generate", json=BODY, params={"dry_run": True}).json()["cost"]
     client = client_of(quota=1.5 * cost)
     first = submit(client)
@@ -111,14 +111,14 @@ def test_a_days_work_is_held_and_told(client_of: NewClient) -> None:
     assert 0 < int(refused.headers["retry-after"]) <= 86_400
 
 
-def test_a_key_that_only_looks(client_of: NewClient) -> None:
+def test_key_without_submissions(client_of: NewClient) -> None:
     client = client_of(concurrency=0)
     refused = submit(client)
     assert (refused.status_code, refused.json()["code"]) == (403, "key_forbids")
     assert client.get("/metrics").status_code == 200
 
 
-def test_resolutions_of_a_key(client_of: NewClient) -> None:
+def test_allowed_resolutions(client_of: NewClient) -> None:
     client = client_of(resolutions=("square", "160x160", "a preset of another card"))
     assert submit(client).status_code == 202
     assert submit(client, resolution="160x160").status_code == 202
@@ -134,11 +134,11 @@ def test_resolutions_of_a_key(client_of: NewClient) -> None:
     assert dry.status_code == 403
 
 
-def test_loras_of_a_key_over_http(client_of: NewClient) -> None:
+def test_allowed_loras_over_http(client_of: NewClient) -> None:
     client, other = client_of(loras=("hats",)), client_of()
     for reader, names in ((client, ["hats"]), (other, ["cats", "hats"])):
-        told = reader.get("/capabilities").json()["loras"]
-        assert [lora["name"] for lora in told] == names
+        listed = reader.get("/capabilities").json()["loras"]
+        assert [lora["name"] for lora in listed] == names
         assert [lora["name"] for lora in reader.get("/sdapi/v1/loras").json()] == names
     assert submit(client, loras=[{"name": "hats"}]).status_code == 202
     refused = submit(client, loras=[{"name": "cats"}])
@@ -148,18 +148,18 @@ def test_loras_of_a_key_over_http(client_of: NewClient) -> None:
     assert submit(other, loras=[{"name": "cats"}]).status_code == 202
 
 
-def test_loras_of_a_key() -> None:
+def test_allowed_loras() -> None:
     card = load_card("kirazuri-tiny")
     loras = [{"name": name, "weight": 1.0, "sha256": "0" * 64} for name in ("hats", "cats")]
     request = make_request(loras=loras)
     for allowed, wrong in ((None, []), (("cats", "hats"), []), (("hats",), [1]), ((), [0, 1])):
         caller = Caller(owner="0", limits=KeyLimits(loras=allowed))
-        allowance = KeyLimitCheck(caller, cast(Any, None), cast(Any, None), card, cast(Any, None))
+        check = KeyLimitCheck(caller, cast(Any, None), cast(Any, None), card, cast(Any, None))
         if not wrong:
-            allowance.check(request)
+            check.check(request)
             continue
         with pytest.raises(KeyForbids) as caught:
-            allowance.check(request)
+            check.check(request)
         assert [error.pointer for error in caught.value.errors] == [
             f"/loras/{index}/name" for index in wrong
         ]

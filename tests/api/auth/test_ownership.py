@@ -1,4 +1,4 @@
-"""Two keys on one service: neither sees or touches what is the other's, by any route there is."""
+"""Two keys on one service: no route lets one see or change what belongs to the other."""
 
 import json
 import re
@@ -27,7 +27,7 @@ UNKNOWN_IMAGE = "0" * 40 + ".png"
 
 @dataclass(frozen=True)
 class Alice:
-    """What she has: a job of every kind, and a picture."""
+    """A key with a queued, a running and a succeeded job, and an image."""
 
     client: httpx2.Client
     queued: str
@@ -42,11 +42,11 @@ class Alice:
         return (*self.job_ids(), self.image, PROMPT)
 
     def jobs(self) -> list[Any]:
-        """All that she can see of her jobs, without what time changes."""
+        """Her jobs, without the fields that change over time."""
         found = [self.client.get(f"/jobs/{job_id}").json() for job_id in self.job_ids()]
         for job in found:
-            for passing in ("queue_position", "eta_seconds"):
-                del job[passing]
+            for changing in ("queue_position", "eta_seconds"):
+                del job[changing]
         return found
 
 
@@ -57,24 +57,24 @@ def _picture() -> bytes:
 
 
 @pytest.fixture(scope="module")
-def served(settings: Settings) -> Iterator[ApiServer]:
+def server(settings: Settings) -> Iterator[ApiServer]:
     changes = {"listen": LISTENS_TO_ALL, "max_queue": 50, "sync_wait_seconds": 0.1}
     with ApiServer(settings.model_copy(update=changes)) as running:
         yield running
 
 
-def _client(served: ApiServer, secret: str) -> httpx2.Client:
+def _client(server: ApiServer, secret: str) -> httpx2.Client:
     headers = {"Authorization": f"Bearer {secret}", "X-Request-Id": "same"}
-    return httpx2.Client(base_url=served.url, headers=headers, timeout=20)
+    return httpx2.Client(base_url=server.url, headers=headers, timeout=60)
 
 
 @pytest.fixture
-def clients(served: ApiServer, redis_url: str) -> Iterator[tuple[httpx2.Client, httpx2.Client]]:
+def clients(server: ApiServer, redis_url: str) -> Iterator[tuple[httpx2.Client, httpx2.Client]]:
     keys = [make_key("alice"), make_key("bob")]
     with Redis.from_url(redis_url) as connection:
         for _, key in keys:
             add_key(connection, key)
-    with _client(served, keys[0][0]) as first, _client(served, keys[1][0]) as second:
+    with _client(server, keys[0][0]) as first, _client(server, keys[1][0]) as second:
         for client in (first, second):
             wait_until(lambda: client.get("/capabilities").status_code == 200)  # noqa: B023
         yield first, second
@@ -149,17 +149,17 @@ CALLS: dict[tuple[str, str], list[Call]] = {
     ("GET", "/readyz"): [{}],
     ("GET", "/metrics"): [{}],
 }
-"""How the second key tries every operation, with the other's ids in place of JOB and IMAGE."""
+"""How the second key tries each operation; JOB and IMAGE stand for the ids of the first."""
 
 
 def _calls(method: str, path: str) -> list[Call]:
-    """What has neither parameters nor a body is only asked for."""
+    """The calls of an operation; one without parameters and body needs no entry."""
     is_plain = method == "GET" and "{" not in path
     return CALLS.get((method, path), [{}] if is_plain else [])
 
 
 def _filled(value: Any, job_id: str, image: str) -> Any:
-    """The call with these names in it."""
+    """The call with the ids filled in."""
     if isinstance(value, str):
         return value.replace("JOB", job_id).replace("IMAGE", image)
     if isinstance(value, bytes):
@@ -174,19 +174,19 @@ def _filled(value: Any, job_id: str, image: str) -> Any:
 def _answer(
     client: httpx2.Client, method: str, path: str, call: Call, names: tuple[str, str]
 ) -> Any:
-    """Status, telling headers and body of a call, with the names in it made alike."""
+    """Status, headers and body of a call, with the ids replaced by JOB and IMAGE."""
     job_id, image = names
     at = path.format(job_id=job_id, name=image, code="unauthorized", model="JOB")
     answer = client.request(method, at, **_filled(call, job_id, image))
     text = answer.text
     if answer.headers["content-type"].startswith("application/json"):
         text = json.dumps(_steady(answer.json()))
-    told = {name: answer.headers.get(name) for name in ("content-type", "etag", "location")}
-    return answer.status_code, told, text.replace(job_id, "JOB").replace(image, "IMAGE")
+    headers = {name: answer.headers.get(name) for name in ("content-type", "etag", "location")}
+    return answer.status_code, headers, text.replace(job_id, "JOB").replace(image, "IMAGE")
 
 
 def _steady(body: Any) -> Any:
-    """A body without what differs from call to call."""
+    """A body without values that differ between calls."""
     if isinstance(body, dict) and "created_at" in body:
         return {"prompt": body["request"]["prompt"], "status": body["status"]}
     if isinstance(body, dict) and "items" in body:
@@ -194,18 +194,18 @@ def _steady(body: Any) -> Any:
     return body
 
 
-def _operations(served: ApiServer) -> list[tuple[str, str]]:
-    paths = served.app.openapi()["paths"]
+def _operations(server: ApiServer) -> list[tuple[str, str]]:
+    paths = server.app.openapi()["paths"]
     return [(method.upper(), path) for path, methods in paths.items() for method in methods]
 
 
-def test_no_operation_shows_or_touches_what_is_anothers(
-    alice: Alice, bob: httpx2.Client, served: ApiServer
+def test_no_operation_shows_or_changes_foreign_jobs(
+    alice: Alice, bob: httpx2.Client, server: ApiServer
 ) -> None:
     before = alice.jobs()
-    operations = _operations(served)
-    untold = [at for at in operations if not _calls(*at)]
-    assert untold == [], "say in CALLS how these are tried"
+    operations = _operations(server)
+    missing = [at for at in operations if not _calls(*at)]
+    assert missing == [], "add calls of these operations to CALLS"
     assert set(CALLS) <= set(operations)
     for method, path in operations:
         for call in _calls(method, path):
@@ -214,7 +214,10 @@ def test_no_operation_shows_or_touches_what_is_anothers(
             for job_id in alice.job_ids() if is_of_jobs else alice.job_ids()[:1]:
                 names = (job_id, alice.image)
                 foreign = _answer(bob, method, path, call, names)
-                if path not in ("/metrics", "/generate"):  # numbers move; a new job is another
+                if path not in (
+                    "/metrics",
+                    "/generate",
+                ):  # metrics change, and a new job has a new id
                     assert foreign == unknown, (method, path, call)
                 shown = foreign[2].replace("JOB", "").replace("IMAGE", "")
                 assert [secret for secret in alice.secrets() if secret in shown] == []
@@ -224,20 +227,20 @@ def test_no_operation_shows_or_touches_what_is_anothers(
     assert alice.client.get(f"/images/{alice.image}").content == _picture()
 
 
-def test_without_a_key_every_operation_but_the_open_ones_is_refused(served: ApiServer) -> None:
-    with httpx2.Client(base_url=served.url) as client:
-        _refused_without_key(client, _operations(served))
+def test_all_operations_but_the_public_ones_need_a_key(server: ApiServer) -> None:
+    with httpx2.Client(base_url=server.url, timeout=60) as client:
+        _refused_without_key(client, _operations(server))
 
 
 def _refused_without_key(client: httpx2.Client, operations: list[tuple[str, str]]) -> None:
-    open_paths = {"/livez", "/readyz", "/problems/{code}"}
+    public_paths = {"/livez", "/readyz", "/problems/{code}"}
     for method, path in operations:
         at = re.sub(r"\{.*?\}", "unauthorized", path)
         status = client.request(method, at, json={}).status_code
-        assert (status == 401) is (path not in open_paths), (method, path)
+        assert (status == 401) is (path not in public_paths), (method, path)
 
 
-def test_pictures_of_others_are_as_if_they_had_never_been(
+def test_foreign_images_look_unknown(
     alice: Alice, bob: httpx2.Client, worker: ManualWorker
 ) -> None:
     answers = [
@@ -249,7 +252,7 @@ def test_pictures_of_others_are_as_if_they_had_never_been(
     assert first.replace(alice.image, "") == second.replace(UNKNOWN_IMAGE, "")
     own = alice.client.post("/generate", json={"prompt": "1girl", "init_image": alice.image})
     assert own.status_code == 202
-    # Whoever makes the same picture has it too.
+    # A key that makes the same image has it too.
     job = bob.post("/generate", json={"prompt": "1girl"}).json()["id"]
     worker.claim(job)
     worker.finish(job, _picture())
@@ -257,7 +260,7 @@ def test_pictures_of_others_are_as_if_they_had_never_been(
     assert bob.post("/generate", json={"prompt": "1girl", "init_image": alice.image}).is_success
 
 
-def test_an_idempotency_key_is_each_ones_own(alice: Alice, bob: httpx2.Client) -> None:
+def test_idempotency_keys_are_per_key(alice: Alice, bob: httpx2.Client) -> None:
     body = {"prompt": PROMPT, "seed": 3}
     headers = {"Idempotency-Key": "key-3"}
     other = bob.post("/generate", json=body, headers=headers)
@@ -267,7 +270,7 @@ def test_an_idempotency_key_is_each_ones_own(alice: Alice, bob: httpx2.Client) -
     assert again.json()["id"] == alice.queued
 
 
-def test_jobs_are_listed_in_pages(alice: Alice, bob: httpx2.Client) -> None:
+def test_pages_of_jobs(alice: Alice, bob: httpx2.Client) -> None:
     listed = alice.client.get("/jobs", params={"limit": 2})
     assert listed.headers["cache-control"] == "no-store"
     first = listed.json()
@@ -283,19 +286,21 @@ def test_jobs_are_listed_in_pages(alice: Alice, bob: httpx2.Client) -> None:
     assert bob.get("/jobs").json() == {"items": [], "next": None}
 
 
-def test_links_of_one_key_open_nothing_of_another(alice: Alice, bob: httpx2.Client) -> None:
+def test_signed_urls_of_one_key_do_not_open_jobs_of_another(
+    alice: Alice, bob: httpx2.Client
+) -> None:
     links = alice.client.post(f"/jobs/{alice.succeeded}/links").json()
-    with httpx2.Client() as nobody:
+    with httpx2.Client(timeout=60) as nobody:
         assert nobody.get(links["images"][0]).content == _picture()
         assert "event: succeeded" in nobody.get(links["events"]).text
     job = bob.post("/generate", json={"prompt": "1girl"}).json()["id"]
     token = bob.post(f"/jobs/{job}/links").json()["events"].partition("?token=")[2]
-    with httpx2.Client(base_url=bob.base_url) as nobody:
+    with httpx2.Client(base_url=bob.base_url, timeout=60) as nobody:
         for path in (f"/images/{alice.image}", f"/jobs/{alice.succeeded}/events"):
             assert nobody.get(path, params={"token": token}).status_code == 401
 
 
-def test_a_url_of_the_openai_surface_needs_no_key(
+def test_image_urls_of_the_openai_api_need_no_key(
     settings: Settings, redis_url: str, worker: ManualWorker
 ) -> None:
     secret, key = make_key("alice")
@@ -310,14 +315,14 @@ def test_a_url_of_the_openai_surface_needs_no_key(
         worker.claim(job_id)
         worker.finish(job_id, _picture())
 
-    thread = threading.Thread(target=work)
+    thread = threading.Thread(target=work, daemon=True)
     thread.start()
     try:
-        with _client(running, secret) as client, httpx2.Client() as nobody:
+        with _client(running, secret) as client, httpx2.Client(timeout=60) as nobody:
             body = {"prompt": "1girl", "response_format": "url"}
             (image,) = client.post("/v1/images/generations", json=body).json()["data"]
             assert nobody.get(image["url"]).content == _picture()
             assert nobody.get(image["url"].partition("?")[0]).status_code == 401
     finally:
-        thread.join(20)
+        thread.join(60)
         running.stop()
