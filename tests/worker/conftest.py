@@ -65,6 +65,7 @@ def run_worker(redis_url: str, settings: Settings) -> RunWorker:
     @contextmanager
     def run(
         *,
+        url: str = redis_url,
         is_drained: bool = True,
         kind: type[FakeEngine] = FakeEngine,
         store: ImageStore | None = None,
@@ -75,7 +76,7 @@ def run_worker(redis_url: str, settings: Settings) -> RunWorker:
     ) -> Iterator[BatchWorker]:
         inputs = HeldImages()
         worker = BatchWorker(
-            connect(redis_url),
+            connect(url),
             settings.model_copy(update=changes),
             engine_factory=lambda: kind(read_image=inputs.read, **engine),
             inputs=inputs,

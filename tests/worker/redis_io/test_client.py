@@ -1,9 +1,8 @@
-"""Redis behind passwords, TLS and sentinels, and under Valkey's name: the whole way of a job."""
+"""Redis clients with passwords, TLS, sentinels and Valkey's URLs; each test runs a job."""
 
 import asyncio
 import contextlib
 import signal
-import socket
 import ssl
 import subprocess
 import threading
@@ -18,29 +17,22 @@ import redis
 import trustme
 from redis import Redis
 
-from tests.support.fake_engine import FakeEngine
+from tests.support.ports import free_port
 from tests.support.requests import make_request
-from tests.support.waiting import wait_until
+from tests.support.run_worker import RunWorker
+from tests.support.waiting import async_wait_until, wait_until
 from worker.errors import QueueUnavailable
 from worker.job import TERMINAL, Job
 from worker.queue.job_queue import JobQueue
 from worker.redis_io.client import connect, connect_async, is_outage, stop_task
 from worker.redis_io.sentinel import SentinelUrl, sentinel_url
 from worker.redis_io.server import find_redis_server
-from worker.runtime.batch_worker import BatchWorker
 from worker.settings import Settings
-from worker.store.image_store import LocalImageStore
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager
 def server(folder: Path, *options: str) -> Iterator["subprocess.Popen[bytes]"]:
-    """A redis-server of its own, on loopback."""
+    """Run another redis-server on loopback."""
     folder.mkdir(parents=True, exist_ok=True)
     command = [str(find_redis_server()), *options, "--bind", "127.0.0.1", "--dir", str(folder)]
     with (folder / "log").open("wb") as log:
@@ -59,32 +51,11 @@ def answers(port: int, **options: str) -> bool:
     return False
 
 
-@contextmanager
-def working(url: str, settings: Settings) -> Iterator[None]:
-    """A worker with a fake engine on the Redis at `url`."""
-    worker = BatchWorker(
-        connect(url),
-        settings,
-        engine_factory=FakeEngine,
-        store=LocalImageStore(settings.data_dir / "images"),
-        version="test 1.0",
-    )
-    thread = threading.Thread(target=worker.work)
-    thread.start()
-    try:
-        yield
-    finally:
-        worker.stop()
-        thread.join(20)
-        worker.connection.close()
-        assert not thread.is_alive()
-
-
-async def carries_out_a_job(url: str, settings: Settings) -> None:
+async def run_job(url: str, settings: Settings, run_worker: RunWorker) -> None:
     queue = JobQueue(url, settings)
     try:
         job = await queue.admit(make_request(steps=2))
-        with working(url, settings):
+        with run_worker(url=url):
             events = [event.event async for event in queue.events(job.id)]
         assert events[-1] == "succeeded"
     finally:
@@ -92,19 +63,22 @@ async def carries_out_a_job(url: str, settings: Settings) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["redis", "valkey"])
-async def test_a_user_with_a_password(scheme: str, tmp_path: Path, settings: Settings) -> None:
+async def test_a_user_with_a_password(
+    scheme: str, tmp_path: Path, settings: Settings, run_worker: RunWorker
+) -> None:
     port = free_port()
     with server(tmp_path / "redis", "--port", str(port), "--requirepass", "p@ss/word"):
         wait_until(lambda: answers(port, password="p@ss/word"))
-        await carries_out_a_job(f"{scheme}://:p%40ss%2Fword@127.0.0.1:{port}/3", settings)
+        url = f"{scheme}://:p%40ss%2Fword@127.0.0.1:{port}/3"
+        await run_job(url, settings, run_worker)
         with Redis(port=port, password="p@ss/word", db=3) as client:
             assert client.dbsize() > 0
         with pytest.raises(redis.AuthenticationError), connect(f"{scheme}://127.0.0.1:{port}") as c:
             c.ping()
 
 
-class TlsGate:
-    """Takes TLS from clients and hands the plain bytes to a port behind it."""
+class TlsProxy:
+    """Accepts TLS connections and forwards their plain bytes to a local port."""
 
     def __init__(self, context: ssl.SSLContext, target: int) -> None:
         self._context = context
@@ -134,7 +108,7 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 @pytest.mark.parametrize("scheme", ["rediss", "valkeys"])
 async def test_tls_with_a_checked_certificate(
-    scheme: str, tmp_path: Path, settings: Settings
+    scheme: str, tmp_path: Path, settings: Settings, run_worker: RunWorker
 ) -> None:
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
@@ -148,24 +122,26 @@ async def test_tls_with_a_checked_certificate(
 
         async def serve() -> None:
             over = asyncio.Event()
-            async with TlsGate(context, port) as gate:
-                ends.append((asyncio.get_running_loop(), over, gate))
+            async with TlsProxy(context, port) as tls_port:
+                ends.append((asyncio.get_running_loop(), over, tls_port))
                 ready.set()
                 await over.wait()
 
         thread = threading.Thread(target=lambda: asyncio.run(serve()), daemon=True)
         thread.start()
-        assert ready.wait(5)
-        loop, over, gate = ends[0]
-        url = f"{scheme}://localhost:{gate}/0"
-        await carries_out_a_job(f"{url}?ssl_ca_certs={tmp_path / 'ca.pem'}", settings)
+        assert ready.wait(60)
+        loop, over, tls_port = ends[0]
+        url = f"{scheme}://localhost:{tls_port}/0"
+        await run_job(f"{url}?ssl_ca_certs={tmp_path / 'ca.pem'}", settings, run_worker)
         with pytest.raises(redis.ConnectionError, match="certificate"), connect(url) as client:
             client.ping()
         loop.call_soon_threadsafe(over.set)
-        thread.join(5)
+        thread.join(60)
 
 
-async def test_jobs_go_on_after_the_sentinels_chose_another_master(settings: Settings) -> None:
+async def test_jobs_continue_after_a_failover(
+    settings: Settings, run_worker: RunWorker, tmp_path: Path
+) -> None:
     master, replica, watch = free_port(), free_port(), free_port()
     with TemporaryDirectory(prefix="kirazuri-") as name, ExitStack() as stack:
         folder = Path(name)
@@ -188,21 +164,22 @@ async def test_jobs_go_on_after_the_sentinels_chose_another_master(settings: Set
             wait_until(lambda: sentinel.sentinel_slaves("pictures"))
         url = f"redis+sentinel://127.0.0.1:9,127.0.0.1:{watch}/pictures/0"
         queue = JobQueue(url, settings)
-        with working(url, settings):
-            before = await queue.wait((await queue.admit(make_request(steps=2))).id, 10)
+        with run_worker(url=url) as worker:
+            before = await queue.wait((await queue.admit(make_request(steps=2))).id, 60)
             assert before.status == "succeeded"
-            running = await queue.admit(make_request(steps=100))
-            await asyncio.sleep(0.3)
+            running = await queue.admit(make_request(f"until={tmp_path / 'go'}"))
+            await async_wait_until(lambda: worker.slots)
             first.kill()
-            done = await _patiently(queue, running.id)
+            (tmp_path / "go").touch()
+            done = await wait_through_outage(queue, running.id)
             assert done.status == "succeeded"
-            after = await queue.wait((await queue.admit(make_request(steps=2))).id, 10)
+            after = await queue.wait((await queue.admit(make_request(steps=2))).id, 60)
             assert after.status == "succeeded"
         await queue.close()
 
 
-async def _patiently(queue: JobQueue, job_id: str) -> Job:
-    deadline = time.monotonic() + 30
+async def wait_through_outage(queue: JobQueue, job_id: str) -> Job:
+    deadline = time.monotonic() + 120
     while True:
         try:
             job = await queue.wait(job_id, 5)
@@ -214,7 +191,7 @@ async def _patiently(queue: JobQueue, job_id: str) -> Job:
                 return job
 
 
-def test_sentinel_urls_are_read() -> None:
+def test_sentinel_urls_are_parsed() -> None:
     url = "rediss+sentinel://me:p%40ss@a:26379,[::1]:26380/pictures/2?sentinel_password=x"
     assert sentinel_url(url) == SentinelUrl(
         sentinels=(("a", 26379), ("::1", 26380)),
@@ -230,20 +207,17 @@ def test_sentinel_urls_are_read() -> None:
     assert sentinel_url("redis://a:1/0") is None
 
 
-@pytest.mark.parametrize(
-    ("url", "message"),
-    [
+def test_invalid_sentinel_urls_are_refused_without_their_password() -> None:
+    for url, message in (
         ("redis+sentinel://a:1/", "ends in /SERVICE"),
         ("redis+sentinel://a:1/pictures/x", "ends in /SERVICE"),
         ("redis+sentinel://a/pictures", "HOST:PORT"),
         ("redis+sentinel://:secret@a:b/pictures", "HOST:PORT"),
-    ],
-)
-def test_broken_sentinel_urls_are_refused_without_their_password(url: str, message: str) -> None:
-    for connecting in (connect, connect_async):
-        with pytest.raises(ValueError, match=message) as caught:
-            connecting(url)
-        assert "secret" not in str(caught.value)
+    ):
+        for make_client in (connect, connect_async):
+            with pytest.raises(ValueError, match=message) as caught:
+                make_client(url)
+            assert "secret" not in str(caught.value)
 
 
 def test_no_master_is_an_outage() -> None:
@@ -253,22 +227,22 @@ def test_no_master_is_an_outage() -> None:
         assert is_outage(caught.value)
 
 
-async def test_a_task_that_missed_a_cancel_is_cancelled_again() -> None:
-    missed = 0
+async def test_a_task_that_swallowed_a_cancel_is_cancelled_again() -> None:
+    swallowed = 0
 
-    async def misses_the_first() -> None:
-        nonlocal missed
+    async def swallow_the_first() -> None:
+        nonlocal swallowed
         while True:
             try:
                 await asyncio.sleep(60)
             except asyncio.CancelledError:
-                if missed:
+                if swallowed:
                     raise
-                missed += 1
+                swallowed += 1
 
-    task = asyncio.create_task(misses_the_first())
+    task = asyncio.create_task(swallow_the_first())
     await asyncio.sleep(0)
     await stop_task(task)
     assert task.cancelled()
-    assert missed == 1
+    assert swallowed == 1
     await stop_task(task)

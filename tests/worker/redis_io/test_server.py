@@ -1,3 +1,5 @@
+"""Starting a redis-server: its binary, durability, endpoints and errors."""
+
 import os
 import stat
 import subprocess
@@ -12,7 +14,7 @@ from worker.redis_io import server as redis_server
 from worker.redis_io.server import RedisServerError, find_redis_server
 
 
-def test_the_binary_of_the_wheel_is_found_without_importing_it() -> None:
+def test_the_wheels_binary_is_found_without_an_import() -> None:
     code = (
         "import sys; from worker.redis_io.server import find_redis_server;"
         "print(find_redis_server());"
@@ -22,14 +24,14 @@ def test_the_binary_of_the_wheel_is_found_without_importing_it() -> None:
     assert os.access(found.stdout.strip(), os.X_OK)
 
 
-def test_without_a_binary_the_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_binary_the_error_names_the_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(RedisServerError, match=r"apt install redis-server.*brew install redis"):
         find_redis_server()
 
 
-def test_what_was_written_survives_kill_9() -> None:
+def test_writes_survive_kill_9() -> None:
     with TemporaryDirectory(prefix="kirazuri-") as folder:
         server = redis_server.start(Path(folder))
         assert server.url.startswith("unix://")
@@ -58,6 +60,6 @@ def test_a_long_path_falls_back_to_a_loopback_port() -> None:
         server.stop()
 
 
-def test_a_server_that_does_not_come_up_says_why(tmp_path: Path) -> None:
+def test_a_server_that_does_not_start_says_why(tmp_path: Path) -> None:
     with pytest.raises(RedisServerError, match="did not start"):
         redis_server.start(tmp_path, fsync="nonsense")

@@ -1,4 +1,4 @@
-"""Lines of the log as JSON objects: their fields, what they are about, and how both are set up."""
+"""JSON log lines: their fields, the ids of the context, and the configuration."""
 
 import io
 import json
@@ -9,24 +9,28 @@ from typing import Any
 
 import pytest
 
-from tests.support.log_texts import NASTY
+from tests.support.log_texts import HOSTILE_TEXTS
 from worker.telemetry.logs import JsonLines, log_context, log_context_value
 
 
-def logged(message: str, *arguments: Any, name: str = "worker.x", **options: Any) -> dict[str, Any]:
-    """The one object that a message becomes."""
+def logged_line(message: str, *arguments: Any, name: str = "worker.x", **options: Any) -> str:
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonLines())
-    logger = logging.Logger(name)  # noqa: LOG001 - of nobody else
+    logger = logging.Logger(name)  # noqa: LOG001 - used here only
     logger.addHandler(handler)
     logger.warning(message, *arguments, **options)
-    (line,) = stream.getvalue().splitlines()
+    return stream.getvalue()
+
+
+def logged(message: str, *arguments: Any, **options: Any) -> dict[str, Any]:
+    """Log a message; returns its JSON object."""
+    (line,) = logged_line(message, *arguments, **options).splitlines()
     entry: dict[str, Any] = json.loads(line)
     return entry
 
 
-def test_pairs_of_a_message_are_fields_and_numbers_stay_numbers() -> None:
+def test_pairs_become_fields_and_numbers_stay_numbers() -> None:
     template = "job=%s event=webhook_%s queue=%.1fs attempt=%d code=%s"
     entry = logged(template, "J", "sent", 1.2345678, 2, None)
     assert entry.pop("time").endswith("+00:00")
@@ -42,13 +46,13 @@ def test_pairs_of_a_message_are_fields_and_numbers_stay_numbers() -> None:
     }
 
 
-def test_what_stands_between_pairs_takes_its_own_arguments() -> None:
+def test_arguments_outside_pairs_are_skipped() -> None:
     entry = logged("%d of %d for job=%s failed", 1, 2, "J")
     assert entry["job"] == "J"
     assert entry["message"] == "1 of 2 for job=J failed"
 
 
-def test_what_a_client_sent_is_one_value_and_cannot_pose_as_a_field() -> None:
+def test_a_clients_text_stays_one_value() -> None:
     text = 'x event=accepted\n{"level": "INFO", "job": "forged"}'
     entry = logged("job=%s event=refused reason=%s", "J", text)
     assert (entry["event"], entry["reason"], entry["job"]) == ("refused", text, "J")
@@ -56,33 +60,27 @@ def test_what_a_client_sent_is_one_value_and_cannot_pose_as_a_field() -> None:
     assert (entry["level"], entry["logger"]) == ("WARNING", "worker.x")
 
 
-@pytest.mark.parametrize("text", NASTY.values(), ids=NASTY.keys())
-def test_no_character_reaches_a_terminal_as_it_is(text: str) -> None:
-    stream = io.StringIO()
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(JsonLines())
-    logger = logging.Logger("worker.x")  # noqa: LOG001 - of nobody else
-    logger.addHandler(handler)
-    logger.warning("request=%s", text)
-    line = stream.getvalue()
-    assert line[:-1].isascii()
-    assert line[:-1].isprintable()
-    assert json.loads(line)["request"] == text
+def test_lines_are_printable_ascii() -> None:
+    for name, text in HOSTILE_TEXTS.items():
+        line = logged_line("request=%s", text)
+        assert line[:-1].isascii(), name
+        assert line[:-1].isprintable(), name
+        assert json.loads(line)["request"] == text, name
 
 
-def test_messages_of_libraries_are_left_alone() -> None:
+def test_messages_of_libraries_have_no_fields() -> None:
     entry = logged("retry=%s", "https://host/?key=secret", name="library")
     assert "retry" not in entry
     assert logged("%(a)s=%(b)s", {"a": 1, "b": 2})["message"] == "1=2"
 
 
-def test_exceptions_are_part_of_the_object() -> None:
+def test_exceptions_are_a_field() -> None:
     entry = logged("event=broken", exc_info=ValueError("reason"))
     assert entry["event"] == "broken"
     assert entry["exception"] == "ValueError: reason"
 
 
-def test_ids_are_those_of_what_goes_on() -> None:
+def test_ids_come_from_the_context() -> None:
     assert "request" not in logged("x")
     with log_context(request="r1", trace_id="t1"):
         with log_context(request=None, trace_id="t2"):
@@ -94,9 +92,8 @@ def test_ids_are_those_of_what_goes_on() -> None:
     assert log_context_value("request") is None
 
 
-SET_UP = """
+CONFIGURE = """
 import logging
-from tests.support.log_texts import NASTY
 from worker.telemetry.logs import configure_logging
 from worker.settings import Settings
 configure_logging(Settings(_env_file=None, log_format={format!r}, log_level={level!r}))
@@ -114,18 +111,18 @@ for name in ("worker.x", "library", "uvicorn.error"):
         ("ERROR", []),
     ],
 )
-def test_the_level_is_that_of_our_own_lines(level: str, expected: list[str]) -> None:
-    """Libraries log whole URLs and headers."""
-    lines = _set_up("json", level)
+def test_the_level_applies_to_the_services_own_lines(level: str, expected: list[str]) -> None:
+    """Libraries only log warnings: some log whole URLs and headers."""
+    lines = configured_lines("json", level)
     assert [json.loads(line)["logger"] for line in lines] == expected
 
 
-def test_text_is_for_people() -> None:
-    first, *_ = _set_up("text", "INFO")
+def test_text_lines_are_escaped() -> None:
+    first, *_ = configured_lines("text", "INFO")
     assert first.endswith(" INFO worker.x event=worker.x\\u000d")
 
 
-def _set_up(log_format: str, level: str) -> list[str]:
-    code = SET_UP.format(format=log_format, level=level)
+def configured_lines(log_format: str, level: str) -> list[str]:
+    code = CONFIGURE.format(format=log_format, level=level)
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return run.stderr.splitlines()

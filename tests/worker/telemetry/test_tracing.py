@@ -1,4 +1,4 @@
-"""When spans are made at all, and what is handed on when they are not."""
+"""Whether spans are exported, and what happens to the caller's context without them."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ from worker.telemetry import tracing
 
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
-WANTED = """
+PROGRAM = """
 import os, sys
 from opentelemetry import trace
 from worker.telemetry import tracing
@@ -39,14 +39,16 @@ NOWHERE = "http://127.0.0.1:9"
         ({ENDPOINT: NOWHERE, "OTEL_TRACES_EXPORTER": "none"}, ["False"]),
     ],
 )
-def test_the_standard_variables_switch_it(variables: dict[str, str], expected: list[str]) -> None:
+def test_the_standard_variables_turn_tracing_on(
+    variables: dict[str, str], expected: list[str]
+) -> None:
     run = subprocess.run(
-        [sys.executable, "-c", WANTED], env=variables, capture_output=True, text=True, check=True
+        [sys.executable, "-c", PROGRAM], env=variables, capture_output=True, text=True, check=True
     )
     assert run.stdout.split() == expected
 
 
-def test_an_exporter_that_is_not_known_is_told_and_nothing_breaks(
+def test_an_unsupported_exporter_only_logs_a_warning(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     tracing.start_tracing("x", {ENDPOINT: NOWHERE, "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"})
@@ -54,14 +56,14 @@ def test_an_exporter_that_is_not_known_is_told_and_nothing_breaks(
     assert isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
 
 
-@pytest.mark.parametrize("parent", [None, "", "nonsense", TRACEPARENT[:-1], "00-" + TRACEPARENT])
-def test_a_parent_that_is_none_makes_no_trace(parent: str | None) -> None:
-    assert tracing.trace_id_of(parent) is None
-    with tracing.delivery_span(parent):
-        assert tracing.traceparent_of() is None
+def test_an_invalid_parent_makes_no_trace() -> None:
+    for parent in (None, "", "nonsense", TRACEPARENT[:-1], "00-" + TRACEPARENT):
+        assert tracing.trace_id_of(parent) is None
+        with tracing.delivery_span(parent):
+            assert tracing.traceparent_of() is None
 
 
-def test_without_spans_the_callers_context_is_handed_on() -> None:
+def test_without_spans_the_callers_context_is_passed_on() -> None:
     assert tracing.trace_id_of(TRACEPARENT) == "0af7651916cd43dd8448eb211c80319c"
     with tracing.delivery_span(TRACEPARENT) as sent:
         assert tracing.traceparent_of() == TRACEPARENT
