@@ -1,9 +1,8 @@
-# The HTTP API, and the command line for its keys: neither torch nor weights; of a checkpoint its
-# tokenizers.
+# The HTTP API and the command line for its keys, without torch and weights.
 ARG PYTHON_IMAGE=python:3.11-slim
 
 FROM ${PYTHON_IMAGE} AS build
-# Taken up by pip where they are given; by default it asks its usual index.
+# Options of pip; by default it uses its default index.
 ARG PIP_INDEX_URL
 ARG PIP_EXTRA_INDEX_URL
 ARG PIP_FIND_LINKS
@@ -15,7 +14,7 @@ ENV PATH=/opt/kirazuri/bin:$PATH
 COPY pyproject.toml constraints.txt docker/requirements.py ./
 RUN python requirements.py api cli otel > requirements.txt \
     && pip install -r requirements.txt -c constraints.txt \
-    # 30 MB that only a compiler wants.
+    # 30 MB that only compilers need.
     && find /opt/kirazuri -name 'libc2pa_c.rlib' -delete
 COPY . .
 RUN find model/checkpoints -name '*.safetensors' -delete && pip install --no-deps .

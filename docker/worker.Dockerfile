@@ -2,9 +2,9 @@
 ARG PYTHON_IMAGE=python:3.11-slim
 
 FROM ${PYTHON_IMAGE} AS build
-# An additional index to take torch from, such as one with CPU wheels; a tenth of the size.
+# An additional index for torch, such as one with CPU wheels, which are a tenth of the size.
 ARG TORCH_INDEX=
-# Taken up by pip where they are given; by default it asks its usual index.
+# Options of pip; by default it uses its default index.
 ARG PIP_INDEX_URL
 ARG PIP_EXTRA_INDEX_URL
 ARG PIP_FIND_LINKS
@@ -17,7 +17,7 @@ COPY pyproject.toml constraints.txt docker/requirements.py ./
 RUN python requirements.py worker otel > requirements.txt \
     && pip install ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} \
         -r requirements.txt -c constraints.txt \
-    # 30 MB that only a compiler wants.
+    # 30 MB that only compilers need.
     && find /opt/kirazuri -name 'libc2pa_c.rlib' -delete
 COPY . .
 RUN pip install --no-deps .
