@@ -11,6 +11,7 @@ from hypothesis import settings
 from redis import Redis
 
 from cli.certificates import make_certificate
+from tests.support.paths import ROOT
 from tests.support.s3_server import PROGRAM, FaultyProxy, S3Server
 from worker.redis_io import server as redis_server
 from worker.redis_io.server import RedisServer
@@ -19,13 +20,20 @@ from worker.redis_io.server import RedisServer
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
-_LONG = {name: place for place, name in enumerate(["chaos", "e2e", "worker", "cli"])}
+TESTS = ROOT / "tests"
+
+_SLOW = {name: place for place, name in enumerate(["e2e", "cli", "worker", "api"])}
 """Folders with the slowest files. They run first, so that both processes end together."""
+
+
+def _folder(item: pytest.Item) -> str:
+    """The folder directly below tests/, such as "e2e"."""
+    return item.path.relative_to(TESTS).parts[0]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Sort by folder; the order within a folder stays."""
-    items.sort(key=lambda item: _LONG.get(item.path.parent.name, len(_LONG)))
+    items.sort(key=lambda item: _SLOW.get(_folder(item), len(_SLOW)))
 
 
 @pytest.hookimpl(tryfirst=True)

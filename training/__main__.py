@@ -93,7 +93,7 @@ def _parse() -> argparse.Namespace:
         "--checkpoint",
         type=Path,
         default=Path("out/training/kirazuri-tiny"),
-        help="where the exported checkpoint goes",
+        help="folder of the exported checkpoint",
     )
     parser.add_argument("--pictures", type=int, default=24_000)
     parser.add_argument("--minutes-vae", type=float, default=30)

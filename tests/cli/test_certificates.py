@@ -1,4 +1,4 @@
-"""The authority that `kirazuri certificate` makes, read by a library of its own."""
+"""The certificate authority of `kirazuri certificate`."""
 
 import stat
 from pathlib import Path
@@ -14,7 +14,7 @@ def certificates(file: Path) -> list[x509.Certificate]:
     return x509.load_pem_x509_certificates(file.read_bytes())
 
 
-def test_a_certificate_from_an_authority_that_stays(tmp_path: Path) -> None:
+def test_a_second_certificate_has_the_same_authority(tmp_path: Path) -> None:
     folder = tmp_path / "signing"
     command = ["certificate", str(folder), "--organisation", "Studio", "--days", "20"]
     ran = CliRunner().invoke(app, command)
@@ -38,7 +38,7 @@ def test_a_certificate_from_an_authority_that_stays(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["ca.pem", "ca-key.pem"])
-def test_a_broken_authority_is_told(tmp_path: Path, name: str) -> None:
+def test_a_broken_authority_is_reported(tmp_path: Path, name: str) -> None:
     assert CliRunner().invoke(app, ["certificate", str(tmp_path)]).exit_code == 0
     (tmp_path / name).write_text("no")
     ran = CliRunner().invoke(app, ["certificate", str(tmp_path)])

@@ -5,7 +5,7 @@ from pathlib import Path
 from typer.testing import CliRunner
 
 from cli.main import app
-from tests.support.cli import kirazuri
+from tests.support.cli import kirazuri_inline
 
 COMMANDS = (
     "",
@@ -42,18 +42,19 @@ def test_version() -> None:
 
 
 def test_a_wrong_setting_is_named(tmp_path: Path) -> None:
-    run = kirazuri("up", folder=tmp_path, KIRAZURI_MAX_QUEUE="0")
+    (tmp_path / ".env").write_text("KIRAZURI_MAX_QUEUE=0")
+    run = kirazuri_inline("up", folder=tmp_path)
     assert run.returncode == 1
     assert run.stderr.startswith("error: KIRAZURI_MAX_QUEUE: ")
 
 
 def test_an_unknown_card_is_named(tmp_path: Path) -> None:
-    run = kirazuri("up", "--card", "none", "--port", "0", folder=tmp_path)
+    run = kirazuri_inline("up", "--card", "none", "--port", "0", folder=tmp_path)
     assert run.returncode == 1
     assert run.stderr.startswith("error: no card named 'none'")
 
 
 def test_a_service_that_is_not_running(tmp_path: Path) -> None:
-    run = kirazuri("generate", "1girl", "--url", "http://127.0.0.1:9", folder=tmp_path)
+    run = kirazuri_inline("generate", "1girl", "--url", "http://127.0.0.1:9", folder=tmp_path)
     assert run.returncode == 1
     assert "start the service with `kirazuri up`" in run.stderr

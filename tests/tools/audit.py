@@ -59,8 +59,8 @@ def main() -> int:
     code, lines = judge(*ask(given.pins, options))
     if code is None:
         code = int(given.strict)
-        lines.append("The dependencies may have known weaknesses: run `make audit` where the "
-                     "vulnerability database can be reached.")  # fmt: skip
+        lines.append("The dependencies may have known vulnerabilities: run `make audit` "
+                     "if the vulnerability database can be reached.")  # fmt: skip
     sys.stdout.write("\n".join(lines) + "\n")
     return code
 

@@ -257,9 +257,9 @@ def measure(
 def shortfalls(row: dict[str, Any], *, default_sampler: str) -> list[str]:
     """Descriptions of values below the bar, which is lower for samplers other than the default."""
     bars = BARS if row["sampler"] == default_sampler else SAMPLER_BARS
-    where = f"{row['preset']}/{row['sampler']}"
+    label = f"{row['preset']}/{row['sampler']}"
     return [
-        f"{where}: {name} {row['accuracy'][name]:.3f} < {bar}"
+        f"{label}: {name} {row['accuracy'][name]:.3f} < {bar}"
         for name, bar in bars.items()
         if row["accuracy"][name] < bar
     ]

@@ -14,7 +14,7 @@ from cli.client.source import fit, read_source
 from cli.commands.generate import _source_fields
 from model.recipes.recipe import Recipe
 from model.request import ImageFormat
-from tests.support.cli import kirazuri
+from tests.support.cli import kirazuri_inline
 from tests.support.requests import make_request
 from worker.images.encode import encode_image
 
@@ -55,13 +55,13 @@ def with_texts(folder: Path, **texts: str) -> Path:
 @pytest.mark.parametrize("image_format", ["png", "webp", "jpeg", "avif"])
 def test_our_own_files_are_exact(tmp_path: Path, image_format: ImageFormat) -> None:
     path = own(tmp_path, image_format, prompt="a\nSteps: 1, b: 2, c: 3", cfg_scale=4.123456789)
-    reading = fit(read_source(path), OFFERED)
-    assert reading.is_own
-    assert reading.notes == []
-    assert reading.fields["prompt"] == "a\nSteps: 1, b: 2, c: 3"
-    assert reading.fields["cfg_scale"] == 4.123456789
-    assert reading.fields["image_format"] == image_format
-    assert reading.fields["resolution"] == "64x64"
+    imported = fit(read_source(path), OFFERED)
+    assert imported.is_own
+    assert imported.notes == []
+    assert imported.fields["prompt"] == "a\nSteps: 1, b: 2, c: 3"
+    assert imported.fields["cfg_scale"] == 4.123456789
+    assert imported.fields["image_format"] == image_format
+    assert imported.fields["resolution"] == "64x64"
 
 
 def test_the_best_source_in_a_file_is_taken(tmp_path: Path) -> None:
@@ -84,25 +84,27 @@ def test_the_best_source_in_a_file_is_taken(tmp_path: Path) -> None:
         ({"parameters": "a" * 300_000}, "at most 200000"),
     ],
 )
-def test_files_that_do_not_help(tmp_path: Path, texts: dict[str, str], message: str) -> None:
+def test_files_without_a_request_are_refused(
+    tmp_path: Path, texts: dict[str, str], message: str
+) -> None:
     with pytest.raises(ClientError, match=message):
         read_source(with_texts(tmp_path, **texts))
 
 
-def test_no_picture(tmp_path: Path) -> None:
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ClientError, match=r"missing\.png"):
         read_source(tmp_path / "missing.png")
 
 
-def test_what_is_not_offered_is_left_out_aloud(tmp_path: Path) -> None:
+def test_what_is_not_offered_is_left_out_with_a_note(tmp_path: Path) -> None:
     changes: dict[str, Any] = {
         "sampler": "dpmpp_sde",
         "sampler_options": {"r": 0.4},
         "scheduler": "beta",
     }
-    reading = fit(read_source(own(tmp_path, **changes)), OFFERED)
-    assert set(changes) & set(reading.fields) == set()
-    assert [note.partition(": ")[0] for note in reading.notes] == [
+    imported = fit(read_source(own(tmp_path, **changes)), OFFERED)
+    assert set(changes) & set(imported.fields) == set()
+    assert [note.partition(": ")[0] for note in imported.notes] == [
         "sampler dpmpp_sde",
         "sampler options {'r'",
         "scheduler beta",
@@ -118,7 +120,7 @@ def test_options_go_with_the_sampler(tmp_path: Path) -> None:
     assert left.notes[-1].startswith("sampler options {'eta': 0.5}: they belong to")
 
 
-def test_another_sampler_does_not_get_the_options_of_the_files(
+def test_another_sampler_does_not_get_the_options_in_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = own(tmp_path, sampler="euler_ancestral", sampler_options={"eta": 0.5})
@@ -132,15 +134,15 @@ def test_another_sampler_does_not_get_the_options_of_the_files(
         assert _source_fields(path, "", asked).get("sampler_options") == options
 
 
-def test_loras_are_named_as_the_service_does(tmp_path: Path) -> None:
+def test_loras_get_the_names_of_the_service(tmp_path: Path) -> None:
     names = ("ink", "hats", "twice", "gone")
     loras = [{"name": name, "weight": 0.5, "sha256": "1" * 64} for name in names]
-    reading = fit(read_source(own(tmp_path, sampler="euler", loras=loras)), OFFERED)
-    assert reading.fields["loras"] == [
+    imported = fit(read_source(own(tmp_path, sampler="euler", loras=loras)), OFFERED)
+    assert imported.fields["loras"] == [
         {"name": "ink", "weight": 0.5},
         {"name": "styles/Hats", "weight": 0.5},
     ]
-    assert reading.notes == [
+    assert imported.notes == [
         "LoRA styles/Hats: another file was used (1111111111, not 2222222222)",
         "LoRA twice: the service has no LoRA of this name; left out",
         "LoRA gone: the service has no LoRA of this name; left out",
@@ -148,11 +150,11 @@ def test_loras_are_named_as_the_service_does(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("loras", ["ink", {"name": "ink"}, ["ink"], [{"name": 3}], [{}]])
-def test_loras_that_are_none(tmp_path: Path, loras: Any) -> None:
-    reading = read_source(own(tmp_path, sampler="euler"))
-    reading.fields["loras"] = loras
-    assert "loras" not in fit(reading, OFFERED).fields
-    assert len(reading.notes) == 1
+def test_invalid_loras_are_left_out(tmp_path: Path, loras: Any) -> None:
+    imported = read_source(own(tmp_path, sampler="euler"))
+    imported.fields["loras"] = loras
+    assert "loras" not in fit(imported, OFFERED).fields
+    assert len(imported.notes) == 1
 
 
 @pytest.mark.parametrize(
@@ -166,23 +168,23 @@ def test_loras_that_are_none(tmp_path: Path, loras: Any) -> None:
         ("ffff", [], "made with m: no worker is up to compare its checkpoint with"),
     ],
 )  # fmt: skip
-def test_another_checkpoint_is_told(
+def test_another_checkpoint_is_noted(
     tmp_path: Path, digits: str, workers: list[Any], note: str | None
 ) -> None:
-    reading = read_source(own(tmp_path, sampler="euler"))
-    reading.checkpoint, reading.model = digits, "m"
-    fit(reading, {**OFFERED, "workers": workers})
-    assert reading.notes == ([] if note is None else [note])
+    imported = read_source(own(tmp_path, sampler="euler"))
+    imported.checkpoint, imported.model = digits, "m"
+    fit(imported, {**OFFERED, "workers": workers})
+    assert imported.notes == ([] if note is None else [note])
 
 
 def test_without_a_prompt_and_a_picture_there_is_nothing_to_do(tmp_path: Path) -> None:
-    run = kirazuri("generate", folder=tmp_path)
+    run = kirazuri_inline("generate", folder=tmp_path)
     assert run.returncode == 2
     assert "--from" in run.stderr
 
 
 def test_a_file_that_is_no_picture_ends_with_a_message(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("no")
-    run = kirazuri("generate", "--from", "a.png", folder=tmp_path)
+    run = kirazuri_inline("generate", "--from", "a.png", folder=tmp_path)
     assert run.returncode == 1
     assert run.stderr.startswith("error: a.png cannot be read")

@@ -22,7 +22,7 @@ from tests.support.paths import ROOT
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_every_layout_is_told(layout: str, tmp_path: Path) -> None:
+def test_every_layout_is_recognised(layout: str, tmp_path: Path) -> None:
     write, _ = LAYOUTS[layout]
     write(tmp_path)
     report = inspected(tmp_path if (tmp_path / MAIN).is_file() else checkpoint_root(tmp_path))
@@ -43,7 +43,7 @@ def test_every_layout_is_told(layout: str, tmp_path: Path) -> None:
         assert parts["transformer"]["layout"] == "library"
 
 
-def test_a_report_to_read(tmp_path: Path) -> None:
+def test_the_printed_report(tmp_path: Path) -> None:
     path = tmp_path / "mine.safetensors"
     origin = {
         "modelspec.title": "Mine",
@@ -67,7 +67,7 @@ def test_a_report_to_read(tmp_path: Path) -> None:
     assert "sha256" not in run_checkpoint("inspect", path, *TINY, "--no-hash")[1]
 
 
-def test_an_all_in_one_file_lacks_tokenizers_only(tmp_path: Path) -> None:
+def test_an_all_in_one_file_lacks_only_tokenizers(tmp_path: Path) -> None:
     all_in_one(tmp_path)
     report = inspected(tmp_path / MAIN)
     assert report["kind"].startswith("all-in-one checkpoint")
@@ -75,7 +75,7 @@ def test_an_all_in_one_file_lacks_tokenizers_only(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("path", "kind"), [(QWEN, "text encoder"), (VAE, "VAE")])
-def test_single_parts_are_told(path: str, kind: str) -> None:
+def test_single_parts_are_recognised(path: str, kind: str) -> None:
     assert inspected(SHIPPED / path)["kind"] == kind
 
 
@@ -88,7 +88,7 @@ def test_single_parts_are_told(path: str, kind: str) -> None:
         ({"unet.weight": torch.bfloat16}, "transformer", "unknown unet.weight"),
     ],
 )
-def test_what_keeps_a_file_from_use_is_told(
+def test_problems_of_a_file_are_reported(
     tensors: dict[str, torch.dtype], kind: str, problem: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "a.safetensors"
@@ -99,7 +99,7 @@ def test_what_keeps_a_file_from_use_is_told(
     assert problem in " ".join(report["problems"])
 
 
-def test_a_missing_key_is_told(tmp_path: Path) -> None:
+def test_a_missing_tensor_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     for name in ("net.blocks.3.mlp.layer2.weight", "net.llm_adapter.norm.weight"):
         weights = load_file(SHIPPED / MAIN)
@@ -108,7 +108,7 @@ def test_a_missing_key_is_told(tmp_path: Path) -> None:
         assert f"lacks {name}" in inspected(path)["problems"][0]
 
 
-def test_a_lora_is_told(tmp_path: Path) -> None:
+def test_a_lora_is_recognised(tmp_path: Path) -> None:
     path = tmp_path / "lora.safetensors"
     half = {
         "lora_unet_blocks_0_mlp_layer1.lora_down.weight": torch.ones(4, 8),
@@ -147,7 +147,7 @@ def test_pickles_and_other_files_are_refused(tmp_path: Path) -> None:
         assert said in output
 
 
-def test_nothing_here_loads_torch(tmp_path: Path) -> None:
+def test_the_command_does_not_load_torch(tmp_path: Path) -> None:
     code = (
         "import sys; from typer.testing import CliRunner; from cli.main import app; "
         "import cli.checkpoint_files; "

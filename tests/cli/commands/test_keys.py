@@ -1,4 +1,4 @@
-"""`kirazuri keys`: what is printed, what is kept, and which Redis it finds."""
+"""`kirazuri keys`: output, stored keys, and the choice of the Redis."""
 
 import json
 import tomllib
@@ -43,9 +43,9 @@ def test_a_key_is_made_listed_and_revoked(redis_url: str) -> None:
     listed = keys("list", url=redis_url).stdout
     assert "alice" in listed
     assert "rate 60/minute, quota 5000.0, concurrency 4, loras hats/watercolor" in listed
-    told = json.loads(keys("list", "--json", url=redis_url).stdout)
-    assert (told[0]["id"], told[0]["kept_in"]) == (key.id, "redis")
-    assert key.hash not in json.dumps(told)
+    listed_keys = json.loads(keys("list", "--json", url=redis_url).stdout)
+    assert (listed_keys[0]["id"], listed_keys[0]["kept_in"]) == (key.id, "redis")
+    assert key.hash not in json.dumps(listed_keys)
 
     again = keys("add", "alice", url=redis_url)
     assert (again.exit_code, again.stdout) == (1, "")
@@ -74,7 +74,7 @@ def test_a_table_for_the_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         (["--rate", "fast"], "rate: "),
         (["--concurrency", "-1"], "concurrency: "),
@@ -82,10 +82,10 @@ def test_a_table_for_the_file(tmp_path: Path) -> None:
         (["--priority", "urgent"], "priority"),
     ],
 )
-def test_a_wrong_limit_is_named(options: list[str], told: str) -> None:
+def test_a_wrong_limit_is_named(options: list[str], message: str) -> None:
     run = keys("add", "alice", *options)
     assert (run.exit_code, run.stdout) == (2, "")
-    assert told in run.stderr
+    assert message in run.stderr
 
 
 def test_without_a_running_service_the_data_folder_is_enough(tmp_path: Path) -> None:
