@@ -1,7 +1,6 @@
-"""Submitting: what is filled in, waited for, repeated, refused."""
+"""Submitting jobs: defaults, waiting, idempotency and refusals."""
 
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,8 +12,14 @@ from api.submit.context import parse_prefer_wait
 from tests.support.api_calls import PROMPT, read_problem, redis_setting, submit_job
 from tests.support.api_server import ApiServer
 from tests.support.manual_worker import ManualWorker
+from tests.support.waiting import wait_until
 from worker.redis_io import server as redis_server
 from worker.settings import Settings
+
+
+@pytest.fixture(scope="module")
+def settings(settings: Settings) -> Settings:
+    return settings.model_copy(update={"max_wait_seconds": 60})
 
 
 def test_open_fields_are_filled_from_the_card(client: httpx2.Client, server: ApiServer) -> None:
@@ -56,7 +61,7 @@ def test_open_fields_are_filled_from_the_card(client: httpx2.Client, server: Api
     assert client.get(answer.headers["location"]).json()["request"]["seed"] == seed
 
 
-def test_what_is_asked_is_kept(client: httpx2.Client) -> None:
+def test_given_fields_are_kept(client: httpx2.Client) -> None:
     asked = {
         "negative_prompt": "",
         "steps": 7,
@@ -89,7 +94,7 @@ def test_a_preset_is_a_size(client: httpx2.Client) -> None:
     assert (request["width"], request["height"]) == (112, 144)
 
 
-def test_seeds_are_drawn_anew(client: httpx2.Client) -> None:
+def test_every_missing_seed_is_drawn(client: httpx2.Client) -> None:
     seeds = {
         client.post("/generate", json={"prompt": PROMPT, "seed": None}).json()["request"]["seed"]
         for _ in range(4)
@@ -97,61 +102,56 @@ def test_seeds_are_drawn_anew(client: httpx2.Client) -> None:
     assert len(seeds) == 4
 
 
-def test_advice_comes_as_warnings(client: httpx2.Client) -> None:
+def test_warnings_advise_on_a_request(client: httpx2.Client) -> None:
     job = client.post("/generate", json={"prompt": "1girl", "steps": 1, "cfg_scale": 20}).json()
     codes = {warning["code"] for warning in job["warnings"]}
     assert {"short_prompt", "steps_not_recommended", "cfg_scale_not_recommended"} <= codes
     assert client.get(f"/jobs/{job['id']}").json()["warnings"] == job["warnings"]
 
 
-def test_waiting_for_a_job_that_ends_in_time(client: httpx2.Client, worker: ManualWorker) -> None:
+def test_a_call_waits_for_the_end_of_its_job(client: httpx2.Client, worker: ManualWorker) -> None:
     def work() -> None:
-        while not (waiting := worker.queued_ids()):
-            time.sleep(0.01)
-        (job_id,) = waiting
+        wait_until(worker.queued_ids)
+        (job_id,) = worker.queued_ids()
         worker.claim(job_id)
         worker.finish(job_id, b"picture")
 
     thread = threading.Thread(target=work)
     thread.start()
-    answer = client.post("/generate", json={"prompt": PROMPT}, headers={"prefer": "wait=1"})
+    headers = {"prefer": "respond-async, wait=9999"}
+    answer = client.post("/generate", json={"prompt": PROMPT}, headers=headers, timeout=90)
     thread.join()
     assert answer.status_code == 200
-    assert answer.headers["preference-applied"] == "wait=1"
+    assert answer.headers["preference-applied"] == "wait=60"
     assert answer.json()["status"] == "succeeded"
     assert client.get(answer.json()["images"][0]["url"]).content == b"picture"
 
 
-def test_waiting_in_vain_ends_after_the_limit(client: httpx2.Client) -> None:
-    answer = client.post(
-        "/generate", json={"prompt": PROMPT}, headers={"prefer": "respond-async, wait=9999"}
-    )
+def test_waiting_ends_after_the_requested_time(client: httpx2.Client) -> None:
+    answer = client.post("/generate", json={"prompt": PROMPT}, headers={"prefer": "wait=1"})
     assert answer.status_code == 202
     assert answer.headers["preference-applied"] == "wait=1"
     assert answer.json()["status"] == "queued"
-    assert 0.9 < answer.elapsed.total_seconds() < 3
+    assert answer.elapsed.total_seconds() > 0.9
 
 
-@pytest.mark.parametrize(
-    ("prefer", "seconds"),
-    [
-        (None, None),
-        ("", None),
-        ("respond-async", None),
-        ("wait=5", 5),
-        ("Wait = 5", 5),
-        ('respond-async; x="y", wait="7"', 7),
-        ("wait=999", 60),
-        ("wait=0", 0),
-        ("await=5", None),
-        ("wait=99999999999", 60),
-        ("wait=1.5", None),
-        ("wait=5s", None),
-        ("wait", None),
-    ],
-)
-def test_reading_prefer(prefer: str | None, seconds: float | None) -> None:
-    assert parse_prefer_wait(prefer, 60) == seconds
+def test_parsing_prefer() -> None:
+    expected = {
+        None: None,
+        "": None,
+        "respond-async": None,
+        "wait=5": 5,
+        "Wait = 5": 5,
+        'respond-async; x="y", wait="7"': 7,
+        "wait=999": 60,
+        "wait=0": 0,
+        "await=5": None,
+        "wait=99999999999": 60,
+        "wait=1.5": None,
+        "wait=5s": None,
+        "wait": None,
+    }
+    assert {prefer: parse_prefer_wait(prefer, 60) for prefer in expected} == expected
 
 
 def test_one_key_and_body_make_one_job(client: httpx2.Client) -> None:
@@ -165,7 +165,7 @@ def test_one_key_and_body_make_one_job(client: httpx2.Client) -> None:
     assert len({answer.json()["request"]["seed"] for answer in answers}) == 1
 
 
-def test_null_and_left_out_are_the_same_body(client: httpx2.Client) -> None:
+def test_null_and_missing_fields_are_the_same_body(client: httpx2.Client) -> None:
     headers = {"idempotency-key": "abc"}
     first = client.post("/generate", json={"prompt": PROMPT}, headers=headers)
     second = client.post("/generate", json={"seed": None, "prompt": PROMPT}, headers=headers)
@@ -188,7 +188,7 @@ def test_a_refused_body_does_not_use_up_the_key(client: httpx2.Client) -> None:
     assert client.post("/generate", json={"prompt": PROMPT}, headers=headers).status_code == 202
 
 
-def test_a_full_queue_says_when_to_come_back(client: httpx2.Client) -> None:
+def test_a_full_queue_says_when_to_retry(client: httpx2.Client) -> None:
     for _ in range(5):
         submit_job(client)
     answer = client.post("/generate", json={"prompt": PROMPT})
@@ -205,7 +205,7 @@ def test_trace_context_stays_with_the_job(client: httpx2.Client, redis_url: str)
     assert record["traceparent"] == trace
 
 
-def test_a_request_id_goes_through(client: httpx2.Client) -> None:
+def test_a_request_id_is_returned(client: httpx2.Client) -> None:
     answer = client.get("/livez", headers={"x-request-id": "abc-123"})
     assert answer.headers["x-request-id"] == "abc-123"
     assert answer.headers["x-content-type-options"] == "nosniff"
@@ -213,7 +213,7 @@ def test_a_request_id_goes_through(client: httpx2.Client) -> None:
     assert len(drawn) == 32
 
 
-def test_urls_are_as_the_operator_or_the_client_says(settings: Settings, redis_url: str) -> None:
+def test_urls_begin_with_the_configured_public_url(settings: Settings, redis_url: str) -> None:
     with ApiServer(
         settings.model_copy(update={"public_url": "https://art.example/api/"})
     ) as public:
