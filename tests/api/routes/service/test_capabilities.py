@@ -17,8 +17,6 @@ def test_a_form_can_be_built(client: httpx2.Client, worker: ManualWorker) -> Non
     assert found["defaults"]["sampler"] in {sampler["name"] for sampler in found["samplers"]}
     schedulers = {scheduler["name"] for scheduler in found["schedulers"]}
     assert found["defaults"]["scheduler"] in schedulers
-        scheduler["name"] for scheduler in found["schedulers"]
-    }
     assert {"name": "square", "width": 128, "height": 128, "group": 128} in found["resolutions"]
     assert found["limits"]["max_steps"] == 100
     assert found["seed"] == {"minimum": 0, "maximum": 2**53 - 1}

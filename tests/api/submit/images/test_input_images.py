@@ -1,4 +1,4 @@
-"""Pictures in requests: every form that is taken, every bad one refused by name, and their keep."""
+"""Input images of requests: accepted forms, refusals by field, and what is stored."""
 
 import io
 import json
@@ -51,32 +51,31 @@ def stored(store: LocalImageStore, name: str) -> Image.Image:
     return image
 
 
-@pytest.mark.parametrize(
-    ("kind", "options"),
-    [("PNG", {}), ("JPEG", {"quality": 95}), ("WEBP", {"lossless": True}), ("AVIF", {})],
-)
-def test_every_format_is_taken_and_kept_under_a_name(
-    submit: Callable[..., Any], store: LocalImageStore, kind: str, options: dict[str, Any]
+def test_every_format_is_accepted_and_stored_under_a_name(
+    submit: Callable[..., Any], store: LocalImageStore
 ) -> None:
-    job = submit(init_image=coded(file_of(drawn(), kind, **options)))
-    request = job["request"]
-    assert request["strength"] == 0.6
-    assert (request["width"], request["height"], request["mask"]) == (*SIZE, None)
-    kept = stored(store, request["init_image"])
-    assert (kept.format, kept.mode, kept.size) == ("PNG", "RGB", SIZE)
-    red, blue = kept.getpixel((100, 100)), kept.getpixel((10, 10))
-    assert isinstance(red, tuple)
-    assert isinstance(blue, tuple)
-    assert red[0] > 200 > 60 > red[2]
-    assert blue[2] > 200 > 60 > blue[0]
+    formats: dict[str, dict[str, Any]] = {
+        "PNG": {}, "JPEG": {"quality": 95}, "WEBP": {"lossless": True}, "AVIF": {},
+    }  # fmt: skip
+    for kind, options in formats.items():
+        request = submit(init_image=coded(file_of(drawn(), kind, **options)))["request"]
+        assert request["strength"] == 0.6
+        assert (request["width"], request["height"], request["mask"]) == (*SIZE, None)
+        kept = stored(store, request["init_image"])
+        assert (kept.format, kept.mode, kept.size) == ("PNG", "RGB", SIZE), kind
+        red, blue = kept.getpixel((100, 100)), kept.getpixel((10, 10))
+        assert isinstance(red, tuple)
+        assert isinstance(blue, tuple)
+        assert red[0] > 200 > 60 > red[2], kind
+        assert blue[2] > 200 > 60 > blue[0], kind
 
 
-def test_a_progressive_jpeg_is_taken(submit: Callable[..., Any]) -> None:
+def test_a_progressive_jpeg_is_accepted(submit: Callable[..., Any]) -> None:
     assert submit(init_image=coded(file_of(drawn(), "JPEG", progressive=True)))
     assert submit(init_image=coded(many_scans(10)))
 
 
-def test_the_same_picture_in_every_form_is_the_same_input(submit: Callable[..., Any]) -> None:
+def test_every_text_form_gives_the_same_input(submit: Callable[..., Any]) -> None:
     code = coded(drawn())
     wrapped = "\n".join(code[i : i + 76] for i in range(0, len(code), 76))
     forms = (
@@ -85,7 +84,7 @@ def test_the_same_picture_in_every_form_is_the_same_input(submit: Callable[..., 
     assert len({submit(init_image=form)["request"]["init_image"] for form in forms}) == 1
 
 
-def test_an_earlier_image_is_taken_by_name_path_or_url_and_keeps_its_name(
+def test_a_stored_image_is_accepted_by_name_path_or_url_and_keeps_its_name(
     client: httpx2.Client, submit: Callable[..., Any], store: LocalImageStore
 ) -> None:
     name = store.put(file_of(drawn(), "WEBP", lossless=True), "webp")
@@ -94,7 +93,7 @@ def test_an_earlier_image_is_taken_by_name_path_or_url_and_keeps_its_name(
         assert submit(init_image=form)["request"]["init_image"] == name
 
 
-def test_a_picture_without_resolution_says_the_size(
+def test_without_a_resolution_the_image_determines_the_size(
     client: httpx2.Client, submit: Callable[..., Any]
 ) -> None:
     sizes = {(144, 112): (144, 112), (150, 110): (144, 112), (400, 400): (256, 256),
@@ -119,7 +118,7 @@ def test_a_resolution_crops_the_middle(submit: Callable[..., Any], store: LocalI
     assert "cropped to 128x128" in warning["detail"]
 
 
-def test_a_telephones_picture_is_turned_upright(
+def test_the_exif_orientation_is_applied(
     submit: Callable[..., Any], store: LocalImageStore
 ) -> None:
     exif = Image.Exif()
@@ -131,18 +130,20 @@ def test_a_telephones_picture_is_turned_upright(
     assert kept.getpixel((105, 5)) == (20, 40, 230)
 
 
-@pytest.mark.parametrize("mode", ["L", "P", "LA", "RGBA", "1", "I;16"])
-def test_every_kind_of_pixels_becomes_eight_bit_rgb(
-    submit: Callable[..., Any], store: LocalImageStore, mode: str
+def test_every_pixel_mode_becomes_eight_bit_rgb(
+    client: httpx2.Client, submit: Callable[..., Any], store: LocalImageStore
 ) -> None:
-    picture = Image.new("I;16", SIZE, 40_000) if mode == "I;16" else drawn(mode=mode)
-    kept = stored(store, submit(init_image=coded(picture))["request"]["init_image"])
-    assert kept.mode == "RGB"
-    if mode == "I;16":
-        assert kept.getextrema() == ((155, 156),) * 3 or kept.getpixel((0, 0)) == (155, 155, 155)
+    for mode in ("L", "P", "LA", "RGBA", "1", "I;16"):
+        image = Image.new("I;16", SIZE, 40_000) if mode == "I;16" else drawn(mode=mode)
+        job = submit(init_image=coded(image))
+        client.delete(f"/jobs/{job['id']}")
+        kept = stored(store, job["request"]["init_image"])
+        assert kept.mode == "RGB", mode
+        if mode == "I;16":
+            assert kept.getpixel((0, 0)) == (155, 155, 155)
 
 
-def test_what_is_transparent_is_white_in_a_picture_and_kept_in_a_mask(
+def test_transparent_pixels_become_white_and_are_kept_by_a_mask(
     submit: Callable[..., Any], store: LocalImageStore
 ) -> None:
     clear = Image.new("RGBA", SIZE, (255, 255, 255, 0))
@@ -153,7 +154,7 @@ def test_what_is_transparent_is_white_in_a_picture_and_kept_in_a_mask(
     assert (mask.mode, mask.getextrema()) == ("L", (0, 0))
 
 
-def test_picture_and_mask_are_cut_alike(submit: Callable[..., Any], store: LocalImageStore) -> None:
+def test_the_mask_is_cropped_alike(submit: Callable[..., Any], store: LocalImageStore) -> None:
     mask = Image.new("L", (300, 200))
     mask.paste(255, (0, 0, 150, 200))
     picture = Image.merge("RGB", [mask] * 3)
@@ -170,7 +171,7 @@ def test_picture_and_mask_are_cut_alike(submit: Callable[..., Any], store: Local
 
 
 def png_of_size(width: int, height: int) -> bytes:
-    """A PNG that says it is so large and compresses to next to nothing."""
+    """A tiny PNG file that declares this size."""
 
     def chunk(name: bytes, data: bytes) -> bytes:
         check = struct.pack(">I", zlib.crc32(name + data))
@@ -188,14 +189,14 @@ def animated(kind: str) -> bytes:
 
 
 def many_scans(count: int) -> bytes:
-    """A progressive JPEG whose last scan comes so many times."""
+    """A progressive JPEG that repeats its last scan."""
     data = file_of(drawn(), "JPEG", progressive=True)
     last, end = data.rfind(b"\xff\xda"), data.rfind(b"\xff\xd9")
     return data[:last] + data[last:end] * count + data[end:]
 
 
 GONE = "a" * 40 + ".png"
-BAD_PICTURES: dict[str, tuple[str, Any]] = {
+BAD_IMAGES: dict[str, tuple[str, Any]] = {
     "empty": ("", 1),
     "blank": ("   ", None),
     "not base64": ("not a picture!", None),
@@ -214,7 +215,7 @@ BAD_PICTURES: dict[str, tuple[str, Any]] = {
     "too many pixels": (coded(png_of_size(5000, 5000)), MAX_PIXELS),
     "a bomb": (coded(png_of_size(60_000, 60_000)), MAX_PIXELS),
     "too many scans": (coded(many_scans(1000)), MAX_SCANS),
-    "a huge side": (coded(png_of_size(2**31 - 1, 1)), None),
+    "a huge side": (coded(png_of_size(2**31 - 1, 1)), MAX_PIXELS),
     "no such image": (GONE, None),
     "a path": ("../" + GONE, None),
     "a path to a secret": ("/images/../../etc/passwd", None),
@@ -225,14 +226,14 @@ BAD_PICTURES: dict[str, tuple[str, Any]] = {
 
 
 @pytest.mark.parametrize("field", ["init_image", "mask"])
-@pytest.mark.parametrize(("text", "limit"), BAD_PICTURES.values(), ids=BAD_PICTURES.keys())
-def test_a_picture_that_cannot_be_used_is_named(
-    client: httpx2.Client, field: str, text: str, limit: Any
-) -> None:
-    fields = {"init_image": coded(drawn()), field: text}
-    (error,) = refused(client, **fields)
-    assert error["pointer"] == f"/{field}"
-    assert error["limit"] == limit or limit is None
+def test_unusable_images_are_named_by_field(client: httpx2.Client, field: str) -> None:
+    wrong = []
+    for name, (text, limit) in BAD_IMAGES.items():
+        errors = refused(client, **{"init_image": coded(drawn()), field: text})
+        found = [(error["pointer"], error["limit"]) for error in errors]
+        if found != [(f"/{field}", limit)]:
+            wrong.append((name, found))
+    assert wrong == []
 
 
 def test_an_expired_image_is_named(client: httpx2.Client, store: LocalImageStore) -> None:
@@ -243,68 +244,66 @@ def test_an_expired_image_is_named(client: httpx2.Client, store: LocalImageStore
     assert "expired" in error["detail"]
 
 
-@pytest.mark.parametrize(
-    ("fields", "pointers"),
-    [
-        ({"strength": 0.5}, ["/strength"]),
-        ({"mask": coded(drawn(mode="L"))}, ["/mask"]),
-        ({"strength": 0.5, "mask": "x"}, ["/strength", "/mask"]),
-        ({"init_image": None, "strength": 0.5}, ["/strength"]),
-        ({"init_image": coded(drawn()), "strength": 1.1}, ["/strength"]),
-        ({"init_image": coded(drawn()), "strength": -0.1}, ["/strength"]),
-        ({"init_image": coded(drawn()), "strength": "0.5"}, ["/strength"]),
-        ({"init_image": 3}, ["/init_image"]),
-        ({"init_image": ["a"]}, ["/init_image"]),
-        ({"init_image": "?", "mask": "!"}, ["/init_image", "/mask"]),
-        ({"hires": {}}, ["/hires/scale"]),
-        ({"hires": {"scale": 1}}, ["/hires/scale"]),
-        ({"hires": {"scale": 9}}, ["/hires/scale"]),
-        ({"hires": {"scale": 1.5, "steps": 0}}, ["/hires/steps"]),
-        ({"hires": {"scale": 1.5, "steps": 101}}, ["/hires/steps"]),
-        ({"hires": {"scale": 1.5, "strength": 2}}, ["/hires/strength"]),
-        ({"hires": {"scale": 1.5, "upscaler": "esrgan"}}, ["/hires/upscaler"]),
-        ({"hires": {"scale": 1.5, "width": 8}}, ["/hires/width"]),
-        ({"hires": 2}, ["/hires"]),
-        ({"hires": {"scale": 2.5}, "steps": 0}, ["/steps", "/hires/scale"]),
-        ({"init_image": coded(drawn()), "hires": {"scale": 2.5}}, ["/hires/scale"]),
-        (
-            {"init_image": coded(drawn()), "mask": coded(drawn((64, 64))), "hires": {"scale": 4}},
-            ["/hires/scale", "/mask"],
-        ),
-    ],
-)
-def test_what_does_not_go_together_is_named(
-    client: httpx2.Client, fields: dict[str, Any], pointers: list[str]
-) -> None:
-    assert [error["pointer"] for error in refused(client, **fields)] == pointers
+BAD_COMBINATIONS: list[tuple[dict[str, Any], list[str]]] = [
+    ({"strength": 0.5}, ["/strength"]),
+    ({"mask": coded(drawn(mode="L"))}, ["/mask"]),
+    ({"strength": 0.5, "mask": "x"}, ["/strength", "/mask"]),
+    ({"init_image": None, "strength": 0.5}, ["/strength"]),
+    ({"init_image": coded(drawn()), "strength": 1.1}, ["/strength"]),
+    ({"init_image": coded(drawn()), "strength": -0.1}, ["/strength"]),
+    ({"init_image": coded(drawn()), "strength": "0.5"}, ["/strength"]),
+    ({"init_image": 3}, ["/init_image"]),
+    ({"init_image": ["a"]}, ["/init_image"]),
+    ({"init_image": "?", "mask": "!"}, ["/init_image", "/mask"]),
+    ({"hires": {}}, ["/hires/scale"]),
+    ({"hires": {"scale": 1}}, ["/hires/scale"]),
+    ({"hires": {"scale": 9}}, ["/hires/scale"]),
+    ({"hires": {"scale": 1.5, "steps": 0}}, ["/hires/steps"]),
+    ({"hires": {"scale": 1.5, "steps": 101}}, ["/hires/steps"]),
+    ({"hires": {"scale": 1.5, "strength": 2}}, ["/hires/strength"]),
+    ({"hires": {"scale": 1.5, "upscaler": "esrgan"}}, ["/hires/upscaler"]),
+    ({"hires": {"scale": 1.5, "width": 8}}, ["/hires/width"]),
+    ({"hires": 2}, ["/hires"]),
+    ({"hires": {"scale": 2.5}, "steps": 0}, ["/steps", "/hires/scale"]),
+    ({"init_image": coded(drawn()), "hires": {"scale": 2.5}}, ["/hires/scale"]),
+    (
+        {"init_image": coded(drawn()), "mask": coded(drawn((64, 64))), "hires": {"scale": 4}},
+        ["/hires/scale", "/mask"],
+    ),
+]
 
 
-def test_a_mask_of_another_size_is_told_the_right_one(client: httpx2.Client) -> None:
+def test_wrong_combinations_of_fields_are_named(client: httpx2.Client) -> None:
+    wrong = []
+    for fields, pointers in BAD_COMBINATIONS:
+        found = [error["pointer"] for error in refused(client, **fields)]
+        if found != pointers:
+            wrong.append((pointers, found))
+    assert wrong == []
+
+
+def test_a_mask_of_another_size_names_the_right_one(client: httpx2.Client) -> None:
     (error,) = refused(client, init_image=coded(drawn()), mask=coded(drawn((64, 64))))
     assert (error["pointer"], error["limit"]) == ("/mask", "128x128")
     assert "64x64" in error["detail"]
 
 
-@pytest.mark.parametrize(
-    ("resolution", "limit"), [("square", 2.0), ("square_hd", 1.33), ("256x256", 1.0)]
-)
-def test_a_second_pass_too_large_is_told_the_largest(
-    client: httpx2.Client, resolution: str, limit: float
-) -> None:
-    (error,) = refused(client, resolution=resolution, hires={"scale": 2.2})
-    assert (error["pointer"], error["limit"]) == ("/hires/scale", limit)
-    if limit > 1:
-        body = {"prompt": PROMPT, "resolution": resolution, "hires": {"scale": limit}}
-        assert client.post("/generate", json=body).status_code == 202
+def test_a_second_pass_that_is_too_large_names_the_largest_scale(client: httpx2.Client) -> None:
+    for resolution, limit in (("square", 2.0), ("square_hd", 1.33), ("256x256", 1.0)):
+        (error,) = refused(client, resolution=resolution, hires={"scale": 2.2})
+        assert (error["pointer"], error["limit"]) == ("/hires/scale", limit)
+        if limit > 1:
+            body = {"prompt": PROMPT, "resolution": resolution, "hires": {"scale": limit}}
+            assert client.post("/generate", json=body).status_code == 202
 
 
-def test_broken_files_are_never_an_error_of_ours(client: httpx2.Client) -> None:
+def test_broken_files_are_accepted_or_refused(client: httpx2.Client) -> None:
     files = [
         file_of(drawn(), "PNG"), file_of(drawn(), "JPEG"),
         file_of(drawn(), "WEBP"), file_of(drawn(), "AVIF"),
     ]  # fmt: skip
     chance = random.Random(4)
-    for number in range(120):
+    for number in range(60):
         data = bytearray(files[number % 4])
         for _ in range(chance.randint(1, 12)):
             data[chance.randrange(len(data))] = chance.randrange(256)
@@ -317,7 +316,7 @@ def test_broken_files_are_never_an_error_of_ours(client: httpx2.Client) -> None:
             client.delete(f"/jobs/{answer.json()['id']}")
 
 
-# -- what becomes of it ------------------------------------------------------------------------
+# -- accepted jobs -----------------------------------------------------------------------------
 
 
 def test_a_second_pass_is_resolved(submit: Callable[..., Any]) -> None:
@@ -330,21 +329,21 @@ def test_a_second_pass_is_resolved(submit: Callable[..., Any]) -> None:
     assert job["progress"]["steps"] == 18
 
 
-def test_no_picture_lies_in_redis(submit: Callable[..., Any], worker: ManualWorker) -> None:
+def test_no_image_is_stored_in_redis(submit: Callable[..., Any], worker: ManualWorker) -> None:
     noise = Image.effect_noise((256, 256), 90).convert("RGB")
     job = submit(init_image=coded(noise))
     record: Any = worker.redis.hgetall(f"kirazuri:job:{job['id']}")
     assert sum(map(len, record.values())) < 5000
 
 
-def test_a_large_picture_passes(submit: Callable[..., Any]) -> None:
+def test_a_large_image_is_accepted(submit: Callable[..., Any]) -> None:
     noise = Image.merge("RGB", [Image.effect_noise((1536, 1024), 90) for _ in range(3)])
     code = coded(noise)
     assert len(code) > 5_000_000
     assert submit(init_image=code)["request"]["width"] == 256
 
 
-def test_one_key_stands_for_one_picture(client: httpx2.Client) -> None:
+def test_an_idempotency_key_belongs_to_one_image(client: httpx2.Client) -> None:
     headers = {"idempotency-key": "abc"}
     blue = Image.new("RGB", SIZE, "blue")
 
