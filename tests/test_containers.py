@@ -12,7 +12,7 @@ def _compose(name: str) -> Any:
     return yaml.safe_load((ROOT / name).read_text(encoding="utf-8"))
 
 
-def test_compose_services_are_checked_confined_and_kept() -> None:
+def test_compose_services_are_confined_and_restarted() -> None:
     compose = _compose("docker-compose.yml")
     services = compose["services"]
     assert set(services) == {"redis", "api", "worker", "webhooks", "prometheus", "grafana"}
@@ -29,15 +29,15 @@ def test_compose_services_are_checked_confined_and_kept() -> None:
         assert services[name]["depends_on"]["redis"]["condition"] == "service_healthy"
 
 
-def test_the_api_knows_where_it_is_published() -> None:
-    """It asks for keys by that: what it sees itself is the containers' network."""
+def test_the_api_knows_its_published_address() -> None:
+    """The API requires keys by this address. It cannot see it from the containers' network."""
     api = _compose("docker-compose.yml")["services"]["api"]
     (port,) = api["ports"]
     assert port == f"{api['environment']['KIRAZURI_LISTEN']}:8000"
     assert port.startswith("${KIRAZURI_PUBLISH:-127.0.0.1:")
 
 
-def test_the_containers_redis_keeps_what_it_acknowledged() -> None:
+def test_redis_is_durable_and_evicts_nothing() -> None:
     command = _compose("docker-compose.yml")["services"]["redis"]["command"]
     options = dict(zip(command[1::2], command[2::2], strict=True))
     assert options["--appendonly"] == "yes"
@@ -45,14 +45,14 @@ def test_the_containers_redis_keeps_what_it_acknowledged() -> None:
     assert options["--maxmemory-policy"] == "noeviction"
 
 
-def test_the_gpu_is_asked_for_in_the_override_alone() -> None:
+def test_only_the_override_requests_a_gpu() -> None:
     assert "nvidia" not in (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
     worker = _compose("docker-compose.gpu.yml")["services"]["worker"]
     (device,) = worker["deploy"]["resources"]["reservations"]["devices"]
     assert device["driver"] == "nvidia"
 
 
-def test_api_and_worker_get_the_same_folders_and_may_not_write_to_them() -> None:
+def test_api_and_worker_share_read_only_folders() -> None:
     services = _compose("docker-compose.gpu.yml")["services"]
     assert services["api"]["volumes"] == services["worker"]["volumes"]
     places = [volume.partition("}:")[2] for volume in services["api"]["volumes"]]
@@ -62,7 +62,7 @@ def test_api_and_worker_get_the_same_folders_and_may_not_write_to_them() -> None
         assert services[name]["environment"]["KIRAZURI_LORA_DIR"] == "/loras"
 
 
-def test_images_of_containers_run_without_root_and_are_checked() -> None:
+def test_container_images_run_without_root_and_have_health_checks() -> None:
     for path in sorted((ROOT / "docker").glob("*.Dockerfile")):
         text = path.read_text(encoding="utf-8")
         assert "# syntax=" not in text

@@ -9,7 +9,7 @@ from tests.support.paths import ROOT
 
 
 def _requirements(extra: str) -> set[str]:
-    """Names of what the package needs with an extra, without the extra's own extras."""
+    """The names of the direct dependencies with an extra."""
     names = set()
     for requirement in importlib.metadata.requires("kirazuri-server") or []:
         name, _, marker = requirement.partition(";")
@@ -21,7 +21,7 @@ def _requirements(extra: str) -> set[str]:
 
 
 def _closure(names: set[str]) -> set[str]:
-    """The names with all that they need in turn, as installed here."""
+    """The names and all their dependencies, as installed here."""
     seen: set[str] = set()
     waiting = set(names)
     while waiting:
@@ -44,14 +44,14 @@ def test_the_api_needs_no_torch() -> None:
     assert "torch" in _requirements("worker")
 
 
-def test_constraints_are_exact_and_name_no_index() -> None:
+def test_constraints_are_exact_versions_without_an_index() -> None:
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pins = [line.partition(";")[0].strip() for line in lines if not line.startswith("#")]
     assert "torch==2.13.0" in pins
     assert all(re.fullmatch(r"[a-z0-9._-]+==[0-9][A-Za-z0-9.]*", pin) for pin in pins)
 
 
-def test_constraints_pin_everything_that_is_asked_for() -> None:
+def test_constraints_pin_every_dependency() -> None:
     """If this fails, run `make lock`."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     asked = itertools.chain(project["dependencies"], *project["optional-dependencies"].values())

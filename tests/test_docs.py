@@ -43,7 +43,7 @@ def test_every_setting_is_described() -> None:
     assert _text(ENV_EXAMPLE) == env_example(), "run `make docs`"
 
 
-def test_the_readme_and_the_page_of_a1111_list_exactly_the_endpoints_there_are() -> None:
+def test_the_readme_and_the_a1111_page_list_all_endpoints() -> None:
     document: dict[str, Any] = create_app(Settings()).openapi()
     offered = {
         f"{method.upper()} {path}"
@@ -128,7 +128,7 @@ def test_every_warning_is_explained() -> None:
     assert sorted(described) == sorted(get_args(WarningCode))
 
 
-def test_all_of_a_plan_is_explained() -> None:
+def test_every_field_of_a_dry_run_is_explained() -> None:
     rows = re.findall(r"^\| (`.*?`) \|", _table("prompts.md", "Trying"), re.MULTILINE)
     described = re.findall(r"`(\w+)`", "".join(rows))
     assert sorted(described) == sorted(Plan.model_fields)

@@ -101,7 +101,7 @@ def test_a_second_pass_is_larger_repeatable_and_written_to_the_file(
     assert replayed["matches"] is True
 
 
-def test_the_command_line_edits_and_makes_its_edits_again(
+def test_the_command_line_edits_and_repeats_edits(
     service: httpx2.Client, base: dict[str, Any], tmp_path: Path
 ) -> None:
     picture(service, base).save(tmp_path / "girl.png")

@@ -11,7 +11,7 @@ from tests.support.queries import family_of, queries, selected
 pytestmark = pytest.mark.timeout(300)
 
 
-def test_exported_and_documented_are_the_same(service: httpx2.Client) -> None:
+def test_exported_and_documented_metrics_are_the_same(service: httpx2.Client) -> None:
     # An error and a picture, so that all families with labels have a sample.
     assert service.get("/jobs/unknown").status_code == 404
     finished(service, submit(service, prompt=f"{QUALITY}, green hair", steps=3, num_images=2))
@@ -32,7 +32,7 @@ def test_exported_and_documented_are_the_same(service: httpx2.Client) -> None:
     assert exported == expected
 
 
-def test_queries_ask_for_nothing_that_is_not_exported(service: httpx2.Client) -> None:
+def test_queries_use_exported_metrics_only(service: httpx2.Client) -> None:
     exported, described = set(all_families(service)), documented()
     asked = [selection for query in queries() for selection in selected(query)]
     assert {family_of(series) for series, _ in asked} <= exported | {"up"}
@@ -41,12 +41,12 @@ def test_queries_ask_for_nothing_that_is_not_exported(service: httpx2.Client) ->
             assert labels <= described[name][1], series
 
 
-def test_everything_measured_is_shown() -> None:
+def test_every_metric_is_shown() -> None:
     shown = {family_of(series) for query in queries() for series, _ in selected(query)}
     assert set(documented()) - shown <= {"kirazuri_build_info"}
 
 
-def test_a_jobs_numbers(service: httpx2.Client) -> None:
+def test_a_job_changes_its_metrics(service: httpx2.Client) -> None:
     before = settled(service)
     job = finished(
         service, submit(service, prompt=f"{QUALITY}, white hair", steps=4, resolution="128x112")

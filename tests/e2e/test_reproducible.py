@@ -79,7 +79,7 @@ def test_a_picture_is_made_again_from_its_file(
     assert file.read_bytes() == (tmp_path / f"a-1{ending}").read_bytes()
 
 
-def test_a_picture_of_a_web_ui_is_made_here(service: httpx2.Client, tmp_path: Path) -> None:
+def test_a_picture_of_a_web_ui_is_imported(service: httpx2.Client, tmp_path: Path) -> None:
     info = PngInfo()
     info.add_text(
         "parameters",
@@ -110,9 +110,7 @@ def test_replaying_from_the_command_line(service: httpx2.Client, tmp_path: Path)
     assert "No such job" in gone.stderr
 
 
-def test_edited_pictures_are_made_again_while_their_source_is_kept(
-    service: httpx2.Client, tmp_path: Path
-) -> None:
+def test_edited_pictures_are_made_again(service: httpx2.Client, tmp_path: Path) -> None:
     source = finished(service, submit(service, prompt=f"{QUALITY}, blue hair", steps=4, seed=2))
     edits = {
         "init_image": source["images"][0]["url"],

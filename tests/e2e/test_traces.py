@@ -183,9 +183,7 @@ def test_one_trace_from_the_client_to_the_webhook(processes: Processes, hook: Re
     assert sent == [f"00-{TRACE}-{span.id}-01" for span in tries]
 
 
-def test_attempts_are_linked_and_say_why_there_was_another(
-    processes: Processes, hook: Receiver
-) -> None:
+def test_attempts_are_linked_and_have_a_reason(processes: Processes, hook: Receiver) -> None:
     caller = "00f067aa0ba902b7"
     submit(processes, hook, span=caller, prompt="1girl, flaky")
     spans = of_request(
@@ -223,7 +221,7 @@ def test_the_attempt_of_a_worker_that_was_killed_is_linked_too(
     assert {span.name for span in spans if span.parent == before} == {"claim", "encode prompts"}
 
 
-def test_probes_and_their_like_make_no_spans(processes: Processes) -> None:
+def test_probes_and_metrics_make_no_spans(processes: Processes) -> None:
     processes.client.get("/metrics")
     processes.client.get("/capabilities")
     spans = processes.collector.wait_for(lambda spans: bool(named(spans, "GET /capabilities")))
@@ -231,7 +229,7 @@ def test_probes_and_their_like_make_no_spans(processes: Processes) -> None:
     assert not names & {"GET /livez", "GET /readyz", "GET /metrics"}
 
 
-def test_every_line_is_json_with_the_ids_of_what_it_is_about(
+def test_every_line_is_json_with_job_trace_and_request_ids(
     processes: Processes, hook: Receiver
 ) -> None:
     caller = "1234567890abcdef"

@@ -354,7 +354,7 @@ def test_the_texts_of_a_picture_are_found_or_it_is_refused(data: bytes) -> None:
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @fuzzed
 @given(PICTURES)
-def test_what_is_known_of_a_picture_is_told(data: bytes) -> None:
+def test_a_picture_is_verified_without_errors(data: bytes) -> None:
     try:
         evidence = Evidence(data, READER)
     except UnreadableImage:
@@ -381,7 +381,7 @@ def test_what_is_known_of_a_picture_is_told(data: bytes) -> None:
 )
 @example("https://" + "/images/" * 250)
 @example("data:" + "a" * 100_000)
-def test_what_a_picture_is_called_leads_to_a_picture_or_nowhere(text: str) -> None:
+def test_a_picture_reference_gives_a_picture_or_a_refusal(text: str) -> None:
     fields = ImageFields(LocalImageStore(folder() / "images"))
     opened = fields.decode("init_image", text)
     assert (opened is None) == bool(fields.errors)

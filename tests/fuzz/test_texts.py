@@ -104,7 +104,7 @@ def test_tags_stay_letters(groups: dict[str, list[str]]) -> None:
 @given(st.one_of(TEXTS, st.from_regex(r"wait ?= ?\"?[0-9]{0,30}\"?[,; ]?.{0,9}")))
 @example("wait=" + "9" * 5000)
 @example("wait=\u0661")
-def test_the_time_to_wait_is_within_its_limit(text: str) -> None:
+def test_the_preferred_wait_is_within_its_limit(text: str) -> None:
     seconds = parse_prefer_wait(text, 60)
     assert seconds is None or 0 <= seconds <= 60
 
@@ -181,7 +181,7 @@ def test_no_form_of_a_private_address_is_allowed(address: ipaddress.IPv4Address)
 
 @fuzzed
 @given(st.from_regex(r"[0-9a-fA-FxX.]{1,18}", fullmatch=True))
-def test_what_the_resolver_takes_for_a_private_address_is_not_allowed(host: str) -> None:
+def test_hosts_that_resolve_to_private_addresses_are_not_allowed(host: str) -> None:
     try:
         address = ipaddress.IPv4Address(socket.inet_aton(host))
     except OSError:
@@ -260,13 +260,13 @@ def test_a_form_is_read_or_refused(body: bytes) -> None:
 @given(st.one_of(TEXTS, TEXTS.map("Basic {}".format), TEXTS.map("Bearer {}".format)))
 @example("Basic OjpAOg==")
 @example("Basic é")
-def test_whatever_stands_for_a_key_is_text(header: str) -> None:
+def test_credentials_are_text(header: str) -> None:
     assert all(isinstance(offered, str) for offered in _credentials(header))
 
 
 @fuzzed
 @given(TEXTS, TEXTS)
-def test_no_made_up_link_is_good(offered: str, path: str) -> None:
+def test_no_forged_link_is_valid(offered: str, path: str) -> None:
     assert signed_urls.owner_of(offered, path, "secret") is None
 
 
@@ -290,7 +290,7 @@ POLICY = load_policy()
 @example("\u0301" * 9_000, "", "nsfw")
 @example("n s f w " * 1_000, "", "nsfw")
 @example("(" * 20, ":-1)" * 20, "nsfw")
-def test_whatever_stands_around_a_word_does_not_hide_it(before: str, after: str, word: str) -> None:
+def test_surrounding_text_does_not_hide_a_word(before: str, after: str, word: str) -> None:
     for prompts in ((f"{before}, {word}, {after}", ""), (before, f"({word}:-1), {after}")):
         with pytest.raises((PolicyBlocked, PromptError)):
             POLICY.check(*prompts, ceiling="safe")

@@ -57,7 +57,7 @@ def test_the_time_limit_ends_a_stream_without_end() -> None:
         _follow(_client(transport), "J", deadline=time.monotonic() + 1.2, console=QUIET)
 
 
-def test_a_job_that_is_gone_is_no_reason_to_try_again() -> None:
+def test_an_expired_job_is_not_retried() -> None:
     transport = ScriptedTransport(httpx2.Response(410, json={"title": "Job expired"}))
     with pytest.raises(ClientError, match="expired"):
         _follow(_client(transport), "J", deadline=time.monotonic() + 30, console=QUIET)

@@ -53,7 +53,7 @@ def with_texts(folder: Path, **texts: str) -> Path:
 
 
 @pytest.mark.parametrize("image_format", ["png", "webp", "jpeg", "avif"])
-def test_our_own_files_are_exact(tmp_path: Path, image_format: ImageFormat) -> None:
+def test_files_of_this_service_are_read_exactly(tmp_path: Path, image_format: ImageFormat) -> None:
     path = own(tmp_path, image_format, prompt="a\nSteps: 1, b: 2, c: 3", cfg_scale=4.123456789)
     imported = fit(read_source(path), OFFERED)
     assert imported.is_own
@@ -177,13 +177,13 @@ def test_another_checkpoint_is_noted(
     assert imported.notes == ([] if note is None else [note])
 
 
-def test_without_a_prompt_and_a_picture_there_is_nothing_to_do(tmp_path: Path) -> None:
+def test_a_prompt_or_a_picture_is_required(tmp_path: Path) -> None:
     run = kirazuri_inline("generate", folder=tmp_path)
     assert run.returncode == 2
     assert "--from" in run.stderr
 
 
-def test_a_file_that_is_no_picture_ends_with_a_message(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_picture_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("no")
     run = kirazuri_inline("generate", "--from", "a.png", folder=tmp_path)
     assert run.returncode == 1

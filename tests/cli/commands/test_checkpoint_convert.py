@@ -41,7 +41,7 @@ def _convert(source: Path, target: Path) -> tuple[int, str]:
     return run_checkpoint("convert", source, target, *TINY)
 
 
-def test_into_a_file_goes_the_transformer(tmp_path: Path) -> None:
+def test_a_file_gets_the_transformer(tmp_path: Path) -> None:
     all_in_one(tmp_path)
     target = tmp_path / "mine.safetensors"
     code, output = _convert(tmp_path / MAIN, target)
@@ -52,7 +52,7 @@ def test_into_a_file_goes_the_transformer(tmp_path: Path) -> None:
     assert "exists already" in output
 
 
-def test_the_masks_channel_is_put_back(tmp_path: Path) -> None:
+def test_the_channel_of_the_mask_is_restored(tmp_path: Path) -> None:
     narrow = load_file(SHIPPED / MAIN)
     key = "net.x_embedder.proj.1.weight"
     narrow[key] = narrow[key][:, :64].contiguous()

@@ -95,7 +95,7 @@ def test_without_a_running_service_the_data_folder_is_enough(tmp_path: Path) -> 
     assert redis_server.running_url(tmp_path / "data" / "redis") is None, "it is stopped again"
 
 
-def test_a_running_available_redis_the_folder_is_asked(tmp_path: Path) -> None:
+def test_the_running_redis_of_the_folder_is_used(tmp_path: Path) -> None:
     settings = Settings(_env_file=None, data_dir=tmp_path)
     server = redis_server.start(tmp_path / "redis")
     try:
@@ -111,7 +111,7 @@ def test_a_running_available_redis_the_folder_is_asked(tmp_path: Path) -> None:
         pass
 
 
-def test_an_unreachable_redis_ends_the_command() -> None:
+def test_an_unreachable_redis_is_an_error() -> None:
     run = keys("list", url="redis://127.0.0.1:9")
     assert run.exit_code == 1
     assert run.stderr.startswith("error: ")

@@ -137,7 +137,7 @@ def test_every_wrong_field_is_named(up: Up, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ending", ["interrupt", "timeout"])
-def test_an_impatient_client_cancels_its_job(up: Up, tmp_path: Path, ending: str) -> None:
+def test_a_client_that_gives_up_cancels_its_job(up: Up, tmp_path: Path, ending: str) -> None:
     def metric(name: str) -> float:
         text = httpx2.get(f"{up.url}/metrics", trust_env=False).text
         return float(text.partition(f"\n{name} ")[2].partition("\n")[0])

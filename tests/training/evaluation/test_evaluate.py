@@ -80,7 +80,7 @@ def test_a_failed_request_is_an_error() -> None:
         generate(grey_engine(), asked("5", "-1", "7"))
 
 
-def test_judging_tells_right_pictures_from_wrong_ones() -> None:
+def test_judging_separates_right_from_wrong_pictures() -> None:
     avatars = unseen_avatars(60)
     rng = np.random.default_rng(0)
     images = [draw(avatar, 128, 128, rng) for avatar in avatars]

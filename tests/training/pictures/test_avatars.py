@@ -65,7 +65,7 @@ def test_samples_cover_every_value_and_keep_closed_eyes_rare() -> None:
 
 
 @pytest.mark.parametrize(("width", "height"), [*SIZES, (96, 320), (320, 96)])
-def test_pictures_have_the_size_asked_for(width: int, height: int) -> None:
+def test_pictures_have_the_requested_size(width: int, height: int) -> None:
     image = draw(PLAIN, width, height, np.random.default_rng(0))
     assert (image.size, image.mode) == ((width, height), "RGB")
 

@@ -92,7 +92,7 @@ def test_a_tenth_of_the_tags_drops_out() -> None:
     assert 0.88 < kept / told < 0.92
 
 
-def test_no_caption_says_what_is_not_drawn() -> None:
+def test_captions_name_only_what_is_drawn() -> None:
     colors = ("hair", "eyes", "background")
     for avatar, text in drawn_captions():
         held = set(tags(avatar)) | {avatar.hair_color, avatar.eye_color, avatar.background}
