@@ -1,4 +1,4 @@
-"""An API as a process of its own, as it is in production, and raw sockets that listen to it."""
+"""Runs the API as a separate process and reads event streams over raw sockets."""
 
 import re
 import signal
@@ -17,9 +17,9 @@ _START_SECONDS = 60.0
 
 
 class ApiProcess:
-    """uvicorn with one API on a socket that outlives it, as a supervisor's does.
+    """uvicorn on a socket that survives a restart of the process, as with a supervisor.
 
-    The kernel buffers little for each connection, so that a reader who stops is felt at once.
+    The kernel buffers little per connection, so that a client that stops reading blocks at once.
     """
 
     def __init__(self, settings: Settings, log: Path) -> None:
@@ -61,35 +61,35 @@ class ApiProcess:
             return False
 
     def restart(self) -> None:
-        """Kill it and start it anew."""
+        """Kill the process and start a new one."""
         self.process.kill()
-        self.process.wait(10)
+        self.process.wait(60)
         self.process = self._start()
 
     def stop(self) -> None:
         self.process.send_signal(signal.SIGTERM)
         try:
-            self.process.wait(10)
+            self.process.wait(60)
         finally:
             self.process.kill()
             self.client.close()
             self._socket.close()
 
     def resident_bytes(self) -> int:
-        """Memory of the process."""
+        """Resident memory of the process."""
         command = ["ps", "-o", "rss=", "-p", str(self.process.pid)]
         listed = subprocess.run(command, capture_output=True, text=True, check=True)
         return int(listed.stdout) * 1024
 
     def streams(self) -> int:
-        """Streams of events that are open."""
+        """Number of open event streams."""
         text = self.client.get("/metrics").text
         match = re.search(r"^kirazuri_event_streams (\S+)$", text, re.MULTILINE)
         assert match
         return int(float(match[1]))
 
     def listen(self, job_id: str, *, receive_bytes: int, query: str = "") -> socket.socket:
-        """A listener that asked for a job's events and has read nothing yet."""
+        """A socket that has requested a job's events and has read nothing yet."""
         listener = socket.socket()
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
         listener.settimeout(60)
@@ -100,7 +100,7 @@ class ApiProcess:
 
 
 def read_to_end(listener: socket.socket) -> str:
-    """All that a stream still has to tell, without the framing of HTTP."""
+    """The rest of a stream without HTTP's chunk framing."""
     received = bytearray()
     while not received.endswith(b"0\r\n\r\n"):
         part = listener.recv(65_536)
@@ -110,7 +110,7 @@ def read_to_end(listener: socket.socket) -> str:
 
 
 def unframed(answer: bytes) -> str:
-    """The body of a chunked answer, as far as it is there."""
+    """The body of a chunked response, as far as received."""
     _, _, rest = answer.partition(b"\r\n\r\n")
     body = bytearray()
     while rest:

@@ -1,4 +1,4 @@
-"""A client that stops reading costs next to nothing, and delays nobody."""
+"""Event streams whose clients stop reading cost little memory and delay no others."""
 
 import socket
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from worker.settings import Settings
 
 SLOW, EVENTS, EVENT_BYTES = 20, 300, 8_000
 MOST_BYTES_EACH = 250_000
-"""A tenth of what there is to tell each of them; half of it is uvicorn's."""
+"""A tenth of the events of one stream; half of it is uvicorn's buffer."""
 
 
 @pytest.fixture(scope="module")
@@ -28,54 +28,54 @@ def api(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         process.stop()
 
 
-def test_those_who_stop_reading(api: ApiProcess, redis_url: str, worker: ManualWorker) -> None:
+def test_clients_that_stop_reading(api: ApiProcess, redis_url: str, worker: ManualWorker) -> None:
     with ExitStack() as stack:
 
-        def slow_ones() -> list[socket.socket]:
+        def open_slow() -> list[socket.socket]:
             made = [api.listen(job_id, receive_bytes=4096) for _ in range(SLOW)]
             return [stack.enter_context(listener) for listener in made]
 
         job_id = submit_job(api.client)
         worker.claim(job_id)
-        slow = slow_ones()
-        keen = stack.enter_context(api.listen(job_id, receive_bytes=2**20))
+        slow = open_slow()
+        fast = stack.enter_context(api.listen(job_id, receive_bytes=2**20))
         wait_until(lambda: api.streams() == SLOW + 1)
         before = api.resident_bytes()
         for number in range(EVENTS):
             data = {"image": "x" * EVENT_BYTES, "step": number, "index": 0}
             assert worker.report(job_id, "preview", data) == "ok"
-        # Others find all of it when they come.
-        slow_ones()
+        # Streams that open later get all events too.
+        open_slow()
         wait_until(lambda: api.streams() == 2 * SLOW + 1)
         worker.finish(job_id, b"picture")
 
-        heard = parse_events(read_to_end(keen))
-        assert [event["event"] for event in heard[:2]] == ["queued", "started"]
-        assert [event["data"]["step"] for event in heard[2:-1]] == list(range(EVENTS))
-        assert heard[-1]["event"] == "succeeded"
+        events = parse_events(read_to_end(fast))
+        assert [event["event"] for event in events[:2]] == ["queued", "started"]
+        assert [event["data"]["step"] for event in events[2:-1]] == list(range(EVENTS))
+        assert events[-1]["event"] == "succeeded"
         assert api.streams() == 2 * SLOW
         grown = api.resident_bytes() - before
         assert grown < 2 * SLOW * MOST_BYTES_EACH
         assert api.client.get(f"/jobs/{job_id}").json()["status"] == "succeeded"
 
-        # Who reads on after all has missed nothing, as long as everything is kept.
-        assert parse_events(read_to_end(slow[0])) == heard
-        # Where most of it is gone meanwhile, there is a gap.
+        # A client that continues to read has missed nothing while Redis keeps all events.
+        assert parse_events(read_to_end(slow[0])) == events
+        # If most events have been trimmed, there is a gap.
         worker.redis.xtrim(redis_keys.events_key(job_id), maxlen=3, approximate=False)
         late = parse_events(read_to_end(slow[1]))
         assert late[-4]["event"] == "gap"
-        assert late[-3:] == heard[-3:]
-        assert late[:-4] == heard[: len(late) - 4]
-        # And where even the end is gone it comes from the record.
+        assert late[-3:] == events[-3:]
+        assert late[:-4] == events[: len(late) - 4]
+        # If even the last event is gone, it comes from the job's record.
         worker.redis.delete(redis_keys.events_key(job_id))
         last = parse_events(read_to_end(slow[2]))
         assert last[-2]["event"] == "gap"
-        assert last[-1] == heard[-1]
+        assert last[-1] == events[-1]
     wait_until(lambda: api.streams() == 0)
     assert "Traceback" not in api.log.read_text()
 
 
-def test_one_who_stopped_reading_leaves_like_any_other(
+def test_disconnect_of_a_client_that_stopped_reading(
     api: ApiProcess, redis_url: str, worker: ManualWorker
 ) -> None:
     job_id = submit_job(api.client)

@@ -1,4 +1,4 @@
-"""What becomes of an answer that breaks off."""
+"""A response that fails after its start."""
 
 import pytest
 from starlette.types import Message, Receive, Scope, Send
@@ -13,8 +13,8 @@ SCOPE = {
 }  # fmt: skip
 
 
-async def carry_out(failure: Exception, *, is_stream: bool) -> None:
-    """An answer that begins and then fails."""
+async def fail_after_start(failure: Exception, *, is_stream: bool) -> None:
+    """Send the start of a response, then raise `failure`."""
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
         headers = [] if is_stream else [(b"content-length", b"5")]
@@ -35,6 +35,6 @@ async def carry_out(failure: Exception, *, is_stream: bool) -> None:
 
 
 @pytest.mark.parametrize("is_stream", [True, False])
-async def test_an_answer_that_breaks_off_is_an_accident(*, is_stream: bool) -> None:
-    with pytest.raises(ValueError, match="ours"):
-        await carry_out(ValueError("ours"), is_stream=is_stream)
+async def test_failure_after_the_start_is_raised(*, is_stream: bool) -> None:
+    with pytest.raises(ValueError, match="broken"):
+        await fail_after_start(ValueError("broken"), is_stream=is_stream)
