@@ -1,4 +1,4 @@
-"""The velocity is the library's, with what it must be given and nothing else."""
+"""The velocity equals the library's; the network receives the right inputs."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from tests.support.random_checkpoint import CONTEXT_ROWS, WrittenCheckpoint
 
 @pytest.fixture
 def inputs() -> tuple[Tensor, Tensor, Tensor]:
-    """Return latents, sigmas and contexts of three samples at different noise levels."""
+    """Latents, sigmas and contexts of three samples at different noise levels."""
     generator = torch.Generator().manual_seed(5)
     latents = torch.randn(3, 16, 1, 6, 10, generator=generator)
     context = torch.randn(3, CONTEXT_ROWS, 20, generator=generator)
@@ -27,7 +27,7 @@ def velocity(components: Components, *inputs: Tensor, dtype: torch.dtype | None 
         return predict_velocity(components.transformer, *inputs, dtype=dtype or torch.float32)
 
 
-def test_velocity_is_that_of_the_17_channel_network(
+def test_the_velocity_equals_that_of_the_17_channel_network(
     components: Components,
     written: WrittenCheckpoint,
     inputs: tuple[Tensor, Tensor, Tensor],
@@ -43,7 +43,7 @@ def test_velocity_is_that_of_the_17_channel_network(
     assert torch.allclose(found, expected, atol=1e-6)
 
 
-def test_samples_of_a_batch_do_not_touch_each_other(
+def test_samples_of_a_batch_are_independent(
     components: Components, inputs: tuple[Tensor, Tensor, Tensor]
 ) -> None:
     together = velocity(components, *inputs)
@@ -75,15 +75,15 @@ def test_the_network_gets_float32_sigmas_and_no_mask(
     assert found.dtype == torch.float32
 
 
-def test_the_zero_rows_are_attended_to(
+def test_the_network_attends_to_the_zero_rows(
     components: Components, inputs: tuple[Tensor, Tensor, Tensor]
 ) -> None:
     latents, sigma, context = inputs
     full = velocity(components, latents, sigma, context)
     assert (full - velocity(components, latents, sigma, context[:, :9])).abs().max() > 1e-3
-    spoiled = context.clone()
-    spoiled[:, -1] = 1.0
-    assert (full - velocity(components, latents, sigma, spoiled)).abs().max() > 1e-3
+    changed = context.clone()
+    changed[:, -1] = 1.0
+    assert (full - velocity(components, latents, sigma, changed)).abs().max() > 1e-3
 
 
 def test_sigma_is_neither_scaled_nor_ignored(
@@ -94,7 +94,7 @@ def test_sigma_is_neither_scaled_nor_ignored(
     assert (found - velocity(components, latents, sigma * 0.9, context)).abs().max() > 1e-3
 
 
-def test_bfloat16_is_close_and_comes_back_as_float32(
+def test_bfloat16_is_close_and_returns_float32(
     components: Components,
     written: WrittenCheckpoint,
     inputs: tuple[Tensor, Tensor, Tensor],
@@ -108,23 +108,22 @@ def test_bfloat16_is_close_and_comes_back_as_float32(
     assert (rounded - exact).pow(2).mean().sqrt() < 0.05 * exact.std()
 
 
-@pytest.mark.parametrize(("height", "width"), [(4096, 16), (16, 4096)])
 def test_sides_up_to_4096_pixels_have_positions(
-    height: int, width: int, components: Components, inputs: tuple[Tensor, Tensor, Tensor]
+    components: Components, inputs: tuple[Tensor, Tensor, Tensor]
 ) -> None:
     _, sigma, context = inputs
-    latents = torch.ones(1, 16, 1, height // 8, width // 8)
-    found = velocity(components, latents, sigma[:1], context[:1])
-    assert found.shape == latents.shape
-    assert torch.isfinite(found).all()
+    for height, width in ((4096, 16), (16, 4096)):
+        latents = torch.ones(1, 16, 1, height // 8, width // 8)
+        found = velocity(components, latents, sigma[:1], context[:1])
+        assert found.shape == latents.shape
+        assert torch.isfinite(found).all(), (height, width)
 
 
-@pytest.mark.parametrize(
-    "sigma", [torch.tensor([0.5]), torch.tensor([0.5] * 3, dtype=torch.bfloat16), torch.ones(())]
-)
 def test_a_sigma_of_another_shape_or_precision_is_refused(
-    sigma: Tensor, components: Components, inputs: tuple[Tensor, Tensor, Tensor]
+    components: Components, inputs: tuple[Tensor, Tensor, Tensor]
 ) -> None:
     latents, _, context = inputs
-    with pytest.raises(ValueError, match="sigma must be float32"):
-        velocity(components, latents, sigma, context)
+    bfloat16 = torch.tensor([0.5] * 3, dtype=torch.bfloat16)
+    for sigma in (torch.tensor([0.5]), bfloat16, torch.ones(())):
+        with pytest.raises(ValueError, match="sigma must be float32"):
+            velocity(components, latents, sigma, context)

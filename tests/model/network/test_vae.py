@@ -1,4 +1,4 @@
-"""Pixels and latents, against the library's own frame-by-frame path."""
+"""Pixels and latents, compared with the library's frame-by-frame computation."""
 
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
@@ -29,7 +29,7 @@ def pixels(components: Components, latents: Tensor) -> Any:
     return decode_latents(components.vae, latents, mean=LATENTS_MEAN, std=LATENTS_STD)
 
 
-def test_the_flat_decoder_is_the_librarys(
+def test_the_2d_decoder_equals_the_librarys(
     components: Components, written: WrittenCheckpoint, latents: Tensor
 ) -> None:
     z = latents * STD + MEAN
@@ -39,7 +39,7 @@ def test_the_flat_decoder_is_the_librarys(
     levels = ((expected[:, :, 0] + 1) / 2 * 255).round().movedim(1, -1).to(torch.uint8).numpy()
     mine = pixels(components, latents).astype(int)
     assert mine.shape == (3, 48, 32, 3)
-    # A value that lies on the border of two levels may fall to either side.
+    # A value on the border of two levels may be rounded to either one.
     assert numpy.abs(mine - levels).max() <= 1
     assert (mine != levels).mean() < 1e-3
 
@@ -56,7 +56,7 @@ def test_the_workers_vae_has_no_encoder(components: Components) -> None:
     assert not any(name.startswith(("encoder.", "quant_conv.")) for name in names)
 
 
-def test_encode_is_the_librarys_and_undoes_the_normalisation_once(
+def test_encoding_equals_the_librarys_and_normalises_once(
     written: WrittenCheckpoint,
 ) -> None:
     parts = load_components(
@@ -73,10 +73,7 @@ def test_encode_is_the_librarys_and_undoes_the_normalisation_once(
     assert torch.allclose(found, (mode - MEAN) / STD, atol=1e-5)
 
 
-@pytest.mark.parametrize(("height", "width"), [(16, 16), (48, 32), (96, 160)])
-def test_there_and_back_the_shapes_are_the_same(
-    written: WrittenCheckpoint, height: int, width: int
-) -> None:
+def test_encoding_and_decoding_keep_the_shapes(written: WrittenCheckpoint) -> None:
     parts = load_components(
         written.card,
         written.folder,
@@ -85,19 +82,20 @@ def test_there_and_back_the_shapes_are_the_same(
         has_vae_encoder=True,
     )
     norm: Any = {"mean": LATENTS_MEAN, "std": LATENTS_STD}
-    picture = numpy.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=numpy.uint8)
-    latents = encode_pixels(parts.vae, to_tensor(picture), **norm)
-    assert latents.shape == (1, 16, 1, height // 8, width // 8)
-    assert latents.dtype == torch.float32
-    back = decode_latents(parts.vae, latents, **norm)
-    assert back.shape == (1, height, width, 3)
-    assert back.dtype == numpy.uint8
-    again = encode_pixels(parts.vae, to_tensor(back[0]), **norm)
-    assert again.shape == latents.shape
-    assert torch.isfinite(again).all()
+    for height, width in ((16, 16), (48, 32), (96, 160)):
+        picture = numpy.random.default_rng(0).integers(0, 256, (height, width, 3), numpy.uint8)
+        latents = encode_pixels(parts.vae, to_tensor(picture), **norm)
+        assert latents.shape == (1, 16, 1, height // 8, width // 8)
+        assert latents.dtype == torch.float32
+        back = decode_latents(parts.vae, latents, **norm)
+        assert back.shape == (1, height, width, 3)
+        assert back.dtype == numpy.uint8
+        again = encode_pixels(parts.vae, to_tensor(back[0]), **norm)
+        assert again.shape == latents.shape
+        assert torch.isfinite(again).all()
 
 
-def test_pictures_of_a_batch_are_those_alone(components: Components, latents: Tensor) -> None:
+def test_images_of_a_batch_equal_single_images(components: Components, latents: Tensor) -> None:
     together = pixels(components, latents).astype(int)
     for i in range(3):
         assert numpy.abs(together[i] - pixels(components, latents[i : i + 1])[0]).max() <= 1
@@ -114,7 +112,7 @@ def test_threads_share_the_decoder(components: Components) -> None:
 
 
 def fixed_output(values: list[float]) -> Any:
-    """Return a VAE that decodes to these values, one pixel each, alike in every channel."""
+    """A VAE that decodes to these values, one pixel each, the same in every channel."""
     image = torch.tensor(values).view(1, 1, 1, 1, -1).expand(1, 3, 1, 1, -1)
     quant = nn.Conv3d(16, 16, 1)
     return SimpleNamespace(post_quant_conv=quant, decoder=lambda _: image)
@@ -131,14 +129,15 @@ def test_rounding_is_to_the_nearest_level_with_ties_to_even() -> None:
     assert found.shape == (1, 1, 8, 3)
 
 
-@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
-def test_non_finite_latents_and_pixels_are_refused(
-    bad: float, components: Components, latents: Tensor
-) -> None:
-    latents[1, 3, 0, 2, 2] = bad
-    with pytest.raises(NonFiniteLatents, match=r"latents of shape \(3, 16, 1, 6, 4\)"):
-        pixels(components, latents)
-    with pytest.raises(NonFiniteLatents, match="pixels"):
-        decode_latents(
-            fixed_output([0.0, bad]), torch.zeros(1, 16, 1, 1, 1), mean=[0.0] * 16, std=[1.0] * 16
-        )
+def test_non_finite_latents_and_pixels_are_refused(components: Components, latents: Tensor) -> None:
+    for bad in (float("nan"), float("inf"), -float("inf")):
+        latents[1, 3, 0, 2, 2] = bad
+        with pytest.raises(NonFiniteLatents, match=r"latents of shape \(3, 16, 1, 6, 4\)"):
+            pixels(components, latents)
+        with pytest.raises(NonFiniteLatents, match="pixels"):
+            decode_latents(
+                fixed_output([0.0, bad]),
+                torch.zeros(1, 16, 1, 1, 1),
+                mean=[0.0] * 16,
+                std=[1.0] * 16,
+            )
