@@ -86,7 +86,7 @@ ClientOptionValue = Annotated[
 
 def _check_needs_init_image(value: Any, info: ValidationInfo) -> Any:
     if value is not None and info.data.get("init_image", "") is None:
-        raise ValueError("needs init_image, the picture that it applies to")
+        raise ValueError("requires init_image, the image that it applies to")
     return value
 
 
@@ -117,7 +117,7 @@ class Hires(_ClientModel):
     )
     upscaler: Upscaler = Field(
         default="lanczos",
-        description="`lanczos` enlarges the picture and encodes it again. `latent` enlarges the "
+        description="`lanczos` enlarges the image and encodes it again. `latent` enlarges the "
         "latents, which is faster but needs a strength of at least 0.5 to look right.",
     )
 
@@ -152,7 +152,10 @@ def check_unique_loras(loras: list[LoraChoice]) -> list[LoraChoice]:
 
 
 class GenerationRequest(_ClientModel):
-    """A request for pictures. Fields that are null take the card's defaults."""
+    """A request for images; `prompt` is required unless `tags` has tags.
+
+    Fields that are null take the card's defaults.
+    """
 
     tags: Tags | None = Field(
         default=None,
@@ -161,11 +164,11 @@ class GenerationRequest(_ClientModel):
     prompt: PromptText | None = Field(
         default=None,
         validate_default=True,
-        description="Danbooru-style tags, prose, or both. Required unless `tags` has tags.",
+        description="Danbooru-style tags, prose, or both.",
         examples=["masterpiece, best quality, very aesthetic, 1girl, blue hair, smile"],
     )
     negative_prompt: PromptText | None = Field(
-        default=None, description='What the picture should not show; "" for nothing.'
+        default=None, description='What the images should not show; "" for nothing.'
     )
     resolution: str | None = Field(
         default=None, description="A preset of the card, or WIDTHxHEIGHT in pixels."
@@ -187,16 +190,16 @@ class GenerationRequest(_ClientModel):
         default=None,
         ge=0,
         le=MAX_SEED,
-        description="Seed of the first picture; by default the service draws one and returns it.",
+        description="Seed of the first image; by default the service draws one and returns it.",
     )
     num_images: int = Field(
-        default=1, ge=1, le=8, description="Number of pictures; picture k uses seed + k."
+        default=1, ge=1, le=8, description="Number of images; image k uses seed + k."
     )
     init_image: str | None = Field(
         default=None,
         min_length=1,
         max_length=MAX_PICTURE_CHARS,
-        description="Picture to start from: PNG, JPEG, WebP or AVIF as base64 or data URL, or "
+        description="Image to start from: PNG, JPEG, WebP or AVIF as base64 or data URL, or "
         "the name or URL of an image of this service. It is scaled and cropped to `resolution`; "
         "without `resolution` it keeps its own size as far as the card's limits allow.",
     )
@@ -210,7 +213,7 @@ class GenerationRequest(_ClientModel):
         default=None,
         min_length=1,
         max_length=MAX_PICTURE_CHARS,
-        description="Part of `init_image` to repaint, as a picture of the same size in the same "
+        description="Part of `init_image` to repaint, as an image of the same size in the same "
         "forms: white is repainted, black stays exactly as it is, grey is mixed.",
     )
     hires: Hires | None = Field(
@@ -223,7 +226,7 @@ class GenerationRequest(_ClientModel):
         examples=[[{"name": "watercolor", "weight": 0.8}]],
     )
     image_format: ImageFormat = Field(
-        default="png", description="File format of the pictures: png, webp, jpeg or avif."
+        default="png", description="File format: png, webp, jpeg or avif."
     )
     image_quality: int = Field(
         default=90, ge=1, le=100, description="Quality of lossy formats, 1 to 100."
@@ -236,10 +239,10 @@ class GenerationRequest(_ClientModel):
     deterministic: bool = Field(
         default=False,
         description="Produce the same bytes every time on the same kind of worker, whatever else "
-        "it runs. Pictures are not batched together, which costs speed under load.",
+        "it runs. Images are not batched together, which reduces throughput under load.",
     )
     previews: bool = Field(
-        default=False, description="Send small previews of the pictures as `preview` events."
+        default=False, description="Send small previews of the images as `preview` events."
     )
 
     @field_validator("prompt")

@@ -12,7 +12,7 @@ from api.openai.models import check_model_name
 from api.submit.submitter import Submitter
 from model.card import Card
 from model.recipes.aliases import find_sampler
-from model.request import GenerationRequest
+from model.request import GenerationRequest, field_description
 from model.sizes import substitute_size
 
 Quality = Literal["auto", "low", "medium", "high", "xhigh", "max", "standard", "hd"]
@@ -53,7 +53,7 @@ class Parameters(BaseModel):
         examples=["gpt-image-1.5"],
     )
     n: Annotated[int, _null_is(1)] = Field(
-        default=1, ge=1, description="Number of images. Image k uses seed + k.", examples=[1]
+        default=1, ge=1, description=field_description("num_images"), examples=[1]
     )
     size: Annotated[str, _null_is("auto")] = Field(
         default="auto",
@@ -72,7 +72,7 @@ class Parameters(BaseModel):
         default="b64_json", description="Return images as base64 or as URLs.", examples=["url"]
     )
     output_format: Annotated[Literal["png", "webp", "jpeg", "avif"], _null_is("png")] = Field(
-        default="png", description="Format of the image files.", examples=["webp"]
+        default="png", description=field_description("image_format"), examples=["webp"]
     )
     output_compression: Annotated[int, _null_is(100)] = Field(
         default=100,

@@ -6,7 +6,7 @@ from pydantic import BaseModel, Field, create_model
 
 from api.openai.parameters import HIDDEN_FIELDS, Parameters
 from api.openai.responses import Images
-from model.request import GenerationRequest
+from model.request import GenerationRequest, field_description
 
 _EVENTS_EXAMPLE: Final = (
     'event: image_generation.partial_image\ndata: {"type": "image_generation.partial_image", …}\n\n'
@@ -62,7 +62,7 @@ def _documented_type(
         str,
         Field(
             max_length=10_000,
-            description="Danbooru-style tags, prose, or both.",
+            description=field_description("prompt"),
             examples=["masterpiece, best quality, 1girl, blue hair, smile"],
         ),
     )

@@ -5,7 +5,9 @@ from typing import Annotated
 
 import typer
 
-Prompt = Annotated[str | None, typer.Argument(help="Danbooru-style tags, prose, or both.")]
+from model.request import Hires, field_description
+
+Prompt = Annotated[str | None, typer.Argument(help=field_description("prompt"))]
 Source = Annotated[
     Path | None,
     typer.Option(
@@ -13,22 +15,20 @@ Source = Annotated[
         help="An image of this service, A1111 or ComfyUI to make again; options override it.",
     ),
 ]
-NegativePrompt = Annotated[
-    str | None, typer.Option(help='What to steer away from; "" for nothing.')
-]
+NegativePrompt = Annotated[str | None, typer.Option(help=field_description("negative_prompt"))]
 Resolution = Annotated[
     str | None, typer.Option(help="A preset, such as portrait, or WIDTHxHEIGHT.")
 ]
-Steps = Annotated[int | None, typer.Option(help="Sampling steps.")]
-CfgScale = Annotated[float | None, typer.Option(help="Guidance scale; 1 turns guidance off.")]
+Steps = Annotated[int | None, typer.Option(help=field_description("steps"))]
+CfgScale = Annotated[float | None, typer.Option(help=field_description("cfg_scale"))]
 Sampler = Annotated[str | None, typer.Option(help="Such as er_sde.")]
 SamplerOption = Annotated[
     list[str] | None,
     typer.Option(metavar="NAME=VALUE", help="Such as eta=0.5; may be repeated."),
 ]
 Scheduler = Annotated[str | None, typer.Option(help="Such as simple.")]
-Seed = Annotated[int | None, typer.Option(help="Random by default.")]
-NumImages = Annotated[int | None, typer.Option(help="Image k has seed + k.")]
+Seed = Annotated[int | None, typer.Option(help=field_description("seed"))]
+NumImages = Annotated[int | None, typer.Option(help=field_description("num_images"))]
 Lora = Annotated[
     list[str] | None,
     typer.Option(metavar="NAME[:WEIGHT]", help="A LoRA of the service; may be repeated."),
@@ -48,10 +48,8 @@ Mask = Annotated[
 HiresScale = Annotated[
     float | None, typer.Option(help="Enlarge by this factor and sample again, such as 1.5.")
 ]
-HiresSteps = Annotated[int | None, typer.Option(help="Steps of the second pass.")]
-HiresStrength = Annotated[
-    float | None, typer.Option(help="How much the second pass may change, 0 to 1.")
-]
+HiresSteps = Annotated[int | None, typer.Option(help=field_description("steps", Hires))]
+HiresStrength = Annotated[float | None, typer.Option(help=field_description("strength", Hires))]
 HiresUpscaler = Annotated[str | None, typer.Option(help="lanczos or latent.")]
 Deterministic = Annotated[
     bool, typer.Option("--deterministic", help="Same bytes on every worker of the same kind.")

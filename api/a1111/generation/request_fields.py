@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_v
 
 from api.a1111.schemas import A1111Body
 from model.recipes.infotext import MAX_INFOTEXT_CHARS
+from model.request import field_description
 
 MAX_SIDE = 16_384
 _MAX_IMAGES = 100
@@ -60,8 +61,8 @@ class Processing(A1111Body):
     )
     negative_prompt: str | None = Field(
         default=None,
-        description="What to avoid. If missing, the default of the checkpoint is used; "
-        '"" means none.',
+        description=f"{field_description('negative_prompt')} If missing, the default of the "
+        "checkpoint is used.",
         examples=["worst quality, low quality"],
     )
     styles: list[str] | None = Field(
@@ -105,12 +106,13 @@ class Processing(A1111Body):
     )
     steps: int | None = Field(
         default=None,
-        description="Sampling steps. If missing, the default of the sampler is used.",
+        description=f"{field_description('steps')} If missing, the default of the sampler is used.",
         examples=[30],
     )
     cfg_scale: float | None = Field(
         default=None,
-        description="Guidance scale. If missing, the default of the checkpoint is used.",
+        description=f"{field_description('cfg_scale')} If missing, the default of the "
+        "checkpoint is used.",
         examples=[4.0],
     )
     width: int | None = Field(

@@ -94,7 +94,7 @@ def test_a_dry_run_prints_the_plan_and_makes_nothing(up: Up, tmp_path: Path) -> 
     )
     assert done.returncode == 0, done.stderr
     assert re.search(r"^prompt +safe, 1girl, long_hair$", done.stdout, re.MULTILINE)
-    assert re.search(r"^warning +rating_held: safe was put ", done.stdout, re.MULTILINE)
+    assert re.search(r"^warning +rating_held: added safe ", done.stdout, re.MULTILINE)
     assert re.search(r"^tokens +\d+ T5, \d+ Qwen of 80$", done.stdout, re.MULTILINE)
     assert re.search(r"^warning +underscores_in_tags: ", done.stdout, re.MULTILINE)
     assert len(before) == 1
