@@ -1,4 +1,4 @@
-"""The API runs where torch and numpy are not, and importing it does nothing."""
+"""The API runs without torch and numpy, and importing it has no side effects."""
 
 import subprocess
 import sys
@@ -7,11 +7,11 @@ HEAVY = ("torch", "numpy", "scipy", "transformers", "diffusers", "safetensors")
 
 NO_HEAVY = f"""
 import sys
-class Refuse:
+class Block:
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in {HEAVY!r}:
             raise ModuleNotFoundError(name)
-sys.meta_path.insert(0, Refuse())
+sys.meta_path.insert(0, Block())
 import api.main
 from worker.settings import Settings
 app = api.main.create_app(Settings(_env_file=None))
@@ -21,9 +21,9 @@ assert not set(sys.modules) & set({HEAVY!r})
 
 NO_SIDE_EFFECTS = """
 import os, socket
-def refuse(*args, **kwargs):
+def fail(*args, **kwargs):
     raise AssertionError("a connection at import")
-socket.socket.connect = refuse
+socket.socket.connect = fail
 os.environ["KIRAZURI_CARD"] = "no such card"
 os.environ["KIRAZURI_REDIS_URL"] = "nonsense"
 import api.main
@@ -37,13 +37,13 @@ def run(code: str) -> None:
     assert ended.returncode == 0, ended.stderr
 
 
-def test_no_torch_after_importing_the_api() -> None:
+def test_importing_the_api_does_not_import_torch() -> None:
     run("import api.main, sys; assert 'torch' not in sys.modules")
 
 
-def test_the_api_starts_where_nothing_heavy_is_installed() -> None:
+def test_api_starts_without_heavy_packages() -> None:
     run(NO_HEAVY)
 
 
-def test_importing_reads_no_settings_and_connects_nowhere() -> None:
+def test_import_reads_no_settings_and_opens_no_connection() -> None:
     run(NO_SIDE_EFFECTS)
