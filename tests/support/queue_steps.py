@@ -3,8 +3,6 @@
 import time
 from typing import Any
 
-from redis import Redis
-
 from worker.job import StoredImage
 from worker.queue.layout import rq_layout
 from worker.queue.worker_queue import Claim, Report, WorkerQueue, read_claim
@@ -27,7 +25,6 @@ IMAGE = StoredImage(
 
 
 def take(
-    client: "Redis",
     worker_queue: WorkerQueue,
     job_id: str,
     token: str,
@@ -36,6 +33,7 @@ def take(
     is_alone: bool = True,
 ) -> Claim | str:
     """Pop the id and claim it, as the control loop does."""
+    client = worker_queue._redis
     client.lrem(RQ_LIST, 0, job_id)
     with client.pipeline() as pipeline:
         pipeline.zadd(LEASES, {f"{job_id}:{token}": time.time() + lease})
@@ -46,10 +44,8 @@ def take(
     return claim
 
 
-def report(
-    client: "Redis", worker_queue: WorkerQueue, job_id: str, token: str, news: Report
-) -> Any:
-    """Send a report, as the control loop does; its reply."""
-    with client.pipeline() as pipeline:
+def report(worker_queue: WorkerQueue, job_id: str, token: str, news: Report) -> Any:
+    """Send a report, as the control loop does; returns its reply."""
+    with worker_queue._redis.pipeline() as pipeline:
         worker_queue.report(pipeline, job_id, token, news)
         return pipeline.execute()[-1]

@@ -38,12 +38,12 @@ async def test_the_wait_of_a_job_is_counted_once(
     queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue
 ) -> None:
     job_id = await admit(queue, redis_client, seed=1, age=2000)
-    take(redis_client, worker_queue, job_id, "t1")
+    take(worker_queue, job_id, "t1")
     worker_queue.release(job_id, "t1", "worker_stopped", is_free=True)
-    take(redis_client, worker_queue, job_id, "t2")
+    take(worker_queue, job_id, "t2")
     worker_queue.release(job_id, "t2", "out_of_memory", is_free=False)
-    take(redis_client, worker_queue, job_id, "t3", lease=-1)  # its worker is dead at once
-    take(redis_client, worker_queue, job_id, "t4")
+    take(worker_queue, job_id, "t3", lease=-1)  # its worker is dead at once
+    take(worker_queue, job_id, "t4")
     counters = await queue.state.counters()
     waits = dict(counters.waits.counts)
     assert (waits["1800"], waits["+Inf"]) == (0, 1)
@@ -59,9 +59,9 @@ async def test_every_end_is_counted_with_its_duration(
     good, bad, unwanted = [
         await admit(queue, redis_client, seed=seed, age=age) for seed in range(3)
     ]
-    take(redis_client, worker_queue, good, "t1")
+    take(worker_queue, good, "t1")
     worker_queue.commit(good, "t1", "succeeded")
-    take(redis_client, worker_queue, bad, "t2")
+    take(worker_queue, bad, "t2")
     for _ in range(2):  # the second as after a lost reply
         worker_queue.commit(bad, "t2", "failed", error=job_error("non_finite", "NaN"))
     await queue.cancel(unwanted)
@@ -79,7 +79,7 @@ async def test_a_job_that_killed_all_its_workers_is_counted(
 ) -> None:
     job_id = await admit(queue, redis_client, seed=1, age=1)
     for attempt in range(4):
-        take(redis_client, worker_queue, job_id, f"t{attempt}", lease=-1)
+        take(worker_queue, job_id, f"t{attempt}", lease=-1)
     counters = await queue.state.counters()
     assert counters.failures["worker_lost"] == 1
     assert counters.retries["worker_lost"] == 2

@@ -20,17 +20,15 @@ async def follow(queue: JobQueue, job_id: str, after: str | None = None) -> list
     return [event async for event in queue.events(job_id, after=after)]
 
 
-def step(client: "Redis", worker_queue: WorkerQueue, job_id: str, number: int) -> None:
+def step(worker_queue: WorkerQueue, job_id: str, number: int) -> None:
     data = {"step": number, "steps": 4, "eta_seconds": 1.0}
     news = Report("progress", data=data, fields={"step": number})
-    report(client, worker_queue, job_id, "t1", news)
+    report(worker_queue, job_id, "t1", news)
 
 
-async def test_history_then_live_then_the_end(
-    queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue
-) -> None:
+async def test_history_then_live_then_the_end(queue: JobQueue, worker_queue: WorkerQueue) -> None:
     job = await queue.admit(make_request())
-    take(redis_client, worker_queue, job.id, "t1")
+    take(worker_queue, job.id, "t1")
     events: list[JobEvent] = []
 
     async def listen() -> None:
@@ -40,7 +38,7 @@ async def test_history_then_live_then_the_end(
     listener = asyncio.create_task(listen())
     await async_wait_until(lambda: len(events) == 2)
     for number in (1, 2):
-        step(redis_client, worker_queue, job.id, number)
+        step(worker_queue, job.id, number)
     worker_queue.commit(job.id, "t1", "succeeded", images=[IMAGE])
     await asyncio.wait_for(listener, 60)
     names = ["queued", "started", "progress", "progress", "succeeded"]
@@ -54,29 +52,28 @@ async def test_history_then_live_then_the_end(
 
 async def test_a_wake_up_brings_live_events(
     queue: JobQueue,
-    redis_client: "Redis",
     worker_queue: WorkerQueue,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("worker.queue.job_queue._POLL_SECONDS", 3600)
     job = await queue.admit(make_request())
-    take(redis_client, worker_queue, job.id, "t1")
+    take(worker_queue, job.id, "t1")
     events = queue.events(job.id)
     for _ in range(2):
         await anext(events)
     waiting = asyncio.ensure_future(anext(events))
     await asyncio.sleep(0.1)
-    step(redis_client, worker_queue, job.id, 1)
+    step(worker_queue, job.id, 1)
     assert (await asyncio.wait_for(waiting, 60)).event == "progress"
     await events.aclose()
 
 
 async def test_resuming_skips_and_repeats_no_event(
-    queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue
+    queue: JobQueue, worker_queue: WorkerQueue
 ) -> None:
     job = await queue.admit(make_request())
-    take(redis_client, worker_queue, job.id, "t1")
-    step(redis_client, worker_queue, job.id, 1)
+    take(worker_queue, job.id, "t1")
+    step(worker_queue, job.id, 1)
     worker_queue.commit(job.id, "t1", "failed")
     whole = await follow(queue, job.id)
     for seen in range(len(whole)):
@@ -95,10 +92,10 @@ async def test_a_trimmed_history_starts_with_the_current_state(
     queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue
 ) -> None:
     job = await queue.admit(make_request())
-    take(redis_client, worker_queue, job.id, "t1")
+    take(worker_queue, job.id, "t1")
     first = (await anext(queue.events(job.id))).id
     for number in (1, 2, 3):
-        step(redis_client, worker_queue, job.id, number)
+        step(worker_queue, job.id, number)
     redis_client.xtrim(redis_keys.events_key(job.id), maxlen=1, approximate=False)
     events = queue.events(job.id)
     names = [(await anext(events)).event for _ in range(2)]
@@ -115,7 +112,7 @@ async def test_the_record_gives_the_end_when_the_events_have_expired(
     queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue
 ) -> None:
     job = await queue.admit(make_request())
-    take(redis_client, worker_queue, job.id, "t1")
+    take(worker_queue, job.id, "t1")
     worker_queue.commit(job.id, "t1", "succeeded", images=[IMAGE])
     whole = await follow(queue, job.id)
     redis_client.delete(redis_keys.events_key(job.id))
@@ -134,7 +131,7 @@ async def test_many_listeners_share_few_connections(
     queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue
 ) -> None:
     job = await queue.admit(make_request())
-    take(redis_client, worker_queue, job.id, "t1")
+    take(worker_queue, job.id, "t1")
     names: list[list[str]] = [[] for _ in range(200)]
 
     async def listen(heard: list[str]) -> None:
@@ -145,7 +142,7 @@ async def test_many_listeners_share_few_connections(
     await async_wait_until(lambda: all(len(heard) == 2 for heard in names))
     assert len(redis_client.client_list()) <= 23  # 20 for commands, two for events, this client
     for number in (1, 2, 3):
-        step(redis_client, worker_queue, job.id, number)
+        step(worker_queue, job.id, number)
     worker_queue.commit(job.id, "t1", "cancelled")
     await asyncio.wait_for(asyncio.gather(*listeners), 60)
     expected = ["queued", "started", "progress", "progress", "progress", "cancelled"]
@@ -161,13 +158,12 @@ async def test_wait_returns_when_the_time_is_over(queue: JobQueue) -> None:
 
 async def test_wait_returns_at_the_end_of_the_job(
     queue: JobQueue,
-    redis_client: "Redis",
     worker_queue: WorkerQueue,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("worker.queue.job_queue._POLL_SECONDS", 3600)
     job = await queue.admit(make_request())
-    take(redis_client, worker_queue, job.id, "t1")
+    take(worker_queue, job.id, "t1")
     waiting = asyncio.create_task(queue.wait(job.id, 3600))
     await async_wait_until(lambda: queue._wakeups._listeners)
     worker_queue.commit(job.id, "t1", "cancelled")

@@ -61,11 +61,11 @@ async def test_an_image_stored_before_the_end_of_its_removal_must_be_stored_agai
     queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue, removal: ImageRemoval
 ) -> None:
     job = await queue.admit(make_request())
-    take(redis_client, worker_queue, job.id, "t1")
+    take(worker_queue, job.id, "t1")
 
     def send(began: float) -> Any:
         image_report = Report("image", IMAGE.model_dump(mode="json"), NAME, image_began=began)
-        return report(redis_client, worker_queue, job.id, "t1", image_report)
+        return report(worker_queue, job.id, "t1", image_report)
 
     before = time.monotonic()
     overdue(redis_client, NAME)

@@ -45,7 +45,7 @@ async def test_admission_holds_images_and_the_end_sets_their_expiry(
     assert removal.begin() == []  # a job that still waits needs them
     assert score(redis_client, PHOTO) > time.time() + 3000
     redis_client.zadd(redis_keys.IMAGES, {PHOTO: time.time() - 1, MASK: time.time() - 1})
-    take(redis_client, worker_queue, job.id, "t1")
+    take(worker_queue, job.id, "t1")
     worker_queue.commit(job.id, "t1", "succeeded")
     done = await queue.get(job.id)
     assert done.expires_at is not None
@@ -62,11 +62,11 @@ async def test_every_end_releases_the_images(
     if end == "cancelled":
         await queue.cancel(job.id)
     elif end == "failed":
-        take(redis_client, worker_queue, job.id, "t1")
+        take(worker_queue, job.id, "t1")
         worker_queue.commit(job.id, "t1", "failed", error=job_error("input_missing", "gone"))
     else:
         for attempt in range(4):
-            take(redis_client, worker_queue, job.id, f"t{attempt}", lease=-1)
+            take(worker_queue, job.id, f"t{attempt}", lease=-1)
     assert (await queue.get(job.id)).status in ("cancelled", "failed")
     assert not redis_client.exists(redis_keys.holders_key(PHOTO), redis_keys.holders_key(MASK))
     assert score(redis_client, PHOTO) == pytest.approx(time.time() + TTL, abs=60)
@@ -76,7 +76,7 @@ async def test_a_released_job_still_holds_its_images(
     queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue
 ) -> None:
     job = await queue.admit(edit())
-    take(redis_client, worker_queue, job.id, "t1")
+    take(worker_queue, job.id, "t1")
     worker_queue.release(job.id, "t1", "worker_stopped", is_free=True)
     assert redis_client.smembers(redis_keys.holders_key(PHOTO)) == {job.id.encode()}
 
@@ -147,6 +147,6 @@ async def test_a_record_of_the_previous_release_ends_well(
         del request[name]
     redis_client.hset(redis_keys.job_key(job.id), "request", json.dumps(request))
     redis_client.hdel(redis_keys.job_key(job.id), "inputs")
-    take(redis_client, worker_queue, job.id, "t1")
+    take(worker_queue, job.id, "t1")
     assert worker_queue.commit(job.id, "t1", "succeeded") == "succeeded"
     assert (await queue.get(job.id)).request == make_request()

@@ -84,16 +84,14 @@ async def test_a_queued_job_has_an_estimate_once_the_pace_is_known(
     assert (await queue.get(second.id)).eta_seconds == pytest.approx(4, abs=0.1)
 
 
-async def test_every_end_is_counted(
-    queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue
-) -> None:
+async def test_every_end_is_counted(queue: JobQueue, worker_queue: WorkerQueue) -> None:
     jobs = [await queue.admit(make_request(seed=seed)) for seed in range(3)]
     await queue.cancel(jobs[0].id)
-    take(redis_client, worker_queue, jobs[1].id, "t1")
+    take(worker_queue, jobs[1].id, "t1")
     worker_queue.commit(jobs[1].id, "t1", "succeeded")
-    take(redis_client, worker_queue, jobs[2].id, "t2")
+    take(worker_queue, jobs[2].id, "t2")
     worker_queue.release(jobs[2].id, "t2", "x", is_free=False)
-    take(redis_client, worker_queue, jobs[2].id, "t3")
+    take(worker_queue, jobs[2].id, "t3")
     worker_queue.commit(jobs[2].id, "t3", "failed")
     counters = await queue.state.counters()
     assert counters.accepted == 3
@@ -186,7 +184,7 @@ async def test_a_page_of_jobs_is_what_each_of_them_is(
     jobs = [await mine.admit(make_request(seed=seed)) for seed in range(4)]
     overdue = await mine.admit(make_request(), cancel_after=1)
     await queue.owned_by("yours").admit(make_request())
-    take(redis_client, worker_queue, jobs[0].id, "token")
+    take(worker_queue, jobs[0].id, "token")
     redis_client.hset(redis_keys.job_key(overdue.id), "deadline", time.time() - 60)
     page, following = await mine.jobs()
     assert following is None

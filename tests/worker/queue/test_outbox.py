@@ -9,12 +9,13 @@ import pytest
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
+from tests.support.queue_steps import take as take_job
 from tests.support.requests import make_request
 from worker.job import Job
 from worker.queue.job_queue import JobQueue
-from worker.queue.layout import redis_keys, rq_layout
+from worker.queue.layout import redis_keys
 from worker.queue.outbox import Delivery, Outbox, read_outbox_state
-from worker.queue.worker_queue import WorkerQueue, read_claim
+from worker.queue.worker_queue import WorkerQueue
 from worker.redis_io.client import connect_async, disconnect
 from worker.webhook import MAX_LOGGED_DELIVERIES, Webhook
 
@@ -52,30 +53,23 @@ async def take(outbox: Outbox, most: int = 100, *, per_host: int = 100) -> list[
     return await outbox.take(most, per_host=per_host, in_flight={})
 
 
-def run(worker_queue: WorkerQueue, connection: "Redis", job_id: str, token: str = "token") -> None:
-    connection.zadd(rq_layout.leases_key(), {f"{job_id}:{token}": time.time() + 60})
-    with connection.pipeline() as pipeline:
-        worker_queue.claim(pipeline, job_id, token, worker="w", is_alone=True)
-        assert not isinstance(read_claim(pipeline.execute()[-1]), str)
-
-
 async def test_repeated_calls_leave_one_delivery(
-    queue: JobQueue, outbox: Outbox, worker_queue: WorkerQueue, redis_client: "Redis"
+    queue: JobQueue, outbox: Outbox, worker_queue: WorkerQueue
 ) -> None:
     """A client library may repeat a command whose reply was lost."""
     job = await admit(queue, "started", "succeeded")
     for _ in range(3):
-        run(worker_queue, redis_client, job.id)
+        take_job(worker_queue, job.id, "token")
     for _ in range(3):
         assert worker_queue.commit(job.id, "token", "succeeded") == "succeeded"
     assert [delivery.event for delivery in await take(outbox)] == ["started", "succeeded"]
 
 
 async def test_a_refused_transition_leaves_no_delivery(
-    queue: JobQueue, outbox: Outbox, worker_queue: WorkerQueue, redis_client: "Redis"
+    queue: JobQueue, outbox: Outbox, worker_queue: WorkerQueue
 ) -> None:
     job = await admit(queue, "succeeded", "cancelled")
-    run(worker_queue, redis_client, job.id)
+    take_job(worker_queue, job.id, "token")
     assert worker_queue.commit(job.id, "another", "succeeded") == "lost"
     assert await take(outbox) == []
     await queue.cancel(job.id)

@@ -11,7 +11,7 @@ from redis import Redis
 from ulid import ULID
 
 from model.workload import megapixel_steps
-from tests.support.queue_steps import take
+from tests.support.queue_steps import report, take
 from tests.support.requests import make_request
 from worker.auth.api_keys import KeyLimits
 from worker.errors import ImageExpired, ImageNotFound, QueueFull, QuotaSpent, TooManyJobs
@@ -27,13 +27,12 @@ COST = megapixel_steps(make_request())
 
 
 def finish(
-    redis_client: "Redis",
     worker_queue: WorkerQueue,
     job: Job,
     status: Any = "succeeded",
     name: str = "",
 ) -> None:
-    take(redis_client, worker_queue, job.id, "t")
+    take(worker_queue, job.id, "t")
     images = [
         StoredImage(
             url=f"/images/{name}", seed=1, width=64, height=64, format="png", bytes=1, sha256="0"
@@ -54,27 +53,25 @@ async def check(owner: OwnerIndex, name: str = IMAGE_NAME) -> bool:
 
 
 async def test_an_image_belongs_to_all_owners_who_made_it(
-    queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue
+    queue: JobQueue, worker_queue: WorkerQueue
 ) -> None:
     alice, bob = queue.owned_by("alice"), queue.owned_by("bob")
-    finish(redis_client, worker_queue, await alice.admit(make_request()), name=IMAGE_NAME)
+    finish(worker_queue, await alice.admit(make_request()), name=IMAGE_NAME)
     assert await check(alice.owner_index)
     assert not await check(bob.owner_index)
     assert not await check(alice.owner_index, "b" * 40 + ".png")
     with pytest.raises(ImageNotFound, match="names are 40 hex digits"):
         await bob.owner_index.check_image("../secret")
-    finish(redis_client, worker_queue, await bob.admit(make_request()), name=IMAGE_NAME)
+    finish(worker_queue, await bob.admit(make_request()), name=IMAGE_NAME)
     assert await check(bob.owner_index)
 
 
 async def test_an_announced_image_can_be_fetched_before_the_job_ends(
-    queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue
+    queue: JobQueue, worker_queue: WorkerQueue
 ) -> None:
     job = await queue.owned_by("alice").admit(make_request())
-    take(redis_client, worker_queue, job.id, "t")
-    with redis_client.pipeline() as pipeline:
-        worker_queue.report(pipeline, job.id, "t", Report(event="image", image=IMAGE_NAME))
-        assert pipeline.execute() == [b"ok"]
+    take(worker_queue, job.id, "t")
+    assert report(worker_queue, job.id, "t", Report(event="image", image=IMAGE_NAME)) == b"ok"
     assert await check(queue.owned_by("alice").owner_index)
     assert not await check(queue.owned_by("bob").owner_index)
 
@@ -110,9 +107,7 @@ async def test_an_image_expires_for_each_owner_separately(
 async def test_owners_are_kept_a_day_longer_than_the_image(
     queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue, settings: Settings
 ) -> None:
-    finish(
-        redis_client, worker_queue, await queue.owned_by("a").admit(make_request()), name=IMAGE_NAME
-    )
+    finish(worker_queue, await queue.owned_by("a").admit(make_request()), name=IMAGE_NAME)
     left: Any = redis_client.ttl(redis_keys.owners_key(IMAGE_NAME))
     assert 86_400 < left <= 86_400 + settings.result_ttl_seconds + 1
 
@@ -139,13 +134,11 @@ async def test_jobs_are_listed_newest_first_in_pages(queue: JobQueue) -> None:
     assert await alice.jobs(after="0" * 26) == ([], None)
 
 
-async def test_jobs_of_one_status(
-    queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue
-) -> None:
+async def test_jobs_of_one_status(queue: JobQueue, worker_queue: WorkerQueue) -> None:
     made = [await queue.owned_by("a").admit(make_request(seed=seed)) for seed in range(4)]
     made.sort(key=lambda job: job.id, reverse=True)
-    finish(redis_client, worker_queue, made[1])
-    take(redis_client, worker_queue, made[2].id, "t")
+    finish(worker_queue, made[1])
+    take(worker_queue, made[2].id, "t")
     for status, wanted in (
         ("queued", [made[0].id, made[3].id]),
         ("running", [made[2].id]),
@@ -196,9 +189,9 @@ async def test_the_list_expires_with_the_last_job(
 ) -> None:
     alice = queue.owned_by("alice")
     first, second = await alice.admit(make_request()), await alice.admit(make_request(seed=2))
-    finish(redis_client, worker_queue, first)
+    finish(worker_queue, first)
     assert redis_client.ttl(redis_keys.jobs_key("alice")) == -1, "one has not ended"
-    finish(redis_client, worker_queue, second)
+    finish(worker_queue, second)
     left: Any = redis_client.ttl(redis_keys.jobs_key("alice"))
     assert 0 < left <= settings.result_ttl_seconds
     assert redis_client.exists(redis_keys.unfinished_key("alice")) == 0
@@ -212,7 +205,7 @@ async def test_the_list_expires_with_the_last_job(
 
 
 async def test_the_limit_of_unfinished_jobs_holds_under_concurrency(
-    queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue
+    queue: JobQueue, worker_queue: WorkerQueue
 ) -> None:
     limits = KeyLimits(concurrency=5)
     alice = queue.owned_by("alice")
@@ -226,7 +219,7 @@ async def test_the_limit_of_unfinished_jobs_holds_under_concurrency(
     assert (await alice.owner_index.usage()).unfinished == 5
     await queue.owned_by("bob").admit(make_request(), limits=limits)
 
-    finish(redis_client, worker_queue, admitted[0])
+    finish(worker_queue, admitted[0])
     await alice.cancel(admitted[1].id)
     outcomes = await asyncio.gather(
         *(alice.admit(make_request(seed=seed), limits=limits) for seed in range(9)),
@@ -268,7 +261,7 @@ async def test_the_quota_is_held_however_many_come_at_once(queue: JobQueue) -> N
 
 
 async def test_failed_and_unstarted_jobs_cost_no_quota(
-    queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue
+    queue: JobQueue, worker_queue: WorkerQueue
 ) -> None:
     alice, limits = queue.owned_by("alice"), KeyLimits(quota=10 * COST)
 
@@ -279,13 +272,13 @@ async def test_failed_and_unstarted_jobs_cost_no_quota(
     assert await spent() == 4
     await alice.cancel(made[0].id)
     assert await spent() == 3, "it had not begun"
-    finish(redis_client, worker_queue, made[1], "failed")
+    finish(worker_queue, made[1], "failed")
     assert await spent() == 2, "it failed"
-    take(redis_client, worker_queue, made[2].id, "t")
+    take(worker_queue, made[2].id, "t")
     await alice.cancel(made[2].id)
     worker_queue.commit(made[2].id, "t", "cancelled")
     assert await spent() == 2, "it had begun"
-    finish(redis_client, worker_queue, made[3])
+    finish(worker_queue, made[3])
     assert await spent() == 2
 
 

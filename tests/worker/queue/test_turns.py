@@ -37,7 +37,7 @@ def owners(client: "Redis", worker_queue: WorkerQueue, count: int) -> str:
     """Take this many jobs; returns the first letters of their owners."""
     taken = ""
     for _ in range(count):
-        claim = take(client, worker_queue, listed(client)[0], "t")
+        claim = take(worker_queue, listed(client)[0], "t")
         assert isinstance(claim, Claim)
         taken += claim.owner[:1]
     return taken
@@ -81,8 +81,8 @@ async def test_one_owner_alone_is_served_in_order(
 ) -> None:
     jobs = [job.id for n in (9, 2, 30, 1) for job in await admit(queue, "", 3, steps=n)]
     assert listed(redis_client) == jobs
-    take(redis_client, worker_queue, jobs[0], "t0")
-    take(redis_client, worker_queue, jobs[1], "t1")
+    take(worker_queue, jobs[0], "t0")
+    take(worker_queue, jobs[1], "t1")
     jobs += [job.id for job in await admit(queue, "", 2)]
     assert listed(redis_client) == jobs[2:]
     # Released unfinished: first again. After a failed attempt: last.
@@ -95,7 +95,7 @@ async def test_a_released_job_stays_first(
     queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue
 ) -> None:
     (job, *_) = await admit(queue, "greedy", 3)
-    take(redis_client, worker_queue, job.id, "t")
+    take(worker_queue, job.id, "t")
     worker_queue.release(job.id, "t", "worker_stopped", is_free=True)
     (other,) = await admit(queue, "modest")
     assert listed(redis_client)[:2] == [job.id, other.id]
@@ -108,7 +108,7 @@ async def test_a_failed_attempt_puts_a_job_behind_its_owners_jobs_only(
 ) -> None:
     await admit(queue, "greedy", 50)
     (job, own) = await admit(queue, "modest", 2)
-    take(redis_client, worker_queue, job.id, "t")
+    take(worker_queue, job.id, "t")
     worker_queue.release(job.id, "t", "engine_error", is_free=False)
     order = listed(redis_client)
     assert order.index(own.id) < order.index(job.id) < 5
@@ -174,7 +174,7 @@ async def test_the_scripts_keep_the_turns_of_the_simulation(
             # The scripts order equal turns by insertion, so these may differ.
             first = listed(redis_client)[0]
             assert turns.turn(first) == pytest.approx(turns.turn(turns.order()[0]), abs=1e-4)
-            take(redis_client, worker_queue, first, "t")
+            take(worker_queue, first, "t")
             turns.take(first)
         else:
             gone = choice.choice(turns.order())
@@ -221,7 +221,7 @@ async def test_an_owner_that_is_passed_over_keeps_its_place(
 ) -> None:
     a = [job.id for job in await admit(queue, "a", 3)]
     b = [job.id for job in await admit(queue, "b", 2)]
-    take(redis_client, worker_queue, a[0], "t")
+    take(worker_queue, a[0], "t")
     worker_queue.release(a[0], "t", "worker_stopped", is_free=True)
     assert worker_queue.pick({"a", "b"}) is None
     assert worker_queue.pick({"a"}) == b[0]

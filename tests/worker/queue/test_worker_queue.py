@@ -18,10 +18,10 @@ from worker.queue.worker_queue import Claim, Report, WorkerQueue
 
 
 async def test_a_claim_carries_the_request_and_counts_the_attempt(
-    queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue
+    queue: JobQueue, worker_queue: WorkerQueue
 ) -> None:
     job = await queue.admit(make_request(seed=3))
-    claim = take(redis_client, worker_queue, job.id, "t1")
+    claim = take(worker_queue, job.id, "t1")
     assert isinstance(claim, Claim)
     assert (claim.attempt, claim.request) == (1, make_request(seed=3))
     running = await queue.get(job.id)
@@ -32,20 +32,20 @@ async def test_a_claim_carries_the_request_and_counts_the_attempt(
 
 
 async def test_a_repeated_claim_counts_no_attempt(
-    queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue
+    queue: JobQueue, worker_queue: WorkerQueue
 ) -> None:
     job = await queue.admit(make_request())
-    first = take(redis_client, worker_queue, job.id, "t1")
-    assert take(redis_client, worker_queue, job.id, "t1") == first
+    first = take(worker_queue, job.id, "t1")
+    assert take(worker_queue, job.id, "t1") == first
     assert (await queue.get(job.id)).attempts == 1
 
 
 async def test_a_second_worker_is_refused_while_the_lease_lives(
-    queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue
+    queue: JobQueue, worker_queue: WorkerQueue
 ) -> None:
     job = await queue.admit(make_request())
-    take(redis_client, worker_queue, job.id, "t1")
-    assert take(redis_client, worker_queue, job.id, "t2") == "held"
+    take(worker_queue, job.id, "t1")
+    assert take(worker_queue, job.id, "t2") == "held"
     assert (await queue.get(job.id)).attempts == 1
 
 
@@ -53,12 +53,12 @@ async def test_an_old_token_writes_nothing_after_another_claim(
     queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue
 ) -> None:
     job = await queue.admit(make_request())
-    take(redis_client, worker_queue, job.id, "t1", lease=-1)
-    second = take(redis_client, worker_queue, job.id, "t2")
+    take(worker_queue, job.id, "t1", lease=-1)
+    second = take(worker_queue, job.id, "t2")
     assert isinstance(second, Claim)
     assert second.attempt == 2
     before = redis_client.hgetall(redis_keys.job_key(job.id))
-    assert report(redis_client, worker_queue, job.id, "t1", Report(event="progress")) == b"lost"
+    assert report(worker_queue, job.id, "t1", Report(event="progress")) == b"lost"
     assert worker_queue.commit(job.id, "t1", "succeeded", images=[IMAGE]) == "lost"
     assert worker_queue.release(job.id, "t1", "x", is_free=True) == "lost"
     assert redis_client.hgetall(redis_keys.job_key(job.id)) == before
@@ -72,7 +72,7 @@ async def test_commit_ends_a_job_once_and_cleans_rq(
     queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue
 ) -> None:
     job = await queue.admit(make_request())
-    take(redis_client, worker_queue, job.id, "t1")
+    take(worker_queue, job.id, "t1")
     timings = {"denoise": 1.5}
     for _ in range(2):  # the second as after a lost reply
         reply = worker_queue.commit(job.id, "t1", "succeeded", images=[IMAGE], timings=timings)
@@ -92,12 +92,12 @@ async def test_commit_ends_a_job_once_and_cleans_rq(
 
 
 async def test_an_earlier_cancel_wins_over_the_commit(
-    queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue
+    queue: JobQueue, worker_queue: WorkerQueue
 ) -> None:
     job = await queue.admit(make_request())
-    take(redis_client, worker_queue, job.id, "t1")
+    take(worker_queue, job.id, "t1")
     assert (await queue.cancel(job.id)).status == "running"
-    assert report(redis_client, worker_queue, job.id, "t1", Report()) == b"cancel"
+    assert report(worker_queue, job.id, "t1", Report()) == b"cancel"
     assert worker_queue.commit(job.id, "t1", "succeeded", images=[IMAGE]) == "cancelled"
     done = await queue.get(job.id)
     assert (done.status, done.images) == ("cancelled", ())
@@ -113,15 +113,15 @@ async def test_a_cancelled_job_leaves_the_queue_at_once(
     assert redis_client.llen(RQ_LIST) == 0
     assert not redis_client.exists(rq_layout.job_key(job.id))
     assert await queue.state.depth() == (0, 0)
-    assert take(redis_client, worker_queue, job.id, "t1") == "gone"
+    assert take(worker_queue, job.id, "t1") == "gone"
     assert [event.event async for event in queue.events(job.id)] == ["queued", "cancelled"]
 
 
 async def test_a_job_of_a_dead_worker_can_be_cancelled(
-    queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue
+    queue: JobQueue, worker_queue: WorkerQueue
 ) -> None:
     job = await queue.admit(make_request())
-    take(redis_client, worker_queue, job.id, "t1", lease=-1)
+    take(worker_queue, job.id, "t1", lease=-1)
     assert (await queue.cancel(job.id)).status == "cancelled"
     assert worker_queue.commit(job.id, "t1", "succeeded", images=[IMAGE]) == "cancelled"
 
@@ -135,14 +135,14 @@ def test_a_cancel_may_be_repeated_after_a_lost_reply(redis_client: "Redis") -> N
 
 
 async def test_a_job_whose_workers_die_fails_after_the_last_attempt(
-    queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue
+    queue: JobQueue, worker_queue: WorkerQueue
 ) -> None:
     job = await queue.admit(make_request())
     for attempt in (1, 2, 3):
-        claim = take(redis_client, worker_queue, job.id, f"t{attempt}", lease=-1)
+        claim = take(worker_queue, job.id, f"t{attempt}", lease=-1)
         assert isinstance(claim, Claim)
         assert claim.attempt == attempt
-    assert take(redis_client, worker_queue, job.id, "t4") == "gone"
+    assert take(worker_queue, job.id, "t4") == "gone"
     done = await queue.get(job.id)
     assert (done.status, done.attempts) == ("failed", 3)
     assert done.error is not None
@@ -156,11 +156,11 @@ async def test_the_last_attempt_waits_for_an_empty_engine(
 ) -> None:
     job, other = [await queue.admit(make_request(seed=seed)) for seed in (1, 2)]
     for token in ("t1", "t2"):
-        take(redis_client, worker_queue, job.id, token, lease=-1, is_alone=False)
-    assert take(redis_client, worker_queue, job.id, "t3", is_alone=False) == "solo"
+        take(worker_queue, job.id, token, lease=-1, is_alone=False)
+    assert take(worker_queue, job.id, "t3", is_alone=False) == "solo"
     assert redis_client.lrange(RQ_LIST, 0, -1) == [job.id.encode(), other.id.encode()]
     assert (await queue.get(job.id)).attempts == 2
-    claim = take(redis_client, worker_queue, job.id, "t4", is_alone=True)
+    claim = take(worker_queue, job.id, "t4", is_alone=True)
     assert isinstance(claim, Claim)
     assert claim.attempt == 3
 
@@ -170,7 +170,7 @@ async def test_release_queues_again(
     queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue, is_free: bool
 ) -> None:
     job, other = [await queue.admit(make_request(seed=seed)) for seed in (1, 2)]
-    take(redis_client, worker_queue, job.id, "t1")
+    take(worker_queue, job.id, "t1")
     for _ in range(2):  # the second as after a lost reply
         assert worker_queue.release(job.id, "t1", "why", is_free=is_free) == "released"
     order = [job.id, other.id] if is_free else [other.id, job.id]
@@ -188,9 +188,9 @@ async def test_the_same_image_is_announced_once(
     queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue
 ) -> None:
     job = await queue.admit(make_request())
-    take(redis_client, worker_queue, job.id, "t1")
+    take(worker_queue, job.id, "t1")
     news = Report(event="image", data=IMAGE.model_dump(mode="json"), image=IMAGE.name)
-    assert [report(redis_client, worker_queue, job.id, "t1", news) for _ in range(2)] == [b"ok"] * 2
+    assert [report(worker_queue, job.id, "t1", news) for _ in range(2)] == [b"ok"] * 2
     events: Any = redis_client.xrange(redis_keys.events_key(job.id))
     assert [fields[b"event"] for _, fields in events].count(b"image") == 1
 
@@ -199,8 +199,8 @@ async def test_reconcile_puts_back_jobs_that_rq_lost(
     queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue
 ) -> None:
     lost, dead, alive, fresh = [await queue.admit(make_request(seed=s)) for s in range(4)]
-    take(redis_client, worker_queue, dead.id, "t1")
-    take(redis_client, worker_queue, alive.id, "t2")
+    take(worker_queue, dead.id, "t1")
+    take(worker_queue, alive.id, "t2")
     redis_client.zrem(LEASES, f"{dead.id}:t1")
     redis_client.delete(RQ_LIST, *(rq_layout.job_key(job.id) for job in (lost, dead, alive, fresh)))
     redis_client.zadd(redis_keys.QUEUED, {lost.id: time.time() - 100})
@@ -210,7 +210,7 @@ async def test_reconcile_puts_back_jobs_that_rq_lost(
     )
     assert redis_client.hget(rq_layout.job_key(lost.id), "origin") == rq_layout.QUEUE.encode()
     assert worker_queue.reconcile() == []
-    claim = take(redis_client, worker_queue, dead.id, "t3")
+    claim = take(worker_queue, dead.id, "t3")
     assert isinstance(claim, Claim)
     assert claim.attempt == 2
 
