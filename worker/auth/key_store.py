@@ -66,10 +66,10 @@ def list_keys(client: "redis.Redis") -> tuple[ApiKey, ...]:
 
 async def read_keys(client: "redis.asyncio.Redis", known: StoredKeys | None) -> StoredKeys:
     """The keys in Redis now; returns `known` itself if nothing has changed."""
-    told: Any = await client.mget(KEYS_VERSION, LINK_SECRET)
-    if known and told == [known.version, known.link_secret]:
+    version, link_secret = await client.mget(KEYS_VERSION, LINK_SECRET)
+    if known and (version, link_secret) == (known.version, known.link_secret):
         return known
-    if told[1] is None:
+    if link_secret is None:
         await client.set(LINK_SECRET, secrets.token_hex(32), nx=True)
     async with client.pipeline(transaction=True) as pipeline:
         pipeline.mget(KEYS_VERSION, LINK_SECRET)
@@ -105,10 +105,10 @@ def read_key_file(path: Path) -> tuple[ApiKey, ...]:
 def _from_table(path: Path, name: str, table: Any) -> ApiKey:
     if not isinstance(table, dict):
         raise KeyFileError(f"{path}: {name} is not a table; a key begins with a line [NAME]")
-    own = {field: table[field] for field in ("hash", "created_at") if field in table}
-    limits = {field: value for field, value in table.items() if field not in own}
+    metadata = {field: table[field] for field in ("hash", "created_at") if field in table}
+    limits = {field: value for field, value in table.items() if field not in metadata}
     try:
-        return ApiKey.model_validate({"name": name, **own, "limits": limits})
+        return ApiKey.model_validate({"name": name, **metadata, "limits": limits})
     except ValidationError as exc:
         raise KeyFileError(f"{path}: [{name}] {_where_wrong(exc)}") from exc
 

@@ -1,8 +1,8 @@
 """The worker's control loop: keeps many jobs in one resident engine.
 
 The loop runs in the main thread and is the only part that writes to Redis for jobs. The engine and
-the publisher have their own threads. If Redis goes away, the engine steps on and the loop commits
-the results later.
+the publisher have their own threads. While Redis is unreachable the engine continues, and the loop
+commits the results later.
 """
 
 import logging
@@ -28,12 +28,12 @@ from worker.images.signing import ImageSigner
 from worker.job_errors import job_error
 from worker.queue.image_removal import ImageRemoval
 from worker.queue.layout import rq_layout
-from worker.queue.worker_queue import Claim, Report, WorkerQueue, read_claim
+from worker.queue.worker_queue import Report, WorkerQueue, read_claim
 from worker.redis_io.client import is_outage
 from worker.runtime.engine_thread import EngineThread
 from worker.runtime.metrics import WorkerMetrics
 from worker.runtime.publisher import Publisher
-from worker.runtime.rq_adapter import Lease, RqAdapter
+from worker.runtime.rq_adapter import RqAdapter
 from worker.runtime.slot import Ending, Slot, WorkerParts
 from worker.runtime.status import worker_status
 from worker.runtime.sweeper import Sweeper
@@ -123,7 +123,7 @@ class BatchWorker:
             signal.signal(signal.SIGINT, self._handle_signal)
             signal.signal(signal.SIGTERM, self._handle_signal)
         self.engine.start()
-        is_away = False
+        is_redis_down = False
         while not self._is_done():
             self._watch_engine()
             for slot in self.slots.values():
@@ -131,15 +131,15 @@ class BatchWorker:
             self._handle_events(_POLL_SECONDS if self.slots else 0)
             try:
                 self._run_redis_tasks()
-                if is_away:
+                if is_redis_down:
                     logger.info("worker=%s event=redis_back", self.name)
-                is_away = False
+                is_redis_down = False
             except (RedisError, OSError) as exc:
                 if not is_outage(exc):
                     raise
-                if not is_away:
-                    logger.warning("worker=%s event=redis_away reason=%s", self.name, exc)
-                is_away = True
+                if not is_redis_down:
+                    logger.warning("worker=%s event=redis_redis_down reason=%s", self.name, exc)
+                is_redis_down = True
                 self._handle_events(_OUTAGE_PAUSE_SECONDS)
         self._sign_off()
 
@@ -265,11 +265,8 @@ class BatchWorker:
             self._rq.end_lease(lease, is_idle=not self.slots)
             return
         self._wants_empty_engine = False
-        self._open_slot(lease, claim, began)
-
-    def _open_slot(self, lease: Lease, claim: Claim, began: int) -> None:
-        # An outage may have cost an earlier lease on the same job before this worker noticed.
-        for stale in [slot for slot in self.slots.values() if slot.job_id == lease.job.id]:
+        # This worker may have lost an earlier lease on the same job in an outage.
+        for stale in [slot for slot in self.slots.values() if slot.job_id == job_id]:
             self._close(stale, Ending("lost"))
         slot = Slot(self._parts, lease, claim, began=began)
         self.slots[slot.token] = slot
@@ -331,7 +328,7 @@ class BatchWorker:
         if last is None:
             self._rq.register(is_busy=bool(self.slots))
         if last is None or began - last > self._settings.lease_seconds - interval:
-            # Redis may have been away so long that leases expired which nobody could renew. All
+            # During a long outage of Redis all leases expire, because nobody can renew them. All
             # workers must have time to renew them before any worker declares their jobs lost.
             self._no_maintenance_until = began + 2 * interval + 1
         self._check_clock()

@@ -200,7 +200,7 @@ class Slot:
     # -- reports -----------------------------------------------------------------------------
 
     def pending_reports(self) -> list[Report]:
-        """What clients have not been told yet: all steps, all stored images."""
+        """Reports that are not written yet: all steps, all stored images."""
         reports = list(self._reports)
         for index, image in sorted(self._images.items()):
             if index not in self._reported_images and image.done() and not image.exception():
@@ -276,7 +276,7 @@ class Slot:
     def _publish(self, end: Finished) -> Ending:
         broken = [exc for image in self._images.values() if (exc := image.exception())]
         if broken:
-            # A lasting error counts for more than a store that is away.
+            # A lasting error counts for more than an unavailable store.
             return self._end_by(min(broken, key=lambda exc: isinstance(exc, StoreUnavailable)))
         self._timings["denoise"] = round(end.denoise_seconds, 4)
         self._timings["decode"] = round(end.decode_seconds, 4)

@@ -26,10 +26,10 @@ class RefusesSeed:
         self._unwanted = pixels(make_request(seed=seed), 0)
         self.seen: list[tuple[tuple[int, ...], str, bool, str]] = []
 
-    def __call__(self, picture: Pixels, request: ResolvedRequest) -> str | None:
-        about = picture.shape, str(picture.dtype), picture.flags.writeable, request.prompt
-        self.seen.append(about)
-        return "not this one" if numpy.array_equal(picture, self._unwanted) else None
+    def __call__(self, image: Pixels, request: ResolvedRequest) -> str | None:
+        seen = image.shape, str(image.dtype), image.flags.writeable, request.prompt
+        self.seen.append(seen)
+        return "not this one" if numpy.array_equal(image, self._unwanted) else None
 
 
 def broken(_: Pixels, __: ResolvedRequest) -> str | None:
