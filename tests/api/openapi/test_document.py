@@ -1,11 +1,10 @@
-"""The document: valid, typed to the last error, stable, and good enough to make a client from."""
+"""The OpenAPI document: valid, stable, typed errors, and sufficient to generate a client."""
 
 import importlib
 import json
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -19,6 +18,7 @@ from api.webhooks.schemas import submission_type
 from model.card import TagGroup, card_names, load_card
 from model.tags import MAX_TAGS
 from tests.support.api_server import ApiServer
+from tests.support.waiting import wait_until
 from worker.settings import Settings
 
 SECRET = "whsec_" + "c2VjcmV0" * 4
@@ -41,7 +41,9 @@ def test_the_document_is_valid_and_its_example_request_is_accepted(name: str) ->
     request.model_validate_json(json.dumps(body))
 
 
-def test_it_is_served_with_its_pages(client: httpx2.Client, document: dict[str, Any]) -> None:
+def test_the_document_and_its_pages_are_served(
+    client: httpx2.Client, document: dict[str, Any]
+) -> None:
     assert client.get("/openapi.json").json() == document
     page = client.get("/docs").text
     assert "/openapi.json" in page
@@ -119,10 +121,10 @@ ERRORS = {
     "a1111": ("application/json", {"A1111Error"}),
     "openai": ("application/json", {"OpenAIError"}),
 }
-"""By the tag of a surface; elsewhere errors are problems."""
+"""By the tag of a dialect; other errors are problems."""
 
 
-def test_every_error_is_typed_as_its_surface_has_it(document: dict[str, Any]) -> None:
+def test_every_error_has_the_type_of_its_dialect(document: dict[str, Any]) -> None:
     for _, path, operation in operations(document):
         (tag,) = operation["tags"]
         media_type, names = ERRORS.get(tag, ("application/problem+json", {"Problem", "NotReady"}))
@@ -135,13 +137,13 @@ def test_every_error_is_typed_as_its_surface_has_it(document: dict[str, Any]) ->
     assert "HTTPValidationError" not in document["components"]["schemas"]
 
 
-def test_the_errors_of_a_submission_are_all_listed(document: dict[str, Any]) -> None:
+def test_all_errors_of_a_submission_are_listed(document: dict[str, Any]) -> None:
     responses = document["paths"]["/generate"]["post"]["responses"]
     refused = {"400", "401", "403", "413", "415", "422", "429", "500", "503"}
     assert set(responses) == {"200", "202"} | refused
 
 
-def test_what_needs_a_key_says_so(document: dict[str, Any]) -> None:
+def test_operations_that_need_a_key_say_so(document: dict[str, Any]) -> None:
     schemes = document["components"]["securitySchemes"]
     opened = set()
     for _, path, operation in operations(document):
@@ -156,45 +158,50 @@ def test_what_needs_a_key_says_so(document: dict[str, Any]) -> None:
     assert opened == {"/livez", "/readyz", "/problems/{code}"}
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "A1111Error",
-        "A1111Model",
-        "A1111Options",
-        "A1111Pictures",
-        "A1111PngInfo",
-        "A1111Progress",
-        "A1111State",
-        "GenerationRequest",
-        "ImageToImage",
-        "JobLinks",
-        "JobList",
-        "JobView",
-        "JobWebhook",
-        "Plan",
-        "Problem",
-        "StoredImage",
-        "Verification",
-        "Recipe",
-        "SamplerOption",
-        "Tags",
-        "TextToImage",
-        "WebhookDelivery",
-        "WebhookMessage",
-        "WebhookRequest",
-    ],
-)
-def test_every_field_has_an_example(document: dict[str, Any], name: str) -> None:
-    for field, schema in document["components"]["schemas"][name]["properties"].items():
-        assert schema["examples"], field
+ILLUSTRATED = [
+    "A1111Error",
+    "A1111Model",
+    "A1111Options",
+    "A1111Pictures",
+    "A1111PngInfo",
+    "A1111Progress",
+    "A1111State",
+    "GenerationRequest",
+    "ImageToImage",
+    "JobLinks",
+    "JobList",
+    "JobView",
+    "JobWebhook",
+    "Plan",
+    "Problem",
+    "StoredImage",
+    "Verification",
+    "Recipe",
+    "SamplerOption",
+    "Tags",
+    "TextToImage",
+    "WebhookDelivery",
+    "WebhookMessage",
+    "WebhookRequest",
+]
+
+
+def test_every_field_has_an_example(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    missing = [
+        f"{name}.{field}"
+        for name in ILLUSTRATED
+        for field, schema in schemas[name]["properties"].items()
+        if not schema.get("examples")
+    ]
+    assert missing == []
 
 
 def test_a_form_can_be_built_from_the_document(document: dict[str, Any]) -> None:
     request = document["components"]["schemas"]["GenerationRequest"]
     fields = request["properties"]
     assert request["additionalProperties"] is False
-    assert "required" not in request, "a prompt or tags; which is told in their descriptions"
+    assert "required" not in request, "a prompt or tags; as their descriptions say"
     assert {"type": "integer", "minimum": 1, "maximum": 100} in fields["steps"]["anyOf"]
     assert "er_sde" in fields["sampler"]["anyOf"][0]["enum"]
     assert "simple" in fields["scheduler"]["anyOf"][0]["enum"]
@@ -235,7 +242,7 @@ content_type_overrides:
 def generated_client(
     document: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A package `kirazuri_client`, made from the document and nothing else."""
+    """A package `kirazuri_client` that is generated from the document."""
     (tmp_path / "openapi.json").write_text(json.dumps(document))
     (tmp_path / "config.yml").write_text(CLIENT_CONFIG)
     generator = str(Path(sys.executable).with_name("openapi-python-client"))
@@ -248,7 +255,7 @@ def generated_client(
 
 @pytest.fixture
 def worker(settings: Settings, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The real worker process, with an engine that paints noise."""
+    """A real worker process with an engine that makes noise images."""
     monkeypatch.setenv("KIRAZURI_REDIS_URL", redis_url)
     monkeypatch.setenv("KIRAZURI_DATA_DIR", str(settings.data_dir))
     command = [sys.executable, "-m", "tests.support.fake_worker"]
@@ -257,7 +264,7 @@ def worker(settings: Settings, redis_url: str, monkeypatch: pytest.MonkeyPatch) 
         yield
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
 
 
 @pytest.mark.usefixtures("generated_client", "worker")
@@ -272,11 +279,8 @@ def test_a_generated_client_submits_and_fetches_a_job(server: ApiServer) -> None
         body = models.GenerationRequest(prompt="1girl, blue hair", steps=4, seed=42)
         job = generate.sync(client=client, body=body)
         assert isinstance(job, models.JobView)
-        deadline = time.monotonic() + 20
-        while job.status not in {"succeeded", "failed"}:
-            assert time.monotonic() < deadline, job
-            time.sleep(0.05)
-            job = get_job.sync(job.id, client=client)
+        wait_until(lambda: get_job.sync(job.id, client=client).status in {"succeeded", "failed"})
+        job = get_job.sync(job.id, client=client)
         assert job.status == models.JobViewStatus.SUCCEEDED
         assert job.request.seed == 42
         (image,) = job.images

@@ -1,4 +1,4 @@
-"""LoRAs over HTTP: what there is, what a request may name, what is said about it."""
+"""LoRAs over HTTP: the list, the names in requests, and warnings."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,13 +44,12 @@ def submit(client: httpx2.Client, *loras: dict[str, Any]) -> httpx2.Response:
     return client.post("/generate", json={"prompt": PROMPT, "loras": list(loras)})
 
 
-def test_the_list_tells_what_the_files_say(client: httpx2.Client, folder: Path) -> None:
+def test_the_list_describes_the_files(client: httpx2.Client, folder: Path) -> None:
     assert listed(client) == {}
     metadata = {"ss_sd_model_name": "anima-preview.safetensors", "modelspec.trigger_phrase": "ink"}
     sha256 = write(folder / "style/ink.safetensors", metadata=metadata)
     (folder / "notes.safetensors").write_bytes(b"none")
-    told = listed(client)
-    assert told == {
+    assert listed(client) == {
         "style/ink": {
             "name": "style/ink",
             "sha256": sha256,
@@ -73,7 +72,7 @@ def test_the_list_tells_what_the_files_say(client: httpx2.Client, folder: Path) 
 def test_a_request_is_resolved_with_the_files_hashes(
     client: httpx2.Client, folder: Path, worker: ManualWorker
 ) -> None:
-    """The file was not there when the service started, and nobody asked for the list."""
+    """The files are newer than the service, and nobody has requested the list."""
     hats, ink = (write(folder / f"{n}.safetensors", value=v) for n, v in (("hats", 1), ("ink", 2)))
     answer = submit(client, {"name": "ink", "weight": -0.25}, {"name": "hats"})
     assert answer.status_code == 202, answer.text
@@ -94,7 +93,7 @@ def test_a_request_is_resolved_with_the_files_hashes(
 def test_a_replaced_file_gives_the_next_request_its_own_hash(
     client: httpx2.Client, folder: Path
 ) -> None:
-    hashes = [write(folder / "a.safetensors", value=value) for value in (1.0,)]
+    hashes = [write(folder / "a.safetensors", value=1.0)]
     first = submit(client, {"name": "a"}).json()["request"]["loras"][0]["sha256"]
     hashes.append(write(folder / "a.safetensors", value=2.0))
     second = submit(client, {"name": "a"}).json()["request"]["loras"][0]["sha256"]
@@ -121,40 +120,38 @@ def test_wrong_loras_are_named_with_the_other_wrong_fields(
     assert '"../hats"' in errors["/loras/1/name"]["detail"]
 
 
-@pytest.mark.parametrize(
-    ("loras", "pointer"),
-    [
-        ("[{}]", "/loras/0/name"),
-        ("[1]", "/loras/0"),
-        ("{}", "/loras"),
-        ("null", "/loras"),
-        ('[{"name": "a", "weight": NaN}]', "/loras/0/weight"),
-        ('[{"name": "a", "weight": 1e999}]', "/loras/0/weight"),
-        ('[{"name": "a"}, {"name": "a"}]', "/loras"),
-        ('[{"name": "\\ud800"}]', "/loras/0/name"),
-        ('[{"name": "a\\u0000"}]', "/loras/0/name"),
-        ("[" + ",".join(['{"name": "a"}'] * 9) + "]", "/loras"),
-    ],
-)
-def test_nothing_in_the_field_is_more_than_a_wrong_field(
-    client: httpx2.Client, folder: Path, loras: str, pointer: str
-) -> None:
+MALFORMED = [
+    ("[{}]", "/loras/0/name"),
+    ("[1]", "/loras/0"),
+    ("{}", "/loras"),
+    ("null", "/loras"),
+    ('[{"name": "a", "weight": NaN}]', "/loras/0/weight"),
+    ('[{"name": "a", "weight": 1e999}]', "/loras/0/weight"),
+    ('[{"name": "a"}, {"name": "a"}]', "/loras"),
+    ('[{"name": "\\ud800"}]', "/loras/0/name"),
+    ('[{"name": "a\\u0000"}]', "/loras/0/name"),
+    ("[" + ",".join(['{"name": "a"}'] * 9) + "]", "/loras"),
+]
+
+
+def test_malformed_loras_are_named_by_field(client: httpx2.Client, folder: Path) -> None:
     write(folder / "a.safetensors")
-    answer = client.post(
-        "/generate",
-        content=f'{{"prompt": "1girl", "loras": {loras}}}',
-        headers={"content-type": "application/json"},
-    )
-    assert answer.status_code == 422
-    assert pointer in {error["pointer"] for error in read_problem(answer)["errors"]}
+    for loras, pointer in MALFORMED:
+        answer = client.post(
+            "/generate",
+            content=f'{{"prompt": "1girl", "loras": {loras}}}',
+            headers={"content-type": "application/json"},
+        )
+        assert answer.status_code == 422, loras
+        assert pointer in {error["pointer"] for error in read_problem(answer)["errors"]}, loras
 
 
-def test_a_lora_of_another_base_is_warned_of(client: httpx2.Client, folder: Path) -> None:
+def test_a_lora_of_another_base_gets_a_warning(client: httpx2.Client, folder: Path) -> None:
     write(folder / "other.safetensors", metadata={"ss_sd_model_name": "anima-preview.safetensors"})
     write(folder / "own.safetensors", metadata={"ss_sd_model_name": "kirazuri-tiny.safetensors"})
     job = submit(client, {"name": "other"}, {"name": "own"}).json()
-    told = [warning for warning in job["warnings"] if warning["code"].startswith("lora_")]
-    assert told == [
+    found = [warning for warning in job["warnings"] if warning["code"].startswith("lora_")]
+    assert found == [
         {
             "code": "lora_other_base",
             "detail": "other was trained on anima-preview, not on Kirazuri tiny.",

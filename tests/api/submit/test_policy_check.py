@@ -1,4 +1,4 @@
-"""The policy over HTTP: whatever the words come in, a refusal names its rule and tells no words."""
+"""The policy over HTTP: a refusal names its rule and repeats no words of the prompt."""
 
 import logging
 import re
@@ -39,7 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def guarded(settings: Settings, folder: Path) -> Iterator[ApiServer]:
-    """With the ceiling that is usual, rules of its own, and LoRAs."""
+    """A service with the default rating limit, its own rules, and LoRAs."""
     own = {
         "max_rating": "safe",
         "policy_file": folder / "rules.toml",
@@ -56,13 +56,13 @@ def client(guarded: ApiServer, redis_url: str) -> Iterator[httpx2.Client]:
 
 
 def refusals(client: httpx2.Client) -> dict[str, float]:
-    """How often each rule has refused."""
+    """Refusals by rule."""
     lines = client.get("/metrics").text.splitlines()
     found = [line for line in lines if line.startswith("kirazuri_policy_refusals_total{")]
     return {line.split('"')[1]: float(line.rsplit(" ", 1)[1]) for line in found}
 
 
-def is_refused(answer: httpx2.Response, rule: str) -> None:
+def assert_refused(answer: httpx2.Response, rule: str) -> None:
     assert answer.status_code == 403, answer.text
     problem = read_problem(answer)
     assert (problem["code"], problem["rule"]) == ("policy_blocked", rule)
@@ -92,34 +92,32 @@ def test_refusals(
     client: httpx2.Client, worker: ManualWorker, body: dict[str, Any], rule: str
 ) -> None:
     before = refusals(client).get(rule, 0)
-    is_refused(client.post("/generate", json=body), rule)
-    is_refused(client.post("/generate", params={"dry_run": "true"}, json=body), rule)
+    assert_refused(client.post("/generate", json=body), rule)
+    assert_refused(client.post("/generate", params={"dry_run": "true"}, json=body), rule)
     assert refusals(client)[rule] == before + 2
     assert worker.queued_ids() == []
 
 
-@pytest.mark.parametrize(
-    "way", ["full width", "cyrillic", "zero-width spaces", "two weights", "not"]
-)
-def test_ways_of_writing(client: httpx2.Client, way: str) -> None:
-    body = {"prompt": f"1girl, {EVASIONS[way]('child')}, {EVASIONS[way]('naked')}"}
-    is_refused(client.post("/generate", json=body), "minor_sexual")
+def test_evasive_spellings_are_refused(client: httpx2.Client) -> None:
+    for way in ("full width", "cyrillic", "zero-width spaces", "two weights", "not"):
+        body = {"prompt": f"1girl, {EVASIONS[way]('child')}, {EVASIONS[way]('naked')}"}
+        assert_refused(client.post("/generate", json=body), "minor_sexual")
 
 
-def test_refused_pictures_are_not_kept(
+def test_images_of_refused_requests_are_not_stored(
     client: httpx2.Client, settings: Settings, worker: ManualWorker
 ) -> None:
     images = settings.data_dir / "images"
     before = sorted(images.rglob("*"))
     body = {"prompt": "nude", "init_image": coded(drawn((48, 80)))}
-    is_refused(client.post("/generate", json=body), "max_rating")
+    assert_refused(client.post("/generate", json=body), "max_rating")
     assert sorted(images.rglob("*")) == before
 
 
-def test_the_lowest_ceiling_is_said_in_the_request_and_in_a_warning(client: httpx2.Client) -> None:
-    told = client.post("/generate", json={"prompt": "1girl, smile, blue hair"}).json()
-    assert told["request"]["prompt"] == "safe, 1girl, smile, blue hair"
-    (warning,) = [found for found in told["warnings"] if found["code"] == "rating_held"]
+def test_the_rating_limit_adds_a_safety_tag_and_a_warning(client: httpx2.Client) -> None:
+    job = client.post("/generate", json={"prompt": "1girl, smile, blue hair"}).json()
+    assert job["request"]["prompt"] == "safe, 1girl, smile, blue hair"
+    (warning,) = [found for found in job["warnings"] if found["code"] == "rating_held"]
     assert "added safe to the prompt" in warning["detail"]
     plan = client.post(
         "/generate", params={"dry_run": "true"}, json={"prompt": "safe, 1girl, smile, blue hair"}
@@ -137,20 +135,20 @@ def test_the_log_has_the_rule_and_no_prompt(
     assert WORD not in caplog.text
 
 
-def test_the_log_has_the_prompt_where_that_is_wanted(
+def test_the_log_has_the_prompt_if_configured(
     settings: Settings, redis_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with ApiServer(settings.model_copy(update={"policy_log_prompts": True})) as running:
         body = {"prompt": f"{MINOR_SEXUAL}\nforged=1", "negative_prompt": "lowres"}
         with caplog.at_level(logging.INFO):
-            is_refused(httpx2.post(f"{running.url}/generate", json=body), "minor_sexual")
+            assert_refused(httpx2.post(f"{running.url}/generate", json=body), "minor_sexual")
     (line,) = [entry.getMessage() for entry in caplog.records if "event=refused" in entry.message]
     assert repr(body["prompt"]) in line
     assert "\n" not in line
     assert "negative_prompt='lowres'" in line
 
 
-def test_a_job_is_replayed_only_as_far_as_the_policy_allows_by_now(
+def test_a_job_is_replayed_only_if_the_policy_still_allows_it(
     settings: Settings, client: httpx2.Client, worker: ManualWorker
 ) -> None:
     with ApiServer(settings) as free:
@@ -161,12 +159,12 @@ def test_a_job_is_replayed_only_as_far_as_the_policy_allows_by_now(
             worker.claim(job)
             worker.finish(job, b"picture")
             done[prompt] = job
-    is_refused(client.post(f"/jobs/{done['1girl, nude']}/replay"), "max_rating")
-    is_refused(client.post(f"/jobs/{done['1girl']}/replay"), "max_rating")
+    assert_refused(client.post(f"/jobs/{done['1girl, nude']}/replay"), "max_rating")
+    assert_refused(client.post(f"/jobs/{done['1girl']}/replay"), "max_rating")
     assert client.post(f"/jobs/{done['safe, 1girl']}/replay").status_code == 202
 
 
-def test_a_key_has_a_ceiling_of_its_own(settings: Settings, redis_url: str, tmp_path: Path) -> None:
+def test_a_key_has_its_own_rating_limit(settings: Settings, redis_url: str, tmp_path: Path) -> None:
     secrets = {rating: new_secret() for rating in (*RATINGS, None)}
     file = tmp_path / "keys.toml"
     file.write_text(
@@ -199,7 +197,7 @@ def test_a_key_has_a_ceiling_of_its_own(settings: Settings, redis_url: str, tmp_
     }
 
 
-def test_a_wrong_file_ends_the_start(settings: Settings, tmp_path: Path) -> None:
+def test_an_invalid_policy_file_prevents_the_start(settings: Settings, tmp_path: Path) -> None:
     file = tmp_path / "rules.toml"
     file.write_text('[[rules]]\nname = "x"\n')
     with pytest.raises(PolicyError, match="either blocked or when"):
@@ -230,7 +228,7 @@ def test_a_wrong_file_ends_the_start(settings: Settings, tmp_path: Path) -> None
         ),
     ],
 )
-def test_no_dialect_goes_round(
+def test_the_policy_applies_to_every_dialect(
     client: httpx2.Client, worker: ManualWorker, path: str, body: dict[str, Any], rule: str
 ) -> None:
     before = refusals(client).get(rule, 0)
@@ -242,7 +240,7 @@ def test_no_dialect_goes_round(
     assert worker.queued_ids() == []
 
 
-def test_a_submission_has_one_way_in() -> None:
+def test_only_the_submitter_queues_jobs() -> None:
     """Only the submitter queues requests, after the policy check."""
     (folder,) = api.__path__
     calling = {

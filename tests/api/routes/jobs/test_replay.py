@@ -1,9 +1,8 @@
-"""Replaying: what is queued, what it is compared with, what is refused."""
+"""Replaying jobs: the new job, the comparison, refusals."""
 
 from typing import Any
 
 import httpx2
-import pytest
 from redis import Redis
 
 from model.recipes.recipe import Recipe
@@ -15,9 +14,7 @@ from worker.settings import Settings
 RECIPE = Recipe(card="kirazuri-tiny", checkpoint="ab" * 32, device_name="A", torch="2.13")
 
 
-def carried_out(
-    worker: ManualWorker, job_id: str, *pictures: bytes, recipe: Recipe = RECIPE
-) -> None:
+def complete(worker: ManualWorker, job_id: str, *pictures: bytes, recipe: Recipe = RECIPE) -> None:
     worker.claim(job_id)
     worker.report(job_id, "", {}, recipe=recipe.model_dump_json())
     worker.finish(job_id, *pictures)
@@ -29,7 +26,7 @@ def replay(client: httpx2.Client, job_id: str, **headers: str) -> Any:
     return answer.json()
 
 
-def job_of(client: httpx2.Client, job_id: str) -> Any:
+def read_job(client: httpx2.Client, job_id: str) -> Any:
     return client.get(f"/jobs/{job_id}").json()
 
 
@@ -37,10 +34,10 @@ def codes(job: Any) -> list[str]:
     return [warning["code"] for warning in job["warnings"]]
 
 
-def test_the_same_pictures_match(client: httpx2.Client, worker: ManualWorker) -> None:
+def test_the_same_images_match(client: httpx2.Client, worker: ManualWorker) -> None:
     job_id = submit_job(client, num_images=2, deterministic=True, seed=3)
-    carried_out(worker, job_id, b"one", b"two")
-    first = job_of(client, job_id)
+    complete(worker, job_id, b"one", b"two")
+    first = read_job(client, job_id)
     assert (first["replay_of"], first["matches"]) == (None, None)
     answer = client.post(f"/jobs/{job_id}/replay")
     again = answer.json()
@@ -51,83 +48,83 @@ def test_the_same_pictures_match(client: httpx2.Client, worker: ManualWorker) ->
     assert again["request"] == first["request"]
     assert (again["replay_of"], again["matches"]) == (job_id, None)
     assert worker.claim(again["id"]).request.deterministic
-    assert job_of(client, again["id"])["matches"] is None
+    assert read_job(client, again["id"])["matches"] is None
     worker.report(again["id"], "", {}, recipe=RECIPE.model_dump_json())
     worker.finish(again["id"], b"one", b"two")
-    done = job_of(client, again["id"])
+    done = read_job(client, again["id"])
     assert done["matches"] is True
     assert done["recipe"] == RECIPE.model_dump()
     assert codes(done) == []
 
 
-@pytest.mark.parametrize("pictures", [(b"one", b"other"), (b"two", b"one"), (b"one",)])
-def test_other_pictures_do_not(
-    client: httpx2.Client, worker: ManualWorker, pictures: tuple[bytes, ...]
-) -> None:
+def test_other_images_do_not_match(client: httpx2.Client, worker: ManualWorker) -> None:
     job_id = submit_job(client, num_images=2, deterministic=True)
-    carried_out(worker, job_id, b"one", b"two")
-    again = replay(client, job_id)
-    carried_out(worker, again["id"], *pictures)
-    assert job_of(client, again["id"])["matches"] is False
+    complete(worker, job_id, b"one", b"two")
+    for images in ((b"one", b"other"), (b"two", b"one"), (b"one",)):
+        again = replay(client, job_id)
+        complete(worker, again["id"], *images)
+        assert read_job(client, again["id"])["matches"] is False, images
 
 
-def test_a_replay_is_deterministic_and_says_what_that_is_worth(
+def test_a_replay_is_deterministic_and_warns_if_the_original_was_not(
     client: httpx2.Client, worker: ManualWorker
 ) -> None:
     job_id = submit_job(client)
-    carried_out(worker, job_id, b"one")
-    first, again = job_of(client, job_id), replay(client, job_id)
+    complete(worker, job_id, b"one")
+    first, again = read_job(client, job_id), replay(client, job_id)
     assert again["request"] == {**first["request"], "deterministic": True}
     assert codes(again) == ["original_not_deterministic"]
     assert job_id in again["warnings"][0]["detail"]
-    carried_out(worker, again["id"], b"one")
+    complete(worker, again["id"], b"one")
     twice = replay(client, again["id"])
     assert (codes(twice), twice["replay_of"]) == ([], again["id"])
 
 
-def test_another_kind_of_worker_is_told(client: httpx2.Client, worker: ManualWorker) -> None:
+def test_a_replay_under_another_recipe_gets_a_warning(
+    client: httpx2.Client, worker: ManualWorker
+) -> None:
     job_id = submit_job(client, deterministic=True)
-    carried_out(worker, job_id, b"one")
+    complete(worker, job_id, b"one")
     again = replay(client, job_id)
     other = RECIPE.model_copy(update={"device_name": "B", "torch": "3.0"})
-    carried_out(worker, again["id"], b"one", recipe=other)
-    done = job_of(client, again["id"])
+    complete(worker, again["id"], b"one", recipe=other)
+    done = read_job(client, again["id"])
     assert codes(done) == ["recipe_differs"]
     assert done["warnings"][0]["detail"] == "device_name was A and is B; torch was 2.13 and is 3.0"
     assert done["matches"] is True
 
 
-def test_a_replay_that_fails_proves_nothing(client: httpx2.Client, worker: ManualWorker) -> None:
+def test_a_failed_replay_has_no_match(client: httpx2.Client, worker: ManualWorker) -> None:
     job_id = submit_job(client, deterministic=True)
-    carried_out(worker, job_id, b"one")
+    complete(worker, job_id, b"one")
     again = replay(client, job_id)
     worker.claim(again["id"])
     worker.end(again["id"], "failed", error=job_error("non_finite", "x"))
-    assert job_of(client, again["id"])["matches"] is None
+    assert read_job(client, again["id"])["matches"] is None
 
 
-def test_the_original_may_expire_meanwhile(
+def test_the_original_may_expire_before_the_replay_ends(
     client: httpx2.Client, worker: ManualWorker, redis_url: str
 ) -> None:
     job_id = submit_job(client, deterministic=True)
-    carried_out(worker, job_id, b"one")
+    complete(worker, job_id, b"one")
     again = replay(client, job_id)
     with Redis.from_url(redis_url) as redis:
         assert redis.delete(f"kirazuri:job:{job_id}") == 1
-    carried_out(worker, again["id"], b"one")
-    assert job_of(client, again["id"])["matches"] is True
+    complete(worker, again["id"], b"one")
+    assert read_job(client, again["id"])["matches"] is True
 
 
 def test_a_job_without_a_recipe_can_be_replayed(
     client: httpx2.Client, worker: ManualWorker
 ) -> None:
-    """Such as one that the previous release made."""
+    """Jobs of the previous release have no recipe."""
     job_id = submit_job(client, deterministic=True)
     worker.claim(job_id)
     worker.finish(job_id, b"one")
     again = replay(client, job_id)
-    carried_out(worker, again["id"], b"one")
-    done = job_of(client, again["id"])
+    complete(worker, again["id"], b"one")
+    done = read_job(client, again["id"])
     assert (done["matches"], codes(done)) == (True, [])
 
 
@@ -135,13 +132,13 @@ def test_waiting_and_keys_work_as_for_other_submissions(
     client: httpx2.Client, worker: ManualWorker
 ) -> None:
     job_id = submit_job(client)
-    carried_out(worker, job_id, b"one")
+    complete(worker, job_id, b"one")
     first = replay(client, job_id, **{"idempotency-key": "again", "prefer": "wait=0"})
     second = replay(client, job_id, **{"idempotency-key": "again"})
     assert first["id"] == second["id"]
     headers = {"idempotency-key": "again"}
     other = submit_job(client)
-    carried_out(worker, other, b"two")
+    complete(worker, other, b"two")
     for refused in (
         client.post(f"/jobs/{other}/replay", headers=headers),
         client.post("/generate", json={"prompt": "1girl"}, headers=headers),
@@ -163,26 +160,21 @@ def test_only_what_succeeded_can_be_replayed(client: httpx2.Client, worker: Manu
         assert status in problem["detail"]
 
 
-@pytest.mark.parametrize(
-    ("job_id", "status", "code"),
-    [
+def test_unknown_and_expired_jobs(client: httpx2.Client) -> None:
+    for job_id, status, code in (
         ("7ZZZZZZZZZZZZZZZZZZZZZZZZZ", 404, "job_not_found"),
         ("nonsense", 404, "job_not_found"),
         ("01JD6Z1Q8M4T0V7C2N5K9R3XWB", 410, "job_expired"),
-    ],
-)
-def test_jobs_that_are_not_there(
-    client: httpx2.Client, job_id: str, status: int, code: str
-) -> None:
-    answer = client.post(f"/jobs/{job_id}/replay")
-    assert (answer.status_code, read_problem(answer)["code"]) == (status, code)
+    ):
+        answer = client.post(f"/jobs/{job_id}/replay")
+        assert (answer.status_code, read_problem(answer)["code"]) == (status, code)
 
 
 def test_a_full_queue_refuses_replays_too(
     client: httpx2.Client, worker: ManualWorker, settings: Settings
 ) -> None:
     job_id = submit_job(client)
-    carried_out(worker, job_id, b"one")
+    complete(worker, job_id, b"one")
     for _ in range(settings.max_queue):
         submit_job(client)
     answer = client.post(f"/jobs/{job_id}/replay")

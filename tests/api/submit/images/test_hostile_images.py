@@ -25,7 +25,7 @@ def chunk(name: bytes, data: bytes) -> bytes:
 
 
 def png(width: int, height: int, *middle: bytes, pixels: bytes = b"", interlaced: int = 0) -> bytes:
-    """A PNG of chunks; without `pixels` there are far too few."""
+    """A PNG with these chunks; without `pixels` it has too few."""
     head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, interlaced)
     body = zlib.compress(pixels or bytes(1000), 1)
     chunks = (chunk(b"IHDR", head), *middle, chunk(b"IDAT", body), chunk(b"IEND", b""))
@@ -39,13 +39,13 @@ def small(kind: str, **options: object) -> bytes:
 
 
 def text_bomb(name: bytes) -> bytes:
-    """A chunk of some kilobytes that becomes a thousand times as much text."""
+    """A text chunk of some kilobytes that unpacks to a thousand times its size."""
     zeros = zlib.compress(bytes(40 * MEGABYTE), 1)
     return chunk(name, b"parameters\0" + (b"\0" if name == b"zTXt" else b"\1\0\0\0") + zeros)
 
 
 def jpeg_of(width: int, height: int) -> bytes:
-    """A JPEG whose frame says that it is so large."""
+    """A JPEG that declares this size."""
     data = bytearray(small("JPEG"))
     place = data.index(b"\xff\xc0")
     data[place + 5 : place + 9] = struct.pack(">HH", height, width)
@@ -53,7 +53,7 @@ def jpeg_of(width: int, height: int) -> bytes:
 
 
 def webp_canvas() -> bytes:
-    """A WebP whose canvas is of the largest size there is."""
+    """A WebP with the largest canvas."""
     flags = struct.pack("<I", 0x02) + b"\xff\xff\xff" * 2
     body = b"WEBPVP8X" + struct.pack("<I", 10) + flags
     body += b"ANIM" + struct.pack("<I", 6) + bytes(6)
@@ -61,7 +61,7 @@ def webp_canvas() -> bytes:
 
 
 def avif_of(width: int, height: int) -> bytes:
-    """An AVIF whose picture says that it is so large."""
+    """An AVIF that declares this size."""
     data = bytearray(small("AVIF"))
     place = data.index(b"ispe") + 8
     data[place : place + 8] = struct.pack(">II", width, height)
@@ -69,13 +69,13 @@ def avif_of(width: int, height: int) -> bytes:
 
 
 def exif_of(entries: int) -> bytes:
-    """EXIF with so many tags, each of which says that it has four gigabytes."""
+    """EXIF with this many tags that each declare four gigabytes."""
     tags = b"".join(struct.pack("<HHII", 0x9000 + n % 999, 7, 2**32 - 1, 8) for n in range(entries))
     return b"Exif\0\0II*\0" + struct.pack("<IH", 8, entries) + tags + bytes(4)
 
 
 def exif_loop() -> bytes:
-    """EXIF whose next directory is itself."""
+    """EXIF with a directory that links to itself."""
     tag = struct.pack("<HHII", 0x8769, 4, 1, 8)
     return b"Exif\0\0II*\0" + struct.pack("<IH", 8, 1) + tag + struct.pack("<I", 8)
 
@@ -121,7 +121,7 @@ BOMBS: dict[str, Callable[[], bytes]] = {
 
 @cache
 def bomb(name: str) -> bytes:
-    """The file, made once."""
+    """The file, cached."""
     return BOMBS[name]()
 
 
@@ -143,7 +143,7 @@ for path in sorted(Path(sys.argv[1]).iterdir()):
             read(data)
         except (InputImageRefused, UnreadableImage):
             pass
-    # Not what getrusage() says: that counts the process that started this one.
+    # getrusage() would count the parent process too.
     status = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
     print(path.name, int(status["VmHWM"].split()[0]) * 1024, flush=True)
 """
