@@ -82,7 +82,7 @@ class InputNames:
     height: int
 
 
-def resolve(
+def resolve_request(
     request: GenerationRequest,
     card: Card,
     *,

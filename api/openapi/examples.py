@@ -20,7 +20,7 @@ from model.card_request import request_type
 from model.prompting.tokens import TokenCount
 from model.recipes.recipe import Recipe
 from model.request import GenerationRequest
-from model.resolved_request import InputNames, ResolvedRequest, resolve
+from model.resolved_request import InputNames, ResolvedRequest, resolve_request
 from model.sampler_catalog import SAMPLER_CATALOG
 from model.tags import Tags
 from worker.images.metadata import TRAINED
@@ -110,7 +110,7 @@ def _request(card: Card) -> GenerationRequest:
 
 def _resolved(request: GenerationRequest, card: Card) -> ResolvedRequest:
     preset = card.resolutions[0]
-    return resolve(
+    return resolve_request(
         request.model_copy(update={"tags": None}),
         card,
         seed=42,

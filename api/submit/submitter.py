@@ -38,7 +38,7 @@ from model.card import Card
 from model.policy.safety_tags import enforce_rating
 from model.prompting.tokens import Tokenizers
 from model.request import MAX_SEED, GenerationRequest
-from model.resolved_request import ResolvedRequest, resolve, resolve_prompts
+from model.resolved_request import ResolvedRequest, resolve_prompts, resolve_request
 from worker.errors import QueueUnavailable
 from worker.job import Job
 from worker.queue.eta import Eta
@@ -135,7 +135,7 @@ class _Submitter:
         )
         inputs, size_warnings = await self.images.prepare(body, is_stored=is_stored)
         seed = secrets.randbelow(MAX_SEED + 1)
-        resolved = resolve(body, self.card, seed=seed, inputs=inputs, lora_hashes=hashes)
+        resolved = resolve_request(body, self.card, seed=seed, inputs=inputs, lora_hashes=hashes)
         self.key_limits.check(resolved)
         resolved, rating_warning = enforce_rating(resolved, decision, self.card.prompting)
         warnings = [*self.loras.warnings(resolved, self.card)]

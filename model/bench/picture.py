@@ -24,7 +24,7 @@ from model.engine.protocol import Finished
 from model.network.load import Components, load_components, load_library_vae
 from model.prompting.tokens import QWEN_PAD, T5_EOS
 from model.request import GenerationRequest
-from model.resolved_request import ResolvedRequest, resolve
+from model.resolved_request import ResolvedRequest, resolve_request
 from model.sampling.noise import initial_noise
 
 T5_PAD = "<pad>"
@@ -135,7 +135,7 @@ def run_benchmark(options: argparse.Namespace) -> str:
     """Measure with the given options and return the table with its conditions."""
     diffusers_logging.disable_progress_bar()
     card = load_card(options.card)
-    request = resolve(
+    request = resolve_request(
         GenerationRequest(
             prompt=card.prompting.example,
             resolution=options.resolution,

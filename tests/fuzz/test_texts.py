@@ -33,7 +33,7 @@ from model.policy.policy import load_policy
 from model.prompt_grammar import MAX_WEIGHT, parse_prompt, plain_text
 from model.prompting.tokens import load_tokenizers
 from model.rating import RATINGS
-from model.resolved_request import resolve
+from model.resolved_request import resolve_request
 from model.tags import Tags, assemble_prompt
 from tests.fuzz.effort import fuzzed
 from tests.fuzz.strategies import JSON, TEXTS
@@ -82,7 +82,7 @@ def test_a_request_is_planned_or_every_wrong_field_is_named(
             wrong.model_dump_json()  # lone surrogates are gone
         return
     assume(not request.init_image)
-    resolved = resolve(request, CARD, seed=1, lora_hashes={"hat": "0" * 64})
+    resolved = resolve_request(request, CARD, seed=1, lora_hashes={"hat": "0" * 64})
     advice = advise(request, resolved, CARD, TOKENIZERS)
     plan = make_plan(resolved, advice, Eta(), seed=None)
     assert json.loads(plan.model_dump_json())["cost"] >= 0

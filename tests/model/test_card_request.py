@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from model.card import SamplerAdvice, load_card
 from model.card_request import request_type
 from model.request import MAX_SEED, GenerationRequest
-from model.resolved_request import resolve
+from model.resolved_request import resolve_request
 
 CARD = load_card("kirazuri-v1")
 REQUEST = request_type(CARD)
@@ -115,13 +115,13 @@ def test_the_schema_lists_the_choices_and_limits_of_the_card() -> None:
 
 def test_options_are_checked_against_the_default_sampler() -> None:
     request = REQUEST(prompt="x", sampler_options={"max_stage": 2})
-    assert resolve(request, CARD, seed=1).sampler_options == {"max_stage": 2}
+    assert resolve_request(request, CARD, seed=1).sampler_options == {"max_stage": 2}
     assert wrong_fields({"prompt": "x", "sampler": "euler", "sampler_options": {"eta": 0}}) == {
         "sampler_options"
     }
     unchecked = GenerationRequest(prompt="x", sampler="euler", sampler_options={"eta": 0})
     with pytest.raises(ValueError, match="euler has no options"):
-        resolve(unchecked, CARD, seed=1)
+        resolve_request(unchecked, CARD, seed=1)
 
 
 def test_a_sampler_for_distilled_checkpoints_is_offered_by_distilled_cards_only() -> None:
@@ -130,6 +130,6 @@ def test_a_sampler_for_distilled_checkpoints_is_offered_by_distilled_cards_only(
         update={"is_distilled": True, "samplers": {**CARD.samplers, "lcm": advice}}
     )
     request = request_type(distilled)(prompt="x", sampler="lcm")
-    assert resolve(request, distilled, seed=1).steps == 4
+    assert resolve_request(request, distilled, seed=1).steps == 4
     with pytest.raises(ValidationError, match="lcm is not offered: it is for distilled"):
         REQUEST(prompt="x", sampler="lcm")

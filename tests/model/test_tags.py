@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from model.card import load_card
 from model.card_request import request_type
 from model.prompt_grammar import MAX_PROMPT_CHARS, parse_prompt
-from model.resolved_request import resolve
+from model.resolved_request import resolve_request
 from model.tags import (
     MAX_TAG_CHARS,
     MAX_TAGS,
@@ -30,7 +30,7 @@ EMOTICONS = [
 
 def prompt_of(tags: dict[str, Any], prompt: str | None = None) -> str:
     request = request_type(CARD).model_validate({"tags": tags, "prompt": prompt})
-    return resolve(request, CARD, seed=1).prompt
+    return resolve_request(request, CARD, seed=1).prompt
 
 
 def test_groups_are_in_the_cards_order_before_the_prose() -> None:

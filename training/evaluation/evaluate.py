@@ -21,7 +21,7 @@ from model.card import Card, load_card
 from model.engine.loading import load_engine
 from model.engine.protocol import Failed, GenerationEngine, ImageReady
 from model.request import GenerationRequest
-from model.resolved_request import ResolvedRequest, resolve
+from model.resolved_request import ResolvedRequest, resolve_request
 from training.evaluation.probe import Probe, load_probe, read
 from training.evaluation.rules import read_colors
 from training.pictures import captions
@@ -88,7 +88,7 @@ def request(
         cfg_scale=setting.cfg_scale,
         sampler=setting.sampler,
     )
-    return resolve(asked, card, seed=seed)
+    return resolve_request(asked, card, seed=seed)
 
 
 def generate(engine: GenerationEngine, requests: Sequence[ResolvedRequest]) -> list[Image.Image]:

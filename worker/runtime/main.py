@@ -9,7 +9,7 @@ from model.card import Card, load_card
 from model.engine.protocol import GenerationEngine
 from model.errors import CardError
 from model.request import GenerationRequest
-from model.resolved_request import ResolvedRequest, resolve
+from model.resolved_request import ResolvedRequest, resolve_request
 from worker.images.input_images import HeldImages
 from worker.images.output_filter import OutputFilter, open_filter
 from worker.images.signing import ImageSigner
@@ -42,7 +42,7 @@ def warm_up_request(card: Card) -> ResolvedRequest:
     """Two steps at the card's smallest size, with guidance: every part of the model runs once."""
     smallest = min(card.resolutions, key=lambda preset: preset.width * preset.height)
     request = GenerationRequest(prompt="1girl", resolution=smallest.name, steps=2)
-    return resolve(request, card, seed=0)
+    return resolve_request(request, card, seed=0)
 
 
 def run(

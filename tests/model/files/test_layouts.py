@@ -18,7 +18,7 @@ from model.errors import CheckpointError
 from model.files.layouts import LIBRARY, ORIGINAL, find_parts, locate_parts, tokenizer_folders
 from model.network.load import load_components
 from model.request import GenerationRequest
-from model.resolved_request import resolve
+from model.resolved_request import resolve_request
 from tests.support.every_layout import CARD, LAYOUTS, MAIN, QWEN, SHIPPED, VAE, all_in_one
 from tests.support.every_layout import library_folder as write_library_folder
 from tests.support.refusals import message_of
@@ -33,7 +33,7 @@ def picture(card: Card, folder: Path) -> NDArray[numpy.uint8]:
     asked = GenerationRequest(
         prompt="1girl, (blue hair:1.2), smile", steps=3, resolution="96x96", sampler="er_sde"
     )
-    engine.admit("job", resolve(asked, card, seed=7))
+    engine.admit("job", resolve_request(asked, card, seed=7))
     for _ in range(50):
         for event in engine.step():
             if isinstance(event, ImageReady):

@@ -11,7 +11,7 @@ from model.policy.policy import PolicyDecision, load_policy
 from model.policy.safety_tags import enforce_rating
 from model.rating import RATINGS, Rating
 from model.request import GenerationRequest
-from model.resolved_request import ResolvedRequest, resolve
+from model.resolved_request import ResolvedRequest, resolve_request
 
 CARD = load_card("kirazuri-v1")
 POLICY = load_policy()
@@ -19,7 +19,7 @@ ALL_ABOVE_SAFE = "sensitive, nsfw, explicit"
 
 
 def resolved(prompt: str, negative: str = "lowres") -> ResolvedRequest:
-    return resolve(GenerationRequest(prompt=prompt, negative_prompt=negative), CARD, seed=0)
+    return resolve_request(GenerationRequest(prompt=prompt, negative_prompt=negative), CARD, seed=0)
 
 
 def limited(prompt: str, negative: str = "lowres", *, ceiling: Rating = "safe") -> tuple[str, str]:

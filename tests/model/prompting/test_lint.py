@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from model.card import Card, card_names, load_card
 from model.card_request import request_type
 from model.prompting.lint import lint, split_tags
-from model.resolved_request import resolve
+from model.resolved_request import resolve_request
 from tests.support.growth import grows_linearly
 
 CARD = load_card("kirazuri-v1")
@@ -81,14 +81,14 @@ ORDINARY = [
 
 def codes(card: Card = CARD, **fields: Any) -> set[str]:
     request = request_type(card)(**{"prompt": GOOD, **fields})
-    found = lint(resolve(request, card, seed=1), card, request.tags)
+    found = lint(resolve_request(request, card, seed=1), card, request.tags)
     assert len({warning.code for warning in found}) == len(found), "one warning per code"
     return {warning.code for warning in found}
 
 
 def detail(prompt: str, code: str) -> str:
     request = request_type(CARD)(prompt=prompt)
-    found = lint(resolve(request, CARD, seed=1), CARD)
+    found = lint(resolve_request(request, CARD, seed=1), CARD)
     return next(warning.detail for warning in found if warning.code == code)
 
 
@@ -201,7 +201,7 @@ def test_hostile_prompts_take_linear_time() -> None:
         "long words": ("", "x_" * 2_490 + ",", ""),
         "separators": ("", ",", ""),
     }
-    request = resolve(request_type(CARD)(prompt=GOOD), CARD, seed=1)
+    request = resolve_request(request_type(CARD)(prompt=GOOD), CARD, seed=1)
     for name, (before, piece, after) in frames.items():
 
         def check(text: str, before: str = before, after: str = after) -> None:
@@ -215,7 +215,7 @@ def test_hostile_prompts_take_linear_time() -> None:
 @given(st.text(alphabet="aB1_ ,.\n()[]{}<>:\\@夜", max_size=80))
 def test_any_valid_prompt_can_be_checked(prompt: str) -> None:
     try:
-        request = resolve(request_type(CARD)(prompt=prompt), CARD, seed=1)
+        request = resolve_request(request_type(CARD)(prompt=prompt), CARD, seed=1)
     except ValidationError:
         return
     assert all(warning.detail for warning in lint(request, CARD))

@@ -9,7 +9,7 @@ from model.card import load_card
 from model.card_request import request_type
 from model.recipes.imported import import_document
 from model.recipes.recipe import Recipe, read_document, write_document
-from model.resolved_request import InputNames, resolve
+from model.resolved_request import InputNames, resolve_request
 
 CARD = load_card("kirazuri-v1")
 REQUEST = request_type(CARD)
@@ -42,19 +42,19 @@ FIELDS = st.fixed_dictionaries(
 
 @given(FIELDS)
 def test_the_request_in_a_file_resolves_to_itself(fields: dict[str, Any]) -> None:
-    resolved = resolve(REQUEST.model_validate(fields), CARD, seed=5)
+    resolved = resolve_request(REQUEST.model_validate(fields), CARD, seed=5)
     document = read_document(write_document(resolved, RECIPE, seed=resolved.seed))
     imported = import_document(document)
     assert imported.notes == []
     assert (imported.is_own, imported.checkpoint) == (True, "ab" * 32)
-    assert resolve(REQUEST.model_validate(imported.fields), CARD, seed=9) == resolved
+    assert resolve_request(REQUEST.model_validate(imported.fields), CARD, seed=9) == resolved
 
 
 def test_sampler_options_are_imported() -> None:
     request = REQUEST(prompt="x", sampler="er_sde", sampler_options={"eta": 0.5}, seed=1)
-    resolved = resolve(request, CARD, seed=1)
+    resolved = resolve_request(request, CARD, seed=1)
     imported = import_document(read_document(write_document(resolved, RECIPE, seed=1)))
-    assert resolve(REQUEST.model_validate(imported.fields), CARD, seed=9) == resolved
+    assert resolve_request(REQUEST.model_validate(imported.fields), CARD, seed=9) == resolved
     assert resolved.sampler_options == {"eta": 0.5}
 
 
@@ -63,22 +63,22 @@ def test_loras_are_imported_by_name() -> None:
     loras = [{"name": "ink", "weight": 0.3}, {"name": "hats", "weight": -1.0}]
     request = requests.model_validate({"prompt": "x", "loras": loras})
     hashes = {"ink": "1" * 64, "hats": "2" * 64}
-    resolved = resolve(request, CARD, seed=1, lora_hashes=hashes)
+    resolved = resolve_request(request, CARD, seed=1, lora_hashes=hashes)
     imported = import_document(read_document(write_document(resolved, RECIPE, seed=1)))
     assert imported.fields["loras"] == loras
     assert imported.lora_hashes == hashes
     again = requests.model_validate(imported.fields)
-    assert resolve(again, CARD, seed=9, lora_hashes=hashes) == resolved
+    assert resolve_request(again, CARD, seed=9, lora_hashes=hashes) == resolved
 
 
 def test_input_pictures_are_imported_by_name() -> None:
     names = InputNames(init_image=f"{'0' * 40}.png", mask=f"{'1' * 40}.png", width=832, height=1216)
     request = REQUEST(prompt="x", init_image=names.init_image, mask=names.mask, strength=0.4)
-    resolved = resolve(request, CARD, seed=1, inputs=names)
+    resolved = resolve_request(request, CARD, seed=1, inputs=names)
     imported = import_document(read_document(write_document(resolved, RECIPE, seed=1)))
     again = REQUEST.model_validate(imported.fields)
     assert (again.init_image, again.mask) == (names.init_image, names.mask)
-    assert resolve(again, CARD, seed=9, inputs=names) == resolved
+    assert resolve_request(again, CARD, seed=9, inputs=names) == resolved
 
 
 def test_fields_of_a_later_release_are_noted() -> None:
