@@ -78,7 +78,7 @@ async def event_lines(job: Job, context: StreamContext) -> AsyncGenerator[bytes]
 
 async def _events(job: Job, context: StreamContext) -> AsyncGenerator[BaseModel | None]:
     previews = _PreviewSelection(context.partial_images, job.progress.steps)
-    async with aclosing(context.queue.events_and_pauses(job.id)) as job_events:
+    async with aclosing(context.queue.events(job.id)) as job_events:
         async for event in job_events:
             if event is None:
                 yield None

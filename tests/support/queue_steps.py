@@ -1,9 +1,13 @@
 """Claims and reports jobs as a worker does, without a worker."""
 
 import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any
 
 from worker.job import StoredImage
+from worker.job_events import JobEvent
+from worker.queue.job_queue import JobQueue
 from worker.queue.layout import rq_layout
 from worker.queue.worker_queue import Claim, Report, WorkerQueue, read_claim
 
@@ -49,3 +53,13 @@ def report(worker_queue: WorkerQueue, job_id: str, token: str, news: Report) -> 
     with worker_queue._redis.pipeline() as pipeline:
         worker_queue.report(pipeline, job_id, token, news)
         return pipeline.execute()[-1]
+
+
+async def follow_events(
+    queue: JobQueue, job_id: str, *, after: str | None = None
+) -> AsyncGenerator[JobEvent, None]:
+    """The events of a job up to its end, without the pauses between them."""
+    async with aclosing(queue.events(job_id, after=after)) as events:
+        async for event in events:
+            if event is not None:
+                yield event

@@ -320,24 +320,15 @@ class JobQueue:
 
     async def events(
         self, job_id: str, *, after: str | None = None
-    ) -> AsyncGenerator[JobEvent, None]:
+    ) -> AsyncGenerator[JobEvent | None, None]:
         """The events of a job after the one with id `after`, then live ones, up to the end.
 
-        If events were trimmed, the current state takes their place, after a `gap` event if the
-        listener had seen earlier ones.
+        Yields None after every five seconds without an event. If events were trimmed, the current
+        state takes their place, after a `gap` event if the listener had seen earlier ones.
 
         Raises:
             JobNotFound, JobExpired: there is no such job.
         """
-        async with aclosing(self.events_and_pauses(job_id, after=after)) as events:
-            async for event in events:
-                if event is not None:
-                    yield event
-
-    async def events_and_pauses(
-        self, job_id: str, *, after: str | None = None
-    ) -> AsyncGenerator[JobEvent | None, None]:
-        """As `events`, with None after every five seconds without an event."""
         _check_id(job_id)
         followed = follow(
             self._event_reader,

@@ -128,7 +128,7 @@ async def stream_job_events(
 
     async def stream() -> AsyncGenerator[bytes]:
         yield format_sse_event(retry=RETRY_MS)
-        events = queue.events_and_pauses(job_id, after=last_seen)
+        events = queue.events(job_id, after=last_seen)
         try:
             with metrics.event_streams.track_inprogress():
                 async for event in events:

@@ -6,7 +6,7 @@ import time
 import pytest
 from redis import Redis
 
-from tests.support.queue_steps import IMAGE, report, take
+from tests.support.queue_steps import IMAGE, follow_events, report, take
 from tests.support.requests import make_request
 from tests.support.waiting import async_wait_until
 from worker.errors import JobNotFound
@@ -17,7 +17,7 @@ from worker.queue.worker_queue import Report, WorkerQueue
 
 
 async def follow(queue: JobQueue, job_id: str, after: str | None = None) -> list[JobEvent]:
-    return [event async for event in queue.events(job_id, after=after)]
+    return [event async for event in follow_events(queue, job_id, after=after)]
 
 
 def step(worker_queue: WorkerQueue, job_id: str, number: int) -> None:
@@ -32,7 +32,7 @@ async def test_history_then_live_then_the_end(queue: JobQueue, worker_queue: Wor
     events: list[JobEvent] = []
 
     async def listen() -> None:
-        async for event in queue.events(job.id):
+        async for event in follow_events(queue, job.id):
             events.append(event)
 
     listener = asyncio.create_task(listen())
@@ -58,7 +58,7 @@ async def test_a_wake_up_brings_live_events(
     monkeypatch.setattr("worker.queue.job_queue._POLL_SECONDS", 3600)
     job = await queue.admit(make_request())
     take(worker_queue, job.id, "t1")
-    events = queue.events(job.id)
+    events = follow_events(queue, job.id)
     for _ in range(2):
         await anext(events)
     waiting = asyncio.ensure_future(anext(events))
@@ -93,15 +93,15 @@ async def test_a_trimmed_history_starts_with_the_current_state(
 ) -> None:
     job = await queue.admit(make_request())
     take(worker_queue, job.id, "t1")
-    first = (await anext(queue.events(job.id))).id
+    first = (await anext(follow_events(queue, job.id))).id
     for number in (1, 2, 3):
         step(worker_queue, job.id, number)
     redis_client.xtrim(redis_keys.events_key(job.id), maxlen=1, approximate=False)
-    events = queue.events(job.id)
+    events = follow_events(queue, job.id)
     names = [(await anext(events)).event for _ in range(2)]
     assert names == ["started", "progress"]
     await events.aclose()
-    resumed = queue.events(job.id, after=first)
+    resumed = follow_events(queue, job.id, after=first)
     got = [await anext(resumed) for _ in range(3)]
     assert [event.event for event in got] == ["gap", "started", "progress"]
     assert got[0].id <= got[1].id < got[2].id
@@ -135,7 +135,7 @@ async def test_many_listeners_share_few_connections(
     names: list[list[str]] = [[] for _ in range(200)]
 
     async def listen(heard: list[str]) -> None:
-        async for event in queue.events(job.id):
+        async for event in follow_events(queue, job.id):
             heard.append(event.event)
 
     listeners = [asyncio.create_task(listen(heard)) for heard in names]

@@ -11,7 +11,7 @@ from redis import Redis
 from ulid import ULID
 
 from model.workload import megapixel_steps
-from tests.support.queue_steps import take
+from tests.support.queue_steps import follow_events, take
 from tests.support.requests import make_request
 from worker.errors import JobExpired, JobNotFound, QueueUnavailable
 from worker.job import WorkerStatus
@@ -167,7 +167,7 @@ async def test_jobs_of_others_are_not_there(queue: JobQueue) -> None:
         with pytest.raises(JobNotFound):
             await attempt(job.id)
     with pytest.raises(JobNotFound):
-        await anext(yours.events(job.id))
+        await anext(follow_events(yours, job.id))
     with pytest.raises(JobNotFound):
         await yours.wait(job.id, 1)
     assert (await queue.get(job.id)).status == "queued"  # the operator's view

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from tests.support.queue_steps import IMAGE, LEASES, RQ_LIST, report, take
+from tests.support.queue_steps import IMAGE, LEASES, RQ_LIST, follow_events, report, take
 from tests.support.requests import make_request
 from worker.errors import JobAlreadyFinished
 from worker.job_errors import job_error
@@ -64,7 +64,7 @@ async def test_an_old_token_writes_nothing_after_another_claim(
     assert redis_client.hgetall(redis_keys.job_key(job.id)) == before
     assert worker_queue.commit(job.id, "t2", "succeeded", images=[IMAGE]) == "succeeded"
     assert worker_queue.commit(job.id, "t1", "failed", error=job_error("x", "y")) == "lost"
-    names = [event.event async for event in queue.events(job.id)]
+    names = [event.event async for event in follow_events(queue, job.id)]
     assert names == ["queued", "started", "retrying", "started", "succeeded"]
 
 
@@ -114,7 +114,7 @@ async def test_a_cancelled_job_leaves_the_queue_at_once(
     assert not redis_client.exists(rq_layout.job_key(job.id))
     assert await queue.state.depth() == (0, 0)
     assert take(worker_queue, job.id, "t1") == "gone"
-    assert [event.event async for event in queue.events(job.id)] == ["queued", "cancelled"]
+    assert [event.event async for event in follow_events(queue, job.id)] == ["queued", "cancelled"]
 
 
 async def test_a_job_of_a_dead_worker_can_be_cancelled(
@@ -147,7 +147,7 @@ async def test_a_job_whose_workers_die_fails_after_the_last_attempt(
     assert (done.status, done.attempts) == ("failed", 3)
     assert done.error is not None
     assert (done.error.code, done.error.type) == ("worker_lost", "/problems/worker_lost")
-    last = [event async for event in queue.events(job.id)][-1]
+    last = [event async for event in follow_events(queue, job.id)][-1]
     assert last.data == {"error": done.error.model_dump()}
 
 

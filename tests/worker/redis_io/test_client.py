@@ -18,6 +18,7 @@ import trustme
 from redis import Redis
 
 from tests.support.ports import free_port
+from tests.support.queue_steps import follow_events
 from tests.support.requests import make_request
 from tests.support.run_worker import RunWorker
 from tests.support.waiting import async_wait_until, wait_until
@@ -56,7 +57,7 @@ async def run_job(url: str, settings: Settings, run_worker: RunWorker) -> None:
     try:
         job = await queue.admit(make_request(steps=2))
         with run_worker(url=url):
-            events = [event.event async for event in queue.events(job.id)]
+            events = [event.event async for event in follow_events(queue, job.id)]
         assert events[-1] == "succeeded"
     finally:
         await queue.close()

@@ -16,6 +16,7 @@ from model.engine.protocol import EngineEvent, Failed
 from model.recipes.recipe import Recipe
 from model.resolved_request import ResolvedRequest
 from tests.support.fake_engine import FakeEngine, pixels
+from tests.support.queue_steps import follow_events
 from tests.support.requests import make_request
 from tests.support.run_worker import RunWorker, await_heartbeats
 from tests.support.waiting import async_wait_until, wait_until
@@ -30,11 +31,11 @@ RQ_LIST = rq_layout.list_key()
 
 
 async def events_of(queue: JobQueue, job: Job) -> list[str]:
-    return [event.event async for event in queue.events(job.id)]
+    return [event.event async for event in follow_events(queue, job.id)]
 
 
 async def until_running(queue: JobQueue, job: Job) -> None:
-    async for event in queue.events(job.id):
+    async for event in follow_events(queue, job.id):
         if event.event == "started":
             return
     raise AssertionError("the job never started")
@@ -45,7 +46,7 @@ async def test_previews_are_small_images_among_the_events(
 ) -> None:
     job = await queue.admit(make_request(steps=3, width=256, height=192, previews=True))
     with run_worker():
-        events = [event async for event in queue.events(job.id)]
+        events = [event async for event in follow_events(queue, job.id)]
     shown = [event.data for event in events if event.event == "preview"]
     assert [data["step"] for data in shown] == [1, 2, 3]
     assert [data["index"] for data in shown] == [0, 0, 0]
@@ -105,7 +106,7 @@ async def test_many_jobs_share_the_engine(
 async def test_the_events_of_a_job_are_complete(queue: JobQueue, run_worker: RunWorker) -> None:
     job = await queue.admit(make_request("long prompt", steps=10))
     with run_worker(step_seconds=0.1):
-        events = [event async for event in queue.events(job.id)]
+        events = [event async for event in follow_events(queue, job.id)]
     progress = [event.data for event in events if event.event == "progress"]
     assert [event.event for event in events if event.event != "progress"] == [
         "queued",
@@ -125,7 +126,7 @@ async def test_the_events_of_a_job_are_complete(queue: JobQueue, run_worker: Run
 async def test_fast_steps_are_all_reported(queue: JobQueue, run_worker: RunWorker) -> None:
     job = await queue.admit(make_request(steps=100))
     with run_worker(step_seconds=0.005):
-        events = [event async for event in queue.events(job.id)]
+        events = [event async for event in follow_events(queue, job.id)]
     steps = [event.data["step"] for event in events if event.event == "progress"]
     assert steps == list(range(1, 101))
 

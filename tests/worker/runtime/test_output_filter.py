@@ -8,6 +8,7 @@ import pytest
 
 from model.resolved_request import ResolvedRequest
 from tests.support.fake_engine import pixels
+from tests.support.queue_steps import follow_events
 from tests.support.requests import make_request
 from tests.support.run_worker import RunWorker
 from worker.images import output_filter
@@ -109,7 +110,7 @@ async def test_a_broken_filter_passes_no_image(
 
 async def test_a_filter_turns_previews_off(queue: JobQueue, run_worker: RunWorker) -> None:
     async def kinds(job: Job) -> set[str]:
-        return {event.event async for event in queue.events(job.id)}
+        return {event.event async for event in follow_events(queue, job.id)}
 
     with run_worker():
         shown = await kinds(await run(queue, previews=True))

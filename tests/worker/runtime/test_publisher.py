@@ -12,6 +12,7 @@ from redis import Redis
 
 from tests.support.disks import limited_files, small_disk
 from tests.support.fake_engine import FakeEngine
+from tests.support.queue_steps import follow_events
 from tests.support.requests import make_request
 from tests.support.run_worker import RunWorker, await_heartbeats
 from tests.support.s3_server import FaultyProxy, Mode, S3Server
@@ -34,7 +35,7 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def events_of(queue: JobQueue, job: Job) -> list[str]:
-    names = [event.event async for event in queue.events(job.id)]
+    names = [event.event async for event in follow_events(queue, job.id)]
     return [name for name in names if name not in ("progress", "preview")]
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
+from tests.support.queue_steps import follow_events
 from tests.support.requests import make_request
 from tests.support.run_worker import RunWorker
 from tests.support.s3_server import FaultyProxy, S3Server
@@ -171,6 +172,7 @@ async def test_an_image_deleted_while_it_is_made_again_is_stored_again(
     assert (done.status, done.attempts) == ("succeeded", 1)
     assert done.images == (image,)
     assert len(local.read(image.name)) == image.bytes
-    events = [event.event async for event in queue.events(second.id) if event.event != "progress"]
+    names = [event.event async for event in follow_events(queue, second.id)]
+    events = [name for name in names if name != "progress"]
     assert events == ["queued", "started", "image", "succeeded"]
     assert redis_client.zscore(redis_keys.IMAGES, image.name) is not None

@@ -12,6 +12,7 @@ import pytest
 from pydantic import SecretStr
 from redis import Redis
 
+from tests.support.queue_steps import follow_events
 from tests.support.requests import make_request
 from tests.support.waiting import async_wait_until
 from tests.support.worker_process import WorkerProcess
@@ -44,7 +45,7 @@ def spawn(settings: Settings, tmp_path: Path) -> Iterator[Spawn]:
 
 async def until_running(queue: JobQueue, jobs: list[Job]) -> None:
     for job in jobs:
-        async for event in queue.events(job.id):
+        async for event in follow_events(queue, job.id):
             if event.event == "started":
                 break
 
@@ -70,7 +71,7 @@ async def finished(queue: JobQueue, jobs: list[Job]) -> list[Job]:
 
 
 async def event_names(queue: JobQueue, job: Job) -> list[str]:
-    names = [event.event async for event in queue.events(job.id)]
+    names = [event.event async for event in follow_events(queue, job.id)]
     return [name for name in names if name != "progress"]
 
 
