@@ -79,16 +79,16 @@ def convert_checkpoint(
             there is too little disk space.
     """
     parts = _read(source)
-    plan = dict(_files(parts, target, card))
-    if not plan:
+    files = dict(_plan_files(parts, target, card))
+    if not files:
         raise CheckpointError(f"{source} has no transformer with its adapter to write")
     tokenizers = {} if target.suffix == SUFFIX else dict(_tokenizers(source, target, card))
-    for path in [*plan, *tokenizers.values()]:
+    for path in [*files, *tokenizers.values()]:
         if path.exists():
             raise CheckpointError(f"{path} exists already; move it away first")
-    _require_space(target, sum(e.stored.size for _, entries in plan.values() for e in entries))
+    _require_space(target, sum(e.stored.size for _, entries in files.values() for e in entries))
     written = []
-    for path, (content, entries) in plan.items():
+    for path, (content, entries) in files.items():
         _write(path, entries, on_bytes or (lambda count: None))
         written.append(WrittenFile(path, content))
     for folder, copy in tokenizers.items():
@@ -112,7 +112,7 @@ def _read(source: Path) -> dict[str, CheckpointPart]:
     return {name: part for folder in folders for name, part in find_parts(folder).items()}
 
 
-def _files(
+def _plan_files(
     parts: dict[str, CheckpointPart], target: Path, card: Card
 ) -> Iterator[tuple[Path, tuple[str, list[_Entry]]]]:
     is_file = target.suffix == SUFFIX
@@ -122,12 +122,12 @@ def _files(
         yield path, ("transformer and text adapter", _main_entries(parts))
     if is_file:
         return
-    for name, label, own in (
+    for name, label, file in (
         ("text_encoder", "text encoder", files.text_encoder),
         ("vae", "VAE", files.vae),
     ):
         if name in parts:
-            yield target / own.path, (label, _entries(parts[name], name))
+            yield target / file.path, (label, _entries(parts[name], name))
 
 
 def _main_entries(parts: dict[str, CheckpointPart]) -> list[_Entry]:
@@ -168,12 +168,12 @@ def _published(part: CheckpointPart, name: str, key: str) -> str:
 
 def _tokenizers(source: Path, target: Path, card: Card) -> Iterator[tuple[Path, Path]]:
     if is_library_folder(source):
-        for name, own in (
+        for name, path in (
             ("tokenizer", card.files.qwen_tokenizer),
             ("t5_tokenizer", card.files.t5_tokenizer),
         ):
             if (source / name).is_dir():
-                yield source / name, target / own
+                yield source / name, target / path
 
 
 def _require_space(target: Path, size: int) -> None:

@@ -185,10 +185,12 @@ def _describe_checkpoint(
         report.problems.append(
             f"{bad.path}: {bad.key} ({bad.dtype}) is quantised, which is not supported"
         )
-    report.problems += [problem for name, part in parts.items() for problem in _gaps(name, part)]
+    report.problems += [
+        problem for name, part in parts.items() for problem in _missing_tensors(name, part)
+    ]
     report.kind = _kind(report.path, parts, is_quantised=bad is not None)
     report.parts = [_part_report(name, parts[name]) for name in PARTS if name in parts]
-    report.missing = _missing(report.path, card, parts)
+    report.missing = _missing_parts(report.path, card, parts)
 
 
 def file_sha256(path: Path, on_bytes: Callable[[int], object] | None = None) -> str:
@@ -210,8 +212,10 @@ def _places(path: Path, card: Card) -> list[Path]:
         raise CheckpointError(f"{path} does not exist")
     if is_library_folder(path):
         return [path / name for name in SUBFOLDERS.values() if (path / name).is_dir()]
-    own = [path / f.path for f in (card.files.transformer, card.files.text_encoder, card.files.vae)]
-    found = [place for place in dict.fromkeys(own) if place.exists()]
+    paths = [
+        path / f.path for f in (card.files.transformer, card.files.text_encoder, card.files.vae)
+    ]
+    found = [place for place in dict.fromkeys(paths) if place.exists()]
     return found or [path]
 
 
@@ -242,8 +246,8 @@ def _part_report(name: str, part: CheckpointPart) -> PartReport:
     )
 
 
-def _gaps(name: str, part: CheckpointPart) -> Iterable[str]:
-    """Yield the problem if a part lacks tensors. Every block must have the names of the others."""
+def _missing_tensors(name: str, part: CheckpointPart) -> Iterable[str]:
+    """Yield the problem if a part lacks tensors. All blocks must have the same names."""
     wanted = {part.stored_name(needed) for needed in _NEEDED[name]}
     if name != "vae":
         places = [match for key in part.tensors if (match := _INDEX.search(key))]
@@ -280,17 +284,17 @@ def _origin(files: Iterable[Path]) -> dict[str, str]:
     }
 
 
-def _missing(path: Path, card: Card, parts: Mapping[str, CheckpointPart]) -> list[str]:
+def _missing_parts(path: Path, card: Card, parts: Mapping[str, CheckpointPart]) -> list[str]:
     """The parts and tokenizers that the card also needs, each with its expected path."""
     files = card.files
-    own = {
+    paths = {
         "transformer": files.transformer.path,
         "conditioner": files.transformer.path,
         "text_encoder": files.text_encoder.path,
         "vae": files.vae.path,
     }
     missing = [
-        f"{label}: {card.name} expects it at {own[name]}"
+        f"{label}: {card.name} expects it at {paths[name]}"
         for name, label in PARTS.items()
         if name not in parts
     ]

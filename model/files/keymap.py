@@ -99,7 +99,7 @@ def vae_to_library(name: str, num_res_blocks: int) -> str:
     """Return the `AutoencoderKLQwenImage` name of a name in the Wan layout.
 
     The Wan decoder numbers its up-sampling layers in one flat row, so that the number alone does
-    not tell the level: `num_res_blocks` (2 in the published file) does.
+    not show the level: it depends on `num_res_blocks` (2 in the published file).
     """
     return _rename(name, _vae_modules(num_res_blocks))
 

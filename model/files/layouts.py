@@ -110,9 +110,9 @@ def locate_parts(files: Files, folder: Path) -> LocatedParts:
         found = {name: _subfolder(root, name) for name in SUBFOLDERS if has_part(root, name)}
     else:
         found = find_parts(main)
-    for name, own in (("text_encoder", files.text_encoder), ("vae", files.vae)):
+    for name, file in (("text_encoder", files.text_encoder), ("vae", files.vae)):
         if name not in found:
-            found[name] = _require(name, find_parts(folder / own.path), folder / own.path)
+            found[name] = _require(name, find_parts(folder / file.path), folder / file.path)
     for name in ("transformer", "conditioner"):
         _require(name, found, root or main)
     qwen, t5 = tokenizer_folders(files, folder)
@@ -262,9 +262,9 @@ def sort_into_parts(
 def _transformer_and_adapter(
     path: Path, tensors: Mapping[str, StoredTensor], prefix: str
 ) -> dict[str, CheckpointPart]:
-    own = {key: tensor for key, tensor in tensors.items() if key.startswith(prefix)}
-    adapter = {k: t for k, t in own.items() if k.startswith(prefix + ADAPTER_PREFIX)}
-    transformer = {key: tensor for key, tensor in own.items() if key not in adapter}
+    prefixed = {key: tensor for key, tensor in tensors.items() if key.startswith(prefix)}
+    adapter = {k: t for k, t in prefixed.items() if k.startswith(prefix + ADAPTER_PREFIX)}
+    transformer = {key: tensor for key, tensor in prefixed.items() if key not in adapter}
     found = {}
     if transformer:
         stored_name = partial(_prefixed, prefix, transformer_to_original)

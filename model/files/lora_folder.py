@@ -78,7 +78,7 @@ class LoraFolder:
         """List the folder and read the headers of new and changed files."""
         with self._lock:
             seen = {}
-            for path, name, identity in self._walk():
+            for path, name, identity in self._list_files():
                 known = self._seen.get(path)
                 if known is None or known[0] != identity:
                     known = identity, _read(path, name)
@@ -124,7 +124,7 @@ class LoraFolder:
         except OSError as exc:
             raise LoraMissing(f"the file of LoRA {name} cannot be read") from exc
 
-    def _walk(self) -> list[tuple[Path, str, _Identity]]:
+    def _list_files(self) -> list[tuple[Path, str, _Identity]]:
         """Every regular file in the folder with the right suffix, and its name."""
         if self._folder is None:
             return []

@@ -141,7 +141,7 @@ def plan_changes(
         LoraChange(table[stem], _method(keys), keys) for stem, keys in sorted(grouped.items())
     ]
     for change in changes:
-        _check(change, entries)
+        _check_change(change, entries)
     counts = Counter(f"{change.target.part} {change.target.module}" for change in changes)
     twice = [weight for weight, count in counts.items() if count > 1]
     if twice:
@@ -211,7 +211,7 @@ def _method(keys: Mapping[str, str]) -> Method:
 # -- shapes ------------------------------------------------------------------------------------
 
 
-def _check(change: LoraChange, entries: Mapping[str, StoredTensor]) -> None:
+def _check_change(change: LoraChange, entries: Mapping[str, StoredTensor]) -> None:
     """Refuse tensors of another type, and shapes that do not give the shape of the weight."""
     found = {role: entries[key] for role, key in change.keys.items()}
     for role, entry in found.items():

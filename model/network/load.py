@@ -141,13 +141,13 @@ def _checked_digests(plans: Iterable[ModulePlan], folder: Path, card: Card) -> d
     """SHA-256 of all files. CheckpointError if one differs from the card's checksum."""
     files = {tensor.path for plan in plans for tensor in plan.part.tensors.values()}
     digests = {path: _sha256(path) for path in sorted(files)}
-    for own in (card.files.transformer, card.files.text_encoder, card.files.vae):
-        found = digests.get(folder / own.path)
+    for file in (card.files.transformer, card.files.text_encoder, card.files.vae):
+        found = digests.get(folder / file.path)
         if found is None:
-            logger.info("%s is not used: that part is in another file", folder / own.path)
-        elif own.sha256 not in (None, found):
+            logger.info("%s is not used: that part is in another file", folder / file.path)
+        elif file.sha256 not in (None, found):
             raise CheckpointError(
-                f"{folder / own.path} has sha256 {found}; the card says {own.sha256}"
+                f"{folder / file.path} has sha256 {found}; the card says {file.sha256}"
             )
     return digests
 

@@ -1,4 +1,4 @@
-"""Small LoRA files."""
+"""Writes small LoRA files."""
 
 import hashlib
 from pathlib import Path
@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 
 
 def write(path: Path, *, value: float = 0.0, metadata: dict[str, str] | None = None) -> str:
-    """A LoRA of one layer; its SHA-256."""
+    """Write a LoRA of one layer; returns its SHA-256."""
     stem = "diffusion_model.blocks.0.self_attn.q_proj"
     tensors = {
         f"{stem}.lora_A.weight": torch.full((2, 8), value),
