@@ -20,7 +20,7 @@ _EYE = r"[^\w\s]{0,2}[^\W_]?[^\w\s]{0,2}"
 _FACE = re.compile(rf"(?!_){_EYE}_+{_EYE}(?<!_)")
 
 
-def _one_tag(text: str) -> str:
+def _check_single_tag(text: str) -> str:
     """Refuse a text that would become several tags or none, or a weight."""
     for separator, name in ((",", "comma"), ("\n", "line break"), ("\r", "line break")):
         if separator in text:
@@ -36,7 +36,7 @@ Tag = Annotated[
     str,
     Field(min_length=1, max_length=MAX_TAG_CHARS),
     AfterValidator(check_characters),
-    AfterValidator(_one_tag),
+    AfterValidator(_check_single_tag),
 ]
 TagList = Annotated[list[Tag], Field(max_length=MAX_TAGS)]
 
@@ -47,7 +47,7 @@ class Tags(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     quality: TagList = Field(
-        default=[], description="Quality of the picture.", examples=[["masterpiece"]]
+        default=[], description="Quality of the image.", examples=[["masterpiece"]]
     )
     meta: TagList = Field(
         default=[], description="Kind of file or source.", examples=[["absurdres"]]

@@ -43,7 +43,7 @@ def _pass(
 ) -> SamplingPass:
     sampler = SAMPLER_CATALOG[request.sampler]
     skipped = int(sampler.skips_last_level)
-    built, run = shorten_schedule(steps, strength, most=TABLE_LENGTH - skipped)
+    built, run = shorten_schedule(steps, strength, max_steps=TABLE_LENGTH - skipped)
     levels = schedule_length(request.scheduler, built + skipped) - skipped
     if strength < 1:
         levels = min(levels, run)
@@ -51,18 +51,20 @@ def _pass(
     return SamplingPass(width, height, built, levels, run, evaluations)
 
 
-def shorten_schedule(steps: int, strength: float, *, most: int = TABLE_LENGTH) -> tuple[int, int]:
-    """Return the steps to build a schedule for, at most `most`, and the last steps to run.
+def shorten_schedule(
+    steps: int, strength: float, *, max_steps: int = TABLE_LENGTH
+) -> tuple[int, int]:
+    """Return the steps to build a schedule for, at most `max_steps`, and the last steps to run.
 
     A strength below 1 runs the last `steps` of int(steps / strength) steps, so it starts at a
-    lower noise level. If that exceeds `most`, fewer steps at the end of the longest schedule
+    lower noise level. If that exceeds `max_steps`, fewer steps at the end of the longest schedule
     run. At strength 0 no step runs.
     """
     if strength == 0:
         return steps, 0
-    if steps / strength <= most:
+    if steps / strength <= max_steps:
         return int(steps / strength), steps
-    return most, max(1, int(most * strength))
+    return max_steps, max(1, int(max_steps * strength))
 
 
 def total_steps(request: ResolvedRequest) -> int:

@@ -175,21 +175,24 @@ def collect_texts(
 ) -> RequestTexts:
     """Collect the words that affect the picture.
 
-    A part of the prompt with a weight of 0 or less counts for the prompt and for the negative
-    prompt, and a part of the negative prompt likewise, so the sign of a weight hides nothing.
+    A part of the prompt with a weight of 0 or less counts for both prompts, and such a part of
+    the negative prompt counts for the prompt, so the sign of a weight hides nothing.
     """
     prompt_segments, negative_segments = parse_prompt(prompt), parse_prompt(negative_prompt)
-    towards = [
+    added = [
         "".join(segment.text for segment in prompt_segments),
         _only(negative_segments, is_negative=True),
     ]
-    away = [_only(negative_segments, is_negative=False), _only(prompt_segments, is_negative=True)]
+    removed = [
+        _only(negative_segments, is_negative=False),
+        _only(prompt_segments, is_negative=True),
+    ]
     for lora in loras:
         names = ", ".join([lora.name, *trigger_words.get(lora.name, ())])
-        towards.append(names)
+        added.append(names)
         if lora.weight < 0:
-            away.append(names)
-    return RequestTexts(", ".join(towards), ", ".join(away))
+            removed.append(names)
+    return RequestTexts(", ".join(added), ", ".join(removed))
 
 
 def _only(segments: Sequence[tuple[str, float]], *, is_negative: bool) -> str:
