@@ -107,7 +107,8 @@ def test_replaying_from_the_command_line(service: httpx2.Client, tmp_path: Path)
     assert f"matches {job['id']}" in run.stdout
     gone = command(service, tmp_path, "replay", "7ZZZZZZZZZZZZZZZZZZZZZZZZZ")
     assert gone.returncode == 1
-    assert "No such job" in gone.stderr
+    assert gone.stderr.startswith("error: ")
+    assert "7ZZZZZZZZZZZZZZZZZZZZZZZZZ" in gone.stderr
 
 
 def test_edited_pictures_are_made_again(service: httpx2.Client, tmp_path: Path) -> None:
