@@ -11,11 +11,11 @@ class ClientError(Exception):
 
 
 @contextmanager
-def exit_on_error() -> Iterator[None]:
-    """End the command with a message on a `ClientError` or an interrupt."""
+def exit_on_error(interrupted: str = "interrupted; the job is cancelled") -> Iterator[None]:
+    """End the command with a message on a `ClientError`, and with `interrupted` on Ctrl-C."""
     try:
         yield
     except ClientError as exc:
         fail(str(exc))
     except KeyboardInterrupt:
-        fail("interrupted; the job is cancelled", INTERRUPTED)
+        fail(interrupted, INTERRUPTED)

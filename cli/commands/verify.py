@@ -19,6 +19,6 @@ def verify(
     url: Url = DEFAULT_URL,
 ) -> None:
     """Report whether an image was generated, as far as a service can know."""
-    with exit_on_error():
+    with exit_on_error(interrupted="interrupted"):
         found = api.verify(image, url=url)
     typer.echo("\n".join([found["verdict"], *found["summary"]]))
