@@ -54,8 +54,7 @@ class RateLimits:
     """Counts the submissions of each key in Redis, for all API processes together."""
 
     def __init__(self, pool: ConnectionPool) -> None:
-        """Counts through the connections of `pool`."""
-        option: Any = pool  # the library documents it, but its type does not know it
+        option: Any = pool  # documented by the library, but missing in its type
         storage = RedisStorage(
             "async+redis://",
             implementation="redispy",
@@ -65,11 +64,12 @@ class RateLimits:
         # A fixed window would let twice as many pass around its boundary.
         self._limiter = MovingWindowRateLimiter(storage)
 
-    async def hit(self, owner: str, rate: str) -> LimitState:
+    async def hit(self, owner: str, rate: str) -> tuple[bool, LimitState]:
         """Count one submission of `owner`; `rate` is a limit such as 60/minute.
 
+        Returns whether it is within the limit, else it is not counted, and the new state.
+
         Raises:
-            RateLimited: the limit is exceeded; the submission is not counted.
             QueueUnavailable: Redis is down.
         """
         item = parse(rate)
@@ -77,11 +77,8 @@ class RateLimits:
             is_allowed = await self._limiter.hit(item, owner)
             stats = await self._limiter.get_window_stats(item, owner)
         reset = max(1, math.ceil(stats.reset_time - time.time()))
-        if not is_allowed:
-            raise RateLimited(rate, reset)
-        return LimitState(
-            "rate", item.amount, item.get_expiry(), None, max(0, stats.remaining), reset
-        )
+        left = max(0, stats.remaining) if is_allowed else 0
+        return is_allowed, LimitState("rate", item.amount, item.get_expiry(), None, left, reset)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,18 +103,10 @@ class KeyLimitCheck:
         if limits.concurrency == 0:
             raise KeyForbids("this key allows no submissions")
         if limits.rate:
-            try:
-                self._add_to_response([await self.rates.hit(self.caller.owner, limits.rate)])
-            except RateLimited as exc:
-                amount = parse(limits.rate)
-                self._add_to_response(
-                    [
-                        LimitState(
-                            "rate", amount.amount, amount.get_expiry(), None, 0, exc.retry_after
-                        )
-                    ]
-                )
-                raise
+            is_allowed, state = await self.rates.hit(self.caller.owner, limits.rate)
+            self._add_to_response([state])
+            if not is_allowed:
+                raise RateLimited(limits.rate, state.reset or 1)
 
     def check(self, request: ResolvedRequest) -> None:
         """Check the LoRAs and sizes of a request.

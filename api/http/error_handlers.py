@@ -123,7 +123,7 @@ def _allow(request: Request) -> dict[str, str]:
         if not isinstance(route, Mount)
         and route.matches({**request.scope, "method": method})[0] is Match.FULL
     ]
-    # A mounted folder of static files has no route of its own.
+    # Static files are mounted, so no route matches.
     return {"Allow": ", ".join(dict.fromkeys(allowed)) or "GET, HEAD"}
 
 

@@ -94,8 +94,8 @@ def _jobs(counters: Counters) -> Iterable[Metric]:
     durations = HistogramMetricFamily(
         "kirazuri_job_duration_seconds", "Seconds from acceptance to the end.", labels=["status"]
     )
-    for status, spread in counters.durations.items():
-        durations.add_metric([status], list(spread.counts), spread.total)
+    for status, histogram in counters.durations.items():
+        durations.add_metric([status], list(histogram.counts), histogram.total)
     yield durations
 
 

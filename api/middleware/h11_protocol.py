@@ -158,11 +158,11 @@ class LimitedH11Protocol(H11Protocol):
 
 async def _too_many_connections(scope: Scope, receive: Receive, send: Send) -> None:
     """The ASGI application of connections beyond the limit."""
-    refusal = ProblemResponse(
+    response = ProblemResponse(
         TOO_MANY_CONNECTIONS,
         TOO_MANY_CONNECTIONS.explanation,
         secrets.token_hex(16),
         headers={"Retry-After": "1", "Connection": "close"},
     )
-    answer = render_problem(refusal)
+    answer = render_problem(response)
     await answer(scope, receive, send)
