@@ -1,5 +1,6 @@
 """Deadlines of jobs, and clients that disconnect while their jobs go on."""
 
+import logging
 import socket
 import threading
 import time
@@ -182,10 +183,14 @@ def test_a_disconnect_from_a_stream_cancels_the_job_only_on_request(
 
 
 def test_a_server_shutdown_does_not_count_as_a_disconnect(
-    client: httpx2.Client, worker: ManualWorker, settings: Settings
+    client: httpx2.Client,
+    worker: ManualWorker,
+    settings: Settings,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     other = ApiServer(settings)
     other.start()
+    caplog.set_level(logging.INFO, "api.submit.disconnect")
     job_id = submit_job(client)
     worker.claim(job_id)
     url = f"{other.url}/jobs/{job_id}/events?cancel_on_disconnect=true"
@@ -195,3 +200,4 @@ def test_a_server_shutdown_does_not_count_as_a_disconnect(
         other.stop()
         list(lines)
     assert worker.step(job_id, 1, 20) == "ok"
+    assert "event=client_left" not in caplog.text
