@@ -138,7 +138,7 @@ class BatchWorker:
                 if not is_outage(exc):
                     raise
                 if not is_redis_down:
-                    logger.warning("worker=%s event=redis_redis_down reason=%s", self.name, exc)
+                    logger.warning("worker=%s event=redis_away reason=%s", self.name, exc)
                 is_redis_down = True
                 self._handle_events(_OUTAGE_PAUSE_SECONDS)
         self._sign_off()
