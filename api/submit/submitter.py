@@ -1,6 +1,6 @@
 """Turns a validated request into an accepted job, for all dialects alike.
 
-In order: key limits, policy, input images, LoRAs, advice, admission to the queue.
+In order: rate limit, LoRAs, policy, input images, key limits, warnings, admission to the queue.
 """
 
 import asyncio

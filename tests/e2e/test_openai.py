@@ -17,7 +17,7 @@ import pytest
 from openai import BadRequestError, OpenAI
 from PIL import Image
 
-from tests.support.images import file_of, open_image
+from tests.support.images import encode_file, open_image
 from tests.support.openai_clients import openai_client
 from tests.support.paths import ROOT
 from tests.support.pictures import QUALITY, finished, picture, pixels, submit
@@ -96,8 +96,8 @@ def test_opaque_areas_of_the_mask_stay_and_the_rest_changes(
     base = finished(service, submit(service, prompt=prompt, seed=7, steps=12))
     start = picture(service, base)
     response = openai.images.edit(
-        image=("girl.png", file_of(start)),
-        mask=("mask.png", file_of(transparent_top())),
+        image=("girl.png", encode_file(start)),
+        mask=("mask.png", encode_file(transparent_top())),
         prompt=f"{QUALITY}, pink hair, {LOOK}",
         extra_body={"seed": 8, "steps": 12},
     )
@@ -106,7 +106,9 @@ def test_opaque_areas_of_the_mask_stay_and_the_rest_changes(
     assert (pixels(result)[64:] == pixels(start)[64:]).all()
     assert numpy.abs(pixels(result)[:64] - pixels(start)[:64]).mean() > 5
     whole = openai.images.edit(
-        image=file_of(start), prompt=f"{QUALITY}, pink hair, {LOOK}", extra_body={"strength": 0.5}
+        image=encode_file(start),
+        prompt=f"{QUALITY}, pink hair, {LOOK}",
+        extra_body={"strength": 0.5},
     )
     assert whole.data
     assert read_colors(decode(whole.data[0].b64_json))["hair_color"] == "pink hair"

@@ -15,7 +15,7 @@ from PIL import Image
 from pydantic import SecretStr
 from redis import Redis
 
-from tests.support.images import file_of
+from tests.support.images import encode_file
 from tests.support.ports import free_port
 from tests.support.waiting import wait_until
 from worker.auth.api_keys import new_secret, secret_hash
@@ -175,7 +175,10 @@ def test_failures_print_no_secret(failing: FailingService) -> None:
     for headers in ({}, {"authorization": f"Bearer {KEY}x"}, {"authorization": f"Basic {KEY}"}):
         for path in ("/jobs/x", "/v1/models", "/sdapi/v1/options", "/metrics"):
             assert failing.ask("GET", path, headers=headers) == 401
-    picture = {**body, "init_image": base64.b64encode(file_of(Image.new("RGB", (64, 64)))).decode()}
+    picture = {
+        **body,
+        "init_image": base64.b64encode(encode_file(Image.new("RGB", (64, 64)))).decode(),
+    }
     assert failing.ask("POST", "/generate", json=picture, headers=key) == 503
     assert failing.ask("GET", f"/images/{'a' * 40}.png", headers=key) == 404
     assert failing.ask("GET", "/readyz") == 503

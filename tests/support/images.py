@@ -1,4 +1,4 @@
-"""Drawn images, as files and as JSON carries them."""
+"""Draws images and encodes them as files and in base64."""
 
 import base64
 import io
@@ -9,19 +9,19 @@ from PIL import Image, ImageDraw
 SIZE = (128, 128)
 
 
-def drawn(size: tuple[int, int] = SIZE, mode: str = "RGB") -> Image.Image:
-    """A red picture with a blue square in its upper left quarter."""
+def draw_image(size: tuple[int, int] = SIZE, mode: str = "RGB") -> Image.Image:
+    """A red image with a blue square in its upper left corner."""
     image = Image.new("RGB", size, (220, 30, 40))
     ImageDraw.Draw(image).rectangle((0, 0, size[0] // 4, size[1] // 4), fill=(20, 40, 230))
     return image.convert(mode)
 
 
-def coded(data: bytes | Image.Image) -> str:
-    data = data if isinstance(data, bytes) else file_of(data)
+def to_base64(data: bytes | Image.Image) -> str:
+    data = data if isinstance(data, bytes) else encode_file(data)
     return base64.b64encode(data).decode()
 
 
-def file_of(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+def encode_file(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()

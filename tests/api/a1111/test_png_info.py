@@ -7,7 +7,7 @@ import httpx2
 from PIL import Image
 
 from tests.support.a1111_clients import read_a1111_error
-from tests.support.images import coded, drawn, file_of
+from tests.support.images import draw_image, encode_file, to_base64
 from worker.images.metadata import exif, png_chunks
 
 INFOTEXT = "1girl, 笑顔\nNegative prompt: bad\nSteps: 20, Sampler: Euler a, Seed: 5, Size: 512x768"
@@ -32,14 +32,14 @@ def test_infotext_is_read_from_every_format(client: httpx2.Client) -> None:
         options: dict[str, Any] = {"exif": exif(INFOTEXT)}
         if is_png:
             options = {"pnginfo": png_chunks(INFOTEXT, '{"schema": 1}')}
-        image = file_of(Image.new("RGB", (16, 16)), file_format.upper(), **options)
+        image = encode_file(Image.new("RGB", (16, 16)), file_format.upper(), **options)
         items = {"kirazuri": '{"schema": 1}'} if is_png else {}
         expected = {"info": INFOTEXT, "parameters": PARAMETERS, "items": items}
-        assert _read(client, coded(image)).json() == expected, file_format
+        assert _read(client, to_base64(image)).json() == expected, file_format
 
 
 def test_image_without_metadata(client: httpx2.Client) -> None:
-    found = _read(client, coded(drawn())).json()
+    found = _read(client, to_base64(draw_image())).json()
     assert found == {"info": "", "items": {}, "parameters": {}}
 
 

@@ -18,7 +18,7 @@ from openai import (
 )
 
 from tests.support.api_server import ApiServer
-from tests.support.images import drawn, file_of
+from tests.support.images import draw_image, encode_file
 from tests.support.manual_worker import ManualWorker
 from tests.support.openai_clients import RecordedExchanges, openai_client, read_openai_error
 from tests.support.pending_call import PendingCall
@@ -29,7 +29,7 @@ from worker.settings import Settings
 
 GENERATE = "/v1/images/generations"
 BODY: dict[str, Any] = {"prompt": "1girl, blue hair, smile, hair bow"}
-FILE = file_of(drawn())
+FILE = encode_file(draw_image())
 LONG_WAIT = {"Prefer": "wait=60"}
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from tests.support.api_server import ApiServer
 from tests.support.fake_engine import FakeEngine
-from tests.support.images import file_of, open_image
+from tests.support.images import encode_file, open_image
 from tests.support.openai_clients import fake_worker, openai_client, read_openai_error
 from worker.settings import Settings
 
@@ -299,10 +299,10 @@ def halves(size: tuple[int, int] = (128, 112)) -> Image.Image:
 
 
 def test_transparent_areas_of_the_mask_are_repainted(openai: OpenAI, client: httpx2.Client) -> None:
-    start = file_of(Image.new("RGB", (128, 112), "red"))
+    start = encode_file(Image.new("RGB", (128, 112), "red"))
     response = openai.images.edit(
         image=start,
-        mask=file_of(halves()),
+        mask=encode_file(halves()),
         prompt=PROMPT,
         n=2,
         extra_body={"seed": 5, "sampler_options": {"eta": 0.5}, "tags": {"general": ["1999"]}},
@@ -321,7 +321,7 @@ def test_transparent_areas_of_the_mask_are_repainted(openai: OpenAI, client: htt
 
 
 def test_edit_without_a_mask(openai: OpenAI, client: httpx2.Client) -> None:
-    start = ("start.jpg", file_of(Image.new("RGB", (300, 300), "red")), "image/jpeg")
+    start = ("start.jpg", encode_file(Image.new("RGB", (300, 300), "red")), "image/jpeg")
     response = openai.images.edit(image=[start], prompt="2024", size="square", quality="low")
     request = job_of(client, response)["request"]
     assert (request["strength"], request["mask"]) == (0.6, None)
@@ -329,29 +329,40 @@ def test_edit_without_a_mask(openai: OpenAI, client: httpx2.Client) -> None:
     warnings: list[str] = response.warnings  # type: ignore[attr-defined]
     assert any("init_image is 300x300" in warning for warning in warnings)
     strong = openai.images.edit(
-        image=start[1], mask=file_of(halves((300, 300))), prompt="x", extra_body={"strength": 0.3}
+        image=start[1],
+        mask=encode_file(halves((300, 300))),
+        prompt="x",
+        extra_body={"strength": 0.3},
     )
     assert job_of(client, strong)["request"]["strength"] == 0.3
 
 
 INVALID_FORMS: list[tuple[dict[str, str], list[tuple[str, bytes]], str]] = [
-    ({"prompt": "x"}, [("mask", file_of(halves()))], "image"),
-    ({"prompt": "x", "image": "text"}, [("mask", file_of(halves()))], "image"),
+    ({"prompt": "x"}, [("mask", encode_file(halves()))], "image"),
+    ({"prompt": "x", "image": "text"}, [("mask", encode_file(halves()))], "image"),
     ({"prompt": "x"}, [("image", b"no picture")], "image"),
-    ({"prompt": "x"}, [("image[]", file_of(halves())), ("image[]", file_of(halves()))], "image"),
-    ({"prompt": "x"}, [("image", file_of(halves())), ("mask", b"no picture")], "mask"),
-    ({"prompt": "x"}, [("image", file_of(halves())), ("mask", file_of(halves((64, 64))))], "mask"),
     (
         {"prompt": "x"},
-        [("image", file_of(halves())), ("mask", file_of(Image.new("RGB", (128, 112))))],
+        [("image[]", encode_file(halves())), ("image[]", encode_file(halves()))],
+        "image",
+    ),
+    ({"prompt": "x"}, [("image", encode_file(halves())), ("mask", b"no picture")], "mask"),
+    (
+        {"prompt": "x"},
+        [("image", encode_file(halves())), ("mask", encode_file(halves((64, 64))))],
         "mask",
     ),
-    ({"prompt": "x"}, [("image", file_of(halves())), ("depth", b"x")], "depth"),
-    ({"prompt": "x", "init_image": "x"}, [("image", file_of(halves()))], "init_image"),
-    ({"prompt": "x", "strength": "2"}, [("image", file_of(halves()))], "strength"),
-    ({"prompt": "x", "n": "many"}, [("image", file_of(halves()))], "n"),
-    ({"prompt": "x", "loras[][name]": "no"}, [("image", file_of(halves()))], "loras.0.name"),
-    ({}, [("image", file_of(halves()))], "prompt"),
+    (
+        {"prompt": "x"},
+        [("image", encode_file(halves())), ("mask", encode_file(Image.new("RGB", (128, 112))))],
+        "mask",
+    ),
+    ({"prompt": "x"}, [("image", encode_file(halves())), ("depth", b"x")], "depth"),
+    ({"prompt": "x", "init_image": "x"}, [("image", encode_file(halves()))], "init_image"),
+    ({"prompt": "x", "strength": "2"}, [("image", encode_file(halves()))], "strength"),
+    ({"prompt": "x", "n": "many"}, [("image", encode_file(halves()))], "n"),
+    ({"prompt": "x", "loras[][name]": "no"}, [("image", encode_file(halves()))], "loras.0.name"),
+    ({}, [("image", encode_file(halves()))], "prompt"),
 ]
 
 

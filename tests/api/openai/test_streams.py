@@ -10,7 +10,7 @@ from openai import APIError, BadRequestError, OpenAI
 from PIL import Image
 
 from tests.support.api_server import ApiServer
-from tests.support.images import file_of, open_image
+from tests.support.images import encode_file, open_image
 from tests.support.openai_clients import RecordedExchanges, fake_worker, openai_client
 from worker.settings import Settings
 
@@ -62,7 +62,7 @@ def test_number_of_previews(openai: OpenAI) -> None:
 
 
 def test_stream_of_an_edit(openai: OpenAI) -> None:
-    start = file_of(Image.new("RGB", (128, 128), "red"))
+    start = encode_file(Image.new("RGB", (128, 128), "red"))
     stream = openai.images.edit(image=start, prompt=PROMPT, n=2, stream=True, partial_images=1)
     events: list[Any] = list(stream)
     assert [event.type for event in events[-2:]] == ["image_edit.completed"] * 2

@@ -16,7 +16,7 @@ from model.rating import RATINGS
 from tests.support.api_calls import read_problem
 from tests.support.api_server import ApiServer
 from tests.support.evasions import EVASIONS
-from tests.support.images import coded, drawn
+from tests.support.images import draw_image, to_base64
 from tests.support.lora_files import write
 from tests.support.manual_worker import ManualWorker
 from worker.auth.api_keys import new_secret, secret_hash
@@ -84,7 +84,7 @@ def assert_refused(answer: httpx2.Response, rule: str) -> None:
         ({"prompt": f"{WORD} at the m.o.o.n"}, "no_moons"),
         ({"prompt": f"{WORD}, nude"}, "max_rating"),
         ({"prompt": WORD, "loras": [{"name": "style", "weight": 0.1}]}, "max_rating"),
-        ({"prompt": f"{WORD}, nude", "init_image": coded(drawn())}, "max_rating"),
+        ({"prompt": f"{WORD}, nude", "init_image": to_base64(draw_image())}, "max_rating"),
     ],
     ids=str,
 )
@@ -109,7 +109,7 @@ def test_images_of_refused_requests_are_not_stored(
 ) -> None:
     images = settings.data_dir / "images"
     before = sorted(images.rglob("*"))
-    body = {"prompt": "nude", "init_image": coded(drawn((48, 80)))}
+    body = {"prompt": "nude", "init_image": to_base64(draw_image((48, 80)))}
     assert_refused(client.post("/generate", json=body), "max_rating")
     assert sorted(images.rglob("*")) == before
 
@@ -223,7 +223,7 @@ def test_an_invalid_policy_file_prevents_the_start(settings: Settings, tmp_path:
         ),
         (
             "/sdapi/v1/img2img",
-            {"prompt": f"{WORD}, the moon", "init_images": [coded(drawn())]},
+            {"prompt": f"{WORD}, the moon", "init_images": [to_base64(draw_image())]},
             "no_moons",
         ),
     ],

@@ -17,7 +17,7 @@ from tests.support.a1111_clients import (
     read_a1111_error,
     read_progress,
 )
-from tests.support.images import coded, drawn, open_image
+from tests.support.images import draw_image, open_image, to_base64
 from tests.support.manual_worker import ManualWorker
 from tests.support.pending_call import PendingCall
 from worker.job_errors import job_error
@@ -91,7 +91,12 @@ def test_same_idempotency_key_is_the_same_job(client: httpx2.Client, worker: Man
 
 def _submit_with_mask(client: httpx2.Client, mask: Image.Image, **fields: Any) -> dict[str, Any]:
     """Submit a job for a 128x128 image; the resolved request."""
-    body = {"prompt": "1girl", "init_images": [coded(drawn())], "mask": coded(mask), **fields}
+    body = {
+        "prompt": "1girl",
+        "init_images": [to_base64(draw_image())],
+        "mask": to_base64(mask),
+        **fields,
+    }
     response = client.post(IMG2IMG, json=body, headers=NO_WAIT)
     request: dict[str, Any] = client.get(response.headers["location"]).json()["request"]
     return request

@@ -14,7 +14,7 @@ from PIL import Image
 
 from api.submit.images.decoding import MAX_PIXELS, MAX_SCANS
 from tests.support.api_calls import PROMPT, read_problem
-from tests.support.images import SIZE, coded, drawn, file_of
+from tests.support.images import SIZE, draw_image, encode_file, to_base64
 from tests.support.manual_worker import ManualWorker
 from worker.settings import Settings
 from worker.store.image_store import LocalImageStore
@@ -58,7 +58,9 @@ def test_every_format_is_accepted_and_stored_under_a_name(
         "PNG": {}, "JPEG": {"quality": 95}, "WEBP": {"lossless": True}, "AVIF": {},
     }  # fmt: skip
     for kind, options in formats.items():
-        request = submit(init_image=coded(file_of(drawn(), kind, **options)))["request"]
+        request = submit(init_image=to_base64(encode_file(draw_image(), kind, **options)))[
+            "request"
+        ]
         assert request["strength"] == 0.6
         assert (request["width"], request["height"], request["mask"]) == (*SIZE, None)
         kept = stored(store, request["init_image"])
@@ -71,12 +73,12 @@ def test_every_format_is_accepted_and_stored_under_a_name(
 
 
 def test_a_progressive_jpeg_is_accepted(submit: Callable[..., Any]) -> None:
-    assert submit(init_image=coded(file_of(drawn(), "JPEG", progressive=True)))
-    assert submit(init_image=coded(many_scans(10)))
+    assert submit(init_image=to_base64(encode_file(draw_image(), "JPEG", progressive=True)))
+    assert submit(init_image=to_base64(many_scans(10)))
 
 
 def test_every_text_form_gives_the_same_input(submit: Callable[..., Any]) -> None:
-    code = coded(drawn())
+    code = to_base64(draw_image())
     wrapped = "\n".join(code[i : i + 76] for i in range(0, len(code), 76))
     forms = (
         code, wrapped, f"data:image/png;base64,{code}", f"  data:image/png;x=y;base64,{code}\n",
@@ -87,7 +89,7 @@ def test_every_text_form_gives_the_same_input(submit: Callable[..., Any]) -> Non
 def test_a_stored_image_is_accepted_by_name_path_or_url_and_keeps_its_name(
     client: httpx2.Client, submit: Callable[..., Any], store: LocalImageStore
 ) -> None:
-    name = store.put(file_of(drawn(), "WEBP", lossless=True), "webp")
+    name = store.put(encode_file(draw_image(), "WEBP", lossless=True), "webp")
     own, other = f"{client.base_url}/images/{name}", f"https://art.example/api/images/{name}"
     for form in (name, f"/images/{name}", own, other):
         assert submit(init_image=form)["request"]["init_image"] == name
@@ -99,7 +101,7 @@ def test_without_a_resolution_the_image_determines_the_size(
     sizes = {(144, 112): (144, 112), (150, 110): (144, 112), (400, 400): (256, 256),
              (10, 10): (96, 96), (2000, 20): (256, 96)}  # fmt: skip
     for own, expected in sizes.items():
-        job = submit(init_image=coded(drawn(own)))
+        job = submit(init_image=to_base64(draw_image(own)))
         assert (job["request"]["width"], job["request"]["height"]) == expected
         codes = {warning["code"] for warning in job["warnings"]}
         assert ("picture_fitted" in codes) == (own != expected)
@@ -109,7 +111,7 @@ def test_without_a_resolution_the_image_determines_the_size(
 def test_a_resolution_crops_the_middle(submit: Callable[..., Any], store: LocalImageStore) -> None:
     wide = Image.new("RGB", (384, 128), "red")
     wide.paste("lime", (128, 0, 256, 128))
-    job = submit(init_image=coded(wide), resolution="square")
+    job = submit(init_image=to_base64(wide), resolution="square")
     kept = stored(store, job["request"]["init_image"])
     assert kept.size == SIZE
     assert kept.getextrema() == ((0, 0), (255, 255), (0, 0))
@@ -123,8 +125,8 @@ def test_the_exif_orientation_is_applied(
 ) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # turn a quarter to the right
-    sideways = file_of(drawn((144, 112)), "PNG", exif=exif)
-    job = submit(init_image=coded(sideways))
+    sideways = encode_file(draw_image((144, 112)), "PNG", exif=exif)
+    job = submit(init_image=to_base64(sideways))
     kept = stored(store, job["request"]["init_image"])
     assert kept.size == (112, 144)
     assert kept.getpixel((105, 5)) == (20, 40, 230)
@@ -134,8 +136,8 @@ def test_every_pixel_mode_becomes_eight_bit_rgb(
     client: httpx2.Client, submit: Callable[..., Any], store: LocalImageStore
 ) -> None:
     for mode in ("L", "P", "LA", "RGBA", "1", "I;16"):
-        image = Image.new("I;16", SIZE, 40_000) if mode == "I;16" else drawn(mode=mode)
-        job = submit(init_image=coded(image))
+        image = Image.new("I;16", SIZE, 40_000) if mode == "I;16" else draw_image(mode=mode)
+        job = submit(init_image=to_base64(image))
         client.delete(f"/jobs/{job['id']}")
         kept = stored(store, job["request"]["init_image"])
         assert kept.mode == "RGB", mode
@@ -148,7 +150,7 @@ def test_transparent_pixels_become_white_and_are_kept_by_a_mask(
 ) -> None:
     clear = Image.new("RGBA", SIZE, (255, 255, 255, 0))
     clear.paste((0, 0, 0, 255), (0, 0, 64, 128))
-    request = submit(init_image=coded(clear), mask=coded(clear))["request"]
+    request = submit(init_image=to_base64(clear), mask=to_base64(clear))["request"]
     kept, mask = stored(store, request["init_image"]), stored(store, request["mask"])
     assert (kept.getpixel((10, 10)), kept.getpixel((100, 10))) == ((0, 0, 0), (255, 255, 255))
     assert (mask.mode, mask.getextrema()) == ("L", (0, 0))
@@ -158,7 +160,9 @@ def test_the_mask_is_cropped_alike(submit: Callable[..., Any], store: LocalImage
     mask = Image.new("L", (300, 200))
     mask.paste(255, (0, 0, 150, 200))
     picture = Image.merge("RGB", [mask] * 3)
-    request = submit(init_image=coded(picture), mask=coded(mask), resolution="portrait")["request"]
+    request = submit(init_image=to_base64(picture), mask=to_base64(mask), resolution="portrait")[
+        "request"
+    ]
     kept, cut = stored(store, request["init_image"]), stored(store, request["mask"])
     assert kept.size == cut.size == (112, 144)
     for x in (0, 40, 70, 111):
@@ -183,14 +187,14 @@ def png_of_size(width: int, height: int) -> bytes:
 
 
 def animated(kind: str) -> bytes:
-    return file_of(
-        drawn(), kind, save_all=True, append_images=[Image.new("RGB", SIZE)], duration=50
+    return encode_file(
+        draw_image(), kind, save_all=True, append_images=[Image.new("RGB", SIZE)], duration=50
     )
 
 
 def many_scans(count: int) -> bytes:
     """A progressive JPEG that repeats its last scan."""
-    data = file_of(drawn(), "JPEG", progressive=True)
+    data = encode_file(draw_image(), "JPEG", progressive=True)
     last, end = data.rfind(b"\xff\xda"), data.rfind(b"\xff\xd9")
     return data[:last] + data[last:end] * count + data[end:]
 
@@ -203,19 +207,19 @@ BAD_IMAGES: dict[str, tuple[str, Any]] = {
     "bad padding": ("abcde", None),
     "not ASCII": ("絵" * 100, None),
     "a lone surrogate": ("\udfff" * 4, None),
-    "text in base64": (coded(b"hello, this is text" * 20), None),
-    "a GIF": (coded(file_of(drawn(), "GIF")), None),
-    "a TIFF": (coded(file_of(drawn(), "TIFF")), None),
-    "an SVG": (coded(b"<svg xmlns='http://www.w3.org/2000/svg'/>"), None),
-    "half a file": (coded(file_of(drawn())[:200]), None),
-    "a head alone": (coded(file_of(drawn(), "JPEG")[:30]), None),
-    "animated WebP": (coded(animated("WEBP")), None),
-    "animated PNG": (coded(animated("PNG")), None),
-    "animated AVIF": (coded(animated("AVIF")), None),
-    "too many pixels": (coded(png_of_size(5000, 5000)), MAX_PIXELS),
-    "a bomb": (coded(png_of_size(60_000, 60_000)), MAX_PIXELS),
-    "too many scans": (coded(many_scans(1000)), MAX_SCANS),
-    "a huge side": (coded(png_of_size(2**31 - 1, 1)), MAX_PIXELS),
+    "text in base64": (to_base64(b"hello, this is text" * 20), None),
+    "a GIF": (to_base64(encode_file(draw_image(), "GIF")), None),
+    "a TIFF": (to_base64(encode_file(draw_image(), "TIFF")), None),
+    "an SVG": (to_base64(b"<svg xmlns='http://www.w3.org/2000/svg'/>"), None),
+    "half a file": (to_base64(encode_file(draw_image())[:200]), None),
+    "a head alone": (to_base64(encode_file(draw_image(), "JPEG")[:30]), None),
+    "animated WebP": (to_base64(animated("WEBP")), None),
+    "animated PNG": (to_base64(animated("PNG")), None),
+    "animated AVIF": (to_base64(animated("AVIF")), None),
+    "too many pixels": (to_base64(png_of_size(5000, 5000)), MAX_PIXELS),
+    "a bomb": (to_base64(png_of_size(60_000, 60_000)), MAX_PIXELS),
+    "too many scans": (to_base64(many_scans(1000)), MAX_SCANS),
+    "a huge side": (to_base64(png_of_size(2**31 - 1, 1)), MAX_PIXELS),
     "no such image": (GONE, None),
     "a path": ("../" + GONE, None),
     "a path to a secret": ("/images/../../etc/passwd", None),
@@ -229,7 +233,7 @@ BAD_IMAGES: dict[str, tuple[str, Any]] = {
 def test_unusable_images_are_named_by_field(client: httpx2.Client, field: str) -> None:
     wrong = []
     for name, (text, limit) in BAD_IMAGES.items():
-        errors = refused(client, **{"init_image": coded(drawn()), field: text})
+        errors = refused(client, **{"init_image": to_base64(draw_image()), field: text})
         found = [(error["pointer"], error["limit"]) for error in errors]
         if found != [(f"/{field}", limit)]:
             wrong.append((name, found))
@@ -237,7 +241,7 @@ def test_unusable_images_are_named_by_field(client: httpx2.Client, field: str) -
 
 
 def test_an_expired_image_is_named(client: httpx2.Client, store: LocalImageStore) -> None:
-    name = store.put(file_of(drawn()), "png")
+    name = store.put(encode_file(draw_image()), "png")
     store.delete(name)
     (error,) = refused(client, init_image=name)
     assert error["pointer"] == "/init_image"
@@ -246,12 +250,12 @@ def test_an_expired_image_is_named(client: httpx2.Client, store: LocalImageStore
 
 BAD_COMBINATIONS: list[tuple[dict[str, Any], list[str]]] = [
     ({"strength": 0.5}, ["/strength"]),
-    ({"mask": coded(drawn(mode="L"))}, ["/mask"]),
+    ({"mask": to_base64(draw_image(mode="L"))}, ["/mask"]),
     ({"strength": 0.5, "mask": "x"}, ["/strength", "/mask"]),
     ({"init_image": None, "strength": 0.5}, ["/strength"]),
-    ({"init_image": coded(drawn()), "strength": 1.1}, ["/strength"]),
-    ({"init_image": coded(drawn()), "strength": -0.1}, ["/strength"]),
-    ({"init_image": coded(drawn()), "strength": "0.5"}, ["/strength"]),
+    ({"init_image": to_base64(draw_image()), "strength": 1.1}, ["/strength"]),
+    ({"init_image": to_base64(draw_image()), "strength": -0.1}, ["/strength"]),
+    ({"init_image": to_base64(draw_image()), "strength": "0.5"}, ["/strength"]),
     ({"init_image": 3}, ["/init_image"]),
     ({"init_image": ["a"]}, ["/init_image"]),
     ({"init_image": "?", "mask": "!"}, ["/init_image", "/mask"]),
@@ -265,9 +269,13 @@ BAD_COMBINATIONS: list[tuple[dict[str, Any], list[str]]] = [
     ({"hires": {"scale": 1.5, "width": 8}}, ["/hires/width"]),
     ({"hires": 2}, ["/hires"]),
     ({"hires": {"scale": 2.5}, "steps": 0}, ["/steps", "/hires/scale"]),
-    ({"init_image": coded(drawn()), "hires": {"scale": 2.5}}, ["/hires/scale"]),
+    ({"init_image": to_base64(draw_image()), "hires": {"scale": 2.5}}, ["/hires/scale"]),
     (
-        {"init_image": coded(drawn()), "mask": coded(drawn((64, 64))), "hires": {"scale": 4}},
+        {
+            "init_image": to_base64(draw_image()),
+            "mask": to_base64(draw_image((64, 64))),
+            "hires": {"scale": 4},
+        },
         ["/hires/scale", "/mask"],
     ),
 ]
@@ -283,7 +291,9 @@ def test_wrong_combinations_of_fields_are_named(client: httpx2.Client) -> None:
 
 
 def test_a_mask_of_another_size_names_the_right_one(client: httpx2.Client) -> None:
-    (error,) = refused(client, init_image=coded(drawn()), mask=coded(drawn((64, 64))))
+    (error,) = refused(
+        client, init_image=to_base64(draw_image()), mask=to_base64(draw_image((64, 64)))
+    )
     assert (error["pointer"], error["limit"]) == ("/mask", "128x128")
     assert "64x64" in error["detail"]
 
@@ -299,8 +309,8 @@ def test_a_second_pass_that_is_too_large_names_the_largest_scale(client: httpx2.
 
 def test_broken_files_are_accepted_or_refused(client: httpx2.Client) -> None:
     files = [
-        file_of(drawn(), "PNG"), file_of(drawn(), "JPEG"),
-        file_of(drawn(), "WEBP"), file_of(drawn(), "AVIF"),
+        encode_file(draw_image(), "PNG"), encode_file(draw_image(), "JPEG"),
+        encode_file(draw_image(), "WEBP"), encode_file(draw_image(), "AVIF"),
     ]  # fmt: skip
     chance = random.Random(4)
     for number in range(60):
@@ -309,7 +319,7 @@ def test_broken_files_are_accepted_or_refused(client: httpx2.Client) -> None:
             data[chance.randrange(len(data))] = chance.randrange(256)
         if chance.random() < 0.3:
             del data[chance.randrange(len(data)) :]
-        body = {"prompt": PROMPT, "init_image": coded(bytes(data)) or "x"}
+        body = {"prompt": PROMPT, "init_image": to_base64(bytes(data)) or "x"}
         answer = client.post("/generate", json=body)
         assert answer.status_code in (202, 422), answer.text
         if answer.status_code == 202:
@@ -331,14 +341,14 @@ def test_a_second_pass_is_resolved(submit: Callable[..., Any]) -> None:
 
 def test_no_image_is_stored_in_redis(submit: Callable[..., Any], worker: ManualWorker) -> None:
     noise = Image.effect_noise((256, 256), 90).convert("RGB")
-    job = submit(init_image=coded(noise))
+    job = submit(init_image=to_base64(noise))
     record: Any = worker.redis.hgetall(f"kirazuri:job:{job['id']}")
     assert sum(map(len, record.values())) < 5000
 
 
 def test_a_large_image_is_accepted(submit: Callable[..., Any]) -> None:
     noise = Image.merge("RGB", [Image.effect_noise((1536, 1024), 90) for _ in range(3)])
-    code = coded(noise)
+    code = to_base64(noise)
     assert len(code) > 5_000_000
     assert submit(init_image=code)["request"]["width"] == 256
 
@@ -348,12 +358,16 @@ def test_an_idempotency_key_belongs_to_one_image(client: httpx2.Client) -> None:
     blue = Image.new("RGB", SIZE, "blue")
 
     def post(image: Image.Image, **fields: Any) -> httpx2.Response:
-        body = {"prompt": PROMPT, "init_image": coded(image), **fields}
+        body = {"prompt": PROMPT, "init_image": to_base64(image), **fields}
         return client.post("/generate", json=body, headers=headers)
 
-    first = post(drawn())
-    assert post(drawn()).json()["id"] == first.json()["id"]
-    for other in (post(blue), post(drawn(), strength=0.5), post(drawn(), hires={"scale": 1.5})):
+    first = post(draw_image())
+    assert post(draw_image()).json()["id"] == first.json()["id"]
+    for other in (
+        post(blue),
+        post(draw_image(), strength=0.5),
+        post(draw_image(), hires={"scale": 1.5}),
+    ):
         assert other.status_code == 422
         assert read_problem(other)["code"] == "idempotency_conflict"
 
@@ -369,7 +383,7 @@ def test_a_dry_run_looks_at_pictures_and_keeps_none(
     client: httpx2.Client, store: LocalImageStore
 ) -> None:
     before = {name for name, _ in store.list_images()}
-    picture = coded(drawn((146, 114)))
+    picture = to_base64(draw_image((146, 114)))
     body = {"prompt": PROMPT, "init_image": picture, "mask": picture, "hires": {"scale": 1.5}}
     answer = client.post("/generate?dry_run=true", json=body)
     assert answer.status_code == 200, answer.text
