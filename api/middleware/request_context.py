@@ -77,7 +77,7 @@ class RequestContextMiddleware:
         headers = Headers(scope=scope)
         request_id = _request_id(headers.get("x-request-id"))
         scope.setdefault("state", {})["request_id"] = request_id
-        with log_context(request=request_id, trace_id_of=trace_id_of(headers.get("traceparent"))):
+        with log_context(request=request_id, trace_id=trace_id_of(headers.get("traceparent"))):
             annotate_request_span(request_id)
             await self._handle(scope, receive, send)
 

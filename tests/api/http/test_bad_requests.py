@@ -97,7 +97,7 @@ def test_malformed_heads(server: ApiServer) -> None:
             connection.sendall(head + b"Connection: close\r\n\r\n")
             status = int(connection.makefile("rb").readline().split()[1])
         assert 400 <= status < 500
-        assert httpx2.get(f"{server.url}/livez").status_code == 200
+        assert httpx2.get(f"{server.url}/livez", timeout=60).status_code == 200
 
     check_all(check, RAW.values())
 

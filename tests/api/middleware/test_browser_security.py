@@ -93,10 +93,10 @@ def preflight(client: httpx2.Client, origin: str, method: str = "POST") -> httpx
 
 
 def test_no_origin_is_allowed_by_default(client: httpx2.Client) -> None:
-    asked = preflight(client, ART)
-    assert asked.status_code == 405
+    preflight_answer = preflight(client, ART)
+    assert preflight_answer.status_code == 405
     answer = client.post("/generate", json={"prompt": PROMPT}, headers={"origin": ART})
-    for headers in (asked.headers, answer.headers, client.get("/livez").headers):
+    for headers in (preflight_answer.headers, answer.headers, client.get("/livez").headers):
         assert not [name for name in headers if name.startswith("access-control-")]
 
 
@@ -114,11 +114,11 @@ def open_client(open_server: ApiServer, redis_url: str) -> Iterator[httpx2.Clien
 
 
 def test_allowed_origin(open_client: httpx2.Client) -> None:
-    asked = preflight(open_client, ART)
-    assert asked.status_code == 200
-    assert asked.headers["access-control-allow-origin"] == ART
-    assert "x-stainless-lang" in asked.headers["access-control-allow-headers"]
-    assert "access-control-allow-credentials" not in asked.headers
+    preflight_answer = preflight(open_client, ART)
+    assert preflight_answer.status_code == 200
+    assert preflight_answer.headers["access-control-allow-origin"] == ART
+    assert "x-stainless-lang" in preflight_answer.headers["access-control-allow-headers"]
+    assert "access-control-allow-credentials" not in preflight_answer.headers
     site = {"origin": ART, "sec-fetch-site": "cross-site"}
     answer = open_client.post("/generate", json={"prompt": PROMPT}, headers=site)
     assert answer.status_code == 202

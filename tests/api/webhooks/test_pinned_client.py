@@ -194,11 +194,11 @@ def tls_authority() -> trustme.CA:
     return trustme.CA()
 
 
-def server_context(authority: trustme.CA, name: str, asked: list[str | None]) -> ssl.SSLContext:
-    """TLS of a receiver with a certificate for `name`; SNI names are added to `asked`."""
+def server_context(authority: trustme.CA, name: str, sni_names: list[str | None]) -> ssl.SSLContext:
+    """TLS of a receiver with a certificate for `name`; SNI names are added to `sni_names`."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert(name).configure_cert(context)
-    context.sni_callback = lambda _, server_name, __: asked.append(server_name)
+    context.sni_callback = lambda _, server_name, __: sni_names.append(server_name)
     return context
 
 
@@ -216,13 +216,13 @@ def test_tls_checks_the_name_not_the_address(
     receiver: MakeReceiver,
     tls_authority: trustme.CA,
 ) -> None:
-    asked: list[str | None] = []
-    hook = receiver(tls=server_context(tls_authority, "hooks.example", asked))
+    sni_names: list[str | None] = []
+    hook = receiver(tls=server_context(tls_authority, "hooks.example", sni_names))
     job_id = finish_job(client, worker, f"https://hooks.example:{hook.port}/hook")
     _, resolve = fake_resolver(["127.0.0.1"])
     with sending(settings, resolve=resolve, tls=client_context(tls_authority)):
         (entry,) = wait_for_attempts(client, job_id, 1)
-    assert (entry["status"], asked) == (204, ["hooks.example"])
+    assert (entry["status"], sni_names) == (204, ["hooks.example"])
     assert hook.received[0].headers["host"] == f"hooks.example:{hook.port}"
 
 
