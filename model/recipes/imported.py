@@ -13,6 +13,11 @@ from model.recipes.recipe import RecipeDocument
 from model.request import MAX_SEED, GenerationRequest
 
 _MAX_SHOWN = 100
+_MAX_SIDE = 100_000
+_MARKS = dict.fromkeys(map(ord, "\ufeff\ufffe\0"))
+
+_SETTINGS = ("seed", "steps", "cfg_scale", "sampler", "scheduler", "resolution", "negative_prompt")
+"""Fields that change the image; a reader imports or notes each of them."""
 
 _NESTED = {"hires": ("scale", "steps", "strength", "upscaler"), "loras": ("name", "weight")}
 """The parts of nested fields that a client sets; a resolved request has more."""
@@ -52,6 +57,20 @@ class ImportedRequest:
         else:
             self.fields[name] = number
 
+    def set_size(self, width: Any, height: Any) -> None:
+        """Set the resolution, or note that a side is invalid."""
+        sides = [read_number(side, int) for side in (width, height)]
+        if all(side is not None and 0 < side < _MAX_SIDE for side in sides):
+            self.fields["resolution"] = f"{sides[0]}x{sides[1]}"
+        elif width is not None or height is not None:
+            self.add_note(f"resolution {width}x{height}", "not a size; the default is used")
+
+    def note_missing(self) -> None:
+        """Note every setting that is neither imported nor in a note."""
+        for name in _SETTINGS:
+            if name not in self.fields and not any(note.startswith(name) for note in self.notes):
+                self.add_note(name, "not in the file; the default is used")
+
     def add_lora(self, name: str, weight: float) -> None:
         """Add a LoRA; the weights of a repeated one are summed."""
         loras = self.fields.setdefault("loras", [])
@@ -78,10 +97,15 @@ class ImportedRequest:
             self.fields["scheduler"] = schedule
 
 
-def one_line(text: str) -> str:
+def clean_text(text: str) -> str:
+    """A text from a file with plain line ends, without byte order marks and null characters."""
+    return text.replace("\r\n", "\n").replace("\r", "\n").translate(_MARKS)
+
+
+def one_line(text: str, limit: int = _MAX_SHOWN) -> str:
     """A value from a file as one line of limited length, for a message."""
-    plain = "".join(char if char.isprintable() else "?" for char in text[: _MAX_SHOWN + 1])
-    return plain if len(plain) <= _MAX_SHOWN else f"{plain[:_MAX_SHOWN]}…"
+    plain = "".join(char if char.isprintable() else "?" for char in text[: limit + 1])
+    return plain if len(plain) <= limit else f"{plain[:limit]}…"
 
 
 def read_number(value: Any, kind: type[int] | type[float]) -> int | float | None:

@@ -4,33 +4,32 @@ It has the prompt, a `Negative prompt:` line, and a line of `key: value` pairs.
 """
 
 import json
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 from model.recipes.imported import ImportedRequest, read_number
+from model.recipes.infotext_syntax import (
+    NEGATIVE,
+    SIZE,
+    Infotext,
+    break_markers,
+    quoted,
+    split_infotext,
+)
+from model.recipes.lora_tags import break_tags, extract_networks
 from model.recipes.recipe import Recipe
 from model.resolved_request import ResolvedRequest
 from model.sampler_catalog import SAMPLER_CATALOG, SCHEDULE_DISPLAY_NAMES, UPSCALER_DISPLAY_NAMES
 
-MAX_INFOTEXT_CHARS = 200_000
 _MAX_SHOWN_PAIRS = 40
-_MIN_PAIRS = 3
-_NEGATIVE = "Negative prompt:"
-
-# Matching takes linear time: every repetition is bounded or cannot overlap with what follows.
-_KEY = re.compile(r"\s{0,8}(\w[\w \-/]{0,63}):\s{0,8}")
-_VALUE = re.compile(r'("(?:\\.|[^\\"])*"|[^,]*)(?:,|$)')
-_JSON = json.JSONDecoder()
-_MAX_JSON_CHARS = 20_000
-_END = re.compile(r"\s{0,8}(?:,|$)")
-_SIZE = re.compile(r"(\d{1,6})x(\d{1,6})", re.ASCII)
-_NETWORK = re.compile(r"<(lora|lyco|hypernet):([^:<>]{1,200})((?::[^:<>]{0,40}){0,4})>")
 
 _IGNORED_KEYS = frozenset(
-    {"version", "lora hashes", "hashes", "batch size", "batch pos", "created date", "time taken"}
+    {"version", "app", "batch size", "batch pos", "created date", "time taken"}
 )
-"""Keys that do not affect the picture or repeat other keys."""
+"""Keys that do not affect the image."""
+
+Loras = list[tuple[str, float]]
 
 
 def write_infotext(request: ResolvedRequest, recipe: Recipe, *, seed: int) -> str:
@@ -43,7 +42,7 @@ def write_infotext(request: ResolvedRequest, recipe: Recipe, *, seed: int) -> st
         "Sampler": SAMPLER_CATALOG[request.sampler].display_name,
         "Schedule type": SCHEDULE_DISPLAY_NAMES[request.scheduler],
         "Sampler options": json.dumps(request.sampler_options) if request.sampler_options else "",
-        "CFG scale": f"{request.cfg_scale:g}",
+        "CFG scale": _exact(request.cfg_scale),
         "Seed": seed,
         "Size": f"{request.width}x{request.height}",
         **_edits(request),
@@ -52,14 +51,69 @@ def write_infotext(request: ResolvedRequest, recipe: Recipe, *, seed: int) -> st
         "Lora hashes": ", ".join(f"{lora.name}: {lora.sha256[:12]}" for lora in request.loras),
         "Version": recipe.service,
     }
-    line = ", ".join(f"{key}: {_quoted(str(value))}" for key, value in pairs.items() if value != "")
-    return f"{prompt_with_loras(request)}\n{_NEGATIVE} {request.negative_prompt}\n{line}"
+    loras = [(lora.name, lora.weight) for lora in request.loras]
+    return _compose(request.prompt, request.negative_prompt, loras, pairs)
+
+
+def infotext_of(imported: ImportedRequest) -> str:
+    """Write an imported request as an infotext, for programs that read nothing else."""
+    fields = imported.fields
+    sampler, schedule = fields.get("sampler", ""), fields.get("scheduler", "")
+    pairs = {
+        "Steps": fields.get("steps", ""),
+        "Sampler": SAMPLER_CATALOG[sampler].display_name if sampler else "",
+        "Schedule type": SCHEDULE_DISPLAY_NAMES[schedule] if schedule else "",
+        "CFG scale": _exact(fields["cfg_scale"]) if "cfg_scale" in fields else "",
+        "Seed": fields.get("seed", ""),
+        "Size": fields.get("resolution", ""),
+        "Model hash": imported.checkpoint[:10],
+        "Model": imported.model,
+    }
+    loras = [(lora["name"], lora["weight"]) for lora in fields.get("loras", ())]
+    prompt, negative = (fields.get(name, "") for name in ("prompt", "negative_prompt"))
+    return _compose(prompt, negative, loras, pairs)
+
+
+def _compose(prompt: str, negative: str, loras: Loras, pairs: dict[str, Any]) -> str:
+    """Write an infotext that gives these prompts and LoRAs when it is read.
+
+    If a prompt looks like another part of an infotext, or has LoRA tags, such words are broken with
+    a blank, and the texts are repeated as JSON among the parameters.
+    """
+    line = ", ".join(f"{key}: {quoted(str(value))}" for key, value in pairs.items() if value != "")
+    tags = "".join(f" <lora:{name}:{_exact(weight)}>" for name, weight in loras)
+    plain = f"{prompt}{tags}\n{NEGATIVE} {negative}\n{line}"
+    if _reads_as(plain, prompt, negative, loras):
+        return plain
+    exact = {"Exact prompt": prompt, "Exact negative prompt": negative, "Exact LoRAs": loras}
+    line += "".join(f", {key}: {json.dumps(value)}" for key, value in exact.items())
+    prompt, negative = (break_markers(break_tags(text)) for text in (prompt, negative))
+    return f"{prompt.lstrip(_MARKS)}{tags}\n{NEGATIVE} {negative}\n{line}"
+
+
+_MARKS = "\ufeff\ufffe"
+"""Characters that a reader takes for a byte order mark at the beginning of a text."""
+
+
+def _reads_as(text: str, prompt: str, negative: str, loras: Loras) -> bool:
+    try:
+        fields = read_infotext(text).fields
+    except ValueError:  # a prompt without parameters after it
+        return False
+    found = [(lora["name"], lora["weight"]) for lora in fields.get("loras", ())]
+    return (fields["prompt"], fields["negative_prompt"], found) == (prompt, negative, loras)
+
+
+def _exact(number: float) -> str:
+    """A number with as many digits as it takes to read it again."""
+    short = f"{number:g}"
+    return short if float(short) == number else repr(number)
 
 
 def prompt_with_loras(request: ResolvedRequest) -> str:
     """The prompt with the LoRAs in the syntax of the web UI."""
-    return request.prompt + "".join(
-        f" <lora:{lora.name}:{lora.weight:g}>" for lora in request.loras
+    return break_tags(request.prompt) + "".join(
+        f" <lora:{lora.name}:{_exact(lora.weight)}>" for lora in request.loras
     )
 
 
@@ -71,146 +125,104 @@ def _edits(request: ResolvedRequest) -> dict[str, str | int]:
     pairs: dict[str, str | int] = {}
     hires = request.hires
     if request.init_image:
-        pairs["Denoising strength"] = f"{request.strength:g}"
+        pairs["Denoising strength"] = _exact(request.strength or 0)
         pairs["Init image"] = request.init_image
     elif hires:
-        pairs["Denoising strength"] = f"{hires.strength:g}"
+        pairs["Denoising strength"] = _exact(hires.strength)
     if request.mask:
         pairs["Mask"] = request.mask
     if hires:
-        pairs["Hires upscale"] = f"{hires.scale:g}"
+        pairs["Hires upscale"] = _exact(hires.scale)
         pairs["Hires steps"] = hires.steps
         pairs["Hires upscaler"] = UPSCALER_DISPLAY_NAMES[hires.upscaler]
         if request.init_image:
-            pairs["Hires strength"] = f"{hires.strength:g}"
+            pairs["Hires strength"] = _exact(hires.strength)
     return pairs
 
 
-def _quoted(value: str) -> str:
-    """Write a value that contains a separator as a JSON string."""
-    return json.dumps(value, ensure_ascii=False) if set(value) & set(",:\n") else value
-
-
 def read_infotext(text: str) -> ImportedRequest:
-    """Read an infotext of this service or of another program.
+    """Read an infotext of this service or of another program. The prompt may be empty.
 
     Raises:
-        ValueError: it is longer than MAX_INFOTEXT_CHARS.
+        ValueError: it is longer than MAX_INFOTEXT_CHARS or has no line of parameters.
     """
     imported = ImportedRequest()
-    lines = _lines(text)
-    place = _line_of_pairs(lines)
-    if place is None:
-        imported.add_note(
-            "the file's text", "it has no line of parameters; all of it is used as the prompt"
-        )
-    else:
-        for line in filter(str.strip, lines[place + 1 :]):
-            imported.add_note(line, "text after the parameters is left out")
-        _import_pairs(imported, lines[place])
-    prompt, negative = _prompts(lines[:place])
-    imported.fields["prompt"] = extract_networks(imported, prompt)
-    if place is not None or negative:
-        # The web UI ignores networks in the negative prompt.
-        imported.fields["negative_prompt"] = extract_networks(imported, negative, is_used=False)
+    parts = split_infotext(text)
+    for line in parts.rest:
+        imported.add_note(line, "text after the parameters is left out")
+    pairs = {key.lower(): value for key, value in parts.pairs if key}
+    loose = [value for key, value in parts.pairs if not key]
+    _import_prompts(imported, parts, pairs)
+    _import_pairs(imported, pairs, loose)
     return imported
 
 
-def parse_parameters(text: str) -> dict[str, str]:
-    """Parse an infotext into strings by key, as the web UI does for its clients.
-
-    The keys include `Prompt` and `Negative prompt`. A size such as `Size: 512x768` becomes
-    `Size-1` and `Size-2`.
-
-    Raises:
-        ValueError: it is longer than MAX_INFOTEXT_CHARS.
-    """
-    lines = _lines(text)
-    place = _line_of_pairs(lines)
-    prompt, negative = _prompts(lines[:place])
-    parameters = {"Prompt": prompt.strip(), "Negative prompt": negative.strip()}
-    for key, value in _pairs(lines[place]) if place is not None else ():
-        if size := _SIZE.fullmatch(value):
-            parameters[f"{key}-1"], parameters[f"{key}-2"] = size.groups()
-        elif key:
-            parameters[key] = value
-    return parameters
+def _import_prompts(imported: ImportedRequest, parts: Infotext, pairs: dict[str, str]) -> None:
+    """Import prompts and LoRAs from their lines, or from the parameters that repeat them."""
+    negative = parts.negative_prompt
+    if pairs.get("app") == "SD.Next":
+        negative = _without_templates(imported, negative)
+    exact = [pairs.pop(key, None) for key in ("exact prompt", "exact negative prompt")]
+    if all(text is not None for text in exact):
+        imported.fields |= {"prompt": exact[0], "negative_prompt": exact[1]}
+        _import_exact_loras(imported, pairs.pop("exact loras", ""))
+    else:
+        # The web UI ignores networks in the negative prompt.
+        imported.fields["prompt"] = extract_networks(imported, parts.prompt)
+        imported.fields["negative_prompt"] = extract_networks(imported, negative, is_used=False)
+    if pairs.get("version", "").startswith("Fooocus"):
+        _import_fooocus_keys(imported, pairs)
+    _note_other_loras(imported, pairs)
 
 
-def _lines(text: str) -> list[str]:
-    if len(text) > MAX_INFOTEXT_CHARS:
-        raise ValueError(f"the infotext has {len(text)} characters; at most {MAX_INFOTEXT_CHARS}")
-    return text.split("\n")
-
-
-def _line_of_pairs(lines: list[str]) -> int | None:
-    """Index of the parameters: the last line that starts with `Steps:`, or a last line of pairs."""
-    for place in reversed(range(len(lines))):
-        if lines[place].lstrip().startswith("Steps:"):
-            return place
-    for place in reversed(range(len(lines))):
-        if lines[place].strip():
-            pairs = [pair for pair in _pairs(lines[place]) if pair[0]]
-            return place if len(pairs) >= _MIN_PAIRS else None
-    return None
-
-
-def _prompts(lines: list[str]) -> tuple[str, str]:
-    """Prompt and negative prompt, which starts at the line `Negative prompt:`."""
-    for place, line in enumerate(lines):
-        if line.startswith(_NEGATIVE):
-            first = line.removeprefix(_NEGATIVE).removeprefix(" ")
-            return "\n".join(lines[:place]), "\n".join([first, *lines[place + 1 :]])
-    return "\n".join(lines), ""
-
-
-def _pairs(line: str) -> Iterator[tuple[str, str]]:
-    """Keys and values in order; text that is not a pair has an empty key."""
-    position = 0
-    while position < len(line):
-        key = _KEY.match(line, position)
-        if key:
-            value, position = _value(line, key.end())
-            yield key[1].strip(), value
-        else:
-            end = line.find(",", position)
-            end = len(line) if end < 0 else end
-            if piece := line[position:end].strip():
-                yield "", piece
-            position = end + 1
-
-
-def _value(line: str, position: int) -> tuple[str, int]:
-    """The value at `position` and the position of the next pair. A value may be bare JSON."""
-    if line[position : position + 1] in ("{", "["):
-        with suppress(ValueError, RecursionError):
-            # A slice, because a JSON error counts the lines of the whole text.
-            _, length = _JSON.raw_decode(line[position : position + _MAX_JSON_CHARS])
-            if after := _END.match(line, position + length):
-                return line[position : position + length], after.end()
-    match = _VALUE.match(line, position)
-    if match is None:  # never: the pattern matches any text
-        return line[position:], len(line)
-    return _unquoted(match[1].strip()), match.end()
-
-
-def _unquoted(value: str) -> str:
-    if len(value) < 2 or not (value.startswith('"') and value.endswith('"')):
-        return value
+def _import_exact_loras(imported: ImportedRequest, text: str) -> None:
     try:
-        return str(json.loads(value))
-    except ValueError:
-        return value[1:-1]
+        for name, weight in json.loads(text):
+            imported.add_lora(str(name), float(weight))
+    except (ValueError, TypeError, RecursionError):
+        imported.add_note(f"loras {text}", "they cannot be read")
 
 
-def _import_pairs(imported: ImportedRequest, line: str) -> None:
-    """Import the pairs that have a field and note the others."""
-    pairs, rest = {}, []
-    for key, value in _pairs(line):
-        if key:
-            pairs[key.lower()] = value
+def _without_templates(imported: ImportedRequest, negative: str) -> str:
+    """The negative prompt without the template lines that SD.Next writes after it."""
+    lines = negative.split("\n")
+    for place, line in enumerate(lines):
+        if line.startswith(("Template:", "Negative template:")):
+            for template in lines[place:]:
+                imported.add_note(template, "left out; the prompts are already filled in")
+            return "\n".join(lines[:place]).strip()
+    return negative
+
+
+def _import_fooocus_keys(imported: ImportedRequest, pairs: dict[str, str]) -> None:
+    """Import what Fooocus writes into parameters: the prompts before its styles, and LoRAs."""
+    for key, name in (("raw prompt", "prompt"), ("raw negative prompt", "negative_prompt")):
+        raw = pairs.pop(key, None)
+        if raw is not None and raw != imported.fields[name]:
+            imported.fields[name] = raw
+            imported.add_note(name, "used as it was before Fooocus added its styles")
+    for entry in filter(None, pairs.pop("lora weights", "").split(", ")):
+        name, _, number = entry.rpartition(": ")
+        weight = read_number(number, float)
+        if name and weight is not None:
+            imported.add_lora(name, weight)
         else:
-            rest.append(value)
+            imported.add_note(f"LoRA {entry}", "left out because its weight is not a number")
+
+
+def _note_other_loras(imported: ImportedRequest, pairs: dict[str, str]) -> None:
+    """Note LoRAs that the text names by their hashes only, without weights."""
+    names = [entry.rpartition(": ")[0] for entry in pairs.pop("lora hashes", "").split(", ")]
+    with suppress(ValueError, RecursionError, AttributeError):
+        hashes = json.loads(pairs.pop("hashes", "{}"))
+        names += [key[5:] for key in hashes if key.lower().startswith("lora:")]
+    used = {lora["name"].rpartition("/")[2] for lora in imported.fields.get("loras", ())}
+    for name in sorted({name.rpartition("/")[2] for name in names} - used - {""}):
+        imported.add_note(f"LoRA {name}", "left out because the text does not say its weight")
+
+
+def _import_pairs(imported: ImportedRequest, pairs: dict[str, str], rest: list[str]) -> None:
+    """Import the pairs that have a field; note the others and `rest`."""
     for key, import_value in _IMPORTERS.items():
         if value := pairs.pop(key, ""):
             import_value(imported, value)
@@ -254,7 +266,7 @@ def _import_options(imported: ImportedRequest, text: str) -> None:
 
 
 def _import_size(imported: ImportedRequest, size: str) -> None:
-    if _SIZE.fullmatch(size):
+    if SIZE.fullmatch(size):
         imported.fields["resolution"] = size
     else:
         imported.add_note(f"size {size}", "not WIDTHxHEIGHT")
@@ -328,22 +340,3 @@ def find_upscaler(imported: ImportedRequest, title: str) -> str:
     name = "latent" if title.lower().startswith("latent") else "lanczos"
     imported.add_note(f"upscaler {title}", f"unknown; {name} is used")
     return name
-
-
-def extract_networks(imported: ImportedRequest, prompt: str, *, is_used: bool = True) -> str:
-    """Remove networks such as `<lora:name:weight>` from a prompt; they become fields or notes."""
-
-    def replace(match: re.Match[str]) -> str:
-        kind, name, arguments = match.groups()
-        if kind == "hypernet" or not is_used:
-            imported.add_note(match[0], "left out")
-            return ""
-        first, *others = arguments.split(":")[1:] or ["1"]
-        weight = read_number(first, float)
-        if weight is None or others:
-            imported.add_note(match[0], "only the first number is used, as the weight of all parts")
-        imported.add_lora(name, 1.0 if weight is None else weight)
-        return ""
-
-    without = _NETWORK.sub(replace, prompt)
-    return prompt if without == prompt else without.strip()

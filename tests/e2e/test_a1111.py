@@ -15,7 +15,7 @@ import pytest
 import webuiapi  # type: ignore[import-untyped]
 from PIL import Image
 
-from model.recipes.infotext import parse_parameters
+from model.recipes.infotext_syntax import parse_parameters
 from tests.support.a1111_clients import TXT2IMG, is_idle, read_progress
 from tests.support.images import open_image
 from tests.support.pending_call import PendingCall

@@ -26,9 +26,11 @@ from model.card import load_card
 from model.errors import CheckpointError
 from model.files.lora_folder import LoraFolder
 from model.files.safetensors_header import encode_header, read_header
-from model.recipes.comfy_workflow import read_workflow
+from model.recipes.comfyui.workflow import read_workflow
 from model.recipes.imported import ImportedRequest, import_document
-from model.recipes.infotext import MAX_INFOTEXT_CHARS, read_infotext
+from model.recipes.infotext import read_infotext
+from model.recipes.infotext_syntax import MAX_INFOTEXT_CHARS
+from model.recipes.reading import read_settings
 from model.recipes.recipe import read_document
 from tests.fuzz.effort import fuzzed
 from tests.fuzz.strategies import JSON, TEXTS
@@ -96,11 +98,47 @@ INFOTEXTS = st.one_of(
 @example("a," * 90_000)
 @example("<lora:" * 20_000)
 @example("Steps: " + "9" * 5000 + ", Seed: 1e999, Size: 1x1")
-def test_an_infotext_is_read(text: str) -> None:
+def test_an_infotext_is_read_or_refused(text: str) -> None:
     assert len(text) <= MAX_INFOTEXT_CHARS
-    reading = fit(read_infotext(text), CAPABILITIES)
+    try:
+        reading = fit(read_infotext(text), CAPABILITIES)
+    except ValueError as exc:
+        assert "not an infotext" in str(exc)  # noqa: PT017 - a refusal is optional
+        return
     assert isinstance(reading.fields["prompt"], str)
     assert_shown_well(reading)
+
+
+WRITER_VALUES = st.dictionaries(
+    st.sampled_from(
+        [
+            *("prompt", "negative_prompt", "positive_prompt", "negativeprompt", "seed", "steps"),
+            *("cfgscale", "cfg_scale", "scale", "sampler", "scheduler", "width", "height", "size"),
+            *("resolution", "loras", "loraweights", "lora", "model", "base_model", "uc", "c"),
+            *("v4_prompt", "shift", "sigmashift", "noise_schedule", "lora_combined_1", "strength"),
+            *("generation_mode", "Comment", "Software"),
+        ]
+    ),
+    JSON,
+)
+
+
+@fuzzed
+@given(
+    WRITER_VALUES,
+    st.sampled_from(["", "sui_image_params", "generation_mode", "c scale", "base_model prompt"]),
+)
+@example({"uc": "", "sampler": "", "steps": 1, "scale": 1, "prompt": "{" * 100_000}, "")
+@example({"prompt": "<a:" * 100_000}, "sui_image_params")
+def test_json_of_other_programs_is_read_or_refused(values: dict[str, Any], mark: str) -> None:
+    data = (
+        {mark: values} if mark == "sui_image_params" else dict.fromkeys(mark.split(), "x") | values
+    )
+    try:
+        reading = read_settings(json.dumps(data)).imported
+    except ValueError:
+        return
+    assert_shown_well(fit(reading, CAPABILITIES))
 
 
 NODES = st.sampled_from(

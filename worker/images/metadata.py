@@ -5,21 +5,23 @@ document is in XMP, because EXIF viewers would show it as a caption.
 """
 
 import html
+import json
 import re
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 from xml.sax.saxutils import quoteattr
 
 from PIL import ExifTags, Image
-from PIL.PngImagePlugin import PngInfo
+from PIL.PngImagePlugin import PngInfo, iTXt
 
-from model.recipes.comfy_workflow import read_workflow
-from model.recipes.imported import ImportedRequest, import_document
-from model.recipes.infotext import read_infotext
+from model.recipes.imported import import_document, one_line
+from model.recipes.infotext_syntax import is_infotext
+from model.recipes.reading import FoundRecipe, read_comfyui, read_text
 from model.recipes.recipe import read_document
 from model.request import ImageFormat
+from worker.images.text_decoding import decode_text, decode_user_comment, repair_utf8
 
 DOCUMENT_KEY = "kirazuri"
 """Keyword of the document's text chunk in a PNG."""
@@ -57,15 +59,18 @@ _VALUE = re.compile(r"""(?:\s+rdf:resource)?(?:\s*=\s*(?:"([^"]*+)"|'([^']*+)')|
 _MOST_PLACES = 8
 """Maximum occurrences of a name that are parsed: it may be part of other words."""
 
-_COMFY_TAGS = (ExifTags.Base.ImageDescription, ExifTags.Base.Make, ExifTags.Base.Model)
-"""Tags in which ComfyUI and its extensions write `prompt:{…}` in formats without text chunks."""
+_XMP_ITEM = re.compile(r"<rdf:li\b[^<>]{0,200}>([^<]*+)<")
+_TEXT_TAGS = (ExifTags.Base.ImageDescription, ExifTags.Base.Make, ExifTags.Base.Model)
+"""Tags in which programs write infotext, JSON, or `prompt:{…}` with the graph of ComfyUI."""
 
 
 def png_chunks(infotext: str | None, document: str | None, mark: str = TRAINED) -> PngInfo:
-    """The text chunks of a PNG; Latin-1 text goes into tEXt, other text into iTXt."""
+    """The text chunks of a PNG; ASCII goes into tEXt, other text into iTXt."""
     info = PngInfo()
     if infotext is not None:
-        info.add_text("parameters", infotext)
+        # Programs write UTF-8 as Latin-1 too, so only ASCII is read alike everywhere.
+        write = info.add_text if infotext.isascii() else info.add_itxt
+        write("parameters", infotext)
     if document is not None:
         info.add_itxt(DOCUMENT_KEY, document)
     info.add_itxt("XML:com.adobe.xmp", xmp(None, mark).decode())
@@ -98,20 +103,15 @@ class UnreadableFile(ValueError):
 class ImageTexts:
     """The texts in a file: the document, the web UIs' infotext, ComfyUI's graph (JSON).
 
-    `mark` is IPTC's digital source type, of any value.
+    `infotext` is the text at the place of an infotext, whatever it is. `others` has texts from the
+    places of other programs, the best first. `mark` is IPTC's digital source type, of any value.
     """
 
     document: str | None = None
     infotext: str | None = None
     workflow: str | None = None
+    others: tuple[str, ...] = ()
     mark: str | None = None
-
-
-class FoundRecipe(NamedTuple):
-    """The request in a file, and the format it was read from."""
-
-    kind: Literal["kirazuri", "infotext", "comfyui"]
-    imported: ImportedRequest
 
 
 def read_metadata(path: Path) -> ImageTexts:
@@ -141,56 +141,104 @@ def read_image_texts(image: Image.Image) -> ImageTexts:
     """
     if image.format == "PNG":
         return _read_png(image)
-    return _read_exif(image)
+    return _read_exif(image, _xmp_packet(image))
 
 
 def find_recipe(texts: ImageTexts) -> FoundRecipe | None:
-    """The request in these texts: from the document, else the infotext, else ComfyUI's graph.
-
-    If the document cannot be read, the infotext is used.
+    """The request in these texts: from the document, else the first text that can be read.
 
     Raises:
-        ValueError: the texts cannot be read.
+        ValueError: there are texts, but none can be read; says why.
     """
-    notes = []
+    problems: list[str] = []
     if texts.document is not None:
         try:
-            return FoundRecipe("kirazuri", import_document(read_document(texts.document)))
+            imported = import_document(read_document(texts.document))
+            return FoundRecipe("kirazuri", imported, texts.document)
         except ValueError as exc:
-            if texts.infotext is None:
-                raise
-            notes.append(f"{exc}; the infotext is used instead")
-    if texts.infotext is not None:
-        imported = read_infotext(texts.infotext)
-        imported.notes[:0] = notes
-        return FoundRecipe("infotext", imported)
-    if texts.workflow is not None:
-        return FoundRecipe("comfyui", read_workflow(texts.workflow))
+            problems.append(str(exc))
+    candidates = [(read_text, texts.infotext), *((read_text, text) for text in texts.others)]
+    for read, text in (*candidates, (read_comfyui, texts.workflow)):
+        if text is None:
+            continue
+        try:
+            found = read(text)
+        except ValueError as exc:
+            problems.append(str(exc))
+            continue
+        found.imported.notes[:0] = [
+            one_line(problem, 300) + f"; {found.kind} is used instead" for problem in problems
+        ]
+        return found
+    if problems:
+        raise ValueError("; ".join(dict.fromkeys(problems)))
     return None
 
 
 def _read_png(image: Any) -> ImageTexts:
     """Some programs write chunks after the pixels; `text` reads the whole file for them."""
-    found = image.text
+    chunks = {
+        key.lower(): text if isinstance(text, iTXt) else repair_utf8(text)
+        for key, text in image.text.items()
+    }
+    packet = _xmp_packet(image) or chunks.get("xml:com.adobe.xmp", "")
+    others = [chunks.get(key) for key in ("invokeai_metadata", "sd-metadata")]
+    if chunks.get("software", "").startswith("NovelAI"):
+        keys = {"comment": "Comment", "description": "Description", "source": "Source"}
+        novelai = {name: chunks[key] for key, name in keys.items() if key in chunks}
+        others.append(json.dumps({"Software": "NovelAI", **novelai}))
+    exif = _read_exif(image, packet)
+    workflow = _if_json(chunks.get("prompt"))
     return ImageTexts(
-        document=_check_length(found.get(DOCUMENT_KEY)),
-        infotext=_check_length(found.get("parameters")),
-        workflow=_check_length(found.get("prompt")),
-        mark=_find_in_xmp(":DigitalSourceType", _xmp_packet(image)),
+        document=_check_length(chunks.get(DOCUMENT_KEY)),
+        infotext=_check_length(chunks.get("parameters") or exif.infotext),
+        workflow=_check_length(workflow or exif.workflow),
+        others=_check_lengths(*others, _if_json(chunks.get("comment")), *exif.others),
+        mark=exif.mark,
     )
 
 
-def _read_exif(image: Image.Image) -> ImageTexts:
+def _read_exif(image: Image.Image, packet: str) -> ImageTexts:
+    """Read what formats without text chunks have: EXIF, XMP and the comment of a JPEG."""
     data = image.getexif()
-    comment = data.get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.UserComment)
-    packet = _xmp_packet(image)
-    graphs = (_comfy_graph(data.get(tag)) for tag in _COMFY_TAGS)
+    inside = data.get_ifd(ExifTags.IFD.Exif)
+    tag = ExifTags.Base.UserComment
+    comment = decode_user_comment(inside.get(tag)) or decode_user_comment(data.get(tag))
+    loose = [*(_tag_text(data.get(tag)) for tag in _TEXT_TAGS), _jpeg_comment(image)]
+    graphs = [text for text in loose if text and text[:7].lower() == "prompt:"]
+    infotexts = [text for text in loose if text and is_infotext(text)]
     return ImageTexts(
         document=_find_in_xmp("kirazuri:recipe", packet),
-        infotext=_check_length(_decode_user_comment(comment)),
-        workflow=_check_length(next((graph for graph in graphs if graph), None)),
+        infotext=_check_length(comment or next(iter(infotexts), None)),
+        workflow=_check_length(graphs[0][7:].strip() if graphs else None),
+        others=_check_lengths(
+            *map(_if_json, loose), *infotexts[: 1 if comment else 0], _draw_things(packet)
+        ),
         mark=_find_in_xmp(":DigitalSourceType", packet),
     )
+
+
+def _tag_text(value: Any) -> str | None:
+    """The text of an EXIF tag."""
+    text = decode_text(value) if isinstance(value, bytes) else value
+    return repair_utf8(text).strip("\0 ") if isinstance(text, str) else None
+
+
+def _jpeg_comment(image: Image.Image) -> str | None:
+    comment = image.info.get("comment")
+    return decode_text(comment) if isinstance(comment, bytes) else None
+
+
+def _if_json(text: str | None) -> str | None:
+    """The text if it looks like a JSON object, which ordinary comments do not."""
+    return text if text is not None and text.lstrip()[:1] == "{" else None
+
+
+def _draw_things(packet: str) -> str | None:
+    """The JSON that Draw Things writes as UserComment into XMP."""
+    start = packet.find("<exif:UserComment")
+    found = _XMP_ITEM.search(packet, start, start + _MAX_TEXT_CHARS) if start >= 0 else None
+    return _if_json(html.unescape(found[1])) if found else None
 
 
 def _xmp_packet(image: Image.Image) -> str:
@@ -206,29 +254,11 @@ def _find_in_xmp(name: str, packet: str) -> str | None:
     return None
 
 
-def _decode_user_comment(value: Any) -> str | None:
-    """The text of EXIF's UserComment. Eight bytes name its encoding; some programs omit them."""
-    if isinstance(value, str):
-        return value or None
-    if not isinstance(value, bytes) or not value:
-        return None
-    code, text = value[:8], value[8:]
-    if code == b"UNICODE\0":
-        # Usually big-endian. In text with Latin letters, the places of zero bytes show the order.
-        is_little = text[1::2].count(0) > text[::2].count(0)
-        return text.decode("utf-16-le" if is_little else "utf-16-be", "replace")
-    if code == b"ASCII\0\0\0":
-        return text.decode("utf-8", "replace")
-    return value.decode("utf-8", "replace")
-
-
-def _comfy_graph(value: Any) -> str | None:
-    if isinstance(value, str) and value[:7].lower() == "prompt:":
-        return value[7:].strip("\0 ")
-    return None
-
-
 def _check_length(text: str | None) -> str | None:
     if text is not None and len(text) > _MAX_TEXT_CHARS:
         raise UnreadableFile(f"a text of {len(text)} characters; at most {_MAX_TEXT_CHARS}")
     return text or None
+
+
+def _check_lengths(*texts: str | None) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(filter(None, map(_check_length, texts))))

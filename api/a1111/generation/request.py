@@ -13,7 +13,9 @@ from api.a1111.generation.request_fields import ImageToImage, Processing, TextTo
 from model.card import Card
 from model.recipes.aliases import find_lora, find_sampler, find_schedule
 from model.recipes.imported import ImportedRequest, one_line
-from model.recipes.infotext import extract_networks, find_upscaler, read_infotext
+from model.recipes.infotext import find_upscaler
+from model.recipes.lora_tags import extract_networks
+from model.recipes.reading import read_settings, read_text
 from model.sampler_catalog import SAMPLER_CATALOG
 from model.sizes import largest_scale, parse_resolution, substitute_size
 
@@ -96,8 +98,10 @@ def parse_request(body: Processing, card: Card, lora_names: Collection[str]) -> 
     Raises:
         UnknownModel: the body asks for another checkpoint.
     """
-    imported = read_infotext(body.infotext) if body.infotext else ImportedRequest()
+    imported, problem = _read_infotext(body)
     parsed = A1111Request(imported.fields, imported.notes)
+    if problem:
+        parsed.add_error("infotext", problem, body.infotext)
     _take_prompts(body, imported, lora_names)
     _take_sampling(body, parsed)
     _take_settings(body, parsed, card)
@@ -111,6 +115,17 @@ def parse_request(body: Processing, card: Card, lora_names: Collection[str]) -> 
         parsed.add_error("script_name", reason, body.script_name)
     parsed.notes += _unsupported_notes(body)
     return parsed
+
+
+def _read_infotext(body: Processing) -> tuple[ImportedRequest, str]:
+    """The request in `infotext`, and why it cannot be read; its prompt may be in the body."""
+    if not body.infotext:
+        return ImportedRequest(), ""
+    try:
+        read = read_text if body.prompt is None else read_settings
+        return read(body.infotext).imported, ""
+    except (ValueError, RecursionError) as exc:
+        return ImportedRequest(), one_line(str(exc), 300)
 
 
 def _take_prompts(body: Processing, imported: ImportedRequest, lora_names: Collection[str]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from api.a1111.schemas import A1111Body
-from model.recipes.infotext import MAX_INFOTEXT_CHARS
+from model.recipes.infotext_syntax import MAX_INFOTEXT_CHARS
 from model.request import field_description
 
 MAX_SIDE = 16_384

@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from model.recipes.reading import Writer
 from model.request import ImageFormat
 from worker.images.c2pa_manifest import ManifestState
 from worker.job import StoredImage
@@ -25,9 +26,9 @@ class Maker(_ResponseModel):
 class RecipeClaim(_ResponseModel):
     """The recipe in a file. It is a claim: anybody can write one."""
 
-    kind: Literal["kirazuri", "infotext", "comfyui"] = Field(
+    kind: Writer = Field(
         description="Format of the recipe: this service's own, the infotext of A1111 and similar "
-        "programs, or a ComfyUI workflow."
+        "programs, a ComfyUI workflow, or the JSON of the program that has this name."
     )
     request: dict[str, Any] = Field(
         description="The recipe in fields of `POST /generate`, as far as they correspond."

@@ -7,6 +7,7 @@ import httpx2
 from PIL import Image
 
 from tests.support.a1111_clients import read_a1111_error
+from tests.support.foreign_images import FIELD_IMAGES
 from tests.support.images import draw_image, encode_file, to_base64
 from worker.images.metadata import exif, png_chunks
 
@@ -36,6 +37,31 @@ def test_infotext_is_read_from_every_format(client: httpx2.Client) -> None:
         items = {"kirazuri": '{"schema": 1}'} if is_png else {}
         expected = {"info": INFOTEXT, "parameters": PARAMETERS, "items": items}
         assert _read(client, to_base64(image)).json() == expected, file_format
+
+
+def test_texts_of_other_programs_become_infotext(client: httpx2.Client) -> None:
+    data = (FIELD_IMAGES / "swarmui.png").read_bytes()
+    found = _read(client, base64.b64encode(data).decode()).json()
+    assert found["info"].startswith(
+        "1girl, red hair <lora:style/wlop:0.8>\nNegative prompt: lowres"
+    )
+    assert found["parameters"]["Seed"] == "555"
+    assert '"sui_image_params"' in found["items"]["swarmui"]
+    graph = (FIELD_IMAGES / "wf-usdu.png").read_bytes()
+    found = _read(client, base64.b64encode(graph).decode()).json()
+    assert (found["parameters"]["Prompt"], found["parameters"]["Steps"]) == (
+        "1girl, red hair",
+        "20",
+    )
+    assert "UltimateSDUpscale" in found["items"]["notes"]
+    assert found["items"]["prompt"].startswith('{"3"')
+
+
+def test_a_text_that_is_no_infotext_has_no_parameters(client: httpx2.Client) -> None:
+    data = (FIELD_IMAGES / "single-line.png").read_bytes()
+    found = _read(client, base64.b64encode(data).decode()).json()
+    assert found["info"].startswith("masterpiece, 1girl, red hair,.Negative")
+    assert (found["parameters"], found["items"]) == ({}, {})
 
 
 def test_image_without_metadata(client: httpx2.Client) -> None:

@@ -34,7 +34,10 @@ OFFERED: dict[str, Any] = {
     "workers": [{"recipe": RECIPE.model_dump()}, {"recipe": None}],
 }
 INFOTEXT = "1girl\nNegative prompt: bad\nSteps: 9, Sampler: Euler, CFG scale: 5, Seed: 3"
-GRAPH = '{"1": {"class_type": "KSampler", "inputs": {"seed": 8, "steps": 4}}}'
+GRAPH = (
+    '{"1": {"class_type": "KSampler", "inputs": {"seed": 8, "steps": 4, "positive": ["2", 0]}},'
+    ' "2": {"class_type": "CLIPTextEncode", "inputs": {"text": "a bird"}}}'
+)
 
 
 def own(folder: Path, image_format: ImageFormat = "png", **changes: Any) -> Path:
@@ -68,7 +71,7 @@ def test_the_best_source_in_a_file_is_taken(tmp_path: Path) -> None:
     both = read_source(with_texts(tmp_path, parameters=INFOTEXT, prompt=GRAPH))
     assert both.fields["seed"] == 3
     graph = read_source(with_texts(tmp_path, prompt=GRAPH))
-    assert graph.fields == {"seed": 8, "steps": 4}
+    assert graph.fields == {"prompt": "a bird", "seed": 8, "steps": 4}
     newer = '{"schema": 99, "request": {}}'
     fallen_back = read_source(with_texts(tmp_path, kirazuri=newer, parameters=INFOTEXT))
     assert fallen_back.fields["steps"] == 9

@@ -8,13 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.recipes.aliases import SamplerAlias, find_lora, find_sampler, find_schedule
-from model.recipes.infotext import (
-    MAX_INFOTEXT_CHARS,
-    parse_parameters,
-    prompt_with_loras,
-    read_infotext,
-    write_infotext,
-)
+from model.recipes.infotext import prompt_with_loras, read_infotext, write_infotext
+from model.recipes.infotext_syntax import MAX_INFOTEXT_CHARS, is_infotext, parse_parameters
 from model.recipes.recipe import Recipe
 from model.sampler_catalog import SAMPLER_CATALOG, SCHEDULE_DISPLAY_NAMES, UPSCALER_DISPLAY_NAMES
 from tests.support.growth import grows_linearly
@@ -67,6 +62,8 @@ def test_a_second_pass_of_another_web_ui() -> None:
         "upscaler": "lanczos",
     }
     assert imported.notes == [
+        "LoRA other: left out because the text does not say its weight",
+        "LoRA style: left out because the text does not say its weight",
         "upscaler R-ESRGAN 4x+ Anime6B: unknown; lanczos is used",
     ]
     odd = read_infotext("a\nSteps: 4, Hires resize: 8x8, Hires prompt: b, Denoising strength: 0.5")
@@ -110,8 +107,6 @@ def test_a_strength_without_second_pass_means_an_input_picture() -> None:
 
 def test_unusual_texts() -> None:
     for text, fields, notes in (
-        ("just a prompt", {"prompt": "just a prompt"}, 1),
-        ("a\nNegative prompt: b", {"prompt": "a", "negative_prompt": "b"}, 1),
         ("a\nSize: 8x8, Seed: 1, Steps: 2", {"prompt": "a", "resolution": "8x8", "steps": 2}, 0),
         ("a\nb\nSteps: 5", {"prompt": "a\nb", "steps": 5}, 0),
         ("Steps: of a dance\nSteps: 5", {"prompt": "Steps: of a dance", "steps": 5}, 0),
@@ -131,11 +126,20 @@ def test_unusual_texts() -> None:
         ("a\nSteps: 4, junk, Seed: 3", {"steps": 4, "seed": 3}, 1),
         ('a\nSteps: 4, X: "1, \\"2\\": 3", Seed: 3', {"steps": 4, "seed": 3}, 1),
         ('a\nSteps: 4, X: "open, Seed: 3', {"steps": 4, "seed": 3}, 1),
-        ("", {"prompt": ""}, 1),
     ):
         imported = read_infotext(text)
         assert {name: imported.fields.get(name) for name in fields} == fields, text
         assert len(imported.notes) == notes, (text, imported.notes)
+
+
+def test_texts_without_a_known_key_are_refused() -> None:
+    for text in (
+        "", "just a prompt", "a\nNegative prompt: b", "a\nFoo: 1, Bar: 2, Baz: 3", "cat\nSeed: 5",
+        "1girl,.Negative prompt: bad.Steps: 20, Sampler: Euler a, CFG scale: 4, Seed: 1",
+        "cat\nSteps: up the hill",
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match="not an infotext"):
+            read_infotext(text)
 
 
 def test_networks_of_another_web_ui() -> None:
@@ -240,7 +244,8 @@ def test_our_infotext_can_be_read_again(
 def test_any_text_can_be_read(text: str) -> None:
     imported = read_infotext(f"{text}\nSteps: 7")
     assert imported.fields["steps"] == 7
-    assert read_infotext(text).fields["prompt"] is not None
+    if is_infotext(text):
+        assert read_infotext(text).fields["prompt"] is not None
 
 
 @given(
@@ -329,7 +334,8 @@ def test_parameters_as_the_web_ui_takes_them_apart() -> None:
         "Beta schedule alpha": "0.6",
         "Version": "f2.0.1v1.10.1-previous-665-gae278f79",
     }
-    assert parse_parameters("a cat") == {"Prompt": "a cat", "Negative prompt": ""}
+    with pytest.raises(ValueError, match="not an infotext"):
+        parse_parameters("a cat")
     assert parse_parameters(HIRES)["Lora hashes"] == "style: 1a2b3c, other: 4d5e6f"
     with pytest.raises(ValueError, match="at most"):
         parse_parameters("x" * (MAX_INFOTEXT_CHARS + 1))

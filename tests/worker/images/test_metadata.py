@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import ExifTags, Image
 from PIL.PngImagePlugin import PngInfo
 
+from model.recipes.infotext import read_infotext
 from model.recipes.recipe import Recipe, read_document
 from model.request import ImageFormat
 from tests.support.requests import make_request
@@ -54,7 +55,9 @@ def test_the_document_holds_the_request_and_the_recipe(
     assert document.request == expected.model_dump(mode="json", exclude=excluded)
     assert document.recipe == RECIPE
     assert inside.infotext is not None
-    assert inside.infotext.startswith(ODD)
+    assert inside.infotext.startswith(ODD.partition("\n")[0])
+    again = read_infotext(inside.infotext)
+    assert (again.fields["prompt"], again.fields["negative_prompt"]) == (ODD, "<low>")
     assert inside.workflow is None
 
 
@@ -99,7 +102,7 @@ def test_any_text_survives_in_xmp_that_every_parser_reads(text: str) -> None:
     buffer = io.BytesIO()
     Image.fromarray(PIXELS).save(buffer, "WEBP", xmp=packet)
     with Image.open(buffer) as image:
-        found = metadata._read_exif(image).document
+        found = metadata.read_image_texts(image).document
     assert found is not None
     assert json.loads(found) == {"prompt": text}
 

@@ -1,5 +1,6 @@
 """Translation of A1111 fields into fields of `POST /generate`."""
 
+import json
 from typing import Any
 
 import pytest
@@ -207,6 +208,25 @@ def test_infotext_provides_missing_fields() -> None:
     }
     tiny = parse(TINY, infotext=text, enable_hr=True)
     assert tiny.fields["resolution"] == "112x144", "adjusted to the card before the second pass"
+
+
+def test_infotext_of_another_program_is_read() -> None:
+    parameters = {"prompt": "a cat", "seed": 9, "steps": 24, "width": 640, "height": 960}
+    parsed = parse(infotext=json.dumps({"sui_image_params": parameters}))
+    assert parsed.errors == []
+    assert (parsed.fields["prompt"], parsed.fields["seed"]) == ("a cat", 9)
+    assert [note for note in parsed.notes if note.startswith("sampler:")]
+
+
+def test_infotext_that_cannot_be_read_is_an_error() -> None:
+    single_line = "1girl,.Negative prompt: bad.Steps: 20, Sampler: Euler a, CFG scale: 4, Seed: 1"
+    for text, prompt, reason in (
+        (single_line, None, "not an infotext"), (single_line, "a cat", "not an infotext"),
+        ('{"a": 1}', "a cat", "not supported"), ("Steps: 20, Seed: 5", None, "no prompt"),
+    ):  # fmt: skip
+        (error,) = parse(infotext=text, **({"prompt": prompt} if prompt else {})).errors
+        assert (error["loc"], reason in error["msg"]) == (("body", "infotext"), True), error
+    assert parse(infotext="Steps: 20, Seed: 5", prompt="a cat").errors == []
 
 
 def test_all_invalid_fields_are_reported() -> None:

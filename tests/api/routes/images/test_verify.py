@@ -28,6 +28,7 @@ from model.recipes.recipe import Recipe
 from model.request import ImageFormat
 from tests.support.api_calls import read_problem, submit_job
 from tests.support.api_server import ApiServer
+from tests.support.foreign_images import FIELD_IMAGES
 from tests.support.manual_worker import ManualWorker
 from tests.support.requests import make_request
 from worker.images.c2pa_manifest import C2paReader, open_signer
@@ -209,6 +210,12 @@ def test_recipes_of_other_programs_are_read(client: httpx2.Client) -> None:
     found = verified(client, with_texts(prompt=json.dumps(nodes)))
     assert found["recipe"]["kind"] == "comfyui"
     assert found["recipe"]["request"]["prompt"] == "a bird"
+    found = verified(client, (FIELD_IMAGES / "swarmui.png").read_bytes())
+    assert found["recipe"]["kind"] == "swarmui"
+    assert found["recipe"]["request"]["loras"] == [{"name": "style/wlop", "weight": 0.8}]
+    found = verified(client, (FIELD_IMAGES / "single-line.png").read_bytes())
+    assert found["recipe"] is None
+    assert any("not an infotext" in line for line in found["summary"])
     found = verified(client, with_texts(prompt="{}"))
     assert (found["verdict"], found["recipe"]) == ("unknown", None)
     assert any("cannot be read: the workflow" in line for line in found["summary"])

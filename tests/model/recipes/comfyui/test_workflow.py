@@ -7,55 +7,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.recipes.comfy_workflow import MAX_GRAPH_CHARS, read_workflow
-
-Graph = dict[str, dict[str, Any]]
-
-
-def node(kind: str, **inputs: Any) -> dict[str, Any]:
-    return {"class_type": kind, "inputs": inputs}
-
-
-def plain() -> Graph:
-    """The workflow template for this family of models in ComfyUI's API format."""
-    return {
-        "3": node(
-            "KSampler", seed=42, steps=30, cfg=4.0, sampler_name="er_sde", scheduler="simple",
-            denoise=1.0, model=["44", 0], positive=["11", 0], negative=["12", 0],
-            latent_image=["28", 0],
-        ),
-        "8": node("VAEDecode", samples=["3", 0], vae=["15", 0]),
-        "9": node("SaveImage", filename_prefix="x", images=["8", 0]),
-        "11": node("CLIPTextEncode", text="1girl, (blue hair:1.2)", clip=["45", 0]),
-        "12": node("CLIPTextEncode", text="worst quality", clip=["45", 0]),
-        "15": node("VAELoader", vae_name="qwen_image_vae.safetensors"),
-        "28": node("EmptyLatentImage", width=1024, height=1536, batch_size=1),
-        "44": node("UNETLoader", unet_name="anima-preview.safetensors", weight_dtype="default"),
-        "45": node("CLIPLoader", clip_name="qwen_3_06b_base.safetensors"),
-    }  # fmt: skip
-
-
-EXPECTED = {
-    "prompt": "1girl, (blue hair:1.2)",
-    "negative_prompt": "worst quality",
-    "steps": 30,
-    "cfg_scale": 4.0,
-    "sampler": "er_sde",
-    "scheduler": "simple",
-    "seed": 42,
-    "resolution": "1024x1536",
-}
+from model.recipes.comfyui.workflow import MAX_GRAPH_CHARS, read_workflow
+from tests.support.comfyui import PLAIN_FIELDS, node, plain_graph
 
 
 def test_the_template_is_imported() -> None:
-    imported = read_workflow(json.dumps(plain()))
-    assert imported.fields == EXPECTED
+    imported = read_workflow(json.dumps(plain_graph()))
+    assert imported.fields == PLAIN_FIELDS
     assert imported.notes == []
     assert imported.model == "anima-preview.safetensors"
 
 
 def test_values_may_come_from_other_nodes() -> None:
-    graph = plain()
+    graph = plain_graph()
     graph["3"]["inputs"] |= {"seed": ["50", 0], "model": ["51", 0]}
     graph["11"]["inputs"]["text"] = ["52", 0]
     graph["28"]["inputs"]["width"] = ["53", 0]
@@ -67,12 +31,12 @@ def test_values_may_come_from_other_nodes() -> None:
         "54": node("Text", text="1girl, (blue hair:1.2)"),
     }
     imported = read_workflow(json.dumps(graph))
-    assert imported.fields == EXPECTED
+    assert imported.fields == PLAIN_FIELDS
     assert imported.notes == []
 
 
 def test_the_parts_of_a_sampler_may_be_separate_nodes() -> None:
-    graph = plain()
+    graph = plain_graph()
     graph["3"] = node(
         "SamplerCustomAdvanced", noise=["60", 0], guider=["61", 0], sampler=["62", 0],
         sigmas=["63", 0], latent_image=["28", 0],
@@ -84,7 +48,7 @@ def test_the_parts_of_a_sampler_may_be_separate_nodes() -> None:
         "63": node("BasicScheduler", scheduler="simple", steps=30, denoise=1.0, model=["44", 0]),
     }
     imported = read_workflow(json.dumps(graph))
-    assert imported.fields == EXPECTED
+    assert imported.fields == PLAIN_FIELDS
     assert imported.notes == []
     assert imported.model == "anima-preview.safetensors"
     graph["62"] = node("SamplerSASolver", eta=1.0, model=["44", 0])
@@ -92,23 +56,27 @@ def test_the_parts_of_a_sampler_may_be_separate_nodes() -> None:
     imported = read_workflow(json.dumps(graph))
     assert (imported.fields["sampler"], imported.fields["cfg_scale"]) == ("sa_solver", 1.0)
     assert "negative_prompt" not in imported.fields
+    assert "negative_prompt: there is none; the guidance is 1" in imported.notes
     assert [note for note in imported.notes if "SamplerSASolver" in note]
 
 
 def test_the_first_of_two_passes_is_imported() -> None:
-    graph = plain()
+    graph = plain_graph()
     second = node(
         "KSampler", seed=7, steps=10, cfg=2.0, sampler_name="euler", scheduler="beta", denoise=0.5,
         model=["44", 0], positive=["11", 0], negative=["12", 0], latent_image=["71", 0],
     )  # fmt: skip
     graph = {"70": second, "71": node("LatentUpscaleBy", samples=["3", 0], scale_by=1.5), **graph}
     imported = read_workflow(json.dumps(graph))
-    assert imported.fields == EXPECTED
-    assert imported.notes == ["2 samplers: only the first pass is imported"]
+    assert imported.fields == PLAIN_FIELDS
+    assert imported.notes == [
+        "2 samplers: only the first pass is imported",
+        "node LatentUpscaleBy: left out; it runs after the first pass",
+    ]
 
 
 def test_unsupported_parts_are_noted() -> None:
-    graph = plain()
+    graph = plain_graph()
     graph["3"]["inputs"] |= {"denoise": 0.6, "latent_image": ["80", 0], "model": ["82", 0]}
     graph["3"]["inputs"] |= {"sampler_name": "magic", "scheduler": "odd", "seed": 2**64 - 1}
     graph |= {
@@ -138,31 +106,33 @@ def test_unsupported_parts_are_noted() -> None:
 
 
 def test_conditionings_on_the_way_are_noted() -> None:
-    graph = plain()
+    graph = plain_graph()
     graph["3"]["inputs"] |= {"positive": ["90", 0], "negative": ["91", 0]}
     graph |= {
         "90": node("ConditioningCombine", conditioning_1=["11", 0], conditioning_2=["12", 0]),
         "91": node("ConditioningZeroOut", conditioning=["11", 0]),
     }
     imported = read_workflow(json.dumps(graph))
-    assert imported.fields == {**EXPECTED, "negative_prompt": ""}
-    assert imported.notes == ["node ConditioningCombine: ignored"]
+    assert imported.fields == {**PLAIN_FIELDS, "negative_prompt": ""}
+    assert imported.notes == [
+        "prompt, node ConditioningCombine: ignored; the text before it is used"
+    ]
 
 
 def test_a_partial_run_of_steps_is_noted() -> None:
-    graph = plain()
+    graph = plain_graph()
     graph["3"] = node(
         "KSamplerAdvanced", noise_seed=42, steps=30, cfg=4.0, sampler_name="er_sde",
         scheduler="simple", start_at_step=0, end_at_step=20, model=["44", 0], positive=["11", 0],
         negative=["12", 0], latent_image=["28", 0],
     )  # fmt: skip
     imported = read_workflow(json.dumps(graph))
-    assert imported.fields == EXPECTED
+    assert imported.fields == PLAIN_FIELDS
     assert imported.notes == ["steps 0 to 20: all steps are run"]
 
 
 def test_loops_terminate() -> None:
-    graph = plain()
+    graph = plain_graph()
     graph["3"]["inputs"] |= {"latent_image": ["3", 0], "model": ["95", 0], "seed": ["96", 0]}
     graph |= {"95": node("A", model=["95", 0]), "96": node("B", value=["96", 0])}
     with pytest.raises(ValueError, match="no sampler"):
@@ -180,10 +150,13 @@ def test_invalid_graphs_are_refused() -> None:
             read_workflow(text)
 
 
-def test_a_sampler_without_inputs_is_accepted() -> None:
+def test_a_sampler_without_inputs_has_a_note_for_every_field() -> None:
     imported = read_workflow('{"1": {"class_type": "KSampler", "inputs": {}}}')
     assert imported.fields == {}
-    assert imported.notes == ["prompt: no text is connected to the sampler"]
+    assert [note.partition(":")[0] for note in imported.notes] == [
+        *("prompt", "seed", "steps", "cfg_scale", "sampler", "scheduler", "resolution"),
+        "negative_prompt",
+    ]
 
 
 VALUES = st.recursive(
@@ -197,7 +170,7 @@ VALUES = st.recursive(
 @given(
     st.dictionaries(
         st.tuples(
-            st.sampled_from(sorted(plain())),
+            st.sampled_from(sorted(plain_graph())),
             st.sampled_from(
                 ["seed", "steps", "cfg", "sampler_name", "scheduler", "denoise", "model", "text",
                  "positive", "negative", "latent_image", "width", "height", "batch_size"]
@@ -208,7 +181,7 @@ VALUES = st.recursive(
     )
 )  # fmt: skip
 def test_any_graph_is_imported_or_refused(changes: dict[tuple[str, str], Any]) -> None:
-    graph = plain()
+    graph = plain_graph()
     for (name, key), value in changes.items():
         graph[name]["inputs"][key] = value
     text = json.dumps(graph)

@@ -1,0 +1,41 @@
+"""Converts the weights of NovelAI's prompts into the weights of this service."""
+
+import re
+
+_BRACE = 1.05
+_MAX_WEIGHT = 10.0
+_MAX_POWER = 100
+_TOKEN = re.compile(r"(-?\d{1,3}(?:\.\d{1,6})?)::|::|[{}\[\]]|[^{}\[\]:\-\d]+|.", re.DOTALL)
+_POWERS = {"{": 1, "[": -1, "}": -1, "]": 1}
+
+
+def convert_weights(text: str) -> tuple[str, bool]:
+    """Convert a prompt; also says whether it had weights.
+
+    `{x}` multiplies the weight by 1.05, `[x]` divides by it, and `1.5::x::` sets a factor. Round
+    brackets have no meaning there and are escaped. Marks that are not closed end with the text.
+    """
+    pieces: list[tuple[str, float]] = []
+    power, factor, is_weighted = 0, 1.0, False
+    for match in _TOKEN.finditer(text):
+        mark = match[0]
+        if match[1] is not None:
+            factor, is_weighted = float(match[1]), True
+        elif mark == "::" and factor != 1:
+            factor = 1.0
+        elif mark in _POWERS:
+            power = max(-_MAX_POWER, min(power + _POWERS[mark], _MAX_POWER))
+            is_weighted = True
+        else:
+            weight = max(-_MAX_WEIGHT, min(factor * _BRACE**power, _MAX_WEIGHT))
+            plain = re.sub(r"([()])", r"\\\1", mark)
+            if pieces and pieces[-1][1] == weight:
+                pieces[-1] = (pieces[-1][0] + plain, weight)
+            else:
+                pieces.append((plain, weight))
+    return "".join(map(_written, pieces)), is_weighted
+
+
+def _written(piece: tuple[str, float]) -> str:
+    text, weight = piece
+    return text if weight == 1 or not text.strip() else f"({text}:{weight:.4g})"
