@@ -11,7 +11,7 @@ from worker.images.metadata import UnreadableFile, find_recipe, read_metadata
 
 
 def read_source(path: Path) -> ImportedRequest:
-    """The request in an image file: from our recipe, else an infotext, else a ComfyUI graph.
+    """The request in an image file: from our recipe, or the text of another program.
 
     Raises:
         ClientError: the file cannot be read or contains no request.
@@ -23,7 +23,7 @@ def read_source(path: Path) -> ImportedRequest:
     except ValueError as exc:
         raise ClientError(f"{path}: {exc}") from exc
     if found is None:
-        raise ClientError(f"{path} contains no recipe, infotext or workflow")
+        raise ClientError(f"{path} contains no recipe")
     return found.imported
 
 

@@ -72,11 +72,14 @@ def read_settings(text: str) -> FoundRecipe:
     if data is None:
         return FoundRecipe("infotext", read_infotext(text), text)
     values = data if isinstance(data, dict) else {}
-    if (graph := _graph(values)) is not None:
-        return FoundRecipe("comfyui", read_graph(graph), text)
-    for kind, is_of_writer, read in _WRITERS:
-        if is_of_writer(values):
-            return FoundRecipe(kind, read(values), text)
+    try:
+        if (graph := _graph(values)) is not None:
+            return FoundRecipe("comfyui", read_graph(graph), text)
+        for kind, is_of_writer, read in _WRITERS:
+            if is_of_writer(values):
+                return FoundRecipe(kind, read(values), text)
+    except RecursionError as exc:
+        raise ValueError("the text nests too deeply") from exc
     raise ValueError("the text is JSON of a program that is not supported")
 
 

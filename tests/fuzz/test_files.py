@@ -1,4 +1,4 @@
-"""Random recipes, graphs, headers and pictures are read or refused, without other errors."""
+"""Random headers and pictures are read or refused, without other errors."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""Recipes in files: read or refused, and never an accident."""
+"""Random infotexts, graphs and documents are read or refused, without other errors."""
 
 import json
 from typing import Any

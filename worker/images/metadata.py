@@ -60,7 +60,10 @@ _MOST_PLACES = 8
 """Maximum occurrences of a name that are parsed: it may be part of other words."""
 
 _XMP_ITEM = re.compile(r"<rdf:li\b[^<>]{0,200}>([^<]*+)<")
-_TEXT_TAGS = (ExifTags.Base.ImageDescription, ExifTags.Base.Make, ExifTags.Base.Model)
+_TEXT_TAGS = (
+    *(ExifTags.Base.ImageDescription, ExifTags.Base.Make, ExifTags.Base.Model),
+    ExifTags.Base.XPComment,
+)
 """Tags in which programs write infotext, JSON, or `prompt:{…}` with the graph of ComfyUI."""
 
 
@@ -189,9 +192,11 @@ def _read_png(image: Any) -> ImageTexts:
         others.append(json.dumps({"Software": "NovelAI", **novelai}))
     exif = _read_exif(image, packet)
     workflow = _if_json(chunks.get("prompt"))
+    loose = filter(None, (chunks.get(key) for key in ("usercomment", "comment", "description")))
+    infotexts = (text for text in loose if is_infotext(text))
     return ImageTexts(
         document=_check_length(chunks.get(DOCUMENT_KEY)),
-        infotext=_check_length(chunks.get("parameters") or exif.infotext),
+        infotext=_check_length(chunks.get("parameters") or exif.infotext or next(infotexts, None)),
         workflow=_check_length(workflow or exif.workflow),
         others=_check_lengths(*others, _if_json(chunks.get("comment")), *exif.others),
         mark=exif.mark,

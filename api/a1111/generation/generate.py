@@ -71,7 +71,7 @@ class _GenerationHandler:
 
     async def _parse(self, body: Processing) -> A1111Request:
         """The parsed body, with its mask in the form that `POST /generate` expects."""
-        if "<" in f"{body.prompt}{body.infotext}":
+        if body.infotext or "<" in (body.prompt or ""):
             await self.loras.refresh()
         parsed = await asyncio.to_thread(parse_request, body, self.card, self.loras.names)
         if parsed.errors:

@@ -16,8 +16,10 @@ _CONTEXT_BIG = (
 CONTEXTS = frozenset({"Context (rgthree)", "Context Big (rgthree)"})
 """Nodes that take what they are not given from the node at `base_ctx`."""
 
-REROUTES = frozenset({"Reroute", "Reroute (rgthree)", "ReroutePrimitive|pysssss"})
-"""Nodes whose output is their only input."""
+REROUTES = frozenset(
+    {"Reroute", "Reroute (rgthree)", "ReroutePrimitive|pysssss", "Any Switch (rgthree)"}
+)
+"""Nodes whose output is their input, if they have just one."""
 
 REPEATED_INPUTS: Mapping[str, tuple[str | None, ...]] = {
     **{

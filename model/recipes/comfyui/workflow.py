@@ -250,7 +250,8 @@ def _import_model(graph: Graph, sampler: Node, imported: ImportedRequest) -> Non
             if shift not in (None, _SHIFT):
                 imported.add_note(f"shift {shift}", f"the shift is {_SHIFT:g} here")
         elif "model" in node["inputs"]:
-            imported.add_note(f"node {kind(node)}", "ignored; it changes the model")
+            label = "loras, node" if "lora" in kind(node).lower() else "node"
+            imported.add_note(f"{label} {kind(node)}", "left out; it changes the model")
         name = node["inputs"].get("unet_name") or node["inputs"].get("ckpt_name")
         if isinstance(name, str):
             imported.model = name

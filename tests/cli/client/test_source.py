@@ -15,6 +15,7 @@ from cli.commands.generate import _source_fields
 from model.recipes.recipe import Recipe
 from model.request import ImageFormat
 from tests.support.cli import kirazuri_inline
+from tests.support.foreign_images import FIELD_IMAGES
 from tests.support.requests import make_request
 from worker.images.encode import encode_image
 
@@ -81,7 +82,7 @@ def test_the_best_source_in_a_file_is_taken(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("texts", "message"),
     [
-        ({}, "contains no recipe, infotext or workflow"),
+        ({}, "contains no recipe"),
         ({"kirazuri": '{"schema": 99, "request": {}}'}, "schema 99"),
         ({"prompt": "{}"}, "no sampler"),
         ({"parameters": "a" * 300_000}, "at most 200000"),
@@ -92,6 +93,14 @@ def test_files_without_a_request_are_refused(
 ) -> None:
     with pytest.raises(ClientError, match=message):
         read_source(with_texts(tmp_path, **texts))
+
+
+def test_files_of_other_programs_are_read_or_refused_with_the_reason() -> None:
+    found = fit(read_source(FIELD_IMAGES / "swarmui.png"), OFFERED)
+    assert found.fields["prompt"] == "1girl, red hair"
+    assert found.notes[0].startswith("LoRA style/wlop: the service has no LoRA of this name")
+    with pytest.raises(ClientError, match=r"single-line\.png: the text is not an infotext"):
+        read_source(FIELD_IMAGES / "single-line.png")
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

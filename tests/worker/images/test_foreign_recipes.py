@@ -318,6 +318,10 @@ def test_mostly_foreign_letters_do_not_turn_the_byte_order(tmp_path: Path) -> No
 def test_texts_are_found_where_other_programs_write_them(tmp_path: Path) -> None:
     places: dict[str, Callable[[], Path]] = {
         "PNG Parameters": lambda: png_with(tmp_path, Parameters=INFOTEXT),
+        "PNG Comment": lambda: png_with(tmp_path, Comment=INFOTEXT),
+        "XPComment": lambda: with_tag(
+            tmp_path, ExifTags.Base.XPComment, INFOTEXT.encode("utf-16-le")
+        ),
         "PNG tEXt in UTF-8": lambda: png_with_bytes(tmp_path, INFOTEXT.encode()),
         "PNG eXIf": lambda: with_user_comment(tmp_path, COMMENTS["UNICODE, big-endian"], ".png"),
         "JPEG comment": lambda: jpeg_with_comment(tmp_path, INFOTEXT.encode()),

@@ -68,7 +68,30 @@ def test_loras_that_cannot_be_read_are_noted() -> None:
 
 def test_an_unknown_node_before_the_model_is_noted() -> None:
     loras, notes = loaded(x=with_model("Some LoRA Switch", lora="ink", strength=1.0))
-    assert (loras, notes) == (None, ["node Some LoRA Switch: ignored; it changes the model"])
+    assert (loras, notes) == (
+        None,
+        ["loras, node Some LoRA Switch: left out; it changes the model"],
+    )
+    _, notes = loaded(x=with_model("FreeU_V2", b1=1.3))
+    assert notes == ["node FreeU_V2: left out; it changes the model"]
+
+
+def test_the_efficient_loader_has_prompts_size_and_loras() -> None:
+    graph = plain_graph()
+    graph["3"]["class_type"] = "KSampler (Efficient)"
+    links: dict[str, Any] = {"model": ["x", 0], "positive": ["x", 1], "negative": ["x", 2]}
+    graph["3"]["inputs"] |= links | {"latent_image": ["x", 3], "script": ["y", 0]}
+    graph["y"] = node("HighRes-Fix Script", upscale_by=1.5)
+    graph["x"] = node(
+        "Efficient Loader", ckpt_name="anima-preview.safetensors", vae_name="Baked VAE",
+        lora_name=FILE, lora_model_strength=0.8, lora_clip_strength=0.8,
+        positive="1girl, (blue hair:1.2)", negative="worst quality", empty_latent_width=1024,
+        empty_latent_height=1536, batch_size=1, lora_stack=["stack", 0],
+    )  # fmt: skip
+    found = read_graph_text(graph | STACKS)
+    assert found.fields == PLAIN_FIELDS | {"loras": [{"name": "ink", "weight": 1.6}]}
+    assert found.model == "anima-preview.safetensors"
+    assert found.notes == ["node HighRes-Fix Script: left out; it changes what the sampler does"]
 
 
 def test_tags_in_a_text_are_loras_only_if_a_node_loads_them() -> None:
