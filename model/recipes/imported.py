@@ -14,6 +14,7 @@ from model.request import MAX_SEED, GenerationRequest
 
 _MAX_SHOWN = 100
 _MAX_SIDE = 100_000
+_MAX_LORAS = 1000
 _MARKS = dict.fromkeys(map(ord, "\ufeff\ufffe\0"))
 
 _SETTINGS = ("seed", "steps", "cfg_scale", "sampler", "scheduler", "resolution", "negative_prompt")
@@ -72,8 +73,13 @@ class ImportedRequest:
                 self.add_note(name, "not in the file; the default is used")
 
     def add_lora(self, name: str, weight: float) -> None:
-        """Add a LoRA; the weights of a repeated one are summed."""
+        """Add a LoRA; the weights of a repeated one are summed.
+
+        Those after the first thousand are dropped: no request may have as many.
+        """
         loras = self.fields.setdefault("loras", [])
+        if len(loras) >= _MAX_LORAS:
+            return
         for lora in loras:
             if lora["name"] == name:
                 lora["weight"] += weight

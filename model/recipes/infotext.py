@@ -87,7 +87,9 @@ def _compose(prompt: str, negative: str, loras: Loras, pairs: dict[str, Any]) ->
         return plain
     exact = {"Exact prompt": prompt, "Exact negative prompt": negative, "Exact LoRAs": loras}
     line += "".join(f", {key}: {json.dumps(value)}" for key, value in exact.items())
-    prompt, negative = (break_markers(break_tags(text)) for text in (prompt, negative))
+    prompt, negative, tags = (
+        break_markers(text) for text in (break_tags(prompt), break_tags(negative), tags)
+    )
     return f"{prompt.lstrip(_MARKS)}{tags}\n{NEGATIVE} {negative}\n{line}"
 
 

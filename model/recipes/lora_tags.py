@@ -5,6 +5,7 @@ import re
 from model.recipes.imported import ImportedRequest, clean_text, read_number
 
 _NETWORK = re.compile(r"<(lora|lyco|hypernet):([^:<>]{1,200})((?::[^:<>]{0,40}){0,4})>")
+MAX_TEXT_CHARS = 200_000
 _TAG_START = re.compile(r"<(?=(?:lora|lyco|hypernet)\b)", re.IGNORECASE)
 
 
@@ -48,7 +49,9 @@ def import_prompts(
     the tags are left out with a note.
     """
     for name, text in (("prompt", prompt), ("negative_prompt", negative)):
-        if isinstance(text, str):
+        if isinstance(text, str) and len(text) > MAX_TEXT_CHARS:
+            imported.add_note(name, f"left out; it has more than {MAX_TEXT_CHARS} characters")
+        elif isinstance(text, str):
             is_used = applies_tags and name == "prompt"
             imported.fields[name] = extract_networks(
                 imported, clean_text(text).strip(), is_used=is_used

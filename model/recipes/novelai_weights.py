@@ -1,6 +1,8 @@
 """Converts the weights of NovelAI's prompts into the weights of this service."""
 
 import re
+from itertools import groupby
+from operator import itemgetter
 
 _BRACE = 1.05
 _MAX_WEIGHT = 10.0
@@ -28,14 +30,11 @@ def convert_weights(text: str) -> tuple[str, bool]:
             is_weighted = True
         else:
             weight = max(-_MAX_WEIGHT, min(factor * _BRACE**power, _MAX_WEIGHT))
-            plain = re.sub(r"([()])", r"\\\1", mark)
-            if pieces and pieces[-1][1] == weight:
-                pieces[-1] = (pieces[-1][0] + plain, weight)
-            else:
-                pieces.append((plain, weight))
-    return "".join(map(_written, pieces)), is_weighted
+            pieces.append((re.sub(r"([()])", r"\\\1", mark), weight))
+    runs = groupby(pieces, key=itemgetter(1))
+    texts = [_written("".join(text for text, _ in run), weight) for weight, run in runs]
+    return "".join(texts), is_weighted
 
 
-def _written(piece: tuple[str, float]) -> str:
-    text, weight = piece
+def _written(text: str, weight: float) -> str:
     return text if weight == 1 or not text.strip() else f"({text}:{weight:.4g})"

@@ -9,11 +9,12 @@ from collections.abc import Collection
 from typing import Any
 
 from model.recipes.imported import ImportedRequest, clean_text, read_number
-from model.recipes.lora_tags import import_prompts
+from model.recipes.lora_tags import MAX_TEXT_CHARS, import_prompts
 from model.recipes.novelai_weights import convert_weights
 
 _SHIFT = 3.0
 _MAX_NOTES = 40
+_MAX_ENTRIES = 500
 _SECTION = re.compile(
     r"<(?:base|refiner|video|videoswap|segment|object|region|extend|clear)\b[^<>]{0,1000}>"
 )
@@ -110,7 +111,7 @@ def _without_swarmui_tags(imported: ImportedRequest, prompt: str) -> str:
     if section := _SECTION.search(prompt):
         imported.add_note(f"prompt {prompt[section.start() :]}", "sections are left out")
         prompt = prompt[: section.start()]
-    for tag in _TAG.findall(prompt):
+    for tag in _TAG.findall(prompt)[:_MAX_NOTES]:
         imported.add_note(f"prompt {tag}", "left out; the tag is not supported")
     return _TAG.sub("", prompt)
 
@@ -194,7 +195,7 @@ def read_novelai(data: dict[str, Any]) -> ImportedRequest:
 
 
 def _convert_novelai(imported: ImportedRequest, field: str, text: Any) -> Any:
-    if not isinstance(text, str):
+    if not isinstance(text, str) or len(text) > MAX_TEXT_CHARS:
         return text
     converted, is_weighted = convert_weights(clean_text(text))
     if is_weighted:
@@ -269,10 +270,17 @@ def _escaped(text: str) -> str:
 
 
 def _list(value: Any) -> list[Any]:
-    """A list, or the parts of a text with commas."""
+    """A list, or the parts of a text with commas.
+
+    Raises:
+        ValueError: it is too long.
+    """
     if isinstance(value, str):
-        return [part.strip() for part in value.split(",") if part.strip()]
-    return value if isinstance(value, list) else []
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    parts = value if isinstance(value, list) else []
+    if len(parts) > _MAX_ENTRIES:
+        raise ValueError(f"a list in the text has more than {_MAX_ENTRIES} entries")
+    return parts
 
 
 def _dict(value: Any) -> dict[str, Any]:

@@ -69,6 +69,8 @@ def read_settings(text: str) -> FoundRecipe:
     if plain[:7].lower() == "prompt:":
         plain = plain[7:].strip()
     data = _json(plain) if plain[:1] in ("{", "[") else None
+    if isinstance(data, dict) and {"nodes", "links"} <= data.keys():
+        raise ValueError("the workflow is in the format of ComfyUI's editor, which is not read")
     if data is None:
         return FoundRecipe("infotext", read_infotext(text), text)
     values = data if isinstance(data, dict) else {}

@@ -192,6 +192,8 @@ def _read_png(image: Any) -> ImageTexts:
         others.append(json.dumps({"Software": "NovelAI", **novelai}))
     exif = _read_exif(image, packet)
     workflow = _if_json(chunks.get("prompt"))
+    if workflow is None:
+        others.append(_if_json(chunks.get("workflow")))
     loose = filter(None, (chunks.get(key) for key in ("usercomment", "comment", "description")))
     infotexts = (text for text in loose if is_infotext(text))
     return ImageTexts(

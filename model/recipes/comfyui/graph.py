@@ -38,7 +38,7 @@ def kind(node: Node | None) -> str:
 
 
 class Graph:
-    """The nodes by id. Inputs are values or links [id, output]."""
+    """The nodes by id, and the ids of their users. Inputs are values or links [id, output]."""
 
     def __init__(self, nodes: dict[str, Any]) -> None:
         self.nodes: dict[str, Node] = {
@@ -47,6 +47,10 @@ class Graph:
             if isinstance(node, dict) and isinstance(node.get("inputs"), dict)
         }
         self._computed: dict[int, Any] = {}
+        self.users: dict[str, list[str]] = {}
+        for name, node in self.nodes.items():
+            for source in self._sources(node):
+                self.users.setdefault(source, []).append(name)
 
     def value(self, given: Any, depth: int = 0) -> Any:
         """The value of an input, followed through links.
@@ -77,14 +81,10 @@ class Graph:
 
     def after(self, starts: list[str]) -> set[str]:
         """Ids of all nodes that use an output of these nodes, directly or through others."""
-        users: dict[str, list[str]] = {}
-        for name, node in self.nodes.items():
-            for source in self._sources(node):
-                users.setdefault(source, []).append(name)
         found: set[str] = set()
         pending = list(starts)
         while pending:
-            for name in users.get(pending.pop(), ()):
+            for name in self.users.get(pending.pop(), ()):
                 if name not in found:
                     found.add(name)
                     pending.append(name)
@@ -120,7 +120,10 @@ class Graph:
             raise UnknownLink("is linked through too many nodes")
 
         def get(name: str) -> Any:
-            return self.value(node["inputs"].get(name, ""), depth + 1)
+            found = self.value(node["inputs"].get(name, ""), depth + 1)
+            if isinstance(found, str) and len(found) > _MAX_TEXT_CHARS:
+                raise UnknownLink(f"is linked to {kind(node)}, whose text is too long")
+            return found
 
         size = labelled_size(kind(node), get) if slot in (0, 1) else None
         if size is not None:

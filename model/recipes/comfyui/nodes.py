@@ -57,6 +57,8 @@ REPEATED_INPUTS: Mapping[str, tuple[str | None, ...]] = {
 }
 """The input that each output repeats, by node type; None for outputs that are something else."""
 
+_MAX_TEXT_CHARS = 100_000
+
 Get = Callable[[str], object]
 """Gives the value of an input; "" if the node does not have it."""
 
@@ -79,9 +81,16 @@ def _join_many(get: Get) -> str:
     return str(get("delimiter")).join(_texts(get, *(f"string_{number}" for number in numbers)))
 
 
-def _replace(get: Get) -> str:
-    text, find, replace = _texts(get, "string", "find", "replace")
-    return text.replace(find, replace) if find else text
+def _replace(get: Get) -> str | None:
+    return _replaced(*_texts(get, "string", "find", "replace"))
+
+
+def _replaced(text: str, find: str, replace: str) -> str | None:
+    """The text with replacements; None if it grew too long."""
+    if not find:
+        return text
+    is_short = text.count(find) * len(replace) <= _MAX_TEXT_CHARS
+    return text.replace(find, replace) if is_short else None
 
 
 def _substring(get: Get) -> str | None:
@@ -116,13 +125,12 @@ def _string_function(get: Get) -> str | None:
         "" if text == "undefined" else text for text in _texts(get, "text_a", "text_b", "text_c")
     )
     is_tidy = get("tidy_tags") == "yes"
+    text: str | None = None
     if get("action") == "append":
         text = (", " if is_tidy else "").join(filter(None, (first, second, third)))
-    elif second.startswith("/") and second.endswith("/"):
-        return None
-    else:
-        text = first.replace(second, third) if second else first
-    if is_tidy:
+    elif not (second.startswith("/") and second.endswith("/")):
+        text = _replaced(first, second, third)
+    if text is not None and is_tidy:
         text = text.replace("  ", " ").replace(" ,", ",").replace(",,", ",").replace(",,", ",")
     return text
 

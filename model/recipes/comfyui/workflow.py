@@ -27,6 +27,7 @@ _SAMPLERS = frozenset(
 )
 _DECODERS = frozenset({"VAEDecode", "VAEDecodeTiled"})
 _OUTPUT_NAMES = ("save", "preview", "show", "display", "compare", "send")
+_SIZE_INPUTS = frozenset({"width", "height", "batch_size", "length"})
 _SHIFT_NODES = frozenset({"ModelSamplingSD3", "ModelSamplingAuraFlow"})
 _IMAGE_LATENTS = frozenset({"VAEEncode", "VAEEncodeTiled", "VAEEncodeForInpaint", "LoadLatent"})
 
@@ -75,17 +76,17 @@ def _first_sampler(graph: Graph, imported: ImportedRequest) -> Node:
     firsts = [name for name in samplers if name not in later]
     if not firsts:
         raise ValueError("the workflow has no sampler that is supported")
-    after = {name: graph.after([name]) for name in firsts[:_MAX_HOPS]}
-    used = [name for name, users in after.items() if users] or firsts
+    used = [name for name in firsts if name in graph.users] or firsts
     if len(used) > 1:
         raise ValueError(
             f"the workflow has {len(used)} samplers that do not follow each other, and it does not "
             "say which of them made the image"
         )
-    passes = sum(name in after[used[0]] for name in samplers)
+    after = graph.after(used)
+    passes = sum(name in after for name in samplers)
     if passes:
         imported.add_note(f"{passes + 1} samplers", "only the first pass is imported")
-    _note_later_nodes(graph, after[used[0]], imported)
+    _note_later_nodes(graph, after, imported)
     return graph.nodes[used[0]]
 
 
@@ -227,8 +228,8 @@ def _size(graph: Graph, latents: Output, imported: ImportedRequest) -> tuple[Any
     sides = ("width", "height")
     if name == "Efficient Loader" and latents.slot == 3:
         sides = ("empty_latent_width", "empty_latent_height")
-    elif not name.startswith("Empty") or latents.slot != 0:
-        return None
+    elif not name.startswith("Empty") or latents.slot != 0 or set(node["inputs"]) - _SIZE_INPUTS:
+        return None  # another input may change the size
     width, height = (_read(graph, imported, "resolution", node, side) for side in sides)
     return None if width is None or height is None else (width, height)
 

@@ -235,6 +235,8 @@ def test_texts_of_nobody_are_refused_with_the_reason(tmp_path: Path) -> None:
             path = source if isinstance(source, Path) else png_with(tmp_path, parameters=source)
             if reason not in (said := refusal(path)):
                 failures.append((source, said))
+    workflow = json.dumps({"nodes": [], "links": [], "version": 0.4})
+    assert "the format of ComfyUI's editor" in refusal(png_with(tmp_path, workflow=workflow))
     assert failures == []
 
 

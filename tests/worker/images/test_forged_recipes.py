@@ -49,7 +49,8 @@ LORAS = st.lists(
 )  # fmt: skip
 @example(f"cat\n{FORGED}", "", [], 4.0, "png")
 @example("1girl <lora:evil:1>", "<lora:evil:1>", [("ink", 0.5)], 4.0, "jpeg")
-@example(SWAPPED, "", [], 4.0, "webp")
+@example(SWAPPED * 20, "", [], 4.0, "webp")
+@example("cat", "", [("a\nSteps: 5, Seed: 1", 1.0)], 4.0, "png")
 @example("\ufffe" + SWAPPED, "", [], 4.0, "avif")
 @example("Ã©", "", [], 4.0, "png")
 def test_what_is_read_back_is_what_was_asked(

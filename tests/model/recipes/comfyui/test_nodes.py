@@ -120,6 +120,16 @@ def test_texts_of_other_nodes_are_not_guessed() -> None:
         assert [note for note in found.notes if note.startswith("prompt:")], found.notes
 
 
+def test_texts_that_grow_too_long_are_noted() -> None:
+    long = "a" * 90_000
+    for kind in ("StringReplace", "StringFunction|pysssss"):
+        inputs = {"string": long, "find": "a", "replace": long}
+        inputs |= {"action": "replace", "text_a": long, "text_b": "a", "text_c": long}
+        found = read_graph_text(linked("text", "0", x=node(kind, **inputs)))
+        assert "prompt" not in found.fields, kind
+        assert found.notes[0].startswith("prompt:")
+
+
 def test_doubling_texts_and_loops_are_noted() -> None:
     graph = plain_graph()
     graph["11"]["inputs"]["text"] = ["c0", 0]
@@ -158,6 +168,8 @@ def test_sizes_are_read_from_labels() -> None:
     if read_graph_text({**graph, "x": empty}).fields["resolution"] != "832x1216":
         failures.append((label, {}, []))
     assert failures == []
+    scaled = node("Empty Latent Scale By", width=512, height=768, factor=2)
+    assert "resolution" not in read_graph_text({**graph, "x": scaled}).fields
     odd = node("Some Latent Presets", preset="portrait", factor=2)
     found = read_graph_text({**graph, "x": odd})
     assert "resolution" not in found.fields
