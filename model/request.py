@@ -1,21 +1,31 @@
 """Defines what a client may ask for: the fields of a generation request and their checks."""
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
     ValidationInfo,
     WithJsonSchema,
     field_validator,
+    model_validator,
 )
 from pydantic_core import PydanticCustomError, PydanticKnownError
 
 from model.errors import PromptError
-from model.prompt_grammar import MAX_PROMPT_CHARS, check_characters, parse_prompt
+from model.prompt_grammar import (
+    MAX_PROMPT_CHARS,
+    check_characters,
+    clean_prompt,
+    drop_invisible,
+    parse_prompt,
+)
 from model.tags import Tags, has_tags, max_prompt_length
 
 MAX_SEED = 2**53 - 1
@@ -33,7 +43,9 @@ Upscaler = Literal["latent", "lanczos"]
 WarningCode = Literal[
     "artist_prefix",
     "cfg_scale_not_recommended",
+    "characters_dropped",
     "duplicate_tags",
+    "full_width_brackets",
     "lora_base_unknown",
     "lora_other_base",
     "picture_fitted",
@@ -44,6 +56,7 @@ WarningCode = Literal[
     "size_not_trained",
     "steps_not_recommended",
     "tag_order",
+    "unbalanced_brackets",
     "underscores_in_tags",
     "unescaped_parentheses",
     "unknown_quality_tag",
@@ -71,10 +84,16 @@ def _check_brackets(text: str) -> str:
     return text
 
 
+def _clean(text: str) -> str:
+    """Clean a prompt. A blank one remains a single blank: it was given, unlike an empty one."""
+    return clean_prompt(text).text or (text and " ")
+
+
 PromptText = Annotated[
     str,
     Field(max_length=MAX_PROMPT_CHARS),
     AfterValidator(check_characters),
+    AfterValidator(_clean),
     AfterValidator(_check_brackets),
 ]
 
@@ -244,6 +263,23 @@ class GenerationRequest(_ClientModel):
     previews: bool = Field(
         default=False, description="Send small previews of the images as `preview` events."
     )
+    _dropped: tuple[str, ...] = PrivateAttr(default=())
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _note_dropped(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """Keep what the fields no longer show: which characters were dropped from the texts."""
+        request = handler(data)
+        if isinstance(data, Mapping):
+            request._dropped = tuple(_dropped_from(data))
+        return request
+
+    @property
+    def dropped_warning(self) -> RequestWarning | None:
+        """The warning that characters were dropped from the texts of this request, if any were."""
+        if not self._dropped:
+            return None
+        return RequestWarning("characters_dropped", "; ".join(self._dropped))
 
     @field_validator("prompt")
     @classmethod
@@ -256,6 +292,8 @@ class GenerationRequest(_ClientModel):
             if prompt is None:
                 raise PydanticKnownError("missing")
             raise PydanticKnownError("string_too_short", {"min_length": 1})
+        if has_tags(tags):
+            prompt = prompt and prompt.strip()
         length = max_prompt_length(tags) + len(prompt or "")
         if length > MAX_PROMPT_CHARS:
             context = {"length": length, "le": MAX_PROMPT_CHARS}
@@ -265,6 +303,23 @@ class GenerationRequest(_ClientModel):
                 context,
             )
         return prompt
+
+    @field_validator("negative_prompt")
+    @classmethod
+    def _empty_if_blank(cls, negative_prompt: str | None) -> str | None:
+        return negative_prompt and negative_prompt.strip()
+
+
+def _dropped_from(fields: Mapping[str, Any]) -> Iterator[str]:
+    """Describe by field what cleaning drops from the texts of valid `fields`."""
+    tags = fields.get("tags")
+    if isinstance(tags, Mapping):
+        joined = ",".join(tag for group in tags.values() for tag in group)
+        if dropped := drop_invisible(joined).dropped:
+            yield f"tags: dropped {', '.join(dropped)}"
+    for name in ("prompt", "negative_prompt"):
+        if dropped := clean_prompt(fields.get(name) or "").dropped:
+            yield f"{name}: dropped {', '.join(dropped)}"
 
 
 def field_description(name: str, model: type[BaseModel] = GenerationRequest) -> str:

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from pydantic_core import PydanticCustomError
 
 from model.card import Prompting, TagGroup
-from model.prompt_grammar import MAX_PROMPT_CHARS, check_characters
+from model.prompt_grammar import MAX_PROMPT_CHARS, check_characters, drop_invisible
 
 MAX_TAG_CHARS = 200
 MAX_TAGS = 100
@@ -36,6 +36,7 @@ Tag = Annotated[
     str,
     Field(min_length=1, max_length=MAX_TAG_CHARS),
     AfterValidator(check_characters),
+    AfterValidator(lambda tag: drop_invisible(tag).text),
     AfterValidator(_check_single_tag),
 ]
 TagList = Annotated[list[Tag], Field(max_length=MAX_TAGS)]

@@ -40,5 +40,6 @@ def advise(
     cut = [
         cut_warning(name, tokens[name]) for name in used if name in tokens and tokens[name].is_cut
     ]
-    found = [*lint(resolved, card, body.tags), *cut, *more_warnings]
+    dropped = [body.dropped_warning] if body.dropped_warning else []
+    found = [*dropped, *lint(resolved, card, body.tags), *cut, *more_warnings]
     return Advice(tuple(JobWarning(code=w.code, detail=w.detail) for w in found), tokens)

@@ -140,6 +140,8 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _metadata(entries: Any) -> dict[str, str]:
+    if entries is None:  # the safetensors library reads null as no metadata
+        return {}
     if not all(isinstance(value, str) for value in entries.values()):
         raise ValueError("its metadata is not all text")
     return dict(entries)

@@ -2,11 +2,17 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from model.card import Card
 from model.prompt_grammar import plain_text
+from model.prompting.syntax import (
+    find_foreign_syntax,
+    find_full_width_brackets,
+    find_unbalanced_brackets,
+    shorten,
+)
 from model.prompting.tokens import TokenCount
 from model.request import RequestWarning, WarningCode
 from model.resolved_request import ResolvedRequest
@@ -21,7 +27,6 @@ _TAG_WORDS = 4
 _MAX_UNKNOWN_FIRST = 3
 _SIZE_SLACK = 0.05
 _MANY = 5
-_SHOWN_CHARS = 60
 
 # All patterns take linear time: quantifiers are bounded or stop where a match may begin.
 _QUALIFIED = re.compile(
@@ -48,13 +53,10 @@ _SAFETY_WORDS = {
 
 _RATINGS = {**_SAFETY_WORDS, "g": "safe", "s": "sensitive", "q": "nsfw", "e": "explicit"}
 
-_SYNTAX = {
-    r"\bBREAK\b": "{0} is plain text; a prompt is never split",
-    r"<(?:lora|lyco|hypernet):[^<>]*>": "{0} is plain text; use the field `loras`",
-    r"\bembedding:\S+": "{0} is plain text",
-    r"(?<!\w)__[^\W_][\w/-]{0,40}__(?!\w)": "{0} is plain text",
-    r"(?<!\\)\[(?=[^\[\]]*\w)[^\[\]]*\]": "{0} does not weaken; write (words:0.9)",
-    r"\{(?=[^{}]*\w)[^{}]*\}": "{0} does not strengthen; write (words:1.1)",
+_SYNTAX: dict[WarningCode, Callable[[str], Iterator[str]]] = {
+    "unknown_syntax": find_foreign_syntax,
+    "unbalanced_brackets": find_unbalanced_brackets,
+    "full_width_brackets": find_full_width_brackets,
 }
 
 CheckResult = Iterator[tuple[WarningCode, str]]
@@ -101,11 +103,6 @@ def lint(
         for check in _CHECKS
         for code, detail in check(lint_input)
     )
-
-
-def _shown(text: str) -> str:
-    """Shorten a text for a message."""
-    return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}…"
 
 
 def cut_warning(name: str, tokens: TokenCount) -> RequestWarning:
@@ -188,7 +185,7 @@ def _check_order(lint_input: _LintInput) -> CheckResult:
         if place < last:
             yield (
                 "tag_order",
-                f"{tag!r} comes after {_shown(last_tag)!r}; the trained order is "
+                f"{tag!r} comes after {shorten(last_tag)!r}; the trained order is "
                 + " ".join(f"[{name}]" for name in prompting.tag_order),
             )
             return
@@ -222,7 +219,7 @@ def _check_safety(lint_input: _LintInput) -> CheckResult:
             advice = f"write {meant}" if meant in known else f"its tags are {', '.join(known)}"
             yield (
                 "unknown_safety_tag",
-                f"{_shown(tag)!r} is not a safety tag of this checkpoint; {advice}",
+                f"{shorten(tag)!r} is not a safety tag of this checkpoint; {advice}",
             )
             return
 
@@ -251,7 +248,7 @@ def _check_underscores(lint_input: _LintInput) -> CheckResult:
     ]
     if found:
         pairs = ", ".join(
-            f"{_shown(replace_underscores(tag))} for {_shown(tag)}" for tag in found[:_MANY]
+            f"{shorten(replace_underscores(tag))} for {shorten(tag)}" for tag in found[:_MANY]
         )
         yield (
             "underscores_in_tags",
@@ -263,7 +260,7 @@ def _check_duplicates(lint_input: _LintInput) -> CheckResult:
     counted = Counter(replace_underscores(tag) for tag in lint_input.tags if not is_prose(tag))
     found = [tag for tag, times in counted.items() if times > 1 and tag != "break"]
     if found:
-        listed = ", ".join(map(_shown, found[:_MANY]))
+        listed = ", ".join(map(shorten, found[:_MANY]))
         yield "duplicate_tags", f"{listed} repeated; to emphasize a tag, write (tag:1.2)"
 
 
@@ -272,20 +269,21 @@ def _check_artist(lint_input: _LintInput) -> CheckResult:
     for tag in lint_input.tags:
         match = _ARTIST.fullmatch(tag)
         if prefix and match and not is_prose(tag):
-            name = _shown(escape_tag(match[1], prefix=prefix))
-            yield "artist_prefix", f"{_shown(tag)!r} is an artist; write {name}"
+            name = shorten(escape_tag(match[1], prefix=prefix))
+            yield "artist_prefix", f"{shorten(tag)!r} is an artist; write {name}"
             return
 
 
 def _check_syntax(lint_input: _LintInput) -> CheckResult:
-    """Syntax of other programs that is plain text here."""
-    advice = [
-        reason.format(_shown(match[0]))
-        for pattern, reason in _SYNTAX.items()
-        if (match := re.search(pattern, lint_input.request.prompt))
-    ]
-    if advice:
-        yield "unknown_syntax", "; ".join(advice)
+    """Syntax without effect, also in the negative prompt if there is guidance."""
+    request = lint_input.request
+    for code, find in _SYNTAX.items():
+        advice = list(find(request.prompt))[:_MANY]
+        if request.cfg_scale != 1:
+            negative = list(find(request.negative_prompt))[:_MANY]
+            advice += [f"negative_prompt: {found}" for found in negative]
+        if advice:
+            yield code, "; ".join(advice)
 
 
 _CHECKS = (

@@ -65,7 +65,7 @@ def test_order_and_artist_prefix_come_from_the_card() -> None:
 
 def test_without_tags_the_prompt_is_unchanged() -> None:
     assert assemble_prompt(None, CARD.prompting, " a_b, (c) ") == " a_b, (c) "
-    assert prompt_of({}, " a_b, (c) ") == " a_b, (c) "
+    assert prompt_of({}, "a_b,  (c)") == "a_b,  (c)"
     assert prompt_of({"general": ["hat"]}) == prompt_of({"general": ["hat"]}, "") == "hat"
 
 

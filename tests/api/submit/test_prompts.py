@@ -16,7 +16,7 @@ from worker.settings import Settings
 
 GOOD = "masterpiece, best quality, 1girl, blue hair, red eyes, smile"
 CARD = load_card("kirazuri-tiny")
-LONG = "blue hair, " * 60
+LONG = ("blue hair, " * 60).strip()
 
 
 def wrong(client: httpx2.Client, body: dict[str, Any]) -> dict[str, tuple[str, Any]]:
@@ -139,3 +139,37 @@ def test_the_engines_own_warning_has_the_same_text(
     assert dict.fromkeys([*claim.warnings, JobWarning(code=mine.code, detail=mine.detail)]) == (
         dict.fromkeys(claim.warnings)
     )
+
+
+def test_invisible_characters_are_dropped_in_every_dialect(client: httpx2.Client) -> None:
+    marked, clean = "\ufeff1girl,\u200b hat \r\n", "1girl, hat"
+    prompts = {"prompt": marked, "negative_prompt": marked}
+    infotext = f"{marked}Negative prompt: {marked}Steps: 2, Sampler: Euler, CFG scale: 4"
+    wrong = {}
+    for name, path, body in (
+        ("native", "/generate", prompts),
+        ("A1111", "/sdapi/v1/txt2img", prompts),
+        ("A1111 infotext", "/sdapi/v1/txt2img", {"infotext": infotext}),
+        ("OpenAI", "/v1/images/generations", prompts),
+    ):
+        answer = client.post(path, json=body, headers={"Prefer": "wait=0"})
+        job = client.get(answer.headers["location"]).json()
+        found = job["request"]["prompt"], job["request"]["negative_prompt"]
+        told = [w["detail"] for w in job["warnings"] if w["code"] == "characters_dropped"]
+        if found != (clean, clean) or len(told) != 1 or "U+200B" not in told[0]:
+            wrong[name] = (found, told)
+    assert wrong == {}
+
+
+def test_a_dry_run_and_a_replay_have_the_clean_prompt(
+    client: httpx2.Client, worker: ManualWorker
+) -> None:
+    body = {"prompt": "1girl, hat\u200b", "tags": {"general": ["cap\ufeff"]}}
+    plan = client.post("/generate?dry_run=true", json=body).json()
+    assert plan["request"]["prompt"] == "cap, 1girl, hat"
+    assert plan["warnings"][0]["code"] == "characters_dropped"
+    job = client.post("/generate", json=body).json()
+    worker.claim(job["id"])
+    worker.finish(job["id"], b"file")
+    replay = client.post(f"/jobs/{job['id']}/replay").json()
+    assert client.get(f"/jobs/{replay['id']}").json()["request"]["prompt"] == "cap, 1girl, hat"

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from safetensors.torch import save_file
 from model.card import Card, load_card
 from model.errors import CheckpointError, LoraChanged, LoraMissing
 from model.files.lora_folder import LoraFile, LoraFolder, base_warning, read_lora_header
+from tests.support.paths import DATA
 
 STEM = "lora_unet_blocks_0_self_attn_q_proj"
 
@@ -50,6 +52,11 @@ def test_names_are_paths_without_suffix(tmp_path: Path) -> None:
         "style/Ink (v1.2)",
         "style/水彩 & more",
     ]
+
+
+def test_a_file_whose_metadata_is_null_is_listed(tmp_path: Path) -> None:
+    shutil.copy(DATA / "field" / "lora" / "meta-null.safetensors", tmp_path)
+    assert only(tmp_path).name == "meta-null"
 
 
 def test_names_with_separators_are_refused(

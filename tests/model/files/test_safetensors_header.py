@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from model.errors import CheckpointError
 from model.files.safetensors_header import encode_header, read_header
+from tests.support.paths import DATA
 from tests.support.refusals import message_of
 
 
@@ -117,6 +118,14 @@ def test_a_header_whose_length_looks_like_a_pickle_is_read(tmp_path: Path) -> No
     assert read_header(path).metadata == {"title": "x"}
 
 
+def test_metadata_that_is_null_is_read_as_the_library_reads_it() -> None:
+    path = DATA / "field" / "lora" / "meta-null.safetensors"
+    header = read_header(path)
+    with safe_open(path, "numpy") as library:
+        assert list(header.tensors) == list(library.keys())
+        assert header.metadata == (library.metadata() or {})
+
+
 def entry(**changes: Any) -> dict[str, Any]:
     return {"dtype": "F32", "shape": [2], "data_offsets": [0, 8], **changes}
 
@@ -144,6 +153,7 @@ INVALID_HEADERS: list[tuple[Any, str]] = [
     ),
     ({"__metadata__": {"a": 1}, "a": entry()}, "metadata"),
     ({"__metadata__": [], "a": entry()}, "not a safetensors file"),
+    ({"__metadata__": {"a": None}, "a": entry()}, "metadata"),
 ]
 
 

@@ -138,6 +138,12 @@ def test_each_warning_is_given_alone() -> None:
         ({"prompt": f"{GOOD}, {{fox}}"}, "unknown_syntax"),
         ({"prompt": f"{GOOD}, embedding:easynegative"}, "unknown_syntax"),
         ({"prompt": f"{GOOD}, __animal__"}, "unknown_syntax"),
+        ({"prompt": f"{GOOD}, a cat AND a dog"}, "unknown_syntax"),
+        ({"prompt": f"{GOOD}, (fox:1.2, snow"}, "unbalanced_brackets"),
+        ({"prompt": f"{GOOD}, （fox：1.2）"}, "full_width_brackets"),
+        ({"negative_prompt": "(bad hands:1.2, blurry"}, "unbalanced_brackets"),
+        ({"negative_prompt": "embedding:easynegative, [blurry]"}, "unknown_syntax"),
+        ({"negative_prompt": "（blurry：1.2）"}, "full_width_brackets"),
     ]
     wrong = [(fields, found) for fields, code in cases if (found := codes(**fields)) != {code}]
     assert wrong == []
@@ -163,6 +169,20 @@ def test_a_warning_says_what_to_write() -> None:
         ("<lora:a:1>", "unknown_syntax", "<lora:a:1> is plain text"),
     ):
         assert advice in detail(prompt, code), prompt
+
+
+def test_a_negative_prompt_without_guidance_has_no_warning() -> None:
+    negative = "(bad hands:1.2, [blurry], （blurry：1.2）"
+    assert codes(negative_prompt=negative, cfg_scale=1) == {"cfg_scale_not_recommended"}
+
+
+def test_a_warning_names_the_prompt_that_it_is_about() -> None:
+    request = request_type(CARD)(prompt=f"{GOOD}, [fox]", negative_prompt="{snow}")
+    (warning,) = lint(resolve_request(request, CARD, seed=1), CARD)
+    assert warning.detail == (
+        "[fox] does not weaken; write (words:0.9); "
+        "negative_prompt: {snow} does not strengthen; write (words:1.05)"
+    )
 
 
 def test_sizes_between_the_presets_have_no_warning() -> None:

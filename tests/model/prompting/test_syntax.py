@@ -1,0 +1,168 @@
+"""Syntax without effect is found, with the right advice, and ordinary text is left alone."""
+
+from collections.abc import Callable, Iterator
+
+from model.prompting.syntax import (
+    find_foreign_syntax,
+    find_full_width_brackets,
+    find_unbalanced_brackets,
+)
+from tests.support.growth import grows_linearly
+
+Find = Callable[[str], Iterator[str]]
+
+
+def missing(find: Find, cases: dict[str, str]) -> dict[str, list[str]]:
+    """The prompts without exactly one finding that has the expected text."""
+    found = {prompt: list(find(prompt)) for prompt in cases}
+    return {
+        prompt: texts
+        for prompt, texts in found.items()
+        if len(texts) != 1 or cases[prompt] not in texts[0]
+    }
+
+
+def false_alarms(find: Find, prompts: list[str]) -> dict[str, list[str]]:
+    return {prompt: texts for prompt in prompts if (texts := list(find(prompt)))}
+
+
+def test_foreign_syntax_gets_the_right_advice() -> None:
+    cases = {
+        # A1111
+        "1girl, [red hair]": "[red hair] does not weaken; write (words:0.9)",
+        "1girl, [[red hair]]": "[[red hair]] does not weaken; write (words:0.81)",
+        "1girl, [red:blue:0.5] hair": "[red:blue:0.5] does not change the prompt at a step",
+        "1girl, [red::12]": "[red::12] does not change the prompt at a step",
+        "1girl, [hat:0.25]": "[hat:0.25] does not change the prompt at a step",
+        "1girl, [(hat:1.2):(cap:1.1):.5]": "does not change the prompt at a step",
+        "[red|blue] hair": "[red|blue] does not alternate between words; write one of them",
+        "1girl BREAK 1boy": "BREAK is plain text; a prompt is never split",
+        "1girl\nBREAK\n1boy": "BREAK is plain text",
+        "hat BREAK BREAK cap": "BREAK is plain text",
+        "1girl, solo AND 1boy, hat": "AND is plain text; prompts are not combined",
+        "a cat AND a dog :1.2": "AND is plain text",
+        "1girl ADDCOL 1boy": "ADDCOL is plain text; an image has no regions",
+        "1girl, <lora:ink:0.8>": "<lora:ink:0.8> is plain text; use the field `loras`",
+        "<hypernet:ink:1>": "use the field `loras`",
+        # ComfyUI and its nodes
+        "embedding:bad_hands, 1girl": "embedding:bad_hands is plain text",
+        "(embedding:easynegative:1.2)": "embedding:easynegative is plain text",
+        "{red|blue} hair": "{red|blue} is not replaced by one of its choices; write one of them",
+        "{2$$red|blue} hair": "is not replaced by one of its choices",
+        "__animal__, forest": "__animal__ is plain text; nothing is chosen from a list",
+        "__poses/*__": "__poses/*__ is plain text",
+        "${color=red} hat": "${color=red} is plain text; there are no variables",
+        # NovelAI
+        "{red hair}": "{red hair} does not strengthen; write (words:1.05)",
+        "{{{red hair}}}": "{{{red hair}}} does not strengthen; write (words:1.16)",
+        "[artist:wlop]": "[artist:wlop] does not weaken",
+        "1.5::red hair, hat::, 1girl": "1.5:: does not set a weight",
+        "-1::hat::": "-1:: does not set a weight",
+        # SwarmUI
+        "<random:red,blue> hat": "<random:red,blue> is plain text; write the words themselves",
+        "<alternate:red,blue>": "write the words themselves",
+        "<fromto[0.5]:red,blue>": "write the words themselves",
+        "<wildcard:hats>": "write the words themselves",
+        "<segment:face> smile": "an image has no regions",
+        "<embed:bad>": "embeddings are not supported",
+        "1girl <break> 1boy": "<break> is plain text",
+        # InvokeAI
+        "1girl, (red hair)++": ")++ does not set a weight",
+        "1girl, (red hair)1.3": ")1.3 does not set a weight",
+    }  # fmt: skip
+    assert missing(find_foreign_syntax, cases) == {}
+
+
+def test_each_kind_of_brackets_is_named_once() -> None:
+    found = list(find_foreign_syntax("[a], [b], [a:b:0.5], [a|b], {a}, {b}, {a|b}, {{a}}"))
+    assert [text.partition(" ")[0] for text in found] == [
+        "[a]", "[a:b:0.5]", "[a|b]", "{a}", "{a|b}", "{{a}}"
+    ]  # fmt: skip
+
+
+def test_ordinary_text_is_no_foreign_syntax() -> None:
+    prompts = [
+        "1girl and 1boy, break, breakdance, and, brand, Android",
+        "a poster of ROCK AND ROLL, the title PRISON BREAK, BREAK DANCE, SALT AND PEPPER",
+        'a sign that says "AND", another one that says "BREAK"',
+        r"1girl, \[text\], [], {}, [ ], :[, :], :3, >:], \{x\}",
+        "<3, <3 >, i <3 you, a < b > c, <br>, >_<",
+        "^__^, o__o, __, ____, snake_case, two  blanks",
+        "(red hair:1.2), ((hat)), 16:9, 10:30, year 2025, re:zero, fate/stay night, c++, 1+1",
+        "(o)-(o), (hat)-like, a -- b, std::vector",
+        '{"subject": "1girl", "style": "ink"}',
+        "an embedding: of words, embeddings, lora, a wildcard",
+    ]
+    assert false_alarms(find_foreign_syntax, prompts) == {}
+
+
+def test_unbalanced_brackets_are_found() -> None:
+    cases = {
+        "(1girl:1.2, solo": "the ( in '(1girl:1.2, solo' is never closed",
+        "solo, (1girl": "the ( in '(1girl' is never closed",
+        "((1girl:1.2), solo": "never closed: it is plain text, and brackets after it may lose",
+        "1girl:1.2), solo": "the ) in '1girl:1.2)' was never opened",
+        "(1girl)), solo, (hat:1.2)": "was never opened: it is plain text, and brackets after it",
+        r"oil painting \(medium)": "was never opened",
+        r"oil painting (medium\), 1girl": "is never closed",
+        "a) , hat), (b": "the ) in 'a) , hat)' was never opened",
+        "1girl, ;), (red hair:1.2)": "the ) in '1girl, ;)' was never opened",
+        "(1girl, :), solo:1.2)": "was never opened",
+    }
+    assert missing(find_unbalanced_brackets, cases) == {}
+
+
+def test_balanced_brackets_emoticons_and_numbered_points_are_left_alone() -> None:
+    prompts = [
+        "",
+        "1girl, (red hair:1.2), ((hat)), ()",
+        r"oil painting \(medium\), ganyu \(genshin impact\), \(, \)",
+        ":), ;), :(, >:), >:(, :-), ;-(, =), (:, x), :'(, ^_^",
+        "1girl, (red hair:1.2), smile, ;)",
+        r"\(^o^)/, m(_ _)m, (o)_(o), (^_^), (>_<)",
+        "1) a girl, 2) a boy",
+        "a) a girl in the rain, b) a boy",
+        "[hat, {cap, 夜（雨",
+    ]
+    assert false_alarms(find_unbalanced_brackets, prompts) == {}
+
+
+def test_full_width_brackets_are_found() -> None:
+    cases = {
+        "（1girl：1.2）, solo": "（1girl：1.2） has no weight; write (1girl:1.2)",
+        "solo, (1girl：1.2)": "write (1girl:1.2)",
+        "solo, （1girl:1.2）": "write (1girl:1.2)",
+        "solo, (1girl:1.2）": "write (1girl:1.2)",
+        "（夜の街，雨：１．３）": "write (夜の街，雨:1.3)",
+        "1girl, （red hair）, hat": "（red hair） has no weight; write (red hair)",
+        "（（傑作））, 1girl": "（（傑作）） has no weight; write ((傑作))",
+    }
+    assert missing(find_full_width_brackets, cases) == {}
+    assert false_alarms(find_unbalanced_brackets, list(cases)) == {}
+
+
+def test_full_width_brackets_of_prose_are_left_alone() -> None:
+    prompts = [
+        "夜の街（雨）、少女が傘を差している。（遠景）",
+        "刻晴（genshin impact）, 1girl",
+        "放課後（15：30）の教室、比率（16：9）",
+        "(夜の街:1.2), (½ body:1.2), (it’s…:0.9), 1girl：hat",
+        "（・∀・）, （笑）, （＾＿＾）",
+    ]
+    assert false_alarms(find_full_width_brackets, prompts) == {}
+
+
+def test_hostile_prompts_take_linear_time() -> None:
+    pieces = (
+        "(", ")", "()", ":)", "[", "]", "[a", "{a", "{", "$", "${", "__", "__a", "/__a", "<a",
+        "<lora:", "<a[", "<random[", "embedding:", "BREAK ", "AND ", "A", "A ", "1:", "1::", ")+",
+        ")1", "（", "（a", "（a：", "（a：1", "（（", "）", ":", "1", ".", "a", " ", ",",
+        "\\(", "|", "[a:", "[a|", '":',
+    )  # fmt: skip
+    for find in (find_foreign_syntax, find_unbalanced_brackets, find_full_width_brackets):
+        for piece in pieces:
+
+            def run(text: str, find: Find = find) -> None:
+                assert sum(map(len, find(text))) < 2_000
+
+            assert grows_linearly(run, piece), (find.__name__, piece)
