@@ -9,13 +9,15 @@ from collections.abc import Callable, Iterator
 _SHOWN_CHARS = 60
 
 # All patterns take linear time: quantifiers are bounded or stop where a match may begin.
-_NO_TITLE = r"(?<![\"'“‘])(?:(?<![A-Z]{2}[ \t])|(?<=\bBREAK[ \t]))"
-_NOT_SHOUTED = r"(?![ \t](?!BREAK\b)[A-Z]{2})"
-"""Around a keyword: not quoted and not part of a title in capitals, such as `PRISON BREAK`."""
+_KEYWORD = (
+    r"(?<![\"'“‘])(?:(?<![A-Z]{{2}}[ \t])|(?<=\bBREAK[ \t])|(?={0}\s+(?![A-Z]{{2}})))"
+    r"\b{0}\b(?![ \t](?!BREAK\b)[A-Z]{{2}})"
+)
+"""A word in capitals that is neither quoted nor part of a title in capitals: `PRISON BREAK`."""
 
 _PLAIN = {
-    rf"{_NO_TITLE}\bBREAK\b{_NOT_SHOUTED}": "{0} is plain text; a prompt is never split",
-    rf"{_NO_TITLE}\bAND\b{_NOT_SHOUTED}": "{0} is plain text; prompts are not combined",
+    _KEYWORD.format("BREAK"): "{0} is plain text; a prompt is never split",
+    _KEYWORD.format("AND"): "{0} is plain text; prompts are not combined",
     r"\bADD(?:COL|ROW|COMM|BASE)\b": "{0} is plain text; an image has no regions",
     r"<(?:lora|lyco|hypernet):[^<>]*>": "{0} is plain text; use the field `loras`",
     r"<(?:embed|embedding):[^<>]*>": "{0} is plain text; embeddings are not supported",
@@ -32,19 +34,19 @@ _PLAIN = {
         "{0} is plain text; nothing is chosen from a list"
     ),
     r"(?<!\\)\$\{[^{}]*\}": "{0} is plain text; there are no variables",
-    r"(?<![\w.:])-?\d{1,2}(?:\.\d{1,3})?::(?=\s{0,9}\w)": (
-        "{0} does not set a weight; write (words:1.2)"
+    r"(?<![\w.:])(-?\d{1,2}(?:\.\d{1,3})?)::(?=\s{0,9}\w)": (
+        "{0} does not set a weight; write (words:{1})"
     ),
-    r"(?<!\\)\)(?:[+-]{1,9}|\d\.\d{1,3})(?=[\s,)]|$)": (
-        "{0} does not set a weight; write (words:1.2)"
-    ),
+    r"(?<!\\)\)(\d\.\d{1,3})(?=[\s,)]|$)": "{0} does not set a weight; write (words:{1})",
+    r"(?<!\\)\)\+{1,9}(?=[\s,)]|$)": "{0} does not strengthen; write (words:1.1)",
+    r"(?<!\\)\)-{1,9}(?=[,)]|$)": "{0} does not weaken; write (words:0.9)",
 }
-"""Patterns of single constructs, with the advice."""
+"""Patterns of single constructs; the advice shows the match and its groups."""
 
 _SQUARE = re.compile(r"(?<![\\\[])(\[{1,20})(?=[^\[\]]*\w)([^\[\]]*)\]{1,20}")
 _CURLY = re.compile(r"(?<![\\{$])(\{{1,20})(?=[^{}]*\w)([^{}]*)\}{1,20}")
 _ANGLE_OPTION = re.compile(r"<[a-z]{1,20}\[[^<>\[\]]*\]")
-_EDITING = re.compile(r":\s{0,9}\d{0,4}(?:\.\d{1,6})?\s*$")
+_EDITING = re.compile(r":\s{0,9}(?:\d{1,4}(?:\.\d{0,6})?|\.\d{1,6})\s{0,9}$")
 _JSON_KEY = re.compile(r"[\"']\s{0,9}:")
 
 _OPEN, _CLOSE, _COLON = "(（﹙", ")）﹚", ":：﹕∶"
@@ -55,7 +57,7 @@ _WEIGHT = re.compile(
 )
 _WHOLE_PART = re.compile(
     r"(?:^|(?<=[,，\n]))\s{0,9}"
-    r"([（﹙](?=[^）﹚]{0,80}[A-Za-z])[ -'*-~]{1,80}[）﹚])\s{0,9}(?=[,，\n]|$)"
+    r"([（﹙](?=[^）﹚]{0,80}[A-Za-z]{2})[ -'*-~]{1,80}[）﹚])\s{0,9}(?=[,，\n]|$)"
 )
 _DOUBLED = re.compile(r"([（﹙]{2,20}(?=[^（﹙）﹚]*\w)[^（﹙）﹚]*[）﹚]{2,20})")
 _HALF_WIDTH = str.maketrans("（﹙）﹚：﹕∶．０１２３４５６７８９", "(()):::.0123456789")
@@ -64,9 +66,10 @@ _BRACKET = re.compile(r"\\[()]|[()]")
 _TOKEN = re.compile(r"[^\s,]+")
 _WORD = re.compile(r"\w\w")
 _EMOTICON = re.compile(
-    r"[<>}\]|]?[:;=8xX%][-'^o*~]?[()]{1,3}|[()]{1,3}[-'^o*~]?[:;=][<>]?|[A-Za-z]\)|\d{1,2}\)"
+    r"[<>}\]|]?[:;=8xX%][-'^o*~]?[()]{1,9}|[()]{1,9}[-'^o*~]?[:;=][<>]?|"
+    r"(?:[A-Za-z]|[ivx]{1,4}|\d{1,2})\)"
 )
-"""Tokens with a bracket that nobody closes: `:)`, `(;`, and the first and second point, `1)`."""
+"""Tokens with a bracket that nobody closes: `:)`, `(;`, and numbers of points, `1)`."""
 
 _MAX_EMOTICON = 12
 _BRACKETS_SHOWN = 30
@@ -81,7 +84,7 @@ def find_foreign_syntax(prompt: str) -> Iterator[str]:
     """Find constructs of other programs that are plain text here; each kind once."""
     for pattern, advice in _PLAIN.items():
         if match := re.search(pattern, prompt):
-            yield advice.format(shorten(match[0]))
+            yield advice.format(shorten(match[0]), *match.groups())
     rest = _ANGLE_OPTION.sub("", prompt)
     yield from _first_of_each(_SQUARE, _square_advice, rest)
     yield from _first_of_each(_CURLY, _curly_advice, rest)

@@ -65,7 +65,7 @@ def test_no_job_and_no_idempotency_key_is_stored(client: httpx2.Client, redis_ur
 
 
 def test_tokens_of_both_prompts_are_counted(client: httpx2.Client) -> None:
-    long = "blue hair, " * 60
+    long = ("blue hair, " * 60).strip()
     tokens = dry_run(client, prompt=long, negative_prompt="")["tokens"]
     expected = count_tokens(long, load_tokenizers(load_card("kirazuri-tiny"), None), 80)
     assert tokens == {

@@ -39,6 +39,8 @@ def test_foreign_syntax_gets_the_right_advice() -> None:
         "1girl BREAK 1boy": "BREAK is plain text; a prompt is never split",
         "1girl\nBREAK\n1boy": "BREAK is plain text",
         "hat BREAK BREAK cap": "BREAK is plain text",
+        "1girl, 3D BREAK 1boy": "BREAK is plain text",
+        "1girl, HDR BREAK\n1boy": "BREAK is plain text",
         "1girl, solo AND 1boy, hat": "AND is plain text; prompts are not combined",
         "a cat AND a dog :1.2": "AND is plain text",
         "1girl ADDCOL 1boy": "ADDCOL is plain text; an image has no regions",
@@ -56,8 +58,9 @@ def test_foreign_syntax_gets_the_right_advice() -> None:
         "{red hair}": "{red hair} does not strengthen; write (words:1.05)",
         "{{{red hair}}}": "{{{red hair}}} does not strengthen; write (words:1.16)",
         "[artist:wlop]": "[artist:wlop] does not weaken",
-        "1.5::red hair, hat::, 1girl": "1.5:: does not set a weight",
-        "-1::hat::": "-1:: does not set a weight",
+        "[hat:]": "[hat:] does not weaken",
+        "1.5::red hair, hat::, 1girl": "1.5:: does not set a weight; write (words:1.5)",
+        "-1::hat::": "-1:: does not set a weight; write (words:-1)",
         # SwarmUI
         "<random:red,blue> hat": "<random:red,blue> is plain text; write the words themselves",
         "<alternate:red,blue>": "write the words themselves",
@@ -67,8 +70,9 @@ def test_foreign_syntax_gets_the_right_advice() -> None:
         "<embed:bad>": "embeddings are not supported",
         "1girl <break> 1boy": "<break> is plain text",
         # InvokeAI
-        "1girl, (red hair)++": ")++ does not set a weight",
-        "1girl, (red hair)1.3": ")1.3 does not set a weight",
+        "1girl, (red hair)++": ")++ does not strengthen; write (words:1.1)",
+        "1girl, (red hair)--, hat": ")-- does not weaken; write (words:0.9)",
+        "1girl, (red hair)1.3": ")1.3 does not set a weight; write (words:1.3)",
     }  # fmt: skip
     assert missing(find_foreign_syntax, cases) == {}
 
@@ -89,7 +93,7 @@ def test_ordinary_text_is_no_foreign_syntax() -> None:
         "<3, <3 >, i <3 you, a < b > c, <br>, >_<",
         "^__^, o__o, __, ____, snake_case, two  blanks",
         "(red hair:1.2), ((hat)), 16:9, 10:30, year 2025, re:zero, fate/stay night, c++, 1+1",
-        "(o)-(o), (hat)-like, a -- b, std::vector",
+        "(o)-(o), (hat)-like, a girl (tall)-- she waves, a -- b, std::vector",
         '{"subject": "1girl", "style": "ink"}',
         "an embedding: of words, embeddings, lora, a wildcard",
     ]
@@ -121,7 +125,7 @@ def test_balanced_brackets_emoticons_and_numbered_points_are_left_alone() -> Non
         "1girl, (red hair:1.2), smile, ;)",
         r"\(^o^)/, m(_ _)m, (o)_(o), (^_^), (>_<)",
         "1) a girl, 2) a boy",
-        "a) a girl in the rain, b) a boy",
+        "a) a girl in the rain, b) a boy, ii) a dog, :)))))",
         "[hat, {cap, 夜（雨",
     ]
     assert false_alarms(find_unbalanced_brackets, prompts) == {}
@@ -147,7 +151,7 @@ def test_full_width_brackets_of_prose_are_left_alone() -> None:
         "刻晴（genshin impact）, 1girl",
         "放課後（15：30）の教室、比率（16：9）",
         "(夜の街:1.2), (½ body:1.2), (it’s…:0.9), 1girl：hat",
-        "（・∀・）, （笑）, （＾＿＾）",
+        "（・∀・）, （笑）, （＾＿＾）, （T_T）",
     ]
     assert false_alarms(find_full_width_brackets, prompts) == {}
 
