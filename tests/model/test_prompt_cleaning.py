@@ -87,7 +87,7 @@ def test_lines_remain() -> None:
 
 def test_tags_lose_invisible_characters() -> None:
     tags = {"general": ["\ufeffhat", "c\u200bap", "👩\u200d💻"], "artist": ["\u200bwlop"]}
-    request = REQUEST(tags=tags)
+    request = REQUEST.model_validate({"tags": tags})
     expected = resolved(tags={"general": ["hat", "cap", "👩\u200d💻"], "artist": ["wlop"]})
     assert resolve_request(request, CARD, seed=1) == expected
     assert request.dropped_warning is not None
@@ -116,7 +116,7 @@ def test_a_blank_prompt_is_one_blank_and_a_blank_negative_prompt_is_empty() -> N
         request = REQUEST(prompt=text, negative_prompt=text)
         assert (request.prompt, request.negative_prompt) == (" ", ""), text
     assert REQUEST(prompt=" ", negative_prompt=" ").dropped_warning is None
-    tagged = REQUEST(prompt=" ", tags={"general": ["hat"]})
+    tagged = REQUEST.model_validate({"prompt": " ", "tags": {"general": ["hat"]}})
     assert resolve_request(tagged, CARD, seed=1).prompt == "hat"
 
 
