@@ -1,4 +1,4 @@
-"""Defines the request that is read from a picture file, the result of all recipe readers.
+"""Defines the request that is read from an image file, the result of all recipe readers.
 
 Readers add a note about everything that they cannot import.
 """
@@ -133,7 +133,7 @@ def read_number(value: Any, kind: type[int] | type[float]) -> int | float | None
 
 
 def import_document(document: RecipeDocument) -> ImportedRequest:
-    """The request of a document of this service, for exactly its picture."""
+    """The request of a document of this service, for exactly its image."""
     imported = ImportedRequest(
         checkpoint=document.recipe.checkpoint, model=document.recipe.card, is_own=True
     )

@@ -33,7 +33,7 @@ Loras = list[tuple[str, float]]
 
 
 def write_infotext(request: ResolvedRequest, recipe: Recipe, *, seed: int) -> str:
-    """Write the infotext of one picture; `seed` is that of the picture.
+    """Write the infotext of one image; `seed` is that of the image.
 
     LoRAs are in the prompt and the negative line is always present, as other programs expect.
     """
@@ -120,9 +120,9 @@ def prompt_with_loras(request: ResolvedRequest) -> str:
 
 
 def _edits(request: ResolvedRequest) -> dict[str, str | int]:
-    """The input pictures and the second pass, under the keys of the web UI.
+    """The input images and the second pass, under the keys of the web UI.
 
-    `Denoising strength` belongs to the input picture, or to the second pass if there is none.
+    `Denoising strength` belongs to the input image, or to the second pass if there is none.
     """
     pairs: dict[str, str | int] = {}
     hires = request.hires
@@ -290,9 +290,9 @@ _IMPORTERS: dict[str, Callable[[ImportedRequest, str], None]] = {
 
 
 def _import_edits(imported: ImportedRequest, pairs: dict[str, str]) -> None:
-    """Import the input pictures, which only this service names, and the second pass.
+    """Import the input images, which only this service names, and the second pass.
 
-    `Denoising strength` belongs to the input picture, or to the second pass if there is none.
+    `Denoising strength` belongs to the input image, or to the second pass if there is none.
     """
     strength = pairs.pop("denoising strength", "")
     hires = {key: pairs.pop(key) for key in list(pairs) if key.startswith("hires ")}
@@ -307,7 +307,7 @@ def _import_edits(imported: ImportedRequest, pairs: dict[str, str]) -> None:
     elif strength:
         imported.add_note(
             f"denoising strength: {strength}",
-            "made from another picture, which is not in the file",
+            "made from another image, which is not in the file",
         )
     if hires:
         _import_second_pass(imported, hires)

@@ -1,6 +1,6 @@
-"""Writes and reads the recipe of a picture: its request, and the worker that made it.
+"""Writes and reads the recipe of an image: its request, and the worker that made it.
 
-The document has nothing that belongs to a job, so that the same picture gives the same bytes.
+The document has nothing that belongs to a job, so that the same image gives the same bytes.
 """
 
 import json
@@ -16,7 +16,7 @@ SCHEMA = 1
 MAX_DOCUMENT_CHARS = 1_000_000
 
 JOB_ONLY_FIELDS = frozenset({"deterministic", "previews"})
-"""Fields of a request that do not affect the picture."""
+"""Fields of a request that do not affect the image."""
 
 
 class Recipe(BaseModel):
@@ -53,7 +53,7 @@ def recipe_differences(one: Recipe, other: Recipe) -> list[str]:
 
 
 class RecipeDocument(BaseModel):
-    """The JSON document in a picture file: the request for this picture, and the recipe.
+    """The JSON document in an image file: the request for this image, and the recipe.
 
     `request` has the fields of a resolved request. Documents of other releases may have fewer or
     more fields.
@@ -67,7 +67,7 @@ class RecipeDocument(BaseModel):
 
 
 def write_document(request: ResolvedRequest, recipe: Recipe, *, seed: int) -> str:
-    """Write the document of one picture as JSON; `seed` is that of the picture."""
+    """Write the document of one image as JSON; `seed` is that of the image."""
     single = request.model_copy(update={"seed": seed, "num_images": 1})
     document = {
         "schema": SCHEMA,
@@ -78,7 +78,7 @@ def write_document(request: ResolvedRequest, recipe: Recipe, *, seed: int) -> st
 
 
 def read_document(text: str) -> RecipeDocument:
-    """Parse the document of a picture file.
+    """Parse the document of an image file.
 
     Raises:
         ValueError: it is too long, not valid JSON or of a newer schema.

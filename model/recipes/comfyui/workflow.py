@@ -154,7 +154,7 @@ def _note_partial_sampling(
     if denoise not in (None, 1):
         imported.add_note(
             f"denoise {denoise}",
-            "made from another picture, which is not in the file",
+            "made from another image, which is not in the file",
         )
     if script := graph.node(sampler["inputs"].get("script")):
         imported.add_note(f"node {kind(script)}", "left out; it changes what the sampler does")
@@ -200,14 +200,14 @@ def _import_latents(graph: Graph, sampler: Node, imported: ImportedRequest) -> N
         imported.set_size(*size)
     elif name in _IMAGE_LATENTS:
         imported.add_note(
-            f"resolution, node {name}", "latents of another picture, which is not in the file"
+            f"resolution, node {name}", "latents of another image, which is not in the file"
         )
     elif not any(note.startswith("resolution") for note in imported.notes):
         imported.add_note(f"resolution, node {name}", "not supported; the default is used")
     count = _read(graph, imported, "batch_size", node, "batch_size")
     if isinstance(count, int) and count > 1:
         imported.add_note(
-            f"batch of {count}", "only one picture is made; the others had different noise"
+            f"batch of {count}", "only one image is made; the others had different noise"
         )
 
 

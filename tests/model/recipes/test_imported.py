@@ -1,4 +1,4 @@
-"""Importing the document of a picture file gives the request for the same picture."""
+"""Importing the document of an image file gives the request for the same image."""
 
 from typing import Any
 
@@ -71,7 +71,7 @@ def test_loras_are_imported_by_name() -> None:
     assert resolve_request(again, CARD, seed=9, lora_hashes=hashes) == resolved
 
 
-def test_input_pictures_are_imported_by_name() -> None:
+def test_input_images_are_imported_by_name() -> None:
     names = InputNames(init_image=f"{'0' * 40}.png", mask=f"{'1' * 40}.png", width=832, height=1216)
     request = REQUEST(prompt="x", init_image=names.init_image, mask=names.mask, strength=0.4)
     resolved = resolve_request(request, CARD, seed=1, inputs=names)

@@ -33,7 +33,7 @@ R-ESRGAN 4x+ Anime6B, Lora hashes: "style: 1a2b3c, other: 4d5e6f", Hashes: {"mod
 "lora:style": "1a2b3c"}, Version: v1.6.0"""
 
 
-def test_a_picture_of_another_web_ui() -> None:
+def test_an_image_of_another_web_ui() -> None:
     imported = read_infotext(FORGE)
     assert imported.fields == {
         "prompt": "masterpiece, 1girl, oil painting \\(medium\\), (blue hair:1.2)\nsmile",
@@ -71,11 +71,11 @@ def test_a_second_pass_of_another_web_ui() -> None:
     assert len(odd.notes) == 3
 
 
-@pytest.mark.parametrize("is_from_a_picture", [False, True])
+@pytest.mark.parametrize("is_from_an_image", [False, True])
 @pytest.mark.parametrize("upscaler", [None, *UPSCALER_DISPLAY_NAMES])
-def test_edits_can_be_read_again(is_from_a_picture: bool, upscaler: str | None) -> None:
+def test_edits_can_be_read_again(is_from_an_image: bool, upscaler: str | None) -> None:
     changes: dict[str, Any] = {}
-    if is_from_a_picture:
+    if is_from_an_image:
         changes |= {"init_image": f"{'0' * 40}.png", "mask": f"{'1' * 40}.png", "strength": 0.35}
     if upscaler:
         hires = {"scale": 1.25, "steps": 7, "strength": 0.55, "upscaler": upscaler}
@@ -92,7 +92,7 @@ def test_edits_can_be_read_again(is_from_a_picture: bool, upscaler: str | None) 
     assert {name: value for name, value in found.items() if value is not None} == changes
 
 
-def test_a_strength_without_second_pass_means_an_input_picture() -> None:
+def test_a_strength_without_second_pass_means_an_input_image() -> None:
     text = "1girl\nSteps: 20, Sampler: Euler a, CFG scale: 7, Denoising strength: 0.6"
     imported = read_infotext(text)
     assert imported.fields == {
@@ -102,7 +102,7 @@ def test_a_strength_without_second_pass_means_an_input_picture() -> None:
         "sampler": "euler_ancestral",
         "cfg_scale": 7.0,
     }
-    assert "made from another picture" in imported.notes[0]
+    assert "made from another image" in imported.notes[0]
 
 
 def test_unusual_texts() -> None:

@@ -1,4 +1,4 @@
-"""Recipes and the document in a picture file."""
+"""Recipes and the document in an image file."""
 
 import hashlib
 import json
