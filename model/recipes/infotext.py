@@ -86,7 +86,7 @@ def _compose(prompt: str, negative: str, loras: Loras, pairs: dict[str, Any]) ->
     if _reads_as(plain, prompt, negative, loras):
         return plain
     exact = {"Exact prompt": prompt, "Exact negative prompt": negative, "Exact LoRAs": loras}
-    line += "".join(f", {key}: {json.dumps(value)}" for key, value in exact.items())
+    line += "".join(f", {key}: {_json(value)}" for key, value in exact.items())
     prompt, negative, tags = (
         break_markers(text) for text in (break_tags(prompt), break_tags(negative), tags)
     )
@@ -95,6 +95,12 @@ def _compose(prompt: str, negative: str, loras: Loras, pairs: dict[str, Any]) ->
 
 _MARKS = "\ufeff\ufffe"
 """Characters that a reader takes for a byte order mark at the beginning of a text."""
+
+
+def _json(value: Any) -> str:
+    """JSON in which readers find no byte order marks."""
+    text = json.dumps(value, ensure_ascii=False)
+    return text.replace("\ufeff", "\\ufeff").replace("\ufffe", "\\ufffe")
 
 
 def _reads_as(text: str, prompt: str, negative: str, loras: Loras) -> bool:

@@ -18,13 +18,13 @@ def convert_weights(text: str) -> tuple[str, bool]:
     brackets have no meaning there and are escaped. Marks that are not closed end with the text.
     """
     pieces: list[tuple[str, float]] = []
-    power, factor, is_weighted = 0, 1.0, False
+    power, factor, is_factor_open, is_weighted = 0, 1.0, False, False
     for match in _TOKEN.finditer(text):
         mark = match[0]
         if match[1] is not None:
-            factor, is_weighted = float(match[1]), True
-        elif mark == "::" and factor != 1:
-            factor = 1.0
+            factor, is_factor_open, is_weighted = float(match[1]), True, True
+        elif mark == "::" and is_factor_open:
+            factor, is_factor_open = 1.0, False
         elif mark in _POWERS:
             power = max(-_MAX_POWER, min(power + _POWERS[mark], _MAX_POWER))
             is_weighted = True
@@ -37,4 +37,6 @@ def convert_weights(text: str) -> tuple[str, bool]:
 
 
 def _written(text: str, weight: float) -> str:
-    return text if weight == 1 or not text.strip() else f"({text}:{weight:.4g})"
+    is_plain = weight == 1 or not text.strip()
+    # A backslash before the bracket of the next text would make it a letter.
+    return text if is_plain and not text.endswith("\\") else f"({text}:{weight:.4g})"
