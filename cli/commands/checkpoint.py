@@ -15,8 +15,14 @@ from cli.output import INTERRUPTED, examples, fail, read_settings
 from model.card import Card, Licence, load_card, shipped_folder
 from model.errors import CardError, CheckpointError
 from model.files.convert import convert_checkpoint, total_bytes
-from model.files.inspection import PARTS, InspectionReport, inspect_weights, weight_bytes
+from model.files.inspection import (
+    PART_LABELS,
+    InspectionReport,
+    inspect_weights,
+    weight_bytes,
+)
 from model.files.layouts import library_folder
+from model.files.safetensors_header import first_keys
 
 if TYPE_CHECKING:
     from cli.checkpoint_files import WantedFile
@@ -108,6 +114,8 @@ def convert(
 ) -> None:
     """Write a checkpoint in the published layout, with bit-identical weights.
 
+    Float8 weights become bfloat16. A checkpoint that loading refuses is not written.
+
     A folder gets every part of the source, under the card's file names. A file gets the
     transformer with its text adapter.
     """
@@ -171,7 +179,7 @@ def _verified(item: "WantedFile", card: Card) -> tuple[str, set[str]]:
     if report.problems:
         raise CheckpointError("; ".join(report.problems))
     parts = {part.name for part in report.parts}
-    absent = [PARTS[name] for name in item.parts if name not in parts]
+    absent = [PART_LABELS[name] for name in item.parts if name not in parts]
     if absent:
         raise CheckpointError(f"{item.path} is {report.kind}; it has no {', '.join(absent)}")
     hashes = [file.sha256 for file in report.files]
@@ -221,11 +229,15 @@ def _lines(report: InspectionReport) -> Iterator[str]:
         details += [f"{part.parameters:,} parameters", _dtypes(part.dtypes)]
         details += [f"{part.blocks} blocks"] if part.blocks else []
         details += [f"width {part.width}"] if part.width else []
-        yield f"  {PARTS[part.name]}: {', '.join(details)}"
+        yield f"  {PART_LABELS[part.name]}: {', '.join(details)}"
     for file in report.files:
         yield f"  sha256 {file.sha256}  {file.path.name}" if file.sha256 else f"  {file.path.name}"
     for key, value in report.origin.items():
         yield f"  {key}: {value}"
+    for kind, keys in report.passed_over.items():
+        yield f"passed over: {kind}: {first_keys(keys)}"
+    for note in report.notes:
+        yield f"note: {note}"
     for problem in report.problems:
         yield f"problem: {problem}"
     for missing in report.missing:

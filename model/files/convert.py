@@ -1,8 +1,10 @@
 """Writes a checkpoint of any layout as the files that a card names.
 
-Renames and copies tensors byte for byte, with their precision and metadata. Does not need torch.
+Renames and copies tensors byte for byte, with their metadata. Only float8 weights change: they
+become bfloat16, as in loading. Does not need torch.
 """
 
+import math
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -11,19 +13,18 @@ from typing import BinaryIO
 
 from model.card import Card
 from model.errors import CheckpointError
+from model.files.checkpoint_check import PATCHES, CheckedPart, check_parts
 from model.files.keymap import (
-    ADAPTER_PREFIX,
-    TEXT_ENCODER_PREFIX,
     TRANSFORMER_PREFIX,
+    adapter_to_original,
+    text_encoder_to_original,
     transformer_to_original,
     vae_to_original,
 )
 from model.files.layouts import (
-    LIBRARY,
     SUBFOLDERS,
     TOKENIZER_FILES,
     CheckpointPart,
-    count_res_blocks,
     find_parts,
     is_library_folder,
 )
@@ -34,10 +35,10 @@ from model.files.safetensors_header import (
     encode_header,
     read_header,
 )
+from model.files.stored_weights.float8 import bfloat16_codes, widen
+from model.files.stored_weights.quantised import QUANTISATION_METADATA, is_float8
+from model.files.weight_shapes import PATCH, TransformerSizes
 
-_PATCHES = f"{TRANSFORMER_PREFIX}x_embedder.proj.1.weight"
-_LAST = f"{TRANSFORMER_PREFIX}final_layer.linear.weight"
-_MASK_COLUMNS = 4
 _CHUNK_BYTES = 1 << 22
 OnBytes = Callable[[int], object]
 
@@ -64,6 +65,14 @@ class _Entry:
             return self.stored.shape
         return (self.stored.shape[0], self.stored.shape[1] + self.columns)
 
+    @property
+    def dtype(self) -> str:
+        return "BF16" if is_float8(self.stored) else self.stored.dtype
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape) * DTYPE_BYTES[self.dtype]
+
 
 def convert_checkpoint(
     source: Path, target: Path, card: Card, *, on_bytes: OnBytes | None = None
@@ -75,10 +84,10 @@ def convert_checkpoint(
     with the number of bytes after every few megabytes.
 
     Raises:
-        CheckpointError: the source is unreadable or incomplete, a target file exists already, or
-            there is too little disk space.
+        CheckpointError: the source cannot be loaded, a target file exists already, or there is
+            too little disk space.
     """
-    parts = _read(source)
+    parts = check_parts(_read(source), card)
     files = dict(_plan_files(parts, target, card))
     if not files:
         raise CheckpointError(f"{source} has no transformer with its adapter to write")
@@ -86,7 +95,7 @@ def convert_checkpoint(
     for path in [*files, *tokenizers.values()]:
         if path.exists():
             raise CheckpointError(f"{path} exists already; move it away first")
-    _require_space(target, sum(e.stored.size for _, entries in files.values() for e in entries))
+    _require_space(target, sum(e.size for _, entries in files.values() for e in entries))
     written = []
     for path, (content, entries) in files.items():
         _write(path, entries, on_bytes or (lambda count: None))
@@ -113,57 +122,53 @@ def _read(source: Path) -> dict[str, CheckpointPart]:
 
 
 def _plan_files(
-    parts: dict[str, CheckpointPart], target: Path, card: Card
+    parts: dict[str, CheckedPart], target: Path, card: Card
 ) -> Iterator[tuple[Path, tuple[str, list[_Entry]]]]:
     is_file = target.suffix == SUFFIX
     files = card.files
     if "transformer" in parts and "conditioner" in parts:
         path = target if is_file else target / files.transformer.path
-        yield path, ("transformer and text adapter", _main_entries(parts))
+        entries = _entries(parts["transformer"], _transformer_name)
+        entries += _entries(parts["conditioner"], _adapter_name)
+        yield path, ("transformer and text adapter", entries)
     if is_file:
         return
-    for name, label, file in (
-        ("text_encoder", "text encoder", files.text_encoder),
-        ("vae", "VAE", files.vae),
-    ):
-        if name in parts:
-            yield target / file.path, (label, _entries(parts[name], name))
-
-
-def _main_entries(parts: dict[str, CheckpointPart]) -> list[_Entry]:
-    entries = _entries(parts["transformer"], "transformer")
-    by_key = {entry.key: entry for entry in entries}
-    patches, last = by_key.get(_PATCHES), by_key.get(_LAST)
-    if patches and last and patches.stored.shape[1:] == last.stored.shape[:1]:
-        # Saved without the padding mask's channel, which published files have. Its values do not
-        # matter, because the mask is zero.
-        entries[entries.index(patches)] = _Entry(patches.key, patches.stored, _MASK_COLUMNS)
-    return entries + _entries(parts["conditioner"], "conditioner")
-
-
-def _entries(part: CheckpointPart, name: str) -> list[_Entry]:
-    """The tensors of a part with their new names."""
-    try:
-        return [_Entry(_published(part, name, key), t) for key, t in part.tensors.items()]
-    except KeyError as exc:
-        raise CheckpointError(f"{part.path} has unknown {exc.args[0]}") from exc
-
-
-def _published(part: CheckpointPart, name: str, key: str) -> str:
-    """The tensor's name in a published file."""
-    bare = key.removeprefix(part.prefix)
-    if name == "conditioner":
-        bare = bare.removeprefix(ADAPTER_PREFIX)
-        return TRANSFORMER_PREFIX + ADAPTER_PREFIX + bare
-    if name == "text_encoder":
-        return TEXT_ENCODER_PREFIX + bare
-    if name == "vae":
-        return (
-            vae_to_original(bare, count_res_blocks(part.tensors))
-            if part.layout == LIBRARY
-            else bare
+    if "text_encoder" in parts:
+        entries = _entries(parts["text_encoder"], text_encoder_to_original)
+        yield target / files.text_encoder.path, ("text encoder", entries)
+    if "vae" in parts:
+        entries = _entries(
+            parts["vae"], lambda name: vae_to_original(name, card.vae.num_res_blocks)
         )
-    return TRANSFORMER_PREFIX + (transformer_to_original(bare) if part.layout == LIBRARY else bare)
+        yield target / files.vae.path, ("VAE", entries)
+
+
+def _entries(checked: CheckedPart, published_name: Callable[[str], str]) -> list[_Entry]:
+    """The tensors of a part with their published names, in the order of the source."""
+    stored = sorted(checked.stored.items(), key=lambda entry: (entry[1].path, entry[1].offset))
+    return [
+        _Entry(published_name(name), tensor, _missing_columns(checked, name, tensor))
+        for name, tensor in stored
+    ]
+
+
+def _missing_columns(checked: CheckedPart, name: str, tensor: StoredTensor) -> int:
+    """The padding mask's columns, which published files have and other programs may not save.
+
+    Their values do not matter, because the mask is zero.
+    """
+    if name != PATCHES:
+        return 0
+    sizes: TransformerSizes = checked.sizes
+    return PATCH**2 * (sizes.latent_channels + 1) - tensor.shape[1]
+
+
+def _transformer_name(name: str) -> str:
+    return TRANSFORMER_PREFIX + transformer_to_original(name)
+
+
+def _adapter_name(name: str) -> str:
+    return TRANSFORMER_PREFIX + adapter_to_original(name)
 
 
 def _tokenizers(source: Path, target: Path, card: Card) -> Iterator[tuple[Path, Path]]:
@@ -192,7 +197,7 @@ def _write(path: Path, entries: list[_Entry], on_bytes: OnBytes) -> None:
     metadata = _metadata(entries)
     try:
         with partial.open("wb") as out:
-            out.write(encode_header(((e.key, e.stored.dtype, e.shape) for e in entries), metadata))
+            out.write(encode_header(((e.key, e.dtype, e.shape) for e in entries), metadata))
             for entry in entries:
                 _copy(entry, out, on_bytes)
         partial.replace(path)
@@ -206,24 +211,24 @@ def _metadata(entries: Iterable[_Entry]) -> dict[str, str]:
     metadata: dict[str, str] = {}
     for file in sorted({entry.stored.path for entry in entries}):
         metadata |= read_header(file).metadata
+    metadata.pop(QUANTISATION_METADATA, None)  # float8 weights are written as bfloat16
     return metadata
 
 
 def _copy(entry: _Entry, out: BinaryIO, on_bytes: OnBytes) -> None:
-    with entry.stored.path.open("rb") as file:
-        file.seek(entry.stored.offset)
-        if entry.columns:
-            zeros = bytes(entry.columns * DTYPE_BYTES[entry.stored.dtype])
-            rows = entry.stored.shape[0]
-            for _ in range(rows):
-                out.write(file.read(entry.stored.size // rows) + zeros)
-            on_bytes(entry.stored.size)
-            return
-        left = entry.stored.size
-        while left:
-            chunk = file.read(min(left, _CHUNK_BYTES))
-            if not chunk:
-                raise CheckpointError(f"{entry.stored.path} ended while it was read")
-            out.write(chunk)
-            left -= len(chunk)
-            on_bytes(len(chunk))
+    stored = entry.stored
+    codes = bfloat16_codes(stored.dtype, stored.scale) if is_float8(stored) else None
+    rows = stored.shape[0] if entry.columns else 1
+    zeros = bytes(entry.columns * DTYPE_BYTES[entry.dtype])
+    with stored.path.open("rb") as file:
+        file.seek(stored.offset)
+        for _ in range(rows):
+            left = stored.size // rows
+            while left:
+                chunk = file.read(min(left, _CHUNK_BYTES))
+                if not chunk:
+                    raise CheckpointError(f"{stored.path} ended while it was read")
+                out.write(widen(chunk, codes) if codes else chunk)
+                left -= len(chunk)
+                on_bytes(len(chunk))
+            out.write(zeros)

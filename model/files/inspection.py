@@ -14,21 +14,22 @@ from pydantic import BaseModel
 
 from model.card import Card
 from model.errors import CheckpointError, LoraUnusable
+from model.files.checkpoint_check import part_problems
 from model.files.layouts import (
-    SUBFOLDERS,
+    PARTS,
     CheckpointPart,
-    find_quantised,
     is_library_folder,
     is_lora,
-    read_tensors,
+    part_places,
     sort_into_parts,
     tokenizer_folders,
-    weight_files,
 )
 from model.files.lora_keys import summarise
-from model.files.safetensors_header import StoredTensor, first_keys, read_header
+from model.files.safetensors_header import StoredTensor, read_header
+from model.files.stored_weights.quantised import is_float8
+from model.files.stored_weights.reading import StoredWeights, read_weights, weight_files
 
-PARTS = {
+PART_LABELS = {
     "transformer": "transformer",
     "conditioner": "text adapter",
     "text_encoder": "text encoder",
@@ -49,22 +50,6 @@ _WIDTHS = {
     "conditioner": "out_proj.weight",
     "text_encoder": "norm.weight",
 }
-_NEEDED = {
-    "transformer": (
-        "patch_embed.proj.weight",
-        "time_embed.t_embedder.linear_1.weight",
-        "time_embed.t_embedder.linear_2.weight",
-        "time_embed.norm.weight",
-        "norm_out.linear_1.weight",
-        "norm_out.linear_2.weight",
-        "proj_out.weight",
-    ),
-    "conditioner": ("embed.weight", "out_proj.weight", "out_proj.bias", "norm.weight"),
-    "text_encoder": ("embed_tokens.weight", "norm.weight"),
-    "vae": ("encoder.conv_in.weight", "quant_conv.weight", "decoder.conv_out.weight"),
-}
-"""The tensors that a part has outside its blocks, by the library's names."""
-
 _CHUNK_BYTES = 1 << 22
 
 
@@ -98,7 +83,11 @@ class FileReport(BaseModel):
 
 
 class InspectionReport(BaseModel):
-    """The contents of a path. `problems` make it unusable; `missing` parts must be added."""
+    """The contents of a path. `problems` make it unusable; `missing` parts must be added.
+
+    `passed_over` lists the keys that loading does not need, by what they are. `notes` are facts
+    that an operator should know.
+    """
 
     path: Path
     kind: str
@@ -109,6 +98,8 @@ class InspectionReport(BaseModel):
     dtypes: dict[str, int] = {}
     origin: dict[str, str] = {}
     lora: LoraReport | None = None
+    passed_over: dict[str, list[str]] = {}
+    notes: list[str] = []
     problems: list[str]
     missing: list[str] = []
 
@@ -130,7 +121,7 @@ def inspect_weights(
 def weight_bytes(path: Path, card: Card) -> int:
     """Total size of the weight files at `path` in bytes; 0 if they cannot be read."""
     try:
-        files = [file for place in _places(path, card) for file in weight_files(place)]
+        files = [file for place, _ in _places(path, card) for file in weight_files(place)]
         return sum(read_header(file).size for file in files)
     except CheckpointError:
         return 0
@@ -139,25 +130,53 @@ def weight_bytes(path: Path, card: Card) -> int:
 def _inspect(
     path: Path, card: Card, *, has_hash: bool, on_bytes: Callable[[int], object] | None
 ) -> InspectionReport:
-    places = _places(path, card)
-    stored = {place: read_tensors(place) for place in places}
-    everything = [tensor for tensors in stored.values() for tensor in tensors.values()]
-    files = [file for place in places for file in weight_files(place)]
+    parts, read, problems = _read(path, card)
+    is_adapter = any(is_lora(stored.raw) for stored in read)
+    tensors = [
+        tensor
+        for stored in read
+        for tensor in (stored.raw if is_adapter else stored.weights).values()
+    ]
+    files = [file for stored in read for file in weight_files(stored.path)]
     report = InspectionReport(
         path=path,
         kind="LoRA",
         files=[_file_report(file, has_hash=has_hash, on_bytes=on_bytes) for file in files],
-        tensors=len(everything),
-        parameters=sum(tensor.count for tensor in everything),
-        dtypes=dict(Counter(tensor.dtype for tensor in everything)),
+        tensors=len(tensors),
+        parameters=sum(tensor.count for tensor in tensors),
+        dtypes=dict(Counter(tensor.dtype for tensor in tensors)),
         origin=_origin(files),
         problems=[],
     )
-    if is_lora(tensor.key for tensor in everything):
-        _describe_lora(report, {tensor.key: tensor for tensor in everything})
-    else:
-        _describe_checkpoint(report, card, stored)
+    if is_adapter:
+        _describe_lora(report, {tensor.key: tensor for tensor in tensors})
+        return report
+    report.problems = problems + part_problems(parts, card) + _checksum_problems(report, card)
+    report.kind = _kind(path, parts, is_quantised=any(stored.problems for stored in read))
+    report.parts = [_part_report(name, parts[name]) for name in PARTS if name in parts]
+    report.missing = _missing_parts(path, card, parts)
+    for stored in read:
+        for kind, keys in stored.passed_over.items():
+            report.passed_over.setdefault(kind, []).extend(keys)
+    report.notes = list(_float8_notes(tensors))
     return report
+
+
+def _read(
+    path: Path, card: Card
+) -> tuple[dict[str, CheckpointPart], list[StoredWeights], list[str]]:
+    """The parts that loading would use, their files, and what refuses the files."""
+    parts: dict[str, CheckpointPart] = {}
+    read, problems = [], []
+    for place, names in _places(path, card):
+        if set(names) <= set(parts):
+            continue
+        stored = read_weights(place)
+        found, refused = sort_into_parts(stored)
+        parts |= {name: part for name, part in found.items() if name in names}
+        read.append(stored)
+        problems += refused
+    return parts, read, problems
 
 
 def _describe_lora(report: InspectionReport, tensors: Mapping[str, StoredTensor]) -> None:
@@ -171,28 +190,6 @@ def _describe_lora(report: InspectionReport, tensors: Mapping[str, StoredTensor]
     )
 
 
-def _describe_checkpoint(
-    report: InspectionReport, card: Card, stored: Mapping[Path, Mapping[str, StoredTensor]]
-) -> None:
-    parts: dict[str, CheckpointPart] = {}
-    for place, tensors in stored.items():
-        found, unknown = sort_into_parts(place, tensors)
-        parts |= found
-        if unknown:
-            report.problems.append(f"{place} has unknown {first_keys(unknown)}")
-    bad = find_quantised(tensor for tensors in stored.values() for tensor in tensors.values())
-    if bad:
-        report.problems.append(
-            f"{bad.path}: {bad.key} ({bad.dtype}) is quantised, which is not supported"
-        )
-    report.problems += [
-        problem for name, part in parts.items() for problem in _missing_tensors(name, part)
-    ]
-    report.kind = _kind(report.path, parts, is_quantised=bad is not None)
-    report.parts = [_part_report(name, parts[name]) for name in PARTS if name in parts]
-    report.missing = _missing_parts(report.path, card, parts)
-
-
 def file_sha256(path: Path, on_bytes: Callable[[int], object] | None = None) -> str:
     """The SHA-256 of a file. `on_bytes` is called with the bytes after every few megabytes."""
     digest = hashlib.sha256()
@@ -204,23 +201,18 @@ def file_sha256(path: Path, on_bytes: Callable[[int], object] | None = None) -> 
     return digest.hexdigest()
 
 
-def _places(path: Path, card: Card) -> list[Path]:
-    """The files, or folders of one part, that make up the checkpoint at `path`."""
+def _places(path: Path, card: Card) -> list[tuple[Path, tuple[str, ...]]]:
+    """The files, or folders of one part, that loading reads from `path`, as `part_places`."""
     if path.is_file():
-        return [path]
+        return [(path, PARTS)]
     if not path.is_dir():
         raise CheckpointError(f"{path} does not exist")
-    if is_library_folder(path):
-        return [path / name for name in SUBFOLDERS.values() if (path / name).is_dir()]
-    paths = [
-        path / f.path for f in (card.files.transformer, card.files.text_encoder, card.files.vae)
-    ]
-    found = [place for place in dict.fromkeys(paths) if place.exists()]
-    return found or [path]
+    found = [(place, names) for place, names in part_places(card.files, path) if place.exists()]
+    return found or [(path, PARTS)]
 
 
 def _kind(path: Path, parts: Mapping[str, CheckpointPart], *, is_quantised: bool) -> str:
-    names = ", ".join(label for name, label in PARTS.items() if name in parts)
+    names = ", ".join(label for name, label in PART_LABELS.items() if name in parts)
     if path.is_dir():
         is_whole = is_library_folder(path)
         what = "diffusers folder" if is_whole else f"folder with {names or 'weights'}"
@@ -246,23 +238,20 @@ def _part_report(name: str, part: CheckpointPart) -> PartReport:
     )
 
 
-def _missing_tensors(name: str, part: CheckpointPart) -> Iterable[str]:
-    """Yield the problem if a part lacks tensors. All blocks must have the same names."""
-    wanted = {part.stored_name(needed) for needed in _NEEDED[name]}
-    if name != "vae":
-        places = [match for key in part.tensors if (match := _INDEX.search(key))]
-        inner = {match.string[match.end() :] for match in places}
-        heads = {match.string[: match.start(2)] for match in places}
-        count = 1 + max((int(match[2]) for match in places), default=-1)
-        wanted |= {
-            f"{head}{index}.{rest}"
-            for head in heads
-            for index in range(min(count, len(part.tensors)))
-            for rest in inner
-        }
-    missing = sorted(wanted - set(part.tensors))
-    if missing:
-        yield f"{part.path} lacks {first_keys(missing)}"
+def _float8_notes(tensors: Iterable[StoredTensor]) -> Iterable[str]:
+    counts = Counter(tensor.dtype for tensor in tensors if is_float8(tensor))
+    for dtype, count in counts.items():
+        yield f"{count} {dtype} weights (float8) are widened to bfloat16 when loaded"
+
+
+def _checksum_problems(report: InspectionReport, card: Card) -> list[str]:
+    """The files at the card's paths that have another hash than the card says."""
+    hashes = {file.path: file.sha256 for file in report.files if file.sha256}
+    return [
+        f"{report.path / file.path} has sha256 {found}; the card says {file.sha256}"
+        for file in (card.files.transformer, card.files.text_encoder, card.files.vae)
+        if (found := hashes.get(report.path / file.path)) and file.sha256 not in (None, found)
+    ]
 
 
 def _file_report(
@@ -295,7 +284,7 @@ def _missing_parts(path: Path, card: Card, parts: Mapping[str, CheckpointPart]) 
     }
     missing = [
         f"{label}: {card.name} expects it at {paths[name]}"
-        for name, label in PARTS.items()
+        for name, label in PART_LABELS.items()
         if name not in parts
     ]
     folders = tokenizer_folders(files, path) if path.is_dir() else (None, None)

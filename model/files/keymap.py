@@ -16,8 +16,16 @@ TRANSFORMER_PREFIXES = (TRANSFORMER_PREFIX, "model.diffusion_model.", "diffusion
 ADAPTER_PREFIX = "llm_adapter."
 TEXT_ENCODER_PREFIX = "model."
 
-BUNDLE_PREFIXES = {"text_encoder": "text_encoders.qwen3_06b.transformer.", "vae": "vae."}
-"""The prefixes of the other parts in a file that holds all parts."""
+BUNDLE_PREFIXES = {
+    "text_encoder": (
+        "text_encoders.qwen3_06b.transformer.",
+        "cond_stage_model.qwen3_06b.transformer.",
+        "cond_stage_model.transformer.",
+        "cond_stage_model.",
+    ),
+    "vae": ("vae.", "first_stage_model."),
+}
+"""The prefixes of the other parts in a file that holds all parts; the first that occurs applies."""
 
 _BLOCK_INDEX = re.compile(r"(?<=blocks\.)\d+")
 
@@ -50,16 +58,6 @@ _TRANSFORMER_MODULES = (
     }
 )
 _TRANSFORMER_MODULES_BACK = {ours: theirs for theirs, ours in _TRANSFORMER_MODULES.items()}
-
-_IGNORED = re.compile(
-    r"(^|\.)(pos_embedder\.(seq|dim_spatial_range|dim_temporal_range)|accum_[^.]*)$|_extra_state$"
-    r"|^text_encoders\.[^.]+\.logit_scale$"
-)
-
-
-def is_ignored(name: str) -> bool:
-    """Whether `name` is a buffer that trainers save but no module needs."""
-    return _IGNORED.search(name) is not None
 
 
 def transformer_to_library(name: str) -> str:

@@ -5,6 +5,7 @@ and the vae. Reads only headers and configurations; does not need torch.
 """
 
 import json
+import logging
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -20,11 +21,13 @@ from model.files.keymap import (
     TEXT_ENCODER_PREFIX,
     TRANSFORMER_PREFIXES,
     adapter_to_original,
-    is_ignored,
     transformer_to_original,
     vae_to_original,
 )
-from model.files.safetensors_header import SUFFIX, StoredTensor, first_keys, read_header
+from model.files.safetensors_header import StoredTensor, first_keys
+from model.files.stored_weights.reading import StoredWeights, read_weights
+
+logger = logging.getLogger(__name__)
 
 ORIGINAL = "original"
 LIBRARY = "library"
@@ -38,11 +41,10 @@ SUBFOLDERS = {
     "text_encoder": "text_encoder",
     "vae": "vae",
 }
+PARTS = tuple(SUBFOLDERS)
+"""The names of the four parts."""
+
 _QWEN_SUBFOLDER, _T5_SUBFOLDER = "tokenizer", "t5_tokenizer"
-_DTYPES = frozenset({"F32", "BF16", "F16"})
-_QUANTISED = re.compile(
-    r"scale_weight$|weight_scale|scaled_fp8|comfy_quant|quant_(state|map)|absmax"
-)
 _LORA = re.compile(r"\.(lora_(A|B|down|up)\b|lora\.(down|up)\.|lokr_w|hada_w|dora_scale)")
 _HEADS = "blocks|x_embedder|t_embedder|t_embedding_norm|final_layer|llm_adapter"
 _KINDS = {
@@ -66,8 +68,9 @@ class CheckpointPart:
     """One part of a checkpoint as it is stored.
 
     `path` is the file or folder, for messages. `tensors` holds the part's tensors by their names
-    in the file. `stored_name` converts a parameter's name in the library's module to that name.
-    `prefix` precedes every name. `config` is the library's configuration file beside the weights.
+    in the file, without wrappers. `stored_name` converts a parameter's name in the library's
+    module to that name. `prefix` precedes every name. `config` is the library's configuration
+    file beside the weights.
     """
 
     path: Path
@@ -84,12 +87,9 @@ class CheckpointPart:
 
 @dataclass(frozen=True, slots=True)
 class LocatedParts:
-    """All parts of a checkpoint, and the folders of its tokenizers."""
+    """All parts of a checkpoint by their names, and the folders of its tokenizers."""
 
-    transformer: CheckpointPart
-    conditioner: CheckpointPart
-    text_encoder: CheckpointPart
-    vae: CheckpointPart
+    parts: Mapping[str, CheckpointPart]
     qwen_tokenizer: Path
     t5_tokenizer: Path
 
@@ -104,21 +104,33 @@ def locate_parts(files: Files, folder: Path) -> LocatedParts:
     Raises:
         CheckpointError: a file or part is missing, pickled, truncated, quantised or unknown.
     """
+    found: dict[str, CheckpointPart] = {}
+    for path, names in part_places(files, folder):
+        if set(names) <= set(found):
+            continue
+        here = find_parts(path)
+        if len(names) == 1:
+            _require(names[0], here, path)
+        found |= {name: part for name, part in here.items() if name in names}
+    for name in PARTS:
+        _require(name, found, library_folder(files, folder) or folder / files.transformer.path)
+    return LocatedParts(found, *tokenizer_folders(files, folder))
+
+
+def part_places(files: Files, folder: Path) -> list[tuple[Path, tuple[str, ...]]]:
+    """The paths to read parts from, in order, and the parts to take from each.
+
+    A path is not read if all of its parts were found before it.
+    """
     root = library_folder(files, folder)
-    main = folder / files.transformer.path
+    places: list[tuple[Path, tuple[str, ...]]] = [(folder / files.transformer.path, PARTS)]
     if root:
-        found = {name: _subfolder(root, name) for name in SUBFOLDERS if has_part(root, name)}
-    else:
-        found = find_parts(main)
-    for name, file in (("text_encoder", files.text_encoder), ("vae", files.vae)):
-        if name not in found:
-            found[name] = _require(name, find_parts(folder / file.path), folder / file.path)
-    for name in ("transformer", "conditioner"):
-        _require(name, found, root or main)
-    qwen, t5 = tokenizer_folders(files, folder)
-    return LocatedParts(
-        **{name: found[name] for name in SUBFOLDERS}, qwen_tokenizer=qwen, t5_tokenizer=t5
-    )
+        places = [(root / SUBFOLDERS[name], (name,)) for name in PARTS if has_part(root, name)]
+    return [
+        *places,
+        (folder / files.text_encoder.path, ("text_encoder",)),
+        (folder / files.vae.path, ("vae",)),
+    ]
 
 
 def tokenizer_folders(files: Files, folder: Path) -> tuple[Path, Path]:
@@ -147,11 +159,6 @@ def has_part(root: Path, name: str) -> bool:
     return (root / SUBFOLDERS[name]).is_dir()
 
 
-def _subfolder(root: Path, name: str) -> CheckpointPart:
-    path = root / SUBFOLDERS[name]
-    return _require(name, find_parts(path), path)
-
-
 def _require(name: str, parts: Mapping[str, CheckpointPart], path: Path) -> CheckpointPart:
     if name not in parts:
         contents = " and ".join(parts) or "nothing"
@@ -168,67 +175,15 @@ def find_parts(path: Path) -> dict[str, CheckpointPart]:
     Raises:
         CheckpointError: missing, pickled, truncated or quantised, or a name belongs to no part.
     """
-    tensors = read_tensors(path)
-    bad = find_quantised(tensors.values())
-    if bad:
-        raise CheckpointError(
-            f"{path}: {bad.key} ({bad.dtype}) belongs to a quantised checkpoint; "
-            "weights must be float32, bfloat16 or float16"
-        )
-    if is_lora(tensors):
+    stored = read_weights(path)
+    if is_lora(stored.raw):
         raise CheckpointError(f"{path} is a LoRA, not a checkpoint")
-    parts, unknown = sort_into_parts(path, tensors)
-    if unknown:
-        raise CheckpointError(f"{path} has unknown {first_keys(unknown)}")
+    parts, problems = sort_into_parts(stored)
+    if problems:
+        raise CheckpointError(problems[0])
+    for kind, keys in stored.passed_over.items():
+        logger.info("%s: passed over %d tensors (%s): %s", path, len(keys), kind, first_keys(keys))
     return parts
-
-
-def read_tensors(path: Path) -> dict[str, StoredTensor]:
-    """Read all tensors of a file, or of the file or shards in a folder, except ignored buffers."""
-    tensors: dict[str, StoredTensor] = {}
-    for file in weight_files(path):
-        for key, tensor in read_header(file).tensors.items():
-            if key in tensors:
-                raise CheckpointError(f"{file}: {key} is in {tensors[key].path.name} too")
-            if not is_ignored(key):
-                tensors[key] = tensor
-    if not tensors:
-        raise CheckpointError(f"{path} has no weights")
-    return tensors
-
-
-def weight_files(path: Path) -> list[Path]:
-    """The weight files at `path`: itself, or the single file or the shards in a folder."""
-    if not path.is_dir():
-        return [path]
-    indexes = list(path.glob(f"*{SUFFIX}.index.json"))
-    if len(indexes) == 1:
-        return [path / name for name in _shards(indexes[0])]
-    found = sorted(path.glob(f"*{SUFFIX}"))
-    if len(found) != 1:
-        pickled = sorted(p.name for p in path.glob("*.bin"))
-        also = f" (pickles are refused: {', '.join(pickled)})" if pickled else ""
-        names = ", ".join(file.name for file in found) or "none"
-        raise CheckpointError(
-            f"{path} must have one {SUFFIX} file or one index; it has {names}{also}"
-        )
-    return found
-
-
-def _shards(index: Path) -> list[str]:
-    try:
-        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
-        raise CheckpointError(f"{index} is not an index of shards: {exc}") from exc
-    for name in names:
-        if not isinstance(name, str) or Path(name).name != name:
-            raise CheckpointError(f"{index} names {name!r}, which is not a file beside it")
-    return sorted(names)
-
-
-def find_quantised(tensors: Iterable[StoredTensor]) -> StoredTensor | None:
-    """Find a tensor that only a quantised checkpoint has; None if there is none."""
-    return next((t for t in tensors if _QUANTISED.search(t.key) or t.dtype not in _DTYPES), None)
 
 
 def is_lora(names: Iterable[str]) -> bool:
@@ -236,27 +191,37 @@ def is_lora(names: Iterable[str]) -> bool:
     return any(map(_LORA.search, names))
 
 
-def sort_into_parts(
-    path: Path, tensors: Mapping[str, StoredTensor]
-) -> tuple[dict[str, CheckpointPart], list[str]]:
-    """Sort tensors into parts by their names. Also returns the names that belong to no part."""
+def sort_into_parts(stored: StoredWeights) -> tuple[dict[str, CheckpointPart], list[str]]:
+    """Sort weights into parts by their names. Also returns what refuses the file."""
     parts: dict[str, CheckpointPart] = {}
-    rest = dict(tensors)
-    for name, prefix in BUNDLE_PREFIXES.items():
-        bundled = {key: rest.pop(key) for key in tensors if key.startswith(prefix)}
-        if bundled:
-            parts[name] = _MAKERS[name](path, bundled, prefix)
+    rest = dict(stored.weights)
+    for name, prefixes in BUNDLE_PREFIXES.items():
+        for prefix in prefixes:
+            bundled = {key: rest.pop(key) for key in list(rest) if key.startswith(prefix)}
+            if bundled:
+                parts[name] = _MAKERS[name](stored.path, bundled, prefix)
+                break
+    unknown = _sort_rest(stored.path, rest, parts)
+    keys = sorted(stored.weights[name].key for name in unknown)
+    problems = [f"{stored.path} has unknown {first_keys(keys)}"] if keys else []
+    return parts, stored.problems + problems
+
+
+def _sort_rest(
+    path: Path, rest: Mapping[str, StoredTensor], parts: dict[str, CheckpointPart]
+) -> list[str]:
+    """Add the part of the names outside bundles to `parts`. Returns names of no part."""
     if not rest:
-        return parts, []
+        return []
     matches = {kind: sum(map(bool, map(head.match, rest))) for kind, head in _KINDS.items()}
     name, prefix = kind = max(matches, key=lambda kind: matches[kind])
     if not matches[kind] or name in parts:
-        return parts, sorted(rest)
+        return list(rest)
     if name == "single_file":
         parts |= _transformer_and_adapter(path, rest, prefix)
     else:
         parts[name] = _MAKERS[name](path, rest, prefix)
-    return parts, sorted(key for key in rest if not key.startswith(prefix))
+    return [key for key in rest if not key.startswith(prefix)]
 
 
 def _transformer_and_adapter(

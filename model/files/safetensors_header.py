@@ -29,10 +29,11 @@ _MAX_SHOWN = 200
 _SHOWN_KEYS = 5
 _PICKLED = {".ckpt", ".pt", ".pth", ".bin", ".pkl", ".pickle"}
 _RUNS_CODE = "pickled checkpoints can run code and are refused"
+_IS_GGUF = "is a GGUF file; its quantised weights are not supported"
 _LOOKS_LIKE = (
     (b"PK\x03\x04", f"is a zip archive, as torch.save writes it; {_RUNS_CODE}"),
     *((bytes([0x80, n]), f"is a pickle; {_RUNS_CODE}") for n in range(2, 6)),
-    (b"GGUF", "is a GGUF file, which holds quantised weights"),
+    (b"GGUF", _IS_GGUF),
     (b"version https://git-lfs", "is a Git LFS pointer; the weights were not downloaded"),
     (b"<", "is a web page or XML; the download went wrong"),
 )
@@ -40,7 +41,10 @@ _LOOKS_LIKE = (
 
 @dataclass(frozen=True, slots=True)
 class StoredTensor:
-    """One tensor in its file. `offset`, from the start of the file, and `size` are in bytes."""
+    """One tensor in its file. `offset`, from the start of the file, and `size` are in bytes.
+
+    `scale` is the factor of float8 weights.
+    """
 
     path: Path
     key: str
@@ -48,6 +52,7 @@ class StoredTensor:
     shape: tuple[int, ...]
     offset: int
     size: int
+    scale: float = 1.0
 
     @property
     def count(self) -> int:
@@ -121,6 +126,8 @@ def first_keys(keys: list[str]) -> str:
 def _require_suffix(path: Path) -> None:
     if path.suffix.lower() in _PICKLED:
         raise CheckpointError(f"{path} is named like a pickle; {_RUNS_CODE}")
+    if path.suffix.lower() == ".gguf":
+        raise CheckpointError(f"{path} {_IS_GGUF}")
     if path.suffix != SUFFIX:
         raise CheckpointError(f"{path} is not a {SUFFIX} file; other formats are not read")
 

@@ -20,6 +20,12 @@ from transformers import Qwen3Model
 
 from model.card import Card, shipped_folder
 from model.errors import CheckpointError
+from model.files.checkpoint_check import (
+    PATCHES,
+    check_part,
+    check_parts,
+    require_vocabulary,
+)
 from model.files.layouts import CheckpointPart, locate_parts
 from model.network.architectures import (
     ModulePlan,
@@ -79,13 +85,13 @@ def load_components(
     located = locate_parts(card.files, folder)
     qwen = load_qwen_tokenizer(located.qwen_tokenizer)
     t5 = load_t5_tokenizer(located.t5_tokenizer)
-    conditioner = plan_conditioner(located.conditioner, card.text)
-    transformer = plan_transformer(located.transformer, card.transformer)
-    text_encoder = plan_text_encoder(located.text_encoder, card.text)
-    vae = plan_vae(located.vae, card.vae, z_dim=card.transformer.latent_channels)
-    _require_matching_widths(transformer, conditioner, text_encoder)
-    _require_vocabulary(qwen, text_encoder.module.config.vocab_size, text_encoder.part)
-    _require_vocabulary(t5, conditioner.module.config.target_vocab_size, conditioner.part)
+    checked = check_parts(located.parts, card)
+    require_vocabulary(checked["text_encoder"], qwen.get_vocab_size(with_added_tokens=False))
+    require_vocabulary(checked["conditioner"], t5.get_vocab_size(with_added_tokens=False))
+    conditioner = plan_conditioner(checked["conditioner"], card)
+    transformer = plan_transformer(checked["transformer"], card)
+    text_encoder = plan_text_encoder(checked["text_encoder"], card)
+    vae = plan_vae(checked["vae"], card)
     plans = (vae, text_encoder, conditioner, transformer)
     digests = _checked_digests(plans, folder, card)
     sha256 = _combined_hash(digests, [conditioner.part, transformer.part])
@@ -105,36 +111,15 @@ def load_components(
         sha256=sha256,
         text_encoder_sha256=text_encoder_sha256,
         vae_sha256=vae_sha256,
-        mask_columns=read_dropped_columns(transformer, "patch_embed.proj.weight", device),
+        mask_columns=read_dropped_columns(transformer, PATCHES, device),
     )
 
 
 def load_library_vae(card: Card, checkpoint_dir: Path | None, device: torch.device) -> Any:
     """Load the library's own VAE, float32, for comparisons with the service's VAE."""
-    part = locate_parts(card.files, checkpoint_dir or shipped_folder(card)).vae
-    plan = plan_vae(part, card.vae, z_dim=card.transformer.latent_channels)
+    part = locate_parts(card.files, checkpoint_dir or shipped_folder(card)).parts["vae"]
+    plan = plan_vae(check_part("vae", part, card), card)
     return load_weights(plan, device, torch.float32)
-
-
-def _require_matching_widths(
-    transformer: ModulePlan, conditioner: ModulePlan, text_encoder: ModulePlan
-) -> None:
-    network, adapter = transformer.module.config, conditioner.module.config
-    qwen = text_encoder.module.config
-    for name, width, other_width, other in (
-        ("text width", network.text_embed_dim, adapter.target_dim, "its adapter"),
-        ("Qwen3 width", adapter.source_dim, qwen.hidden_size, text_encoder.part.path),
-    ):
-        if width != other_width:
-            raise CheckpointError(
-                f"{transformer.part.path} has {name} {width}; {other} has {other_width}"
-            )
-
-
-def _require_vocabulary(tokenizer: Tokenizer, rows: int, part: CheckpointPart) -> None:
-    tokens = tokenizer.get_vocab_size(with_added_tokens=False)
-    if tokens > rows:
-        raise CheckpointError(f"{part.path} embeds {rows} tokens; its tokenizer has {tokens}")
 
 
 def _checked_digests(plans: Iterable[ModulePlan], folder: Path, card: Card) -> dict[Path, str]:

@@ -16,9 +16,12 @@ from torch.nn import functional
 
 from model.errors import CheckpointError
 from model.files.safetensors_header import StoredTensor
+from model.files.stored_weights.float8 import bfloat16_codes
+from model.files.stored_weights.quantised import is_float8
 from model.network.architectures import ModulePlan
 
 _DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
+_CHUNK = 1 << 22
 
 
 class Float32Linear(nn.Linear):
@@ -69,7 +72,7 @@ def _loaded(plan: ModulePlan, device: torch.device, dtype_of: Any) -> Any:
     for path, entries in groupby(by_place, key=lambda entry: entry[1].path):
         with map_file(path) as mapping:
             for name, stored in entries:
-                value = tensor_view(mapping, stored)
+                value = stored_values(mapping, stored)
                 # The slice drops the padding mask's patch columns; other weights stay whole. It is
                 # copied, because the file may be replaced while the module is in use.
                 cut = value[tuple(map(slice, wanted[name]))]
@@ -87,7 +90,7 @@ def read_dropped_columns(plan: ModulePlan, name: str, device: torch.device) -> T
     if stored.shape[1] == columns:
         return None
     with map_file(stored.path) as mapping:
-        value = tensor_view(mapping, stored)
+        value = stored_values(mapping, stored)
         rest = value[:, columns:].to(device, torch.float32, copy=True)
         del value
     return rest
@@ -107,11 +110,27 @@ def map_file(path: Path) -> Iterator[mmap.mmap]:
         raise CheckpointError(f"cannot read {path}: {exc.strerror}") from exc
 
 
-def tensor_view(mapping: mmap.mmap, stored: StoredTensor) -> Tensor:
-    """A tensor on the mapped bytes, not a copy. Delete it before the mapping is closed."""
+def stored_values(mapping: mmap.mmap, stored: StoredTensor) -> Tensor:
+    """The values of a tensor: a view of the mapped bytes. Delete it before the mapping is closed.
+
+    Float8 weights are widened to bfloat16, in new memory.
+    """
+    if is_float8(stored):
+        return _widened(mapping, stored)
     dtype = _DTYPES[stored.dtype]
     flat = torch.frombuffer(mapping, dtype=dtype, count=stored.count, offset=stored.offset)
     return flat.view(stored.shape)
+
+
+def _widened(mapping: mmap.mmap, stored: StoredTensor) -> Tensor:
+    codes = torch.tensor(bfloat16_codes(stored.dtype, stored.scale), dtype=torch.uint16)
+    values = codes.view(torch.bfloat16)
+    data = torch.frombuffer(mapping, dtype=torch.uint8, count=stored.count, offset=stored.offset)
+    wide = torch.empty(stored.count, dtype=torch.bfloat16)
+    for start in range(0, stored.count, _CHUNK):
+        part = slice(start, start + _CHUNK)
+        wide[part] = values.index_select(0, data[part].int())
+    return wide.view(stored.shape)
 
 
 def release_pages(mapping: mmap.mmap, stored: StoredTensor) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor
 from transformers import Qwen3Model
 
 from model.card import Card, load_card, shipped_folder
+from model.files.checkpoint_check import check_parts
 from model.files.keymap import (
     ADAPTER_PREFIX,
     TEXT_ENCODER_PREFIX,
@@ -89,6 +90,35 @@ def all_in_one(
     save(tensors, folder / MAIN)
 
 
+def older_prefixes(folder: Path) -> None:
+    """One file with all parts under the prefixes of older checkpoints."""
+    all_in_one(folder)
+    old = {BUNDLED_QWEN: "cond_stage_model.transformer.", "vae.": "first_stage_model."}
+    tensors = load_file(folder / MAIN)
+    for name in list(tensors):
+        prefix = next(filter(name.startswith, old), "")
+        if prefix:
+            tensors[old[prefix] + name.removeprefix(prefix)] = tensors.pop(name)
+    save(tensors, folder / MAIN)
+
+
+def compiled_in_training(folder: Path) -> None:
+    """The transformer's file as a compiled module, with what a training leaves."""
+    shutil.copytree(SHIPPED, folder, dirs_exist_ok=True)
+    names = {name: f"net._orig_mod.{name}" for name in main_tensors()}
+    tensors = {
+        names[name].replace("mlp.", "mlp._orig_mod."): tensor
+        for name, tensor in main_tensors().items()
+    }
+    tensors |= {f"model_ema.{name}": tensor * 0 for name, tensor in main_tensors().items()}
+    tensors["model_sampling.sigmas"] = torch.arange(1000.0)
+    tensors["net.llm_adapter.rotary_emb.inv_freq"] = torch.arange(8.0)
+    tensors["net.logvar.1.weight"] = torch.ones(1, 128)
+    tensors["model_ema.num_updates"] = torch.tensor(7)
+    tensors["optimizer.state.0.step"] = torch.tensor(7)
+    save(tensors, folder / MAIN)
+
+
 def library_names(folder: Path) -> None:
     """The text encoder, with a head, and the VAE under the library's names."""
     shutil.copytree(SHIPPED, folder, dirs_exist_ok=True)
@@ -115,12 +145,12 @@ def library_folder(folder: Path, *, max_shard_size: str | None = None) -> None:
 
 def library_modules() -> dict[str, Any]:
     """The library's modules with the shipped weights, bfloat16, with the padding mask's channel."""
-    located = locate_parts(CARD.files, SHIPPED)
+    checked = check_parts(locate_parts(CARD.files, SHIPPED).parts, CARD)
     planned = {
-        "transformer": plan_transformer(located.transformer, CARD.transformer),
-        "text_conditioner": plan_conditioner(located.conditioner, CARD.text),
-        "text_encoder": plan_text_encoder(located.text_encoder, CARD.text),
-        "vae": plan_vae(located.vae, CARD.vae, z_dim=CARD.transformer.latent_channels),
+        "transformer": plan_transformer(checked["transformer"], CARD),
+        "text_conditioner": plan_conditioner(checked["conditioner"], CARD),
+        "text_encoder": plan_text_encoder(checked["text_encoder"], CARD),
+        "vae": plan_vae(checked["vae"], CARD),
     }
     configs = {name: plan.module.config for name, plan in planned.items()}
     modules = {
@@ -193,6 +223,8 @@ LAYOUTS: dict[str, tuple[Write, Card]] = {
     "all in one, bare": (partial(all_in_one, prefix=""), CARD),
     "all in one, VAE apart": (partial(all_in_one, parts=("qwen",)), CARD),
     "all in one, text encoder apart": (partial(all_in_one, parts=("vae",)), CARD),
+    "all in one, as older programs name the parts": (older_prefixes, CARD),
+    "compiled in training": (compiled_in_training, CARD),
     "library names": (library_names, CARD),
     "library folder": (library_folder, CARD),
     "library folder, sharded": (partial(library_folder, max_shard_size="2MB"), CARD),

@@ -23,6 +23,7 @@ from diffusers.models.transformers.transformer_cosmos import CosmosTransformer3D
 from torch import Tensor
 
 from model.card import Card, load_card, shipped_folder
+from model.files.checkpoint_check import check_part
 from model.files.keymap import BUNDLE_PREFIXES
 from model.files.layouts import locate_parts
 from model.files.safetensors_header import encode_header
@@ -30,7 +31,7 @@ from model.network.architectures import plan_transformer
 from model.network.load import Components, load_components
 from model.network.text_encoder import TextEncoder
 from model.network.transformer import predict_velocity
-from model.network.weights import map_file, release_pages, tensor_view
+from model.network.weights import map_file, release_pages, stored_values
 from tests.support.cosmos_reference import install_mask_resize
 from tests.support.paths import DATA
 
@@ -77,8 +78,8 @@ def bundle(folder: Path) -> None:
     prefixes = {
         "dit_to_CosmosTransformer3DModel": "model.diffusion_model.",
         "adapter_to_AnimaTextConditioner": "model.diffusion_model.",
-        "qwen_to_Qwen3Model": BUNDLE_PREFIXES["text_encoder"],
-        "vae_to_AutoencoderKLQwenImage": BUNDLE_PREFIXES["vae"],
+        "qwen_to_Qwen3Model": BUNDLE_PREFIXES["text_encoder"][0],
+        "vae_to_AutoencoderKLQwenImage": BUNDLE_PREFIXES["vae"][0],
     }
     write(folder, {CARD.files.transformer.path: prefixes})
 
@@ -148,15 +149,15 @@ def compare(folder: Path) -> None:
 
 def library_velocity(folder: Path, latents: Tensor, sigma: Tensor, context: Tensor) -> Tensor:
     """The velocity of the class of diffusers, with the channel of its padding mask."""
-    part = locate_parts(CARD.files, folder).transformer
-    plan = plan_transformer(part, CARD.transformer)
+    part = locate_parts(CARD.files, folder).parts["transformer"]
+    plan = plan_transformer(check_part("transformer", part, CARD), CARD)
     config = {**plan.module.config, "concat_padding_mask": True}
     with torch.device("meta"):
         module: Any = CosmosTransformer3DModel.from_config(config)
     weights = {}
     with map_file(part.path) as mapping:
         for name, stored in plan.stored.items():
-            weights[name] = tensor_view(mapping, stored).clone()
+            weights[name] = stored_values(mapping, stored).clone()
             release_pages(mapping, stored)
     module.load_state_dict(weights, assign=True)
     with pytest.MonkeyPatch.context() as patch:

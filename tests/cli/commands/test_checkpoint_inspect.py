@@ -82,8 +82,12 @@ def test_single_parts_are_recognised(path: str, kind: str) -> None:
 @pytest.mark.parametrize(
     ("tensors", "kind", "problem"),
     [
-        ({"net.blocks.0.mlp.layer1.weight": torch.float8_e4m3fn}, "quantised", "is quantised"),
-        ({"net.blocks.0.mlp.layer1.scale_weight": torch.float32}, "quantised", "is quantised"),
+        ({"net.blocks.0.mlp.layer1.weight": torch.int8}, "quantised", "is quantised (int8)"),
+        (
+            {"net.blocks.0.mlp.layer1.scale_weight": torch.float32},
+            "quantised",
+            "a quantised weight",
+        ),
         ({"net.blocks.7.mlp.layer1.weight": torch.bfloat16}, "transformer", "lacks net.blocks.6."),
         ({"unet.weight": torch.bfloat16}, "transformer", "unknown unet.weight"),
     ],

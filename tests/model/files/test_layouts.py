@@ -59,25 +59,25 @@ def test_parts_in_the_transformers_file_take_precedence(tmp_path: Path) -> None:
     all_in_one(tmp_path)
     for path in (QWEN, VAE):
         shutil.copy(SHIPPED / path, tmp_path / path)
-    located = locate_parts(CARD.files, tmp_path)
-    assert {located.text_encoder.path, located.vae.path} == {tmp_path / MAIN}
-    assert located.text_encoder.prefix == "text_encoders.qwen3_06b.transformer.model."
+    located = locate_parts(CARD.files, tmp_path).parts
+    assert {located["text_encoder"].path, located["vae"].path} == {tmp_path / MAIN}
+    assert located["text_encoder"].prefix == "text_encoders.qwen3_06b.transformer.model."
 
 
 def test_paths_layouts_and_prefixes_of_the_parts(tmp_path: Path) -> None:
     write_library_folder(tmp_path)
-    located = locate_parts(CARD.files, tmp_path)
-    assert located.transformer.path == tmp_path / "transformer"
-    assert located.conditioner.path == tmp_path / "text_conditioner"
-    assert located.vae.layout == located.text_encoder.layout == LIBRARY
-    assert located.vae.config["num_res_blocks"] == CARD.vae.num_res_blocks
+    located = locate_parts(CARD.files, tmp_path).parts
+    assert located["transformer"].path == tmp_path / "transformer"
+    assert located["conditioner"].path == tmp_path / "text_conditioner"
+    assert located["vae"].layout == located["text_encoder"].layout == LIBRARY
+    assert located["vae"].config["num_res_blocks"] == CARD.vae.num_res_blocks
     assert tokenizer_folders(CARD.files, tmp_path) == (
         tmp_path / "tokenizer",
         tmp_path / "t5_tokenizer",
     )
-    shipped = locate_parts(CARD.files, SHIPPED)
-    assert shipped.transformer.layout == shipped.vae.layout == ORIGINAL
-    assert shipped.transformer.prefix == shipped.conditioner.prefix == "net."
+    shipped = locate_parts(CARD.files, SHIPPED).parts
+    assert shipped["transformer"].layout == shipped["vae"].layout == ORIGINAL
+    assert shipped["transformer"].prefix == shipped["conditioner"].prefix == "net."
 
 
 def test_the_hash_covers_one_file_or_all_files(tmp_path: Path) -> None:

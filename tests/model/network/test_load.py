@@ -245,16 +245,6 @@ def test_a_wrong_key_is_refused_by_name(written: WrittenCheckpoint, folder: Path
     assert wrong == []
 
 
-def test_float8_weights_are_refused(written: WrittenCheckpoint, folder: Path) -> None:
-    key = "net.blocks.0.mlp.layer1.weight"
-    edit(
-        folder / "anima.safetensors",
-        lambda tensors: tensors.update({key: tensors[key].to(torch.float8_e4m3fn)}),
-    )
-    with pytest.raises(CheckpointError, match=f"{key} .*quantised"):
-        load(written, folder)
-
-
 def test_a_truncated_file_is_refused(written: WrittenCheckpoint, folder: Path) -> None:
     path = folder / "vae.safetensors"
     for size in (path.stat().st_size - 1, 100, 4, 0):
