@@ -45,6 +45,24 @@ def test_weights_change_the_picture(service: httpx2.Client) -> None:
     assert numpy.abs(plain - weighted).mean() > 0.5
 
 
+def test_prompts_that_look_the_same_make_the_same_image(service: httpx2.Client) -> None:
+    texts = (
+        PROMPT,
+        f"{PROMPT} ",
+        f"{PROMPT}\r\n",
+        f"\ufeff{PROMPT}",
+        PROMPT.replace(" ", " \u200b"),
+    )
+    jobs = [
+        submit(service, prompt=text, negative_prompt=text, seed=5, steps=3, deterministic=True)
+        for text in texts
+    ]
+    files = {service.get(finished(service, job)["images"][0]["url"]).content for job in jobs}
+    assert len(files) == 1
+    told = ["characters_dropped" in {w["code"] for w in job["warnings"]} for job in jobs]
+    assert told == [False, True, True, True, True]
+
+
 def test_a_cut_prompt_is_reported_once(service: httpx2.Client) -> None:
     """The API and the engine report the same warning."""
     long = ", ".join([PROMPT] * 4)
