@@ -7,6 +7,8 @@ document is in XMP, because EXIF viewers would show it as a caption.
 import html
 import json
 import re
+import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -207,8 +209,7 @@ def _read_png(image: Any) -> ImageTexts:
 
 def _read_exif(image: Image.Image, packet: str) -> ImageTexts:
     """Read what formats without text chunks have: EXIF, XMP and the comment of a JPEG."""
-    data = image.getexif()
-    inside = data.get_ifd(ExifTags.IFD.Exif)
+    data, inside = _exif_tags(image)
     tag = ExifTags.Base.UserComment
     comment = decode_user_comment(inside.get(tag)) or decode_user_comment(data.get(tag))
     loose = [*(_tag_text(data.get(tag)) for tag in _TEXT_TAGS), _jpeg_comment(image)]
@@ -223,6 +224,15 @@ def _read_exif(image: Image.Image, packet: str) -> ImageTexts:
         ),
         mark=_find_in_xmp(":DigitalSourceType", packet),
     )
+
+
+def _exif_tags(image: Image.Image) -> tuple[Mapping[int, Any], Mapping[int, Any]]:
+    """The first directory of EXIF and the one inside it; both empty if EXIF is broken."""
+    try:
+        data = image.getexif()
+        return data, data.get_ifd(ExifTags.IFD.Exif)
+    except (OSError, SyntaxError, ValueError, struct.error):
+        return {}, {}
 
 
 def _tag_text(value: Any) -> str | None:

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import ExifTags
+from PIL import ExifTags, Image
+from PIL.PngImagePlugin import PngInfo
 
 from tests.support.foreign_images import (
     FIELD_IMAGES,
@@ -19,6 +20,7 @@ from tests.support.foreign_images import (
     with_tag,
     with_user_comment,
 )
+from worker.images.metadata import ImageTexts, read_metadata
 
 SETTINGS = {
     "prompt": "1girl, red hair",
@@ -343,6 +345,20 @@ def test_texts_are_found_where_other_programs_write_them(tmp_path: Path) -> None
         if fields != EXPECTED:
             failures.append((place, fields))
     assert failures == []
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow warns about broken files
+def test_broken_exif_hides_nothing_else(tmp_path: Path) -> None:
+    info = PngInfo()
+    info.add(b"eXIf", b"II*\0\x08\0\0\0\xff\xff\x12\x01")
+    info.add_itxt("parameters", INFOTEXT)
+    path = tmp_path / "image.png"
+    Image.new("RGB", (16, 16)).save(path, pnginfo=info)
+    assert imported(path).fields == EXPECTED
+    path = tmp_path / "image.webp"
+    for exif in (b"nothing", b"II*\0\x08\0\0\0\x02\0\x0f\x01"):
+        Image.new("RGB", (16, 16)).save(path, exif=exif)
+        assert read_metadata(path) == ImageTexts()
 
 
 def test_captions_of_cameras_and_editors_are_no_recipes(tmp_path: Path) -> None:
