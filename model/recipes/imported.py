@@ -98,7 +98,7 @@ class ImportedRequest:
         """Set the schedule by its name in another program."""
         schedule = find_schedule(value)
         if schedule is None:
-            self.add_note(f"schedule {value}", "unknown; the checkpoint's default is used")
+            self.add_note(f"scheduler {value}", "unknown; the checkpoint's default is used")
         else:
             self.fields["scheduler"] = schedule
 

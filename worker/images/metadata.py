@@ -171,6 +171,7 @@ def find_recipe(texts: ImageTexts) -> FoundRecipe | None:
         except ValueError as exc:
             problems.append(str(exc))
             continue
+        found.imported.note_missing()
         found.imported.notes[:0] = [
             one_line(problem, 300) + f"; {found.kind} is used instead" for problem in problems
         ]

@@ -143,7 +143,7 @@ def test_what_only_novelai_does_is_converted_or_noted(tmp_path: Path) -> None:
     assert found.fields["prompt"] == "(cute:1.05), miku \\(vocaloid\\), (rain:1.5)"
     notes = "\n".join(found.notes)
     for piece in ("prompt: NovelAI's weights", "boy, blue hair", "request_type Img2ImgRequest",
-                  "strength: 0.7", "sm: true", "schedule native"):  # fmt: skip
+                  "strength: 0.7", "sm: true", "scheduler native"):  # fmt: skip
         assert piece in notes, piece
 
 
@@ -211,8 +211,19 @@ def test_sd_next_writes_templates_after_the_negative_prompt(tmp_path: Path) -> N
     found = imported(png_with(tmp_path, parameters=text))
     assert found.fields == SETTINGS | {"sampler": "euler_ancestral"}
     notes = "\n".join(found.notes)
-    for piece in ("Template: 1girl", "Negative template: x", "schedule Euler", "pipeline: Anima"):
+    for piece in ("Template: 1girl", "Negative template: x", "scheduler Euler", "pipeline: Anima"):
         assert piece in notes, piece
+
+
+def test_what_a_text_does_not_say_is_noted(tmp_path: Path) -> None:
+    found = imported(png_with(tmp_path, parameters="1girl\nSteps: 20, Sampler: Euler a, Shift: 3"))
+    assert found.notes == [
+        "shift: 3: not supported",
+        *(
+            f"{name}: not in the file; the default is used"
+            for name in ("seed", "cfg_scale", "scheduler", "resolution")
+        ),
+    ]
 
 
 def test_texts_of_nobody_are_refused_with_the_reason(tmp_path: Path) -> None:
