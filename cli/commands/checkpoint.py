@@ -52,7 +52,13 @@ def inspect(
     """
     known = _card(card)
     with _bar("hashing", weight_bytes(path, known) if has_hash else 0) as advance:
-        report = inspect_weights(path, known, has_hash=has_hash, on_bytes=advance)
+        report = inspect_weights(
+            path,
+            known,
+            has_hash=has_hash,
+            vocabulary_sizes=_vocabulary_sizes,
+            on_bytes=advance,
+        )
     if is_json:
         typer.echo(report.model_dump_json(indent=2))
     else:
@@ -122,7 +128,9 @@ def convert(
     known = _card(card)
     try:
         with _bar("writing", total_bytes(source)) as advance:
-            written = convert_checkpoint(source, target, known, on_bytes=advance)
+            written = convert_checkpoint(
+                source, target, known, vocabulary_sizes=_vocabulary_sizes, on_bytes=advance
+            )
     except CheckpointError as exc:
         fail(str(exc))
     except KeyboardInterrupt:
@@ -136,6 +144,13 @@ def _card(name: str | None) -> Card:
         return load_card(name or read_settings().card)
     except CardError as exc:
         fail(str(exc))
+
+
+def _vocabulary_sizes(qwen_folder: Path, t5_folder: Path) -> tuple[int, int]:
+    # Imported here: only folders with tokenizers need it.
+    from model.prompting.tokens import vocabulary_sizes
+
+    return vocabulary_sizes(qwen_folder, t5_folder)
 
 
 def _fetch(card: Card, folder: Path, *, is_accepted: bool) -> None:
@@ -175,7 +190,7 @@ def _verified(item: "WantedFile", card: Card) -> tuple[str, set[str]]:
     """A description of an existing weight file and its parts; both empty for a tokenizer."""
     if item.is_folder:
         return "", set()
-    report = inspect_weights(item.path, card, has_hash=True)
+    report = inspect_weights(item.path, card, has_hash=True, vocabulary_sizes=_vocabulary_sizes)
     if report.problems:
         raise CheckpointError("; ".join(report.problems))
     parts = {part.name for part in report.parts}
@@ -190,7 +205,7 @@ def _verified(item: "WantedFile", card: Card) -> tuple[str, set[str]]:
 
 def _verify_folder(root: Path, card: Card) -> None:
     """Check that a folder saved by diffusers is complete; nothing is downloaded into it."""
-    report = inspect_weights(root, card, has_hash=False)
+    report = inspect_weights(root, card, has_hash=False, vocabulary_sizes=_vocabulary_sizes)
     if report.problems or report.missing:
         raise CheckpointError("; ".join([*report.problems, *report.missing]))
     typer.echo(f"{root} is a {report.kind} with everything in it; there is nothing to fetch.")

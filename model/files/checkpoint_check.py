@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from model.card import Card
@@ -29,6 +30,9 @@ from model.files.weight_shapes import (
 
 PATCHES = "patch_embed.proj.weight"
 """The library's name of the weight that may have columns for the padding mask."""
+
+VocabularySizes = Callable[[Path, Path], tuple[int, int]]
+"""Loads Qwen's and T5's tokenizer from their folders and returns their numbers of tokens."""
 
 _MIN_HEAD_DIM = 12
 """The rotary positions of the transformer's three axes need this width."""
@@ -60,9 +64,12 @@ def check_parts(parts: Mapping[str, CheckpointPart], card: Card) -> dict[str, Ch
     return checked
 
 
-def part_problems(parts: Mapping[str, CheckpointPart], card: Card) -> list[str]:
-    """Everything that `check_parts` refuses: at most one problem per part, or their widths."""
-    checked, problems = {}, []
+def find_problems(
+    parts: Mapping[str, CheckpointPart], card: Card, vocabularies: tuple[int, int] | None = None
+) -> list[str]:
+    """Everything that `check_parts` and `require_vocabularies` refuse, at most one per part."""
+    checked: dict[str, CheckedPart] = {}
+    problems = []
     for name, part in parts.items():
         try:
             checked[name] = check_part(name, part, card)
@@ -70,6 +77,8 @@ def part_problems(parts: Mapping[str, CheckpointPart], card: Card) -> list[str]:
             problems.append(str(exc))
     try:
         _require_matching_widths(checked)
+        if vocabularies:
+            require_vocabularies(checked, vocabularies)
     except CheckpointError as exc:
         problems.append(str(exc))
     return problems
@@ -80,13 +89,13 @@ def check_part(name: str, part: CheckpointPart, card: Card) -> CheckedPart:
     return _CHECKS[name](part, card)
 
 
-def require_vocabulary(checked: CheckedPart, tokens: int) -> None:
-    """Check that a part embeds all `tokens` of its tokenizer."""
-    if tokens > checked.sizes.vocabulary:
-        raise CheckpointError(
-            f"{checked.part.path} embeds {checked.sizes.vocabulary} tokens; "
-            f"its tokenizer has {tokens}"
-        )
+def require_vocabularies(checked: Mapping[str, CheckedPart], sizes: tuple[int, int]) -> None:
+    """Check that the text encoder and the adapter embed all tokens of Qwen's and T5's tokenizer."""
+    for name, tokens in zip(("text_encoder", "conditioner"), sizes, strict=True):
+        if name in checked and tokens > (rows := checked[name].sizes.vocabulary):
+            raise CheckpointError(
+                f"{checked[name].part.path} embeds {rows} tokens; its tokenizer has {tokens}"
+            )
 
 
 def _check_transformer(part: CheckpointPart, card: Card) -> CheckedPart:

@@ -13,7 +13,13 @@ from typing import BinaryIO
 
 from model.card import Card
 from model.errors import CheckpointError
-from model.files.checkpoint_check import PATCHES, CheckedPart, check_parts
+from model.files.checkpoint_check import (
+    PATCHES,
+    CheckedPart,
+    VocabularySizes,
+    check_parts,
+    require_vocabularies,
+)
 from model.files.keymap import (
     TRANSFORMER_PREFIX,
     adapter_to_original,
@@ -27,6 +33,7 @@ from model.files.layouts import (
     CheckpointPart,
     find_parts,
     is_library_folder,
+    tokenizer_folders,
 )
 from model.files.safetensors_header import (
     DTYPE_BYTES,
@@ -75,19 +82,28 @@ class _Entry:
 
 
 def convert_checkpoint(
-    source: Path, target: Path, card: Card, *, on_bytes: OnBytes | None = None
+    source: Path,
+    target: Path,
+    card: Card,
+    *,
+    vocabulary_sizes: VocabularySizes,
+    on_bytes: OnBytes | None = None,
 ) -> list[WrittenFile]:
     """Convert the checkpoint at `source` and write it to `target`. The source is not changed.
 
     A `target` that ends in `.safetensors` receives the transformer and its adapter. A folder
-    receives all parts and tokenizers of the source, under the card's names. `on_bytes` is called
-    with the number of bytes after every few megabytes.
+    receives all parts and tokenizers of the source, under the card's names. `vocabulary_sizes`
+    loads the tokenizers, to compare them with the embeddings. `on_bytes` is called with the number
+    of bytes after every few megabytes.
 
     Raises:
         CheckpointError: the source cannot be loaded, a target file exists already, or there is
             too little disk space.
     """
     parts = check_parts(_read(source), card)
+    qwen, t5 = tokenizer_folders(card.files, source)
+    if qwen.is_dir() and t5.is_dir():
+        require_vocabularies(parts, vocabulary_sizes(qwen, t5))
     files = dict(_plan_files(parts, target, card))
     if not files:
         raise CheckpointError(f"{source} has no transformer with its adapter to write")

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from model.card import Card
 from model.errors import CheckpointError, LoraUnusable
-from model.files.checkpoint_check import part_problems
+from model.files.checkpoint_check import VocabularySizes, find_problems
 from model.files.layouts import (
     PARTS,
     CheckpointPart,
@@ -105,15 +105,21 @@ class InspectionReport(BaseModel):
 
 
 def inspect_weights(
-    path: Path, card: Card, *, has_hash: bool, on_bytes: Callable[[int], object] | None = None
+    path: Path,
+    card: Card,
+    *,
+    has_hash: bool,
+    vocabulary_sizes: VocabularySizes,
+    on_bytes: Callable[[int], object] | None = None,
 ) -> InspectionReport:
     """Inspect a weight file, a folder saved by diffusers, or a folder of the card's files.
 
+    `vocabulary_sizes` loads the tokenizers of a folder, to compare them with its embeddings.
     `on_bytes` is called with the number of bytes after every few hashed megabytes. If the path
     cannot be read, for example a pickle or a truncated file, the reason is the only problem.
     """
     try:
-        return _inspect(path, card, has_hash=has_hash, on_bytes=on_bytes)
+        return _inspect(path, card, vocabulary_sizes, has_hash=has_hash, on_bytes=on_bytes)
     except CheckpointError as exc:
         return InspectionReport(path=path, kind="refused", problems=[str(exc)])
 
@@ -128,10 +134,15 @@ def weight_bytes(path: Path, card: Card) -> int:
 
 
 def _inspect(
-    path: Path, card: Card, *, has_hash: bool, on_bytes: Callable[[int], object] | None
+    path: Path,
+    card: Card,
+    vocabulary_sizes: VocabularySizes,
+    *,
+    has_hash: bool,
+    on_bytes: Callable[[int], object] | None,
 ) -> InspectionReport:
     parts, read, problems = _read(path, card)
-    is_adapter = any(is_lora(stored.raw) for stored in read)
+    is_adapter = read[0].path == path and is_lora(read[0].raw)
     tensors = [
         tensor
         for stored in read
@@ -151,14 +162,23 @@ def _inspect(
     if is_adapter:
         _describe_lora(report, {tensor.key: tensor for tensor in tensors})
         return report
-    report.problems = problems + part_problems(parts, card) + _checksum_problems(report, card)
+    try:
+        vocabularies = _vocabularies(path, card, vocabulary_sizes)
+    except CheckpointError as exc:
+        vocabularies = None
+        problems.append(str(exc))
+    report.problems = [
+        *problems,
+        *find_problems(parts, card, vocabularies),
+        *_checksum_problems(report, card),
+    ]
     report.kind = _kind(path, parts, is_quantised=any(stored.problems for stored in read))
     report.parts = [_part_report(name, parts[name]) for name in PARTS if name in parts]
     report.missing = _missing_parts(path, card, parts)
     for stored in read:
         for kind, keys in stored.passed_over.items():
             report.passed_over.setdefault(kind, []).extend(keys)
-    report.notes = list(_float8_notes(tensors))
+    report.notes = [*_float8_notes(tensors), *_checksum_notes(report, card, parts)]
     return report
 
 
@@ -172,11 +192,23 @@ def _read(
         if set(names) <= set(parts):
             continue
         stored = read_weights(place)
+        read.append(stored)
+        if is_lora(stored.raw):
+            problems.append(f"{place} is a LoRA, not a checkpoint")
+            continue
         found, refused = sort_into_parts(stored)
         parts |= {name: part for name, part in found.items() if name in names}
-        read.append(stored)
         problems += refused
     return parts, read, problems
+
+
+def _vocabularies(
+    path: Path, card: Card, vocabulary_sizes: VocabularySizes
+) -> tuple[int, int] | None:
+    if not path.is_dir():
+        return None
+    qwen, t5 = tokenizer_folders(card.files, path)
+    return vocabulary_sizes(qwen, t5) if qwen.is_dir() and t5.is_dir() else None
 
 
 def _describe_lora(report: InspectionReport, tensors: Mapping[str, StoredTensor]) -> None:
@@ -252,6 +284,28 @@ def _checksum_problems(report: InspectionReport, card: Card) -> list[str]:
         for file in (card.files.transformer, card.files.text_encoder, card.files.vae)
         if (found := hashes.get(report.path / file.path)) and file.sha256 not in (None, found)
     ]
+
+
+def _checksum_notes(
+    report: InspectionReport, card: Card, parts: Mapping[str, CheckpointPart]
+) -> Iterable[str]:
+    """What the checksums of the card mean for files that were not compared with them."""
+    files = card.files
+    by_part = {"transformer": files.transformer, "text_encoder": files.text_encoder}
+    for name, file in {**by_part, "vae": files.vae}.items():
+        if (
+            name not in parts
+            or file.sha256 is None
+            or (report.path.is_dir() and report.files[0].sha256)
+        ):
+            continue
+        if report.files[0].sha256 is None:
+            yield f"the checksum of {card.name}'s {PART_LABELS[name]} was not compared"
+        elif report.files[0].sha256 != file.sha256:
+            yield (
+                f"{card.name} expects a {PART_LABELS[name]} with another checksum and refuses this "
+                f"file at {file.path}"
+            )
 
 
 def _file_report(

@@ -24,7 +24,7 @@ from model.files.checkpoint_check import (
     PATCHES,
     check_part,
     check_parts,
-    require_vocabulary,
+    require_vocabularies,
 )
 from model.files.layouts import CheckpointPart, locate_parts
 from model.network.architectures import (
@@ -37,7 +37,7 @@ from model.network.architectures import (
 )
 from model.network.vae import flatten_convolutions
 from model.network.weights import load_weights, load_weights_for_float32, read_dropped_columns
-from model.prompting.tokens import load_qwen_tokenizer, load_t5_tokenizer
+from model.prompting.tokens import load_qwen_tokenizer, load_t5_tokenizer, vocabulary_size
 
 logger = logging.getLogger(__name__)
 
@@ -86,8 +86,7 @@ def load_components(
     qwen = load_qwen_tokenizer(located.qwen_tokenizer)
     t5 = load_t5_tokenizer(located.t5_tokenizer)
     checked = check_parts(located.parts, card)
-    require_vocabulary(checked["text_encoder"], qwen.get_vocab_size(with_added_tokens=False))
-    require_vocabulary(checked["conditioner"], t5.get_vocab_size(with_added_tokens=False))
+    require_vocabularies(checked, (vocabulary_size(qwen), vocabulary_size(t5)))
     conditioner = plan_conditioner(checked["conditioner"], card)
     transformer = plan_transformer(checked["transformer"], card)
     text_encoder = plan_text_encoder(checked["text_encoder"], card)

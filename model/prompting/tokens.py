@@ -137,6 +137,18 @@ def load_tokenizers(card: Card, checkpoint_dir: Path | None) -> Tokenizers:
     return Tokenizers(load_qwen_tokenizer(qwen), load_t5_tokenizer(t5))
 
 
+def vocabulary_sizes(qwen_folder: Path, t5_folder: Path) -> tuple[int, int]:
+    """Load both tokenizers and return their numbers of tokens. Raises as `load_tokenizers`."""
+    qwen, t5 = load_qwen_tokenizer(qwen_folder), load_t5_tokenizer(t5_folder)
+    return vocabulary_size(qwen), vocabulary_size(t5)
+
+
+def vocabulary_size(tokenizer: Tokenizer) -> int:
+    """Number of tokens that must have an embedding; control tokens added later need none."""
+    size: int = tokenizer.get_vocab_size(with_added_tokens=False)
+    return size
+
+
 def load_qwen_tokenizer(folder: Path) -> Tokenizer:
     """Load Qwen's tokenizer from `tokenizer.json`, or from `vocab.json` and `merges.txt`."""
     if (folder / "tokenizer.json").is_file():

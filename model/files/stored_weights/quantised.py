@@ -12,10 +12,11 @@ import re
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 from model.errors import CheckpointError
-from model.files.keymap import BUNDLE_PREFIXES
+from model.files.keymap import BUNDLE_PREFIXES, TRANSFORMER_PREFIXES
 from model.files.safetensors_header import StoredTensor
 from model.files.stored_weights.float8 import FLOAT8_NAMES
 
@@ -28,8 +29,9 @@ _SCALE = re.compile(r"\.(scale_weight|weight_scale)$")
 _INPUT_SCALE = re.compile(r"\.(scale_input|input_scale)$")
 _FORMAT = re.compile(r"\.comfy_quant$")
 _MARKER = re.compile(r"(^|\.)scaled_fp8$")
-_EMBEDDING = re.compile(r"(^|\.)embed(_tokens)?\.weight$")
+_EMBEDDING = re.compile(r"(^|\.)(embed|embed_tokens|lm_head)\.weight$")
 _HARMLESS_SETTINGS = {"format", "full_precision_matrix_mult"}
+_BUNDLES = tuple(chain.from_iterable(BUNDLE_PREFIXES.values()))
 _MAX_FORMAT_BYTES = 4096
 _SCALAR_CODES = {"F32": "<f", "F16": "<e"}
 
@@ -157,9 +159,9 @@ def _require_float8(
         raise CheckpointError(
             f"{place}: {layer} is quantised with {', '.join(unknown)}, which is not supported"
         )
-    for weight, tensor in weights.items():
-        is_this = weight == f"{layer}.weight" or weight.endswith(f".{layer}.weight")
-        if is_this and FLOAT8_NAMES.get(tensor.dtype) != name:
+    for prefix in (*TRANSFORMER_PREFIXES, *_BUNDLES):
+        tensor = weights.get(f"{prefix}{layer}.weight")
+        if tensor and FLOAT8_NAMES.get(tensor.dtype) != name:
             raise CheckpointError(f"{place}: {tensor.key} is {tensor.dtype}, but its format {name}")
 
 
@@ -205,8 +207,7 @@ def _require_scales(
 
 def _group(name: str) -> str:
     """The part that a name belongs to in a file of several parts."""
-    prefixes = (prefix for known in BUNDLE_PREFIXES.values() for prefix in known)
-    return next((prefix for prefix in prefixes if name.startswith(prefix)), "")
+    return next(filter(name.startswith, _BUNDLES), "")
 
 
 def _scale(tensor: StoredTensor) -> float:

@@ -17,7 +17,7 @@ from tests.support.checkpoint_command import (
     inspected,
     run_checkpoint,
 )
-from tests.support.every_layout import LAYOUTS, MAIN, QWEN, VAE, all_in_one
+from tests.support.every_layout import LAYOUTS, MAIN, QWEN, VAE, all_in_one, compiled_in_training
 from tests.support.paths import ROOT
 
 
@@ -65,6 +65,30 @@ def test_the_printed_report(tmp_path: Path) -> None:
     assert f"missing: VAE: kirazuri-tiny expects it at {VAE}" in output
     assert output.count("missing: tokenizer") == 2
     assert "sha256" not in run_checkpoint("inspect", path, *TINY, "--no-hash")[1]
+
+
+def test_what_loading_passes_over_is_listed(tmp_path: Path) -> None:
+    compiled_in_training(tmp_path)
+    report = inspected(tmp_path / MAIN)
+    assert report["problems"] == []
+    counts = {kind: len(keys) for kind, keys in report["passed_over"].items()}
+    assert counts == {
+        "EMA copy": 170,
+        "noise schedule": 1,
+        "position table": 1,
+        "loss of a training": 1,
+        "state of a training": 1,
+    }
+    code, output = run_checkpoint("inspect", tmp_path / MAIN, *TINY)
+    assert code == 0
+    assert "passed over: noise schedule: model_sampling.sigmas\n" in output
+    only_copies = {
+        key: tensor
+        for key, tensor in load_file(tmp_path / MAIN).items()
+        if key.startswith("model_ema.")
+    }
+    save_file(only_copies, tmp_path / MAIN)
+    assert "has no weights" in inspected(tmp_path / MAIN)["problems"][0]
 
 
 def test_an_all_in_one_file_lacks_only_tokenizers(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from model.errors import CheckpointError
 from model.network.load import load_components
 from tests.support.checkpoint_command import TINY, inspected, run_checkpoint
 from tests.support.every_layout import CARD, MAIN, QWEN, SHIPPED, VAE, all_in_one, library_folder
+from tests.support.paths import ROOT
 from tests.support.refusals import message_of
 
 Tensors = dict[str, Tensor]
@@ -123,7 +124,7 @@ def test_a_folder_with_other_settings_is_a_problem_and_is_not_converted(tmp_path
     config = tmp_path / "source" / "transformer" / "config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), "rope_scale": [1.0, 3.0, 3.0]}))
     assert "rope_scale" in loading_refusal(tmp_path / "source")
-    assert "rope_scale" in inspected(tmp_path / "source")["problems"][0]
+    assert "rope_scale" in " ".join(inspected(tmp_path / "source")["problems"])
     code, output = run_checkpoint("convert", tmp_path / "source", tmp_path / "target", *TINY)
     assert code == 1
     assert "rope_scale" in output
@@ -141,7 +142,7 @@ def test_parts_of_different_widths_are_a_problem_in_one_folder_and_one_file(
             tensors[name] = torch.ones(128, width, dtype=torch.bfloat16)
     save_file(tensors, tmp_path / "source" / MAIN)
     assert "Qwen3 width 64" in loading_refusal(tmp_path / "source")
-    assert "Qwen3 width 64" in inspected(tmp_path / "source")["problems"][0]
+    assert "Qwen3 width 64" in " ".join(inspected(tmp_path / "source")["problems"])
     all_in_one(tmp_path / "bundle")
     bundled = load_file(tmp_path / "bundle" / MAIN)
     bundled |= {f"model.diffusion_model.{k.removeprefix('net.')}": v for k, v in tensors.items()}
@@ -152,6 +153,56 @@ def test_parts_of_different_widths_are_a_problem_in_one_folder_and_one_file(
     assert code == 1
     assert "Qwen3 width 64" in output
     assert not (tmp_path / "a.safetensors").exists()
+
+
+def test_tokenizers_that_loading_refuses_are_a_problem_and_are_not_converted(
+    tmp_path: Path,
+) -> None:
+    shutil.copytree(SHIPPED, tmp_path / "source")
+    library_folder(tmp_path / "library")
+    for root, t5 in (
+        (tmp_path / "source", tmp_path / "source" / CARD.files.t5_tokenizer),
+        (tmp_path / "library", tmp_path / "library" / "t5_tokenizer"),
+    ):
+        tokenizer = t5 / "tokenizer.json"
+        content = json.loads(tokenizer.read_text())
+        more = [[f"extra{index}", -9.0] for index in range(500)]
+        content["model"]["vocab"] += more
+        for text, named in (("{", "cannot read tokenizer"), (json.dumps(content), "embeds 225")):
+            tokenizer.write_text(text)
+            assert named in loading_refusal(root)
+            assert named in " ".join(inspected(root)["problems"])
+    code, output = run_checkpoint("convert", tmp_path / "library", tmp_path / "target", *TINY)
+    assert code == 1
+    assert "embeds 225" in output
+    assert not (tmp_path / "target").exists()
+
+
+def test_a_lora_in_place_of_a_part_is_a_problem(tmp_path: Path) -> None:
+    shutil.copytree(SHIPPED, tmp_path / "source")
+    lora = {"diffusion_model.blocks.0.mlp.layer1.lora_A.weight": torch.ones(2, 192)}
+    save_file(lora, tmp_path / "source" / MAIN)
+    assert "is a LoRA" in loading_refusal(tmp_path / "source")
+    assert "is a LoRA" in " ".join(inspected(tmp_path / "source")["problems"])
+
+
+def test_a_checksum_other_than_the_cards_is_a_problem_at_its_path(tmp_path: Path) -> None:
+    shutil.copytree(SHIPPED, tmp_path / "source")
+    card = tmp_path / "card.toml"
+    text = (ROOT / "model" / "cards" / "kirazuri-tiny.toml").read_text()
+    path = f'path = "{MAIN}"'
+    assert path in text
+    card.write_text(text.replace(path, f'{path}\nsha256 = "{"0" * 64}"'))
+    file = tmp_path / "source" / MAIN
+    for inspected_path, options, problem, said in (
+        (tmp_path / "source", (), True, "the card says 000"),
+        (tmp_path / "source", ("--no-hash",), False, "transformer was not compared"),
+        (file, (), False, "refuses this file"),
+    ):
+        arguments = ("inspect", inspected_path, "--card", card, *options)
+        code, output = run_checkpoint(*arguments)
+        assert (code == 1) == problem, output
+        assert said in output.replace("\n", " ")
 
 
 def test_files_that_loading_does_not_read_are_no_problem(tmp_path: Path) -> None:
