@@ -37,7 +37,7 @@ from api.webhooks import schemas as webhook_schemas
 from api.webhooks.schemas import submission_type
 from model.card import Card, load_card
 from model.errors import CheckpointError
-from model.files.lora_folder import LoraFolder
+from model.files.lora.folder import LoraFolder
 from model.policy.policy import load_policy
 from model.prompting.tokens import Tokenizers, load_tokenizers
 from model.request import GenerationRequest

@@ -48,6 +48,8 @@ WarningCode = Literal[
     "full_width_brackets",
     "lora_base_unknown",
     "lora_other_base",
+    "lora_other_depth",
+    "lora_partial",
     "picture_fitted",
     "prompt_cut",
     "rating_held",

@@ -16,7 +16,7 @@ from model.card import (
     Resolution,
     Training,
 )
-from model.files.lora_keys import LoraPart
+from model.files.lora.targets import LoraPart
 from model.recipes.recipe import Recipe
 from model.request import ImageFormat, MetadataLevel, Upscaler
 

@@ -9,7 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from api.http.service_schemas import LoraDescription
 from model.card import Card
 from model.errors import LoraError
-from model.files.lora_folder import LoraFile, LoraFolder, base_warning
+from model.files.lora.folder import LoraFile, LoraFolder, base_warning
 from model.request import GenerationRequest, RequestWarning
 from model.resolved_request import ResolvedRequest
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from model.card import load_card
 from model.files.keymap import transformer_to_original
-from model.files.lora_folder import LoraFolder
+from model.files.lora.folder import LoraFolder
 from model.network.load import load_components
 from model.network.lora_switch import LoraSwitch
 from model.resolved_request import LoraSet, ResolvedLora

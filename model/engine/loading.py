@@ -10,7 +10,7 @@ from model.engine.engine import Engine
 from model.engine.image_plan import ReadImage
 from model.engine.pipeline import Pipeline, no_image_store
 from model.engine.protocol import DeviceMemory
-from model.files.lora_folder import LoraFolder
+from model.files.lora.folder import LoraFolder
 from model.network.device import device_name, use_deterministic_kernels
 from model.network.load import Components, load_components
 from model.network.lora_switch import LoraSwitch

@@ -12,7 +12,7 @@ from torch import Tensor
 from model.engine.image_plan import LatentCodec, ReadImage
 from model.engine.protocol import DeviceMemory
 from model.errors import InputMissing
-from model.files.lora_folder import LoraFolder
+from model.files.lora.folder import LoraFolder
 from model.network.lora_switch import LoraSwitch
 from model.network.text_encoder import EncodedPrompt
 

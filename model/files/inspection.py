@@ -24,7 +24,7 @@ from model.files.layouts import (
     sort_into_parts,
     tokenizer_folders,
 )
-from model.files.lora_keys import summarise
+from model.files.lora.keys import summarise
 from model.files.safetensors_header import StoredTensor, read_header
 from model.files.stored_weights.quantised import is_float8
 from model.files.stored_weights.reading import StoredWeights, read_weights, weight_files

@@ -6,7 +6,7 @@ Format: https://github.com/safetensors/safetensors#format. Does not need torch.
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -116,7 +116,7 @@ def encode_header(
     return len(text).to_bytes(_LENGTH_BYTES, "little") + text
 
 
-def first_keys(keys: list[str]) -> str:
+def first_keys(keys: Sequence[str]) -> str:
     """The first keys, for a message, and how many more there are."""
     shown = ", ".join(key[:_MAX_SHOWN] for key in keys[:_SHOWN_KEYS])
     more = len(keys) - _SHOWN_KEYS
@@ -128,7 +128,7 @@ def _require_suffix(path: Path) -> None:
         raise CheckpointError(f"{path} is named like a pickle; {_RUNS_CODE}")
     if path.suffix.lower() == ".gguf":
         raise CheckpointError(f"{path} {_IS_GGUF}")
-    if path.suffix != SUFFIX:
+    if path.suffix.lower() != SUFFIX:
         raise CheckpointError(f"{path} is not a {SUFFIX} file; other formats are not read")
 
 

@@ -1,7 +1,7 @@
-"""Computes the weight change of each LoRA format: plain LoRA, LoHa, LoKr and DoRA.
+"""Computes the change of a weight by each LoRA method, in the precision of its arguments.
 
-`DELTAS` has one function per format. It takes the tensors of one layer by role and returns
-delta, float32 (out, in), such that W' = W + strength * delta.
+`DELTAS` has one function per method. It takes the weight (out, in) and the tensors of one layer by
+role, and returns delta, shaped like the weight, such that W' = W + strength * delta.
 """
 
 from collections.abc import Callable, Mapping
@@ -9,12 +9,10 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-_EPSILON = torch.finfo(torch.float32).eps
-
 Tensors = Mapping[str, Tensor]
 
 
-def lora_delta(tensors: Tensors) -> Tensor:
+def lora_delta(weight: Tensor, tensors: Tensors) -> Tensor:
     """LoRA, Hu et al. 2021, arXiv 2106.09685: alpha / rank * (up @ down).
 
     `up` is (out, rank), `down` is (rank, in).
@@ -23,7 +21,16 @@ def lora_delta(tensors: Tensors) -> Tensor:
     return (_scale(tensors, rank=len(down)) * up) @ down
 
 
-def loha_delta(tensors: Tensors) -> Tensor:
+def embedding_delta(weight: Tensor, tensors: Tensors) -> Tensor:
+    """Peft's LoRA of an embedding: alpha / rank * (B @ A) transposed.
+
+    `embedding_a` is (rank, rows), `embedding_b` is (dim, rank).
+    """
+    a, b = tensors["embedding_a"], tensors["embedding_b"]
+    return a.T @ (_scale(tensors, rank=len(a)) * b).T
+
+
+def loha_delta(weight: Tensor, tensors: Tensors) -> Tensor:
     """LoHa, Hyeon-Woo et al. 2022, arXiv 2108.06098: the Hadamard product of two low-rank products.
 
     alpha / rank * (w1_a @ w1_b) * (w2_a @ w2_b), with w_a (out, rank) and w_b (rank, in).
@@ -33,7 +40,7 @@ def loha_delta(tensors: Tensors) -> Tensor:
     return first.mul_(second).mul_(_scale(tensors, rank=len(tensors["hada_w1_b"])))
 
 
-def lokr_delta(tensors: Tensors) -> Tensor:
+def lokr_delta(weight: Tensor, tensors: Tensors) -> Tensor:
     """LoKr, Yeh et al. 2024, arXiv 2309.14859: alpha / rank * kron(w1, w2).
 
     Each factor is whole or a product w_a @ w_b. If both are whole, there is no rank and alpha is
@@ -49,35 +56,123 @@ def _lokr_factor(tensors: Tensors, name: str) -> Tensor:
     return tensors[name] if name in tensors else tensors[f"{name}_a"] @ tensors[f"{name}_b"]
 
 
+def full_delta(weight: Tensor, tensors: Tensors) -> Tensor:
+    """A full difference of a weight or a bias, as extractors and trainers write it."""
+    (difference,) = tensors.values()
+    return difference.reshape(weight.shape).clone()
+
+
+def oft_delta(weight: Tensor, tensors: Tensors) -> Tensor:
+    """OFT as LyCORIS writes it; Qiu et al. 2023, arXiv 2306.07280: W' = rescale * R^T W.
+
+    R is block-diagonal with one rotation for each block of rows. `oft_blocks` is (blocks, n, n).
+    """
+    blocks = tensors["oft_blocks"]
+    count, size = blocks.shape[0], blocks.shape[-1]
+    turned = _rotations(weight, tensors).mT @ weight.reshape(count, size, -1)
+    return _rescaled(turned.reshape(weight.shape), tensors) - weight
+
+
+def boft_delta(weight: Tensor, tensors: Tensors) -> Tensor:
+    """BOFT as LyCORIS writes it; Liu et al. 2023, arXiv 2311.06243: W' = rescale * R_m … R_1 W.
+
+    Factor i rotates blocks of rows that are n 2^(i-1) / 2 rows apart in pairs (a butterfly).
+    `oft_blocks` is (m, blocks, n, n).
+    """
+    rotations, value = _rotations(weight, tensors), weight
+    rows, columns = weight.shape
+    size = rotations.shape[-1]
+    for level, blocks in enumerate(rotations):
+        stride = 2**level * (size // 2)
+        apart = value.reshape(-1, 2, stride, columns).transpose(1, 2)
+        turned = blocks @ apart.reshape(-1, size, columns)
+        value = turned.reshape(-1, stride, 2, columns).transpose(1, 2).reshape(rows, columns)
+    return _rescaled(value, tensors) - weight
+
+
+def _rotations(weight: Tensor, tensors: Tensors) -> Tensor:
+    """The Cayley transform (I + Q) (I - Q)^-1 of the skew part Q = B - B^T of each block B.
+
+    A positive alpha limits the norm of all Q together to alpha * out, as LyCORIS trains it.
+    Solved in float64, because the blocks are small.
+    """
+    blocks = tensors["oft_blocks"].double()
+    skew = blocks - blocks.mT
+    limit = float(tensors["alpha"]) * len(weight) if "alpha" in tensors else 0.0
+    if limit > 0:
+        norm = torch.linalg.vector_norm(skew)
+        skew = skew * torch.where(norm > limit, limit / norm, torch.ones_like(norm))
+    one = torch.eye(skew.shape[-1], dtype=skew.dtype, device=skew.device)
+    rotations: Tensor = torch.linalg.solve(one - skew, one + skew, left=False)
+    return rotations.to(weight.dtype)
+
+
+def _rescaled(weight: Tensor, tensors: Tensors) -> Tensor:
+    return weight * tensors["rescale"].reshape(-1, 1) if "rescale" in tensors else weight
+
+
+def glora_delta(weight: Tensor, tensors: Tensors) -> Tensor:
+    """GLoRA as LyCORIS writes it; Chavan et al. 2023, arXiv 2306.07967.
+
+    alpha / rank * (W a1 a2 + b1 b2), with a1 (in, rank), a2 (rank, in), b1 (out, rank) and
+    b2 (rank, in). Files of older versions have the names of each pair exchanged.
+    """
+    a1, a2, b1, b2 = (tensors[name] for name in ("a1", "a2", "b1", "b2"))
+    if a1.shape[0] != weight.shape[1]:
+        a1, a2, b1, b2 = a2, a1, b2, b1
+    return (weight @ a1 @ a2).add_(b1 @ b2).mul_(_scale(tensors, rank=len(b2)))
+
+
+def ia3_delta(weight: Tensor, tensors: Tensors) -> Tensor:
+    """IA3 as LyCORIS writes it; Liu et al. 2022, arXiv 2205.05638: W' = (1 + w) W.
+
+    One number per output, or per input if `on_input` is not zero.
+    """
+    scale = tensors["ia3"].flatten()
+    return weight * (scale if tensors["on_input"].item() else scale.reshape(-1, 1))
+
+
+def peft_ia3_delta(weight: Tensor, tensors: Tensors) -> Tensor:
+    """IA3 as peft writes it: W' = l W, with l (out, 1) or (1, in)."""
+    return weight * (tensors["ia3_l"] - 1)
+
+
 def _scale(tensors: Tensors, *, rank: int) -> float:
     """The file's alpha / rank; 1 if it has no alpha."""
     return float(tensors["alpha"]) / rank if "alpha" in tensors else 1.0
 
 
-DELTAS: dict[str, Callable[[Tensors], Tensor]] = {
+DELTAS: dict[str, Callable[[Tensor, Tensors], Tensor]] = {
     "lora": lora_delta,
+    "embedding": embedding_delta,
     "loha": loha_delta,
     "lokr": lokr_delta,
+    "diff": full_delta,
+    "norm": full_delta,
+    "bias": full_delta,
+    "oft": oft_delta,
+    "boft": boft_delta,
+    "glora": glora_delta,
+    "ia3": ia3_delta,
+    "peft_ia3": peft_ia3_delta,
 }
 
 
 def add_delta(weight: Tensor, delta: Tensor, tensors: Tensors, *, strength: float) -> None:
-    """Add strength * delta to a float32 weight (out, in); with DoRA strength * (W' - W).
+    """Add strength * delta to a weight; with DoRA strength * (W' - W).
 
     Overwrites both tensors, because new memory for every sum would cost more than the sums.
 
-    DoRA is Liu et al. 2024, arXiv 2402.09353. Its two formats differ. ComfyUI's `dora_scale` gives
-    W' = (W + delta) * dora_scale / norm(W), with the norm of each row, or of each column if the
-    scale has one number per column. peft's magnitude vector gives
-    W' = (W + delta) * magnitude / norm(W + delta), with the norm of each row, as published.
+    DoRA is Liu et al. 2024, arXiv 2402.09353: W' = (W + delta) * scale / norm(W + delta), with the
+    norm of each row, or of each column if `dora_scale` has one number per column. Trainers compute
+    this. ComfyUI takes norm(W) for rows, which is not the weight that was trained.
     """
-    if "dora_scale" in tensors:
-        scale = tensors["dora_scale"]
-        is_per_row = scale.shape[0] == weight.shape[0]
-        norm = torch.linalg.vector_norm(weight, dim=1 if is_per_row else 0, keepdim=True)
+    scale = tensors.get("dora_scale", tensors.get("magnitude"))
+    if scale is not None:
+        is_per_row = scale.ndim == 1 or scale.shape == (len(weight), 1)
+        axis = 1 if is_per_row else 0
+        norm = torch.linalg.vector_norm(delta.add_(weight), dim=axis, keepdim=True)
         scale = scale.reshape(-1, 1) if is_per_row else scale
-        delta.add_(weight).mul_(scale / (norm + _EPSILON)).sub_(weight)
-    elif "magnitude" in tensors:
-        norm = torch.linalg.vector_norm(delta.add_(weight), dim=1, keepdim=True)
-        delta.mul_(tensors["magnitude"].reshape(-1, 1) / (norm + _EPSILON)).sub_(weight)
+        # Rows without length stay zero, whatever their scale.
+        delta.mul_(scale / norm.where(norm > 0, 1)).sub_(weight)
     weight.add_(delta, alpha=strength)

@@ -1,4 +1,4 @@
-"""Merges LoRA files into new weights for the linear layers that they change.
+"""Merges LoRA files into new weights and biases for the modules that they change.
 
 Sums are float32 on the weights' device and rounded once at the end. The original weights are not
 modified.
@@ -15,14 +15,14 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from model.files.keymap import adapter_to_original, transformer_to_original
-from model.files.lora_keys import LoraChange, LoraPart, LoraTarget
+from model.files.lora.plan import LoraChange
+from model.files.lora.shapes import without_kernel
+from model.files.lora.targets import LoraPart, LoraTarget, make_target
 from model.network.lora_deltas import DELTAS, add_delta
-from model.network.weights import Float32Linear
+from model.network.weights import Float32Embedding, Float32Linear
 
-_PATCH_EMBED = "patch_embed.proj"
-_PADDING_MASK_COLUMNS = 4
-"""The patch columns of the padding mask, a channel that is always zero. Loading drops them."""
+MergedValues = dict[tuple[nn.Module, str], nn.Parameter]
+"""New values by module and name of the parameter, "weight" or "bias"."""
 
 
 class LoraModules(Protocol):
@@ -47,92 +47,103 @@ class MergeInput:
     strength: float
 
 
-def linear_layers(models: LoraModules) -> Iterator[tuple[LoraTarget, nn.Linear]]:
-    """Every linear layer of the model with its names and shape."""
-    modules: dict[LoraPart, nn.Module] = {
+def list_modules(models: LoraModules) -> Iterator[tuple[LoraTarget, nn.Module]]:
+    """Every module of the model with a weight that LoRAs may change."""
+    parts: dict[LoraPart, nn.Module] = {
         "transformer": models.transformer,
         "adapter": models.conditioner,
         "text_encoder": models.text_encoder,
     }
-    for part, module in modules.items():
-        for name, layer in module.named_modules():
-            if isinstance(layer, nn.Linear):
-                rows, columns = layer.weight.shape
-                is_patch_embed = part == "transformer" and name == _PATCH_EMBED
-                dropped = _PADDING_MASK_COLUMNS if is_patch_embed else 0
-                original = _original_name(part, name)
-                yield LoraTarget(part, name, original, (rows, columns), dropped), layer
-
-
-def _original_name(part: LoraPart, module: str) -> str:
-    if part == "text_encoder":
-        return module
-    to_original = transformer_to_original if part == "transformer" else adapter_to_original
-    return to_original(f"{module}.weight").removesuffix(".weight")
+    for part, whole in parts.items():
+        for name, module in whole.named_modules():
+            weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
+            if isinstance(weight, nn.Parameter) and weight.ndim in (1, 2):
+                rows = len(bias) if isinstance(bias, nn.Parameter) else None
+                yield make_target(part, name, tuple(weight.shape), rows), module
 
 
 def merge_files(
     files: Sequence[MergeInput],
-    linears: Mapping[LoraTarget, nn.Linear],
+    modules: Mapping[LoraTarget, nn.Module],
     *,
     mask_columns: Tensor | None,
-) -> dict[nn.Linear, Tensor]:
-    """Return the new weight of every layer that the files change.
+    dtype: torch.dtype = torch.float32,
+) -> MergedValues:
+    """Return the new value of every weight and bias that the files change.
 
     `mask_columns` are the padding mask's columns of the patch embedding, if the checkpoint has
-    them.
+    them. Sums are computed in `dtype`.
     """
     with ExitStack() as opened:
-        steps: dict[LoraTarget, list[_MergeStep]] = defaultdict(list)
+        steps: dict[tuple[LoraTarget, str], list[_MergeStep]] = defaultdict(list)
         for file in files:
             tensors = opened.enter_context(safe_open(file.path, framework="pt"))
             for change in file.changes:
-                steps[change.target].append(_MergeStep(change, tensors, file.strength))
+                parameter = "bias" if change.method == "bias" else "weight"
+                steps[change.target, parameter].append(_MergeStep(change, tensors, file.strength))
         return {
-            linears[target]: _merged_weight(
-                linears[target],
+            (modules[target], parameter): _merged(
+                modules[target],
+                parameter,
                 of_target,
                 dropped=mask_columns if target.dropped_columns else None,
+                dtype=dtype,
             )
-            for target, of_target in steps.items()
+            for (target, parameter), of_target in steps.items()
         }
 
 
 @dataclass(frozen=True, slots=True)
 class _MergeStep:
-    """One file's change of one weight, with the opened file and the strength."""
+    """One file's change of one parameter, with the opened file and the strength."""
 
     change: LoraChange
     file: Any
     strength: float
 
+    def tensors(self, device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
+        """The tensors of the change by role."""
+        found = {
+            # Numbers are read on the CPU, because that does not wait for the device.
+            role: self.file.get_tensor(key).to(
+                "cpu" if role in ("alpha", "on_input") else device, dtype
+            )
+            for role, key in self.change.keys.items()
+        }
+        if self.change.alpha is not None:
+            found["alpha"] = torch.tensor(self.change.alpha, dtype=torch.float64)
+        return {
+            role: tensor.reshape(without_kernel(role, tuple(tensor.shape)))
+            for role, tensor in found.items()
+        }
+
 
 @torch.inference_mode(mode=False)
 @torch.no_grad()
-def _merged_weight(
-    linear: nn.Linear, steps: Sequence[_MergeStep], *, dropped: Tensor | None
+def _merged(
+    module: nn.Module,
+    parameter: str,
+    steps: Sequence[_MergeStep],
+    *,
+    dropped: Tensor | None,
+    dtype: torch.dtype,
 ) -> nn.Parameter:
-    """The layer's weight after all changes, summed in float32.
+    """The parameter's value after all changes, rounded once to the parameter's dtype.
 
-    It is rounded once to the layer's dtype, unless the layer computes in float32.
+    It keeps the dtype of the sums if the module computes in float32.
     """
-    weight = linear.weight
-    dtype = torch.float32 if isinstance(linear, Float32Linear) else weight.dtype
-    value = weight.to(torch.float32, copy=True)
+    original = getattr(module, parameter)
+    is_float32 = isinstance(module, Float32Linear | Float32Embedding)
+    value = original.to(dtype, copy=True)
     for step in steps:
-        tensors = {
-            # Alpha is read as a number: on the CPU that does not wait for the device.
-            role: step.file.get_tensor(key).to(
-                "cpu" if role == "alpha" else weight.device, torch.float32
-            )
-            for role, key in step.change.keys.items()
-        }
-        delta = DELTAS[step.change.method](tensors)
-        columns = value.shape[1]
-        if delta.shape[1] > columns:
+        tensors = step.tensors(original.device, dtype)
+        columns, wide = original.shape[-1], step.change.columns or 0
+        if value.ndim == 2 and wide > columns:
             # The change also covers the dropped columns, which count in the norms of DoRA.
-            rest = value.new_zeros(len(value), delta.shape[1] - columns)
-            value = torch.cat([value, rest if dropped is None else dropped], dim=1)
+            rest = value.new_zeros(len(value), wide - columns)
+            value = torch.cat([value, rest if dropped is None else dropped.to(dtype)], dim=1)
+        delta = DELTAS[step.change.method](value, tensors)
         add_delta(value, delta, tensors, strength=step.strength)
-        value = value[:, :columns]
-    return nn.Parameter(value.to(dtype).contiguous(), requires_grad=False)
+        value = value[..., :columns]
+    kept = dtype if is_float32 or dtype == torch.float64 else original.dtype
+    return nn.Parameter(value.to(kept).contiguous(), requires_grad=False)

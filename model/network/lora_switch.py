@@ -12,12 +12,18 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
 
 from model.errors import CheckpointError, LoraChanged, LoraUnusable
-from model.files.lora_folder import LoraFolder, read_lora_header
-from model.files.lora_keys import LoraChange, LoraPart, plan_changes, stem_table
-from model.network.lora_merge import LoraModules, MergeInput, linear_layers, merge_files
+from model.files.lora.folder import LoraFolder, read_lora
+from model.files.lora.plan import LoraChange, plan_changes
+from model.files.lora.targets import LoraPart, stem_table
+from model.network.lora_merge import (
+    LoraModules,
+    MergedValues,
+    MergeInput,
+    list_modules,
+    merge_files,
+)
 from model.resolved_request import LoraSet, ResolvedLora
 
 logger = logging.getLogger(__name__)
@@ -32,16 +38,23 @@ class LoraSwitch:
     The text encoder and the transformer are switched separately, because a request encodes its
     prompts once and runs the transformer at every step. The `cached_sets` most recently used
     merged sets of each stay in memory. A set takes as much memory as the weights that it changes;
-    switching between cached sets only swaps pointers.
+    switching between cached sets only swaps pointers. With `skips_misfits`, tensors that do not fit
+    the model are left out instead of refused.
     """
 
     def __init__(
-        self, models: LoraModules | None, folder: LoraFolder, *, cached_sets: int = 2
+        self,
+        models: LoraModules | None,
+        folder: LoraFolder,
+        *,
+        cached_sets: int = 2,
+        skips_misfits: bool = False,
     ) -> None:
         self._folder = folder
         self._mask_columns = models.mask_columns if models else None
-        self._linears = dict(linear_layers(models)) if models else {}
-        self._table = stem_table(self._linears)
+        self._modules = dict(list_modules(models)) if models else {}
+        self._table = stem_table(self._modules)
+        self._skips_misfits = skips_misfits
         self._changes_by_hash: OrderedDict[str, list[LoraChange]] = OrderedDict()
         self._text = MergedSets(cached_sets)
         self._transformer = MergedSets(cached_sets)
@@ -95,8 +108,8 @@ class LoraSwitch:
         path = self._path(lora)
         if lora.sha256 not in self._changes_by_hash:
             try:
-                entries = read_lora_header(path).tensors
-                self._changes_by_hash[lora.sha256] = plan_changes(entries, self._table)
+                plan = plan_changes(read_lora(path), self._table, skips_misfits=self._skips_misfits)
+                self._changes_by_hash[lora.sha256] = plan.changes
             except CheckpointError as exc:
                 logger.warning("lora=%s event=unreadable reason=%s", lora.name, exc)
                 raise LoraUnusable(f"LoRA {lora.name} cannot be read") from exc
@@ -115,16 +128,14 @@ class LoraSwitch:
             )
         return self._folder.files[lora.name].path
 
-    def _merge(
-        self, loras: LoraSet, *, is_wanted: Callable[[LoraChange], bool]
-    ) -> dict[nn.Linear, Tensor]:
-        """Merge the wanted changes of a set into new weights, one for every changed layer."""
+    def _merge(self, loras: LoraSet, *, is_wanted: Callable[[LoraChange], bool]) -> MergedValues:
+        """Merge the wanted changes of a set into new weights, one for every changed parameter."""
         began = time.perf_counter()
         files = [
             MergeInput(self._path(lora), list(filter(is_wanted, self._changes(lora))), lora.weight)
             for lora in loras
         ]
-        merged = merge_files(files, self._linears, mask_columns=self._mask_columns)
+        merged = merge_files(files, self._modules, mask_columns=self._mask_columns)
         for lora in loras:
             self._path(lora)  # fails if the file was replaced while it was read
         # One pass over the weights: a sum is finite only if all its terms are.
@@ -145,14 +156,14 @@ class MergedSets:
         if limit < 1:
             raise ValueError(f"cached_sets is {limit}, must be at least 1")
         self._limit = limit
-        self._sets: OrderedDict[LoraSet, dict[nn.Linear, Tensor]] = OrderedDict()
-        self._originals: dict[nn.Linear, Tensor] = {}
+        self._sets: OrderedDict[LoraSet, MergedValues] = OrderedDict()
+        self._originals: MergedValues = {}
         self.current: LoraSet = ()
 
     def __contains__(self, loras: LoraSet) -> bool:
         return loras in self._sets
 
-    def use(self, loras: LoraSet, merge: Callable[[], dict[nn.Linear, Tensor]]) -> None:
+    def use(self, loras: LoraSet, merge: Callable[[], MergedValues]) -> None:
         """Activate a set. `merge` computes its weights if they are not cached."""
         if loras == self.current:
             return
@@ -164,12 +175,12 @@ class MergedSets:
                 self._sets.popitem(last=False)
             self._sets[loras] = self._merged(merge)
         self._sets.move_to_end(loras)
-        for linear, weight in self._sets[loras].items():
-            self._originals[linear] = linear.weight
-            linear.weight = weight
+        for (module, name), value in self._sets[loras].items():
+            self._originals[module, name] = getattr(module, name)
+            setattr(module, name, value)
         self.current = loras
 
-    def _merged(self, merge: Callable[[], dict[nn.Linear, Tensor]]) -> dict[nn.Linear, Tensor]:
+    def _merged(self, merge: Callable[[], MergedValues]) -> MergedValues:
         """Call `merge`. If memory runs out, drop the cached sets and call it again."""
         try:
             return merge()
@@ -183,8 +194,8 @@ class MergedSets:
         return merge()
 
     def _restore(self) -> None:
-        for linear, weight in self._originals.items():
-            linear.weight = weight
+        for (module, name), value in self._originals.items():
+            setattr(module, name, value)
         self._originals.clear()
         self.current = ()
 

@@ -24,7 +24,7 @@ from cli.client.errors import ClientError
 from cli.client.source import fit, read_source
 from model.card import load_card
 from model.errors import CheckpointError
-from model.files.lora_folder import LoraFolder
+from model.files.lora.folder import LoraFolder
 from model.files.safetensors_header import encode_header, read_header
 from tests.fuzz.effort import fuzzed
 from tests.fuzz.recipe_notes import CAPABILITIES, assert_shown_well

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from model.files.lora_folder import LoraFolder
+from model.files.lora.folder import LoraFolder
 from model.network.load import Components
 from model.network.lora_switch import LoraSwitch
 from model.resolved_request import LoraSet

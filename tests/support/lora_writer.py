@@ -21,8 +21,6 @@ Made = tuple[dict[str, Tensor], Tensor, str]
 """A method's tensors by the ending of their key, the change in float64, and how it is applied."""
 
 RANK = 3
-EPSILON = 2.0**-23
-"""Added to the norms of DoRA, as ComfyUI does."""
 
 
 @dataclass(frozen=True)
@@ -236,15 +234,10 @@ def changed(weight: Tensor, made: Made, *, strength: float) -> Tensor:
     if kind == "add":
         return weight + strength * delta
     whole = weight + delta
-    if kind == "peft":
-        norms = whole.square().sum(1, keepdim=True).sqrt() + EPSILON
-        goal = whole / norms * tensors["lora_magnitude_vector"].double().view(-1, 1)
-    elif kind == "columns":
-        norms = weight.square().sum(0, keepdim=True).sqrt() + EPSILON
-        goal = whole / norms * tensors["dora_scale"].double()
-    else:
-        norms = weight.square().sum(1, keepdim=True).sqrt() + EPSILON
-        goal = whole / norms * tensors["dora_scale"].double().view(-1, 1)
+    axis = 0 if kind == "columns" else 1
+    norms = whole.square().sum(axis, keepdim=True).sqrt()
+    scale = tensors["lora_magnitude_vector" if kind == "peft" else "dora_scale"].double()
+    goal = whole / norms * (scale if kind == "columns" else scale.view(-1, 1))
     return weight + strength * (goal - weight)
 
 

@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import nn
 
 from model.errors import LoraChanged, LoraMissing, LoraUnusable
-from model.files.lora_folder import LoraFolder
+from model.files.lora.folder import LoraFolder
 from model.network.load import Components
+from model.network.lora_merge import MergedValues
 from model.network.lora_switch import LoraSwitch, MergedSets
 from model.network.text_encoder import TextEncoder
 from model.resolved_request import LoraSet, ResolvedLora
@@ -115,9 +116,9 @@ def test_missing_changed_and_unusable_files_are_refused(
         switch.split((lora,))
     with pytest.raises(LoraChanged):
         switch.use_in_transformer((lora,))
-    stray = Place("transformer", "nowhere", "blocks.9.nowhere", (4, 4))
+    stray = Place("transformer", "nowhere", "blocks.1.nowhere", (4, 4))
     lora = resolved(write_lora(tmp_path / "c.safetensors", [*at, stray]))
-    with pytest.raises(LoraUnusable, match=r"LoRA c matches nothing .*lora_unet_blocks_9_nowhere"):
+    with pytest.raises(LoraUnusable, match=r"LoRA c matches nothing .*lora_unet_blocks_1_nowhere"):
         switch.split((lora,))
     (tmp_path / "c.safetensors").unlink()
     with pytest.raises(LoraMissing):
@@ -148,11 +149,11 @@ def test_cached_sets_are_dropped_if_memory_runs_out() -> None:
     sets = MergedSets(2)
     tries: list[int] = []
 
-    def merge() -> dict[nn.Linear, Tensor]:
+    def merge() -> MergedValues:
         tries.append(len(tries))
         if len(tries) in (2, 4):
             raise torch.OutOfMemoryError
-        return {layer: nn.Parameter(torch.zeros(2, 2))}
+        return {(layer, "weight"): nn.Parameter(torch.zeros(2, 2))}
 
     a, b, c = ((ResolvedLora(name=name, weight=1, sha256=name * 64),) for name in ("a", "b", "c"))
     sets.use(a, merge)

@@ -6,13 +6,9 @@ from typing import Any
 import pytest
 
 from model.errors import LoraUnusable
-from model.files.lora_keys import (
-    LoraTarget,
-    plan_changes,
-    split_key,
-    stem_table,
-    summarise,
-)
+from model.files.lora.keys import split_key, summarise
+from model.files.lora.plan import LoraChange, LoraContents, plan_changes
+from model.files.lora.targets import LoraTarget, stem_table
 from model.files.safetensors_header import StoredTensor, first_keys
 
 Q = LoraTarget(
@@ -37,6 +33,10 @@ def entries(**shapes: tuple[int, ...]) -> dict[str, StoredTensor]:
         key: StoredTensor(Path("a.safetensors"), key, "F32", shape, 0, 0)
         for key, shape in ((name.replace("__", "."), shape) for name, shape in shapes.items())
     }
+
+
+def planned(tensors: dict[str, StoredTensor]) -> list[LoraChange]:
+    return plan_changes(LoraContents(tensors), TABLE).changes
 
 
 def pair(stem: str, target: LoraTarget, rank: int = 2) -> dict[str, Any]:
@@ -73,7 +73,7 @@ STEMS = [
 def test_every_layout_of_names_leads_to_its_weight() -> None:
     found = []
     for stem, target in STEMS:
-        (change,) = plan_changes(entries(**pair(stem, target)), TABLE)
+        (change,) = planned(entries(**pair(stem, target)))
         found.append((stem, change.target))
         assert change.method == "lora", stem
     assert found == STEMS
@@ -107,7 +107,7 @@ def test_keys_with_other_endings_are_not_lora_keys() -> None:
 
 def refused(**shapes: tuple[int, ...]) -> str:
     with pytest.raises(LoraUnusable) as caught:
-        plan_changes(entries(**shapes), TABLE)
+        planned(entries(**shapes))
     return str(caught.value)
 
 
@@ -139,7 +139,8 @@ MISFITS: list[tuple[dict[str, tuple[int, ...]], str]] = [
     ({"up": (12, 2), "down": (2, 9)}, "does not fit"),
     ({"up": (12, 3), "down": (2, 8)}, "does not fit"),
     ({"up": (12, 0), "down": (0, 8)}, "does not fit"),
-    ({"up": (12, 2, 1, 1), "down": (2, 8, 1, 1)}, "does not fit"),
+    ({"up": (12, 2, 1, 1), "down": (2, 8, 3, 3)}, "does not fit"),
+    ({"up": (12, 2), "down": (2, 8), "alpha": (1, 1)}, "has shape"),
     ({"up": (12, 2)}, "incomplete set"),
     ({"alpha": ()}, "incomplete set"),
     ({"up": (12, 2), "down": (2, 8), "alpha": (2,)}, "has shape"),
@@ -162,10 +163,10 @@ def test_tensors_that_do_not_fit_are_named() -> None:
 def test_a_lokr_must_give_the_weights_shape() -> None:
     stem = "lycoris_blocks_0_self_attn_q_proj"
     good = {f"{stem}.lokr_w1": (3, 2), f"{stem}.lokr_w2": (4, 4)}
-    (change,) = plan_changes(entries(**good), TABLE)
+    (change,) = planned(entries(**good))
     assert change.method == "lokr"
     assert "does not fit" in refused(**{**good, f"{stem}.lokr_w2": (4, 3)})
-    assert "does not fit" in refused(**{**good, f"{stem}.lokr_w2": (4, 4, 1, 1)})
+    assert "does not fit" in refused(**{**good, f"{stem}.lokr_w2": (4, 4, 1, 3)})
     assert "incomplete set" in refused(**{**good, f"{stem}.lokr_w1_a": (3, 2)})
 
 
@@ -184,14 +185,14 @@ def test_quantised_tensors_are_refused() -> None:
         for key, entry in entries(**pair("blocks.0.self_attn.q_proj", Q)).items()
     }
     with pytest.raises(LoraUnusable, match="F8_E4M3; weights must be F32, F16 or BF16"):
-        plan_changes(quantised, TABLE)
+        planned(quantised)
 
 
 def test_the_patch_embedding_fits_with_and_without_the_mask() -> None:
     stem = "lora_unet_x_embedder_proj_1"
     for columns in (64, 68):
         shapes = {f"{stem}.lora_down.weight": (2, columns), f"{stem}.lora_up.weight": (12, 2)}
-        assert len(plan_changes(entries(**shapes), TABLE)) == 1, columns
+        assert len(planned(entries(**shapes))) == 1, columns
     assert "does not fit" in refused(**{**shapes, f"{stem}.lora_down.weight": (2, 66)})
 
 

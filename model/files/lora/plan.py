@@ -1,0 +1,203 @@
+"""Plans the changes that a LoRA file makes to a checkpoint, and refuses what is not understood.
+
+The API uses the plan to refuse files at submission, a worker to merge them. Does not need torch.
+"""
+
+import struct
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from model.errors import LoraUnusable
+from model.files.lora.depth import DepthMatch, block_of, match_depth
+from model.files.lora.keys import Method, group_keys, rank_of, split_methods
+from model.files.lora.other_inputs import refuse_other_inputs
+from model.files.lora.scaling import Scaling, alpha_for, read_scalings
+from model.files.lora.shapes import change_columns
+from model.files.lora.targets import LoraTarget
+from model.files.safetensors_header import StoredTensor, first_keys
+
+_BLOCK_NAME = "transformer_blocks."
+_SCALED_METHODS = frozenset({"lora", "loha", "lokr", "embedding", "glora"})
+_INTEGERS = {"I64": "q", "I32": "i", "I16": "h", "I8": "b", "U8": "B", "BOOL": "?"}
+
+
+@dataclass(frozen=True, slots=True)
+class LoraContents:
+    """A file's header, and the configuration that peft wrote next to it."""
+
+    tensors: Mapping[str, StoredTensor]
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    adapter_config: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LoraChange:
+    """A file's change of one weight or bias: the method, and the file's key for each role.
+
+    `alpha` is the one stated beside the tensors, if there is no tensor. `columns` is the width of
+    the change of a matrix, which may include the target's dropped columns.
+    """
+
+    target: LoraTarget
+    method: Method
+    keys: dict[str, str]
+    alpha: float | None = None
+    columns: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LoraPlan:
+    """Everything that a file changes, the keys that are left out, and a warning about its depth."""
+
+    changes: list[LoraChange]
+    left_out: tuple[str, ...] = ()
+    depth_warning: str | None = None
+
+
+def plan_changes(
+    contents: LoraContents,
+    table: Mapping[str, LoraTarget] | None,
+    *,
+    skips_misfits: bool = False,
+) -> LoraPlan:
+    """Return all changes that a file makes to the model whose names are in `table`.
+
+    Without a table (None) only what does not depend on the model is checked, and there are no
+    changes. With `skips_misfits`, modules that the model does not have, methods that are not
+    supported and tensors that do not fit are left out instead of refused.
+
+    Raises:
+        LoraUnusable: a key matches no weight or no method, a tensor of a method is missing, a shape
+            or type does not fit, alpha is contradictory, the file is made for another depth or
+            needs another input; the message names the keys.
+    """
+    refuse_other_inputs(contents.metadata, contents.tensors, _patch_columns(table))
+    grouped, unknown = group_keys(contents.tensors)
+    depth = match_depth(grouped, _depth(table)) if table else DepthMatch()
+    misfits = _Misfits(skips_misfits)
+    if table is not None:
+        unknown += [key for s, keys in grouped.items() if s not in table for key in keys.values()]
+        grouped = {stem: keys for stem, keys in grouped.items() if stem in table}
+    if unknown:
+        reason = "matches nothing in this checkpoint" if table else "has keys of an unknown method"
+        misfits.add(LoraUnusable(f"{reason}: {first_keys(sorted(unknown))}"), unknown)
+    scalings = read_scalings(contents.metadata, contents.adapter_config)
+    planner = _Planner(contents, table, depth, scalings)
+    changes: list[LoraChange] = []
+    for stem, keys in sorted(grouped.items()):
+        try:
+            changes += planner.changes_of(stem, keys)
+        except _Misfit as exc:
+            misfits.add(LoraUnusable(str(exc)), list(keys.values()))
+    if len(misfits.keys) == len(contents.tensors):
+        raise LoraUnusable(f"has nothing that fits: {first_keys(sorted(misfits.keys))}")
+    _refuse_doubled(changes)
+    return LoraPlan(changes, tuple(sorted(misfits.keys)), depth.warning)
+
+
+class _Misfit(LoraUnusable):
+    """A module's tensors do not fit. They may be left out; other errors concern the whole file."""
+
+
+class _Misfits:
+    """Collects the keys that are left out, or refuses them."""
+
+    def __init__(self, is_skipping: bool) -> None:
+        self._is_skipping = is_skipping
+        self.keys: list[str] = []
+
+    def add(self, error: LoraUnusable, keys: list[str]) -> None:
+        if not self._is_skipping:
+            raise error
+        self.keys += keys
+
+
+@dataclass(frozen=True, slots=True)
+class _Planner:
+    """Plans the changes of single modules."""
+
+    contents: LoraContents
+    table: Mapping[str, LoraTarget] | None
+    depth: DepthMatch
+    scalings: list[Scaling]
+
+    def changes_of(self, stem: str, keys: dict[str, str]) -> list[LoraChange]:
+        """The changes of one module. _Misfit if its tensors do not fit."""
+        entries = self.contents.tensors
+        target = self._target(stem)
+        changes = []
+        try:
+            for method, roles in split_methods(keys, entries):
+                columns = change_columns(target, method, roles, entries)
+                if target is None:
+                    continue
+                if method == "ia3":
+                    _check_ia3(target, roles, entries)
+                changes.append(LoraChange(target, method, roles, None, columns))
+        except LoraUnusable as exc:
+            raise _Misfit(str(exc)) from exc
+        return [self._with_alpha(change) for change in changes]
+
+    def _target(self, stem: str) -> LoraTarget | None:
+        if self.table is None:
+            return None
+        target, block = self.table[stem], block_of(stem)
+        if self.depth.new_blocks is None or block is None:
+            return target
+        new = f"{_BLOCK_NAME}{self.depth.new_blocks[block]}."
+        return self.table[target.module.replace(f"{_BLOCK_NAME}{block}.", new, 1)]
+
+    def _with_alpha(self, change: LoraChange) -> LoraChange:
+        rank = rank_of(change.keys, self.contents.tensors)
+        if change.method not in _SCALED_METHODS or "alpha" in change.keys or rank is None:
+            return change
+        alpha = alpha_for(self.scalings, change.target, rank)
+        return LoraChange(change.target, change.method, change.keys, alpha, change.columns)
+
+
+def _patch_columns(table: Mapping[str, LoraTarget] | None) -> int | None:
+    target = (table or {}).get("patch_embed.proj")
+    return target.shape[1] + target.dropped_columns if target else None
+
+
+def _depth(table: Mapping[str, LoraTarget]) -> int:
+    """The number of transformer blocks of the model."""
+    names = (target.module for target in table.values() if target.part == "transformer")
+    blocks = (name.split(".")[1] for name in names if name.startswith(_BLOCK_NAME))
+    return 1 + max(map(int, blocks), default=-1)
+
+
+def _refuse_doubled(changes: list[LoraChange]) -> None:
+    counts = Counter(
+        f"{change.target.part} {change.target.module}" + (" bias" * (change.method == "bias"))
+        for change in changes
+    )
+    twice = [weight for weight, count in counts.items() if count > 1]
+    if twice:
+        raise LoraUnusable(f"changes a weight under two names: {first_keys(twice)}")
+
+
+def _check_ia3(
+    target: LoraTarget, keys: Mapping[str, str], entries: Mapping[str, StoredTensor]
+) -> None:
+    """Refuse an IA3 vector whose length is not that of the side that it scales."""
+    scaled = entries[keys["ia3"]]
+    rows, columns = target.shape
+    if scaled.count != (columns if _is_on(entries[keys["on_input"]]) else rows):
+        raise LoraUnusable(f"does not fit {target.original}: {scaled.key} {scaled.shape}")
+
+
+def _is_on(entry: StoredTensor) -> bool:
+    """Whether a stored switch is not zero."""
+    code = _INTEGERS.get(entry.dtype)
+    if code is None:
+        raise LoraUnusable(f"{entry.key} is {entry.dtype}, must be an integer")
+    try:
+        with Path(entry.path).open("rb") as file:
+            file.seek(entry.offset)
+            return bool(struct.unpack(f"<{code}", file.read(entry.size))[0])
+    except (OSError, struct.error) as exc:
+        raise LoraUnusable(f"{entry.key} cannot be read") from exc
