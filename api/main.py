@@ -30,7 +30,7 @@ from api.routes.jobs import generate, jobs, links, replay
 from api.routes.service import capabilities, health, problems
 from api.routes.service import docs_page as pages
 from api.submit.images.input_images import InputImages
-from api.submit.lora_list import LoraList
+from api.submit.lora_list import LoraList, lora_check
 from api.submit.policy_check import PolicyCheck
 from api.version import package_version
 from api.webhooks import schemas as webhook_schemas
@@ -91,9 +91,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     card = load_card(settings.card)
     store = open_store(settings)
     metrics = HttpMetrics(package_version())
-    loras = LoraFolder(settings.lora_dir)
+    loras = LoraFolder(settings.lora_dir, lora_check(settings, card))
     verifier = Verifier(C2paReader(settings))
-    request_model = submission_type(card, settings, lambda: loras.files)
+    request_model = submission_type(card, settings, lambda: loras.files, lambda: loras.refused)
     keys = KeyCache(settings.keys_file)
     policy = _policy_check(settings, card, metrics)
 

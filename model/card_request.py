@@ -16,6 +16,7 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from model.card import Card, Limits
+from model.lora_names import match_lora
 from model.request import (
     ClientOptionValue,
     GenerationRequest,
@@ -31,12 +32,15 @@ _MAX_NAMES_SHOWN = 100
 
 
 def request_type(
-    card: Card, lora_names: Callable[[], Collection[str]] = tuple
+    card: Card,
+    lora_names: Callable[[], Collection[str]] = tuple,
+    refused_loras: Callable[[], Mapping[str, str]] = dict,
 ) -> type[GenerationRequest]:
     """The request model with the presets, samplers and limits of this card.
 
     Each card has a model of its own: one validation reports every wrong field, and the OpenAPI
-    document lists the choices. `lora_names` is called for every LoRA of a request.
+    document lists the choices. `lora_names` is called for every LoRA of a request, and
+    `refused_loras`, which gives reasons by name, for every unknown one.
     """
     limits, fields = card.limits, GenerationRequest.model_fields
     presets = [preset.name for preset in card.resolutions]
@@ -64,7 +68,7 @@ def request_type(
         "sampler": (_sampler_type(card), fields["sampler"]),
         "sampler_options": (_sampler_options_type(card), fields["sampler_options"]),
         "scheduler": (_one_of(card.schedulers) | None, fields["scheduler"]),
-        "loras": (_loras_type(lora_names), fields["loras"]),
+        "loras": (_loras_type(lora_names, refused_loras), fields["loras"]),
         "num_images": (int, num_images),
         "hires": (_hires_type(card), fields["hires"]),
     }
@@ -175,18 +179,29 @@ def _quoted(names: Collection[str]) -> str:
     return ", ".join(f"'{name}'" for name in names)
 
 
-def _loras_type(names: Callable[[], Collection[str]]) -> Any:
+def _loras_type(
+    names: Callable[[], Collection[str]], refused: Callable[[], Mapping[str, str]]
+) -> Any:
     """The type of `loras`; `names` returns the LoRAs that exist at the moment."""
 
     def check(name: str) -> str:
         known = names()
-        if name not in known:
+        found = match_lora(name, known)
+        if found is not None:
+            return found
+        reasons = refused()
+        wrong = match_lora(name, reasons)
+        if wrong is not None:
             raise PydanticCustomError(
-                "lora_unknown",
-                "there is no LoRA of this name; GET /capabilities lists them",
-                {"allowed": list(known)[:_MAX_NAMES_SHOWN]},
+                "lora_refused",
+                "the file of this LoRA is refused: {reason}",
+                {"reason": reasons[wrong]},
             )
-        return name
+        raise PydanticCustomError(
+            "lora_unknown",
+            "there is no LoRA of this name; GET /capabilities lists them",
+            {"allowed": list(known)[:_MAX_NAMES_SHOWN]},
+        )
 
     choice = create_model(
         "LoraChoice",

@@ -85,6 +85,11 @@ class Settings(BaseSettings):
     lora_dir: Path | None = Field(
         default=None, description="Folder of LoRA files, for API and workers. Unset: no LoRAs."
     )
+    lora_skip_misfits: bool = Field(
+        default=False,
+        description="Leave out tensors of a LoRA that the checkpoint has no place for, with a "
+        "warning that names them, instead of refusing the file. For API and workers.",
+    )
     lora_cache_sets: int = Field(
         default=2,
         ge=1,

@@ -124,15 +124,27 @@ class LoraDescription(ResponseModel):
     """A LoRA that requests can use; fields that its file does not specify are null or empty."""
 
     name: str
-    sha256: str | None = Field(description="SHA-256 of the file; null until it is computed.")
+    sha256: str | None = Field(
+        description="SHA-256 of the file, and of peft's configuration if it is used; null until it "
+        "is computed."
+    )
     bytes: int
-    method: str = Field(description="lora, dora, lokr or loha; several are joined with +.")
+    method: str = Field(
+        description="For example lora, dora, lokr or diff; several are joined with +."
+    )
     rank: int | None
     parts: list[LoraPart] = Field(description="The parts of the model that it changes.")
     base: str | None = Field(description="The checkpoint it was trained on.")
     architecture: str | None
     trigger_words: list[str]
     warning: str | None = Field(description="The warning that requests with this LoRA get.")
+
+
+class RefusedLora(ResponseModel):
+    """A file in the LoRA folder that requests cannot use."""
+
+    name: str
+    reason: str = Field(description="Why it is refused: what it has or lacks.")
 
 
 class Capabilities(ResponseModel):
@@ -156,5 +168,6 @@ class Capabilities(ResponseModel):
     training: Training
     formats: list[ImageFormat]
     loras: list[LoraDescription]
+    refused_loras: list[RefusedLora]
     features: Features
     workers: list[WorkerChoice]

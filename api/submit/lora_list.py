@@ -2,19 +2,42 @@
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Collection, Iterable, Sequence
+from functools import partial
 
 from fastapi.exceptions import RequestValidationError
 
-from api.http.service_schemas import LoraDescription
+from api.http.service_schemas import LoraDescription, RefusedLora
 from model.card import Card
-from model.errors import LoraError
-from model.files.lora.folder import LoraFile, LoraFolder, base_warning
+from model.errors import CheckpointError, LoraError
+from model.files.lora.folder import (
+    CheckLora,
+    LoraFile,
+    LoraFolder,
+    check_for_checkpoint,
+    file_warnings,
+)
+from model.files.lora.plan import plan_changes
 from model.request import GenerationRequest, RequestWarning
 from model.resolved_request import ResolvedRequest
+from worker.settings import Settings
+
+log = logging.getLogger(__name__)
 
 _HASH_WAIT_SECONDS = 2.0
 """How long a list waits for hashes; large new files are listed without theirs at first."""
+
+
+def lora_check(settings: Settings, card: Card) -> CheckLora:
+    """The check that a worker makes. Without the checkpoint's files it covers less."""
+    skips_misfits = settings.lora_skip_misfits
+    if settings.lora_dir is not None:
+        try:
+            return check_for_checkpoint(card, settings.checkpoint_dir, skips_misfits=skips_misfits)
+        except CheckpointError as exc:
+            log.warning("cannot check whether LoRAs fit the checkpoint: %s", exc)
+    return partial(plan_changes, table=None, skips_misfits=skips_misfits)
 
 
 class LoraList:
@@ -50,12 +73,10 @@ class LoraList:
         return found
 
     def warnings(self, request: ResolvedRequest, card: Card) -> Iterable[RequestWarning]:
-        """Warn of LoRAs made for another checkpoint."""
+        """Warn of LoRAs made for another checkpoint, and of those that are used in part."""
         for lora in request.loras:
             file = self._folder.files.get(lora.name)
-            warning = base_warning(file, card) if file else None
-            if warning:
-                yield warning
+            yield from file_warnings(file, card) if file else ()
 
     def trigger_words(self, names: Iterable[str]) -> dict[str, Sequence[str]]:
         """The trigger words of these LoRAs by name; names without a file are left out."""
@@ -76,6 +97,14 @@ class LoraList:
             if allowed is None or name in allowed
         ]
 
+    def refused(self, allowed: Collection[str] | None) -> list[RefusedLora]:
+        """The refused files as of the last refresh: the `allowed` names, or all for None."""
+        return [
+            RefusedLora(name=name, reason=reason)
+            for name, reason in self._folder.refused.items()
+            if allowed is None or name in allowed
+        ]
+
     async def close(self) -> None:
         """Stop hashing after the current file."""
         if self._hashing is not None:
@@ -89,7 +118,7 @@ class LoraList:
                 await asyncio.to_thread(self._folder.sha256, name)
 
     def _described(self, file: LoraFile, card: Card) -> LoraDescription:
-        warning = base_warning(file, card)
+        warnings = [warning.detail for warning in file_warnings(file, card)]
         return LoraDescription(
             name=file.name,
             sha256=self._folder.known_sha256(file.name),
@@ -100,5 +129,5 @@ class LoraList:
             base=file.base,
             architecture=file.architecture,
             trigger_words=list(file.trigger_words),
-            warning=warning.detail if warning else None,
+            warning=" ".join(warnings) or None,
         )

@@ -1,6 +1,6 @@
 """Webhooks in requests and messages, and the request type that includes them."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal, get_args
 
@@ -81,7 +81,10 @@ def webhook_from(body: Any, base_url: str) -> Webhook | None:
 
 
 def submission_type(
-    card: Card, settings: Settings, lora_names: Callable[[], Collection[str]] = tuple
+    card: Card,
+    settings: Settings,
+    lora_names: Callable[[], Collection[str]] = tuple,
+    refused_loras: Callable[[], Mapping[str, str]] = dict,
 ) -> type[GenerationRequest]:
     """The request model of this service: the card's, with `webhook` and the allowed `metadata`."""
     policy = UrlPolicy.from_settings(settings)
@@ -114,7 +117,7 @@ def submission_type(
     metadata = GenerationRequest.model_fields["metadata"]
     return create_model(
         "GenerationRequest",
-        __base__=request_type(card, lora_names),
+        __base__=request_type(card, lora_names, refused_loras),
         __module__=__name__,
         webhook=webhook,
         metadata=(levels, metadata),

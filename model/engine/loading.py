@@ -1,5 +1,6 @@
 """Loads a checkpoint into an engine: device, precision, threads and the model's functions."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from model.engine.image_plan import ReadImage
 from model.engine.pipeline import Pipeline, no_image_store
 from model.engine.protocol import DeviceMemory
 from model.files.lora.folder import LoraFolder
+from model.files.lora.plan import plan_changes
 from model.network.device import device_name, use_deterministic_kernels
 from model.network.load import Components, load_components
 from model.network.lora_switch import LoraSwitch
@@ -33,13 +35,15 @@ def load_engine(
     read_image: ReadImage = no_image_store,
     lora_dir: Path | None = None,
     lora_cache_sets: int = 2,
+    lora_skip_misfits: bool = False,
 ) -> Engine:
     """Load the card's checkpoint and keep it resident.
 
     `device` and `precision` may be "auto": CUDA in bfloat16 if there is a GPU, else the CPU in
     float32. `threads` is the number of CPU threads; 0 leaves it to PyTorch. `read_image` returns
     the stored images that requests start from. The `lora_cache_sets` most recently used sets of
-    merged LoRAs from `lora_dir` stay in memory.
+    merged LoRAs from `lora_dir` stay in memory. `lora_skip_misfits` leaves out tensors of LoRAs
+    that do not fit the checkpoint.
 
     Raises:
         CheckpointError: a file is missing, incomplete or of another layout.
@@ -55,7 +59,12 @@ def load_engine(
         use_deterministic_kernels()
     dtype = _DTYPES[precision]
     parts = load_components(card, checkpoint_dir, device=target, dtype=dtype, has_vae_encoder=True)
-    loras = LoraSwitch(parts, LoraFolder(lora_dir), cached_sets=lora_cache_sets)
+    loras = LoraSwitch(
+        parts,
+        LoraFolder(lora_dir, partial(plan_changes, table=None, skips_misfits=lora_skip_misfits)),
+        cached_sets=lora_cache_sets,
+        skips_misfits=lora_skip_misfits,
+    )
     description = {
         **_describe_checkpoint(card, parts),
         "device": device,

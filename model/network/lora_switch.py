@@ -120,6 +120,8 @@ class LoraSwitch:
         return self._changes_by_hash[lora.sha256]
 
     def _path(self, lora: ResolvedLora) -> Path:
+        if lora.name in self._folder.refused:
+            raise LoraUnusable(f"LoRA {lora.name} {self._folder.refused[lora.name]}")
         found = self._folder.sha256(lora.name)
         if found != lora.sha256:
             raise LoraChanged(

@@ -7,6 +7,7 @@ import re
 from collections.abc import Collection
 from typing import Any, NamedTuple
 
+from model.lora_names import match_lora, normalized_lora_name
 from model.sampler_catalog import SAMPLER_CATALOG, SCHEDULE_DISPLAY_NAMES, OptionValue
 
 
@@ -76,8 +77,9 @@ def find_schedule(text: str) -> str | None:
 
 def find_lora(text: str, names: Collection[str]) -> str | None:
     """Find a LoRA by its name, or by its file name if only one folder has it."""
-    if text in names:
-        return text
-    last = text.rpartition("/")[2].lower()
-    alike = [name for name in names if name.rpartition("/")[2].lower() == last]
+    found = match_lora(text, names)
+    if found is not None:
+        return found
+    last = normalized_lora_name(text).rpartition("/")[2]
+    alike = [name for name in names if normalized_lora_name(name).rpartition("/")[2] == last]
     return alike[0] if len(alike) == 1 else None

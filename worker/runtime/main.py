@@ -73,6 +73,7 @@ def run(
             read_image=inputs.read,
             lora_dir=settings.lora_dir,
             lora_cache_sets=settings.lora_cache_sets,
+            lora_skip_misfits=settings.lora_skip_misfits,
         )
 
     worker = BatchWorker(

@@ -9,6 +9,7 @@ from api.http.service_schemas import (
     Capabilities,
     Features,
     LoraDescription,
+    RefusedLora,
     SamplerChoice,
     SamplerOption,
     SchedulerChoice,
@@ -64,7 +65,12 @@ async def get_capabilities(
         workers = []
     lora_descriptions = await loras.descriptions(card, caller.limits.loras)
     return capabilities(
-        card, settings, workers, loras=lora_descriptions, has_tokenizers=tokenizers is not None
+        card,
+        settings,
+        workers,
+        loras=lora_descriptions,
+        refused_loras=loras.refused(caller.limits.loras),
+        has_tokenizers=tokenizers is not None,
     )
 
 
@@ -74,6 +80,7 @@ def capabilities(
     workers: list[WorkerStatus],
     *,
     loras: list[LoraDescription],
+    refused_loras: list[RefusedLora],
     has_tokenizers: bool,
 ) -> Capabilities:
     """Combine the card with the sampler catalog and the settings."""
@@ -104,6 +111,7 @@ def capabilities(
         training=card.training,
         formats=list(get_args(ImageFormat)),
         loras=loras,
+        refused_loras=refused_loras,
         features=Features(
             events=True,
             cancel=True,

@@ -10,16 +10,18 @@ import os
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Lock
 
-from model.card import Card
+from model.card import Card, shipped_folder
 from model.errors import CheckpointError, LoraChanged, LoraMissing, LoraUnusable
+from model.files.layouts import locate_parts
 from model.files.lora.keys import describe_groups, group_keys
 from model.files.lora.metadata import clean_text, read_base, read_trigger_words
 from model.files.lora.plan import LoraContents, LoraPlan, plan_changes
 from model.files.lora.scaling import ADAPTER_CONFIG
-from model.files.lora.targets import LoraPart
+from model.files.lora.targets import LoraPart, read_targets, stem_table
 from model.files.safetensors_header import SUFFIX, first_keys, read_header
 from model.request import RequestWarning
 
@@ -183,6 +185,22 @@ class LoraFolder:
 def check_without_checkpoint(contents: LoraContents) -> LoraPlan:
     """Check a file's keys, types, scales and metadata, but not whether they fit a checkpoint."""
     return plan_changes(contents, None)
+
+
+def check_for_checkpoint(
+    card: Card, checkpoint_dir: Path | None, *, skips_misfits: bool
+) -> CheckLora:
+    """A check of files against a stored checkpoint; None means the folder in the package.
+
+    Raises:
+        CheckpointError: the checkpoint is missing or of another layout.
+    """
+    parts = locate_parts(card.files, checkpoint_dir or shipped_folder(card))
+    try:
+        targets = read_targets(parts, latent_channels=card.transformer.latent_channels)
+    except KeyError as exc:
+        raise CheckpointError(f"{parts.transformer.path} has unknown {exc}") from exc
+    return partial(plan_changes, table=stem_table(targets), skips_misfits=skips_misfits)
 
 
 def _identity(path: Path) -> _Identity:

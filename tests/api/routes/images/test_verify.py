@@ -372,7 +372,7 @@ def test_the_mark_can_be_required() -> None:
     card = load_card("kirazuri-tiny")
     for is_required, levels in ((False, ["full", "minimal", "none"]), (True, ["full", "minimal"])):
         settings = Settings(_env_file=None, require_mark=is_required)
-        found = capabilities(card, settings, [], loras=[], has_tokenizers=False)
+        found = capabilities(card, settings, [], loras=[], refused_loras=[], has_tokenizers=False)
         assert found.features.metadata == levels
         request = submission_type(card, settings)
         for level in levels:

@@ -84,7 +84,9 @@ def test_schedules_that_are_not_recommended_are_marked(client: httpx2.Client) ->
 @pytest.mark.parametrize("name", card_names())
 def test_every_card_has_capabilities(name: str) -> None:
     card = load_card(name)
-    found = capabilities(card, Settings(_env_file=None), [], loras=[], has_tokenizers=False)
+    found = capabilities(
+        card, Settings(_env_file=None), [], loras=[], refused_loras=[], has_tokenizers=False
+    )
     assert not found.features.token_counts
     for sampler in found.samplers:
         assert sampler.evaluations == evaluations(
