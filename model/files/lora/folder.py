@@ -199,7 +199,7 @@ def check_for_checkpoint(
     try:
         targets = read_targets(parts, latent_channels=card.transformer.latent_channels)
     except KeyError as exc:
-        raise CheckpointError(f"{parts.transformer.path} has unknown {exc}") from exc
+        raise CheckpointError(f"{parts.parts['transformer'].path} has unknown {exc}") from exc
     return partial(plan_changes, table=stem_table(targets), skips_misfits=skips_misfits)
 
 

@@ -84,9 +84,9 @@ def read_targets(parts: LocatedParts, *, latent_channels: int) -> list[LoraTarge
     """
     found: list[LoraTarget] = []
     stored: tuple[tuple[LoraPart, CheckpointPart, Callable[[str], str]], ...] = (
-        ("transformer", parts.transformer, transformer_to_library),
-        ("adapter", parts.conditioner, adapter_to_library),
-        ("text_encoder", parts.text_encoder, str),
+        ("transformer", parts.parts["transformer"], transformer_to_library),
+        ("adapter", parts.parts["conditioner"], adapter_to_library),
+        ("text_encoder", parts.parts["text_encoder"], str),
     )
     for part, source, to_library in stored:
         rename = to_library if source.layout == ORIGINAL and part != "text_encoder" else str
