@@ -16,7 +16,6 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from model.card import Card, Limits
-from model.lora_names import match_lora
 from model.request import (
     ClientOptionValue,
     GenerationRequest,
@@ -24,6 +23,7 @@ from model.request import (
     LoraChoice,
     check_unique_loras,
     field_description,
+    match_lora,
 )
 from model.sampler_catalog import REFUSED_SAMPLERS, SAMPLER_CATALOG, OptionInfo, OptionValue
 from model.sizes import enlarged_size, largest_scale, parse_resolution

@@ -1,6 +1,7 @@
 """Defines what a client may ask for: the fields of a generation request and their checks."""
 
-from collections.abc import Iterator, Mapping
+import unicodedata
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
@@ -32,6 +33,7 @@ MAX_SEED = 2**53 - 1
 """The largest integer that every JSON client can represent exactly."""
 
 MAX_LORAS = 8
+_LORA_SUFFIX = ".safetensors"
 
 MAX_PICTURE_CHARS = 32_000_000
 """Maximum base64 characters of a picture, 24 MB of file. The body limit is usually lower."""
@@ -159,6 +161,21 @@ class LoraChoice(_ClientModel):
         description="Strength: 0 has no effect, a negative value reverses the effect.",
         examples=[0.8],
     )
+
+
+def normalized_lora_name(text: str) -> str:
+    """A name in one form: compatible characters, slashes, no suffix, lower case."""
+    name = unicodedata.normalize("NFKC", text).replace("\\", "/").strip().casefold()
+    return name.removesuffix(_LORA_SUFFIX).strip()
+
+
+def match_lora(text: str, names: Collection[str]) -> str | None:
+    """The name that `text` means: the same text, or the only name with the same normal form."""
+    if text in names:
+        return text
+    wanted = normalized_lora_name(text)
+    alike = [name for name in names if normalized_lora_name(name) == wanted]
+    return alike[0] if len(alike) == 1 else None
 
 
 def check_unique_loras(loras: list[LoraChoice]) -> list[LoraChoice]:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection
 from typing import Any, NamedTuple
 
-from model.lora_names import match_lora, normalized_lora_name
+from model.request import match_lora, normalized_lora_name
 from model.sampler_catalog import SAMPLER_CATALOG, SCHEDULE_DISPLAY_NAMES, OptionValue
 
 
