@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ BODY = {
 }
 
 
-def write_lora(path: Path, *, key: str, seed: int) -> str:
+def write_lora(path: Path, *, key: str, seed: int, scale: float = 1.0) -> str:
     """Write low-rank noise for every weight whose name contains `key`; the SHA-256 of the file."""
     torch.manual_seed(seed)
     tensors: dict[str, torch.Tensor] = {}
@@ -37,7 +38,7 @@ def write_lora(path: Path, *, key: str, seed: int) -> str:
             rows, columns = stored.shape
             tensors |= {
                 f"{stem}.lora_down.weight": torch.randn(4, columns) / columns**0.5,
-                f"{stem}.lora_up.weight": torch.randn(rows, 4) / 4,
+                f"{stem}.lora_up.weight": scale * torch.randn(rows, 4) / 4,
                 f"{stem}.alpha": torch.tensor(4.0),
             }
     assert tensors
@@ -90,10 +91,14 @@ def test_a_replaced_file_changes_the_picture_and_a_bad_file_fails_the_job(
         },
         lora_folder / "sdxl.safetensors",
     )
-    job = finished(service, submit(service, **BODY, loras=[{"name": "sdxl"}]))
+    refused = service.post("/generate", json={**BODY, "loras": [{"name": "sdxl"}]})
+    assert refused.status_code == 422
+    assert "lora_unet_input_blocks_1_1_proj_in" in refused.text
+    write_lora(lora_folder / "nan.safetensors", key="net.blocks", seed=5, scale=math.nan)
+    job = finished(service, submit(service, **BODY, loras=[{"name": "nan"}]))
     assert job["status"] == "failed"
     assert job["error"]["code"] == "lora_unusable"
-    assert "lora_unet_input_blocks_1_1_proj_in" in job["error"]["detail"]
+    assert "not finite" in job["error"]["detail"]
     assert job["attempts"] == 1
     assert service.get(job["error"]["type"]).json()["explanation"]
 

@@ -1,5 +1,6 @@
 """LoRAs over HTTP: the list, the names in requests, and warnings."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from tests.support.api_calls import read_problem
 from tests.support.api_server import ApiServer
 from tests.support.lora_files import write
 from tests.support.manual_worker import ManualWorker
+from tests.support.paths import DATA
 from worker.settings import Settings
 
 PROMPT = "masterpiece, best quality, 1girl, blue hair, red eyes, smile"
@@ -30,7 +32,7 @@ def with_loras(settings: Settings, folder: Path) -> Iterator[ApiServer]:
 @pytest.fixture
 def client(with_loras: ApiServer, redis_url: str, folder: Path) -> Iterator[httpx2.Client]:
     """A client of a service with an empty folder of LoRAs."""
-    for path in folder.rglob("*.safetensors"):
+    for path in folder.rglob("*.[sS]*"):
         path.unlink()
     with httpx2.Client(base_url=with_loras.url, timeout=20) as opened:
         yield opened
@@ -118,6 +120,49 @@ def test_wrong_loras_are_named_with_the_other_wrong_fields(
     assert errors["/loras/0/weight"]["limit"] == 4
     assert errors["/loras/1/name"]["limit"] == ["hats", "style/ink"]
     assert '"../hats"' in errors["/loras/1/name"]["detail"]
+
+
+def test_refused_files_are_listed_and_named_with_the_reason(
+    client: httpx2.Client, folder: Path
+) -> None:
+    """What a worker would refuse is refused at submission, also as a dry run."""
+    for name in ("alpha-2d", "fp8-weights", "onetrainer-bundle-emb", "lycoris-norm"):
+        shutil.copy(DATA / f"field/lora/{name}.safetensors", folder)
+    shutil.copy(DATA / "field/lora/dora-cols.safetensors", folder / "good.safetensors")
+    found = client.get("/capabilities").json()
+    assert [lora["name"] for lora in found["loras"]] == ["good"]
+    reasons = {lora["name"]: lora["reason"] for lora in found["refused_loras"]}
+    expected = {
+        "alpha-2d": "has shape (1, 1)",
+        "fp8-weights": "F8_E4M3",
+        "lycoris-norm": "w_norm (32,)",
+        "onetrainer-bundle-emb": "bundle_emb.mytoken.qwen_out",
+    }
+    assert set(reasons) == set(expected)
+    for name, reason in expected.items():
+        assert reason in reasons[name], name
+        for query in ("", "?dry_run=true"):
+            answer = client.post(
+                f"/generate{query}", json={"prompt": PROMPT, "loras": [{"name": name}]}
+            )
+            (error,) = read_problem(answer)["errors"]
+            assert (error["pointer"], answer.status_code) == ("/loras/0/name", 422)
+            assert reason in error["detail"], (name, query)
+    assert submit(client, {"name": "good"}).status_code == 202
+
+
+def test_other_spellings_of_a_name_are_accepted(client: httpx2.Client, folder: Path) -> None:
+    shutil.copy(DATA / "field/lora/UPPER.SAFETENSORS", folder)
+    shutil.copy(DATA / "field/lora/【画风】wlop.safetensors", folder)
+    write(folder / "sub/a～b.safetensors")
+    for name, wanted in (
+        ("UPPER.safetensors", "UPPER"),
+        ("【画风】wlop.safetensors", "【画风】wlop"),
+        ("sub\\a~b", "sub/a～b"),
+    ):
+        answer = submit(client, {"name": name})
+        assert answer.status_code == 202, answer.text
+        assert answer.json()["request"]["loras"][0]["name"] == wanted
 
 
 MALFORMED = [

@@ -103,6 +103,8 @@ TRANSLATIONS: list[tuple[dict[str, Any], dict[str, Any]]] = [
                                   {"name": "anima/ink", "weight": 1.0}]}),
     ({"prompt": "<lora:ink:0.5><lora:anima/ink:0.3>"},
      {"prompt": " ", "loras": [{"name": "anima/ink", "weight": 0.8}]}),
+    ({"prompt": "<lora:anima\\ink:0.5><lora:ink.safetensors:0.25><lora:ANIMA/INK.SAFETENSORS:1>"},
+     {"prompt": " ", "loras": [{"name": "anima/ink", "weight": 1.75}]}),
 ]  # fmt: skip
 
 

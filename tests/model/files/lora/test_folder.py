@@ -258,3 +258,55 @@ def test_a_lora_of_unknown_base_gets_a_warning_if_the_card_has_one(
 def test_a_lora_of_this_checkpoint_gets_no_warning(tmp_path: Path, kirazuri: Card) -> None:
     for base in ("kirazuri-anima-v1.safetensors", "Kirazuri_v1", "/m/KIRAZURI"):
         assert warning_for(tmp_path, kirazuri, ss_sd_model_name=base) is None, base
+
+
+# -- refused files and peft's configuration -----------------------------------------------------
+
+
+def test_names_of_any_language_and_suffixes_in_upper_case_are_read(tmp_path: Path) -> None:
+    names = ["【画风】wlop", "a·b", "wave～dash", 'say "hi"', "one, two", "50%", "it's", "ß"]
+    for name in names:
+        write(tmp_path / f"{name}.safetensors")
+    write(tmp_path / "UPPER.SAFETENSORS")
+    write(tmp_path / "both.safetensors", rank=2)
+    write(tmp_path / "both.SAFETENSORS", rank=3)
+    files = found(tmp_path)
+    assert set(files.files) == {*names, "UPPER", "both"}
+    assert files.files["both"].rank == 2
+    assert files.refused == {"both.SAFETENSORS": "another file has this name"}
+
+
+def test_refused_files_have_a_reason_without_the_folders_path(tmp_path: Path) -> None:
+    save_file({"net.blocks.0.weight": torch.zeros(2)}, tmp_path / "checkpoint.safetensors")
+    (tmp_path / "broken.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{}")
+    write(tmp_path / "a:b.safetensors")
+    refused = found(tmp_path).refused
+    assert set(refused) == {"checkpoint", "broken", "a:b"}
+    assert "net.blocks.0.weight" in refused["checkpoint"]
+    assert refused["broken"].startswith("broken.safetensors is truncated")
+    assert str(tmp_path) not in "".join(refused.values())
+
+
+def test_pefts_configuration_belongs_to_the_file_and_its_hash(tmp_path: Path) -> None:
+    path = write(tmp_path / "style/adapter_model.safetensors")
+    plain = hashlib.sha256(path.read_bytes()).hexdigest()
+    files = found(tmp_path)
+    assert files.sha256("style/adapter_model") == plain
+    config = path.with_name("adapter_config.json")
+    config.write_text('{"r": 4, "lora_alpha": 16}')
+    files.refresh()
+    both = hashlib.sha256(path.read_bytes() + config.read_bytes()).hexdigest()
+    assert files.sha256("style/adapter_model") == both
+    assert read_lora(path).adapter_config == {"r": 4, "lora_alpha": 16}
+    config.write_text("[")
+    files.refresh()
+    assert files.refused == {"style/adapter_model": "has adapter_config.json that cannot be read"}
+
+
+def test_a_configuration_next_to_several_files_belongs_to_adapter_model(tmp_path: Path) -> None:
+    first = write(tmp_path / "first.safetensors")
+    (tmp_path / "adapter_config.json").write_text('{"r": 4, "lora_alpha": 16}')
+    assert read_lora(first).adapter_config is not None
+    model = write(tmp_path / "adapter_model.safetensors")
+    assert read_lora(first).adapter_config is None
+    assert read_lora(model).adapter_config is not None

@@ -1,0 +1,77 @@
+"""LoRAs that need a reference image or another latent frame."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from model.errors import LoraUnusable
+from model.files.lora.other_inputs import refuse_other_inputs
+from model.files.safetensors_header import StoredTensor
+
+STEM = "diffusion_model.blocks.0.mlp.layer1"
+PATCH = "diffusion_model.x_embedder.proj.1.lora_A.weight"
+COLUMNS = 68
+
+
+def entries(**more: tuple[int, ...]) -> dict[str, StoredTensor]:
+    shapes = {f"{STEM}.lora_A.weight": (2, 8), f"{STEM}.lora_B.weight": (8, 2), **more}
+    return {key: StoredTensor(Path("a"), key, "F32", shape, 0, 0) for key, shape in shapes.items()}
+
+
+METADATA = [
+    {"modelspec.architecture": "anima-incontext/lora"},
+    {"modelspec.title": "Anima InContext v1"},
+    {"ss_output_name": "AnimaEdit_v2"},
+    {"ss_base_model_version": "anima_edit"},
+    {"ss_network_module": "networks.control_net_lllite_anima"},
+    {"lllite.version": "2"},
+    {"reference_downscale_factor": "1"},
+    {"ss_datasets": json.dumps([{"subsets": [{"conditioning_data_dir": "/d/control"}]}])},
+    {"training_config": json.dumps({"datasets": [{"control_path": "/d"}]})},
+]
+KEYS = [
+    "lllite_dit_blocks_0_self_attn_q_proj.down.0.weight",
+    "diffusion_model.ref_embed.lora_A.weight",
+    "role_embedding.weight",
+    "image_proj.0.weight",
+]
+
+
+def test_they_are_recognised_by_metadata() -> None:
+    wrong = []
+    for metadata in METADATA:
+        try:
+            refuse_other_inputs(metadata, entries(), COLUMNS)
+            wrong.append(metadata)
+        except LoraUnusable as exc:
+            if next(iter(metadata)) not in str(exc):
+                wrong.append(metadata)
+    assert wrong == []
+
+
+def test_they_are_recognised_by_keys() -> None:
+    for key in KEYS:
+        with pytest.raises(LoraUnusable, match="needs an input"):
+            refuse_other_inputs({}, entries(**{key: (2, 2)}), COLUMNS)
+    with pytest.raises(LoraUnusable, match="132 numbers per patch, the model has 68"):
+        refuse_other_inputs({}, entries(**{PATCH: (2, 132)}), COLUMNS)
+
+
+def test_ordinary_files_are_not_mistaken_for_them() -> None:
+    for metadata in (
+        {
+            "modelspec.architecture": "anima-preview/lora",
+            "modelspec.title": "Editorial ink, controlled",
+        },
+        {
+            "ss_network_module": "networks.lora_anima",
+            "ss_output_name": "context-free reference sheet",
+        },
+        {
+            "ss_datasets": json.dumps(
+                [{"conditioning_data_dir": None, "control_path": "", "has_control": False}]
+            )
+        },
+    ):
+        refuse_other_inputs(metadata, entries(**{PATCH: (2, 68)}), COLUMNS)

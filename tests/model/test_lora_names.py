@@ -1,0 +1,50 @@
+"""Names of LoRAs as people and other programs write them."""
+
+import pytest
+from pydantic import ValidationError
+
+from model.card import load_card
+from model.card_request import request_type
+from model.request import match_lora
+
+NAMES = ("sub/Ink", "【画风】wlop", "wave~dash", "Hat", "hat", 'say "hi"', "50%, twice", "a·b")
+
+
+def test_other_spellings_of_a_name_are_matched() -> None:
+    wanted = {
+        "sub\\Ink": "sub/Ink",
+        "sub/Ink.safetensors": "sub/Ink",
+        "SUB/INK.SAFETENSORS": "sub/Ink",
+        " sub/Ink ": "sub/Ink",
+        "【画风】wlop.safetensors": "【画风】wlop",
+        "wave～dash": "wave~dash",
+        "５０%，twice".replace("，", ", "): "50%, twice",
+        "a·b": "a·b",
+        'say "hi"': 'say "hi"',
+        "hat": "hat",
+        "Hat": "Hat",
+        "HAT": None,
+        "../sub/Ink": None,
+        "Ink": None,
+        "": None,
+    }
+    assert {text: match_lora(text, NAMES) for text in wanted} == wanted
+
+
+def test_a_request_gets_the_name_of_the_folder_and_refused_files_their_reason() -> None:
+    requests = request_type(
+        load_card("kirazuri-tiny"), lambda: NAMES, lambda: {"old": "old.alpha has shape (1, 1)"}
+    )
+    request = requests.model_validate(
+        {"prompt": "1girl", "loras": [{"name": "sub\\Ink.safetensors", "weight": 0.5}]}
+    )
+    assert [lora.name for lora in request.loras] == ["sub/Ink"]
+    with pytest.raises(ValidationError) as caught:
+        requests.model_validate({"prompt": "1girl", "loras": [{"name": "OLD.safetensors"}]})
+    (error,) = caught.value.errors()
+    assert (error["type"], error["loc"]) == ("lora_refused", ("loras", 0, "name"))
+    assert "old.alpha has shape (1, 1)" in error["msg"]
+    with pytest.raises(ValidationError, match="list each LoRA only once"):
+        requests.model_validate(
+            {"prompt": "1girl", "loras": [{"name": "a·b"}, {"name": "a·b.safetensors"}]}
+        )
