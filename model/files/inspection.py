@@ -292,16 +292,16 @@ def _checksum_notes(
     """What the checksums of the card mean for files that were not compared with them."""
     files = card.files
     by_part = {"transformer": files.transformer, "text_encoder": files.text_encoder}
-    for name, file in {**by_part, "vae": files.vae}.items():
-        if (
-            name not in parts
-            or file.sha256 is None
-            or (report.path.is_dir() and report.files[0].sha256)
-        ):
-            continue
-        if report.files[0].sha256 is None:
+    by_part["vae"] = files.vae
+    if report.path.is_dir():
+        named = [name for name in by_part if name in parts and not report.files[0].sha256]
+    else:
+        named = [name for name in by_part if name in parts][:1]
+    for name in named:
+        file = by_part[name]
+        if file.sha256 and report.files[0].sha256 is None:
             yield f"the checksum of {card.name}'s {PART_LABELS[name]} was not compared"
-        elif report.files[0].sha256 != file.sha256:
+        elif file.sha256 not in (None, report.files[0].sha256):
             yield (
                 f"{card.name} expects a {PART_LABELS[name]} with another checksum and refuses this "
                 f"file at {file.path}"
