@@ -43,6 +43,7 @@ def test_known_values_of_the_specification() -> None:
 def test_scaled_values_are_rounded_once_from_the_float32_product() -> None:
     random = numpy.random.default_rng(7)
     scales = [*numpy.exp(random.normal(-4, 6, 60)).astype(numpy.float32), 0.0, 1e-40, -0.5]
+    scales += [1 + 2**-8, 1 + 3 * 2**-8]  # whose products lie halfway between two weights
     for dtype, of_torch, _ in FORMATS:
         stored = torch.from_numpy(ALL_BYTES).view(of_torch)
         for scale in map(float, scales):
