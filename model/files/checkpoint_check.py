@@ -14,7 +14,7 @@ from typing import Any
 
 from model.card import Card
 from model.errors import CheckpointError
-from model.files.layouts import CheckpointPart
+from model.files.layouts import ORIGINAL, CheckpointPart
 from model.files.safetensors_header import StoredTensor, first_keys
 from model.files.weight_shapes import (
     PATCH,
@@ -59,6 +59,7 @@ def check_parts(parts: Mapping[str, CheckpointPart], card: Card) -> dict[str, Ch
         CheckpointError: a tensor is missing, unknown or of another shape, a folder's settings
             differ from the card's, or the widths of two parts differ.
     """
+    _require_adapter(parts)
     checked = {name: check_part(name, part, card) for name, part in parts.items()}
     _require_matching_widths(checked)
     return checked
@@ -76,6 +77,7 @@ def find_problems(
         except CheckpointError as exc:
             problems.append(str(exc))
     try:
+        _require_adapter(parts)
         _require_matching_widths(checked)
         if vocabularies:
             require_vocabularies(checked, vocabularies)
@@ -213,6 +215,14 @@ def _fitting(part: CheckpointPart, shapes: Shapes) -> dict[str, StoredTensor]:
                 f"but the other weights need {shape}"
             )
     return {name: part.tensors[key] for name, key in keys.items()}
+
+
+def _require_adapter(parts: Mapping[str, CheckpointPart]) -> None:
+    """Check that a file of the transformer has the adapter: a card names no other file for it."""
+    pair = ("transformer", "conditioner")
+    for name, other in (pair, pair[::-1]):
+        if name in parts and other not in parts and parts[name].layout == ORIGINAL:
+            raise CheckpointError(f"{parts[name].path} has no {other}")
 
 
 def _require_matching_widths(checked: Mapping[str, CheckedPart]) -> None:

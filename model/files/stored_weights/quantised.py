@@ -190,14 +190,14 @@ def _require_known_extras(
 def _require_scales(
     weights: Mapping[str, StoredTensor], extras: Mapping[str, StoredTensor], layers: set[str]
 ) -> None:
-    """Check that all float8 matrices of a part have a scale if one has, or `layers` are in it.
+    """Check that the float8 weights of a part have scales if one has, or if `layers` are in it.
 
-    An embedding may have none: ComfyUI stores it without.
+    Vectors and embeddings may have none: ComfyUI stores them without.
     """
     scaled = {_SCALE.sub("", name) + ".weight" for name in filter(_SCALE.search, extras)}
     groups = {_group(name) for name in (*extras, *layers)}
     for name, tensor in weights.items():
-        is_bare = is_float8(tensor) and len(tensor.shape) == 2 and name not in scaled
+        is_bare = is_float8(tensor) and len(tensor.shape) > 1 and name not in scaled
         if is_bare and _group(name) in groups and not _EMBEDDING.search(name):
             raise CheckpointError(
                 f"{tensor.path}: {tensor.key} ({tensor.dtype}) lacks the scale that other "

@@ -162,7 +162,10 @@ def test_pickles_and_other_files_are_refused(tmp_path: Path) -> None:
     pickled.write_bytes(pickle.dumps({"a": 1}))
     hidden = tmp_path / "b.safetensors"
     hidden.write_bytes(pickled.read_bytes())
+    gguf = tmp_path / "a.gguf"
+    gguf.write_bytes(b"GGUF")
     for path, said in (
+        (gguf, "is a GGUF file; its quantised weights are not supported"),
         (pickled, "pickle"),
         (hidden, "pickle"),
         (tmp_path / "none.safetensors", "does not exist"),

@@ -48,7 +48,19 @@ def heads_of(width: int) -> Change:
     return change
 
 
+def drop_all(*, is_adapter: bool) -> Change:
+    """Drop all weights of the adapter, or of the transformer."""
+
+    def change(tensors: Tensors) -> None:
+        for name in [name for name in tensors if ("llm_adapter" in name) == is_adapter]:
+            del tensors[name]
+
+    return change
+
+
 REFUSED: list[tuple[str, Change, str]] = [
+    (MAIN, drop_all(is_adapter=True), "has no conditioner"),
+    (MAIN, drop_all(is_adapter=False), "has no transformer"),
     (MAIN, add("net.blocks.0.mlp.layer3.weight", 2), "net.blocks.0.mlp.layer3.weight"),
     (MAIN, add("unet.weight", 2), "unet.weight"),
     (MAIN, add("vae_extra.weight", 2), "vae_extra.weight"),
