@@ -209,6 +209,8 @@ def _fitting(part: CheckpointPart, shapes: Shapes) -> dict[str, StoredTensor]:
             raise CheckpointError(f"{part.path} {problem} {first_keys(names)}")
     for name, shape in shapes.items():
         tensor = part.tensors[keys[name]]
+        if tensor.count == 0:
+            raise CheckpointError(f"{tensor.path}: {tensor.key} is empty, shape {tensor.shape}")
         if tensor.shape != shape:
             raise CheckpointError(
                 f"{tensor.path}: {tensor.key} has shape {tensor.shape}, "

@@ -58,7 +58,15 @@ def drop_all(*, is_adapter: bool) -> Change:
     return change
 
 
+def empty_layers(tensors: Tensors) -> None:
+    """Feed-forward layers of width 0, which fit one another."""
+    for name, tensor in tensors.items():
+        if "net.blocks" in name and "mlp.layer" in name:
+            tensors[name] = tensor[:0] if "layer1" in name else tensor[:, :0]
+
+
 REFUSED: list[tuple[str, Change, str]] = [
+    (MAIN, empty_layers, "is empty"),
     (MAIN, drop_all(is_adapter=True), "has no conditioner"),
     (MAIN, drop_all(is_adapter=False), "has no transformer"),
     (MAIN, add("net.blocks.0.mlp.layer3.weight", 2), "net.blocks.0.mlp.layer3.weight"),
