@@ -91,7 +91,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     card = load_card(settings.card)
     store = open_store(settings)
     metrics = HttpMetrics(package_version())
-    loras = LoraFolder(settings.lora_dir, lora_check(settings, card))
+    loras = LoraFolder(settings.lora_dir, lora_check(settings, card), reads_numbers=True)
     verifier = Verifier(C2paReader(settings))
     request_model = submission_type(card, settings, lambda: loras.files, lambda: loras.refused)
     keys = KeyCache(settings.keys_file)

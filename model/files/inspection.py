@@ -25,6 +25,7 @@ from model.files.layouts import (
     tokenizer_folders,
 )
 from model.files.lora.keys import summarise
+from model.files.lora.plan import LoraContents, plan_changes
 from model.files.safetensors_header import StoredTensor, read_header
 from model.files.stored_weights.quantised import is_float8
 from model.files.stored_weights.reading import StoredWeights, read_weights, weight_files
@@ -214,6 +215,7 @@ def _vocabularies(
 def _describe_lora(report: InspectionReport, tensors: Mapping[str, StoredTensor]) -> None:
     try:
         summary = summarise(tensors)
+        plan_changes(LoraContents(tensors), None)
     except LoraUnusable as exc:
         report.problems.append(str(exc))
         return

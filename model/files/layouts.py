@@ -45,7 +45,10 @@ PARTS = tuple(SUBFOLDERS)
 """The names of the four parts."""
 
 _QWEN_SUBFOLDER, _T5_SUBFOLDER = "tokenizer", "t5_tokenizer"
-_LORA = re.compile(r"\.(lora_(A|B|down|up)\b|lora\.(down|up)\.|lokr_w|hada_w|dora_scale)")
+_LORA = re.compile(
+    r"\.(lora_(A|B|down|up|embedding_[AB])\b|lora\.(down|up)\.|lokr_w|hada_w|dora_scale|oft_blocks$"
+    r"|diff(_b)?$|[wb]_norm$|on_input$|ia3_l\b|[ab][12]\.weight$)|_lora\.(down|up)\.weight$"
+)
 _HEADS = "blocks|x_embedder|t_embedder|t_embedding_norm|final_layer|llm_adapter"
 _KINDS = {
     ("conditioner", ""): re.compile(r"^(embed|in_proj|blocks|out_proj|norm)\."),

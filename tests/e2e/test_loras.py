@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -94,8 +93,9 @@ def test_a_replaced_file_changes_the_picture_and_a_bad_file_fails_the_job(
     refused = service.post("/generate", json={**BODY, "loras": [{"name": "sdxl"}]})
     assert refused.status_code == 422
     assert "lora_unet_input_blocks_1_1_proj_in" in refused.text
-    write_lora(lora_folder / "nan.safetensors", key="net.blocks", seed=5, scale=math.nan)
-    job = finished(service, submit(service, **BODY, loras=[{"name": "nan"}]))
+    # Finite numbers whose product is not.
+    write_lora(lora_folder / "huge.safetensors", key="net.blocks", seed=5, scale=1e37)
+    job = finished(service, submit(service, **BODY, loras=[{"name": "huge", "weight": 4}]))
     assert job["status"] == "failed"
     assert job["error"]["code"] == "lora_unusable"
     assert "not finite" in job["error"]["detail"]

@@ -19,6 +19,7 @@ from model.errors import CheckpointError, LoraChanged, LoraMissing, LoraUnusable
 from model.files.layouts import locate_parts
 from model.files.lora.keys import describe_groups, group_keys
 from model.files.lora.metadata import clean_text, read_base, read_trigger_words
+from model.files.lora.numbers import first_not_finite
 from model.files.lora.plan import LoraContents, LoraPlan, plan_changes
 from model.files.lora.scaling import ADAPTER_CONFIG
 from model.files.lora.targets import LoraPart, read_targets, stem_table
@@ -66,14 +67,18 @@ class LoraFolder:
     """The LoRAs of a folder; the folder None has none. Thread-safe.
 
     `check` plans the changes of a file's contents, and raises LoraUnusable for a file to refuse.
-    The default checks what does not depend on the checkpoint.
+    The default checks what does not depend on the checkpoint. With `reads_numbers`, `sha256` also
+    refuses a file with numbers that are not finite; a worker finds them when it merges.
 
     `refresh` reads the folder again; all other methods use its latest result. Headers and hashes
     are read once for every version of a file. Links that lead out of the folder are not followed.
     """
 
-    def __init__(self, folder: Path | None, check: CheckLora | None = None) -> None:
+    def __init__(
+        self, folder: Path | None, check: CheckLora | None = None, *, reads_numbers: bool = False
+    ) -> None:
         self._folder = folder.resolve() if folder else None
+        self._reads_numbers = reads_numbers
         self._check = check or check_without_checkpoint
         self._lock = Lock()
         self._hashing = Lock()
@@ -131,6 +136,7 @@ class LoraFolder:
         Raises:
             LoraMissing: the file does not exist.
             LoraChanged: the file is being written to.
+            LoraUnusable: a number is not finite.
         """
         file = self._files.get(name)
         if file is None:
@@ -142,12 +148,27 @@ class LoraFolder:
                 if known and known[0] == before:
                     return known[1]
                 digest = _hash(file.path)
+                wrong = self._not_finite(file.path)
                 if _identity(file.path) != before:
                     raise LoraChanged(f"the file of LoRA {name} is being written to")
+                if wrong:
+                    self._refuse(file, before, wrong)
                 self._hashes[file.path] = before, digest
                 return digest
         except OSError as exc:
             raise LoraMissing(f"the file of LoRA {name} cannot be read") from exc
+
+    def _not_finite(self, path: Path) -> str | None:
+        tensors = _read_contents(path)[0].tensors.values() if self._reads_numbers else ()
+        key = first_not_finite(path, tensors)
+        return f"{key} has numbers that are not finite" if key else None
+
+    def _refuse(self, file: LoraFile, identity: _Identity, reason: str) -> None:
+        """Refuse this version of a file from the next refresh on."""
+        logger.warning("lora=%r event=refused reason=%s", file.name, reason)
+        with self._lock:
+            self._seen[file.path] = identity, reason
+        raise LoraUnusable(f"LoRA {file.name} is refused: {reason}")
 
     def _list_files(self) -> list[tuple[Path, str, _Identity]]:
         """Every regular file in the folder with the right suffix, its name, sorted by name."""

@@ -40,8 +40,10 @@ _ROLES = (
 )
 """The endings of keys, each with the tensor's role in the formula; None: the ending itself."""
 
-_WRAPPERS = re.compile(r"(?:base_model\.model|_orig_mod)\.|\.processor(?=\.|$)")
-"""Names that peft, torch.compile and diffusers' attention processors add."""
+_WRAPPERS = re.compile(
+    r"(?:base_model\.model|_orig_mod)\.|(?:^|(?<=\.))module\.|\.processor(?=\.|$)"
+)
+"""Names that peft, torch.compile, distributed training and diffusers' attention processors add."""
 
 _SCALED = frozenset({"alpha", "dora_scale"})
 _NO_ROLES: frozenset[str] = frozenset()

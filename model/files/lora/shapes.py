@@ -102,7 +102,8 @@ def _blocks_fit(blocks: Shape, rows: int) -> bool:
     if len(blocks) not in (3, 4) or blocks[-1] != blocks[-2] or 0 in blocks:
         return False
     count, size = blocks[-3], blocks[-1]
-    if len(blocks) == 4 and (size % 2 or rows % (2 ** (blocks[0] - 1) * size)):
+    is_butterfly = len(blocks) == 4
+    if is_butterfly and (blocks[0] > rows or size % 2 or rows % (2 ** (blocks[0] - 1) * size)):
         return False
     return count * size == rows
 

@@ -29,6 +29,8 @@ DOTTED_PREFIXES: dict[LoraPart, tuple[str, ...]] = {
         "net.",
         "transformer.",
         "unet.",
+        "dit.",
+        "pipe.dit.",
         "",
     ),
     "adapter": ("text_conditioner.",),

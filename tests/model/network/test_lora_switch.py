@@ -166,3 +166,16 @@ def test_cached_sets_are_dropped_if_memory_runs_out() -> None:
     assert fresh.current == ()
     with pytest.raises(ValueError, match="cached_sets is 0"):
         MergedSets(0)
+
+
+def test_misfits_may_be_left_out(
+    untouched: Components, written: WrittenCheckpoint, tmp_path: Path
+) -> None:
+    at = some_places(written.made)
+    stray = Place("transformer", "nowhere", "blocks.1.nowhere", (4, 4))
+    lora = write_lora(tmp_path / "a.safetensors", [*at, stray])
+    switch = switch_of(untouched, tmp_path, skips_misfits=True)
+    use(switch, (resolved(lora),))
+    del lora.changes[stray]
+    assert wrong_weights(untouched, written.made, lora, strength=1) == []
+    use(switch, ())

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,15 @@ import torch
 from safetensors.torch import save_file
 
 from model.card import Card, load_card
-from model.errors import CheckpointError, LoraChanged, LoraMissing
-from model.files.lora.folder import LoraFile, LoraFolder, base_warning, read_lora
+from model.errors import CheckpointError, LoraChanged, LoraMissing, LoraUnusable
+from model.files.lora.folder import (
+    LoraFile,
+    LoraFolder,
+    base_warning,
+    check_for_checkpoint,
+    file_warnings,
+    read_lora,
+)
 from tests.support.paths import DATA
 
 STEM = "lora_unet_blocks_0_self_attn_q_proj"
@@ -310,3 +318,37 @@ def test_a_configuration_next_to_several_files_belongs_to_adapter_model(tmp_path
     model = write(tmp_path / "adapter_model.safetensors")
     assert read_lora(first).adapter_config is None
     assert read_lora(model).adapter_config is not None
+
+
+def test_numbers_that_are_not_finite_are_found_when_the_file_is_hashed(tmp_path: Path) -> None:
+    for dtype in (torch.float32, torch.float16, torch.bfloat16):
+        for bad in (torch.nan, torch.inf, -torch.inf):
+            up = torch.full((8, 4), torch.finfo(dtype).max, dtype=dtype)
+            tensors = {f"{STEM}.lora_up.weight": up, f"{STEM}.lora_down.weight": -up.T.contiguous()}
+            save_file(tensors, tmp_path / "a.safetensors")
+            files = LoraFolder(tmp_path, reads_numbers=True)
+            files.refresh()
+            assert files.sha256("a")
+            up[7, 3] = bad
+            save_file(tensors, tmp_path / "a.safetensors")
+            files.refresh()
+            with pytest.raises(LoraUnusable, match=r"lora_up\.weight has numbers that are"):
+                files.sha256("a")
+            files.refresh()
+            assert "not finite" in files.refused["a"], dtype
+            assert not files.files
+
+
+def test_parts_that_are_left_out_and_other_depths_give_warnings(kirazuri: Card) -> None:
+    tiny = load_card("kirazuri-tiny")
+    files = LoraFolder(DATA / "field/lora", check_for_checkpoint(tiny, None, skips_misfits=True))
+    files.refresh()
+    (warning,) = file_warnings(files.files["onetrainer-bundle-emb"], tiny)
+    assert warning.code == "lora_partial"
+    assert "bundle_emb.mytoken.qwen_out" in warning.detail
+    deeper = replace(files.files["dora-cols"], depth_warning="It is made for 28 blocks.")
+    (warning,) = file_warnings(deeper, tiny)
+    assert (warning.code, warning.detail) == (
+        "lora_other_depth",
+        "dora-cols: It is made for 28 blocks.",
+    )

@@ -77,6 +77,8 @@ def test_faults_of_the_file_alone_are_found_without_a_checkpoint(name: str) -> N
 STEMS = {
     "transformer.base_model.model.transformer_blocks.0.attn2.to_k": ".lora_{}.weight",
     "unet.blocks.0.cross_attn.k_proj": ".lora_{}.weight",
+    "pipe.dit.blocks.0.cross_attn.k_proj": ".lora_{}.default.weight",
+    "module.blocks.0.cross_attn.k_proj": ".lora_{}.weight",
     "unet.base_model.model.blocks.0.cross_attn.k_proj": ".lora_{}.weight",
     "diffusion_model._orig_mod.blocks.0.cross_attn.k_proj": ".lora_{}.weight",
     "blocks.0.cross_attn.k_proj": ".lora_{}",
