@@ -270,7 +270,7 @@ def _require_settings(
 
 def _heads(width: int, head_dim: int) -> int:
     """Number of attention heads. ValueError if heads of even width do not fill `width`."""
-    if width % head_dim or head_dim % 2:
+    if width == 0 or width % head_dim or head_dim % 2:
         raise ValueError(f"heads of width {head_dim} in a width of {width}")
     return width // head_dim
 

@@ -65,7 +65,15 @@ def empty_layers(tensors: Tensors) -> None:
             tensors[name] = tensor[:0] if "layer1" in name else tensor[:, :0]
 
 
+def empty_adapter(tensors: Tensors) -> None:
+    for name, tensor in tensors.items():
+        if "llm_adapter.blocks" in name:
+            shape = [0 if size == 128 else size for size in tensor.shape]
+            tensors[name] = torch.empty(shape, dtype=torch.bfloat16)
+
+
 REFUSED: list[tuple[str, Change, str]] = [
+    (MAIN, empty_adapter, "heads of width 32 in a width of 0"),
     (MAIN, empty_layers, "is empty"),
     (MAIN, drop_all(is_adapter=True), "has no conditioner"),
     (MAIN, drop_all(is_adapter=False), "has no transformer"),
