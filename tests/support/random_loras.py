@@ -131,6 +131,7 @@ class LoraMaker:
             "text_encoder": (f"text_encoder.{change.target.module}", f"lora_te_{flat}"),
         }[change.target.part][int(self._random.integers(2))]
         is_convolution = self._random.random() < 0.3
+        is_old_glora = change.method == "glora" and self._random.random() < 0.4
         stored = {}
         for role, values in change.tensors.items():
             ends = ENDS.get(role, (role,))
@@ -139,6 +140,8 @@ class LoraMaker:
                 tensor = torch.tensor(int(values))
             elif is_convolution and values.ndim == 2 and role != "oft_blocks":
                 tensor = tensor[:, :, None, None]
+            if is_old_glora:  # older versions of LyCORIS exchange the names of each pair
+                role = role[0] + {"1": "2", "2": "1"}[role[1]]
             end = f"{role}.weight" if role in ("a1", "a2", "b1", "b2") else ends[style % len(ends)]
             stored[f"{stem}.{end}"] = tensor.contiguous()
         if change.alpha is not None and not (is_stated and change.method not in ("oft", "boft")):
