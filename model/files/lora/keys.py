@@ -65,15 +65,8 @@ _METHODS: tuple[tuple[Method, str, frozenset[str]], ...] = (
 """The methods, each with the roles that it needs and those that it may have."""
 
 _BIAS_ROLES = frozenset({"diff_b", "b_norm"})
-_RANK_AXES = {
-    "down": 0,
-    "hada_w1_b": 0,
-    "lokr_w2_b": 0,
-    "lokr_w1_b": 0,
-    "embedding_a": 0,
-    "b1": 1,
-}
-"""The tensors that have the rank, and its axis, in order of preference."""
+_RANK_ROLES = ("down", "hada_w1_b", "lokr_w2_b", "lokr_w1_b", "embedding_a")
+"""The tensors whose first axis is the rank, in order of preference."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,10 +146,11 @@ def _method(
 
 def rank_of(keys: Mapping[str, str], entries: Mapping[str, StoredTensor]) -> int | None:
     """The rank of a module's change; None if the method has none."""
-    for role, axis in _RANK_AXES.items():
-        shape = entries[keys[role]].shape if role in keys else ()
-        if len(shape) > axis:
-            return shape[axis]
+    for role in _RANK_ROLES:
+        if role in keys and entries[keys[role]].shape:
+            return entries[keys[role]].shape[0]
+    if "a1" in keys and len(entries[keys["a1"]].shape) > 1:
+        return min(entries[keys["a1"]].shape[:2])  # older files exchange a1 and a2
     return None
 
 
