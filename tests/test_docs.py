@@ -22,6 +22,7 @@ from worker.settings import Settings
 _LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 _TARGET = re.compile(r"^([a-z-]+):", re.MULTILINE)
 _CODE = re.compile(r"```\w*\n(.*?)```|`([^`\n]+)`", re.DOTALL)
+_PATH = re.compile(r"(?<![\w/.-])(?:api|cli|docker|docs|model|tests|training|worker)/[\w./-]+\.\w+")
 
 
 def _text(page: Path) -> str:
@@ -67,6 +68,17 @@ def test_links_to_files_resolve() -> None:
         targets = [link.partition("#")[0] for link in _LINK.findall(prose) if "://" not in link]
         broken = [target for target in targets if target and not (page.parent / target).exists()]
         missing += [f"{_name(page)}: {target}" for target in broken]
+    assert missing == []
+
+
+def test_files_named_in_code_exist() -> None:
+    missing = [
+        f"{_name(page)}: {path}"
+        for page in PAGES
+        for line in _code(page)
+        for path in _PATH.findall(line)
+        if not (ROOT / path).exists()
+    ]
     assert missing == []
 
 
