@@ -22,6 +22,7 @@ from model.files.inspection import (
     weight_bytes,
 )
 from model.files.layouts import library_folder
+from model.files.lora.folder import CheckLora, check_for_checkpoint, check_without_checkpoint
 from model.files.safetensors_header import first_keys
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def inspect(
             known,
             has_hash=has_hash,
             vocabulary_sizes=_vocabulary_sizes,
+            check_lora=_lora_check(known),
             on_bytes=advance,
         )
     if is_json:
@@ -144,6 +146,16 @@ def _card(name: str | None) -> Card:
         return load_card(name or read_settings().card)
     except CardError as exc:
         fail(str(exc))
+
+
+def _lora_check(card: Card) -> CheckLora:
+    """The check that requests make, if the card's checkpoint is here to compare LoRAs with."""
+    settings = read_settings()
+    skips_misfits = settings.lora_skip_misfits
+    try:
+        return check_for_checkpoint(card, settings.checkpoint_dir, skips_misfits=skips_misfits)
+    except CheckpointError:
+        return check_without_checkpoint
 
 
 def _vocabulary_sizes(qwen_folder: Path, t5_folder: Path) -> tuple[int, int]:

@@ -24,8 +24,8 @@ from model.files.layouts import (
     sort_into_parts,
     tokenizer_folders,
 )
+from model.files.lora.folder import CheckLora, check_without_checkpoint, read_lora
 from model.files.lora.keys import summarise
-from model.files.lora.plan import LoraContents, plan_changes
 from model.files.safetensors_header import StoredTensor, read_header
 from model.files.stored_weights.quantised import is_float8
 from model.files.stored_weights.reading import StoredWeights, read_weights, weight_files
@@ -111,16 +111,20 @@ def inspect_weights(
     *,
     has_hash: bool,
     vocabulary_sizes: VocabularySizes,
+    check_lora: CheckLora = check_without_checkpoint,
     on_bytes: Callable[[int], object] | None = None,
 ) -> InspectionReport:
     """Inspect a weight file, a folder saved by diffusers, or a folder of the card's files.
 
     `vocabulary_sizes` loads the tokenizers of a folder, to compare them with its embeddings.
+    `check_lora` is the check of LoRA files, as for requests.
     `on_bytes` is called with the number of bytes after every few hashed megabytes. If the path
     cannot be read, for example a pickle or a truncated file, the reason is the only problem.
     """
     try:
-        return _inspect(path, card, vocabulary_sizes, has_hash=has_hash, on_bytes=on_bytes)
+        return _inspect(
+            path, card, vocabulary_sizes, check_lora, has_hash=has_hash, on_bytes=on_bytes
+        )
     except CheckpointError as exc:
         return InspectionReport(path=path, kind="refused", problems=[str(exc)])
 
@@ -138,6 +142,7 @@ def _inspect(
     path: Path,
     card: Card,
     vocabulary_sizes: VocabularySizes,
+    check_lora: CheckLora,
     *,
     has_hash: bool,
     on_bytes: Callable[[int], object] | None,
@@ -161,7 +166,7 @@ def _inspect(
         problems=[],
     )
     if is_adapter:
-        _describe_lora(report, {tensor.key: tensor for tensor in tensors})
+        _describe_lora(report, check_lora)
         return report
     try:
         vocabularies = _vocabularies(path, card, vocabulary_sizes)
@@ -212,10 +217,11 @@ def _vocabularies(
     return vocabulary_sizes(qwen, t5) if qwen.is_dir() and t5.is_dir() else None
 
 
-def _describe_lora(report: InspectionReport, tensors: Mapping[str, StoredTensor]) -> None:
+def _describe_lora(report: InspectionReport, check_lora: CheckLora) -> None:
     try:
-        summary = summarise(tensors)
-        plan_changes(LoraContents(tensors), None)
+        contents = read_lora(report.path)
+        summary = summarise(contents.tensors)
+        check_lora(contents)
     except LoraUnusable as exc:
         report.problems.append(str(exc))
         return

@@ -139,10 +139,10 @@ def test_a_missing_tensor_is_reported(tmp_path: Path) -> None:
 def test_a_lora_is_recognised(tmp_path: Path) -> None:
     path = tmp_path / "lora.safetensors"
     half = {
-        "lora_unet_blocks_0_mlp_layer1.lora_down.weight": torch.ones(4, 8),
-        "lora_unet_blocks_0_mlp_layer1.alpha": torch.tensor(4),
+        "lora_unet_blocks_0_self_attn_q_proj.lora_down.weight": torch.ones(4, 192),
+        "lora_unet_blocks_0_self_attn_q_proj.alpha": torch.tensor(4),
     }
-    whole = half | {"lora_unet_blocks_0_mlp_layer1.lora_up.weight": torch.ones(8, 4)}
+    whole = half | {"lora_unet_blocks_0_self_attn_q_proj.lora_up.weight": torch.ones(192, 4)}
     origin = {"ss_base_model_version": "anima\x1b[31m", "ss_network_dim": "4"}
     save_file(whole, path, metadata=origin)
     report = inspected(path)
@@ -154,7 +154,22 @@ def test_a_lora_is_recognised(tmp_path: Path) -> None:
     assert "\n  lora of rank 4 for transformer\n" in output
     assert "\x1b" not in output
     save_file(half, path)
-    assert "lora_unet_blocks_0_mlp_layer1" in inspected(path)["problems"][0]
+    assert "lora_unet_blocks_0_self_attn_q_proj" in inspected(path)["problems"][0]
+
+
+def test_a_lora_is_checked_as_a_request_checks_it(tmp_path: Path) -> None:
+    path = tmp_path / "lora.safetensors"
+    stem = "lora_unet_blocks_0_self_attn_q_proj"
+    pair = {
+        f"{stem}.lora_down.weight": torch.ones(4, 192),
+        f"{stem}.lora_up.weight": torch.ones(192, 4),
+    }
+    save_file(pair, path, metadata={"ss_network_alpha": "16", "ss_network_dim": "8"})
+    assert "ss_network_alpha says rank 8" in inspected(path)["problems"][0]
+    save_file(pair, path, metadata={"modelspec.architecture": "anima/control-net"})
+    assert "needs an input" in inspected(path)["problems"][0]
+    save_file(pair | {f"{stem}.lora_down.weight": torch.ones(4, 8)}, path)
+    assert "does not fit" in inspected(path)["problems"][0]
 
 
 def test_pickles_and_other_files_are_refused(tmp_path: Path) -> None:
