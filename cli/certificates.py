@@ -15,7 +15,7 @@ CA_DAYS = 3650
 _SKEW = datetime.timedelta(hours=1)
 """Tolerated difference between clocks."""
 
-Key = ec.EllipticCurvePrivateKey
+PrivateKey = ec.EllipticCurvePrivateKey
 
 
 def make_certificate(folder: Path, *, organisation: str, days: int) -> None:
@@ -38,11 +38,11 @@ def make_certificate(folder: Path, *, organisation: str, days: int) -> None:
     (folder / "certificate.pem").write_bytes(_pem(certificate) + _pem(authority))
 
 
-def _authority(folder: Path, organisation: str) -> tuple[x509.Certificate, Key]:
+def _authority(folder: Path, organisation: str) -> tuple[x509.Certificate, PrivateKey]:
     certificate_file, key_file = folder / "ca.pem", folder / "ca-key.pem"
     if certificate_file.exists():
         key = serialization.load_pem_private_key(key_file.read_bytes(), password=None)
-        if not isinstance(key, Key):
+        if not isinstance(key, PrivateKey):
             raise ValueError(f"{key_file} is not an elliptic curve key")
         return x509.load_pem_x509_certificate(certificate_file.read_bytes()), key
     key = ec.generate_private_key(ec.SECP256R1())
@@ -55,7 +55,13 @@ def _authority(folder: Path, organisation: str) -> tuple[x509.Certificate, Key]:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: Key, issuer_key: Key, *, days: int, is_ca: bool
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: PrivateKey,
+    issuer_key: PrivateKey,
+    *,
+    days: int,
+    is_ca: bool,
 ) -> x509.CertificateBuilder:
     """The parts that both certificates share. C2PA requires all of these extensions."""
     now = datetime.datetime.now(datetime.UTC)
@@ -96,7 +102,7 @@ def _name(organisation: str, common_name: str) -> x509.Name:
     )
 
 
-def _write_key(path: Path, key: Key) -> None:
+def _write_key(path: Path, key: PrivateKey) -> None:
     """Write a key; only its owner may read the file, from the start."""
     path.touch(mode=0o600)
     path.chmod(0o600)

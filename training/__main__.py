@@ -55,7 +55,7 @@ def stages(options: argparse.Namespace) -> dict[str, Callable[[], None]]:
     shared = {"seed": options.seed, "processes": options.processes}
     crops, whole = 2 / 3 * options.minutes_vae, 1 / 3 * options.minutes_vae
     return {
-        "render": lambda: data.render(drawn, options.pictures, **shared),
+        "render": lambda: data.draw_pictures(drawn, options.pictures, **shared),
         "tokenizers": lambda: make_tokenizers(out, seed=options.seed),
         "vae-crops": lambda: vae.train_on_crops(drawn, out, minutes=crops, **shared),
         "vae": lambda: vae.train_on_pictures(drawn, out, minutes=whole, **shared),

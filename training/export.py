@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from model.files import keymap
-from training.pictures.tokenizers import load_tokenizers, save_tokenizers
+from training.pictures.tokenizers import load_tiny_tokenizers, save_tokenizers
 from training.train import anima, batches, frame_vae, loop
 
 NAME = "kirazuri-tiny"
@@ -36,7 +36,7 @@ def export(data: Path, out: Path, target: Path) -> None:
     decoder = out / "decoder.safetensors"
     frames = loop.load_average(decoder if decoder.exists() else out / "vae.safetensors")
     _save(target / VAE, rename_vae(frames))
-    save_tokenizers(target / TOKENIZERS, *load_tokenizers(out / TOKENIZERS))
+    save_tokenizers(target / TOKENIZERS, *load_tiny_tokenizers(out / TOKENIZERS))
     (out / "architecture.json").write_text(json.dumps(architecture(data), indent=1) + "\n")
 
 

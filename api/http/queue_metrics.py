@@ -182,7 +182,7 @@ def _merged(texts: Mapping[str, str]) -> Iterable[Metric]:
     return families.values()
 
 
-def render(metrics: HttpMetrics, snapshot: QueueSnapshot | None) -> bytes:
+def render_metrics(metrics: HttpMetrics, snapshot: QueueSnapshot | None) -> bytes:
     """All metrics as Prometheus text, format 0.0.4; `snapshot` is None if Redis is down."""
     queue = CollectorRegistry()
     queue.register(QueueCollector(snapshot))

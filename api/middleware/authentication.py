@@ -34,7 +34,7 @@ _PROXY_HEADERS = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
 ExceptionHandler = Callable[[Request, Exception], Awaitable[Response]]
 
 
-def is_public(path: str) -> bool:
+def is_public_path(path: str) -> bool:
     """Whether a path or path template needs no key."""
     return path in _PUBLIC_PATHS or path.startswith(_PUBLIC_PREFIXES)
 
@@ -63,7 +63,7 @@ class AuthenticationMiddleware:
 
     def _caller(self, scope: Scope) -> Caller:
         headers = Headers(scope=scope)
-        if is_public(scope["path"]) or not self._needs_key(scope, headers):
+        if is_public_path(scope["path"]) or not self._needs_key(scope, headers):
             return ANYONE
         candidates = _credentials(headers.get("authorization", ""))
         key = next(filter(None, map(self._keys.find, candidates)), None) or self._key_of_signed_url(

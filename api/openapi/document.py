@@ -11,7 +11,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
 from api.http.problem import PROBLEM_MEDIA_TYPE
-from api.middleware import authentication as gate
+from api.middleware.authentication import is_public_path
 from api.openapi.examples import examples
 from model.card import Card
 
@@ -126,7 +126,7 @@ def _remove_null(parameter: dict[str, Any]) -> None:
 
 def _add_security(path: str, operation: dict[str, Any]) -> None:
     """Add the security schemes of an operation, and 401 with the body of its other errors."""
-    if gate.is_public(path):
+    if is_public_path(path):
         operation["security"] = []
         return
     names = ["bearerKey", "basicKey", *(["signedLink"] if path in _SIGNED_PATHS else [])]

@@ -52,7 +52,7 @@ class UrlPolicy:
         return cls(settings.webhook_allow_http, webhook_networks(settings.webhook_networks))
 
 
-def is_public(address: IPAddress) -> bool:
+def is_public_address(address: IPAddress) -> bool:
     """Whether an address is a public unicast address."""
     if isinstance(address, ipaddress.IPv4Address):
         is_special = address.is_multicast or any(address in network for network in _SPECIAL_V4)
@@ -62,7 +62,7 @@ def is_public(address: IPAddress) -> bool:
 
 def is_allowed(address: IPAddress, policy: UrlPolicy) -> bool:
     """Whether the policy allows this address."""
-    return is_public(address) or any(address in network for network in policy.networks)
+    return is_public_address(address) or any(address in network for network in policy.networks)
 
 
 def url_problem(url: str, policy: UrlPolicy) -> str | None:

@@ -27,7 +27,7 @@ def read_source(path: Path) -> ImportedRequest:
     return found.imported
 
 
-def fit(imported: ImportedRequest, capabilities: Mapping[str, Any]) -> ImportedRequest:
+def keep_offered(imported: ImportedRequest, capabilities: Mapping[str, Any]) -> ImportedRequest:
     """Remove what the service does not offer; notes on each removal and on another model.
 
     `capabilities` is the response of GET /capabilities.

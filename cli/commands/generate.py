@@ -11,7 +11,7 @@ from cli.client.dry_run import describe
 from cli.client.errors import exit_on_error
 from cli.client.fields import hires_field, image_field, lora_field, sampler_options_field
 from cli.client.images import format_of
-from cli.client.source import fit, read_source
+from cli.client.source import keep_offered, read_source
 from cli.commands import generate_options as options
 from cli.options import DEFAULT_TIMEOUT, DEFAULT_URL, Timeout, Url
 from cli.output import USAGE_ERROR, examples, fail
@@ -34,7 +34,7 @@ app = typer.Typer()
 def generate(
     context: typer.Context,
     prompt: options.Prompt = None,
-    source: options.Source = None,
+    source: options.SourceImage = None,
     negative_prompt: options.NegativePrompt = None,
     resolution: options.Resolution = None,
     steps: options.Steps = None,
@@ -103,7 +103,7 @@ def _source_fields(source: Path, url: str, sampler: str | None) -> dict[str, Any
 
     If another `sampler` is asked for, the sampler options of the file are left out.
     """
-    imported = fit(read_source(source), api.capabilities(url))
+    imported = keep_offered(read_source(source), api.capabilities(url))
     if sampler not in (None, imported.fields.get("sampler")):
         imported.fields.pop("sampler_options", None)
     for note in imported.notes:

@@ -8,7 +8,7 @@ import typer
 from model.request import Hires, field_description
 
 Prompt = Annotated[str | None, typer.Argument(help=field_description("prompt"))]
-Source = Annotated[
+SourceImage = Annotated[
     Path | None,
     typer.Option(
         "--from",

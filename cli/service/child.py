@@ -17,7 +17,7 @@ _STABLE_SECONDS = 60.0
 _MAX_PAUSE_SECONDS = 30.0
 
 
-def show(name: str, line: str, *, as_json: bool) -> None:
+def write_log_line(name: str, line: str, *, as_json: bool) -> None:
     """Write a log line with the name of the process that it comes from.
 
     As JSON, a line that is an object stays unchanged, and another line becomes its message.
@@ -68,10 +68,10 @@ class ChildProcess:
             for raw in lines:
                 line = raw.decode(errors="replace").rstrip()
                 self._last_lines.append(line)
-                show(self.name, line, as_json=self._as_json)
+                write_log_line(self.name, line, as_json=self._as_json)
 
     def _log(self, what: str) -> None:
-        show("up", f"{self.name} {what}", as_json=self._as_json)
+        write_log_line("up", f"{self.name} {what}", as_json=self._as_json)
 
     def exit_code(self) -> int | None:
         """The exit code; None while the process runs."""

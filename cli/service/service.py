@@ -14,7 +14,7 @@ from typing import NoReturn, Self, TextIO
 import httpx2
 from pydantic import SecretStr
 
-from cli.service.child import ChildProcess, show
+from cli.service.child import ChildProcess, write_log_line
 from cli.service.embedded_redis import StartError, lock_folder, start_redis
 from model.card import load_card
 from model.errors import ModelError
@@ -194,7 +194,7 @@ class Service:
     # -- watching and stopping ---------------------------------------------------------------
 
     def _log(self, what: str) -> None:
-        show("up", what, as_json=self._settings.log_format == "json")
+        write_log_line("up", what, as_json=self._settings.log_format == "json")
 
     def _restart_redis_if_ended(self) -> None:
         """Redis restarts with everything it acknowledged; its clients reconnect on their own."""

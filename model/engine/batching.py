@@ -8,7 +8,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-Key = TypeVar("Key", bound=Hashable)
+CandidateKey = TypeVar("CandidateKey", bound=Hashable)
 
 PATCH = 2
 """The transformer makes one token of PATCH x PATCH latent pixels."""
@@ -18,7 +18,7 @@ AGEING = 1 / 50
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate(Generic[Key]):
+class Candidate(Generic[CandidateKey]):
     """One image that waits for the model.
 
     `shape` is the (height, width) of its latents. `rows` is the number of forward rows that an
@@ -29,7 +29,7 @@ class Candidate(Generic[Key]):
     share of the engine.
     """
 
-    key: Key
+    key: CandidateKey
     shape: tuple[int, int]
     rows: int
     remaining: int
@@ -47,8 +47,8 @@ class Candidate(Generic[Key]):
 
 
 def select_batch(
-    candidates: Sequence[Candidate[Key]], *, token_budget: int, ageing: float = AGEING
-) -> list[Candidate[Key]]:
+    candidates: Sequence[Candidate[CandidateKey]], *, token_budget: int, ageing: float = AGEING
+) -> list[Candidate[CandidateKey]]:
     """Select the members of the next forward, most urgent first. All have one shape and group.
 
     The most urgent candidate always takes part, even if it exceeds the budget alone. Others of
@@ -76,12 +76,12 @@ def select_batch(
     waiting = Counter(candidate.owner for candidate in candidates)
     most = max((waiting[c.owner] / c.weight for c in candidates), default=1.0)
 
-    def urgency(candidate: Candidate[Key]) -> float:
+    def urgency(candidate: Candidate[CandidateKey]) -> float:
         work = candidate.remaining * candidate.tokens + candidate.setup
         share = waiting[candidate.owner] / candidate.weight / most
         return share * work - ageing * token_budget * candidate.waited
 
-    selected: list[Candidate[Key]] = []
+    selected: list[Candidate[CandidateKey]] = []
     free = token_budget
     for candidate in sorted(candidates, key=urgency):
         if not selected or (_kind(candidate) == _kind(selected[0]) and candidate.tokens <= free):
@@ -90,5 +90,5 @@ def select_batch(
     return selected
 
 
-def _kind(candidate: Candidate[Key]) -> Hashable:
+def _kind(candidate: Candidate[CandidateKey]) -> Hashable:
     return candidate.shape, candidate.group

@@ -103,7 +103,7 @@ class ImportedRequest:
             self.fields["scheduler"] = schedule
 
 
-def clean_text(text: str) -> str:
+def plain_text(text: str) -> str:
     """A text from a file with plain line ends, without byte order marks and null characters."""
     return text.replace("\r\n", "\n").replace("\r", "\n").translate(_MARKS)
 

@@ -29,7 +29,7 @@ _IGNORED_KEYS = frozenset(
 )
 """Keys that do not affect the image."""
 
-Loras = list[tuple[str, float]]
+LoraWeights = list[tuple[str, float]]
 
 
 def write_infotext(request: ResolvedRequest, recipe: Recipe, *, seed: int) -> str:
@@ -74,7 +74,7 @@ def infotext_of(imported: ImportedRequest) -> str:
     return _compose(prompt, negative, loras, pairs)
 
 
-def _compose(prompt: str, negative: str, loras: Loras, pairs: dict[str, Any]) -> str:
+def _compose(prompt: str, negative: str, loras: LoraWeights, pairs: dict[str, Any]) -> str:
     """Write an infotext that gives these prompts and LoRAs when it is read.
 
     If a prompt looks like another part of an infotext, or has LoRA tags, such words are broken with
@@ -103,7 +103,7 @@ def _json(value: Any) -> str:
     return text.replace("\ufeff", "\\ufeff").replace("\ufffe", "\\ufffe")
 
 
-def _reads_as(text: str, prompt: str, negative: str, loras: Loras) -> bool:
+def _reads_as(text: str, prompt: str, negative: str, loras: LoraWeights) -> bool:
     try:
         fields = read_infotext(text).fields
     except ValueError:  # a prompt without parameters after it

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
-from model.recipes.imported import clean_text
+from model.recipes.imported import plain_text
 
 MAX_INFOTEXT_CHARS = 200_000
 _MIN_PAIRS = 3
@@ -50,7 +50,7 @@ def split_infotext(text: str) -> Infotext:
     """
     if len(text) > MAX_INFOTEXT_CHARS:
         raise ValueError(f"the infotext has {len(text)} characters; at most {MAX_INFOTEXT_CHARS}")
-    lines = [line.strip() for line in clean_text(text).split("\n")]
+    lines = [line.strip() for line in plain_text(text).split("\n")]
     place = _line_of_pairs(lines)
     if place is None:
         raise ValueError(

@@ -2,7 +2,7 @@
 
 import re
 
-from model.recipes.imported import ImportedRequest, clean_text, read_number
+from model.recipes.imported import ImportedRequest, plain_text, read_number
 
 _NETWORK = re.compile(r"<(lora|lyco|hypernet):([^:<>]{1,200})((?::[^:<>]{0,40}){0,4})>")
 MAX_TEXT_CHARS = 200_000
@@ -54,7 +54,7 @@ def import_prompts(
         elif isinstance(text, str):
             is_used = applies_tags and name == "prompt"
             imported.fields[name] = extract_networks(
-                imported, clean_text(text).strip(), is_used=is_used
+                imported, plain_text(text).strip(), is_used=is_used
             )
         elif text is not None:
             imported.add_note(f"{name} {text}", "not a text")

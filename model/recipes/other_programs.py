@@ -8,7 +8,7 @@ import re
 from collections.abc import Collection
 from typing import Any
 
-from model.recipes.imported import ImportedRequest, clean_text, read_number
+from model.recipes.imported import ImportedRequest, plain_text, read_number
 from model.recipes.lora_tags import MAX_TEXT_CHARS, import_prompts
 from model.recipes.novelai_weights import convert_weights
 
@@ -197,7 +197,7 @@ def read_novelai(data: dict[str, Any]) -> ImportedRequest:
 def _convert_novelai(imported: ImportedRequest, field: str, text: Any) -> Any:
     if not isinstance(text, str) or len(text) > MAX_TEXT_CHARS:
         return text
-    converted, is_weighted = convert_weights(clean_text(text))
+    converted, is_weighted = convert_weights(plain_text(text))
     if is_weighted:
         imported.add_note(field, "NovelAI's weights are written as (text:weight)")
     return converted

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 from model.recipes.comfyui.workflow import MAX_GRAPH_CHARS, is_graph, read_graph, read_workflow
-from model.recipes.imported import ImportedRequest, clean_text
+from model.recipes.imported import ImportedRequest, plain_text
 from model.recipes.infotext import read_infotext
 from model.recipes.other_programs import (
     read_draw_things,
@@ -65,7 +65,7 @@ def read_settings(text: str) -> FoundRecipe:
     """Read a text as `read_text`, even if it has no prompt."""
     if len(text) > MAX_GRAPH_CHARS:
         raise ValueError(f"the text has {len(text)} characters; at most {MAX_GRAPH_CHARS}")
-    plain = clean_text(text).strip()
+    plain = plain_text(text).strip()
     if plain[:7].lower() == "prompt:":
         plain = plain[7:].strip()
     data = _json(plain) if plain[:1] in ("{", "[") else None

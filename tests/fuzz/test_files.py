@@ -21,7 +21,7 @@ from api.routes.images.evidence import Evidence
 from api.submit.images.decoding import MAX_PIXELS, InputImageRefused, decode_image
 from api.submit.images.input_images import ImageFields
 from cli.client.errors import ClientError
-from cli.client.source import fit, read_source
+from cli.client.source import keep_offered, read_source
 from model.card import load_card
 from model.errors import CheckpointError
 from model.files.lora.folder import LoraFolder
@@ -232,7 +232,7 @@ def test_the_texts_of_a_picture_are_found_or_it_is_refused(data: bytes) -> None:
     with suppress(UnreadableFile):
         read_metadata(path)
     with suppress(ClientError):
-        assert_shown_well(fit(read_source(path), CAPABILITIES))
+        assert_shown_well(keep_offered(read_source(path), CAPABILITIES))
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")

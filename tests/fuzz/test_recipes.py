@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from cli.client.source import fit
+from cli.client.source import keep_offered
 from model.recipes.comfyui.workflow import read_workflow
 from model.recipes.imported import import_document
 from model.recipes.infotext import read_infotext
@@ -48,7 +48,7 @@ INFOTEXTS = st.one_of(
 def test_an_infotext_is_read_or_refused(text: str) -> None:
     assert len(text) <= MAX_INFOTEXT_CHARS
     try:
-        reading = fit(read_infotext(text), CAPABILITIES)
+        reading = keep_offered(read_infotext(text), CAPABILITIES)
     except ValueError as exc:
         assert "not an infotext" in str(exc)  # noqa: PT017 - a refusal is optional
         return
@@ -85,7 +85,7 @@ def test_json_of_other_programs_is_read_or_refused(values: dict[str, Any], mark:
         reading = read_settings(json.dumps(data)).imported
     except ValueError:
         return
-    assert_shown_well(fit(reading, CAPABILITIES))
+    assert_shown_well(keep_offered(reading, CAPABILITIES))
 
 
 NODES = st.sampled_from(
@@ -126,7 +126,7 @@ def test_a_graph_is_read_or_refused(text: str) -> None:
         reading = read_workflow(text)
     except ValueError:
         return
-    assert_shown_well(fit(reading, CAPABILITIES))
+    assert_shown_well(keep_offered(reading, CAPABILITIES))
 
 
 @fuzzed
@@ -147,4 +147,4 @@ def test_a_document_is_read_or_refused(text: str) -> None:
         reading = import_document(read_document(text))
     except ValueError:
         return
-    assert_shown_well(fit(reading, CAPABILITIES))
+    assert_shown_well(keep_offered(reading, CAPABILITIES))

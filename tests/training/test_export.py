@@ -16,7 +16,7 @@ from training import export
 from training.pictures import dataset as data
 from training.pictures.avatars import sample_avatar
 from training.pictures.tokenizers import (
-    load_tokenizers,
+    load_tiny_tokenizers,
     qwen_tokenizer,
     save_tokenizers,
     t5_tokenizer,
@@ -81,7 +81,7 @@ def test_expand_refuses_missing_and_unknown_weights() -> None:
 @torch.no_grad()
 def test_fast_attention_computes_what_the_librarys_does(run: Path) -> None:
     model = anima.load(run)
-    text = batches.encode(["1girl, blue hair", ""], *load_tokenizers(run / "tokenizers"))
+    text = batches.encode(["1girl, blue hair", ""], *load_tiny_tokenizers(run / "tokenizers"))
     x, sigma = torch.randn(2, 16, 1, 14, 18), torch.tensor([0.2, 0.9])
     before = model.context(*text), model(x, sigma, torch.randn(2, 80, 128).fill_(0.3))
     dit.prepare(model, is_compiled=False)

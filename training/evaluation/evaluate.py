@@ -212,7 +212,7 @@ def quality_shortfalls(
     return missed
 
 
-def contact_sheet(images: Sequence[Image.Image], columns: int = 8) -> Image.Image:
+def arrange_in_rows(images: Sequence[Image.Image], columns: int = 8) -> Image.Image:
     """Arrange pictures of one size in rows."""
     width, height = images[0].size
     rows = -(-len(images) // columns)
@@ -240,7 +240,7 @@ def measure(
     images = make(asked)
     seconds = (time.perf_counter() - started) / len(images)
     sheet = sheets / f"{card.name}-{setting.preset}-{setting.sampler}.png"
-    contact_sheet(images[:32]).save(sheet)
+    arrange_in_rows(images[:32]).save(sheet)
     first = asked[0]
     return {
         "preset": setting.preset,

@@ -15,7 +15,7 @@ from training.train import anima, batches, dit, frame_vae, loop
 SEED = 0xA11  # used by no training stage
 
 
-def contact_sheet(data: Path, out: Path, size: Size, *, count: int, columns: int) -> Image.Image:
+def preview_sheet(data: Path, out: Path, size: Size, *, count: int, columns: int) -> Image.Image:
     """Pictures for unseen prompts, by Euler's method with 20 steps and CFG 4."""
     rng = np.random.default_rng(SEED)
     avatars: list[Avatar] = [sample_avatar(rng) for _ in range(count)]
@@ -45,7 +45,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     for size in SIZES:
-        sheet = contact_sheet(options.data, options.out, size, count=options.count, columns=8)
+        sheet = preview_sheet(options.data, options.out, size, count=options.count, columns=8)
         sheet.save(options.out / f"preview-{size[0]}x{size[1]}.png")
 
 

@@ -204,7 +204,7 @@ def caption(avatar: Avatar, rng: np.random.Generator) -> str:
     halves = {"tags": _tag_caption(avatar, rng, keep=0.7), "prose": prose(avatar, rng, keep=0.7)}
     first, second = (halves[part] for part in form.split())
     both = f"{first.removesuffix('.')}. {second}"
-    return both if count_tokens(both) <= MAX_TOKENS else first
+    return both if count_words_and_marks(both) <= MAX_TOKENS else first
 
 
 def prose(avatar: Avatar, rng: np.random.Generator, keep: float = 0.95) -> str:
@@ -268,7 +268,7 @@ def words(text: str) -> list[str]:
     return re.findall(r"[a-z0-9][a-z0-9_'-]*", text.lower())
 
 
-def count_tokens(text: str) -> int:
+def count_words_and_marks(text: str) -> int:
     """Number of words and punctuation marks."""
     return len(re.findall(r"[^\s,.]+|[,.]", text))
 

@@ -47,7 +47,7 @@ def load_avatars(folder: Path, size: Size) -> list[Avatar]:
     return [Avatar(**json.loads(line)) for line in lines]
 
 
-def render(folder: Path, count: int, *, seed: int, processes: int) -> None:
+def draw_pictures(folder: Path, count: int, *, seed: int, processes: int) -> None:
     """Draw about `count` pictures over all sizes; every picture has its own seed."""
     folder.mkdir(parents=True, exist_ok=True)
     for index, (size, share) in enumerate(zip(SIZES, SHARES, strict=True)):

@@ -76,7 +76,7 @@ def save_tokenizers(folder: Path, qwen: Tokenizer, t5: Tokenizer) -> None:
         tokenizer.save(str(folder / name / "tokenizer.json"), pretty=False)
 
 
-def load_tokenizers(folder: Path) -> tuple[Tokenizer, Tokenizer]:
+def load_tiny_tokenizers(folder: Path) -> tuple[Tokenizer, Tokenizer]:
     """Load the tokenizers that `save_tokenizers` wrote: Qwen's, then T5's."""
     paths = (folder / name / "tokenizer.json" for name in ("qwen3", "t5"))
     qwen, t5 = (Tokenizer.from_file(str(path)) for path in paths)

@@ -8,7 +8,7 @@ from diffusers.models.transformers.transformer_cosmos import CosmosTransformer3D
 from torch import Tensor, nn
 from transformers import Qwen3Config, Qwen3Model
 
-from training.pictures.tokenizers import T5_PAD, load_tokenizers
+from training.pictures.tokenizers import T5_PAD, load_tiny_tokenizers
 from training.train import loop
 
 HEADS, HEAD_DIM, BLOCKS, MLP_RATIO, ADALN_DIM = 4, 48, 6, 3.0, 32
@@ -103,7 +103,7 @@ def qwen_config(vocabulary: int) -> Qwen3Config:
 
 def build(out: Path) -> Anima:
     """New networks with the vocabulary sizes of a run."""
-    qwen, t5 = load_tokenizers(out / "tokenizers")
+    qwen, t5 = load_tiny_tokenizers(out / "tokenizers")
     return Anima(qwen.get_vocab_size(), t5.get_vocab_size())
 
 

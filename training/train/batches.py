@@ -17,7 +17,7 @@ from training.pictures.dataset import (
     latents_path,
     load_avatars,
 )
-from training.pictures.tokenizers import T5_PAD, T5_SPACE, load_tokenizers
+from training.pictures.tokenizers import T5_PAD, T5_SPACE, load_tiny_tokenizers
 from training.train.anima import CONTEXT_ROWS
 
 QWEN_ROWS = 96  # fits all captions, so that one shape is compiled
@@ -32,7 +32,7 @@ class Batches:
 
     def __init__(self, folder: Path, out: Path, rng: np.random.Generator):
         self._rng = rng
-        self._qwen, self._t5 = load_tokenizers(out / "tokenizers")
+        self._qwen, self._t5 = load_tiny_tokenizers(out / "tokenizers")
         self._avatars = {size: load_avatars(folder, size) for size in SIZES}
         mean, std = latent_statistics(folder)
         self._latents = {

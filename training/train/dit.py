@@ -20,7 +20,7 @@ from training.pictures.dataset import (
     load_avatars,
     redrawn_path,
 )
-from training.pictures.tokenizers import load_tokenizers
+from training.pictures.tokenizers import load_tiny_tokenizers
 from training.train import loop
 from training.train.anima import Anima, build, load
 from training.train.attention import PlainAttention, PlainTextAttention
@@ -157,7 +157,7 @@ def sample(
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(len(texts), 16, 1, size[1] // 8, size[0] // 8, generator=generator)
     u = torch.linspace(1, 0, steps + 1)
-    text = encode([*texts, *[""] * len(texts)], *load_tokenizers(out / "tokenizers"))
+    text = encode([*texts, *[""] * len(texts)], *load_tiny_tokenizers(out / "tokenizers"))
     return _finish(model, x, SHIFT * u / (1 + (SHIFT - 1) * u), text, cfg)
 
 
@@ -190,7 +190,7 @@ def redraw(folder: Path, out: Path, *, seed: int, processes: int) -> None:
 @torch.no_grad()
 def _redraw(rank: int, processes: int, folder: Path, out: Path, seed: int) -> None:
     torch.manual_seed(seed + 11 + rank)
-    model, tokenizers = load(out), load_tokenizers(out / "tokenizers")
+    model, tokenizers = load(out), load_tiny_tokenizers(out / "tokenizers")
     prepare(model, is_compiled=False)
     mean, std = latent_statistics(folder)
     for size in SIZES:

@@ -33,7 +33,7 @@ class Fit(NamedTuple):
     rms_error: float
 
 
-def fit(samples: list[tuple[NDArray[np.float64], NDArray[np.float64]]]) -> Fit:
+def fit_latent_rgb(samples: list[tuple[NDArray[np.float64], NDArray[np.float64]]]) -> Fit:
     """Fit RGB (h, w, 3) in [-1, 1] from latents (h, w, C), one pair per picture."""
     seen = [pair for i, pair in enumerate(samples) if i % _HELD_OUT]
     unseen = samples[::_HELD_OUT]
@@ -98,7 +98,7 @@ def main() -> None:
         samples.append(
             (latents.movedim(0, -1).double().numpy(), small.movedim(0, -1).double().numpy())
         )
-    result = fit(samples)
+    result = fit_latent_rgb(samples)
     what = f"pictures in {options.images.name}" if options.images else "drawn avatars"
     print("[preview]")
     print(f'source = "least squares on {len(samples)} {what}"')

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 from api.http.error_handlers import problem_responses
 from api.http.problem import PROBLEM_MEDIA_TYPE
 from api.http.problem_types import NOT_READY
-from api.http.queue_metrics import QueueSnapshot, render
+from api.http.queue_metrics import QueueSnapshot, render_metrics
 from api.http.service_schemas import Alive, NotReady, Ready
 from api.submit.dependencies import Metrics, Queue, ServiceCard, ServiceSettings, Store
 from worker.errors import QueueUnavailable, StoreError
@@ -109,5 +109,5 @@ async def get_metrics(metrics: Metrics, queue: Queue, settings: ServiceSettings)
     except QueueUnavailable:
         snapshot = None
     # In a thread: parsing the metrics of a worker takes about ten milliseconds.
-    text = await asyncio.to_thread(render, metrics, snapshot)
+    text = await asyncio.to_thread(render_metrics, metrics, snapshot)
     return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -47,7 +47,7 @@ def alpha_mask(image: Image.Image) -> Image.Image:
     return ImageOps.invert(_alpha(image))
 
 
-def fit(image: Image.Image, size: Size) -> Image.Image:
+def scale_and_crop(image: Image.Image, size: Size) -> Image.Image:
     """Scale and crop around the centre to `size`.
 
     Masks are scaled bilinearly, because Lanczos overshoots at their edges.

@@ -12,7 +12,14 @@ from fastapi.exceptions import RequestValidationError
 from PIL import Image
 from pydantic import ValidationError
 
-from api.submit.images.conversion import alpha_mask, encode_png, fit, foreign_mask, to_mask, to_rgb
+from api.submit.images.conversion import (
+    alpha_mask,
+    encode_png,
+    foreign_mask,
+    scale_and_crop,
+    to_mask,
+    to_rgb,
+)
 from api.submit.images.decoding import (
     ImageInfo,
     InputImageRefused,
@@ -215,7 +222,7 @@ class InputImages:
             raise RequestValidationError(fields.errors)
         files = [_file_of(start, size)]
         if mask:
-            files.append((encode_png(fit(to_mask(mask.image), size)), "png"))
+            files.append((encode_png(scale_and_crop(to_mask(mask.image), size)), "png"))
         put = self._store.put if is_stored else image_name
         names = [put(data, extension) for data, extension in files]
         inputs = InputNames(names[0], names[1] if mask else None, *size)
@@ -249,7 +256,7 @@ def _file_of(start: InputImage, size: Size) -> tuple[bytes, str]:
     """The fitted image as a file, and its extension; a stored file that fits stays as it is."""
     if start.name and start.image.size == size and start.image.mode == "RGB":
         return start.data, start.name.rpartition(".")[2]
-    return encode_png(fit(to_rgb(start.image), size)), "png"
+    return encode_png(scale_and_crop(to_rgb(start.image), size)), "png"
 
 
 def _base64_png(image: Image.Image) -> str:

@@ -18,7 +18,7 @@ from model.card import Card, shipped_folder
 from model.errors import CheckpointError, LoraChanged, LoraMissing, LoraUnusable
 from model.files.layouts import locate_parts
 from model.files.lora.keys import describe_groups, group_keys
-from model.files.lora.metadata import clean_text, read_base, read_trigger_words
+from model.files.lora.metadata import one_line, read_base, read_trigger_words
 from model.files.lora.numbers import first_not_finite
 from model.files.lora.plan import LoraContents, LoraPlan, plan_changes
 from model.files.lora.scaling import ADAPTER_CONFIG
@@ -102,9 +102,9 @@ class LoraFolder:
                 seen[path] = known
                 found = known[1]
                 if isinstance(found, str):
-                    refused[clean_text(name)] = found
+                    refused[one_line(name)] = found
                 elif name in files:
-                    refused[clean_text(path.name)] = "another file has this name"
+                    refused[one_line(path.name)] = "another file has this name"
                 else:
                     files[name] = found
             self._seen = seen
@@ -280,7 +280,7 @@ def _described(name: str, path: Path, check: CheckLora) -> LoraFile:
         rank=summary.rank,
         parts=summary.parts,
         base=read_base(contents.metadata),
-        architecture=clean_text(contents.metadata.get("modelspec.architecture", "")) or None,
+        architecture=one_line(contents.metadata.get("modelspec.architecture", "")) or None,
         trigger_words=read_trigger_words(contents.metadata),
         left_out=plan.left_out,
         depth_warning=plan.depth_warning,

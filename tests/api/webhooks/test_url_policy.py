@@ -12,7 +12,7 @@ from api.webhooks.url_policy import (
     UrlPolicy,
     UrlRejected,
     addresses_of,
-    is_public,
+    is_public_address,
     resolve,
     url_problem,
 )
@@ -40,7 +40,9 @@ PUBLIC = (
 
 
 def test_public_addresses() -> None:
-    found = {address: is_public(ipaddress.ip_address(address)) for address in NOT_PUBLIC + PUBLIC}
+    found = {
+        address: is_public_address(ipaddress.ip_address(address)) for address in NOT_PUBLIC + PUBLIC
+    }
     assert found == dict.fromkeys(NOT_PUBLIC, False) | dict.fromkeys(PUBLIC, True)
 
 

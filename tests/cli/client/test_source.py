@@ -10,7 +10,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from cli.client import api
 from cli.client.errors import ClientError
-from cli.client.source import fit, read_source
+from cli.client.source import keep_offered, read_source
 from cli.commands.generate import _source_fields
 from model.recipes.recipe import Recipe
 from model.request import ImageFormat
@@ -59,7 +59,7 @@ def with_texts(folder: Path, **texts: str) -> Path:
 @pytest.mark.parametrize("image_format", ["png", "webp", "jpeg", "avif"])
 def test_files_of_this_service_are_read_exactly(tmp_path: Path, image_format: ImageFormat) -> None:
     path = own(tmp_path, image_format, prompt="a\nSteps: 1, b: 2, c: 3", cfg_scale=4.123456789)
-    imported = fit(read_source(path), OFFERED)
+    imported = keep_offered(read_source(path), OFFERED)
     assert imported.is_own
     assert imported.notes == []
     assert imported.fields["prompt"] == "a\nSteps: 1, b: 2, c: 3"
@@ -96,7 +96,7 @@ def test_files_without_a_request_are_refused(
 
 
 def test_files_of_other_programs_are_read_or_refused_with_the_reason() -> None:
-    found = fit(read_source(FIELD_IMAGES / "swarmui.png"), OFFERED)
+    found = keep_offered(read_source(FIELD_IMAGES / "swarmui.png"), OFFERED)
     assert found.fields["prompt"] == "1girl, red hair"
     assert found.notes[0].startswith("LoRA style/wlop: the service has no LoRA of this name")
     with pytest.raises(ClientError, match=r"single-line\.png: the text is not an infotext"):
@@ -114,7 +114,7 @@ def test_what_is_not_offered_is_left_out_with_a_note(tmp_path: Path) -> None:
         "sampler_options": {"r": 0.4},
         "scheduler": "beta",
     }
-    imported = fit(read_source(own(tmp_path, **changes)), OFFERED)
+    imported = keep_offered(read_source(own(tmp_path, **changes)), OFFERED)
     assert set(changes) & set(imported.fields) == set()
     assert [note.partition(": ")[0] for note in imported.notes] == [
         "sampler dpmpp_sde",
@@ -125,9 +125,9 @@ def test_what_is_not_offered_is_left_out_with_a_note(tmp_path: Path) -> None:
 
 def test_options_go_with_the_sampler(tmp_path: Path) -> None:
     path = own(tmp_path, sampler="euler_ancestral", sampler_options={"eta": 0.5})
-    kept = fit(read_source(path), {**OFFERED, "samplers": [{"name": "euler_ancestral"}]})
+    kept = keep_offered(read_source(path), {**OFFERED, "samplers": [{"name": "euler_ancestral"}]})
     assert kept.fields["sampler_options"] == {"eta": 0.5}
-    left = fit(read_source(path), OFFERED)
+    left = keep_offered(read_source(path), OFFERED)
     assert "sampler_options" not in left.fields
     assert left.notes[-1].startswith("sampler options {'eta': 0.5}: they belong to")
 
@@ -149,7 +149,7 @@ def test_another_sampler_does_not_get_the_options_in_the_file(
 def test_loras_get_the_names_of_the_service(tmp_path: Path) -> None:
     names = ("ink", "hats", "twice", "gone")
     loras = [{"name": name, "weight": 0.5, "sha256": "1" * 64} for name in names]
-    imported = fit(read_source(own(tmp_path, sampler="euler", loras=loras)), OFFERED)
+    imported = keep_offered(read_source(own(tmp_path, sampler="euler", loras=loras)), OFFERED)
     assert imported.fields["loras"] == [
         {"name": "ink", "weight": 0.5},
         {"name": "styles/Hats", "weight": 0.5},
@@ -165,7 +165,7 @@ def test_loras_get_the_names_of_the_service(tmp_path: Path) -> None:
 def test_invalid_loras_are_left_out(tmp_path: Path, loras: Any) -> None:
     imported = read_source(own(tmp_path, sampler="euler"))
     imported.fields["loras"] = loras
-    assert "loras" not in fit(imported, OFFERED).fields
+    assert "loras" not in keep_offered(imported, OFFERED).fields
     assert len(imported.notes) == 1
 
 
@@ -185,7 +185,7 @@ def test_another_checkpoint_is_noted(
 ) -> None:
     imported = read_source(own(tmp_path, sampler="euler"))
     imported.checkpoint, imported.model = digits, "m"
-    fit(imported, {**OFFERED, "workers": workers})
+    keep_offered(imported, {**OFFERED, "workers": workers})
     assert imported.notes == ([] if note is None else [note])
 
 

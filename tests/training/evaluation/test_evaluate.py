@@ -13,8 +13,8 @@ from model.resolved_request import ResolvedRequest
 from training.evaluation.evaluate import (
     RULED,
     Setting,
+    arrange_in_rows,
     check_burning,
-    contact_sheet,
     generate,
     judge,
     quality_shortfalls,
@@ -129,6 +129,6 @@ def test_bars_are_lower_for_samplers_other_than_the_default() -> None:
 def test_a_sheet_holds_every_picture() -> None:
     rng = np.random.default_rng(0)
     images = [draw(avatar, 112, 144, rng) for avatar in unseen_avatars(5)]
-    sheet = contact_sheet(images, columns=2)
+    sheet = arrange_in_rows(images, columns=2)
     assert sheet.size == (224, 432)
     assert sheet.crop((0, 288, 112, 432)).tobytes() == images[4].tobytes()

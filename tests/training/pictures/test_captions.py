@@ -12,7 +12,7 @@ from training.pictures.captions import (
     SERIES,
     WORDS,
     caption,
-    count_tokens,
+    count_words_and_marks,
     general_tags,
     prompt,
     tags,
@@ -55,7 +55,7 @@ def test_every_word_is_known_and_every_known_word_occurs() -> None:
 
 def test_captions_are_short_and_plain() -> None:
     for _, text in drawn_captions():
-        assert count_tokens(text) <= MAX_TOKENS
+        assert count_words_and_marks(text) <= MAX_TOKENS
         assert text == text.lower()
         assert ".." not in text
 
@@ -114,7 +114,7 @@ def test_the_prompt_names_every_tag_in_the_card_s_order() -> None:
         assert parts[-len(tags(avatar)) :] == tags(avatar)
         assert ("very aesthetic" in parts) == (avatar.quality == "best")
         assert ("low quality" in parts) == (avatar.quality == "low quality")
-        assert count_tokens(prompt(avatar)) <= MAX_TOKENS
+        assert count_words_and_marks(prompt(avatar)) <= MAX_TOKENS
 
 
 def test_the_words_that_the_card_recommends_are_known() -> None:
