@@ -1,6 +1,6 @@
 # `make` lists the targets. They need Python 3.11 or newer, make and a C library.
 #
-#   PYTHON       the interpreter for the virtual environment (default: the best one found)
+#   PYTHON       the interpreter for the virtual environment (default: the first one found)
 #   TORCH_INDEX  an additional package index for torch, such as one with CPU or CUDA wheels
 #   PORT, ONCE   for `make demo`: the port, and 1 to stop after the picture
 #   JOBS         for `make test` and `make drill`: how many test processes run at once (2)
@@ -12,11 +12,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-# The embedded Redis has wheels for 3.11 and 3.12 only, so these versions are tried first.
-FIND_PYTHON = for wanted in '(3, 11) <= v < (3, 13)' '(3, 11) <= v'; do \
-	for python in python3 python3.12 python3.11 python3.13 python3.14; do \
-	$$python -c "import sys; v = sys.version_info; sys.exit(not ($$wanted))" 2>/dev/null \
-	&& { echo $$python; exit; }; done; done
+FIND_PYTHON = for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$python -c "import sys; sys.exit(sys.version_info < (3, 11))" 2>/dev/null \
+	&& { echo $$python; exit; }; done
 
 .PHONY: help setup demo test drill chaos fuzz check audit docs lock train-tiny clean
 

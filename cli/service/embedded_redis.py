@@ -1,7 +1,8 @@
 """Runs the Redis in the data folder; one process at a time may run it, others may connect."""
 
 import fcntl
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
@@ -35,14 +36,14 @@ def lock_folder(folder: Path) -> TextIO:
     return file
 
 
-def start_redis(folder: Path) -> RedisServer:
-    """Start a server that ends with this process.
+def start_redis(folder: Path, report: Callable[[str], None]) -> RedisServer:
+    """Start a server that ends with this process; `report` gets lines for the operator.
 
     Raises:
         StartError: it does not start.
     """
     try:
-        return redis_server.start(folder, launcher=die_with_parent.command([]))
+        return redis_server.start(folder, launcher=die_with_parent.command([]), report=report)
     except (RedisServerError, OSError) as exc:
         raise StartError(str(exc)) from exc
 
@@ -61,7 +62,7 @@ def available_redis(settings: Settings) -> Iterator[str]:
         yield url
     else:
         with lock_folder(folder):
-            server = start_redis(folder)
+            server = start_redis(folder, lambda line: print(line, file=sys.stderr))
             try:
                 yield server.url
             finally:

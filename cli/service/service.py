@@ -158,7 +158,7 @@ class Service:
             return self._settings
         folder = self._settings.data_dir / "redis"
         self._lock = lock_folder(folder)
-        self._redis = start_redis(folder)
+        self._redis = start_redis(folder, self._log)
         return self._settings.model_copy(update={"redis_url": SecretStr(self._redis.url)})
 
     def _threads(self) -> int:
@@ -202,7 +202,7 @@ class Service:
             return
         self._log(f"redis ended with code {code}; it starts again")
         url = self._redis.url
-        self._redis = start_redis(self._settings.data_dir / "redis")
+        self._redis = start_redis(self._settings.data_dir / "redis", self._log)
         if self._redis.url != url:
             raise StartError(f"redis came back at {self._redis.url}, not at {url}; start again")
 

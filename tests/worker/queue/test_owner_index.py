@@ -1,9 +1,7 @@
 """Tests what an owner has: images, the list of jobs, and usage of the key's limits."""
 
 import asyncio
-import re
 import time
-from importlib import resources
 from typing import Any
 
 import pytest
@@ -280,16 +278,6 @@ async def test_failed_and_unstarted_jobs_cost_no_quota(
     assert await spent() == 2, "it had begun"
     finish(worker_queue, made[3])
     assert await spent() == 2
-
-
-def test_no_script_uses_incrbyfloat() -> None:
-    """It corrupts the heap of Redis 6.2 in scripts."""
-    folder = resources.files("worker.queue.scripts")
-    scripts = [file for file in folder.iterdir() if file.name.endswith(".lua")]
-    assert len(scripts) > 15
-    for script in scripts:
-        calls = re.findall(r"redis\.call\('(\w+)'", script.read_text("utf-8"))
-        assert "INCRBYFLOAT" not in calls, script
 
 
 async def test_without_a_quota_nothing_is_counted(queue: JobQueue, redis_client: "Redis") -> None:

