@@ -349,9 +349,7 @@ def _check_leftovers(
         "failed registry": client.zcard(f"rq:failed:{queue}"),
         "queued": client.zcard(redis_keys.QUEUED),
         "running": client.zcard(redis_keys.RUNNING),
-        "turns": client.zcard(redis_keys.TURNS),
-        "lines": client.zcard(redis_keys.WAITING_OWNERS)
-        + sum(1 for _ in client.scan_iter("kirazuri:line:*")),
+        "lines": sum(1 for _ in client.scan_iter(f"{redis_keys.PREFIXES['fair']}*")),
         "rq jobs": sum(1 for _ in client.scan_iter("rq:job:*")),
     }
     report.problems += [f"{count} left in {name}" for name, count in empty.items() if count]

@@ -5,10 +5,13 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
+from redis import Redis
+
 from worker.job import StoredImage
 from worker.job_events import JobEvent
 from worker.queue.job_queue import JobQueue
-from worker.queue.layout import rq_layout
+from worker.queue.layout import redis_keys, rq_layout
+from worker.queue.scripts.lua_script import LuaScript
 from worker.queue.worker_queue import Claim, Report, WorkerQueue, read_claim
 
 LEASES = rq_layout.leases_key()
@@ -46,6 +49,13 @@ def take(
     if isinstance(claim, str):
         client.zrem(LEASES, f"{job_id}:{token}")
     return claim
+
+
+def waiting(client: "Redis") -> list[str]:
+    """The ids of all queued jobs, in the order in which workers take them."""
+    ids: Any = client.zrange(redis_keys.QUEUED, 0, -1)
+    places: Any = LuaScript(client, "queue_positions")("", *ids)
+    return [job_id.decode() for _, job_id in sorted(zip(places, ids, strict=True))]
 
 
 def report(worker_queue: WorkerQueue, job_id: str, token: str, news: Report) -> Any:

@@ -9,7 +9,7 @@ from ulid import ULID
 from worker.errors import JobExpired, JobNotFound
 from worker.job import Job
 from worker.queue.eta import forecast
-from worker.queue.layout import redis_keys, rq_layout
+from worker.queue.layout import redis_keys
 from worker.queue.layout.record import read_job
 from worker.queue.queue_state import QueueState
 from worker.queue.scripts.lua_script import DEADLINE_NONCE, LuaScript
@@ -30,9 +30,10 @@ class JobRecords:
         self._result_ttl = settings.result_ttl_seconds
         self._state = state
         self._cancel = LuaScript(redis, "cancel")
+        self._queue_positions = LuaScript(redis, "queue_positions")
 
     async def read(self, job_ids: Sequence[str], *, owner: str | None) -> list[Job | None]:
-        """The jobs as they are now, in two round trips for all of them.
+        """The jobs as they are now, in one round trip for all of them.
 
         A job is None if there is none, or if `owner` is another owner; an `owner` of None sees
         all jobs.
@@ -43,20 +44,21 @@ class JobRecords:
             pipeline = self._redis.pipeline(transaction=False)
             for job_id in job_ids:
                 pipeline.hgetall(redis_keys.job_key(job_id))
+            await self._queue_positions("", *job_ids, client=pipeline)
             pipeline.zcard(redis_keys.RUNNING)
             pipeline.get(redis_keys.MEAN_COST)
-            *replies, running, mean_cost = await pipeline.execute()
+            *replies, found, running, mean_cost = await pipeline.execute()
             records: dict[str, Record] = {
                 job_id: record
                 for job_id, record in zip(job_ids, replies, strict=True)
                 if record and owner in (None, record.get("owner", ""))
             }
-            positions = await self._queue_positions(records)
+        positions = dict(zip(job_ids, found, strict=True))
         return [
             await self._job(
                 job_id,
                 records[job_id],
-                position=positions.get(job_id) or 0,
+                position=positions[job_id],
                 running=running,
                 mean_cost=float(mean_cost or 0) or None,
             )
@@ -64,20 +66,6 @@ class JobRecords:
             else None
             for job_id in job_ids
         ]
-
-    async def _queue_positions(self, records: Mapping[str, Record]) -> dict[str, int | None]:
-        """How many jobs are before each queued one; None for a job that was just taken."""
-        queues = {
-            job_id: record.get("queue", rq_layout.FIRST_QUEUE)
-            for job_id, record in records.items()
-            if record["status"] == "queued"
-        }
-        if not queues:
-            return {}
-        pipeline = self._redis.pipeline(transaction=False)
-        for job_id, queue in queues.items():
-            pipeline.lpos(rq_layout.list_key(queue), job_id)
-        return dict(zip(queues, await pipeline.execute(), strict=True))
 
     async def _job(
         self, job_id: str, record: Record, *, position: int, running: int, mean_cost: float | None

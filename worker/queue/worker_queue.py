@@ -26,6 +26,8 @@ FinalStatus = Literal["succeeded", "failed", "cancelled"]
 _MISSING_SECONDS = 60
 """A queued job that RQ has not known for this long is put back."""
 
+_RECONCILE_AT_ONCE = 500
+
 _HEARTBEAT_TTL_SECONDS = 15
 
 
@@ -79,13 +81,18 @@ class WorkerQueue:
         self._cancel = LuaScript(connection, "cancel")
         self._release = LuaScript(connection, "release")
         self._restore = LuaScript(connection, "restore")
+        self._find_lost = LuaScript(connection, "find_lost")
+        self._reconciled = 0.0
 
     # -- jobs ----------------------------------------------------------------------------------
 
-    def pick(self, full_owners: Collection[str]) -> str | None:
-        """Pop the next job of an owner not among these, as RQ pops from the head of its list."""
-        job_id = self._pick("", *full_owners)
-        return _text(job_id) if job_id else None
+    def pick(self, full_owners: Collection[str] = ()) -> tuple[str, str] | None:
+        """Take the next job of an owner not among these out of the queue; (RQ's queue, job id)."""
+        picked = self._pick("", *full_owners)
+        if not picked:
+            return None
+        key, job_id = map(_text, picked)
+        return key.removeprefix(rq_layout.LIST_PREFIX), job_id
 
     def claim(
         self, pipeline: "Pipeline", job_id: str, token: str, *, worker: str, is_alone: bool
@@ -189,19 +196,20 @@ class WorkerQueue:
     # -- maintenance ---------------------------------------------------------------------------
 
     def reconcile(self) -> list[str]:
-        """Put jobs back into RQ that it lost, and return their ids. Also forget dead workers."""
+        """Put jobs back into RQ that it lost, and return their ids. Also forget dead workers.
+
+        Each round looks at all running jobs and at the next 500 of those that have waited long.
+        """
         self._forget_dead_workers()
-        pipeline = self._redis.pipeline(transaction=False)
-        for queue in rq_layout.QUEUES:
-            pipeline.lrange(rq_layout.list_key(queue), 0, -1)
-            pipeline.lrange(rq_layout.intermediate_key(queue), 0, -1)
-            pipeline.zrange(rq_layout.leases_key(queue), 0, -1)
-        pipeline.zrange(redis_keys.RUNNING, 0, -1)
-        pipeline.zrangebyscore(redis_keys.QUEUED, 0, time.time() - _MISSING_SECONDS)
-        *known, running, queued = pipeline.execute()
-        in_rq = {rq_layout.job_id_of(member) for members in known for member in members}
-        missing = [job_id for job_id in map(_text, [*running, *queued]) if job_id not in in_rq]
-        return [job_id for job_id in missing if self._put_back(job_id)]
+        running: Any = self._redis.zrange(redis_keys.RUNNING, 0, -1)
+        since = time.time() - _MISSING_SECONDS
+        queued: Any = self._redis.zrange(
+            redis_keys.QUEUED, f"({self._reconciled}", since, byscore=True,
+            offset=0, num=_RECONCILE_AT_ONCE, withscores=True,
+        )  # fmt: skip
+        self._reconciled = queued[-1][1] if len(queued) == _RECONCILE_AT_ONCE else 0.0
+        lost = self._find_lost("", *running, *(job_id for job_id, _ in queued))
+        return [job_id for job_id in map(_text, lost) if self._put_back(job_id)]
 
     def _put_back(self, job_id: str) -> bool:
         """Put a job back into its queue, if this release can read it."""

@@ -27,7 +27,6 @@ from worker.images.output_filter import OutputFilter
 from worker.images.signing import ImageSigner
 from worker.job_errors import job_error
 from worker.queue.image_removal import ImageRemoval
-from worker.queue.layout import rq_layout
 from worker.queue.worker_queue import Report, WorkerQueue, read_claim
 from worker.redis_io.client import is_outage
 from worker.runtime.engine_thread import EngineThread
@@ -47,7 +46,6 @@ EXIT_ENGINE_LOST = 70
 """Exit code after the engine died or hangs: only a new process helps."""
 
 _POLL_SECONDS = 0.01
-_IDLE_BLOCK_SECONDS = 0.25
 _REPORT_SECONDS = 0.05
 _OUTAGE_PAUSE_SECONDS = 0.2
 _SLOTS_PER_OWNER_SLOT = 2
@@ -219,30 +217,20 @@ class BatchWorker:
         return len(self.slots) < _SLOTS_PER_OWNER_SLOT * self._settings.max_running
 
     def _take_jobs(self) -> None:
-        """Take jobs while there is room; an idle worker waits a moment for the first one."""
-        block = None if self.slots else _IDLE_BLOCK_SECONDS
-        while self._has_room():
-            full = self._full_owners()
-            popped = self._pick(full) if full else self._rq.pop(block)
-            if popped is None:
-                return
-            self._claim(*popped)
-            block = None
+        """Take jobs while there is room; after a miss, wait a moment before the next try."""
+        while self._has_room() and time.monotonic() - self._last_pick >= _REPORT_SECONDS:
+            picked = self._queue.pick(self._full_owners())
+            if picked is None:
+                self._last_pick = time.monotonic()
+                break
+            self._claim(*picked)
+        if not self.slots:
+            time.sleep(_POLL_SECONDS)
 
     def _full_owners(self) -> set[str]:
         """Owners that have as many jobs here as one owner may have."""
         counts = Counter(slot.claim.owner for slot in self.slots.values())
         return {owner for owner, n in counts.items() if n >= self._settings.max_running}
-
-    def _pick(self, full: set[str]) -> tuple[str, str] | None:
-        """The next job of another owner, as (queue, job id); after a miss it waits a moment."""
-        if time.monotonic() - self._last_pick < _REPORT_SECONDS:
-            return None
-        job_id = self._queue.pick(full)
-        if job_id is None:
-            self._last_pick = time.monotonic()
-            return None
-        return rq_layout.QUEUE, job_id
 
     def _claim(self, queue: str, job_id: str) -> None:
         """Lease and claim a popped job in one transaction."""

@@ -16,14 +16,13 @@ from uuid import uuid4
 from redis import Redis
 from redis.client import Pipeline
 from rq import Queue, SimpleWorker, worker_registration
-from rq.exceptions import DequeueTimeout
 from rq.executions import Execution
 from rq.intermediate_queue import IntermediateQueue
 from rq.job import Job as RqJob
 from rq.registry import clean_registries
 from rq.scripts import acquire_or_refresh_lock, release_lock
 from rq.suspension import is_suspended
-from rq.utils import as_text, now
+from rq.utils import now
 from rq.worker.base import WorkerStatus as RqStatus
 
 from worker.queue.layout import rq_layout
@@ -121,27 +120,6 @@ class RqAdapter:
         self.name = self._worker.name
 
     # -- jobs --------------------------------------------------------------------------------
-
-    def pop(self, block_seconds: float | None) -> tuple[str, str] | None:
-        """Move the next job to its intermediate queue; returns (queue, job id), None if none waits.
-
-        Looks into the queues of older releases first. Waits up to `block_seconds` for a job of this
-        release; None does not wait.
-        """
-        newest, *older = self._worker.leased_queues
-        for queue in (*older, newest):
-            try:
-                # RQ declares an int; Redis accepts fractions.
-                popped = _LeasedQueue.lmove(
-                    self._connection,
-                    queue.key,
-                    block_seconds if queue is newest else None,  # type: ignore[arg-type]
-                )
-            except DequeueTimeout:
-                return None
-            if popped is not None:
-                return queue.name, as_text(popped[1])
-        return None
 
     def add_lease(self, pipeline: "Pipeline", queue: str, job_id: str) -> Lease:
         """Add a lease on a popped job to a pipeline; never reads RQ's hash of the job."""

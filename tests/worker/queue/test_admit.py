@@ -11,6 +11,7 @@ from rq import Queue
 from rq.job import Job as RqJob
 from ulid import ULID
 
+from tests.support.queue_steps import waiting
 from tests.support.requests import make_request
 from worker.errors import IdempotencyConflict, QueueFull
 from worker.job import Job, JobWarning
@@ -126,7 +127,7 @@ def test_a_call_repeated_after_a_lost_reply_pushes_once(redis_client: "Redis") -
     admit = LuaScript(redis_client, "admit")
     replies = [admit(job_id, *arguments) for _ in range(2)]
     assert replies == [[b"admitted", job_id.encode()]] * 2
-    assert redis_client.lrange(RQ_LIST, 0, -1) == [job_id.encode()]
+    assert waiting(redis_client) == [job_id]
     assert redis_client.xlen(redis_keys.events_key(job_id)) == 1
 
 

@@ -7,7 +7,15 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from tests.support.queue_steps import IMAGE, LEASES, RQ_LIST, follow_events, report, take
+from tests.support.queue_steps import (
+    IMAGE,
+    LEASES,
+    RQ_LIST,
+    follow_events,
+    report,
+    take,
+    waiting,
+)
 from tests.support.requests import make_request
 from worker.errors import JobAlreadyFinished
 from worker.job_errors import job_error
@@ -110,7 +118,7 @@ async def test_a_cancelled_job_leaves_the_queue_at_once(
 ) -> None:
     job = await queue.admit(make_request())
     assert (await queue.cancel(job.id)).status == "cancelled"
-    assert redis_client.llen(RQ_LIST) == 0
+    assert worker_queue.pick() is None
     assert not redis_client.exists(rq_layout.job_key(job.id))
     assert await queue.state.depth() == (0, 0)
     assert take(worker_queue, job.id, "t1") == "gone"
@@ -158,7 +166,8 @@ async def test_the_last_attempt_waits_for_an_empty_engine(
     for token in ("t1", "t2"):
         take(worker_queue, job.id, token, lease=-1, is_alone=False)
     assert take(worker_queue, job.id, "t3", is_alone=False) == "solo"
-    assert redis_client.lrange(RQ_LIST, 0, -1) == [job.id.encode(), other.id.encode()]
+    assert worker_queue.pick() == (rq_layout.QUEUE, job.id)
+    assert worker_queue.pick() == (rq_layout.QUEUE, other.id)
     assert (await queue.get(job.id)).attempts == 2
     claim = take(worker_queue, job.id, "t4", is_alone=True)
     assert isinstance(claim, Claim)
@@ -174,7 +183,7 @@ async def test_release_queues_again(
     for _ in range(2):  # the second as after a lost reply
         assert worker_queue.release(job.id, "t1", "why", is_free=is_free) == "released"
     order = [job.id, other.id] if is_free else [other.id, job.id]
-    assert redis_client.lrange(RQ_LIST, 0, -1) == [job_id.encode() for job_id in order]
+    assert waiting(redis_client) == order
     again = await queue.get(job.id)
     assert (again.status, again.attempts) == ("queued", 0 if is_free else 1)
     assert await queue.state.depth() == (2, 0)
@@ -202,7 +211,9 @@ async def test_reconcile_puts_back_jobs_that_rq_lost(
     take(worker_queue, dead.id, "t1")
     take(worker_queue, alive.id, "t2")
     redis_client.zrem(LEASES, f"{dead.id}:t1")
-    redis_client.delete(RQ_LIST, *(rq_layout.job_key(job.id) for job in (lost, dead, alive, fresh)))
+    assert worker_queue.pick() == (rq_layout.QUEUE, lost.id)
+    rq_jobs = [rq_layout.job_key(job.id) for job in (lost, dead, alive, fresh)]
+    redis_client.delete(f"{RQ_LIST}:intermediate", *rq_jobs)
     redis_client.zadd(redis_keys.QUEUED, {lost.id: time.time() - 100})
     assert sorted(worker_queue.reconcile()) == sorted([lost.id, dead.id])
     assert sorted(redis_client.lrange(RQ_LIST, 0, -1)) == sorted(

@@ -23,6 +23,7 @@ from tests.support.waiting import async_wait_until, wait_until
 from worker.job import Job
 from worker.queue.job_queue import JobQueue
 from worker.queue.layout import redis_keys, rq_layout
+from worker.queue.worker_queue import WorkerQueue
 from worker.runtime.batch_worker import BatchWorker
 from worker.settings import Settings
 from worker.store.image_store import LocalImageStore
@@ -284,10 +285,10 @@ async def test_an_unreadable_record_fails_alone(
 
 
 async def test_a_job_stuck_in_the_intermediate_queue_is_found(
-    queue: JobQueue, run_worker: RunWorker, redis_client: "Redis"
+    queue: JobQueue, run_worker: RunWorker, redis_client: "Redis", worker_queue: WorkerQueue
 ) -> None:
     job = await queue.admit(make_request())
-    redis_client.lmove(RQ_LIST, f"{RQ_LIST}:intermediate")
+    assert worker_queue.pick() == (rq_layout.QUEUE, job.id)
     with run_worker(changes={"lease_seconds": 1}):
         assert (await queue.wait(job.id, 60)).status == "succeeded"
     assert not redis_client.exists(f"{RQ_LIST}:intermediate:first_seen:{job.id}")

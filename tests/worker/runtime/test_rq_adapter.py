@@ -1,6 +1,5 @@
 """The adapter to RQ, with the real RQ and the real Redis."""
 
-import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +12,7 @@ from rq.suspension import resume, suspend
 from worker.queue.layout import rq_layout
 from worker.runtime.rq_adapter import Lease, RqAdapter
 
-NEWEST, OLDER = rq_layout.QUEUES
+NEWEST = rq_layout.QUEUE
 LIST, INTERMEDIATE = rq_layout.list_key(), rq_layout.intermediate_key()
 LEASES = rq_layout.leases_key()
 
@@ -35,13 +34,12 @@ def push(client: "Redis", job_id: str, queue: str = NEWEST) -> None:
 
 
 def lease(client: "Redis", adapter: RqAdapter, job_id: str = "a") -> Lease:
-    """Pop and lease a new job; the deletion stands for the claim script."""
+    """Lease a new job."""
     push(client, job_id)
-    assert adapter.pop(None) == (NEWEST, job_id)
+    client.lrem(LIST, 0, job_id)
     with client.pipeline() as pipeline:
         lease = adapter.add_lease(pipeline, NEWEST, job_id)
         pipeline.execute()
-    client.delete(INTERMEDIATE)
     return lease
 
 
@@ -59,28 +57,6 @@ def expire(client: "Redis", lease: Lease) -> None:
 def workers(client: "Redis") -> list[Any]:
     """The workers as `rq info` reads them."""
     return Worker.all(connection=client)
-
-
-def test_pop_takes_older_queues_first_and_keeps_the_id(
-    redis_client: "Redis", adapter: RqAdapter
-) -> None:
-    for job_id, queue in (("a", NEWEST), ("b", NEWEST), ("c", OLDER)):
-        push(redis_client, job_id, queue)
-    popped = [adapter.pop(None) for _ in range(4)]
-    assert popped == [(OLDER, "c"), (NEWEST, "a"), (NEWEST, "b"), None]
-    assert redis_client.lrange(INTERMEDIATE, 0, -1) == [b"a", b"b"]
-    assert redis_client.lrange(rq_layout.intermediate_key(OLDER), 0, -1) == [b"c"]
-
-
-def test_pop_waits_for_a_job(redis_client: "Redis", adapter: RqAdapter) -> None:
-    assert adapter.pop(0.01) is None
-    timer = threading.Timer(0.1, push, (redis_client, "a"))
-    timer.start()
-    popped = [adapter.pop(0.25)]
-    while popped[-1] is None and len(popped) < 200:
-        popped.append(adapter.pop(0.25))
-    timer.join()
-    assert popped[-1] == (NEWEST, "a")
 
 
 def test_a_lease_is_renewed_and_leaves_nothing_behind(
@@ -111,7 +87,7 @@ def test_the_end_of_a_lost_lease_does_not_touch_the_next_one(
     lost = lease(redis_client, first)
     expire(redis_client, lost)
     second.requeue_lost_jobs()
-    assert second.pop(None) == (NEWEST, "a")
+    assert redis_client.lpop(LIST) == b"a"
     with redis_client.pipeline() as pipeline:
         present = second.add_lease(pipeline, NEWEST, "a")
         pipeline.execute()
@@ -174,7 +150,7 @@ def test_a_popped_job_without_a_lease_returns_after_a_lease(
     redis_client: "Redis", adapter: RqAdapter
 ) -> None:
     push(redis_client, "a")
-    adapter.pop(None)
+    redis_client.lmove(LIST, INTERMEDIATE)
     adapter.requeue_lost_jobs()
     adapter.requeue_lost_jobs()
     assert redis_client.lrange(INTERMEDIATE, 0, -1) == [b"a"], "its worker may still lease it"

@@ -13,7 +13,9 @@ from tests.support.waiting import async_wait_until
 from worker.job import SCHEMA_VERSION
 from worker.queue.job_queue import JobQueue
 from worker.queue.layout import redis_keys, rq_layout
+from worker.queue.scripts.lua_script import source
 from worker.queue.worker_queue import WorkerQueue
+from worker.settings import Settings
 
 NEXT_QUEUE = f"kirazuri-v{SCHEMA_VERSION + 1}"
 
@@ -92,6 +94,56 @@ async def test_jobs_of_the_first_release_run(
     assert [job.status for job in done] == ["succeeded"] * 4
     assert redis_client.zcard("rq:wip:kirazuri-v1") == 0
     assert redis_client.llen("rq:queue:kirazuri-v1") == 0
+
+
+async def test_jobs_that_the_release_before_queued_come_first(
+    queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue
+) -> None:
+    """That release kept all waiting jobs in RQ's list, in the order of their turns."""
+    jobs = [(await queue.admit(make_request(seed=seed))).id for seed in range(3)]
+    redis_client.delete(*redis_client.scan_iter("kirazuri:fair:*"))
+    for turn, job_id in enumerate(jobs):
+        redis_client.rpush(rq_layout.list_key(), job_id)
+        for key in (redis_keys.OLD_TURNS, redis_keys.PREFIXES["old_line"]):
+            redis_client.zadd(key, {job_id: turn})
+    redis_client.zadd(redis_keys.OLD_LINES, {"": 1})
+    first = admitted_by_first_release(redis_client)
+    jobs.append((await queue.admit(make_request(seed=3))).id)
+    assert [(await queue.get(job_id)).queue_position for job_id in jobs] == [0, 1, 2, 3]
+    assert (await queue.cancel(jobs[1])).status == "cancelled"
+    picked = [worker_queue.pick() for _ in range(5)]
+    assert picked[0] == (rq_layout.FIRST_QUEUE, first)
+    assert picked[1:] == [*((rq_layout.QUEUE, jobs[n]) for n in (0, 2, 3)), None]
+    assert redis_client.exists(redis_keys.OLD_TURNS, redis_keys.OLD_LINES) == 0
+    assert list(redis_client.scan_iter("kirazuri:line:*")) == []
+
+
+async def test_a_job_that_an_older_worker_put_into_rqs_list_runs_once(
+    queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue
+) -> None:
+    """Its maintenance misses the job there after a minute; the job keeps its turn."""
+    jobs = [(await queue.admit(make_request(seed=seed))).id for seed in range(2)]
+    redis_client.rpush(rq_layout.list_key(), jobs[1])
+    picked = [worker_queue.pick() for _ in range(3)]
+    assert picked == [*((rq_layout.QUEUE, job_id) for job_id in jobs), None]
+    assert redis_client.llen(rq_layout.list_key()) == 0
+
+
+async def test_jobs_of_the_next_release_stay_in_its_queue(
+    queue: JobQueue, worker_queue: WorkerQueue, redis_url: str, settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    with monkeypatch.context() as next_release:
+        next_release.setattr(rq_layout, "QUEUE", NEXT_QUEUE)
+        next_release.setattr(rq_layout, "QUEUES", (NEXT_QUEUE, *rq_layout.QUEUES))
+        source.cache_clear()
+        newer_api = JobQueue(redis_url, settings)
+        newer = await newer_api.admit(make_request())
+        await newer_api.close()
+    source.cache_clear()
+    assert worker_queue.pick() is None
+    assert (await queue.get(newer.id)).queue_position == 0
+    assert (await queue.cancel(newer.id)).status == "cancelled"
 
 
 async def test_an_old_job_is_cancelled_in_its_own_queue(

@@ -12,13 +12,13 @@ import pytest
 from pydantic import SecretStr
 from redis import Redis
 
-from tests.support.queue_steps import follow_events
+from tests.support.queue_steps import follow_events, waiting
 from tests.support.requests import make_request
 from tests.support.waiting import async_wait_until
 from tests.support.worker_process import WorkerProcess
 from worker.job import Job
 from worker.queue.job_queue import JobQueue
-from worker.queue.layout import redis_keys, rq_layout
+from worker.queue.layout import redis_keys
 from worker.redis_io import server as redis_server
 from worker.settings import Settings
 from worker.store.image_store import LocalImageStore
@@ -130,8 +130,7 @@ async def test_sigterm_lets_jobs_finish_and_leaves_the_queue_alone(
     assert await asyncio.to_thread(worker.wait) == 0
     after = [await queue.get(job.id) for job in jobs]
     assert [job.status for job in after] == ["succeeded"] * 4 + ["queued"] * 2
-    waiting = [job.id.encode() for job in jobs[4:]]
-    assert redis_client.lrange(rq_layout.list_key(), 0, -1) == waiting
+    assert waiting(redis_client) == [job.id for job in jobs[4:]]
     assert redis_client.smembers("rq:workers") == set()
 
 

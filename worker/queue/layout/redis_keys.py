@@ -12,8 +12,8 @@ REMOVALS = "kirazuri:removals"
 ORPHAN_SEARCH = "kirazuri:orphans"
 MEAN_COST = "kirazuri:pace"
 DEADLINES = "kirazuri:deadlines"
-TURNS = "kirazuri:turns"
-WAITING_OWNERS = "kirazuri:lines"
+OLD_TURNS = "kirazuri:turns"
+OLD_LINES = "kirazuri:lines"
 NEXT_TURNS = "kirazuri:shares"
 VIRTUAL_TIME = "kirazuri:clock"
 WORKERS = "kirazuri:workers"
@@ -21,13 +21,15 @@ OUTBOX = "kirazuri:outbox"
 
 PREFIXES = {
     "job": "kirazuri:job:",
+    "events": "kirazuri:events:",
+    "fair": "kirazuri:fair:",
     "holders": "kirazuri:holders:",
     "maker": "kirazuri:maker:",
     "jobs": "kirazuri:jobs:",
     "unfinished": "kirazuri:unfinished:",
     "spent": "kirazuri:spent:",
     "owners": "kirazuri:owners:",
-    "owner_turns": "kirazuri:line:",
+    "old_line": "kirazuri:line:",
     "delivery": "kirazuri:delivery:",
 }
 """Keys that the scripts complete by an id or a name, which they find in a record."""
@@ -40,7 +42,7 @@ def job_key(job_id: str) -> str:
 
 def events_key(job_id: str) -> str:
     """The stream of a job's events."""
-    return f"kirazuri:events:{job_id}"
+    return PREFIXES["events"] + job_id
 
 
 def holders_key(name: str) -> str:

@@ -37,7 +37,7 @@ if attempt >= max_attempts then
   return {'gone'}
 end
 if attempt > 0 and attempt + 1 >= max_attempts and not is_alone then
-  remove_turn() -- the job has had its turn
+  serve_turn()
   redis.call('LREM', KEY.rq_list, 0, id)
   redis.call('LPUSH', KEY.rq_list, id)
   return {'solo'}

@@ -1,13 +1,21 @@
--- Start-time fair queueing between the owners of jobs. RQ's list is kept in the order in which jobs are
--- taken: a new job is inserted at its turn, so workers pop from the list as usual.
+-- Start-time fair queueing between the owners of jobs. Each owner's jobs wait in a line, and the owner whose
+-- first job has the earliest turn comes next. No step costs more than the logarithm of the waiting jobs.
+--
 -- A turn is a virtual time, in work of an owner of weight 1. An owner's next job starts at the end of its
--- last one, but not before the virtual time of the queue. So an owner with few jobs comes next, however
--- many jobs the others have, and nobody saves up turns. Jobs of a single owner keep their order.
+-- last one; the first job of an empty line, not before the virtual time of the queue. So an owner with few
+-- jobs comes next, however many jobs the others have, and nobody saves up turns.
+--
+-- Jobs that go before all others stand in RQ's list: those of lost workers, which RQ itself puts there, and
+-- those that were returned unfinished. Jobs that an older release queued are there too.
 local LEAST_COST = 0.01
 local LOOK_AT = 50
 
-local function turns_of(owner)
-  return PREFIX.owner_turns .. owner
+local function owner_of_job()
+  return field('owner') or ''
+end
+
+local function line_of(owner)
+  return KEY.line .. owner
 end
 
 local function virtual_time()
@@ -22,58 +30,93 @@ local function weight()
   return WEIGHTS[field('priority')] or WEIGHTS.normal
 end
 
--- Inserts a job into RQ's list, behind all jobs of the same turn. A later job that was just popped is no
--- longer in the list; the one after it is tried.
-local function insert_at_turn(job, turn)
-  for _, later in ipairs(redis.call('ZRANGEBYSCORE', KEY.turns, '(' .. stamp(turn), '+inf',
-      'LIMIT', 0, LOOK_AT)) do
-    if redis.call('LINSERT', KEY.rq_list, 'BEFORE', later, job) > 0 then
-      return
-    end
+-- The turn that an owner's next job may expect. Owners with the same turn keep the order of arrival.
+local function expected_turn(owner)
+  local turn = math.max(virtual_time(), tonumber(redis.call('ZSCORE', KEY.next_turns, owner) or 0))
+  if not redis.call('ZSCORE', KEY.turns, owner) then
+    turn = turn + 0.000001 * redis.call('ZCARD', KEY.turns)
   end
-  redis.call('RPUSH', KEY.rq_list, job)
+  return turn
 end
 
-local function set_turn(job, turn, owner)
-  redis.call('ZADD', KEY.turns, stamp(turn), job)
-  redis.call('ZADD', turns_of(owner), stamp(turn), job)
+-- A line has as many slots as jobs; a slot's score is a turn. The first job of the line has the first slot,
+-- and so on. A job that leaves the line takes one slot away, so the later jobs move up without being
+-- changed. Slots only tell positions: the turns of jobs of different cost may differ from them.
+local function slot_of(owner, number)
+  return string.format('%s:%09d', owner, number)
+end
+
+local function first_slot(owner)
+  return tonumber(redis.call('HGET', KEY.first_slots, owner) or 0)
+end
+
+-- Puts this job at the end of its owner's line.
+local function join_queue()
+  local owner = owner_of_job()
+  local line, turn = line_of(owner), expected_turn(owner)
+  local length, number = redis.call('ZCARD', line), 1
+  if length == 0 then
+    redis.call('ZADD', KEY.turns, stamp(turn), owner)
+    redis.call('HSET', KEY.first_slots, owner, 0)
+  else
+    number = redis.call('ZREVRANGE', line, 0, 0, 'WITHSCORES')[2] + 1
+  end
+  redis.call('ZADD', line, number, id)
+  redis.call('ZADD', KEY.slots, stamp(turn), slot_of(owner, first_slot(owner) + length))
+  redis.call('ZADD', KEY.next_turns, stamp(turn + cost() / weight()), owner)
+  redis.call('ZADD', KEY.weights, weight(), owner)
+end
+
+-- A job that an older release queued has a turn in other keys.
+local function forget_old_turn(owner)
+  if redis.call('ZREM', KEY.old_turns, id) == 1 then
+    redis.call('ZREM', PREFIX.old_line .. owner, id)
+    if redis.call('EXISTS', PREFIX.old_line .. owner) == 0 then
+      redis.call('ZREM', KEY.old_lines, owner)
+    end
+  end
+end
+
+-- Removes this job from its owner's line. Returns the turn of the line, or nil if the job is in none. Its
+-- owner pays for a job that is served; one that is not gives its turn to the next jobs.
+local function leave_line(is_served)
+  local owner = owner_of_job()
+  if redis.call('ZREM', line_of(owner), id) == 0 then
+    forget_old_turn(owner)
+    return nil
+  end
+  local turn, share = tonumber(redis.call('ZSCORE', KEY.turns, owner)), cost() / weight()
+  local left, first = redis.call('ZCARD', line_of(owner)), first_slot(owner)
+  local next_turn = is_served and turn + share or turn
+  redis.call('ZREM', KEY.slots, slot_of(owner, is_served and first or first + left))
+  if left == 0 then
+    redis.call('ZREM', KEY.turns, owner)
+    redis.call('ZREM', KEY.weights, owner)
+    redis.call('HDEL', KEY.first_slots, owner)
+    redis.call('ZADD', KEY.next_turns, stamp(next_turn), owner)
+  elseif is_served then
+    redis.call('ZADD', KEY.turns, stamp(next_turn), owner)
+    redis.call('HSET', KEY.first_slots, owner, first + 1)
+  else
+    redis.call('ZADD', KEY.next_turns, stamp(math.max(virtual_time(), expected_turn(owner) - share)), owner)
+  end
+  return turn
 end
 
 -- The weights of all owners with waiting jobs.
 local function total_weight()
   local sum = 0
   for _, one in pairs(WEIGHTS) do
-    sum = sum + one * redis.call('ZCOUNT', KEY.waiting_owners, one, one)
+    sum = sum + one * redis.call('ZCOUNT', KEY.weights, one, one)
   end
   return sum
-end
-
--- Gives this job a turn and charges its owner for it.
-local function join_queue()
-  local owner = field('owner') or ''
-  local turn = math.max(virtual_time(), tonumber(redis.call('ZSCORE', KEY.next_turns, owner) or 0))
-  redis.call('ZADD', KEY.next_turns, stamp(turn + cost() / weight()), owner)
-  redis.call('ZADD', KEY.waiting_owners, weight(), owner)
-  insert_at_turn(id, turn)
-  set_turn(id, turn, owner)
-end
-
--- Removes this job's turn and returns it; nil if the job has had its turn.
-local function remove_turn()
-  local turn, owner = redis.call('ZSCORE', KEY.turns, id), field('owner') or ''
-  redis.call('ZREM', KEY.turns, id)
-  redis.call('ZREM', turns_of(owner), id)
-  if redis.call('EXISTS', turns_of(owner)) == 0 then
-    redis.call('ZREM', KEY.waiting_owners, owner)
-  end
-  return turn and tonumber(turn)
 end
 
 -- This job was taken. Virtual time also advances with the work that is done, at half the pace of what
 -- each owner gets. So a stream of new owners cannot starve a job with a late turn.
 local function serve_turn()
   local weights = total_weight()
-  local turn = remove_turn()
+  local turn = leave_line(true)
   if turn then
     local aged = virtual_time() + cost() / (2 * math.max(weights, WEIGHTS.low))
     turn = math.max(turn, aged)
@@ -82,48 +125,62 @@ local function serve_turn()
   end
 end
 
--- Sorts RQ's list by turns. Jobs that have had their turn stay in front.
-local function sort_list()
-  local has_turn, is_listed, sorted = {}, {}, {}
-  local turns, listed = redis.call('ZRANGE', KEY.turns, 0, -1), redis.call('LRANGE', KEY.rq_list, 0, -1)
-  for _, job in ipairs(turns) do
-    has_turn[job] = true
-  end
-  for _, job in ipairs(listed) do
-    is_listed[job] = true
-    if not has_turn[job] then
-      sorted[#sorted + 1] = job
-    end
-  end
-  for _, job in ipairs(turns) do
-    if is_listed[job] then
-      sorted[#sorted + 1] = job
-    end
-  end
-  redis.call('DEL', KEY.rq_list)
-  for first = 1, #sorted, 1000 do
-    redis.call('RPUSH', KEY.rq_list, unpack(sorted, first, math.min(first + 999, #sorted)))
-  end
+-- This job ends without its turn.
+local function give_up_turn()
+  leave_line(false)
 end
 
--- This job ends without its turn: the later jobs of its owner move up by its share.
-local function give_up_turn()
-  local turn = remove_turn()
-  if not turn then
-    return
+-- Whether this job is in its owner's line.
+local function is_in_line()
+  return redis.call('ZSCORE', line_of(owner_of_job()), id)
+end
+
+-- Whether RQ knows this job: it returned the job to the queue, a worker is about to claim it or has a lease.
+local function is_known_to_rq()
+  if redis.call('LPOS', KEY.rq_list, id) or redis.call('LPOS', KEY.rq_intermediate, id) then
+    return true
   end
-  local owner, share = field('owner') or '', cost() / weight()
-  local later = redis.call('ZRANGEBYSCORE', turns_of(owner), '(' .. stamp(turn), '+inf', 'WITHSCORES')
-  local earliest = virtual_time()
-  for index = 1, #later, 2 do
-    local before = tonumber(later[index + 1])
-    set_turn(later[index], math.min(before, math.max(earliest, before - share)), owner)
+  local member = id .. RQ.separator
+  for _, lease in ipairs(redis.call('ZRANGE', KEY.rq_leases, 0, -1)) do
+    if string.sub(lease, 1, #member) == member then
+      return true -- also if it has expired: RQ's own cleanup is about to return the job
+    end
   end
-  if #later > 0 and redis.call('ZCARD', KEY.waiting_owners) > 1 then
-    sort_list()
+  return false
+end
+
+-- How many jobs will be taken before this queued one.
+local function queue_position()
+  local owner = owner_of_job()
+  local rank = redis.call('ZRANK', line_of(owner), id)
+  if not rank then
+    return redis.call('LPOS', KEY.rq_list, id) or 0
   end
-  local next_turn = tonumber(redis.call('ZSCORE', KEY.next_turns, owner) or 0)
-  if next_turn > 0 then
-    redis.call('ZADD', KEY.next_turns, stamp(math.max(earliest, next_turn - share)), owner)
+  return redis.call('LLEN', KEY.rq_list) + redis.call('ZRANK', KEY.slots, slot_of(owner, first_slot(owner) + rank))
+end
+
+-- Finds the next job for a worker that has no room for jobs of the owners in `full`, and uses its keys.
+-- Queues of older releases come first. Returns whether there is one; it is still in the queue.
+local function use_next_job(full)
+  local others = 0
+  for _ in pairs(full) do
+    others = others + 1
   end
+  for _, queue in ipairs(QUEUES) do
+    use_queue(queue)
+    for _, job in ipairs(redis.call('LRANGE', KEY.rq_list, 0, LOOK_AT - 1)) do
+      use_job(job, queue)
+      if not full[owner_of_job()] and not is_in_line() then
+        return true
+      end
+    end
+    for _, owner in ipairs(redis.call('ZRANGE', KEY.turns, 0, others)) do
+      local first = not full[owner] and redis.call('ZRANGE', line_of(owner), 0, 0)[1]
+      if first then
+        use_job(first, queue)
+        return true
+      end
+    end
+  end
+  return false
 end

@@ -1,7 +1,7 @@
 """Loads the Lua scripts of this folder and calls them with named keys."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -48,8 +48,8 @@ def script_keys(job_id: str) -> dict[str, str]:
         "mean_cost": redis_keys.MEAN_COST,
         "outbox": redis_keys.OUTBOX,
         "deadlines": redis_keys.DEADLINES,
-        "turns": redis_keys.TURNS,
-        "waiting_owners": redis_keys.WAITING_OWNERS,
+        "old_turns": redis_keys.OLD_TURNS,
+        "old_lines": redis_keys.OLD_LINES,
         "next_turns": redis_keys.NEXT_TURNS,
         "virtual_time": redis_keys.VIRTUAL_TIME,
         "rq_list": rq_layout.list_key(),
@@ -74,6 +74,7 @@ def _constants() -> str:
     rq = {
         "list": rq_layout.LIST_PREFIX,
         "leases": rq_layout.LEASES_PREFIX,
+        "job": rq_layout.job_key(""),
         "intermediate": rq_layout.INTERMEDIATE_SUFFIX,
         "first_seen": rq_layout.FIRST_SEEN_INFIX,
         "separator": rq_layout.LEASE_SEPARATOR,
@@ -84,7 +85,8 @@ def _constants() -> str:
         "PREFIX": _table(_literals(redis_keys.PREFIXES)),
         "RQ": _table(_literals(rq)),
         "WEIGHTS": _table(_literals(WEIGHTS)),
-        "BUCKETS": "{" + ", ".join(map(json.dumps, BUCKETS)) + "}",
+        "BUCKETS": _list(BUCKETS),
+        "QUEUES": _list(tuple(reversed(rq_layout.QUEUES))),
         "DEADLINE_NONCE": json.dumps(DEADLINE_NONCE),
     }
     return "\n".join(f"local {name} = {value}" for name, value in definitions.items())
@@ -93,6 +95,10 @@ def _constants() -> str:
 def _literals(values: Mapping[str, str | float]) -> dict[str, str]:
     """Strings and numbers as Lua writes them, which is as JSON does."""
     return {name: json.dumps(value) for name, value in values.items()}
+
+
+def _list(values: Sequence[str]) -> str:
+    return "{" + ", ".join(map(json.dumps, values)) + "}"
 
 
 def _table(fields: Mapping[str, str]) -> str:

@@ -1,13 +1,27 @@
 -- Helpers that all scripts share. `lua_script.py` puts KEY, PREFIX, RQ and other constants of
 -- the service in front of this file.
 
--- A record names its RQ queue. Records of the first release do not: it had only one queue.
-if redis.call('EXISTS', KEY.job) == 1 then
-  local queue = redis.call('HGET', KEY.job, 'queue') or RQ.first_queue
+local id
+
+-- Points KEY to the keys of a queue. Each has its own, so a worker sees only jobs that it can read.
+local function use_queue(queue)
+  local fair = PREFIX.fair .. queue .. ':'
   KEY.rq_list, KEY.rq_leases = RQ.list .. queue, RQ.leases .. queue
   KEY.rq_intermediate = KEY.rq_list .. RQ.intermediate
+  KEY.turns, KEY.weights, KEY.line = fair .. 'turns', fair .. 'weights', fair .. 'line:'
+  KEY.slots, KEY.first_slots = fair .. 'slots', fair .. 'first'
 end
-local id = ARGV[1]
+
+-- Points KEY to the keys of a job. A record names its queue; those of the first release do not, because it
+-- had only one. `queue` is the queue of an id without a record.
+local function use_job(job, queue)
+  id, KEY.job, KEY.events, KEY.rq_job = job, PREFIX.job .. job, PREFIX.events .. job, RQ.job .. job
+  if redis.call('EXISTS', KEY.job) == 1 then
+    queue = redis.call('HGET', KEY.job, 'queue') or RQ.first_queue
+  end
+  use_queue(queue)
+end
+use_job(ARGV[1], QUEUES[#QUEUES])
 
 -- All records use one clock, the server's.
 local time = redis.call('TIME')

@@ -1,0 +1,105 @@
+"""What a step costs does not grow with the number of waiting jobs.
+
+Counted are the commands that the server runs, also those of scripts. Commands that cost by the
+length of a list are allowed only on RQ's list, which holds no waiting job.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from redis import Redis
+from ulid import ULID
+
+from tests.support.queue_steps import RQ_LIST, waiting
+from tests.support.requests import make_request
+from worker.queue.job_queue import JobQueue
+from worker.queue.layout import record, rq_layout
+from worker.queue.scripts.lua_script import LuaScript
+from worker.queue.worker_queue import WorkerQueue
+from worker.settings import Settings
+
+FEW, MANY = 500, 2000
+
+
+def fill(client: "Redis", count: int, owners: int) -> set[str]:
+    """Queue jobs of these owners in turn; returns the ids of the first owner's."""
+    first = set()
+    admit, pipeline = LuaScript(client, "admit"), client.pipeline(transaction=False)
+    for number in range(count):
+        owner, job_id = f"owner{number % owners}", str(ULID())
+        if number % owners == 0:
+            first.add(job_id)
+        fields = record.new_record(make_request(), warnings=(), traceparent=None, owner=owner)
+        pairs = [part for pair in fields.items() for part in pair]
+        rest = [len(pairs), *pairs, *rq_layout.job_fields(job_id)]
+        admit(job_id, 2 * MANY, "", "", 60, "", "[]", 60, owner, "", "", 0, *rest, client=pipeline)
+    pipeline.execute()
+    return first
+
+
+def commands_run(client: "Redis") -> int:
+    """How many commands the server has run, without INFO."""
+    stats: Any = client.info("commandstats")
+    return sum(one["calls"] for name, one in stats.items() if name != "cmdstat_info")
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    return settings.model_copy(update={"max_queue": 2 * MANY})
+
+
+@pytest.mark.parametrize("owners", [1, 100])
+async def test_no_step_takes_more_commands_with_more_jobs(
+    queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue, owners: int
+) -> None:
+    own = queue.owned_by("owner0")
+
+    async def costs() -> dict[str, int]:
+        oldest, *_, newest = [job_id for job_id in waiting(redis_client) if job_id in ids]
+        steps: dict[str, Callable[[], Awaitable[Any]]] = {
+            "accept": lambda: own.admit(make_request()),
+            "look": lambda: own.get(oldest),
+            "list": lambda: own.jobs(limit=2),
+            "forecast": lambda: own.forecast(make_request()),
+            "cancel newest": lambda: own.cancel(newest),
+            "cancel oldest": lambda: own.cancel(oldest),
+            "counters": queue.state.counters,
+        }
+        cost = {}
+        for name, step in steps.items():
+            before = commands_run(redis_client)
+            await step()
+            cost[name] = commands_run(redis_client) - before
+        before = commands_run(redis_client)
+        picked = worker_queue.pick()
+        cost["pick"] = commands_run(redis_client) - before
+        assert picked
+        ids.discard(picked[1])
+        return cost
+
+    ids = fill(redis_client, FEW, owners)
+    await costs()  # the scripts are loaded
+    few = await costs()
+    ids |= fill(redis_client, MANY, owners)
+    many = await costs()
+    assert {name: cost for name, cost in many.items() if cost > 1.2 * few[name]} == {}
+    assert redis_client.llen(RQ_LIST) == 0
+
+
+async def test_a_search_for_lost_jobs_looks_at_a_few_at_a_time(
+    redis_client: "Redis", worker_queue: WorkerQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.queue.worker_queue._MISSING_SECONDS", -1)
+    fill(redis_client, MANY, 1)
+    assert worker_queue.reconcile() == []  # the scripts are loaded
+    before = commands_run(redis_client)
+    picked = {picked[1] for _ in range(MANY) if (picked := worker_queue.pick())}
+    redis_client.delete(f"{RQ_LIST}:intermediate")
+    found: list[str] = []
+    while len(found) < MANY:
+        before = commands_run(redis_client)
+        lost = worker_queue.reconcile()
+        assert commands_run(redis_client) - before < 25 * 500
+        found += lost
+    assert set(found) == picked
