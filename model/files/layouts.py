@@ -46,9 +46,12 @@ PARTS = tuple(SUBFOLDERS)
 
 _QWEN_SUBFOLDER, _T5_SUBFOLDER = "tokenizer", "t5_tokenizer"
 _LORA = re.compile(
-    r"\.(lora_(A|B|down|up|embedding_[AB])\b|lora\.(down|up)\.|lokr_w|hada_w|dora_scale|oft_blocks$"
-    r"|diff(_b)?$|[wb]_norm$|on_input$|ia3_l\b|[ab][12]\.weight$)|_lora\.(down|up)\.weight$"
+    r"\.(\w*lora|lokr|hada|b?oft|ia3|vera)_\w|[._]lora\.(down|up)\.|^bundle_emb\."
+    r"|\.(dora_scale|dora_multiplier|initial_norm|diff|diff_b|[wb]_norm|on_input)$"
+    r"|\.[ab][12]\.weight$"
 )
+"""Names of every LoRA method that is read, and of those that are refused."""
+
 _HEADS = "blocks|x_embedder|t_embedder|t_embedding_norm|final_layer|llm_adapter"
 _KINDS = {
     ("conditioner", ""): re.compile(r"^(embed|in_proj|blocks|out_proj|norm)\."),

@@ -4,10 +4,13 @@
 role, and returns delta, shaped like the weight, such that W' = W + strength * delta.
 """
 
+import math
 from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
+
+from model.files.lora.shapes import skew_size
 
 Tensors = Mapping[str, Tensor]
 
@@ -107,6 +110,49 @@ def _rotations(weight: Tensor, tensors: Tensors) -> Tensor:
     return rotations.to(weight.dtype)
 
 
+def peft_oft_delta(weight: Tensor, tensors: Tensors) -> Tensor:
+    """OFT as peft and OneTrainer write it; Qiu et al. 2025, arXiv 2506.19847: W' = W R^T.
+
+    R is block-diagonal with one matrix for each block of n columns, or the same for all blocks.
+    `oft_r` (blocks, n (n - 1) / 2) has the upper triangles of skew matrices Q, `oft_embedding_r`
+    those of an embedding, for which W' = W R. R is the sum of `series`[i] Q^i, or without a series
+    (I - Q)(I + Q)^-1. Computed in float64.
+    """
+    is_embedding = "oft_embedding_r" in tensors
+    skew = _skew_matrices(tensors["oft_embedding_r" if is_embedding else "oft_r"], tensors)
+    size = skew.shape[-1]
+    one = torch.eye(size, dtype=skew.dtype, device=skew.device)
+    if "series" in tensors:
+        rotations = torch.zeros_like(skew)
+        for factor in reversed(tensors["series"].tolist()):
+            rotations = rotations @ skew + factor * one
+    else:
+        rotations = torch.linalg.solve(one + skew, one - skew, left=False)
+    blocks = weight.reshape(len(weight), -1, size).transpose(0, 1)
+    turned = blocks @ (rotations if is_embedding else rotations.mT).to(weight.dtype)
+    return turned.transpose(0, 1).reshape(weight.shape) - weight
+
+
+def _skew_matrices(triangles: Tensor, tensors: Tensors) -> Tensor:
+    """Skew matrices (blocks, n, n) in float64 from their upper triangles (blocks, n (n - 1) / 2).
+
+    OneTrainer's `scaled_oft` divides them by 2 sqrt(n - 1). In constrained OFT, none has a larger
+    Frobenius norm than `limit` / sqrt(blocks).
+    """
+    size = skew_size(triangles.shape[1])
+    row, column = torch.triu_indices(size, size, 1, device=triangles.device)
+    upper = triangles.new_zeros((len(triangles), size, size), dtype=torch.float64)
+    upper[:, row, column] = triangles.double()
+    skew = upper - upper.mT
+    if "scaled_oft" in tensors:
+        skew = skew / (2 * math.sqrt(size - 1))
+    if "limit" in tensors:
+        limit = float(tensors["limit"]) / math.sqrt(len(skew))
+        norm = torch.linalg.matrix_norm(skew, keepdim=True)
+        skew = torch.where(norm > limit, skew * (limit / norm), skew)
+    return skew
+
+
 def _rescaled(weight: Tensor, tensors: Tensors) -> Tensor:
     return weight * tensors["rescale"].reshape(-1, 1) if "rescale" in tensors else weight
 
@@ -155,6 +201,7 @@ DELTAS: dict[str, Callable[[Tensor, Tensors], Tensor]] = {
     "glora": glora_delta,
     "ia3": ia3_delta,
     "peft_ia3": peft_ia3_delta,
+    "peft_oft": peft_oft_delta,
 }
 
 

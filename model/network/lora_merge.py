@@ -112,6 +112,11 @@ class _MergeStep:
         }
         if self.change.alpha is not None:
             found["alpha"] = torch.tensor(self.change.alpha, dtype=torch.float64)
+        rotation = self.change.rotation
+        if rotation is not None and rotation.series is not None:
+            found["series"] = torch.tensor(rotation.series, dtype=torch.float64)
+        if rotation is not None and rotation.limit is not None:
+            found["limit"] = torch.tensor(rotation.limit, dtype=torch.float64)
         return {
             role: tensor.reshape(without_kernel(role, tuple(tensor.shape)))
             for role, tensor in found.items()

@@ -18,9 +18,13 @@ from model.files.lora.targets import stem_table
 from model.network.lora_merge import MergeInput, list_modules, merge_files
 from tests.support.random_checkpoint import random_models
 from tests.support.random_loras import MATRIX_METHODS, LoraMaker, RandomChange
+from tests.support.random_rotations import draw_rotations
 
 MAX_ERRORS = {torch.float32: 1e-5, torch.float64: 1e-10}
 """The largest error, as a share of the largest number of the changed weight."""
+
+_ROTATIONS = 5
+"""One of so many files has `oft_R`, which other methods are not mixed with."""
 
 
 class _Models:
@@ -49,7 +53,11 @@ class LoraAgreement:
 
     def check(self, folder: Path, seed: int) -> str | None:
         """Write the file of this seed and merge it; returns a line if a weight differs."""
-        lora = LoraMaker(seed).draw(folder / "random.safetensors", list(self._modules))
+        targets = list(self._modules)
+        if seed % _ROTATIONS == 0:
+            lora = draw_rotations(seed, folder / "rotations", targets)
+        else:
+            lora = LoraMaker(seed).draw(folder / "random.safetensors", targets)
         plan = plan_changes(read_lora(lora.path), self._table)
         by_place = {(change.target, change.method == "bias"): change for change in lora.changes}
         if len(plan.changes) != len(lora.changes):
@@ -73,12 +81,15 @@ class LoraAgreement:
     def missing_cases(self) -> set[str]:
         """The methods and shapes that no checked file has had."""
         wanted = {*MATRIX_METHODS, "norm", "bias", "square", "wide", "tall", "vector", "dora rows",
-                  "dora columns", "magnitude"}  # fmt: skip
+                  "dora columns", "magnitude", "peft_oft", *_STATED}  # fmt: skip
         return wanted - self.seen.keys()
 
 
+_STATED = {"series", "limit", "scaled_oft", "oft_embedding_r"}
+
+
 def _cases(change: RandomChange) -> list[str]:
-    found = [change.method]
+    found = [change.method, *(change.tensors.keys() & _STATED)]
     shape = change.target.shape
     if len(shape) == 1:
         found.append("vector")

@@ -123,6 +123,37 @@ def peft_ia3(weight: Array, at: Arrays, factor: float) -> Array:
     return scale @ weight if at["ia3_l"].shape[1] == 1 else weight @ scale
 
 
+def oft_triangles(weight: Array, at: Arrays, alpha: float | None) -> Array:
+    """Whole input matrices R by the eigenvalues i t of each Q: a power series, or the transform.
+
+    `series` and `limit` are what is stated beside the file's tensors.
+    """
+    is_embedding = "oft_embedding_r" in at
+    triangles = at["oft_embedding_r" if is_embedding else "oft_r"]
+    size = round((1 + np.sqrt(1 + 8 * triangles.shape[1])) / 2)
+    whole: Array = np.zeros((weight.shape[1], weight.shape[1]))
+    for index in range(weight.shape[1] // size):
+        numbers = iter(triangles[index % len(triangles)])
+        skew: Array = np.zeros((size, size))
+        for row in range(size):
+            for column in range(row + 1, size):
+                skew[row, column] = next(numbers)
+                skew[column, row] = -skew[row, column]
+        if "scaled_oft" in at:
+            skew /= np.sqrt(4 * (size - 1))
+        length = np.sqrt((skew**2).sum())
+        if "limit" in at and length > at["limit"] / np.sqrt(len(triangles)):
+            skew *= at["limit"] / np.sqrt(len(triangles)) / length
+        turns, vectors = np.linalg.eigh(-1j * skew)
+        if "series" in at:
+            values = np.polynomial.polynomial.polyval(1j * turns, at["series"])
+        else:
+            values = (1 - 1j * turns) / (1 + 1j * turns)
+        place = slice(index * size, (index + 1) * size)
+        whole[place, place] = (vectors @ np.diag(values) @ vectors.conj().T).real
+    return weight @ (whole if is_embedding else whole.T)
+
+
 def dora(weight: Array, changed: Array, scale: Array) -> Array:
     """Every row or column of the changed weight gets the length that `scale` says."""
     by_column = scale.ndim == 2 and scale.shape != (len(weight), 1)
@@ -148,7 +179,11 @@ METHODS: dict[str, Callable[[Array, Arrays, float], Array]] = {
     "ia3": ia3,
     "peft_ia3": peft_ia3,
 }
-ROTATIONS: dict[str, Callable[[Array, Arrays, float | None], Array]] = {"oft": oft, "boft": boft}
+ROTATIONS: dict[str, Callable[[Array, Arrays, float | None], Array]] = {
+    "oft": oft,
+    "boft": boft,
+    "peft_oft": oft_triangles,
+}
 SCALES = ("dora_scale", "magnitude")
 
 

@@ -13,6 +13,7 @@ from model.files.lora.targets import LoraTarget
 from tests.support.lora_reference import Array, changed_weight
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+STRENGTHS = (0.0, 1.0, -1.0, 0.7, -0.35, 1.8, 4.0)
 ENDS = {
     "up": ("lora_up.weight", "lora_B.weight", "lora.up.weight", "lora_B"),
     "down": ("lora_down.weight", "lora_A.weight", "lora.down.weight", "lora_A"),
@@ -28,7 +29,10 @@ _LOKR = ((0, 0), (1, 0), (0, 1), (1, 1))
 
 @dataclass(frozen=True)
 class RandomChange:
-    """A change of one weight or bias. `tensors` hold the stored numbers in float64."""
+    """A change of one weight or bias.
+
+    `tensors` hold the stored numbers in float64, and what is stated of rotations beside them.
+    """
 
     target: LoraTarget
     method: str
@@ -76,8 +80,7 @@ class LoraMaker:
                 tensors |= self._stored(change, is_stated=stated is not None)
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file(tensors, path, metadata=metadata)
-        strength = float(self._random.choice([0.0, 1.0, -1.0, 0.7, -0.35, 1.8, 4.0]))
-        return RandomLora(path, strength, changes)
+        return RandomLora(path, float(self._random.choice(STRENGTHS)), changes)
 
     def _statement(self) -> tuple[float | None, dict[str, str] | None]:
         """An alpha that is stated in the metadata only, and the metadata."""

@@ -16,7 +16,7 @@ from model.files.safetensors_header import StoredTensor, first_keys
 
 Method = Literal[
     "lora", "lokr", "loha", "embedding", "diff", "norm", "bias", "oft", "boft", "glora", "ia3",
-    "peft_ia3",
+    "peft_ia3", "peft_oft",
 ]  # fmt: skip
 
 _ADAPTER_NAME = r"(?:\.(?!weight$|bias$)\w+)?"
@@ -29,6 +29,9 @@ _ROLES = (
     (re.compile(rf"\.lora_embedding_B{_ADAPTER_NAME}$"), "embedding_b"),
     (re.compile(r"\.lora_magnitude_vector(?:\.\w+)?(?:\.weight)?$"), "magnitude"),
     (re.compile(rf"\.ia3_l{_ADAPTER_NAME}$"), "ia3_l"),
+    (re.compile(r"\.oft_R\.scaled_oft$"), "scaled_oft"),
+    (re.compile(rf"\.oft_R{_ADAPTER_NAME}(?:\.weight)?$"), "oft_r"),
+    (re.compile(rf"\.oft_embedding_R{_ADAPTER_NAME}(?:\.weight)?$"), "oft_embedding_r"),
     (re.compile(r"\.([ab][12])\.weight$"), None),
     (
         re.compile(
@@ -61,6 +64,8 @@ _METHODS: tuple[tuple[Method, str, frozenset[str]], ...] = (
     ("glora", "a1 a2 b1 b2", frozenset({"alpha"})),
     ("ia3", "ia3 on_input", _NO_ROLES),
     ("peft_ia3", "ia3_l", _NO_ROLES),
+    ("peft_oft", "oft_r", frozenset({"scaled_oft"})),
+    ("peft_oft", "oft_embedding_r", _NO_ROLES),
 )
 """The methods, each with the roles that it needs and those that it may have."""
 
@@ -178,7 +183,7 @@ def describe_groups(
     ranks = [rank for keys in grouped.values() if (rank := rank_of(keys, entries)) is not None]
     parts = {_part_of(stem) for stem in grouped}
     return LoraSummary(
-        method=" + ".join(sorted(methods)).replace("peft_ia3", "ia3"),
+        method=" + ".join(sorted({method.removeprefix("peft_") for method in methods})),
         rank=max(ranks, default=None),
         parts=tuple(part for part in DOTTED_PREFIXES if part in parts),
     )

@@ -3,10 +3,9 @@
 The API uses the plan to refuse files at submission, a worker to merge them. Does not need torch.
 """
 
-import struct
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from model.errors import LoraUnusable
 from model.files.lora.depth import DepthMatch, block_of, match_depth
 from model.files.lora.keys import Method, group_keys, rank_of, split_methods
 from model.files.lora.other_inputs import refuse_other_inputs
+from model.files.lora.rotation import Rotation, read_rotation
 from model.files.lora.scaling import Scaling, alpha_for, read_scalings
 from model.files.lora.shapes import change_columns
 from model.files.lora.targets import LoraTarget
@@ -21,7 +21,7 @@ from model.files.safetensors_header import StoredTensor, first_keys
 
 _BLOCK_NAME = "transformer_blocks."
 _SCALED_METHODS = frozenset({"lora", "loha", "lokr", "embedding", "glora"})
-_INTEGERS = {"I64": "q", "I32": "i", "I16": "h", "I8": "b", "U8": "B", "BOOL": "?"}
+_ROTATIONS = frozenset({"oft_r", "oft_embedding_r"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,8 @@ class LoraChange:
     """A file's change of one weight or bias: the method, and the file's key for each role.
 
     `alpha` is the one stated beside the tensors, if there is no tensor. `columns` is the width of
-    the change of a matrix, which may include the target's dropped columns.
+    the change of a matrix, which may include the target's dropped columns. `rotation` is the
+    formula of `oft_R`.
     """
 
     target: LoraTarget
@@ -46,6 +47,7 @@ class LoraChange:
     keys: dict[str, str]
     alpha: float | None = None
     columns: int | None = None
+    rotation: Rotation | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +86,9 @@ def plan_changes(
     if unknown:
         reason = "matches nothing in this checkpoint" if table else "has keys of an unknown method"
         misfits.add(LoraUnusable(f"{reason}: {first_keys(sorted(unknown))}"), unknown)
-    scalings = read_scalings(contents.metadata, contents.adapter_config)
-    planner = _Planner(contents, table, depth, scalings)
+    roles = {role for keys in grouped.values() for role in keys}
+    scalings, rotation = _read_statements(contents, roles)
+    planner = _Planner(contents, table, depth, scalings, rotation)
     changes: list[LoraChange] = []
     for stem, keys in sorted(grouped.items()):
         try:
@@ -123,6 +126,7 @@ class _Planner:
     table: Mapping[str, LoraTarget] | None
     depth: DepthMatch
     scalings: list[Scaling]
+    rotation: Rotation | None
 
     def changes_of(self, stem: str, keys: dict[str, str]) -> list[LoraChange]:
         """The changes of one module. _Misfit if its tensors do not fit."""
@@ -132,6 +136,7 @@ class _Planner:
         try:
             for method, roles in split_methods(keys, entries):
                 columns = change_columns(target, method, roles, entries)
+                _check_scaled(roles, entries)
                 if target is None:
                     continue
                 if method == "ia3":
@@ -139,7 +144,7 @@ class _Planner:
                 changes.append(LoraChange(target, method, roles, None, columns))
         except LoraUnusable as exc:
             raise _Misfit(str(exc)) from exc
-        return [self._with_alpha(change) for change in changes]
+        return [self._with_statement(change) for change in changes]
 
     def _target(self, stem: str) -> LoraTarget | None:
         if self.table is None:
@@ -150,12 +155,26 @@ class _Planner:
         new = f"{_BLOCK_NAME}{self.depth.new_blocks[block]}."
         return self.table[target.module.replace(f"{_BLOCK_NAME}{block}.", new, 1)]
 
-    def _with_alpha(self, change: LoraChange) -> LoraChange:
+    def _with_statement(self, change: LoraChange) -> LoraChange:
+        """The change with what is stated beside the tensors."""
+        if change.method == "peft_oft":
+            return replace(change, rotation=self.rotation)
         rank = rank_of(change.keys, self.contents.tensors)
         if change.method not in _SCALED_METHODS or "alpha" in change.keys or rank is None:
             return change
-        alpha = alpha_for(self.scalings, change.target, rank)
-        return LoraChange(change.target, change.method, change.keys, alpha, change.columns)
+        if self.rotation is not None:
+            raise LoraUnusable(f"mixes oft_R with {change.method} without alpha")
+        return replace(change, alpha=alpha_for(self.scalings, change.target, rank))
+
+
+def _read_statements(
+    contents: LoraContents, roles: set[str]
+) -> tuple[list[Scaling], Rotation | None]:
+    """What is stated beside the tensors: about alpha, or about rotations."""
+    if not roles & _ROTATIONS:
+        return read_scalings(contents.metadata, contents.adapter_config), None
+    is_scaled = "scaled_oft" in roles
+    return [], read_rotation(contents.metadata, contents.adapter_config, is_scaled=is_scaled)
 
 
 def _patch_columns(table: Mapping[str, LoraTarget] | None) -> int | None:
@@ -190,14 +209,18 @@ def _check_ia3(
         raise LoraUnusable(f"does not fit {target.original}: {scaled.key} {scaled.shape}")
 
 
+def _check_scaled(keys: Mapping[str, str], entries: Mapping[str, StoredTensor]) -> None:
+    """Refuse a zero for OneTrainer's mark, which is only written for scaled rotations."""
+    key = keys.get("scaled_oft")
+    if key and not _is_on(entries[key]):
+        raise LoraUnusable(f"has {key}, which is zero")
+
+
 def _is_on(entry: StoredTensor) -> bool:
     """Whether a stored switch is not zero."""
-    code = _INTEGERS.get(entry.dtype)
-    if code is None:
-        raise LoraUnusable(f"{entry.key} is {entry.dtype}, must be an integer")
     try:
         with Path(entry.path).open("rb") as file:
             file.seek(entry.offset)
-            return bool(struct.unpack(f"<{code}", file.read(entry.size))[0])
-    except (OSError, struct.error) as exc:
+            return any(file.read(entry.size))
+    except OSError as exc:
         raise LoraUnusable(f"{entry.key} cannot be read") from exc

@@ -95,7 +95,7 @@ def read_scalings(
         found.append(_scaling("ss_network_alpha", "", kohya, *kohya_names()))
     for key in _JSON_KEYS:
         if key in metadata:
-            found += _from_config(key, _json_object(key, metadata[key]))
+            found += _from_config(key, read_object(key, metadata[key]))
     if adapter_config is not None:
         found += _from_config(ADAPTER_CONFIG, adapter_config)
     return found
@@ -106,7 +106,8 @@ def kohya_names() -> tuple[tuple[str, ...], tuple[str, ...]]:
     return ("ss_network_alpha",), ("ss_network_dim",)
 
 
-def _json_object(source: str, text: str) -> Mapping[str, Any]:
+def read_object(source: str, text: str) -> Mapping[str, Any]:
+    """An object of JSON in the metadata. LoraUnusable if it is none."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):

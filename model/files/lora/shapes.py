@@ -1,5 +1,6 @@
 """Checks the types and shapes of a LoRA's tensors against the weight that they change."""
 
+import math
 from collections.abc import Mapping
 
 from model.errors import LoraUnusable
@@ -9,7 +10,7 @@ from model.files.safetensors_header import StoredTensor
 
 _DTYPES = frozenset({"F32", "F16", "BF16"})
 _NUMBER_DTYPES = _DTYPES | {"F64", "I64", "I32", "I16", "I8", "U8", "BOOL"}
-_NUMBERS = frozenset({"alpha", "on_input"})
+_NUMBERS = frozenset({"alpha", "on_input", "scaled_oft"})
 
 
 def without_kernel(role: str, shape: Shape) -> Shape:
@@ -75,6 +76,10 @@ def _shape_without_target(method: Method, shapes: Mapping[str, Shape]) -> Shape 
         blocks = shapes["oft_blocks"]
         rows = blocks[-3] * blocks[-1] if len(blocks) > 2 else 0
         return (rows, 1) if _fits(method, shapes, (rows, 1)) else None
+    if method == "peft_oft":
+        triangles = _triangles(shapes)
+        columns = triangles[0] * skew_size(triangles[1]) if len(triangles) == 2 else 0
+        return (1, columns) if _fits(method, shapes, (1, columns)) else None
     return (1, 1)
 
 
@@ -88,6 +93,8 @@ def _fits(method: Method, shapes: Mapping[str, Shape], wanted: Shape) -> bool:
     rows, columns = wanted
     if method in ("oft", "boft"):
         return _blocks_fit(shapes["oft_blocks"], rows)
+    if method == "peft_oft":
+        return _triangles_fit(_triangles(shapes), columns)
     if method == "glora":
         return is_glora(shapes, rows, columns) != is_old_glora(shapes, rows, columns)
     if method == "ia3":
@@ -106,6 +113,25 @@ def _blocks_fit(blocks: Shape, rows: int) -> bool:
     if is_butterfly and (blocks[0] > rows or size % 2 or rows % (2 ** (blocks[0] - 1) * size)):
         return False
     return count * size == rows
+
+
+def skew_size(count: int) -> int:
+    """The size n of a skew-symmetric matrix whose upper triangle has `count` = n (n - 1) / 2."""
+    return (1 + math.isqrt(1 + 8 * count)) // 2
+
+
+def _triangles(shapes: Mapping[str, Shape]) -> Shape:
+    return shapes.get("oft_r") or shapes["oft_embedding_r"]
+
+
+def _triangles_fit(triangles: Shape, columns: int) -> bool:
+    """Whether upper triangles (blocks, n (n - 1) / 2) fit. One block may serve for all."""
+    if len(triangles) != 2 or 0 in triangles:
+        return False
+    blocks, count = triangles
+    size = skew_size(count)
+    is_triangle = size * (size - 1) == 2 * count
+    return is_triangle and (blocks * size == columns or (blocks == 1 and columns % size == 0))
 
 
 def is_glora(shapes: Mapping[str, Shape], rows: int, columns: int) -> bool:

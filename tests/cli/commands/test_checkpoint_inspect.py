@@ -5,11 +5,13 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from model.files.lora.keys import Method
 from tests.support.checkpoint_command import (
     SHIPPED,
     TINY,
@@ -155,6 +157,70 @@ def test_a_lora_is_recognised(tmp_path: Path) -> None:
     assert "\x1b" not in output
     save_file(half, path)
     assert "lora_unet_blocks_0_self_attn_q_proj" in inspected(path)["problems"][0]
+
+
+METHODS: dict[Method, tuple[str, ...]] = {
+    "lora": ("lora_A.weight", "lora_B.weight"),
+    "loha": ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"),
+    "lokr": ("lokr_w1", "lokr_w2_a", "lokr_w2_b"),
+    "embedding": ("lora_embedding_A", "lora_embedding_B"),
+    "diff": ("diff",),
+    "norm": ("w_norm",),
+    "bias": ("diff_b",),
+    "oft": ("oft_blocks",),
+    "boft": ("oft_blocks",),
+    "glora": ("a1.weight", "a2.weight", "b1.weight", "b2.weight"),
+    "ia3": ("weight", "on_input"),
+    "peft_ia3": ("ia3_l",),
+    "peft_oft": ("oft_R.weight",),
+}
+OTHER_NAMES = (
+    ("lora_down.weight", "lora_up.weight"),
+    ("lora.down.weight", "lora.up.weight"),
+    ("lora_linear_layer.down.weight", "lora_linear_layer.up.weight"),
+    ("processor.to_q_lora.down.weight", "processor.to_q_lora.up.weight"),
+    ("lora_A", "lora_B"),
+    ("lora_A.default.weight", "lora_B.default.weight"),
+    ("lora_magnitude_vector.weight",),
+    ("b_norm",),
+    ("oft_embedding_R.weight",),
+    ("oft_R.weight", "oft_R.scaled_oft"),
+)
+NOT_READ = (
+    ("lora_down.weight", "lora_up.weight", "lora_mid.weight"),
+    ("lora_B.bias",),
+    ("lokr_t2",),
+    ("hada_t1",),
+    ("oft_r.default",),
+    ("oft_s",),
+    ("oft_diag",),
+    ("oft_blocks.0",),
+    ("oft_R.weight", "dora_scale", "initial_norm"),
+    ("dora_multiplier",),
+    ("boft_R", "boft_s"),
+    ("vera_lambda_b",),
+    ("delora_A",),
+)
+
+
+def test_every_lora_method_is_recognised_and_never_called_a_checkpoint(tmp_path: Path) -> None:
+    assert set(METHODS) == set(get_args(Method))
+    path, wrong = tmp_path / "lora.safetensors", []
+    for ends in (*METHODS.values(), *OTHER_NAMES, *NOT_READ):
+        stem = "transformer.transformer_blocks.0.attn1.to_q"
+        save_file({f"{stem}.{end}": torch.ones(2, 2) for end in ends}, path)
+        report = inspected(path)
+        code, output = run_checkpoint("inspect", path, *TINY)
+        if (
+            report["kind"] != "LoRA"
+            or report["missing"]
+            or "missing" in output
+            or "lacks" in output
+        ):
+            wrong.append((ends, output))
+        if ends in NOT_READ and code == 0:
+            wrong.append((ends, output))
+    assert wrong == []
 
 
 def test_a_lora_is_checked_as_a_request_checks_it(tmp_path: Path) -> None:

@@ -92,6 +92,10 @@ ROLES = [
     ("lora_magnitude_vector.default.weight", "magnitude"),
     ("lokr_w2_b", "lokr_w2_b"),
     ("hada_w1_a", "hada_w1_a"),
+    ("oft_R.weight", "oft_r"),
+    ("oft_R.default.weight", "oft_r"),
+    ("oft_R.scaled_oft", "scaled_oft"),
+    ("oft_embedding_R.weight", "oft_embedding_r"),
 ]
 
 

@@ -132,7 +132,13 @@ def test_ia3_vectors_must_have_the_length_of_their_side(
     table: dict[str, LoraTarget], tmp_path: Path
 ) -> None:
     stem = f"lora_unet_{K_PROJ.replace('.', '_')}"
-    for length, on_input, is_right in ((192, 0, True), (128, 1, True), (128, 0, False)):
+    for length, on_input, is_right in (
+        (192, 0, True),
+        (128, 1, True),
+        (128, 0, False),
+        (128, 1.0, True),
+        (192, 1.0, False),
+    ):
         path = tmp_path / "a.safetensors"
         save_file(
             {f"{stem}.weight": torch.ones(length), f"{stem}.on_input": torch.tensor(on_input)}, path
