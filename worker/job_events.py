@@ -20,10 +20,13 @@ TERMINAL_EVENTS: frozenset[EventName] = frozenset({"succeeded", "failed", "cance
 
 
 class JobEvent(BaseModel):
-    """One event; `id` is the id of the stream's entry, which increases."""
+    """One event; `id` is the id of the stream's entry, which increases.
+
+    A newer release may have written an `event` that this one does not know.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     id: str
-    event: EventName
+    event: EventName | str
     data: dict[str, Any]

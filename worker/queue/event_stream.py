@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from worker.job import TERMINAL, Status
 from worker.job_events import TERMINAL_EVENTS, JobEvent
+from worker.queue.layout.record import known_status
 from worker.queue.scripts.lua_script import LuaScript
 from worker.queue.wakeups import Wakeups
 from worker.redis_io.client import connect_async, disconnect, stop_task
@@ -20,6 +21,9 @@ PAGE_BYTES = 16_384
 """Maximum size of a page; a longer event has a page to itself."""
 
 _PAGES_AT_ONCE = 64
+
+_STATUS_FIELDS = ("status", "finished", "images", "started")
+"""What `read_events` returns about the status."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +122,22 @@ class EventReader:
 def _read_page(reply: list[Any]) -> EventPage | None:
     if not reply:
         return None
-    status, owner, newest, missing, entries, state = reply
+    state_fields, owner, newest, missing, entries, state = reply
+    status = known_status(dict(zip(_STATUS_FIELDS, state_fields, strict=True)))
     events = tuple(
-        JobEvent(id=event_id, event=event, data=json.loads(data))
+        JobEvent(id=event_id, event=event, data=_parsed(data, dict))
         for event_id, event, data in entries
     )
     return EventPage(status, owner, newest, missing, events, _state(status, state) if state else {})
+
+
+def _parsed(text: str | None, kind: type[Any]) -> Any:
+    """A JSON value of this kind; an empty one if there is none, as after another release."""
+    try:
+        value = json.loads(text or "null")
+    except ValueError:
+        value = None
+    return value if isinstance(value, kind) else kind()
 
 
 def _state(status: Status, fields: list[str | None]) -> dict[str, Any]:
@@ -131,11 +145,11 @@ def _state(status: Status, fields: list[str | None]) -> dict[str, Any]:
     attempt, worker, images, error = fields
     match status:
         case "running":
-            return {"attempt": int(attempt or 0), "worker": worker}
+            return {"attempt": _parsed(attempt, int), "worker": worker}
         case "succeeded":
-            return {"images": json.loads(images or "[]")}
+            return {"images": _parsed(images, list)}
         case "failed" if error:
-            return {"error": json.loads(error)}
+            return {"error": _parsed(error, dict)}
         case _:
             return {}
 

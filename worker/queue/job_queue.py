@@ -36,7 +36,7 @@ from worker.queue.eta import Eta
 from worker.queue.event_stream import EventReader, RecordMissing, follow
 from worker.queue.job_records import JobRecords
 from worker.queue.layout import redis_keys, rq_layout
-from worker.queue.layout.record import new_record, replay_warnings
+from worker.queue.layout.record import is_understood, new_record, replay_warnings
 from worker.queue.owner_index import OwnerIndex
 from worker.queue.queue_state import QueueState
 from worker.queue.scripts.lua_script import LuaScript
@@ -219,7 +219,8 @@ class JobQueue:
         """Queue the request of a succeeded job again, deterministic, to compare the images.
 
         Raises:
-            JobNotSucceeded: the job is queued, running, failed or cancelled.
+            JobNotSucceeded: the job is queued, running, failed or cancelled, or this release does
+                not understand it.
             JobNotFound, JobExpired: there is no such job.
             TooManyJobs, QuotaSpent, QueueFull, IdempotencyConflict, QueueUnavailable: as `admit`.
         """
@@ -228,6 +229,8 @@ class JobQueue:
             raise JobNotSucceeded(
                 f"job {job_id} is {original.status}; only a succeeded one can be replayed"
             )
+        if not is_understood(original):
+            raise JobNotSucceeded(f"job {job_id} was made by another release of the service")
         return await self.admit(
             original.request.model_copy(update={"deterministic": True}),
             warnings=replay_warnings(original),

@@ -11,6 +11,7 @@ from worker.job import Job
 from worker.queue.eta import forecast
 from worker.queue.layout import redis_keys
 from worker.queue.layout.record import read_job
+from worker.queue.layout.tolerant import TolerantReader
 from worker.queue.queue_state import QueueState
 from worker.queue.scripts.lua_script import DEADLINE_NONCE, LuaScript
 from worker.redis_io.client import unavailable_on_outage
@@ -79,7 +80,7 @@ class JobRecords:
             (cancelled,) = await self.read([job_id], owner=None)
             return cancelled
         eta = forecast(
-            float(record["cost"]),
+            TolerantReader(record).number("cost") or 0.0,
             position=position,
             running=running,
             mean_cost=mean_cost,

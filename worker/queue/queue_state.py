@@ -12,6 +12,7 @@ from worker.job import WorkerStatus
 from worker.queue.counters import Counters, read_counters
 from worker.queue.eta import Eta, Throughput, forecast
 from worker.queue.layout import redis_keys
+from worker.queue.layout.tolerant import TolerantReader
 from worker.queue.outbox import OutboxState, read_outbox_state
 from worker.queue.scripts.lua_script import LuaScript
 from worker.redis_io.client import unavailable_on_outage
@@ -53,11 +54,15 @@ class QueueState:
     async def workers(self) -> list[WorkerStatus]:
         """The last heartbeats of all workers that sent one within 15 seconds."""
         with unavailable_on_outage():
-            names: Any = sorted(await self._redis.smembers(redis_keys.WORKERS))
+            names: list[Any] = sorted(await self._redis.smembers(redis_keys.WORKERS))
             if not names:
                 return []
-            heartbeats = await self._redis.mget([redis_keys.worker_key(name) for name in names])
-        return [WorkerStatus.model_validate_json(beat) for beat in heartbeats if beat]
+            heartbeats: list[Any] = await self._redis.mget(
+                [redis_keys.worker_key(name) for name in names]
+            )
+        known = TolerantReader(dict(zip(names, heartbeats, strict=True)))
+        found = (known.part(name, WorkerStatus) for name in names)
+        return [status for status in found if status is not None]
 
     async def worker_metrics(self, names: Sequence[str]) -> dict[str, str]:
         """The last metrics of these workers, in Prometheus' text format, by name."""

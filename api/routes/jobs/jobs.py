@@ -151,11 +151,15 @@ def _format(event: JobEvent, base_url: str) -> bytes:
 
 def _public_data(event: JobEvent, base_url: str) -> dict[str, Any]:
     """The data of an event, with absolute image URLs."""
-    data = dict(event.data)
-    if "url" in data:
-        data["url"] = absolute(data["url"], base_url)
-    if "images" in data:
-        data["images"] = [
-            {**image, "url": absolute(image["url"], base_url)} for image in data["images"]
-        ]
+    data: dict[str, Any] = _with_absolute_url(event.data, base_url)
+    if isinstance(data.get("images"), list):
+        data["images"] = [_with_absolute_url(image, base_url) for image in data["images"]]
     return data
+
+
+def _with_absolute_url(image: Any, base_url: str) -> Any:
+    """A copy; what another release may have written in place of an image stays as it is."""
+    if not isinstance(image, dict):
+        return image
+    url = image.get("url")
+    return {**image, "url": absolute(url, base_url)} if isinstance(url, str) else dict(image)

@@ -3,18 +3,50 @@
 import json
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast, get_args
 
-from pydantic import BaseModel
+from ulid import ULID
 
 from model.recipes.recipe import Recipe, recipe_differences
 from model.resolved_request import ResolvedRequest
 from model.workload import megapixel_steps, total_steps
 from worker.auth.api_keys import Priority
-from worker.job import SCHEMA_VERSION, Job, JobWarning, Progress, StoredImage
+from worker.job import (
+    SCHEMA_VERSION,
+    Job,
+    JobError,
+    JobWarning,
+    Progress,
+    Status,
+    StoredImage,
+    Timings,
+)
+from worker.job_errors import job_error
 from worker.queue.layout import rq_layout
+from worker.queue.layout.tolerant import TolerantReader
 from worker.webhook import JobWebhook, Webhook
+
+_NOT_UNDERSTOOD = "not_understood"
+"""Code of the warning of a job whose record was read in part."""
+
+_UNKNOWN_REQUEST: dict[str, Any] = {
+    "prompt": "",
+    "negative_prompt": "",
+    "width": 0,
+    "height": 0,
+    "steps": 0,
+    "cfg_scale": 0.0,
+    "sampler": "",
+    "scheduler": "",
+    "seed": 0,
+    "num_images": 0,
+    "image_format": "png",
+    "image_quality": 0,
+    "metadata": "full",
+}
+"""Placeholders of fields that cannot be read."""
+
+_UNKNOWN_ERROR = job_error("unreadable", "this release does not understand why the job failed")
 
 
 def new_record(
@@ -77,66 +109,104 @@ def dump_all(parts: tuple[Any, ...] | list[Any]) -> str:
 
 
 def read_job(job_id: str, record: Mapping[str, str], *, queue_position: int | None = None) -> Job:
-    """The `Job` of a record. `eta_seconds` is set if it is running: its worker estimates it."""
-    request = ResolvedRequest.model_validate(_known(ResolvedRequest, record["request"]))
-    status = record["status"]
-    steps = total_steps(request)
-    step = steps if status == "succeeded" else int(record.get("step", 0))
-    created, started = _time(record, "created"), _time(record, "started")
-    timings = json.loads(record.get("timings") or "{}")
-    recipe = None
-    if record.get("recipe"):
-        recipe = Recipe.model_validate(_known(Recipe, record["recipe"]))
-    images = [
-        StoredImage.model_validate(_known(StoredImage, image))
-        for image in json.loads(record.get("images") or "[]")
-    ]
+    """The `Job` of a record. `eta_seconds` is set if it is running: its worker estimates it.
+
+    A newer release may have written the record. The job is then shown as far as it is known, with
+    the warning `not_understood`, and placeholders stand for the rest.
+    """
+    read = TolerantReader(record)
+    request = read.part("request", ResolvedRequest, placeholders=_UNKNOWN_REQUEST)
+    request = request or ResolvedRequest(**_UNKNOWN_REQUEST)
+    status = known_status(record)
+    if status != record.get("status"):
+        read.left_out.append("status")
+    created, started = read.time("created"), read.time("started")
+    recipe, error = read.part("recipe", Recipe), read.part("error", JobError)
+    images, warnings = read.parts("images", StoredImage), read.parts("warnings", JobWarning)
+    timings = read.part("timings", Timings) or Timings()
     if started and created:
-        timings["queued"] = round((started - created).total_seconds(), 3)
-    return Job(
+        queued = round((started - created).total_seconds(), 3)
+        timings = timings.model_copy(update={"queued": queued})
+    attempts, remaining = read.number("attempt"), read.number("eta")
+    job = Job(
         id=job_id,
         status=status,
         request=request,
-        progress=Progress(step=step, steps=steps, fraction=step / steps),
+        progress=_progress(request, status, read.number("step")),
         queue_position=queue_position if status == "queued" else None,
-        eta_seconds=_remaining(record) if status == "running" else None,
-        images=images,
-        warnings=[*json.loads(record.get("warnings") or "[]"), *_recipe_warnings(record, recipe)],
-        error=json.loads(record["error"]) if record.get("error") else None,
-        attempts=int(record.get("attempt", 0)),
+        eta_seconds=_seconds_until(remaining) if status == "running" else None,
+        images=tuple(images),
+        error=error or _UNKNOWN_ERROR if status == "failed" else error,
+        attempts=int(attempts or 0),
         timings=timings,
         worker=record.get("worker"),
         recipe=recipe,
         replay_of=record.get("replay_of"),
-        matches=_matches(record, images) if status == "succeeded" else None,
-        webhook=JobWebhook.from_record(record),
-        created_at=created or datetime.now(UTC),
+        matches=_matches(read, images) if status == "succeeded" else None,
+        webhook=_webhook(record, read),
+        created_at=created or ULID.from_str(job_id).datetime,
         started_at=started,
-        cancel_at=_time(record, "deadline"),
-        finished_at=_time(record, "finished"),
-        expires_at=_time(record, "expires"),
+        cancel_at=read.time("deadline"),
+        finished_at=read.time("finished"),
+        expires_at=read.time("expires"),
     )
+    warnings += _recipe_warnings(read.part("original_recipe", Recipe), recipe)
+    if read.left_out:
+        warnings.append(_not_understood(read.left_out))
+    return job.model_copy(update={"warnings": tuple(warnings)})
 
 
-def _known(model: type[BaseModel], data: str | dict[str, Any]) -> dict[str, Any]:
-    """The fields that this release knows; a newer release may have written more."""
-    fields: dict[str, Any] = json.loads(data) if isinstance(data, str) else data
-    return {name: value for name, value in fields.items() if name in model.model_fields}
+def known_status(record: Mapping[str, str | None]) -> Status:
+    """The status of a record; of one that this release does not know, the nearest."""
+    status = record.get("status")
+    for known in get_args(Status):
+        if status == known:
+            return cast("Status", known)
+    if record.get("finished"):
+        return "succeeded" if record.get("images") not in (None, "", "[]") else "failed"
+    return "running" if record.get("started") else "queued"
 
 
-def _matches(record: Mapping[str, str], images: list[StoredImage]) -> bool | None:
-    """Whether a replay's images equal the original's, byte for byte except for signatures."""
-    if "original_hashes" not in record:
+def is_understood(job: Job) -> bool:
+    """Whether all of the job's record was read."""
+    return all(warning.code != _NOT_UNDERSTOOD for warning in job.warnings)
+
+
+def _not_understood(names: list[str]) -> JobWarning:
+    detail = (
+        "another release of the service wrote this job, and this one does not understand: "
+        + ", ".join(names[:20])
+    )
+    return JobWarning(code=_NOT_UNDERSTOOD, detail=detail)
+
+
+def _progress(request: ResolvedRequest, status: Status, step: float | None) -> Progress:
+    try:
+        steps = max(1, total_steps(request))
+    except (LookupError, ValueError, ArithmeticError):  # a sampler of a newer release
+        steps = max(1, request.steps)
+    done = steps if status == "succeeded" else min(max(0, int(step or 0)), steps)
+    return Progress(step=done, steps=steps, fraction=done / steps)
+
+
+def _webhook(record: Mapping[str, str], read: TolerantReader) -> JobWebhook | None:
+    try:
+        return JobWebhook.from_record(record)
+    except (ValueError, TypeError, LookupError, OverflowError):
+        read.left_out.append("webhook")
         return None
-    hashes: list[str] = json.loads(record["original_hashes"])
-    return [image.fingerprint for image in images] == hashes
 
 
-def _recipe_warnings(record: Mapping[str, str], recipe: Recipe | None) -> list[JobWarning]:
+def _matches(read: TolerantReader, images: list[StoredImage]) -> bool | None:
+    """Whether a replay's images equal the original's, byte for byte except for signatures."""
+    hashes = read.strings("original_hashes")
+    return None if hashes is None else [image.fingerprint for image in images] == hashes
+
+
+def _recipe_warnings(original: Recipe | None, recipe: Recipe | None) -> list[JobWarning]:
     """A warning if the worker of a replay differs from the original's."""
-    if recipe is None or "original_recipe" not in record:
+    if recipe is None or original is None:
         return []
-    original = Recipe.model_validate_json(record["original_recipe"])
     changes = [
         f"{name} was {getattr(original, name)} and is {getattr(recipe, name)}"
         for name in recipe_differences(original, recipe)
@@ -146,12 +216,6 @@ def _recipe_warnings(record: Mapping[str, str], recipe: Recipe | None) -> list[J
     return [JobWarning(code="recipe_differs", detail="; ".join(changes))]
 
 
-def _time(record: Mapping[str, str], name: str) -> datetime | None:
-    value = record.get(name)
-    return datetime.fromtimestamp(float(value), UTC) if value else None
-
-
-def _remaining(record: Mapping[str, str]) -> float | None:
+def _seconds_until(end: float | None) -> float | None:
     """Seconds until the end that the worker expects."""
-    end = record.get("eta")
-    return round(max(0.0, float(end) - time.time()), 1) if end else None
+    return None if end is None else round(max(0.0, end - time.time()), 1)

@@ -4,11 +4,11 @@
 -- Returns cancelled | requested | finished | missing; a repeat with the same nonce returns the same.
 local nonce, result_ttl = ARGV[2], tonumber(ARGV[3])
 
-local status = field('status')
-if not status then
+if redis.call('EXISTS', KEY.job) == 0 then
   return 'missing'
 end
-if is_terminal(status) then
+local status = field('status')
+if is_terminal(status) or field('finished') then
   if field('cancel') == nonce then
     return 'cancelled'
   end

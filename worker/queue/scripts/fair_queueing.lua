@@ -23,7 +23,7 @@ local function virtual_time()
 end
 
 local function cost()
-  return math.max(tonumber(field('cost') or 0), LEAST_COST)
+  return math.max(number('cost') or 0, LEAST_COST)
 end
 
 local function weight()

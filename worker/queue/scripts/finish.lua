@@ -19,13 +19,13 @@ local function finish(status, data, result_ttl)
   redis.call('ZREM', KEY.running, id)
   redis.call('ZREM', KEY.deadlines, id)
   redis.call('HINCRBY', KEY.counters, status, 1)
-  observe('took_' .. status, now - tonumber(field('created') or now))
+  observe('took_' .. status, now - (number('created') or now))
   local problem = status == 'failed' and field('error')
   if problem then
-    redis.call('HINCRBY', KEY.counters, 'failed:' .. (cjson.decode(problem).code or 'unknown'), 1)
+    redis.call('HINCRBY', KEY.counters, 'failed:' .. (decoded(problem, {}).code or 'unknown'), 1)
   end
   publish_event(status, data)
-  for _, name in ipairs(cjson.decode(field('inputs') or '[]')) do
+  for _, name in ipairs(decoded(field('inputs'), {})) do
     redis.call('SREM', PREFIX.holders .. name, id)
     keep(name, expires)
   end
@@ -36,7 +36,7 @@ local function finish(status, data, result_ttl)
   -- The owner does not pay for a job that failed or did not start.
   local day = field('paid_on')
   if day and (status == 'failed' or (status == 'cancelled' and not field('started'))) then
-    spend(field('owner'), tonumber(day), '-' .. field('cost'))
+    spend(field('owner'), tonumber(day), stamp(-(number('cost') or 0)))
   end
   redis.call('EXPIRE', KEY.job, math.ceil(result_ttl))
   redis.call('EXPIRE', KEY.events, math.ceil(math.min(result_ttl, EVENTS_TTL)))

@@ -14,7 +14,7 @@ while true do
       return {last, unpack(page)}
     end
     local status = redis.call('HGET', PREFIX.job .. job, 'status')
-    if not status then
+    if not status and redis.call('EXISTS', PREFIX.job .. job) == 0 then
       redis.call('ZREM', jobs, job)
     elseif wanted == '' or status == wanted then
       page[#page + 1] = job

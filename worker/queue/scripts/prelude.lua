@@ -35,13 +35,23 @@ local function field(name)
   return redis.call('HGET', KEY.job, name)
 end
 
+local function number(name)
+  return tonumber(field(name) or '')
+end
+
+-- A JSON value; `default` if the text is missing or none, as another release may have written.
+local function decoded(text, default)
+  local is_json, value = pcall(cjson.decode, text or '')
+  return is_json and value or default
+end
+
 local function is_terminal(status)
   return status == 'succeeded' or status == 'failed' or status == 'cancelled'
 end
 
 local function is_overdue()
-  local deadline = field('deadline')
-  return deadline and tonumber(deadline) <= now
+  local deadline = number('deadline')
+  return deadline and deadline <= now
 end
 
 local function has_lease(token)
@@ -60,7 +70,7 @@ local function enqueue_delivery(event, event_id)
   if not webhook or field('webhook_gone') then
     return
   end
-  for _, wanted in ipairs(cjson.decode(webhook).events) do
+  for _, wanted in ipairs(decoded(webhook, {}).events or {}) do
     if wanted == event then
       local delivery = id .. '-' .. event_id
       local key = PREFIX.delivery .. delivery

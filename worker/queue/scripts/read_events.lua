@@ -1,16 +1,17 @@
 -- Reads a page of a job's events: those after the last event that a listener saw, up to a size.
 -- ARGV: id, id of that event ('' for none), maximum bytes (the first event is read whatever its size)
--- Returns {} (no such job), or {status, owner, id of the newest event, missing, {id, event, data}...,
+-- Returns {} (no such job), or {{status, and fields that tell it if it is unknown}, owner, id of the newest event, missing, {id, event, data}...,
 --         and the job's state if something is missing}. `missing` is '' (nothing), start (the listener
 --         saw no event, and the first ones were trimmed) or gap (events after the one it saw may have
 --         been trimmed); the page then begins with the oldest event that is kept.
 local after, room = ARGV[2], tonumber(ARGV[3])
 local BATCH = 16
 
-local status, newest = field('status'), field('last_event') or '0-0'
-if not status then
+if redis.call('EXISTS', KEY.job) == 0 then
   return {}
 end
+local status = redis.call('HMGET', KEY.job, 'status', 'finished', 'images', 'started')
+local newest = field('last_event') or '0-0'
 
 local function is_before(one, other)
   local time, number = string.match(one, '^(%d+)-(%d+)$')
@@ -22,7 +23,7 @@ local function is_before(one, other)
   return time < other_time or (time == other_time and tonumber(number) < tonumber(other_number))
 end
 
-local is_trimmed = redis.call('XLEN', KEY.events) < tonumber(field('events') or 0)
+local is_trimmed = redis.call('XLEN', KEY.events) < (number('events') or 0)
 local missing = ''
 if after == '' then
   missing = is_trimmed and 'start' or ''
