@@ -130,6 +130,19 @@ def test_blocks_must_fill_the_inputs_or_be_shared() -> None:
             planned(metadata=ONETRAINER, shape=shape, table=None)
 
 
+def test_the_names_of_all_formats_of_onetrainer_lead_to_the_weight() -> None:
+    for stem in (
+        STEM,
+        "diffusion_model.blocks.0.self_attn.q_proj",
+        "net.blocks.0.self_attn.q_proj",
+        "blocks.0.self_attn.q_proj",
+        "lora_unet_blocks_0_self_attn_q_proj",
+        "lora_transformer_transformer_blocks_0_attn1_to_q",
+    ):
+        (change,) = planned(metadata=ONETRAINER, stem=stem)
+        assert change.target == Q, stem
+
+
 def test_the_patch_embedding_may_have_the_columns_of_the_mask() -> None:
     stem = "transformer.patch_embed.proj"
     for shape, columns in (((16, 6), 64), ((17, 6), 68), ((1, 136), 68)):
