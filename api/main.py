@@ -102,7 +102,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         logs.configure_logging(settings)
         tracing.start_tracing("kirazuri-api")
         queue = JobQueue(redis_dsn(settings), settings)
-        rates = RateLimits(queue.connection_pool)
+        rates = RateLimits(queue.client)
         tokenizers = await asyncio.to_thread(_load_tokenizers, settings, card)
         lora_list = LoraList(loras)
         try:

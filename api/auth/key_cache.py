@@ -13,7 +13,8 @@ from redis.exceptions import RedisError
 
 from worker.auth.api_keys import ApiKey, secret_hash
 from worker.auth.key_store import KeyFileError, StoredKeys, read_key_file, read_keys
-from worker.redis_io.client import connect_async, disconnect, stop_task
+from worker.redis_io.client import connect_async, disconnect, is_outage
+from worker.telemetry.background import BackgroundTask
 
 REFRESH_SECONDS = 1.0
 """Interval between checks for changes: two short strings in Redis and the file's timestamp."""
@@ -37,7 +38,7 @@ class KeyCache:
         self._from_file = read_key_file(file) if file else ()
         self._from_redis: StoredKeys | None = None
         self._client: Redis | None = None
-        self._refresh_task: asyncio.Task[None] | None = None
+        self._watcher = BackgroundTask("keys", self._keep_refreshing)
         self._by_hash: dict[str, ApiKey] = {}
         self._by_id: dict[str, ApiKey] = {}
         self._has_had_keys = False
@@ -46,13 +47,15 @@ class KeyCache:
     async def open(self, url: str) -> None:
         """Read the keys from Redis, which may be down, and start to watch for changes."""
         self._client = connect_async(url, max_connections=1)
-        await self._refresh()
-        self._refresh_task = asyncio.create_task(self._keep_refreshing(), name="kirazuri-keys")
+        try:
+            await self._refresh()
+        except Exception:
+            log.exception("cannot read the keys; trying again")
+        self._watcher.start()
 
     async def close(self) -> None:
         """Stop watching for changes."""
-        if self._refresh_task is not None:
-            await stop_task(self._refresh_task)
+        await self._watcher.stop()
         if self._client is not None:
             await disconnect(self._client)
 
@@ -65,6 +68,8 @@ class KeyCache:
         try:
             stored = await read_keys(self._client, self._from_redis) if self._client else None
         except (RedisError, OSError) as exc:
+            if not is_outage(exc):
+                raise
             log.debug("cannot read the keys: %s", exc)
         else:
             if stored is not self._from_redis:

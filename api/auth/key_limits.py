@@ -3,6 +3,7 @@
 The headers follow draft-ietf-httpapi-ratelimit-headers-10.
 """
 
+import asyncio
 import math
 import time
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from fastapi import Request
 from limits import parse
 from limits.aio.storage import RedisStorage
 from limits.aio.strategies import MovingWindowRateLimiter
-from redis.asyncio.connection import ConnectionPool
+from redis.asyncio import Redis
 
 from api.auth.caller import Caller
 from api.http.errors import KeyForbids
@@ -22,8 +23,8 @@ from api.http.problem import FieldError
 from model.card import Card
 from model.resolved_request import ResolvedRequest
 from model.sizes import parse_resolution
-from worker.errors import DAY_SECONDS, QueueUnavailable, RateLimited
-from worker.queue.owner_index import OwnerIndex
+from worker.errors import DAY_SECONDS, RateLimited
+from worker.queue.owner_index import OwnerUsage
 from worker.redis_io.client import unavailable_on_outage
 
 
@@ -53,14 +54,18 @@ class LimitState:
 class RateLimits:
     """Counts the submissions of each key in Redis, for all API processes together."""
 
-    def __init__(self, pool: ConnectionPool) -> None:
-        option: Any = pool  # documented by the library, but missing in its type
+    def __init__(self, client: Redis) -> None:
+        option: Any = client.connection_pool  # documented by the library, missing in its type
         storage = RedisStorage(
             "async+redis://",
             implementation="redispy",
             key_prefix="kirazuri:rate",
             connection_pool=option,
         )
+        # The library would make a client of its own; this one shares its round trips.
+        bridge: Any = storage.bridge
+        bridge.storage = client
+        bridge.register_scripts()
         # A fixed window would let twice as many pass around its boundary.
         self._limiter = MovingWindowRateLimiter(storage)
 
@@ -74,8 +79,10 @@ class RateLimits:
         """
         item = parse(rate)
         with unavailable_on_outage():
-            is_allowed = await self._limiter.hit(item, owner)
-            stats = await self._limiter.get_window_stats(item, owner)
+            # One round trip, in this order.
+            is_allowed, stats = await asyncio.gather(
+                self._limiter.hit(item, owner), self._limiter.get_window_stats(item, owner)
+            )
         reset = max(1, math.ceil(stats.reset_time - time.time()))
         left = max(0, stats.remaining) if is_allowed else 0
         return is_allowed, LimitState("rate", item.amount, item.get_expiry(), None, left, reset)
@@ -87,7 +94,6 @@ class KeyLimitCheck:
 
     caller: Caller
     rates: RateLimits
-    owner_index: OwnerIndex
     card: Card
     request: Request
 
@@ -148,33 +154,25 @@ class KeyLimitCheck:
                     limit=list(allowed),
                 )
 
-    async def report_usage(self) -> None:
+    def report_usage(self, usage: OwnerUsage) -> None:
         """Add the headers of concurrency and quota, after the job was accepted or refused."""
-        limits = self.caller.limits
-        if limits.concurrency is None and limits.quota is None:
-            return
-        with suppress(QueueUnavailable):
-            usage = await self.owner_index.usage()
-            states = []
-            if limits.concurrency is not None:
-                left = max(0, limits.concurrency - usage.unfinished)
-                most = limits.concurrency
-                states.append(
-                    LimitState("concurrency", most, None, "concurrent-requests", left, None)
-                )
-            if limits.quota is not None:
-                left = max(0, math.floor(limits.quota - usage.spent))
-                reset = DAY_SECONDS - int(time.time()) % DAY_SECONDS
-                quota = math.floor(limits.quota)
-                states.append(
-                    LimitState("quota", quota, DAY_SECONDS, "megapixel-steps", left, reset)
-                )
-            self._add_to_response(states)
+        limits, states = self.caller.limits, []
+        if limits.concurrency is not None:
+            left = max(0, limits.concurrency - usage.unfinished)
+            most = limits.concurrency
+            states.append(LimitState("concurrency", most, None, "concurrent-requests", left, None))
+        if limits.quota is not None:
+            left = max(0, math.floor(limits.quota - usage.spent))
+            reset = DAY_SECONDS - int(time.time()) % DAY_SECONDS
+            quota = math.floor(limits.quota)
+            states.append(LimitState("quota", quota, DAY_SECONDS, "megapixel-steps", left, reset))
+        self._add_to_response(states)
 
     def _add_to_response(self, limits: list[LimitState]) -> None:
         """Store the limits for the authentication middleware, which sends the headers."""
         known: list[LimitState] = getattr(self.request.state, "key_limits", [])
-        self.request.state.key_limits = [*known, *limits]
+        if limits:
+            self.request.state.key_limits = [*known, *limits]
 
 
 def headers(limits: list[LimitState]) -> dict[str, str]:

@@ -6,7 +6,7 @@ collector and raises an error while it closes.
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
 from fastapi.sse import KEEPALIVE_COMMENT
@@ -22,24 +22,36 @@ class EventStream(StreamingResponse):
 
     media_type = "text/event-stream"
 
-    def __init__(self, events: AsyncGenerator[bytes], status_code: int = 200) -> None:
+    def __init__(
+        self, events: AsyncGenerator[bytes], on_disconnect: Callable[[], None] | None = None
+    ) -> None:
+        """`on_disconnect` is called if the client disconnects before the last event."""
         headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
         self._events = events
-        self._sent = _with_keepalives(events)
-        super().__init__(self._sent, status_code, headers)
+        self._on_disconnect = on_disconnect
+        self._is_over = False
+        self._sent = self._with_keepalives()
+        super().__init__(self._sent, headers=headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send until the events end, the client disconnects or the server stops."""
         async with aclosing(self._events), aclosing(self._sent):
             await super().__call__(scope, receive, send)
 
+    async def listen_for_disconnect(self, receive: Receive) -> None:
+        """Return when the client has disconnected; Starlette then ends the stream."""
+        await super().listen_for_disconnect(receive)
+        # The end of a response looks like a disconnect too.
+        if self._on_disconnect is not None and not self._is_over:
+            self._on_disconnect()
 
-async def _with_keepalives(events: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
-    last_sent = time.monotonic()
-    async for event in events:
-        now = time.monotonic()
-        if event or now - last_sent >= KEEPALIVE_SECONDS:
-            last_sent = now
-            yield event or KEEPALIVE_COMMENT
-            # Events arrive in pages; let other streams run, and notice a disconnect.
-            await asyncio.sleep(0)
+    async def _with_keepalives(self) -> AsyncGenerator[bytes]:
+        last_sent = time.monotonic()
+        async for event in self._events:
+            now = time.monotonic()
+            if event or now - last_sent >= KEEPALIVE_SECONDS:
+                last_sent = now
+                yield event or KEEPALIVE_COMMENT
+                # Events arrive in pages; let other streams run, and notice a disconnect.
+                await asyncio.sleep(0)
+        self._is_over = True

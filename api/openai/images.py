@@ -5,6 +5,7 @@ from base64 import b64encode
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Body, Depends, Request, Response
@@ -28,7 +29,7 @@ from api.submit.dependencies import (
     ServiceSettings,
     Store,
 )
-from api.submit.disconnect import cancel_if_disconnected
+from api.submit.disconnect import cancel_in_background
 from api.submit.submitter import Submitter
 from api.submit.wait import read_images, wait_for_success
 from model.request import GenerationRequest
@@ -95,13 +96,8 @@ class _ImagesHandler:
             await asyncio.to_thread(body),  # encodes megabytes of base64
             media_type="application/json",
             headers=job_headers(job),
-            background=BackgroundTask(self._mark_delivered, job, parsed),
+            background=BackgroundTask(self.submitter.forget_attempts, parsed.body, job),
         )
-
-    async def _mark_delivered(self, job: Job, parsed: OpenAIRequest) -> None:
-        """Forget the call unless the client has disconnected: it may retry to get its images."""
-        if not await self.request.is_disconnected():
-            await self.submitter.forget_attempts(parsed.body, job)
 
     def _stream(self, job: Job, parsed: OpenAIRequest, kind: str) -> Response:
         context = StreamContext(
@@ -116,16 +112,15 @@ class _ImagesHandler:
         )
 
         async def lines() -> AsyncGenerator[bytes]:
-            try:
-                async with aclosing(event_lines(job, context)) as events:
-                    async for event in events:
-                        yield event
-                await self._mark_delivered(job, parsed)
-            finally:
-                if self.submission.is_cancelled_on_disconnect:
-                    cancel_if_disconnected(self.request, self.submitter.queue, job.id)
+            async with aclosing(event_lines(job, context)) as events:
+                async for event in events:
+                    yield event
+            # Not reached if the client has disconnected: it may retry to get its images.
+            await self.submitter.forget_attempts(parsed.body, job)
 
-        response = EventStream(lines())
+        cancel = partial(cancel_in_background, self.submitter.queue, job.id)
+        is_cancelled = self.submission.is_cancelled_on_disconnect
+        response = EventStream(lines(), cancel if is_cancelled else None)
         response.headers.update(job_headers(job))
         return response
 

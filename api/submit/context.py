@@ -2,6 +2,7 @@
 
 import logging
 import re
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated
@@ -9,9 +10,9 @@ from typing import Annotated
 from fastapi import Depends, Header, Query, Request, Response
 from pydantic import AfterValidator
 
-from api.http.job_schemas import JobView, job_view
+from api.http.job_schemas import job_view
 from api.submit.dependencies import BaseUrl, Queue, ServiceSettings
-from api.submit.disconnect import wait_unless_disconnected
+from api.submit.disconnect import cancel_abandoned_job, unless_disconnected
 from worker.errors import QueueUnavailable
 from worker.job import TERMINAL, Job
 from worker.queue.job_queue import JobQueue
@@ -62,30 +63,43 @@ class _SubmissionContext:
         """Log the job together with the request id."""
         log.info("job=%s event=accepted request=%s", job.id, self.request.state.request_id)
 
-    async def answer(self, job: Job) -> JobView:
+    async def answer(self, job: Job) -> Response:
         """Answer 202 with the accepted job, or 200 if it ends during `Prefer: wait`."""
         self.log_accepted(job)
+        status, headers = 202, {"Location": f"/jobs/{job.id}"}
         if self.wait_seconds is not None:
-            self.response.headers["Preference-Applied"] = f"wait={self.wait_seconds:.0f}"
+            headers["Preference-Applied"] = f"wait={self.wait_seconds:.0f}"
             # The job is accepted: without Redis the answer is the job as it was.
             with suppress(QueueUnavailable):
                 job = await self.wait_for(job, self.wait_seconds)
             if job.status in TERMINAL:
-                self.response.status_code = 200
-        self.response.headers["Location"] = f"/jobs/{job.id}"
-        return job_view(job, self.base_url)
+                status = 200
+        body = job_view(job, self.base_url).model_dump_json()
+        return Response(body, status, headers, media_type="application/json")
 
-    async def wait_for(self, job: Job, seconds: float) -> Job:
+    async def wait_for(
+        self,
+        job: Job,
+        seconds: float,
+        *,
+        on_disconnect: Callable[[Job], Awaitable[None]] | None = None,
+    ) -> Job:
         """Wait until the job ends, at most `seconds`; returns its latest state.
 
-        If the client asked for it, a disconnect cancels the job.
+        A disconnect ends the waiting. It cancels the job if the client asked for it; otherwise
+        `on_disconnect` is called.
 
         Raises:
             QueueUnavailable: Redis does not answer; the job is not affected.
         """
+        found = await unless_disconnected(self.request, self.queue.wait(job.id, seconds))
+        if found is not None:
+            return found
         if self.is_cancelled_on_disconnect:
-            return await wait_unless_disconnected(self.request, self.queue, job, seconds=seconds)
-        return await self.queue.wait(job.id, seconds)
+            return await cancel_abandoned_job(self.queue, job.id)
+        if on_disconnect is not None:
+            await on_disconnect(job)
+        return job
 
 
 def _check_duration(text: str) -> str:

@@ -11,7 +11,6 @@ from api.auth.signed_urls import UrlSigner
 from api.http.metrics import HttpMetrics
 from api.submit.images.input_images import InputImages
 from api.submit.lora_list import LoraList
-from api.submit.policy_check import PolicyCheck
 from model.card import Card
 from model.prompting.tokens import Tokenizers
 from worker.queue.job_queue import JobQueue
@@ -38,36 +37,31 @@ Loras = Annotated[LoraList, from_state("loras")]
 Metrics = Annotated[HttpMetrics, from_state("metrics")]
 PromptTokenizers = Annotated[Tokenizers | None, from_state("tokenizers")]
 """The checkpoint's tokenizers; None if this process has no checkpoint folder."""
-RequestPolicyCheck = Annotated[PolicyCheck, from_state("policy")]
 ServiceCard = Annotated[Card, from_state("card")]
 ServiceSettings = Annotated[Settings, from_state("settings")]
 Store = Annotated[ImageStore, from_state("store")]
 
 
-async def _queue(
-    queue: Annotated[JobQueue, from_state("queue")], caller: CurrentCaller
-) -> JobQueue:
-    return queue.owned_by(caller.owner)
+async def _queue(request: Request) -> JobQueue:
+    queue: JobQueue = request.state.queue
+    return queue.owned_by(request.state.caller.owner)
 
 
 Queue = Annotated[JobQueue, Depends(_queue)]
 """The queue as the caller sees it: without the jobs of other owners."""
 
 
-async def _input_images(
-    images: Annotated[InputImages, from_state("input_images")],
-    caller: CurrentCaller,
-    queue: Queue,
-) -> InputImages:
-    return images.for_owner(queue.owner_index) if caller.owner else images
+async def _input_images(request: Request, queue: Queue) -> InputImages:
+    images: InputImages = request.state.input_images
+    return images.for_owner(queue.owner_index) if request.state.caller.owner else images
 
 
 RequestImages = Annotated[InputImages, Depends(_input_images)]
 """Reads input images; stored images of other owners count as missing."""
 
 
-async def _base_url(request: Request, settings: ServiceSettings) -> str:
-    return (settings.public_url or str(request.base_url)).rstrip("/")
+async def _base_url(request: Request) -> str:
+    return (request.state.settings.public_url or str(request.base_url)).rstrip("/")
 
 
 BaseUrl = Annotated[str, Depends(_base_url)]

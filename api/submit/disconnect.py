@@ -1,11 +1,14 @@
-"""Handles client disconnects; cancels the job only if the client asked for it.
+"""Handles clients that disconnect; cancels the job only if the client asked for it.
 
-Connections also close when the server shuts down. `Request.is_disconnected` tells the two apart.
+ASGI reports a disconnect as a message. A server that stops cancels the request instead, so it never
+looks like a client that left.
 """
 
 import asyncio
 import logging
+from collections.abc import Coroutine
 from contextlib import suppress
+from typing import Any, TypeVar
 
 from fastapi import Request
 
@@ -13,13 +16,32 @@ from worker.errors import JobAlreadyFinished, WorkerError
 from worker.job import Job
 from worker.queue.job_queue import JobQueue
 
-log = logging.getLogger(__name__)
+T = TypeVar("T")
 
-POLL_SECONDS = 0.25
-"""How often a waiting call checks that its client is still connected."""
+log = logging.getLogger(__name__)
 
 _tasks: set[asyncio.Task[None]] = set()
 """Keeps background tasks alive; asyncio holds only weak references to them."""
+
+
+async def unless_disconnected(request: Request, work: Coroutine[Any, Any, T]) -> T | None:
+    """The result of `work`; None if the client disconnects before, which ends the work.
+
+    The body of the request must have been read.
+    """
+    working = asyncio.create_task(work)
+    leaving = asyncio.create_task(_wait_for_disconnect(request))
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        return await working if working.done() else None
+    finally:
+        working.cancel()
+        leaving.cancel()
+
+
+async def _wait_for_disconnect(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 async def cancel_abandoned_job(queue: JobQueue, job_id: str) -> Job:
@@ -30,37 +52,13 @@ async def cancel_abandoned_job(queue: JobQueue, job_id: str) -> Job:
     return await queue.get(job_id)
 
 
-async def wait_unless_disconnected(
-    request: Request, queue: JobQueue, job: Job, *, seconds: float
-) -> Job:
-    """Wait until the job ends, at most `seconds`; cancel it if the client disconnects."""
-    waiting = asyncio.ensure_future(queue.wait(job.id, seconds))
-    try:
-        while not waiting.done():
-            await asyncio.wait({waiting}, timeout=POLL_SECONDS)
-            if await request.is_disconnected():
-                return await cancel_abandoned_job(queue, job.id)
-        return await waiting
-    finally:
-        waiting.cancel()
+def cancel_in_background(queue: JobQueue, job_id: str) -> None:
+    """Cancel the job of a client that left its stream; the request itself ends now."""
 
+    async def cancel() -> None:
+        with suppress(WorkerError):
+            await cancel_abandoned_job(queue, job_id)
 
-async def wait_for_disconnect(request: Request) -> None:
-    """Return when the client has disconnected."""
-    while True:
-        if await request.is_disconnected():
-            return
-        await asyncio.sleep(POLL_SECONDS)
-
-
-def cancel_if_disconnected(request: Request, queue: JobQueue, job_id: str) -> None:
-    """After a stream ended: cancel the job in the background if the client disconnected."""
-
-    async def check() -> None:
-        if await request.is_disconnected():
-            with suppress(WorkerError):
-                await cancel_abandoned_job(queue, job_id)
-
-    task = asyncio.create_task(check(), name="kirazuri-check-disconnect")
+    task = asyncio.create_task(cancel(), name="kirazuri-cancel-abandoned")
     _tasks.add(task)
     task.add_done_callback(_tasks.discard)

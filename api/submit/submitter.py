@@ -9,6 +9,7 @@ import secrets
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
@@ -16,19 +17,11 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
 from api.auth.caller import Caller
-from api.auth.key_limits import KeyLimitCheck, RateLimits
+from api.auth.key_limits import KeyLimitCheck
 from api.submit.advice import Advice, advise
 from api.submit.context import SubmissionContext
-from api.submit.dependencies import (
-    CurrentCaller,
-    Loras,
-    PromptTokenizers,
-    Queue,
-    RequestImages,
-    RequestPolicyCheck,
-    ServiceCard,
-    from_state,
-)
+from api.submit.cpu_work import check_text
+from api.submit.dependencies import Queue, RequestImages
 from api.submit.dry_run import Plan, make_plan
 from api.submit.images.input_images import InputImages
 from api.submit.lora_list import LoraList
@@ -90,24 +83,22 @@ class _Submitter:
         """
         await self.key_limits.count_submission()
         resolved, advice = await self._prepare(body)
-        fingerprint = await asyncio.to_thread(_fingerprint, body)
+        fingerprint = await _fingerprint(body)
         key, is_renewed = submission.idempotency_key, False
         if key is None and attempt is not None:
             key, is_renewed = _attempts_key(fingerprint), attempt == 0
-        try:
-            return await self.queue.admit(
-                resolved,
-                warnings=advice.warnings,
-                idempotency_key=key,
-                is_key_renewed=is_renewed,
-                fingerprint=fingerprint,
-                traceparent=submission.traceparent,
-                webhook=webhook_from(body, submission.base_url),
-                cancel_after=submission.cancel_after,
-                limits=self.caller.limits,
-            )
-        finally:
-            await self.key_limits.report_usage()
+        return await self.queue.admit(
+            resolved,
+            warnings=advice.warnings,
+            idempotency_key=key,
+            is_key_renewed=is_renewed,
+            fingerprint=fingerprint,
+            traceparent=submission.traceparent,
+            webhook=webhook_from(body, submission.base_url),
+            cancel_after=submission.cancel_after,
+            limits=self.caller.limits,
+            on_usage=self.key_limits.report_usage,
+        )
 
     async def plan(self, body: GenerationRequest) -> Plan:
         """Show what the request would become; raises as `submit` does, and queues nothing.
@@ -126,13 +117,12 @@ class _Submitter:
     ) -> tuple[ResolvedRequest, Advice]:
         """Check, fill in and lint a request; store its input images if `is_stored`."""
         hashes = await self.loras.hashes(body)
-        decision = await asyncio.to_thread(
-            self.policy.check,
-            self.caller,
-            *resolve_prompts(body, self.card),
-            loras=body.loras,
-            trigger_words=self.loras.trigger_words(hashes),
+        prompts = resolve_prompts(body, self.card)
+        chars = sum(map(len, prompts))
+        check = partial(
+            self.policy.check, loras=body.loras, trigger_words=self.loras.trigger_words(hashes)
         )
+        decision = await check_text(chars, partial(check, self.caller, *prompts))
         inputs, size_warnings = await self.images.prepare(body, is_stored=is_stored)
         seed = secrets.randbelow(MAX_SEED + 1)
         resolved = resolve_request(body, self.card, seed=seed, inputs=inputs, lora_hashes=hashes)
@@ -141,8 +131,8 @@ class _Submitter:
         warnings = [*self.loras.warnings(resolved, self.card)]
         if rating_warning:
             warnings.append(rating_warning)
-        advice = await asyncio.to_thread(
-            advise, body, resolved, self.card, self.tokenizers, warnings
+        advice = await check_text(
+            chars, partial(advise, body, resolved, self.card, self.tokenizers, warnings)
         )
         return resolved, advice._replace(warnings=(*size_warnings, *advice.warnings))
 
@@ -159,23 +149,24 @@ class _Submitter:
         await self.key_limits.count_submission()
         self.key_limits.check(request)
         names = [lora.name for lora in request.loras]
-        await asyncio.to_thread(
-            self.policy.check_replay, self.caller, request, self.loras.trigger_words(names)
+        await check_text(
+            len(request.prompt) + len(request.negative_prompt),
+            partial(
+                self.policy.check_replay, self.caller, request, self.loras.trigger_words(names)
+            ),
         )
-        try:
-            return await self.queue.replay(
-                job_id,
-                idempotency_key=submission.idempotency_key,
-                traceparent=submission.traceparent,
-                cancel_after=submission.cancel_after,
-                limits=self.caller.limits,
-            )
-        finally:
-            await self.key_limits.report_usage()
+        return await self.queue.replay(
+            job_id,
+            idempotency_key=submission.idempotency_key,
+            traceparent=submission.traceparent,
+            cancel_after=submission.cancel_after,
+            limits=self.caller.limits,
+            on_usage=self.key_limits.report_usage,
+        )
 
     async def forget_attempts(self, body: GenerationRequest, job: Job) -> None:
         """Call when the client has its answer: the same body makes a new job from now on."""
-        fingerprint = await asyncio.to_thread(_fingerprint, body)
+        fingerprint = await _fingerprint(body)
         with suppress(QueueUnavailable):
             await self.queue.forget_key(_attempts_key(fingerprint), job.id)
 
@@ -185,26 +176,29 @@ def _attempts_key(fingerprint: str) -> str:
     return f"attempts:{fingerprint}"
 
 
-def _fingerprint(body: GenerationRequest) -> str:
+async def _fingerprint(body: GenerationRequest) -> str:
     """SHA-256 of a body before a seed is drawn: equal bodies have equal fingerprints."""
-    return hashlib.sha256(body.model_dump_json().encode()).hexdigest()
+
+    def digest() -> str:
+        return hashlib.sha256(body.model_dump_json().encode()).hexdigest()
+
+    if body.init_image is None:
+        return digest()
+    return await asyncio.to_thread(digest)  # megabytes
 
 
-async def _submitter(
-    request: Request,
-    request_model: Annotated[type[GenerationRequest], from_state("request_model")],
-    rates: Annotated[RateLimits, from_state("rates")],
-    caller: CurrentCaller,
-    card: ServiceCard,
-    queue: Queue,
-    images: RequestImages,
-    tokenizers: PromptTokenizers,
-    loras: Loras,
-    policy: RequestPolicyCheck,
-) -> _Submitter:
-    key_limits = KeyLimitCheck(caller, rates, queue.owner_index, card, request)
+async def _submitter(request: Request, queue: Queue, images: RequestImages) -> _Submitter:
+    state = request.state
     return _Submitter(
-        caller, card, queue, images, tokenizers, loras, policy, key_limits, request_model
+        caller=state.caller,
+        card=state.card,
+        queue=queue,
+        images=images,
+        tokenizers=state.tokenizers,
+        loras=state.loras,
+        policy=state.policy,
+        key_limits=KeyLimitCheck(state.caller, state.rates, state.card, request),
+        request_model=state.request_model,
     )
 
 

@@ -1,7 +1,7 @@
 """Waits for a job and reads its images, for dialects whose calls answer with images."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from api.http.errors import JobImagesUnavailable, JobUnfinished, JobUnsuccessful
 from api.submit.context import SubmissionContext
@@ -10,16 +10,25 @@ from worker.job import TERMINAL, Job
 from worker.store.image_store import ImageStore
 
 
-async def wait_for_success(job: Job, submission: SubmissionContext, limit: float) -> Job:
+async def wait_for_success(
+    job: Job,
+    submission: SubmissionContext,
+    limit: float,
+    *,
+    on_disconnect: Callable[[Job], Awaitable[None]] | None = None,
+) -> Job:
     """Wait until the job succeeds: as long as `Prefer: wait` says, or else `limit` seconds.
 
+    `on_disconnect` is called if the client disconnects and did not ask to cancel the job then.
+
     Raises:
-        JobUnfinished: the time is over, or Redis does not answer; the job continues.
+        JobUnfinished: the time is over, Redis does not answer or the client has disconnected; the
+            job continues.
         JobUnsuccessful: the job failed or was cancelled.
     """
     seconds = limit if submission.wait_seconds is None else submission.wait_seconds
     try:
-        job = await submission.wait_for(job, seconds)
+        job = await submission.wait_for(job, seconds, on_disconnect=on_disconnect)
     except QueueUnavailable as exc:
         raise JobUnfinished(job) from exc
     if job.status not in TERMINAL:

@@ -15,7 +15,8 @@ from worker.job_events import TERMINAL_EVENTS, JobEvent
 from worker.queue.layout.record import known_status
 from worker.queue.scripts.lua_script import LuaScript
 from worker.queue.wakeups import Wakeups
-from worker.redis_io.client import connect_async, disconnect, stop_task
+from worker.redis_io.client import connect_async, disconnect
+from worker.telemetry.background import stop_task
 
 PAGE_BYTES = 16_384
 """Maximum size of a page; a longer event has a page to itself."""
@@ -100,26 +101,25 @@ class EventReader:
             # A request that comes after this is not part of the round trip.
             keys = list(self._pending)[:_PAGES_AT_ONCE]
             pages = [self._pending.pop(key) for key in keys]
+            reading = [asyncio.ensure_future(self._read_page(*key)) for key in keys]
             try:
-                replies = await self._replies(keys)
-            except BaseException as exc:
-                is_cancelled = isinstance(exc, asyncio.CancelledError)
-                for page in (*pages, *(self._pending.values() if is_cancelled else ())):
-                    page.cancel() if is_cancelled else page.set_exception(exc)
-                if not isinstance(exc, Exception):
-                    raise
-            else:
-                for page, reply in zip(pages, replies, strict=True):
-                    page.set_result(_read_page(reply))
+                await asyncio.wait(reading)
+            except asyncio.CancelledError:
+                for future in (*reading, *pages, *self._pending.values()):
+                    future.cancel()
+                raise
+            for page, read in zip(pages, reading, strict=True):
+                # Each page has an error of its own: one that cannot be read breaks no other.
+                if error := read.exception():
+                    page.set_exception(error)
+                else:
+                    page.set_result(read.result())
 
-    async def _replies(self, keys: list[tuple[str, str]]) -> list[Any]:
-        async with self._redis.pipeline(transaction=False) as pipeline:
-            for job_id, after in keys:
-                await self._read_events(job_id, after, PAGE_BYTES, client=pipeline)
-            return list(await pipeline.execute())
+    async def _read_page(self, job_id: str, after: str) -> EventPage | None:
+        return _parse_page(await self._read_events(job_id, after, PAGE_BYTES))
 
 
-def _read_page(reply: list[Any]) -> EventPage | None:
+def _parse_page(reply: list[Any]) -> EventPage | None:
     if not reply:
         return None
     state_fields, owner, newest, missing, entries, state = reply

@@ -8,11 +8,11 @@ import copy
 import json
 import re
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
 from typing import Any
 
-from redis.asyncio.connection import ConnectionPool
+from redis.asyncio import Redis
 from ulid import ULID
 
 from model.resolved_request import ResolvedRequest
@@ -32,13 +32,13 @@ from worker.errors import (
 from worker.job import TERMINAL, Job, JobWarning, Status
 from worker.job_events import JobEvent
 from worker.queue.client_index import ClientIndex
-from worker.queue.eta import Eta
+from worker.queue.eta import Eta, Throughput
 from worker.queue.event_stream import EventReader, RecordMissing, follow
-from worker.queue.job_records import JobRecords
+from worker.queue.job_records import JobRecords, job_with_eta
 from worker.queue.layout import redis_keys, rq_layout
 from worker.queue.layout.record import is_understood, new_record, replay_warnings
-from worker.queue.owner_index import OwnerIndex
-from worker.queue.queue_state import QueueState
+from worker.queue.owner_index import OwnerIndex, OwnerUsage
+from worker.queue.queue_state import QueueState, retry_after
 from worker.queue.scripts.lua_script import LuaScript
 from worker.queue.wakeups import Wakeups
 from worker.redis_io.client import connect_async, disconnect, unavailable_on_outage
@@ -65,6 +65,7 @@ class JobQueue:
         self._event_reader = EventReader(url)
         self._admit = LuaScript(self._redis, "admit")
         self._owner: str | None = None
+        self._owner_index = OwnerIndex(self._redis, "")
         self.state = QueueState(self._redis)
         self._records = JobRecords(self._redis, settings, self.state)
 
@@ -72,17 +73,18 @@ class JobQueue:
         """The same queue as this owner sees it; jobs of others are JobNotFound."""
         narrowed = copy.copy(self)
         narrowed._owner = owner
+        narrowed._owner_index = self._owner_index.owned_by(owner)
         return narrowed
 
     @property
-    def connection_pool(self) -> ConnectionPool:
-        """The connections to Redis, for others in this process."""
-        return self._redis.connection_pool
+    def client(self) -> Redis:
+        """The client of this process, for others in it."""
+        return self._redis
 
     @property
     def owner_index(self) -> OwnerIndex:
         """The jobs, images and usage of the owner that this queue is narrowed to."""
-        return OwnerIndex(self._redis, self._owner or "")
+        return self._owner_index
 
     def client_index(self, client: str) -> ClientIndex:
         """The jobs in progress of a client whose API has no job ids."""
@@ -92,6 +94,7 @@ class JobQueue:
         """Close all connections."""
         await self._wakeups.close()
         await self._event_reader.close()
+        await self.state.close()
         await disconnect(self._redis)
 
     async def ping(self) -> None:
@@ -114,12 +117,14 @@ class JobQueue:
         webhook: Webhook | None = None,
         cancel_after: float | None = None,
         limits: KeyLimits = _UNLIMITED,
+        on_usage: Callable[[OwnerUsage], None] | None = None,
     ) -> Job:
-        """Queue a request, or find the earlier job of this idempotency key.
+        """Queue a request, or find the earlier job of this idempotency key, in one round trip.
 
         With `is_key_renewed` the key stands for the new job from now on. The job is cancelled if
         it has not ended `cancel_after` seconds from now. `original` is the job that it replays.
-        Of the key's `limits`, those of unfinished jobs and of work are checked here.
+        Of the key's `limits`, those of unfinished jobs and of work are checked here; `on_usage` is
+        called with what counts against them, also if the request is refused.
 
         Raises:
             TooManyJobs, QuotaSpent: the limits are reached.
@@ -136,16 +141,28 @@ class JobQueue:
             original=original,
             webhook=webhook,
             cancel_after=cancel_after,
-            eta_seconds=(await self.forecast(request)).eta_seconds,
             owner=self._owner or "",
             priority=limits.priority,
         )
         known = redis_keys.idempotency_key(self._owner or "", idempotency_key)
         idempotency = known, fingerprint, "1" if is_key_renewed else ""
-        outcome, job_id = await self._admit_record(request, record, idempotency, limits)
-        if error := await self._refusal(outcome, job_id, limits, record["cost"]):
-            raise error
-        return await self.get(job_id)
+        throughput = await self.state.throughput()
+        reply = await self._admit_record(request, record, idempotency, limits, throughput)
+        outcome, known_id, mean_cost, unfinished, spent, *rest = reply
+        if on_usage is not None:
+            on_usage(OwnerUsage(int(unfinished), float(spent)))
+        if not rest:
+            pause = retry_after(float(mean_cost), throughput)
+            raise self._refusal(outcome, known_id, limits, cost=record["cost"], pause=pause)
+        position, running, fields = rest
+        return job_with_eta(
+            known_id,
+            dict(zip(fields[::2], fields[1::2], strict=True)),
+            position=position,
+            running=running,
+            mean_cost=float(mean_cost) or None,
+            throughput=throughput,
+        )
 
     async def _admit_record(
         self,
@@ -153,14 +170,15 @@ class JobQueue:
         record: dict[str, Any],
         idempotency: tuple[str, str, str],
         limits: KeyLimits,
-    ) -> tuple[str, str]:
-        """Run the admit script; its outcome and the id of the job, or the name of an image."""
+        throughput: Throughput,
+    ) -> list[Any]:
+        """Run the admit script, which describes its reply."""
         job_id = str(ULID())
         key, fingerprint, is_renewed = idempotency
         with unavailable_on_outage(), tracing.enqueue_span(rq_layout.QUEUE) as span:
             record["traceparent"] = tracing.traceparent_of() or record["traceparent"]
             pairs = [part for pair in record.items() for part in pair]
-            outcome, known_id = await self._admit(
+            reply: list[Any] = await self._admit(
                 job_id,
                 self._settings.max_queue,
                 key,
@@ -173,32 +191,35 @@ class JobQueue:
                 "" if limits.concurrency is None else limits.concurrency,
                 "" if limits.quota is None else limits.quota,
                 record["cost"],
+                throughput.cost_per_second,
+                throughput.workers,
                 len(pairs),
                 *pairs,
                 *rq_layout.job_fields(job_id),
             )
+            outcome, known_id = reply[:2]
             span.set_attributes({"messaging.message.id": known_id, "kirazuri.outcome": outcome})
-        return outcome, known_id
+        return reply
 
-    async def _refusal(
-        self, outcome: str, known_id: str, limits: KeyLimits, cost: float
-    ) -> WorkerError | None:
-        """The error for an outcome of the admit script."""
+    def _refusal(
+        self, outcome: str, known_id: str, limits: KeyLimits, *, cost: float, pause: int
+    ) -> WorkerError:
+        """The error for an outcome of the admit script; `pause` is when to try again."""
         match outcome:
             case "conflict":
                 return IdempotencyConflict(
                     "the idempotency key was used before with another request"
                 )
             case "busy":
-                return TooManyJobs(limits.concurrency or 0, await self.state.retry_after())
+                return TooManyJobs(limits.concurrency or 0, pause)
             case "spent":
                 return QuotaSpent(limits.quota or 0, cost)
             case "full":
-                return QueueFull(self._settings.max_queue, await self.state.retry_after())
+                return QueueFull(self._settings.max_queue, pause)
             case "removed":
                 return StoreError(f"image {known_id} is being removed just now; repeat the request")
             case _:
-                return None
+                raise AssertionError(outcome)
 
     async def forget_key(self, idempotency_key: str, job_id: str) -> None:
         """Let the key make a new job next time, if it still stands for this job."""
@@ -215,6 +236,7 @@ class JobQueue:
         traceparent: str | None = None,
         cancel_after: float | None = None,
         limits: KeyLimits = _UNLIMITED,
+        on_usage: Callable[[OwnerUsage], None] | None = None,
     ) -> Job:
         """Queue the request of a succeeded job again, deterministic, to compare the images.
 
@@ -240,6 +262,7 @@ class JobQueue:
             original=original,
             cancel_after=cancel_after,
             limits=limits,
+            on_usage=on_usage,
         )
 
     async def forecast(self, request: ResolvedRequest) -> Eta:
@@ -308,9 +331,8 @@ class JobQueue:
     async def wait(self, job_id: str, seconds: float) -> Job:
         """The job when it has ended, or as it is after `seconds`."""
         deadline = time.monotonic() + seconds
-        job = await self.get(job_id)
-        if job.status in TERMINAL or seconds <= 0:
-            return job
+        if seconds <= 0:
+            return await self.get(job_id)
         async with self._wakeups.listen(job_id) as wakeup:
             while True:
                 wakeup.clear()

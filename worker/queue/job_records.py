@@ -8,7 +8,7 @@ from ulid import ULID
 
 from worker.errors import JobExpired, JobNotFound
 from worker.job import Job
-from worker.queue.eta import forecast
+from worker.queue.eta import Throughput, forecast
 from worker.queue.layout import redis_keys
 from worker.queue.layout.record import read_job
 from worker.queue.layout.tolerant import TolerantReader
@@ -21,6 +21,29 @@ _OVERDUE_SECONDS = 5.0
 """Workers cancel overdue jobs. If none did so for this long, the reader does."""
 
 Record = Mapping[str, str]
+
+
+def job_with_eta(
+    job_id: str,
+    record: Record,
+    *,
+    position: int,
+    running: int,
+    mean_cost: float | None,
+    throughput: Throughput,
+) -> Job:
+    """The job of a record, with its place in the queue and its ETA if it is queued."""
+    job = read_job(job_id, record, queue_position=position)
+    if job.status != "queued":
+        return job
+    eta = forecast(
+        TolerantReader(record).number("cost") or 0.0,
+        position=position,
+        running=running,
+        mean_cost=mean_cost,
+        throughput=throughput,
+    )
+    return job.model_copy(update={"eta_seconds": eta.eta_seconds})
 
 
 class JobRecords:
@@ -71,22 +94,23 @@ class JobRecords:
     async def _job(
         self, job_id: str, record: Record, *, position: int, running: int, mean_cost: float | None
     ) -> Job | None:
-        """The job of a record, with its ETA if it is queued."""
-        job = read_job(job_id, record, queue_position=position)
-        if job.status != "queued":
-            return job
-        if job.cancel_at and job.cancel_at.timestamp() < time.time() - _OVERDUE_SECONDS:
-            await self.cancel(job_id, DEADLINE_NONCE)
-            (cancelled,) = await self.read([job_id], owner=None)
-            return cancelled
-        eta = forecast(
-            TolerantReader(record).number("cost") or 0.0,
+        """The job of a record; a queued one that is overdue is cancelled."""
+        throughput = await self._state.throughput()
+        job = job_with_eta(
+            job_id,
+            record,
             position=position,
             running=running,
             mean_cost=mean_cost,
-            throughput=await self._state.throughput(),
+            throughput=throughput,
         )
-        return job.model_copy(update={"eta_seconds": eta.eta_seconds})
+        if job.status != "queued" or not job.cancel_at:
+            return job
+        if job.cancel_at.timestamp() < time.time() - _OVERDUE_SECONDS:
+            await self.cancel(job_id, DEADLINE_NONCE)
+            (cancelled,) = await self.read([job_id], owner=None)
+            return cancelled
+        return job
 
     async def cancel(self, job_id: str, nonce: str) -> str:
         """End a queued job, or ask the worker of a running one to end it.

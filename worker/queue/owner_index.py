@@ -1,5 +1,6 @@
 """Reads what an owner has: images by name, jobs newest first, and usage of the key's limits."""
 
+import copy
 import time
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -39,6 +40,12 @@ class OwnerIndex:
         self._redis = client
         self._owner = owner
         self._list_jobs = LuaScript(client, "list_jobs")
+
+    def owned_by(self, owner: str) -> "OwnerIndex":
+        """The same for another owner."""
+        narrowed = copy.copy(self)
+        narrowed._owner = owner
+        return narrowed
 
     async def check_image(self, name: str) -> None:
         """Check that the owner may see an image: a job of theirs made it or starts from it.

@@ -1,5 +1,8 @@
 """Reads the state of the whole queue: depth, counters, workers, and the ETA of a new job."""
 
+import asyncio
+import logging
+import math
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -16,11 +19,17 @@ from worker.queue.layout.tolerant import TolerantReader
 from worker.queue.outbox import OutboxState, read_outbox_state
 from worker.queue.scripts.lua_script import LuaScript
 from worker.redis_io.client import unavailable_on_outage
+from worker.telemetry.background import stop_task
+
+log = logging.getLogger(__name__)
 
 _MAX_RETRY_AFTER = 120
 
 _THROUGHPUT_SECONDS = 1.0
-"""The throughput of the workers is read again after this time."""
+"""The throughput of the workers is read again after this time, while the last one is in use."""
+
+_OLD_THROUGHPUT_SECONDS = 10.0
+"""A throughput of this age is not used any more."""
 
 
 class QueueState:
@@ -31,6 +40,7 @@ class QueueState:
         self._queue_position = LuaScript(redis, "queue_position")
         self._throughput = Throughput()
         self._throughput_read_at: float | None = None
+        self._reading_throughput: asyncio.Task[None] | None = None
 
     async def depth(self) -> tuple[int, int]:
         """The numbers of queued and running jobs."""
@@ -74,14 +84,26 @@ class QueueState:
         return {name: text for name, text in zip(names, texts, strict=True) if text}
 
     async def throughput(self) -> Throughput:
-        """The throughput of all live workers together, at most a second old."""
-        now = time.monotonic()
-        if self._throughput_read_at is None or now - self._throughput_read_at > _THROUGHPUT_SECONDS:
-            workers = await self.workers()
-            measured = [float(w.details.get("cost_per_second") or 0) for w in workers]
-            self._throughput = Throughput(sum(measured), sum(one > 0 for one in measured))
-            self._throughput_read_at = time.monotonic()
+        """The throughput of all live workers together.
+
+        Under load it is a second old, since only the first caller after a pause waits for Redis.
+        """
+        read_at, age = self._throughput_read_at, math.inf
+        if read_at is not None:
+            age = time.monotonic() - read_at
+        if age > _THROUGHPUT_SECONDS:
+            if self._reading_throughput is None or self._reading_throughput.done():
+                self._reading_throughput = asyncio.create_task(self._read_throughput())
+                self._reading_throughput.add_done_callback(_note_failure)
+            if age > _OLD_THROUGHPUT_SECONDS:
+                await asyncio.shield(self._reading_throughput)  # others may wait for it too
         return self._throughput
+
+    async def _read_throughput(self) -> None:
+        workers = await self.workers()
+        measured = [float(w.details.get("cost_per_second") or 0) for w in workers]
+        self._throughput = Throughput(sum(measured), sum(one > 0 for one in measured))
+        self._throughput_read_at = time.monotonic()
 
     async def forecast(self, request: ResolvedRequest, owner: str) -> Eta:
         """When an owner's request would be done if it were admitted now."""
@@ -95,10 +117,20 @@ class QueueState:
             throughput=await self.throughput(),
         )
 
-    async def retry_after(self) -> int:
-        """Seconds until a place in the queue is likely to be free, 1 to 120."""
-        with unavailable_on_outage():
-            mean_cost = float(await self._redis.get(redis_keys.MEAN_COST) or 0)
-        cost_per_second = (await self.throughput()).cost_per_second
-        seconds = mean_cost / cost_per_second if cost_per_second else 1.0
-        return max(1, min(_MAX_RETRY_AFTER, round(seconds + 0.5)))
+    async def close(self) -> None:
+        """Stop reading."""
+        if self._reading_throughput is not None:
+            await stop_task(self._reading_throughput)
+
+
+def retry_after(mean_cost: float | None, throughput: Throughput) -> int:
+    """Seconds until a place in the queue is likely to be free, 1 to 120."""
+    cost_per_second = throughput.cost_per_second
+    seconds = (mean_cost or 0) / cost_per_second if cost_per_second else 1.0
+    return max(1, min(_MAX_RETRY_AFTER, round(seconds + 0.5)))
+
+
+def _note_failure(reading: "asyncio.Task[None]") -> None:
+    """Log why the throughput stays as it was; whoever waits gets the error as well."""
+    if not reading.cancelled() and (exc := reading.exception()):
+        log.debug("cannot read the throughput of the workers: %s", exc)

@@ -10,7 +10,8 @@ from typing import Any
 from redis.exceptions import RedisError
 
 from worker.queue.layout.redis_keys import WAKE
-from worker.redis_io.client import connect_async, disconnect, stop_task
+from worker.redis_io.client import connect_async, disconnect, is_outage
+from worker.telemetry.background import BackgroundTask
 
 logger = logging.getLogger(__name__)
 
@@ -24,17 +25,15 @@ class Wakeups:
     def __init__(self, url: str) -> None:
         self._url = url
         self._listeners: dict[str, set[asyncio.Event]] = defaultdict(set)
-        self._reader: asyncio.Task[None] | None = None
+        self._reader = BackgroundTask("wake", self._read)
         self._is_reading = asyncio.Event()
-        self._is_closed = False
 
     @contextlib.asynccontextmanager
     async def listen(self, job_id: str) -> AsyncIterator[asyncio.Event]:
         """An event that is set whenever the job has news, from the start of the block."""
         wakeup = asyncio.Event()
         self._listeners[job_id].add(wakeup)
-        if self._reader is None:
-            self._reader = asyncio.create_task(self._read(), name="kirazuri-wake")
+        self._reader.start()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._is_reading.wait(), _RETRY_SECONDS)
         try:
@@ -46,20 +45,14 @@ class Wakeups:
 
     async def close(self) -> None:
         """Stop reading and close the connection."""
-        reader, self._reader = self._reader, None
-        self._is_closed = True
-        if reader is None:
-            return
-        await stop_task(reader)
-        if not reader.cancelled() and (exc := reader.exception()):
-            logger.error("the reader of wake-ups had failed", exc_info=exc)
+        await self._reader.stop()
 
     async def _read(self) -> None:
         """Read until cancelled; wakes all listeners after an outage, which may have hidden news."""
         client = connect_async(self._url, max_connections=1)
         last: str | None = None
         try:
-            while not self._is_closed:
+            while True:
                 try:
                     if last is None:
                         newest: Any = await client.xrevrange(WAKE, count=1)
@@ -68,6 +61,8 @@ class Wakeups:
                         self._wake_all()
                     last = self._wake(await client.xread({WAKE: last}, block=_BLOCK_MS), last)
                 except (RedisError, OSError) as exc:
+                    if not is_outage(exc):
+                        raise
                     logger.warning("events are late, Redis does not answer: %s", exc)
                     last = None
                     await asyncio.sleep(_RETRY_SECONDS)

@@ -5,7 +5,6 @@ this service are idempotent, so a broken connection is retried once or twice. Th
 after a timeout, because its clients would wait twice as long for the same answer.
 """
 
-import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -19,10 +18,10 @@ from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
 from worker.errors import QueueUnavailable
+from worker.redis_io.batching import BatchingRedis
 from worker.redis_io.sentinel import connection_options, sentinel_url
 
 SOCKET_SECONDS = 2.0
-_CANCEL_AGAIN_SECONDS = 0.2
 
 _WAITS = ("socket_timeout", "socket_connect_timeout", "retry")
 
@@ -63,8 +62,8 @@ def _with_redis_scheme(url: str) -> str:
     return f"{known}://{rest}"
 
 
-def connect_async(url: str, *, max_connections: int = 20) -> redis.asyncio.Redis:
-    """A client for the API; waits up to two seconds for a free connection or a reply."""
+def connect_async(url: str, *, max_connections: int = 4) -> redis.asyncio.Redis:
+    """A client for the API; waits up to two seconds for a reply. Callers share its connections."""
     options: dict[str, Any] = {
         "socket_timeout": SOCKET_SECONDS,
         "socket_connect_timeout": SOCKET_SECONDS,
@@ -82,26 +81,18 @@ def connect_async(url: str, *, max_connections: int = 20) -> redis.asyncio.Redis
         waits = {name: options[name] for name in _WAITS}
         sentinel_class: Any = redis.asyncio.sentinel.Sentinel
         sentinel = sentinel_class(sentinels_url.sentinels, sentinel_kwargs=to_sentinels | waits)
-        # This pool does not wait for a free connection, so it gets more of them.
+        # This pool does not wait for a free connection, so there are more for transactions.
         client: redis.asyncio.Redis = sentinel.master_for(
-            sentinels_url.service, **(to_master | options), max_connections=10 * max_connections
+            sentinels_url.service,
+            redis_class=BatchingRedis,
+            **(to_master | options),
+            max_connections=2 * max_connections,
         )
         return client
     pool = redis.asyncio.BlockingConnectionPool.from_url(
         _with_redis_scheme(url), max_connections=max_connections, timeout=SOCKET_SECONDS, **options
     )
-    return redis.asyncio.Redis.from_pool(pool)
-
-
-async def stop_task(task: asyncio.Task[Any]) -> None:
-    """Cancel a task that uses Redis and wait for its end.
-
-    Repeats the cancel: redis-py sends within `asyncio.wait_for`, which before Python 3.12 swallows
-    a cancel that arrives just as the sending ends.
-    """
-    while not task.done():
-        task.cancel()
-        await asyncio.wait({task}, timeout=_CANCEL_AGAIN_SECONDS)
+    return BatchingRedis.from_pool(pool)
 
 
 async def disconnect(client: redis.asyncio.Redis) -> None:

@@ -15,11 +15,9 @@ from api.a1111.generation.request import A1111Request, parse_request, to_a1111_n
 from api.a1111.generation.request_fields import ImageToImage, Processing, TextToImage
 from api.a1111.generation.response import A1111Pictures, info_of
 from api.a1111.jobs.client_identity import ClientIdentity, CurrentClient
-from api.http.errors import JobUnfinished
 from api.http.job_schemas import job_headers
 from api.submit.context import SubmissionContext
 from api.submit.dependencies import Loras, RequestImages, ServiceCard, ServiceSettings, Store
-from api.submit.disconnect import wait_for_disconnect
 from api.submit.submitter import Submitter
 from api.submit.wait import read_images, wait_for_success
 from worker.errors import QueueUnavailable
@@ -93,28 +91,20 @@ class _GenerationHandler:
         if jobs is not None:
             with suppress(QueueUnavailable):
                 await jobs.add(job.id)
-        job = await self._wait_while_connected(job)
+        limit = self.settings.sync_wait_seconds
+        job = await wait_for_success(
+            job, self.submission, limit, on_disconnect=self._mark_abandoned
+        )
         if jobs is not None:
             with suppress(QueueUnavailable):
                 await jobs.remove(job.id)
         return job
 
-    async def _wait_while_connected(self, job: Job) -> Job:
-        """Wait for the job; if the caller disconnects, mark it: `interrupt` prefers such jobs."""
-        limit = self.settings.sync_wait_seconds
-        waiting = asyncio.create_task(wait_for_success(job, self.submission, limit))
-        leaving = asyncio.create_task(wait_for_disconnect(self.request))
-        try:
-            await asyncio.wait({waiting, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            if not waiting.done() and not self.submission.is_cancelled_on_disconnect:
-                if self.client.jobs is not None:
-                    with suppress(QueueUnavailable):
-                        await self.client.jobs.mark_abandoned(job.id)
-                raise JobUnfinished(job)  # ends the request; no client is left to read it
-            return await waiting
-        finally:
-            waiting.cancel()
-            leaving.cancel()
+    async def _mark_abandoned(self, job: Job) -> None:
+        """The caller has disconnected: `interrupt` prefers such jobs."""
+        if self.client.jobs is not None:
+            with suppress(QueueUnavailable):
+                await self.client.jobs.mark_abandoned(job.id)
 
 
 @contextmanager

@@ -12,12 +12,14 @@ from api.a1111.jobs.client_identity import ClientIdentity, CurrentClient
 from api.a1111.jobs.schemas import A1111Progress, A1111State
 from api.a1111.schemas import TIMESTAMP_FORMAT, A1111Done
 from api.submit.dependencies import Queue
-from api.submit.disconnect import POLL_SECONDS
 from worker.errors import JobAlreadyFinished, JobExpired, JobNotFound
 from worker.job import Job
 from worker.queue.job_queue import JobQueue
 
 router = APIRouter(prefix="/sdapi/v1", tags=["a1111"])
+
+_DISCONNECT_SECONDS = 0.5
+"""Time for a disconnect of the caller to arrive and to be recorded."""
 
 
 @router.get(
@@ -104,7 +106,7 @@ async def _cancel_current(client: ClientIdentity, queue: JobQueue) -> None:
     found = await client.unfinished()
     if len(found) > 1 and not any(is_abandoned for _, is_abandoned in found):
         # The caller may be disconnecting right now; this is noticed a little later.
-        await asyncio.sleep(2 * POLL_SECONDS)
+        await asyncio.sleep(_DISCONNECT_SECONDS)
         found = await client.unfinished()
     abandoned = [job for job, is_abandoned in found if is_abandoned]
     for job in abandoned or [job for job, _ in found[:1]]:

@@ -51,7 +51,7 @@ def routes(request_model: type[GenerationRequest]) -> APIRouter:
                 examples=[True],
             ),
         ] = False,
-    ) -> JobView | Response:
+    ) -> Response:
         """Submit a request and get a job.
 
         Missing fields are filled from the card and a missing seed is drawn. `request` of the job

@@ -3,16 +3,17 @@
 import json
 import logging
 from collections.abc import AsyncGenerator
+from functools import partial
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Path, Query, Request, Response
+from fastapi import APIRouter, Header, Path, Query, Response
 from fastapi.sse import format_sse_event
 
 from api.http.error_handlers import problem_responses
 from api.http.job_schemas import JobList, JobView, absolute, job_view
 from api.http.sse import EventStream
 from api.submit.dependencies import BaseUrl, Metrics, Queue
-from api.submit.disconnect import cancel_if_disconnected
+from api.submit.disconnect import cancel_in_background
 from worker.errors import WorkerError
 from worker.job import Status
 from worker.job_events import JobEvent
@@ -105,7 +106,6 @@ async def stream_job_events(
     queue: Queue,
     metrics: Metrics,
     base_url: BaseUrl,
-    request: Request,
     last_event_id: LastEventId = None,
     cancel_on_disconnect: Annotated[
         bool, Query(description="Cancel the job if the client disconnects before the last event.")
@@ -137,11 +137,10 @@ async def stream_job_events(
             # The response has begun: end it, so that the client reconnects with its Last-Event-ID.
             log.warning("job=%s event=stream_broken reason=%s", job_id, exc)
         finally:
-            if cancel_on_disconnect:
-                cancel_if_disconnected(request, queue, job_id)
             await events.aclose()
 
-    return EventStream(stream())
+    on_disconnect = partial(cancel_in_background, queue, job_id) if cancel_on_disconnect else None
+    return EventStream(stream(), on_disconnect)
 
 
 def _format(event: JobEvent, base_url: str) -> bytes:

@@ -1,6 +1,6 @@
 """`POST /jobs/{job_id}/replay`: runs a job again and compares the images."""
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 
 from api.http.error_handlers import problem_responses
 from api.http.job_schemas import JobView
@@ -15,6 +15,7 @@ router = APIRouter(tags=["generation"])
     "/jobs/{job_id}/replay",
     operation_id="replayJob",
     status_code=202,
+    response_model=JobView,
     summary="Run a job again and compare",
     responses={
         200: {"model": JobView, "description": "The job ended within `Prefer: wait`."},
@@ -22,7 +23,9 @@ router = APIRouter(tags=["generation"])
         **problem_responses(403, 404, 409, 410, 422, 429, 503),
     },
 )
-async def replay_job(job_id: JobId, submitter: Submitter, submission: SubmissionContext) -> JobView:
+async def replay_job(
+    job_id: JobId, submitter: Submitter, submission: SubmissionContext
+) -> Response:
     """Run the resolved request of a succeeded job again, with `deterministic`.
 
     `matches` of the new job is null until it succeeds, and then whether every image has the

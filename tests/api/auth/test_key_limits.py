@@ -154,7 +154,7 @@ def test_allowed_loras() -> None:
     request = make_request(loras=loras)
     for allowed, wrong in ((None, []), (("cats", "hats"), []), (("hats",), [1]), ((), [0, 1])):
         caller = Caller(owner="0", limits=KeyLimits(loras=allowed))
-        check = KeyLimitCheck(caller, cast(Any, None), cast(Any, None), card, cast(Any, None))
+        check = KeyLimitCheck(caller, cast(Any, None), card, cast(Any, None))
         if not wrong:
             check.check(request)
             continue

@@ -12,6 +12,6 @@ async def test_rates_are_counted_through_the_connections_of_the_queue(redis_url:
     await queue.ping()
     with Redis.from_url(redis_url) as client:
         before = len(client.client_list())
-        await RateLimits(queue.connection_pool).hit("owner", "5/minute")
+        await RateLimits(queue.client).hit("owner", "5/minute")
         assert len(client.client_list()) == before
     await queue.close()

@@ -25,10 +25,11 @@ from tests.support.waiting import async_wait_until, wait_until
 from worker.errors import QueueUnavailable
 from worker.job import TERMINAL, Job
 from worker.queue.job_queue import JobQueue
-from worker.redis_io.client import connect, connect_async, is_outage, stop_task
+from worker.redis_io.client import connect, connect_async, is_outage
 from worker.redis_io.sentinel import SentinelUrl, sentinel_url
 from worker.redis_io.server import find_redis_server
 from worker.settings import Settings
+from worker.telemetry.background import stop_task
 
 
 @contextmanager

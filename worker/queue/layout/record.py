@@ -57,7 +57,6 @@ def new_record(
     original: Job | None = None,
     webhook: Webhook | None = None,
     cancel_after: float | None = None,
-    eta_seconds: float | None = None,
     request_id: str | None = None,
     owner: str = "",
     priority: Priority = "normal",
@@ -77,8 +76,6 @@ def new_record(
         "owner": owner,
         "priority": priority,
     }
-    if eta_seconds is not None:
-        fields["promised"] = eta_seconds
     if cancel_after is not None:
         fields["cancel_after"] = cancel_after
     if original is not None:

@@ -5,26 +5,55 @@
 --       JSON of the stored images that the job starts from, result TTL, owner,
 --       limit of the owner's unfinished jobs ('' for none),
 --       limit of the owner's work a day ('' for none), work of this job,
+--       throughput of the workers in work a second, number of these workers,
 --       number of record arguments, record field/value..., RQ field/value...
--- Returns {outcome, job id or image name}; outcome is admitted | repeated | conflict | busy | spent |
--- full | removed. A repeat with the same id changes nothing, so a client may retry after a lost reply.
+-- Returns {outcome, job id or image name, mean work of a job, the owner's unfinished jobs, the owner's
+-- work of today}, and for admitted and repeated also {jobs before it, running jobs, its record}. So no
+-- later read can fail. The outcome is admitted | repeated | conflict | busy | spent | full | removed.
+-- A repeat with the same id changes nothing, so a client may retry after a lost reply.
 local limit, idempotency, fingerprint, ttl = tonumber(ARGV[2]), ARGV[3], ARGV[4], tonumber(ARGV[5])
 local is_renewed, names, result_ttl = ARGV[6] == '1', cjson.decode(ARGV[7]), tonumber(ARGV[8])
 local owner, concurrency, quota, cost = ARGV[9], tonumber(ARGV[10]), tonumber(ARGV[11]), ARGV[12]
-local record_size = tonumber(ARGV[13])
+local throughput, workers = tonumber(ARGV[13]), tonumber(ARGV[14])
+local record_size = tonumber(ARGV[15])
 local unfinished, jobs = PREFIX.unfinished .. owner, PREFIX.jobs .. owner
 local day = math.floor(now / DAY)
+local mean_cost = redis.call('GET', KEY.mean_cost) or '0'
+
+-- The ETA that the client is told, as in `worker/queue/eta.py`; nil if nothing was measured.
+local function eta()
+  local ahead = queue_position() + redis.call('ZCARD', KEY.running) / 2
+  if throughput > 0 and (ahead == 0 or tonumber(mean_cost) > 0) then
+    local waiting = string.format('%.1f', ahead * tonumber(mean_cost) / throughput)
+    local own = string.format('%.1f', tonumber(cost) * workers / throughput)
+    return string.format('%.1f', tonumber(waiting) + tonumber(own))
+  end
+end
+
+local function answer(outcome, known_id)
+  return {outcome, known_id, mean_cost, redis.call('SCARD', unfinished),
+    redis.call('HGET', spent_key(owner, day), 'work') or '0'}
+end
+
+local function answer_with_job(outcome, job)
+  local reply = answer(outcome, job)
+  use_job(job, RQ.first_queue)
+  reply[#reply + 1] = field('status') == 'queued' and queue_position() or 0
+  reply[#reply + 1] = redis.call('ZCARD', KEY.running)
+  reply[#reply + 1] = redis.call('HGETALL', KEY.job)
+  return reply
+end
 
 -- Images that came with a refused request belong to no job. They are removed soon.
 local function refused(outcome, known_id)
   for _, name in ipairs(names) do
     redis.call('ZADD', KEY.images, 'NX', now + 60, name)
   end
-  return {outcome, known_id}
+  return answer(outcome, known_id)
 end
 
 if redis.call('EXISTS', KEY.job) == 1 then
-  return {'admitted', id}
+  return answer_with_job('admitted', id)
 end
 if is_renewed then
   redis.call('DEL', idempotency)
@@ -34,7 +63,7 @@ elseif idempotency ~= '' then
     if known[2] ~= fingerprint then
       return refused('conflict', known[1])
     end
-    return {'repeated', known[1]}
+    return answer_with_job('repeated', known[1])
   end
 end
 if concurrency and redis.call('SCARD', unfinished) >= concurrency then
@@ -59,13 +88,13 @@ end
 for _, name in ipairs(names) do
   local removed = redis.call('ZSCORE', KEY.removals, name)
   if removed and tonumber(removed) > now - 5 then
-    return {'removed', name} -- an older image of the same bytes, removed while this one was stored
+    return answer('removed', name) -- an older image of the same bytes, removed while this one was stored
   end
 end
 
 redis.call('HSET', KEY.job, 'status', 'queued', 'attempt', 0, 'created', stamp(now))
-redis.call('HSET', KEY.job, unpack(ARGV, 14, 13 + record_size))
-redis.call('HSET', KEY.rq_job, unpack(ARGV, 14 + record_size))
+redis.call('HSET', KEY.job, unpack(ARGV, 16, 15 + record_size))
+redis.call('HSET', KEY.rq_job, unpack(ARGV, 16 + record_size))
 redis.call('HSET', KEY.job, 'inputs', ARGV[7])
 for _, name in ipairs(names) do
   redis.call('SADD', PREFIX.holders .. name, id)
@@ -96,10 +125,14 @@ end
 redis.call('SADD', KEY.rq_queues, KEY.rq_list)
 join_queue()
 redis.call('ZADD', KEY.queued, now, id)
+local promised = eta()
+if promised then
+  redis.call('HSET', KEY.job, 'promised', promised)
+end
 redis.call('HINCRBY', KEY.counters, 'accepted', 1)
 if idempotency ~= '' then
   redis.call('HSET', idempotency, 'job', id, 'fingerprint', fingerprint)
   redis.call('EXPIRE', idempotency, ttl)
 end
 publish_event('queued', '{}')
-return {'admitted', id}
+return answer_with_job('admitted', id)

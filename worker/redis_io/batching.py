@@ -1,0 +1,160 @@
+"""A Redis client for many concurrent callers: commands issued at the same time share round trips.
+
+A pool of connections runs dry when a thousand requests wait at once. Here callers never wait for a
+connection of their own: commands that cannot be sent at once go together in the next round trip.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import Any, cast
+
+import redis.asyncio
+from redis.asyncio.client import Pipeline
+from redis.asyncio.connection import Connection
+from redis.exceptions import NoScriptError, ResponseError
+
+_Command = tuple[tuple[Any, ...], dict[str, Any]]
+_Part = tuple[Sequence[_Command], "asyncio.Future[list[Any]]"]
+
+_COMMANDS_AT_ONCE = 64
+"""Commands of one round trip, so that the replies need little memory."""
+
+_ROUND_TRIPS_AT_ONCE = 4
+_CANCEL_AGAIN_SECONDS = 0.2
+
+
+class BatchingRedis(redis.asyncio.Redis):
+    """A client that uses a few connections, however many callers it has.
+
+    Commands of one step of the event loop are executed in their order. Pipelines without a
+    transaction join the round trip as well; transactions have a connection of their own.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._waiting: deque[_Part] = deque()
+        self._senders: set[asyncio.Task[None]] = set()
+        self._is_starting = False
+        self._most_senders = min(_ROUND_TRIPS_AT_ONCE, self.connection_pool.max_connections)
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        """Execute one command; raises the error that Redis answers."""
+        (reply,) = await self.execute_together([(args, options)])
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
+        """Commands that are sent together."""
+        if transaction:
+            return super().pipeline(transaction, shard_hint)
+        return _JoiningPipeline(self)
+
+    async def execute_together(self, commands: Sequence[_Command]) -> list[Any]:
+        """Execute commands in one round trip; errors that Redis answers are among the replies.
+
+        Raises:
+            RedisError, OSError: Redis cannot be reached or does not answer.
+        """
+        replies = asyncio.get_running_loop().create_future()
+        self._waiting.append((commands, replies))
+        if not self._is_starting and len(self._senders) < self._most_senders:
+            self._is_starting = True
+            self._senders.add(asyncio.create_task(self._send_waiting(), name="kirazuri-redis"))
+        result: list[Any] = await replies
+        return result
+
+    async def aclose(self, close_connection_pool: bool | None = None) -> None:
+        """Fail the commands that are not answered yet, and close the connections."""
+        while running := [sender for sender in self._senders if not sender.done()]:
+            # Again and again: before Python 3.12 `asyncio.wait_for`, which redis-py sends in,
+            # swallows a cancel that arrives just as the sending ends.
+            for sender in running:
+                sender.cancel()
+            await asyncio.wait(running, timeout=_CANCEL_AGAIN_SECONDS)
+        await super().aclose(close_connection_pool)
+
+    async def _send_waiting(self) -> None:
+        """Send round trips until no command waits."""
+        self._is_starting = False
+        try:
+            while self._waiting:
+                batch, size = [], 0
+                while self._waiting and size < _COMMANDS_AT_ONCE:
+                    batch.append(self._waiting.popleft())
+                    size += len(batch[-1][0])
+                try:
+                    await self._send(batch)
+                except BaseException as exc:
+                    # Redis is away: whoever waits need not find out by a timeout of their own.
+                    _fail((*batch, *self._waiting), exc)
+                    self._waiting.clear()
+                    if not isinstance(exc, Exception):
+                        raise
+        finally:
+            self._senders.discard(cast("asyncio.Task[None]", asyncio.current_task()))
+
+    async def _send(self, batch: Sequence[_Part]) -> None:
+        commands = [command for part, _ in batch for command in part]
+        pool = self.connection_pool
+        connection = await pool.get_connection()  # type: ignore[no-untyped-call]
+        try:
+            found = await connection.retry.call_with_retry(
+                lambda: self._exchange(connection, commands),
+                lambda error: connection.disconnect(error=error),
+            )
+        finally:
+            await pool.release(connection)
+        for part, replies in batch:
+            if not replies.done():
+                replies.set_result(found[: len(part)])
+            del found[: len(part)]
+
+    async def _exchange(self, connection: Connection, commands: Sequence[_Command]) -> list[Any]:
+        found: list[Any] = []
+        try:
+            await connection.send_packed_command(
+                connection.pack_commands([args for args, _ in commands])
+            )
+            for args, options in commands:
+                try:
+                    found.append(await self.parse_response(connection, args[0], **options))
+                except (ResponseError, ValueError) as exc:  # ValueError: bytes that are no text
+                    found.append(exc)
+        except BaseException:
+            await connection.disconnect(nowait=True)  # the remaining replies are of no use
+            raise
+        return found
+
+
+class _JoiningPipeline(Pipeline):
+    """A pipeline without a transaction, sent by its client together with other commands."""
+
+    def __init__(self, client: BatchingRedis) -> None:
+        super().__init__(client.connection_pool, client.response_callbacks, False, None)
+        self._client = client
+
+    async def execute(self, raise_on_error: bool = True) -> list[Any]:
+        """Execute the commands, and load the scripts that Redis does not know."""
+        commands: Any = self.command_stack
+        self.command_stack = []
+        replies = await self._client.execute_together(commands) if commands else []
+        missing = [at for at, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+        if missing and self.scripts:
+            for script in self.scripts:
+                await self._client.script_load(script.script)
+            again = await self._client.execute_together([commands[at] for at in missing])
+            for at, reply in zip(missing, again, strict=True):
+                replies[at] = reply
+        if raise_on_error:
+            self.raise_first_error(commands, replies)
+        return replies
+
+
+def _fail(parts: Iterable[_Part], exc: BaseException) -> None:
+    for _, replies in parts:
+        if isinstance(exc, asyncio.CancelledError):
+            replies.cancel()
+        elif not replies.done():  # its caller was cancelled
+            replies.set_exception(exc)
