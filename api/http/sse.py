@@ -23,7 +23,11 @@ class EventStream(StreamingResponse):
     media_type = "text/event-stream"
 
     def __init__(
-        self, events: AsyncGenerator[bytes], on_disconnect: Callable[[], None] | None = None
+        self,
+        events: AsyncGenerator[bytes],
+        status_code: int = 200,
+        *,
+        on_disconnect: Callable[[], None] | None = None,
     ) -> None:
         """`on_disconnect` is called if the client disconnects before the last event."""
         headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
@@ -31,7 +35,7 @@ class EventStream(StreamingResponse):
         self._on_disconnect = on_disconnect
         self._is_over = False
         self._sent = self._with_keepalives()
-        super().__init__(self._sent, headers=headers)
+        super().__init__(self._sent, status_code, headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send until the events end, the client disconnects or the server stops."""

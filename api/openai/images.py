@@ -120,7 +120,7 @@ class _ImagesHandler:
 
         cancel = partial(cancel_in_background, self.submitter.queue, job.id)
         is_cancelled = self.submission.is_cancelled_on_disconnect
-        response = EventStream(lines(), cancel if is_cancelled else None)
+        response = EventStream(lines(), on_disconnect=cancel if is_cancelled else None)
         response.headers.update(job_headers(job))
         return response
 

@@ -140,7 +140,7 @@ async def stream_job_events(
             await events.aclose()
 
     on_disconnect = partial(cancel_in_background, queue, job_id) if cancel_on_disconnect else None
-    return EventStream(stream(), on_disconnect)
+    return EventStream(stream(), on_disconnect=on_disconnect)
 
 
 def _format(event: JobEvent, base_url: str) -> bytes:
