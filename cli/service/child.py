@@ -14,7 +14,35 @@ from cli.service import die_with_parent
 _STABLE_SECONDS = 60.0
 """Running longer than this resets the crash counter."""
 
-_MAX_PAUSE_SECONDS = 30.0
+
+class Backoff:
+    """When a process that has ended starts again: after 1 s, and later after each further crash."""
+
+    def __init__(self, longest: float = 30.0) -> None:
+        self._longest = longest
+        self._failures = 0
+        self._started_at = time.monotonic()
+        self._restart_at: float | None = None
+
+    def started(self) -> None:
+        """The process has just been started."""
+        self._started_at = time.monotonic()
+        self._restart_at = None
+
+    def ended(self) -> float | None:
+        """Note that it has ended. The seconds until its restart, None if that is noted already."""
+        if self._restart_at is not None:
+            return None
+        now = time.monotonic()
+        is_stable = now > self._started_at + _STABLE_SECONDS
+        self._failures = 1 if is_stable else self._failures + 1
+        pause = min(self._longest, 2.0 ** (self._failures - 1))
+        self._restart_at = now + pause
+        return pause
+
+    def is_over(self) -> bool:
+        """Whether the pause before the restart is over."""
+        return self._restart_at is not None and time.monotonic() >= self._restart_at
 
 
 def write_log_line(name: str, line: str, *, as_json: bool) -> None:
@@ -43,13 +71,11 @@ class ChildProcess:
         self._environment = {**environment, "PYTHONUNBUFFERED": "1"}
         self._as_json = environment.get("KIRAZURI_LOG_FORMAT") == "json"
         self._last_lines: deque[str] = deque(maxlen=20)
-        self._failures = 0
-        self._restart_at: float | None = None
+        self._backoff = Backoff()
         self._start()
 
     def _start(self) -> None:
-        self._restart_at = None
-        self._started_at = time.monotonic()
+        self._backoff.started()
         self._process = subprocess.Popen(  # noqa: S603 - our own arguments
             self._command,
             env=self._environment,
@@ -83,17 +109,13 @@ class ChildProcess:
         return next((line for line in reversed(self._last_lines) if line), "no output")
 
     def restart_if_ended(self) -> None:
-        """Start it again if it has ended: after 1 s, and twice as long after each further crash."""
-        code, now = self._process.poll(), time.monotonic()
+        """Start it again if it has ended, after a pause."""
+        code = self._process.poll()
         if code is None:
             return
-        if self._restart_at is None:
-            lasted = now - self._started_at
-            self._failures = 1 if lasted > _STABLE_SECONDS else self._failures + 1
-            pause = min(_MAX_PAUSE_SECONDS, 2.0 ** (self._failures - 1))
-            self._restart_at = now + pause
+        if (pause := self._backoff.ended()) is not None:
             self._log(f"ended with code {code}; it starts again in {pause:.0f} s")
-        elif now >= self._restart_at:
+        elif self._backoff.is_over():
             self._start()
 
     def terminate(self) -> None:

@@ -9,16 +9,15 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from types import FrameType
-from typing import NoReturn, Self, TextIO
+from typing import NoReturn, Self
 
 import httpx2
 from pydantic import SecretStr
 
 from cli.service.child import ChildProcess, write_log_line
-from cli.service.embedded_redis import StartError, lock_folder, start_redis
+from cli.service.embedded_redis import EmbeddedRedis, StartError
 from model.card import load_card
 from model.errors import ModelError
-from worker.redis_io.server import RedisServer
 from worker.settings import Settings
 
 _START_SECONDS = 300.0
@@ -91,8 +90,7 @@ class Service:
         self._host = host
         self._port = find_port(host, port)
         self._worker_count = workers
-        self._redis: RedisServer | None = None
-        self._lock: TextIO | None = None
+        self._redis: EmbeddedRedis | None = None
         self._api: list[ChildProcess] = []
         self._workers: list[ChildProcess] = []
         self._senders: list[ChildProcess] = []
@@ -122,7 +120,8 @@ class Service:
         """Restart processes that end, until interrupted."""
         while True:
             time.sleep(_POLL_SECONDS)
-            self._restart_redis_if_ended()
+            if self._redis is not None:
+                self._redis.watch()
             for child in (*self._api, *self._workers, *self._senders):
                 child.restart_if_ended()
 
@@ -156,9 +155,7 @@ class Service:
         """The settings with the URL of a Redis: the configured one, or the embedded one."""
         if self._settings.redis_url is not None:
             return self._settings
-        folder = self._settings.data_dir / "redis"
-        self._lock = lock_folder(folder)
-        self._redis = start_redis(folder, self._log)
+        self._redis = EmbeddedRedis(self._settings.data_dir / "redis", self._log)
         return self._settings.model_copy(update={"redis_url": SecretStr(self._redis.url)})
 
     def _threads(self) -> int:
@@ -181,6 +178,8 @@ class Service:
         with httpx2.Client(base_url=self.url, timeout=5, trust_env=False) as client:
             while reason := _not_ready(client):
                 self._raise_if_a_child_ended()
+                if self._redis is not None:
+                    self._redis.watch()
                 if time.monotonic() > deadline:
                     raise StartError(f"not ready after {_START_SECONDS:.0f} s: {reason}")
                 time.sleep(_POLL_SECONDS)
@@ -196,16 +195,6 @@ class Service:
     def _log(self, what: str) -> None:
         write_log_line("up", what, as_json=self._settings.log_format == "json")
 
-    def _restart_redis_if_ended(self) -> None:
-        """Redis restarts with everything it acknowledged; its clients reconnect on their own."""
-        if self._redis is None or (code := self._redis.process.poll()) is None:
-            return
-        self._log(f"redis ended with code {code}; it starts again")
-        url = self._redis.url
-        self._redis = start_redis(self._settings.data_dir / "redis", self._log)
-        if self._redis.url != url:
-            raise StartError(f"redis came back at {self._redis.url}, not at {url}; start again")
-
     def _stop(self) -> None:
         """Stop in an order that loses no job. An interrupt kills everything at once."""
         try:
@@ -217,8 +206,6 @@ class Service:
                 child.kill()
             if self._redis is not None:
                 self._redis.stop()
-            if self._lock is not None:
-                self._lock.close()
 
 
 def _end(children: Sequence[ChildProcess], seconds: float) -> None:

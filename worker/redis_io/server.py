@@ -1,27 +1,40 @@
 """Starts a redis-server on this machine, with durable settings."""
 
 import contextlib
+import errno
 import importlib.util
+import os
+import re
 import shutil
+import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from worker.errors import WorkerError
-from worker.redis_io.append_only_file import AppendOnlyFileError, keep_old_file
+from worker.redis_io.append_only_file import AppendOnlyFileError, prepare, repair_end
 
 _LONGEST_SOCKET_PATH = 100
 """Unix socket paths may have 108 bytes on Linux, 104 on macOS."""
 
-_START_SECONDS = 20.0
+_REPORT_SECONDS = 5.0
 
 _URL_FILE = "url"
 """File in the server's folder with its URL, for other programs of this user."""
+
+_DAMAGED = re.compile(r"Bad file format reading the append only file (\S+?):? ")
+
+_PROBE = bytes(1 << 20)
+"""More than the server writes before it answers."""
 
 
 class RedisServerError(WorkerError):
@@ -34,6 +47,15 @@ class RedisServer:
 
     process: "subprocess.Popen[bytes]"
     url: str
+    binary: Path
+    log: Path
+    log_start: int
+    """Size of the log before this server wrote to it."""
+
+    @property
+    def folder(self) -> Path:
+        """The data folder."""
+        return self.log.parent
 
     def stop(self, *, seconds: float = 10.0) -> None:
         """Stop the server, which writes its data; kill it after `seconds`."""
@@ -44,6 +66,47 @@ class RedisServer:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
+
+    def loading(self) -> str | None:
+        """How far it has loaded its append-only file, such as "40 %"; None once it answers.
+
+        Raises:
+            redis.RedisError, OSError: it does not answer at all.
+        """
+        client = redis.Redis.from_url(self.url, socket_timeout=1, retry=Retry(NoBackoff(), 0))
+        with contextlib.closing(client):
+            try:
+                client.ping()
+            except redis.exceptions.BusyLoadingError:
+                share = client.info("persistence").get("loading_loaded_perc", 0)
+                return f"{float(share):.0f} %"
+        return None
+
+    def why_ended(self) -> str:
+        """Why the process has ended, in one line: the disk's reason, else the server's own."""
+        try:
+            _check_writable(self.folder)
+        except RedisServerError as exc:
+            return str(exc)
+        code = self.process.poll() or 0
+        if code < 0:
+            return f"it was ended by {signal.Signals(-code).name}"
+        lines = [line for line in self._log_lines() if line and "WARNING" not in line]
+        warnings = [line.partition(" # ")[2] for line in lines if " # " in line]
+        return [f"exit code {code}", *lines[-1:], *warnings[-1:]][-1]
+
+    def damaged_file(self) -> str | None:
+        """The name of the append-only file that the server refused to load."""
+        found = (_DAMAGED.search(line) for line in self._log_lines())
+        return next((match[1] for match in found if match), None)
+
+    def _log_lines(self) -> list[str]:
+        try:
+            with self.log.open("rb") as log:
+                log.seek(self.log_start)
+                return log.read().decode(errors="replace").splitlines()
+        except OSError:
+            return []
 
 
 def find_redis_server() -> Path:
@@ -74,28 +137,61 @@ def start(
     launcher: Sequence[str] = (),
     report: Callable[[str], None] = lambda line: None,
 ) -> RedisServer:
-    """Start a server with an append-only file in `data_dir` and wait until it answers.
-
-    It listens on a unix socket in that folder, which only this user can enter. If the path is too
-    long for a socket, it listens on a free loopback port. It has its own session, so that Ctrl-C in
-    the terminal does not stop it before its clients. `launcher` is a prefix of the command line;
-    `report` gets lines for the operator.
+    """Launch a server and wait until it answers; repair its append-only file if it cannot be read.
 
     Raises:
-        RedisServerError: there is no binary, or the server exits or does not answer.
+        RedisServerError: the server cannot be launched, or it ends.
     """
-    data_dir.mkdir(parents=True, exist_ok=True)
+    server = launch(data_dir, binary=binary, fsync=fsync, launcher=launcher, report=report)
+    try:
+        has_started = _await_answer(server, report)
+        if not has_started and repair(server, report):
+            server = launch(data_dir, binary=binary, fsync=fsync, launcher=launcher, report=report)
+            has_started = _await_answer(server, report)
+    except BaseException:
+        server.stop()
+        raise
+    if not has_started:
+        raise RedisServerError(f"redis does not start: {server.why_ended()}")
+    return server
+
+
+def launch(
+    data_dir: Path,
+    *,
+    binary: Path | None = None,
+    fsync: str = "always",
+    launcher: Sequence[str] = (),
+    url: str | None = None,
+    report: Callable[[str], None] = lambda line: None,
+) -> RedisServer:
+    """Start a server with an append-only file in `data_dir`; it does not answer yet.
+
+    It listens on a unix socket in that folder, which only this user can enter. If the path is too
+    long for a socket, it listens on a loopback port: the one of `url`, or a free one. It has its
+    own session, so that Ctrl-C in the terminal does not stop it before its clients. `launcher` is a
+    prefix of the command line; `report` gets lines for the operator.
+
+    Raises:
+        RedisServerError: there is no binary, the folder cannot be written, or its append-only file
+            cannot be used.
+    """
+    _check_writable(data_dir)
     data_dir.chmod(0o700)
     folder = data_dir.resolve()
     try:
-        keep_old_file(folder, report)
-    except AppendOnlyFileError as exc:
+        prepare(folder, report)
+    except (AppendOnlyFileError, OSError) as exc:
         raise RedisServerError(str(exc)) from exc
-    endpoint, url = _endpoint(folder)
-    command = [*launcher, str(binary or find_redis_server()), "--dir", str(folder), *endpoint]
+    endpoint, url = _endpoint(folder, url)
+    binary = binary or find_redis_server()
+    command = [*launcher, str(binary), "--dir", str(folder), *endpoint]
     command += ["--bind", "127.0.0.1", "--save", "", "--appendonly", "yes"]
+    command += ["--auto-aof-rewrite-min-size", "32mb"]
     command += ["--appendfsync", fsync, "--maxmemory-policy", "noeviction", "--daemonize", "no"]
+    (folder / _URL_FILE).write_text(url, encoding="utf-8")
     with (folder / "redis.log").open("ab") as log:
+        log_start = log.tell()
         process = subprocess.Popen(  # noqa: S603 - no outside arguments
             command,
             stdin=subprocess.DEVNULL,
@@ -103,14 +199,23 @@ def start(
             stderr=log,
             start_new_session=True,
         )
-    server = RedisServer(process, url)
-    (folder / _URL_FILE).write_text(url, encoding="utf-8")
+    return RedisServer(process, url, binary, folder / "redis.log", log_start)
+
+
+def repair(server: RedisServer, report: Callable[[str], None]) -> bool:
+    """Repair the append-only file if the server has ended because of it; whether it did.
+
+    Raises:
+        RedisServerError: it cannot be repaired without losing more than its end.
+    """
+    name = server.damaged_file()
+    if name is None:
+        return False
     try:
-        _await_answer(server, folder / "redis.log")
-    except RedisServerError:
-        server.stop()
-        raise
-    return server
+        repair_end(server.folder, name, server.binary, report)
+    except (AppendOnlyFileError, OSError) as exc:
+        raise RedisServerError(str(exc)) from exc
+    return True
 
 
 def running_url(data_dir: Path) -> str | None:
@@ -126,34 +231,50 @@ def running_url(data_dir: Path) -> str | None:
     return None
 
 
-def _endpoint(folder: Path) -> tuple[list[str], str]:
+def _check_writable(folder: Path) -> None:
+    """Create the folder and write a file there, to notice a full or read-only disk.
+
+    Raises:
+        RedisServerError: it cannot be written; the message says why.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".probe-") as file:
+            file.write(_PROBE)
+            file.flush()
+    except OSError as exc:
+        reason = exc.strerror or str(exc)
+        if exc.errno == errno.ENOSPC and os.statvfs(folder).f_favail == 0:
+            reason = "No inode left on device"
+        raise RedisServerError(f"{folder} cannot be written: {reason}") from exc
+
+
+def _endpoint(folder: Path, url: str | None) -> tuple[list[str], str]:
     """Options for the server's endpoint, and its URL."""
     path = folder / "redis.sock"
     if len(str(path).encode()) <= _LONGEST_SOCKET_PATH:
-        return [
-            "--port",
-            "0",
-            "--unixsocket",
-            str(path),
-            "--unixsocketperm",
-            "700",
-        ], f"unix://{path}"
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+        options = ["--port", "0", "--unixsocket", str(path), "--unixsocketperm", "700"]
+        return options, f"unix://{path}"
+    port = urlsplit(url).port if url else None
+    if port is None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
     return ["--port", str(port)], f"redis://127.0.0.1:{port}/0"
 
 
-def _await_answer(server: RedisServer, log: Path) -> None:
-    """Wait for the first PONG; a server loads its append-only file first."""
-    deadline = time.monotonic() + _START_SECONDS
-    with contextlib.closing(redis.Redis.from_url(server.url, socket_timeout=1)) as client:
-        while server.process.poll() is None:
-            with contextlib.suppress(redis.RedisError, OSError):
-                client.ping()
-                return
-            if time.monotonic() > deadline:
-                break
-            time.sleep(0.02)
-    tail = log.read_text(errors="replace")[-500:]
-    raise RedisServerError(f"redis-server in {log.parent} did not start: {tail}")
+def _await_answer(server: RedisServer, report: Callable[[str], None]) -> bool:
+    """Wait until the server answers or has ended, for as long as it loads its file."""
+    reported = time.monotonic()
+    while server.process.poll() is None:
+        state = "redis does not answer yet"
+        with contextlib.suppress(redis.RedisError, OSError):
+            share = server.loading()
+            if share is None:
+                return True
+            state = f"redis is loading its append-only file: {share}"
+        if time.monotonic() > reported + _REPORT_SECONDS:
+            reported = time.monotonic()
+            report(state)
+        time.sleep(0.02)
+    return False

@@ -1,6 +1,7 @@
 """Append-only files that a server cannot use as they are."""
 
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -47,6 +48,111 @@ def test_an_old_data_folder_is_taken_over(name: str, folder: Path) -> None:
         assert client.get("after the upgrade") == "kept"
     server.stop()
     assert len(lines) == 1
+
+
+TORN = b"*3\r\n$3\r\nSET\r\n$5\r\nab"
+
+
+def _used_folder(folder: Path) -> Path:
+    """Fill a data folder with two keys and a transaction of two more; its open file."""
+    server = redis_server.start(folder)
+    with Redis.from_url(server.url) as client:
+        client.mset({"a": 1, "b": 2})
+        client.set("last", 1)
+        client.eval("redis.call('SET', 'c', 1) redis.call('SET', 'd', 2)", 0)
+    server.stop()
+    (file,) = (folder / "appendonlydir").glob("*.incr.aof")
+    return file
+
+
+def _keys(folder: Path, lines: list[str]) -> set[bytes]:
+    server = redis_server.start(folder, report=lines.append)
+    with Redis.from_url(server.url) as client:
+        found = set(client.keys())
+    server.stop()
+    return found
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [bytes(4096), bytes(range(256)), TORN + bytes(300), b"*1\r\n$5\r\nMULTI\r\n" + TORN + bytes(9)],
+    ids=["zeros", "anything", "torn command", "torn transaction"],
+)
+def test_garbage_at_the_end_is_cut_off_and_a_copy_is_kept(garbage: bytes, folder: Path) -> None:
+    """As a power loss leaves it."""
+    file = _used_folder(folder)
+    whole = file.read_bytes()
+    file.write_bytes(whole + garbage)
+    lines: list[str] = []
+    assert _keys(folder, lines) == {b"a", b"b", b"c", b"d", b"last"}
+    (copy,) = folder.glob("*.damaged-*")
+    assert copy.read_bytes() == whole + garbage
+    assert file.read_bytes().startswith(whole)
+    assert len(lines) == 1
+    assert f"{len(garbage)} bytes of garbage are cut off from {file}; {copy}" in lines[0]
+
+
+@pytest.mark.parametrize("missing", [1, 20, 50])
+def test_a_torn_end_needs_no_repair(missing: int, folder: Path) -> None:
+    """The server leaves out what was not written whole: a command, or a whole transaction."""
+    file = _used_folder(folder)
+    file.write_bytes(file.read_bytes()[:-missing])
+    lines: list[str] = []
+    assert _keys(folder, lines) == {b"a", b"b", b"last"}
+    assert lines == []
+
+
+def test_damage_before_other_commands_is_left_to_the_operator(folder: Path) -> None:
+    """Acknowledged commands follow it; they may be jobs. The message ends with the command."""
+    file = _used_folder(folder)
+    content = file.read_bytes()
+    damaged = content.replace(b"last", b"\xff" * 6)
+    file.write_bytes(damaged)
+    with pytest.raises(RedisServerError, match="is damaged at byte") as raised:
+        redis_server.start(folder)
+    assert file.read_bytes() == damaged
+    command = str(raised.value).rpartition(": ")[2]
+    subprocess.run(command, shell=True, check=True)
+    assert _keys(folder, []) == {b"a", b"b"}
+    (copy,) = folder.glob("*.damaged-*")
+    assert copy.read_bytes() == damaged
+
+
+def test_a_damaged_snapshot_is_named(folder: Path) -> None:
+    _used_folder(folder)
+    (base,) = (folder / "appendonlydir").glob("*.base.rdb")
+    base.write_bytes(base.read_bytes() + b"garbage")
+    with pytest.raises(RedisServerError, match=rf"{base.name} is damaged and cannot be repaired"):
+        redis_server.start(folder)
+
+
+@pytest.mark.parametrize("content", [None, b"", bytes(80)], ids=["lost", "empty", "zeros"])
+def test_a_lost_manifest_is_written_anew(content: bytes | None, folder: Path) -> None:
+    """Without a manifest the server would begin with an empty queue, and overwrite the files."""
+    _used_folder(folder)
+    manifest = folder / "appendonlydir/appendonly.aof.manifest"
+    manifest.unlink() if content is None else manifest.write_bytes(content)
+    lines: list[str] = []
+    assert _keys(folder, lines) == {b"a", b"b", b"c", b"d", b"last"}
+    assert len(lines) == 1
+    assert f"{manifest} was lost or damaged" in lines[0]
+
+
+def test_a_lost_manifest_of_many_files_is_left_to_the_operator(folder: Path) -> None:
+    file = _used_folder(folder)
+    shutil.copy(file, file.with_name("appendonly.aof.2.incr.aof"))
+    file.with_name("appendonly.aof.manifest").unlink()
+    with pytest.raises(RedisServerError, match=r"manifest is lost or damaged.*restore .* backup"):
+        redis_server.start(folder)
+
+
+def test_a_missing_file_is_named_with_the_command_to_go_on_without_it(folder: Path) -> None:
+    file = _used_folder(folder)
+    file.unlink()
+    with pytest.raises(RedisServerError, match=rf"{file} is missing; restore it.*sed -i") as raised:
+        redis_server.start(folder)
+    subprocess.run(str(raised.value).rpartition("in it: ")[2], shell=True, check=True)
+    assert _keys(folder, []) == set()
 
 
 def test_two_queues_in_one_folder_are_refused(folder: Path) -> None:

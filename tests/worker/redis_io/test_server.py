@@ -1,6 +1,7 @@
 """Starting a redis-server: its binary, durability, endpoints and errors."""
 
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from tempfile import TemporaryDirectory
 import pytest
 from redis import Redis
 
+from tests.support.waiting import wait_until
 from worker.redis_io import server as redis_server
 from worker.redis_io.server import RedisServerError, find_redis_server
 
@@ -66,5 +68,29 @@ def test_a_long_path_falls_back_to_a_loopback_port() -> None:
 
 
 def test_a_server_that_does_not_start_says_why(tmp_path: Path) -> None:
-    with pytest.raises(RedisServerError, match="did not start"):
+    with pytest.raises(RedisServerError, match=r"does not start: .*everysec, always, no"):
         redis_server.start(tmp_path, fsync="nonsense")
+
+
+def test_a_server_that_loads_its_file_is_waited_for_with_its_progress(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(redis_server, "_REPORT_SECONDS", 0.0)
+    lines: list[str] = []
+    with TemporaryDirectory(prefix="kirazuri-") as name:
+        folder = Path(name)
+        server = redis_server.start(folder)
+        with Redis.from_url(server.url) as client:
+            client.mset({f"key {number}": os.urandom(4000) for number in range(100)})
+            client.bgrewriteaof()
+            wait_until(lambda: not client.info("persistence")["aof_rewrite_in_progress"])
+        server.stop()
+        slow = folder / "slow-valkey-server"
+        options = "--key-load-delay 10000 --loading-process-events-interval-bytes 4096"
+        slow.write_text(f'#!/bin/sh\nexec {redis_server.find_redis_server()} "$@" {options}\n')
+        slow.chmod(0o700)
+        server = redis_server.start(folder, binary=slow, report=lines.append)
+        with Redis.from_url(server.url) as client:
+            assert client.dbsize() == 100
+        server.stop()
+    assert any(re.search(r"is loading its append-only file: [1-9]\d? %", line) for line in lines)
