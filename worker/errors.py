@@ -86,5 +86,9 @@ class ImageExpired(WorkerError):
     """The image was deleted because its job expired."""
 
 
+class ImageLost(ImageExpired):
+    """The image's file was removed or changed behind the service's back."""
+
+
 class StoreError(WorkerError):
     """The image store cannot read or write now."""

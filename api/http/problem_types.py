@@ -165,6 +165,13 @@ PROBLEM_BY_EXCEPTION: Final[dict[type[Exception], ProblemType]] = {
         "Image expired",
         "The service keeps a job and its images for a limited time and then removes both.",
     ),
+    worker_errors.ImageLost: ProblemType(
+        410,
+        "image_lost",
+        "Image lost",
+        "The image's file was removed or changed in the store, not by this service. Replay the job "
+        "to make the image again.",
+    ),
     worker_errors.StoreError: ProblemType(
         503,
         "store_unavailable",

@@ -1,6 +1,5 @@
 """Waits for a job and reads its images, for dialects whose calls answer with images."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
 from api.http.errors import JobImagesUnavailable, JobUnfinished, JobUnsuccessful
@@ -8,6 +7,7 @@ from api.submit.context import SubmissionContext
 from worker.errors import QueueUnavailable, StoreError
 from worker.job import TERMINAL, Job
 from worker.store.image_store import ImageStore
+from worker.store.threads import read_in_thread
 
 
 async def wait_for_success(
@@ -43,10 +43,10 @@ async def read_images(job: Job, store: ImageStore) -> Sequence[bytes]:
 
     Raises:
         JobImagesUnavailable: the store does not answer; the job still lists the images.
-        ImageExpired: the images have been removed after their time.
+        ImageExpired: the images have been removed after their time, or were lost.
     """
     names = [image.name for image in job.images]
     try:
-        return [await asyncio.to_thread(store.read, name) for name in names]
+        return [await read_in_thread(store.read, name) for name in names]
     except StoreError as exc:
         raise JobImagesUnavailable(job) from exc

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
 
-from worker.errors import DAY_SECONDS
+from worker.errors import DAY_SECONDS, ImageExpired, ImageLost, ImageNotFound
 from worker.job import Status
 from worker.queue.layout import redis_keys
 from worker.queue.scripts.lua_script import LuaScript
@@ -62,6 +62,14 @@ class OwnerIndex:
             raise image_not_found(name)
         if until < time.time():
             raise image_expired(name)
+
+    async def missing_image(self, name: str) -> ImageNotFound | ImageExpired:
+        """The error for an image that the store does not have, although the owner may see it."""
+        try:
+            await self.check_image(name)
+        except (ImageNotFound, ImageExpired) as exc:
+            return exc
+        return ImageLost(f"image {name} is no longer in the store")
 
     async def jobs(self, *, status: Status | None, limit: int, after: str | None) -> JobPage:
         """A page of the owner's jobs; `after` is the cursor of the page before."""

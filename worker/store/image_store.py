@@ -3,18 +3,22 @@
 The name of an image is derived from its bytes. An image is stored whole or not at all.
 """
 
-import asyncio
 import contextlib
 import hashlib
+import logging
 import os
 import re
 import tempfile
 import time
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
-from worker.errors import ImageExpired, ImageNotFound, StoreError
+from worker.errors import ImageExpired, ImageLost, ImageNotFound, StoreError
+from worker.store.threads import read_in_thread
+
+logger = logging.getLogger(__name__)
 
 MEDIA_TYPES = {
     "png": "image/png",
@@ -27,7 +31,8 @@ MEDIA_TYPES = {
 IMMUTABLE = "private, max-age=31536000, immutable"
 """`Cache-Control` of an image: the bytes under a name never change."""
 
-_NAME = re.compile(rf"[0-9a-f]{{40}}\.(?:{'|'.join(MEDIA_TYPES)})\Z")
+_HASH_CHARS = 40
+_NAME = re.compile(rf"[0-9a-f]{{{_HASH_CHARS}}}\.(?:{'|'.join(MEDIA_TYPES)})\Z")
 _PROBE = bytes(1 << 20)
 """A probe writes as much as an image, to notice a full disk."""
 
@@ -51,6 +56,7 @@ class ImageStore(Protocol):
         Raises:
             ImageNotFound: there is no image of this name.
             ImageExpired: the image was deleted.
+            ImageLost: the bytes are not those that were stored.
         """
 
     async def locate(self, name: str, *, is_head: bool = False) -> Path | str:
@@ -88,7 +94,7 @@ def image_name(data: bytes, extension: str) -> str:
         raise StoreError(f"extension {extension!r} is none of {', '.join(MEDIA_TYPES)}")
     if not data:
         raise StoreError("an image of 0 bytes is refused")
-    return f"{hashlib.sha256(data).hexdigest()[:40]}.{extension}"
+    return f"{hashlib.sha256(data).hexdigest()[:_HASH_CHARS]}.{extension}"
 
 
 def is_image_name(name: str) -> bool:
@@ -106,6 +112,26 @@ def image_not_found(name: str) -> ImageNotFound:
 def image_expired(name: str) -> ImageExpired:
     """The error for a deleted image."""
     return ImageExpired(f"image {name} was removed when its job expired")
+
+
+def check_intact(name: str, data: bytes) -> None:
+    """Raise ImageLost unless these bytes are the image of this name."""
+    if hashlib.sha256(data).hexdigest()[:_HASH_CHARS] != name[:_HASH_CHARS]:
+        raise image_damaged(name)
+
+
+def image_damaged(name: str) -> ImageLost:
+    """The error for a file that is not what was stored under its name; an operator must know."""
+    logger.error("picture=%s event=damaged: its bytes do not belong to its name", name)
+    return ImageLost(f"image {name} is damaged in the store")
+
+
+@lru_cache(maxsize=100_000)
+def _is_intact(file: Path, _state: tuple[int, ...]) -> bool:
+    """Whether a file in this state (its size, its times) belongs to its name; reads it once."""
+    with file.open("rb") as opened:
+        digest = hashlib.file_digest(opened, "sha256").hexdigest()
+    return file.name.startswith(digest[:_HASH_CHARS])
 
 
 class LocalImageStore:
@@ -156,13 +182,18 @@ class LocalImageStore:
             raise image_not_found(name)
         file = self._root / name
         try:
-            size = file.stat().st_size
+            found = file.stat()
+            is_intact = found.st_size and _is_intact(
+                file, (found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
+            )
         except FileNotFoundError as exc:
             raise image_not_found(name) from exc
         except OSError as exc:
             raise StoreError(f"cannot read {name} in {self._root}: {exc}") from exc
-        if size == 0:
+        if found.st_size == 0:
             raise image_expired(name)
+        if not is_intact:
+            raise image_damaged(name)
         return file
 
     def read(self, name: str) -> bytes:
@@ -174,11 +205,12 @@ class LocalImageStore:
             raise StoreError(f"cannot read {name} in {self._root}: {exc}") from exc
         if not data:  # it was deleted since `path` looked
             raise image_expired(name)
+        check_intact(name, data)
         return data
 
     async def locate(self, name: str, *, is_head: bool = False) -> Path:
         """The file of an image, looked up in a thread."""
-        return await asyncio.to_thread(self.path, name)
+        return await read_in_thread(self.path, name)
 
     def delete(self, name: str) -> None:
         """Replace an image by its mark; unknown names are ignored."""

@@ -23,6 +23,7 @@ from worker.errors import ImageExpired, ImageNotFound, StoreError
 from worker.store.image_store import (
     IMMUTABLE,
     MEDIA_TYPES,
+    check_intact,
     image_expired,
     image_name,
     image_not_found,
@@ -137,9 +138,11 @@ class S3ImageStore:
             raise image_not_found(name)
         with self._errors(f"read {name}"):
             try:
-                return bytes(obstore.get(self._patient, f"images/{name}").bytes())
+                data = bytes(obstore.get(self._patient, f"images/{name}").bytes())
             except FileNotFoundError as exc:
                 raise self._missing(name) from exc
+        check_intact(name, data)
+        return data
 
     def _missing(self, name: str) -> ImageExpired | ImageNotFound:
         try:

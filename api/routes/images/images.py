@@ -11,6 +11,7 @@ from starlette.responses import RangeNotSatisfiable as OutsideFile
 from api.http.error_handlers import problem_responses
 from api.http.errors import RangeNotSatisfiable
 from api.submit.dependencies import CurrentCaller, Queue, Store
+from worker.errors import ImageNotFound
 from worker.store.image_store import IMMUTABLE, MEDIA_TYPES
 
 _BINARY: dict[str, Any] = {
@@ -73,7 +74,10 @@ async def get_image(
     """Get an image. Its name is a hash of its content, so it can be cached without expiry."""
     if caller.owner:
         await queue.owner_index.check_image(name)
-    location = await store.locate(name, is_head=request.method == "HEAD")
+    try:
+        location = await store.locate(name, is_head=request.method == "HEAD")
+    except ImageNotFound:
+        raise await queue.owner_index.missing_image(name) from None
     stem, _, extension = name.partition(".")
     headers = {"ETag": f'"{stem}"', "Cache-Control": IMMUTABLE, **_BROWSER_HEADERS}
     if if_none_match is not None and _matches(if_none_match, headers["ETag"]):

@@ -15,9 +15,13 @@ from worker.errors import QueueUnavailable, StoreError
 from worker.job import WorkerStatus
 from worker.queue.job_queue import JobQueue
 from worker.store.image_store import ImageStore
+from worker.store.threads import check_in_thread
 
 WORKER_TIMEOUT = timedelta(seconds=15)
 """A worker without a heartbeat for longer does not count."""
+
+_STORE_SECONDS = 5.0
+"""A store that takes longer is not ready."""
 
 router = APIRouter(tags=["health"])
 
@@ -61,9 +65,11 @@ async def readyz(request: Request, queue: Queue, store: Store, card: ServiceCard
 
 async def _store_reasons(store: ImageStore) -> list[str]:
     try:
-        await asyncio.to_thread(store.check)
+        await asyncio.wait_for(check_in_thread(store.check), _STORE_SECONDS)
     except StoreError as exc:
         return [f"image store: {exc}"]
+    except TimeoutError:
+        return ["image store: does not answer"]
     return []
 
 

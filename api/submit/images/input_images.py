@@ -4,7 +4,7 @@ import asyncio
 import copy
 import re
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -33,10 +33,11 @@ from model.card_request import check_hires
 from model.request import GenerationRequest
 from model.resolved_request import InputNames
 from model.sizes import fitted_size, parse_resolution
-from worker.errors import ImageExpired, ImageNotFound
+from worker.errors import ImageExpired, ImageNotFound, WorkerError
 from worker.job import JobWarning
 from worker.queue.owner_index import OwnerIndex
 from worker.store.image_store import ImageStore, image_name, image_not_found
+from worker.store.threads import read_in_thread, write_in_thread
 
 _CONCURRENT_REQUESTS = 2
 """Requests whose images are decoded at once; each may briefly need 200 MB."""
@@ -62,9 +63,9 @@ class InputImage:
 class ImageFields:
     """Reads the image fields of one request and collects an error for each unusable one."""
 
-    def __init__(self, store: ImageStore, hidden: Collection[str] = ()) -> None:
-        self._store = store
-        self._hidden = hidden
+    def __init__(self, stored: Mapping[str, bytes | WorkerError]) -> None:
+        """`stored` has the files of stored images, or why there are none, by name."""
+        self._stored = stored
         self.errors: list[dict[str, Any]] = []
 
     def decode(self, field: str, text: str) -> InputImage | None:
@@ -88,12 +89,10 @@ class ImageFields:
         """The file that the text holds or names, and its name in the latter case."""
         name = _stored_name(text)
         if name:
-            try:
-                if name in self._hidden:
-                    raise image_not_found(name)
-                return self._store.read(name), name
-            except (ImageNotFound, ImageExpired) as exc:
-                raise InputImageRefused(str(exc)) from exc
+            file = self._stored.get(name, image_not_found(name))
+            if isinstance(file, WorkerError):
+                raise InputImageRefused(str(file))
+            return file, name
         if text[:8].lower().startswith(("http://", "https://")):
             raise InputImageRefused("URLs of other sites are not fetched; send the image itself")
         prefix = _DATA_URL.match(text)
@@ -137,11 +136,15 @@ class InputImages:
         init_image, mask = request.init_image, request.mask
         if init_image is None:
             return None, ()
-        return await self._run(
-            lambda fields: self._prepare(request, init_image, fields, is_stored=is_stored),
-            init_image,
-            mask or "",
+        files, own_size, size = await self._run(
+            lambda fields: self._prepare(request, init_image, fields), init_image, mask or ""
         )
+        names = [
+            await write_in_thread(self._store.put, *file) if is_stored else image_name(*file)
+            for file in files
+        ]
+        inputs = InputNames(names[0], names[1] if mask else None, *size)
+        return inputs, _size_warnings(own_size, size)
 
     async def read_info(self, field: str, text: str) -> ImageInfo:
         """Format, size and texts of the image in a field.
@@ -189,26 +192,33 @@ class InputImages:
         return await self._run(convert)
 
     async def _run(self, work: Callable[[ImageFields], T], *texts: str) -> T:
-        """Do the work in a thread; `texts` are the image fields that it reads."""
-        fields = ImageFields(self._store, await self._hidden(*texts))
+        """Do the work in a thread; `texts` are the image fields that it reads.
+
+        The store is read before and written after it: a slow store holds no slot.
+        """
+        names = filter(None, (_stored_name(text.strip()) for text in texts))
+        fields = ImageFields({name: await self._read_stored(name) for name in names})
         async with self._slots:
             return await asyncio.to_thread(work, fields)
 
-    async def _hidden(self, *texts: str) -> Collection[str]:
-        """The names among `texts` of stored images that belong to other owners only."""
-        hidden: set[str] = set()
-        if self._owner_index is None:
-            return hidden
-        for name in filter(None, (_stored_name(text.strip()) for text in texts)):
+    async def _read_stored(self, name: str) -> bytes | WorkerError:
+        """The file of a stored image, or why there is none for the owner."""
+        if self._owner_index is not None:
             try:
                 await self._owner_index.check_image(name)
             except (ImageNotFound, ImageExpired):
-                hidden.add(name)
-        return hidden
+                return image_not_found(name)
+        try:
+            return await read_in_thread(self._store.read, name)
+        except ImageNotFound as exc:
+            return await self._owner_index.missing_image(name) if self._owner_index else exc
+        except ImageExpired as exc:
+            return exc
 
     def _prepare(
-        self, request: GenerationRequest, init_image: str, fields: ImageFields, *, is_stored: bool
-    ) -> tuple[InputNames, tuple[JobWarning, ...]]:
+        self, request: GenerationRequest, init_image: str, fields: ImageFields
+    ) -> tuple[list[tuple[bytes, str]], Size, Size]:
+        """The files to store, the size of `init_image`, and the size of the first pass."""
         start = fields.decode("init_image", init_image)
         mask = fields.decode("mask", request.mask) if request.mask else None
         size = self._size(request, start, fields.errors) if start else (0, 0)
@@ -223,10 +233,7 @@ class InputImages:
         files = [_file_of(start, size)]
         if mask:
             files.append((encode_png(scale_and_crop(to_mask(mask.image), size)), "png"))
-        put = self._store.put if is_stored else image_name
-        names = [put(data, extension) for data, extension in files]
-        inputs = InputNames(names[0], names[1] if mask else None, *size)
-        return inputs, _size_warnings(start.image.size, size)
+        return files, start.image.size, size
 
     def _size(
         self, request: GenerationRequest, start: InputImage, errors: list[dict[str, Any]]

@@ -4,12 +4,13 @@ import hashlib
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support.disks import limited_files, small_disk
 from tests.support.image_stores import DATA, UNKNOWN, image_names, locate
-from worker.errors import ImageExpired, ImageNotFound, StoreError
+from worker.errors import ImageExpired, ImageLost, ImageNotFound, StoreError
 from worker.store.image_store import ImageStore, LocalImageStore
 from worker.store.s3 import S3ImageStore
 
@@ -177,3 +178,34 @@ def test_a_full_disk_refuses_whole_images(tmp_path: Path) -> None:
         store.check()
         data = os.urandom(2_000_000)
         assert store.read(store.put(data, "png")) == data
+
+
+@pytest.mark.parametrize("change", [b"pictur", b"Picture"])
+def test_a_file_that_was_changed_is_lost(
+    local: LocalImageStore, change: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = local.put(b"picture", "png")
+    file = locate(local, name)
+    assert isinstance(file, Path)
+    file.write_bytes(change)
+    for _ in range(2):
+        with pytest.raises(ImageLost, match="damaged"):
+            locate(local, name)
+        with pytest.raises(ImageLost, match="damaged"):
+            local.read(name)
+    assert f"picture={name} event=damaged" in caplog.text
+    assert local.put(b"picture", "png") == name
+    assert locate(local, name) == file
+
+
+def test_a_file_is_hashed_once(local: LocalImageStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    name, read, hashed = local.put(b"picture", "png"), hashlib.file_digest, []
+
+    def counted(file: Any, kind: str) -> Any:
+        hashed.append(kind)
+        return read(file, kind)
+
+    monkeypatch.setattr(hashlib, "file_digest", counted)
+    for _ in range(3):
+        locate(local, name)
+    assert len(hashed) == 1

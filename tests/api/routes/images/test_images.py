@@ -1,15 +1,18 @@
 """Reading images: caching, ranges, unknown names, and images in a bucket."""
 
 import asyncio
+import os
 from collections.abc import Iterator
 
 import httpx2
 import pytest
 
-from tests.support.api_calls import read_problem
+from tests.support.api_calls import PROMPT, read_problem, submit_job
 from tests.support.api_server import ApiServer
+from tests.support.images import draw_image, encode_file, to_base64
+from tests.support.manual_worker import ManualWorker
 from tests.support.s3_server import BUCKET, KEY, SECRET, FaultyProxy, Mode, S3Server
-from tests.support.waiting import wait_until
+from tests.support.waiting import async_wait_until, wait_until
 from worker.settings import Settings
 from worker.store import s3 as s3_store
 from worker.store.image_store import ImageStore, LocalImageStore
@@ -91,6 +94,23 @@ def test_a_removed_image_is_gone(client: httpx2.Client, store: LocalImageStore) 
     answer = client.get(f"/images/{name}")
     assert answer.status_code == 410
     assert read_problem(answer)["code"] == "image_expired"
+
+
+@pytest.mark.parametrize("change", ["cut", "removed"])
+def test_an_image_that_was_changed_behind_the_service_is_lost(
+    client: httpx2.Client, worker: ManualWorker, settings: Settings, change: str
+) -> None:
+    job_id = submit_job(client)
+    worker.claim(job_id)
+    (image,) = worker.finish(job_id, DATA)
+    assert client.get(image.url).status_code == 200
+    file = settings.data_dir / "images" / image.name
+    file.unlink() if change == "removed" else os.truncate(file, 100)
+    answer = client.get(image.url)
+    assert (answer.status_code, read_problem(answer)["code"]) == (410, "image_lost")
+    again = client.post("/generate", json={"prompt": PROMPT, "init_image": image.url})
+    assert again.status_code == 422
+    assert image.name in again.text
 
 
 def test_an_unknown_image(client: httpx2.Client) -> None:
@@ -188,6 +208,49 @@ def test_a_bucket_tells_expired_from_unknown_images(
     answer = bucket_client.get(f"/images/{'0' * 40}.png")
     assert (answer.status_code, read_problem(answer)["code"]) == (404, "image_not_found")
     assert bucket_client.get("/images/..%2fsecret").status_code == 404
+
+
+def test_an_image_that_vanished_from_a_bucket_is_lost(
+    bucket: BucketService, bucket_client: httpx2.Client, worker: ManualWorker
+) -> None:
+    job_id = submit_job(bucket_client)
+    worker.claim(job_id)
+    (image,) = worker.finish(job_id, b"never in the bucket")
+    answer = bucket_client.get(image.url)
+    assert (answer.status_code, read_problem(answer)["code"]) == (410, "image_lost")
+
+
+def test_a_slow_bucket_delays_only_what_needs_it(
+    bucket: BucketService, bucket_client: httpx2.Client
+) -> None:
+    name = bucket.store.put(DATA, "png")
+    given = {"prompt": PROMPT, "init_image": to_base64(encode_file(draw_image(), "PNG"))}
+    stored = {"prompt": PROMPT, "init_image": name}
+    bucket.proxy.set("hang")
+
+    async def ask_all() -> None:
+        async with httpx2.AsyncClient(
+            base_url=bucket.running.url, trust_env=False, timeout=60
+        ) as client:
+            held = [
+                asyncio.create_task(client.post("/generate", json=body))
+                for body in (given, stored)
+                for _ in range(20)
+            ]
+            before = bucket.proxy.requests
+            await async_wait_until(lambda: bucket.proxy.requests - before >= 20)
+            for _ in range(3):
+                free = [
+                    client.post("/generate", json={"prompt": PROMPT}),
+                    client.post("/generate?dry_run=true", json=given),
+                    client.post("/sdapi/v1/png-info", json={"image": given["init_image"]}),
+                ]
+                assert [a.status_code for a in await asyncio.gather(*free)] == [202, 200, 200]
+            assert not any(task.done() for task in held)
+            bucket.proxy.set("pass")
+            await asyncio.gather(*held)
+
+    asyncio.run(ask_all())
 
 
 @pytest.mark.parametrize("mode", ["hang", "503"])
