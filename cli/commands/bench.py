@@ -1,4 +1,4 @@
-"""`kirazuri bench`: runs a benchmark of model.bench in a new process."""
+"""`kirazuri bench`: runs a benchmark of model.bench or cli.bench in a new process."""
 
 import subprocess
 import sys
@@ -7,7 +7,11 @@ import typer
 
 app = typer.Typer()
 
-_MODULES = {"schedule": "model.bench.scheduling", "lora": "model.bench.lora"}
+_MODULES = {
+    "schedule": "model.bench.scheduling",
+    "lora": "model.bench.lora",
+    "queue": "cli.bench.queue",
+}
 
 
 @app.command(
@@ -19,6 +23,7 @@ def bench(context: typer.Context) -> None:
 
     `bench schedule` simulates the effect of scheduling at step boundaries under load.
     `bench lora` measures how long it takes to change LoRAs.
+    `bench queue` measures how the queue behaves with up to 100 000 waiting jobs.
     """
     # A new process, so that this one does not load torch.
     module, arguments = "model.bench.picture", context.args

@@ -1,4 +1,4 @@
-"""`kirazuri bench` starts the benchmarks of model.bench."""
+"""`kirazuri bench` starts the benchmarks of model.bench and cli.bench."""
 
 import importlib.util
 import subprocess
@@ -25,6 +25,7 @@ def test_every_benchmark_is_a_module_that_exists(monkeypatch: pytest.MonkeyPatch
         (["--help"], "model.bench.picture", ["--help"]),
         (["schedule", "--jobs", "5"], "model.bench.scheduling", ["--jobs", "5"]),
         (["lora"], "model.bench.lora", []),
+        (["queue", "--quick"], "cli.bench.queue", ["--quick"]),
     ):
         assert CliRunner().invoke(app, ["bench", *arguments]).exit_code == 3
         assert started.pop() == [sys.executable, "-m", module, *options]

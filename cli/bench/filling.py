@@ -1,0 +1,54 @@
+"""Fills the queue through its admission script, many jobs in one round trip."""
+
+import itertools
+from collections.abc import Sequence
+
+from ulid import ULID
+
+from cli.bench.prompts import body, prompt
+from cli.bench.stand import Stand
+from model.resolved_request import ResolvedRequest
+from worker.queue.layout import rq_layout
+from worker.queue.layout.record import new_record
+from worker.queue.scripts.lua_script import LuaScript
+
+_BATCH = 500
+
+
+def fill(stand: Stand, count: int, *, owners: int) -> list[str]:
+    """Queue `count` jobs of the first `owners` owners in turn; the ids of the first owner's."""
+    admit = LuaScript(stand.client, "admit")
+    plan = stand.call("POST", "/generate?dry_run=true", body=body(0))
+    template = ResolvedRequest.model_validate(plan["request"])
+    first_owners = []
+    numbers = iter(range(count))
+    while batch := list(itertools.islice(numbers, _BATCH)):
+        pipeline = stand.client.pipeline(transaction=False)
+        for number in batch:
+            owner, job_id = number % owners, str(ULID())
+            request = template.model_copy(update={"prompt": prompt(number), "seed": number})
+            arguments = _arguments(stand, job_id, stand.owners[owner].id, request)
+            admit(job_id, *arguments, client=pipeline)
+            if owner == 0:
+                first_owners.append(job_id)
+        _check(pipeline.execute())
+    return first_owners
+
+
+def _check(replies: Sequence[Sequence[bytes]]) -> None:
+    refused = {reply[0] for reply in replies} - {b"admitted"}
+    if refused:
+        raise RuntimeError(f"the queue refused jobs: {refused}")
+
+
+def _arguments(stand: Stand, job_id: str, owner: str, request: ResolvedRequest) -> list[object]:
+    """The arguments of the script, as `JobQueue.admit` passes them."""
+    record = new_record(request, warnings=(), traceparent=None, owner=owner)
+    pairs = [part for pair in record.items() for part in pair]
+    settings = stand.settings
+    return [
+        *(settings.max_queue, "", "", settings.idempotency_ttl_seconds, "", "[]"),
+        *(settings.result_ttl_seconds, owner, "", "", record["cost"], 0, 0, len(pairs)),
+        *pairs,
+        *rq_layout.job_fields(job_id),
+    ]

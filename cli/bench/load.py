@@ -1,0 +1,54 @@
+"""Measures how many requests one API process accepts, and its CPU time for each."""
+
+import asyncio
+import itertools
+import time
+from collections.abc import Iterator
+from statistics import quantiles
+
+from cli.bench.exchange import Connection
+from cli.bench.prompts import body
+from cli.bench.stand import Stand
+
+_CONNECTIONS = 32
+_WARM_UP = 200
+
+
+def measure(stand: Stand, *, requests: int) -> list[str]:
+    """A line for accepted requests and one for dry runs."""
+    stand.clear()
+    lines = []
+    for name, path in (("accepted", "/generate"), ("dry runs", "/generate?dry_run=true")):
+        asyncio.run(_send(stand, path, _WARM_UP))
+        before = stand.process_metric("process_cpu_seconds_total")
+        began = time.perf_counter()
+        times = asyncio.run(_send(stand, path, requests))
+        seconds = time.perf_counter() - began
+        cpu = stand.process_metric("process_cpu_seconds_total") - before
+        cuts = quantiles(times, n=100, method="inclusive")
+        lines.append(
+            f"{name} by one process, 80 tags, {_CONNECTIONS} connections: "
+            f"{requests / seconds:.0f}/s, {cpu / requests * 1000:.1f} ms of CPU each, "
+            f"p50 {cuts[49] * 1000:.0f} ms, p99 {cuts[98] * 1000:.0f} ms"
+        )
+    return lines
+
+
+async def _send(stand: Stand, path: str, count: int) -> list[float]:
+    numbers = iter(range(count))
+    owners = itertools.cycle(range(len(stand.owners)))
+    sent = (_client(stand, path, numbers, next(owners)) for _ in range(_CONNECTIONS))
+    return [seconds for times in await asyncio.gather(*sent) for seconds in times]
+
+
+async def _client(stand: Stand, path: str, numbers: Iterator[int], owner: int) -> list[float]:
+    """Send requests one after the other; the seconds of each."""
+    connection, times = await Connection.open(stand.port), []
+    for number in numbers:
+        began = time.perf_counter()
+        answer = await connection.exchange("POST", path, stand.headers(owner), body(number))
+        times.append(time.perf_counter() - began)
+        if answer.status not in (200, 202):
+            raise RuntimeError(f"POST {path} answered {answer.status}: {answer.body[:300]!r}")
+    connection.close()
+    return times

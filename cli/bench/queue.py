@@ -1,0 +1,77 @@
+"""Measures how the queue grows: each operation by waiting jobs, load, waiting clients, listeners.
+
+Run by `kirazuri bench queue`. It starts its own Redis and API in a temporary folder; a stand-in
+takes the place of the workers. docs/scaling.md has a table and what it means.
+"""
+
+import argparse
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from cli.bench import listeners, load, operations, waiters
+from cli.bench.stand import OWNERS, Stand, raise_open_files
+
+SIZES = (10, 1_000, 10_000, 100_000)
+PARTS = ("growth", "load", "waiters", "listeners")
+_CLIENTS = 1_000
+_LISTENERS = 2_000
+
+
+def main() -> None:
+    """Parse the command line, measure and print."""
+    parser = argparse.ArgumentParser(prog="kirazuri bench queue", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="leave out 100 000 waiting jobs")
+    parser.add_argument("--part", choices=PARTS, nargs="+", default=list(PARTS))
+    parser.add_argument("--sizes", type=int, nargs="+", help="numbers of waiting jobs")
+    options = parser.parse_args()
+    sizes = options.sizes or [size for size in SIZES if not options.quick or size < SIZES[-1]]
+    print(f"{os.cpu_count()} cores, {raise_open_files()} open files")
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="kirazuri-bench-") as folder:
+        stand = Stand(Path(folder))
+        try:
+            for part in options.part:
+                for line in _MEASURES[part](stand, sizes):
+                    print(line, flush=True)
+        finally:
+            stand.stop()
+    print(f"{time.monotonic() - began:.0f} s")
+
+
+def _growth(stand: Stand, sizes: list[int]) -> Iterator[str]:
+    yield f"| owners | waiting | {' | '.join(operations.COLUMNS)} |"
+    yield "|---" * (len(operations.COLUMNS) + 2) + "|"
+    for owners in (1, OWNERS):
+        for size in sizes:
+            values = operations.measure(stand, size, owners)
+            yield f"| {owners} | {size} | {' | '.join(f'{value:.1f}' for value in values)} |"
+
+
+def _load(stand: Stand, _: list[int]) -> Iterator[str]:
+    with stand.worker(0):
+        yield from load.measure(stand, requests=2_000)
+
+
+def _waiters(stand: Stand, _: list[int]) -> Iterator[str]:
+    for rate in (50, 5):
+        yield waiters.measure(stand, clients=_CLIENTS, rate=rate)
+
+
+def _listeners(stand: Stand, _: list[int]) -> Iterator[str]:
+    for jobs in (1, 500):
+        yield listeners.measure(stand, listeners=_LISTENERS, jobs=jobs)
+
+
+_MEASURES: dict[str, Callable[[Stand, list[int]], Iterator[str]]] = {
+    "growth": _growth,
+    "load": _load,
+    "waiters": _waiters,
+    "listeners": _listeners,
+}
+
+
+if __name__ == "__main__":
+    main()

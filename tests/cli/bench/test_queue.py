@@ -1,0 +1,62 @@
+"""`kirazuri bench queue` in small numbers."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from cli.bench import listeners, load, operations, queue, waiters
+from cli.bench.prompts import prompt
+from cli.bench.stand import Stand
+
+
+@pytest.fixture(scope="module")
+def stand() -> Iterator[Stand]:
+    with TemporaryDirectory(prefix="kirazuri-bench-") as folder:
+        started = Stand(Path(folder))
+        yield started
+        started.stop()
+
+
+def test_a_prompt_has_80_tags_and_its_own_text() -> None:
+    prompts = [prompt(number) for number in range(200)]
+    assert {len(text.split(", ")) for text in prompts} == {80}
+    assert len(set(prompts)) == 200
+
+
+@pytest.mark.parametrize("owners", [1, 3])
+def test_every_operation_is_measured(stand: Stand, owners: int) -> None:
+    values = operations.measure(stand, waiting=6, owners=owners)
+    assert len(values) == len(operations.COLUMNS)
+    assert all(value > 0 for value in values)
+    jobs = stand.call("GET", "/jobs?status=queued&limit=100")["items"]
+    assert len(jobs) >= 6 // owners  # none of the measured steps has changed the number
+
+
+def test_load_tells_requests_a_second_and_their_cost(stand: Stand) -> None:
+    accepted, dry = load.measure(stand, requests=40)
+    assert accepted.startswith("accepted by one process, 80 tags")
+    assert "ms of CPU each" in dry
+    assert len(stand.call("GET", "/jobs?limit=100")["items"]) > 0
+
+
+def test_waiting_clients_get_their_pictures(stand: Stand) -> None:
+    line = waiters.measure(stand, clients=20, rate=50)
+    assert "50 jobs a second: 20 with their picture; answered after" in line
+
+
+def test_listeners_hear_the_end(stand: Stand) -> None:
+    line = listeners.measure(stand, listeners=12, jobs=3)
+    assert line.startswith("12 of 12 listeners of 3 jobs hear the end: p50 ")
+
+
+def test_the_command_prints_a_table(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["queue", "--sizes", "3", "--part", "growth"])
+    queue.main()
+    printed = capsys.readouterr().out
+    assert "| 1 | 3 | " in printed
+    assert "| 100 | 3 | " in printed
