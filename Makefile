@@ -46,7 +46,7 @@ drill: $(STAMP)  ## short drills: faults while clients work, random input for ev
 	$(PYTEST) tests/chaos tests/fuzz $(ARGS)
 
 # Uses loopback addresses only; the number of jobs and faults and the time are limited.
-chaos: $(STAMP)  ## the long drill with faults, on three seeds (ARGS: --seed 4 5 --faults 90)
+chaos: $(STAMP)  ## the long drill with faults, on three seeds (ARGS: --seed 4 5 --faults 90; --help)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.chaos $(or $(ARGS),--seed 1 2 3)
 
 # Uses loopback addresses only.

@@ -1,15 +1,22 @@
-"""A TCP proxy in front of Redis that can cut all connections and refuse new ones."""
+"""A TCP proxy in front of Redis that cuts, refuses, delays and stalls connections."""
 
 import asyncio
 import contextlib
 import threading
+import time
 
 
 class CuttableProxy:
-    """Forwards a free loopback port to the port `target`, in a thread."""
+    """Forwards a free loopback port to the port `target`, in a thread.
+
+    Each reply arrives `delay_seconds` late. While it is stalled, connections stay open and nothing
+    is forwarded.
+    """
 
     def __init__(self, target: int) -> None:
         self.port = 0
+        self.delay_seconds = 0.0
+        self.is_stalled = False
         self._target = target
         self._is_open = True
         self._writers: set[asyncio.StreamWriter] = set()
@@ -35,13 +42,15 @@ class CuttableProxy:
 
     def stop(self) -> None:
         """Abort everything and end."""
+        self.is_stalled, self.delay_seconds = False, 0.0
         self.shut()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(5)
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
-        server = self._loop.run_until_complete(asyncio.start_server(self._join, "127.0.0.1", 0))
+        starting = asyncio.start_server(self._join, "127.0.0.1", 0, backlog=1024)
+        server = self._loop.run_until_complete(starting)
         self.port = server.sockets[0].getsockname()[1]
         self._is_ready.set()
         self._loop.run_forever()
@@ -67,14 +76,21 @@ class CuttableProxy:
             return
         self._writers |= {writer, inner}
         try:
-            await asyncio.gather(_copy(reader, inner), _copy(inner_reader, writer))
+            await asyncio.gather(
+                self._copy(reader, inner), self._copy(inner_reader, writer, is_reply=True)
+            )
         finally:
             self._writers -= {writer, inner}
 
-
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(OSError):
-        while data := await reader.read(65_536):
-            writer.write(data)
-            await writer.drain()
-    writer.transport.abort()
+    async def _copy(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_reply: bool = False
+    ) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65_536):
+                arrived = time.monotonic()
+                late = self.delay_seconds if is_reply else 0.0
+                while self.is_stalled or time.monotonic() < arrived + late:  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
+                writer.write(data)
+                await writer.drain()
+        writer.transport.abort()

@@ -1,11 +1,13 @@
-"""The short drill: every kind of fault once, within a minute."""
+"""The short drill: every kind of fault that may overlap once, within a minute."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 
-from tests.chaos.drill import drill
+from tests.chaos.drill import Plan, drill
+from tests.chaos.faults.all_faults import FAULTS
+from worker.redis_io.server import find_redis_server
 
 SETTINGS = {
     "KIRAZURI_MAX_ATTEMPTS": "30",
@@ -15,24 +17,26 @@ SETTINGS = {
     "KIRAZURI_DRAIN_SECONDS": "1",
 }
 
+OVERLAPPING = sum(not fault.is_apart for fault in FAULTS.values())
+
 
 @pytest.mark.timeout(280)
 def test_every_accepted_job_ends_once_whatever_breaks() -> None:
     with TemporaryDirectory(prefix="kirazuri-chaos-") as folder:
-        report = drill(
-            Path(folder),
+        plan = Plan(
             seed=7,
-            jobs=60,
-            faults=12,
-            pause=1.0,
-            outage=3,
             settings=SETTINGS,
+            redis_server=find_redis_server(),
+            jobs=60,
+            overlapping=OVERLAPPING,
+            pause=0.6,
+            one_by_one=(),
             bound=60,
-            tell=print,
         )
+        report = drill(Path(folder), plan, tell=print)
     print(report)
     assert report.problems == []
     assert report.states.total() >= 76
     assert report.states["succeeded"] > 40
-    assert report.faults.total() >= 13
-    assert len(report.recoveries) >= 3
+    assert report.faults.total() + len(report.skipped) >= OVERLAPPING
+    assert len(report.takeovers) >= 3
