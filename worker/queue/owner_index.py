@@ -5,6 +5,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from redis import Redis as BlockingRedis
 from redis.asyncio import Redis
 
 from worker.errors import DAY_SECONDS, ImageExpired, ImageLost, ImageNotFound
@@ -16,6 +17,8 @@ from worker.store.image_store import image_expired, image_not_found, is_image_na
 
 _MAX_SCANNED = 1000
 """Jobs that one call looks at; a page of a rare status may be shorter than its limit."""
+
+_SCANNED_AT_ONCE = 500
 
 
 class JobPage(NamedTuple):
@@ -31,6 +34,34 @@ class OwnerUsage:
 
     unfinished: int
     spent: float
+
+
+class OldRecords:
+    """Adds the jobs of older releases, which kept no lists, to the lists of their owners."""
+
+    def __init__(self, connection: "BlockingRedis") -> None:
+        self._redis = connection
+        self._index_jobs = LuaScript(connection, "index_jobs")
+        self._cursor: int | None = None
+
+    def index_page(self) -> bool:
+        """Add the next page; False when there is none, now or ever.
+
+        An interrupted search begins again. It may be repeated, also at the same time.
+        """
+        if self._cursor is None:
+            if self._redis.exists(redis_keys.INDEXED):
+                return False
+            self._cursor = 0
+        prefix = redis_keys.PREFIXES["job"]
+        found: Any = self._redis.scan(self._cursor, match=f"{prefix}*", count=_SCANNED_AT_ONCE)
+        self._cursor, keys = found
+        if keys:
+            self._index_jobs("", *(key.decode().removeprefix(prefix) for key in keys))
+        if self._cursor == 0:
+            self._redis.set(redis_keys.INDEXED, 1)
+            self._cursor = None
+        return self._cursor is not None
 
 
 class OwnerIndex:

@@ -27,6 +27,7 @@ from worker.images.output_filter import OutputFilter
 from worker.images.signing import ImageSigner
 from worker.job_errors import job_error
 from worker.queue.image_removal import ImageRemoval
+from worker.queue.owner_index import OldRecords
 from worker.queue.worker_queue import Report, WorkerQueue, read_claim
 from worker.redis_io.client import is_outage
 from worker.runtime.engine_thread import EngineThread
@@ -100,7 +101,8 @@ class BatchWorker:
             has_previews=output_filter is None,  # the filter does not check previews
         )
         removal = ImageRemoval(connection)
-        self._sweeper = Sweeper(store, removal, result_ttl=settings.result_ttl_seconds)
+        old_records = OldRecords(connection)
+        self._sweeper = Sweeper(store, removal, old_records, result_ttl=settings.result_ttl_seconds)
         self._wants_empty_engine = False
         self._is_suspended = False
         self._is_skewed = False

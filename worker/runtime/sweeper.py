@@ -1,4 +1,7 @@
-"""Deletes expired images in the background, and files that no record knows."""
+"""Deletes expired images in the background, and files that no record knows.
+
+After an upgrade it first lists the jobs of older releases.
+"""
 
 import logging
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -8,6 +11,7 @@ from redis.exceptions import RedisError
 
 from worker.errors import StoreError
 from worker.queue.image_removal import ImageRemoval
+from worker.queue.owner_index import OldRecords
 from worker.store.image_store import ImageStore
 
 logger = logging.getLogger(__name__)
@@ -25,9 +29,17 @@ _PAGE = 100
 class Sweeper:
     """Sweeps one round at a time in its own thread: a store may be slow."""
 
-    def __init__(self, store: ImageStore, removal: ImageRemoval, *, result_ttl: float) -> None:
+    def __init__(
+        self,
+        store: ImageStore,
+        removal: ImageRemoval,
+        old_records: OldRecords,
+        *,
+        result_ttl: float,
+    ) -> None:
         self._store = store
         self._removal = removal
+        self._old_records = old_records
         self._orphan_age = result_ttl + _ORPHANS_SECONDS
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="sweeper")
         self._round: Future[None] | None = None
@@ -50,7 +62,10 @@ class Sweeper:
 
     def _sweep(self) -> None:
         try:
-            self._remove(self._removal.begin())
+            while not self._is_stopping and self._old_records.index_page():
+                pass
+            while (names := self._removal.begin()) and not self._is_stopping:
+                self._remove(names)
             if self._removal.start_orphan_search(every=_ORPHANS_SECONDS):
                 self._remove_orphans()
         except (StoreError, RedisError, OSError) as exc:

@@ -15,6 +15,7 @@ from worker.job_errors import job_error
 from worker.queue.image_removal import ImageRemoval
 from worker.queue.job_queue import JobQueue
 from worker.queue.layout import redis_keys
+from worker.queue.owner_index import OldRecords
 from worker.queue.worker_queue import WorkerQueue
 from worker.runtime.sweeper import Sweeper
 from worker.settings import Settings
@@ -128,7 +129,7 @@ def test_the_sweep_removes_an_image_after_the_last_job_that_needs_it(
     store = LocalImageStore(settings.data_dir / "images")
     held, free = store.put(b"held", "png"), store.put(b"free", "png")
     redis_client.sadd(redis_keys.holders_key(held), "a job that waits")
-    sweeper = Sweeper(store, removal, result_ttl=TTL)
+    sweeper = Sweeper(store, removal, OldRecords(removal._redis), result_ttl=TTL)
     for kept in ([held], []):
         redis_client.zadd(redis_keys.IMAGES, {held: time.time() - 1, free: time.time() - 1})
         sweeper.wake()

@@ -17,6 +17,7 @@ from tests.support.waiting import async_wait_until, wait_until
 from worker.queue.image_removal import ImageRemoval
 from worker.queue.job_queue import JobQueue
 from worker.queue.layout import redis_keys
+from worker.queue.owner_index import OldRecords
 from worker.runtime.publisher import PublishedImage
 from worker.runtime.sweeper import Sweeper
 from worker.settings import Settings
@@ -40,7 +41,7 @@ def names(store: ImageStore) -> list[str]:
 
 def sweep(store: ImageStore, removal: ImageRemoval, *, result_ttl: float = 86_400) -> None:
     """One whole round."""
-    sweeper = Sweeper(store, removal, result_ttl=result_ttl)
+    sweeper = Sweeper(store, removal, OldRecords(removal._redis), result_ttl=result_ttl)
     sweeper.wake()
     sweeper.finish()
     sweeper.stop()

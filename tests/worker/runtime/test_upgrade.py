@@ -2,6 +2,7 @@
 
 import json
 import time
+from typing import Any
 
 import pytest
 from redis import Redis
@@ -13,6 +14,7 @@ from tests.support.waiting import async_wait_until
 from worker.job import SCHEMA_VERSION
 from worker.queue.job_queue import JobQueue
 from worker.queue.layout import redis_keys, rq_layout
+from worker.queue.owner_index import OldRecords
 from worker.queue.scripts.lua_script import source
 from worker.queue.worker_queue import WorkerQueue
 from worker.settings import Settings
@@ -144,6 +146,40 @@ async def test_jobs_of_the_next_release_stay_in_its_queue(
     assert worker_queue.pick() is None
     assert (await queue.get(newer.id)).queue_position == 0
     assert (await queue.cancel(newer.id)).status == "cancelled"
+
+
+async def test_jobs_of_the_first_release_are_listed(
+    queue: JobQueue, redis_client: "Redis", run_worker: RunWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It had no lists of jobs. The first worker of this release makes them, once."""
+    monkeypatch.setattr("worker.queue.owner_index._SCANNED_AT_ONCE", 2)
+    waiting, ended = [[admitted_by_first_release(redis_client) for _ in range(5)] for _ in "ab"]
+    for number, job_id in enumerate(ended):
+        image = {"url": f"/images/{number:040x}.png", "seed": 1, "width": 64, "height": 64}
+        file = {"format": "png", "bytes": 9, "sha256": "a" * 64}
+        fields: dict[Any, Any] = {"status": "succeeded", "images": json.dumps([image | file])}
+        fields |= {"finished": time.time(), "expires": time.time() + 3600}
+        redis_client.hset(redis_keys.job_key(job_id), mapping=fields)
+        redis_client.expire(redis_keys.job_key(job_id), 3600 + number)
+        redis_client.lrem("rq:queue:kirazuri-v1", 0, job_id)
+        redis_client.zrem(redis_keys.QUEUED, job_id)
+    redis_client.hset(redis_keys.job_key(ended[0]), "owner", "somebody")
+    assert await queue.jobs() == ([], None)
+    with run_worker():
+        await async_wait_until(lambda: redis_client.exists(redis_keys.INDEXED))
+        page, _ = await queue.jobs(limit=100)
+        assert {job.id for job in page} == {*waiting, *ended[1:]}
+        for job_id in waiting:
+            assert (await queue.wait(job_id, 60)).status == "succeeded"
+    theirs = queue.owned_by("somebody")
+    assert [job.id for job in (await theirs.jobs())[0]] == [ended[0]]
+    await theirs.owner_index.check_image(f"{0:040x}.png")
+    assert redis_client.ttl(redis_keys.jobs_key("somebody")) > 3000
+    assert redis_client.ttl(redis_keys.jobs_key("")) > 3000
+    assert redis_client.scard(redis_keys.unfinished_key("")) == 0
+    redis_client.delete(redis_keys.jobs_key("somebody"))
+    assert not OldRecords(redis_client).index_page()
+    assert await theirs.jobs() == ([], None)
 
 
 async def test_an_old_job_is_cancelled_in_its_own_queue(
