@@ -8,6 +8,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Hashable, Iterable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any
 
 import torch
@@ -43,6 +44,9 @@ logger = logging.getLogger(__name__)
 _MERGE_FORWARDS = 2
 """Cost of merging LoRAs into the transformer, in full forwards, for selecting a batch."""
 
+_READ_SECONDS = 0.05
+"""How long a step without other work waits for the hashes of LoRA files."""
+
 _MEMORY_SECONDS = 1.0
 """Interval between two readings of the device's memory."""
 
@@ -56,6 +60,8 @@ class Engine:
         self._velocity = ChunkedForward(pipeline.velocity)
         self._token_budget = token_budget
         self._running: dict[str, RunningRequest] = {}
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="lora-hashes")
+        self._reading: dict[str, Future[None]] = {}
         self._memory_read_at = -math.inf
 
     def description(self) -> dict[str, Any]:
@@ -69,9 +75,14 @@ class Engine:
         if job_id in self._running:
             raise ValueError(f"job {job_id} is in the engine already")
         self._running[job_id] = RunningRequest(request, owner, weight)
+        loras = self._pipeline.loras
+        if not loras.knows_hashes(request.loras):  # a large file takes seconds: the others go on
+            self._reading[job_id] = self._reader.submit(loras.read_hashes, request.loras)
 
     def cancel(self, job_id: str) -> None:
         """Remove a request at once. Unknown ids are ignored."""
+        if reading := self._reading.pop(job_id, None):
+            reading.cancel()
         running = self._running.pop(job_id, None)
         if running:
             for image in running.images.values():
@@ -79,10 +90,15 @@ class Engine:
 
     @torch.inference_mode()
     def step(self) -> list[EngineEvent]:
-        """Start the requests admitted since the last step, then evaluate the model for a batch."""
+        """Start the requests admitted since the last step, then evaluate the model for a batch.
+
+        A request starts when the hashes of its LoRA files are known.
+        """
         events: list[EngineEvent] = []
         self.stats.latest = ()
-        for job_id in [j for j, running in self._running.items() if not running.is_started]:
+        if self._reading and not any(running.images for running in self._running.values()):
+            wait(self._reading.values(), timeout=_READ_SECONDS, return_when=FIRST_COMPLETED)
+        for job_id in self._startable():
             self._isolate(job_id, self._start, events)
         batch = self._select_batch()
         if batch:
@@ -94,24 +110,36 @@ class Engine:
 
     # -- starting ----------------------------------------------------------------------------
 
+    def _startable(self) -> list[str]:
+        """The requests that wait for nothing but their start."""
+        return [
+            job_id
+            for job_id, running in self._running.items()
+            if not running.is_started
+            and (job_id not in self._reading or self._reading[job_id].done())
+        ]
+
     def _start(self, job_id: str, events: list[EngineEvent]) -> None:
         """Encode the prompts, draw the noise and run each sampler up to its first evaluation."""
+        if reading := self._reading.pop(job_id, None):
+            reading.result()
         running = self._running[job_id]
         request, began = running.request, time.perf_counter()
+        codec = self._pipeline.codec()
+        plan = running.plan = plan_images(request, self._pipeline.read_image, codec)
+        seeds = [(request.seed + index) % (MAX_SEED + 1) for index in range(request.num_images)]
+        # The noise is drawn in another thread while the prompts are encoded.
+        trajectories = [image_trajectory(request, plan, codec, seed=seed) for seed in seeds]
         in_text, running.loras = self._pipeline.loras.split(request.loras)
         self._pipeline.loras.use_in_text(in_text)
         prompts = {"prompt": self._pipeline.encode(request.prompt)}
         if request.cfg_scale != 1:
             prompts["negative_prompt"] = self._pipeline.encode(request.negative_prompt)
         running.contexts = tuple(encoded.context for encoded in prompts.values())
-        codec = self._pipeline.codec()
-        plan = running.plan = plan_images(request, self._pipeline.read_image, codec)
         running.is_started = True
         warnings = tuple(_cut_warnings(prompts.items()))
         events.append(Started(job_id, warnings, time.perf_counter() - began))
-        for index in range(request.num_images):
-            seed = (request.seed + index) % (MAX_SEED + 1)
-            trajectory = image_trajectory(request, plan, codec, seed=seed)
+        for index, (seed, trajectory) in enumerate(zip(seeds, trajectories, strict=True)):
             running.images[index] = UnfinishedImage(
                 job_id, index, seed, plan, trajectory, plan.evaluations
             )

@@ -136,7 +136,10 @@ class GenerationEngine(Protocol):
         """
 
     def step(self) -> list[EngineEvent]:
-        """Evaluate the model once for a batch of images. Returns [] if there is nothing to do."""
+        """Evaluate the model once for a batch of images.
+
+        Returns [] if there is nothing to do, or if all requests still wait for their files.
+        """
 
     def cancel(self, job_id: str) -> None:
         """Remove a request at once, without an event. Unknown ids are ignored."""

@@ -81,6 +81,21 @@ class LoraSwitch:
         transformer = (lora for lora, changes in effective if not all(map(_is_text, changes)))
         return tuple(text), tuple(transformer)
 
+    def knows_hashes(self, loras: LoraSet) -> bool:
+        """Whether the hash of each file, as it was last listed, is known."""
+        return all(self._folder.known_sha256(lora.name) for lora in loras)
+
+    def read_hashes(self, loras: LoraSet) -> None:
+        """Compute the hashes of the files that `split` compares; any thread may call this.
+
+        Raises:
+            LoraMissing, LoraChanged, LoraUnusable: as `LoraFolder.sha256`.
+        """
+        self._folder.refresh()
+        for lora in loras:
+            if lora.name not in self._folder.refused:
+                self._folder.sha256(lora.name)
+
     def use_in_text(self, loras: LoraSet) -> None:
         """Activate a set in Qwen3 and the adapter; () restores the original weights.
 

@@ -1,14 +1,20 @@
 """Draws the random numbers of one image from its seed alone, independent of the batch.
 
-Generators on the CPU draw float32 numbers that do not depend on threads or hardware.
+Generators on the CPU draw float32 numbers that do not depend on threads or hardware. A thread draws
+them ahead, so that the device does not wait for the CPU between two steps.
 """
 
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from model.request import MAX_SEED
+
+_DRAWING = ThreadPoolExecutor(1, thread_name_prefix="noise")
+"""One thread: it makes the draws of a generator in their order."""
 
 
 def initial_noise(
@@ -19,7 +25,19 @@ def initial_noise(
     Raises:
         ValueError: the seed is not between 0 and MAX_SEED.
     """
-    return torch.randn(shape, generator=_generator(seed), dtype=torch.float32).to(device)
+    return initial_noise_ahead(seed, shape, device=device)()
+
+
+def initial_noise_ahead(
+    seed: int, shape: tuple[int, ...], *, device: torch.device | str = "cpu"
+) -> Callable[[], Tensor]:
+    """Begin to draw the initial latents, and return a function that waits for them.
+
+    Raises:
+        ValueError: the seed is not between 0 and MAX_SEED.
+    """
+    drawn = _draw_ahead(_generator(seed), shape)
+    return lambda: drawn.result().to(device)
 
 
 def noise_stream(
@@ -28,18 +46,25 @@ def noise_stream(
     """Return a function that draws a sampler's next noise tensor with every call.
 
     Its generator starts from seed + 1, as in ComfyUI for noise on the CPU. With the seed itself,
-    the first noise would be the initial noise again.
+    the first noise would be the initial noise again. The next tensor is drawn ahead.
 
     Raises:
         ValueError: the seed is not between 0 and MAX_SEED.
     """
     generator = _generator(seed)
     generator.manual_seed(seed + 1)
+    drawn = _draw_ahead(generator, shape)
 
     def draw() -> Tensor:
-        return torch.randn(shape, generator=generator, dtype=torch.float32).to(device)
+        nonlocal drawn
+        noise, drawn = drawn.result(), _draw_ahead(generator, shape)
+        return noise.to(device)
 
     return draw
+
+
+def _draw_ahead(generator: torch.Generator, shape: tuple[int, ...]) -> "Future[Tensor]":
+    return _DRAWING.submit(partial(torch.randn, shape, generator=generator, dtype=torch.float32))
 
 
 def _generator(seed: int) -> torch.Generator:

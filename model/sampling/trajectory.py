@@ -6,12 +6,13 @@ continues at a higher resolution.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from model.request import MAX_SEED
-from model.sampling.noise import initial_noise, noise_stream
+from model.sampling.noise import initial_noise_ahead, noise_stream
 from model.sampling.samplers import Sampler, Trajectory
 
 SEED_STRIDE = 2**52
@@ -43,32 +44,42 @@ def run_passes(
 ) -> Trajectory:
     """Run all passes. Each later one starts from the latents so far, resized by `upscale`.
 
-    Pass k draws its noise from seed + k * SEED_STRIDE, modulo MAX_SEED + 1.
+    Pass k draws its noise from seed + k * SEED_STRIDE, modulo MAX_SEED + 1. Drawing the initial
+    noise begins with this call, before the trajectory starts.
     """
-    first, *later = inputs
-    latents = yield from _run_pass(first, first.original, sampler, seed=seed, device=device)
-    for k, one in enumerate(later, start=1):
-        start = upscale(latents, one)
-        pass_seed = (seed + k * SEED_STRIDE) % (MAX_SEED + 1)
-        latents = yield from _run_pass(one, start, sampler, seed=pass_seed, device=device)
-    return latents
+    seeds = [(seed + k * SEED_STRIDE) % (MAX_SEED + 1) for k in range(len(inputs))]
+    initial = [
+        initial_noise_ahead(pass_seed, one.shape, device=device)
+        for one, pass_seed in zip(inputs, seeds, strict=True)
+    ]
+
+    def run_pass(k: int, start: Tensor | None) -> Trajectory:
+        draw = partial(noise_stream, seeds[k], inputs[k].shape, device=device)
+        return _run_pass(inputs[k], start, sampler, initial[k], draw)
+
+    def run() -> Trajectory:
+        latents = yield from run_pass(0, inputs[0].original)
+        for k in range(1, len(inputs)):
+            latents = yield from run_pass(k, upscale(latents, inputs[k]))
+        return latents
+
+    return run()
 
 
 def _run_pass(
     inputs: PassInputs,
     start: Tensor | None,
     sampler: Sampler,
-    *,
-    seed: int,
-    device: torch.device | str,
+    initial_noise: Callable[[], Tensor],
+    start_stream: Callable[[], Callable[[], Tensor]],
 ) -> Trajectory:
     """Add the noise of the first sigma to `start` (None: start from pure noise) and sample."""
     if len(inputs.sigmas) < 2 and start is not None:
         return start
-    noise = initial_noise(seed, inputs.shape, device=device)
-    first = inputs.sigmas[0].to(device)
+    noise = initial_noise()
+    first = inputs.sigmas[0].to(noise.device)
     x = first * noise if start is None else first * noise + (1 - first) * start
-    trajectory = sampler(x, inputs.sigmas, noise_stream(seed, inputs.shape, device=device))
+    trajectory = sampler(x, inputs.sigmas, start_stream())
     if inputs.mask is not None and inputs.original is not None:
         trajectory = keep_outside_mask(trajectory, inputs.original, noise, inputs.mask)
     return (yield from trajectory)

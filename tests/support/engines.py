@@ -87,10 +87,9 @@ def run(engine: Engine, jobs: dict[str, ResolvedRequest]) -> list[EngineEvent]:
 def drain(engine: Engine) -> list[EngineEvent]:
     events: list[EngineEvent] = []
     for _ in range(2000):
-        new = engine.step()
-        if not new:
+        events.extend(engine.step())
+        if not engine._running:
             return events
-        events.extend(new)
     raise AssertionError("the engine does not finish")
 
 

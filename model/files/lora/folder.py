@@ -131,6 +131,8 @@ class LoraFolder:
     def sha256(self, name: str) -> str:
         """The file's SHA-256. Reads the file if the hash of its present version is not known.
 
+        Waits for the hash of another file only if it has to read this one.
+
         If peft's configuration is used, it is hashed after the file, as one text.
 
         Raises:
@@ -142,11 +144,12 @@ class LoraFolder:
         if file is None:
             raise LoraMissing(f"there is no LoRA {name}")
         try:
+            if known := self._known_sha256(file.path):
+                return known
             with self._hashing:
+                if known := self._known_sha256(file.path):
+                    return known
                 before = _identity(file.path)
-                known = self._hashes.get(file.path)
-                if known and known[0] == before:
-                    return known[1]
                 digest = _hash(file.path)
                 wrong = self._not_finite(file.path)
                 if _identity(file.path) != before:
@@ -157,6 +160,10 @@ class LoraFolder:
                 return digest
         except OSError as exc:
             raise LoraMissing(f"the file of LoRA {name} cannot be read") from exc
+
+    def _known_sha256(self, path: Path) -> str | None:
+        identity, known = _identity(path), self._hashes.get(path)
+        return known[1] if known and known[0] == identity else None
 
     def _not_finite(self, path: Path) -> str | None:
         tensors = _read_contents(path)[0].tensors.values() if self._reads_numbers else ()

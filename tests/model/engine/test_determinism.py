@@ -164,9 +164,9 @@ def draws_of(jobs: dict[str, ResolvedRequest], monkeypatch: pytest.MonkeyPatch) 
     """Every noise tensor that the engine draws, in order, by the seed of its image."""
     taken: Draws = {}
 
-    def initial(seed: int, shape: tuple[int, ...], **options: Any) -> Tensor:
+    def initial(seed: int, shape: tuple[int, ...], **options: Any) -> Callable[[], Tensor]:
         taken.setdefault(seed, []).append(noise.initial_noise(seed, shape, **options))
-        return taken[seed][-1]
+        return lambda: taken[seed][0]
 
     def stream(seed: int, shape: tuple[int, ...], **options: Any) -> Callable[[], Tensor]:
         draw = noise.noise_stream(seed, shape, **options)
@@ -179,7 +179,7 @@ def draws_of(jobs: dict[str, ResolvedRequest], monkeypatch: pytest.MonkeyPatch) 
 
     # In whichever module draws it.
     places = [module for name, module in sys.modules.items() if name.startswith("model.")]
-    for name, recording in (("initial_noise", initial), ("noise_stream", stream)):
+    for name, recording in (("initial_noise_ahead", initial), ("noise_stream", stream)):
         users = [m for m in places if m is not noise and hasattr(m, name)]
         assert users
         for module in users:

@@ -2,6 +2,7 @@
 
 import copy
 import shutil
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,10 @@ from model.card import load_card, shipped_folder
 from model.engine.engine import Engine
 from model.engine.loading import load_engine
 from model.engine.protocol import EngineEvent, Failed, ImageReady
+from model.files.lora import folder as lora_folder
 from model.network.load import load_components
 from model.resolved_request import LoraSet, ResolvedRequest
-from tests.support.engines import drain, of, request
+from tests.support.engines import drain, of, request, run
 from tests.support.lora_writer import (
     Written,
     changed,
@@ -187,7 +189,8 @@ def test_a_file_that_changes_during_its_request_fails_the_request(
     lora = resolved(write_lora(tmp_path / "a.safetensors", at))
     engine = engine_at(written, written.folder, lora_dir=tmp_path, lora_cache_sets=1)
     engine.admit("changing", request(**SAMPLING).model_copy(update={"loras": (lora,)}))
-    engine.step()
+    while not engine.step():
+        pass  # until the file's hash is known
     write_lora(tmp_path / "a.safetensors", at, seed=9)
     engine._pipeline.loras._transformer._sets.clear()
     engine._pipeline.loras.use_in_transformer(())
@@ -196,3 +199,33 @@ def test_a_file_that_changes_during_its_request_fails_the_request(
     (failed,) = of(Failed, events, "changing")
     assert failed.code == "lora_changed"
     assert of(ImageReady, events, "plain")
+
+
+def test_hashing_a_lora_stops_no_other_request(
+    written: WrittenCheckpoint,
+    four_sets: tuple[Path, dict[str, LoraSet]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Not even a request with a LoRA whose hash is known."""
+    folder, sets = four_sets
+    known, new = sets["a"], sets["b"]
+    may_hash, has_hashed = threading.Event(), threading.Event()
+
+    def slow_hash(path: Path) -> str:
+        may_hash.wait(60)
+        has_hashed.set()
+        return hash_file(path)
+
+    hash_file = lora_folder._hash
+    engine = engine_at(written, written.folder, lora_dir=folder)
+    run(engine, {"first use": request(**SAMPLING).model_copy(update={"loras": known})})
+    monkeypatch.setattr(lora_folder, "_hash", slow_hash)
+    engine.admit("slow", request(**SAMPLING).model_copy(update={"loras": new}))
+    engine.admit("plain", request(**SAMPLING))
+    engine.admit("known", request(**SAMPLING).model_copy(update={"loras": known}))
+    events: list[EngineEvent] = []
+    while len(of(ImageReady, events, "plain") + of(ImageReady, events, "known")) < 2:
+        events += engine.step()
+    assert not has_hashed.is_set()
+    may_hash.set()
+    assert of(ImageReady, drain(engine), "slow")

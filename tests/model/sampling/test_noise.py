@@ -2,13 +2,18 @@
 
 import hashlib
 import json
+import threading
+from typing import Any
 
 import pytest
 import torch
 
 from model.request import MAX_SEED
 from model.sampling.noise import initial_noise, noise_stream
+from model.sampling.samplers import SAMPLERS
+from model.sampling.trajectory import PassInputs, run_passes
 from tests.support.paths import DATA
+from tests.support.waiting import wait_until
 
 CHECK = json.loads((DATA / "samplers.json").read_text())["noise_check"]
 SHAPE = (1, 16, 1, 16, 24)
@@ -43,6 +48,40 @@ def test_streams_are_independent() -> None:
         initial_noise(7, SHAPE)
         drawn.append(mine())
     assert all(torch.equal(a, b) for a, b in zip(drawn, expected, strict=True))
+
+
+def test_noise_is_drawn_ahead_in_another_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Same bits, and the thread that runs the steps draws nothing itself."""
+    expected = torch.Generator("cpu").manual_seed(8)
+    randn, drawn_by = torch.randn, list[str]()
+
+    def recorded(*args: Any, **options: Any) -> torch.Tensor:
+        drawn_by.append(threading.current_thread().name)
+        return randn(*args, **options)
+
+    monkeypatch.setattr(torch, "randn", recorded)
+    draw = noise_stream(7, SHAPE)
+    for _ in range(3):
+        drawn_by.clear()
+        noise = draw()
+        wait_until(lambda: drawn_by)
+        assert torch.equal(noise, randn(SHAPE, generator=expected, dtype=torch.float32))
+        assert threading.current_thread().name not in drawn_by
+
+
+def test_initial_noise_begins_before_the_trajectory_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = list[tuple[int, ...]]()
+    randn = torch.randn
+
+    def recorded(shape: tuple[int, ...], **options: Any) -> torch.Tensor:
+        drawn.append(shape)
+        return randn(shape, **options)
+
+    monkeypatch.setattr(torch, "randn", recorded)
+    passes = [PassInputs(SHAPE, torch.tensor([1.0, 0.5, 0.0]))] * 2
+    trajectory = run_passes(passes, SAMPLERS["euler"], seed=1, upscale=lambda x, _: x)
+    wait_until(lambda: drawn == [SHAPE, SHAPE])
+    trajectory.close()
 
 
 def test_torchs_global_generator_is_not_used() -> None:
