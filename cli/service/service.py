@@ -16,6 +16,7 @@ from pydantic import SecretStr
 
 from cli.service.child import ChildProcess, write_log_line
 from cli.service.embedded_redis import EmbeddedRedis, StartError
+from cli.service.external_redis import RedisUnusableError, check_redis
 from model.card import load_card
 from model.errors import ModelError
 from worker.settings import Settings
@@ -154,6 +155,10 @@ class Service:
     def _with_redis(self) -> Settings:
         """The settings with the URL of a Redis: the configured one, or the embedded one."""
         if self._settings.redis_url is not None:
+            try:
+                check_redis(self._settings.redis_url.get_secret_value(), self._log)
+            except RedisUnusableError as exc:
+                raise StartError(str(exc)) from exc
             return self._settings
         self._redis = EmbeddedRedis(self._settings.data_dir / "redis", self._log)
         return self._settings.model_copy(update={"redis_url": SecretStr(self._redis.url)})

@@ -1,0 +1,78 @@
+"""Checks the Redis of KIRAZURI_REDIS_URL before the service starts."""
+
+import contextlib
+import time
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+import redis
+import redis.sentinel
+from redis import exceptions
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from worker.redis_io.client import connect
+
+_PATIENCE_SECONDS = 5.0
+"""For a Redis that starts together with the service."""
+
+_PAUSE_SECONDS = 0.5
+
+_NOT_THERE = (exceptions.ConnectionError, exceptions.TimeoutError, OSError)
+
+
+class RedisUnusableError(Exception):
+    """The Redis cannot be used; the message says why."""
+
+
+def check_redis(url: str, report: Callable[[str], None]) -> None:
+    """Return once the Redis answers; wait a few seconds for one that does not.
+
+    One that loads its data is waited for as long as it takes; `report` gets lines about it.
+
+    Raises:
+        RedisUnusableError: it does not answer, or it refuses this client.
+    """
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    is_reported = False
+    while True:
+        try:
+            with contextlib.closing(connect(url)) as client:
+                client.set_retry(Retry(NoBackoff(), 0))
+                client.ping()
+        except exceptions.BusyLoadingError:
+            if not is_reported:
+                report("redis is loading its data; the service waits for it")
+            is_reported = True
+        except exceptions.AuthenticationError as exc:
+            has_password = "@" in urlsplit(url).netloc
+            reason = "refuses the user or password" if has_password else "requires a password"
+            raise RedisUnusableError(f"{_place(url)} {reason}") from exc
+        except _NOT_THERE as exc:
+            if time.monotonic() > deadline:
+                raise RedisUnusableError(f"{_place(url)} does not answer: {_why(exc)}") from exc
+        except (exceptions.RedisError, ValueError) as exc:
+            raise RedisUnusableError(f"{_place(url)} cannot be used: {exc}") from exc
+        else:
+            return
+        time.sleep(_PAUSE_SECONDS)
+
+
+def _place(url: str) -> str:
+    """The server as messages name it: the URL without user, password and options."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return f"the Redis of KIRAZURI_REDIS_URL ({parts.scheme}://{host}{parts.path})"
+
+
+def _why(exc: Exception) -> str:
+    if isinstance(exc, redis.sentinel.MasterNotFoundError):
+        return "no sentinel answers and knows a master of this name"
+    text = str(exc).rstrip(".")
+    if "certificate" in text:
+        return text
+    if "SSL" in text or "Timeout" in text:
+        return f"{text} (rediss:// and valkeys:// need a server that speaks TLS)"
+    if "closed by server" in text or "reset by peer" in text:
+        return f"{text} (a server that speaks TLS needs rediss:// or valkeys://)"
+    return text

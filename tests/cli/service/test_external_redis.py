@@ -1,0 +1,141 @@
+"""A wrong KIRAZURI_REDIS_URL: what `kirazuri up` says."""
+
+import os
+import socket
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from redis import Redis
+from redis.exceptions import RedisError
+
+from cli.service.external_redis import RedisUnusableError, check_redis
+from tests.support.cli import kirazuri
+from tests.support.ports import free_port
+from tests.support.waiting import wait_until
+from worker.redis_io.server import find_redis_server
+
+
+@contextmanager
+def running(folder: Path, port: int, *options: str) -> Iterator[None]:
+    """Run a server; it may still load its data."""
+    folder.mkdir(exist_ok=True)
+    command = [str(find_redis_server()), "--port", str(port), "--bind", "127.0.0.1"]
+    command += ["--dir", str(folder), "--save", "", *options]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        try:
+            yield
+        finally:
+            process.kill()
+
+
+def _answers(port: int, password: str | None = None) -> bool:
+    try:
+        with Redis(port=port, password=password) as client:
+            return bool(client.ping())
+    except RedisError:
+        return False
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cli.service.external_redis._PATIENCE_SECONDS", 0.0)
+
+
+@pytest.fixture(scope="module")
+def protected(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """The port of a server with the password "sesame"."""
+    port = free_port()
+    with running(tmp_path_factory.mktemp("protected"), port, "--requirepass", "sesame"):
+        wait_until(lambda: _answers(port, "sesame"))
+        yield port
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("redis://:secret@127.0.0.1:{port}", "refuses the user or password"),
+        ("redis://alice:secret@127.0.0.1:{port}", "refuses the user or password"),
+        ("redis://127.0.0.1:{port}", "requires a password"),
+        ("redis://:sesame@127.0.0.1:{port}/99", "cannot be used: DB index is out of range"),
+        ("rediss://:sesame@127.0.0.1:{port}", r"does not answer: .* \(rediss:// .*speaks TLS"),
+        ("redis+sentinel://:sesame@127.0.0.1:{port}/pictures", "no sentinel answers and knows"),
+        ("redis://:secret@127.0.0.1:1", "does not answer: Error 111 .*Connection refused$"),
+        ("redis://:secret@name.invalid:6379", "does not answer: .*name.invalid"),
+        ("unix:///nowhere/redis.sock", "does not answer: .*No such file or directory"),
+        ("http://127.0.0.1:{port}", "cannot be used: Redis URL must specify"),
+    ],
+)
+def test_the_reason_is_named_without_the_password(url: str, reason: str, protected: int) -> None:
+    with pytest.raises(RedisUnusableError, match=reason) as raised:
+        check_redis(url.format(port=protected), print)
+    text = str(raised.value)
+    assert text.startswith("the Redis of KIRAZURI_REDIS_URL (")
+    assert "secret" not in text
+    assert "sesame" not in text
+
+
+def test_a_good_url_is_accepted(protected: int) -> None:
+    check_redis(f"redis://:sesame@127.0.0.1:{protected}/1", print)
+
+
+def test_a_server_that_hangs_is_named() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as deaf,
+        pytest.raises(RedisUnusableError, match="does not answer: Timeout"),
+    ):
+        check_redis(f"redis://127.0.0.1:{deaf.getsockname()[1]}", print)
+
+
+def test_a_server_that_starts_together_with_the_service_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("cli.service.external_redis._PATIENCE_SECONDS", 60.0)
+    port = free_port()
+    with ThreadPoolExecutor() as pool:
+        check = pool.submit(check_redis, f"redis://127.0.0.1:{port}", print)
+        with running(tmp_path, port):
+            check.result(60)
+
+
+def test_a_server_that_loads_its_data_is_waited_for(tmp_path: Path) -> None:
+    port = free_port()
+    append_only = ("--appendonly", "yes")
+    with running(tmp_path, port, *append_only):
+        wait_until(lambda: _answers(port))
+        with Redis(port=port) as client:
+            client.mset({str(number): os.urandom(4000) for number in range(200)})
+            client.bgrewriteaof()
+            wait_until(lambda: not client.info("persistence")["aof_rewrite_in_progress"])
+    lines: list[str] = []
+
+    def report(line: str) -> None:
+        lines.append(line)
+        with Redis(port=port) as client:
+            client.config_set("key-load-delay", "0")
+
+    slow = ("--key-load-delay", "50000", "--loading-process-events-interval-bytes", "4096")
+    with running(tmp_path, port, *append_only, *slow):
+        wait_until(lambda: not _is_refused(port))
+        check_redis(f"redis://127.0.0.1:{port}", report)
+        with Redis(port=port) as client:
+            assert client.dbsize() == 200
+    assert lines == ["redis is loading its data; the service waits for it"]
+
+
+def _is_refused(port: int) -> bool:
+    with socket.socket() as connection:
+        return connection.connect_ex(("127.0.0.1", port)) != 0
+
+
+def test_up_ends_with_the_reason(protected: int, tmp_path: Path) -> None:
+    url = f"redis://:secret@127.0.0.1:{protected}/0"
+    run = kirazuri("up", "--port", "0", folder=tmp_path, KIRAZURI_REDIS_URL=url)
+    assert run.returncode == 1
+    assert run.stderr == (
+        f"error: the Redis of KIRAZURI_REDIS_URL (redis://127.0.0.1:{protected}/0) refuses the "
+        "user or password\n"
+    )
