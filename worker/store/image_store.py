@@ -4,6 +4,7 @@ The name of an image is derived from its bytes. An image is stored whole or not 
 """
 
 import contextlib
+import errno
 import hashlib
 import logging
 import os
@@ -35,6 +36,12 @@ _HASH_CHARS = 40
 _NAME = re.compile(rf"[0-9a-f]{{{_HASH_CHARS}}}\.(?:{'|'.join(MEDIA_TYPES)})\Z")
 _PROBE = bytes(1 << 20)
 """A probe writes as much as an image, to notice a full disk."""
+
+_RESERVE_BYTES = 256 << 20
+_RESERVE_SHARE = 20
+"""Of a disk below 5 GB, a twentieth is kept free."""
+
+_RESERVE_INODES = 100
 
 
 class ImageStore(Protocol):
@@ -134,6 +141,23 @@ def _is_intact(file: Path, _state: tuple[int, ...]) -> bool:
     return file.name.startswith(digest[:_HASH_CHARS])
 
 
+def check_space(folder: Path, size: int) -> None:
+    """Keep space for the queue, which may be on the same disk: it ends without any.
+
+    The queue's file stays far below this, also while Redis rewrites it.
+
+    Raises:
+        OSError: after writing `size` bytes there, too little would be free.
+    """
+    disk = os.statvfs(folder)
+    total, free = disk.f_blocks * disk.f_frsize, disk.f_bavail * disk.f_frsize
+    reserve = min(_RESERVE_BYTES, total // _RESERVE_SHARE)
+    if free - size < reserve:
+        raise OSError(errno.ENOSPC, f"No space left but {reserve >> 10} kB kept for the queue")
+    if disk.f_files > 0 and disk.f_favail < _RESERVE_INODES:
+        raise OSError(errno.ENOSPC, f"No inodes left but {_RESERVE_INODES} kept for the queue")
+
+
 class LocalImageStore:
     """Images as files in a folder that API and workers share.
 
@@ -149,6 +173,7 @@ class LocalImageStore:
         name = image_name(data, extension)
         try:
             self._root.mkdir(parents=True, exist_ok=True)
+            check_space(self._root, len(data))
             self._write(name, data)
         except OSError as exc:
             raise StoreError(f"cannot write {name} in {self._root}: {exc}") from exc
@@ -228,6 +253,7 @@ class LocalImageStore:
         """Raise StoreError unless a file of an image's size can be written in the folder."""
         try:
             self._root.mkdir(parents=True, exist_ok=True)
+            check_space(self._root, len(_PROBE))
             with tempfile.TemporaryFile(dir=self._root, prefix=".new-") as file:
                 file.write(_PROBE)
                 file.flush()

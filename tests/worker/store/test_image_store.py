@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis import Redis
 
 from tests.support.disks import limited_files, small_disk
 from tests.support.image_stores import DATA, UNKNOWN, image_names, locate
+from tests.support.waiting import wait_until
 from worker.errors import ImageExpired, ImageLost, ImageNotFound, StoreError
+from worker.redis_io import server as redis_server
 from worker.store.image_store import ImageStore, LocalImageStore
 from worker.store.s3 import S3ImageStore
 
@@ -178,6 +181,40 @@ def test_a_full_disk_refuses_whole_images(tmp_path: Path) -> None:
         store.check()
         data = os.urandom(2_000_000)
         assert store.read(store.put(data, "png")) == data
+
+
+def _store_many(store: LocalImageStore) -> None:
+    """Store images of 100 kB, more than fit on the disk."""
+    for number in range(500):
+        store.put(number.to_bytes(4) * 25_000, "png")
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [("30m", "No space left but 1536 kB kept"), ("30m,nr_inodes=120", "No inodes left but 100")],
+)
+def test_images_leave_space_for_the_queue(options: str, reason: str, tmp_path: Path) -> None:
+    """On a disk that both share, the queue goes on while images are refused."""
+    disk = tmp_path / "disk"
+    with small_disk(disk, options):
+        store = LocalImageStore(disk / "images")
+        with pytest.raises(StoreError, match=reason):
+            _store_many(store)
+        server = redis_server.start(disk / "redis")
+        try:
+            with Redis.from_url(server.url) as client:
+                for number in range(100):
+                    client.set(f"job {number}", bytes(5_000))
+                client.bgrewriteaof()
+                wait_until(lambda: not client.info("persistence")["aof_rewrite_in_progress"])
+                assert client.info("persistence")["aof_last_bgrewrite_status"] == "ok"
+            with pytest.raises(StoreError, match=reason):
+                store.check()
+            for name, _ in list(store.list_images())[:30]:
+                (disk / "images" / name).unlink()
+            store.check()
+        finally:
+            server.stop()
 
 
 @pytest.mark.parametrize("change", [b"pictur", b"Picture"])
