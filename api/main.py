@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TypedDict
 
 from fastapi import FastAPI
@@ -41,6 +41,7 @@ from model.files.lora.folder import LoraFolder
 from model.policy.policy import load_policy
 from model.prompting.tokens import Tokenizers, load_tokenizers
 from model.request import GenerationRequest
+from worker.errors import QueueUnavailable
 from worker.images.c2pa_manifest import C2paReader
 from worker.queue.job_queue import JobQueue
 from worker.settings import Settings, redis_dsn
@@ -107,6 +108,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lora_list = LoraList(loras)
         try:
             await _open_keys(keys, settings)
+            with suppress(QueueUnavailable):
+                await queue.state.server()  # logs its faults
             yield ServiceState(
                 settings=settings,
                 card=card,

@@ -29,6 +29,11 @@ class Settings(BaseSettings):
         description="URL of Redis: redis://, rediss://, unix://, valkey:// or redis+sentinel://. "
         "Unset: `kirazuri up` starts its own Redis.",
     )
+    allow_volatile_redis: bool = Field(
+        default=False,
+        description="Whether jobs are accepted although Redis may lose them: without an "
+        "append-only file, or with a maxmemory-policy other than noeviction.",
+    )
     data_dir: Path = Field(
         default=Path("data"),
         description="Folder for images and for the Redis that `kirazuri up` starts.",

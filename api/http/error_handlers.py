@@ -50,7 +50,8 @@ async def handle_exception(request: Request, exc: Exception) -> Response:
 def problem_response_for(exc: Exception, request_id: str) -> ProblemResponse:
     """What the client gets to know about an exception; server errors are logged in full."""
     kind = _problem_type(exc)
-    if kind.status >= 500 and not isinstance(exc, errors.JobUnfinished | errors.JobUnsuccessful):
+    tells = errors.JobUnfinished | errors.JobUnsuccessful | worker_errors.RedisUnfit
+    if kind.status >= 500 and not isinstance(exc, tells):
         # Such messages contain hosts and paths, which clients must not see.
         log.error("request=%s problem=%s", request_id, kind.code, exc_info=exc)
         detail = kind.explanation

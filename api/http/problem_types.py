@@ -153,8 +153,8 @@ PROBLEM_BY_EXCEPTION: Final[dict[type[Exception], ProblemType]] = {
         503,
         "queue_unavailable",
         "Queue unavailable",
-        "Redis cannot be reached or refuses to write. If this answers a submission, repeat it with "
-        "the same Idempotency-Key: the job runs only once.",
+        "Redis cannot be reached, refuses to write, is nearly full or may lose jobs. If this "
+        "answers a submission, repeat it with the same Idempotency-Key: the job runs only once.",
     ),
     worker_errors.ImageNotFound: ProblemType(
         404, "image_not_found", "Image not found", "No stored image has this name."

@@ -22,6 +22,7 @@ from worker.job import WorkerStatus
 from worker.queue.counters import Counters
 from worker.queue.eta import EtaAccuracy
 from worker.queue.outbox import OutboxState
+from worker.redis_io.server_faults import FAULTS, ServerState
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,7 @@ class QueueSnapshot:
     worker_texts: Mapping[str, str]
     counters: Counters
     outbox: OutboxState
+    server: ServerState
 
 
 class QueueCollector(Collector):
@@ -52,6 +54,7 @@ class QueueCollector(Collector):
         yield _gauge("kirazuri_queue_depth", "Waiting jobs.", waiting)
         yield _gauge("kirazuri_queue_limit", "Maximum number of waiting jobs.", snapshot.limit)
         yield _gauge("kirazuri_jobs_running", "Running jobs.", running)
+        yield from _server(snapshot.server)
         yield from _jobs(snapshot.counters)
         yield from _eta_accuracy(snapshot.counters.eta_accuracy)
         yield from _webhooks(snapshot.outbox)
@@ -70,6 +73,20 @@ def _counter(
     for value, count in counts.items():
         family.add_metric([value], count)
     return family
+
+
+def _server(server: ServerState) -> Iterable[Metric]:
+    """Whether Redis may be trusted with jobs and has room for them."""
+    yield _gauge(
+        "kirazuri_redis_memory_ratio",
+        "Used share of the maxmemory of Redis, 0 without a limit.",
+        server.used_memory,
+    )
+    found = {fault.code for fault in server.faults}
+    faults = GaugeMetricFamily("kirazuri_redis_fault", "1 if Redis has it.", labels=["fault"])
+    for code in FAULTS:
+        faults.add_metric([code], int(code in found))
+    yield faults
 
 
 def _jobs(counters: Counters) -> Iterable[Metric]:

@@ -25,6 +25,7 @@ from worker.errors import (
     JobNotSucceeded,
     QueueFull,
     QuotaSpent,
+    RedisUnfit,
     StoreError,
     TooManyJobs,
     WorkerError,
@@ -42,6 +43,7 @@ from worker.queue.queue_state import QueueState, retry_after
 from worker.queue.scripts.lua_script import LuaScript
 from worker.queue.wakeups import Wakeups
 from worker.redis_io.client import connect_async, disconnect, unavailable_on_outage
+from worker.redis_io.server_faults import faults_against_jobs
 from worker.settings import Settings
 from worker.telemetry import logs, tracing
 from worker.webhook import Webhook
@@ -131,6 +133,7 @@ class JobQueue:
             QueueFull: as many jobs wait as the settings allow.
             IdempotencyConflict: the key was used with another fingerprint.
             QueueUnavailable: Redis is away; the job may exist, so repeat with the same key.
+            RedisUnfit: Redis is nearly full or may lose jobs.
             StoreError: an image that it starts from was removed while it was being stored.
         """
         record = new_record(
@@ -193,12 +196,15 @@ class JobQueue:
                 record["cost"],
                 throughput.cost_per_second,
                 throughput.workers,
+                " ".join(faults_against_jobs(self._settings)),
                 len(pairs),
                 *pairs,
                 *rq_layout.job_fields(job_id),
             )
             outcome, known_id = reply[:2]
             span.set_attributes({"messaging.message.id": known_id, "kirazuri.outcome": outcome})
+        if outcome == "unfit":
+            await self.state.server()  # logs the fault
         return reply
 
     def _refusal(
@@ -210,6 +216,8 @@ class JobQueue:
                 return IdempotencyConflict(
                     "the idempotency key was used before with another request"
                 )
+            case "unfit":
+                return RedisUnfit(f"Redis takes no jobs: {known_id}")
             case "busy":
                 return TooManyJobs(limits.concurrency or 0, pause)
             case "spent":

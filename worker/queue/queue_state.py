@@ -5,9 +5,10 @@ import logging
 import math
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from model.resolved_request import ResolvedRequest
 from model.workload import megapixel_steps
@@ -18,7 +19,8 @@ from worker.queue.layout import redis_keys
 from worker.queue.layout.tolerant import TolerantReader
 from worker.queue.outbox import OutboxState, read_outbox_state
 from worker.queue.scripts.lua_script import LuaScript
-from worker.redis_io.client import unavailable_on_outage
+from worker.redis_io.client import is_outage, unavailable_on_outage
+from worker.redis_io.server_faults import FaultLog, ServerState
 from worker.telemetry.background import stop_task
 
 log = logging.getLogger(__name__)
@@ -32,12 +34,22 @@ _OLD_THROUGHPUT_SECONDS = 10.0
 """A throughput of this age is not used any more."""
 
 
+class Heartbeat(NamedTuple):
+    """A worker's last heartbeat, sent `age` seconds ago by the clock of Redis."""
+
+    status: WorkerStatus
+    age: float
+
+
 class QueueState:
     """What all jobs and workers do together. Every method may raise QueueUnavailable."""
 
     def __init__(self, redis: "Redis") -> None:
         self._redis = redis
+        self.started_at = time.monotonic()
         self._queue_position = LuaScript(redis, "queue_position")
+        self._check_server = LuaScript(redis, "check_server")
+        self._fault_log = FaultLog()
         self._throughput = Throughput()
         self._throughput_read_at: float | None = None
         self._reading_throughput: asyncio.Task[None] | None = None
@@ -61,18 +73,37 @@ class QueueState:
         with unavailable_on_outage():
             return await read_outbox_state(self._redis)
 
+    async def server(self) -> ServerState:
+        """The faults of the server, which are logged when they come and go."""
+        with unavailable_on_outage():
+            try:
+                return self._fault_log.read(await self._check_server(""))
+            except ResponseError as exc:
+                if not is_outage(exc):
+                    raise
+                return self._fault_log.read_error(exc)
+
     async def workers(self) -> list[WorkerStatus]:
+        """The statuses of all workers that sent a heartbeat within 15 seconds."""
+        return [heartbeat.status for heartbeat in await self.heartbeats()]
+
+    async def heartbeats(self) -> list[Heartbeat]:
         """The last heartbeats of all workers that sent one within 15 seconds."""
         with unavailable_on_outage():
             names: list[Any] = sorted(await self._redis.smembers(redis_keys.WORKERS))
             if not names:
                 return []
-            heartbeats: list[Any] = await self._redis.mget(
-                [redis_keys.worker_key(name) for name in names]
-            )
-        known = TolerantReader(dict(zip(names, heartbeats, strict=True)))
-        found = (known.part(name, WorkerStatus) for name in names)
-        return [status for status in found if status is not None]
+            pipeline = self._redis.pipeline(transaction=False)
+            for name in names:
+                pipeline.get(redis_keys.worker_key(name))
+                pipeline.pttl(redis_keys.worker_key(name))
+            replies = await pipeline.execute()
+        known = TolerantReader(dict(zip(names, replies[::2], strict=True)))
+        return [
+            Heartbeat(status, redis_keys.HEARTBEAT_TTL_SECONDS - milliseconds / 1000)
+            for name, milliseconds in zip(names, replies[1::2], strict=True)
+            if (status := known.part(name, WorkerStatus)) is not None
+        ]
 
     async def worker_metrics(self, names: Sequence[str]) -> dict[str, str]:
         """The last metrics of these workers, in Prometheus' text format, by name."""

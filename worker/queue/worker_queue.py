@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from redis import Redis
 from redis.client import Pipeline
+from redis.exceptions import ResponseError
 
 from model.resolved_request import ResolvedRequest
 from worker.auth.api_keys import WEIGHTS
@@ -19,6 +20,8 @@ from worker.job import JobError, JobWarning, StoredImage, WorkerStatus
 from worker.job_errors import job_error
 from worker.queue.layout import redis_keys, rq_layout
 from worker.queue.scripts.lua_script import DEADLINE_NONCE, LuaScript
+from worker.redis_io.client import is_outage
+from worker.redis_io.server_faults import FaultLog, faults_against_claims
 from worker.settings import Settings
 
 FinalStatus = Literal["succeeded", "failed", "cancelled"]
@@ -27,8 +30,6 @@ _MISSING_SECONDS = 60
 """A queued job that RQ has not known for this long is put back."""
 
 _RECONCILE_AT_ONCE = 500
-
-_HEARTBEAT_TTL_SECONDS = 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +84,15 @@ class WorkerQueue:
         self._restore = LuaScript(connection, "restore")
         self._find_lost = LuaScript(connection, "find_lost")
         self._reconciled = 0.0
+        self._check_server = LuaScript(connection, "check_server")
+        self._fault_log = FaultLog()
+        self._refused_faults = faults_against_claims(settings)
 
     # -- jobs ----------------------------------------------------------------------------------
 
     def pick(self, full_owners: Collection[str] = ()) -> tuple[str, str] | None:
         """Take the next job of an owner not among these out of the queue; (RQ's queue, job id)."""
-        picked = self._pick("", *full_owners)
+        picked = self._pick("", " ".join(self._refused_faults), *full_owners)
         if not picked:
             return None
         key, job_id = map(_text, picked)
@@ -173,17 +177,27 @@ class WorkerQueue:
     def heartbeat(self, pipeline: "Pipeline", status: WorkerStatus) -> None:
         """Add a heartbeat to a pipeline."""
         key = redis_keys.worker_key(status.name)
-        pipeline.set(key, status.model_dump_json(), ex=_HEARTBEAT_TTL_SECONDS)
+        pipeline.set(key, status.model_dump_json(), ex=redis_keys.HEARTBEAT_TTL_SECONDS)
         pipeline.sadd(redis_keys.WORKERS, status.name)
 
     def send_metrics(self, pipeline: "Pipeline", name: str, text: str) -> None:
         """Add a worker's metrics, in Prometheus' text format, to a pipeline."""
-        pipeline.set(redis_keys.worker_metrics_key(name), text, ex=_HEARTBEAT_TTL_SECONDS)
+        pipeline.set(redis_keys.worker_metrics_key(name), text, ex=redis_keys.HEARTBEAT_TTL_SECONDS)
 
     def remove_worker(self, name: str) -> None:
         """Remove a worker's heartbeat and metrics."""
         self._redis.delete(redis_keys.worker_key(name), redis_keys.worker_metrics_key(name))
         self._redis.srem(redis_keys.WORKERS, name)
+
+    def check_server(self) -> bool:
+        """Whether `pick` takes jobs from this server; if not, the log says why."""
+        try:
+            server = self._fault_log.read(self._check_server(""))
+        except ResponseError as exc:
+            if not is_outage(exc):
+                raise
+            server = self._fault_log.read_error(exc)
+        return not server.reasons(self._refused_faults)
 
     def clock_skew(self) -> float:
         """Seconds by which the local clock is ahead of the server's, within the round trip."""

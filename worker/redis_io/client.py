@@ -17,15 +17,20 @@ from redis import exceptions
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
-from worker.errors import QueueUnavailable
+from worker.errors import QueueUnavailable, RedisUnfit
 from worker.redis_io.batching import BatchingRedis
+from worker.redis_io.full_redis import UnlimitedRedis
 from worker.redis_io.sentinel import connection_options, sentinel_url
 
 SOCKET_SECONDS = 2.0
 
 _WAITS = ("socket_timeout", "socket_connect_timeout", "retry")
 
-_REFUSALS = ("OOM", "READONLY", "MISCONF", "LOADING", "NOREPLICAS", "MASTERDOWN", "BUSY ")
+_REFUSALS = (
+    *("OOM", "READONLY", "MISCONF", "LOADING", "NOREPLICAS", "MASTERDOWN", "BUSY "),
+    "Error compiling script",  # Redis before 7.0 does not know the flags of scripts
+    "CROSSSLOT",  # a cluster
+)
 
 
 def is_outage(exc: BaseException) -> bool:
@@ -52,6 +57,8 @@ def unavailable_on_outage() -> Iterator[None]:
     except (exceptions.RedisError, OSError) as exc:
         if not is_outage(exc):
             raise
+        if isinstance(exc, exceptions.OutOfMemoryError):
+            raise RedisUnfit("Redis takes no jobs: it has reached its maxmemory") from exc
         raise QueueUnavailable(f"Redis does not answer or refuses to write: {exc}") from exc
 
 
@@ -105,7 +112,7 @@ async def disconnect(client: redis.asyncio.Redis) -> None:
 
 
 def connect(url: str) -> "redis.Redis":
-    """A client for the worker; replies are bytes, as RQ expects."""
+    """A client for the worker, which may exceed `maxmemory`; replies are bytes, as RQ expects."""
     options: dict[str, Any] = {
         "socket_timeout": SOCKET_SECONDS,
         "socket_connect_timeout": SOCKET_SECONDS,
@@ -118,6 +125,8 @@ def connect(url: str) -> "redis.Redis":
         waits = {name: options[name] for name in _WAITS}
         sentinel_class: Any = redis.sentinel.Sentinel  # untyped in redis-py
         sentinel = sentinel_class(sentinels_url.sentinels, sentinel_kwargs=to_sentinels | waits)
-        master: redis.Redis = sentinel.master_for(sentinels_url.service, **(to_master | options))
+        master: redis.Redis = sentinel.master_for(
+            sentinels_url.service, UnlimitedRedis, **(to_master | options)
+        )
         return master
-    return redis.Redis.from_url(_with_redis_scheme(url), **options)
+    return UnlimitedRedis.from_url(_with_redis_scheme(url), **options)

@@ -312,7 +312,7 @@ class BatchWorker:
     # -- heartbeat ---------------------------------------------------------------------------
 
     def _heartbeat(self) -> None:
-        """Renew all leases, publish the status, check the clock and `rq suspend`."""
+        """Renew all leases, publish the status, check the server, the clock and `rq suspend`."""
         began, last = time.monotonic(), self._last_heartbeat
         interval = self._settings.heartbeat_seconds
         if last is None:
@@ -322,7 +322,7 @@ class BatchWorker:
             # workers must have time to renew them before any worker declares their jobs lost.
             self._no_maintenance_until = began + 2 * interval + 1
         self._check_clock()
-        is_accepting = not self._is_skewed and self._stop_at is None
+        is_accepting = self._queue.check_server() and not self._is_skewed and self._stop_at is None
         status = worker_status(
             self._parts, self._settings, running=len(self.slots), is_accepting=is_accepting
         )

@@ -20,7 +20,7 @@ from rq.executions import Execution
 from rq.intermediate_queue import IntermediateQueue
 from rq.job import Job as RqJob
 from rq.registry import clean_registries
-from rq.scripts import acquire_or_refresh_lock, release_lock
+from rq.scripts import release_lock
 from rq.suspension import is_suspended
 from rq.utils import now
 from rq.worker.base import WorkerStatus as RqStatus
@@ -61,8 +61,12 @@ class _LeasedQueue(Queue):
         return queue
 
     def acquire_maintenance_lock(self) -> bool:
-        key, ttl = self.registry_cleaning_key, self.lock_seconds
-        return acquire_or_refresh_lock(self.connection, key, self._lock_owner, ttl) != "taken"
+        # Not with RQ's script: Redis refuses it when it is full.
+        key, owner, ttl = self.registry_cleaning_key, self._lock_owner, self.lock_seconds
+        if self.connection.set(key, owner, nx=True, ex=ttl):
+            return True
+        is_own = self.connection.get(key) == owner.encode()
+        return is_own and bool(self.connection.expire(key, ttl))
 
     def release_maintenance_lock(self) -> None:
         release_lock(self.connection, self.registry_cleaning_key, self._lock_owner)

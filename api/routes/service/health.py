@@ -1,7 +1,7 @@
 """`/livez`, `/readyz`, `/metrics`: liveness, readiness and Prometheus metrics."""
 
 import asyncio
-from datetime import UTC, datetime, timedelta
+import time
 
 from fastapi import APIRouter, Request, Response
 
@@ -12,13 +12,12 @@ from api.http.queue_metrics import QueueSnapshot, render_metrics
 from api.http.service_schemas import Alive, NotReady, Ready
 from api.submit.dependencies import Metrics, Queue, ServiceCard, ServiceSettings, Store
 from worker.errors import QueueUnavailable, StoreError
-from worker.job import WorkerStatus
 from worker.queue.job_queue import JobQueue
+from worker.queue.queue_state import Heartbeat
+from worker.redis_io.server_faults import faults_against_jobs
+from worker.settings import Settings
 from worker.store.image_store import ImageStore
 from worker.store.threads import check_in_thread
-
-WORKER_TIMEOUT = timedelta(seconds=15)
-"""A worker without a heartbeat for longer does not count."""
 
 _STORE_SECONDS = 5.0
 """A store that takes longer is not ready."""
@@ -40,9 +39,11 @@ async def livez(response: Response) -> Alive:
     response_model=Ready,
     responses={503: {"model": NotReady}, **problem_responses()},
 )
-async def readyz(request: Request, queue: Queue, store: Store, card: ServiceCard) -> Response:
-    """200 if Redis answers, images can be stored and a worker with this card's model is ready."""
-    reasons = await _store_reasons(store) + await _queue_reasons(queue, card.name)
+async def readyz(
+    request: Request, queue: Queue, store: Store, card: ServiceCard, settings: ServiceSettings
+) -> Response:
+    """200 if Redis takes jobs, images can be stored and a worker has this card's model loaded."""
+    reasons = await _store_reasons(store) + await _queue_reasons(queue, card.name, settings)
     headers = {"Cache-Control": "no-store"}
     if not reasons:
         return Response(Ready().model_dump_json(), media_type="application/json", headers=headers)
@@ -73,21 +74,24 @@ async def _store_reasons(store: ImageStore) -> list[str]:
     return []
 
 
-async def _queue_reasons(queue: JobQueue, card: str) -> list[str]:
+async def _queue_reasons(queue: JobQueue, card: str, settings: Settings) -> list[str]:
     try:
-        await queue.ping()
-        workers = await queue.state.workers()
+        server = await queue.state.server()
+        heartbeats = await queue.state.heartbeats()
     except QueueUnavailable:
         return ["redis: does not answer"]
-    if any(is_serving(worker, card, now=datetime.now(UTC)) for worker in workers):
-        return []
-    seconds = WORKER_TIMEOUT.seconds
-    return [f"worker: none with {card} loaded has sent a heartbeat in the last {seconds} s"]
+    reasons = [f"redis: {reason}" for reason in server.reasons(faults_against_jobs(settings))]
+    # A worker that was killed together with this process has left a heartbeat behind.
+    patience = min(settings.lease_seconds, time.monotonic() - queue.state.started_at)
+    if not any(is_serving(heartbeat, card, patience=patience) for heartbeat in heartbeats):
+        reasons.append(f"worker: no live one has {card} loaded")
+    return reasons
 
 
-def is_serving(worker: WorkerStatus, card: str, *, now: datetime) -> bool:
-    """Whether the worker has this card's model loaded and sent a heartbeat lately."""
-    return worker.is_warm and worker.card == card and now - worker.seen_at <= WORKER_TIMEOUT
+def is_serving(heartbeat: Heartbeat, card: str, *, patience: float) -> bool:
+    """Whether the worker has this card's model loaded and was alive `patience` seconds ago."""
+    worker = heartbeat.status
+    return worker.is_warm and worker.card == card and heartbeat.age <= patience
 
 
 @router.get(
@@ -111,6 +115,7 @@ async def get_metrics(metrics: Metrics, queue: Queue, settings: ServiceSettings)
             worker_texts=await queue.state.worker_metrics([worker.name for worker in workers]),
             counters=await queue.state.counters(),
             outbox=await queue.state.outbox(),
+            server=await queue.state.server(),
         )
     except QueueUnavailable:
         snapshot = None

@@ -34,9 +34,10 @@ from worker.telemetry.background import stop_task
 
 @contextmanager
 def server(folder: Path, *options: str) -> Iterator["subprocess.Popen[bytes]"]:
-    """Run another redis-server on loopback."""
+    """Run another redis-server on loopback; it has an append-only file."""
     folder.mkdir(parents=True, exist_ok=True)
     command = [str(find_redis_server()), *options, "--bind", "127.0.0.1", "--dir", str(folder)]
+    command += [] if "--sentinel" in options else ["--appendonly", "yes"]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
     try:

@@ -16,6 +16,7 @@ from tests.support.queue_steps import follow_events, waiting
 from tests.support.requests import make_request
 from tests.support.waiting import async_wait_until
 from tests.support.worker_process import WorkerProcess
+from worker.errors import QueueUnavailable
 from worker.job import Job
 from worker.queue.job_queue import JobQueue
 from worker.queue.layout import redis_keys
@@ -97,14 +98,14 @@ async def test_a_worker_killed_between_storing_and_reporting_leaves_one_image(
     first = spawn(redis_url)
     job = await queue.admit(make_request(f"until={go}"))
     await until_running(queue, [job])
-    redis_client.config_set("maxmemory", "1")  # Redis refuses all writes
+    redis_client.config_set("min-replicas-to-write", "1")  # Redis refuses all writes
     try:
         go.touch()
         store = LocalImageStore(settings.data_dir / "images")
         await async_wait_until(lambda: list(store.list_images()))
         first.kill()
     finally:
-        redis_client.config_set("maxmemory", "0")
+        redis_client.config_set("min-replicas-to-write", "0")
     ((stored, _),) = store.list_images()
     assert (await queue.get(job.id)).images == ()
     assert redis_client.zcard(redis_keys.IMAGES) == 0
@@ -172,7 +173,7 @@ async def test_a_restart_of_redis_interrupts_nothing(
         server.stop()
 
 
-async def test_a_full_redis_interrupts_nothing(
+async def test_a_redis_that_refuses_writes_interrupts_nothing(
     queue: JobQueue, redis_url: str, redis_client: "Redis", spawn: Spawn, settings: Settings,
     tmp_path: Path,
 ) -> None:  # fmt: skip
@@ -180,16 +181,41 @@ async def test_a_full_redis_interrupts_nothing(
     spawn(redis_url, lease_seconds=1)
     jobs = [await queue.admit(make_request(f"until={go}", seed=10 * n)) for n in range(4)]
     await until_running(queue, jobs)
-    redis_client.config_set("maxmemory", "1")
+    redis_client.config_set("min-replicas-to-write", "1")
     try:
         go.touch()
         await async_wait_until(lambda: len(list(store.list_images())) == 4)
         await asyncio.sleep(1.5)  # lets the leases expire
         assert (await queue.get(jobs[0].id)).status == "running"
     finally:
-        redis_client.config_set("maxmemory", "0")
+        redis_client.config_set("min-replicas-to-write", "0")
     done = await finished(queue, jobs)
     assert [(job.status, job.attempts) for job in done] == [("succeeded", 1)] * 4
+
+
+async def test_a_full_redis_drains(
+    queue: JobQueue, redis_url: str, redis_client: "Redis", spawn: Spawn, tmp_path: Path
+) -> None:
+    go = tmp_path / "go"
+    first = spawn(redis_url, max_running=4)
+    jobs = [await queue.admit(make_request(f"until={go}", seed=10 * n)) for n in range(12)]
+    await until_running(queue, jobs[:4])
+    redis_client.config_set("maxmemory", "1")
+    try:
+        with pytest.raises(QueueUnavailable, match="maxmemory"):
+            await queue.admit(make_request())
+        running, queued = await queue.cancel(jobs[0].id), await queue.cancel(jobs[-1].id)
+        assert (running.status, queued.status) == ("running", "cancelled")
+        await async_wait_until(lambda: first.log().count("event=cancelled") == 1)
+        first.kill()
+        spawn(redis_url)  # registers, recovers the jobs of the dead one and takes the others
+        go.touch()
+        done = await finished(queue, jobs)
+    finally:
+        redis_client.config_set("maxmemory", "0")
+    expected = ["cancelled", *["succeeded"] * 10, "cancelled"]
+    assert [job.status for job in done] == expected
+    assert [job.attempts for job in done[1:4]] == [2] * 3
 
 
 async def test_a_worker_starts_while_redis_is_away(settings: Settings, spawn: Spawn) -> None:

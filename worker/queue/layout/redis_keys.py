@@ -20,6 +20,9 @@ VIRTUAL_TIME = "kirazuri:clock"
 WORKERS = "kirazuri:workers"
 OUTBOX = "kirazuri:outbox"
 
+HEARTBEAT_TTL_SECONDS = 15
+"""A worker's heartbeat is kept for this long."""
+
 PREFIXES = {
     "job": "kirazuri:job:",
     "events": "kirazuri:events:",

@@ -6,16 +6,17 @@
 --       limit of the owner's unfinished jobs ('' for none),
 --       limit of the owner's work a day ('' for none), work of this job,
 --       throughput of the workers in work a second, number of these workers,
+--       faults of the server for which it accepts no job,
 --       number of record arguments, record field/value..., RQ field/value...
--- Returns {outcome, job id or image name, mean work of a job, the owner's unfinished jobs, the owner's
--- work of today}, and for admitted and repeated also {jobs before it, running jobs, its record}. So no
--- later read can fail. The outcome is admitted | repeated | conflict | busy | spent | full | removed.
--- A repeat with the same id changes nothing, so a client may retry after a lost reply.
+-- Returns {outcome, job id, image name or fault, mean work of a job, the owner's unfinished jobs, the
+-- owner's work of today}, and for admitted and repeated also {jobs before it, running jobs, its record}. So
+-- no later read can fail. The outcome is admitted | repeated | conflict | unfit | busy | spent | full |
+-- removed. A repeat with the same id changes nothing, so a client may retry after a lost reply.
 local limit, idempotency, fingerprint, ttl = tonumber(ARGV[2]), ARGV[3], ARGV[4], tonumber(ARGV[5])
 local is_renewed, names, result_ttl = ARGV[6] == '1', cjson.decode(ARGV[7]), tonumber(ARGV[8])
 local owner, concurrency, quota, cost = ARGV[9], tonumber(ARGV[10]), tonumber(ARGV[11]), ARGV[12]
 local throughput, workers = tonumber(ARGV[13]), tonumber(ARGV[14])
-local record_size = tonumber(ARGV[15])
+local refused_faults, record_size = ARGV[15], tonumber(ARGV[16])
 local unfinished, jobs = PREFIX.unfinished .. owner, PREFIX.jobs .. owner
 local day = math.floor(now / DAY)
 local mean_cost = redis.call('GET', KEY.mean_cost) or '0'
@@ -66,6 +67,10 @@ elseif idempotency ~= '' then
     return answer_with_job('repeated', known[1])
   end
 end
+local reason = fault_among(refused_faults)
+if reason then
+  return refused('unfit', reason)
+end
 if concurrency and redis.call('SCARD', unfinished) >= concurrency then
   -- Drop entries that hold a place by mistake: their record was lost, or an older worker ended them.
   for _, other in ipairs(redis.call('SMEMBERS', unfinished)) do
@@ -93,8 +98,8 @@ for _, name in ipairs(names) do
 end
 
 redis.call('HSET', KEY.job, 'status', 'queued', 'attempt', 0, 'created', stamp(now))
-redis.call('HSET', KEY.job, unpack(ARGV, 16, 15 + record_size))
-redis.call('HSET', KEY.rq_job, unpack(ARGV, 16 + record_size))
+redis.call('HSET', KEY.job, unpack(ARGV, 17, 16 + record_size))
+redis.call('HSET', KEY.rq_job, unpack(ARGV, 17 + record_size))
 redis.call('HSET', KEY.job, 'inputs', ARGV[7])
 for _, name in ipairs(names) do
   redis.call('SADD', PREFIX.holders .. name, id)

@@ -1,4 +1,5 @@
 -- Reads a page of an owner's jobs, newest first, optionally of one status. Ids are ULIDs and sort by time.
+-- Changes nothing.
 -- ARGV: '', owner, status ('' for any), page size, last id of the page before ('' for none),
 --       maximum number of jobs to look at
 -- Returns {last id of this page ('' if there are no more), ids...}.
@@ -14,9 +15,8 @@ while true do
       return {last, unpack(page)}
     end
     local status = redis.call('HGET', PREFIX.job .. job, 'status')
-    if not status and redis.call('EXISTS', PREFIX.job .. job) == 0 then
-      redis.call('ZREM', jobs, job)
-    elseif wanted == '' or status == wanted then
+    local is_kept = status or redis.call('EXISTS', PREFIX.job .. job) == 1
+    if is_kept and (wanted == '' or status == wanted) then
       page[#page + 1] = job
     end
     last, left = job, left - 1

@@ -16,7 +16,14 @@ from worker.queue.layout import redis_keys, rq_layout
 DEADLINE_NONCE = "deadline"
 """Nonce of the cancel script if the deadline of a job has passed."""
 
-_SHARED_PARTS = ("prelude", "owner", "fair_queueing", "finish")
+_READING = ("find_lost", "list_jobs", "queue_position", "queue_positions", "read_events")
+_FLAGS = {"admit": "", **dict.fromkeys(_READING, " flags=no-writes")}
+"""A full Redis refuses `admit` only; one that refuses all writes still runs what only reads."""
+
+_OTHER_FLAGS = " flags=allow-oom"
+"""What was accepted can always end."""
+
+_SHARED_PARTS = ("prelude", "owner", "fair_queueing", "finish", "server")
 
 
 class LuaScript:
@@ -65,7 +72,8 @@ def source(name: str) -> str:
     """The source of a script, with the constants and helpers that all scripts share."""
     folder = resources.files(__package__)
     parts = ((folder / f"{part}.lua").read_text("utf-8") for part in (*_SHARED_PARTS, name))
-    return "\n".join((_constants(), *parts))
+    header = "#!lua" + _FLAGS.get(name, _OTHER_FLAGS)
+    return "\n".join((header, _constants(), *parts))
 
 
 def _constants() -> str:

@@ -110,8 +110,8 @@ def test_the_heartbeat_of_a_newer_worker_counts(
     worker.heartbeat()
     key = redis_keys.worker_key("manual-worker")
     beat = json.loads(redis_client.get(key) or "")
-    redis_client.set(key, json.dumps(beat | {"power": 300}))
+    redis_client.set(key, json.dumps(beat | {"power": 300}), keepttl=True)
     assert client.get("/readyz").status_code == 200
-    redis_client.set(key, json.dumps(beat | {"running": "some"}))
+    redis_client.set(key, json.dumps(beat | {"running": "some"}), keepttl=True)
     assert client.get("/readyz").status_code == 503
     assert submit_job(client)

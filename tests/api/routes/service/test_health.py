@@ -5,11 +5,13 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from redis import Redis
 
 from tests.support.api_calls import PROMPT, read_metrics, read_problem, submit_job
 from tests.support.api_server import ApiServer
 from tests.support.manual_worker import ManualWorker
 from tests.support.waiting import wait_until
+from worker.queue.layout import redis_keys
 from worker.settings import Settings
 
 
@@ -37,16 +39,79 @@ def test_not_ready_without_workers(client: httpx2.Client) -> None:
     assert "kirazuri-tiny" in reason
 
 
-def test_workers_that_do_not_count(client: httpx2.Client, worker: ManualWorker) -> None:
-    for changes in (
-        {"is_warm": False},
-        {"card": "kirazuri-v1"},
-        {"seen_at": datetime.now(UTC) - timedelta(seconds=16)},
-    ):
+def age_heartbeat(worker: ManualWorker, seconds: float) -> None:
+    """Make the worker's last heartbeat older than it is."""
+    left = redis_keys.HEARTBEAT_TTL_SECONDS - seconds
+    worker.redis.pexpire(redis_keys.worker_key("manual-worker"), int(1000 * left))
+
+
+def test_workers_that_do_not_count(
+    client: httpx2.Client, worker: ManualWorker, settings: Settings
+) -> None:
+    for changes in ({"is_warm": False}, {"card": "kirazuri-v1"}):
         worker.heartbeat(**changes)
         assert client.get("/readyz").status_code == 503, changes
+    worker.heartbeat()
+    age_heartbeat(worker, settings.lease_seconds + 0.5)
+    assert client.get("/readyz").status_code == 503
     worker.heartbeat(name="another")
     assert client.get("/readyz").status_code == 200
+
+
+def test_clocks_do_not_matter(client: httpx2.Client, worker: ManualWorker) -> None:
+    worker.heartbeat(seen_at=datetime.now(UTC) - timedelta(days=1))
+    assert client.get("/readyz").status_code == 200
+
+
+def test_a_restarted_service_waits_for_a_live_worker(
+    settings: Settings, worker: ManualWorker, redis_url: str
+) -> None:
+    worker.heartbeat()  # the last word of a worker that is killed with the service
+    with ApiServer(settings) as restarted:
+        answer = httpx2.get(f"{restarted.url}/readyz")
+        assert answer.status_code == 503
+        assert "no live one" in answer.json()["detail"]
+        worker.heartbeat()
+        assert httpx2.get(f"{restarted.url}/readyz").status_code == 200
+
+
+def test_a_redis_that_may_lose_jobs(
+    client: httpx2.Client, worker: ManualWorker, redis_client: "Redis"
+) -> None:
+    worker.heartbeat()
+    redis_client.config_set("appendonly", "no")
+    try:
+        answer = client.get("/readyz")
+        (reason,) = read_problem(answer)["reasons"]
+        refused = client.post("/generate", json={"prompt": PROMPT})
+        numbers = read_metrics(client)
+    finally:
+        redis_client.config_set("appendonly", "yes")
+    assert answer.status_code == 503
+    assert reason.startswith("redis: ")
+    assert "appendonly" in reason
+    assert refused.status_code == 503
+    problem = read_problem(refused)
+    assert problem["code"] == "queue_unavailable"
+    assert "appendonly" in problem["detail"]
+    assert numbers["kirazuri_redis_fault", "append_only_file"] == 1
+    assert numbers["kirazuri_redis_fault", "eviction"] == 0
+    assert numbers["kirazuri_redis_memory_ratio",] == 0
+    assert client.get("/readyz").status_code == 200
+
+
+def test_a_redis_that_refuses_writes_is_not_ready(
+    client: httpx2.Client, worker: ManualWorker, redis_client: "Redis"
+) -> None:
+    worker.heartbeat()
+    redis_client.config_set("min-replicas-to-write", "1")
+    try:
+        (reason,) = read_problem(client.get("/readyz"))["reasons"]
+        numbers = read_metrics(client)
+    finally:
+        redis_client.config_set("min-replicas-to-write", "0")
+    assert "NOREPLICAS" in reason
+    assert numbers["kirazuri_redis_fault", "writes"] == 1
 
 
 def test_not_ready_without_a_store(
