@@ -78,6 +78,10 @@ class QueueUnavailable(WorkerError):
     """Redis does not answer, or refuses to write."""
 
 
+class RedisLoading(QueueUnavailable):
+    """Redis has started and loads its data."""
+
+
 class RedisUnfit(QueueUnavailable):
     """Redis works, but is full or may lose jobs; the message is for clients too."""
 

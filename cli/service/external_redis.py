@@ -11,7 +11,10 @@ from redis import exceptions
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from worker.queue.scripts.lua_script import check_server
 from worker.redis_io.client import connect
+from worker.redis_io.server_faults import faults_against_start
+from worker.settings import Settings
 
 _PATIENCE_SECONDS = 5.0
 """For a Redis that starts together with the service."""
@@ -25,13 +28,13 @@ class RedisUnusableError(Exception):
     """The Redis cannot be used; the message says why."""
 
 
-def check_redis(url: str, report: Callable[[str], None]) -> None:
+def check_redis(url: str, settings: Settings, report: Callable[[str], None]) -> None:
     """Return once the Redis answers; wait a few seconds for one that does not.
 
     One that loads its data is waited for as long as it takes; `report` gets lines about it.
 
     Raises:
-        RedisUnusableError: it does not answer, or it refuses this client.
+        RedisUnusableError: it does not answer, it refuses this client, or it may lose jobs.
     """
     deadline = time.monotonic() + _PATIENCE_SECONDS
     is_reported = False
@@ -40,6 +43,7 @@ def check_redis(url: str, report: Callable[[str], None]) -> None:
             with contextlib.closing(connect(url)) as client:
                 client.set_retry(Retry(NoBackoff(), 0))
                 client.ping()
+                faults = check_server(client).reasons(faults_against_start(settings))
         except exceptions.BusyLoadingError:
             if not is_reported:
                 report("redis is loading its data; the service waits for it")
@@ -54,6 +58,8 @@ def check_redis(url: str, report: Callable[[str], None]) -> None:
         except (exceptions.RedisError, ValueError) as exc:
             raise RedisUnusableError(f"{_place(url)} cannot be used: {exc}") from exc
         else:
+            if faults:
+                raise RedisUnusableError(f"{_place(url)} cannot be used: {'; '.join(faults)}")
             return
         time.sleep(_PAUSE_SECONDS)
 

@@ -156,7 +156,8 @@ class Service:
         """The settings with the URL of a Redis: the configured one, or the embedded one."""
         if self._settings.redis_url is not None:
             try:
-                check_redis(self._settings.redis_url.get_secret_value(), self._log)
+                url = self._settings.redis_url.get_secret_value()
+                check_redis(url, self._settings, self._log)
             except RedisUnusableError as exc:
                 raise StartError(str(exc)) from exc
             return self._settings

@@ -20,7 +20,7 @@ from worker.queue.layout.tolerant import TolerantReader
 from worker.queue.outbox import OutboxState, read_outbox_state
 from worker.queue.scripts.lua_script import LuaScript
 from worker.redis_io.client import is_outage, unavailable_on_outage
-from worker.redis_io.server_faults import FaultLog, ServerState
+from worker.redis_io.server_faults import FaultLog, ServerState, read_state
 from worker.telemetry.background import stop_task
 
 log = logging.getLogger(__name__)
@@ -77,11 +77,12 @@ class QueueState:
         """The faults of the server, which are logged when they come and go."""
         with unavailable_on_outage():
             try:
-                return self._fault_log.read(await self._check_server(""))
+                reply = await self._check_server("")
             except ResponseError as exc:
                 if not is_outage(exc):
                     raise
-                return self._fault_log.read_error(exc)
+                reply = exc
+        return self._fault_log.note(read_state(reply))
 
     async def workers(self) -> list[WorkerStatus]:
         """The statuses of all workers that sent a heartbeat within 15 seconds."""

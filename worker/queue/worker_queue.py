@@ -12,15 +12,13 @@ from typing import Any, Literal
 
 from redis import Redis
 from redis.client import Pipeline
-from redis.exceptions import ResponseError
 
 from model.resolved_request import ResolvedRequest
 from worker.auth.api_keys import WEIGHTS
 from worker.job import JobError, JobWarning, StoredImage, WorkerStatus
 from worker.job_errors import job_error
 from worker.queue.layout import redis_keys, rq_layout
-from worker.queue.scripts.lua_script import DEADLINE_NONCE, LuaScript
-from worker.redis_io.client import is_outage
+from worker.queue.scripts.lua_script import DEADLINE_NONCE, LuaScript, check_server
 from worker.redis_io.server_faults import FaultLog, faults_against_claims
 from worker.settings import Settings
 
@@ -84,7 +82,6 @@ class WorkerQueue:
         self._restore = LuaScript(connection, "restore")
         self._find_lost = LuaScript(connection, "find_lost")
         self._reconciled = 0.0
-        self._check_server = LuaScript(connection, "check_server")
         self._fault_log = FaultLog()
         self._refused_faults = faults_against_claims(settings)
 
@@ -191,12 +188,7 @@ class WorkerQueue:
 
     def check_server(self) -> bool:
         """Whether `pick` takes jobs from this server; if not, the log says why."""
-        try:
-            server = self._fault_log.read(self._check_server(""))
-        except ResponseError as exc:
-            if not is_outage(exc):
-                raise
-            server = self._fault_log.read_error(exc)
+        server = self._fault_log.note(check_server(self._redis))
         return not server.reasons(self._refused_faults)
 
     def clock_skew(self) -> float:

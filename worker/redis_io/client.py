@@ -17,7 +17,7 @@ from redis import exceptions
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
-from worker.errors import QueueUnavailable, RedisUnfit
+from worker.errors import QueueUnavailable, RedisLoading, RedisUnfit
 from worker.redis_io.batching import BatchingRedis
 from worker.redis_io.full_redis import UnlimitedRedis
 from worker.redis_io.sentinel import connection_options, sentinel_url
@@ -59,6 +59,8 @@ def unavailable_on_outage() -> Iterator[None]:
             raise
         if isinstance(exc, exceptions.OutOfMemoryError):
             raise RedisUnfit("Redis takes no jobs: it has reached its maxmemory") from exc
+        if isinstance(exc, exceptions.BusyLoadingError):
+            raise RedisLoading("Redis loads its data") from exc
         raise QueueUnavailable(f"Redis does not answer or refuses to write: {exc}") from exc
 
 

@@ -43,10 +43,14 @@ class ServerState:
         return [fault.reason for fault in self.faults if fault.code in codes]
 
 
+def faults_against_start(settings: Settings) -> tuple[str, ...]:
+    """The faults for which a service does not start: they do not pass by themselves."""
+    return ("version", "cluster", *(() if settings.allow_volatile_redis else FORGETFUL))
+
+
 def faults_against_jobs(settings: Settings) -> tuple[str, ...]:
     """The faults for which no job is accepted."""
-    forgetful = () if settings.allow_volatile_redis else FORGETFUL
-    return ("version", "cluster", "writes", *forgetful, "memory")
+    return (*faults_against_start(settings), "writes", "memory")
 
 
 def faults_against_claims(settings: Settings) -> tuple[str, ...]:
@@ -54,27 +58,24 @@ def faults_against_claims(settings: Settings) -> tuple[str, ...]:
     return tuple(code for code in faults_against_jobs(settings) if code != "memory")
 
 
+def read_state(reply: Sequence[Any] | ResponseError) -> ServerState:
+    """The state in a reply of the script `check_server`, or of a server that refuses the script."""
+    if isinstance(reply, ResponseError):
+        code = next((code for text, code in _BY_ERROR.items() if text in str(reply)), "writes")
+        reason = _REASONS.get(code, f"it refuses writes: {reply}")
+        return ServerState(0.0, [ServerFault(code, reason)])
+    used, *faults = reply
+    return ServerState(float(used), [ServerFault(_text(code), _text(why)) for code, why in faults])
+
+
 class FaultLog:
-    """Reads the replies of the script `check_server`, and logs faults when they come and go."""
+    """Logs faults when they come and go."""
 
     def __init__(self) -> None:
         self._known: Mapping[str, str] = {}
 
-    def read(self, reply: Sequence[Any]) -> ServerState:
-        """The state in a reply, from a client that decodes or not."""
-        used, *faults = reply
-        state = ServerState(
-            float(used), [ServerFault(*map(_text, (code, why))) for code, why in faults]
-        )
-        return self._logged(state)
-
-    def read_error(self, exc: ResponseError) -> ServerState:
-        """The state of a server that refuses the script."""
-        code = next((code for text, code in _BY_ERROR.items() if text in str(exc)), "writes")
-        reason = _REASONS.get(code, f"it refuses writes: {exc}")
-        return self._logged(ServerState(0.0, [ServerFault(code, reason)]))
-
-    def _logged(self, state: ServerState) -> ServerState:
+    def note(self, state: ServerState) -> ServerState:
+        """Log what differs from the last state; returns the state."""
         found = dict(state.faults)
         for code in found.keys() - self._known.keys():
             logger.error("event=redis_unfit fault=%s reason=%s", code, found[code])

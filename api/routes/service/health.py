@@ -11,7 +11,7 @@ from api.http.problem_types import NOT_READY
 from api.http.queue_metrics import QueueSnapshot, render_metrics
 from api.http.service_schemas import Alive, NotReady, Ready
 from api.submit.dependencies import Metrics, Queue, ServiceCard, ServiceSettings, Store
-from worker.errors import QueueUnavailable, StoreError
+from worker.errors import QueueUnavailable, RedisLoading, StoreError
 from worker.queue.job_queue import JobQueue
 from worker.queue.queue_state import Heartbeat
 from worker.redis_io.server_faults import faults_against_jobs
@@ -78,6 +78,8 @@ async def _queue_reasons(queue: JobQueue, card: str, settings: Settings) -> list
     try:
         server = await queue.state.server()
         heartbeats = await queue.state.heartbeats()
+    except RedisLoading:
+        return ["redis: loads its data"]
     except QueueUnavailable:
         return ["redis: does not answer"]
     reasons = [f"redis: {reason}" for reason in server.reasons(faults_against_jobs(settings))]

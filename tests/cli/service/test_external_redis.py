@@ -17,6 +17,10 @@ from tests.support.cli import kirazuri
 from tests.support.ports import free_port
 from tests.support.waiting import wait_until
 from worker.redis_io.server import find_redis_server
+from worker.settings import Settings
+
+APPEND_ONLY = ("--appendonly", "yes")
+SETTINGS = Settings(_env_file=None)
 
 
 @contextmanager
@@ -49,7 +53,8 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 def protected(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """The port of a server with the password "sesame"."""
     port = free_port()
-    with running(tmp_path_factory.mktemp("protected"), port, "--requirepass", "sesame"):
+    options = ("--requirepass", "sesame", *APPEND_ONLY)
+    with running(tmp_path_factory.mktemp("protected"), port, *options):
         wait_until(lambda: _answers(port, "sesame"))
         yield port
 
@@ -71,7 +76,7 @@ def protected(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 )
 def test_the_reason_is_named_without_the_password(url: str, reason: str, protected: int) -> None:
     with pytest.raises(RedisUnusableError, match=reason) as raised:
-        check_redis(url.format(port=protected), print)
+        check_redis(url.format(port=protected), SETTINGS, print)
     text = str(raised.value)
     assert text.startswith("the Redis of KIRAZURI_REDIS_URL (")
     assert "secret" not in text
@@ -79,7 +84,22 @@ def test_the_reason_is_named_without_the_password(url: str, reason: str, protect
 
 
 def test_a_good_url_is_accepted(protected: int) -> None:
-    check_redis(f"redis://:sesame@127.0.0.1:{protected}/1", print)
+    check_redis(f"redis://:sesame@127.0.0.1:{protected}/1", SETTINGS, print)
+
+
+def test_a_server_that_may_lose_jobs_is_refused(tmp_path: Path) -> None:
+    port = free_port()
+    url = f"redis://127.0.0.1:{port}"
+    with running(tmp_path, port, "--maxmemory-policy", "allkeys-lru"):
+        wait_until(lambda: _answers(port))
+        with pytest.raises(RedisUnusableError, match=r"noeviction.*appendonly"):
+            check_redis(url, SETTINGS, print)
+        check_redis(url, SETTINGS.model_copy(update={"allow_volatile_redis": True}), print)
+        with Redis(port=port) as client:
+            client.config_set("maxmemory-policy", "noeviction")
+            client.config_set("appendonly", "yes")
+            client.config_set("maxmemory", "1")
+        check_redis(url, SETTINGS, print)  # a full one drains
 
 
 def test_a_server_that_hangs_is_named() -> None:
@@ -87,7 +107,7 @@ def test_a_server_that_hangs_is_named() -> None:
         socket.create_server(("127.0.0.1", 0)) as deaf,
         pytest.raises(RedisUnusableError, match="does not answer: Timeout"),
     ):
-        check_redis(f"redis://127.0.0.1:{deaf.getsockname()[1]}", print)
+        check_redis(f"redis://127.0.0.1:{deaf.getsockname()[1]}", SETTINGS, print)
 
 
 def test_a_server_that_starts_together_with_the_service_is_waited_for(
@@ -96,15 +116,14 @@ def test_a_server_that_starts_together_with_the_service_is_waited_for(
     monkeypatch.setattr("cli.service.external_redis._PATIENCE_SECONDS", 60.0)
     port = free_port()
     with ThreadPoolExecutor() as pool:
-        check = pool.submit(check_redis, f"redis://127.0.0.1:{port}", print)
-        with running(tmp_path, port):
+        check = pool.submit(check_redis, f"redis://127.0.0.1:{port}", SETTINGS, print)
+        with running(tmp_path, port, *APPEND_ONLY):
             check.result(60)
 
 
 def test_a_server_that_loads_its_data_is_waited_for(tmp_path: Path) -> None:
     port = free_port()
-    append_only = ("--appendonly", "yes")
-    with running(tmp_path, port, *append_only):
+    with running(tmp_path, port, *APPEND_ONLY):
         wait_until(lambda: _answers(port))
         with Redis(port=port) as client:
             client.mset({str(number): os.urandom(4000) for number in range(200)})
@@ -118,9 +137,9 @@ def test_a_server_that_loads_its_data_is_waited_for(tmp_path: Path) -> None:
             client.config_set("key-load-delay", "0")
 
     slow = ("--key-load-delay", "50000", "--loading-process-events-interval-bytes", "4096")
-    with running(tmp_path, port, *append_only, *slow):
+    with running(tmp_path, port, *APPEND_ONLY, *slow):
         wait_until(lambda: not _is_refused(port))
-        check_redis(f"redis://127.0.0.1:{port}", report)
+        check_redis(f"redis://127.0.0.1:{port}", SETTINGS, report)
         with Redis(port=port) as client:
             assert client.dbsize() == 200
     assert lines == ["redis is loading its data; the service waits for it"]

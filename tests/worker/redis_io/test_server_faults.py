@@ -16,7 +16,7 @@ from worker.queue.job_queue import JobQueue
 from worker.queue.worker_queue import WorkerQueue
 from worker.redis_io import server as redis_server
 from worker.redis_io.client import is_outage
-from worker.redis_io.server_faults import FaultLog
+from worker.redis_io.server_faults import read_state
 from worker.settings import Settings
 
 FORGETFUL = {
@@ -155,7 +155,7 @@ def test_old_servers_and_clusters_are_named() -> None:
         ("CROSSSLOT Keys in request don't hash to the same slot", "cluster"),
     ):
         assert is_outage(ResponseError(message))
-        (fault,) = FaultLog().read_error(ResponseError(message)).faults
+        (fault,) = read_state(ResponseError(message)).faults
         assert fault.code == code
 
 

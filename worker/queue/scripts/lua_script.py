@@ -8,10 +8,13 @@ from typing import Any
 
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
+from redis.exceptions import ResponseError
 
 from worker.auth.api_keys import WEIGHTS
 from worker.queue.counters import BUCKETS
 from worker.queue.layout import redis_keys, rq_layout
+from worker.redis_io.client import is_outage
+from worker.redis_io.server_faults import ServerState, read_state
 
 DEADLINE_NONCE = "deadline"
 """Nonce of the cancel script if the deadline of a job has passed."""
@@ -39,6 +42,16 @@ class LuaScript:
         """
         keys = list(script_keys(job_id).values())
         return self._script(keys=keys, args=[job_id, *args], client=client)
+
+
+def check_server(client: "Redis") -> ServerState:
+    """The faults of the server of a blocking client."""
+    try:
+        return read_state(LuaScript(client, "check_server")(""))
+    except ResponseError as exc:
+        if not is_outage(exc):
+            raise
+        return read_state(exc)
 
 
 def script_keys(job_id: str) -> dict[str, str]:
