@@ -24,9 +24,9 @@ Day = Callable[[Path], float | None]
 
 DAYS: dict[str, Day] = {}
 
-_SLOW_PARTS = 25
-_FILLER_BYTES = 2**21
-"""Redis answers LOADING each time after it has read so much."""
+_SLOW_PARTS = 250
+_FILLERS = 1024
+"""Redis answers LOADING each time after it has loaded so many commands."""
 
 
 def day(name: str) -> Callable[[Day], Day]:
@@ -175,8 +175,8 @@ def load_slowly(folder: Path) -> None:
         service.await_success(accepted)
     with _newest_file(service.data).open("ab") as file:
         for _ in range(_SLOW_PARTS):
-            file.write(_command(b"SET", b"filler", bytes(_FILLER_BYTES)))
-            file.write(_command(b"DEBUG", b"SLEEP", b"1"))
+            file.write(_command(b"SET", b"filler", b"") * _FILLERS)
+            file.write(_command(b"DEBUG", b"SLEEP", b"0.1"))
     with UpService(folder) as service:
         service.await_success(accepted)
         assert "load" in service.running.output().lower(), (
