@@ -35,6 +35,7 @@ class _Waiting:
 def measure(stand: Stand, waiting: int, owners: int) -> list[float]:
     """The values of COLUMNS: medians in milliseconds, then memory and start-up."""
     stand.clear()
+    stand.settle()
     jobs = _Waiting(
         stand, StandIn(stand.settings), dict.fromkeys(fill(stand, waiting, owners=owners))
     )

@@ -80,6 +80,14 @@ class Stand:
         """Delete all data."""
         self.client.flushall()
 
+    def settle(self) -> None:
+        """Wait until Redis does not rewrite its file, which slows everything down."""
+        while True:
+            state: Any = self.client.info("persistence")
+            if not state["aof_rewrite_in_progress"] and not state["aof_rewrite_scheduled"]:
+                return
+            time.sleep(0.1)
+
     def stop(self) -> None:
         """End both."""
         self._api.kill()

@@ -219,6 +219,11 @@ class Cluster:
             states = {one: client.hget(redis_keys.job_key(one), "status") for one in job_ids}
         return [job_id for job_id, state in states.items() if state not in TERMINAL]
 
+    def new_logs(self) -> Callable[[], str]:
+        """A function that reads what all processes have logged from now on."""
+        sizes = {one.name: len(one.new_lines(0).encode()) for one in self.members}
+        return lambda: "".join(one.new_lines(sizes[one.name]) for one in self.members)
+
     def log_ends(self) -> str:
         """The end of every log."""
         return "\n".join(f"-- {one.name}\n{one.new_lines(0)[-800:]}" for one in self.members)

@@ -134,14 +134,13 @@ def _one_by_one(
 
 def _alone(cluster: Cluster, clients: Clients, fault: Fault, report: DrillReport) -> float | None:
     """Let a fault last for its longest time; the seconds of the recovery, None if skipped."""
-    signs = Signs(cluster, fault.name)
+    signs = Signs(fault.name, cluster.api_urls, cluster.new_logs())
     if not cluster.begin(fault, seconds=float("inf")):
         return None
     least = time.monotonic() + fault.seconds[1]
     most = least + _SIGN_SECONDS
-    while time.monotonic() < least or (signs.missing and time.monotonic() < most):
+    while time.monotonic() < most and (not signs.look() or time.monotonic() < least):
         cluster.tend()
-        signs.look()
         time.sleep(0.1)
     report.problems += signs.problems()
     cluster.calm()

@@ -1,46 +1,51 @@
 """The signs of a fault that docs/operating.md promises, looked for while the fault lasts."""
 
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
 import httpx2
 
-from tests.chaos.cluster import Cluster
 from tests.support.paths import ROOT
 
 PAGE = ROOT / "docs/operating.md"
-_ROW = re.compile(r"^\| (?!fault|---)([^|]+) \| ([^|]*) \| ([^|]*) \| ([^|]*) \|", re.MULTILINE)
+_HEADER = "| fault | `/readyz` |"
 _CODE = re.compile(r"`([^`]+)`")
 
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """A row of the page: texts of `/readyz`, metrics that change, and texts of log lines."""
+    """A row of the page: texts of `/readyz`, metrics that change, texts of log lines, alerts."""
 
-    readyz: tuple[str, ...]
-    metrics: tuple[str, ...]
-    log: tuple[str, ...]
+    readyz: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = ()
+    log: tuple[str, ...] = ()
+    alerts: tuple[str, ...] = ()
 
 
 @cache
 def promises() -> dict[str, Promise]:
-    """The rows of the page's table by fault."""
-    text = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
-    return {
-        name.strip(): Promise(*(tuple(_CODE.findall(cell)) for cell in cells))
-        for name, *cells in _ROW.findall(text)
-    }
+    """The rows of the page's tables of signs by fault."""
+    found = {}
+    for table in PAGE.read_text(encoding="utf-8").split(_HEADER)[1:]:
+        for row in table.partition("\n\n")[0].splitlines()[2:]:
+            name, *cells, _ = (cell.strip() for cell in row.strip("|").split("|"))
+            found[name] = Promise(*(tuple(_CODE.findall(cell)) for cell in cells))
+    return found
 
 
 class Signs:
-    """Looks for what the page says of one fault. `missing` are the signs that were not seen yet."""
+    """Looks for what the page says of one fault. `missing` are the signs that were not seen yet.
 
-    def __init__(self, cluster: Cluster, fault: str) -> None:
-        self._cluster = cluster
+    `urls` are those of the APIs, and `read_logs` gives everything that was logged since this began.
+    """
+
+    def __init__(self, fault: str, urls: Sequence[str], read_logs: Callable[[], str]) -> None:
         self._fault = fault
-        self._promise = promises().get(fault, Promise((), (), ()))
-        self._logged = {one.name: len(one.new_lines(0).encode()) for one in cluster.members}
+        self._urls = urls
+        self._read_logs = read_logs
+        self._promise = promises().get(fault, Promise())
         self._before = self._metrics()
         self.missing = {
             *(f"/readyz says {text}" for text in self._promise.readyz),
@@ -48,21 +53,24 @@ class Signs:
             *(f"the log says {text}" for text in self._promise.log),
         }
 
-    def look(self) -> None:
-        """Look once."""
+    def look(self) -> bool:
+        """Look once; whether all signs were seen by now."""
         if not self.missing:
-            return
-        answers = [self._get(url, "/readyz") for url in self._cluster.api_urls]
-        logs = "".join(one.new_lines(self._logged[one.name]) for one in self._cluster.members)
+            return True
+        answers = [self._get(url, "/readyz") for url in self._urls]
+        logs = self._read_logs()
         now = self._metrics()
+        changed = {name for name, lines in now.items() if lines != self._before.get(name)}
+        changed |= self._before.keys() - now.keys()
         seen = {f"/readyz says {t}" for t in self._promise.readyz if any(t in a for a in answers)}
         seen |= {f"the log says {text}" for text in self._promise.log if text in logs}
         seen |= {
             f"{name} changes"
             for name in self._promise.metrics
-            if now and now.get(name) != self._before.get(name)
+            if now and any(one.startswith(name) for one in changed)
         }
         self.missing -= seen
+        return not self.missing
 
     def problems(self) -> list[str]:
         """A problem for each promised sign that was not seen."""
@@ -70,7 +78,7 @@ class Signs:
 
     def _metrics(self) -> dict[str, list[str]]:
         """The samples of each metric, from the first API that answers."""
-        text = next(filter(None, (self._get(u, "/metrics") for u in self._cluster.api_urls)), "")
+        text = next(filter(None, (self._get(url, "/metrics") for url in self._urls)), "")
         samples: dict[str, list[str]] = {}
         for line in text.splitlines():
             if line and not line.startswith("#"):

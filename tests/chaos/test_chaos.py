@@ -7,6 +7,10 @@ import pytest
 
 from tests.chaos.drill import Plan, drill
 from tests.chaos.faults.all_faults import FAULTS
+from tests.chaos.signs import promises
+from tests.chaos.up_days import DAYS
+from tests.support.paths import ROOT
+from tests.support.queries import alert_rules
 from worker.redis_io.server import find_redis_server
 
 SETTINGS = {
@@ -18,6 +22,15 @@ SETTINGS = {
 }
 
 OVERLAPPING = sum(not fault.is_apart for fault in FAULTS.values())
+
+
+def test_the_operator_is_told_of_every_fault() -> None:
+    assert set(promises()) == {*FAULTS, *DAYS}
+    metrics = (ROOT / "docs/metrics.md").read_text(encoding="utf-8")
+    rules = {rule["alert"] for rule in alert_rules()}
+    for fault, promise in promises().items():
+        assert all(f"`{name}`" in metrics for name in promise.metrics), fault
+        assert set(promise.alerts) <= rules, fault
 
 
 @pytest.mark.timeout(280)

@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any, Self
 
 import httpx2
@@ -16,6 +17,7 @@ from tests.chaos.cluster import mount, unmount
 from tests.chaos.faults.disks import filled
 from tests.chaos.faults.fault import CannotBreak
 from tests.chaos.report import DrillReport
+from tests.chaos.signs import Signs, promises
 from tests.support.cli import Running
 from tests.support.waiting import wait_until
 
@@ -54,10 +56,16 @@ def live_through(
         except (AssertionError, httpx2.HTTPError) as exc:
             report.problems.append(f"{name}: {exc!r}"[:600])
             continue
+        missing = [text for text in promises()[name].log if text not in _log_of(own)]
+        report.problems += [f"{name}: the log does not say {text}" for text in missing]
         report.faults[name] += 1
         if seconds is not None:
             report.recoveries[name] = seconds
         tell(f"{name}: done")
+
+
+def _log_of(folder: Path) -> str:
+    return "".join(log.read_text(errors="replace") for log in folder.glob("up-*/log"))
 
 
 class UpService:
@@ -66,7 +74,8 @@ class UpService:
     def __init__(self, folder: Path) -> None:
         self.data = folder / "data"
         arguments = ("up", "--port", "0", "--data", str(self.data))
-        self.running = Running(*arguments, folder=folder)
+        own = Path(mkdtemp(prefix="up-", dir=folder))
+        self.running = Running(*arguments, folder=own)
 
     def __enter__(self) -> Self:
         """Wait until it is ready."""
@@ -137,7 +146,10 @@ def garble_file(folder: Path) -> None:
         assert before in files, "no copy of the garbled file was kept"
 
 
-@day("full disk under kirazuri up")
+_FULL_DISK = "full disk under kirazuri up"
+
+
+@day(_FULL_DISK)
 def fill_disk(folder: Path) -> float:
     """One small disk for pictures and queue."""
     data = folder / "data"
@@ -152,8 +164,9 @@ def fill_disk(folder: Path) -> float:
 
 def _fill_disk(service: UpService) -> float:
     accepted = service.submit(6, first=1)
+    signs = Signs(_FULL_DISK, [str(service.client.base_url).rstrip("/")], service.running.output)
     for _ in filled(service.data):
-        wait_until(lambda: not service.is_ready())
+        wait_until(signs.look)
         time.sleep(10)  # long enough for a supervisor to lose its patience
         assert service.running.process.poll() is None, "kirazuri up has ended"
         assert service.client.get("/livez").status_code == 200
