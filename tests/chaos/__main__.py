@@ -82,8 +82,8 @@ def _clock() -> Callable[[str], None]:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make chaos ARGS=...", description=__doc__)
     parser.add_argument("--seed", type=int, nargs="*", default=[1])
-    parser.add_argument("--jobs", type=int, default=300)
-    parser.add_argument("--faults", type=int, default=60, help="faults that may overlap")
+    parser.add_argument("--jobs", type=int, default=200)
+    parser.add_argument("--faults", type=int, default=40, help="faults that may overlap")
     parser.add_argument("--pause", type=float, default=1.5, help="mean seconds between them")
     parser.add_argument(
         "--only",

@@ -8,6 +8,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from cli.service import die_with_parent
 from tests.support.paths import ROOT
 
 
@@ -37,7 +38,11 @@ class Member:
             return False
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(
-                self.command, env=self.environment, cwd=ROOT, stdout=output, stderr=output
+                die_with_parent.command(self.command),
+                env=self.environment,
+                cwd=ROOT,
+                stdout=output,
+                stderr=output,
             )
         self.restarts += 1
         return True
