@@ -52,4 +52,4 @@ def test_every_accepted_job_ends_once_whatever_breaks() -> None:
     assert report.states.total() >= 76
     assert report.states["succeeded"] > 40
     assert report.faults.total() + len(report.skipped) >= OVERLAPPING
-    assert len(report.takeovers) >= 3
+    assert report.takeovers
