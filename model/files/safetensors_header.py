@@ -6,6 +6,7 @@ Format: https://github.com/safetensors/safetensors#format. Does not need torch.
 
 import json
 import math
+import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,10 @@ DTYPE_BYTES = {
 }  # fmt: skip
 """Bytes per value. Formats below one byte are not supported."""
 
+_NUMBER_CODES = {
+    "F64": "<d", "F32": "<f", "F16": "<e",
+    "I64": "<q", "I32": "<i", "I16": "<h", "I8": "<b", "U8": "<B", "BOOL": "<?",
+}  # fmt: skip
 _LENGTH_BYTES = 8
 _MAX_HEADER_BYTES = 100_000_000  # the format's own limit
 _TOO_LARGE = 2**63
@@ -100,6 +105,37 @@ def read_header(path: Path, *, max_header_bytes: int = _MAX_HEADER_BYTES) -> Hea
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as exc:
         raise CheckpointError(f"{path} is truncated or not a safetensors file: {exc}") from exc
     return Header(path, tensors, metadata, size)
+
+
+def read_bytes(tensor: StoredTensor) -> bytes:
+    """The bytes of a tensor's values.
+
+    Raises:
+        CheckpointError: the file cannot be read or has become shorter.
+    """
+    try:
+        with tensor.path.open("rb") as file:
+            file.seek(tensor.offset)
+            data = file.read(tensor.size)
+    except OSError as exc:
+        raise CheckpointError(f"cannot read {tensor.path}: {exc.strerror}") from exc
+    if len(data) < tensor.size:
+        raise CheckpointError(f"{tensor.path} ended while it was read")
+    return data
+
+
+def read_number(tensor: StoredTensor) -> float:
+    """The value of a tensor of one number.
+
+    Raises:
+        CheckpointError: the file cannot be read, or the tensor is of another type or size.
+    """
+    code = "<f" if tensor.dtype == "BF16" else _NUMBER_CODES.get(tensor.dtype)
+    if code is None or tensor.count != 1:
+        raise CheckpointError(f"{tensor.key} ({tensor.dtype}, {tensor.shape}) is not one number")
+    # A bfloat16 number is the upper half of the float32 number.
+    data = bytes(2 * (tensor.dtype == "BF16")) + read_bytes(tensor)
+    return float(struct.unpack(code, data)[0])
 
 
 def encode_header(

@@ -46,10 +46,11 @@ def loha_delta(weight: Tensor, tensors: Tensors) -> Tensor:
 def lokr_delta(weight: Tensor, tensors: Tensors) -> Tensor:
     """LoKr, Yeh et al. 2024, arXiv 2309.14859: alpha / rank * kron(w1, w2).
 
-    Each factor is whole or a product w_a @ w_b. If both are whole, there is no rank and alpha is
-    unused.
+    Each factor is whole or a product w_a @ w_b. If both are whole, the tensors have no rank: it is
+    the stated `rank`, and without one alpha is unused.
     """
     ranks = [len(tensors[f"lokr_w{i}_b"]) for i in (2, 1) if f"lokr_w{i}_b" in tensors]
+    ranks += [int(tensors["rank"])] if "rank" in tensors else []
     first, second = (_lokr_factor(tensors, f"lokr_w{i}") for i in (1, 2))
     scale = _scale(tensors, rank=ranks[0]) if ranks else 1.0
     return torch.kron(scale * first, second)

@@ -112,6 +112,8 @@ class _MergeStep:
         }
         if self.change.alpha is not None:
             found["alpha"] = torch.tensor(self.change.alpha, dtype=torch.float64)
+        if self.change.rank is not None:
+            found["rank"] = torch.tensor(self.change.rank, dtype=torch.float64)
         rotation = self.change.rotation
         if rotation is not None and rotation.series is not None:
             found["series"] = torch.tensor(rotation.series, dtype=torch.float64)

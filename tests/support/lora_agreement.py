@@ -85,7 +85,7 @@ class LoraAgreement:
         return wanted - self.seen.keys()
 
 
-_STATED = {"series", "limit", "scaled_oft", "oft_embedding_r"}
+_STATED = {"series", "limit", "scaled_oft", "oft_embedding_r", "rank"}
 
 
 def _cases(change: RandomChange) -> list[str]:

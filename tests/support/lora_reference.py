@@ -38,16 +38,19 @@ def loha(weight: Array, at: Arrays, factor: float) -> Array:
 
 
 def lokr(weight: Array, at: Arrays, factor: float) -> Array:
-    """Entry (i, j) is w1[i // p, j // q] * w2[i % p, j % q] for a second factor of p x q."""
+    """Entry (i, j) is w1[i // p, j // q] * w2[i % p, j % q] for a second factor of p x q.
+
+    Two whole factors only have a scale if a rank is stated beside them.
+    """
     first, second = (
         at[name] if name in at else product(at[f"{name}_a"], at[f"{name}_b"])
         for name in ("lokr_w1", "lokr_w2")
     )
-    is_whole = "lokr_w1" in at and "lokr_w2" in at
+    is_unscaled = {"lokr_w1", "lokr_w2"} <= at.keys() and "rank" not in at
     i, j = np.indices(weight.shape)
     p, q = second.shape
     delta = first[i // p, j // q] * second[i % p, j % q]
-    result: Array = weight + (1.0 if is_whole else factor) * delta
+    result: Array = weight + (1.0 if is_unscaled else factor) * delta
     return result
 
 

@@ -31,7 +31,8 @@ _LOKR = ((0, 0), (1, 0), (0, 1), (1, 1))
 class RandomChange:
     """A change of one weight or bias.
 
-    `tensors` hold the stored numbers in float64, and what is stated of rotations beside them.
+    `tensors` hold the stored numbers in float64, and what is stated of rotations, or of the rank of
+    whole factors, beside them.
     """
 
     target: LoraTarget
@@ -64,6 +65,7 @@ class LoraMaker:
         self._dtype = DTYPES[self._random.integers(len(DTYPES))]
         self.rank = int(self._random.integers(1, 5))
         self._has_metadata = self._random.random() < 0.25
+        self._stores_alpha = not self._has_metadata or self._random.random() < 0.3
 
     def draw(self, path: Path, targets: list[LoraTarget]) -> RandomLora:
         """Write a file that changes a few of the targets."""
@@ -77,18 +79,20 @@ class LoraMaker:
         for target in chosen:
             for change in self._changes(target, stated):
                 changes.append(change)
-                tensors |= self._stored(change, is_stated=stated is not None)
+                tensors |= self._stored(change)
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file(tensors, path, metadata=metadata)
         return RandomLora(path, float(self._random.choice(STRENGTHS)), changes)
 
     def _statement(self) -> tuple[float | None, dict[str, str] | None]:
-        """An alpha that is stated in the metadata only, and the metadata."""
+        """An alpha that the metadata says, and the metadata. It may also be stored."""
         if not self._has_metadata:
             return None, None
         alpha = float(self._random.integers(1, 17))
-        if self._random.random() < 0.5:
+        if self._stores_alpha:
             return alpha, {"ss_network_alpha": f"{alpha}", "ss_network_dim": f"{self.rank}"}
+        if self._random.random() < 0.5:
+            return alpha, {"lora_alpha": f"{alpha}", "rank": f"{self.rank}"}
         config = {"r": self.rank, "lora_alpha": alpha, "use_rslora": True}
         return alpha * self.rank**0.5, {"lora_adapter_metadata": json.dumps(config)}
 
@@ -105,6 +109,8 @@ class LoraMaker:
             method = name.partition(" ")[0]
             if method in ("lora", "loha", "lokr") and self._random.random() < 0.4:
                 tensors |= self._scale(method, *target.shape)
+            if stated is not None and {"lokr_w1", "lokr_w2"} <= tensors.keys():
+                tensors["rank"] = np.array(float(self.rank))
             found.append(self._change(target, method, tensors, stated))
         if target.bias and self._random.random() < 0.7:
             found.append(self._change(target, "bias", {"diff_b": self._numbers(target.bias)}, None))
@@ -124,7 +130,7 @@ class LoraMaker:
                 alpha = float(self._random.choice([0.5, 1.0, 3.0, 8.0, -2.0]))
         return RandomChange(target, method, tensors, alpha, self.rank)
 
-    def _stored(self, change: RandomChange, *, is_stated: bool) -> dict[str, torch.Tensor]:
+    def _stored(self, change: RandomChange) -> dict[str, torch.Tensor]:
         """The tensors under their keys; some matrices as those of 1x1 convolutions."""
         style = int(self._random.integers(4))
         flat = change.target.original.replace(".", "_")
@@ -137,6 +143,8 @@ class LoraMaker:
         is_old_glora = change.method == "glora" and self._random.random() < 0.4
         stored = {}
         for role, values in change.tensors.items():
+            if role == "rank":
+                continue
             ends = ENDS.get(role, (role,))
             tensor = torch.from_numpy(np.asarray(values)).to(self._dtype)
             if role == "on_input":
@@ -147,7 +155,7 @@ class LoraMaker:
                 role = role[0] + {"1": "2", "2": "1"}[role[1]]
             end = f"{role}.weight" if role in ("a1", "a2", "b1", "b2") else ends[style % len(ends)]
             stored[f"{stem}.{end}"] = tensor.contiguous()
-        if change.alpha is not None and not (is_stated and change.method not in ("oft", "boft")):
+        if change.alpha is not None and (self._stores_alpha or change.method in ("oft", "boft")):
             stored[f"{stem}.alpha"] = torch.tensor(change.alpha)
         return stored
 

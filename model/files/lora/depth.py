@@ -19,7 +19,7 @@ _OLD_IN_40 = tuple(block for block in range(40) if block not in _NEW_OF_40)
 _BLOCK = re.compile(
     r"(?:^|[.]|^lora_unet_|^lycoris_|^lora_transformer_)(?:transformer_)?blocks[._](\d{1,4})[._]"
 )
-_NOT_TRANSFORMER = re.compile(r"llm_adapter|text_conditioner|^text_encoder|^lora_te")
+_NOT_TRANSFORMER = re.compile(r"llm[_.]adapter|text_conditioner|^text_encoder|^lora_te")
 
 
 @dataclass(frozen=True, slots=True)

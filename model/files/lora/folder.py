@@ -8,7 +8,7 @@ import json
 import logging
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from model.files.lora.keys import describe_groups, group_keys
 from model.files.lora.metadata import one_line, read_base, read_trigger_words
 from model.files.lora.numbers import first_not_finite
 from model.files.lora.plan import LoraContents, LoraPlan, plan_changes
-from model.files.lora.scaling import ADAPTER_CONFIG
+from model.files.lora.statements import ADAPTER_CONFIG
 from model.files.lora.targets import LoraPart, read_targets, stem_table
 from model.files.safetensors_header import SUFFIX, first_keys, read_header
 from model.request import RequestWarning
@@ -242,9 +242,10 @@ def _identity(path: Path) -> _Identity:
         raise OSError(f"{path} is not a regular file")
     found: _Identity = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
     config = _config_path(path)
-    if config is not None:
-        status = config.stat()
-        found += (status.st_ino, status.st_size, status.st_mtime_ns)
+    is_shared = _has_shared_config(path)
+    if config is not None or is_shared:
+        status = path.with_name(ADAPTER_CONFIG).stat()
+        found += (status.st_ino, status.st_size, status.st_mtime_ns, int(is_shared))
     return found
 
 
@@ -253,13 +254,20 @@ def _config_path(path: Path) -> Path | None:
     config = path.with_name(ADAPTER_CONFIG)
     if not config.is_file() or config.resolve().parent != path.resolve().parent:
         return None
-    if path.stem.lower() == _ADAPTER_MODEL or len(list(_weight_files(path.parent))) == 1:
-        return config
-    return None
+    is_own = path.stem.lower() == _ADAPTER_MODEL or len(_weight_stems(path.parent)) == 1
+    return config if is_own else None
 
 
-def _weight_files(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.iterdir() if path.suffix.lower() == SUFFIX)
+def _has_shared_config(path: Path) -> bool:
+    """Whether peft's configuration lies next to this and other files, and may be of any."""
+    if not path.with_name(ADAPTER_CONFIG).is_file():
+        return False
+    stems = _weight_stems(path.parent)
+    return len(stems) > 1 and _ADAPTER_MODEL not in stems
+
+
+def _weight_stems(folder: Path) -> list[str]:
+    return [path.stem.lower() for path in folder.iterdir() if path.suffix.lower() == SUFFIX]
 
 
 def _hash(path: Path) -> str:
@@ -319,7 +327,8 @@ def _read_contents(path: Path) -> tuple[LoraContents, int]:
     header = read_header(path, max_header_bytes=_MAX_HEADER_BYTES)
     config = _config_path(path)
     settings = _read_config(config) if config else None
-    return LoraContents(header.tensors, header.metadata, settings), header.size
+    shared = _read_config(path.with_name(ADAPTER_CONFIG)) if _has_shared_config(path) else None
+    return LoraContents(header.tensors, header.metadata, settings, shared), header.size
 
 
 def _read_config(path: Path) -> dict[str, object]:

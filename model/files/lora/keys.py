@@ -192,4 +192,4 @@ def describe_groups(
 def _part_of(stem: str) -> LoraPart:
     if re.match(r"lora_te1?_|text_encoders?\.", stem):
         return "text_encoder"
-    return "adapter" if re.search(r"llm_adapter|text_conditioner", stem) else "transformer"
+    return "adapter" if re.search(r"llm[_.]adapter|text_conditioner", stem) else "transformer"

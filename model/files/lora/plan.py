@@ -10,34 +10,41 @@ from pathlib import Path
 from typing import Any
 
 from model.errors import LoraUnusable
-from model.files.lora.depth import DepthMatch, block_of, match_depth
+from model.files.lora.depth import DepthMatch, match_depth
 from model.files.lora.keys import Method, group_keys, rank_of, split_methods
 from model.files.lora.other_inputs import refuse_other_inputs
 from model.files.lora.rotation import Rotation, read_rotation
-from model.files.lora.scaling import Scaling, alpha_for, read_scalings
+from model.files.lora.scaling import ScaledModule, Scalings
 from model.files.lora.shapes import change_columns
-from model.files.lora.targets import LoraTarget
-from model.files.safetensors_header import StoredTensor, first_keys
+from model.files.lora.targets import LoraTarget, find_stem
+from model.files.safetensors_header import StoredTensor, first_keys, read_number
 
 _BLOCK_NAME = "transformer_blocks."
 _SCALED_METHODS = frozenset({"lora", "loha", "lokr", "embedding", "glora"})
+_SCALED_ROLES = frozenset({"down", "hada_w1_a", "lokr_w1", "lokr_w1_a", "embedding_a", "a1"})
+_WHOLE_LOKR = frozenset({"lokr_w1", "lokr_w2"})
 _ROTATIONS = frozenset({"oft_r", "oft_embedding_r"})
 
 
 @dataclass(frozen=True, slots=True)
 class LoraContents:
-    """A file's header, and the configuration that peft wrote next to it."""
+    """A file's header, and the configuration that peft wrote next to it.
+
+    `shared_config` is a configuration that lies next to this and to other files.
+    """
 
     tensors: Mapping[str, StoredTensor]
     metadata: Mapping[str, str] = field(default_factory=dict)
     adapter_config: Mapping[str, Any] | None = None
+    shared_config: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class LoraChange:
     """A file's change of one weight or bias: the method, and the file's key for each role.
 
-    `alpha` is the one stated beside the tensors, if there is no tensor. `columns` is the width of
+    `alpha` is the one stated beside the tensors, if there is no tensor. `rank` divides the alpha
+    of LoKr with two whole factors; None: its factor is 1. `columns` is the width of
     the change of a matrix, which may include the target's dropped columns. `rotation` is the
     formula of `oft_R`.
     """
@@ -48,6 +55,7 @@ class LoraChange:
     alpha: float | None = None
     columns: int | None = None
     rotation: Rotation | None = None
+    rank: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +89,13 @@ def plan_changes(
     depth = match_depth(grouped, _depth(table)) if table else DepthMatch()
     misfits = _Misfits(skips_misfits)
     if table is not None:
+        grouped = _with_known_names(grouped, table)
         unknown += [key for s, keys in grouped.items() if s not in table for key in keys.values()]
         grouped = {stem: keys for stem, keys in grouped.items() if stem in table}
     if unknown:
         reason = "matches nothing in this checkpoint" if table else "has keys of an unknown method"
         misfits.add(LoraUnusable(f"{reason}: {first_keys(sorted(unknown))}"), unknown)
-    roles = {role for keys in grouped.values() for role in keys}
-    scalings, rotation = _read_statements(contents, roles)
+    scalings, rotation = _read_statements(contents, grouped)
     planner = _Planner(contents, table, depth, scalings, rotation)
     changes: list[LoraChange] = []
     for stem, keys in sorted(grouped.items()):
@@ -125,7 +133,7 @@ class _Planner:
     contents: LoraContents
     table: Mapping[str, LoraTarget] | None
     depth: DepthMatch
-    scalings: list[Scaling]
+    scalings: Scalings
     rotation: Rotation | None
 
     def changes_of(self, stem: str, keys: dict[str, str]) -> list[LoraChange]:
@@ -144,37 +152,70 @@ class _Planner:
                 changes.append(LoraChange(target, method, roles, None, columns))
         except LoraUnusable as exc:
             raise _Misfit(str(exc)) from exc
-        return [self._with_statement(change) for change in changes]
+        return [self._with_statement(stem, change) for change in changes]
 
     def _target(self, stem: str) -> LoraTarget | None:
         if self.table is None:
             return None
-        target, block = self.table[stem], block_of(stem)
-        if self.depth.new_blocks is None or block is None:
+        target = self.table[stem]
+        is_block = target.part == "transformer" and target.module.startswith(_BLOCK_NAME)
+        if self.depth.new_blocks is None or not is_block:
             return target
-        new = f"{_BLOCK_NAME}{self.depth.new_blocks[block]}."
-        return self.table[target.module.replace(f"{_BLOCK_NAME}{block}.", new, 1)]
+        block, _, rest = target.module.removeprefix(_BLOCK_NAME).partition(".")
+        return self.table[f"{_BLOCK_NAME}{self.depth.new_blocks[int(block)]}.{rest}"]
 
-    def _with_statement(self, change: LoraChange) -> LoraChange:
+    def _with_statement(self, stem: str, change: LoraChange) -> LoraChange:
         """The change with what is stated beside the tensors."""
         if change.method == "peft_oft":
             return replace(change, rotation=self.rotation)
-        rank = rank_of(change.keys, self.contents.tensors)
-        if change.method not in _SCALED_METHODS or "alpha" in change.keys or rank is None:
+        if change.method not in _SCALED_METHODS:
             return change
+        entries = self.contents.tensors
+        is_whole = change.keys.keys() >= _WHOLE_LOKR
+        module = ScaledModule(stem, change.target, change.keys, rank_of(change.keys, entries))
+        if "alpha" in change.keys:
+            if not is_whole:
+                return change
+            alpha = read_number(entries[change.keys["alpha"]])
+            return replace(change, rank=self.scalings.whole_lokr_rank(module, alpha))
         if self.rotation is not None:
             raise LoraUnusable(f"mixes oft_R with {change.method} without alpha")
-        return replace(change, alpha=alpha_for(self.scalings, change.target, rank))
+        stated = self.scalings.alpha_for(module)
+        if stated is None:
+            return change
+        return replace(change, alpha=stated.alpha, rank=stated.rank if is_whole else None)
+
+
+def _with_known_names(
+    grouped: Mapping[str, dict[str, str]], table: Mapping[str, LoraTarget]
+) -> dict[str, dict[str, str]]:
+    found: dict[str, dict[str, str]] = {}
+    for stem, keys in grouped.items():
+        known = found.setdefault(find_stem(stem, table), {})
+        if known.keys() & keys.keys():
+            raise LoraUnusable(f"has a tensor twice: {first_keys(sorted(keys.values()))}")
+        known |= keys
+    return found
 
 
 def _read_statements(
-    contents: LoraContents, roles: set[str]
-) -> tuple[list[Scaling], Rotation | None]:
+    contents: LoraContents, grouped: Mapping[str, Mapping[str, str]]
+) -> tuple[Scalings, Rotation | None]:
     """What is stated beside the tensors: about alpha, or about rotations."""
-    if not roles & _ROTATIONS:
-        return read_scalings(contents.metadata, contents.adapter_config), None
-    is_scaled = "scaled_oft" in roles
-    return [], read_rotation(contents.metadata, contents.adapter_config, is_scaled=is_scaled)
+    rotation = None
+    if any(keys.keys() & _ROTATIONS for keys in grouped.values()):
+        is_scaled = any("scaled_oft" in keys for keys in grouped.values())
+        rotation = read_rotation(contents.metadata, contents.adapter_config, is_scaled=is_scaled)
+    lacks_alpha = any(
+        keys.keys() & _SCALED_ROLES and "alpha" not in keys for keys in grouped.values()
+    )
+    scalings = Scalings(
+        contents.metadata,
+        contents.adapter_config,
+        is_needed=lacks_alpha and rotation is None,
+        shared_config=contents.shared_config,
+    )
+    return scalings, rotation
 
 
 def _patch_columns(table: Mapping[str, LoraTarget] | None) -> int | None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from model.errors import LoraUnusable
-from model.files.lora.scaling import ADAPTER_CONFIG, read_object
+from model.files.lora.statements import ADAPTER_CONFIG, read_object
 
 _MAX_TERMS = 64
 _ONETRAINER_BRANCH, _ONETRAINER_CONFIG = "ot_branch", "ot_config"

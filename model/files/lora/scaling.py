@@ -4,193 +4,308 @@ A LoRA's change is alpha / rank * up @ down; with rank-stabilised scaling (Kalaj
 arXiv 2312.03732) alpha / sqrt(rank). Some writers store the two numbers beside the tensors only.
 """
 
-import json
 import math
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from model.errors import LoraUnusable
-from model.files.lora.targets import LoraTarget
+from model.files.lora.statements import (
+    ADAPTER_CONFIG,
+    ALPHA_NAMES,
+    METADATA,
+    RANK_NAMES,
+    AdapterSettings,
+    read_number,
+    read_object,
+    read_settings,
+    refuse_unknown_alpha,
+)
+from model.files.lora.targets import DOTTED_PREFIXES, LoraTarget
 
-ADAPTER_CONFIG = "adapter_config.json"
-"""The file that peft writes next to the weights."""
+_KOHYA_ALPHA, _KOHYA_DIM, _KOHYA_MODULE = "ss_network_alpha", "ss_network_dim", "ss_network_module"
+_STORES_ALPHA = ("networks.", "musubi_tuner.networks.", "lycoris.")
+"""Modules of sd-scripts, musubi-tuner and LyCORIS: each stores alpha as a tensor."""
 
-_JSON_KEYS = ("lora_adapter_metadata", "adapter_config", "peft_config", "lora_config")
-_COMPONENTS = {
-    "": None,
-    "transformer": "transformer",
-    "unet": "transformer",
-    "text_conditioner": "adapter",
-    "text_encoder": "text_encoder",
-}
-_OTHER_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga", "eva_residual")
+_LYCORIS, _KOHYA_HASH = "lycoris.kohya", "sshs_model_hash"
+_PEFT_WRAPPER = "base_model.model."
+_IS_DOTTED = re.compile(r"^[^.]+\..+[._]lora[_.]")
+_ALPHA_ROUNDING = 0.01
+"""Alphas are compared with this relative error, because bfloat16 rounds them."""
+
 _MAX_PATTERN_CHARS = 500
+_MAX_CHOICES = 16
+_UNBOUNDED = 6
+
+Pattern = tuple[tuple[re.Pattern[str], float], ...]
+
+
+class StatedAlpha(NamedTuple):
+    """An alpha, to be divided by the rank."""
+
+    alpha: float
+    rank: int
+
+
+@dataclass(frozen=True, slots=True)
+class ScaledModule:
+    """One module of a file: its name there, what it changes, and its tensors' keys by role.
+
+    `rank` is that of the tensors; None if they have none, as two whole factors of LoKr.
+    """
+
+    stem: str
+    target: LoraTarget
+    keys: Mapping[str, str]
+    rank: int | None
+
+    @property
+    def names(self) -> set[str]:
+        """The names of the module that patterns may match."""
+        prefixes = (p for p in DOTTED_PREFIXES[self.target.part] if self.stem.startswith(p))
+        own = {self.stem.removeprefix(prefix) for prefix in prefixes}
+        return own | {self.stem, self.target.module, self.target.original}
 
 
 @dataclass(frozen=True, slots=True)
 class Scaling:
     """One statement of alpha and rank, for one part of the model or for all (None).
 
-    The patterns have other numbers for modules whose name they match, as in peft.
+    The patterns have other numbers for modules whose name they match. Without a rank, it is that
+    of the tensors.
     """
 
     source: str
     part: str | None
     alpha: float
-    rank: int
-    is_rank_stabilised: bool = False
-    alpha_pattern: Mapping[str, float] = field(default_factory=dict)
-    rank_pattern: Mapping[str, float] = field(default_factory=dict)
+    rank: int | None
+    is_rank_stabilised: bool
+    is_dora: bool
+    alpha_pattern: Pattern
+    rank_pattern: Pattern
 
-    def alpha_for(self, target: LoraTarget, rank: int) -> float:
-        """The alpha of a module's tensors of this rank, to be divided by the rank.
+    def alpha_for(self, module: ScaledModule) -> StatedAlpha:
+        """The alpha of a module.
 
         Raises:
-            LoraUnusable: the tensors have another rank than stated.
+            LoraUnusable: the tensors have another rank than stated, or no scales of DoRA.
         """
-        stated = _matched(self.rank_pattern, target, self.rank)
-        if stated != rank:
+        stated = _matched(self.rank_pattern, module.names, self.rank)
+        rank = module.rank or (int(stated) if stated else None)
+        if rank is None or (stated is not None and stated != rank):
             raise LoraUnusable(
-                f"contradicts itself: {self.source} says rank {stated:g}, the tensors of "
-                f"{target.original} have {rank}"
+                f"contradicts itself: {self.source} says rank {stated or 'nothing'}, the tensors "
+                f"of {module.target.original} have {rank or 'none'}"
             )
-        alpha = _matched(self.alpha_pattern, target, self.alpha)
-        return alpha * math.sqrt(rank) if self.is_rank_stabilised else alpha
+        roles = module.keys.keys()
+        if self.is_dora and "down" in roles and not roles & {"magnitude", "dora_scale"}:
+            raise LoraUnusable(
+                f"contradicts itself: {self.source} says use_dora, but {module.target.original} "
+                "has no scales of DoRA"
+            )
+        alpha = _matched(self.alpha_pattern, module.names, self.alpha) or 0.0
+        return StatedAlpha(alpha * math.sqrt(rank) if self.is_rank_stabilised else alpha, rank)
 
 
-def alpha_for(scalings: Iterable[Scaling], target: LoraTarget, rank: int) -> float | None:
-    """The alpha that all statements about this module agree on; None without a statement.
+class Scalings:
+    """Everything that a file says beside its tensors about alpha and rank.
 
-    Raises:
-        LoraUnusable: the statements contradict each other or the tensors.
-    """
-    found = {
-        scaling.source: scaling.alpha_for(target, rank)
-        for scaling in scalings
-        if scaling.part in (None, target.part)
-    }
-    if len(set(found.values())) > 1:
-        listed = ", ".join(f"{source} {alpha:g}" for source, alpha in found.items())
-        raise LoraUnusable(f"contradicts itself about alpha: {listed}")
-    return next(iter(found.values()), None)
-
-
-def read_scalings(
-    metadata: Mapping[str, str], adapter_config: Mapping[str, Any] | None
-) -> list[Scaling]:
-    """Every statement of alpha and rank in the metadata and in peft's configuration.
+    It is only read if it `is_needed`: if a module has no tensor of alpha.
+    `shared_config` is a configuration of peft that lies next to this and to other files.
 
     Raises:
         LoraUnusable: a statement is incomplete or cannot be read.
     """
-    found = []
-    kohya = {
-        name: text
-        for name in ("ss_network_alpha", "ss_network_dim")
-        if (text := metadata.get(name, "None")) not in ("", "None")
-    }
-    if "ss_network_alpha" in kohya:
-        found.append(_scaling("ss_network_alpha", "", kohya, *kohya_names()))
-    for key in _JSON_KEYS:
-        if key in metadata:
-            found += _from_config(key, read_object(key, metadata[key]))
-    if adapter_config is not None:
-        found += _from_config(ADAPTER_CONFIG, adapter_config)
-    return found
 
+    def __init__(
+        self,
+        metadata: Mapping[str, str],
+        adapter_config: Mapping[str, Any] | None,
+        *,
+        is_needed: bool,
+        shared_config: Mapping[str, Any] | None,
+    ) -> None:
+        self._metadata = metadata
+        self._shared_config = shared_config
+        settings = read_settings(metadata, adapter_config) if is_needed else []
+        self._stated = [found for found in map(_scaling, settings) if found]
 
-def kohya_names() -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The names of alpha and rank in the metadata of kohya's sd-scripts."""
-    return ("ss_network_alpha",), ("ss_network_dim",)
+    def alpha_for(self, module: ScaledModule) -> StatedAlpha | None:
+        """The alpha that all statements about this module agree on; None without a statement.
 
+        Raises:
+            LoraUnusable: the statements contradict each other or the tensors, or what they say is
+                not understood.
+        """
+        found = [
+            (scaling.source, scaling.alpha_for(module))
+            for scaling in self._stated
+            if scaling.part in (None, module.target.part)
+        ]
+        kohya = self._kohya_alpha(module)
+        if kohya is not None:
+            found.append((_KOHYA_ALPHA, kohya))
+        if len({stated for _, stated in found}) > 1:
+            listed = ", ".join(f"{source} {stated.alpha:g}" for source, stated in found)
+            raise LoraUnusable(f"contradicts itself about alpha: {listed}")
+        if not found and not self._is_folded(module):
+            refuse_unknown_alpha(self._metadata, module.rank)
+            self._refuse_shared(module)
+        return found[0][1] if found else None
 
-def read_object(source: str, text: str) -> Mapping[str, Any]:
-    """An object of JSON in the metadata. LoraUnusable if it is none."""
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        value = None
-    if not isinstance(value, dict):
-        raise LoraUnusable(f"has {source} that cannot be read")
-    return value
+    def _refuse_shared(self, module: ScaledModule) -> None:
+        """Refuse a file if the configuration next to it changes its scale: it may be another's."""
+        if self._shared_config is None:
+            return
+        settings = read_settings({}, self._shared_config)
+        for scaling in filter(None, map(_scaling, settings)):
+            try:
+                stated = scaling.alpha_for(module)
+            except LoraUnusable:
+                continue  # it is of a file with other tensors
+            if stated.alpha != stated.rank:
+                raise LoraUnusable(
+                    f"has no alpha, and {ADAPTER_CONFIG} lies next to several files: put the file "
+                    "that it belongs to into a folder of its own with it"
+                )
 
+    def _kohya_alpha(self, module: ScaledModule) -> StatedAlpha | None:
+        """What `ss_network_alpha` means for a module without a tensor of alpha.
 
-def _from_config(source: str, config: Mapping[str, Any]) -> list[Scaling]:
-    """Statements of a peft configuration; diffusers puts the part's name before every key."""
-    found = []
-    for component in _COMPONENTS:
-        prefix = f"{component}." if component else ""
-        own = {key.removeprefix(prefix): value for key, value in config.items()
-               if key.startswith(prefix)}  # fmt: skip
-        if own.keys() & {"r", "lora_alpha", "alpha"}:
-            _refuse_other_base(source, own)
-            names = ("lora_alpha", "alpha"), ("r",)
-            found.append(_scaling(source, component, own, *names))
-    return found
-
-
-def _refuse_other_base(source: str, config: Mapping[str, Any]) -> None:
-    """Refuse adapters that change weights which their training had changed before."""
-    start = str(config.get("init_lora_weights", "")).lower()
-    if start.startswith(_OTHER_BASE):
+        The writers of this entry store alpha as a tensor. A file without has been converted: those
+        converters that leave the tensor out, of musubi-tuner and sd-scripts, multiply the weights
+        by it. Only trainers that save with peft leave it out and do not.
+        """
+        text = self._metadata.get(_KOHYA_ALPHA, "None")
+        if text in ("", "None"):
+            return None
+        stated, dim = self._kohya_number(_KOHYA_ALPHA), self._kohya_dim()
+        if any(_PEFT_WRAPPER in key for key in module.keys.values()):
+            if stated is None or dim is None or module.rank not in (None, dim):
+                raise LoraUnusable(f"contradicts itself: {self._kohya_text(module)}")
+            return StatedAlpha(stated, dim)
+        is_one = stated is not None and stated in (dim, module.rank)
+        if is_one or self._is_folded(module):
+            return None
         raise LoraUnusable(
-            f"needs a base model prepared by its training: {source} says init_lora_weights {start}"
+            f"contradicts itself: {self._kohya_text(module)}, but no tensor of alpha, which the "
+            f"writers of {_KOHYA_ALPHA} store"
         )
-    if config.get("fan_in_fan_out") is True:
-        raise LoraUnusable(f"is for transposed weights: {source} says fan_in_fan_out")
+
+    def _kohya_text(self, module: ScaledModule) -> str:
+        alpha, dim = (self._metadata.get(name, "")[:40] for name in (_KOHYA_ALPHA, _KOHYA_DIM))
+        return (
+            f"{_KOHYA_ALPHA} is {alpha!r} and {_KOHYA_DIM} {dim!r}; {module.target.original} has "
+            f"rank {module.rank}"
+        )
+
+    def _is_folded(self, module: ScaledModule) -> bool:
+        """Whether alpha is known to be in the weights: a converted file of a known writer."""
+        writer = self._metadata.get(_KOHYA_MODULE, "")
+        key = module.keys.get("down", "")
+        is_converted = bool(_IS_DOTTED.search(key)) and _PEFT_WRAPPER not in key
+        return is_converted and writer.startswith(_STORES_ALPHA)
+
+    def whole_lokr_rank(self, module: ScaledModule, alpha: float) -> int | None:
+        """The rank that divides the alpha tensor of two whole factors; None: the factor is 1.
+
+        LyCORIS stores its rank as alpha then, or with rank-stabilised scaling rank^1.5, and the
+        factor is 1. Trainers of their own formula store the alpha that they divide by the rank.
+
+        Raises:
+            LoraUnusable: the metadata contradicts the tensor.
+        """
+        dim, stated = self._kohya_dim(), self._kohya_number(_KOHYA_ALPHA)
+        writer = self._metadata.get(_KOHYA_MODULE)
+        if dim is None or (writer == _LYCORIS and _KOHYA_HASH in self._metadata):
+            return None
+        if _is_near(alpha, dim):
+            return None
+        if stated is not None and _is_near(alpha, stated):
+            return dim
+        if _is_near(alpha, dim**1.5):
+            return None
+        raise LoraUnusable(
+            f"contradicts itself: {module.keys['alpha']} is {alpha:g}; {self._kohya_text(module)}"
+        )
+
+    def _kohya_dim(self) -> int | None:
+        dim = self._kohya_number(_KOHYA_DIM)
+        return int(dim) if dim and dim % 1 == 0 else None
+
+    def _kohya_number(self, name: str) -> float | None:
+        """A positive number of the metadata; None for words such as "Dynamic"."""
+        try:
+            number = float(self._metadata.get(name, ""))
+        except ValueError:
+            return None
+        return number if 1e-9 < number < 1e9 else None
 
 
-def _scaling(
-    source: str,
-    component: str,
-    config: Mapping[str, Any],
-    alpha_names: tuple[str, ...],
-    rank_names: tuple[str, ...],
-) -> Scaling:
-    alphas = [_number(source, config[name]) for name in alpha_names if name in config]
-    ranks = [_number(source, config[name]) for name in rank_names if name in config]
-    if len(alphas) != 1 or len(ranks) != 1 or ranks[0] < 1 or ranks[0] % 1:
-        raise LoraUnusable(f"has {source} without one alpha and one rank")
+def _is_near(value: float, wanted: float) -> bool:
+    return math.isclose(value, wanted, rel_tol=_ALPHA_ROUNDING)
+
+
+def _scaling(settings: AdapterSettings) -> Scaling | None:
+    alpha, rank = settings.number(ALPHA_NAMES), settings.number(RANK_NAMES)
+    if alpha is None and rank is None:
+        return None
+    has_rank = rank is not None and rank >= 1 and rank % 1 == 0
+    may_lack_rank = rank is None and settings.source == METADATA
+    if alpha is None or not (has_rank or may_lack_rank):
+        raise LoraUnusable(f"has {settings.source} without one alpha and one rank")
     return Scaling(
-        source=source,
-        part=_COMPONENTS[component],
-        alpha=alphas[0],
-        rank=int(ranks[0]),
-        is_rank_stabilised=config.get("use_rslora") is True,
-        alpha_pattern=_pattern(source, config.get("alpha_pattern")),
-        rank_pattern=_pattern(source, config.get("rank_pattern")),
+        source=settings.source,
+        part=settings.part,
+        alpha=alpha,
+        rank=int(rank) if rank is not None else None,
+        is_rank_stabilised=settings.is_set("use_rslora"),
+        is_dora=settings.is_set("use_dora"),
+        alpha_pattern=_pattern(settings, "alpha_pattern"),
+        rank_pattern=_pattern(settings, "rank_pattern"),
     )
 
 
-def _pattern(source: str, value: Any) -> dict[str, float]:
-    if not value:
-        return {}
-    if not isinstance(value, dict) or any(len(key) > _MAX_PATTERN_CHARS for key in value):
-        raise LoraUnusable(f"has a pattern in {source} that cannot be read")
-    return {str(key): _number(source, number) for key, number in value.items()}
+def _pattern(settings: AdapterSettings, name: str) -> Pattern:
+    """Peft's patterns: regular expressions for the whole name or for its end after a dot."""
+    value = settings.values.get(name)
+    if isinstance(value, str) and value not in ("", "None"):
+        value = read_object(f"{name} in {settings.source}", value)
+    if value in (None, "", "None"):
+        return ()
+    if not isinstance(value, dict):
+        raise LoraUnusable(f"has {name} in {settings.source} that cannot be read")
+    found = []
+    for key, number in value.items():
+        if len(key) > _MAX_PATTERN_CHARS or _is_slow(key):
+            raise LoraUnusable(f"has {name} in {settings.source} that is too complex: {key[:80]}")
+        try:
+            compiled = re.compile(rf"(.*\.)?({key})$")
+        except re.error as exc:
+            raise LoraUnusable(
+                f"has {name} in {settings.source} that cannot be read: {key[:80]}"
+            ) from exc
+        found.append((compiled, read_number(settings.source, number)))
+    return tuple(found)
 
 
-def _number(source: str, value: Any) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError, OverflowError):
-        number = math.nan
-    if not math.isfinite(number) or isinstance(value, bool):
-        raise LoraUnusable(f"has {source} with {str(value)[:40]!r} for a number")
-    return number
+def _is_slow(pattern: str) -> bool:
+    """Whether matching may try very many ways: repeated groups, or many choices one after another.
 
-
-def _matched(pattern: Mapping[str, float], target: LoraTarget, default: float) -> float:
-    """The number of the first key that is the module's name or the end of it after a dot.
-
-    peft allows regular expressions; of these, only a leading `^` is read, and others match nothing
-    as text, which then contradicts the rank.
+    A file must not be able to stop the service.
     """
-    for key, number in pattern.items():
-        wanted = re.sub(r"\\(.)", r"\1", key.removeprefix("^").removesuffix("$"))
-        for name in (target.module, target.original):
-            if name == wanted or (not key.startswith("^") and name.endswith(f".{wanted}")):
-                return number
+    bare = re.sub(r"\\.|\[\^?\]?[^\]]*\]", "x", pattern)
+    is_repeated = re.search(r"\)[*+{]", bare) or re.search(r"\(\?[^:]", bare)
+    unbounded = len(re.findall(r"[*+{]", bare))
+    choices = len(re.findall(r"[|?]", bare.replace("(?:", "(")))
+    return bool(is_repeated) or _UNBOUNDED * unbounded + choices > _MAX_CHOICES
+
+
+def _matched(pattern: Pattern, names: Iterable[str], default: float | None) -> float | None:
+    """The number of the first key that matches one of a module's names, as in peft."""
+    wanted: Sequence[str] = sorted(names)
+    for key, number in pattern:
+        if any(key.match(name) for name in wanted):
+            return number
     return default

@@ -3,7 +3,7 @@
 Reads headers; does not need torch.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -37,6 +37,7 @@ DOTTED_PREFIXES: dict[LoraPart, tuple[str, ...]] = {
     "text_encoder": (
         "text_encoders.qwen3_06b.transformer.model.",
         "text_encoders.qwen3_06b.transformer.",
+        "text_encoder.qwen3.",
         "text_encoder.model.",
         "text_encoder.",
     ),
@@ -108,7 +109,7 @@ def read_targets(parts: LocatedParts, *, latent_channels: int) -> list[LoraTarge
 
 
 def stem_table(targets: Iterable[LoraTarget]) -> dict[str, LoraTarget]:
-    """Map every name that a LoRA file may use for a target to that target.
+    """Map every name that a LoRA file may use for a target to that target; see `find_stem`.
 
     Raises:
         ValueError: one name means two weights.
@@ -121,6 +122,16 @@ def stem_table(targets: Iterable[LoraTarget]) -> dict[str, LoraTarget]:
     return table
 
 
+def find_stem(stem: str, table: Mapping[str, LoraTarget]) -> str:
+    """The table's name for a module's name in a file, which may not be in the table.
+
+    Converters that turn underscores into dots turn too many, as in `llm.adapter`. Without dots each
+    name means one weight only.
+    """
+    flat = stem.replace(".", "_")
+    return flat if stem not in table and flat in table else stem
+
+
 def _stems(target: LoraTarget) -> Iterator[str]:
     names = {target.module, target.original}
     if target.module.endswith(".to_out.0"):  # the first LoRA layers of diffusers leave out the 0
@@ -129,5 +140,7 @@ def _stems(target: LoraTarget) -> Iterator[str]:
         # The adapter is stored in the transformer's file, under names with its own prefix.
         is_in_file = target.part == "adapter" and name == target.original
         part: LoraPart = "transformer" if is_in_file else target.part
-        yield from (prefix + name for prefix in DOTTED_PREFIXES[part])
+        for prefix in DOTTED_PREFIXES[part]:
+            yield prefix + name
+            yield (prefix + name).replace(".", "_")
         yield from (prefix + name.replace(".", "_") for prefix in _FLAT_PREFIXES[part])

@@ -9,7 +9,6 @@ or in the file's metadata. The scales of inputs only matter for products of floa
 import json
 import math
 import re
-import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import chain
@@ -17,7 +16,7 @@ from typing import Any
 
 from model.errors import CheckpointError
 from model.files.keymap import BUNDLE_PREFIXES, TRANSFORMER_PREFIXES
-from model.files.safetensors_header import StoredTensor
+from model.files.safetensors_header import StoredTensor, read_bytes, read_number
 from model.files.stored_weights.float8 import FLOAT8_NAMES
 
 QUANTISATION_METADATA = "_quantization_metadata"
@@ -33,7 +32,6 @@ _EMBEDDING = re.compile(r"(^|\.)(embed|embed_tokens|lm_head)\.weight$")
 _HARMLESS_SETTINGS = {"format", "full_precision_matrix_mult"}
 _BUNDLES = tuple(chain.from_iterable(BUNDLE_PREFIXES.values()))
 _MAX_FORMAT_BYTES = 4096
-_SCALAR_CODES = {"F32": "<f", "F16": "<e"}
 
 _OTHER_NAMES = {
     "NVFP4": re.compile(r"\.weight_scale_2$"),
@@ -121,7 +119,7 @@ def _formats(
         yield (
             place,
             _FORMAT.sub("", name),
-            _parsed(place, _bytes(tensor).decode("utf-8", "replace")),
+            _parsed(place, read_bytes(tensor).decode("utf-8", "replace")),
         )
     for entries in metadata:
         if QUANTISATION_METADATA in entries:
@@ -217,21 +215,7 @@ def _scale(tensor: StoredTensor) -> float:
             f"{place} is the scale of a quantised format that is not read; "
             "only one scale for the whole weight is supported"
         )
-    data = _bytes(tensor)
-    if tensor.dtype == "BF16":
-        data, code = b"\0\0" + data, "<f"
-    else:
-        code = _SCALAR_CODES[tensor.dtype]
-    scale: float = struct.unpack(code, data)[0]
+    scale = read_number(tensor)
     if not math.isfinite(scale):
         raise CheckpointError(f"{place} is {scale}")
     return scale
-
-
-def _bytes(tensor: StoredTensor) -> bytes:
-    try:
-        with tensor.path.open("rb") as file:
-            file.seek(tensor.offset)
-            return file.read(tensor.size)
-    except OSError as exc:
-        raise CheckpointError(f"cannot read {tensor.path}: {exc.strerror}") from exc

@@ -231,7 +231,7 @@ def test_a_lora_is_checked_as_a_request_checks_it(tmp_path: Path) -> None:
         f"{stem}.lora_up.weight": torch.ones(192, 4),
     }
     save_file(pair, path, metadata={"ss_network_alpha": "16", "ss_network_dim": "8"})
-    assert "ss_network_alpha says rank 8" in inspected(path)["problems"][0]
+    assert "ss_network_dim '8'" in inspected(path)["problems"][0]
     save_file(pair, path, metadata={"modelspec.architecture": "anima/control-net"})
     assert "needs an input" in inspected(path)["problems"][0]
     save_file(pair | {f"{stem}.lora_down.weight": torch.ones(4, 8)}, path)

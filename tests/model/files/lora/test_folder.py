@@ -320,6 +320,21 @@ def test_a_configuration_next_to_several_files_belongs_to_adapter_model(tmp_path
     assert read_lora(model).adapter_config is not None
 
 
+def test_files_that_share_a_configuration_are_read_again_when_that_changes(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        write(tmp_path / f"{name}.safetensors")
+    files = found(tmp_path)
+    assert read_lora(tmp_path / "first.safetensors").shared_config is None
+    config = tmp_path / "adapter_config.json"
+    for text, is_usable in (("[", False), ('{"r": 4, "lora_alpha": 16}', True)):
+        config.write_text(text)
+        files.refresh()
+        assert set(files.files) == ({"first", "second"} if is_usable else set())
+    assert read_lora(tmp_path / "first.safetensors").shared_config is not None
+    write(tmp_path / "adapter_model.safetensors")
+    assert read_lora(tmp_path / "first.safetensors").shared_config is None
+
+
 def test_numbers_that_are_not_finite_are_found_when_the_file_is_hashed(tmp_path: Path) -> None:
     for dtype in (torch.float32, torch.float16, torch.bfloat16):
         for bad in (torch.nan, torch.inf, -torch.inf):

@@ -152,6 +152,48 @@ def test_ia3_vectors_must_have_the_length_of_their_side(
                 plan_changes(contents, table)
 
 
+def test_names_with_too_many_dots_mean_the_same_weights(table: dict[str, LoraTarget]) -> None:
+    """As older and newer converters of sd-scripts and musubi-tuner write them."""
+    wanted = {
+        "diffusion_model.llm.adapter.blocks.0.cross.attn.q_proj": "adapter",
+        "diffusion_model.blocks.0.adaln_modulation.self_attn.1": "transformer",
+        "diffusion_model.t.embedder.1.linear_1": "transformer",
+        "diffusion_model.blocks.0.cross_attn.output.proj": "transformer",
+        "text_encoder.qwen3.layers.0.self_attn.q_proj": "text_encoder",
+        "text_encoders.qwen3_06b.transformer.model.layers.0.mlp.down.proj": "text_encoder",
+    }
+    kohya = {
+        stem.replace("diffusion_model.", "lora_unet_")
+        .replace("text_encoder.qwen3.", "lora_te_")
+        .replace("text_encoders.qwen3_06b.transformer.model.", "lora_te_")
+        .replace(".", "_"): stem
+        for stem in wanted
+    }
+    for flat, stem in kohya.items():
+        target = table[flat]
+        rows, columns = target.shape
+        columns += target.dropped_columns
+        shapes = {f"{stem}.lora_A.weight": (2, columns), f"{stem}.lora_B.weight": (rows, 2)}
+        (change,) = plan_changes(entries(**shapes), table).changes
+        assert (change.target, change.target.part) == (target, wanted[stem])
+        twice = shapes | {
+            f"{flat}.lora_down.weight": (2, columns),
+            f"{flat}.lora_up.weight": (rows, 2),
+        }
+        with pytest.raises(LoraUnusable, match="under two names"):
+            plan_changes(entries(**twice), table)
+    mangled = {
+        f"{stem}.{end}": shape
+        for stem in (
+            "diffusion_model.t.embedder.1.linear_1",
+            "diffusion_model.t_embedder.1.linear.1",
+        )
+        for end, shape in (("lora_A.weight", (2, 8)), ("lora_B.weight", (8, 2)))
+    }
+    with pytest.raises(LoraUnusable, match="a tensor twice"):
+        plan_changes(entries(**mangled), table)
+
+
 def test_misfits_may_be_left_out_and_are_named(table: dict[str, LoraTarget]) -> None:
     contents = read_lora(FIELD / "onetrainer-bundle-emb.safetensors")
     plan = plan_changes(contents, table, skips_misfits=True)

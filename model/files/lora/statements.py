@@ -1,0 +1,194 @@
+"""Finds the settings of adapters that are written beside the tensors, in all forms of writers.
+
+One peft configuration may stand in peft's file next to the weights, or in the metadata as JSON or
+as one entry for each setting. Diffusers puts the part's name before each setting, others nest the
+settings under the names of parts or adapters.
+"""
+
+import json
+import math
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from model.errors import LoraUnusable
+from model.files.lora.targets import LoraPart
+
+ADAPTER_CONFIG = "adapter_config.json"
+"""The file that peft writes next to the weights."""
+
+METADATA = "the metadata"
+"""The source of settings that are entries of the metadata themselves."""
+
+ALPHA_NAMES = ("lora_alpha", "network_alpha", "linear_alpha", "alpha")
+RANK_NAMES = ("r", "rank", "lora_rank", "network_dim", "lora_dim", "dim")
+
+_JSON_KEYS = ("lora_adapter_metadata", "adapter_config", "peft_config", "lora_config")
+_MAX_DEPTH = 8
+_PARTS: tuple[tuple[re.Pattern[str], LoraPart], ...] = (
+    (re.compile(r"text_encoder|^te\d?$|qwen", re.I), "text_encoder"),
+    (re.compile(r"text_conditioner|llm_adapter", re.I), "adapter"),
+    (re.compile(r"transformer|unet|^dit$|denoiser|diffusion_model|^net$", re.I), "transformer"),
+)
+_PEFT_TYPES = frozenset({"LORA", "LOHA", "LOKR", "IA3", "OFT"})
+_KNOWN_SWITCHES = frozenset({"use_rslora", "use_dora", "use_effective_conv2d"})
+_OTHER_FORMULAS = (
+    "layer_replication", "alora_invocation_tokens", "arrow_config", "monteclora_config",
+)  # fmt: skip
+"""Settings of peft that change what an adapter does."""
+
+_OFF = frozenset({"false", "0", "none", "", "[]", "{}"})
+_OTHER_BASES = ("pissa", "olora", "corda", "loftq", "lora_ga", "eva_residual")
+_OTHER_ALPHA = re.compile(r'"(?:lora_|network_|linear_)?alpha"\s*+:\s*+"?([^",}\]]*)')
+_OTHER_ALPHA_KEY = re.compile(r"(?<!conv)(?:^|[._])alpha$")
+_KOHYA_ALPHA = "ss_network_alpha"
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterSettings:
+    """Settings for one part of the model, or for all (None). `source` says where they stand."""
+
+    source: str
+    part: LoraPart | None
+    values: Mapping[str, Any]
+
+    def number(self, names: tuple[str, ...]) -> float | None:
+        """The number that has one of these names. LoraUnusable if several differ."""
+        found = {
+            read_number(self.source, self.values[name])
+            for name in names
+            if self.values.get(name) not in (None, "", "None")
+        }
+        if len(found) > 1:
+            raise LoraUnusable(f"contradicts itself: {self.source} has several of {names}")
+        return next(iter(found), None)
+
+    def is_set(self, name: str) -> bool:
+        """Whether a switch is on. LoraUnusable if it is not a truth value."""
+        value = self.values.get(name)
+        text = str(value).lower()
+        if text in ("true", "1"):
+            return True
+        if text in _OFF:
+            return False
+        raise LoraUnusable(f"has {self.source} with {name} {text[:40]!r}")
+
+
+def read_settings(
+    metadata: Mapping[str, str], adapter_config: Mapping[str, Any] | None
+) -> list[AdapterSettings]:
+    """All settings of adapters in the metadata and in peft's configuration.
+
+    Raises:
+        LoraUnusable: they cannot be read, or need what is not supported.
+    """
+    sources: list[tuple[str, Mapping[str, Any]]] = [
+        (key, read_object(key, metadata[key])) for key in _JSON_KEYS if key in metadata
+    ]
+    if adapter_config is not None:
+        sources.append((ADAPTER_CONFIG, adapter_config))
+    found = [
+        AdapterSettings(source, _part(path), values)
+        for source, config in sources
+        for path, values in _walk(config, ())
+    ]
+    found += [
+        AdapterSettings(METADATA, _part(path), values)
+        for path, values in _walk(metadata, ())
+        if not values.keys().isdisjoint(ALPHA_NAMES)
+    ]
+    for settings in found:
+        _refuse_unsupported(settings)
+    return found
+
+
+def _refuse_unsupported(settings: AdapterSettings) -> None:
+    """Refuse adapters whose formula is not supported, or that need another base model."""
+    values, source = settings.values, settings.source
+    kind = str(values.get("peft_type") or "").upper().rpartition(".")[2]
+    if kind and kind not in _PEFT_TYPES:
+        raise LoraUnusable(f"is of a method that is not supported: {source} says {kind[:40]}")
+    start = str(values.get("init_lora_weights", "")).lower()
+    if start.startswith(_OTHER_BASES):
+        raise LoraUnusable(
+            f"needs a base model prepared by its training: {source} says init_lora_weights {start}"
+        )
+    if settings.is_set("fan_in_fan_out"):
+        raise LoraUnusable(f"is for transposed weights: {source} says fan_in_fan_out")
+    switches = [name for name in values if name.startswith("use_")] if kind else []
+    for name in (*_OTHER_FORMULAS, *switches):
+        if name not in _KNOWN_SWITCHES and str(values.get(name)).lower() not in _OFF:
+            raise LoraUnusable(f"is trained with {name}, which is not supported: {source} says it")
+
+
+def refuse_unknown_alpha(metadata: Mapping[str, str], rank: int | None) -> None:
+    """Refuse a file that says an alpha in a place whose meaning is not known.
+
+    An alpha that is the rank is harmless: the factor is 1.
+    """
+    for key, text in metadata.items():
+        if key in _JSON_KEYS or key.rpartition(".")[2] in (*ALPHA_NAMES, _KOHYA_ALPHA):
+            continue  # it is about another part
+        numbers = _OTHER_ALPHA.findall(text) if text.lstrip().startswith(("{", "[")) else []
+        if _OTHER_ALPHA_KEY.search(key):
+            numbers.append(text)
+        for number in numbers:
+            value = _float(number)
+            if math.isfinite(value) and value != rank:
+                raise LoraUnusable(
+                    f"has no alpha among its tensors, and what {key} says of alpha "
+                    f"({number.strip()[:40]}) is not understood"
+                )
+
+
+def read_object(source: str, text: str) -> Mapping[str, Any]:
+    """An object of JSON in the metadata. LoraUnusable if it is none."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise LoraUnusable(f"has {source} that cannot be read")
+    return value
+
+
+def read_number(source: str, value: Any) -> float:
+    """A number of a statement. LoraUnusable if it is none."""
+    number = _float(value)
+    if not math.isfinite(number) or isinstance(value, bool):
+        raise LoraUnusable(f"has {source} with {str(value)[:40]!r} for a number")
+    return number
+
+
+def _float(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
+
+
+def _walk(
+    values: Mapping[str, Any], path: tuple[str, ...]
+) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
+    """The settings of each place, with the names before them: {"a": {"b.r": 4}} is (a, b), r."""
+    found: dict[tuple[str, ...], dict[str, Any]] = defaultdict(dict)
+    has_numbers = not values.keys().isdisjoint((*ALPHA_NAMES, *RANK_NAMES))
+    for key, value in values.items():
+        *before, name = key.split(".")
+        place = (*path, *before)
+        # What stands beside alpha and rank are settings of their own, such as eva_config.
+        if isinstance(value, dict) and not has_numbers and len(place) < _MAX_DEPTH:
+            yield from _walk(value, (*place, name))
+        else:
+            found[place][name] = value
+    yield from found.items()
+
+
+def _part(path: tuple[str, ...]) -> LoraPart | None:
+    """The part that the names before a setting mean. None: all parts, also for other names."""
+    for pattern, part in _PARTS:
+        if any(pattern.search(name) for name in path):
+            return part
+    return None
