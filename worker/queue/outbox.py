@@ -50,7 +50,10 @@ class Delivery:
 
     def job(self) -> Job:
         """The job at the time of the event. Raises ValueError as `webhook` does."""
-        return record.read_job(self.job_id, self.fields)
+        job = record.read_job(self.job_id, self.fields)
+        if not record.is_understood(job):
+            raise ValueError(job.warnings[-1].detail)
+        return job
 
 
 @dataclass(frozen=True, slots=True)
