@@ -43,6 +43,7 @@ from model.prompting.tokens import Tokenizers, load_tokenizers
 from model.request import GenerationRequest
 from worker.errors import QueueUnavailable
 from worker.images.c2pa_manifest import C2paReader
+from worker.job import checkpoint_of
 from worker.queue.job_queue import JobQueue
 from worker.settings import Settings, redis_dsn
 from worker.store.image_store import ImageStore
@@ -102,7 +103,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[ServiceState]:
         logs.configure_logging(settings)
         tracing.start_tracing("kirazuri-api")
-        queue = JobQueue(redis_dsn(settings), settings)
+        queue = JobQueue(redis_dsn(settings), settings, checkpoint=checkpoint_of(card))
         rates = RateLimits(queue.client)
         tokenizers = await asyncio.to_thread(_load_tokenizers, settings, card)
         lora_list = LoraList(loras)

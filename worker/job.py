@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from model.card import Card
 from model.recipes.recipe import Recipe
 from model.request import ImageFormat
 from model.resolved_request import ResolvedRequest
@@ -18,6 +19,19 @@ SCHEMA_VERSION = 2
 
 READABLE_SCHEMAS = (SCHEMA_VERSION, 1)
 """Versions this release runs; jobs of newer versions wait for newer workers."""
+
+Checkpoint = tuple[str, str]
+"""Name of a card and SHA-256 of its transformer's file, which is "" if the card does not state it.
+
+A job is run only by workers of its checkpoint, or by any if it names no card.
+"""
+
+NO_CARD: Checkpoint = ("", "")
+
+
+def checkpoint_of(card: Card) -> Checkpoint:
+    """The checkpoint that a card stands for."""
+    return card.name, card.files.transformer.sha256 or ""
 
 
 class _JobPart(BaseModel):

@@ -5,9 +5,9 @@ import ipaddress
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from model.rating import Rating
@@ -130,7 +130,8 @@ class Settings(BaseSettings):
     heartbeat_seconds: float = Field(
         default=2.0,
         gt=0,
-        description="Interval at which a worker sends heartbeats and renews leases.",
+        description="Interval at which a worker sends heartbeats and renews leases; at most a "
+        "third of KIRAZURI_LEASE_SECONDS.",
     )
     maintenance_seconds: float = Field(
         default=2.0,
@@ -144,6 +145,11 @@ class Settings(BaseSettings):
         default=120.0,
         gt=0,
         description="A worker exits when an engine step takes longer than this.",
+    )
+    load_seconds: float = Field(
+        default=1800.0,
+        gt=0,
+        description="A worker exits when loading and warming up the model takes longer than this.",
     )
     stall_seconds: float = Field(
         default=30.0,
@@ -288,6 +294,15 @@ class Settings(BaseSettings):
     log_format: Literal["text", "json"] = Field(
         default="text", description="Format of log lines. json: one object per line."
     )
+
+    @model_validator(mode="after")
+    def _check_heartbeat(self) -> Self:
+        if self.heartbeat_seconds > self.lease_seconds / 3:
+            raise ValueError(
+                f"KIRAZURI_HEARTBEAT_SECONDS is {self.heartbeat_seconds:g}, but it must be at most "
+                f"a third of KIRAZURI_LEASE_SECONDS, which is {self.lease_seconds:g}"
+            )
+        return self
 
     @field_validator("webhook_secret")
     @classmethod

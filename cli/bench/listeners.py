@@ -58,10 +58,10 @@ def _end_all(stand: Stand, count: int) -> dict[str, float]:
     """Take and end the jobs; when the end of each was sent."""
     worker, ended = StandIn(stand.settings), {}
     for number in range(count):
-        job_id = worker.take()
-        if job_id is None:
+        claim = worker.take()
+        if claim is None:
             raise RuntimeError("a queue with waiting jobs has none to take")
-        ended[job_id] = time.perf_counter()
-        worker.end(job_id, number)
+        ended[claim.job_id] = time.perf_counter()
+        worker.end(claim, number)
         time.sleep(1 / _RATE)
     return ended

@@ -9,6 +9,7 @@ from cli.bench.filling import fill
 from cli.bench.prompts import body
 from cli.bench.stand import Stand
 from cli.bench.stand_in import StandIn
+from worker.queue.worker_queue import Claim
 
 ROUNDS = 20
 
@@ -67,12 +68,12 @@ def _accept(jobs: _Waiting) -> float:
 
 
 def _claim(jobs: _Waiting) -> float:
-    taken: list[str | None] = []
+    taken: list[Claim | None] = []
     seconds = _timed(lambda: taken.append(jobs.worker.take()))
-    if (job_id := taken[0]) is None:
+    if (claim := taken[0]) is None:
         raise RuntimeError("a queue with waiting jobs has none to take")
-    jobs.worker.end(job_id, 0)
-    jobs.replace(job_id)
+    jobs.worker.end(claim, 0)
+    jobs.replace(claim.job_id)
     return seconds
 
 

@@ -10,19 +10,18 @@ import time
 import zlib
 from collections.abc import Callable
 from datetime import UTC, datetime
+from uuid import uuid4
 
 from cli.bench.prompts import SIDE
-from worker.job import StoredImage, WorkerStatus
-from worker.queue.layout import rq_layout
-from worker.queue.worker_queue import Claim, WorkerQueue, read_claim
+from model.card import load_card
+from worker.job import StoredImage, WorkerStatus, checkpoint_of
+from worker.queue.worker_queue import Claim, WorkerQueue, read_claims
 from worker.redis_io.client import connect
 from worker.settings import Settings, redis_dsn
 from worker.store.image_store import ImageStore
 from worker.store.open_store import open_store
 
 _NAME = "stand-in"
-_TOKEN = "stand-in"  # noqa: S105 - marks who holds a job
-_LEASE_SECONDS = 3600.0
 _BEAT_SECONDS = 2.0
 _IDLE_SECONDS = 0.005
 
@@ -33,6 +32,7 @@ class StandIn:
     def __init__(self, settings: Settings) -> None:
         self._client = connect(redis_dsn(settings))
         self._card = settings.card
+        self._checkpoint = checkpoint_of(load_card(settings.card))
         self._queue = WorkerQueue(self._client, settings)
         self._store = open_store(settings)
 
@@ -53,23 +53,18 @@ class StandIn:
         self._queue.heartbeat(pipeline, status)
         pipeline.execute()
 
-    def take(self) -> str | None:
+    def take(self) -> Claim | None:
         """Take the next job, as the control loop of a worker does; None if none waits."""
-        picked = self._queue.pick()
-        if picked is None:
-            return None
-        _, job_id = picked
-        pipeline = self._client.pipeline()
-        lease = rq_layout.lease_member(job_id, _TOKEN)
-        pipeline.zadd(rq_layout.leases_key(), {lease: time.time() + _LEASE_SECONDS})
-        self._queue.claim(pipeline, job_id, _TOKEN, worker=_NAME, is_alone=True)
-        claim = read_claim(pipeline.execute()[-1])
-        return job_id if isinstance(claim, Claim) else None
+        pipeline = self._client.pipeline(transaction=False)
+        checkpoints, tokens = [self._checkpoint], [uuid4().hex]
+        self._queue.claim(pipeline, tokens, worker=_NAME, checkpoints=checkpoints, running={})
+        claims = read_claims(pipeline.execute()[-1])
+        return claims[0] if claims and isinstance(claims[0], Claim) else None
 
-    def end(self, job_id: str, number: int) -> None:
+    def end(self, claim: Claim, number: int) -> None:
         """Store a picture and end the job with it."""
-        self._queue.commit(job_id, _TOKEN, "succeeded", images=[_store(self._store, number)])
-        self._client.zrem(rq_layout.leases_key(), rq_layout.lease_member(job_id, _TOKEN))
+        images = [_store(self._store, number)]
+        self._queue.commit(claim.job_id, claim.token, "succeeded", images=images)
 
     def run(self, rate: float, *, is_over: Callable[[], bool] = lambda: False) -> None:
         """End `rate` jobs a second; waits for jobs if there are none."""
@@ -79,10 +74,10 @@ class StandIn:
             if now - beaten > _BEAT_SECONDS:
                 self.beat()
                 beaten = now
-            if now < due or not rate or (job_id := self.take()) is None:
+            if now < due or not rate or (claim := self.take()) is None:
                 time.sleep(_IDLE_SECONDS)
                 continue
-            self.end(job_id, number)
+            self.end(claim, number)
             number += 1
             due = max(due, now - 1) + 1 / rate  # makes up for at most one second
 

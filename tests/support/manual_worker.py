@@ -7,9 +7,10 @@ from typing import Any, cast
 
 from redis import Redis
 
+from tests.support.queue_steps import bring_to_front, forget_token, maintain
 from worker.job import JobError, StoredImage, WorkerStatus
 from worker.queue.layout import redis_keys, rq_layout
-from worker.queue.worker_queue import Claim, FinalStatus, Report, WorkerQueue, read_claim
+from worker.queue.worker_queue import Claim, FinalStatus, Report, WorkerQueue, read_claims
 from worker.settings import Settings
 from worker.store.image_store import LocalImageStore
 
@@ -28,13 +29,24 @@ class ManualWorker:
         return [str(job_id, "utf-8") for job_id in ids]
 
     def claim(self, job_id: str) -> Claim:
-        """Claim the job with a lease like RQ's."""
-        lease = {f"{job_id}:token": time.time() + 60}
-        self.redis.zadd(rq_layout.leases_key(), lease)
+        """Claim the job, whatever is before it in the queue."""
+        known: Any = self.redis.hmget(redis_keys.job_key(job_id), "card", "checkpoint")
+        card, checkpoint = (str(value or b"", "utf-8") for value in known)
+        forget_token(self.redis, "token")
+        bring_to_front(self.redis, job_id)
         with self.redis.pipeline() as pipeline:
-            self._queue.claim(pipeline, job_id, "token", worker="manual-worker", is_alone=True)
-            claim = read_claim(pipeline.execute()[-1])
+            self._queue.claim(
+                pipeline,
+                ["token"],
+                worker="manual-worker",
+                checkpoints=[(card, checkpoint)],
+                running={},
+            )
+            reply = pipeline.execute()[-1]
+        (claim,) = read_claims(reply)
         assert isinstance(claim, Claim), claim
+        assert claim.job_id == job_id
+        self.redis.zadd(rq_layout.leases_key(), {f"{job_id}:token": time.time() + 60})
         return claim
 
     def report(self, job_id: str, event: str, data: dict[str, Any], **fields: Any) -> str:
@@ -80,7 +92,7 @@ class ManualWorker:
 
     def end_overdue(self) -> list[str]:
         """End all jobs past their deadline, as the maintenance of real workers does."""
-        return self._queue.cancel_overdue()
+        return list(maintain(self._queue).overdue)
 
     def newest_id(self) -> str:
         """The id of the newest job."""

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 from tests.support.fake_worker import run_fake_worker
 from worker.settings import Settings
@@ -15,10 +16,11 @@ _FORKING.set_forkserver_preload(["tests.support.fake_worker"])
 class WorkerProcess:
     """A running worker; its log goes to a file."""
 
-    def __init__(self, settings: Settings, log: Path, *, step_seconds: float) -> None:
+    def __init__(self, settings: Settings, log: Path, **options: Any) -> None:
+        """Run a fake worker with the options of `run_fake_worker`."""
         self._log = log
         log.touch()
-        self._process = _FORKING.Process(target=_run, args=(settings, log, step_seconds))
+        self._process = _FORKING.Process(target=_run, args=(settings, log, options))
         self._process.start()
 
     def send(self, signum: signal.Signals) -> None:
@@ -44,6 +46,6 @@ class WorkerProcess:
         return self._log.read_text()
 
 
-def _run(settings: Settings, log: Path, step_seconds: float) -> None:
+def _run(settings: Settings, log: Path, options: dict[str, Any]) -> None:
     os.dup2(os.open(log, os.O_WRONLY | os.O_APPEND), 2)
-    run_fake_worker(settings, step_seconds=step_seconds)
+    run_fake_worker(settings, **options)

@@ -30,7 +30,7 @@ from worker.errors import (
     TooManyJobs,
     WorkerError,
 )
-from worker.job import TERMINAL, Job, JobWarning, Status
+from worker.job import NO_CARD, TERMINAL, Checkpoint, Job, JobWarning, Status
 from worker.job_events import JobEvent
 from worker.queue.client_index import ClientIndex
 from worker.queue.eta import Eta, Throughput
@@ -59,8 +59,8 @@ _UNLIMITED = KeyLimits()
 class JobQueue:
     """The jobs of one owner, or of all owners."""
 
-    def __init__(self, url: str, settings: Settings) -> None:
-        """A queue on the Redis at `url`; connections are made when they are first used."""
+    def __init__(self, url: str, settings: Settings, checkpoint: Checkpoint = NO_CARD) -> None:
+        """A queue on the Redis at `url`, whose jobs are for workers of `checkpoint`; no I/O."""
         self._settings = settings
         self._redis = connect_async(url)
         self._wakeups = Wakeups(url)
@@ -68,14 +68,13 @@ class JobQueue:
         self._admit = LuaScript(self._redis, "admit")
         self._owner: str | None = None
         self._owner_index = OwnerIndex(self._redis, "")
-        self.state = QueueState(self._redis)
+        self.state = QueueState(self._redis, checkpoint)
         self._records = JobRecords(self._redis, settings, self.state)
 
     def owned_by(self, owner: str) -> "JobQueue":
         """The same queue as this owner sees it; jobs of others are JobNotFound."""
         narrowed = copy.copy(self)
-        narrowed._owner = owner
-        narrowed._owner_index = self._owner_index.owned_by(owner)
+        narrowed._owner, narrowed._owner_index = owner, self._owner_index.owned_by(owner)
         return narrowed
 
     @property
@@ -129,8 +128,7 @@ class JobQueue:
         called with what counts against them, also if the request is refused.
 
         Raises:
-            TooManyJobs, QuotaSpent: the limits are reached.
-            QueueFull: as many jobs wait as the settings allow.
+            TooManyJobs, QuotaSpent, QueueFull: a limit of the key or of the queue is reached.
             IdempotencyConflict: the key was used with another fingerprint.
             QueueUnavailable: Redis is away; the job may exist, so repeat with the same key.
             RedisUnfit: Redis is nearly full or may lose jobs.
@@ -146,6 +144,7 @@ class JobQueue:
             cancel_after=cancel_after,
             owner=self._owner or "",
             priority=limits.priority,
+            checkpoint=self.state.checkpoint,
         )
         known = redis_keys.idempotency_key(self._owner or "", idempotency_key)
         idempotency = known, fingerprint, "1" if is_key_renewed else ""

@@ -12,7 +12,7 @@ from redis.exceptions import ResponseError
 
 from model.resolved_request import ResolvedRequest
 from model.workload import megapixel_steps
-from worker.job import WorkerStatus
+from worker.job import NO_CARD, Checkpoint, WorkerStatus
 from worker.queue.counters import Counters, read_counters
 from worker.queue.eta import Eta, Throughput, forecast
 from worker.queue.layout import redis_keys
@@ -44,9 +44,10 @@ class Heartbeat(NamedTuple):
 class QueueState:
     """What all jobs and workers do together. Every method may raise QueueUnavailable."""
 
-    def __init__(self, redis: "Redis") -> None:
+    def __init__(self, redis: "Redis", checkpoint: Checkpoint = NO_CARD) -> None:
         self._redis = redis
         self.started_at = time.monotonic()
+        self.checkpoint = checkpoint
         self._queue_position = LuaScript(redis, "queue_position")
         self._check_server = LuaScript(redis, "check_server")
         self._fault_log = FaultLog()
@@ -140,7 +141,7 @@ class QueueState:
     async def forecast(self, request: ResolvedRequest, owner: str) -> Eta:
         """When an owner's request would be done if it were admitted now."""
         with unavailable_on_outage():
-            position, running, mean_cost = await self._queue_position("", owner)
+            position, running, mean_cost = await self._queue_position("", owner, *self.checkpoint)
         return forecast(
             megapixel_steps(request),
             position=position,

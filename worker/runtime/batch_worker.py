@@ -3,6 +3,9 @@
 The loop runs in the main thread and is the only part that writes to Redis for jobs. The engine and
 the publisher have their own threads. While Redis is unreachable the engine continues, and the loop
 commits the results later.
+
+Everything that needs Redis goes together in one round trip, 20 times a second while jobs run:
+heartbeats, maintenance, reports, the ends of jobs, and claims of new ones.
 """
 
 import logging
@@ -13,9 +16,11 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from queue import Empty
 from types import FrameType
 from typing import Any
+from uuid import uuid4
 
 from redis import Redis
 from redis.exceptions import RedisError
@@ -25,33 +30,34 @@ from model.resolved_request import ResolvedRequest
 from worker.images.input_images import HeldImages
 from worker.images.output_filter import OutputFilter
 from worker.images.signing import ImageSigner
+from worker.job import Checkpoint
 from worker.job_errors import job_error
 from worker.queue.image_removal import ImageRemoval
+from worker.queue.layout import redis_keys
 from worker.queue.owner_index import OldRecords
-from worker.queue.worker_queue import Report, WorkerQueue, read_claim
+from worker.queue.worker_queue import Report, Unreadable, WorkerQueue, read_claims
 from worker.redis_io.client import is_outage
 from worker.runtime.engine_thread import EngineThread
+from worker.runtime.heartbeat import Heartbeat
 from worker.runtime.metrics import WorkerMetrics
 from worker.runtime.publisher import Publisher
-from worker.runtime.rq_adapter import RqAdapter
+from worker.runtime.round_trip import RoundTrip
+from worker.runtime.rq_adapter import Lease, RqAdapter
 from worker.runtime.slot import Ending, Slot, WorkerParts
-from worker.runtime.status import worker_status
 from worker.runtime.sweeper import Sweeper
 from worker.runtime.throughput import ThroughputMeter
+from worker.runtime.watchdog import Watchdog
 from worker.settings import Settings
 from worker.store.image_store import ImageStore
 
 logger = logging.getLogger(__name__)
 
-EXIT_ENGINE_LOST = 70
-"""Exit code after the engine died or hangs: only a new process helps."""
-
 _POLL_SECONDS = 0.01
-_REPORT_SECONDS = 0.05
+_ROUND_SECONDS = 0.05
+_IDLE_MILLISECONDS = 250
 _OUTAGE_PAUSE_SECONDS = 0.2
 _SLOTS_PER_OWNER_SLOT = 2
 """A worker that is full of one owner's jobs has as many slots for the jobs of others."""
-_METRICS_SECONDS = 5.0
 
 
 class BatchWorker:
@@ -69,12 +75,13 @@ class BatchWorker:
         output_filter: OutputFilter | None = None,
         version: str,
         warm_up: ResolvedRequest | None = None,
+        checkpoint: str = "",
         die: Callable[[int], Any] = os._exit,
     ) -> None:
         self.connection = connection
         self.slots: dict[str, Slot] = {}
         self._settings = settings
-        self._die = die
+        self._checkpoint = checkpoint
         self._rq = RqAdapter(connection, lease_seconds=settings.lease_seconds)
         self.name = self._rq.name
         self._queue = WorkerQueue(connection, settings)
@@ -86,6 +93,9 @@ class BatchWorker:
             output_filter=output_filter,
             patience=settings.store_patience_seconds,
             metrics=self._metrics,
+        )
+        self._watchdog = Watchdog(
+            self.name, settings, engine=self.engine, publisher=self.publisher, die=die
         )
         self.inputs = inputs or HeldImages()
         self._parts = WorkerParts(
@@ -103,16 +113,13 @@ class BatchWorker:
         removal = ImageRemoval(connection)
         old_records = OldRecords(connection)
         self._sweeper = Sweeper(store, removal, old_records, result_ttl=settings.result_ttl_seconds)
-        self._wants_empty_engine = False
-        self._is_suspended = False
-        self._is_skewed = False
+        self._heartbeat = Heartbeat(self._parts, settings, self._rq)
         self._stop_at: float | None = None
-        self._last_heartbeat: float | None = None
-        self._last_report = 0.0
-        self._last_pick = 0.0
-        self._last_metrics = -math.inf
+        self._ended_leases: list[Lease] = []
+        self._tokens: list[str] = []
+        self._last_wake = "$"
+        self._last_round = -math.inf
         self._last_maintenance = 0.0
-        self._no_maintenance_until = 0.0
         self._jobs_done = 0
 
     # -- the loop ----------------------------------------------------------------------------
@@ -125,12 +132,14 @@ class BatchWorker:
         self.engine.start()
         is_redis_down = False
         while not self._is_done():
-            self._watch_engine()
+            self._watchdog.check()
             for slot in self.slots.values():
                 slot.enter_when_ready()
-            self._handle_events(_POLL_SECONDS if self.slots else 0)
+            self._handle_events(0 if self._is_idle() else _POLL_SECONDS)
+            if not self._is_round_due():
+                continue
             try:
-                self._run_redis_tasks()
+                self._make_round()
                 if is_redis_down:
                     logger.info("worker=%s event=redis_back", self.name)
                 is_redis_down = False
@@ -159,40 +168,6 @@ class BatchWorker:
         overtime = time.monotonic() - self._stop_at
         return not self.slots or overtime > self._settings.lease_seconds
 
-    def _run_redis_tasks(self) -> None:
-        """Do everything in one round that needs Redis."""
-        now, last = time.monotonic(), self._last_heartbeat
-        if last is None or now - last > self._settings.heartbeat_seconds:
-            self._heartbeat()
-        if self._may_maintain(now):
-            self._maintain()
-        if now - self._last_report > _REPORT_SECONDS:
-            self._exchange_reports()
-        self._finish_jobs()
-        if self._stop_at is not None:
-            if now > self._stop_at:
-                self._hand_back()
-        elif self._has_room():
-            self._take_jobs()
-        elif not self.slots:
-            time.sleep(_POLL_SECONDS)
-
-    # -- the engine --------------------------------------------------------------------------
-
-    def _watch_engine(self) -> None:
-        """End the process if the engine died, or if a step or a file takes too long."""
-        if not self.engine.is_alive:
-            logger.critical("worker=%s event=engine_lost reason=%s", self.name, self.engine.fault)
-            self._die(EXIT_ENGINE_LOST)
-        seconds = self.engine.step_seconds()
-        if seconds > self._settings.hang_seconds:
-            logger.critical("worker=%s event=engine_hangs step=%.1fs", self.name, seconds)
-            self._die(EXIT_ENGINE_LOST)
-        seconds = self.publisher.call_seconds()
-        if seconds > self._settings.hang_seconds:
-            logger.critical("worker=%s event=publishing_hangs seconds=%.1f", self.name, seconds)
-            self._die(EXIT_ENGINE_LOST)
-
     def _handle_events(self, seconds: float) -> None:
         """Pass the engine's events to their slots; wait up to `seconds` for the first one."""
         try:
@@ -204,186 +179,194 @@ class BatchWorker:
         except Empty:
             return
 
-    # -- claiming ----------------------------------------------------------------------------
+    # -- one round trip to Redis -------------------------------------------------------------
 
-    def _has_room(self) -> bool:
-        """Whether another job may be taken now."""
-        if not self.engine.is_warm or self._is_suspended or self._is_skewed:
-            return False
-        if self.publisher.is_down or self.publisher.pending >= self._settings.max_unstored:
-            return False
-        if any(slot.is_last_attempt for slot in self.slots.values()):
-            return False
-        if self._wants_empty_engine:
-            return not self.slots
-        return len(self.slots) < _SLOTS_PER_OWNER_SLOT * self._settings.max_running
+    def _is_idle(self) -> bool:
+        """Whether there is nothing to do but to wait for a job."""
+        return not self.slots and self._has_room()
 
-    def _take_jobs(self) -> None:
-        """Take jobs while there is room; after a miss, wait a moment before the next try."""
-        while self._has_room() and time.monotonic() - self._last_pick >= _REPORT_SECONDS:
-            picked = self._queue.pick(self._full_owners())
-            if picked is None:
-                self._last_pick = time.monotonic()
-                break
-            self._claim(*picked)
-        if not self.slots:
-            time.sleep(_POLL_SECONDS)
+    def _is_round_due(self) -> bool:
+        is_time = time.monotonic() - self._last_round >= _ROUND_SECONDS
+        return is_time or self._is_idle() or any(slot.is_over for slot in self.slots.values())
 
-    def _full_owners(self) -> set[str]:
-        """Owners that have as many jobs here as one owner may have."""
-        counts = Counter(slot.claim.owner for slot in self.slots.values())
-        return {owner for owner, n in counts.items() if n >= self._settings.max_running}
+    def _make_round(self) -> None:
+        """Do everything in one round trip that needs Redis."""
+        now = self._last_round = time.monotonic()
+        trip = RoundTrip(self.connection)
+        has_heartbeat = self._heartbeat.is_due(now)
+        if has_heartbeat:
+            leases = [slot.lease for slot in self.slots.values()]
+            is_stopping = self._stop_at is not None
+            self._heartbeat.add(trip, leases, now=now, is_stopping=is_stopping)
+        if self._may_maintain(now):
+            self._last_maintenance = now
+            self._queue.maintain(trip.pipeline)
+            trip.then(self._read_repairs)
+        self._add_ended_leases(trip)
+        ending = self._add_endings(trip)
+        self._add_reports(trip, ending)
+        if self._has_room():
+            if not self.slots and not has_heartbeat:
+                self._wait_for_news(trip)
+            self._add_claim(trip, ending)
+        trip.send()
 
-    def _claim(self, queue: str, job_id: str) -> None:
-        """Lease and claim a popped job in one transaction."""
-        began = time.time_ns()
-        with self.connection.pipeline() as pipeline:
-            lease = self._rq.add_lease(pipeline, queue, job_id)
-            self._queue.claim(
-                pipeline, job_id, lease.token, worker=self.name, is_alone=not self.slots
-            )
-            reply = pipeline.execute()[-1]
-        try:
-            claim = read_claim(reply)
-        except ValueError as exc:
-            logger.error("job=%s event=unreadable reason=%s", job_id, exc)  # noqa: TRY400
-            error = job_error("unreadable", "this worker does not understand the job's record")
-            claim = self._queue.commit(job_id, lease.token, "failed", error=error)
-        if isinstance(claim, str):
-            logger.info("job=%s event=not_claimed reason=%s", job_id, claim)
-            self._wants_empty_engine = claim == "solo"
-            self._rq.end_lease(lease, is_idle=not self.slots)
-            return
-        self._wants_empty_engine = False
-        # This worker may have lost an earlier lease on the same job in an outage.
-        for stale in [slot for slot in self.slots.values() if slot.job_id == job_id]:
-            self._close(stale, Ending("lost"))
-        slot = Slot(self._parts, lease, claim, began=began)
-        self.slots[slot.token] = slot
-        slot.begin()
+    def _add_reports(self, trip: RoundTrip, ending: set[str]) -> None:
+        """Report on all jobs that do not end in this round, and ask whether they are cancelled."""
+        for slot in self.slots.values():
+            if slot.token in ending:
+                continue
+            reports = slot.pending_reports()
+            for report in reports or [Report()]:
+                self._queue.report(trip.pipeline, slot.job_id, slot.token, report)
+            trip.then(partial(self._read_answers, slot, reports))
 
-    # -- reports and ends --------------------------------------------------------------------
+    def _read_answers(self, slot: Slot, reports: list[Report], answers: list[bytes]) -> None:
+        slot.confirm(reports, answers)
+        if b"lost" in answers:
+            self._close(slot, "lost")
+        elif b"cancel" in answers:
+            slot.cancel()
 
-    def _exchange_reports(self) -> None:
-        """Write the reports of all jobs and read their cancellations, in one round trip."""
-        self._last_report = time.monotonic()
-        if not self.slots:
-            return
-        sent: list[tuple[Slot, list[Report]]] = []
-        with self.connection.pipeline(transaction=False) as pipeline:
-            for slot in self.slots.values():
-                reports = slot.pending_reports()
-                sent.append((slot, reports))
-                for report in reports or [Report()]:
-                    self._queue.report(pipeline, slot.job_id, slot.token, report)
-            replies = iter(pipeline.execute())
-        for slot, reports in sent:
-            answers = [next(replies) for _ in reports or [Report()]]
-            slot.confirm(reports, answers)
-            if b"lost" in answers:
-                self._close(slot, Ending("lost"))
-            elif b"cancel" in answers:
-                slot.cancel()
+    def _add_endings(self, trip: RoundTrip) -> set[str]:
+        """End the jobs that are over, or all if time is up; returns their tokens.
 
-    def _finish_jobs(self) -> None:
-        """End the jobs that are over."""
-        over = [slot for slot in self.slots.values() if slot.is_over]
-        if over and not all(slot.is_cancelled for slot in over):
-            self._exchange_reports()  # the last progress and the images go before the end
-        for slot in over:
-            if slot.token in self.slots and slot.is_over:
-                self._close(slot, slot.finish())
-
-    def _hand_back(self) -> None:
-        """Give unfinished jobs back to the front of the queue, in their order."""
+        A job whose last reports are not written yet waits for the next round: a report may say
+        that an image has to be stored again.
+        """
+        is_late = self._stop_at is not None and time.monotonic() > self._stop_at
+        ending: set[str] = set()
+        # Jobs that return go to the front of the queue, in their order.
         for slot in reversed(list(self.slots.values())):
-            self._close(slot, slot.hand_back())
+            if slot.is_over and (slot.is_cancelled or not slot.pending_reports()):
+                self._add_ending(trip, slot, slot.ending)
+            elif is_late and not slot.is_over:
+                self._add_ending(trip, slot, slot.hand_back())
+            else:
+                continue
+            ending.add(slot.token)
+        return ending
 
-    def _close(self, slot: Slot, ending: Ending) -> None:
+    def _add_ending(self, trip: RoundTrip, slot: Slot, ending: Ending) -> None:
+        began = time.time_ns()
+        ending.write(pipeline=trip.pipeline)
+
+        def read(replies: list[bytes]) -> None:
+            outcome = replies[0].decode()
+            if outcome == "released" and ending.is_retry:
+                outcome = "retrying"
+            self._close(slot, outcome, ending, began=began)
+
+        trip.then(read)
+
+    def _close(
+        self, slot: Slot, outcome: str, ending: Ending | None = None, *, began: int = 0
+    ) -> None:
         """Forget a job that ended or that another worker has by now."""
         del self.slots[slot.token]
-        slot.close(ending)
-        self._rq.end_lease(slot.lease, is_idle=not self.slots)
+        slot.close(outcome, ending, began=began)
+        self._ended_leases.append(slot.lease)
         self._jobs_done += 1
         if self._jobs_done == self._settings.recycle_after_jobs:
             logger.info("worker=%s event=recycling jobs=%d", self.name, self._jobs_done)
             self.stop()
 
-    # -- heartbeat ---------------------------------------------------------------------------
+    def _add_ended_leases(self, trip: RoundTrip) -> None:
+        """Remove what RQ shows of jobs that ended in an earlier round."""
+        for lease in self._ended_leases:
+            self._rq.end_lease(trip.pipeline, lease)
+        trip.then(lambda _: self._ended_leases.clear())
 
-    def _heartbeat(self) -> None:
-        """Renew all leases, publish the status, check the server, the clock and `rq suspend`."""
-        began, last = time.monotonic(), self._last_heartbeat
-        interval = self._settings.heartbeat_seconds
-        if last is None:
-            self._rq.register(is_busy=bool(self.slots))
-        if last is None or began - last > self._settings.lease_seconds - interval:
-            # During a long outage of Redis all leases expire, because nobody can renew them. All
-            # workers must have time to renew them before any worker declares their jobs lost.
-            self._no_maintenance_until = began + 2 * interval + 1
-        self._check_clock()
-        is_accepting = self._queue.check_server() and not self._is_skewed and self._stop_at is None
-        status = worker_status(
-            self._parts, self._settings, running=len(self.slots), is_accepting=is_accepting
+    # -- claiming ----------------------------------------------------------------------------
+
+    def _has_room(self) -> bool:
+        """Whether another job may be taken now."""
+        if self._stop_at is not None or not self.engine.is_warm or not self._heartbeat.may_claim:
+            return False
+        if self.publisher.is_down or self.publisher.pending >= self._settings.max_unstored:
+            return False
+        if any(slot.claim.must_be_alone for slot in self.slots.values()):
+            return False
+        return len(self.slots) < _SLOTS_PER_OWNER_SLOT * self._settings.max_running
+
+    def _wait_for_news(self, trip: RoundTrip) -> None:
+        """Let Redis hold the rest of the round trip until a job may have come, or a moment."""
+        wait = ("XREAD", "BLOCK", _IDLE_MILLISECONDS, "STREAMS", redis_keys.WAKE, self._last_wake)
+        trip.pipeline.execute_command(*wait)  # type: ignore[no-untyped-call]
+        trip.then(self._read_news)
+
+    def _read_news(self, replies: list[Any]) -> None:
+        if replies[0]:
+            ((_, entries),) = replies[0]
+            self._last_wake = entries[-1][0]
+
+    def _add_claim(self, trip: RoundTrip, ending: set[str]) -> None:
+        """Claim as many jobs as there will be places after this round.
+
+        A claim without an answer is repeated with the same tokens, so that no job is forgotten.
+        """
+        staying = [slot for slot in self.slots.values() if slot.token not in ending]
+        places = _SLOTS_PER_OWNER_SLOT * self._settings.max_running - len(staying)
+        self._tokens = (self._tokens + [uuid4().hex for _ in range(places)])[:places]
+        began = time.time_ns()
+        self._queue.claim(
+            trip.pipeline,
+            self._tokens,
+            worker=self.name,
+            checkpoints=self._checkpoints(),
+            running=Counter(slot.claim.owner for slot in staying),
         )
-        with self.connection.pipeline(transaction=False) as pipeline:
-            self._rq.add_heartbeat(pipeline, [slot.lease for slot in self.slots.values()])
-            self._queue.heartbeat(pipeline, status)
-            if began - self._last_metrics > _METRICS_SECONDS:
-                self._queue.send_metrics(pipeline, self.name, self._metrics.text())
-                self._last_metrics = began
-            is_registration_lost = self._rq.is_registration_lost(pipeline.execute())
-        if is_registration_lost:
-            self._rq.register(is_busy=bool(self.slots))
-        self._is_suspended = self._rq.is_suspended()
-        self._last_heartbeat = time.monotonic()
+        trip.then(lambda replies: self._read_claims(replies[0], began))
 
-    def _check_clock(self) -> None:
-        """RQ's leases are local times: a wrong clock would take jobs from healthy workers."""
-        skew, limit = self._queue.clock_skew(), self._settings.lease_seconds / 5
-        is_skewed = abs(skew) > limit
-        if is_skewed and not self._is_skewed:
-            logger.error(
-                "worker=%s event=clock_skew seconds=%.1f limit=%.1f: takes no jobs until the "
-                "clocks agree",
-                *(self.name, skew, limit),
-            )
-        self._is_skewed = is_skewed
+    def _checkpoints(self) -> list[Checkpoint]:
+        """The checkpoints whose jobs this worker runs: its own, as a card may name it."""
+        card = str(self.engine.description.get("card", ""))
+        own = self._checkpoint or str(self.engine.description.get("checkpoint", ""))
+        return [(card, own), (card, "")]
+
+    def _read_claims(self, reply: list[list[bytes]], began: int) -> None:
+        self._tokens = []
+        if reply:
+            self._last_wake = "$"  # older news are of no use once this worker is idle again
+        for claim in read_claims(reply):
+            if isinstance(claim, Unreadable):
+                logger.error("job=%s event=unreadable reason=%s", claim.job_id, claim.reason)
+                error = job_error("unreadable", "this worker does not understand the job's record")
+                self._queue.commit(claim.job_id, claim.token, "failed", error=error)
+                continue
+            # This worker may have lost an earlier lease on the same job in an outage.
+            for stale in [slot for slot in self.slots.values() if slot.job_id == claim.job_id]:
+                self._close(stale, "lost")
+            lease = self._rq.lease(claim.queue, claim.job_id, claim.token)
+            slot = self.slots[claim.token] = Slot(self._parts, lease, claim, began=began)
+            slot.begin()
 
     # -- maintenance and the end of the process ----------------------------------------------
 
     def _may_maintain(self, now: float) -> bool:
         is_due = now - self._last_maintenance > self._settings.maintenance_seconds
-        may_reap = now > self._no_maintenance_until and not self._is_skewed
-        return is_due and may_reap and self._stop_at is None
+        return is_due and self._stop_at is None and self._heartbeat.may_repair(now)
 
-    def _maintain(self) -> None:
-        """Requeue jobs of lost workers, end overdue jobs, start a sweep; one worker at a time."""
-        self._last_maintenance = time.monotonic()
-        with self._rq.maintenance_lock() as is_held:
-            if not is_held:
-                return
-            try:
-                self._rq.requeue_lost_jobs()
-                for job_id in self._queue.reconcile():
-                    logger.warning("job=%s event=restored reason=missing_in_rq", job_id)
-                for job_id in self._queue.cancel_overdue():
-                    logger.info("job=%s event=overdue", job_id)
-                self._sweeper.wake()
-            except (RedisError, OSError):
-                raise
-            except Exception:
-                # Unexpected data in RQ's keys must not end the service.
-                logger.exception("worker=%s event=maintenance_failed", self.name)
+    def _read_repairs(self, replies: list[Any]) -> None:
+        repairs = self._queue.read_repairs(replies[0])
+        for job_id in repairs.restored:
+            logger.warning("job=%s event=restored reason=missing_in_rq", job_id)
+        for job_id in repairs.overdue:
+            logger.info("job=%s event=overdue", job_id)
+        self._sweeper.wake()
 
     def _sign_off(self) -> None:
         """Stop all threads and remove this worker from Redis."""
         self.engine.stop()
         self.publisher.stop()
         self._sweeper.stop()
+        trip = RoundTrip(self.connection)
+        self._add_ended_leases(trip)
+        self._queue.remove_worker(trip.pipeline, self.name)
+        self._rq.unregister(trip.pipeline)
+        trip.then(lambda _: None)
         try:
-            self._queue.remove_worker(self.name)
-            self._rq.unregister()
+            trip.send()
         except (RedisError, OSError) as exc:
             logger.warning("worker=%s event=not_signed_off reason=%s", self.name, exc)
         logger.info("worker=%s event=stopped", self.name)

@@ -4,6 +4,7 @@ The thread never uses Redis, so an outage of Redis never stops a step.
 """
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -60,6 +61,7 @@ class EngineThread:
         self._metrics = metrics or WorkerMetrics()
         self._commands: SimpleQueue[_Command] = SimpleQueue()
         self._tokens: dict[str, str] = {}
+        self._started_at = math.inf
         self._step_began: float | None = None
         self._is_warm = threading.Event()
         self._is_stopping = threading.Event()
@@ -67,6 +69,7 @@ class EngineThread:
 
     def start(self) -> None:
         """Start the thread, which makes and runs the engine."""
+        self._started_at = time.monotonic()
         self._thread.start()
 
     def stop(self) -> None:
@@ -100,6 +103,10 @@ class EngineThread:
     def is_alive(self) -> bool:
         """Whether the thread runs."""
         return self._thread.is_alive()
+
+    def load_seconds(self) -> float:
+        """For how long the engine has been loading and warming up; 0 before and after."""
+        return 0.0 if self.is_warm else max(0.0, time.monotonic() - self._started_at)
 
     def step_seconds(self) -> float:
         """Age of the present step; 0 between steps."""

@@ -13,8 +13,10 @@ from model.resolved_request import ResolvedRequest, resolve_request
 from worker.images.input_images import HeldImages
 from worker.images.output_filter import OutputFilter, open_filter
 from worker.images.signing import ImageSigner
+from worker.job import checkpoint_of
 from worker.redis_io.client import connect
 from worker.runtime.batch_worker import BatchWorker
+from worker.runtime.watchdog import ENDING_SECONDS, end_within
 from worker.settings import Settings, redis_dsn
 from worker.store.image_store import ImageStore
 from worker.store.open_store import open_store
@@ -86,8 +88,15 @@ def run(
         output_filter=output_filter,
         version=service_version(),
         warm_up=warm_up_request(card),
+        checkpoint=checkpoint_of(card)[1],
     )
+    work_to_end(worker)
+
+
+def work_to_end(worker: BatchWorker) -> None:
+    """Run the worker until it is stopped; then the process ends soon, whatever hangs."""
     worker.work()
+    end_within(ENDING_SECONDS)
 
 
 def main() -> None:

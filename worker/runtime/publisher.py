@@ -83,6 +83,8 @@ class Publisher:
         self._metrics = metrics or WorkerMetrics()
         self._patience = patience
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="publisher")
+        # Apart, so that jobs get their input images while all writes are slow.
+        self._readers = ThreadPoolExecutor(threads, thread_name_prefix="reader")
         self._changed = threading.Condition()
         self._pending: dict[str, int] = {}
         self._calls: dict[int, float] = {}
@@ -101,11 +103,11 @@ class Publisher:
             StoreUnavailable: the store did not work for too long.
             StoreError: the store refuses this image, or the image was abandoned.
         """
-        return self._submit(self._publish, token, image, request, recipe)
+        return self._submit(self._pool, self._publish, token, image, request, recipe)
 
     def store_again(self, token: str, published: PublishedImage) -> "Future[PublishedImage]":
         """Store an image once more, because the same image of another job was just deleted."""
-        return self._submit(self._publish_again, token, published)
+        return self._submit(self._pool, self._publish_again, token, published)
 
     def fetch(self, token: str, names: Sequence[str]) -> "Future[dict[str, Pixels]]":
         """Read stored images.
@@ -114,13 +116,15 @@ class Publisher:
             InputMissing: an image does not exist or cannot be decoded.
             StoreUnavailable, StoreError: as `publish`.
         """
-        return self._submit(self._fetch, token, names)
+        return self._submit(self._readers, self._fetch, token, names)
 
-    def _submit(self, task: Callable[..., _T], token: str, *args: Any) -> "Future[_T]":
+    def _submit(
+        self, pool: ThreadPoolExecutor, task: Callable[..., _T], token: str, *args: Any
+    ) -> "Future[_T]":
         until = time.monotonic() + self._patience
         with self._changed:
             self._pending[token] = self._pending.get(token, 0) + 1
-        future = self._pool.submit(task, token, *args, until=until)
+        future = pool.submit(task, token, *args, until=until)
         future.add_done_callback(lambda _: self._discount(token))
         return future
 
@@ -141,7 +145,8 @@ class Publisher:
         with self._changed:
             self._is_stopping = True
             self._changed.notify_all()
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._pool, self._readers):
+            pool.shutdown(wait=False, cancel_futures=True)
 
     @property
     def pending(self) -> int:
@@ -151,7 +156,7 @@ class Publisher:
 
     @property
     def is_down(self) -> bool:
-        """Whether the store failed and has not worked since; checks it again now and then."""
+        """Whether the store failed and has written nothing since; checks it now and then."""
         now = time.monotonic()
         if self._is_down and not self._is_stopping and now - self._probed_at > _PROBE_SECONDS:
             self._probed_at = now
@@ -226,6 +231,7 @@ class Publisher:
         def put() -> tuple[str, float, tuple[str, int, int]]:
             began, start = time.monotonic(), time.time_ns()
             name = self._store.put(data, extension)
+            self._is_down = False
             self._metrics.observe_storing(time.monotonic() - began)
             return name, began, ("store image", start, time.time_ns())
 
@@ -248,9 +254,7 @@ class Publisher:
 
     def _try(self, call: Callable[[], _T]) -> _T:
         with self._timed_call():
-            result = call()
-        self._is_down = False
-        return result
+            return call()
 
     def _wait_abandoned(self, token: str, *, seconds: float) -> bool:
         """Wait; returns True at once when the token is abandoned or the publisher stops."""

@@ -1,15 +1,16 @@
 """A slot: one job that this worker holds, from claim to commit.
 
-A slot turns the engine's events into reports for clients, collects the job's images and ends the
-job: commits its result or gives it back to the queue. The control loop drives it.
+A slot turns the engine's events into reports for clients, collects the job's images and says how
+the job ends: with its result, or back in the queue. The control loop drives it and sends all that.
 """
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Any
 
 from model.engine.protocol import (
@@ -67,20 +68,23 @@ class WorkerParts:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a slot ended: the outcome as it is logged, the failure's code, the mean batch size."""
+    """How a slot ends: the call of the queue, the failure's code, the mean batch size.
 
-    outcome: str
+    `write` takes a `pipeline`; a job whose release `is_retry` has another attempt.
+    """
+
+    write: Callable[..., str]
     code: str | None = None
     batch: float | None = None
+    is_retry: bool = False
 
 
 class Slot:
     """One job of this worker."""
 
     def __init__(self, parts: WorkerParts, lease: Lease, claim: Claim, *, began: int) -> None:
-        self.job_id, self.token = lease.job.id, lease.token
+        self.job_id, self.token = claim.job_id, claim.token
         self.lease, self.claim = lease, claim
-        self.is_last_attempt = 1 < claim.attempt >= parts.max_attempts
         self.is_cancelled = False
         self._parts = parts
         self._span = _attempt_span(parts.name, lease, claim, began)
@@ -233,15 +237,16 @@ class Slot:
     # -- the end -----------------------------------------------------------------------------
 
     def cancel(self) -> None:
-        """Stop the job; `finish` commits it as cancelled."""
+        """Stop the job; its `ending` is that of a cancelled one."""
         self._parts.engine.drop(self.token, self.job_id)
         self.is_cancelled = True
 
-    def finish(self) -> Ending:
-        """Commit the job that is over, or give it back to the queue for another attempt."""
+    @cached_property
+    def ending(self) -> Ending:
+        """The end of the job that is over: a commit, or its return for another attempt."""
         with self._log_ids():
             if self.is_cancelled:
-                return Ending(self._commit("cancelled"))
+                return self._commit("cancelled")
             if self._input_error:
                 return self._end_by(self._input_error)
             match self._engine_end:
@@ -253,21 +258,26 @@ class Slot:
                     raise RuntimeError(f"job {self.job_id} is not over")
 
     def hand_back(self) -> Ending:
-        """Give the unfinished job back because the worker stops; this uses up no attempt."""
-        code = "worker_stopped"
-        return Ending(self._parts.queue.release(self.job_id, self.token, code, is_free=True), code)
+        """The return of the unfinished job because the worker stops; this uses up no attempt."""
+        return self._release("worker_stopped", is_free=True)
 
-    def close(self, ending: Ending) -> None:
-        """Log the end and drop the job from the worker's parts; writes nothing to Redis."""
+    def close(self, outcome: str, ending: Ending | None = None, *, began: int = 0) -> None:
+        """Log the end and drop the job from the worker's parts; writes nothing to Redis.
+
+        `ending` was written from `began` on; there is none if another worker has the job.
+        """
+        code, batch = (ending.code, ending.batch) if ending else (None, None)
+        if ending:
+            self._span.add_stage("commit", began)
         waited = self.claim.started - self.claim.created
         ran = time.time() - self.claim.started
         with self._log_ids():
             logger.info(
                 "job=%s event=%s queue=%.1fs run=%.1fs attempt=%d batch=%s code=%s",
-                *(self.job_id, ending.outcome, waited, ran, self.claim.attempt),
-                *(ending.batch and round(ending.batch, 1), ending.code),
+                *(self.job_id, outcome, waited, ran, self.claim.attempt),
+                *(batch and round(batch, 1), code),
             )
-        self._span.end(ending.outcome, ending.code)
+        self._span.end(outcome, code)
         self._parts.publisher.abandon(self.token)
         self._parts.inputs.release(self.token)
         if self._engine_end is None:
@@ -282,33 +292,43 @@ class Slot:
         self._timings["decode"] = round(end.decode_seconds, 4)
         self._timings["store"] = round(time.monotonic() - self._engine_end_at, 4)
         images = [self._images[index].result().image for index in sorted(self._images)]
-        return Ending(self._commit("succeeded", images=images), batch=end.mean_batch)
+        return self._commit("succeeded", batch=end.mean_batch, images=images)
 
     def _end_by(self, exc: BaseException) -> Ending:
-        """End the job after an error with one of its images."""
+        """The end of the job after an error with one of its images."""
         if isinstance(exc, StoreUnavailable):
             logger.error("worker=%s event=store_down reason=%s", self._parts.name, exc)
-            return self._retry("storage", is_free=True)
+            return self._release("storage", is_free=True, is_retry=True)
         return self._fail(_failure(self.job_id, exc))
 
     def _fail(self, failure: Failed) -> Ending:
         if failure.is_retryable and self.claim.attempt < self._parts.max_attempts:
-            return self._retry(failure.code, is_free=False)
-        status = self._commit("failed", error=job_error(failure.code, failure.detail))
-        return Ending(status, failure.code)
+            return self._release(failure.code, is_free=False, is_retry=True)
+        error = job_error(failure.code, failure.detail)
+        return self._commit("failed", code=failure.code, error=error)
 
-    def _retry(self, code: str, *, is_free: bool) -> Ending:
-        """Give the job back for another attempt. If that is free, this one does not count."""
-        status = self._parts.queue.release(self.job_id, self.token, code, is_free=is_free)
-        return Ending("retrying" if status == "released" else status, code)
+    def _release(self, code: str, *, is_free: bool, is_retry: bool = False) -> Ending:
+        """The return of the job to the queue. If that is free, this attempt does not count."""
+        release = partial(self._parts.queue.release, self.job_id, self.token, code, is_free=is_free)
+        return Ending(release, code, is_retry=is_retry)
 
-    def _commit(self, status: FinalStatus, **result: Any) -> str:
-        began = time.time_ns()
-        committed = self._parts.queue.commit(
-            self.job_id, self.token, status, timings=self._timings, **result
+    def _commit(
+        self,
+        status: FinalStatus,
+        *,
+        code: str | None = None,
+        batch: float | None = None,
+        **result: Any,
+    ) -> Ending:
+        commit = partial(
+            self._parts.queue.commit,
+            self.job_id,
+            self.token,
+            status,
+            timings=self._timings,
+            **result,
         )
-        self._span.add_stage("commit", began)
-        return committed
+        return Ending(commit, code, batch)
 
 
 def _attempt_span(worker: str, lease: Lease, claim: Claim, began: int) -> tracing.AttemptSpan:

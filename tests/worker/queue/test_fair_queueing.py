@@ -9,14 +9,13 @@ from redis import Redis
 
 from model.bench.fair_queue import FairQueue
 from model.workload import megapixel_steps
-from tests.support.queue_steps import RQ_LIST, take, waiting
+from tests.support.queue_steps import take, take_next, waiting
 from tests.support.requests import make_request
 from tests.support.run_worker import RunWorker
 from tests.support.waiting import wait_until
 from worker.auth.api_keys import WEIGHTS, KeyLimits, Priority
 from worker.job import Job
 from worker.queue.job_queue import JobQueue
-from worker.queue.layout import rq_layout
 from worker.queue.worker_queue import Claim, WorkerQueue
 from worker.settings import Settings
 
@@ -151,14 +150,12 @@ async def test_the_scripts_keep_the_turns_of_the_simulation(
             admitted.add(job.id)
         elif what == "take":
             # The scripts order equal turns by name, so these may differ.
-            picked = worker_queue.pick()
-            assert picked
+            (claim,) = take_next(worker_queue)
             first = turns.next()
             assert first
-            turn = turns.turn(turns.owner(picked[1]))
+            turn = turns.turn(turns.owner(claim.job_id))
             assert turn == pytest.approx(turns.turn(turns.owner(first)), abs=1e-3)
-            assert isinstance(take(worker_queue, picked[1], "t"), Claim)
-            turns.take(picked[1])
+            turns.take(claim.job_id)
         else:
             gone = choice.choice(sorted(admitted & set(waiting(redis_client))))
             await queue.cancel(gone)
@@ -194,21 +191,21 @@ async def test_a_worker_full_of_one_owners_jobs_has_places_for_others(
 
 
 async def test_an_owner_that_is_passed_over_keeps_its_place(
-    queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue
+    queue: JobQueue, worker_queue: WorkerQueue, settings: Settings
 ) -> None:
     a = [job.id for job in await admit(queue, "a", 3)]
     b = [job.id for job in await admit(queue, "b", 2)]
     take(worker_queue, a[0], "t")
     worker_queue.release(a[0], "t", "worker_stopped", is_free=True)
-    assert worker_queue.pick({"a", "b"}) is None
-    assert worker_queue.pick({"a"}) == (rq_layout.QUEUE, b[0])
-    assert worker_queue.pick({"b"}) == (rq_layout.QUEUE, a[0])
-    assert [worker_queue.pick() for _ in range(4)] == [
-        *((rq_layout.QUEUE, job_id) for job_id in (a[1], b[1], a[2])),
-        None,
+    full = settings.max_running
+    assert take_next(worker_queue, running={"a": full, "b": full}) == []
+    order = [
+        claim.job_id
+        for running in ({"a": full}, {"b": full}, {}, {}, {})
+        for claim in take_next(worker_queue, running=running)
     ]
-    taken: Any = redis_client.lrange(f"{RQ_LIST}:intermediate", 0, -1)
-    assert [job_id.decode() for job_id in taken] == [b[0], a[0], a[1], b[1], a[2]]
+    assert order == [b[0], a[0], a[1], b[1], a[2]]
+    assert take_next(worker_queue) == []
 
 
 def test_a_stream_of_new_owners_starves_no_job() -> None:

@@ -11,7 +11,7 @@ from redis import Redis
 from ulid import ULID
 
 from model.workload import megapixel_steps
-from tests.support.queue_steps import follow_events, take
+from tests.support.queue_steps import follow_events, maintain, take
 from tests.support.requests import make_request
 from worker.errors import JobExpired, JobNotFound, QueueUnavailable
 from worker.job import WorkerStatus
@@ -65,7 +65,7 @@ async def test_workers_are_those_heard_from_of_late(
     assert 13 <= redis_client.ttl(redis_keys.worker_key("a")) <= 15
     redis_client.delete(redis_keys.worker_key("a"))
     assert [worker.name for worker in await queue.state.workers()] == ["b"]
-    worker_queue.reconcile()
+    maintain(worker_queue)
     assert redis_client.smembers(redis_keys.WORKERS) == {b"b"}
 
 

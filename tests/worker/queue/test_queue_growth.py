@@ -11,15 +11,16 @@ import pytest
 from redis import Redis
 from ulid import ULID
 
-from tests.support.queue_steps import RQ_LIST, waiting
+from tests.support.queue_steps import RQ_LIST, maintain, take_next, waiting
 from tests.support.requests import make_request
 from worker.queue.job_queue import JobQueue
-from worker.queue.layout import record, rq_layout
+from worker.queue.layout import record, redis_keys, rq_layout
 from worker.queue.scripts.lua_script import LuaScript
 from worker.queue.worker_queue import WorkerQueue
 from worker.settings import Settings
 
 FEW, MANY = 500, 2000
+LINE = f"{redis_keys.PREFIXES['fair']}{rq_layout.QUEUE}:::line:owner0"
 
 
 def fill(client: "Redis", count: int, owners: int) -> set[str]:
@@ -73,10 +74,9 @@ async def test_no_step_takes_more_commands_with_more_jobs(
             await step()
             cost[name] = commands_run(redis_client) - before
         before = commands_run(redis_client)
-        picked = worker_queue.pick()
-        cost["pick"] = commands_run(redis_client) - before
-        assert picked
-        ids.discard(picked[1])
+        (claim,) = take_next(worker_queue)
+        cost["claim"] = commands_run(redis_client) - before
+        ids.discard(claim.job_id)
         return cost
 
     ids = fill(redis_client, FEW, owners)
@@ -93,14 +93,12 @@ async def test_a_search_for_lost_jobs_looks_at_a_few_at_a_time(
 ) -> None:
     monkeypatch.setattr("worker.queue.worker_queue._MISSING_SECONDS", -1)
     fill(redis_client, MANY, 1)
-    assert worker_queue.reconcile() == []  # the scripts are loaded
-    before = commands_run(redis_client)
-    picked = {picked[1] for _ in range(MANY) if (picked := worker_queue.pick())}
-    redis_client.delete(f"{RQ_LIST}:intermediate")
-    found: list[str] = []
+    assert maintain(worker_queue).restored == ()  # the script is loaded
+    lines: Any = redis_client.zrange(LINE, 0, -1)
+    redis_client.delete(LINE)
+    found: set[str] = set()
     while len(found) < MANY:
         before = commands_run(redis_client)
-        lost = worker_queue.reconcile()
+        found |= set(maintain(worker_queue).restored)
         assert commands_run(redis_client) - before < 25 * 500
-        found += lost
-    assert set(found) == picked
+    assert found == {job_id.decode() for job_id in lines}

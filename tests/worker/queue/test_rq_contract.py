@@ -8,64 +8,38 @@ from typing import Any
 import pytest
 from redis import Redis
 from rq import Queue, SimpleWorker, worker_registration
-from rq.exceptions import DequeueTimeout
-from rq.executions import Execution
-from rq.intermediate_queue import IntermediateQueue
+from rq.executions import Execution, ExecutionRegistry
 from rq.job import Job
-from rq.registry import FailedJobRegistry, StartedJobRegistry, clean_registries
-from rq.scripts import acquire_or_refresh_lock, release_lock
-from rq.suspension import is_suspended
+from rq.registry import clean_registries
+from rq.suspension import WORKERS_SUSPENDED
 from rq.version import VERSION
 
+from tests.support.queue_steps import take, take_next
+from tests.support.requests import make_request
+from worker.queue.job_queue import JobQueue
 from worker.queue.layout import rq_layout
 from worker.queue.scripts import lua_script
+from worker.queue.worker_queue import WorkerQueue
 from worker.runtime import rq_adapter
 
 USED_MEMBERS: list[tuple[Callable[..., Any], list[str]]] = [
-    (Queue.lmove, ["connection", "queue_key", "timeout"]),
-    (Queue.acquire_maintenance_lock, ["self"]),
-    (Queue.release_maintenance_lock, ["self"]),
-    (Execution.create, ["job", "ttl", "pipeline", "worker_name"]),
+    (Execution, ["id", "job_id", "connection", "worker_name"]),
+    (Execution.save, ["self", "ttl", "pipeline"]),
+    (ExecutionRegistry.add, ["self", "execution", "ttl", "pipeline", "xx"]),
     (Execution.heartbeat, ["self", "started_job_registry", "ttl", "pipeline"]),
-    (Job.prepare_for_execution, ["self", "worker_name", "pipeline"]),
     (Execution.delete, ["self", "job", "pipeline"]),
     (SimpleWorker.heartbeat, ["self", "timeout", "pipeline"]),
     (SimpleWorker.set_state, ["self", "state", "pipeline"]),
     (SimpleWorker.serialize, ["self"]),
-    (SimpleWorker.register_death, ["self"]),
     (SimpleWorker._set_connection, ["self", "connection"]),
-    (IntermediateQueue.should_be_cleaned_up, ["self", "job_id"]),
-    (IntermediateQueue.cleanup, ["self", "worker", "queue"]),
-    (StartedJobRegistry.cleanup, ["self", "timestamp", "exception_handlers"]),
     (worker_registration.register, ["worker", "pipeline"]),
-    (worker_registration.clean_worker_registry, ["queue"]),
-    (is_suspended, ["connection", "worker"]),
-    (acquire_or_refresh_lock, ["connection", "lock_key", "owner_token", "ttl"]),
-    (release_lock, ["connection", "lock_key", "owner_token"]),
+    (worker_registration.unregister, ["worker", "pipeline"]),
 ]
 
 
 @pytest.fixture
 def rq_queue(redis_client: "Redis") -> Queue:
     return Queue(rq_layout.QUEUE, connection=redis_client, serializer="json")
-
-
-@pytest.fixture
-def job(redis_client: "Redis") -> Job:
-    """A queued job, written as `admit` does."""
-    redis_client.hset(rq_layout.job_key("x"), items=rq_layout.job_fields("x"))
-    redis_client.rpush(rq_layout.list_key(), "x")
-    return Job.fetch("x", connection=redis_client, serializer="json")
-
-
-def lease(client: "Redis", job: Job) -> Execution:
-    """Pop and lease the job as the worker does."""
-    client.lrem(rq_layout.list_key(), 0, job.id)
-    with client.pipeline() as pipeline:
-        execution = Execution.create(job, 60, pipeline=pipeline, worker_name="w")
-        job.prepare_for_execution("w", pipeline=pipeline)
-        pipeline.execute()
-    return execution
 
 
 def test_the_version_is_the_tested_one() -> None:
@@ -88,60 +62,33 @@ def test_the_scripts_use_rqs_own_keys(rq_queue: Queue) -> None:
     assert keys["rq_leases"] == rq_queue.started_job_registry.key
     assert keys["rq_job"] == Job.key_for("x")
     assert keys["rq_queues"] == Queue.redis_queues_keys
+    assert rq_layout.WORKERS_KEY == worker_registration.REDIS_WORKER_KEYS
+    assert rq_layout.SUSPENDED_KEY == WORKERS_SUSPENDED
     first_seen = f"{keys['rq_intermediate']}{rq_layout.FIRST_SEEN_INFIX}x"
     assert first_seen == rq_queue.intermediate_queue.get_first_seen_key("x")
 
 
-def test_a_lease_names_job_and_execution(redis_client: "Redis", job: Job) -> None:
-    execution = lease(redis_client, job)
-    members: Any = redis_client.zrange(rq_layout.leases_key(), 0, -1)
-    (member,) = members
-    assert member.decode() == rq_layout.lease_member("x", execution.id)
-    assert rq_layout.job_id_of(member) == "x"
-    score: Any = redis_client.zscore(rq_layout.leases_key(), member)
-    assert score == pytest.approx(time.time() + 60, abs=30)
+def test_a_lease_names_job_and_execution(redis_client: "Redis") -> None:
+    execution = Execution("token", "x", redis_client)
+    assert execution.composite_key == rq_layout.lease_member("x", "token")
+    assert rq_layout.job_id_of(execution.composite_key.encode()) == "x"
 
 
-def test_the_first_reply_of_a_heartbeat_tells_whether_the_worker_was_known(
-    redis_client: "Redis",
+async def test_rqs_own_cleanup_returns_a_job_that_the_scripts_leased(
+    queue: JobQueue, redis_client: "Redis", rq_queue: Queue, worker_queue: WorkerQueue
 ) -> None:
-    worker = SimpleWorker([rq_layout.QUEUE], connection=redis_client, serializer="json")
-
-    def beat() -> bool:
-        with redis_client.pipeline(transaction=False) as pipeline:
-            worker.heartbeat(60, pipeline=pipeline)
-            return bool(pipeline.execute()[0] == 1)
-
-    assert beat()
-    assert not beat()
-    redis_client.delete(worker.key)
-    assert beat()
-
-
-def test_a_pop_waits_for_fractions_of_a_second(redis_client: "Redis", job: Job) -> None:
-    """A timeout that was rounded down to 0 would wait until the client gives up."""
-    wait: Any = 0.05
-    assert Queue.lmove(redis_client, rq_layout.list_key(), wait) == (rq_layout.list_key(), b"x")
-    assert redis_client.lrange(rq_layout.intermediate_key(), 0, -1) == [b"x"]
-    with pytest.raises(DequeueTimeout):
-        Queue.lmove(redis_client, rq_layout.list_key(), wait)
-
-
-def test_cleaning_the_registries_puts_a_lost_job_first(
-    redis_client: "Redis", rq_queue: Queue, job: Job
-) -> None:
-    execution = lease(redis_client, job)
-    redis_client.rpush(rq_layout.list_key(), "waiting")
+    """Workers of older releases run it, beside workers of this one."""
+    job = await queue.admit(make_request())
+    take(worker_queue, job.id, "t")
     clean_registries(rq_queue)
-    assert redis_client.lrange(rq_layout.list_key(), 0, -1) == [b"waiting"], "the lease is alive"
-    member = rq_layout.lease_member("x", execution.id)
+    assert redis_client.llen(rq_layout.list_key()) == 0, "the lease is alive"
+    member = rq_layout.lease_member(job.id, "t")
     redis_client.zadd(rq_layout.leases_key(), {member: time.time() - 1})
     clean_registries(rq_queue)
-    assert redis_client.lrange(rq_layout.list_key(), 0, -1) == [b"x", b"waiting"]
-    assert redis_client.zcard(rq_layout.leases_key()) == 0
-    failed = FailedJobRegistry(queue=rq_queue)
-    assert failed.get_job_count(cleanup=False) == 0
-    assert redis_client.exists(rq_layout.job_key("x"))
+    assert redis_client.lrange(rq_layout.list_key(), 0, -1) == [job.id.encode()]
+    (claim,) = take_next(worker_queue)
+    assert (claim.job_id, claim.attempt) == (job.id, 2)
+    assert redis_client.llen(rq_layout.list_key()) == 0
 
 
 def test_rqs_loop_and_job_functions_are_not_used() -> None:

@@ -1,5 +1,6 @@
 """Tests the worker's transitions: claim, report, commit, release, and their fencing."""
 
+import contextlib
 import json
 import time
 from typing import Any
@@ -12,17 +13,21 @@ from tests.support.queue_steps import (
     LEASES,
     RQ_LIST,
     follow_events,
+    maintain,
     report,
     take,
+    take_next,
     waiting,
 )
 from tests.support.requests import make_request
 from worker.errors import JobAlreadyFinished
+from worker.job import Checkpoint
 from worker.job_errors import job_error
 from worker.queue.job_queue import JobQueue
 from worker.queue.layout import redis_keys, rq_layout
 from worker.queue.scripts.lua_script import LuaScript
-from worker.queue.worker_queue import Claim, Report, WorkerQueue
+from worker.queue.worker_queue import Claim, Report, WorkerQueue, read_claims
+from worker.settings import Settings
 
 
 async def test_a_claim_carries_the_request_and_counts_the_attempt(
@@ -53,7 +58,7 @@ async def test_a_second_worker_is_refused_while_the_lease_lives(
 ) -> None:
     job = await queue.admit(make_request())
     take(worker_queue, job.id, "t1")
-    assert take(worker_queue, job.id, "t2") == "held"
+    assert take(worker_queue, job.id, "t2") is None
     assert (await queue.get(job.id)).attempts == 1
 
 
@@ -118,10 +123,10 @@ async def test_a_cancelled_job_leaves_the_queue_at_once(
 ) -> None:
     job = await queue.admit(make_request())
     assert (await queue.cancel(job.id)).status == "cancelled"
-    assert worker_queue.pick() is None
+    assert take_next(worker_queue) == []
     assert not redis_client.exists(rq_layout.job_key(job.id))
     assert await queue.state.depth() == (0, 0)
-    assert take(worker_queue, job.id, "t1") == "gone"
+    assert take(worker_queue, job.id, "t1") is None
     assert [event.event async for event in follow_events(queue, job.id)] == ["queued", "cancelled"]
 
 
@@ -150,7 +155,7 @@ async def test_a_job_whose_workers_die_fails_after_the_last_attempt(
         claim = take(worker_queue, job.id, f"t{attempt}", lease=-1)
         assert isinstance(claim, Claim)
         assert claim.attempt == attempt
-    assert take(worker_queue, job.id, "t4") == "gone"
+    assert take(worker_queue, job.id, "t4") is None
     done = await queue.get(job.id)
     assert (done.status, done.attempts) == ("failed", 3)
     assert done.error is not None
@@ -159,19 +164,88 @@ async def test_a_job_whose_workers_die_fails_after_the_last_attempt(
     assert last.data == {"error": done.error.model_dump()}
 
 
-async def test_the_last_attempt_waits_for_an_empty_engine(
+async def test_a_job_of_lost_workers_has_its_last_attempt_alone_and_the_rest_pass_it_over(
+    queue: JobQueue, worker_queue: WorkerQueue
+) -> None:
+    suspect, other, last = [await queue.admit(make_request(seed=seed)) for seed in range(3)]
+    for token in ("t1", "t2"):
+        take(worker_queue, suspect.id, token, lease=-1, is_alone=False)
+    maintain(worker_queue)
+    busy = {"": 1}
+    assert take_next(worker_queue, worker="first", running=busy) == [], "it makes room"
+    (claim,) = take_next(worker_queue, worker="second", running=busy)
+    assert (claim.job_id, claim.must_be_alone) == (other.id, False)
+    assert take_next(worker_queue, worker="first", running=busy) == []
+    (claim,) = take_next(worker_queue, 5, worker="first")
+    assert (claim.job_id, claim.attempt, claim.must_be_alone) == (suspect.id, 3, True)
+    (claim,) = take_next(worker_queue, worker="second", running=busy)
+    assert claim.job_id == last.id
+
+
+async def test_a_solo_turn_of_a_dead_worker_passes_to_another(
     queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue
 ) -> None:
-    job, other = [await queue.admit(make_request(seed=seed)) for seed in (1, 2)]
+    suspect, _ = [await queue.admit(make_request(seed=seed)) for seed in range(2)]
     for token in ("t1", "t2"):
-        take(worker_queue, job.id, token, lease=-1, is_alone=False)
-    assert take(worker_queue, job.id, "t3", is_alone=False) == "solo"
-    assert worker_queue.pick() == (rq_layout.QUEUE, job.id)
-    assert worker_queue.pick() == (rq_layout.QUEUE, other.id)
-    assert (await queue.get(job.id)).attempts == 2
-    claim = take(worker_queue, job.id, "t4", is_alone=True)
-    assert isinstance(claim, Claim)
-    assert claim.attempt == 3
+        take(worker_queue, suspect.id, token, lease=-1)
+    maintain(worker_queue)
+    assert take_next(worker_queue, worker="first", running={"": 1}) == []
+    ttl: Any = redis_client.pttl(redis_keys.SOLO_TURN)
+    assert 0 < ttl <= 2000, "the turn ends with the lease of a worker that died"
+    redis_client.delete(redis_keys.SOLO_TURN)
+    assert take_next(worker_queue, worker="second", running={"": 1}) == []
+    assert [claim.job_id for claim in take_next(worker_queue, 9, worker="second")] == [suspect.id]
+
+
+async def test_a_job_whose_attempts_failed_is_no_suspect(
+    queue: JobQueue, worker_queue: WorkerQueue
+) -> None:
+    job, other = [await queue.admit(make_request(seed=seed)) for seed in range(2)]
+    for token in ("t1", "t2"):
+        take(worker_queue, job.id, token)
+        worker_queue.release(job.id, token, "engine_error", is_free=False)
+    claims = take_next(worker_queue, 9, running={"": 1})
+    assert {claim.job_id: claim.attempt for claim in claims} == {job.id: 3, other.id: 1}
+    assert not any(claim.must_be_alone for claim in claims)
+
+
+async def test_a_claim_takes_many_jobs_and_may_be_repeated(
+    queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue
+) -> None:
+    jobs = [await queue.admit(make_request(seed=seed)) for seed in range(4)]
+    replies = []
+    for _ in range(2):  # the second as after a lost reply
+        with redis_client.pipeline() as pipeline:
+            tokens = ["t1", "t2", "t3"]
+            worker_queue.claim(pipeline, tokens, worker="w", checkpoints=[], running={})
+            replies.append(read_claims(pipeline.execute()[-1]))
+    assert [claim.job_id for claim in replies[0]] == [job.id for job in jobs[:3]]
+    assert replies[0] == replies[1]
+    assert [(await queue.get(job.id)).attempts for job in jobs] == [1, 1, 1, 0]
+
+
+async def test_jobs_wait_for_a_worker_of_their_checkpoint(
+    redis_url: str, queue: JobQueue, settings: Settings, worker_queue: WorkerQueue
+) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        jobs: list[str] = []
+        for checkpoint in (("a", "1"), ("a", "2"), ("b", "")):
+            own = JobQueue(redis_url, settings, checkpoint=checkpoint)
+            stack.push_async_callback(own.close)
+            jobs += [(await own.admit(make_request(seed=seed))).id for seed in range(2)]
+        anybody = (await queue.admit(make_request())).id
+
+        def taken(*checkpoints: Checkpoint) -> list[str]:
+            return [one.job_id for one in take_next(worker_queue, 9, checkpoints=checkpoints)]
+
+        assert taken(("c", "1"), ("c", "")) == [anybody]
+        assert taken(("a", "2"), ("a", "")) == jobs[2:4]
+        # A job that returned, or that was lost, is before the lines of all checkpoints.
+        first = take_next(worker_queue, checkpoints=[("a", "1")])[0]
+        worker_queue.release(first.job_id, first.token, "worker_stopped", is_free=True)
+        assert taken(("b", "1"), ("b", "")) == jobs[4:]
+        assert [(await queue.get(job)).queue_position for job in jobs[:2]] == [0, 1]
+        assert taken(("a", "1")) == jobs[:2]
 
 
 @pytest.mark.parametrize("is_free", [True, False])
@@ -211,20 +285,15 @@ async def test_reconcile_puts_back_jobs_that_rq_lost(
     take(worker_queue, dead.id, "t1")
     take(worker_queue, alive.id, "t2")
     redis_client.zrem(LEASES, f"{dead.id}:t1")
-    assert worker_queue.pick() == (rq_layout.QUEUE, lost.id)
-    rq_jobs = [rq_layout.job_key(job.id) for job in (lost, dead, alive, fresh)]
-    redis_client.delete(f"{RQ_LIST}:intermediate", *rq_jobs)
+    redis_client.zrem(f"kirazuri:fair:{rq_layout.QUEUE}:::line:", lost.id)
+    redis_client.delete(*(rq_layout.job_key(job.id) for job in (lost, dead, alive, fresh)))
     redis_client.zadd(redis_keys.QUEUED, {lost.id: time.time() - 100})
-    assert sorted(worker_queue.reconcile()) == sorted([lost.id, dead.id])
+    assert sorted(maintain(worker_queue).restored) == sorted([lost.id, dead.id])
     assert sorted(redis_client.lrange(RQ_LIST, 0, -1)) == sorted(
         [lost.id.encode(), dead.id.encode()]
     )
     assert redis_client.hget(rq_layout.job_key(lost.id), "origin") == rq_layout.QUEUE.encode()
-    assert worker_queue.reconcile() == []
+    assert maintain(worker_queue).restored == ()
     claim = take(worker_queue, dead.id, "t3")
     assert isinstance(claim, Claim)
     assert claim.attempt == 2
-
-
-def test_the_clocks_of_one_machine_agree(worker_queue: WorkerQueue) -> None:
-    assert abs(worker_queue.clock_skew()) < 0.5

@@ -102,6 +102,13 @@ async def test_what_runs_ends_in_a_server_that_became_forgetful(
         assert (await queue.wait(job.id, 60)).status == "succeeded"
 
 
+def is_fit(worker_queue: WorkerQueue) -> bool:
+    """Whether a worker claims jobs from the server."""
+    with worker_queue.redis.pipeline(transaction=False) as pipeline:
+        worker_queue.check_server(pipeline)
+        return worker_queue.is_server_fit(pipeline.execute()[-1])
+
+
 async def test_a_nearly_full_server_gets_no_jobs(
     queue: JobQueue, redis_client: "Redis", run_worker: RunWorker, worker_queue: WorkerQueue
 ) -> None:
@@ -111,7 +118,7 @@ async def test_a_nearly_full_server_gets_no_jobs(
     with pytest.raises(QueueUnavailable, match="% of its maxmemory are in use"):
         await queue.admit(make_request())
     assert 0.8 < (await queue.state.server()).used_memory < 1
-    assert worker_queue.check_server()
+    assert is_fit(worker_queue)
     with run_worker():
         assert (await queue.wait(job.id, 60)).status == "succeeded"
     redis_client.config_set("maxmemory", 2 * used)
@@ -123,10 +130,11 @@ async def test_a_server_that_refuses_writes(
 ) -> None:
     redis_client.config_set("min-replicas-to-write", "1")
     assert "NOREPLICAS" in (await faults_of(queue))["writes"]
-    assert not worker_queue.check_server()
+    with pytest.raises(ResponseError, match="NOREPLICAS"):
+        is_fit(worker_queue)
     redis_client.config_set("min-replicas-to-write", "0")
     assert await faults_of(queue) == {}
-    assert worker_queue.check_server()
+    assert is_fit(worker_queue)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from model.engine.protocol import EngineEvent, Failed
 from model.recipes.recipe import Recipe
 from model.resolved_request import ResolvedRequest
 from tests.support.fake_engine import FakeEngine, pixels
-from tests.support.queue_steps import follow_events
+from tests.support.queue_steps import LEASES, follow_events, take
 from tests.support.requests import make_request
 from tests.support.run_worker import RunWorker, await_heartbeats
 from tests.support.waiting import async_wait_until, wait_until
@@ -232,7 +232,7 @@ async def test_a_worker_with_a_wrong_clock_takes_no_jobs(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     skew = 30.0
-    monkeypatch.setattr("worker.queue.worker_queue.WorkerQueue.clock_skew", lambda self: skew)
+    monkeypatch.setattr("worker.runtime.heartbeat.clock_skew", lambda *_: skew)
     job = await queue.admit(make_request())
     with run_worker() as worker:
         await async_wait_until(lambda: worker.engine.is_warm)
@@ -288,7 +288,10 @@ async def test_a_job_stuck_in_the_intermediate_queue_is_found(
     queue: JobQueue, run_worker: RunWorker, redis_client: "Redis", worker_queue: WorkerQueue
 ) -> None:
     job = await queue.admit(make_request())
-    assert worker_queue.pick() == (rq_layout.QUEUE, job.id)
+    take(worker_queue, job.id, "t", lease=-1)
+    redis_client.hset(redis_keys.job_key(job.id), "status", "queued")
+    redis_client.delete(LEASES)
+    redis_client.rpush(f"{RQ_LIST}:intermediate", job.id)
     with run_worker(changes={"lease_seconds": 1}):
         assert (await queue.wait(job.id, 60)).status == "succeeded"
     assert not redis_client.exists(f"{RQ_LIST}:intermediate:first_seen:{job.id}")

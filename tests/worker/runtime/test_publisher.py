@@ -4,13 +4,18 @@ The control loop runs with a fake engine and with real stores that are full or u
 """
 
 import asyncio
+import io
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from model.engine.protocol import ImageReady
+from model.recipes.recipe import Recipe
 from tests.support.disks import limited_files, small_disk
-from tests.support.fake_engine import FakeEngine
+from tests.support.fake_engine import FakeEngine, pixels
 from tests.support.queue_steps import follow_events
 from tests.support.requests import make_request
 from tests.support.run_worker import RunWorker, await_heartbeats
@@ -20,6 +25,7 @@ from worker.job import Job
 from worker.queue.job_queue import JobQueue
 from worker.redis_io.client import connect
 from worker.runtime.batch_worker import BatchWorker
+from worker.runtime.publisher import Publisher, StoreUnavailable
 from worker.settings import Settings
 from worker.store import s3 as s3_store
 from worker.store.image_store import LocalImageStore
@@ -181,6 +187,46 @@ async def test_a_bucket_that_is_away_loses_nothing(
     assert len(list(store.list_images())) == 12
 
 
+def test_a_read_does_not_say_that_the_store_is_up(settings: Settings) -> None:
+    """A full disk can be read, and the next image would fail as the last one did."""
+    folder = settings.data_dir / "images"
+    with small_disk(folder, "2m"):
+        store = LocalImageStore(folder)
+        shown = io.BytesIO()
+        Image.new("RGB", (64, 64)).save(shown, "PNG")
+        name = store.put(shown.getvalue(), "png")
+        with suppress(OSError):
+            (folder / "full").write_bytes(b"0" * 3_000_000)
+        publisher = Publisher(store, patience=0)
+        image = ImageReady("job", 0, 1, pixels(make_request(), 0))
+        try:
+            with pytest.raises(StoreUnavailable):
+                publisher.publish("token", image, make_request(), Recipe()).result(60)
+            assert publisher.is_down
+            assert name in publisher.fetch("token", [name]).result(60)
+            assert publisher.is_down, "only a write clears it"
+            (folder / "full").unlink()
+            wait_until(lambda: not publisher.is_down)
+        finally:
+            publisher.stop()
+
+
+def test_input_images_are_read_while_all_writes_hang(settings: Settings) -> None:
+    shown = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(shown, "PNG")
+    name = LocalImageStore(settings.data_dir / "images").put(shown.getvalue(), "png")
+    StuckStore.released.clear()
+    publisher = Publisher(StuckStore(settings.data_dir / "images"))
+    image = ImageReady("job", 0, 1, pixels(make_request(), 0))
+    writes = [publisher.publish("token", image, make_request(), Recipe()) for _ in range(4)]
+    try:
+        assert name in publisher.fetch("token", [name]).result(60)
+        assert not any(write.done() for write in writes)
+    finally:
+        StuckStore.released.set()
+        publisher.stop()
+
+
 class StuckStore(LocalImageStore):
     """A store whose calls hang, like those of a network disk without its server."""
 
@@ -200,6 +246,7 @@ async def test_a_store_that_hangs_ends_the_worker(
     def die(code: int) -> None:
         raise Died(code)
 
+    StuckStore.released.clear()
     job = await queue.admit(make_request())
     with connect(redis_url) as connection:
         worker = BatchWorker(

@@ -8,6 +8,7 @@ import pytest
 from redis import Redis
 from ulid import ULID
 
+from tests.support.queue_steps import maintain, take_next
 from tests.support.requests import make_request
 from tests.support.run_worker import RunWorker
 from tests.support.waiting import async_wait_until
@@ -16,7 +17,7 @@ from worker.queue.job_queue import JobQueue
 from worker.queue.layout import redis_keys, rq_layout
 from worker.queue.owner_index import OldRecords
 from worker.queue.scripts.lua_script import source
-from worker.queue.worker_queue import WorkerQueue
+from worker.queue.worker_queue import Repairs, WorkerQueue
 from worker.settings import Settings
 
 NEXT_QUEUE = f"kirazuri-v{SCHEMA_VERSION + 1}"
@@ -113,9 +114,9 @@ async def test_jobs_that_the_release_before_queued_come_first(
     jobs.append((await queue.admit(make_request(seed=3))).id)
     assert [(await queue.get(job_id)).queue_position for job_id in jobs] == [0, 1, 2, 3]
     assert (await queue.cancel(jobs[1])).status == "cancelled"
-    picked = [worker_queue.pick() for _ in range(5)]
-    assert picked[0] == (rq_layout.FIRST_QUEUE, first)
-    assert picked[1:] == [*((rq_layout.QUEUE, jobs[n]) for n in (0, 2, 3)), None]
+    claims = take_next(worker_queue, 8)
+    assert [claim.job_id for claim in claims] == [first, *(jobs[n] for n in (0, 2, 3))]
+    assert [claim.queue for claim in claims] == [rq_layout.FIRST_QUEUE, *[rq_layout.QUEUE] * 3]
     assert redis_client.exists(redis_keys.OLD_TURNS, redis_keys.OLD_LINES) == 0
     assert list(redis_client.scan_iter("kirazuri:line:*")) == []
 
@@ -126,8 +127,7 @@ async def test_a_job_that_an_older_worker_put_into_rqs_list_runs_once(
     """Its maintenance misses the job there after a minute; the job keeps its turn."""
     jobs = [(await queue.admit(make_request(seed=seed))).id for seed in range(2)]
     redis_client.rpush(rq_layout.list_key(), jobs[1])
-    picked = [worker_queue.pick() for _ in range(3)]
-    assert picked == [*((rq_layout.QUEUE, job_id) for job_id in jobs), None]
+    assert [claim.job_id for claim in take_next(worker_queue, 8)] == jobs
     assert redis_client.llen(rq_layout.list_key()) == 0
 
 
@@ -143,7 +143,7 @@ async def test_jobs_of_the_next_release_stay_in_its_queue(
         newer = await newer_api.admit(make_request())
         await newer_api.close()
     source.cache_clear()
-    assert worker_queue.pick() is None
+    assert take_next(worker_queue) == []
     assert (await queue.get(newer.id)).queue_position == 0
     assert (await queue.cancel(newer.id)).status == "cancelled"
 
@@ -196,7 +196,7 @@ async def test_an_old_job_missing_in_rq_is_restored(
     job_id = admitted_by_first_release(redis_client)
     redis_client.delete("rq:queue:kirazuri-v1")
     redis_client.zadd(redis_keys.QUEUED, {job_id: time.time() - 100})
-    assert worker_queue.reconcile() == [job_id]
+    assert maintain(worker_queue).restored == (job_id,)
     assert redis_client.lrange("rq:queue:kirazuri-v1", 0, -1) == [job_id.encode()]
     with run_worker():
         assert (await queue.wait(job_id, 60)).status == "succeeded"
@@ -207,14 +207,14 @@ async def test_newer_jobs_can_be_read_and_cancelled_but_do_not_run(
     queue: JobQueue, redis_client: "Redis", run_worker: RunWorker, is_lost: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    rounds: list[list[str]] = []
-    reconcile = WorkerQueue.reconcile
+    rounds: list[Repairs] = []
+    read_repairs = WorkerQueue.read_repairs
 
-    def watched(worker_queue: WorkerQueue) -> list[str]:
-        rounds.append(reconcile(worker_queue))
+    def watched(worker_queue: WorkerQueue, reply: list[Any]) -> Repairs:
+        rounds.append(read_repairs(worker_queue, reply))
         return rounds[-1]
 
-    monkeypatch.setattr(WorkerQueue, "reconcile", watched)
+    monkeypatch.setattr(WorkerQueue, "read_repairs", watched)
     newer = admitted_by_next_release(redis_client)
     if is_lost:
         redis_client.delete(rq_layout.list_key(NEXT_QUEUE))
@@ -223,7 +223,7 @@ async def test_newer_jobs_can_be_read_and_cancelled_but_do_not_run(
     with run_worker():
         assert (await queue.wait(ours.id, 60)).status == "succeeded"
         await async_wait_until(lambda: len(rounds) >= 3)
-    assert rounds == [[]] * len(rounds)
+    assert set(rounds) == {Repairs((), ())}
     shown = await queue.get(newer)
     assert (shown.status, shown.attempts) == ("queued", 0)
     assert shown.request.prompt == make_request().prompt

@@ -12,7 +12,9 @@ from model.resolved_request import ResolvedRequest
 from model.workload import megapixel_steps, total_steps
 from worker.auth.api_keys import Priority
 from worker.job import (
+    NO_CARD,
     SCHEMA_VERSION,
+    Checkpoint,
     Job,
     JobError,
     JobWarning,
@@ -60,6 +62,7 @@ def new_record(
     request_id: str | None = None,
     owner: str = "",
     priority: Priority = "normal",
+    checkpoint: Checkpoint = NO_CARD,
 ) -> dict[str, Any]:
     """The fields of a new job's record.
 
@@ -75,6 +78,8 @@ def new_record(
         "request_id": request_id or "",
         "owner": owner,
         "priority": priority,
+        "card": checkpoint[0],
+        "checkpoint": checkpoint[1],
     }
     if cancel_after is not None:
         fields["cancel_after"] = cancel_after

@@ -17,6 +17,7 @@ OLD_TURNS = "kirazuri:turns"
 OLD_LINES = "kirazuri:lines"
 NEXT_TURNS = "kirazuri:shares"
 VIRTUAL_TIME = "kirazuri:clock"
+SOLO_TURN = "kirazuri:solo"
 WORKERS = "kirazuri:workers"
 OUTBOX = "kirazuri:outbox"
 
@@ -35,6 +36,8 @@ PREFIXES = {
     "owners": "kirazuri:owners:",
     "old_line": "kirazuri:line:",
     "delivery": "kirazuri:delivery:",
+    "claimed": "kirazuri:claimed:",
+    "worker": "kirazuri:worker:",
 }
 """Keys that the scripts complete by an id or a name, which they find in a record."""
 
@@ -91,7 +94,7 @@ def client_key(client: str) -> str:
 
 def worker_key(name: str) -> str:
     """The last heartbeat of a worker."""
-    return f"kirazuri:worker:{name}"
+    return PREFIXES["worker"] + name
 
 
 def worker_metrics_key(name: str) -> str:

@@ -23,6 +23,8 @@ FIRST_QUEUE = "kirazuri-v1"
 """The queue of records without a `queue` field, which the first release wrote."""
 
 QUEUES_KEY = "rq:queues"
+WORKERS_KEY = "rq:workers"
+SUSPENDED_KEY = "rq:suspended"
 LIST_PREFIX = "rq:queue:"
 LEASES_PREFIX = "rq:wip:"
 INTERMEDIATE_SUFFIX = ":intermediate"

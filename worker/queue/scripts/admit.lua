@@ -100,6 +100,7 @@ end
 redis.call('HSET', KEY.job, 'status', 'queued', 'attempt', 0, 'created', stamp(now))
 redis.call('HSET', KEY.job, unpack(ARGV, 17, 16 + record_size))
 redis.call('HSET', KEY.rq_job, unpack(ARGV, 17 + record_size))
+use_job(id)
 redis.call('HSET', KEY.job, 'inputs', ARGV[7])
 for _, name in ipairs(names) do
   redis.call('SADD', PREFIX.holders .. name, id)

@@ -8,7 +8,6 @@
 -- Jobs that go before all others stand in RQ's list: those of lost workers, which RQ itself puts there, and
 -- those that were returned unfinished. Jobs that an older release queued are there too.
 local LEAST_COST = 0.01
-local LOOK_AT = 50
 
 local function owner_of_job()
   return field('owner') or ''
@@ -157,30 +156,4 @@ local function queue_position()
     return redis.call('LPOS', KEY.rq_list, id) or 0
   end
   return redis.call('LLEN', KEY.rq_list) + redis.call('ZRANK', KEY.slots, slot_of(owner, first_slot(owner) + rank))
-end
-
--- Finds the next job for a worker that has no room for jobs of the owners in `full`, and uses its keys.
--- Queues of older releases come first. Returns whether there is one; it is still in the queue.
-local function use_next_job(full)
-  local others = 0
-  for _ in pairs(full) do
-    others = others + 1
-  end
-  for _, queue in ipairs(QUEUES) do
-    use_queue(queue)
-    for _, job in ipairs(redis.call('LRANGE', KEY.rq_list, 0, LOOK_AT - 1)) do
-      use_job(job, queue)
-      if not full[owner_of_job()] and not is_in_line() then
-        return true
-      end
-    end
-    for _, owner in ipairs(redis.call('ZRANGE', KEY.turns, 0, others)) do
-      local first = not full[owner] and redis.call('ZRANGE', line_of(owner), 0, 0)[1]
-      if first then
-        use_job(first, queue)
-        return true
-      end
-    end
-  end
-  return false
 end

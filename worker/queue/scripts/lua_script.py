@@ -72,6 +72,8 @@ def script_keys(job_id: str) -> dict[str, str]:
         "old_lines": redis_keys.OLD_LINES,
         "next_turns": redis_keys.NEXT_TURNS,
         "virtual_time": redis_keys.VIRTUAL_TIME,
+        "solo_turn": redis_keys.SOLO_TURN,
+        "workers": redis_keys.WORKERS,
         "rq_list": rq_layout.list_key(),
         "rq_intermediate": rq_layout.intermediate_key(),
         "rq_leases": rq_layout.leases_key(),
@@ -100,6 +102,7 @@ def _constants() -> str:
         "first_seen": rq_layout.FIRST_SEEN_INFIX,
         "separator": rq_layout.LEASE_SEPARATOR,
         "first_queue": rq_layout.FIRST_QUEUE,
+        "workers": rq_layout.WORKERS_KEY,
     }
     definitions = {
         "KEY": _table(keys),

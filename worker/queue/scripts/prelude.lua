@@ -3,9 +3,10 @@
 
 local id
 
--- Points KEY to the keys of a queue. Each has its own, so a worker sees only jobs that it can read.
-local function use_queue(queue)
-  local fair = PREFIX.fair .. queue .. ':'
+-- Points KEY to the keys of a queue and of the lines for a checkpoint in it. Each has its own, so a worker
+-- sees only jobs that it can read and run.
+local function use_queue(queue, card, checkpoint)
+  local fair = PREFIX.fair .. queue .. ':' .. (card or '') .. ':' .. (checkpoint or '') .. ':'
   KEY.rq_list, KEY.rq_leases = RQ.list .. queue, RQ.leases .. queue
   KEY.rq_intermediate = KEY.rq_list .. RQ.intermediate
   KEY.turns, KEY.weights, KEY.line = fair .. 'turns', fair .. 'weights', fair .. 'line:'
@@ -16,10 +17,11 @@ end
 -- had only one. `queue` is the queue of an id without a record.
 local function use_job(job, queue)
   id, KEY.job, KEY.events, KEY.rq_job = job, PREFIX.job .. job, PREFIX.events .. job, RQ.job .. job
-  if redis.call('EXISTS', KEY.job) == 1 then
-    queue = redis.call('HGET', KEY.job, 'queue') or RQ.first_queue
+  local known = redis.call('HMGET', KEY.job, 'status', 'queue', 'card', 'checkpoint')
+  if known[1] then
+    queue = known[2] or RQ.first_queue
   end
-  use_queue(queue)
+  use_queue(queue, known[3], known[4])
 end
 use_job(ARGV[1], QUEUES[#QUEUES])
 
