@@ -23,6 +23,7 @@ from worker.queue.counters import Counters
 from worker.queue.eta import EtaAccuracy
 from worker.queue.outbox import OutboxState
 from worker.redis_io.server_faults import FAULTS, ServerState
+from worker.telemetry.background import FAILURES
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,12 @@ class QueueCollector(Collector):
     def collect(self) -> Iterable[Metric]:
         """All metric families, in output order."""
         snapshot = self._snapshot
+        yield _counter(
+            "kirazuri_background_task_failures",
+            "Failures of a background task of this process, which starts again.",
+            "task",
+            FAILURES,
+        )
         yield _gauge("kirazuri_queue_up", "1 if Redis answers.", 0 if snapshot is None else 1)
         if snapshot is None:
             return

@@ -13,6 +13,7 @@ from tests.support.manual_worker import ManualWorker
 from tests.support.waiting import wait_until
 from worker.queue.layout import redis_keys
 from worker.settings import Settings
+from worker.telemetry.background import FAILURES
 
 
 def test_the_process_is_up(client: httpx2.Client) -> None:
@@ -151,6 +152,13 @@ def test_metrics_of_jobs_and_engines(client: httpx2.Client, worker: ManualWorker
     assert numbers["kirazuri_engine_forwards_total", "manual-worker"] == 10
     assert numbers["kirazuri_engine_evaluations_total", "manual-worker"] == 25
     assert numbers["kirazuri_engine_evaluations_total", "other"] == 5
+
+
+def test_failures_of_background_tasks_are_counted(
+    client: httpx2.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(FAILURES, "keys", 3)
+    assert read_metrics(client)["kirazuri_background_task_failures_total", "keys"] == 3
 
 
 def test_the_eta_error_is_measured(client: httpx2.Client, worker: ManualWorker) -> None:
