@@ -17,6 +17,7 @@ from model.sampling.samplers import SAMPLERS
 from model.sampling.schedules import SCHEDULES
 from tests.support.paths import ROOT
 from tests.tools.tables import ENV_EXAMPLE, SETTINGS_PAGE, env_example, with_settings_table
+from worker.queue.layout import redis_keys, rq_layout
 from worker.settings import Settings
 
 _LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
@@ -133,6 +134,17 @@ def _table(page: str, heading: str) -> str:
     """The first table under a heading of a page of docs/."""
     section = _text(ROOT / "docs" / page).partition(f"## {heading}")[2]
     return re.split(r"\n\n(?!\|)", section[section.index("\n| ") :])[0]
+
+
+def test_the_queue_page_names_queue_keys_and_scripts() -> None:
+    text = _text(ROOT / "docs/queue.md")
+    assert f"queue `{rq_layout.QUEUE}`" in text
+    keys = [value for value in vars(redis_keys).values() if isinstance(value, str)]
+    keys = [key for key in keys if key.startswith("kirazuri:")]
+    assert [key for key in (*keys, *redis_keys.PREFIXES.values()) if key not in text] == []
+    scripts = (ROOT / "worker/queue/scripts").glob("*.lua")
+    called = [script.stem for script in scripts if "\n-- ARGV: " in _text(script)]
+    assert [name for name in called if f"`{name}`" not in text] == []
 
 
 def test_every_warning_is_explained() -> None:
