@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 from model.recipes.comfyui.nodes import (
     COMPUTED,
     CONTEXTS,
-    NOT_REPEATED,
     REPEATED_INPUTS,
     REROUTES,
     labelled_size,
@@ -17,8 +16,6 @@ Node = dict[str, Any]
 _MAX_HOPS = 200
 _MAX_DEPTH = 30
 _MAX_TEXT_CHARS = 100_000
-_FRONTEND_INPUTS = frozenset({"control_after_generate", "speak_and_recognation"})
-"""Inputs that only the frontend of ComfyUI uses."""
 
 
 class UnknownLink(ValueError):
@@ -46,6 +43,8 @@ class Graph:
             for name, node in nodes.items()
             if isinstance(node, dict) and isinstance(node.get("inputs"), dict)
         }
+        self.visited: dict[str, Node] = {}
+        """The nodes that were followed, by id."""
         self._computed: dict[int, Any] = {}
         self.users: dict[str, list[str]] = {}
         for name, node in self.nodes.items():
@@ -60,8 +59,7 @@ class Graph:
         """
         found = self._follow(given)
         if isinstance(found, Output):
-            name = _only_value(found)
-            return found.node["inputs"][name] if name else self._compute(found, depth)
+            return self._compute(found, depth)
         if isinstance(found, list | dict):
             raise UnknownLink("is not a value")
         return found
@@ -101,6 +99,7 @@ class Graph:
             node = self.nodes.get(str(given[0]))
             if node is None:
                 raise UnknownLink("is linked to a node that is not in the workflow")
+            self.visited[str(given[0])] = node
             name = _repeated_input(node, given[1])
             if name is None:
                 return Output(node, given[1])
@@ -154,12 +153,3 @@ def _repeated_input(node: Node, slot: int) -> str | None:
         return names[slot] if 0 <= slot < len(names) else None
     inputs: list[str] = list(node["inputs"])
     return inputs[0] if kind(node) in REROUTES and len(inputs) == 1 and slot == 0 else None
-
-
-def _only_value(output: Output) -> str | None:
-    """The only input of an unknown node, if it is a value: its first output must repeat it."""
-    node, slot = output
-    inputs: list[str] = [key for key in node["inputs"] if key not in _FRONTEND_INPUTS]
-    if slot != 0 or len(inputs) != 1 or kind(node) in NOT_REPEATED | COMPUTED.keys():
-        return None
-    return inputs[0] if isinstance(node["inputs"][inputs[0]], str | int | float) else None

@@ -23,6 +23,10 @@ def _single(node: Node) -> Iterator[Entry]:
         yield name, inputs.get("strength_model"), inputs.get("strength_clip")
 
 
+def _model_only(node: Node) -> Iterator[Entry]:
+    yield node["inputs"].get("lora_name"), node["inputs"].get("strength_model"), 0
+
+
 def _efficient_loader(node: Node) -> Iterator[Entry]:
     inputs = node["inputs"]
     yield (
@@ -76,7 +80,7 @@ def _nothing(node: Node) -> Iterator[Entry]:
 
 LORA_NODES: Mapping[str, Callable[[Node], Iterator[Entry]]] = {
     "LoraLoader": _single,
-    "LoraLoaderModelOnly": _single,
+    "LoraLoaderModelOnly": _model_only,
     "LoraLoader|pysssss": _single,
     "CR Load LoRA": _single,
     "Efficient Loader": _efficient_loader,
@@ -96,11 +100,16 @@ LORA_NODES: Mapping[str, Callable[[Node], Iterator[Entry]]] = {
 _TAGGED_INPUTS = {"LoraTagLoader": "text"}
 
 
-def import_loras(graph: Graph, node: Node, imported: ImportedRequest) -> None:
-    """Import the LoRAs of a node in LORA_NODES, and of the stacks that it applies."""
+def import_loras(
+    graph: Graph, node: Node, imported: ImportedRequest, *, is_on_text: bool = True
+) -> None:
+    """Import the LoRAs of a node in LORA_NODES, and of the stacks that it applies.
+
+    `is_on_text` says whether they were also applied to the text encoder.
+    """
     for _ in range(_MAX_STACKS):
         for name, weight, text_weight in LORA_NODES[kind(node)](node):
-            _import(graph, imported, (name, weight, text_weight))
+            _import(graph, imported, (name, weight, text_weight if is_on_text else 0))
         if (tagged := _TAGGED_INPUTS.get(kind(node))) is not None:
             _import_tags(graph, imported, node["inputs"].get(tagged))
         stack = node["inputs"].get("lora_stack")
@@ -136,7 +145,7 @@ def _import(graph: Graph, imported: ImportedRequest, entry: Entry) -> None:
         return
     if weights[1] is not None and text_weight != weight:
         imported.add_note(
-            f"LoRA {file}", f"its text part is applied with {weight:g}, not {weights[1]}"
+            f"LoRA {file}", f"a text part of it is applied with {weight:g}, not {weights[1]}"
         )
     if weight:
         imported.add_lora(str(file).replace("\\", "/").removesuffix(".safetensors"), weight)

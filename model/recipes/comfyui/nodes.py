@@ -49,7 +49,19 @@ REPEATED_INPUTS: Mapping[str, tuple[str | None, ...]] = {
     "UNet loader with Name (Image Saver)": (None, "unet_name"),
     "CR Seed": ("seed",),
     "CR Prompt Text": ("prompt",),
+    "CR Text": ("text",),
     "easy seed": ("seed",),
+    "easy int": ("value",),
+    "easy float": ("value",),
+    "easy string": ("value",),
+    "easy positive": ("positive",),
+    "easy negative": ("negative",),
+    "ttN text": ("text",),
+    "INTConstant": ("value",),
+    "FloatConstant": ("value",),
+    "StringConstant": ("string",),
+    "ImpactInt": ("value",),
+    "ImpactFloat": ("value",),
     "ShowText|pysssss": ("text",),
     "ImpactWildcardProcessor": ("populated_text",),
     "ImpactWildcardEncode": (None, None, None, "populated_text"),
@@ -119,6 +131,19 @@ def _was_concatenate(get: Get) -> str:
     return str(get("delimiter")).replace("\\n", "\n").join(filter(None, texts))
 
 
+def _without_comments(get: Get) -> str | None:
+    """Text Multiline of the WAS suite; None if its tokens in square brackets may be replaced."""
+    lines = str(get("text")).split("\n")
+    kept = [line for line in lines if not line.strip().startswith("#")]
+    return None if any("[" in line for line in kept) else "\n".join(kept)
+
+
+def _constant_lines(get: Get) -> str:
+    """StringConstantMultiline of KJNodes, which doubles the line ends that it does not strip."""
+    text = str(get("string"))
+    return text if get("strip_newlines") else text.replace("\n", "\n\n")
+
+
 def _string_function(get: Get) -> str | None:
     """String Function of Custom Scripts; None for regular expressions."""
     first, second, third = (
@@ -151,13 +176,12 @@ COMPUTED: Mapping[str, Callable[[Get], object]] = {
     "JoinStrings": _join_two,
     "JoinStringMulti": _join_many,
     "Text Concatenate": _was_concatenate,
+    "Text Multiline": _without_comments,
+    "StringConstantMultiline": _constant_lines,
     "StringFunction|pysssss": _string_function,
     "Seed Generator (Image Saver)": _seed_with_increment,
 }
 """What the first output of a node is, from its inputs; None if it cannot be computed here."""
-
-NOT_REPEATED = frozenset({"StringLength", "StringContains", "StringCompare", "RegexMatch"})
-"""Nodes with one value whose output is another."""
 
 _LABELLED_SIZE = re.compile(r"(\d{2,5})\s?x\s?(\d{2,5})\s*(?:\([^()]*\))?\s*$")
 _SIZE_NODES: Mapping[str, tuple[str, int]] = {

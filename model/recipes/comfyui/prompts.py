@@ -1,7 +1,7 @@
 """Finds the text behind a conditioning of a ComfyUI graph."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from model.recipes.comfyui.graph import Graph, Node, Output, UnknownLink, kind
 from model.recipes.imported import ImportedRequest
@@ -21,6 +21,9 @@ _TEXT_INPUTS: Mapping[tuple[str, int], tuple[str, ...]] = {
     ("Efficient Loader", 2): ("negative",),
 }
 """The texts of an output of a node; the first counts."""
+
+_OTHER_TEXTS = {"smZ CLIPTextEncode": "with_SDXL"}
+"""Switches of nodes with which other inputs are the texts."""
 
 _APPLIES_TAGS = frozenset({"ImpactWildcardEncode", "Power Prompt (rgthree)"})
 """Nodes that load the LoRAs of tags in their text."""
@@ -46,10 +49,18 @@ _WRAPPERS: Mapping[str, tuple[str, ...]] = {
 """Nodes that change a conditioning: the input that each output comes from."""
 
 
+class Conditioning(NamedTuple):
+    """The text of a conditioning, whether LoRA tags in it were applied, and its encoder node."""
+
+    text: str
+    applies_tags: bool
+    encoder: Node | None
+
+
 def read_conditioning(
     graph: Graph, given: Any, field: str, imported: ImportedRequest
-) -> tuple[str, bool]:
-    """The text of a conditioning, and whether LoRA tags in it were applied.
+) -> Conditioning:
+    """The text of a conditioning.
 
     Adds notes, under the name of `field`, about every node that changes the conditioning.
 
@@ -62,20 +73,22 @@ def read_conditioning(
             raise UnknownLink("is not connected to a node that is in the workflow")
         name = kind(output.node)
         if name == "ConditioningZeroOut":
-            return "", False
+            return Conditioning("", False, None)
         if name in _WRAPPERS:
             imported.add_note(f"{field}, node {name}", "ignored; the text before it is used")
             inputs = _WRAPPERS[name]
             given = output.node["inputs"].get(inputs[output.slot % len(inputs)])
             continue
-        return _text(graph, output, field, imported), name in _APPLIES_TAGS
+        text = _text(graph, output, field, imported)
+        return Conditioning(text, name in _APPLIES_TAGS, output.node)
     raise UnknownLink("is linked to a loop")
 
 
 def _text(graph: Graph, output: Output, field: str, imported: ImportedRequest) -> str:
     node, slot = output
-    names = _TEXT_INPUTS.get((kind(node), slot)) or _only_text(graph, node)
-    if names is None:
+    names = _TEXT_INPUTS.get((kind(node), slot))
+    switch = _OTHER_TEXTS.get(kind(node))
+    if names is None or (switch and node["inputs"].get(switch)):
         raise UnknownLink(f"is linked to output {slot} of {kind(node)}, which is not supported")
     texts = [graph.value(node["inputs"].get(name)) for name in names]
     if not isinstance(texts[0], str):
@@ -84,11 +97,3 @@ def _text(graph: Graph, output: Output, field: str, imported: ImportedRequest) -
         if other not in (None, "", texts[0]):
             imported.add_note(f"{field} {other}", "left out; another text of the node is used")
     return texts[0]
-
-
-def _only_text(graph: Graph, node: Node) -> tuple[str, ...] | None:
-    """The input of an unknown encoder that has one text and nothing else but a text encoder."""
-    others = [name for name in node["inputs"] if name not in ("clip", "text_encoder")]
-    is_encoder = len(others) < len(node["inputs"])
-    is_text = len(others) == 1 and isinstance(node["inputs"][others[0]], str | list)
-    return (others[0],) if is_encoder and is_text else None

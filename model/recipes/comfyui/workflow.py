@@ -11,6 +11,8 @@ from model.recipes.comfyui.graph import Graph, Node, Output, UnknownLink, kind
 from model.recipes.comfyui.loras import LORA_NODES, import_loras
 from model.recipes.comfyui.nodes import labelled_size, latent_output
 from model.recipes.comfyui.prompts import read_conditioning
+from model.recipes.comfyui.text_encoder import note_text_encoder, text_encoder_nodes
+from model.recipes.comfyui.widgets import unread_inputs
 from model.recipes.imported import ImportedRequest
 from model.recipes.lora_tags import import_prompts
 
@@ -27,7 +29,30 @@ _SAMPLERS = frozenset(
 )
 _DECODERS = frozenset({"VAEDecode", "VAEDecodeTiled"})
 _OUTPUT_NAMES = ("save", "preview", "show", "display", "compare", "send")
-_SIZE_INPUTS = frozenset({"width", "height", "batch_size", "length"})
+_EMPTY_LATENTS = frozenset(
+    {
+        *("EmptyLatentImage", "EmptySD3LatentImage", "EmptyFlux2LatentImage"),
+        *("EmptyHunyuanImageLatent", "EmptyHunyuanLatentVideo", "EmptyCosmosLatentVideo"),
+    }
+)
+_GUIDERS = frozenset({"CFGGuider", "BasicGuider"})
+_SCHEDULES_WITH_STEPS = frozenset(
+    f"{name}Scheduler"
+    for name in ("Basic", "Karras", "Exponential", "Polyexponential", "SDTurbo", "VP", "Laplace",
+                 "BetaSampling", "AlignYourSteps", "GITS", "OptimalSteps", "LTXV")
+)  # fmt: skip
+_MODEL_NAMES = {
+    "UNETLoader": "unet_name",
+    "UnetLoaderGGUF": "unet_name",
+    "UNet loader with Name (Image Saver)": "unet_name",
+    "CheckpointLoaderSimple": "ckpt_name",
+    "CheckpointLoader|pysssss": "ckpt_name",
+    "Checkpoint Loader Simple (Image Saver)": "ckpt_name",
+    "Checkpoint Loader with Name (Image Saver)": "ckpt_name",
+    "Efficient Loader": "ckpt_name",
+}
+"""Nodes that load a model, and the input that names its file."""
+
 _SHIFT_NODES = frozenset({"ModelSamplingSD3", "ModelSamplingAuraFlow"})
 _IMAGE_LATENTS = frozenset({"VAEEncode", "VAEEncodeTiled", "VAEEncodeForInpaint", "LoadLatent"})
 
@@ -62,9 +87,12 @@ def read_graph(nodes: dict[str, Any]) -> ImportedRequest:
     imported = ImportedRequest()
     sampler = _first_sampler(graph, imported)
     _import_sampling(graph, sampler, imported)
-    _import_prompts(graph, sampler, imported)
+    encoders = _import_prompts(graph, sampler, imported)
     _import_latents(graph, sampler, imported)
-    _import_model(graph, sampler, imported)
+    model_nodes = _import_model(graph, sampler, imported)
+    _import_loras(graph, model_nodes, encoders, imported)
+    note_text_encoder(graph, encoders, model_nodes, imported)
+    _note_unread_inputs(graph, imported)
     imported.note_missing()
     return imported
 
@@ -87,17 +115,37 @@ def _first_sampler(graph: Graph, imported: ImportedRequest) -> Node:
     if passes:
         imported.add_note(f"{passes + 1} samplers", "only the first pass is imported")
     _note_later_nodes(graph, after, imported)
+    graph.visited[used[0]] = graph.nodes[used[0]]
     return graph.nodes[used[0]]
+
+
+def _is_output(node_kind: str) -> bool:
+    """Whether a node that nothing uses only shows or saves the image."""
+    return any(part in node_kind.lower() for part in _OUTPUT_NAMES)
 
 
 def _note_later_nodes(graph: Graph, names: set[str], imported: ImportedRequest) -> None:
     """Note upscalers and everything else that changes the image after the first pass."""
-    kinds = {kind(graph.nodes[name]) for name in names} - _SAMPLERS - _DECODERS
-    changing = [
-        name for name in sorted(kinds) if not any(part in name.lower() for part in _OUTPUT_NAMES)
-    ]
-    for name in changing[:_MAX_NOTES]:
+    changing = {
+        kind(graph.nodes[name])
+        for name in names
+        if name in graph.users or not _is_output(kind(graph.nodes[name]))
+    }
+    for name in sorted(changing - _SAMPLERS - _DECODERS)[:_MAX_NOTES]:
         imported.add_note(f"node {name}", "left out; it runs after the first pass")
+
+
+def _note_unread_inputs(graph: Graph, imported: ImportedRequest) -> None:
+    """Note the inputs that nobody read of all known nodes on the way."""
+    unread = [
+        (kind(node), name, value)
+        for node in graph.visited.values()
+        for name, value in unread_inputs(kind(node), node["inputs"])
+    ]
+    for node_kind, name, value in unread[:_MAX_NOTES]:
+        imported.add_note(f"node {node_kind}, {name} {value}", "not supported")
+    if len(unread) > _MAX_NOTES:
+        imported.add_note(f"{len(unread) - _MAX_NOTES} more inputs", "not supported")
 
 
 def _read(graph: Graph, imported: ImportedRequest, field: str, node: Node, *inputs: str) -> Any:
@@ -117,28 +165,35 @@ def _import_sampling(graph: Graph, sampler: Node, imported: ImportedRequest) -> 
     noise, guider, sigmas, solver = (
         graph.node(sampler["inputs"].get(name)) for name in ("noise", "guider", "sigmas", "sampler")
     )
-    for field, node, inputs, number in (
-        ("seed", noise, ("seed", "noise_seed"), int),
-        ("steps", sigmas, ("steps",), int),
-        ("cfg_scale", guider, ("cfg",), float),
+    sources = {
+        "seed": _known(noise, "RandomNoise"),
+        "steps": _known(sigmas, *_SCHEDULES_WITH_STEPS),
+        "cfg_scale": _known(guider, *_GUIDERS),
+    }
+    for field, inputs, number in (
+        ("seed", ("seed", "noise_seed"), int),
+        ("steps", ("steps",), int),
+        ("cfg_scale", ("cfg",), float),
     ):
-        value = _read(graph, imported, field, node or sampler, *inputs)
+        source = sources[field] or sampler
+        value = _read(graph, imported, field, source, *inputs)
         if value is not None:
             imported.set_number(field, value, source=field, kind=number)
     if kind(guider) == "BasicGuider":
         imported.fields["cfg_scale"] = 1.0
-    elif guider is not None and kind(guider) != "CFGGuider":
-        imported.add_note(f"node {kind(guider)}", "its guidance is not supported")
-    if noise is not None and kind(noise) != "RandomNoise":
-        imported.fields.pop("seed", None)
-        imported.add_note(f"seed, node {kind(noise)}", "not supported; a new seed is drawn")
-    name = _read(graph, imported, "sampler", solver or sampler, "sampler_name")
+    for field, node in (("seed", noise), ("steps", sigmas), ("cfg_scale", guider)):
+        if node is not None and sources[field] is None:
+            imported.fields.pop(field, None)
+            imported.add_note(f"{field}, node {kind(node)}", "not supported")
+    name = _read(graph, imported, "sampler", _known(solver, "KSamplerSelect") or sampler,
+                 "sampler_name")  # fmt: skip
     if isinstance(name, str):
         imported.set_sampler(name)
     elif solver is not None:
         imported.set_sampler(kind(solver).removeprefix("Sampler"))
         imported.add_note(f"options of {kind(solver)}", "the sampler's defaults are used")
-    name = _read(graph, imported, "scheduler", sigmas or sampler, "scheduler")
+    name = _read(graph, imported, "scheduler", _known(sigmas, "BasicScheduler") or sampler,
+                 "scheduler")  # fmt: skip
     if isinstance(name, str):
         imported.set_schedule(name)
     elif sigmas is not None:
@@ -147,10 +202,16 @@ def _import_sampling(graph: Graph, sampler: Node, imported: ImportedRequest) -> 
     _note_partial_sampling(graph, sampler, sigmas, imported)
 
 
+def _known(node: Node | None, *kinds: str) -> Node | None:
+    """The node if it is of one of these types."""
+    return node if kind(node) in kinds else None
+
+
 def _note_partial_sampling(
     graph: Graph, sampler: Node, sigmas: Node | None, imported: ImportedRequest
 ) -> None:
-    denoise = _read(graph, imported, "denoise", sigmas or sampler, "denoise")
+    source = _known(sigmas, *_SCHEDULES_WITH_STEPS) or sampler
+    denoise = _read(graph, imported, "denoise", source, "denoise")
     if denoise not in (None, 1):
         imported.add_note(
             f"denoise {denoise}",
@@ -167,8 +228,14 @@ def _note_partial_sampling(
         imported.add_note("add_noise", "the sampler started without noise; here it has noise")
 
 
-def _import_prompts(graph: Graph, sampler: Node, imported: ImportedRequest) -> None:
-    source = graph.node(sampler["inputs"].get("guider")) or sampler
+def _import_prompts(graph: Graph, sampler: Node, imported: ImportedRequest) -> list[Node]:
+    """Import both texts; returns the nodes that encode them, that of the prompt first."""
+    encoders: list[Node] = []
+    guider = graph.node(sampler["inputs"].get("guider"))
+    if guider is not None and kind(guider) not in _GUIDERS:
+        imported.add_note(f"prompt, node {kind(guider)}", "not supported")
+        return encoders
+    source = guider or sampler
     for name, inputs in (
         ("prompt", ("positive", "conditioning")),
         ("negative_prompt", ("negative",)),
@@ -181,12 +248,15 @@ def _import_prompts(graph: Graph, sampler: Node, imported: ImportedRequest) -> N
                 imported.add_note(name, "there is none; the guidance is 1")
             continue
         try:
-            text, applies_tags = read_conditioning(graph, given, name, imported)
+            found = read_conditioning(graph, given, name, imported)
         except UnknownLink as exc:
             imported.add_note(name, f"it {exc}")
             continue
-        texts = (text, None) if name == "prompt" else (None, text)
-        import_prompts(imported, *texts, applies_tags=applies_tags)
+        texts = (found.text, None) if name == "prompt" else (None, found.text)
+        import_prompts(imported, *texts, applies_tags=found.applies_tags)
+        if found.encoder is not None:
+            encoders.append(found.encoder)
+    return encoders
 
 
 def _import_latents(graph: Graph, sampler: Node, imported: ImportedRequest) -> None:
@@ -228,38 +298,51 @@ def _size(graph: Graph, latents: Output, imported: ImportedRequest) -> tuple[Any
     sides = ("width", "height")
     if name == "Efficient Loader" and latents.slot == 3:
         sides = ("empty_latent_width", "empty_latent_height")
-    elif not name.startswith("Empty") or latents.slot != 0 or set(node["inputs"]) - _SIZE_INPUTS:
-        return None  # another input may change the size
+    elif name not in _EMPTY_LATENTS or latents.slot != 0:
+        return None
     width, height = (_read(graph, imported, "resolution", node, side) for side in sides)
     return None if width is None or height is None else (width, height)
 
 
-def _import_model(graph: Graph, sampler: Node, imported: ImportedRequest) -> None:
-    """Import the name of the checkpoint and the LoRAs; notes nodes that modify the model."""
+def _import_model(graph: Graph, sampler: Node, imported: ImportedRequest) -> list[Node]:
+    """Import the name of the checkpoint and note nodes that modify the model.
+
+    Returns the nodes that the model comes from, that next to the sampler first.
+    """
     parts = (graph.node(sampler["inputs"].get(key)) for key in ("guider", "sigmas"))
     sources = [sampler, *filter(None, parts)]
     given = next((node["inputs"]["model"] for node in sources if "model" in node["inputs"]), None)
-    loaders: list[Node] = []
+    nodes: list[Node] = []
     for _ in range(_MAX_HOPS):
         node = graph.node(given)
         if node is None:
             break
-        if kind(node) in LORA_NODES:
-            loaders.append(node)
-        elif kind(node) in _SHIFT_NODES:
+        nodes.append(node)
+        inputs = node["inputs"]
+        if kind(node) in _SHIFT_NODES:
             shift = _read(graph, imported, "shift", node, "shift")
             if shift not in (None, _SHIFT):
                 imported.add_note(f"shift {shift}", f"the shift is {_SHIFT:g} here")
-        elif "model" in node["inputs"]:
+        elif "model" in inputs and kind(node) not in LORA_NODES:
             label = "loras, node" if "lora" in kind(node).lower() else "node"
             imported.add_note(f"{label} {kind(node)}", "left out; it changes the model")
-        name = node["inputs"].get("unet_name") or node["inputs"].get("ckpt_name")
-        if isinstance(name, str):
-            imported.model = name
+        if kind(node) in _MODEL_NAMES:
+            name = _read(graph, imported, "model", node, _MODEL_NAMES[kind(node)])
+            imported.model = name if isinstance(name, str) else ""
             break
-        if "model" not in node["inputs"] and "opt_model" not in node["inputs"]:
+        if "model" not in inputs and "opt_model" not in inputs:
             imported.add_note(f"model and loras, node {kind(node)}", "not supported")
             break
-        given = node["inputs"].get("model", node["inputs"].get("opt_model"))
-    for node in reversed(loaders):  # the LoRA next to the checkpoint is applied first
-        import_loras(graph, node, imported)
+        given = inputs.get("model", inputs.get("opt_model"))
+    return nodes
+
+
+def _import_loras(
+    graph: Graph, model_nodes: list[Node], encoders: list[Node], imported: ImportedRequest
+) -> None:
+    """Import the LoRAs of the model; the one next to the checkpoint is applied first."""
+    on_text = text_encoder_nodes(graph, encoders[0]) if encoders else None
+    for node in reversed(model_nodes):
+        if kind(node) in LORA_NODES:
+            is_on_text = on_text is None or any(node is other for other in on_text)
+            import_loras(graph, node, imported, is_on_text=is_on_text)

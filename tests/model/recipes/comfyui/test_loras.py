@@ -9,9 +9,12 @@ FILE = "ink.safetensors"
 
 
 def loaded(**nodes: dict[str, Any]) -> tuple[Any, list[str]]:
-    """The LoRAs and notes of the plain graph whose model comes from node x."""
+    """The LoRAs and notes of the plain graph whose model and text encoder come from node x."""
     graph = plain_graph()
     graph["3"]["inputs"]["model"] = ["x", 0]
+    if "clip" in nodes["x"]["inputs"]:
+        for encoder in ("11", "12"):
+            graph[encoder]["inputs"]["clip"] = ["x", 1]
     found = read_graph_text(graph | nodes)
     loras = found.fields.pop("loras", None)
     assert found.fields == PLAIN_FIELDS
@@ -24,7 +27,6 @@ def with_model(kind: str, **inputs: Any) -> dict[str, Any]:
 
 LOADERS: list[dict[str, Any]] = [
     with_model("LoraLoader", lora_name=FILE, strength_model=0.8, strength_clip=0.8),
-    node("LoraLoaderModelOnly", model=["44", 0], lora_name=FILE, strength_model=0.8),
     with_model("LoraLoader|pysssss", lora_name={"content": FILE, "image": None},
                strength_model=0.8, strength_clip=0.8),
     with_model("CR Load LoRA", switch="On", lora_name=FILE, strength_model=0.8, strength_clip=0.8),
@@ -55,6 +57,18 @@ def test_loaders_and_stacks_are_read() -> None:
     assert failures == []
 
 
+def test_a_text_part_with_another_strength_is_noted() -> None:
+    note = "LoRA ink.safetensors: a text part of it is applied with 0.8, not {}"
+    only = node("LoraLoaderModelOnly", model=["44", 0], lora_name=FILE, strength_model=0.8)
+    assert loaded(x=only) == (INK, [note.format(0)])
+    weaker = with_model("LoraLoader", lora_name=FILE, strength_model=0.8, strength_clip=0.5)
+    assert loaded(x=weaker) == (INK, [note.format(0.5)])
+    graph = plain_graph()
+    graph["3"]["inputs"]["model"] = ["x", 0]
+    graph["x"] = with_model("LoraLoader", lora_name=FILE, strength_model=0.8, strength_clip=0.8)
+    assert read_graph_text(graph).notes == [note.format(0)], "the prompts do not use its encoder"
+
+
 def test_loras_that_cannot_be_read_are_noted() -> None:
     for loader in (
         with_model("LoraLoader", lora_name=FILE, strength_model=["odd", 1], strength_clip=1),
@@ -64,6 +78,36 @@ def test_loras_that_cannot_be_read_are_noted() -> None:
         loras, notes = loaded(x=loader, odd=node("Some Node", a=1, b=2))
         assert loras is None
         assert [note for note in notes if note.startswith("loras:")], notes
+
+
+def with_encoder(source: dict[str, Any], **nodes: dict[str, Any]) -> list[str]:
+    """The notes of the plain graph whose prompt has its text encoder from `source`."""
+    graph = plain_graph()
+    graph["11"]["inputs"]["clip"] = ["x", 0]
+    found = read_graph_text(graph | nodes | {"x": source})
+    assert found.fields == PLAIN_FIELDS
+    return found.notes
+
+
+def test_what_changes_the_text_encoder_is_noted() -> None:
+    skip = node("CLIPSetLastLayer", stop_at_clip_layer=-2, clip=["45", 0])
+    loader = node("LoraLoader", model=["44", 0], clip=["45", 0], lora_name=FILE, strength_model=1)
+    stack = with_model("CR Apply LoRA Stack", lora_stack=["stack", 0])
+    for source, expected in (
+        (skip, "node CLIPSetLastLayer, stop_at_clip_layer -2: not supported"),
+        (loader, "LoRA ink.safetensors: left out; only the text encoder had it"),
+        (stack, "loras, node CR Apply LoRA Stack: left out; only the text encoder had it"),
+        (node("Some CLIP Patch", clip=["45", 0]), "text encoder, node Some CLIP Patch: not"),
+        (node("Some CLIP Loader", name="a"), "text encoder, node Some CLIP Loader: not"),
+    ):
+        for nodes in ({}, {"y": source, "x": node("Reroute", clip=["y", 0])}):
+            notes = with_encoder(nodes.pop("x", source), **nodes, **STACKS)
+            assert len(notes) == 1, notes
+            assert notes[0].startswith(expected)
+    chain = node("Some CLIP Patch", clip=["y", 0])
+    assert len(with_encoder(chain, y=skip)) == 2, "the chain is followed to its end"
+    plain = node("CLIPSetLastLayer", stop_at_clip_layer=-1, clip=["45", 0])
+    assert with_encoder(plain) == []
 
 
 def test_an_unknown_node_before_the_model_is_noted() -> None:

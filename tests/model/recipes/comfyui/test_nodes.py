@@ -34,13 +34,89 @@ def test_a_field_behind_an_unknown_output_is_noted_by_name(field: str, name: str
         assert found.fields == rest
 
 
-def test_the_only_value_of_an_unknown_node_is_read() -> None:
-    for source in (
-        node("Some Seed Node", seed=7),
-        node("Some Seed Node", anything=7, control_after_generate="fixed"),
+def test_a_node_is_not_read_only_because_it_has_one_value() -> None:
+    for field, name, source in (
+        ("seed", "seed", node("Some Seed Node", seed=7)),
+        ("steps", "steps", node("IntNegate", value=7)),
+        ("width", "resolution", node("HalfSize", value=256)),
+        ("text", "prompt", node("LoadTextFile", file_path="C:/prompts/girl.txt")),
+        ("text", "prompt", node("TextToUpper", text="a cat")),
+        ("text", "prompt", node("StyleSelector", style="anime")),
+        ("sampler_name", "sampler", node("Some Sampler", sampler_name="euler")),
     ):
-        found = read_graph_text(linked("seed", "0", x=source))
-        assert (found.fields["seed"], found.notes) == (7, [])
+        found = read_graph_text(linked(field, "0", x=source))
+        assert name not in found.fields, source
+        assert [note for note in found.notes if source["class_type"] in note], found.notes
+
+
+def test_an_unknown_encoder_has_no_text() -> None:
+    for encoder in (
+        node("CLIPTextEncodeNegated", text="a cat", clip=["45", 0]),
+        node("smZ CLIPTextEncode", text="a cat", text_g="a dog", with_SDXL=True, clip=["45", 0]),
+    ):
+        found = read_graph_text(plain_graph() | {"11": encoder})
+        assert "prompt" not in found.fields
+        assert found.notes[0].startswith(
+            f"prompt: it is linked to output 0 of {encoder['class_type']}"
+        )
+    graph = plain_graph()
+    graph["3"] = node("SamplerCustomAdvanced", guider=["x", 0], latent_image=["28", 0])
+    graph["x"] = node("OddGuider", cfg=3.0, positive=["11", 0], negative=["12", 0])
+    found = read_graph_text(graph)
+    assert not {"prompt", "cfg_scale"} & found.fields.keys()
+    for field in ("prompt", "cfg_scale"):
+        assert f"{field}, node OddGuider: not supported" in found.notes
+
+
+def test_sampling_is_read_from_known_nodes_only() -> None:
+    graph = plain_graph()
+    links: dict[str, Any] = {"noise": ["60", 0], "sampler": ["62", 0], "sigmas": ["63", 0]}
+    graph["3"] = node("SamplerCustomAdvanced", guider=["61", 0], latent_image=["28", 0], **links)
+    graph |= {
+        "60": node("Odd Noise", noise_seed=7),
+        "61": node("CFGGuider", cfg=4.0, model=["44", 0], positive=["11", 0], negative=["12", 0]),
+        "62": node("Odd Sampler", sampler_name="euler", factor=2),
+        "63": node("Odd Sigmas", steps=9, scheduler="beta", denoise=0.5),
+    }
+    found = read_graph_text(graph)
+    sampling = {"seed", "steps", "sampler", "scheduler"}
+    assert not sampling & found.fields.keys()
+    for field, source in (("seed", "Odd Noise"), ("steps", "Odd Sigmas"), ("sampler", "Odd"),
+                          ("scheduler", "Odd Sigmas")):  # fmt: skip
+        assert [note for note in found.notes if field in note and source in note], found.notes
+
+
+UNREAD: list[tuple[str, dict[str, Any], list[str]]] = [
+    ("11", node("BNK_CLIPTextEncodeAdvanced", token_normalization="mean",
+                weight_interpretation="A1111"),
+     ["token_normalization mean", "weight_interpretation A1111"]),
+    ("11", node("BNK_CLIPTextEncodeAdvanced", token_normalization="none",
+                weight_interpretation="comfy"), []),
+    ("11", node("smZ CLIPTextEncode", parser="A1111", mean_normalization=True, with_SDXL=False),
+     ["parser A1111", "mean_normalization True"]),
+    ("11", node("smZ CLIPTextEncode", parser="comfy", mean_normalization=True, with_SDXL=False),
+     []),
+    ("11", node("CLIPTextEncode", new_option=3), ["new_option 3"]),
+    ("12", node("BNK_CLIPTextEncodeAdvanced", weight_interpretation="compel"),
+     ["weight_interpretation compel"]),
+    ("3", node("KSampler", new_option=["44", 0]), ["new_option ['44', 0]"]),
+    ("28", node("EmptyHunyuanLatentVideo", length=25), ["length 25"]),
+    ("28", node("EmptyHunyuanLatentVideo", length=1), []),
+    ("44", node("UNETLoader", weight_dtype="fp8_e4m3fn"), ["weight_dtype fp8_e4m3fn"]),
+]  # fmt: skip
+
+
+def test_an_option_of_a_known_node_that_changes_the_image_is_noted() -> None:
+    failures = []
+    for place, changes, options in UNREAD:
+        graph = plain_graph()
+        inputs = graph[place]["inputs"] | changes["inputs"]
+        graph[place] = {"class_type": changes["class_type"], "inputs": inputs}
+        found = read_graph_text(graph)
+        expected = [f"node {changes['class_type']}, {option}: not supported" for option in options]
+        if found.fields != PLAIN_FIELDS or found.notes != expected:
+            failures.append((changes, found.notes))
+    assert failures == []
 
 
 VALUES: list[tuple[str, str, dict[str, Any], Any]] = [
@@ -93,6 +169,9 @@ TEXTS: list[tuple[dict[str, Any], str]] = [
     ),
     (node("Reroute", **{"": ["y", 0]}), "deep"),
     (node("String Literal (Image Saver)", string="a cat"), "a cat"),
+    (node("CR Text", text="a cat"), "a cat"),
+    (node("Text Multiline", text="# a comment\na cat\n  # and more\nb"), "a cat\nb"),
+    (node("StringConstantMultiline", string="a\nb", strip_newlines=True), "a\nb"),
 ]  # fmt: skip
 
 
@@ -111,6 +190,7 @@ def test_texts_of_other_nodes_are_not_guessed() -> None:
         node("StringLength", string="a cat"),
         node("RegexReplace", string="a cat", regex_pattern="a", replace="b"),
         node("SomeTextNode", text="a cat", other="b"),
+        node("Text Multiline", text="a cat at [time]"),
         node("SomeTextNode", text=["y", 0], find="b"),
         node("StringFunction|pysssss", action="replace", tidy_tags="no", text_a="a", text_b="/a/"),
         node("StringConcatenate", string_a=["missing", 0], string_b="b", delimiter=""),

@@ -27,8 +27,8 @@ def test_values_may_come_from_other_nodes() -> None:
         "50": node("PrimitiveInt", value=42),
         "51": node("ModelSamplingAuraFlow", shift=3.0, model=["44", 0]),
         "52": node("PrimitiveStringMultiline", value=["54", 0]),
-        "53": node("Int", int=1024),
-        "54": node("Text", text="1girl, (blue hair:1.2)"),
+        "53": node("INTConstant", value=1024),
+        "54": node("ttN text", text="1girl, (blue hair:1.2)"),
     }
     imported = read_workflow(json.dumps(graph))
     assert imported.fields == PLAIN_FIELDS
@@ -97,7 +97,7 @@ def test_unsupported_parts_are_noted() -> None:
     }
     imported = read_workflow(json.dumps(graph))
     notes = " | ".join(imported.notes)
-    for piece in ("denoise 0.6", "VAEEncode", "text part is applied with 0.8, not 0.5", "shift 5",
+    for piece in ("denoise 0.6", "VAEEncode", "text part of it is applied with 0.8", "shift 5",
                   "SkipLayers", "magic", "odd", "seed 1844"):  # fmt: skip
         assert piece in notes, piece
     loras = [{"name": "b", "weight": 1.0}, {"name": "a/style", "weight": 0.8}]
