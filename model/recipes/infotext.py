@@ -4,6 +4,7 @@ It has the prompt, a `Negative prompt:` line, and a line of `key: value` pairs.
 """
 
 import json
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -16,6 +17,7 @@ from model.recipes.infotext_syntax import (
     break_markers,
     quoted,
     split_infotext,
+    unclear_mark,
 )
 from model.recipes.lora_tags import break_tags, extract_networks
 from model.recipes.recipe import Recipe
@@ -23,6 +25,7 @@ from model.resolved_request import ResolvedRequest
 from model.sampler_catalog import SAMPLER_CATALOG, SCHEDULE_DISPLAY_NAMES, UPSCALER_DISPLAY_NAMES
 
 _MAX_SHOWN_PAIRS = 40
+_TEMPLATE = re.compile(r"(?:negative )?template[:：]", re.IGNORECASE)
 
 _IGNORED_KEYS = frozenset(
     {"version", "app", "batch size", "batch pos", "created date", "time taken"}
@@ -152,29 +155,41 @@ def read_infotext(text: str) -> ImportedRequest:
     """Read an infotext of this service or of another program. The prompt may be empty.
 
     Raises:
-        ValueError: it is longer than MAX_INFOTEXT_CHARS or has no line of parameters.
+        ValueError: as `split_infotext`.
     """
     imported = ImportedRequest()
     parts = split_infotext(text)
-    for line in parts.rest:
+    for line in parts.rest[:_MAX_SHOWN_PAIRS]:
         imported.add_note(line, "text after the parameters is left out")
-    pairs = {key.lower(): value for key, value in parts.pairs if key}
+    pairs = _unique_pairs(imported, parts)
     loose = [value for key, value in parts.pairs if not key]
     _import_prompts(imported, parts, pairs)
     _import_pairs(imported, pairs, loose)
     return imported
 
 
+def _unique_pairs(imported: ImportedRequest, parts: Infotext) -> dict[str, str]:
+    """The pairs by lower-case key; notes keys with several values and leaves them out."""
+    values: dict[str, list[str]] = {}
+    for key, value in parts.pairs:
+        if key:
+            values.setdefault(key.lower(), []).append(value)
+    for key, found in values.items():
+        for value in found[:_MAX_SHOWN_PAIRS] if len(set(found)) > 1 else ():
+            imported.add_note(f"{key}: {value}", "one of several values; none of them is used")
+    return {key: found[0] for key, found in values.items() if len(set(found)) == 1}
+
+
 def _import_prompts(imported: ImportedRequest, parts: Infotext, pairs: dict[str, str]) -> None:
     """Import prompts and LoRAs from their lines, or from the parameters that repeat them."""
-    negative = parts.negative_prompt
-    if pairs.get("app") == "SD.Next":
-        negative = _without_templates(imported, negative)
     exact = [pairs.pop(key, None) for key in ("exact prompt", "exact negative prompt")]
     if all(text is not None for text in exact):
         imported.fields |= {"prompt": exact[0], "negative_prompt": exact[1]}
         _import_exact_loras(imported, pairs.pop("exact loras", ""))
     else:
+        negative = _without_templates(imported, parts.negative_prompt)
+        if mark := unclear_mark(negative):
+            imported.add_note("negative_prompt", f"{mark!r} is taken as a part of it")
         # The web UI ignores networks in the negative prompt.
         imported.fields["prompt"] = extract_networks(imported, parts.prompt)
         imported.fields["negative_prompt"] = extract_networks(imported, negative, is_used=False)
@@ -192,10 +207,10 @@ def _import_exact_loras(imported: ImportedRequest, text: str) -> None:
 
 
 def _without_templates(imported: ImportedRequest, negative: str) -> str:
-    """The negative prompt without the template lines that SD.Next writes after it."""
+    """The negative prompt without template lines, which SD.Next and others write after it."""
     lines = negative.split("\n")
     for place, line in enumerate(lines):
-        if line.startswith(("Template:", "Negative template:")):
+        if _TEMPLATE.match(line):
             for template in lines[place:]:
                 imported.add_note(template, "left out; the prompts are already filled in")
             return "\n".join(lines[:place]).strip()
@@ -346,5 +361,5 @@ def find_upscaler(imported: ImportedRequest, title: str) -> str:
         if title == ours:
             return name
     name = "latent" if title.lower().startswith("latent") else "lanczos"
-    imported.add_note(f"upscaler {title}", f"unknown; {name} is used")
+    imported.add_note(f"upscaler {title}", f"not offered; {name} is used instead")
     return name

@@ -13,14 +13,28 @@ _MIN_PAIRS = 3
 NEGATIVE = "Negative prompt:"
 
 # Matching takes linear time: every repetition is bounded or cannot overlap with what follows.
-_STEPS = re.compile(r"Steps:\s{0,8}\d")
+_WHOLE_NUMBER = re.compile(r"\d{1,9}(?:\.0{0,6})?", re.ASCII)
 _KEY = re.compile(r"\s{0,8}(\w[\w \-/]{0,63}):\s{0,8}")
 _VALUE = re.compile(r'("(?:\\.|[^\\"])*"|[^,]*)(?:,|$)')
 _JSON = json.JSONDecoder()
 _MAX_JSON_CHARS = 20_000
 _END = re.compile(r"\s{0,8}(?:,|$)")
 SIZE = re.compile(r"(\d{1,6})x(\d{1,6})", re.ASCII)
-_MARKERS = re.compile(r"(Negative prompt|Negative template|Template|Steps)(?=\s{0,8}:)")
+_MARKERS = re.compile(
+    r"(neg(?:ative)?[ _-]?prompts?|negative|negative template|template|steps)(?=\s{0,8}[:：﹕=])",
+    re.IGNORECASE,
+)
+
+_NEGATIVE_LINE = re.compile(r"negative[ _-]?prompt[:：﹕]", re.IGNORECASE)
+"""Begins the negative prompt at the start of a line, in the spellings of all writers."""
+
+_UNCLEAR = re.compile(
+    r"neg(?:ative)?[\s_-]{0,3}prompts?\s{0,8}[:：﹕=]|undesired content\s{0,8}[:：]|"
+    r"(?:反向|负面|負面|负向|負向|反面)(?:提示)?[词詞]\s{0,8}[:：]|ネガティブ(?:プロンプト)?\s{0,8}[:：]|"
+    r"^(?:neg(?:atives?)?|uc|(?:negative )?template)\s{0,8}[:：]",
+    re.IGNORECASE | re.MULTILINE,
+)
+"""Looks like the beginning of another text than the prompt, but may be a part of it."""
 
 _KNOWN_KEYS = frozenset(
     {
@@ -34,38 +48,67 @@ _KNOWN_KEYS = frozenset(
 
 
 class Infotext(NamedTuple):
-    """The parts of an infotext. Text that is not a pair has an empty key in `pairs`."""
+    """The parts of an infotext. Text that is not a pair has an empty key in `pairs`.
+
+    `is_exact` says that the pairs repeat the prompts, as this service writes them if they look like
+    other parts of an infotext.
+    """
 
     prompt: str
     negative_prompt: str
     pairs: list[tuple[str, str]]
     rest: list[str]
+    is_exact: bool
 
 
 def split_infotext(text: str) -> Infotext:
     """Split an infotext; `rest` has the lines after the parameters.
 
     Raises:
-        ValueError: the text is longer than MAX_INFOTEXT_CHARS or has no line of parameters.
+        ValueError: the text is longer than MAX_INFOTEXT_CHARS, has no line of parameters, or does
+            not say clearly what its prompt is.
     """
+    parts, places = _split(text)
+    if not parts.is_exact:
+        if len(places) > 1:
+            raise ValueError(
+                f"the text has {len(places)} lines of parameters, and it does not say which of "
+                "them is part of a prompt"
+            )
+        if mark := unclear_mark(parts.prompt):
+            raise ValueError(f"the prompt has {mark!r}, which may begin another text")
+    return parts
+
+
+def unclear_mark(text: str) -> str:
+    """What looks like the beginning of another text inside a prompt; "" if nothing does."""
+    found = _UNCLEAR.search(text)
+    return found[0].strip() if found else ""
+
+
+def _split(text: str) -> tuple[Infotext, list[int]]:
+    """Split at the last line of parameters; also the places of all such lines."""
     if len(text) > MAX_INFOTEXT_CHARS:
         raise ValueError(f"the infotext has {len(text)} characters; at most {MAX_INFOTEXT_CHARS}")
     lines = [line.strip() for line in plain_text(text).split("\n")]
-    place = _line_of_pairs(lines)
-    if place is None:
+    places = [place for place, line in enumerate(lines) if _is_parameters(line)]
+    if not places:
         raise ValueError(
             "the text is not an infotext: no line of it begins with a known key such as Steps or "
             "Seed"
         )
+    place = places[-1]
     prompt, negative = _prompts(lines[:place])
     pairs = [*_pairs(lines[place])]
-    return Infotext(prompt, negative, pairs, [*filter(None, lines[place + 1 :])])
+    is_exact = {"Exact prompt", "Exact negative prompt"} <= {key for key, _ in pairs}
+    rest = [*filter(None, lines[place + 1 :])]
+    return Infotext(prompt, negative, pairs, rest, is_exact), places
 
 
 def is_infotext(text: str) -> bool:
     """Whether a text has a line of parameters."""
     try:
-        split_infotext(text)
+        _split(text)
     except ValueError:
         return False
     return True
@@ -101,26 +144,23 @@ def quoted(value: str) -> str:
     return json.dumps(value, ensure_ascii=False) if needs_quotes else value
 
 
-def _line_of_pairs(lines: list[str]) -> int | None:
-    """Index of the parameters: the last line with `Steps: ` and a number, or last line of pairs."""
-    for place in reversed(range(len(lines))):
-        if _STEPS.match(lines[place]):
-            return place
-    for place in reversed(range(len(lines))):
-        if lines[place]:
-            keys = [key.lower() for key, _ in _pairs(lines[place])]
-            is_known = keys[0] in _KNOWN_KEYS and len([*filter(None, keys)]) >= _MIN_PAIRS
-            return place if is_known else None
-    return None
+def _is_parameters(line: str) -> bool:
+    """Whether a line begins with a number of steps, or has several known keys, one at its start."""
+    if not _KEY.match(line):
+        return False
+    pairs = [(key.lower(), value) for key, value in _pairs(line)]
+    first, value = pairs[0]
+    is_steps = first == "steps" and _WHOLE_NUMBER.fullmatch(value)
+    known = sum(key in _KNOWN_KEYS for key, _ in pairs)
+    return bool(is_steps) or (first in _KNOWN_KEYS and known >= _MIN_PAIRS)
 
 
 def _prompts(lines: list[str]) -> tuple[str, str]:
     """Prompt and negative prompt, which starts at the line `Negative prompt:`."""
     for place, line in enumerate(lines):
-        if line.startswith(NEGATIVE):
-            first = line.removeprefix(NEGATIVE)
-            negative = "\n".join([first, *lines[place + 1 :]])
-            return "\n".join(lines[:place]).strip(), negative.strip()
+        if _NEGATIVE_LINE.match(line):
+            negative = [_NEGATIVE_LINE.sub("", line, count=1) for line in lines[place:]]
+            return "\n".join(lines[:place]).strip(), "\n".join(negative).strip()
     return "\n".join(lines).strip(), ""
 
 

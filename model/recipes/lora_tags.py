@@ -4,7 +4,9 @@ import re
 
 from model.recipes.imported import ImportedRequest, plain_text, read_number
 
-_NETWORK = re.compile(r"<(lora|lyco|hypernet):([^:<>]{1,200})((?::[^:<>]{0,40}){0,4})>")
+_NETWORK = re.compile(
+    r"<(lora|lyco|hypernet):([^:<>]{1,200})((?::[^:<>]{0,40}){0,4})>", re.IGNORECASE
+)
 MAX_TEXT_CHARS = 200_000
 _TAG_START = re.compile(r"<(?=(?:lora|lyco|hypernet)\b)", re.IGNORECASE)
 
@@ -14,6 +16,9 @@ def extract_networks(imported: ImportedRequest, prompt: str, *, is_used: bool = 
 
     def replace(match: re.Match[str]) -> str:
         kind, name, arguments = match.groups()
+        if not kind.islower():
+            imported.add_note(match[0], "left out; the name of the tag is in small letters")
+            return ""
         if kind == "hypernet" or not is_used:
             imported.add_note(match[0], "left out; it had no effect" if not is_used else "left out")
             return ""

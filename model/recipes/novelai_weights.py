@@ -3,21 +3,36 @@
 import re
 from itertools import groupby
 from operator import itemgetter
+from typing import NamedTuple
 
 _BRACE = 1.05
 _MAX_WEIGHT = 10.0
 _MAX_POWER = 100
-_TOKEN = re.compile(r"(-?\d{1,3}(?:\.\d{1,6})?)::|::|[{}\[\]]|[^{}\[\]:\-\d]+|.", re.DOTALL)
+_TOKEN = re.compile(
+    r"((?<![\w.])-?(?:\d{1,9}(?:\.\d{0,9})?|\.\d{1,9}))::|::|[{}\[\]]|[^{}\[\]:\-\d.]+|.", re.DOTALL
+)
 _POWERS = {"{": 1, "[": -1, "}": -1, "]": 1}
 
 
-def convert_weights(text: str) -> tuple[str, bool]:
-    """Convert a prompt; also says whether it had weights.
+class ConvertedPrompt(NamedTuple):
+    """A prompt with weights of this service, and what it had before.
+
+    `too_strong` has the weights beyond those that this service allows; the nearest one is used.
+    """
+
+    text: str
+    is_weighted: bool
+    too_strong: tuple[str, ...]
+
+
+def convert_weights(text: str) -> ConvertedPrompt:
+    """Convert a prompt.
 
     `{x}` multiplies the weight by 1.05, `[x]` divides by it, and `1.5::x::` sets a factor. Round
     brackets have no meaning there and are escaped. Marks that are not closed end with the text.
     """
     pieces: list[tuple[str, float]] = []
+    too_strong: dict[str, None] = {}
     power, factor, is_factor_open, is_weighted = 0, 1.0, False, False
     for match in _TOKEN.finditer(text):
         mark = match[0]
@@ -29,11 +44,14 @@ def convert_weights(text: str) -> tuple[str, bool]:
             power = max(-_MAX_POWER, min(power + _POWERS[mark], _MAX_POWER))
             is_weighted = True
         else:
-            weight = max(-_MAX_WEIGHT, min(factor * _BRACE**power, _MAX_WEIGHT))
+            wanted = factor * _BRACE**power
+            weight = max(-_MAX_WEIGHT, min(wanted, _MAX_WEIGHT))
+            if weight != wanted and mark.strip():
+                too_strong[f"{wanted:g}"] = None
             pieces.append((re.sub(r"([()])", r"\\\1", mark), weight))
     runs = groupby(pieces, key=itemgetter(1))
     texts = [_written("".join(text for text, _ in run), weight) for weight, run in runs]
-    return "".join(texts), is_weighted
+    return ConvertedPrompt("".join(texts), is_weighted, tuple(too_strong))
 
 
 def _written(text: str, weight: float) -> str:

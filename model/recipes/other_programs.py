@@ -5,7 +5,8 @@ Each reader imports the values that it knows and notes all others by their names
 
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from model.recipes.imported import ImportedRequest, plain_text, read_number
@@ -16,21 +17,76 @@ _SHIFT = 3.0
 _MAX_NOTES = 40
 _MAX_ENTRIES = 500
 _SECTION = re.compile(
-    r"<(?:base|refiner|video|videoswap|segment|object|region|extend|clear)\b[^<>]{0,1000}>"
+    r"<(?:base|refiner|video|videoswap|segment|object|region|extend|clear|edit)\b[^<>]{0,1000}>",
+    re.IGNORECASE,
 )
 _TAG = re.compile(
-    r"<(?!(?:lora|lyco|hypernet):)[a-z]{1,20}(?:\[[^\[\]<>]{0,100}\])?:[^<>]{0,1000}>"
+    r"<(?!(?:lora|lyco|hypernet):)[a-z]{1,20}(?:\[[^\[\]<>]{0,100}\])?:[^<>]{0,1000}>|"
+    r"<(?:break|trigger)>",
+    re.IGNORECASE,
 )
 
-_NOVELAI_DEFAULTS = frozenset(
+_INVOKEAI_WEIGHT = re.compile(
+    r"[^\s,]{0,40}[^\s,+-][+-]{1,9}(?=[\s,)]|$)|\.(?:blend|and|swap)\(|\("
+)
+
+# Values of each writer that have no effect here, and values that have none if they are these.
+_SWARMUI_IGNORED = frozenset(
     {
-        *("n_samples", "signed_hash", "version", "controlnet_strength", "uncond_scale", "stream"),
-        *("dynamic_thresholding_percentile", "dynamic_thresholding_mimic_scale", "legacy"),
-        *("extra_passthrough_testing", "hide_debug_overlay", "prefer_brownian", "uncond_per_vibe"),
-        *("deliberate_euler_ancestral_bug", "cfg_sched_eligibility", "wonky_vibe_correlation"),
+        *("images", "aspectratio", "automaticvae", "swarm_version", "nopreviews", "imageformat"),
+        *("wildcardseed", "original_prompt", "original_negativeprompt", "date", "personalnote"),
+        *("generation_time", "sidelength"),
     }
 )
-"""Values that NovelAI writes into every image."""
+_SWARMUI_DEFAULTS = {"vae": ("Automatic",), "batchsize": (1, "1"), "clipstopatlayer": (-1, "-1")}
+_NOVELAI_IGNORED = frozenset(
+    {
+        *("signed_hash", "version", "stream", "extra_passthrough_testing", "hide_debug_overlay"),
+        *("dynamic_thresholding_percentile", "dynamic_thresholding_mimic_scale"),
+        *("prefer_brownian", "uncond_per_vibe", "wonky_vibe_correlation"),
+    }
+)
+_NOVELAI_DEFAULTS = {
+    "n_samples": (1,),
+    "controlnet_strength": (1,),
+    "uncond_scale": (0, 1),
+    "cfg_sched_eligibility": ("enable_for_post_summer_samplers",),
+}
+_FOOOCUS_IGNORED = frozenset(
+    {
+        *("version", "metadata_scheme", "full_prompt", "full_negative_prompt", "created_by"),
+        *("refiner_switch", "software"),
+    }
+)
+_FOOOCUS_DEFAULTS = {"vae": ("Default (model)", "Default")}
+_INVOKEAI_DEFAULTS = {"rand_device": ("cpu",)}
+_DRAW_THINGS_IGNORED = frozenset({"mask_blur", "mask_blur_outset", "profile"})
+_DRAW_THINGS_DEFAULTS = {"seed_mode": ("Torch CPU Compatible",)}
+_DRAW_THINGS_2_IGNORED = frozenset(
+    {
+        # Options of parts that are noted if they are on, or that these models do not have.
+        *("aestheticScore", "negativeAestheticScore", "clipLText", "openClipGText", "t5Text"),
+        *("cfgZeroInitSteps", "compressionArtifactsQuality", "cropLeft", "cropTop", "fps"),
+        *("decodingTileHeight", "decodingTileOverlap", "decodingTileWidth", "guidanceEmbed"),
+        *("diffusionTileHeight", "diffusionTileOverlap", "diffusionTileWidth", "id", "batchCount"),
+        *("guidingFrameNoise", "hiresFixHeight", "hiresFixStrength", "hiresFixWidth", "maskBlur"),
+        *("imageGuidanceScale", "imagePriorSteps", "maskBlurOutset", "motionScale", "numFrames"),
+        *("negativeOriginalImageHeight", "negativeOriginalImageWidth", "originalImageHeight"),
+        *("originalImageWidth", "targetImageHeight", "targetImageWidth", "refinerStart"),
+        *("negativePromptForImagePrior", "preserveOriginalAfterInpaint", "startFrameGuidance"),
+        *("speedUpWithGuidanceEmbed", "stage2Cfg", "stage2Guidance", "stage2Shift", "stage2Steps"),
+        *("stochasticSamplingGamma", "t5TextEncoder", "teaCacheEnd", "teaCacheMaxSkipSteps"),
+        *("teaCacheStart", "teaCacheThreshold", "upscalerScaleFactor", "causalInferencePad"),
+        # The same as outside.
+        *("model", "sampler", "seedMode", "shift", "height", "width"),
+    }
+)
+_DRAW_THINGS_2_DEFAULTS = {
+    "batchSize": (1,),
+    "clipSkip": (1,),
+    "clipWeight": (1,),
+    "compressionArtifacts": ("disabled",),
+}
 
 
 class _Values:
@@ -63,18 +119,29 @@ class _Values:
         if value is not None and read_number(value, float) != _SHIFT:
             self._imported.add_note(f"shift {value}", f"the shift is {_SHIFT:g} here")
 
-    def note_rest(self, ignored: Collection[str] = ()) -> None:
-        """Note every value that was not taken, apart from empty ones and `ignored`."""
+    def note_rest(
+        self,
+        ignored: Collection[str] = (),
+        defaults: Mapping[str, tuple[Any, ...]] = MappingProxyType({}),
+        *,
+        inside: str = "",
+    ) -> None:
+        """Note every value that was not taken, apart from empty ones, `ignored` and `defaults`.
+
+        `inside` is the name of the object that has the values, if the writer's JSON nests it.
+        """
         rest = {
             name: value
             for name, value in self._rest.items()
-            if name not in ignored and value not in (None, "", "None", False, 0, [], {})
+            if name not in ignored
+            and value not in (None, "", "None", False, 0, [], {})
+            and value not in defaults.get(name, ())
         }
+        label = f"{inside} " if inside else ""
         for name, value in list(rest.items())[:_MAX_NOTES]:
-            self._imported.add_note(f"{name}: {_shown(value)}", "not supported")
+            self._imported.add_note(f"{label}{name}: {_shown(value)}", "not supported")
         if len(rest) > _MAX_NOTES:
             self._imported.add_note(f"{len(rest) - _MAX_NOTES} more values", "left out")
-        self._imported.note_missing()
 
 
 def read_swarmui(data: dict[str, Any]) -> ImportedRequest:
@@ -98,11 +165,10 @@ def read_swarmui(data: dict[str, Any]) -> ImportedRequest:
     names, weights = _list(values.take("loras")), _list(values.take("loraweights"))
     for place, name in enumerate(names):
         _add_lora(imported, name, weights[place] if place < len(weights) else 1)
-    values.note_rest(
-        ("images", "aspectratio", "automaticvae", "swarm_version", "nopreviews", "imageformat",
-         "wildcardseed", "original_prompt", "original_negativeprompt", "date", "generation_time",
-         "sidelength", "personalnote", "vae")
-    )  # fmt: skip
+    values.note_rest(_SWARMUI_IGNORED, _SWARMUI_DEFAULTS)
+    others = _Values(data, imported)
+    others.note_rest(("sui_image_params", "sui_extra_data", "sui_models"))
+    imported.note_missing()
     return imported
 
 
@@ -124,8 +190,9 @@ def read_invokeai(data: dict[str, Any]) -> ImportedRequest:
     prompts = [values.take("positive_prompt"), values.take("negative_prompt")]
     if mode.startswith("anima"):  # this model's prompts have no weights there
         prompts = [_escaped(text) if isinstance(text, str) else text for text in prompts]
-    elif any(isinstance(text, str) and "(" in text for text in prompts):
-        imported.add_note("prompt", "weights in brackets are read as this service writes them")
+    else:
+        for field, text in zip(("prompt", "negative_prompt"), prompts, strict=True):
+            _note_invokeai_weights(imported, field, text)
     import_prompts(imported, *prompts, applies_tags=False)
     values.number("seed", int, "seed")
     values.number("steps", int, "steps")
@@ -142,8 +209,21 @@ def read_invokeai(data: dict[str, Any]) -> ImportedRequest:
         _add_lora(imported, name or entry, lora.get("weight"))
     if not mode.endswith("txt2img"):
         imported.add_note(f"generation_mode {mode}", "made from another image")
-    values.note_rest(("app_version", "rand_device", "vae", "qwen3_encoder", "canvas_v2_metadata"))
+    canvas = _dict(values.take("canvas_v2_metadata"))
+    for name in ("controlLayers", "regionalGuidance", "referenceImages"):
+        if canvas.get(name):
+            imported.add_note(f"canvas_v2_metadata {name}", "not supported")
+    values.note_rest(("app_version",), _INVOKEAI_DEFAULTS)
+    imported.note_missing()
     return imported
+
+
+def _note_invokeai_weights(imported: ImportedRequest, field: str, text: Any) -> None:
+    """Note weights in InvokeAI's own syntax, such as `cat++`: they are text here."""
+    found = _INVOKEAI_WEIGHT.findall(text) if isinstance(text, str) else []
+    for piece in dict.fromkeys(found[:_MAX_NOTES]):
+        why = "brackets" if piece == "(" else repr(piece)
+        imported.add_note(field, f"{why} as a weight of InvokeAI: not converted")
 
 
 def _invokeai_name(model: Any) -> str:
@@ -171,8 +251,13 @@ def read_novelai(data: dict[str, Any]) -> ImportedRequest:
         ("prompt", "v4_prompt", (values.take("prompt"), data.get("Description"))),
         ("negative_prompt", "v4_negative_prompt", (values.take("uc"),)),
     ):
-        caption = _dict(_dict(values.take(key)).get("caption"))
-        text = next((text for text in (*older, caption.get("base_caption")) if text), "")
+        newer = _dict(values.take(key))
+        caption = _dict(newer.get("caption"))
+        base = caption.get("base_caption")
+        text = next((text for text in (*older, base) if text), "")
+        if base and base != text:
+            imported.add_note(f"{key} {_shown(base)}", f"differs from the {field}; left out")
+        _Values(newer, imported).note_rest(("caption", "use_coords", "use_order"), inside=key)
         texts.append(_convert_novelai(imported, field, text))
         for person in _list(caption.get("char_captions")):
             if text := _dict(person).get("char_caption"):
@@ -182,6 +267,9 @@ def read_novelai(data: dict[str, Any]) -> ImportedRequest:
     values.number("steps", int, "steps")
     values.number("cfg_scale", float, "scale")
     sampler = values.take("sampler")
+    has_bug = values.take("deliberate_euler_ancestral_bug")
+    if has_bug and "euler_ancestral" in str(sampler):
+        imported.add_note(f"deliberate_euler_ancestral_bug {has_bug}", "not supported")
     if isinstance(sampler, str):
         sampler = sampler.removeprefix("k_").removesuffix("_v3")
     values.sampling(sampler, values.take("noise_schedule"))
@@ -190,17 +278,20 @@ def read_novelai(data: dict[str, Any]) -> ImportedRequest:
     request = values.take("request_type")
     if request not in (None, "PromptGenerateRequest"):
         imported.add_note(f"request_type {request}", "made from another image")
-    values.note_rest(_NOVELAI_DEFAULTS)
+    values.note_rest(_NOVELAI_IGNORED, _NOVELAI_DEFAULTS)
+    imported.note_missing()
     return imported
 
 
 def _convert_novelai(imported: ImportedRequest, field: str, text: Any) -> Any:
     if not isinstance(text, str) or len(text) > MAX_TEXT_CHARS:
         return text
-    converted, is_weighted = convert_weights(plain_text(text))
-    if is_weighted:
+    converted = convert_weights(plain_text(text))
+    if converted.is_weighted:
         imported.add_note(field, "NovelAI's weights are written as (text:weight)")
-    return converted
+    for weight in converted.too_strong[:_MAX_NOTES]:
+        imported.add_note(f"{field} weight {weight}", "weights are limited to -10 to 10")
+    return converted.text
 
 
 def read_fooocus(data: dict[str, Any]) -> ImportedRequest:
@@ -224,10 +315,8 @@ def read_fooocus(data: dict[str, Any]) -> ImportedRequest:
             _add_lora(imported, combined[0], combined[2])
     for pair in pairs:
         _add_lora(imported, pair[0] if pair else "", pair[1] if len(pair) > 1 else None)
-    values.note_rest(
-        ("version", "metadata_scheme", "vae", "full_prompt", "full_negative_prompt", "created_by",
-         "refiner_switch", "software")
-    )  # fmt: skip
+    values.note_rest(_FOOOCUS_IGNORED, _FOOOCUS_DEFAULTS)
+    imported.note_missing()
     return imported
 
 
@@ -244,14 +333,34 @@ def read_draw_things(data: dict[str, Any]) -> ImportedRequest:
     imported.set_size(width or None, height or None)
     imported.model = str(values.take("model") or "")
     values.shift("shift")
-    for entry in _list(values.take("lora")):
-        lora = _dict(entry)
-        _add_lora(imported, lora.get("model") or lora.get("file") or entry, lora.get("weight"))
+    loras = [_dict(entry) for entry in _list(values.take("lora"))]
+    for lora in loras:
+        _add_lora(imported, lora.get("model") or lora.get("file"), lora.get("weight"))
     strength = values.take("strength")
     if strength not in (None, 1):
         imported.add_note(f"strength {strength}", "made from another image")
-    values.note_rest(("v2", "seed_mode", "mask_blur", "mask_blur_outset", "profile"))
+    _note_draw_things_options(imported, data, loras, _dict(values.take("v2")))
+    values.note_rest(_DRAW_THINGS_IGNORED, _DRAW_THINGS_DEFAULTS)
+    imported.note_missing()
     return imported
+
+
+def _note_draw_things_options(
+    imported: ImportedRequest, data: dict[str, Any], loras: list[Any], options: dict[str, Any]
+) -> None:
+    """Note the options in `v2`, which has all of them, and what contradicts the values outside."""
+    values = _Values(options, imported)
+    for name, outside in (("steps", "steps"), ("guidanceScale", "scale"), ("seed", "seed"),
+                          ("strength", "strength")):  # fmt: skip
+        value = values.take(name)
+        if value is not None and outside in data and value != data[outside]:
+            imported.add_note(f"v2 {name}: {_shown(value)}", f"differs from {outside}; left out")
+    used = [(lora.get("model") or lora.get("file"), lora.get("weight")) for lora in loras]
+    for lora in map(_dict, _list(values.take("loras"))):
+        is_used = (lora.get("file"), lora.get("weight")) in used
+        if not is_used or lora.get("mode", "all") != "all":
+            imported.add_note(f"v2 loras {_shown(lora)}", "not supported")
+    values.note_rest(_DRAW_THINGS_2_IGNORED, _DRAW_THINGS_2_DEFAULTS, inside="v2")
 
 
 def _add_lora(imported: ImportedRequest, name: Any, weight: Any) -> None:

@@ -105,7 +105,9 @@ def test_webuiapi_generates_several_images_and_a_second_pass(web_ui: Any) -> Non
     )
     assert result.image.size == (144, 144)
     assert result.info["infotexts"][0].count("Hires upscale: 1.5") == 1
-    assert result.info["warnings"][0].startswith("upscaler R-ESRGAN 4x+: unknown; lanczos is used")
+    assert result.info["warnings"][0].startswith(
+        "upscaler R-ESRGAN 4x+: not offered; lanczos is used"
+    )
 
 
 def test_webuiapi_repaints_the_masked_area(web_ui: Any) -> None:

@@ -8,7 +8,7 @@ import html
 import json
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -16,14 +16,15 @@ from typing import Any
 from xml.sax.saxutils import quoteattr
 
 from PIL import ExifTags, Image
-from PIL.PngImagePlugin import PngInfo, iTXt
+from PIL.PngImagePlugin import PngInfo
 
-from model.recipes.imported import import_document, one_line
+from model.recipes.imported import import_document, one_line, plain_text
 from model.recipes.infotext_syntax import is_infotext
 from model.recipes.reading import FoundRecipe, read_comfyui, read_text
 from model.recipes.recipe import read_document
 from model.request import ImageFormat
-from worker.images.text_decoding import decode_text, decode_user_comment, repair_utf8
+from worker.images.png_texts import read_png_texts
+from worker.images.text_decoding import decode_text, decode_user_comment, repair_latin1
 
 DOCUMENT_KEY = "kirazuri"
 """Keyword of the document's text chunk in a PNG."""
@@ -110,6 +111,7 @@ class ImageTexts:
 
     `infotext` is the text at the place of an infotext, whatever it is. `others` has texts from the
     places of other programs, the best first. `mark` is IPTC's digital source type, of any value.
+    `problems` says which texts are left out because the file has several that differ.
     """
 
     document: str | None = None
@@ -117,6 +119,7 @@ class ImageTexts:
     workflow: str | None = None
     others: tuple[str, ...] = ()
     mark: str | None = None
+    problems: tuple[str, ...] = ()
 
 
 def read_metadata(path: Path) -> ImageTexts:
@@ -155,7 +158,7 @@ def find_recipe(texts: ImageTexts) -> FoundRecipe | None:
     Raises:
         ValueError: there are texts, but none can be read; says why.
     """
-    problems: list[str] = []
+    problems = [*texts.problems]
     if texts.document is not None:
         try:
             imported = import_document(read_document(texts.document))
@@ -182,11 +185,9 @@ def find_recipe(texts: ImageTexts) -> FoundRecipe | None:
 
 
 def _read_png(image: Any) -> ImageTexts:
-    """Some programs write chunks after the pixels; `text` reads the whole file for them."""
-    chunks = {
-        key.lower(): text if isinstance(text, iTXt) else repair_utf8(text)
-        for key, text in image.text.items()
-    }
+    """Some programs write chunks after the pixels; `load` checks the whole file."""
+    chunks, problems = _unique_chunks(read_png_texts(image.fp))
+    image.load()
     packet = _xmp_packet(image) or chunks.get("xml:com.adobe.xmp", "")
     others = [chunks.get(key) for key in ("invokeai_metadata", "sd-metadata")]
     if chunks.get("software", "").startswith("NovelAI"):
@@ -199,13 +200,37 @@ def _read_png(image: Any) -> ImageTexts:
         others.append(_if_json(chunks.get("workflow")))
     loose = filter(None, (chunks.get(key) for key in ("usercomment", "comment", "description")))
     infotexts = (text for text in loose if is_infotext(text))
+    parameters = chunks.get("parameters")
+    if parameters and exif.infotext and _as_read(parameters) != _as_read(exif.infotext):
+        problems.append("EXIF has another text than the chunk `parameters`")
     return ImageTexts(
         document=_check_length(chunks.get(DOCUMENT_KEY)),
-        infotext=_check_length(chunks.get("parameters") or exif.infotext or next(infotexts, None)),
+        infotext=_check_length(parameters or exif.infotext or next(infotexts, None)),
         workflow=_check_length(workflow or exif.workflow),
         others=_check_lengths(*others, _if_json(chunks.get("comment")), *exif.others),
         mark=exif.mark,
+        problems=tuple(problems),
     )
+
+
+def _unique_chunks(texts: Iterable[tuple[str, str]]) -> tuple[dict[str, str], list[str]]:
+    """The texts by keyword in small letters; those of which there are several are left out."""
+    chunks: dict[str, str] = {}
+    several: dict[str, None] = {}
+    for keyword, text in texts:
+        key = keyword.lower()
+        if not _as_read(text):
+            continue
+        if _as_read(chunks.setdefault(key, text)) != _as_read(text):
+            several[key] = None
+    for key in several:
+        del chunks[key]
+    return chunks, [f"the file has several different texts {key!r}" for key in several]
+
+
+def _as_read(text: str) -> str:
+    """A text as readers see it."""
+    return plain_text(text).strip()
 
 
 def _read_exif(image: Image.Image, packet: str) -> ImageTexts:
@@ -239,7 +264,7 @@ def _exif_tags(image: Image.Image) -> tuple[Mapping[int, Any], Mapping[int, Any]
 def _tag_text(value: Any) -> str | None:
     """The text of an EXIF tag."""
     text = decode_text(value) if isinstance(value, bytes) else value
-    return repair_utf8(text).strip("\0 ") if isinstance(text, str) else None
+    return repair_latin1(text).strip("\0 ") if isinstance(text, str) else None
 
 
 def _jpeg_comment(image: Image.Image) -> str | None:

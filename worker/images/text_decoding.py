@@ -8,6 +8,8 @@ _STRUCTURE = re.compile(r"Steps: ?\d|Negative prompt:|\A\s*(?:prompt:\s*)?\{", r
 
 _BYTE_ORDER_MARKS = (
     (b"\xef\xbb\xbf", "utf-8"),
+    (b"\xff\xfe\0\0", "utf-32-le"),
+    (b"\0\0\xfe\xff", "utf-32-be"),
     (b"\xff\xfe", "utf-16-le"),
     (b"\xfe\xff", "utf-16-be"),
 )
@@ -18,7 +20,7 @@ _CODES = (b"UNICODE\0", b"ASCII\0\0\0", b"JIS\0\0\0\0\0", b"\0" * 8)
 def decode_user_comment(value: Any) -> str | None:
     """The text of EXIF's UserComment; None if there is none."""
     if isinstance(value, str):
-        return repair_utf8(value).strip("\0") or None
+        return repair_latin1(value).strip("\0") or None
     if not isinstance(value, bytes) or not value:
         return None
     code = value[:8].upper()
@@ -53,11 +55,11 @@ def _decode_utf16(data: bytes) -> str:
     return little if data[1::2].count(0) > data[::2].count(0) else big
 
 
-def repair_utf8(text: str) -> str:
-    """The text, if it is UTF-8 that a library took for Latin-1, decoded as UTF-8."""
-    if text.isascii():
+def repair_latin1(text: str) -> str:
+    """The text, if it is in another encoding that a library took for Latin-1, decoded again."""
+    if text.isascii() and "\0" not in text:
         return text
     try:
-        return text.encode("latin-1").decode()
-    except UnicodeError:
+        return decode_text(text.encode("latin-1"))
+    except UnicodeEncodeError:
         return text

@@ -23,16 +23,27 @@ from model.recipes.novelai_weights import convert_weights
         ("miku (vocaloid)", "miku \\(vocaloid\\)"),
         ("a::b, 12:30", "a::b, 12:30"),
         ("100::a", "(a:10)"),
+        ("year 2024::x", "year (x:10)"),
+        ("-.5::hat::", "(hat:-0.5)"),
+        ("2.::hat::", "(hat:2)"),
+        ("v2::hat, 1.2.3::cap", "v2::hat, 1.2.3::cap"),
         ("a\\{b}", "(a\\:1)(b:1.05)"),
     ],
 )
 def test_weights_are_converted(text: str, expected: str) -> None:
-    assert convert_weights(text)[0] == expected
+    assert convert_weights(text).text == expected
+
+
+def test_weights_that_are_not_allowed_here_are_named() -> None:
+    converted = convert_weights("20::smile::, {{{hat}}}, -11::[cap]::, 10::a::")
+    assert converted.text == "(smile:10), (hat:1.158), (cap:-10), (a:10)"
+    assert converted.too_strong == ("20", "-10.4762")
 
 
 @given(st.text("ab1.:-{}[]()\\ ,", max_size=30).filter(lambda text: "::" not in text))
 def test_only_the_marks_are_removed_from_a_text(text: str) -> None:
-    converted, is_weighted = convert_weights(text)
+    converted, is_weighted, too_strong = convert_weights(text)
     assert plain_text(converted) == "".join(char for char in text if char not in "{}[]")
+    assert too_strong == ()
     assert is_weighted == bool(set(text) & set("{}[]"))
     assert all(0.1 < segment.weight <= 10 for segment in parse_prompt(converted))
