@@ -19,15 +19,24 @@ _ATOM = re.compile(r"\\[()]|[^\\():]+|.", re.DOTALL)
 _ALLOWED_CONTROLS = frozenset("\n\r\t")
 
 _LINE_END = re.compile("\r\n?|[\u2028\u2029]")
-_INVISIBLE = re.compile(
-    "[\u00ad\u034f\u061c\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f"
-    "\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+_NONCHARACTERS = "\ufdd0-\ufdef" + "".join(
+    f"{chr(plane + 0xFFFE)}{chr(plane + 0xFFFF)}" for plane in range(0, 0x110000, 0x10000)
 )
-"""Characters without a shape, that is Unicode's `Default_Ignorable_Code_Point` without letters."""
+_INVISIBLE = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e"
+    "\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffc\U0001bca0-\U0001bca3"
+    f"\U0001d159\U0001d173-\U0001d17a\U000e0000-\U000e0fff{_NONCHARACTERS}]"
+)
+"""Characters without a shape: Unicode's `Default_Ignorable_Code_Point`, noncharacters, and the
+blanks of Braille and of notes, which are no spaces."""
 
 _ZWNJ, _ZWJ = "\u200c", "\u200d"
 _VIRAMA = 9  # the combining class of the signs that remove a vowel
 _MONGOLIAN_MARKS = frozenset("\u180b\u180c\u180d\u180e\u180f")
+_HANGUL_FILLERS = {"\u115f": ("\u1161", "\u11a7"), "\u1160": ("\u11a8", "\u11ff")}
+"""Stand for a missing part of a syllable, if one of these parts follows."""
+
+_BRAILLE_BLANK = "\u2800"
 _EMOJI_ENDS = ("\ufe0f", "\U000e007f")
 _KEYCAPS = frozenset("#*0123456789")
 _FLAG = re.compile("\U0001f3f4[\U000e0020-\U000e007e]{1,8}\U000e007f")
@@ -131,6 +140,11 @@ def _has_effect(char: str, before: str, after: str) -> bool:
     if char == _ZWNJ:
         is_virama = before != "" and unicodedata.combining(before) == _VIRAMA
         return _joins(before) and (is_virama or _joins(after))
+    if char in _HANGUL_FILLERS:
+        first, last = _HANGUL_FILLERS[char]
+        return first <= after <= last
+    if char == _BRAILLE_BLANK:
+        return _is_braille(before) or (_is_braille(after) and after != _BRAILLE_BLANK)
     if char in _MONGOLIAN_MARKS:
         return "\u1820" <= before <= "\u18aa"
     if "\ufe00" <= char <= "\ufe0f":
@@ -139,6 +153,10 @@ def _has_effect(char: str, before: str, after: str) -> bool:
     if "\U000e0100" <= char <= "\U000e01ef":
         return _takes_variation(before)
     return char == "\u034f" and after != "" and unicodedata.combining(after) > 0
+
+
+def _is_braille(char: str) -> bool:
+    return "\u2800" <= char <= "\u28ff"
 
 
 def _joins(char: str) -> bool:

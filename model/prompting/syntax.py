@@ -6,6 +6,8 @@ Each function yields one text per finding: what is written and what to write ins
 import re
 from collections.abc import Callable, Iterator
 
+from model.prompt_grammar import MAX_WEIGHT
+
 _SHOWN_CHARS = 60
 
 # All patterns take linear time: quantifiers are bounded or stop where a match may begin.
@@ -15,20 +17,30 @@ _KEYWORD = (
 )
 """A word in capitals that is neither quoted nor part of a title in capitals: `PRISON BREAK`."""
 
+_OPTION = r"(?:\[[^<>\]]*\])"
+
+
+def _angle(names: str, rest: str) -> str:
+    """The pattern of a tag in angle brackets, in any case and width: `<lora:x>`, `＜LORA:x＞`."""
+    return rf"(?i:[<＜]\s{{0,3}}(?:{names})\s{{0,3}}{rest}[>＞])"
+
+
 _PLAIN = {
     _KEYWORD.format("BREAK"): "{0} is plain text; a prompt is never split",
     _KEYWORD.format("AND"): "{0} is plain text; prompts are not combined",
     r"\bADD(?:COL|ROW|COMM|BASE)\b": "{0} is plain text; an image has no regions",
-    r"<(?:lora|lyco|hypernet):[^<>]*>": "{0} is plain text; use the field `loras`",
-    r"<(?:embed|embedding):[^<>]*>": "{0} is plain text; embeddings are not supported",
-    r"<(?:random|wildcard|wc|alternate|alt|fromto|repeat)(?:\[[^<>\]]*\])?:[^<>]*>": (
+    _angle("lora|lyco|hypernet", "[:：][^<>＜＞]*"): "{0} is plain text; use the field `loras`",
+    _angle("embed|embedding", "[:：][^<>＜＞]*"): "{0} is plain text; embeddings are not supported",
+    _angle("random|wildcard|wc|alternate|alt|fromto|repeat", f"{_OPTION}?[:：][^<>＜＞]*"): (
         "{0} is plain text; write the words themselves"
     ),
-    r"<(?:segment|object|region|clear|extend)(?:\[[^<>\]]*\])?:[^<>]*>": (
+    _angle("segment|object|region|clear|extend", f"{_OPTION}?[:：][^<>＜＞]*"): (
         "{0} is plain text; an image has no regions"
     ),
-    r"<(?:preset|p|param|setvar|var|setmacro|macro|trigger|comment)(?:\[[^<>\]]*\])?(?::[^<>]*)?>|"
-    r"<break>": "{0} is plain text",
+    _angle(
+        "preset|p|param|setvar|var|setmacro|macro|trigger|comment|break",
+        f"{_OPTION}?(?:[:：][^<>＜＞]*)?",
+    ): "{0} is plain text",
     r"\bembedding:[^\s,:()]+": "{0} is plain text; embeddings are not supported",
     r"(?<!\w)__(?=[*~]{0,2}/?[^\W_])[\w*~./-]{0,80}[\w*]__(?!\w)": (
         "{0} is plain text; nothing is chosen from a list"
@@ -40,9 +52,40 @@ _PLAIN = {
     r"(?<!\\)\)(\d\.\d{1,3})(?=[\s,)]|$)": "{0} does not set a weight; write (words:{1})",
     r"(?<!\\)\)\+{1,9}(?=[\s,)]|$)": "{0} does not strengthen; write (words:1.1)",
     r"(?<!\\)\)-{1,9}(?=[,)]|$)": "{0} does not weaken; write (words:0.9)",
+    r"(?i:(?<![\w+.-])(?!notepad)([^\W\d_]{3,40}|\"[^\"\n]{1,80}\")\+{2,9}(?=[\s,)]|$))": (
+        "{0} does not strengthen; write ({1}:1.2)"
+    ),
+    r"(?<![\w+.-])([^\W\d_]{3,40}|\"[^\"\n]{1,80}\")-{2,9}(?=[,)]|$)": (
+        "{0} does not weaken; write ({1}:0.8)"
+    ),
+    r"[\"')]\s?\.(?:blend|and|swap)\(|\w\.swap\(": "{0} is plain text; prompts are not combined",
+    r"(?<!\S)--(?:no(?!\s+(?:one|more|longer)\b)|ar|aspect|stylize|chaos|niji|quality|seed|iw|weird"
+    r"|tile|sref|cref|[vnwhdlsq])(?=\s+\S|$)": (
+        "{0} is plain text; options are fields of the request"
+    ),
+    r"\|\|[^|\n]{1,80}(?:\|[^|\n]{1,80}){1,20}\|\|": (
+        "{0} is not replaced by one of its choices; write one of them"
+    ),
 }
 """Patterns of single constructs; the advice shows the match and its groups."""
 
+_NUMBER = r"[-+]?[\d.,]{1,8}[%fF]?"
+_BAD_WEIGHT = re.compile(
+    rf"(?:(?<![\d:]):\s{{0,3}}({_NUMBER})|(?<=[^\W\d_])[=;]\s{{0,3}}(\d\.\d{{1,2}}))\s{{0,3}}\)"
+    r"|(?<=[^\W\d_][^\W\d_]):\s{0,3}\)|(?<=\([abe-nq-wyzABE-NQ-WYZ]):\s{0,3}\)"
+)
+"""The end of a bracket whose weight is no number; `(D:)` is an emoticon."""
+
+_BARE_WEIGHT = re.compile(
+    r"(?:^|(?<=[,(\n]))\s{0,9}([^\s,:()\[\]{}<>][^,:()\[\]{}<>\n]{0,80}):(\d\.\d{1,2})\s{0,9}(?=[,\n]|$)"
+)
+_RATIO = re.compile(r"(?:ratio|version|ver|scale|model|aperture|score|\b\w|\d|\W)$", re.IGNORECASE)
+"""The end of words that are followed by a number of their own: `aspect ratio:1.5`, `f:1.8`."""
+
+_OPEN_SQUARE = re.compile(r"(?:^|(?<=[\s,(]))\[{1,20}(?=\w)[^\[\],\n]{0,60}")
+_OPEN_CURLY = re.compile(r"(?:^|(?<=[\s,(]))\{{1,20}(?=\w)[^{},\n]{0,60}")
+_CLOSE_SQUARE = re.compile(r"\w{2,40}\]{1,20}(?=[\s,]|$)")
+_CLOSE_CURLY = re.compile(r"\w{2,40}\}{1,20}(?=[\s,]|$)")
 _SQUARE = re.compile(r"(?<![\\\[])(\[{1,20})(?=[^\[\]]*\w)([^\[\]]*)\]{1,20}")
 _CURLY = re.compile(r"(?<![\\{$])(\{{1,20})(?=[^{}]*\w)([^{}]*)\}{1,20}")
 _ANGLE_OPTION = re.compile(r"<[a-z]{1,20}\[[^<>\[\]]*\]")
@@ -58,6 +101,13 @@ _WEIGHT = re.compile(
 _WHOLE_PART = re.compile(
     r"(?:^|(?<=[,，\n]))\s{0,9}"
     r"([（﹙](?=[^）﹚]{0,80}[A-Za-z]{2})[ -'*-~]{1,80}[）﹚])\s{0,9}(?=[,，\n]|$)"
+)
+_WIDE_SQUARE = re.compile(
+    r"(?:^|(?<=[,，\n]))\s{0,9}([［｛])(?=[^］｝]{0,80}[A-Za-z])([ -~]{1,80})[］｝]"
+    r"\s{0,9}(?=[,，\n]|$)"
+)
+_WIDE_WEIGHT = re.compile(
+    r"[［｛【〔]([^［｛【〔］｝】〕\n]{1,80})[:：]\s?(\d(?:[.．]\d{1,2})?)[］｝】〕]"
 )
 _DOUBLED = re.compile(r"([（﹙]{2,20}(?=[^（﹙）﹚]*\w)[^（﹙）﹚]*[）﹚]{2,20})")
 _HALF_WIDTH = str.maketrans("（﹙）﹚：﹕∶．０１２３４５６７８９", "(()):::.0123456789")
@@ -88,6 +138,64 @@ def find_foreign_syntax(prompt: str) -> Iterator[str]:
     rest = _ANGLE_OPTION.sub("", prompt)
     yield from _first_of_each(_SQUARE, _square_advice, rest)
     yield from _first_of_each(_CURLY, _curly_advice, rest)
+    yield from _find_open_brackets(rest)
+    yield from _find_bad_weights(prompt)
+
+
+def _find_open_brackets(prompt: str) -> Iterator[str]:
+    """Find square and curly brackets that have no partner at all."""
+    for opened, closed, brackets, advice in (
+        (_OPEN_SQUARE, _CLOSE_SQUARE, "[]", "weaken; write (words:0.9)"),
+        (_OPEN_CURLY, _CLOSE_CURLY, "{}", "strengthen; write (words:1.05)"),
+    ):
+        for pattern, partner in ((opened, brackets[1]), (closed, brackets[0])):
+            if partner not in prompt and (match := pattern.search(prompt)):
+                yield f"{shorten(match[0])} does not {advice}"
+
+
+def _find_bad_weights(prompt: str) -> Iterator[str]:
+    """Find weights that are no numbers, and weights without brackets."""
+    stray: set[int] | None = None
+    for pattern, advice in ((_BAD_WEIGHT, _bad_weight_advice), (_BARE_WEIGHT, _bare_weight_advice)):
+        for match in pattern.finditer(prompt):
+            if found := advice(match):
+                if stray is None:
+                    stray = set(_stray_brackets(prompt)[0])
+                # `find_unbalanced_brackets` covers brackets without a partner.
+                if not stray & {match.start() - 1, match.end() - 1}:
+                    yield found
+                    break
+
+
+def _bad_weight_advice(match: re.Match[str]) -> str | None:
+    if match[1] and _is_float(match[1]):
+        return None
+    meant = _meant_number(match[1] or match[2] or "")
+    return f"{match[0].strip()} does not set a weight; write (words:{meant})"
+
+
+def _bare_weight_advice(match: re.Match[str]) -> str | None:
+    if _RATIO.search(match[1]):
+        return None
+    found = shorten(match[0].strip())
+    return f"{found} does not set a weight; write ({shorten(match[1])}:{match[2]})"
+
+
+def _is_float(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _meant_number(text: str) -> str:
+    """The weight that was probably meant by a text that is no number, or an example."""
+    plain = re.match(r"[-+]?\d{1,3}(?:\.\d{1,3})?", text.replace(",", "."))
+    if plain is None:
+        return "1.2"
+    value = float(plain[0]) / (100 if text.endswith("%") else 1)
+    return f"{value:g}" if abs(value) <= MAX_WEIGHT else "1.2"
 
 
 def _first_of_each(
@@ -125,11 +233,25 @@ def find_full_width_brackets(prompt: str) -> Iterator[str]:
     """
     for pattern in (_WEIGHT, _DOUBLED, _WHOLE_PART):
         for match in pattern.finditer(prompt):
-            if not "".join(match.groups()).isascii():
+            if not _is_read(match):
                 found = match[0].strip()
                 meant = found.translate(_HALF_WIDTH)
                 yield f"{shorten(found)} has no weight; write {shorten(meant)}"
                 return
+    if weighted := _WIDE_WEIGHT.search(prompt):
+        weight = weighted[2].translate(_HALF_WIDTH)
+        yield f"{shorten(weighted[0])} has no weight; write ({shorten(weighted[1])}:{weight})"
+    elif whole := _WIDE_SQUARE.search(prompt):
+        weight = "0.9" if whole[1] == "［" else "1.05"
+        yield f"{shorten(whole[0].strip())} has no weight; write ({shorten(whole[2])}:{weight})"
+
+
+def _is_read(match: re.Match[str]) -> bool:
+    """Whether the brackets that a pattern found work here, though their digits may be odd."""
+    if match.re is not _WEIGHT:
+        return "".join(match.groups()).isascii()
+    opened, colon, number, closed = match.groups()
+    return f"{opened}{colon}{closed}".isascii() and (number.isascii() or _is_float(number))
 
 
 def find_unbalanced_brackets(prompt: str) -> Iterator[str]:
@@ -138,9 +260,7 @@ def find_unbalanced_brackets(prompt: str) -> Iterator[str]:
     An emoticon counts as well if brackets follow it, because they may lose their weight.
     """
     # `find_full_width_brackets` covers these.
-    text = _WEIGHT.sub(
-        lambda match: match[0] if "".join(match.groups()).isascii() else " " * len(match[0]), prompt
-    )
+    text = _WEIGHT.sub(lambda match: match[0] if _is_read(match) else " " * len(match[0]), prompt)
     stray, last_pair = _stray_brackets(text)
     harmless = _harmless_places(text) if stray else set()
     due = [place for place in stray if place not in harmless or place < last_pair]

@@ -32,6 +32,14 @@ SAME = {
     "1girl, \U000e0063\U000e0061\U000e0074hat": "U+E0063 tag latin small letter c",
     "1girl, h\u180eat\u034f": "U+180E mongolian vowel separator",
     "1girl, hat\u3164": "U+3164 hangul filler",
+    "1girl,\u2800 hat": "U+2800 braille pattern blank",
+    "1girl, h\u115fat": "U+115F hangul choseong filler",
+    "1girl, hat\u1160": "U+1160 hangul jungseong filler",
+    "1girl, hat\u17b4": "U+17B4 khmer vowel inherent aq",
+    "1girl, hat\ufffc": "U+FFFC object replacement character",
+    "1girl, h\ufffeat": "U+FFFE",
+    "1girl, h\U0001fffeat": "U+1FFFE",
+    "1girl, hat\ufdd0": "U+FDD0",
     "\ufeff\u200b \r\n1girl,\u2060 hat \u200b\r\n": "U+200B",
 }  # fmt: skip
 """Texts that look like `1girl, hat`, with a part of the warning."""
@@ -50,6 +58,8 @@ MEANINGFUL = [
     "葛\U000e0100城, 辻\ufe00",
     "ᠨ\u180eᠠ, ᠠ\u180b",
     "א\u034f\u05b4",
+    "\u115f\u1161, \u1100\u1160\u11ab",
+    "⠓\u2800\u2800⠁, ⠓\u2800",
 ]  # fmt: skip
 
 
@@ -78,6 +88,24 @@ def test_meaningful_characters_stay_and_nothing_is_reported() -> None:
         if {request.prompt, request.negative_prompt} != {text} or request.dropped_warning:
             wrong.append((text, request.prompt, request.dropped_warning))
     assert wrong == []
+
+
+DEFAULT_IGNORABLE = (
+    "00AD 034F 061C 115F-1160 17B4-17B5 180B-180F 200B-200F 202A-202E 2060-206F 3164 FE00-FE0F "
+    "FEFF FFA0 FFF0-FFF8 1BCA0-1BCA3 1D173-1D17A E0000-E0FFF"
+)
+"""The property of this name in Unicode 16."""
+
+
+def test_every_character_without_a_shape_is_dropped_from_words() -> None:
+    kept = []
+    for part in DEFAULT_IGNORABLE.split():
+        first, _, last = part.partition("-")
+        for code in range(int(first, 16), int(last or first, 16) + 1):
+            text = f"1girl, h{chr(code)}at"
+            if drop_invisible(text).text != "1girl, hat":
+                kept.append(f"{code:04X}")
+    assert kept == []
 
 
 def test_lines_remain() -> None:

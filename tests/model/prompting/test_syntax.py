@@ -73,6 +73,38 @@ def test_foreign_syntax_gets_the_right_advice() -> None:
         "1girl, (red hair)++": ")++ does not strengthen; write (words:1.1)",
         "1girl, (red hair)--, hat": ")-- does not weaken; write (words:0.9)",
         "1girl, (red hair)1.3": ")1.3 does not set a weight; write (words:1.3)",
+        "cat++, 1girl": "cat++ does not strengthen; write (cat:1.2)",
+        "1girl, hat--, cap": "hat-- does not weaken; write (hat:0.8)",
+        '"blue cat"++': '"blue cat"++ does not strengthen',
+        '("a", "b").blend(1, 0.5)': ").blend( is plain text; prompts are not combined",
+        '("a", "b").and()': ").and( is plain text",
+        "a cat.swap(dog)": "t.swap( is plain text",
+        # Others
+        "1girl, <LORA:ink:1>": "<LORA:ink:1> is plain text; use the field `loras`",
+        "1girl, < lora:ink:1>": "< lora:ink:1> is plain text",
+        "＜lora:ink:1＞": "＜lora:ink:1＞ is plain text",
+        "<lora：ink：1>": "<lora：ink：1> is plain text",
+        "<Random:a,b>": "<Random:a,b> is plain text; write the words themselves",
+        "<Break>": "<Break> is plain text",
+        "1girl --no hat": "--no is plain text; options are fields of the request",
+        "1girl --ar 16:9": "--ar is plain text",
+        "1girl --n bad": "--n is plain text",
+        "||red|blue|| hair": "||red|blue|| is not replaced by one of its choices",
+        "1girl, [hat, cap": "[hat does not weaken; write (words:0.9)",
+        "1girl, {hat": "{hat does not strengthen; write (words:1.05)",
+        "1girl, hat]": "hat] does not weaken",
+        # Weights that are no numbers, or without brackets
+        "(smile:1,2), 1girl": ":1,2) does not set a weight; write (words:1.2)",
+        "(smile:1.2f)": ":1.2f) does not set a weight; write (words:1.2)",
+        "(smile:120%)": ":120%) does not set a weight; write (words:1.2)",
+        "(smile:1.2.3)": "write (words:1.2)",
+        "((smile:1,3))": "write (words:1.3)",
+        "(a (b):1,3)": "write (words:1.3)",
+        "(smile:)": ":) does not set a weight",
+        "(a:)": ":) does not set a weight",
+        "(smile=1.3)": "=1.3) does not set a weight; write (words:1.3)",
+        "hat, smile:1.3, 1girl": "smile:1.3 does not set a weight; write (smile:1.3)",
+        "1girl, (hat:1.2, red cap:1.3)": "hat:1.2 does not set a weight; write (hat:1.2)",
     }  # fmt: skip
     assert missing(find_foreign_syntax, cases) == {}
 
@@ -96,6 +128,13 @@ def test_ordinary_text_is_no_foreign_syntax() -> None:
         "(o)-(o), (hat)-like, a girl (tall)-- she waves, a -- b, std::vector",
         '{"subject": "1girl", "style": "ink"}',
         "an embedding: of words, embeddings, lora, a wildcard",
+        "c++, g++ code, notepad++, dev-c++, A+, 18+, google+, cat+, x--, jean--luc, a--, wait-- x",
+        "she said -- and waved --, --, left --no one saw it, a--no b, pre--ar, self.and, (a)",
+        "(smile:1.2), (smile: 1.2 ), (smile:.5), (smile:+1.2), (hat:-1), (hat:1e0), (hat:１.２)",
+        "16:9, 4:3, aspect ratio 16:9, ratio:1.5, f:1.8, version:1.5, (16:9), (ratio 3:4), 10:30",
+        "1girl, :d, :3, (:3), d:, (D:), (x:), :), (happy :), score_9, (re:zero), (nier:automata)",
+        "(fate:stay night), text: hello, title: 2.5, 1girl: hat, @wlop, [:, >:[, :{, =], d], :]",
+        "a | b, || a, a||b, <a> b, hat: 1.2 is a number, https://a.b/c:1.2",
     ]
     assert false_alarms(find_foreign_syntax, prompts) == {}
 
@@ -140,6 +179,11 @@ def test_full_width_brackets_are_found() -> None:
         "（夜の街，雨：１．３）": "write (夜の街，雨:1.3)",
         "1girl, （red hair）, hat": "（red hair） has no weight; write (red hair)",
         "（（傑作））, 1girl": "（（傑作）） has no weight; write ((傑作))",
+        "(smile:１．２), 1girl": "(smile:１．２) has no weight; write (smile:1.2)",
+        "［hat］, 1girl": "［hat］ has no weight; write (hat:0.9)",
+        "1girl, ｛red hair｝": "｛red hair｝ has no weight; write (red hair:1.05)",
+        "【hat：1.2】, 1girl": "【hat：1.2】 has no weight; write (hat:1.2)",
+        "〔傑作：１．３〕": "write (傑作:1.3)",
     }
     assert missing(find_full_width_brackets, cases) == {}
     assert false_alarms(find_unbalanced_brackets, list(cases)) == {}
@@ -150,6 +194,7 @@ def test_full_width_brackets_of_prose_are_left_alone() -> None:
         "夜の街（雨）、少女が傘を差している。（遠景）",
         "刻晴（genshin impact）, 1girl",
         "放課後（15：30）の教室、比率（16：9）",
+        "(smile:１.２), (smile:١.٢), 【画风】wlop, ［・∀・］, 「夜：3」, 【第1：章】, [hat]",
         "(夜の街:1.2), (½ body:1.2), (it’s…:0.9), 1girl：hat",
         "（・∀・）, （笑）, （＾＿＾）, （T_T）",
     ]
@@ -161,7 +206,9 @@ def test_hostile_prompts_take_linear_time() -> None:
         "(", ")", "()", ":)", "[", "]", "[a", "{a", "{", "$", "${", "__", "__a", "/__a", "<a",
         "<lora:", "<a[", "<random[", "embedding:", "BREAK ", "AND ", "A", "A ", "1:", "1::", ")+",
         ")1", "（", "（a", "（a：", "（a：1", "（（", "）", ":", "1", ".", "a", " ", ",",
-        "\\(", "|", "[a:", "[a|", '":',
+        "\\(", "|", "[a:", "[a|", '":', "a:1,2)", "a:)", ",a:1.2", "a++", "a--,", '"', '"a"',
+        "＜lora:", "< ", "--no ", "||a", "|a", " [a", " {a", "aa]", "［a", "【a：1", ".swap(",
+        "a=1.2)",
     )  # fmt: skip
     for find in (find_foreign_syntax, find_unbalanced_brackets, find_full_width_brackets):
         for piece in pieces:
