@@ -79,7 +79,12 @@ def test_foreign_syntax_gets_the_right_advice() -> None:
         '("a", "b").blend(1, 0.5)': ").blend( is plain text; prompts are not combined",
         '("a", "b").and()': ").and( is plain text",
         "a cat.swap(dog)": "t.swap( is plain text",
-        # Others
+    }  # fmt: skip
+    assert missing(find_foreign_syntax, cases) == {}
+
+
+def test_odd_spellings_get_the_right_advice() -> None:
+    cases = {
         "1girl, <LORA:ink:1>": "<LORA:ink:1> is plain text; use the field `loras`",
         "1girl, < lora:ink:1>": "< lora:ink:1> is plain text",
         "＜lora:ink:1＞": "＜lora:ink:1＞ is plain text",
@@ -93,7 +98,12 @@ def test_foreign_syntax_gets_the_right_advice() -> None:
         "1girl, [hat, cap": "[hat does not weaken; write (words:0.9)",
         "1girl, {hat": "{hat does not strengthen; write (words:1.05)",
         "1girl, hat]": "hat] does not weaken",
-        # Weights that are no numbers, or without brackets
+    }
+    assert missing(find_foreign_syntax, cases) == {}
+
+
+def test_weights_that_are_no_numbers_or_have_no_brackets_get_the_right_advice() -> None:
+    cases = {
         "(smile:1,2), 1girl": ":1,2) does not set a weight; write (words:1.2)",
         "(smile:1.2f)": ":1.2f) does not set a weight; write (words:1.2)",
         "(smile:120%)": ":120%) does not set a weight; write (words:1.2)",
