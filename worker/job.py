@@ -149,3 +149,10 @@ class WorkerStatus(_JobPart):
     evaluations: int
     recipe: Recipe | None = None
     details: dict[str, Any] = {}
+
+    def runs(self, checkpoint: Checkpoint) -> bool:
+        """Whether the worker takes jobs of this checkpoint."""
+        known = self.details.get("checkpoints")
+        if known is None:  # an older release, which compared nothing
+            return self.card == checkpoint[0]
+        return list(checkpoint) in [list(one) for one in known]

@@ -31,6 +31,9 @@ class Ready(ResponseModel):
     """The service processes jobs."""
 
     status: Literal["ready"] = "ready"
+    warnings: list[str] = Field(
+        default=[], description="What the operator should know although requests are carried out."
+    )
 
 
 class NotReady(Problem):

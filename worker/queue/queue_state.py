@@ -49,6 +49,7 @@ class QueueState:
         self.started_at = time.monotonic()
         self.checkpoint = checkpoint
         self._queue_position = LuaScript(redis, "queue_position")
+        self._waiting_checkpoints = LuaScript(redis, "waiting_checkpoints")
         self._check_server = LuaScript(redis, "check_server")
         self._fault_log = FaultLog()
         self._throughput = Throughput()
@@ -63,6 +64,11 @@ class QueueState:
             pipeline.zcard(redis_keys.RUNNING)
             queued, running = await pipeline.execute()
         return int(queued), int(running)
+
+    async def waiting_checkpoints(self) -> list[Checkpoint]:
+        """The checkpoints for which jobs wait in the queue."""
+        with unavailable_on_outage():
+            return [(card, checkpoint) for card, checkpoint in await self._waiting_checkpoints("")]
 
     async def counters(self) -> Counters:
         """All counts since the queue was created."""

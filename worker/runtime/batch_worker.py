@@ -30,7 +30,6 @@ from model.resolved_request import ResolvedRequest
 from worker.images.input_images import HeldImages
 from worker.images.output_filter import OutputFilter
 from worker.images.signing import ImageSigner
-from worker.job import Checkpoint
 from worker.job_errors import job_error
 from worker.queue.image_removal import ImageRemoval
 from worker.queue.layout import redis_keys
@@ -81,7 +80,6 @@ class BatchWorker:
         self.connection = connection
         self.slots: dict[str, Slot] = {}
         self._settings = settings
-        self._checkpoint = checkpoint
         self._rq = RqAdapter(connection, lease_seconds=settings.lease_seconds)
         self.name = self._rq.name
         self._queue = WorkerQueue(connection, settings)
@@ -109,6 +107,7 @@ class BatchWorker:
             version=version,
             max_attempts=settings.max_attempts,
             has_previews=output_filter is None,  # the filter does not check previews
+            checkpoint=checkpoint,
         )
         removal = ImageRemoval(connection)
         old_records = OldRecords(connection)
@@ -313,16 +312,10 @@ class BatchWorker:
             trip.pipeline,
             self._tokens,
             worker=self.name,
-            checkpoints=self._checkpoints(),
+            checkpoints=self._parts.checkpoints(),
             running=Counter(slot.claim.owner for slot in staying),
         )
         trip.then(lambda replies: self._read_claims(replies[0], began))
-
-    def _checkpoints(self) -> list[Checkpoint]:
-        """The checkpoints whose jobs this worker runs: its own, as a card may name it."""
-        card = str(self.engine.description.get("card", ""))
-        own = self._checkpoint or str(self.engine.description.get("checkpoint", ""))
-        return [(card, own), (card, "")]
 
     def _read_claims(self, reply: list[list[bytes]], began: int) -> None:
         self._tokens = []

@@ -120,6 +120,7 @@ def worker_status(
         recipe=parts.recipe() if engine.is_warm else None,
         details={
             **about,
+            "checkpoints": parts.checkpoints(),
             "rows": stats.rows,
             "forward_seconds": round(stats.forward_seconds, 3),
             "shortages": stats.shortages,

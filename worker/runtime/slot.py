@@ -31,7 +31,7 @@ from worker.images.encode import preview_data_url
 from worker.images.input_images import HeldImages, Pixels
 from worker.images.output_filter import OutputFilterFailed, OutputRefused
 from worker.images.signing import SigningError
-from worker.job import JobWarning
+from worker.job import Checkpoint, JobWarning
 from worker.job_errors import job_error
 from worker.queue.layout import record
 from worker.queue.worker_queue import Claim, FinalStatus, Report, WorkerQueue
@@ -60,6 +60,13 @@ class WorkerParts:
     version: str
     max_attempts: int
     has_previews: bool
+    checkpoint: str
+
+    def checkpoints(self) -> list[Checkpoint]:
+        """What this worker runs: jobs of its card, with or without the hash of its file."""
+        about = self.engine.description
+        card = str(about.get("card", ""))
+        return [(card, self.checkpoint or str(about.get("checkpoint", ""))), (card, "")]
 
     def recipe(self) -> Recipe:
         """What this worker adds to a request: checkpoint, precision, version."""

@@ -11,7 +11,9 @@ from api.http.problem_types import NOT_READY
 from api.http.queue_metrics import QueueSnapshot, render_metrics
 from api.http.service_schemas import Alive, NotReady, Ready
 from api.submit.dependencies import Metrics, Queue, ServiceCard, ServiceSettings, Store
+from model.card import Card
 from worker.errors import QueueUnavailable, RedisLoading, StoreError
+from worker.job import Checkpoint, checkpoint_of
 from worker.queue.job_queue import JobQueue
 from worker.queue.queue_state import Heartbeat
 from worker.redis_io.server_faults import faults_against_jobs
@@ -43,10 +45,11 @@ async def readyz(
     request: Request, queue: Queue, store: Store, card: ServiceCard, settings: ServiceSettings
 ) -> Response:
     """200 if Redis takes jobs, images can be stored and a worker has this card's model loaded."""
-    reasons = await _store_reasons(store) + await _queue_reasons(queue, card.name, settings)
+    reasons = await _store_reasons(store) + await _queue_reasons(queue, card, settings)
     headers = {"Cache-Control": "no-store"}
     if not reasons:
-        return Response(Ready().model_dump_json(), media_type="application/json", headers=headers)
+        ready = Ready(warnings=await _warnings(queue))
+        return Response(ready.model_dump_json(), media_type="application/json", headers=headers)
     problem = NotReady(
         type=NOT_READY.path,
         title=NOT_READY.title,
@@ -74,7 +77,7 @@ async def _store_reasons(store: ImageStore) -> list[str]:
     return []
 
 
-async def _queue_reasons(queue: JobQueue, card: str, settings: Settings) -> list[str]:
+async def _queue_reasons(queue: JobQueue, card: Card, settings: Settings) -> list[str]:
     try:
         server = await queue.state.server()
         heartbeats = await queue.state.heartbeats()
@@ -85,15 +88,35 @@ async def _queue_reasons(queue: JobQueue, card: str, settings: Settings) -> list
     reasons = [f"redis: {reason}" for reason in server.reasons(faults_against_jobs(settings))]
     # A worker that was killed together with this process has left a heartbeat behind.
     patience = min(settings.lease_seconds, time.monotonic() - queue.state.started_at)
-    if not any(is_serving(heartbeat, card, patience=patience) for heartbeat in heartbeats):
-        reasons.append(f"worker: no live one has {card} loaded")
+    own = checkpoint_of(card)
+    if not any(is_serving(heartbeat, own, patience=patience) for heartbeat in heartbeats):
+        reasons.append(f"worker: no live one has {_name(own)} loaded")
     return reasons
 
 
-def is_serving(heartbeat: Heartbeat, card: str, *, patience: float) -> bool:
-    """Whether the worker has this card's model loaded and was alive `patience` seconds ago."""
+async def _warnings(queue: JobQueue) -> list[str]:
+    """Jobs that wait for another checkpoint than that of this API, and nobody runs them."""
+    try:
+        waiting = await queue.state.waiting_checkpoints()
+        workers = [heartbeat.status for heartbeat in await queue.state.heartbeats()]
+    except QueueUnavailable:
+        return []
+    return [
+        f"queue: jobs wait for {_name(checkpoint)}, which no live worker has loaded"
+        for checkpoint in waiting
+        if not any(worker.is_warm and worker.runs(checkpoint) for worker in workers)
+    ]
+
+
+def _name(checkpoint: Checkpoint) -> str:
+    card, sha256 = checkpoint
+    return f"{card} ({sha256[:12]}…)" if sha256 else card
+
+
+def is_serving(heartbeat: Heartbeat, checkpoint: Checkpoint, *, patience: float) -> bool:
+    """Whether the worker has this model loaded and was alive `patience` seconds ago."""
     worker = heartbeat.status
-    return worker.is_warm and worker.card == card and heartbeat.age <= patience
+    return worker.is_warm and worker.runs(checkpoint) and heartbeat.age <= patience
 
 
 @router.get(

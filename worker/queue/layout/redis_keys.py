@@ -18,6 +18,7 @@ OLD_LINES = "kirazuri:lines"
 NEXT_TURNS = "kirazuri:shares"
 VIRTUAL_TIME = "kirazuri:clock"
 SOLO_TURN = "kirazuri:solo"
+CHECKPOINTS = "kirazuri:checkpoints"
 WORKERS = "kirazuri:workers"
 OUTBOX = "kirazuri:outbox"
 

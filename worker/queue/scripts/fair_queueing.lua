@@ -57,6 +57,7 @@ local function join_queue()
   if length == 0 then
     redis.call('ZADD', KEY.turns, stamp(turn), owner)
     redis.call('HSET', KEY.first_slots, owner, 0)
+    redis.call('SADD', KEY.checkpoints, (field('card') or '') .. ':' .. (field('checkpoint') or ''))
   else
     number = redis.call('ZREVRANGE', line, 0, 0, 'WITHSCORES')[2] + 1
   end

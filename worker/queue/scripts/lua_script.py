@@ -73,6 +73,7 @@ def script_keys(job_id: str) -> dict[str, str]:
         "next_turns": redis_keys.NEXT_TURNS,
         "virtual_time": redis_keys.VIRTUAL_TIME,
         "solo_turn": redis_keys.SOLO_TURN,
+        "checkpoints": redis_keys.CHECKPOINTS,
         "workers": redis_keys.WORKERS,
         "rq_list": rq_layout.list_key(),
         "rq_intermediate": rq_layout.intermediate_key(),

@@ -1,5 +1,6 @@
 """Liveness, readiness and metrics."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,7 +11,10 @@ from redis import Redis
 from tests.support.api_calls import PROMPT, read_metrics, read_problem, submit_job
 from tests.support.api_server import ApiServer
 from tests.support.manual_worker import ManualWorker
+from tests.support.queue_steps import bring_to_front
+from tests.support.requests import make_request
 from tests.support.waiting import wait_until
+from worker.queue.job_queue import JobQueue
 from worker.queue.layout import redis_keys
 from worker.settings import Settings
 from worker.telemetry.background import FAILURES
@@ -26,7 +30,7 @@ def test_ready_with_a_warm_worker(client: httpx2.Client, worker: ManualWorker) -
     worker.heartbeat()
     answer = client.get("/readyz")
     assert answer.status_code == 200
-    assert answer.json() == {"status": "ready"}
+    assert answer.json() == {"status": "ready", "warnings": []}
     assert answer.headers["cache-control"] == "no-store"
 
 
@@ -57,6 +61,37 @@ def test_workers_that_do_not_count(
     assert client.get("/readyz").status_code == 503
     worker.heartbeat(name="another")
     assert client.get("/readyz").status_code == 200
+
+
+def test_a_worker_with_another_file_of_the_card_does_not_count(
+    client: httpx2.Client, worker: ManualWorker
+) -> None:
+    worker.heartbeat(details={"checkpoints": [["kirazuri-tiny", "1" * 64]]})
+    assert client.get("/readyz").status_code == 503
+    worker.heartbeat(details={"checkpoints": [["kirazuri-tiny", "1" * 64], ["kirazuri-tiny", ""]]})
+    assert client.get("/readyz").status_code == 200
+
+
+@pytest.mark.parametrize("is_returned", [False, True])
+def test_jobs_for_a_checkpoint_that_nobody_runs_are_a_warning(
+    client: httpx2.Client, worker: ManualWorker, redis_url: str, settings: Settings,
+    is_returned: bool,
+) -> None:  # fmt: skip
+    async def admit() -> str:
+        queue = JobQueue(redis_url, settings, checkpoint=("another", "a" * 64))
+        job = await queue.admit(make_request())
+        await queue.close()
+        return job.id
+
+    job_id = asyncio.run(admit())
+    if is_returned:
+        bring_to_front(worker.redis, job_id)
+    worker.heartbeat()
+    assert client.get("/readyz").json()["warnings"] == [
+        "queue: jobs wait for another (aaaaaaaaaaaa…), which no live worker has loaded"
+    ]
+    worker.heartbeat(name="other", details={"checkpoints": [["another", "a" * 64]]})
+    assert client.get("/readyz").json()["warnings"] == []
 
 
 def test_clocks_do_not_matter(client: httpx2.Client, worker: ManualWorker) -> None:
