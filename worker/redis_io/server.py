@@ -73,13 +73,15 @@ class RedisServer:
         Raises:
             redis.RedisError, OSError: it does not answer at all.
         """
-        client = redis.Redis.from_url(self.url, socket_timeout=1, retry=Retry(NoBackoff(), 0))
+        client = redis.Redis.from_url(self.url, socket_timeout=2, retry=Retry(NoBackoff(), 0))
         with contextlib.closing(client):
             try:
                 client.ping()
             except redis.exceptions.BusyLoadingError:
-                share = client.info("persistence").get("loading_loaded_perc", 0)
-                return f"{float(share):.0f} %"
+                with contextlib.suppress(redis.RedisError, OSError):
+                    share = client.info("persistence")["loading_loaded_perc"]
+                    return f"{float(share):.0f} %"
+                return "it is too busy to say how far"
         return None
 
     def why_ended(self) -> str:
@@ -267,7 +269,7 @@ def _await_answer(server: RedisServer, report: Callable[[str], None]) -> bool:
     """Wait until the server answers or has ended, for as long as it loads its file."""
     reported = time.monotonic()
     while server.process.poll() is None:
-        state = "redis does not answer yet"
+        state = "redis does not answer yet; it may be loading its append-only file"
         with contextlib.suppress(redis.RedisError, OSError):
             share = server.loading()
             if share is None:
