@@ -79,7 +79,7 @@ class RedisServer:
                 client.ping()
             except redis.exceptions.BusyLoadingError:
                 with contextlib.suppress(redis.RedisError, OSError):
-                    share = client.info("persistence")["loading_loaded_perc"]
+                    share = client.info("persistence").get("loading_loaded_perc", 100)
                     return f"{float(share):.0f} %"
                 return "it is too busy to say how far"
         return None
