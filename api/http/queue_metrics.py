@@ -33,6 +33,7 @@ class QueueSnapshot:
     depth: tuple[int, int]
     limit: int
     workers: Sequence[WorkerStatus]
+    checkpoints_without_worker: int
     worker_texts: Mapping[str, str]
     counters: Counters
     outbox: OutboxState
@@ -61,6 +62,11 @@ class QueueCollector(Collector):
         yield _gauge("kirazuri_queue_depth", "Waiting jobs.", waiting)
         yield _gauge("kirazuri_queue_limit", "Maximum number of waiting jobs.", snapshot.limit)
         yield _gauge("kirazuri_jobs_running", "Running jobs.", running)
+        yield _gauge(
+            "kirazuri_checkpoints_without_worker",
+            "Checkpoints whose jobs wait because no worker has them.",
+            snapshot.checkpoints_without_worker,
+        )
         yield from _server(snapshot.server)
         yield from _jobs(snapshot.counters)
         yield from _eta_accuracy(snapshot.counters.eta_accuracy)

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 
 from fastapi import APIRouter, Request, Response
 
@@ -10,10 +11,9 @@ from api.http.problem import PROBLEM_MEDIA_TYPE
 from api.http.problem_types import NOT_READY
 from api.http.queue_metrics import QueueSnapshot, render_metrics
 from api.http.service_schemas import Alive, NotReady, Ready
-from api.submit.dependencies import Metrics, Queue, ServiceCard, ServiceSettings, Store
-from model.card import Card
+from api.submit.dependencies import Metrics, Queue, ServiceSettings, Store
 from worker.errors import QueueUnavailable, RedisLoading, StoreError
-from worker.job import Checkpoint, checkpoint_of
+from worker.job import Checkpoint
 from worker.queue.job_queue import JobQueue
 from worker.queue.queue_state import Heartbeat
 from worker.redis_io.server_faults import faults_against_jobs
@@ -42,14 +42,16 @@ async def livez(response: Response) -> Alive:
     responses={503: {"model": NotReady}, **problem_responses()},
 )
 async def readyz(
-    request: Request, queue: Queue, store: Store, card: ServiceCard, settings: ServiceSettings
+    request: Request, queue: Queue, store: Store, settings: ServiceSettings
 ) -> Response:
     """200 if Redis takes jobs, images can be stored and a worker has this card's model loaded."""
-    reasons = await _store_reasons(store) + await _queue_reasons(queue, card, settings)
+    found, warnings = await _queue_reasons(queue, settings)
+    reasons = await _store_reasons(store) + found
     headers = {"Cache-Control": "no-store"}
     if not reasons:
-        ready = Ready(warnings=await _warnings(queue))
-        return Response(ready.model_dump_json(), media_type="application/json", headers=headers)
+        ready = Ready(warnings=warnings).model_dump_json()
+        return Response(ready, media_type="application/json", headers=headers)
+    reasons += warnings
     problem = NotReady(
         type=NOT_READY.path,
         title=NOT_READY.title,
@@ -77,46 +79,38 @@ async def _store_reasons(store: ImageStore) -> list[str]:
     return []
 
 
-async def _queue_reasons(queue: JobQueue, card: Card, settings: Settings) -> list[str]:
+async def _queue_reasons(queue: JobQueue, settings: Settings) -> tuple[list[str], list[str]]:
+    """Why jobs of this API are not processed, and why jobs of others are not."""
     try:
         server = await queue.state.server()
         heartbeats = await queue.state.heartbeats()
+        waiting = await queue.state.waiting_checkpoints()
     except RedisLoading:
-        return ["redis: loads its data"]
+        return ["redis: loads its data"], []
     except QueueUnavailable:
-        return ["redis: does not answer"]
+        return ["redis: does not answer"], []
     reasons = [f"redis: {reason}" for reason in server.reasons(faults_against_jobs(settings))]
     # A worker that was killed together with this process has left a heartbeat behind.
     patience = min(settings.lease_seconds, time.monotonic() - queue.state.started_at)
-    own = checkpoint_of(card)
-    if not any(is_serving(heartbeat, own, patience=patience) for heartbeat in heartbeats):
+    live = [heartbeat for heartbeat in heartbeats if heartbeat.age <= patience]
+    own = queue.state.checkpoint
+    if without_worker([own], live):
         reasons.append(f"worker: no live one has {_name(own)} loaded")
-    return reasons
-
-
-async def _warnings(queue: JobQueue) -> list[str]:
-    """Jobs that wait for another checkpoint than that of this API, and nobody runs them."""
-    try:
-        waiting = await queue.state.waiting_checkpoints()
-        workers = [heartbeat.status for heartbeat in await queue.state.heartbeats()]
-    except QueueUnavailable:
-        return []
-    return [
-        f"queue: jobs wait for {_name(checkpoint)}, which no live worker has loaded"
-        for checkpoint in waiting
-        if not any(worker.is_warm and worker.runs(checkpoint) for worker in workers)
+    others = [one for one in without_worker(waiting, live) if one != own]
+    return reasons, [
+        f"queue: jobs wait for {_name(one)}, which no live worker has loaded" for one in others
     ]
+
+
+def without_worker(waiting: Sequence[Checkpoint], live: Sequence[Heartbeat]) -> list[Checkpoint]:
+    """The checkpoints whose jobs no live worker takes."""
+    warm = [heartbeat.status for heartbeat in live if heartbeat.status.is_warm]
+    return [one for one in waiting if not any(worker.runs(one) for worker in warm)]
 
 
 def _name(checkpoint: Checkpoint) -> str:
     card, sha256 = checkpoint
     return f"{card} ({sha256[:12]}…)" if sha256 else card
-
-
-def is_serving(heartbeat: Heartbeat, checkpoint: Checkpoint, *, patience: float) -> bool:
-    """Whether the worker has this model loaded and was alive `patience` seconds ago."""
-    worker = heartbeat.status
-    return worker.is_warm and worker.runs(checkpoint) and heartbeat.age <= patience
 
 
 @router.get(
@@ -132,11 +126,14 @@ def is_serving(heartbeat: Heartbeat, checkpoint: Checkpoint, *, patience: float)
 async def get_metrics(metrics: Metrics, queue: Queue, settings: ServiceSettings) -> Response:
     """Latencies of this process; if Redis answers, also jobs and workers of the whole service."""
     try:
-        workers = await queue.state.workers()
+        heartbeats = await queue.state.heartbeats()
+        workers = [heartbeat.status for heartbeat in heartbeats]
+        waiting = await queue.state.waiting_checkpoints()
         snapshot = QueueSnapshot(
             depth=await queue.state.depth(),
             limit=settings.max_queue,
             workers=workers,
+            checkpoints_without_worker=len(without_worker(waiting, heartbeats)),
             worker_texts=await queue.state.worker_metrics([worker.name for worker in workers]),
             counters=await queue.state.counters(),
             outbox=await queue.state.outbox(),

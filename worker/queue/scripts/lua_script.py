@@ -19,7 +19,10 @@ from worker.redis_io.server_faults import ServerState, read_state
 DEADLINE_NONCE = "deadline"
 """Nonce of the cancel script if the deadline of a job has passed."""
 
-_READING = ("find_lost", "list_jobs", "queue_position", "queue_positions", "read_events")
+_READING = (
+    *("list_jobs", "queue_position", "queue_positions", "read_events"),
+    "waiting_checkpoints",
+)
 _FLAGS = {"admit": "", **dict.fromkeys(_READING, " flags=no-writes")}
 """A full Redis refuses `admit` only; one that refuses all writes still runs what only reads."""
 

@@ -90,8 +90,10 @@ def test_jobs_for_a_checkpoint_that_nobody_runs_are_a_warning(
     assert client.get("/readyz").json()["warnings"] == [
         "queue: jobs wait for another (aaaaaaaaaaaa…), which no live worker has loaded"
     ]
+    assert read_metrics(client)["kirazuri_checkpoints_without_worker",] == 1
     worker.heartbeat(name="other", details={"checkpoints": [["another", "a" * 64]]})
     assert client.get("/readyz").json()["warnings"] == []
+    assert read_metrics(client)["kirazuri_checkpoints_without_worker",] == 0
 
 
 def test_clocks_do_not_matter(client: httpx2.Client, worker: ManualWorker) -> None:
