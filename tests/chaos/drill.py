@@ -125,11 +125,14 @@ def _one_by_one(
         cluster.calm()
         if await_recovery(cluster, clients) == float("inf"):
             raise RuntimeError(f"no recovery before {fault.name}: {cluster.log_ends()}")
+        told = len(report.problems)
         seconds = _alone(cluster, clients, fault, report)
         if seconds is not None:
             report.faults[fault.name] += 1
             report.recoveries[fault.name] = seconds
             tell(f"{fault.name}: recovery after {seconds:.1f} s")
+        for problem in report.problems[told:]:
+            tell(problem)
 
 
 def _alone(cluster: Cluster, clients: Clients, fault: Fault, report: DrillReport) -> float | None:
