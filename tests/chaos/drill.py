@@ -137,7 +137,8 @@ def _one_by_one(
 
 def _alone(cluster: Cluster, clients: Clients, fault: Fault, report: DrillReport) -> float | None:
     """Let a fault last for its longest time; the seconds of the recovery, None if skipped."""
-    signs = Signs(fault.name, cluster.api_urls, cluster.new_logs())
+    secret = next(iter(cluster.secrets.values()))
+    signs = Signs(fault.name, cluster.api_urls, cluster.new_logs(), secret=secret)
     if not cluster.begin(fault, seconds=float("inf")):
         return None
     least = time.monotonic() + fault.seconds[1]

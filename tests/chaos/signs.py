@@ -38,11 +38,15 @@ def promises() -> dict[str, Promise]:
 class Signs:
     """Looks for what the page says of one fault. `missing` are the signs that were not seen yet.
 
-    `urls` are those of the APIs, and `read_logs` gives everything that was logged since this began.
+    `urls` are those of the APIs, `secret` is a key for them, and `read_logs` gives everything that
+    was logged since this began.
     """
 
-    def __init__(self, fault: str, urls: Sequence[str], read_logs: Callable[[], str]) -> None:
+    def __init__(
+        self, fault: str, urls: Sequence[str], read_logs: Callable[[], str], *, secret: str = ""
+    ) -> None:
         self._fault = fault
+        self._headers = {"Authorization": f"Bearer {secret}"} if secret else {}
         self._urls = urls
         self._read_logs = read_logs
         self._promise = promises().get(fault, Promise())
@@ -89,7 +93,7 @@ class Signs:
     def _get(self, url: str, path: str) -> str:
         """The status and the text of a response; empty without one."""
         try:
-            answer = httpx2.get(f"{url}{path}", timeout=3, trust_env=False)
+            answer = httpx2.get(f"{url}{path}", headers=self._headers, timeout=5, trust_env=False)
         except httpx2.HTTPError:
             return ""
         return f"{answer.status_code} {answer.text}" if path == "/readyz" else answer.text
