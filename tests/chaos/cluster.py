@@ -157,9 +157,13 @@ class Cluster:
             time.sleep(0.05)
             self.tend()
 
-    def await_processes(self) -> None:
-        """Wait until every process has started again: APIs answer, workers have registered."""
-        self._tend_until(lambda: all(map(_is_live, self.api_urls)) and self._has_workers(), "up")
+    def await_apis(self) -> None:
+        """Wait until the processes of all APIs have started again."""
+        self._tend_until(lambda: all(map(_is_live, self.api_urls)), "live")
+
+    def await_workers(self) -> None:
+        """Wait until the processes of all workers have started again and registered."""
+        self._tend_until(self._has_workers, "registered")
 
     def _has_workers(self) -> bool:
         with self.direct(seconds=0.5, retries=0) as client, contextlib.suppress(redis.RedisError):

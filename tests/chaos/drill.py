@@ -148,6 +148,7 @@ def _alone(cluster: Cluster, clients: Clients, fault: Fault, report: DrillReport
         time.sleep(0.1)
     report.problems += signs.problems()
     cluster.calm()
+    cluster.await_apis()  # the cause has gone when killed processes have started again
     return await_recovery(cluster, clients)
 
 
