@@ -11,7 +11,7 @@ from fastapi import Depends, Header, Query, Request, Response
 from pydantic import AfterValidator
 
 from api.http.job_schemas import job_view
-from api.submit.dependencies import BaseUrl, Queue, ServiceSettings
+from api.submit.dependencies import base_url, owned_queue
 from api.submit.disconnect import cancel_abandoned_job, unless_disconnected
 from worker.errors import QueueUnavailable
 from worker.job import TERMINAL, Job
@@ -110,9 +110,6 @@ def _check_duration(text: str) -> str:
 async def _submission_context(
     request: Request,
     response: Response,
-    queue: Queue,
-    settings: ServiceSettings,
-    base_url: BaseUrl,
     idempotency_key: Annotated[
         str | None,
         Header(
@@ -147,13 +144,13 @@ async def _submission_context(
     return _SubmissionContext(
         idempotency_key=idempotency_key,
         traceparent=traceparent if is_valid_trace else None,
-        wait_seconds=parse_prefer_wait(prefer, settings.max_wait_seconds),
+        wait_seconds=parse_prefer_wait(prefer, request.state.settings.max_wait_seconds),
         cancel_after=None if cancel_after is None else parse_duration(cancel_after),
         is_cancelled_on_disconnect=cancel_on_disconnect,
         request=request,
         response=response,
-        queue=queue,
-        base_url=base_url,
+        queue=await owned_queue(request),
+        base_url=await base_url(request),
     )
 
 

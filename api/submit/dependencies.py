@@ -42,37 +42,38 @@ ServiceSettings = Annotated[Settings, from_state("settings")]
 Store = Annotated[ImageStore, from_state("store")]
 
 
-async def _queue(request: Request) -> JobQueue:
+async def owned_queue(request: Request) -> JobQueue:
+    """The queue as the caller sees it: without the jobs of other owners."""
     queue: JobQueue = request.state.queue
     return queue.owned_by(request.state.caller.owner)
 
 
-Queue = Annotated[JobQueue, Depends(_queue)]
-"""The queue as the caller sees it: without the jobs of other owners."""
+Queue = Annotated[JobQueue, Depends(owned_queue)]
 
 
-async def _input_images(request: Request, queue: Queue) -> InputImages:
+async def owned_images(request: Request) -> InputImages:
+    """Reads input images; stored images of other owners count as missing."""
     images: InputImages = request.state.input_images
-    return images.for_owner(queue.owner_index) if request.state.caller.owner else images
+    owner = request.state.caller.owner
+    return images.for_owner((await owned_queue(request)).owner_index) if owner else images
 
 
-RequestImages = Annotated[InputImages, Depends(_input_images)]
-"""Reads input images; stored images of other owners count as missing."""
+RequestImages = Annotated[InputImages, Depends(owned_images)]
 
 
-async def _base_url(request: Request) -> str:
+async def base_url(request: Request) -> str:
+    """Prefix of absolute URLs, without a trailing slash: as configured, or as the client called."""
     return (request.state.settings.public_url or str(request.base_url)).rstrip("/")
 
 
-BaseUrl = Annotated[str, Depends(_base_url)]
-"""Prefix of absolute URLs, without a trailing slash: as configured, or as the client called."""
+BaseUrl = Annotated[str, Depends(base_url)]
 
 
 async def _url_signer(
-    caller: CurrentCaller, keys: Keys, base_url: BaseUrl, settings: ServiceSettings
+    caller: CurrentCaller, keys: Keys, prefix: BaseUrl, settings: ServiceSettings
 ) -> UrlSigner:
     until = time.time() + settings.signed_url_seconds
-    return UrlSigner(caller.owner, keys.link_secret, base_url, until)
+    return UrlSigner(caller.owner, keys.link_secret, prefix, until)
 
 
 CallerUrlSigner = Annotated[UrlSigner, Depends(_url_signer)]

@@ -21,7 +21,7 @@ from api.auth.key_limits import KeyLimitCheck
 from api.submit.advice import Advice, advise
 from api.submit.context import SubmissionContext
 from api.submit.cpu_work import check_text
-from api.submit.dependencies import Queue, RequestImages
+from api.submit.dependencies import owned_images, owned_queue
 from api.submit.dry_run import Plan, make_plan
 from api.submit.images.input_images import InputImages
 from api.submit.lora_list import LoraList
@@ -187,13 +187,14 @@ async def _fingerprint(body: GenerationRequest) -> str:
     return await asyncio.to_thread(digest)  # megabytes
 
 
-async def _submitter(request: Request, queue: Queue, images: RequestImages) -> _Submitter:
+async def _submitter(request: Request) -> _Submitter:
+    # Every dependency of a dependency costs time; this one is needed by each submission.
     state = request.state
     return _Submitter(
         caller=state.caller,
         card=state.card,
-        queue=queue,
-        images=images,
+        queue=await owned_queue(request),
+        images=await owned_images(request),
         tokenizers=state.tokenizers,
         loras=state.loras,
         policy=state.policy,

@@ -69,6 +69,11 @@ _PLAIN = {
 }
 """Patterns of single constructs; the advice shows the match and its groups."""
 
+_HINT = re.compile(
+    r"BREAK|AND|ADD|[<＜]|embedding:|__|\$\{|::|\)[\d+-]|\+\+|--|\.(?:blend|and|swap)\(|\|\|"
+)
+"""What each of these patterns contains. Most prompts contain none, which is much faster to see."""
+
 _NUMBER = r"[-+]?[\d.,]{1,8}[%fF]?"
 _BAD_WEIGHT = re.compile(
     rf"(?:(?<![\d:]):\s{{0,3}}({_NUMBER})|(?<=[^\W\d_])[=;]\s{{0,3}}(\d\.\d{{1,2}}))\s{{0,3}}\)"
@@ -132,7 +137,7 @@ def shorten(text: str) -> str:
 
 def find_foreign_syntax(prompt: str) -> Iterator[str]:
     """Find constructs of other programs that are plain text here; each kind once."""
-    for pattern, advice in _PLAIN.items():
+    for pattern, advice in _PLAIN.items() if _HINT.search(prompt) else ():
         if match := re.search(pattern, prompt):
             yield advice.format(shorten(match[0]), *match.groups())
     rest = _ANGLE_OPTION.sub("", prompt)

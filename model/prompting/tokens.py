@@ -5,6 +5,7 @@ Does not import torch; the API counts tokens with it.
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +21,8 @@ T5_EOS = "</s>"
 
 # Tokenizers treat "</s>" or "<|im_end|>" in a prompt as control tokens; T5 also in full width.
 _SPECIAL_TOKEN = re.compile(r"([<＜﹤])(?=[^<>＜＞﹤﹥\s]+[>＞﹥])")
+# ASCII words with single spaces between them. Other text may be normalised across words.
+_PLAIN_WORDS = re.compile(r"[!-~]{1,40}(?: [!-~]{1,40})*")
 _QWEN_SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -64,9 +67,25 @@ def count_tokens(text: str, tokenizers: Tokenizers, limit: int) -> TokenCount:
     Raises:
         PromptError: as in `tokenize`.
     """
-    tokens = tokenize(text, *tokenizers)
-    qwen = 0 if is_empty_prompt(tokens, tokenizers.qwen) else len(tokens.qwen_ids)
-    return TokenCount(qwen, len(tokens.t5_ids), limit)
+    qwen = t5 = 0
+    for segment in parse_prompt(text):
+        text_only = _SPECIAL_TOKEN.sub(r"\1 ", segment.text)
+        if _PLAIN_WORDS.fullmatch(text_only):
+            first, *others = text_only.split(" ")
+            # Qwen's tokens begin with the space before a word; T5's mark the start of a word.
+            qwen += _word_tokens(first, tokenizers.qwen)
+            qwen += sum(_word_tokens(f" {word}", tokenizers.qwen) for word in others)
+            t5 += sum(_word_tokens(word, tokenizers.t5) for word in (first, *others))
+        else:
+            qwen += len(_ids(text_only, tokenizers.qwen))
+            t5 += len(_ids(text_only, tokenizers.t5))
+    return TokenCount(qwen, t5 + 1, limit)
+
+
+@lru_cache(maxsize=32_768)
+def _word_tokens(word: str, tokenizer: Tokenizer) -> int:
+    """Tokens of a word: tags share their words, and both tokenizers take words one by one."""
+    return len(_ids(word, tokenizer))
 
 
 def tokenize(text: str, qwen: Tokenizer, t5: Tokenizer) -> Tokens:

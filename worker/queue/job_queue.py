@@ -198,7 +198,7 @@ class JobQueue:
                 " ".join(faults_against_jobs(self._settings)),
                 len(pairs),
                 *pairs,
-                *rq_layout.job_fields(job_id),
+                *rq_layout.job_fields(),
             )
             outcome, known_id = reply[:2]
             span.set_attributes({"messaging.message.id": known_id, "kirazuri.outcome": outcome})

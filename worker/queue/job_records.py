@@ -95,7 +95,8 @@ class JobRecords:
         self, job_id: str, record: Record, *, position: int, running: int, mean_cost: float | None
     ) -> Job | None:
         """The job of a record; a queued one that is overdue is cancelled."""
-        throughput = await self._state.throughput()
+        is_queued = record.get("status") == "queued"
+        throughput = await self._state.throughput() if is_queued else Throughput()
         job = job_with_eta(
             job_id,
             record,

@@ -238,7 +238,7 @@ class WorkerQueue:
             _MISSING_SECONDS,
             self._looked_at,
             self._settings.result_ttl_seconds,
-            *rq_layout.job_fields("any"),
+            *rq_layout.job_fields(),
             client=pipeline,
         )
 

@@ -8,16 +8,15 @@ from api.http.error_handlers import problem_responses
 from api.http.job_schemas import JobView
 from api.http.request_body import require_json
 from api.submit.context import SubmissionContext
-from api.submit.dependencies import Loras
 from api.submit.dry_run import Plan
 from api.submit.submitter import Submitter
 from model.request import GenerationRequest
 
 
-async def _refresh_loras(request: Request, loras: Loras) -> None:
+async def _refresh_loras(request: Request) -> None:
     """Scan for new LoRAs before the body is validated, if the body has any."""
     if b'"loras"' in await request.body():
-        await loras.refresh()
+        await request.state.loras.refresh()
 
 
 def routes(request_model: type[GenerationRequest]) -> APIRouter:

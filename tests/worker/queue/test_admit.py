@@ -122,7 +122,7 @@ def test_a_call_repeated_after_a_lost_reply_pushes_once(redis_client: "Redis") -
     job_id = str(ULID())
     fields = record.new_record(make_request(), warnings=(), traceparent=None)
     pairs = [part for pair in fields.items() for part in pair]
-    rq_pairs = rq_layout.job_fields(job_id)
+    rq_pairs = rq_layout.job_fields()
     arguments = [10, "", "", 60, "", "[]", 60, "", "", "", 0, 0, 0, "", len(pairs), *pairs]
     arguments += rq_pairs
     admit = LuaScript(redis_client, "admit")

@@ -33,7 +33,7 @@ def fill(client: "Redis", count: int, owners: int) -> set[str]:
             first.add(job_id)
         fields = record.new_record(make_request(), warnings=(), traceparent=None, owner=owner)
         pairs = [part for pair in fields.items() for part in pair]
-        rest = [len(pairs), *pairs, *rq_layout.job_fields(job_id)]
+        rest = [len(pairs), *pairs, *rq_layout.job_fields()]
         limits = ["", "", 0, 0, 0, ""]
         admit(job_id, 2 * MANY, "", "", 60, "", "[]", 60, owner, *limits, *rest, client=pipeline)
     pipeline.execute()

@@ -77,7 +77,7 @@ def admitted_by_next_release(client: "Redis") -> str:
 def write(client: "Redis", job_id: str, queue: str, fields: dict[str, object]) -> None:
     """Write a job as the admit script of every release does."""
     client.hset(redis_keys.job_key(job_id), mapping=fields)  # type: ignore[arg-type]
-    pairs = rq_layout.job_fields(job_id, queue=queue)
+    pairs = rq_layout.job_fields(queue=queue)
     client.hset(rq_layout.job_key(job_id), items=pairs)
     client.sadd("rq:queues", rq_layout.list_key(queue))
     client.rpush(rq_layout.list_key(queue), job_id)

@@ -4,12 +4,13 @@ The Lua scripts get RQ's keys from here. `tests/worker/queue/test_rq_contract.py
 it with the installed RQ.
 """
 
+from functools import cache
 from typing import Any
 
 from redis import Redis
 from rq.job import Job as RqJob
 from rq.job import JobStatus, Retry
-from rq.utils import now
+from rq.utils import now, utcformat
 
 from worker.job import READABLE_SCHEMAS
 
@@ -68,16 +69,24 @@ def job_id_of(member: bytes) -> str:
     return member.decode().partition(LEASE_SEPARATOR)[0]
 
 
-def job_fields(job_id: str, *, queue: str = QUEUE) -> list[Any]:
+def job_fields(*, queue: str = QUEUE) -> list[Any]:
     """RQ's hash of a new job as field, value, ...; no I/O.
 
     The function name is a label and is not resolved. The hash contains neither prompt nor
     request, because RQ shows descriptions in logs and dashboards.
     """
+    created = utcformat(now())
+    fields = {**_same_fields(queue), "created_at": created, "enqueued_at": created}
+    return [part for pair in fields.items() for part in pair]
+
+
+@cache
+def _same_fields(queue: str) -> dict[str, Any]:
+    """The fields of RQ's hash, which are the same for all jobs of a queue but for the times."""
     job = RqJob.create(
         "kirazuri.generate",
         connection=_UNCONNECTED,
-        id=job_id,
+        id="any",
         origin=queue,
         description="generate",
         serializer="json",
@@ -87,5 +96,5 @@ def job_fields(job_id: str, *, queue: str = QUEUE) -> list[Any]:
         failure_ttl=86_400,
         retry=Retry(max=_RETRIES, enqueue_at_front=True),
     )
-    job.enqueued_at = now()
-    return [part for pair in job.to_dict().items() for part in pair]
+    fields: dict[str, Any] = job.to_dict()
+    return fields
