@@ -18,6 +18,7 @@ from api.http.metrics import HttpMetrics
 from api.http.problem import ErrorRenderer, ProblemResponse, renderer_for
 from api.http.problem_types import INTERNAL
 from api.middleware.browser_security import SECURITY_HEADERS, HostAndOriginCheck
+from api.middleware.start_gate import StartGate
 from worker.settings import Settings
 from worker.telemetry.logs import log_context
 from worker.telemetry.tracing import annotate_request_span, trace_id_of
@@ -68,6 +69,7 @@ class RequestContextMiddleware:
         self._max_body_bytes = settings.max_body_bytes
         self._head_check = HostAndOriginCheck(settings)
         self._error_renderers = error_renderers
+        self._gate = StartGate()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one HTTP request; other scopes (lifespan) pass unchanged."""
@@ -79,6 +81,8 @@ class RequestContextMiddleware:
         scope.setdefault("state", {})["request_id"] = request_id
         with log_context(request=request_id, trace_id=trace_id_of(headers.get("traceparent"))):
             annotate_request_span(request_id)
+            if scope["method"] == "POST":
+                await self._gate.wait_for_turn()
             await self._handle(scope, receive, send)
 
     async def _handle(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,7 +1,6 @@
 """Lists and hashes the LoRAs that requests may name, without blocking the event loop."""
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Collection, Iterable, Sequence
 from functools import partial
@@ -22,6 +21,7 @@ from model.files.lora.plan import plan_changes
 from model.request import GenerationRequest, RequestWarning
 from model.resolved_request import ResolvedRequest
 from worker.settings import Settings
+from worker.telemetry.background import stop_task
 
 log = logging.getLogger(__name__)
 
@@ -108,14 +108,14 @@ class LoraList:
     async def close(self) -> None:
         """Stop hashing after the current file."""
         if self._hashing is not None:
-            self._hashing.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._hashing
+            await stop_task(self._hashing)
 
     async def _hash_all(self, names: Sequence[str]) -> None:
         for name in names:
-            with contextlib.suppress(LoraError):  # removed or being written: listed with null
+            try:
                 await asyncio.to_thread(self._folder.sha256, name)
+            except (LoraError, OSError) as exc:  # removed or being written: listed with null
+                log.info("cannot hash the LoRA %s yet: %s", name, exc)
 
     def _described(self, file: LoraFile, card: Card) -> LoraDescription:
         warnings = [warning.detail for warning in file_warnings(file, card)]

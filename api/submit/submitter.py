@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
@@ -118,10 +119,9 @@ class _Submitter:
         """Check, fill in and lint a request; store its input images if `is_stored`."""
         hashes = await self.loras.hashes(body)
         prompts = resolve_prompts(body, self.card)
-        chars = sum(map(len, prompts))
-        check = partial(
-            self.policy.check, loras=body.loras, trigger_words=self.loras.trigger_words(hashes)
-        )
+        trigger_words = self.loras.trigger_words(hashes)
+        chars = sum(len(text) for text in chain(prompts, *trigger_words.values()))
+        check = partial(self.policy.check, loras=body.loras, trigger_words=trigger_words)
         decision = await check_text(chars, partial(check, self.caller, *prompts))
         inputs, size_warnings = await self.images.prepare(body, is_stored=is_stored)
         seed = secrets.randbelow(MAX_SEED + 1)

@@ -50,5 +50,5 @@ def _arguments(stand: Stand, job_id: str, owner: str, request: ResolvedRequest) 
         *(settings.max_queue, "", "", settings.idempotency_ttl_seconds, "", "[]"),
         *(settings.result_ttl_seconds, owner, "", "", record["cost"], 0, 0, "", len(pairs)),
         *pairs,
-        *rq_layout.job_fields(job_id),
+        *rq_layout.job_fields(),
     ]

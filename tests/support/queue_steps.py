@@ -3,13 +3,14 @@
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
+from datetime import UTC, datetime
 from importlib import resources
 from typing import Any
 from uuid import uuid4
 
 from redis import Redis
 
-from worker.job import Checkpoint, StoredImage
+from worker.job import Checkpoint, StoredImage, WorkerStatus
 from worker.job_events import JobEvent
 from worker.queue.job_queue import JobQueue
 from worker.queue.layout import redis_keys, rq_layout
@@ -126,6 +127,22 @@ def report(worker_queue: WorkerQueue, job_id: str, token: str, news: Report) -> 
     with worker_queue.redis.pipeline() as pipeline:
         worker_queue.report(pipeline, job_id, token, news)
         return pipeline.execute()[-1]
+
+
+def status(name: str, *, pace: float = 0.0) -> WorkerStatus:
+    """A heartbeat; `pace` is the measured throughput, 0 for none."""
+    return WorkerStatus(
+        name=name,
+        is_warm=True,
+        seen_at=datetime.now(UTC),
+        card="fake",
+        device="cpu",
+        precision="float32",
+        running=0,
+        forwards=3,
+        evaluations=9,
+        details={"cost_per_second": pace},
+    )
 
 
 async def follow_events(

@@ -194,6 +194,7 @@ async def follow(
                 seen = page.newest
             if seen == page.newest:
                 try:
-                    await asyncio.wait_for(wakeup.wait(), pause)
+                    async with asyncio.timeout(pause):
+                        await wakeup.wait()
                 except TimeoutError:
                     yield None

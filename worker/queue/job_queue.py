@@ -348,7 +348,8 @@ class JobQueue:
                 if job.status in TERMINAL or left <= 0:
                     return job
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(wakeup.wait(), min(left, _POLL_SECONDS))
+                    async with asyncio.timeout(min(left, _POLL_SECONDS)):
+                        await wakeup.wait()
 
     async def events(
         self, job_id: str, *, after: str | None = None

@@ -35,7 +35,8 @@ class Wakeups:
         self._listeners[job_id].add(wakeup)
         self._reader.start()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._is_reading.wait(), _RETRY_SECONDS)
+            async with asyncio.timeout(_RETRY_SECONDS):
+                await self._is_reading.wait()
         try:
             yield wakeup
         finally:

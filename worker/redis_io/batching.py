@@ -12,7 +12,7 @@ from typing import Any, cast
 import redis.asyncio
 from redis.asyncio.client import Pipeline
 from redis.asyncio.connection import Connection
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 _Command = tuple[tuple[Any, ...], dict[str, Any]]
 _Part = tuple[Sequence[_Command], "asyncio.Future[list[Any]]"]
@@ -73,6 +73,10 @@ class BatchingRedis(redis.asyncio.Redis):
             for sender in running:
                 sender.cancel()
             await asyncio.wait(running, timeout=_CANCEL_AGAIN_SECONDS)
+        self._senders.clear()
+        self._is_starting = False
+        _fail(self._waiting, asyncio.CancelledError())  # of a sender that had not begun
+        self._waiting.clear()
         await super().aclose(close_connection_pool)
 
     async def _send_waiting(self) -> None:
@@ -85,7 +89,7 @@ class BatchingRedis(redis.asyncio.Redis):
                     batch.append(self._waiting.popleft())
                     size += len(batch[-1][0])
                 try:
-                    await self._send(batch)
+                    await self._send_each(batch)
                 except BaseException as exc:
                     # Redis is away: whoever waits need not find out by a timeout of their own.
                     _fail((*batch, *self._waiting), exc)
@@ -95,32 +99,55 @@ class BatchingRedis(redis.asyncio.Redis):
         finally:
             self._senders.discard(cast("asyncio.Task[None]", asyncio.current_task()))
 
+    async def _send_each(self, batch: Sequence[_Part]) -> None:
+        """Send a batch; one part at a time if a reply is unreadable: bytes that are no text.
+
+        Raises:
+            RedisError, OSError: Redis is away.
+        """
+        try:
+            await self._send(batch)
+        except ValueError as exc:
+            if len(batch) == 1:
+                _fail(batch, exc)
+            for part in batch if len(batch) > 1 else ():
+                await self._send_each([part])
+
     async def _send(self, batch: Sequence[_Part]) -> None:
-        commands = [command for part, _ in batch for command in part]
         pool = self.connection_pool
         connection = await pool.get_connection()  # type: ignore[no-untyped-call]
+        packed: list[bytes] = []
+        sent: list[_Part] = []
+        for part in batch:
+            try:
+                packed += connection.pack_commands([args for args, _ in part[0]])
+            except (RedisError, ValueError) as exc:  # the caller's mistake: an argument None
+                _fail([part], exc)
+            else:
+                sent.append(part)
+        expected = [command for commands, _ in sent for command in commands]
         try:
             found = await connection.retry.call_with_retry(
-                lambda: self._exchange(connection, commands),
+                lambda: self._exchange(connection, packed, expected),
                 lambda error: connection.disconnect(error=error),
             )
         finally:
             await pool.release(connection)
-        for part, replies in batch:
+        for commands, replies in sent:
             if not replies.done():
-                replies.set_result(found[: len(part)])
-            del found[: len(part)]
+                replies.set_result(found[: len(commands)])
+            del found[: len(commands)]
 
-    async def _exchange(self, connection: Connection, commands: Sequence[_Command]) -> list[Any]:
+    async def _exchange(
+        self, connection: Connection, packed: Sequence[bytes], commands: Sequence[_Command]
+    ) -> list[Any]:
         found: list[Any] = []
         try:
-            await connection.send_packed_command(
-                connection.pack_commands([args for args, _ in commands])
-            )
+            await connection.send_packed_command(packed)
             for args, options in commands:
                 try:
                     found.append(await self.parse_response(connection, args[0], **options))
-                except (ResponseError, ValueError) as exc:  # ValueError: bytes that are no text
+                except ResponseError as exc:
                     found.append(exc)
         except BaseException:
             await connection.disconnect(nowait=True)  # the remaining replies are of no use

@@ -11,11 +11,12 @@ from redis import Redis
 from api.auth.key_cache import KeyCache
 from tests.support.api_keys import bearer, make_key, status_with
 from tests.support.api_server import ApiServer
-from tests.support.waiting import wait_until
+from tests.support.waiting import async_wait_until, wait_until
 from worker.auth.api_keys import KeyLimits, new_secret
-from worker.auth.key_store import KEYS, KeyFileError, add_key
+from worker.auth.key_store import KEYS, KEYS_VERSION, KeyFileError, add_key, revoke_key
 from worker.redis_io import server as redis_server
 from worker.settings import Settings
+from worker.telemetry.background import FAILURES
 
 
 def test_redis_keeps_only_hashes(redis_client: "Redis") -> None:
@@ -54,6 +55,35 @@ def test_without_redis_only_keys_of_the_file_work(settings: Settings, tmp_path: 
         assert client.get("/capabilities").status_code == 503
         assert client.get("/problems/unauthorized").status_code == 200
         assert client.get("/metrics", headers=bearer(secret)).status_code == 200
+
+
+async def test_a_failing_watcher_starts_again(
+    redis_url: str, redis_client: "Redis", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.telemetry.background.FIRST_PAUSE_SECONDS", 0.01)
+    secret, key = make_key("alice")
+    add_key(redis_client, key)
+    cache, before = KeyCache(), FAILURES["keys"]
+    await cache.open(redis_url)
+    assert cache.find(secret)
+    redis_client.set(KEYS_VERSION, b"\xff")  # no text
+    await async_wait_until(lambda: FAILURES["keys"] > before)
+    revoke_key(redis_client, "alice")
+    await async_wait_until(lambda: cache.find(secret) is None)
+    await cache.close()
+
+
+async def test_unreadable_keys_do_not_keep_the_service_from_starting(
+    redis_url: str, redis_client: "Redis", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.telemetry.background.FIRST_PAUSE_SECONDS", 0.01)
+    redis_client.set(KEYS, "not a hash")
+    cache = KeyCache()
+    await cache.open(redis_url)
+    assert not cache.is_known
+    redis_client.delete(KEYS)
+    await async_wait_until(lambda: cache.is_known)
+    await cache.close()
 
 
 async def test_closes_during_a_refresh(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

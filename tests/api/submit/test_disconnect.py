@@ -1,10 +1,11 @@
 """Deadlines of jobs, and clients that disconnect while their jobs go on."""
 
+import asyncio
 import logging
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from urllib.parse import urlsplit
@@ -17,6 +18,10 @@ from tests.support.api_calls import PROMPT, parse_events, read_problem, submit_j
 from tests.support.api_server import ApiServer
 from tests.support.manual_worker import ManualWorker
 from tests.support.waiting import wait_until
+from worker.errors import QueueUnavailable
+from worker.job import Job
+from worker.queue.job_queue import JobQueue
+from worker.queue.job_records import JobRecords
 from worker.queue.layout import redis_keys
 from worker.settings import Settings
 
@@ -150,6 +155,43 @@ def test_a_disconnect_during_a_call_cancels_the_job_only_on_request(
     assert worker.queued_ids() == [kept]
 
 
+def test_a_disconnect_ends_the_waiting_at_once(
+    client: httpx2.Client,
+    server: ApiServer,
+    worker: ManualWorker,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ended: list[str] = []
+    wait = JobQueue.wait
+
+    async def note(queue: JobQueue, job_id: str, seconds: float) -> Job:
+        try:
+            return await wait(queue, job_id, seconds)
+        except asyncio.CancelledError:
+            ended.append(job_id)
+            raise
+
+    monkeypatch.setattr(JobQueue, "wait", note)
+    with waiting_call(server, worker, "") as job_id:
+        assert not ended
+    wait_until(lambda: ended == [job_id])
+    assert status_of(client, job_id) == "queued"
+
+
+def test_an_accepted_job_is_answered_even_if_redis_goes_away(
+    client: httpx2.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: object, **__: object) -> None:
+        raise QueueUnavailable("Redis does not answer")
+
+    client.post("/generate?dry_run=true", json=BODY)  # the throughput has been read
+    monkeypatch.setattr(JobRecords, "read", fail)
+    for headers in ({}, {"Prefer": "wait=60"}):
+        answer = client.post("/generate", json=BODY, headers=headers)
+        assert (answer.status_code, answer.json()["status"]) == (202, "queued")
+        assert answer.headers["location"] == f"/jobs/{answer.json()['id']}"
+
+
 def test_a_client_that_stays_connected_gets_the_answer(
     client: httpx2.Client, worker: ManualWorker
 ) -> None:
@@ -180,6 +222,35 @@ def test_a_disconnect_from_a_stream_cancels_the_job_only_on_request(
     worker.end(cancelled, "cancelled")
     assert status_of(client, cancelled) == "cancelled"
     assert worker.step(kept, 1, 20) == "ok"
+
+
+def test_a_stream_that_breaks_does_not_count_as_a_disconnect(
+    client: httpx2.Client, worker: ManualWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = submit_job(client)
+    worker.claim(job_id)
+
+    async def no_events(*_: object, **__: object) -> AsyncGenerator[None]:
+        if client.is_closed:
+            yield None
+        raise QueueUnavailable("Redis does not answer")
+
+    monkeypatch.setattr(JobQueue, "events", no_events)
+    query = "?cancel_on_disconnect=true"
+    for _ in range(5):
+        assert "retry" in client.get(f"/jobs/{job_id}/events{query}").text
+    monkeypatch.undo()
+    assert worker.step(job_id, 1, 20) == "ok"
+
+
+def test_a_server_shutdown_does_not_cancel_the_job_of_a_waiting_call(
+    client: httpx2.Client, worker: ManualWorker, settings: Settings
+) -> None:
+    other = ApiServer(settings)
+    other.start()
+    with waiting_call(other, worker, "?cancel_on_disconnect=true") as job_id:
+        other.stop()
+    assert status_of(client, job_id) == "queued"
 
 
 def test_a_server_shutdown_does_not_count_as_a_disconnect(

@@ -11,13 +11,16 @@ from rq import Queue
 from rq.job import Job as RqJob
 from ulid import ULID
 
-from tests.support.queue_steps import waiting
+from tests.support.queue_steps import IMAGE, status, take, waiting
 from tests.support.requests import make_request
+from worker.auth.api_keys import KeyLimits
 from worker.errors import IdempotencyConflict, QueueFull
 from worker.job import Job, JobWarning
 from worker.queue.job_queue import JobQueue
 from worker.queue.layout import record, redis_keys, rq_layout
+from worker.queue.owner_index import OwnerUsage
 from worker.queue.scripts.lua_script import LuaScript
+from worker.queue.worker_queue import WorkerQueue
 from worker.settings import Settings
 
 RQ_LIST = rq_layout.list_key()
@@ -35,6 +38,73 @@ async def test_admits_a_job_that_can_be_read_back(queue: JobQueue) -> None:
     assert (await queue.get(job.id)) == job
     assert await queue.state.depth() == (1, 0)
     assert (await queue.state.counters()).accepted == 1
+
+
+async def reads(client: "Redis") -> int:
+    """How often the server has read from its connections, including for this question."""
+    stats: Any = client.info("stats")
+    return int(stats["total_reads_processed"])
+
+
+async def test_admission_takes_one_round_trip(queue: JobQueue, redis_client: "Redis") -> None:
+    limits = KeyLimits(concurrency=9, quota=1000)
+    usages: list[OwnerUsage] = []
+
+    async def admit(**changes: Any) -> Job:
+        own = queue.owned_by("alice")
+        return await own.admit(make_request(**changes), limits=limits, on_usage=usages.append)
+
+    first = await admit()  # loads the script and reads the throughput of the workers
+    before = await reads(redis_client)
+    job = await admit(seed=2)
+    assert await reads(redis_client) - before == 2  # the second is this question
+    assert (await queue.get(job.id)) == job
+    assert job.queue_position == 1
+    assert [usage.unfinished for usage in usages] == [1, 2]
+    assert usages[1].spent == pytest.approx(2 * usages[0].spent)
+    assert first.id != job.id
+
+
+async def test_the_answer_tells_what_the_record_promises(
+    queue: JobQueue, worker_queue: WorkerQueue, redis_client: "Redis"
+) -> None:
+    with redis_client.pipeline() as pipeline:
+        worker_queue.heartbeat(pipeline, status("w", pace=0.7))
+        worker_queue.heartbeat(pipeline, status("v", pace=0.33))
+        pipeline.execute()
+    redis_client.set(redis_keys.MEAN_COST, 1.234)
+    jobs = [await queue.admit(make_request(seed=seed)) for seed in range(3)]
+    for place, job in enumerate(jobs):
+        promised: Any = redis_client.hget(redis_keys.job_key(job.id), "promised")
+        assert job.queue_position == place
+        assert job.eta_seconds == float(promised) > 0
+        assert await queue.get(job.id) == job
+
+
+async def test_nothing_is_promised_without_a_measured_worker(
+    queue: JobQueue, redis_client: "Redis"
+) -> None:
+    job = await queue.admit(make_request())
+    assert job.eta_seconds is None
+    assert not redis_client.hexists(redis_keys.job_key(job.id), "promised")
+
+
+async def test_a_repeated_key_shows_the_job_as_it_is_now(
+    queue: JobQueue, worker_queue: WorkerQueue
+) -> None:
+    key: dict[str, Any] = {"idempotency_key": "k", "fingerprint": "f"}
+    first = await queue.admit(make_request(), **key)
+    later = await queue.admit(make_request(), idempotency_key="l", fingerprint="f")
+    take(worker_queue, first.id, "t1")
+    again = await queue.admit(make_request(), **key)
+    assert (again.id, again.status, again.worker) == (first.id, "running", "w")
+    assert again == await queue.get(first.id)
+    moved = await queue.admit(make_request(), idempotency_key="l", fingerprint="f")
+    assert (moved.id, moved.queue_position) == (later.id, 0)
+    worker_queue.commit(first.id, "t1", "succeeded", images=[IMAGE])
+    ended = await queue.admit(make_request(), **key)
+    assert ended == await queue.get(first.id)
+    assert ended.images == (IMAGE,)
 
 
 async def test_the_limit_holds_under_concurrency(redis_url: str, settings: Settings) -> None:

@@ -14,6 +14,7 @@ from worker.job_events import JobEvent
 from worker.queue.job_queue import JobQueue
 from worker.queue.layout import redis_keys
 from worker.queue.worker_queue import Report, WorkerQueue
+from worker.telemetry.background import FAILURES
 
 
 async def follow(queue: JobQueue, job_id: str, after: str | None = None) -> list[JobEvent]:
@@ -147,6 +148,40 @@ async def test_many_listeners_share_few_connections(
     await asyncio.wait_for(asyncio.gather(*listeners), 60)
     expected = ["queued", "started", "progress", "progress", "progress", "cancelled"]
     assert all(heard == expected for heard in names)
+
+
+async def test_an_unreadable_wake_up_stops_no_listener(
+    queue: JobQueue,
+    worker_queue: WorkerQueue,
+    redis_client: "Redis",
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("worker.queue.job_queue._POLL_SECONDS", 3600)
+    monkeypatch.setattr("worker.telemetry.background.FIRST_PAUSE_SECONDS", 0.01)
+    before = FAILURES["wake"]
+    job = await queue.admit(make_request())
+    take(worker_queue, job.id, "t1")
+    waiting = asyncio.create_task(queue.wait(job.id, 3600))
+    await async_wait_until(lambda: queue._wakeups._is_reading.is_set())
+    redis_client.xadd(redis_keys.WAKE, {"planet": "mars"})
+    await async_wait_until(lambda: FAILURES["wake"] == before + 1)
+    worker_queue.commit(job.id, "t1", "cancelled")
+    assert (await asyncio.wait_for(waiting, 60)).status == "cancelled"
+
+
+async def test_an_unreadable_event_breaks_only_its_own_stream(
+    queue: JobQueue, redis_client: "Redis"
+) -> None:
+    broken, whole = [await queue.admit(make_request(seed=seed)) for seed in range(2)]
+    redis_client.xadd(redis_keys.events_key(broken.id), {"event": "progress", "data": b"\xff"})
+    for _ in range(2):
+        found = await asyncio.gather(
+            queue.has_seen_all(broken.id, after=None),
+            queue.has_seen_all(whole.id, after=None),
+            return_exceptions=True,
+        )
+        assert isinstance(found[0], UnicodeDecodeError)
+        assert found[1] is False
 
 
 async def test_wait_returns_when_the_time_is_over(queue: JobQueue) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -11,10 +10,9 @@ from redis import Redis
 from ulid import ULID
 
 from model.workload import megapixel_steps
-from tests.support.queue_steps import follow_events, maintain, take
+from tests.support.queue_steps import follow_events, maintain, status, take
 from tests.support.requests import make_request
 from worker.errors import JobExpired, JobNotFound, QueueUnavailable
-from worker.job import WorkerStatus
 from worker.queue.job_queue import JobQueue
 from worker.queue.layout import redis_keys
 from worker.queue.worker_queue import WorkerQueue
@@ -36,21 +34,6 @@ async def test_an_unknown_id_is_expired_only_when_it_is_old(queue: JobQueue) -> 
     for call in (queue.get, queue.cancel):
         with pytest.raises(JobExpired):
             await call(old)
-
-
-def status(name: str, *, pace: float = 0.0) -> WorkerStatus:
-    return WorkerStatus(
-        name=name,
-        is_warm=True,
-        seen_at=datetime.now(UTC),
-        card="fake",
-        device="cpu",
-        precision="float32",
-        running=0,
-        forwards=3,
-        evaluations=9,
-        details={"cost_per_second": pace},
-    )
 
 
 async def test_workers_are_those_heard_from_of_late(
