@@ -6,13 +6,14 @@ connection of their own: commands that cannot be sent at once go together in the
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Coroutine, Iterable, Sequence
 from typing import Any, cast
 
 import redis.asyncio
 from redis.asyncio.client import Pipeline
 from redis.asyncio.connection import Connection
 from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeout
 
 _Command = tuple[tuple[Any, ...], dict[str, Any]]
 _Part = tuple[Sequence[_Command], "asyncio.Future[list[Any]]"]
@@ -21,7 +22,12 @@ _COMMANDS_AT_ONCE = 64
 """Commands of one round trip, so that the replies need little memory."""
 
 _ROUND_TRIPS_AT_ONCE = 4
-_CANCEL_AGAIN_SECONDS = 0.2
+
+ANSWER_SECONDS = 2.0
+"""How long Redis may take to answer while the event loop is idle."""
+
+_TICKS = 40
+_CANCEL_AGAIN_SECONDS = 1.0
 
 
 class BatchingRedis(redis.asyncio.Redis):
@@ -67,12 +73,7 @@ class BatchingRedis(redis.asyncio.Redis):
 
     async def aclose(self, close_connection_pool: bool | None = None) -> None:
         """Fail the commands that are not answered yet, and close the connections."""
-        while running := [sender for sender in self._senders if not sender.done()]:
-            # Again and again: before Python 3.12 `asyncio.wait_for`, which redis-py sends in,
-            # swallows a cancel that arrives just as the sending ends.
-            for sender in running:
-                sender.cancel()
-            await asyncio.wait(running, timeout=_CANCEL_AGAIN_SECONDS)
+        await _end(self._senders)
         self._senders.clear()
         self._is_starting = False
         _fail(self._waiting, asyncio.CancelledError())  # of a sender that had not begun
@@ -89,7 +90,7 @@ class BatchingRedis(redis.asyncio.Redis):
                     batch.append(self._waiting.popleft())
                     size += len(batch[-1][0])
                 try:
-                    await self._send_each(batch)
+                    await _within_time(self._send_each(batch))
                 except BaseException as exc:
                     # Redis is away: whoever waits need not find out by a timeout of their own.
                     _fail((*batch, *self._waiting), exc)
@@ -177,6 +178,40 @@ class _JoiningPipeline(Pipeline):
         if raise_on_error:
             self.raise_first_error(commands, replies)
         return replies
+
+
+async def _within_time(work: Coroutine[Any, Any, None]) -> None:
+    """Wait for the work, at most ANSWER_SECONDS.
+
+    A busy event loop is no fault of Redis: a reply that has arrived needs some steps of the loop to
+    be noticed. So the time is counted in ticks, each of which lasts at least one step.
+
+    Raises:
+        RedisTimeout: Redis does not answer in time.
+    """
+    task = asyncio.create_task(work)
+    try:
+        for _ in range(_TICKS):
+            if task.done():
+                return task.result()
+            await asyncio.wait({task}, timeout=ANSWER_SECONDS / _TICKS)
+        if task.done():
+            return task.result()
+        raise RedisTimeout(f"no answer within {ANSWER_SECONDS:g} s")
+    finally:
+        await _end({task})
+
+
+async def _end(tasks: Collection["asyncio.Task[None]"]) -> None:
+    """Cancel tasks and wait for their end.
+
+    Again and again: before Python 3.12 `asyncio.wait_for`, which redis-py uses, swallows a cancel
+    that arrives just as the sending ends.
+    """
+    while running := [task for task in tasks if not task.done()]:
+        for task in running:
+            task.cancel()
+        await asyncio.wait(running, timeout=_CANCEL_AGAIN_SECONDS)
 
 
 def _fail(parts: Iterable[_Part], exc: BaseException) -> None:

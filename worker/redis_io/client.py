@@ -18,11 +18,11 @@ from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
 from worker.errors import QueueUnavailable, RedisLoading, RedisUnfit
-from worker.redis_io.batching import BatchingRedis
+from worker.redis_io.batching import ANSWER_SECONDS, BatchingRedis
 from worker.redis_io.full_redis import UnlimitedRedis
 from worker.redis_io.sentinel import connection_options, sentinel_url
 
-SOCKET_SECONDS = 2.0
+SOCKET_SECONDS = ANSWER_SECONDS
 
 _WAITS = ("socket_timeout", "socket_connect_timeout", "retry")
 
@@ -74,8 +74,9 @@ def _with_redis_scheme(url: str) -> str:
 def connect_async(url: str, *, max_connections: int = 4) -> redis.asyncio.Redis:
     """A client for the API; waits up to two seconds for a reply. Callers share its connections."""
     options: dict[str, Any] = {
-        "socket_timeout": SOCKET_SECONDS,
-        "socket_connect_timeout": SOCKET_SECONDS,
+        # For transactions only; all else is timed by the client.
+        "socket_timeout": 3 * SOCKET_SECONDS,
+        "socket_connect_timeout": 3 * SOCKET_SECONDS,
         "health_check_interval": 10,
         "decode_responses": True,
         "retry": redis.asyncio.retry.Retry(

@@ -186,6 +186,23 @@ def test_each_call_is_a_job_of_its_own(
     assert len({response.job_id for response in responses}) == job_count() == 3
 
 
+def test_a_delivered_job_is_not_found_by_later_retries(
+    client: httpx2.Client, worker: ManualWorker, job_count: Callable[[], int]
+) -> None:
+    def finish_each() -> None:
+        for number in range(2):
+            wait_for_jobs(job_count, number + 1)
+            finish(worker, *worker.queued_ids())
+
+    with in_background(finish_each):
+        ids = []
+        for count in ("0", "1"):
+            headers = {"X-Stainless-Retry-Count": count, "Prefer": "wait=60"}
+            ids.append(client.post(GENERATE, json=BODY, headers=headers).headers["x-job-id"])
+            wait_until(lambda: not worker.redis.keys("kirazuri:idem:*"))  # after the response
+    assert len(set(ids)) == 2
+
+
 def test_idempotency_key_of_the_client(
     openai: OpenAI, worker: ManualWorker, job_count: Callable[[], int]
 ) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from model.prompting.tokens import (
     Tokenizers,
     Tokens,
     count_tokens,
+    is_empty_prompt,
     load_tokenizers,
     tokenize,
     truncate,
@@ -111,6 +113,41 @@ def test_long_prompts_are_truncated_before_the_end_token() -> None:
     tokens = Tokens([7] * 9, [5, 6, 7, 8, 1], [1.1, 1.2, 1.3, 1.4, 1.0])
     assert truncate(tokens, 4) == Tokens([7] * 4, [5, 6, 7, 1], [1.1, 1.2, 1.3, 1.0])
     assert truncate(tokens, 9) == tokens
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1girl, red hair, (blue eyes:1.2), smile, year 2024, 8k",
+        "rock'n'roll don't DON'T, x'll 1'st, __a__b--c;d :) ^_^ @@",
+        "a " * 60,
+        " leading,  double  spaces\nand\ttabs ",
+        "café naïve 夜 ｆｕｌｌ ｗｉｄｔｈ, e\u0301 \u0301x",
+        "</s> <|im_end|> <extra_id_0> < / s >",
+        "x" * 300 + " " + "'" * 50,
+        "".join(map(chr, range(32, 127))) + " " + " ".join(map(chr, range(33, 127))),
+    ],
+)
+def test_counting_by_word_counts_every_token(published: Tokenizers, text: str) -> None:
+    for tokenizers in (published, load_tokenizers(load_card("kirazuri-tiny"), None)):
+        whole = tokenize(text, *tokenizers)
+        counted = count_tokens(text, tokenizers, 512)
+        assert (counted.qwen, counted.t5) == (len(whole.qwen_ids), len(whole.t5_ids))
+
+
+@given(st.text(st.characters(codec="ascii", exclude_categories=["Cc"]), max_size=200))
+def test_any_ascii_text_is_counted_exactly(text: str) -> None:
+    tokenizers = load_tiny()
+    text = re.sub(r"[()\\:]", "", text)  # weights and brackets are tested elsewhere
+    whole = tokenize(text, *tokenizers)
+    counted = count_tokens(text, tokenizers, 512)
+    assert counted.t5 == len(whole.t5_ids)
+    assert counted.qwen == (0 if is_empty_prompt(whole, tokenizers.qwen) else len(whole.qwen_ids))
+
+
+@cache
+def load_tiny() -> Tokenizers:
+    return load_tokenizers(load_card("kirazuri-tiny"), None)
 
 
 def test_tokens_are_counted_before_truncation(published: Tokenizers) -> None:

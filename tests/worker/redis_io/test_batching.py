@@ -1,6 +1,7 @@
 """Concurrent callers share round trips and connections."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -97,3 +98,26 @@ async def test_closing_ends_commands_without_an_answer(client: redis.asyncio.Red
     await disconnect(client)
     await asyncio.wait(waiting)
     assert all(one.cancelled() for one in waiting)
+
+
+async def test_a_busy_event_loop_is_no_outage(
+    client: redis.asyncio.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.redis_io.batching.ANSWER_SECONDS", 0.05)
+
+    async def block() -> None:
+        for _ in range(5):
+            time.sleep(0.1)  # noqa: ASYNC251 - it blocks on purpose
+            await asyncio.sleep(0)
+
+    _, reply = await asyncio.gather(block(), client.incr("n"))
+    assert reply == 1
+
+
+async def test_a_redis_that_does_not_answer_is_an_outage(
+    client: redis.asyncio.Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.redis_io.batching.ANSWER_SECONDS", 0.2)
+    with pytest.raises(exceptions.TimeoutError):
+        await client.blpop(["nothing"], 30)
+    assert await client.incr("n") == 1, "on a new connection"
