@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import TypedDict
 
 from fastapi import FastAPI
@@ -109,8 +109,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lora_list = LoraList(loras)
         try:
             await _open_keys(keys, settings)
-            with suppress(QueueUnavailable):
-                await queue.state.server()  # logs its faults
+            await _log_faults(queue)
             yield ServiceState(
                 settings=settings,
                 card=card,
@@ -203,6 +202,14 @@ async def _open_keys(keys: KeyCache, settings: Settings) -> None:
     await keys.open(redis_dsn(settings))
     if settings.auth == "required" and keys.is_known and keys.is_empty:
         log.warning("API keys are required, but there are none; create one: kirazuri keys add")
+
+
+async def _log_faults(queue: JobQueue) -> None:
+    """Log why Redis cannot be used, or may lose jobs; the service starts all the same."""
+    try:
+        await queue.state.server()
+    except QueueUnavailable as exc:
+        log.warning("event=redis_away reason=%s", exc)
 
 
 def _load_tokenizers(settings: Settings, card: Card) -> Tokenizers | None:
