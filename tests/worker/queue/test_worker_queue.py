@@ -297,3 +297,19 @@ async def test_reconcile_puts_back_jobs_that_rq_lost(
     claim = take(worker_queue, dead.id, "t3")
     assert isinstance(claim, Claim)
     assert claim.attempt == 2
+
+
+async def test_maintenance_that_a_stopped_redis_runs_late_takes_no_job(
+    queue: JobQueue, worker_queue: WorkerQueue, redis_client: "Redis",
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """The leases expired while Redis stood still, and their workers can renew them only now."""
+    job = await queue.admit(make_request())
+    take(worker_queue, job.id, "t1", lease=-1)
+    now = time.time()
+    with monkeypatch.context() as earlier:
+        earlier.setattr("worker.queue.worker_queue.time.time", lambda: now - 5)
+        maintain(worker_queue)
+    assert redis_client.llen(RQ_LIST) == 0
+    maintain(worker_queue)
+    assert redis_client.lrange(RQ_LIST, 0, -1) == [job.id.encode()]
