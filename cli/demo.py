@@ -55,7 +55,8 @@ def _make_image(url: str, card: Card) -> list[SavedImage]:
     """One image of the card's example prompt at its largest preset."""
     preset = max(card.resolutions, key=lambda size: size.width * size.height)
     body = {"prompt": card.prompting.example, "resolution": preset.name, "seed": _SEED}
-    return generate(body, url=url, out=_OUT, timeout=_TIMEOUT, console=Console(stderr=True))
+    done = generate(body, url=url, out=_OUT, timeout=_TIMEOUT, console=Console(stderr=True))
+    return done.images
 
 
 def _show(saved: list[SavedImage], card: Card, url: str) -> None:

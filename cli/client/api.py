@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from rich.console import Console
@@ -16,9 +16,16 @@ _CAPABILITIES = {"name", "samplers", "schedulers", "loras", "workers"}
 """Fields of `GET /capabilities` that the client reads."""
 
 
+class Generated(NamedTuple):
+    """The images of a job, and what its warnings say."""
+
+    images: list[SavedImage]
+    warnings: list[str]
+
+
 def generate(
     body: Mapping[str, Any], *, url: str, out: Path | None, timeout: float, console: Console
-) -> list[SavedImage]:
+) -> Generated:
     """Run the request `body` at the service and save its images to the file or folder `out`.
 
     An interrupt, and `timeout` seconds without a result, cancel the job.
@@ -29,7 +36,8 @@ def generate(
     """
     with open_client(url) as client:
         job = run_job(client, "/generate", body, timeout=timeout, console=console)
-        return save_images(client, job["images"], out)
+        images = save_images(client, job["images"], out)
+        return Generated(images, [warning["detail"] for warning in job["warnings"]])
 
 
 def dry_run(body: Mapping[str, Any], *, url: str) -> Any:

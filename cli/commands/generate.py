@@ -59,7 +59,7 @@ def generate(
     timeout: Timeout = DEFAULT_TIMEOUT,
     dry_run: options.DryRun = False,
 ) -> None:
-    """Make images with a running service and save them.
+    """Make images with a running service and save them. Prints the warnings of the job.
 
     The checkpoint's defaults apply to options that are not given. Ctrl-C cancels the job.
     """
@@ -72,7 +72,10 @@ def generate(
             typer.echo("\n".join(describe(api.dry_run(body, url=url))))
             return
         console = Console(stderr=True)
-        for image in api.generate(body, url=url, out=out, timeout=timeout, console=console):
+        done = api.generate(body, url=url, out=out, timeout=timeout, console=console)
+        for warning in done.warnings:
+            typer.echo(f"warning: {warning}", err=True)
+        for image in done.images:
             typer.echo(image)
 
 

@@ -31,7 +31,7 @@ _NEGATIVE_LINE = re.compile(r"negative[ _-]?prompt[:：﹕]", re.IGNORECASE)
 _UNCLEAR = re.compile(
     r"neg(?:ative)?[\s_-]{0,3}prompts?\s{0,8}[:：﹕=]|undesired content\s{0,8}[:：]|"
     r"(?:反向|负面|負面|负向|負向|反面)(?:提示)?[词詞]\s{0,8}[:：]|ネガティブ(?:プロンプト)?\s{0,8}[:：]|"
-    r"^(?:neg(?:atives?)?|uc|(?:negative )?template)\s{0,8}[:：]",
+    r"^(?:neg(?:atives?)?|uc|(?:positive )?prompt|(?:negative )?template)\s{0,8}[:：]",
     re.IGNORECASE | re.MULTILINE,
 )
 """Looks like the beginning of another text than the prompt, but may be a part of it."""

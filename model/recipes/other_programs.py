@@ -58,10 +58,6 @@ _FOOOCUS_IGNORED = frozenset(
         *("refiner_switch", "software"),
     }
 )
-_FOOOCUS_DEFAULTS = {"vae": ("Default (model)", "Default")}
-_INVOKEAI_DEFAULTS = {"rand_device": ("cpu",)}
-_DRAW_THINGS_IGNORED = frozenset({"mask_blur", "mask_blur_outset", "profile"})
-_DRAW_THINGS_DEFAULTS = {"seed_mode": ("Torch CPU Compatible",)}
 _DRAW_THINGS_2_IGNORED = frozenset(
     {
         # Options of parts that are noted if they are on, or that these models do not have.
@@ -166,8 +162,7 @@ def read_swarmui(data: dict[str, Any]) -> ImportedRequest:
     for place, name in enumerate(names):
         _add_lora(imported, name, weights[place] if place < len(weights) else 1)
     values.note_rest(_SWARMUI_IGNORED, _SWARMUI_DEFAULTS)
-    others = _Values(data, imported)
-    others.note_rest(("sui_image_params", "sui_extra_data", "sui_models"))
+    _Values(data, imported).note_rest(("sui_image_params", "sui_extra_data", "sui_models"))
     imported.note_missing()
     return imported
 
@@ -206,6 +201,8 @@ def read_invokeai(data: dict[str, Any]) -> ImportedRequest:
     for entry in _list(values.take("loras")):
         lora = entry if isinstance(entry, dict) else {}
         name = _invokeai_name(lora.get("model") or lora.get("lora"))
+        if lora.get("is_enabled") is False:
+            continue
         _add_lora(imported, name or entry, lora.get("weight"))
     if not mode.endswith("txt2img"):
         imported.add_note(f"generation_mode {mode}", "made from another image")
@@ -213,7 +210,7 @@ def read_invokeai(data: dict[str, Any]) -> ImportedRequest:
     for name in ("controlLayers", "regionalGuidance", "referenceImages"):
         if canvas.get(name):
             imported.add_note(f"canvas_v2_metadata {name}", "not supported")
-    values.note_rest(("app_version",), _INVOKEAI_DEFAULTS)
+    values.note_rest(("app_version",), {"rand_device": ("cpu",)})
     imported.note_missing()
     return imported
 
@@ -286,6 +283,8 @@ def read_novelai(data: dict[str, Any]) -> ImportedRequest:
 def _convert_novelai(imported: ImportedRequest, field: str, text: Any) -> Any:
     if not isinstance(text, str) or len(text) > MAX_TEXT_CHARS:
         return text
+    if "|" in text:
+        imported.add_note(field, "'|' mixes or chooses texts in NovelAI; it is text here")
     converted = convert_weights(plain_text(text))
     if converted.is_weighted:
         imported.add_note(field, "NovelAI's weights are written as (text:weight)")
@@ -315,7 +314,7 @@ def read_fooocus(data: dict[str, Any]) -> ImportedRequest:
             _add_lora(imported, combined[0], combined[2])
     for pair in pairs:
         _add_lora(imported, pair[0] if pair else "", pair[1] if len(pair) > 1 else None)
-    values.note_rest(_FOOOCUS_IGNORED, _FOOOCUS_DEFAULTS)
+    values.note_rest(_FOOOCUS_IGNORED, {"vae": ("Default (model)", "Default")})
     imported.note_missing()
     return imported
 
@@ -340,7 +339,8 @@ def read_draw_things(data: dict[str, Any]) -> ImportedRequest:
     if strength not in (None, 1):
         imported.add_note(f"strength {strength}", "made from another image")
     _note_draw_things_options(imported, data, loras, _dict(values.take("v2")))
-    values.note_rest(_DRAW_THINGS_IGNORED, _DRAW_THINGS_DEFAULTS)
+    ignored = ("mask_blur", "mask_blur_outset", "profile")
+    values.note_rest(ignored, {"seed_mode": ("Torch CPU Compatible",)})
     imported.note_missing()
     return imported
 

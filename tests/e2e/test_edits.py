@@ -115,8 +115,8 @@ def test_the_command_line_edits_and_repeats_edits(
     with Image.open(tmp_path / "edit.png") as image:
         assert image.size == (192, 192)
     again = ("--from", "edit.png", "--deterministic", "--out", "again.png")
-    made = kirazuri_inline("generate", *again, *to, folder=tmp_path)
-    assert (made.returncode, made.stderr) == (0, "")
+    repeated = kirazuri_inline("generate", *again, *to, folder=tmp_path)
+    assert (repeated.returncode, repeated.stderr) == (0, made.stderr)
     assert (tmp_path / "again.png").read_bytes() == (tmp_path / "edit.png").read_bytes()
     refused = kirazuri_inline("generate", "1girl", "--init-image", "none.png", *to, folder=tmp_path)
     assert refused.returncode == 1

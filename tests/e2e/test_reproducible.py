@@ -73,10 +73,23 @@ def test_a_picture_is_made_again_from_its_file(
     again = command(
         service, tmp_path, "generate", "--from", f"a-1{ending}", "--deterministic", "--out", "again"
     )
-    assert (again.returncode, again.stderr) == (0, "")
+    assert (again.returncode, again.stderr) == (0, made.stderr), "the file adds no warning"
     (file,) = tmp_path.glob("again/*")
     assert file.name == f"kirazuri-6{ending}"
     assert file.read_bytes() == (tmp_path / f"a-1{ending}").read_bytes()
+
+
+def test_warnings_of_the_job_are_printed(service: httpx2.Client, tmp_path: Path) -> None:
+    info = PngInfo()
+    text = f"{QUALITY}, [hat], smile BREAK {{a|b}}"
+    info.add_text("parameters", f"{text}\nSteps: 2, Sampler: Euler, Seed: 11, Size: 128x128")
+    Image.new("RGB", (16, 16)).save(tmp_path / "a.png", pnginfo=info)
+    for prompt in (("--from", "a.png"), (text, "--steps", "2")):
+        run = command(service, tmp_path, "generate", *prompt, "--out", "b.png")
+        assert run.returncode == 0, run.stderr
+        (advice,) = [line for line in run.stderr.splitlines() if "BREAK" in line]
+        assert advice.startswith("warning: BREAK is plain text")
+        assert "[hat] does not weaken" in advice
 
 
 def test_a_picture_of_a_web_ui_is_imported(service: httpx2.Client, tmp_path: Path) -> None:
@@ -124,7 +137,8 @@ def test_edited_pictures_are_made_again(service: httpx2.Client, tmp_path: Path) 
     (tmp_path / "a.png").write_bytes(data)
     options = ("--from", "a.png", "--deterministic", "--out", "b.png")
     run = command(service, tmp_path, "generate", *options)
-    assert (run.returncode, run.stderr) == (0, "")
+    details = [f"warning: {warning['detail']}" for warning in job["warnings"]]
+    assert (run.returncode, run.stderr.splitlines()) == (0, details)
     assert (tmp_path / "b.png").read_bytes() == data
     with Image.open(tmp_path / "a.png") as image:
         assert image.width > job["request"]["width"]

@@ -118,7 +118,11 @@ _WITHOUT_EFFECT: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
         "token_normalization": ("none",),
         "weight_interpretation": ("comfy",),
     },
-    "smZ CLIPTextEncode": {"parser": ("comfy",), "with_SDXL": (False,)},
+    "smZ CLIPTextEncode": {
+        "parser": ("comfy",),
+        "with_SDXL": (False,),
+        "use_old_emphasis_implementation": (False,),
+    },
     "Efficient Loader": {
         "clip_skip": (-1,),
         "vae_name": ("Baked VAE",),

@@ -26,6 +26,7 @@ def test_a_prompt_that_may_contain_the_negative_prompt_is_refused() -> None:
         "1girl\nNegative prompt : bad", "1girl\nNegative prompts: bad", "1girl\nNegative: bad",
         "1girl Negative prompt：bad", "1girl\n负面提示词：bad", "1girl\nネガティブプロンプト: bad",
         "1girl\nUndesired content: bad", "1girl\nTemplate: {a|b}", "1girl\nuc: bad",
+        "Prompt: 1girl",
     ):  # fmt: skip
         for text in (f"{prompt}\n{PARAMETERS}", f"{prompt}\nNegative prompt: x\n{PARAMETERS}"):
             with pytest.raises(ValueError, match="which may begin another text"):

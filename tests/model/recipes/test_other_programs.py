@@ -98,6 +98,7 @@ SETTINGS: list[tuple[dict[str, Any], str]] = [
     (novelai(legacy=True), "legacy: true: not supported"),
     (novelai(cfg_sched_eligibility="none"), "cfg_sched_eligibility: none: not supported"),
     (novelai(deliberate_euler_ancestral_bug=True), "deliberate_euler_ancestral_bug True: not"),
+    (novelai(prompt="1girl | 1boy"), "prompt: '|' mixes or chooses texts"),
     (novelai(v4_prompt={"caption": {"base_caption": "2girls"}}), "v4_prompt 2girls: differs"),
     (novelai(v4_negative_prompt={"legacy_uc": True}), "v4_negative_prompt legacy_uc: true: not"),
     (fooocus(vae="foo.vae"), "vae: foo.vae: not supported"),
@@ -139,6 +140,12 @@ def test_weights_of_invokeai_are_noted() -> None:
     for text in ("1girl, c++ code, blue-eyed, x-ray", "a - b, 1+1"):
         plain = read(invokeai(positive_prompt=text)).notes
         assert [note for note in plain if "c++" not in note] == [], text
+
+
+def test_loras_that_invokeai_did_not_use_are_left_out() -> None:
+    lora = {"model": {"name": "ink"}, "weight": 0.5}
+    found = read(invokeai(loras=[lora, {**lora, "model": {"name": "hat"}, "is_enabled": False}]))
+    assert found.fields["loras"] == [{"name": "ink", "weight": 0.5}]
 
 
 def test_weights_of_novelai_beyond_the_limit_are_noted() -> None:
