@@ -23,7 +23,10 @@ from model.request import (
     LoraChoice,
     check_unique_loras,
     field_description,
+    find_lora,
     match_lora,
+    normalized_lora_name,
+    why_no_lora,
 )
 from model.sampler_catalog import REFUSED_SAMPLERS, SAMPLER_CATALOG, OptionInfo, OptionValue
 from model.sizes import enlarged_size, largest_scale, parse_resolution
@@ -186,22 +189,20 @@ def _loras_type(
 
     def check(name: str) -> str:
         known = names()
-        found = match_lora(name, known)
+        has_folder = "/" in normalized_lora_name(name)
+        found = match_lora(name, known) if has_folder else find_lora(name, known)
         if found is not None:
             return found
-        reasons = refused()
-        wrong = match_lora(name, reasons)
-        if wrong is not None:
-            raise PydanticCustomError(
-                "lora_refused",
-                "the file of this LoRA is refused: {reason}",
-                {"reason": reasons[wrong]},
-            )
-        raise PydanticCustomError(
-            "lora_unknown",
-            "there is no LoRA of this name; GET /capabilities lists them",
-            {"allowed": list(known)[:_MAX_NAMES_SHOWN]},
-        )
+        allowed = list(known)[:_MAX_NAMES_SHOWN]
+        why = why_no_lora(name, known, refused())
+        if why is None:
+            message = "there is no LoRA of this name; GET /capabilities lists them"
+            raise PydanticCustomError("lora_unknown", message, {"allowed": allowed})
+        is_refused, reason = why
+        if is_refused:
+            raise PydanticCustomError("lora_refused", "{reason}", {"reason": reason})
+        context = {"reason": reason, "allowed": allowed}
+        raise PydanticCustomError("lora_unknown", "{reason}", context)
 
     choice = create_model(
         "LoraChoice",

@@ -163,6 +163,9 @@ class LoraChoice(_ClientModel):
     )
 
 
+_MAX_ALIKE = 8
+
+
 def normalized_lora_name(text: str) -> str:
     """A name in one form: compatible characters, slashes, no suffix, lower case."""
     name = unicodedata.normalize("NFKC", text).replace("\\", "/").strip().casefold()
@@ -176,6 +179,40 @@ def match_lora(text: str, names: Collection[str]) -> str | None:
     wanted = normalized_lora_name(text)
     alike = [name for name in names if normalized_lora_name(name) == wanted]
     return alike[0] if len(alike) == 1 else None
+
+
+def find_lora(text: str, names: Collection[str]) -> str | None:
+    """Find a LoRA by its name, or by its file name if only one folder has it."""
+    found = match_lora(text, names)
+    if found is not None:
+        return found
+    alike = _in_any_folder(text, names)
+    return alike[0] if len(alike) == 1 else None
+
+
+def why_no_lora(
+    text: str, names: Collection[str], refused: Mapping[str, str]
+) -> tuple[bool, str] | None:
+    """Why `find_lora` finds no name: whether the file is refused, and the reason.
+
+    None if there is no such file.
+    """
+    for among in (names, refused):
+        wanted = normalized_lora_name(text)
+        alike = [name for name in among if normalized_lora_name(name) == wanted]
+        alike = alike or _in_any_folder(text, among)
+        if text in among or len(alike) == 1:
+            name = text if text in among else alike[0]
+            other = "" if normalized_lora_name(name) == wanted else f", {name},"
+            return True, f"the file of this LoRA{other} is refused: {refused.get(name, '')}"
+        if alike:
+            return False, f"several LoRAs match: {', '.join(alike[:_MAX_ALIKE])}; write one of them"
+    return None
+
+
+def _in_any_folder(text: str, names: Collection[str]) -> list[str]:
+    last = normalized_lora_name(text).rpartition("/")[2]
+    return [name for name in names if normalized_lora_name(name).rpartition("/")[2] == last]
 
 
 def check_unique_loras(loras: list[LoraChoice]) -> list[LoraChoice]:

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from cli.client.errors import ClientError
-from model.recipes.aliases import find_lora
 from model.recipes.imported import ImportedRequest
+from model.request import find_lora, why_no_lora
 from worker.images.metadata import UnreadableFile, find_recipe, read_metadata
 
 
@@ -54,13 +54,14 @@ def _fit_loras(imported: ImportedRequest, capabilities: Mapping[str, Any]) -> No
         imported.add_note(f"LoRAs {loras}", "they cannot be read")
         return
     offered = {lora["name"]: lora["sha256"] for lora in capabilities["loras"]}
+    refused = {lora["name"]: lora["reason"] for lora in capabilities.get("refused_loras", [])}
     fitted = []
     for lora in loras:
         name = find_lora(lora["name"], list(offered))
         if name is None:
-            imported.add_note(
-                f"LoRA {lora['name']}", "the service has no LoRA of this name; left out"
-            )
+            why = why_no_lora(lora["name"], list(offered), refused)
+            reason = why[1] if why else "the service has no LoRA of this name"
+            imported.add_note(f"LoRA {lora['name']}", f"{reason}; left out")
             continue
         used, here = imported.lora_hashes.get(lora["name"]), offered[name]
         if used and here and used != here:

@@ -42,6 +42,7 @@ from model.files.safetensors_header import (
     encode_header,
     read_header,
 )
+from model.files.stored_weights.finite import first_not_finite
 from model.files.stored_weights.float8 import bfloat16_codes, widen
 from model.files.stored_weights.quantised import QUANTISATION_METADATA, is_float8
 from model.files.weight_shapes import PATCH, TransformerSizes
@@ -112,6 +113,7 @@ def convert_checkpoint(
         if path.exists():
             raise CheckpointError(f"{path} exists already; move it away first")
     _require_space(target, sum(e.size for _, entries in files.values() for e in entries))
+    _require_finite(entry.stored for _, entries in files.values() for entry in entries)
     written = []
     for path, (content, entries) in files.items():
         _write(path, entries, on_bytes or (lambda count: None))
@@ -204,6 +206,15 @@ def _require_space(target: Path, size: int) -> None:
         raise CheckpointError(
             f"{target} needs {size / 1e9:.1f} GB; {existing} has {free / 1e9:.1f} GB free"
         )
+
+
+def _require_finite(tensors: Iterable[StoredTensor]) -> None:
+    try:
+        found = first_not_finite(tensors)
+    except OSError as exc:
+        raise CheckpointError(f"cannot read the weights: {exc.strerror}") from exc
+    if found:
+        raise CheckpointError(f"{found.path}: {found.key} has numbers that are not finite")
 
 
 def _write(path: Path, entries: list[_Entry], on_bytes: OnBytes) -> None:

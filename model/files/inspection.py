@@ -27,6 +27,7 @@ from model.files.layouts import (
 from model.files.lora.folder import CheckLora, check_without_checkpoint, read_lora
 from model.files.lora.keys import summarise
 from model.files.safetensors_header import StoredTensor, read_header
+from model.files.stored_weights.finite import first_not_finite
 from model.files.stored_weights.quantised import is_float8
 from model.files.stored_weights.reading import StoredWeights, read_weights, weight_files
 
@@ -167,7 +168,10 @@ def _inspect(
     )
     if is_adapter:
         _describe_lora(report, check_lora)
+        report.problems += _not_finite(tensors) if has_hash else []
         return report
+    if has_hash:
+        problems += _not_finite(tensors)
     try:
         vocabularies = _vocabularies(path, card, vocabulary_sizes)
     except CheckpointError as exc:
@@ -219,7 +223,7 @@ def _vocabularies(
 
 def _describe_lora(report: InspectionReport, check_lora: CheckLora) -> None:
     try:
-        contents = read_lora(report.path)
+        contents = read_lora(report.files[0].path)
         summary = summarise(contents.tensors)
         check_lora(contents)
     except LoraUnusable as exc:
@@ -276,6 +280,11 @@ def _part_report(name: str, part: CheckpointPart) -> PartReport:
         width=width.shape[0] if width and width.shape else None,
         dtypes=dict(Counter(tensor.dtype for tensor in part.tensors.values())),
     )
+
+
+def _not_finite(tensors: Iterable[StoredTensor]) -> list[str]:
+    found = first_not_finite(tensors)
+    return [f"{found.path}: {found.key} has numbers that are not finite"] if found else []
 
 
 def _float8_notes(tensors: Iterable[StoredTensor]) -> Iterable[str]:

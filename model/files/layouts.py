@@ -59,7 +59,7 @@ _KINDS = {
         r"^(patch_embed|transformer_blocks|time_embed|proj_out|norm_out)\."
     ),
     ("text_encoder", ""): re.compile(r"^(model\.)?(embed_tokens|layers|norm)\."),
-    ("vae", ""): re.compile(r"^((encoder|decoder)\.|(post_)?quant_conv\.|conv[12]\.)"),
+    ("vae", ""): re.compile(r"^((encoder|decoder)\.(?!block\.)|(post_)?quant_conv\.|conv[12]\.)"),
 } | {
     ("single_file", prefix): re.compile(rf"^{re.escape(prefix)}({_HEADS})\.")
     for prefix in TRANSFORMER_PREFIXES

@@ -42,7 +42,11 @@ class Float32Embedding(nn.Embedding):
 
 
 def load_weights(plan: ModulePlan, device: torch.device, dtype: torch.dtype) -> Any:
-    """Load a planned module's weights in `dtype`, frozen and in evaluation mode."""
+    """Load a planned module's weights in `dtype`, frozen and in evaluation mode.
+
+    Raises:
+        CheckpointError: a weight is not finite in `dtype`; names file and key.
+    """
     return _loaded(plan, device, lambda tensor: dtype)
 
 
@@ -77,6 +81,8 @@ def _loaded(plan: ModulePlan, device: torch.device, dtype_of: Any) -> Any:
                 # copied, because the file may be replaced while the module is in use.
                 cut = value[tuple(map(slice, wanted[name]))]
                 weights[name] = cut.to(device, dtype_of(value), copy=True)
+                if not torch.isfinite(weights[name]).all():
+                    raise CheckpointError(f"{path}: {stored.key} has numbers that are not finite")
                 del value, cut
                 release_pages(mapping, stored)
     module.load_state_dict(weights, strict=True, assign=True)

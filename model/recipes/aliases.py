@@ -4,10 +4,8 @@ Names are compared without case, spaces and punctuation.
 """
 
 import re
-from collections.abc import Collection
 from typing import Any, NamedTuple
 
-from model.request import match_lora, normalized_lora_name
 from model.sampler_catalog import SAMPLER_CATALOG, SCHEDULE_DISPLAY_NAMES, OptionValue
 
 
@@ -73,13 +71,3 @@ def find_sampler(text: str) -> SamplerAlias | None:
 def find_schedule(text: str) -> str | None:
     """Find a schedule by its name in this service, A1111 or ComfyUI."""
     return _SCHEDULES.get(_normalized(text[:_MAX_NAME_CHARS]))
-
-
-def find_lora(text: str, names: Collection[str]) -> str | None:
-    """Find a LoRA by its name, or by its file name if only one folder has it."""
-    found = match_lora(text, names)
-    if found is not None:
-        return found
-    last = normalized_lora_name(text).rpartition("/")[2]
-    alike = [name for name in names if normalized_lora_name(name).rpartition("/")[2] == last]
-    return alike[0] if len(alike) == 1 else None

@@ -33,7 +33,14 @@ def test_other_spellings_of_a_name_are_matched() -> None:
 
 def test_a_request_gets_the_name_of_the_folder_and_refused_files_their_reason() -> None:
     requests = request_type(
-        load_card("kirazuri-tiny"), lambda: NAMES, lambda: {"old": "old.alpha has shape (1, 1)"}
+        load_card("kirazuri-tiny"),
+        lambda: NAMES,
+        lambda: {
+            "old": "old.alpha has shape (1, 1)",
+            "n/cut": "is truncated",
+            "a/twice": "is truncated",
+            "b/twice": "is truncated",
+        },
     )
     request = requests.model_validate(
         {"prompt": "1girl", "loras": [{"name": "sub\\Ink.safetensors", "weight": 0.5}]}
@@ -44,6 +51,21 @@ def test_a_request_gets_the_name_of_the_folder_and_refused_files_their_reason() 
     (error,) = caught.value.errors()
     assert (error["type"], error["loc"]) == ("lora_refused", ("loras", 0, "name"))
     assert "old.alpha has shape (1, 1)" in error["msg"]
+    for text, kind, reason in (
+        ("HAT", "lora_unknown", "several LoRAs match: Hat, hat; write one of them"),
+        ("style/hat", "lora_unknown", "several LoRAs match: Hat, hat; write one of them"),
+        ("cut", "lora_refused", "the file of this LoRA, n/cut, is refused: is truncated"),
+        ("n/cut.safetensors", "lora_refused", "the file of this LoRA is refused: is truncated"),
+        ("twice", "lora_unknown", "several LoRAs match: a/twice, b/twice; write one of them"),
+        ("{reason}", "lora_unknown", "there is no LoRA of this name"),
+    ):
+        with pytest.raises(ValidationError) as caught:
+            requests.model_validate({"prompt": "1girl", "loras": [{"name": text}]})
+        (error,) = caught.value.errors()
+        assert error["type"] == kind, text
+        assert error["msg"].startswith(reason), error["msg"]
+    request = requests.model_validate({"prompt": "1girl", "loras": [{"name": "ink.safetensors"}]})
+    assert [lora.name for lora in request.loras] == ["sub/Ink"]
     with pytest.raises(ValidationError, match="list each LoRA only once"):
         requests.model_validate(
             {"prompt": "1girl", "loras": [{"name": "a·b"}, {"name": "a·b.safetensors"}]}

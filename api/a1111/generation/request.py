@@ -11,11 +11,12 @@ from typing import Any
 from api.a1111.checkpoint import check_checkpoint
 from api.a1111.generation.request_fields import ImageToImage, Processing, TextToImage
 from model.card import Card
-from model.recipes.aliases import find_lora, find_sampler, find_schedule
+from model.recipes.aliases import find_sampler, find_schedule
 from model.recipes.imported import ImportedRequest, one_line
 from model.recipes.infotext import find_upscaler
 from model.recipes.lora_tags import extract_networks
 from model.recipes.reading import read_settings, read_text
+from model.request import find_lora
 from model.sampler_catalog import SAMPLER_CATALOG
 from model.sizes import largest_scale, parse_resolution, substitute_size
 

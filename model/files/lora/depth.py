@@ -5,7 +5,7 @@ its highest block shows the depth that it was made for.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from model.errors import LoraUnusable
@@ -19,6 +19,8 @@ _OLD_IN_40 = tuple(block for block in range(40) if block not in _NEW_OF_40)
 _BLOCK = re.compile(
     r"(?:^|[.]|^lora_unet_|^lycoris_|^lora_transformer_)(?:transformer_)?blocks[._](\d{1,4})[._]"
 )
+_BASE_FIELDS = ("ss_base_model_version", "ss_sd_model_name", "modelspec.base_model")
+_NAMED = re.compile(r"(?<![\d.])(28|40|52)[-_ ]?(?:b|blocks?|l|layers?)(?![a-z0-9])", re.IGNORECASE)
 _NOT_TRANSFORMER = re.compile(r"llm[_.]adapter|text_conditioner|^text_encoder|^lora_te")
 
 
@@ -36,8 +38,22 @@ def block_of(stem: str) -> int | None:
     return int(match[1]) if match else None
 
 
-def match_depth(stems: Iterable[str], depth: int) -> DepthMatch:
+def stated_depth(metadata: Mapping[str, str]) -> int | None:
+    """The number of blocks of the base model that the metadata says; None if it does not.
+
+    AnimaLoraStudio writes `base_num_blocks`; other writers may name the base model with its depth.
+    """
+    match = re.search(r'"base_num_blocks"\s*+:\s*+"?(\d{1,3})', metadata.get("ss_network_args", ""))
+    if match:
+        return int(match[1])
+    named = [match for key in _BASE_FIELDS if (match := _NAMED.search(metadata.get(key, "")))]
+    return int(named[0][1]) if named else None
+
+
+def match_depth(stems: Iterable[str], depth: int, stated: int | None = None) -> DepthMatch:
     """Compare the blocks that a LoRA changes with a checkpoint of `depth` blocks.
+
+    `stated` is the depth that the file says.
 
     Raises:
         LoraUnusable: it is made for another depth, and no published mapping leads to this one.
@@ -46,29 +62,46 @@ def match_depth(stems: Iterable[str], depth: int) -> DepthMatch:
     if not stem_of or not depth:
         return DepthMatch()
     count = max(stem_of) + 1
-    made_for = next((known for known in PUBLISHED_DEPTHS if known >= count), count)
+    if stated is not None and stated < count:
+        raise LoraUnusable(
+            f"contradicts itself: it is said to be made for {stated} transformer blocks, and has "
+            f"{stem_of[count - 1]}"
+        )
+    made_for = stated or next((known for known in PUBLISHED_DEPTHS if known >= count), count)
     if count > depth:
         deep = [stem_of[block] for block in sorted(stem_of) if block >= depth]
+        known = made_for if stated or depth in PUBLISHED_DEPTHS else count
         raise LoraUnusable(
-            f"is made for {made_for if depth in PUBLISHED_DEPTHS else count} transformer blocks; "
-            f"this checkpoint has {depth}: {first_keys(deep)}"
+            f"is made for {known} transformer blocks; this checkpoint has {depth}: "
+            f"{first_keys(deep)}"
         )
-    if depth not in PUBLISHED_DEPTHS:
-        if 1 < count < depth and len(stem_of) == count:
-            return DepthMatch(
-                warning=f"It changes the first {count} of {depth} transformer blocks; it may be "
-                f"made for a model of {count} blocks."
-            )
-        return DepthMatch()
+    if stated is None and depth not in PUBLISHED_DEPTHS:
+        return _unknown_depth(count, depth, is_filled=len(stem_of) == count)
     if made_for == depth:
         return DepthMatch()
+    seems = "is" if stated or count == made_for else "seems to be"
     if (made_for, depth) == (28, 40):
         return DepthMatch(
             new_blocks=_OLD_IN_40,
-            warning="It is made for 28 transformer blocks and is applied to the 28 of this "
+            warning=f"It {seems} made for 28 transformer blocks and is applied to the 28 of this "
             "checkpoint's 40 blocks that come from them.",
+        )
+    if seems != "is":
+        return DepthMatch(
+            warning=f"It changes no transformer block after {count} of {depth}; it may be made for "
+            f"a model of {made_for} blocks."
         )
     raise LoraUnusable(
         f"is made for {made_for} transformer blocks; this checkpoint has {depth}, and no mapping "
         "between them is published"
+    )
+
+
+def _unknown_depth(count: int, depth: int, *, is_filled: bool) -> DepthMatch:
+    """For a checkpoint of another depth: a warning if the file changes exactly its first blocks."""
+    if not (1 < count < depth and is_filled):
+        return DepthMatch()
+    return DepthMatch(
+        warning=f"It changes the first {count} of {depth} transformer blocks; it may be made for a "
+        f"model of {count} blocks."
     )

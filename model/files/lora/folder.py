@@ -19,11 +19,11 @@ from model.errors import CheckpointError, LoraChanged, LoraMissing, LoraUnusable
 from model.files.layouts import locate_parts
 from model.files.lora.keys import describe_groups, group_keys
 from model.files.lora.metadata import one_line, read_base, read_trigger_words
-from model.files.lora.numbers import first_not_finite
 from model.files.lora.plan import LoraContents, LoraPlan, plan_changes
 from model.files.lora.statements import ADAPTER_CONFIG
 from model.files.lora.targets import LoraPart, read_targets, stem_table
 from model.files.safetensors_header import SUFFIX, first_keys, read_header
+from model.files.stored_weights.finite import first_not_finite
 from model.request import RequestWarning
 
 logger = logging.getLogger(__name__)
@@ -167,8 +167,8 @@ class LoraFolder:
 
     def _not_finite(self, path: Path) -> str | None:
         tensors = _read_contents(path)[0].tensors.values() if self._reads_numbers else ()
-        key = first_not_finite(path, tensors)
-        return f"{key} has numbers that are not finite" if key else None
+        found = first_not_finite(tensors)
+        return f"{found.key} has numbers that are not finite" if found else None
 
     def _refuse(self, file: LoraFile, identity: _Identity, reason: str) -> None:
         """Refuse this version of a file from the next refresh on."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from model.errors import LoraUnusable
-from model.files.lora.depth import DepthMatch, match_depth
+from model.files.lora.depth import DepthMatch, match_depth, stated_depth
 from model.files.lora.keys import Method, group_keys, rank_of, split_methods
 from model.files.lora.other_inputs import refuse_other_inputs
 from model.files.lora.rotation import Rotation, read_rotation
@@ -86,7 +86,9 @@ def plan_changes(
     """
     refuse_other_inputs(contents.metadata, contents.tensors, _patch_columns(table))
     grouped, unknown = group_keys(contents.tensors)
-    depth = match_depth(grouped, _depth(table)) if table else DepthMatch()
+    depth = DepthMatch()
+    if table:
+        depth = match_depth(grouped, _depth(table), stated_depth(contents.metadata))
     misfits = _Misfits(skips_misfits)
     if table is not None:
         grouped = _with_known_names(grouped, table)

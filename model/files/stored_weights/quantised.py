@@ -32,6 +32,9 @@ _EMBEDDING = re.compile(r"(^|\.)(embed|embed_tokens|lm_head)\.weight$")
 _HARMLESS_SETTINGS = {"format", "full_precision_matrix_mult"}
 _BUNDLES = tuple(chain.from_iterable(BUNDLE_PREFIXES.values()))
 _MAX_FORMAT_BYTES = 4096
+_ZEROS = b"\x00\x80"
+"""The bytes of 0 and -0 in float8."""
+
 
 _OTHER_NAMES = {
     "NVFP4": re.compile(r"\.weight_scale_2$"),
@@ -74,7 +77,7 @@ def apply_scales(
         _require_known_extras(weights, extras)
         for name in filter(_SCALE.search, extras):
             weight = _SCALE.sub("", name) + ".weight"
-            weights[weight] = replace(weights[weight], scale=_scale(extras[name]))
+            weights[weight] = _scaled(weights[weight], extras[name])
         _require_scales(weights, extras, {layer for _, layer, _ in layers})
     except CheckpointError as exc:
         return weights, [], [str(exc)]
@@ -206,6 +209,16 @@ def _require_scales(
 def _group(name: str) -> str:
     """The part that a name belongs to in a file of several parts."""
     return next(filter(name.startswith, _BUNDLES), "")
+
+
+def _scaled(weight: StoredTensor, stored_scale: StoredTensor) -> StoredTensor:
+    """The weight with its scale, which may only be 0 if all values are 0."""
+    scale = _scale(stored_scale)
+    if scale == 0 and read_bytes(weight).strip(_ZEROS):
+        raise CheckpointError(
+            f"{stored_scale.path}: {stored_scale.key} is 0, but the values of {weight.key} are not"
+        )
+    return replace(weight, scale=scale)
 
 
 def _scale(tensor: StoredTensor) -> float:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from model.errors import CheckpointError
-from model.files.safetensors_header import SUFFIX, StoredTensor, read_header
+from model.files.safetensors_header import SUFFIX, StoredTensor, first_keys, read_header
 from model.files.stored_weights.leftovers import leftover_kind, without_wrappers
 from model.files.stored_weights.quantised import apply_scales
 
@@ -55,7 +55,8 @@ def read_weights(path: Path) -> StoredWeights:
         else:
             named[name] = tensor
     if not named:
-        raise CheckpointError(f"{path} has no weights")
+        kinds = "; ".join(f"{kind}: {first_keys(keys)}" for kind, keys in passed_over.items())
+        raise CheckpointError(f"{path} has no weights" + (f", only {kinds}" if kinds else ""))
     weights, scales, problems = apply_scales(named, metadata)
     if scales:
         passed_over["scale of float8 weights"] = scales

@@ -156,9 +156,14 @@ def test_loras_get_the_names_of_the_service(tmp_path: Path) -> None:
     ]
     assert imported.notes == [
         "LoRA styles/Hats: another file was used (1111111111, not 2222222222)",
-        "LoRA twice: the service has no LoRA of this name; left out",
+        "LoRA twice: several LoRAs match: a/twice, b/twice; write one of them; left out",
         "LoRA gone: the service has no LoRA of this name; left out",
     ]
+    offered = OFFERED | {"refused_loras": [{"name": "old/gone", "reason": "is truncated"}]}
+    imported = keep_offered(read_source(own(tmp_path, sampler="euler", loras=loras)), offered)
+    assert imported.notes[-1] == (
+        "LoRA gone: the file of this LoRA, old/gone, is refused: is truncated; left out"
+    )
 
 
 @pytest.mark.parametrize("loras", ["ink", {"name": "ink"}, ["ink"], [{"name": 3}], [{}]])

@@ -238,6 +238,36 @@ def test_a_lora_is_checked_as_a_request_checks_it(tmp_path: Path) -> None:
     assert "does not fit" in inspected(path)["problems"][0]
 
 
+def test_a_folder_of_peft_is_a_lora(tmp_path: Path) -> None:
+    stem = "base_model.model.blocks.0.self_attn.q_proj"
+    pair = {
+        f"{stem}.lora_A.weight": torch.ones(4, 192),
+        f"{stem}.lora_B.weight": torch.ones(192, 4),
+    }
+    save_file(pair, tmp_path / "adapter_model.safetensors")
+    config = tmp_path / "adapter_config.json"
+    for text, problems in (('{"r": 4, "lora_alpha": 16}', 0), ('{"r": 8, "lora_alpha": 16}', 1)):
+        config.write_text(text)
+        report = inspected(tmp_path)
+        assert (report["kind"], len(report["problems"])) == ("LoRA", problems)
+
+
+def test_files_of_other_kinds_are_named_as_what_they_hold(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    for tensors, problem in (
+        (
+            {"net_ema.blocks.0.mlp.layer1.weight": 2},
+            "has no weights, only EMA copy: net_ema.blocks.",
+        ),
+        (
+            {"shared.weight": 2, "encoder.block.0.layer.0.SelfAttention.q.weight": 2},
+            "has unknown encoder.block.0.layer.0.SelfAttention.q.weight, shared.weight",
+        ),
+    ):
+        save_file({key: torch.ones(size) for key, size in tensors.items()}, path)
+        assert problem in " ".join(inspected(path)["problems"])
+
+
 def test_pickles_and_other_files_are_refused(tmp_path: Path) -> None:
     pickled = tmp_path / "a.ckpt"
     pickled.write_bytes(pickle.dumps({"a": 1}))

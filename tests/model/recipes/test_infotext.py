@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.recipes.aliases import SamplerAlias, find_lora, find_sampler, find_schedule
+from model.recipes.aliases import SamplerAlias, find_sampler, find_schedule
 from model.recipes.infotext import prompt_with_loras, read_infotext, write_infotext
 from model.recipes.infotext_syntax import MAX_INFOTEXT_CHARS, is_infotext, parse_parameters
 from model.recipes.recipe import Recipe
+from model.request import find_lora
 from model.sampler_catalog import SAMPLER_CATALOG, SCHEDULE_DISPLAY_NAMES, UPSCALER_DISPLAY_NAMES
 from tests.support.growth import grows_linearly
 from tests.support.requests import make_request

@@ -3,7 +3,7 @@
 import pytest
 
 from model.errors import LoraUnusable
-from model.files.lora.depth import block_of, match_depth
+from model.files.lora.depth import block_of, match_depth, stated_depth
 
 
 def stems(*blocks: int) -> list[str]:
@@ -55,6 +55,34 @@ def test_deeper_files_and_unpublished_mappings_are_refused() -> None:
             match_depth(stems(0, highest), depth)
     with pytest.raises(LoraUnusable, match=r"is made for 7 .* has 6: lora_unet_blocks_6_"):
         match_depth(stems(*range(7)), 6)
+
+
+def test_a_file_that_changes_few_blocks_may_be_for_another_depth() -> None:
+    """Its highest block does not show the depth; only blocks up to the end of one do."""
+    for depth, highest, made_for in ((52, 0, 28), (52, 26, 28), (52, 30, 40)):
+        match = match_depth(stems(0, highest), depth)
+        assert match.new_blocks is None
+        assert match.warning == (
+            f"It changes no transformer block after {highest + 1} of {depth}; it may be made for a "
+            f"model of {made_for} blocks."
+        )
+    assert "seems to be made for 28" in (match_depth(stems(0, 5), 40).warning or "")
+    assert "is made for 28" in (match_depth(stems(0, 27), 40).warning or "")
+
+
+def test_the_depth_that_the_metadata_says_goes_before_the_blocks() -> None:
+    studio = {"ss_network_args": '{"algo": "lokr", "base_num_blocks": 40}'}
+    for metadata in (studio, {"ss_base_model_version": "anima-40b"}, {"ss_sd_model_name": "x_40L"}):
+        stated = stated_depth(metadata)
+        assert stated == 40
+        assert match_depth(stems(0, 5), 40, stated) == match_depth(stems(0, 39), 40)
+        with pytest.raises(LoraUnusable, match="is made for 40 transformer blocks"):
+            match_depth(stems(0, 5), 52, stated)
+        with pytest.raises(LoraUnusable, match=r"contradicts itself: .* 40 transformer blocks"):
+            match_depth(stems(45), 52, stated)
+    assert match_depth(stems(0, 5), 40, 28).new_blocks is not None
+    for text in ("anima", "anima_2840b", "anima 40bit", "v1.28", "anima-v28"):
+        assert stated_depth({"ss_base_model_version": text}) is None, text
 
 
 def test_a_file_that_fills_the_first_blocks_of_another_depth_gets_a_warning() -> None:

@@ -50,6 +50,8 @@ REFUSED: list[tuple[str, Change, str]] = [
     ("old", put(f"{LAYER}.scale_weight", torch.ones(576, 1)), "scale_weight (F32, shape (576, 1))"),
     ("old", put(f"{LAYER}.scale_weight", torch.tensor(float("nan"))), "scale_weight"),
     ("old", put(f"{LAYER}.scale_weight", torch.tensor(float("inf"))), "is inf"),
+    ("old", put(f"{LAYER}.scale_weight", torch.tensor(0.0)), "scale_weight is 0, but the values"),
+    ("new", put(f"{LAYER}.weight_scale", torch.tensor(0.0)), "weight_scale is 0, but the values"),
     ("old", put(f"{LAYER}.scale_weight", torch.tensor(1, dtype=torch.int32)), "scale_weight (I32"),
     ("old", put(f"{LAYER}.weight_scale", ONE), "has another scale"),
     ("old", put("net.blocks.0.mlp.layer9.scale_weight", ONE), "layer9.weight is absent"),
@@ -126,6 +128,16 @@ def test_scales_of_every_precision_are_read(tmp_path: Path) -> None:
     ):
         save_file(stored | {f"{LAYER}.scale_weight": scale}, path)
         assert find_parts(path)["transformer"].tensors[f"{LAYER}.weight"].scale == 0.375
+
+
+def test_a_weight_of_zeros_may_have_the_scale_zero(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    stored, _, _ = scaled(load_file(SHIPPED / MAIN), layout="old", names=NAMES, marker="net.")
+    zeros = torch.zeros(stored[f"{LAYER}.weight"].shape)
+    zeros[0] = -0.0
+    changed = {f"{LAYER}.scale_weight": torch.tensor(0.0), f"{LAYER}.weight": zeros.to(FP8)}
+    save_file(stored | changed, path)
+    assert find_parts(path)["transformer"].tensors[f"{LAYER}.weight"].scale == 0
 
 
 def test_a_plain_float8_part_may_stand_beside_a_scaled_one(tmp_path: Path) -> None:
