@@ -193,19 +193,20 @@ def find_lora(text: str, names: Collection[str]) -> str | None:
 def why_no_lora(
     text: str, names: Collection[str], refused: Mapping[str, str]
 ) -> tuple[bool, str] | None:
-    """Why `find_lora` finds no name: whether the file is refused, and the reason.
+    """Why no name is found: whether the file is refused, and the reason.
 
     None if there is no such file.
     """
+    wanted = normalized_lora_name(text)
+    is_alone = len(_in_any_folder(text, names)) < 2
+    name = find_lora(text, refused) if is_alone else match_lora(text, refused)
+    if name is not None:
+        other = "" if normalized_lora_name(name) == wanted else f", {name},"
+        return True, f"the file of this LoRA{other} is refused: {refused[name]}"
     for among in (names, refused):
-        wanted = normalized_lora_name(text)
         alike = [name for name in among if normalized_lora_name(name) == wanted]
         alike = alike or _in_any_folder(text, among)
-        if text in among or len(alike) == 1:
-            name = text if text in among else alike[0]
-            other = "" if normalized_lora_name(name) == wanted else f", {name},"
-            return True, f"the file of this LoRA{other} is refused: {refused.get(name, '')}"
-        if alike:
+        if len(alike) > 1:
             return False, f"several LoRAs match: {', '.join(alike[:_MAX_ALIKE])}; write one of them"
     return None
 
