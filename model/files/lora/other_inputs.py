@@ -34,7 +34,7 @@ _NEEDS = re.compile(
     r"|(?<!not an )(?<!not a )(?<!no )\b(?:in-context|image[- ]edit(?:ing)?) lora\b",
     re.IGNORECASE,
 )
-_TAGS = re.compile(rf"(?:^|,)\s*+(?:edit|editing|{_NAMED})\s*+(?=,|$)", re.IGNORECASE)
+_TAGS = re.compile(rf"(?:^|,)\s*+(?:{_NAMED})\s*+(?=,|$)", re.IGNORECASE)
 _KIND_FIELDS = (
     "modelspec.architecture", "modelspec.implementation", "ss_base_model_version",
     "ss_network_module", "ss_training_type", "architecture", "lora_type", "adapter_type", "task",

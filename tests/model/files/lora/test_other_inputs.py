@@ -88,7 +88,7 @@ def test_ordinary_files_are_not_mistaken_for_them() -> None:
         {"modelspec.title": "Captain Context", "ss_output_name": "train_in_context_of_winter"},
         {"modelspec.title": "Villain Context", "name": "Blender edit style"},
         {"modelspec.title": "Remote control (game)", "name": "Mind Control hypnosis"},
-        {"modelspec.title": "Girl in context", "modelspec.tags": "edited, credit, painting"},
+        {"modelspec.title": "Girl in context", "modelspec.tags": "edit, credit, painting"},
         {"modelspec.description": "Does not need a reference image; not an in-context LoRA."},
         {"modelspec.description": "Best edits of the season, with better control of light."},
         {"ss_tag_frequency": json.dumps({"a": {"controlnet": 3, "reference_images": 2}})},
