@@ -36,7 +36,7 @@ OWNERS = {"greedy": "normal", "modest": "normal", "urgent": "high", "patient": "
 CARD, OTHER_CARD = "kirazuri-tiny", "kirazuri-v1"
 
 _PATIENCE_SECONDS = 60.0
-_DISK_BYTES = 64 * 2**20
+_DISK_BYTES = 256 * 2**20
 _MAX_CONNECTIONS = 4_000
 _RESTART_SECONDS = 0.5
 """A supervisor's pause before it starts a process again that ended soon."""
