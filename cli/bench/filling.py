@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from ulid import ULID
 
-from cli.bench.prompts import body, prompt
+from cli.bench.prompts import prompt
 from cli.bench.stand import Stand
 from model.resolved_request import ResolvedRequest
 from worker.queue.layout import rq_layout
@@ -18,15 +18,13 @@ _BATCH = 500
 def fill(stand: Stand, count: int, *, owners: int) -> list[str]:
     """Queue `count` jobs of the first `owners` owners in turn; the ids of the first owner's."""
     admit = LuaScript(stand.client, "admit")
-    plan = stand.call("POST", "/generate?dry_run=true", body=body(0))
-    template = ResolvedRequest.model_validate(plan["request"])
     first_owners = []
     numbers = iter(range(count))
     while batch := list(itertools.islice(numbers, _BATCH)):
         pipeline = stand.client.pipeline(transaction=False)
         for number in batch:
             owner, job_id = number % owners, str(ULID())
-            request = template.model_copy(update={"prompt": prompt(number), "seed": number})
+            request = stand.template.model_copy(update={"prompt": prompt(number), "seed": number})
             arguments = _arguments(stand, job_id, stand.owners[owner].id, request)
             admit(job_id, *arguments, client=pipeline)
             if owner == 0:

@@ -11,8 +11,6 @@ from cli.bench.stand import Stand
 from cli.bench.stand_in import StandIn
 from worker.queue.worker_queue import Claim
 
-ROUNDS = 20
-
 COLUMNS = (
     *("accept", "claim", "list 100", "look at", "cancel oldest", "cancel newest", "/metrics"),
     *("Redis MiB", "API MiB", "Redis start s", "API start s"),
@@ -33,22 +31,23 @@ class _Waiting:
         self.ids.update(dict.fromkeys(fill(self.stand, 1, owners=1)))
 
 
-def measure(stand: Stand, waiting: int, owners: int) -> list[float]:
-    """The values of COLUMNS: medians in milliseconds, then memory and start-up."""
+def measure(stand: Stand, waiting: int, owners: int, *, rounds: int) -> list[float]:
+    """The values of COLUMNS: medians of some rounds in milliseconds, then memory and start-up."""
     stand.clear()
     stand.settle()
     jobs = _Waiting(
         stand, StandIn(stand.settings), dict.fromkeys(fill(stand, waiting, owners=owners))
     )
-    times = [
-        _median(lambda: _accept(jobs)),
-        _median(lambda: _claim(jobs)),
-        _median(lambda: _timed(lambda: stand.call("GET", "/jobs?limit=100"))),
-        _median(lambda: _timed(lambda: stand.call("GET", f"/jobs/{_newest(jobs)}"))),
-        _median(lambda: _cancel(jobs, next(iter(jobs.ids)))),
-        _median(lambda: _cancel(jobs, _newest(jobs))),
-        _median(lambda: _timed(lambda: stand.call("GET", "/metrics"))),
+    steps: list[Callable[[], float]] = [
+        lambda: _accept(jobs),
+        lambda: _claim(jobs),
+        lambda: _timed(lambda: stand.call("GET", "/jobs?limit=100")),
+        lambda: _timed(lambda: stand.call("GET", f"/jobs/{_newest(jobs)}")),
+        lambda: _cancel(jobs, next(iter(jobs.ids))),
+        lambda: _cancel(jobs, _newest(jobs)),
+        lambda: _timed(lambda: stand.call("GET", "/metrics")),
     ]
+    times = [median(step() for _ in range(rounds)) * 1000 for step in steps]
     memory = stand.redis_bytes(), stand.process_metric("process_resident_memory_bytes")
     stand.restart()
     return [*times, *(size / 2**20 for size in memory), stand.redis_seconds, stand.api_seconds]
@@ -87,8 +86,3 @@ def _timed(work: Callable[[], object]) -> float:
     began = time.perf_counter()
     work()
     return time.perf_counter() - began
-
-
-def _median(measure_once: Callable[[], float]) -> float:
-    """The median of some rounds, in milliseconds."""
-    return median(measure_once() for _ in range(ROUNDS)) * 1000

@@ -26,46 +26,48 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="leave out 100 000 waiting jobs")
     parser.add_argument("--part", choices=PARTS, nargs="+", default=list(PARTS))
     parser.add_argument("--sizes", type=int, nargs="+", help="numbers of waiting jobs")
+    parser.add_argument("--rounds", type=int, default=20, help="of which the median is taken")
     options = parser.parse_args()
-    sizes = options.sizes or [size for size in SIZES if not options.quick or size < SIZES[-1]]
+    if options.sizes is None:
+        options.sizes = SIZES[:-1] if options.quick else SIZES
     print(f"{os.cpu_count()} cores, {raise_open_files()} open files")
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="kirazuri-bench-") as folder:
         stand = Stand(Path(folder))
         try:
             for part in options.part:
-                for line in _MEASURES[part](stand, sizes):
+                for line in _MEASURES[part](stand, options):
                     print(line, flush=True)
         finally:
             stand.stop()
     print(f"{time.monotonic() - began:.0f} s")
 
 
-def _growth(stand: Stand, sizes: list[int]) -> Iterator[str]:
+def _growth(stand: Stand, options: argparse.Namespace) -> Iterator[str]:
     yield f"| owners | waiting | {' | '.join(operations.COLUMNS)} |"
     yield "|---" * (len(operations.COLUMNS) + 2) + "|"
     for owners in (1, OWNERS):
-        for size in sizes:
-            values = operations.measure(stand, size, owners)
+        for size in options.sizes:
+            values = operations.measure(stand, size, owners, rounds=options.rounds)
             yield f"| {owners} | {size} | {' | '.join(f'{value:.1f}' for value in values)} |"
 
 
-def _load(stand: Stand, _: list[int]) -> Iterator[str]:
+def _load(stand: Stand, _: argparse.Namespace) -> Iterator[str]:
     with stand.worker(0):
         yield from load.measure(stand, requests=2_000)
 
 
-def _waiters(stand: Stand, _: list[int]) -> Iterator[str]:
+def _waiters(stand: Stand, _: argparse.Namespace) -> Iterator[str]:
     for rate in (50, 5):
         yield waiters.measure(stand, clients=_CLIENTS, rate=rate)
 
 
-def _listeners(stand: Stand, _: list[int]) -> Iterator[str]:
+def _listeners(stand: Stand, _: argparse.Namespace) -> Iterator[str]:
     for jobs in (1, 500):
         yield listeners.measure(stand, listeners=_LISTENERS, jobs=jobs)
 
 
-_MEASURES: dict[str, Callable[[Stand, list[int]], Iterator[str]]] = {
+_MEASURES: dict[str, Callable[[Stand, argparse.Namespace], Iterator[str]]] = {
     "growth": _growth,
     "load": _load,
     "waiters": _waiters,

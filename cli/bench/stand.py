@@ -10,13 +10,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from pydantic import SecretStr
 
+from cli.bench.prompts import body
 from cli.service import die_with_parent
 from cli.service.service import environment, find_port
+from model.resolved_request import ResolvedRequest
 from worker.auth.api_keys import new_secret, secret_hash
 from worker.redis_io import server as redis_server
 from worker.redis_io.client import connect
@@ -67,6 +70,12 @@ class Stand:
         )
         self.client = connect(self._redis.url)
         self._api = self._start_api()
+
+    @cached_property
+    def template(self) -> ResolvedRequest:
+        """The request of a job, with all fields filled by the API."""
+        plan = self.call("POST", "/generate?dry_run=true", body=body(0))
+        return ResolvedRequest.model_validate(plan["request"])
 
     def restart(self) -> None:
         """Kill both and start them again; sets `redis_seconds` and `api_seconds`."""

@@ -28,7 +28,7 @@ def test_a_prompt_has_80_tags_and_its_own_text() -> None:
 
 @pytest.mark.parametrize("owners", [1, 3])
 def test_every_operation_is_measured(stand: Stand, owners: int) -> None:
-    values = operations.measure(stand, waiting=6, owners=owners)
+    values = operations.measure(stand, waiting=6, owners=owners, rounds=3)
     assert len(values) == len(operations.COLUMNS)
     assert all(value > 0 for value in values)
     jobs = stand.call("GET", "/jobs?status=queued&limit=100")["items"]
@@ -55,7 +55,7 @@ def test_listeners_hear_the_end(stand: Stand) -> None:
 def test_the_command_prints_a_table(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["queue", "--sizes", "3", "--part", "growth"])
+    monkeypatch.setattr(sys, "argv", ["queue", "--sizes", "3", "--part", "growth", "--rounds", "1"])
     queue.main()
     printed = capsys.readouterr().out
     assert "| 1 | 3 | " in printed
