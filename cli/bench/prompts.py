@@ -21,9 +21,11 @@ _TAGS = tuple(_TEXT.split(", "))
 
 
 def prompt(number: int) -> str:
-    """A prompt of 80 tags; each number has its own order, or at least its own last tag."""
-    first = number % len(_TAGS)
-    return ", ".join([*_TAGS[first + 1 :], *_TAGS[:first], f"{number} notes"])
+    """A prompt of 80 tags in an order that repeats only after thousands of numbers."""
+    start, moved = number % len(_TAGS), 1 + number // len(_TAGS) % (len(_TAGS) - 1)
+    tags = [*_TAGS[start:], *_TAGS[:start]]
+    tags.append(tags.pop(moved - 1))
+    return ", ".join(tags)
 
 
 def body(number: int) -> str:
