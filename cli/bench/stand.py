@@ -86,8 +86,10 @@ class Stand:
         self._api = self._start_api()
 
     def clear(self) -> None:
-        """Delete all data."""
+        """Delete all data, also what the append-only file still has of them."""
         self.client.flushall()
+        self.client.bgrewriteaof()
+        self.settle()
 
     def settle(self) -> None:
         """Wait until Redis does not rewrite its file, which slows everything down."""
