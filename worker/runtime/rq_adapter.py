@@ -1,6 +1,6 @@
 """Adapter to RQ: registers this worker and shows its leases, for RQ's tools and older workers.
 
-The only module that uses RQ's classes inside. RQ's own work loop and job functions never run. The
+The only module that acts as an RQ worker. RQ's own work loop and job functions never run. The
 scripts take jobs out of RQ's lists, give leases and return lost jobs.
 """
 

@@ -9,7 +9,7 @@ import pytest
 from redis import Redis
 from rq import Queue, SimpleWorker, worker_registration
 from rq.executions import Execution, ExecutionRegistry
-from rq.job import Job
+from rq.job import Job, JobStatus
 from rq.registry import clean_registries
 from rq.suspension import WORKERS_SUSPENDED
 from rq.version import VERSION
@@ -63,15 +63,21 @@ def test_the_scripts_use_rqs_own_keys(rq_queue: Queue) -> None:
     assert keys["rq_job"] == Job.key_for("x")
     assert keys["rq_queues"] == Queue.redis_queues_keys
     assert rq_layout.WORKERS_KEY == worker_registration.REDIS_WORKER_KEYS
+    by_queue = worker_registration.WORKERS_BY_QUEUE_KEY
+    assert rq_layout.workers_key("some") == by_queue % "some"
     assert rq_layout.SUSPENDED_KEY == WORKERS_SUSPENDED
     first_seen = f"{keys['rq_intermediate']}{rq_layout.FIRST_SEEN_INFIX}x"
     assert first_seen == rq_queue.intermediate_queue.get_first_seen_key("x")
 
 
+def test_the_scripts_use_rqs_own_fields_of_a_job() -> None:
+    assert {"status", "worker_name", "origin"} <= set(rq_layout.job_fields()[::2])
+    assert (JobStatus.QUEUED.value, JobStatus.STARTED.value) == ("queued", "started")
+
+
 def test_a_lease_names_job_and_execution(redis_client: "Redis") -> None:
     execution = Execution("token", "x", redis_client)
     assert execution.composite_key == rq_layout.lease_member("x", "token")
-    assert rq_layout.job_id_of(execution.composite_key.encode()) == "x"
 
 
 async def test_rqs_own_cleanup_returns_a_job_that_the_scripts_leased(

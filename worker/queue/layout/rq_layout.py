@@ -40,18 +40,23 @@ _UNCONNECTED = Redis()
 
 
 def list_key(queue: str = QUEUE) -> str:
-    """The list of waiting job ids; workers pop from its head."""
+    """The list of the ids of jobs that go before all lines."""
     return LIST_PREFIX + queue
 
 
 def intermediate_key(queue: str = QUEUE) -> str:
-    """The list of job ids that were popped and not yet leased."""
+    """The list of job ids that a worker of an older release popped and has not yet leased."""
     return list_key(queue) + INTERMEDIATE_SUFFIX
 
 
 def leases_key(queue: str = QUEUE) -> str:
     """The sorted set of leases, by the time at which they expire."""
     return LEASES_PREFIX + queue
+
+
+def workers_key(queue: str = QUEUE) -> str:
+    """The set of keys of the workers that serve a queue."""
+    return f"{WORKERS_KEY}:{queue}"
 
 
 def job_key(job_id: str) -> str:
@@ -62,11 +67,6 @@ def job_key(job_id: str) -> str:
 def lease_member(job_id: str, token: str) -> str:
     """A member of the set of leases; `token` is the id of RQ's execution."""
     return f"{job_id}{LEASE_SEPARATOR}{token}"
-
-
-def job_id_of(member: bytes) -> str:
-    """The job id in an entry of a list or in a member of the set of leases."""
-    return member.decode().partition(LEASE_SEPARATOR)[0]
 
 
 def job_fields(*, queue: str = QUEUE) -> list[Any]:

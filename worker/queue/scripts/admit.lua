@@ -1,5 +1,5 @@
--- Queues a job: queue limit, limits of the owner's key, idempotency, record, first event, RQ's hash and
--- list, in one step.
+-- Queues a job: queue limit, limits of the owner's key, idempotency, record, first event, RQ's hash, the
+-- owner's line, in one step.
 -- ARGV: id, queue limit, idempotency key name ('' for none), its fingerprint, its TTL,
 --       '1' if the idempotency key stands for this job from now on and for no earlier one,
 --       JSON of the stored images that the job starts from, result TTL, owner,

@@ -135,7 +135,8 @@ local function is_in_line()
   return redis.call('ZSCORE', line_of(owner_of_job()), id)
 end
 
--- Whether RQ knows this job: it returned the job to the queue, a worker is about to claim it or has a lease.
+-- Whether RQ knows this job: it returned the job to the queue, a worker of an older release is about to claim
+-- it, or a worker has a lease.
 local function is_known_to_rq()
   if redis.call('LPOS', KEY.rq_list, id) or redis.call('LPOS', KEY.rq_intermediate, id) then
     return true

@@ -107,6 +107,7 @@ def _constants() -> str:
         "separator": rq_layout.LEASE_SEPARATOR,
         "first_queue": rq_layout.FIRST_QUEUE,
         "workers": rq_layout.WORKERS_KEY,
+        "workers_of": rq_layout.workers_key(""),
     }
     definitions = {
         "KEY": _table(keys),

@@ -113,7 +113,7 @@ end
 for _, queue in ipairs(QUEUES) do
   return_lost_jobs(queue)
   return_popped_jobs(queue)
-  forget_dead_workers(RQ.workers .. ':' .. queue, '')
+  forget_dead_workers(RQ.workers_of .. queue, '')
 end
 restore_missing_jobs()
 cancel_overdue_jobs()

@@ -7,8 +7,7 @@ local function unfinished_jobs()
   return PREFIX.unfinished .. (field('owner') or '')
 end
 
--- Work of a day. It is a hash, because INCRBYFLOAT in a script corrupts the heap of Redis 6.2: it
--- shortens the arguments that the server keeps for the script's next command.
+-- Work of a day. It is a hash with one field, as older releases wrote it.
 local DAY = 86400
 local function spent_key(owner, day)
   return string.format('%s%s:%d', PREFIX.spent, owner, day)
