@@ -144,7 +144,7 @@ class Settings(BaseSettings):
     hang_seconds: float = Field(
         default=120.0,
         gt=0,
-        description="A worker exits when an engine step takes longer than this.",
+        description="A worker exits when an engine step or a call of the image store takes longer.",
     )
     load_seconds: float = Field(
         default=1800.0,

@@ -1,8 +1,8 @@
 """The worker's control loop: keeps many jobs in one resident engine.
 
 The loop runs in the main thread and is the only part that writes job records. The engine, the
-publisher and the sweeper have their own threads. While Redis is unreachable the engine continues, and the loop
-commits the results later.
+publisher and the sweeper have their own threads. While Redis is unreachable the engine continues,
+and the loop commits the results later.
 
 What the loop needs of Redis goes together in one round trip: heartbeat, maintenance, reports, the
 ends of jobs, and claims of new ones. While jobs run there are about 20 rounds a second. Only a job
