@@ -1,12 +1,11 @@
 """The worker's control loop: keeps many jobs in one resident engine.
 
-The loop runs in the main thread and is the only part that writes job records. The engine, the
-publisher and the sweeper have their own threads. While Redis is unreachable the engine continues,
-and the loop commits the results later.
+It runs in the main thread and is the only part that writes job records; engine, publisher and
+sweeper have their own threads. While Redis is away the engine continues; the loop commits later.
 
-What the loop needs of Redis goes together in one round trip: heartbeat, maintenance, reports, the
-ends of jobs, and claims of new ones. While jobs run there are about 20 rounds a second. Only a job
-whose record this worker cannot read is ended by a call of its own.
+What the loop needs of Redis goes together in one round trip, about 20 times a second while jobs
+run: heartbeat, maintenance, reports, the ends of jobs, and claims of new ones. Only a job whose
+record cannot be read is ended by a call of its own.
 """
 
 import logging
