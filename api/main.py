@@ -205,7 +205,7 @@ async def _open_keys(keys: KeyCache, settings: Settings) -> None:
 
 
 async def _log_faults(queue: JobQueue) -> None:
-    """Log why Redis cannot be used, or may lose jobs; the service starts all the same."""
+    """Log why Redis cannot be used, or may lose jobs; the service starts anyway."""
     try:
         await queue.state.server()
     except QueueUnavailable as exc:

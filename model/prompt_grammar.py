@@ -28,7 +28,7 @@ _INVISIBLE = re.compile(
     f"\U0001d159\U0001d173-\U0001d17a\U000e0000-\U000e0fff{_NONCHARACTERS}]"
 )
 """Characters without a shape: Unicode's `Default_Ignorable_Code_Point`, noncharacters, and the
-blanks of Braille and of notes, which are no spaces."""
+blanks of Braille and of notes, which are not spaces."""
 
 _ZWNJ, _ZWJ = "\u200c", "\u200d"
 _VIRAMA = 9  # the combining class of the signs that remove a vowel

@@ -72,7 +72,7 @@ WarningCode = Literal[
 
 @dataclass(frozen=True, slots=True)
 class RequestWarning:
-    """Something the client should know about a request that is accepted all the same."""
+    """Something the client should know about a request that is accepted anyway."""
 
     code: WarningCode
     detail: str

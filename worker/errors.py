@@ -79,7 +79,7 @@ class QueueUnavailable(WorkerError):
 
 
 class RedisLoading(QueueUnavailable):
-    """Redis has started and loads its data."""
+    """Redis has started and is loading its data."""
 
 
 class RedisUnfit(QueueUnavailable):

@@ -96,7 +96,9 @@ def _server(server: ServerState) -> Iterable[Metric]:
         server.used_memory,
     )
     found = {fault.code for fault in server.faults}
-    faults = GaugeMetricFamily("kirazuri_redis_fault", "1 if Redis has it.", labels=["fault"])
+    faults = GaugeMetricFamily(
+        "kirazuri_redis_fault", "1 if Redis has this fault.", labels=["fault"]
+    )
     for code in FAULTS:
         faults.add_metric([code], int(code in found))
     yield faults

@@ -31,9 +31,7 @@ class Ready(ResponseModel):
     """The service processes jobs."""
 
     status: Literal["ready"] = "ready"
-    warnings: list[str] = Field(
-        default=[], description="What the operator should know although requests are carried out."
-    )
+    warnings: list[str] = Field(default=[], description="Problems that do not stop requests.")
 
 
 class NotReady(Problem):

@@ -25,7 +25,7 @@ _tasks: set[asyncio.Task[None]] = set()
 
 
 async def unless_disconnected(request: Request, work: Coroutine[Any, Any, T]) -> T | None:
-    """The result of `work`; None if the client disconnects before, which ends the work.
+    """The result of `work`; None if the client disconnects first, which ends the work.
 
     The body of the request must have been read.
     """

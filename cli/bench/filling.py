@@ -18,7 +18,7 @@ _BATCH = 500
 def fill(stand: Stand, count: int, *, owners: int) -> list[str]:
     """Queue `count` jobs of the first `owners` owners in turn; the ids of the first owner's."""
     admit = LuaScript(stand.client, "admit")
-    first_owners = []
+    ids_of_first_owner = []
     numbers = iter(range(count))
     while batch := list(itertools.islice(numbers, _BATCH)):
         pipeline = stand.client.pipeline(transaction=False)
@@ -28,9 +28,9 @@ def fill(stand: Stand, count: int, *, owners: int) -> list[str]:
             arguments = _arguments(stand, job_id, stand.owners[owner].id, request)
             admit(job_id, *arguments, client=pipeline)
             if owner == 0:
-                first_owners.append(job_id)
+                ids_of_first_owner.append(job_id)
         _check(pipeline.execute())
-    return first_owners
+    return ids_of_first_owner
 
 
 def _check(replies: Sequence[Sequence[bytes]]) -> None:

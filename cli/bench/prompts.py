@@ -1,4 +1,4 @@
-"""Prompts of 80 tags, as long as ordinary ones get."""
+"""Prompts of 80 tags, a usual length."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Counts what many clients that wait for their pictures at once get."""
+"""Counts the answers to many clients that wait for their pictures at the same time."""
 
 import asyncio
 import json

@@ -73,7 +73,7 @@ class EmbeddedRedis:
         return self._server.url
 
     def watch(self) -> None:
-        """Start it again if it has ended, after a pause: at most 4 s, so that a mended disk helps.
+        """Start it again if it has ended, after at most 4 s: it is back soon after the disk works.
 
         It comes back with everything that it acknowledged, and its clients reconnect.
         """

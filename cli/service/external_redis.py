@@ -31,7 +31,7 @@ class RedisUnusableError(Exception):
 def check_redis(url: str, settings: Settings, report: Callable[[str], None]) -> None:
     """Return once the Redis answers; wait a few seconds for one that does not.
 
-    One that loads its data is waited for as long as it takes; `report` gets lines about it.
+    Waits as long as it takes for one that is loading its data; `report` gets lines about it.
 
     Raises:
         RedisUnusableError: it does not answer, it refuses this client, or it may lose jobs.

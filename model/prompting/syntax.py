@@ -79,7 +79,7 @@ _BAD_WEIGHT = re.compile(
     rf"(?:(?<![\d:]):\s{{0,3}}({_NUMBER})|(?<=[^\W\d_])[=;]\s{{0,3}}(\d\.\d{{1,2}}))\s{{0,3}}\)"
     r"|(?<=[^\W\d_][^\W\d_]):\s{0,3}\)|(?<=\([abe-nq-wyzABE-NQ-WYZ]):\s{0,3}\)"
 )
-"""The end of a bracket whose weight is no number; `(D:)` is an emoticon."""
+"""The end of a bracket whose weight is not a number; `(D:)` is an emoticon."""
 
 _BARE_WEIGHT = re.compile(
     r"(?:^|(?<=[,(\n]))\s{0,9}([^\s,:()\[\]{}<>][^,:()\[\]{}<>\n]{0,80}):(\d\.\d{1,2})\s{0,9}(?=[,\n]|$)"
@@ -159,7 +159,7 @@ def _find_open_brackets(prompt: str) -> Iterator[str]:
 
 
 def _find_bad_weights(prompt: str) -> Iterator[str]:
-    """Find weights that are no numbers, and weights without brackets."""
+    """Find weights that are not numbers, and weights without brackets."""
     stray: set[int] | None = None
     for pattern, advice in ((_BAD_WEIGHT, _bad_weight_advice), (_BARE_WEIGHT, _bare_weight_advice)):
         for match in pattern.finditer(prompt):
@@ -195,7 +195,7 @@ def _is_float(text: str) -> bool:
 
 
 def _meant_number(text: str) -> str:
-    """The weight that was probably meant by a text that is no number, or an example."""
+    """The weight that was probably meant by a text that is not a number, or an example."""
     plain = re.match(r"[-+]?\d{1,3}(?:\.\d{1,3})?", text.replace(",", "."))
     if plain is None:
         return "1.2"

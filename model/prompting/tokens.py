@@ -84,7 +84,7 @@ def count_tokens(text: str, tokenizers: Tokenizers, limit: int) -> TokenCount:
 
 @lru_cache(maxsize=32_768)
 def _word_tokens(word: str, tokenizer: Tokenizer) -> int:
-    """Tokens of a word: tags share their words, and both tokenizers take words one by one."""
+    """The number of tokens of a word, cached because tags share words. No token spans two."""
     return len(_ids(word, tokenizer))
 
 

@@ -214,7 +214,7 @@ def _read_png(image: Any) -> ImageTexts:
 
 
 def _unique_chunks(texts: Iterable[tuple[str, str]]) -> tuple[dict[str, str], list[str]]:
-    """The texts by keyword in small letters; those of which there are several are left out."""
+    """The texts by keyword in small letters; a keyword with several texts is left out."""
     chunks: dict[str, str] = {}
     several: dict[str, None] = {}
     for keyword, text in texts:

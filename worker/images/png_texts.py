@@ -32,7 +32,11 @@ def read_png_texts(file: IO[bytes]) -> list[tuple[str, str]]:
             file.seek(position + length + _CHECKSUM_BYTES)
             if kind == b"IEND":
                 return found
-    except (struct.error, SyntaxError, UnicodeDecodeError):  # as Pillow, after the pixels
+    except (
+        struct.error,
+        SyntaxError,
+        UnicodeDecodeError,
+    ):  # Pillow too ignores errors after the pixels
         return found
     finally:
         file.seek(start)

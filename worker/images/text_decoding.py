@@ -56,7 +56,7 @@ def _decode_utf16(data: bytes) -> str:
 
 
 def repair_latin1(text: str) -> str:
-    """The text, if it is in another encoding that a library took for Latin-1, decoded again."""
+    """The text, decoded again if a library took another encoding for Latin-1."""
     if text.isascii() and "\0" not in text:
         return text
     try:

@@ -112,7 +112,7 @@ def _restore_manifest(folder: Path, report: Callable[[str], None]) -> list[str]:
     unfinished = manifest.with_name(f"{_MANIFEST}.unfinished")
     unfinished.write_text(text, encoding="utf-8")
     unfinished.replace(manifest)
-    report(f"{manifest} was lost or damaged; it is written anew with {' and '.join(names)}")
+    report(f"{manifest} was lost or damaged; it is recreated with {' and '.join(names)}")
     return names
 
 

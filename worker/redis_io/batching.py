@@ -101,7 +101,7 @@ class BatchingRedis(redis.asyncio.Redis):
             self._senders.discard(cast("asyncio.Task[None]", asyncio.current_task()))
 
     async def _send_each(self, batch: Sequence[_Part]) -> None:
-        """Send a batch; one part at a time if a reply is unreadable: bytes that are no text.
+        """Send a batch; one part at a time if a reply is unreadable: bytes that are not text.
 
         Raises:
             RedisError, OSError: Redis is away.
@@ -183,8 +183,8 @@ class _JoiningPipeline(Pipeline):
 async def _within_time(work: Coroutine[Any, Any, None]) -> None:
     """Wait for the work, at most ANSWER_SECONDS.
 
-    A busy event loop is no fault of Redis: a reply that has arrived needs some steps of the loop to
-    be noticed. So the time is counted in ticks, each of which lasts at least one step.
+    A busy event loop is not a fault of Redis: a reply that has arrived needs some steps of the
+    loop to be noticed. So the time is counted in ticks, each of which lasts at least one step.
 
     Raises:
         RedisTimeout: Redis does not answer in time.

@@ -60,7 +60,7 @@ def unavailable_on_outage() -> Iterator[None]:
         if isinstance(exc, exceptions.OutOfMemoryError):
             raise RedisUnfit("Redis takes no jobs: it has reached its maxmemory") from exc
         if isinstance(exc, exceptions.BusyLoadingError):
-            raise RedisLoading("Redis loads its data") from exc
+            raise RedisLoading("Redis is loading its data") from exc
         raise QueueUnavailable(f"Redis does not answer or refuses to write: {exc}") from exc
 
 

@@ -12,7 +12,7 @@ import redis
 from redis import client
 from redis.exceptions import ExecAbortError, OutOfMemoryError
 
-_RUN_ANYWAY = "#!lua flags=allow-oom\nredis.setresp(3)\nreturn redis.call(unpack(ARGV))"
+_RUN_ALLOWING_OOM = "#!lua flags=allow-oom\nredis.setresp(3)\nreturn redis.call(unpack(ARGV))"
 
 
 class UnlimitedRedis(redis.Redis):
@@ -26,7 +26,7 @@ class UnlimitedRedis(redis.Redis):
         except OutOfMemoryError:
             if _is_script(args):
                 raise
-            return _converted(self, args, options, run(*_anyway(args)))
+            return _converted(self, args, options, run(*_allowing_oom(args)))
 
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> client.Pipeline:
         """A pipeline that may exceed `maxmemory` too."""
@@ -63,7 +63,7 @@ class _UnlimitedPipeline(client.Pipeline):
                 if _is_script(args):
                     again.execute_command(*args, **options)
                 else:
-                    again.execute_command(*_anyway(args))
+                    again.execute_command(*_allowing_oom(args))
             replies = again.execute(raise_on_error=False)
         return [
             reply if _is_script(args) else _converted(self, args, options, reply)
@@ -75,8 +75,8 @@ def _is_script(command: tuple[Any, ...]) -> bool:
     return str(command[0]).startswith(("EVAL", "FCALL"))
 
 
-def _anyway(command: tuple[Any, ...]) -> tuple[Any, ...]:
-    return "EVAL", _RUN_ANYWAY, 0, *command
+def _allowing_oom(command: tuple[Any, ...]) -> tuple[Any, ...]:
+    return "EVAL", _RUN_ALLOWING_OOM, 0, *command
 
 
 def _is_out_of_memory(reply: Any) -> bool:

@@ -205,7 +205,7 @@ def launch(
 
 
 def repair(server: RedisServer, report: Callable[[str], None]) -> bool:
-    """Repair the append-only file if the server has ended because of it; whether it did.
+    """Repair the append-only file if the server has ended because of it. True if it did.
 
     Raises:
         RedisServerError: it cannot be repaired without losing more than its end.

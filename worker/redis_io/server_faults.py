@@ -11,10 +11,10 @@ from worker.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-FORGETFUL = ("eviction", "append_only_file")
+VOLATILE = ("eviction", "append_only_file")
 """Faults that a setting allows: the server may lose accepted jobs."""
 
-FAULTS = ("version", "cluster", "writes", *FORGETFUL, "memory", "unknown")
+FAULTS = ("version", "cluster", "writes", *VOLATILE, "memory", "unknown")
 """All faults. With `unknown`, the server does not tell its settings; jobs are taken then."""
 
 _BY_ERROR = {"Error compiling script": "version", "CROSSSLOT": "cluster"}
@@ -45,7 +45,7 @@ class ServerState:
 
 def faults_against_start(settings: Settings) -> tuple[str, ...]:
     """The faults for which a service does not start: they do not pass by themselves."""
-    return ("version", "cluster", *(() if settings.allow_volatile_redis else FORGETFUL))
+    return ("version", "cluster", *(() if settings.allow_volatile_redis else VOLATILE))
 
 
 def faults_against_jobs(settings: Settings) -> tuple[str, ...]:

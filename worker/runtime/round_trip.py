@@ -15,7 +15,7 @@ from redis.exceptions import NoScriptError
 class RoundTrip:
     """Commands of several parts; each part reads its own replies.
 
-    All commands may be repeated, so they are after a lost reply, and after Redis has forgotten the
+    All commands may be repeated, and are, after a lost reply and after Redis has forgotten the
     scripts.
     """
 

@@ -95,4 +95,4 @@ class Sweeper:
         finally:
             self._removal.end(touched, later)
             if len(later) < len(names):
-                logger.info("event=swept pictures=%d", len(names) - len(later))
+                logger.info("event=swept images=%d", len(names) - len(later))

@@ -129,7 +129,7 @@ def check_intact(name: str, data: bytes) -> None:
 
 def image_damaged(name: str) -> ImageLost:
     """The error for a file that is not what was stored under its name; an operator must know."""
-    logger.error("picture=%s event=damaged: its bytes do not belong to its name", name)
+    logger.error("image=%s event=damaged: its bytes do not belong to its name", name)
     return ImageLost(f"image {name} is damaged in the store")
 
 

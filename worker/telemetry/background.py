@@ -20,7 +20,7 @@ _CANCEL_AGAIN_SECONDS = 0.2
 class BackgroundTask:
     """Runs `work`, which never returns by itself, until `stop`.
 
-    After a failure it starts again: at first soon, then after ever longer pauses.
+    After a failure it starts again: at first soon, then after increasing pauses.
     """
 
     def __init__(self, name: str, work: Callable[[], Awaitable[None]]) -> None:

@@ -86,7 +86,7 @@ async def _queue_reasons(queue: JobQueue, settings: Settings) -> tuple[list[str]
         heartbeats = await queue.state.heartbeats()
         waiting = await queue.state.waiting_checkpoints()
     except RedisLoading:
-        return ["redis: loads its data"], []
+        return ["redis: is loading its data"], []
     except QueueUnavailable:
         return ["redis: does not answer"], []
     reasons = [f"redis: {reason}" for reason in server.reasons(faults_against_jobs(settings))]
@@ -95,7 +95,7 @@ async def _queue_reasons(queue: JobQueue, settings: Settings) -> tuple[list[str]
     live = [heartbeat for heartbeat in heartbeats if heartbeat.age <= patience]
     own = queue.state.checkpoint
     if without_worker([own], live):
-        reasons.append(f"worker: no live one has {_name(own)} loaded")
+        reasons.append(f"worker: no live worker has {_name(own)} loaded")
     others = [one for one in without_worker(waiting, live) if one != own]
     return reasons, [
         f"queue: jobs wait for {_name(one)}, which no live worker has loaded" for one in others

@@ -254,7 +254,7 @@ def _scaling(settings: AdapterSettings) -> Scaling | None:
     has_rank = rank is not None and rank >= 1 and rank % 1 == 0
     may_lack_rank = rank is None and settings.source == METADATA
     if alpha is None or not (has_rank or may_lack_rank):
-        raise LoraUnusable(f"has {settings.source} without one alpha and one rank")
+        raise LoraUnusable(f"has {settings.source} without exactly one alpha and rank")
     return Scaling(
         source=settings.source,
         part=settings.part,

@@ -1,4 +1,4 @@
-"""Finds the settings of adapters that are written beside the tensors, in all forms of writers.
+"""Finds the settings of adapters beside the tensors, in every form that trainers write.
 
 One peft configuration may stand in peft's file next to the weights, or in the metadata as JSON or
 as one entry for each setting. Diffusers puts the part's name before each setting, others nest the
@@ -62,7 +62,9 @@ class AdapterSettings:
             if self.values.get(name) not in (None, "", "None")
         }
         if len(found) > 1:
-            raise LoraUnusable(f"contradicts itself: {self.source} has several of {names}")
+            raise LoraUnusable(
+                f"contradicts itself: {self.source} has several of {', '.join(names)}"
+            )
         return next(iter(found), None)
 
     def is_set(self, name: str) -> bool:
@@ -73,7 +75,7 @@ class AdapterSettings:
             return True
         if text in _OFF:
             return False
-        raise LoraUnusable(f"has {self.source} with {name} {text[:40]!r}")
+        raise LoraUnusable(f"has {self.source} with {name} {text[:40]!r}; must be true or false")
 
 
 def read_settings(
@@ -120,11 +122,13 @@ def _refuse_unsupported(settings: AdapterSettings) -> None:
     switches = [name for name in values if name.startswith("use_")] if kind else []
     for name in (*_OTHER_FORMULAS, *switches):
         if name not in _KNOWN_SWITCHES and str(values.get(name)).lower() not in _OFF:
-            raise LoraUnusable(f"is trained with {name}, which is not supported: {source} says it")
+            raise LoraUnusable(
+                f"is trained with {name} according to {source}, which is not supported"
+            )
 
 
 def refuse_unknown_alpha(metadata: Mapping[str, str], rank: int | None) -> None:
-    """Refuse a file that says an alpha in a place whose meaning is not known.
+    """Refuse a file that states an alpha in a place whose meaning is not known.
 
     An alpha that is the rank is harmless: the factor is 1.
     """
@@ -144,7 +148,7 @@ def refuse_unknown_alpha(metadata: Mapping[str, str], rank: int | None) -> None:
 
 
 def read_object(source: str, text: str) -> Mapping[str, Any]:
-    """An object of JSON in the metadata. LoraUnusable if it is none."""
+    """An object of JSON in the metadata. LoraUnusable if it is not one."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
@@ -155,10 +159,10 @@ def read_object(source: str, text: str) -> Mapping[str, Any]:
 
 
 def read_number(source: str, value: Any) -> float:
-    """A number of a statement. LoraUnusable if it is none."""
+    """A number of a statement. LoraUnusable if it is not one."""
     number = _float(value)
     if not math.isfinite(number) or isinstance(value, bool):
-        raise LoraUnusable(f"has {source} with {str(value)[:40]!r} for a number")
+        raise LoraUnusable(f"has {source} with {str(value)[:40]!r} instead of a number")
     return number
 
 

@@ -58,7 +58,7 @@ def apply_scales(
 ) -> tuple[dict[str, StoredTensor], list[str], list[str]]:
     """Give the float8 weights their scales.
 
-    Returns the weights, the keys of the scales and markers, which are no weights, and the reasons
+    Returns the weights, the keys of the scales and markers, which are not weights, and the reasons
     that some weights cannot be read.
     """
     extras = {

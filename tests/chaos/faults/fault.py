@@ -1,6 +1,6 @@
 """What a fault is.
 
-A fault is a generator: it breaks something, yields while it lasts, and mends it. `@fault` makes it
+A fault is a generator: it breaks something, yields while it lasts, and fixes it. `@fault` makes it
 known to the drill. What holds afterwards is the same for all: the service is ready again by itself,
 a new job ends, and no job is lost or made twice. What else must hold is asserted in the generator.
 """

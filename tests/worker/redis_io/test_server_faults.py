@@ -19,7 +19,7 @@ from worker.redis_io.client import is_outage
 from worker.redis_io.server_faults import read_state
 from worker.settings import Settings
 
-FORGETFUL = {
+VOLATILE = {
     "eviction": ("maxmemory-policy", "allkeys-lru"),
     "append_only_file": ("appendonly", "no"),
 }
@@ -40,7 +40,7 @@ def redis_url(own_url: str) -> Iterator[str]:
     """The same server, empty and with its usual settings."""
     with Redis.from_url(own_url, decode_responses=True) as client:
         client.flushall()
-        usual = {name: client.config_get(name)[name] for name, _ in (*FORGETFUL.values(), *OTHERS)}
+        usual = {name: client.config_get(name)[name] for name, _ in (*VOLATILE.values(), *OTHERS)}
         yield own_url
         for name, value in usual.items():
             client.config_set(name, value)
@@ -53,12 +53,12 @@ async def faults_of(queue: JobQueue) -> dict[str, str]:
     return dict((await queue.state.server()).faults)
 
 
-@pytest.mark.parametrize("fault", FORGETFUL)
+@pytest.mark.parametrize("fault", VOLATILE)
 async def test_a_server_that_may_lose_jobs_gets_none(
     fault: str, queue: JobQueue, redis_client: "Redis", run_worker: RunWorker
 ) -> None:
     assert await faults_of(queue) == {}
-    name, value = FORGETFUL[fault]
+    name, value = VOLATILE[fault]
     job = await queue.admit(make_request(), idempotency_key="key")
     usual = redis_client.config_get(name)[name]
     redis_client.config_set(name, value)
@@ -77,11 +77,11 @@ async def test_a_server_that_may_lose_jobs_gets_none(
         assert (await queue.wait(job.id, 60)).status == "succeeded"
 
 
-@pytest.mark.parametrize("fault", FORGETFUL)
+@pytest.mark.parametrize("fault", VOLATILE)
 async def test_a_setting_allows_it(
     fault: str, redis_url: str, settings: Settings, redis_client: "Redis", run_worker: RunWorker
 ) -> None:
-    redis_client.config_set(*FORGETFUL[fault])
+    redis_client.config_set(*VOLATILE[fault])
     changes = {"allow_volatile_redis": True}
     queue = JobQueue(redis_url, settings.model_copy(update=changes))
     job = await queue.admit(make_request())

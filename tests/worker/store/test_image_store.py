@@ -230,7 +230,7 @@ def test_a_file_that_was_changed_is_lost(
             locate(local, name)
         with pytest.raises(ImageLost, match="damaged"):
             local.read(name)
-    assert f"picture={name} event=damaged" in caplog.text
+    assert f"image={name} event=damaged" in caplog.text
     assert local.put(b"picture", "png") == name
     assert locate(local, name) == file
 

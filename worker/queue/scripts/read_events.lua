@@ -1,7 +1,8 @@
 -- Reads a page of a job's events: those after the last event that a listener saw, up to a size.
 -- ARGV: id, id of that event ('' for none), maximum bytes (the first event is read whatever its size)
--- Returns {} (no such job), or {{status, and fields that tell it if it is unknown}, owner, id of the newest event, missing, {id, event, data}...,
---         and the job's state if something is missing}. `missing` is '' (nothing), start (the listener
+-- Returns {} (no such job), or {{status, finished, images, started}, owner, id of the newest event, missing,
+--         {id, event, data}..., and the job's state if something is missing}. The fields after the status
+--         tell an unknown status of a newer release. `missing` is '' (nothing), start (the listener
 --         saw no event, and the first ones were trimmed) or gap (events after the one it saw may have
 --         been trimmed); the page then begins with the oldest event that is kept.
 local after, room = ARGV[2], tonumber(ARGV[3])

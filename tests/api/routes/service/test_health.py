@@ -108,7 +108,7 @@ def test_a_restarted_service_waits_for_a_live_worker(
     with ApiServer(settings) as restarted:
         answer = httpx2.get(f"{restarted.url}/readyz")
         assert answer.status_code == 503
-        assert "no live one" in answer.json()["detail"]
+        assert "no live worker" in answer.json()["detail"]
         worker.heartbeat()
         assert httpx2.get(f"{restarted.url}/readyz").status_code == 200
 

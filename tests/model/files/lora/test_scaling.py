@@ -200,8 +200,8 @@ REFUSED: list[tuple[dict[str, str], dict[str, Any] | None, str]] = [
     ({}, PEFT | {"alpha_pattern": {"(a+)+": 3}}, "too complex"),
     ({}, PEFT | {"alpha_pattern": {".*.*.*x": 3}}, "too complex"),
     ({}, PEFT | {"alpha_pattern": {".?" * 20: 3}}, "too complex"),
-    (diffusers(r=4), None, "without one alpha and one rank"),
-    (diffusers(r=4, lora_alpha="x"), None, "for a number"),
+    (diffusers(r=4), None, "without exactly one alpha and rank"),
+    (diffusers(r=4, lora_alpha="x"), None, "instead of a number"),
     (diffusers(r=4, lora_alpha=1, rank_pattern={"to_k": 2}), None, "says rank 2"),
     ({"lora_adapter_metadata": "[" * 9}, None, "cannot be read"),
     ({}, {"r": 4, "lora_alpha": 16, "init_lora_weights": "pissa_niter_4"}, "base model prepared"),
@@ -222,7 +222,7 @@ def test_contradictory_and_incomplete_statements_are_refused() -> None:
 
 
 def test_statements_that_cannot_be_read_are_refused_without_a_checkpoint() -> None:
-    with pytest.raises(LoraUnusable, match="without one alpha"):
+    with pytest.raises(LoraUnusable, match="without exactly one alpha"):
         plan_changes(contents(nested(r=4)), None)
 
 
