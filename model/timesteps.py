@@ -10,9 +10,6 @@ from functools import cache
 TABLE_LENGTH = 1000
 """Number of entries; more steps would repeat an entry."""
 
-_TIE = 1e-12
-"""Rounds the tie at the middle entry up to the even one; no other share is as close."""
-
 
 def check_steps(steps: int) -> None:
     """Raise ValueError if no schedule can have this number of steps."""

@@ -15,8 +15,6 @@ from model.card import TextArchitecture
 from model.errors import CheckpointError
 from model.prompting.tokens import Tokens, is_empty_prompt, pad_id, tokenize, truncate
 
-__all__ = ["EncodedPrompt", "TextEncoder", "TextModels", "encode_tokens", "tokenize"]
-
 _CACHED_PROMPTS = 64
 
 

@@ -11,6 +11,15 @@ from worker.runtime.batch_worker import BatchWorker
 RunWorker = Callable[..., AbstractContextManager[BatchWorker]]
 
 
+class Died(Exception):
+    """Stands for the end of the process."""
+
+
+def die(code: int) -> None:
+    """Takes the place of `os._exit`."""
+    raise Died(code)
+
+
 async def await_heartbeats(queue: JobQueue) -> None:
     """Wait for two more heartbeats of the only worker: its loop has made several rounds."""
     for _ in range(2):

@@ -150,15 +150,15 @@ class JobQueue:
         idempotency = known, fingerprint, "1" if is_key_renewed else ""
         throughput = await self.state.throughput()
         reply = await self._admit_record(request, record, idempotency, limits, throughput)
-        outcome, known_id, mean_cost, unfinished, spent, *rest = reply
+        outcome, subject, mean_cost, unfinished, spent, *rest = reply
         if on_usage is not None:
             on_usage(OwnerUsage(int(unfinished), float(spent)))
         if not rest:
             pause = retry_after(float(mean_cost), throughput)
-            raise self._refusal(outcome, known_id, limits, cost=record["cost"], pause=pause)
+            raise self._refusal(outcome, subject, limits, cost=record["cost"], pause=pause)
         position, running, fields = rest
         return job_with_eta(
-            known_id,
+            subject,
             dict(zip(fields[::2], fields[1::2], strict=True)),
             position=position,
             running=running,
@@ -200,14 +200,14 @@ class JobQueue:
                 *pairs,
                 *rq_layout.job_fields(),
             )
-            outcome, known_id = reply[:2]
-            span.set_attributes({"messaging.message.id": known_id, "kirazuri.outcome": outcome})
+            outcome, subject = reply[:2]
+            span.set_attributes({"messaging.message.id": subject, "kirazuri.outcome": outcome})
         if outcome == "unfit":
             await self.state.server()  # logs the fault
         return reply
 
     def _refusal(
-        self, outcome: str, known_id: str, limits: KeyLimits, *, cost: float, pause: int
+        self, outcome: str, subject: str, limits: KeyLimits, *, cost: float, pause: int
     ) -> WorkerError:
         """The error for an outcome of the admit script; `pause` is when to try again."""
         match outcome:
@@ -216,7 +216,7 @@ class JobQueue:
                     "the idempotency key was used before with another request"
                 )
             case "unfit":
-                return RedisUnfit(f"Redis takes no jobs: {known_id}")
+                return RedisUnfit(f"Redis takes no jobs: {subject}")
             case "busy":
                 return TooManyJobs(limits.concurrency or 0, pause)
             case "spent":
@@ -224,7 +224,7 @@ class JobQueue:
             case "full":
                 return QueueFull(self._settings.max_queue, pause)
             case "removed":
-                return StoreError(f"image {known_id} is being removed just now; repeat the request")
+                return StoreError(f"image {subject} is being removed just now; repeat the request")
             case _:
                 raise AssertionError(outcome)
 

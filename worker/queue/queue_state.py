@@ -34,7 +34,7 @@ _OLD_THROUGHPUT_SECONDS = 10.0
 """A throughput of this age is not used any more."""
 
 
-class Heartbeat(NamedTuple):
+class SeenWorker(NamedTuple):
     """A worker's last heartbeat, sent `age` seconds ago by the clock of Redis."""
 
     status: WorkerStatus
@@ -95,7 +95,7 @@ class QueueState:
         """The statuses of all workers that sent a heartbeat within 15 seconds."""
         return [heartbeat.status for heartbeat in await self.heartbeats()]
 
-    async def heartbeats(self) -> list[Heartbeat]:
+    async def heartbeats(self) -> list[SeenWorker]:
         """The last heartbeats of all workers that sent one within 15 seconds."""
         with unavailable_on_outage():
             names: list[Any] = sorted(await self._redis.smembers(redis_keys.WORKERS))
@@ -108,7 +108,7 @@ class QueueState:
             replies = await pipeline.execute()
         known = TolerantReader(dict(zip(names, replies[::2], strict=True)))
         return [
-            Heartbeat(status, redis_keys.HEARTBEAT_TTL_SECONDS - milliseconds / 1000)
+            SeenWorker(status, redis_keys.HEARTBEAT_TTL_SECONDS - milliseconds / 1000)
             for name, milliseconds in zip(names, replies[1::2], strict=True)
             if (status := known.part(name, WorkerStatus)) is not None
         ]

@@ -15,7 +15,7 @@ from api.submit.dependencies import Metrics, Queue, ServiceSettings, Store
 from worker.errors import QueueUnavailable, RedisLoading, StoreError
 from worker.job import Checkpoint
 from worker.queue.job_queue import JobQueue
-from worker.queue.queue_state import Heartbeat
+from worker.queue.queue_state import SeenWorker
 from worker.redis_io.server_faults import faults_against_jobs
 from worker.settings import Settings
 from worker.store.image_store import ImageStore
@@ -102,7 +102,7 @@ async def _queue_reasons(queue: JobQueue, settings: Settings) -> tuple[list[str]
     ]
 
 
-def without_worker(waiting: Sequence[Checkpoint], live: Sequence[Heartbeat]) -> list[Checkpoint]:
+def without_worker(waiting: Sequence[Checkpoint], live: Sequence[SeenWorker]) -> list[Checkpoint]:
     """The checkpoints whose jobs no live worker takes."""
     warm = [heartbeat.status for heartbeat in live if heartbeat.status.is_warm]
     return [one for one in waiting if not any(worker.runs(one) for worker in warm)]

@@ -18,7 +18,7 @@ from model.card import Card, shipped_folder
 from model.errors import CheckpointError, LoraChanged, LoraMissing, LoraUnusable
 from model.files.layouts import locate_parts
 from model.files.lora.keys import describe_groups, group_keys
-from model.files.lora.metadata import one_line, read_base, read_trigger_words
+from model.files.lora.metadata import read_base, read_trigger_words, short_line
 from model.files.lora.plan import LoraContents, LoraPlan, plan_changes
 from model.files.lora.statements import ADAPTER_CONFIG
 from model.files.lora.targets import LoraPart, read_targets, stem_table
@@ -102,9 +102,9 @@ class LoraFolder:
                 seen[path] = known
                 found = known[1]
                 if isinstance(found, str):
-                    refused[one_line(name)] = found
+                    refused[short_line(name)] = found
                 elif name in files:
-                    refused[one_line(path.name)] = "another file has this name"
+                    refused[short_line(path.name)] = "another file has this name"
                 else:
                     files[name] = found
             self._seen = seen
@@ -295,7 +295,7 @@ def _described(name: str, path: Path, check: CheckLora) -> LoraFile:
         rank=summary.rank,
         parts=summary.parts,
         base=read_base(contents.metadata),
-        architecture=one_line(contents.metadata.get("modelspec.architecture", "")) or None,
+        architecture=short_line(contents.metadata.get("modelspec.architecture", "")) or None,
         trigger_words=read_trigger_words(contents.metadata),
         left_out=plan.left_out,
         depth_warning=plan.depth_warning,

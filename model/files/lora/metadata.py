@@ -15,14 +15,14 @@ _BASES = ("ss_sd_model_name", "base_model", "modelspec.base_model")
 def read_base(metadata: Mapping[str, str]) -> str | None:
     """The checkpoint's name, without the trainer's folders and the file's suffix."""
     for key in _BASES:
-        text = one_line(PureWindowsPath(metadata.get(key, "")).name.removesuffix(SUFFIX))
+        text = short_line(PureWindowsPath(metadata.get(key, "")).name.removesuffix(SUFFIX))
         if text and text != "None":
             return text
     return None
 
 
 def read_trigger_words(metadata: Mapping[str, str]) -> tuple[str, ...]:
-    phrase = one_line(metadata.get("modelspec.trigger_phrase", ""))
+    phrase = short_line(metadata.get("modelspec.trigger_phrase", ""))
     if phrase:
         return (phrase,)
     counts: Counter[str] = Counter()
@@ -31,11 +31,11 @@ def read_trigger_words(metadata: Mapping[str, str]) -> tuple[str, ...]:
             counts.update({str(tag): int(count) for tag, count in tags.items()})
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
         return ()
-    common = (one_line(tag) for tag, _ in counts.most_common(_MAX_TRIGGER_WORDS))
+    common = (short_line(tag) for tag, _ in counts.most_common(_MAX_TRIGGER_WORDS))
     return tuple(tag for tag in common if tag)
 
 
-def one_line(text: str) -> str:
+def short_line(text: str) -> str:
     """Reduce text to one short printable line."""
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return line[:_MAX_TEXT]

@@ -14,7 +14,7 @@ from model.files.lora.statements import ADAPTER_CONFIG, read_object
 
 _MAX_TERMS = 64
 _ONETRAINER_BRANCH, _ONETRAINER_CONFIG = "ot_branch", "ot_config"
-_OTHER_FORMULAS = ("oft_coft", "oft_cans")
+_ONETRAINER_FORMULAS = ("oft_coft", "oft_cans")
 """Settings of other versions of OneTrainer that change the formula."""
 
 
@@ -61,7 +61,7 @@ def _of_onetrainer(metadata: Mapping[str, str]) -> Rotation:
         )
     if _ONETRAINER_CONFIG in metadata:
         settings = read_object(_ONETRAINER_CONFIG, metadata[_ONETRAINER_CONFIG])
-        for name in _OTHER_FORMULAS:
+        for name in _ONETRAINER_FORMULAS:
             if settings.get(name):
                 raise LoraUnusable(f"has oft_R of a formula that is not supported: {name}")
     return Rotation(_series(terms=5))

@@ -17,10 +17,10 @@ from model.files.lora.statements import (
     METADATA,
     RANK_NAMES,
     AdapterSettings,
-    read_number,
+    adapter_settings,
     read_object,
-    read_settings,
     refuse_unknown_alpha,
+    stated_number,
 )
 from model.files.lora.targets import DOTTED_PREFIXES, LoraTarget
 
@@ -128,7 +128,7 @@ class Scalings:
     ) -> None:
         self._metadata = metadata
         self._shared_config = shared_config
-        settings = read_settings(metadata, adapter_config) if is_needed else []
+        settings = adapter_settings(metadata, adapter_config) if is_needed else []
         self._stated = [found for found in map(_scaling, settings) if found]
 
     def alpha_for(self, module: ScaledModule) -> StatedAlpha | None:
@@ -158,7 +158,7 @@ class Scalings:
         """Refuse a file if the configuration next to it changes its scale: it may be another's."""
         if self._shared_config is None:
             return
-        settings = read_settings({}, self._shared_config)
+        settings = adapter_settings({}, self._shared_config)
         for scaling in filter(None, map(_scaling, settings)):
             try:
                 stated = scaling.alpha_for(module)
@@ -286,7 +286,7 @@ def _pattern(settings: AdapterSettings, name: str) -> Pattern:
             raise LoraUnusable(
                 f"has {name} in {settings.source} that cannot be read: {key[:80]}"
             ) from exc
-        found.append((compiled, read_number(settings.source, number)))
+        found.append((compiled, stated_number(settings.source, number)))
     return tuple(found)
 
 

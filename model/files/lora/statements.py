@@ -34,7 +34,7 @@ _PARTS: tuple[tuple[re.Pattern[str], LoraPart], ...] = (
 )
 _PEFT_TYPES = frozenset({"LORA", "LOHA", "LOKR", "IA3", "OFT"})
 _KNOWN_SWITCHES = frozenset({"use_rslora", "use_dora", "use_effective_conv2d"})
-_OTHER_FORMULAS = (
+_PEFT_FORMULAS = (
     "layer_replication", "alora_invocation_tokens", "arrow_config", "monteclora_config",
 )  # fmt: skip
 """Settings of peft that change what an adapter does."""
@@ -57,7 +57,7 @@ class AdapterSettings:
     def number(self, names: tuple[str, ...]) -> float | None:
         """The number that has one of these names. LoraUnusable if several differ."""
         found = {
-            read_number(self.source, self.values[name])
+            stated_number(self.source, self.values[name])
             for name in names
             if self.values.get(name) not in (None, "", "None")
         }
@@ -78,7 +78,7 @@ class AdapterSettings:
         raise LoraUnusable(f"has {self.source} with {name} {text[:40]!r}; must be true or false")
 
 
-def read_settings(
+def adapter_settings(
     metadata: Mapping[str, str], adapter_config: Mapping[str, Any] | None
 ) -> list[AdapterSettings]:
     """All settings of adapters in the metadata and in peft's configuration.
@@ -120,10 +120,10 @@ def _refuse_unsupported(settings: AdapterSettings) -> None:
     if settings.is_set("fan_in_fan_out"):
         raise LoraUnusable(f"is for transposed weights: {source} says fan_in_fan_out")
     switches = [name for name in values if name.startswith("use_")] if kind else []
-    for name in (*_OTHER_FORMULAS, *switches):
+    for name in (*_PEFT_FORMULAS, *switches):
         if name not in _KNOWN_SWITCHES and str(values.get(name)).lower() not in _OFF:
             raise LoraUnusable(
-                f"is trained with {name} according to {source}, which is not supported"
+                f"is trained with {name} according to {source}; that is not supported"
             )
 
 
@@ -158,7 +158,7 @@ def read_object(source: str, text: str) -> Mapping[str, Any]:
     return value
 
 
-def read_number(source: str, value: Any) -> float:
+def stated_number(source: str, value: Any) -> float:
     """A number of a statement. LoraUnusable if it is not one."""
     number = _float(value)
     if not math.isfinite(number) or isinstance(value, bool):

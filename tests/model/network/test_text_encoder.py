@@ -7,18 +7,13 @@ import torch
 from torch import Tensor
 from transformers import Qwen3Config, Qwen3Model
 
-import model.network.text_encoder
-import model.prompting.tokens
 from model.card import TextArchitecture
 from model.errors import CheckpointError, PromptError
 from model.network.load import Components
-from model.network.text_encoder import TextEncoder, encode_tokens, tokenize
+from model.network.text_encoder import TextEncoder, encode_tokens
+from model.prompting.tokens import tokenize
 from tests.support.published_tokenizers import published_tokenizers
 from tests.support.random_checkpoint import CONTEXT_ROWS, WrittenCheckpoint
-
-
-def test_tokenize_is_importable_from_here() -> None:
-    assert model.network.text_encoder.tokenize is model.prompting.tokens.tokenize
 
 
 @pytest.fixture

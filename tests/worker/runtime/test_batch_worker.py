@@ -18,7 +18,7 @@ from model.resolved_request import ResolvedRequest
 from tests.support.fake_engine import FakeEngine, pixels
 from tests.support.queue_steps import LEASES, follow_events, take
 from tests.support.requests import make_request
-from tests.support.run_worker import RunWorker, await_heartbeats
+from tests.support.run_worker import Died, RunWorker, await_heartbeats, die
 from tests.support.waiting import async_wait_until, wait_until
 from worker.job import Job
 from worker.queue.job_queue import JobQueue
@@ -138,14 +138,14 @@ async def test_a_running_job_is_cancelled_before_its_step_ends(
     go = tmp_path / "go"
     cancelled: list[str] = []
 
-    class Watched(FakeEngine):
+    class NotesCancels(FakeEngine):
         def cancel(self, job_id: str) -> None:
             cancelled.append(job_id)
             super().cancel(job_id)
 
     job = await queue.admit(make_request(f"until={go}"))
     other = await queue.admit(make_request(f"until={go}"))
-    with run_worker(kind=Watched) as worker:
+    with run_worker(kind=NotesCancels) as worker:
         await async_wait_until(lambda: len(worker.slots) == 2)
         assert (await queue.cancel(job.id)).status == "running"
         assert (await queue.wait(job.id, 60)).status == "cancelled"
@@ -177,7 +177,7 @@ async def test_the_last_attempt_runs_alone(queue: JobQueue, run_worker: RunWorke
     neighbours = [await queue.admit(make_request(seed=s)) for s in range(4)]
     alone: list[bool] = []
 
-    class Watched(FakeEngine):
+    class KeepsNeighbours(FakeEngine):
         """Keeps the neighbours until the flaky job's second attempt."""
 
         def _advance(self, job_id: str) -> list[EngineEvent]:
@@ -189,7 +189,7 @@ async def test_the_last_attempt_runs_alone(queue: JobQueue, run_worker: RunWorke
                 alone.append(len(self._running) == 1)
             return super()._misbehave(job_id, request)
 
-    with run_worker(kind=Watched):
+    with run_worker(kind=KeepsNeighbours):
         assert (await queue.wait(flaky.id, 60)).status == "failed"
         done = [await queue.wait(job.id, 60) for job in neighbours]
     assert alone[1:] == [False, True]
@@ -329,12 +329,6 @@ async def test_each_transition_logs_one_line(
 async def test_an_engine_that_cannot_warm_up_ends_the_process(
     redis_url: str, settings: Settings, redis_client: "Redis"
 ) -> None:
-    class Died(Exception):
-        pass
-
-    def die(code: int) -> None:
-        raise Died(code)
-
     worker = BatchWorker(
         redis_client,
         settings,

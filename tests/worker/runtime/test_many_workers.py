@@ -31,7 +31,7 @@ async def test_a_suspect_waits_for_one_worker_and_the_others_pass_it_over(
     go = tmp_path / "go"
     alone: list[bool] = []
 
-    class Watched(FakeEngine):
+    class KeepsLongJobs(FakeEngine):
         """Steps of long jobs do not end before `go` exists; other jobs pass them."""
 
         def _advance(self, job_id: str) -> list[EngineEvent]:
@@ -45,7 +45,7 @@ async def test_a_suspect_waits_for_one_worker_and_the_others_pass_it_over(
         worker._settings = worker._settings.model_copy(update={"max_running": places})
 
     with ExitStack() as stack:
-        workers = [stack.enter_context(run_worker(kind=Watched)) for _ in range(3)]
+        workers = [stack.enter_context(run_worker(kind=KeepsLongJobs)) for _ in range(3)]
         for worker in workers:
             let_take(worker, 0)
         for number, worker in enumerate(workers):

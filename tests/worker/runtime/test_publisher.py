@@ -18,7 +18,7 @@ from tests.support.disks import limited_files, small_disk
 from tests.support.fake_engine import FakeEngine, pixels
 from tests.support.queue_steps import follow_events
 from tests.support.requests import make_request
-from tests.support.run_worker import RunWorker, await_heartbeats
+from tests.support.run_worker import Died, RunWorker, await_heartbeats, die
 from tests.support.s3_server import FaultyProxy, Mode, S3Server
 from tests.support.waiting import async_wait_until, wait_until
 from worker.job import Job
@@ -240,12 +240,6 @@ class StuckStore(LocalImageStore):
 async def test_a_store_that_hangs_ends_the_worker(
     queue: JobQueue, redis_url: str, settings: Settings
 ) -> None:
-    class Died(Exception):
-        pass
-
-    def die(code: int) -> None:
-        raise Died(code)
-
     StuckStore.released.clear()
     job = await queue.admit(make_request())
     with connect(redis_url) as connection:

@@ -15,20 +15,13 @@ from redis import Redis
 from tests.support.fake_engine import FakeEngine
 from tests.support.image_stores import HangingStore
 from tests.support.requests import make_request
+from tests.support.run_worker import Died, die
 from tests.support.waiting import async_wait_until
 from tests.support.worker_process import WorkerProcess
 from worker.queue.job_queue import JobQueue
 from worker.runtime.batch_worker import BatchWorker
 from worker.settings import Settings
 from worker.store.image_store import LocalImageStore
-
-
-class Died(Exception):
-    """Stands for the end of the process."""
-
-
-def die(code: int) -> None:
-    raise Died(code)
 
 
 @contextmanager

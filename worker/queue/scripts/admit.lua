@@ -14,7 +14,7 @@
 -- removed. A repeat with the same id changes nothing, so a client may retry after a lost reply.
 local limit, idempotency, fingerprint, ttl = tonumber(ARGV[2]), ARGV[3], ARGV[4], tonumber(ARGV[5])
 local is_renewed, names, result_ttl = ARGV[6] == '1', cjson.decode(ARGV[7]), tonumber(ARGV[8])
-local owner, concurrency, quota, cost = ARGV[9], tonumber(ARGV[10]), tonumber(ARGV[11]), ARGV[12]
+local owner, concurrency, quota, work = ARGV[9], tonumber(ARGV[10]), tonumber(ARGV[11]), ARGV[12]
 local throughput, workers = tonumber(ARGV[13]), tonumber(ARGV[14])
 local refused_faults, record_size = ARGV[15], tonumber(ARGV[16])
 local unfinished, jobs = PREFIX.unfinished .. owner, PREFIX.jobs .. owner
@@ -26,13 +26,13 @@ local function eta()
   local ahead = queue_position() + redis.call('ZCARD', KEY.running) / 2
   if throughput > 0 and (ahead == 0 or tonumber(mean_cost) > 0) then
     local waiting = string.format('%.1f', ahead * tonumber(mean_cost) / throughput)
-    local own = string.format('%.1f', tonumber(cost) * workers / throughput)
+    local own = string.format('%.1f', tonumber(work) * workers / throughput)
     return string.format('%.1f', tonumber(waiting) + tonumber(own))
   end
 end
 
-local function answer(outcome, known_id)
-  return {outcome, known_id, mean_cost, redis.call('SCARD', unfinished),
+local function answer(outcome, subject)
+  return {outcome, subject, mean_cost, redis.call('SCARD', unfinished),
     redis.call('HGET', spent_key(owner, day), 'work') or '0'}
 end
 
@@ -46,11 +46,11 @@ local function answer_with_job(outcome, job)
 end
 
 -- Images that came with a refused request belong to no job. They are removed soon.
-local function refused(outcome, known_id)
+local function refused(outcome, subject)
   for _, name in ipairs(names) do
     redis.call('ZADD', KEY.images, 'NX', now + 60, name)
   end
-  return answer(outcome, known_id)
+  return answer(outcome, subject)
 end
 
 if redis.call('EXISTS', KEY.job) == 1 then
@@ -84,7 +84,7 @@ if concurrency and redis.call('SCARD', unfinished) >= concurrency then
   end
 end
 local spent = quota and tonumber(redis.call('HGET', spent_key(owner, day), 'work') or 0)
-if quota and spent + tonumber(cost) > quota then
+if quota and spent + tonumber(work) > quota then
   return refused('spent', id)
 end
 if redis.call('ZCARD', KEY.queued) >= limit then
@@ -121,7 +121,7 @@ for _, first in ipairs({0, random_place}) do
 end
 if quota then
   redis.call('HSET', KEY.job, 'paid_on', day)
-  spend(owner, day, cost)
+  spend(owner, day, work)
 end
 local patience = tonumber(field('cancel_after'))
 if patience then

@@ -179,7 +179,7 @@ end
 for index = FIRST_TOKEN, #ARGV do
   local job = redis.call('GET', PREFIX.claimed .. ARGV[index])
   if job then
-    use_job(job, QUEUES[#QUEUES])
+    use_job(job, QUEUES_OLDEST_FIRST[#QUEUES_OLDEST_FIRST])
     if field('status') == 'running' and field('token') == ARGV[index] then
       redis.call('ZADD', KEY.rq_leases, now + lease, id .. RQ.separator .. ARGV[index])
       add_claim(ARGV[index], string.sub(KEY.rq_list, #RQ.list + 1),
@@ -190,7 +190,7 @@ end
 if #claims > 0 or fault_among(refused_faults) then
   return claims
 end
-for _, queue in ipairs(QUEUES) do
+for _, queue in ipairs(QUEUES_OLDEST_FIRST) do
   take_from_front(queue)
   take_from_lines(queue)
 end

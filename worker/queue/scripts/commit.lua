@@ -29,9 +29,9 @@ if status == 'succeeded' then
     keep(name, expires)
     redis.call('SET', maker .. name, id, 'EX', math.ceil(result_ttl))
   end
-  local cost = tonumber(field('cost') or 0)
-  local mean = tonumber(redis.call('GET', KEY.mean_cost) or cost)
-  redis.call('SET', KEY.mean_cost, stamp(0.9 * mean + 0.1 * cost))
+  local work = tonumber(field('cost') or 0)
+  local mean = tonumber(redis.call('GET', KEY.mean_cost) or work)
+  redis.call('SET', KEY.mean_cost, stamp(0.9 * mean + 0.1 * work))
   local promised = tonumber(field('promised') or '')
   if promised then
     local took = now - tonumber(field('created'))

@@ -41,8 +41,8 @@ end
 -- A line has as many slots as jobs; a slot's score is a turn. The first job of the line has the first slot,
 -- and so on. A job that leaves the line takes one slot away, so the later jobs move up without being
 -- changed. Slots only tell positions: the turns of jobs of different cost may differ from them.
-local function slot_of(owner, number)
-  return string.format('%s:%09d', owner, number)
+local function slot_of(owner, place)
+  return string.format('%s:%09d', owner, place)
 end
 
 local function first_slot(owner)
@@ -53,15 +53,15 @@ end
 local function join_queue()
   local owner = owner_of_job()
   local line, turn = line_of(owner), expected_turn(owner)
-  local length, number = redis.call('ZCARD', line), 1
+  local length, place = redis.call('ZCARD', line), 1
   if length == 0 then
     redis.call('ZADD', KEY.turns, stamp(turn), owner)
     redis.call('HSET', KEY.first_slots, owner, 0)
     redis.call('SADD', KEY.checkpoints, (field('card') or '') .. ':' .. (field('checkpoint') or ''))
   else
-    number = redis.call('ZREVRANGE', line, 0, 0, 'WITHSCORES')[2] + 1
+    place = redis.call('ZREVRANGE', line, 0, 0, 'WITHSCORES')[2] + 1
   end
-  redis.call('ZADD', line, number, id)
+  redis.call('ZADD', line, place, id)
   redis.call('ZADD', KEY.slots, stamp(turn), slot_of(owner, first_slot(owner) + length))
   redis.call('ZADD', KEY.next_turns, stamp(turn + cost() / weight()), owner)
   redis.call('ZADD', KEY.weights, weight(), owner)
@@ -142,8 +142,8 @@ local function is_known_to_rq()
     return true
   end
   local member = id .. RQ.separator
-  for _, lease in ipairs(redis.call('ZRANGE', KEY.rq_leases, 0, -1)) do
-    if string.sub(lease, 1, #member) == member then
+  for _, entry in ipairs(redis.call('ZRANGE', KEY.rq_leases, 0, -1)) do
+    if string.sub(entry, 1, #member) == member then
       return true -- also if it has expired: RQ's own cleanup is about to return the job
     end
   end

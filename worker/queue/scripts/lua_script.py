@@ -115,7 +115,7 @@ def _constants() -> str:
         "RQ": _table(_literals(rq)),
         "WEIGHTS": _table(_literals(WEIGHTS)),
         "BUCKETS": _list(BUCKETS),
-        "QUEUES": _list(tuple(reversed(rq_layout.QUEUES))),
+        "QUEUES_OLDEST_FIRST": _list(tuple(reversed(rq_layout.QUEUES))),
         "DEADLINE_NONCE": json.dumps(DEADLINE_NONCE),
     }
     return "\n".join(f"local {name} = {value}" for name, value in definitions.items())

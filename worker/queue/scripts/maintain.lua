@@ -56,7 +56,7 @@ local function restore(job)
     return
   end
   local is_readable = false
-  for _, queue in ipairs(QUEUES) do
+  for _, queue in ipairs(QUEUES_OLDEST_FIRST) do
     is_readable = is_readable or KEY.rq_list == RQ.list .. queue
   end
   if is_readable and is_unfinished() and not is_in_line() and not is_known_to_rq() then
@@ -110,7 +110,7 @@ local function forget_dead_workers(names, prefix)
   end
 end
 
-for _, queue in ipairs(QUEUES) do
+for _, queue in ipairs(QUEUES_OLDEST_FIRST) do
   return_lost_jobs(queue)
   return_popped_jobs(queue)
   forget_dead_workers(RQ.workers_of .. queue, '')

@@ -13,8 +13,8 @@ local function spent_key(owner, day)
   return string.format('%s%s:%d', PREFIX.spent, owner, day)
 end
 
-local function spend(owner, day, cost)
-  redis.call('HINCRBYFLOAT', spent_key(owner, day), 'work', cost)
+local function spend(owner, day, work)
+  redis.call('HINCRBYFLOAT', spent_key(owner, day), 'work', work)
   redis.call('EXPIREAT', spent_key(owner, day), (day + 2) * DAY)
 end
 

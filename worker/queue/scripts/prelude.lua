@@ -23,7 +23,7 @@ local function use_job(job, queue)
   end
   use_queue(queue, known[3], known[4])
 end
-use_job(ARGV[1], QUEUES[#QUEUES])
+use_job(ARGV[1], QUEUES_OLDEST_FIRST[#QUEUES_OLDEST_FIRST])
 
 -- All records use one clock, the server's.
 local time = redis.call('TIME')

@@ -15,13 +15,14 @@ local status = redis.call('HMGET', KEY.job, 'status', 'finished', 'images', 'sta
 local newest = field('last_event') or '0-0'
 
 local function is_before(one, other)
-  local time, number = string.match(one, '^(%d+)-(%d+)$')
-  local other_time, other_number = string.match(other, '^(%d+)-(%d+)$')
-  if not time or #number > 19 then
+  local milliseconds, count = string.match(one, '^(%d+)-(%d+)$')
+  local other_milliseconds, other_count = string.match(other, '^(%d+)-(%d+)$')
+  if not milliseconds or #count > 19 then
     return false -- not an id of this service
   end
-  time, other_time = tonumber(time), tonumber(other_time)
-  return time < other_time or (time == other_time and tonumber(number) < tonumber(other_number))
+  milliseconds, other_milliseconds = tonumber(milliseconds), tonumber(other_milliseconds)
+  return milliseconds < other_milliseconds
+    or (milliseconds == other_milliseconds and tonumber(count) < tonumber(other_count))
 end
 
 local is_trimmed = redis.call('XLEN', KEY.events) < (number('events') or 0)

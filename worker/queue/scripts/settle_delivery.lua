@@ -28,8 +28,8 @@ if redis.call('EXISTS', KEY.job) == 1 then
   if outcome == 'gone' then
     redis.call('HSET', KEY.job, 'webhook_gone', 1)
   end
-  local number = redis.call('HINCRBY', KEY.job, 'deliveries', 1)
-  redis.call('HSET', KEY.job, 'delivery:' .. number, cjson.encode(entry))
-  redis.call('HDEL', KEY.job, 'delivery:' .. (number - log_length))
+  local attempt = redis.call('HINCRBY', KEY.job, 'deliveries', 1)
+  redis.call('HSET', KEY.job, 'delivery:' .. attempt, cjson.encode(entry))
+  redis.call('HDEL', KEY.job, 'delivery:' .. (attempt - log_length))
 end
 return 'settled'

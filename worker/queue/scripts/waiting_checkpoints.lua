@@ -12,7 +12,7 @@ local function add(card, checkpoint)
   end
 end
 
-for _, queue in ipairs(QUEUES) do
+for _, queue in ipairs(QUEUES_OLDEST_FIRST) do
   for _, name in ipairs(redis.call('SMEMBERS', KEY.checkpoints)) do
     local card, checkpoint = string.match(name, '^(.*):(.-)$')
     use_queue(queue, card, checkpoint)
