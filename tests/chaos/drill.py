@@ -22,7 +22,7 @@ PROBE_EVERY = 10
 """After this many faults, one worker is killed alone and the recovery of its jobs is timed."""
 
 _SETTLE_SECONDS = 120
-_SIGN_SECONDS = 20
+_SIGN_SECONDS = 60
 
 
 @dataclass(frozen=True)
