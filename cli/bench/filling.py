@@ -7,9 +7,8 @@ from ulid import ULID
 
 from cli.bench.prompts import prompt
 from cli.bench.stand import Stand
-from model.resolved_request import ResolvedRequest
-from worker.queue.layout import rq_layout
 from worker.queue.layout.record import new_record
+from worker.queue.scripts.admission import admit_arguments
 from worker.queue.scripts.lua_script import LuaScript
 
 _BATCH = 500
@@ -25,8 +24,10 @@ def fill(stand: Stand, count: int, *, owners: int) -> list[str]:
         for number in batch:
             owner, job_id = number % owners, str(ULID())
             request = stand.template.model_copy(update={"prompt": prompt(number), "seed": number})
-            arguments = _arguments(stand, job_id, stand.owners[owner].id, request)
-            admit(job_id, *arguments, client=pipeline)
+            record = new_record(
+                request, warnings=(), traceparent=None, owner=stand.owners[owner].id
+            )
+            admit(job_id, *admit_arguments(record, stand.settings), client=pipeline)
             if owner == 0:
                 ids_of_first_owner.append(job_id)
         _check(pipeline.execute())
@@ -37,16 +38,3 @@ def _check(replies: Sequence[Sequence[bytes]]) -> None:
     refused = {reply[0] for reply in replies} - {b"admitted"}
     if refused:
         raise RuntimeError(f"the queue refused jobs: {refused}")
-
-
-def _arguments(stand: Stand, job_id: str, owner: str, request: ResolvedRequest) -> list[object]:
-    """The arguments of the script, as `JobQueue.admit` passes them."""
-    record = new_record(request, warnings=(), traceparent=None, owner=owner)
-    pairs = [part for pair in record.items() for part in pair]
-    settings = stand.settings
-    return [
-        *(settings.max_queue, "", "", settings.idempotency_ttl_seconds, "", "[]"),
-        *(settings.result_ttl_seconds, owner, "", "", record["cost"], 0, 0, "", len(pairs)),
-        *pairs,
-        *rq_layout.job_fields(),
-    ]

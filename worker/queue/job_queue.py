@@ -5,7 +5,6 @@ The records in Redis are the truth. Only Lua scripts change them, together with 
 
 import asyncio
 import copy
-import json
 import re
 import time
 from collections.abc import AsyncGenerator, Callable
@@ -40,6 +39,7 @@ from worker.queue.layout import redis_keys, rq_layout
 from worker.queue.layout.record import is_understood, new_record, replay_warnings
 from worker.queue.owner_index import OwnerIndex, OwnerUsage
 from worker.queue.queue_state import QueueState, retry_after
+from worker.queue.scripts.admission import admit_arguments
 from worker.queue.scripts.lua_script import LuaScript
 from worker.queue.wakeups import Wakeups
 from worker.redis_io.client import connect_async, disconnect, unavailable_on_outage
@@ -176,30 +176,18 @@ class JobQueue:
     ) -> list[Any]:
         """Run the admit script, which describes its reply."""
         job_id = str(ULID())
-        key, fingerprint, is_renewed = idempotency
         with unavailable_on_outage(), tracing.enqueue_span(rq_layout.QUEUE) as span:
             record["traceparent"] = tracing.traceparent_of() or record["traceparent"]
-            pairs = [part for pair in record.items() for part in pair]
-            reply: list[Any] = await self._admit(
-                job_id,
-                self._settings.max_queue,
-                key,
-                fingerprint,
-                self._settings.idempotency_ttl_seconds,
-                is_renewed,
-                json.dumps(request.inputs),
-                self._settings.result_ttl_seconds,
-                self._owner or "",
-                "" if limits.concurrency is None else limits.concurrency,
-                "" if limits.quota is None else limits.quota,
-                record["cost"],
-                throughput.cost_per_second,
-                throughput.workers,
-                " ".join(faults_against_jobs(self._settings)),
-                len(pairs),
-                *pairs,
-                *rq_layout.job_fields(),
+            arguments = admit_arguments(
+                record,
+                self._settings,
+                idempotency=idempotency,
+                inputs=request.inputs,
+                limits=limits,
+                throughput=throughput,
+                refused_faults=faults_against_jobs(self._settings),
             )
+            reply: list[Any] = await self._admit(job_id, *arguments)
             outcome, subject = reply[:2]
             span.set_attributes({"messaging.message.id": subject, "kirazuri.outcome": outcome})
         if outcome == "unfit":

@@ -19,7 +19,7 @@ from worker.job import NO_CARD, Checkpoint, JobError, JobWarning, StoredImage, W
 from worker.job_errors import job_error
 from worker.queue.layout import redis_keys, rq_layout
 from worker.queue.scripts.lua_script import LuaScript
-from worker.redis_io.server_faults import FaultLog, faults_against_claims, read_state
+from worker.redis_io.server_faults import FaultLog, faults_against_claims, read_state, text_of
 from worker.settings import Settings
 
 FinalStatus = Literal["succeeded", "failed", "cancelled"]
@@ -180,7 +180,7 @@ class WorkerQueue:
             self._settings.result_ttl_seconds,
             client=pipeline,
         )
-        return _text(reply) if pipeline is None else ""
+        return text_of(reply) if pipeline is None else ""
 
     def release(
         self,
@@ -196,7 +196,7 @@ class WorkerQueue:
         The reply is `released`, or `lost` if another worker holds the job.
         """
         reply = self._release(job_id, token, reason, int(is_free), client=pipeline)
-        return _text(reply) if pipeline is None else ""
+        return text_of(reply) if pipeline is None else ""
 
     # -- workers -------------------------------------------------------------------------------
 
@@ -245,8 +245,8 @@ class WorkerQueue:
     def read_repairs(self, reply: list[Any]) -> Repairs:
         """What the round of maintenance with this reply did."""
         looked_at, restored, overdue = reply
-        self._looked_at = _text(looked_at)
-        return Repairs(tuple(map(_text, restored)), tuple(map(_text, overdue)))
+        self._looked_at = text_of(looked_at)
+        return Repairs(tuple(map(text_of, restored)), tuple(map(text_of, overdue)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,14 +269,14 @@ def _read_claim(parts: list[bytes]) -> Claim | Unreadable:
         request = ResolvedRequest.model_validate_json(body)
         warnings = tuple(JobWarning.model_validate(entry) for entry in json.loads(warned))
     except ValueError as exc:
-        return Unreadable(_text(job_id), _text(token), str(exc))
+        return Unreadable(text_of(job_id), text_of(token), str(exc))
     owner, priority, traceparent, request_id, previous_span = (
-        _text(value) if value else None for value in rest
+        text_of(value) if value else None for value in rest
     )
     return Claim(
-        job_id=_text(job_id),
-        token=_text(token),
-        queue=_text(queue),
+        job_id=text_of(job_id),
+        token=text_of(token),
+        queue=text_of(queue),
         must_be_alone=bool(alone),
         attempt=int(attempt),
         request=request,
@@ -289,7 +289,3 @@ def _read_claim(parts: list[bytes]) -> Claim | Unreadable:
         request_id=request_id,
         previous_span=previous_span,
     )
-
-
-def _text(value: bytes | str) -> str:
-    return value.decode() if isinstance(value, bytes) else value

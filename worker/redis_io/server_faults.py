@@ -65,7 +65,9 @@ def read_state(reply: Sequence[Any] | ResponseError) -> ServerState:
         reason = _REASONS.get(code, f"it refuses writes: {reply}")
         return ServerState(0.0, [ServerFault(code, reason)])
     used, *faults = reply
-    return ServerState(float(used), [ServerFault(_text(code), _text(why)) for code, why in faults])
+    return ServerState(
+        float(used), [ServerFault(text_of(code), text_of(why)) for code, why in faults]
+    )
 
 
 class FaultLog:
@@ -85,5 +87,6 @@ class FaultLog:
         return state
 
 
-def _text(value: bytes | str) -> str:
+def text_of(value: bytes | str) -> str:
+    """A value in a reply, of a client that decodes replies or of one that does not."""
     return value.decode() if isinstance(value, bytes) else value

@@ -14,6 +14,7 @@ from model.errors import LoraUnusable
 from model.files.lora.statements import (
     ADAPTER_CONFIG,
     ALPHA_NAMES,
+    KOHYA_ALPHA,
     METADATA,
     RANK_NAMES,
     AdapterSettings,
@@ -24,7 +25,7 @@ from model.files.lora.statements import (
 )
 from model.files.lora.targets import DOTTED_PREFIXES, LoraTarget
 
-_KOHYA_ALPHA, _KOHYA_DIM, _KOHYA_MODULE = "ss_network_alpha", "ss_network_dim", "ss_network_module"
+_KOHYA_DIM, _KOHYA_MODULE = "ss_network_dim", "ss_network_module"
 _STORES_ALPHA = ("networks.", "musubi_tuner.networks.", "lycoris.")
 """Modules of sd-scripts, musubi-tuner and LyCORIS: each stores alpha as a tensor."""
 
@@ -145,7 +146,7 @@ class Scalings:
         ]
         kohya = self._kohya_alpha(module)
         if kohya is not None:
-            found.append((_KOHYA_ALPHA, kohya))
+            found.append((KOHYA_ALPHA, kohya))
         if len({stated for _, stated in found}) > 1:
             listed = ", ".join(f"{source} {stated.alpha:g}" for source, stated in found)
             raise LoraUnusable(f"contradicts itself about alpha: {listed}")
@@ -177,10 +178,10 @@ class Scalings:
         converters that leave the tensor out, of musubi-tuner and sd-scripts, multiply the weights
         by it. Only trainers that save with peft leave it out and do not.
         """
-        text = self._metadata.get(_KOHYA_ALPHA, "None")
+        text = self._metadata.get(KOHYA_ALPHA, "None")
         if text in ("", "None"):
             return None
-        stated, dim = self._kohya_number(_KOHYA_ALPHA), self._kohya_dim()
+        stated, dim = self._kohya_number(KOHYA_ALPHA), self._kohya_dim()
         if any(_PEFT_WRAPPER in key for key in module.keys.values()):
             if stated is None or dim is None or module.rank not in (None, dim):
                 raise LoraUnusable(f"contradicts itself: {self._kohya_text(module)}")
@@ -190,13 +191,13 @@ class Scalings:
             return None
         raise LoraUnusable(
             f"contradicts itself: {self._kohya_text(module)}, but no tensor of alpha, which the "
-            f"writers of {_KOHYA_ALPHA} store"
+            f"writers of {KOHYA_ALPHA} store"
         )
 
     def _kohya_text(self, module: ScaledModule) -> str:
-        alpha, dim = (self._metadata.get(name, "")[:40] for name in (_KOHYA_ALPHA, _KOHYA_DIM))
+        alpha, dim = (self._metadata.get(name, "")[:40] for name in (KOHYA_ALPHA, _KOHYA_DIM))
         return (
-            f"{_KOHYA_ALPHA} is {alpha!r} and {_KOHYA_DIM} {dim!r}; {module.target.original} has "
+            f"{KOHYA_ALPHA} is {alpha!r} and {_KOHYA_DIM} {dim!r}; {module.target.original} has "
             f"rank {module.rank}"
         )
 
@@ -216,7 +217,7 @@ class Scalings:
         Raises:
             LoraUnusable: the metadata contradicts the tensor.
         """
-        dim, stated = self._kohya_dim(), self._kohya_number(_KOHYA_ALPHA)
+        dim, stated = self._kohya_dim(), self._kohya_number(KOHYA_ALPHA)
         writer = self._metadata.get(_KOHYA_MODULE)
         if dim is None or (writer == _LYCORIS and _KOHYA_HASH in self._metadata):
             return None

@@ -43,7 +43,7 @@ _OFF = frozenset({"false", "0", "none", "", "[]", "{}"})
 _OTHER_BASES = ("pissa", "olora", "corda", "loftq", "lora_ga", "eva_residual")
 _OTHER_ALPHA = re.compile(r'"(?:lora_|network_|linear_)?alpha"\s*+:\s*+"?([^",}\]]*)')
 _OTHER_ALPHA_KEY = re.compile(r"(?<!conv)(?:^|[._])alpha$")
-_KOHYA_ALPHA = "ss_network_alpha"
+KOHYA_ALPHA = "ss_network_alpha"
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +133,7 @@ def refuse_unknown_alpha(metadata: Mapping[str, str], rank: int | None) -> None:
     An alpha that is the rank is harmless: the factor is 1.
     """
     for key, text in metadata.items():
-        if key in _JSON_KEYS or key.rpartition(".")[2] in (*ALPHA_NAMES, _KOHYA_ALPHA):
+        if key in _JSON_KEYS or key.rpartition(".")[2] in (*ALPHA_NAMES, KOHYA_ALPHA):
             continue  # it is about another part
         numbers = _OTHER_ALPHA.findall(text) if text.lstrip().startswith(("{", "[")) else []
         if _OTHER_ALPHA_KEY.search(key):

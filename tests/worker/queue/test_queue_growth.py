@@ -15,6 +15,7 @@ from tests.support.queue_steps import RQ_LIST, maintain, take_next, waiting
 from tests.support.requests import make_request
 from worker.queue.job_queue import JobQueue
 from worker.queue.layout import record, redis_keys, rq_layout
+from worker.queue.scripts.admission import admit_arguments
 from worker.queue.scripts.lua_script import LuaScript
 from worker.queue.worker_queue import WorkerQueue
 from worker.settings import Settings
@@ -23,7 +24,7 @@ FEW, MANY = 500, 2000
 LINE = f"{redis_keys.PREFIXES['fair']}{rq_layout.QUEUE}:::line:owner0"
 
 
-def fill(client: "Redis", count: int, owners: int) -> set[str]:
+def fill(client: "Redis", settings: Settings, count: int, owners: int) -> set[str]:
     """Queue jobs of these owners in turn; returns the ids of the first owner's."""
     first = set()
     admit, pipeline = LuaScript(client, "admit"), client.pipeline(transaction=False)
@@ -32,10 +33,7 @@ def fill(client: "Redis", count: int, owners: int) -> set[str]:
         if number % owners == 0:
             first.add(job_id)
         fields = record.new_record(make_request(), warnings=(), traceparent=None, owner=owner)
-        pairs = [part for pair in fields.items() for part in pair]
-        rest = [len(pairs), *pairs, *rq_layout.job_fields()]
-        limits = ["", "", 0, 0, 0, ""]
-        admit(job_id, 2 * MANY, "", "", 60, "", "[]", 60, owner, *limits, *rest, client=pipeline)
+        admit(job_id, *admit_arguments(fields, settings), client=pipeline)
     pipeline.execute()
     return first
 
@@ -53,7 +51,11 @@ def settings(settings: Settings) -> Settings:
 
 @pytest.mark.parametrize("owners", [1, 100])
 async def test_no_step_takes_more_commands_with_more_jobs(
-    queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue, owners: int
+    queue: JobQueue,
+    redis_client: "Redis",
+    worker_queue: WorkerQueue,
+    settings: Settings,
+    owners: int,
 ) -> None:
     own = queue.owned_by("owner0")
 
@@ -79,20 +81,23 @@ async def test_no_step_takes_more_commands_with_more_jobs(
         ids.discard(claim.job_id)
         return cost
 
-    ids = fill(redis_client, FEW, owners)
+    ids = fill(redis_client, settings, FEW, owners)
     await costs()  # the scripts are loaded
     few = await costs()
-    ids |= fill(redis_client, MANY, owners)
+    ids |= fill(redis_client, settings, MANY, owners)
     many = await costs()
     assert {name: cost for name, cost in many.items() if cost > 1.2 * few[name]} == {}
     assert redis_client.llen(RQ_LIST) == 0
 
 
 async def test_a_search_for_lost_jobs_looks_at_a_few_at_a_time(
-    redis_client: "Redis", worker_queue: WorkerQueue, monkeypatch: pytest.MonkeyPatch
+    redis_client: "Redis",
+    worker_queue: WorkerQueue,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("worker.queue.worker_queue._MISSING_SECONDS", -1)
-    fill(redis_client, MANY, 1)
+    fill(redis_client, settings, MANY, 1)
     assert maintain(worker_queue).restored == ()  # the script is loaded
     lines: Any = redis_client.zrange(LINE, 0, -1)
     redis_client.delete(LINE)

@@ -8,7 +8,7 @@
 local worker, checkpoints, places = ARGV[2], cjson.decode(ARGV[3]), tonumber(ARGV[4])
 local places_of_owner, jobs_of, is_alone = tonumber(ARGV[5]), cjson.decode(ARGV[6]), ARGV[7] == '1'
 local lease, max_attempts, lost_error, result_ttl = tonumber(ARGV[8]), tonumber(ARGV[9]), ARGV[10], tonumber(ARGV[11])
-local refused_faults, FIRST_TOKEN, FRONT = ARGV[12], 13, 500
+local refused_faults, FIRST_TOKEN = ARGV[12], 13
 local claims, is_done = {}, false
 
 -- `span` is the trace context of the previous attempt; the new span links to it.

@@ -1,7 +1,6 @@
 -- Finds the checkpoints for which queued jobs, and jobs of lost workers, wait. Changes nothing.
 -- ARGV: ''
 -- Returns a list of {card, checkpoint}, without jobs that name no card.
-local FRONT = 500
 local found, is_known = {}, {}
 
 local function add(card, checkpoint)
