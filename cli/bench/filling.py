@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from ulid import ULID
 
+from cli.bench.measured_service import MeasuredService
 from cli.bench.prompts import prompt
-from cli.bench.stand import Stand
 from worker.queue.layout.record import new_record
 from worker.queue.scripts.admission import admit_arguments
 from worker.queue.scripts.lua_script import LuaScript
@@ -14,20 +14,20 @@ from worker.queue.scripts.lua_script import LuaScript
 _BATCH = 500
 
 
-def fill(stand: Stand, count: int, *, owners: int) -> list[str]:
+def fill(service: MeasuredService, count: int, *, owners: int) -> list[str]:
     """Queue `count` jobs of the first `owners` owners in turn; the ids of the first owner's."""
-    admit = LuaScript(stand.client, "admit")
+    admit = LuaScript(service.client, "admit")
     ids_of_first_owner = []
     numbers = iter(range(count))
     while batch := list(itertools.islice(numbers, _BATCH)):
-        pipeline = stand.client.pipeline(transaction=False)
+        pipeline = service.client.pipeline(transaction=False)
         for number in batch:
             owner, job_id = number % owners, str(ULID())
-            request = stand.template.model_copy(update={"prompt": prompt(number), "seed": number})
+            request = service.template.model_copy(update={"prompt": prompt(number), "seed": number})
             record = new_record(
-                request, warnings=(), traceparent=None, owner=stand.owners[owner].id
+                request, warnings=(), traceparent=None, owner=service.owners[owner].id
             )
-            admit(job_id, *admit_arguments(record, stand.settings), client=pipeline)
+            admit(job_id, *admit_arguments(record, service.settings), client=pipeline)
             if owner == 0:
                 ids_of_first_owner.append(job_id)
         _check(pipeline.execute())

@@ -7,24 +7,24 @@ from collections.abc import Iterator
 from statistics import quantiles
 
 from cli.bench.exchange import Connection
+from cli.bench.measured_service import MeasuredService
 from cli.bench.prompts import body
-from cli.bench.stand import Stand
 
 _CONNECTIONS = 32
 _WARM_UP = 200
 
 
-def measure(stand: Stand, *, requests: int) -> list[str]:
+def measure(service: MeasuredService, *, requests: int) -> list[str]:
     """A line for accepted requests and one for dry runs."""
-    stand.clear()
+    service.clear()
     lines = []
     for name, path in (("accepted", "/generate"), ("dry runs", "/generate?dry_run=true")):
-        asyncio.run(_send(stand, path, _WARM_UP))
-        before = stand.process_metric("process_cpu_seconds_total")
+        asyncio.run(_send(service, path, _WARM_UP))
+        before = service.process_metric("process_cpu_seconds_total")
         began = time.perf_counter()
-        times = asyncio.run(_send(stand, path, requests))
+        times = asyncio.run(_send(service, path, requests))
         seconds = time.perf_counter() - began
-        cpu = stand.process_metric("process_cpu_seconds_total") - before
+        cpu = service.process_metric("process_cpu_seconds_total") - before
         cuts = quantiles(times, n=100, method="inclusive")
         lines.append(
             f"{name} by one process, 80 tags, {_CONNECTIONS} connections: "
@@ -34,19 +34,21 @@ def measure(stand: Stand, *, requests: int) -> list[str]:
     return lines
 
 
-async def _send(stand: Stand, path: str, count: int) -> list[float]:
+async def _send(service: MeasuredService, path: str, count: int) -> list[float]:
     numbers = iter(range(count))
-    owners = itertools.cycle(range(len(stand.owners)))
-    sent = (_client(stand, path, numbers, next(owners)) for _ in range(_CONNECTIONS))
+    owners = itertools.cycle(range(len(service.owners)))
+    sent = (_client(service, path, numbers, next(owners)) for _ in range(_CONNECTIONS))
     return [seconds for times in await asyncio.gather(*sent) for seconds in times]
 
 
-async def _client(stand: Stand, path: str, numbers: Iterator[int], owner: int) -> list[float]:
+async def _client(
+    service: MeasuredService, path: str, numbers: Iterator[int], owner: int
+) -> list[float]:
     """Send requests one after the other; the seconds of each."""
-    connection, times = await Connection.open(stand.port), []
+    connection, times = await Connection.open(service.port), []
     for number in numbers:
         began = time.perf_counter()
-        answer = await connection.exchange("POST", path, stand.headers(owner), body(number))
+        answer = await connection.exchange("POST", path, service.headers(owner), body(number))
         times.append(time.perf_counter() - began)
         if answer.status not in (200, 202):
             raise RuntimeError(f"POST {path} answered {answer.status}: {answer.body[:300]!r}")

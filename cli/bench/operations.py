@@ -5,10 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
 
+from cli.bench.fake_worker import FakeWorker
 from cli.bench.filling import fill
+from cli.bench.measured_service import MeasuredService
 from cli.bench.prompts import body
-from cli.bench.stand import Stand
-from cli.bench.stand_in import StandIn
 from worker.queue.worker_queue import Claim
 
 COLUMNS = (
@@ -21,36 +21,36 @@ COLUMNS = (
 class _Waiting:
     """The waiting jobs of the first owner, oldest first; kept at the same number."""
 
-    stand: Stand
-    worker: StandIn
+    service: MeasuredService
+    worker: FakeWorker
     ids: dict[str, None]
 
     def replace(self, job_id: str) -> None:
         """Queue another job for one that waits no longer."""
         self.ids.pop(job_id, None)
-        self.ids.update(dict.fromkeys(fill(self.stand, 1, owners=1)))
+        self.ids.update(dict.fromkeys(fill(self.service, 1, owners=1)))
 
 
-def measure(stand: Stand, waiting: int, owners: int, *, rounds: int) -> list[float]:
+def measure(service: MeasuredService, waiting: int, owners: int, *, rounds: int) -> list[float]:
     """The values of COLUMNS: medians of some rounds in milliseconds, then memory and start-up."""
-    stand.clear()
-    stand.settle()
+    service.clear()
+    service.settle()
     jobs = _Waiting(
-        stand, StandIn(stand.settings), dict.fromkeys(fill(stand, waiting, owners=owners))
+        service, FakeWorker(service.settings), dict.fromkeys(fill(service, waiting, owners=owners))
     )
     steps: list[Callable[[], float]] = [
         lambda: _accept(jobs),
         lambda: _claim(jobs),
-        lambda: _timed(lambda: stand.call("GET", "/jobs?limit=100")),
-        lambda: _timed(lambda: stand.call("GET", f"/jobs/{_newest(jobs)}")),
+        lambda: _timed(lambda: service.call("GET", "/jobs?limit=100")),
+        lambda: _timed(lambda: service.call("GET", f"/jobs/{_newest(jobs)}")),
         lambda: _cancel(jobs, next(iter(jobs.ids))),
         lambda: _cancel(jobs, _newest(jobs)),
-        lambda: _timed(lambda: stand.call("GET", "/metrics")),
+        lambda: _timed(lambda: service.call("GET", "/metrics")),
     ]
     times = [median(step() for _ in range(rounds)) * 1000 for step in steps]
-    memory = stand.redis_bytes(), stand.process_metric("process_resident_memory_bytes")
-    stand.restart()
-    return [*times, *(size / 2**20 for size in memory), stand.redis_seconds, stand.api_seconds]
+    memory = service.redis_bytes(), service.process_metric("process_resident_memory_bytes")
+    service.restart()
+    return [*times, *(size / 2**20 for size in memory), service.redis_seconds, service.api_seconds]
 
 
 def _newest(jobs: _Waiting) -> str:
@@ -60,9 +60,9 @@ def _newest(jobs: _Waiting) -> str:
 def _accept(jobs: _Waiting) -> float:
     found: list[str] = []
     seconds = _timed(
-        lambda: found.append(jobs.stand.call("POST", "/generate", body=body(len(jobs.ids)))["id"])
+        lambda: found.append(jobs.service.call("POST", "/generate", body=body(len(jobs.ids)))["id"])
     )
-    jobs.stand.call("DELETE", f"/jobs/{found[0]}")
+    jobs.service.call("DELETE", f"/jobs/{found[0]}")
     return seconds
 
 
@@ -77,7 +77,7 @@ def _claim(jobs: _Waiting) -> float:
 
 
 def _cancel(jobs: _Waiting, job_id: str) -> float:
-    seconds = _timed(lambda: jobs.stand.call("DELETE", f"/jobs/{job_id}"))
+    seconds = _timed(lambda: jobs.service.call("DELETE", f"/jobs/{job_id}"))
     jobs.replace(job_id)
     return seconds
 

@@ -1,6 +1,6 @@
 """Measures how the queue grows: each operation by waiting jobs, load, waiting clients, listeners.
 
-Run by `kirazuri bench queue`. It starts its own Redis and API in a temporary folder; a stand-in
+Run by `kirazuri bench queue`. It starts its own Redis and API in a temporary folder; a fake worker
 takes the place of the workers. docs/scaling.md has a table and what it means.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from cli.bench import listeners, load, operations, waiters
-from cli.bench.stand import OWNERS, Stand, raise_open_files
+from cli.bench.measured_service import OWNERS, MeasuredService, raise_open_files
 
 SIZES = (10, 1_000, 10_000, 100_000)
 PARTS = ("growth", "load", "waiters", "listeners")
@@ -33,41 +33,41 @@ def main() -> None:
     print(f"{os.cpu_count()} cores, {raise_open_files()} open files")
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="kirazuri-bench-") as folder:
-        stand = Stand(Path(folder))
+        service = MeasuredService(Path(folder))
         try:
             for part in options.part:
-                for line in _MEASURES[part](stand, options):
+                for line in _MEASURES[part](service, options):
                     print(line, flush=True)
         finally:
-            stand.stop()
+            service.stop()
     print(f"{time.monotonic() - began:.0f} s")
 
 
-def _growth(stand: Stand, options: argparse.Namespace) -> Iterator[str]:
+def _growth(service: MeasuredService, options: argparse.Namespace) -> Iterator[str]:
     yield f"| owners | waiting | {' | '.join(operations.COLUMNS)} |"
     yield "|---" * (len(operations.COLUMNS) + 2) + "|"
     for owners in (1, OWNERS):
         for size in options.sizes:
-            values = operations.measure(stand, size, owners, rounds=options.rounds)
+            values = operations.measure(service, size, owners, rounds=options.rounds)
             yield f"| {owners} | {size} | {' | '.join(f'{value:.1f}' for value in values)} |"
 
 
-def _load(stand: Stand, _: argparse.Namespace) -> Iterator[str]:
-    with stand.worker(0):
-        yield from load.measure(stand, requests=2_000)
+def _load(service: MeasuredService, _: argparse.Namespace) -> Iterator[str]:
+    with service.worker(0):
+        yield from load.measure(service, requests=2_000)
 
 
-def _waiters(stand: Stand, _: argparse.Namespace) -> Iterator[str]:
+def _waiters(service: MeasuredService, _: argparse.Namespace) -> Iterator[str]:
     for rate in (50, 5):
-        yield waiters.measure(stand, clients=_CLIENTS, rate=rate)
+        yield waiters.measure(service, clients=_CLIENTS, rate=rate)
 
 
-def _listeners(stand: Stand, _: argparse.Namespace) -> Iterator[str]:
+def _listeners(service: MeasuredService, _: argparse.Namespace) -> Iterator[str]:
     for jobs in (1, 500):
-        yield listeners.measure(stand, listeners=_LISTENERS, jobs=jobs)
+        yield listeners.measure(service, listeners=_LISTENERS, jobs=jobs)
 
 
-_MEASURES: dict[str, Callable[[Stand, argparse.Namespace], Iterator[str]]] = {
+_MEASURES: dict[str, Callable[[MeasuredService, argparse.Namespace], Iterator[str]]] = {
     "growth": _growth,
     "load": _load,
     "waiters": _waiters,

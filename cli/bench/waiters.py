@@ -7,17 +7,17 @@ from collections import Counter
 from statistics import quantiles
 
 from cli.bench.exchange import Answer, Connection
+from cli.bench.measured_service import MeasuredService
 from cli.bench.prompts import body
-from cli.bench.stand import Stand
 
 WAIT_SECONDS = 60
 
 
-def measure(stand: Stand, *, clients: int, rate: float) -> str:
-    """A line about waiting clients beside a stand-in worker that ends `rate` jobs a second."""
-    stand.clear()
-    with stand.worker(rate):
-        outcomes, times = asyncio.run(_wait_all(stand, clients))
+def measure(service: MeasuredService, *, clients: int, rate: float) -> str:
+    """A line about waiting clients beside a service-in worker that ends `rate` jobs a second."""
+    service.clear()
+    with service.worker(rate):
+        outcomes, times = asyncio.run(_wait_all(service, clients))
     cuts = quantiles(times, n=100, method="inclusive")
     listed = ", ".join(f"{count} {outcome}" for outcome, count in sorted(outcomes.items()))
     return (
@@ -26,15 +26,15 @@ def measure(stand: Stand, *, clients: int, rate: float) -> str:
     )
 
 
-async def _wait_all(stand: Stand, clients: int) -> tuple[Counter[str], list[float]]:
-    found = await asyncio.gather(*(_wait(stand, number) for number in range(clients)))
+async def _wait_all(service: MeasuredService, clients: int) -> tuple[Counter[str], list[float]]:
+    found = await asyncio.gather(*(_wait(service, number) for number in range(clients)))
     return Counter(outcome for outcome, _ in found), [seconds for _, seconds in found]
 
 
-async def _wait(stand: Stand, number: int) -> tuple[str, float]:
+async def _wait(service: MeasuredService, number: int) -> tuple[str, float]:
     """What a client got, and after how many seconds."""
-    connection = await Connection.open(stand.port)
-    headers = stand.headers(number % len(stand.owners))
+    connection = await Connection.open(service.port)
+    headers = service.headers(number % len(service.owners))
     waiting = {**headers, "Prefer": f"wait={WAIT_SECONDS}"}
     began = time.perf_counter()
     answer = await connection.exchange("POST", "/generate", waiting, body(number))

@@ -8,14 +8,14 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from cli.bench import listeners, load, operations, queue, waiters
+from cli.bench.measured_service import MeasuredService
 from cli.bench.prompts import prompt
-from cli.bench.stand import Stand
 
 
 @pytest.fixture(scope="module")
-def stand() -> Iterator[Stand]:
+def service() -> Iterator[MeasuredService]:
     with TemporaryDirectory(prefix="kirazuri-bench-") as folder:
-        started = Stand(Path(folder))
+        started = MeasuredService(Path(folder))
         yield started
         started.stop()
 
@@ -27,28 +27,28 @@ def test_a_prompt_has_80_tags_and_its_own_order() -> None:
 
 
 @pytest.mark.parametrize("owners", [1, 3])
-def test_every_operation_is_measured(stand: Stand, owners: int) -> None:
-    values = operations.measure(stand, waiting=6, owners=owners, rounds=3)
+def test_every_operation_is_measured(service: MeasuredService, owners: int) -> None:
+    values = operations.measure(service, waiting=6, owners=owners, rounds=3)
     assert len(values) == len(operations.COLUMNS)
     assert all(value > 0 for value in values)
-    jobs = stand.call("GET", "/jobs?status=queued&limit=100")["items"]
+    jobs = service.call("GET", "/jobs?status=queued&limit=100")["items"]
     assert len(jobs) >= 6 // owners  # none of the measured steps has changed the number
 
 
-def test_load_tells_requests_a_second_and_their_cost(stand: Stand) -> None:
-    accepted, dry = load.measure(stand, requests=40)
+def test_load_tells_requests_a_second_and_their_cost(service: MeasuredService) -> None:
+    accepted, dry = load.measure(service, requests=40)
     assert accepted.startswith("accepted by one process, 80 tags")
     assert "ms of CPU each" in dry
-    assert len(stand.call("GET", "/jobs?limit=100")["items"]) > 0
+    assert len(service.call("GET", "/jobs?limit=100")["items"]) > 0
 
 
-def test_waiting_clients_get_their_pictures(stand: Stand) -> None:
-    line = waiters.measure(stand, clients=20, rate=50)
+def test_waiting_clients_get_their_pictures(service: MeasuredService) -> None:
+    line = waiters.measure(service, clients=20, rate=50)
     assert "50 jobs a second: 20 with their picture; answered after" in line
 
 
-def test_listeners_hear_the_end(stand: Stand) -> None:
-    line = listeners.measure(stand, listeners=12, jobs=3)
+def test_listeners_hear_the_end(service: MeasuredService) -> None:
+    line = listeners.measure(service, listeners=12, jobs=3)
     assert line.startswith("12 of 12 listeners of 3 jobs hear the end: p50 ")
 
 

@@ -1,4 +1,4 @@
-"""Starts what the queue's benchmark measures: a new Redis, one API process, a stand-in worker."""
+"""Starts what the queue's benchmark measures: a new Redis, one API process, a service-in worker."""
 
 import http.client
 import json
@@ -41,7 +41,7 @@ class Owner:
 
 
 @dataclass
-class Stand:
+class MeasuredService:
     """The processes, in `folder`. `owners` are API keys without limits."""
 
     folder: Path
@@ -107,8 +107,8 @@ class Stand:
 
     @contextmanager
     def worker(self, rate: float) -> Iterator[None]:
-        """A stand-in worker that ends `rate` jobs a second; 0 sends heartbeats only."""
-        command = [sys.executable, "-m", "cli.bench.stand_in", str(rate)]
+        """A service-in worker that ends `rate` jobs a second; 0 sends heartbeats only."""
+        command = [sys.executable, "-m", "cli.bench.fake_worker", str(rate)]
         process = self._run(command, "worker.log")
         try:
             yield

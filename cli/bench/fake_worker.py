@@ -1,6 +1,6 @@
 """A worker without an engine: takes jobs through the real scripts and ends them at a fixed rate.
 
-`python -m cli.bench.stand_in RATE`; a rate of 0 takes no jobs and only says that it is there.
+`python -m cli.bench.fake_worker RATE`; a rate of 0 takes no jobs and only says that it is there.
 """
 
 import hashlib
@@ -21,12 +21,12 @@ from worker.settings import Settings, redis_dsn
 from worker.store.image_store import ImageStore
 from worker.store.open_store import open_store
 
-_NAME = "stand-in"
+_NAME = "service-in"
 _BEAT_SECONDS = 2.0
 _IDLE_SECONDS = 0.005
 
 
-class StandIn:
+class FakeWorker:
     """Takes and ends one job at a time."""
 
     def __init__(self, settings: Settings) -> None:
@@ -110,4 +110,4 @@ def picture(number: int) -> bytes:
 
 
 if __name__ == "__main__":
-    StandIn(Settings()).run(float(sys.argv[1]))
+    FakeWorker(Settings()).run(float(sys.argv[1]))
