@@ -83,6 +83,19 @@ def test_files_named_in_code_exist() -> None:
     assert missing == []
 
 
+def test_files_named_in_sources_exist() -> None:
+    rooms = ("api", "cli", "model", "tests", "training", "worker")
+    missing = [
+        f"{_name(source)}: {path}"
+        for room in rooms
+        for suffix in ("py", "lua")
+        for source in sorted((ROOT / room).rglob(f"*.{suffix}"))
+        for path in _PATH.findall(_text(source))
+        if not (ROOT / path).exists()
+    ]
+    assert missing == []
+
+
 def test_make_targets_exist() -> None:
     known = set(_TARGET.findall(_text(ROOT / "Makefile")))
     unknown = [

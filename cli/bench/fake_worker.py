@@ -21,7 +21,7 @@ from worker.settings import Settings, redis_dsn
 from worker.store.image_store import ImageStore
 from worker.store.open_store import open_store
 
-_NAME = "service-in"
+_NAME = "fake"
 _BEAT_SECONDS = 2.0
 _IDLE_SECONDS = 0.005
 

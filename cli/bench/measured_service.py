@@ -1,4 +1,4 @@
-"""Starts what the queue's benchmark measures: a new Redis, one API process, a service-in worker."""
+"""Starts what the queue's benchmark measures: a new Redis, one API process, a fake worker."""
 
 import http.client
 import json
@@ -107,7 +107,7 @@ class MeasuredService:
 
     @contextmanager
     def worker(self, rate: float) -> Iterator[None]:
-        """A service-in worker that ends `rate` jobs a second; 0 sends heartbeats only."""
+        """A fake worker that ends `rate` jobs a second; 0 sends heartbeats only."""
         command = [sys.executable, "-m", "cli.bench.fake_worker", str(rate)]
         process = self._run(command, "worker.log")
         try:

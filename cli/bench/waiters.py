@@ -14,7 +14,7 @@ WAIT_SECONDS = 60
 
 
 def measure(service: MeasuredService, *, clients: int, rate: float) -> str:
-    """A line about waiting clients beside a service-in worker that ends `rate` jobs a second."""
+    """A line about waiting clients beside a fake worker that ends `rate` jobs a second."""
     service.clear()
     with service.worker(rate):
         outcomes, times = asyncio.run(_wait_all(service, clients))

@@ -1,6 +1,5 @@
 """Tests the outbox: written with the transition, leased to one sender at a time, bounded."""
 
-import asyncio
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -11,6 +10,7 @@ from redis.asyncio import Redis as AsyncRedis
 
 from tests.support.queue_steps import take as take_job
 from tests.support.requests import make_request
+from tests.support.waiting import async_wait_until
 from worker.job import Job
 from worker.queue.job_queue import JobQueue
 from worker.queue.layout import redis_keys
@@ -181,10 +181,12 @@ async def test_the_state_of_the_outbox(
     assert (await read_outbox_state(redis)).overdue_seconds == 0
     await cancelled(queue)
     await cancelled(queue)
-    await asyncio.sleep(0.1)
-    state = await read_outbox_state(redis)
-    assert state.pending == 2
-    assert state.overdue_seconds >= 0.1
+
+    async def is_overdue() -> bool:
+        state = await read_outbox_state(redis)
+        return state.pending == 2 and state.overdue_seconds > 0
+
+    await async_wait_until(is_overdue)
     first, second = await take(outbox)
     await outbox.settle(first, "delivered", status=204)
     await outbox.settle(second, "retried", delay=60, status=500)

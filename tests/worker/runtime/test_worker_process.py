@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,7 +13,7 @@ import pytest
 from pydantic import SecretStr
 from redis import Redis
 
-from tests.support.queue_steps import follow_events, waiting
+from tests.support.queue_steps import LEASES, follow_events, waiting
 from tests.support.requests import make_request
 from tests.support.waiting import async_wait_until
 from tests.support.worker_process import WorkerProcess
@@ -185,7 +186,7 @@ async def test_a_redis_that_refuses_writes_interrupts_nothing(
     try:
         go.touch()
         await async_wait_until(lambda: len(list(store.list_images())) == 4)
-        await asyncio.sleep(1.5)  # lets the leases expire
+        await async_wait_until(lambda: not redis_client.zcount(LEASES, time.time(), "+inf"))
         assert (await queue.get(jobs[0].id)).status == "running"
     finally:
         redis_client.config_set("min-replicas-to-write", "0")
