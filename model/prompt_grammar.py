@@ -251,9 +251,10 @@ def _groups(atoms: Sequence[str], position: int) -> Iterator[Sequence[str]]:
 def _split_weight(atoms: Sequence[str]) -> tuple[Sequence[str], float | None]:
     """Split "red hair:1.3" into its text and its weight; None if there is no weight."""
     colon = max((index for index, atom in enumerate(atoms) if atom == ":"), default=0)
-    if colon == 0:
+    number = "".join(atoms[colon + 1 :])
+    if colon == 0 or "_" in number:  # Python reads 1_0 as 10
         return atoms, None
     try:
-        return atoms[:colon], float("".join(atoms[colon + 1 :]))
+        return atoms[:colon], float(number)
     except ValueError:
         return atoms, None

@@ -29,8 +29,11 @@ _SIZE_SLACK = 0.05
 _MANY = 5
 
 # All patterns take linear time: quantifiers are bounded or stop where a match may begin.
+_QUALIFIER = r"\((?:[^()\\,\n]{0,60}\w\w:\s?[^\W\d_])?[^()\\:,\n]{1,80}\)"
+"""Brackets without a weight: a colon is between words, as in `(re:zero)`."""
+
 _QUALIFIED = re.compile(
-    r"(?:^|(?<!\\)[(,\n])\s{0,9}([^\s()\\,\n][^()\\,\n]{0,80})\(([^()\\:,\n]{1,80})\)"
+    rf"(?:^|(?<!\\)[(,\n])\s{{0,9}}([^\s()\\,\n][^()\\,\n]{{0,80}})((?:{_QUALIFIER}\s{{0,3}}){{1,4}})"
     r"(?=\s{0,9}(?:[,\n)]|:[\d.]{1,9}\s{0,9}\)|$))"
 )
 _SMALL_WORD = re.compile(r"an?|and|at|by|for|from|her|his|in|is|of|on|or|the|their|to|with")
@@ -197,13 +200,13 @@ def _check_order(lint_input: _LintInput) -> CheckResult:
 def _check_parentheses(lint_input: _LintInput) -> CheckResult:
     r"""`oil painting (medium)` is emphasis; the tag is `oil painting \(medium\)`."""
     for match in _QUALIFIED.finditer(lint_input.request.prompt):
-        before, inside = match[1].strip(), match[2].strip()
+        before, brackets = match[1].strip(), match[2].strip()
         words = before.lower().split()
-        if len(words) <= _TAG_WORDS and not _SMALL_WORD.fullmatch(words[-1]) and inside:
+        if len(words) <= _TAG_WORDS and not _SMALL_WORD.fullmatch(words[-1]):
             yield (
                 "unescaped_parentheses",
-                f"({inside}) means emphasis; for the tag, write "
-                f"{escape_tag(f'{before} ({inside})')}",
+                f"{brackets} means emphasis; for the tag, write "
+                f"{escape_tag(f'{before} {brackets}')}",
             )
             return
 

@@ -74,7 +74,7 @@ _HINT = re.compile(
 )
 """What each of these patterns contains. Most prompts contain none, which is much faster to see."""
 
-_NUMBER = r"[-+]?[\d.,]{1,8}[%fF]?"
+_NUMBER = r"[-+]?[\d.,_]{1,8}[%fF]?"
 _BAD_WEIGHT = re.compile(
     rf"(?:(?<![\d:]):\s{{0,3}}({_NUMBER})|(?<=[^\W\d_])[=;]\s{{0,3}}(\d\.\d{{1,2}}))\s{{0,3}}\)"
     r"|(?<=[^\W\d_][^\W\d_]):\s{0,3}\)|(?<=\([abe-nq-wyzABE-NQ-WYZ]):\s{0,3}\)"
@@ -191,7 +191,7 @@ def _is_float(text: str) -> bool:
         float(text)
     except ValueError:
         return False
-    return True
+    return "_" not in text
 
 
 def _meant_number(text: str) -> str:

@@ -86,7 +86,8 @@ def _compose(prompt: str, negative: str, loras: LoraWeights, pairs: dict[str, An
     line = ", ".join(f"{key}: {quoted(str(value))}" for key, value in pairs.items() if value != "")
     tags = "".join(f" <lora:{name}:{_exact(weight)}>" for name, weight in loras)
     plain = f"{prompt}{tags}\n{NEGATIVE} {negative}\n{line}"
-    if _reads_as(plain, prompt, negative, loras):
+    has_tags = (prompt, negative) != (break_tags(prompt), break_tags(negative))
+    if not has_tags and _reads_as(plain, prompt, negative, loras):
         return plain
     exact = {"Exact prompt": prompt, "Exact negative prompt": negative, "Exact LoRAs": loras}
     line += "".join(f", {key}: {_json(value)}" for key, value in exact.items())

@@ -1,14 +1,16 @@
 """Reads the LoRA tags of other web UIs, such as `<lora:name:0.8>`, out of prompts."""
 
 import re
+from itertools import islice
 
 from model.recipes.imported import ImportedRequest, plain_text, read_number
 
-_NETWORK = re.compile(
-    r"<(lora|lyco|hypernet):([^:<>]{1,200})((?::[^:<>]{0,40}){0,4})>", re.IGNORECASE
-)
+# All patterns take linear time: a tag has no second bracket.
+_NETWORK = re.compile(r"<(lora|lyco|hypernet):([^:<>]+)((?::[^:<>]*)*)>", re.IGNORECASE)
+_OTHER_TAG = re.compile(r"<\w+:[^<>]+>")
+_TAG_START = re.compile(r"<(?=\w+:)")
 MAX_TEXT_CHARS = 200_000
-_TAG_START = re.compile(r"<(?=(?:lora|lyco|hypernet)\b)", re.IGNORECASE)
+_MAX_SHOWN_TAGS = 40
 
 
 def extract_networks(imported: ImportedRequest, prompt: str, *, is_used: bool = True) -> str:
@@ -33,11 +35,13 @@ def extract_networks(imported: ImportedRequest, prompt: str, *, is_used: bool = 
         return ""
 
     without = _NETWORK.sub(replace, prompt)
+    for tag in islice(_OTHER_TAG.finditer(without), _MAX_SHOWN_TAGS):
+        imported.add_note(tag[0], "not supported; it is plain text here")
     return prompt if without == prompt else without.strip()
 
 
 def break_tags(text: str) -> str:
-    """Write tags so that no web UI takes them for LoRAs: with a blank after the bracket."""
+    """Write tags, `<word:…>`, so that no web UI reads them: with a blank after the bracket."""
     return _TAG_START.sub("< ", text)
 
 

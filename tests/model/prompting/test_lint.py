@@ -57,6 +57,8 @@ ORDINARY = [
     "Masterpiece, Best Quality, 1girl, Long Hair, Blue Eyes, Smile, Sky, Flower Field",
     "1girl, 80s, retro artstyle, walkman, headphones, leg warmers, roller skates, sunset",
     "1girl, blue archive, halo, school uniform, rifle, desert, sand, looking back, dust",
+    "1girl, hat (smile:1.2), boy (:3), cat (:d), poster (16:9), fox (tail:.9), (re:zero:1.2), snow",
+    "1girl, saber (alter:1.2) (fate:0.9), (re:zero), (hat) (scarf), night, city, lights, rain",
     # prose
     "A girl with long silver hair stands in the rain under a red umbrella, looking at the sea.",
     "An old lighthouse keeper reads a letter by candlelight, his face half in shadow, while a "
@@ -119,6 +121,9 @@ def test_each_warning_is_given_alone() -> None:
         ({"prompt": f"{GOOD}, watercolor (medium)"}, "unescaped_parentheses"),
         ({"prompt": f"{GOOD}, ganyu (genshin impact), smile"}, "unescaped_parentheses"),
         ({"prompt": f"{GOOD}, (watercolor (medium):1.2)"}, "unescaped_parentheses"),
+        ({"prompt": f"{GOOD}, rem (re:zero)"}, "unescaped_parentheses"),
+        ({"prompt": f"{GOOD}, 2b (nier:automata), fox"}, "unescaped_parentheses"),
+        ({"prompt": f"{GOOD}, saber (alter) (swimsuit rider) (fate)"}, "unescaped_parentheses"),
         ({"prompt": f"rating:explicit, {GOOD}"}, "unknown_safety_tag"),
         ({"prompt": f"rating: s, {GOOD}"}, "unknown_safety_tag"),
         ({"prompt": f"rating_questionable, {GOOD}"}, "unknown_safety_tag"),

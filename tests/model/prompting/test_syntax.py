@@ -108,6 +108,7 @@ def test_weights_that_are_no_numbers_or_have_no_brackets_get_the_right_advice() 
         "(smile:1.2f)": ":1.2f) does not set a weight; write (words:1.2)",
         "(smile:120%)": ":120%) does not set a weight; write (words:1.2)",
         "(smile:1.2.3)": "write (words:1.2)",
+        "(smile:1_0)": ":1_0) does not set a weight; write (words:1",
         "((smile:1,3))": "write (words:1.3)",
         "(a (b):1,3)": "write (words:1.3)",
         "(smile:)": ":) does not set a weight",

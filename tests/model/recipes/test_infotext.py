@@ -161,6 +161,16 @@ def test_networks_of_another_web_ui() -> None:
     ]
 
 
+def test_tags_with_any_arguments_are_read_or_noted() -> None:
+    blocks = f"lbw={','.join('1' * 17)}:" + "x" * 50
+    imported = read_infotext(f"1girl <lora:ink:0.5:1:1:1:1:1:{blocks}> <locon:hat:1>\nSteps: 4")
+    assert imported.fields["prompt"] == "1girl  <locon:hat:1>"
+    assert imported.fields["loras"] == [{"name": "ink", "weight": 0.5}]
+    notes = "\n".join(imported.notes)
+    assert "<lora:ink:0.5:1:1:1:1:1:lbw=1" in notes
+    assert "<locon:hat:1>: not supported; it is plain text here" in notes
+
+
 def test_our_loras_can_be_read_again() -> None:
     loras = [
         {"name": "styles/ink wash (v2)", "weight": -0.25, "sha256": "1" * 64},
