@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from tempfile import mkdtemp
 
-from tests.chaos.drill import Plan, drill
+from tests.chaos.drill import DrillPlan, drill
 from tests.chaos.faults.all_faults import FAULTS
 from tests.chaos.report import DrillReport
 from tests.chaos.up_days import DAYS, live_through
@@ -43,7 +43,7 @@ def main() -> int:
 def _drill(seed: int, options: argparse.Namespace) -> DrillReport:
     """The drill of one seed."""
     folder = Path(mkdtemp(prefix=f"kirazuri-chaos-{seed}-"))
-    plan = Plan(
+    plan = DrillPlan(
         seed=seed,
         settings=SETTINGS,
         redis_server=options.redis_server or find_redis_server(),

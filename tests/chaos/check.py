@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx2
 import redis
+from rq.registry import FailedJobRegistry
 
 from tests.chaos.clients import JobLedger
 from tests.chaos.cluster import CARD, Cluster
@@ -121,11 +122,11 @@ def _check_leftovers(
         "queue": client.llen(rq_layout.list_key(queue)),
         "intermediate": client.llen(rq_layout.intermediate_key(queue)),
         "leases": client.zcard(rq_layout.leases_key(queue)),
-        "failed registry": client.zcard(f"rq:failed:{queue}"),
+        "failed registry": client.zcard(FailedJobRegistry(queue, connection=client).key),
         "queued": client.zcard(redis_keys.QUEUED),
         "running": client.zcard(redis_keys.RUNNING),
         "lines": sum(1 for _ in client.scan_iter(f"{redis_keys.PREFIXES['fair']}*")),
-        "rq jobs": sum(1 for _ in client.scan_iter("rq:job:*")),
+        "rq jobs": sum(1 for _ in client.scan_iter(rq_layout.job_key("*"))),
     }
     report.problems += [f"{count} left in {name}" for name, count in empty.items() if count]
     info: Any = client.info("memory")

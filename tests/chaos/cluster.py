@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import httpx2
 import redis
@@ -27,7 +27,7 @@ from tests.support.paths import ROOT
 from tests.support.ports import free_port
 from worker.auth.api_keys import new_secret, secret_hash
 from worker.job import TERMINAL
-from worker.queue.layout import redis_keys
+from worker.queue.layout import redis_keys, rq_layout
 
 APIS, WORKERS = 2, 3
 OWNERS = {"greedy": "normal", "modest": "normal", "urgent": "high", "patient": "low"}
@@ -167,8 +167,8 @@ class Cluster:
 
     def _has_workers(self) -> bool:
         with self.direct(seconds=0.5, retries=0) as client, contextlib.suppress(redis.RedisError):
-            keys = list(client.scan_iter("rq:worker:*"))
-            pids = {client.hget(key, "pid") for key in keys if client.type(key) == "hash"}
+            keys: Any = client.smembers(rq_layout.WORKERS_KEY)
+            pids = {client.hget(key, "pid") for key in keys}
             return {str(worker.pid) for worker in self.workers} <= pids
         return False
 

@@ -26,7 +26,7 @@ _SIGN_SECONDS = 60
 
 
 @dataclass(frozen=True)
-class Plan:
+class DrillPlan:
     """What a drill does.
 
     First `overlapping` faults, at a mean distance of `pause` seconds, while clients submit `jobs`
@@ -43,7 +43,7 @@ class Plan:
     bound: float
 
 
-def drill(folder: Path, plan: Plan, tell: Callable[[str], None]) -> DrillReport:
+def drill(folder: Path, plan: DrillPlan, tell: Callable[[str], None]) -> DrillReport:
     """Run a drill."""
     cluster = Cluster(
         folder,
@@ -90,7 +90,7 @@ def _overlapping(
     cluster: Cluster,
     clients: Clients,
     report: DrillReport,
-    plan: Plan,
+    plan: DrillPlan,
     tell: Callable[[str], None],
 ) -> None:
     choice = cluster.random
@@ -115,7 +115,7 @@ def _one_by_one(
     cluster: Cluster,
     clients: Clients,
     report: DrillReport,
-    plan: Plan,
+    plan: DrillPlan,
     tell: Callable[[str], None],
 ) -> None:
     faults = [FAULTS[name] for name in plan.one_by_one]

@@ -12,7 +12,7 @@ import redis
 from tests.chaos.clients import Clients
 from tests.chaos.cluster import Cluster
 from worker.job import TERMINAL
-from worker.queue.layout import redis_keys
+from worker.queue.layout import redis_keys, rq_layout
 
 PROBE_JOBS = 16
 """Long jobs, so that the killed worker has several."""
@@ -85,9 +85,10 @@ def _await_empty_queue(cluster: Cluster) -> None:
 def _held(client: "redis.Redis") -> dict[int, list[str]]:
     """Running jobs by the process id of their worker."""
     pids = {}
-    for key in client.scan_iter("rq:worker:*"):
-        if client.type(key) == "hash" and (pid := client.hget(key, "pid")):
-            pids[key.removeprefix("rq:worker:")] = int(pid)
+    keys: Any = client.smembers(rq_layout.WORKERS_KEY)
+    for key in keys:
+        if pid := client.hget(key, "pid"):
+            pids[key.rpartition(":")[2]] = int(pid)
     held: dict[int, list[str]] = {}
     running: Any = client.zrange(redis_keys.RUNNING, 0, -1)
     for job_id in running:

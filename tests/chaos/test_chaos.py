@@ -5,7 +5,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from tests.chaos.drill import Plan, drill
+from tests.chaos.drill import DrillPlan, drill
 from tests.chaos.faults.all_faults import FAULTS
 from tests.chaos.signs import promises
 from tests.chaos.up_days import DAYS
@@ -36,7 +36,7 @@ def test_the_operator_is_told_of_every_fault() -> None:
 @pytest.mark.timeout(280)
 def test_every_accepted_job_ends_once_whatever_breaks() -> None:
     with TemporaryDirectory(prefix="kirazuri-chaos-") as folder:
-        plan = Plan(
+        plan = DrillPlan(
             seed=7,
             settings=SETTINGS,
             redis_server=find_redis_server(),
