@@ -182,7 +182,10 @@ def match_lora(text: str, names: Collection[str]) -> str | None:
 
 
 def find_lora(text: str, names: Collection[str]) -> str | None:
-    """Find a LoRA by its name, or by its file name if only one folder has it."""
+    """Find a LoRA by its name, or without folders that only one of the two names has.
+
+    `ink`, `style/ink` and `loras/style/ink` are alike; `other/ink` is not `style/ink`.
+    """
     found = match_lora(text, names)
     if found is not None:
         return found
@@ -212,8 +215,9 @@ def why_no_lora(
 
 
 def _in_any_folder(text: str, names: Collection[str]) -> list[str]:
-    last = normalized_lora_name(text).rpartition("/")[2]
-    return [name for name in names if normalized_lora_name(name).rpartition("/")[2] == last]
+    wanted = f"/{normalized_lora_name(text)}"
+    found = {name: f"/{normalized_lora_name(name)}" for name in names}
+    return [n for n, path in found.items() if path.endswith(wanted) or wanted.endswith(path)]
 
 
 def check_unique_loras(loras: list[LoraChoice]) -> list[LoraChoice]:

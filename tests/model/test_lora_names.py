@@ -5,7 +5,7 @@ from pydantic import ValidationError
 
 from model.card import load_card
 from model.card_request import request_type
-from model.request import match_lora
+from model.request import find_lora, match_lora
 
 NAMES = ("sub/Ink", "【画风】wlop", "wave~dash", "Hat", "hat", 'say "hi"', "50%, twice", "a·b")
 
@@ -29,6 +29,21 @@ def test_other_spellings_of_a_name_are_matched() -> None:
         "": None,
     }
     assert {text: match_lora(text, NAMES) for text in wanted} == wanted
+
+
+def test_a_folder_is_only_left_out_if_one_name_has_none() -> None:
+    names = ("bob/adapter_model", "style/ink", "hat")
+    wanted = {
+        "anna/adapter_model": None,
+        "bob/adapter_model": "bob/adapter_model",
+        "adapter_model": "bob/adapter_model",
+        "ink": "style/ink",
+        "loras\\style\\ink.safetensors": "style/ink",
+        "my_style/ink": None,
+        "style/hat": "hat",
+        "that": None,
+    }
+    assert {text: find_lora(text, names) for text in wanted} == wanted
 
 
 def test_a_request_gets_the_name_of_the_folder_and_refused_files_their_reason() -> None:

@@ -19,8 +19,8 @@ _OLD_IN_40 = tuple(block for block in range(40) if block not in _NEW_OF_40)
 _BLOCK = re.compile(
     r"(?:^|[.]|^lora_unet_|^lycoris_|^lora_transformer_)(?:transformer_)?blocks[._](\d{1,4})[._]"
 )
-_BASE_FIELDS = ("ss_base_model_version", "ss_sd_model_name", "modelspec.base_model")
-_NAMED = re.compile(r"(?<![\d.])(28|40|52)[-_ ]?(?:b|blocks?|l|layers?)(?![a-z0-9])", re.IGNORECASE)
+_BASE_FIELD = "ss_base_model_version"
+_VERSION = re.compile(r"anima[-_ ]?(28|40|52)[-_ ]?(?:b|blocks?|l|layers?)", re.IGNORECASE)
 _NOT_TRANSFORMER = re.compile(r"llm[_.]adapter|text_conditioner|^text_encoder|^lora_te")
 
 
@@ -41,13 +41,14 @@ def block_of(stem: str) -> int | None:
 def stated_depth(metadata: Mapping[str, str]) -> int | None:
     """The number of blocks of the base model that the metadata says; None if it does not.
 
-    AnimaLoraStudio writes `base_num_blocks`; other writers may name the base model with its depth.
+    AnimaLoraStudio writes `base_num_blocks`; other writers may give the version of the base model
+    as `anima-40b`. Names of files do not count: `v40b` in one is a version.
     """
     match = re.search(r'"base_num_blocks"\s*+:\s*+"?(\d{1,3})', metadata.get("ss_network_args", ""))
     if match:
         return int(match[1])
-    named = [match for key in _BASE_FIELDS if (match := _NAMED.search(metadata.get(key, "")))]
-    return int(named[0][1]) if named else None
+    version = _VERSION.fullmatch(metadata.get(_BASE_FIELD, "").strip())
+    return int(version[1]) if version else None
 
 
 def match_depth(stems: Iterable[str], depth: int, stated: int | None = None) -> DepthMatch:

@@ -5,6 +5,7 @@ as one entry for each setting. Diffusers puts the part's name before each settin
 settings under the names of parts or adapters.
 """
 
+import ast
 import json
 import math
 import re
@@ -41,8 +42,35 @@ _PEFT_FORMULAS = (
 
 _OFF = frozenset({"false", "0", "none", "", "[]", "{}"})
 _OTHER_BASES = ("pissa", "olora", "corda", "loftq", "lora_ga", "eva_residual")
-_OTHER_ALPHA = re.compile(r'"(?:lora_|network_|linear_)?alpha"\s*+:\s*+"?([^",}\]]*)')
 _OTHER_ALPHA_KEY = re.compile(r"(?<!conv)(?:^|[._])alpha$")
+_OWN_ALPHAS = frozenset(ALPHA_NAMES) - {"alpha"}
+"""Names that mean the alpha of an adapter wherever they stand."""
+
+_FACTORS = frozenset({"scaling", "scale", "lora_scale", "lora_scaling"})
+_RANKS = frozenset({*RANK_NAMES, "linear"})
+_ADAPTER_PLACES = frozenset({
+    "network", "lora", "adapter", "peft", "lora_config", "adapter_config", "peft_config",
+    "network_args", "network_kwargs", "ss_network_args",
+})  # fmt: skip
+_NOT_SETTINGS = (
+    "ss_tag_frequency",
+    "ss_dataset_dirs",
+    "modelspec.tags",
+    "tags",
+    "prompt",
+    "workflow",
+)
+"""Entries with the words of captions or with a graph of ComfyUI."""
+
+_SECTION = re.compile(r"^[ \t]*+(?:\[[^\n]*\]|[^\s:=]++:)[ \t]*+$", re.MULTILINE)
+"""A line that starts a section in TOML or YAML."""
+
+_ASSIGNED = re.compile(
+    r"""(?<![\w.])(-{0,2}[A-Za-z][\w-]{0,40})["']?[ ]*+[:=][ ]*+["']?(-?\d[\d.e+-]{0,20})"""
+    r"""|(?<!\S)(--[A-Za-z][\w-]{0,40})[ ]++(-?\d[\d.e+-]{0,20})"""
+)
+"""A setting and its number: `alpha = 16`, `'alpha': 16`, `--alpha 16`."""
+
 KOHYA_ALPHA = "ss_network_alpha"
 
 
@@ -128,23 +156,73 @@ def _refuse_unsupported(settings: AdapterSettings) -> None:
 
 
 def refuse_unknown_alpha(metadata: Mapping[str, str], rank: int | None) -> None:
-    """Refuse a file that states an alpha in a place whose meaning is not known.
+    """Refuse a file that states an alpha in a place or a form whose meaning is not known.
 
-    An alpha that is the rank is harmless: the factor is 1.
+    Only settings of adapters count: names such as `lora_alpha`, or `alpha` beside a rank or in
+    a place such as `network`. An alpha that is the rank is harmless: the factor is 1.
     """
     for key, text in metadata.items():
-        if key in _JSON_KEYS or key.rpartition(".")[2] in (*ALPHA_NAMES, KOHYA_ALPHA):
+        if key in (*_JSON_KEYS, *_NOT_SETTINGS):
+            continue
+        if key.rpartition(".")[2] in (*ALPHA_NAMES, KOHYA_ALPHA):
             continue  # it is about another part
-        numbers = _OTHER_ALPHA.findall(text) if text.lstrip().startswith(("{", "[")) else []
-        if _OTHER_ALPHA_KEY.search(key):
-            numbers.append(text)
-        for number in numbers:
-            value = _float(number)
-            if math.isfinite(value) and value != rank:
+        found = _alphas_in(_parsed(text), place=key)
+        if _OTHER_ALPHA_KEY.search(_snake_case(key)):
+            found = [(text, False)]
+        for value, is_factor in found:
+            number = _float(value)
+            if math.isfinite(number) and number != (1 if is_factor else rank):
                 raise LoraUnusable(
                     f"has no alpha among its tensors, and what {key} says of alpha "
-                    f"({number.strip()[:40]}) is not understood"
+                    f"({str(value).strip()[:40]}) is not understood"
                 )
+
+
+def _parsed(text: str) -> Any:
+    """The value that a text means in JSON or as Python writes it; else the text."""
+    if text.lstrip().startswith(("{", "[")):
+        for parse in (json.loads, ast.literal_eval):
+            try:
+                return parse(text)
+            except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+                continue
+    return text
+
+
+def _alphas_in(value: Any, place: str, depth: int = 0) -> Iterator[tuple[Any, bool]]:
+    """Each alpha of an adapter in a value, and whether it is a factor instead."""
+    if depth > _MAX_DEPTH:
+        return
+    if isinstance(value, str):
+        for section in _SECTION.split(value):
+            pairs = _ASSIGNED.findall(section)
+            yield from _alphas_of({a or c: b or d for a, b, c, d in pairs}, place)
+    elif isinstance(value, list):
+        for entry in value:
+            yield from _alphas_in(entry, place, depth + 1)
+    elif isinstance(value, dict) and "class_type" not in value and "nodes" not in value:
+        yield from _alphas_of(value, place)
+        for key, inner in value.items():
+            yield from _alphas_in(inner, str(key), depth + 1)
+
+
+def _alphas_of(values: Mapping[Any, Any], place: str) -> Iterator[tuple[Any, bool]]:
+    named = {_snake_case(str(key)): value for key, value in values.items()}
+    is_adapter = _snake_case(place) in _ADAPTER_PLACES or not named.keys().isdisjoint(_RANKS)
+    for name, value in named.items():
+        last = name.rpartition(".")[2]
+        if isinstance(value, bool):
+            continue
+        if last in _OWN_ALPHAS or (is_adapter and last == "alpha"):
+            yield value, False
+        elif is_adapter and last in _FACTORS:
+            yield value, True
+
+
+def _snake_case(name: str) -> str:
+    """The name in the form of Python: `loraAlpha` and `--lora-alpha` are `lora_alpha`."""
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name.lstrip("-"))
+    return words.replace("-", "_").lower()
 
 
 def read_object(source: str, text: str) -> Mapping[str, Any]:

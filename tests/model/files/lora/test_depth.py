@@ -72,7 +72,7 @@ def test_a_file_that_changes_few_blocks_may_be_for_another_depth() -> None:
 
 def test_the_depth_that_the_metadata_says_goes_before_the_blocks() -> None:
     studio = {"ss_network_args": '{"algo": "lokr", "base_num_blocks": 40}'}
-    for metadata in (studio, {"ss_base_model_version": "anima-40b"}, {"ss_sd_model_name": "x_40L"}):
+    for metadata in (studio, {"ss_base_model_version": "anima-40b"}):
         stated = stated_depth(metadata)
         assert stated == 40
         assert match_depth(stems(0, 5), 40, stated) == match_depth(stems(0, 39), 40)
@@ -83,6 +83,13 @@ def test_the_depth_that_the_metadata_says_goes_before_the_blocks() -> None:
     assert match_depth(stems(0, 5), 40, 28).new_blocks is not None
     for text in ("anima", "anima_2840b", "anima 40bit", "v1.28", "anima-v28"):
         assert stated_depth({"ss_base_model_version": text}) is None, text
+
+
+def test_a_version_in_the_name_of_a_file_is_no_depth() -> None:
+    for name in ("animeMix_v40b", "anima_ep40-L.safetensors", "kirazuri_52l", "anima-40b"):
+        for field in ("ss_sd_model_name", "modelspec.base_model"):
+            assert stated_depth({field: name}) is None, (field, name)
+    assert stated_depth({"ss_base_model_version": "animeMix_v40b"}) is None
 
 
 def test_a_file_that_fills_the_first_blocks_of_another_depth_gets_a_warning() -> None:
