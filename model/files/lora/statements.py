@@ -166,7 +166,7 @@ def refuse_unknown_alpha(metadata: Mapping[str, str], rank: int | None) -> None:
             continue
         if key.rpartition(".")[2] in (*ALPHA_NAMES, KOHYA_ALPHA):
             continue  # it is about another part
-        found = _alphas_in(_parsed(text), place=key)
+        found = list(_alphas_in(_parsed(text), place=key))
         if _OTHER_ALPHA_KEY.search(_snake_case(key)):
             found = [(text, False)]
         for value, is_factor in found:
