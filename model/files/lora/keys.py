@@ -43,6 +43,12 @@ _ROLES = (
 )
 """The endings of keys, each with the tensor's role in the formula; None: the ending itself."""
 
+_ADAPTER = re.compile(
+    r"\.lora_(?:down|up|A|B|embedding_[AB]|magnitude_vector)"
+    r"(?:\.(?!weight$|bias$)(?P<name>\w+))?(?:\.weight)?$"
+)
+"""The tensors of peft that may carry the name of their adapter."""
+
 _WRAPPERS = re.compile(
     r"(?:base_model\.model|_orig_mod)\.|(?:^|(?<=\.))module\.|\.processor(?=\.|$)"
 )
@@ -96,7 +102,8 @@ def group_keys(entries: Mapping[str, StoredTensor]) -> tuple[dict[str, dict[str,
     """Group keys by module name and role. Also returns the keys that are not LoRA keys.
 
     Raises:
-        LoraUnusable: there are no tensors, or one module has two tensors of one role.
+        LoraUnusable: there are no tensors, or one module has two tensors of one role or tensors of
+            two adapters.
     """
     if not entries:
         raise LoraUnusable("has no tensors")
@@ -113,7 +120,15 @@ def group_keys(entries: Mapping[str, StoredTensor]) -> tuple[dict[str, dict[str,
         if role in grouped[stem]:
             raise LoraUnusable(f"has a tensor twice: {first_keys([grouped[stem][role], key])}")
         grouped[stem][role] = key
+    for keys in grouped.values():
+        _require_one_adapter(keys.values())
     return dict(grouped), unknown
+
+
+def _require_one_adapter(keys: Iterable[str]) -> None:
+    named = {match["name"]: key for key in keys if (match := _ADAPTER.search(key))}
+    if len(named) > 1:
+        raise LoraUnusable(f"mixes tensors of two adapters: {first_keys(sorted(named.values()))}")
 
 
 def split_methods(

@@ -10,31 +10,46 @@ from collections.abc import Iterator, Mapping
 from model.errors import LoraUnusable
 from model.files.safetensors_header import StoredTensor
 
-_WORDS = re.compile(
-    r"in[-_ ]?context|\bic[-_ ]?lora|kontext|\b(anima|image|qwen)[-_ ]?edit|\bedit\b"
-    r"|control[-_ ]?net|\bcontrol\b|lllite|ip[-_ ]?adapter|\breference\b|\binpaint",
-    re.IGNORECASE,
-)
 _START, _END = r"(?<![a-z])", r"(?![a-z])"
 _NAMED = (
-    rf"{_START}in[-_]?context{_END}(?![-_ ]of)|{_START}in context[-_ ](?:lora|learning|edit)"
-    rf"|{_START}ic[-_ ]?lora{_END}|{_START}kontext{_END}"
+    rf"{_START}in[-_]?context{_END}(?![-_ ]of)|{_START}kontext{_END}"
+    rf"|{_START}(?:in|out)paint(?:ing)?{_END}"
+    rf"|{_START}control[-_ ]?net{_END}|{_START}ip[-_ ]?adapter{_END}"
+)
+"""Names of such methods, which are also parts of other names, as in `my_inpaint_oc`."""
+
+_SURE = (
+    rf"{_START}in context[-_ ](?:lora|learning|edit)|{_START}ic[-_ ]?lora{_END}"
     rf"|{_START}(?:anima|image|qwen|instruction)[-_ ]*(?:image[-_ ]*)?edit(?:ing)?{_END}"
     rf"|{_START}edit(?:ing)?[-_ ]*(?:lora|model|adapter){_END}"
-    rf"|{_START}(?:in|out)paint(?:ing)?{_END}|{_START}reference[-_ ]only{_END}"
-    rf"|{_START}control[-_ ]?(?:net|lora){_END}|lllite|{_START}ip[-_ ]?adapter{_END}"
+    rf"|{_START}reference[-_ ]only{_END}|{_START}control[-_ ]?lora{_END}|lllite"
 )
-_TITLE_WORDS = re.compile(_NAMED, re.IGNORECASE)
-"""Names of such methods, which stand in titles for nothing else, as "in context" may."""
+"""Names that mean nothing else."""
 
+_KINDS = re.compile(
+    rf"in[-_ ]?context|{_SURE}|{_NAMED}|{_START}(?:anima)?(?:edit|control|reference){_END}"
+    rf"|{_START}(?:image|img)[-_ ]?(?:to|2)[-_ ]?(?:image|img){_END}|{_START}t?i2i{_END}",
+    re.IGNORECASE,
+)
+_TITLE_WORDS = re.compile(
+    rf"{_SURE}|{_START}(?:anima|image|qwen|kirazuri)[-_ ]*(?:{_NAMED})"
+    rf"|(?:{_NAMED})(?=[-_ ]*(?:$|v?\d|lora|model|adapter))",
+    re.IGNORECASE,
+)
+"""In titles the name of a method stands after the base model's or at the end."""
+
+_IMAGE = (
+    r"(?:reference|control|conditioning|source|input)[ ](?:image|latent|picture|frame)s?(?![a-z])"
+)
 _NEEDS = re.compile(
-    r"(?<!not )(?<!n't )(?<!no longer )(?<!never )(?:needs?|requires?)[ ]"
-    r"(?:an? |one |the )?(?:reference|control|conditioning|source|input)[ ]"
-    r"(?:image|latent|picture|frame)"
+    r"(?<!not )(?<!n't )(?<!no longer )(?<!never )"
+    r"(?:needs?|requires?|(?:must|has to|have to) be used with)[ ]"
+    rf"(?:an? |one |two |three |several |the |\d )?{_IMAGE}"
+    rf"|(?:^|[.!;:\n(])[ ]*+(?:an? |one |two |the )?{_IMAGE}[ ](?:is |are )?(?:required|needed)"
     r"|(?<!not an )(?<!not a )(?<!no )\b(?:in-context|image[- ]edit(?:ing)?) lora\b",
     re.IGNORECASE,
 )
-_TAGS = re.compile(rf"(?:^|,)\s*+(?:{_NAMED})\s*+(?=,|$)", re.IGNORECASE)
+_TAGS = re.compile(rf"(?:^|,)\s*+(?:{_NAMED}|{_SURE})\s*+(?=,|$)", re.IGNORECASE)
 _KIND_FIELDS = (
     "modelspec.architecture", "modelspec.implementation", "ss_base_model_version",
     "ss_network_module", "ss_training_type", "architecture", "lora_type", "adapter_type", "task",
@@ -50,12 +65,12 @@ _INPUT_FIELDS = (
     "in_context",
     "num_reference_frames",
 )
-_CAPTIONS = ("ss_tag_frequency", "ss_dataset_dirs")
-"""Fields whose JSON has words of captions as keys."""
+_NOT_SETTINGS = ("ss_tag_frequency", "ss_dataset_dirs", "prompt", "workflow")
+"""Fields whose JSON has words of captions as keys, or is a graph of ComfyUI."""
 
 _CONTROL_IMAGES = re.compile(
-    r'"(?:control_(?:directory|path|images?|image_path)|conditioning_data_dir|has_control|cond_data_dir'
-    r'|controlnet|reference_(?:directory|path|images?))"\s*+:\s*+(?!null|false|""|\[\]|\{\})'
+    r'"(?:(?:control|reference)_(?:director(?:y|ies)|paths?|dirs?|images?|image_path)(?:_\d+)?'
+    r'|conditioning_data_dir|has_control|cond_data_dir|controlnet)"\s*+:\s*+(?!null|false|""|\[\]|\{\})'
     r'|"conditioning_type"\s*+:\s*+"(?:controlnet|reference)'
     r'|"(?:[\w.]+\.)?task(?:_type)?"\s*+:\s*+"[^"]*(?:edit|inpaint|in-?context|control)'
 )
@@ -85,11 +100,11 @@ def refuse_other_inputs(
 
 def _in_metadata(metadata: Mapping[str, str]) -> str | None:
     for fields, pattern in (
-        (_KIND_FIELDS, _WORDS),
+        (_KIND_FIELDS, _KINDS),
         (_TITLE_FIELDS, _TITLE_WORDS),
         (_TEXT_FIELDS, _NEEDS),
         (_TAG_FIELDS, _TAGS),
-        (metadata.keys() - set(_CAPTIONS), _CONTROL_IMAGES),
+        (metadata.keys() - set(_NOT_SETTINGS), _CONTROL_IMAGES),
     ):
         for name in sorted(fields):
             match = pattern.search(metadata.get(name, ""))

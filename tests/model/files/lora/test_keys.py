@@ -183,6 +183,19 @@ def test_mixed_and_doubled_tensors_are_refused() -> None:
     assert "has no tensors" in refused()
 
 
+def test_halves_of_two_adapters_are_refused() -> None:
+    stem = "diffusion_model.blocks.0.self_attn.q_proj"
+    for down, up in (
+        ("lora_A__turbo__weight", "lora_B__other__weight"),
+        ("lora_A__turbo__weight", "lora_B__weight"),
+        ("lora_A__turbo", "lora_B__other"),
+    ):
+        with pytest.raises(LoraUnusable, match=rf"two adapters: .*{stem}"):
+            planned(entries(**{f"{stem}.{down}": (2, 8), f"{stem}.{up}": (12, 2)}))
+    same = {f"{stem}.lora_A.turbo.weight": (2, 8), f"{stem}.lora_B.turbo.weight": (12, 2)}
+    assert planned(entries(**same))[0].target == Q
+
+
 def test_quantised_tensors_are_refused() -> None:
     quantised = {
         key: StoredTensor(Path("a"), key, "F8_E4M3", entry.shape, 0, 0)
