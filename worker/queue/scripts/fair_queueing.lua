@@ -8,7 +8,7 @@
 -- Jobs that go before all others stand in RQ's list: those of lost workers, which RQ itself puts there, and
 -- those that were returned unfinished. Jobs that an older release queued are there too.
 local LEAST_COST = 0.01
-local FRONT = 500 -- how many of those are looked at in one call
+local FRONT = 500 -- how many jobs of RQ's list a call looks at
 
 local function owner_of_job()
   return field('owner') or ''
