@@ -40,6 +40,11 @@ def extract_networks(imported: ImportedRequest, prompt: str, *, is_used: bool = 
     return prompt if without == prompt else without.strip()
 
 
+def without_networks(prompt: str) -> str:
+    """A prompt without the networks that `extract_networks` finds."""
+    return extract_networks(ImportedRequest(), prompt)
+
+
 def break_tags(text: str) -> str:
     """Write tags, `<word:…>`, so that no web UI reads them: with a blank after the bracket."""
     return _TAG_START.sub("< ", text)

@@ -8,7 +8,7 @@ from model.recipes.comfyui.nodes import (
     CONTEXTS,
     REPEATED_INPUTS,
     REROUTES,
-    labelled_size,
+    labelled_side,
 )
 
 Node = dict[str, Any]
@@ -88,6 +88,17 @@ class Graph:
                     pending.append(name)
         return found
 
+    def before(self, start: str) -> set[str]:
+        """Ids of this node and of all nodes that it uses, directly or through others."""
+        found = {start}
+        pending = [start]
+        while pending:
+            for name in self._sources(self.nodes[pending.pop()]):
+                if name in self.nodes and name not in found:
+                    found.add(name)
+                    pending.append(name)
+        return found
+
     def _sources(self, node: Node) -> Iterator[str]:
         return (str(given[0]) for given in node["inputs"].values() if _is_link(given))
 
@@ -124,9 +135,9 @@ class Graph:
                 raise UnknownLink(f"is linked to {kind(node)}, whose text is too long")
             return found
 
-        size = labelled_size(kind(node), get) if slot in (0, 1) else None
-        if size is not None:
-            return size[slot]
+        side = labelled_side(kind(node), slot, get)
+        if side is not None:
+            return side
         if kind(node) not in COMPUTED or slot != 0:
             raise unknown
         if id(node) not in self._computed:

@@ -97,7 +97,12 @@ LORA_NODES: Mapping[str, Callable[[Node], Iterator[Entry]]] = {
 }
 """Nodes that load LoRAs or list them for another node at its `lora_stack`."""
 
-_TAGGED_INPUTS = {"LoraTagLoader": "text"}
+_TAGGED_INPUTS = {
+    "LoraTagLoader": "text",
+    "ImpactWildcardEncode": "populated_text",
+    "Power Prompt (rgthree)": "prompt",
+}
+"""The text of which a node loads the LoRA tags."""
 
 
 def import_loras(
@@ -111,7 +116,7 @@ def import_loras(
         for name, weight, text_weight in LORA_NODES[kind(node)](node):
             _import(graph, imported, (name, weight, text_weight if is_on_text else 0))
         if (tagged := _TAGGED_INPUTS.get(kind(node))) is not None:
-            _import_tags(graph, imported, node["inputs"].get(tagged))
+            _import_tags(graph, imported, node, tagged)
         stack = node["inputs"].get("lora_stack")
         if stack is None:
             return
@@ -123,11 +128,21 @@ def import_loras(
     imported.add_note("loras", "the stacks of LoRAs form a loop")
 
 
-def _import_tags(graph: Graph, imported: ImportedRequest, given: Any) -> None:
+def _import_tags(graph: Graph, imported: ImportedRequest, node: Node, name: str) -> None:
     try:
-        extract_networks(imported, str(graph.value(given)))
+        extract_networks(imported, str(graph.value(node["inputs"].get(name))))
     except UnknownLink as exc:
-        imported.add_note("loras", f"left out; the text of LoraTagLoader {exc}")
+        imported.add_note("loras", f"left out; the text of {kind(node)} {exc}")
+
+
+def loads_loras(graph: Graph, node: Node) -> bool:
+    """Whether a node of LORA_NODES loads a LoRA, or may load one."""
+    tagged = _TAGGED_INPUTS.get(kind(node), "")
+    try:
+        text = str(graph.value(node["inputs"].get(tagged, "")))
+    except UnknownLink:
+        return True
+    return "<" in text if tagged else True
 
 
 def _import(graph: Graph, imported: ImportedRequest, entry: Entry) -> None:

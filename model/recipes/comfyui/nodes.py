@@ -214,6 +214,22 @@ def labelled_size(kind: str, get: Get) -> tuple[int, int] | None:
     return width, height
 
 
+def labelled_side(kind: str, slot: int, get: Get) -> int | None:
+    """The width or height that a node of `labelled_size` has at one of its outputs.
+
+    A node whose first output is latents has the sides after it, scaled for the text encoder.
+    """
+    size = labelled_size(kind, get)
+    place = slot if size is None or latent_output(kind) else slot - 1
+    if size is None or place not in (0, 1):
+        return None
+    if latent_output(kind):
+        return size[place]
+    scale = get("clip_scale")
+    is_scale = isinstance(scale, int | float) and 0 < scale < 100
+    return int(size[place] * float(str(scale))) if is_scale else None
+
+
 _SIDES = ("width", "height")
 
 

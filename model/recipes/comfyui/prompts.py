@@ -73,6 +73,9 @@ def read_conditioning(
             raise UnknownLink("is not connected to a node that is in the workflow")
         name = kind(output.node)
         if name == "ConditioningZeroOut":
+            imported.add_note(
+                f"{field}, node {name}", "read as an empty prompt, which is encoded in another way"
+            )
             return Conditioning("", False, None)
         if name in _WRAPPERS:
             imported.add_note(f"{field}, node {name}", "ignored; the text before it is used")

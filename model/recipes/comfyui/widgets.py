@@ -91,6 +91,7 @@ _READ: Mapping[str, str] = {
     "SDXL Empty Latent Image (rgthree)": "dimensions clip_scale batch_size",
     "Context (rgthree)": "base_ctx",
     "Context Big (rgthree)": "base_ctx",
+    "VAELoader": "vae_name",
     "Power Primitive (rgthree)": "type value",
     "ShowText|pysssss": "text text_#",
     "StringConcatenate": "string_a string_b delimiter",

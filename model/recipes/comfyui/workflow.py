@@ -8,27 +8,20 @@ import json
 from typing import Any
 
 from model.recipes.comfyui.graph import Graph, Node, Output, UnknownLink, kind
-from model.recipes.comfyui.loras import LORA_NODES, import_loras
+from model.recipes.comfyui.loras import LORA_NODES, import_loras, loads_loras
 from model.recipes.comfyui.nodes import labelled_size, latent_output
+from model.recipes.comfyui.passes import find_first_pass
 from model.recipes.comfyui.prompts import read_conditioning
-from model.recipes.comfyui.text_encoder import note_text_encoder, text_encoder_nodes
+from model.recipes.comfyui.text_encoder import note_text_encoder, note_vae, text_encoder_nodes
 from model.recipes.comfyui.widgets import unread_inputs
 from model.recipes.imported import ImportedRequest
-from model.recipes.lora_tags import import_prompts
+from model.recipes.lora_tags import import_prompts, without_networks
 
 MAX_GRAPH_CHARS = 5_000_000
 _MAX_HOPS = 200
 _MAX_NOTES = 40
 _SHIFT = 3.0
 
-_SAMPLERS = frozenset(
-    {
-        *("KSampler", "KSamplerAdvanced", "SamplerCustom", "SamplerCustomAdvanced"),
-        *("KSampler (Efficient)", "KSampler Adv. (Efficient)"),
-    }
-)
-_DECODERS = frozenset({"VAEDecode", "VAEDecodeTiled"})
-_OUTPUT_NAMES = ("save", "preview", "show", "display", "compare", "send")
 _EMPTY_LATENTS = frozenset(
     {
         *("EmptyLatentImage", "EmptySD3LatentImage", "EmptyFlux2LatentImage"),
@@ -81,58 +74,21 @@ def read_graph(nodes: dict[str, Any]) -> ImportedRequest:
     """Read a graph, nodes by id, as a request. The prompt may be missing.
 
     Raises:
-        ValueError: it has no known sampler, or several that do not follow each other.
+        ValueError: as `find_first_pass`.
     """
     graph = Graph(nodes)
     imported = ImportedRequest()
-    sampler = _first_sampler(graph, imported)
+    sampler, decoders = find_first_pass(graph, imported)
     _import_sampling(graph, sampler, imported)
     encoders = _import_prompts(graph, sampler, imported)
     _import_latents(graph, sampler, imported)
     model_nodes = _import_model(graph, sampler, imported)
     _import_loras(graph, model_nodes, encoders, imported)
     note_text_encoder(graph, encoders, model_nodes, imported)
+    note_vae(graph, [sampler, *decoders], model_nodes, imported)
     _note_unread_inputs(graph, imported)
     imported.note_missing()
     return imported
-
-
-def _first_sampler(graph: Graph, imported: ImportedRequest) -> Node:
-    """The sampler of the first pass; adds notes about everything that runs after it."""
-    samplers = [name for name, node in graph.nodes.items() if kind(node) in _SAMPLERS]
-    later = graph.after(samplers)
-    firsts = [name for name in samplers if name not in later]
-    if not firsts:
-        raise ValueError("the workflow has no sampler that is supported")
-    used = [name for name in firsts if name in graph.users] or firsts
-    if len(used) > 1:
-        raise ValueError(
-            f"the workflow has {len(used)} samplers that do not follow each other, and it does not "
-            "say which of them made the image"
-        )
-    after = graph.after(used)
-    passes = sum(name in after for name in samplers)
-    if passes:
-        imported.add_note(f"{passes + 1} samplers", "only the first pass is imported")
-    _note_later_nodes(graph, after, imported)
-    graph.visited[used[0]] = graph.nodes[used[0]]
-    return graph.nodes[used[0]]
-
-
-def _is_output(node_kind: str) -> bool:
-    """Whether a node that nothing uses only shows or saves the image."""
-    return any(part in node_kind.lower() for part in _OUTPUT_NAMES)
-
-
-def _note_later_nodes(graph: Graph, names: set[str], imported: ImportedRequest) -> None:
-    """Note upscalers and everything else that changes the image after the first pass."""
-    changing = {
-        kind(graph.nodes[name])
-        for name in names
-        if name in graph.users or not _is_output(kind(graph.nodes[name]))
-    }
-    for name in sorted(changing - _SAMPLERS - _DECODERS)[:_MAX_NOTES]:
-        imported.add_note(f"node {name}", "left out; it runs after the first pass")
 
 
 def _note_unread_inputs(graph: Graph, imported: ImportedRequest) -> None:
@@ -252,8 +208,9 @@ def _import_prompts(graph: Graph, sampler: Node, imported: ImportedRequest) -> l
         except UnknownLink as exc:
             imported.add_note(name, f"it {exc}")
             continue
-        texts = (found.text, None) if name == "prompt" else (None, found.text)
-        import_prompts(imported, *texts, applies_tags=found.applies_tags)
+        text = without_networks(found.text) if found.applies_tags else found.text
+        texts = (text, None) if name == "prompt" else (None, text)
+        import_prompts(imported, *texts, applies_tags=False)
         if found.encoder is not None:
             encoders.append(found.encoder)
     return encoders
@@ -311,11 +268,23 @@ def _import_model(graph: Graph, sampler: Node, imported: ImportedRequest) -> lis
     """
     parts = (graph.node(sampler["inputs"].get(key)) for key in ("guider", "sigmas"))
     sources = [sampler, *filter(None, parts)]
-    given = next((node["inputs"]["model"] for node in sources if "model" in node["inputs"]), None)
+    first, *others = [node["inputs"]["model"] for node in sources if "model" in node["inputs"]] or [
+        None
+    ]
+    nodes = _follow_model(graph, first, imported, [])
+    for given in others:  # the schedule has its own model
+        _follow_model(graph, given, imported, nodes)
+    return nodes
+
+
+def _follow_model(
+    graph: Graph, given: Any, imported: ImportedRequest, known: list[Node]
+) -> list[Node]:
+    """The nodes that a model comes from, up to its loader; notes those that are not `known`."""
     nodes: list[Node] = []
     for _ in range(_MAX_HOPS):
         node = graph.node(given)
-        if node is None:
+        if node is None or any(node is other for other in known):
             break
         nodes.append(node)
         inputs = node["inputs"]
@@ -327,8 +296,9 @@ def _import_model(graph: Graph, sampler: Node, imported: ImportedRequest) -> lis
             label = "loras, node" if "lora" in kind(node).lower() else "node"
             imported.add_note(f"{label} {kind(node)}", "left out; it changes the model")
         if kind(node) in _MODEL_NAMES:
-            name = _read(graph, imported, "model", node, _MODEL_NAMES[kind(node)])
-            imported.model = name if isinstance(name, str) else ""
+            if not known:
+                name = _read(graph, imported, "model", node, _MODEL_NAMES[kind(node)])
+                imported.model = name if isinstance(name, str) else ""
             break
         if "model" not in inputs and "opt_model" not in inputs:
             imported.add_note(f"model and loras, node {kind(node)}", "not supported")
@@ -341,8 +311,13 @@ def _import_loras(
     graph: Graph, model_nodes: list[Node], encoders: list[Node], imported: ImportedRequest
 ) -> None:
     """Import the LoRAs of the model; the one next to the checkpoint is applied first."""
-    on_text = text_encoder_nodes(graph, encoders[0]) if encoders else None
+    chains = [chain for node in encoders if (chain := text_encoder_nodes(graph, node)) is not None]
     for node in reversed(model_nodes):
         if kind(node) in LORA_NODES:
-            is_on_text = on_text is None or any(node is other for other in on_text)
-            import_loras(graph, node, imported, is_on_text=is_on_text)
+            on_text = [any(node is other for other in chain) for chain in chains]
+            import_loras(graph, node, imported, is_on_text=not on_text or any(on_text))
+            if any(on_text) and not all(on_text) and loads_loras(graph, node):
+                imported.add_note(
+                    f"loras, node {kind(node)}",
+                    "only one of the two prompts had their text part; here both have it",
+                )

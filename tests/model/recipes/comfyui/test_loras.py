@@ -149,5 +149,34 @@ def test_tags_in_a_text_are_loras_only_if_a_node_loads_them() -> None:
         "ImpactWildcardEncode", wildcard_text="__a__", populated_text="1girl <lora:ink:0.8>", seed=1
     )
     found = read_graph_text(graph)
+    one_prompt = (
+        "loras, node ImpactWildcardEncode: only one of the two prompts had their text part; here "
+        "both have it"
+    )
     assert (found.fields["prompt"], found.fields["loras"]) == ("1girl", INK)
-    assert found.notes == []
+    assert found.notes == [one_prompt]
+    graph["3"]["inputs"] |= {"positive": ["11", 0], "negative": ["x", 2]}
+    graph["11"]["inputs"]["text"] = "1girl"
+    found = read_graph_text(graph)
+    assert (found.fields["negative_prompt"], found.fields["loras"]) == ("1girl", INK)
+    assert found.notes == [one_prompt]
+    graph["3"]["inputs"]["model"] = ["44", 0]
+    found = read_graph_text(graph)
+    assert (found.fields["negative_prompt"], found.fields.get("loras")) == ("1girl", None)
+    assert found.notes == [
+        "loras, node ImpactWildcardEncode: left out; only the text encoder had it"
+    ]
+    graph["x"]["inputs"]["populated_text"] = "1girl"
+    assert read_graph_text(graph).notes == []
+
+
+def test_a_text_part_of_only_one_prompt_is_noted() -> None:
+    graph = plain_graph()
+    graph["x"] = with_model("LoraLoader", lora_name=FILE, strength_model=0.8, strength_clip=0.8)
+    graph["3"]["inputs"]["model"] = ["x", 0]
+    for encoder in ("11", "12"):
+        one = graph | {encoder: node("CLIPTextEncode", text="a", clip=["x", 1])}
+        assert read_graph_text(one).notes == [
+            "loras, node LoraLoader: only one of the two prompts had their text part; here both "
+            "have it"
+        ]

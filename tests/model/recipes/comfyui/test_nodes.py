@@ -248,6 +248,12 @@ def test_sizes_are_read_from_labels() -> None:
     if read_graph_text({**graph, "x": empty}).fields["resolution"] != "832x1216":
         failures.append((label, {}, []))
     assert failures == []
+    graph["3"]["inputs"]["latent_image"] = ["28", 0]
+    graph["28"]["inputs"] |= {"width": ["x", 1], "height": ["x", 2]}
+    assert read_graph_text({**graph, "x": empty}).fields["resolution"] == "1664x2432"
+    graph["28"]["inputs"]["width"] = ["x", 0]
+    assert "resolution" not in read_graph_text({**graph, "x": empty}).fields
+    graph["3"]["inputs"]["latent_image"] = ["x", 0]
     scaled = node("Empty Latent Scale By", width=512, height=768, factor=2)
     assert "resolution" not in read_graph_text({**graph, "x": scaled}).fields
     odd = node("Some Latent Presets", preset="portrait", factor=2)
@@ -280,8 +286,52 @@ def test_samplers_that_do_not_follow_each_other_are_refused() -> None:
     graph["30"] = {**graph["3"], "inputs": {**graph["3"]["inputs"], "seed": 43}}
     assert read_graph_text(graph).fields["seed"] == 42, "the other one is not used"
     graph["31"] = node("VAEDecode", samples=["30", 0], vae=["15", 0])
+    graph["32"] = node("PreviewImage", images=["31", 0])
+    assert read_graph_text(graph).fields["seed"] == 42, "the other one is only shown"
+    graph["32"] = node("SaveImage", images=["31", 0])
     with pytest.raises(ValueError, match="2 samplers that do not follow each other"):
         read_graph_text(graph)
+
+
+SAMPLED: dict[str, Any] = {"20": node("VAEDecode", samples=["21", 0], vae=["15", 0]),
+                           "21": node("Some Sampler", seed=9, model=["44", 0])}  # fmt: skip
+LOADED: dict[str, Any] = {"20": node("FaceDetailer", image=["21", 0], seed=9),
+                          "21": node("LoadImage", image="a.png")}  # fmt: skip
+SHOWN: dict[str, Any] = {"30": node("PreviewImage", images=["8", 0])}
+
+
+@pytest.mark.parametrize("source", [SAMPLED, LOADED])
+@pytest.mark.parametrize("saved", [
+    {"9": node("SaveImage", images=["20", 0])},
+    {"9": node("SaveImage", images=["20", 0]), **SHOWN},
+    {"10": node("SaveImage", images=["20", 0])},
+    {"9": node("PreviewImage", images=["20", 0]), **SHOWN},
+])  # fmt: skip
+def test_an_image_that_no_known_sampler_leads_to_is_refused(source: Graph, saved: Graph) -> None:
+    with pytest.raises(ValueError, match="an image of the workflow has no sampler that is"):
+        read_graph_text(plain_graph() | source | saved)
+
+
+def test_another_text_encoder_or_vae_is_noted() -> None:
+    graph = plain_graph()
+    graph |= {"x": node("Reroute", any=["y", 0]), "y": node("VAELoader", vae_name="sharp.pt")}
+    graph["8"]["inputs"]["vae"] = ["x", 0]
+    assert read_graph_text(graph).notes == ["VAE sharp.pt: that of the checkpoint is used"]
+    graph["y"] = node("CheckpointLoaderSimple", ckpt_name="other.safetensors")
+    graph["8"]["inputs"]["vae"] = ["y", 2]
+    note = "VAE, node CheckpointLoaderSimple: that of the checkpoint is used"
+    assert read_graph_text(graph).notes == [note]
+    graph["3"]["inputs"]["model"] = ["y", 0]
+    assert read_graph_text(graph).notes == [], "the model's own"
+    for loader, what in (
+        (node("CLIPLoader", clip_name="qwen_3_4b.safetensors", type="lumina2"),
+         " qwen_3_4b.safetensors"),
+        (node("DualCLIPLoader", clip_name1="t5", clip_name2="qwen_3_06b_base.safetensors"),
+         ", node DualCLIPLoader"),
+        (node("CheckpointLoaderSimple", ckpt_name="o"), ", node CheckpointLoaderSimple"),
+    ):  # fmt: skip
+        found = read_graph_text(plain_graph() | {"45": loader})
+        assert found.notes == [f"text encoder{what}: that of the checkpoint is used"]
 
 
 def test_nodes_around_a_text_are_noted() -> None:

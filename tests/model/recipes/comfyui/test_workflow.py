@@ -51,6 +51,10 @@ def test_the_parts_of_a_sampler_may_be_separate_nodes() -> None:
     assert imported.fields == PLAIN_FIELDS
     assert imported.notes == []
     assert imported.model == "anima-preview.safetensors"
+    graph["63"]["inputs"]["model"] = ["64", 0]
+    graph["64"] = node("ModelSamplingAuraFlow", shift=9.0, model=["44", 0])
+    imported = read_workflow(json.dumps(graph))
+    assert imported.notes == ["shift 9.0: the shift is 3 here"], "the schedule has its own model"
     graph["62"] = node("SamplerSASolver", eta=1.0, model=["44", 0])
     graph["61"] = node("BasicGuider", model=["44", 0], conditioning=["11", 0])
     imported = read_workflow(json.dumps(graph))
@@ -66,6 +70,7 @@ def test_the_first_of_two_passes_is_imported() -> None:
         "KSampler", seed=7, steps=10, cfg=2.0, sampler_name="euler", scheduler="beta", denoise=0.5,
         model=["44", 0], positive=["11", 0], negative=["12", 0], latent_image=["71", 0],
     )  # fmt: skip
+    graph["8"]["inputs"]["samples"] = ["70", 0]
     graph = {"70": second, "71": node("LatentUpscaleBy", samples=["3", 0], scale_by=1.5), **graph}
     imported = read_workflow(json.dumps(graph))
     assert imported.fields == PLAIN_FIELDS
@@ -115,7 +120,9 @@ def test_conditionings_on_the_way_are_noted() -> None:
     imported = read_workflow(json.dumps(graph))
     assert imported.fields == {**PLAIN_FIELDS, "negative_prompt": ""}
     assert imported.notes == [
-        "prompt, node ConditioningCombine: ignored; the text before it is used"
+        "prompt, node ConditioningCombine: ignored; the text before it is used",
+        "negative_prompt, node ConditioningZeroOut: read as an empty prompt, which is encoded in "
+        "another way",
     ]
 
 
