@@ -16,6 +16,7 @@ from model.card import Card
 from model.errors import CheckpointError
 from model.files.layouts import ORIGINAL, CheckpointPart
 from model.files.safetensors_header import StoredTensor, first_keys
+from model.files.stored_weights.finite import vanishes
 from model.files.weight_shapes import (
     PATCH,
     AdapterSizes,
@@ -36,6 +37,16 @@ VocabularySizes = Callable[[Path, Path], tuple[int, int]]
 
 _MIN_HEAD_DIM = 12
 """The rotary positions of the transformer's three axes need this width."""
+
+_NEVER_ZERO = re.compile(
+    r"(^|\.)(embed|embed_tokens|patch_embed\.proj|time_embed\.t_embedder\.linear_1|to_[qkv]"
+    r"|ff\.net\.0\.proj|[qkv]_proj|gate_proj|up_proj|mlp\.0|conv_in)\.weight$"
+)
+"""Weights that start random and that no training makes zero, by their library's names.
+
+Not so those that start as zero or that are zero in inserted blocks: the last projection of a
+branch, modulations, biases.
+"""
 
 _INDEX = re.compile(r"(?:^|[._])(?:blocks|layers)\.(\d+)\.")
 
@@ -216,7 +227,22 @@ def _fitting(part: CheckpointPart, shapes: Shapes) -> dict[str, StoredTensor]:
                 f"{tensor.path}: {tensor.key} has shape {tensor.shape}, "
                 f"but the other weights need {shape}"
             )
+        if _NEVER_ZERO.search(name):
+            _require_numbers(tensor)
     return {name: part.tensors[key] for name, key in keys.items()}
+
+
+def _require_numbers(tensor: StoredTensor) -> None:
+    """Refuse a weight that vanishes: it was never written, or its scale is wrong."""
+    try:
+        is_damaged = vanishes(tensor)
+    except OSError as exc:
+        raise CheckpointError(f"{tensor.path} cannot be read: {exc.strerror}") from exc
+    if is_damaged:
+        raise CheckpointError(
+            f"{tensor.path}: all numbers of {tensor.key} are zero or nearly zero; the file is "
+            "damaged, for example by an interrupted download"
+        )
 
 
 def _require_adapter(parts: Mapping[str, CheckpointPart]) -> None:

@@ -1,6 +1,7 @@
-"""Finds weights that are not finite, by their bytes. Does not need torch or numpy.
+"""Finds weights that are not finite or that vanish, by their bytes. Does not need torch or numpy.
 
-A number is infinite or not a number if all bits of its exponent are set.
+A number is infinite or not a number if all bits of its exponent are set. It is zero or too small
+for a normal number if none is set.
 """
 
 from collections.abc import Iterable
@@ -11,6 +12,7 @@ from model.files.safetensors_header import StoredTensor
 from model.files.stored_weights.float8 import FLOAT8_NAMES, bfloat16_codes
 
 _CHUNK_BYTES = 8_000_000
+_FIRST_BYTES = 4096
 _BFLOAT16_EXPONENT = 0x7F80
 _EXPONENTS = {
     "F64": (8, 0x7F, 0xF0),
@@ -36,6 +38,36 @@ def first_not_finite(tensors: Iterable[StoredTensor]) -> StoredTensor | None:
                 if _is_bad(file, tensor):
                     return tensor
     return None
+
+
+def vanishes(tensor: StoredTensor) -> bool:
+    """Whether every number is zero or subnormal, after widening. Stops at the first other one.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    left, size = tensor.size, _FIRST_BYTES
+    with tensor.path.open("rb") as file:
+        file.seek(tensor.offset)
+        while left > 0 and (data := file.read(min(left, size))):
+            left -= len(data)
+            size = _CHUNK_BYTES
+            if _has_normal(data, tensor):
+                return False
+    return True
+
+
+def _has_normal(data: bytes, tensor: StoredTensor) -> bool:
+    if tensor.dtype in FLOAT8_NAMES:
+        codes = bfloat16_codes(tensor.dtype, tensor.scale)
+        return any(data.translate(bytes(bool(c & _BFLOAT16_EXPONENT) for c in codes)))
+    if tensor.dtype not in _EXPONENTS:
+        return True
+    width, last_bits, before_bits = _EXPONENTS[tensor.dtype]
+    return any(
+        any(data[place::width].translate(bytes(bool(byte & bits) for byte in range(256))))
+        for place, bits in ((width - 1, last_bits), (width - 2, before_bits))
+    )
 
 
 def _is_bad(file: BinaryIO, tensor: StoredTensor) -> bool:
