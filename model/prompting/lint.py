@@ -261,7 +261,9 @@ def _check_underscores(lint_input: _LintInput) -> CheckResult:
 
 def _check_duplicates(lint_input: _LintInput) -> CheckResult:
     counted = Counter(replace_underscores(tag) for tag in lint_input.tags if not is_prose(tag))
-    found = [tag for tag, times in counted.items() if times > 1 and tag != "break"]
+    found = [
+        tag for tag, times in counted.items() if times > 1 and tag.strip() not in ("", "break")
+    ]
     if found:
         listed = ", ".join(map(shorten, found[:_MANY]))
         yield "duplicate_tags", f"{listed} repeated; to emphasize a tag, write (tag:1.2)"

@@ -28,8 +28,15 @@ def _angle(names: str, rest: str) -> str:
 _PLAIN = {
     _KEYWORD.format("BREAK"): "{0} is plain text; a prompt is never split",
     _KEYWORD.format("AND"): "{0} is plain text; prompts are not combined",
+    r"(?i:[<＜]\s{0,3}(?:lora|lyco|hypernet):\w)(?![^<>＜＞]*[>＞])": (
+        "{0} is plain text; use the field `loras`"
+    ),
+    r"\bAND_(?:PERP|SALT|TOPK)\b": "{0} is plain text; prompts are not combined",
+    r"\b(?:COUPLE|I?MASK|AREA|FEATHER)\(": "{0} is plain text; an image has no regions",
     r"\bADD(?:COL|ROW|COMM|BASE)\b": "{0} is plain text; an image has no regions",
-    _angle("lora|lyco|hypernet", "[:：][^<>＜＞]*"): "{0} is plain text; use the field `loras`",
+    _angle(
+        "lora|lyco|hypernet|locon|loha|lokr|dora", "[:：][^<>＜＞]*"
+    ): "{0} is plain text; use the field `loras`",
     _angle("embed|embedding", "[:：][^<>＜＞]*"): "{0} is plain text; embeddings are not supported",
     _angle("random|wildcard|wc|alternate|alt|fromto|repeat", f"{_OPTION}?[:：][^<>＜＞]*"): (
         "{0} is plain text; write the words themselves"
@@ -41,15 +48,23 @@ _PLAIN = {
         "preset|p|param|setvar|var|setmacro|macro|trigger|comment|break",
         f"{_OPTION}?(?:[:：][^<>＜＞]*)?",
     ): "{0} is plain text",
+    r"(?i:\bnegative[ _-]prompt\s?[:：])": "{0} is plain text; use the field `negative_prompt`",
+    r"(?m:^Steps: \d{1,4}, [A-Z]\w{0,20})": "{0} is plain text; settings are fields of the request",
     r"\bembedding:[^\s,:()]+": "{0} is plain text; embeddings are not supported",
     r"(?<!\w)__(?=[*~]{0,2}/?[^\W_])[\w*~./-]{0,80}[\w*]__(?!\w)": (
         "{0} is plain text; nothing is chosen from a list"
     ),
     r"(?<!\\)\$\{[^{}]*\}": "{0} is plain text; there are no variables",
-    r"(?<![\w.:])(-?\d{1,2}(?:\.\d{1,3})?)::(?=\s{0,9}\w)": (
+    r"(?<![\w.:])(-?(?:\d{1,2}(?:\.\d{1,3})?|\.\d{1,3}))::(?=\s{0,9}\w)": (
         "{0} does not set a weight; write (words:{1})"
     ),
     r"(?<!\\)\)(\d\.\d{1,3})(?=[\s,)]|$)": "{0} does not set a weight; write (words:{1})",
+    r"(?<=\w)::(-?\d(?:\.\d{1,2})?)(?=[\s,]|$)": "{0} does not set a weight; write (words:{1})",
+    r"(?<!\\)\):(\d\.\d{1,3})(?=[,\n]|$)": "{0} does not set a weight; write (words:{1})",
+    r"(?<=\w):\s?[\"'“](\d\.\d{1,2})[\"'”]\s?\)": "{0} does not set a weight; write (words:{1})",
+    r"(?<=\w\w):([01]\.\d{1,2}):\d(?:\.\d{1,2})?\s?\)": (
+        "{0} has two numbers, and only the last is a weight; write (words:{1})"
+    ),
     r"(?<!\\)\)\+{1,9}(?=[\s,)]|$)": "{0} does not strengthen; write (words:1.1)",
     r"(?<!\\)\)-{1,9}(?=[,)]|$)": "{0} does not weaken; write (words:0.9)",
     r"(?i:(?<![\w+.-])(?!notepad)([^\W\d_]{3,40}|\"[^\"\n]{1,80}\")\+{2,9}(?=[\s,)]|$))": (
@@ -60,7 +75,7 @@ _PLAIN = {
     ),
     r"[\"')]\s?\.(?:blend|and|swap)\(|\w\.swap\(": "{0} is plain text; prompts are not combined",
     r"(?<!\S)--(?:no(?!\s+(?:one|more|longer)\b)|ar|aspect|stylize|chaos|niji|quality|seed|iw|weird"
-    r"|tile|sref|cref|[vnwhdlsq])(?=\s+\S|$)": (
+    r"|tile|sref|cref|style|[cvnwhdlsq])(?=\s+\S|$)": (
         "{0} is plain text; options are fields of the request"
     ),
     r"\|\|[^|\n]{1,80}(?:\|[^|\n]{1,80}){1,20}\|\|": (
@@ -71,10 +86,11 @@ _PLAIN = {
 
 _HINT = re.compile(
     r"BREAK|AND|ADD|[<＜]|embedding:|__|\$\{|::|\)[\d+-]|\+\+|--|\.(?:blend|and|swap)\(|\|\|"
+    r"|(?i:negative.prompt)|Steps:|\):|:\d\.\d|:\s?[\"'“]|COUPLE|MASK|AREA|FEATHER"
 )
 """What each of these patterns contains. Most prompts contain none, which is much faster to see."""
 
-_NUMBER = r"[-+]?[\d.,_]{1,8}[%fF]?"
+_NUMBER = r"[-+−–]?[\d.,_]{1,8}[%fF]?"
 _BAD_WEIGHT = re.compile(
     rf"(?:(?<![\d:]):\s{{0,3}}({_NUMBER})|(?<=[^\W\d_])[=;]\s{{0,3}}(\d\.\d{{1,2}}))\s{{0,3}}\)"
     r"|(?<=[^\W\d_][^\W\d_]):\s{0,3}\)|(?<=\([abe-nq-wyzABE-NQ-WYZ]):\s{0,3}\)"
@@ -82,8 +98,11 @@ _BAD_WEIGHT = re.compile(
 """The end of a bracket whose weight is not a number; `(D:)` is an emoticon."""
 
 _BARE_WEIGHT = re.compile(
-    r"(?:^|(?<=[,(\n]))\s{0,9}([^\s,:()\[\]{}<>][^,:()\[\]{}<>\n]{0,80}):(\d\.\d{1,2})\s{0,9}(?=[,\n]|$)"
+    r"(?:^|(?<=[,(\n]))\s{0,9}([^\s,:()\[\]{}<>][^,:()\[\]{}<>\n]{0,80})"
+    r":(0\.\d{1,2}|1\.(?:[1-9]5?|05))\s{0,9}(?=[,\n]|$)"
 )
+"""A number that is rarely anything but a weight, unlike that of `evangelion:2.22`."""
+
 _RATIO = re.compile(r"(?:ratio|version|ver|scale|model|aperture|score|\b\w|\d|\W)$", re.IGNORECASE)
 """The end of words that are followed by a number of their own: `aspect ratio:1.5`, `f:1.8`."""
 
@@ -91,8 +110,8 @@ _OPEN_SQUARE = re.compile(r"(?:^|(?<=[\s,(]))\[{1,20}(?=\w)[^\[\],\n]{0,60}")
 _OPEN_CURLY = re.compile(r"(?:^|(?<=[\s,(]))\{{1,20}(?=\w)[^{},\n]{0,60}")
 _CLOSE_SQUARE = re.compile(r"\w{2,40}\]{1,20}(?=[\s,]|$)")
 _CLOSE_CURLY = re.compile(r"\w{2,40}\}{1,20}(?=[\s,]|$)")
-_SQUARE = re.compile(r"(?<![\\\[])(\[{1,20})(?=[^\[\]]*\w)([^\[\]]*)\]{1,20}")
-_CURLY = re.compile(r"(?<![\\{$])(\{{1,20})(?=[^{}]*\w)([^{}]*)\}{1,20}")
+_SQUARE = re.compile(r"(?<![\\\[])(\[{1,20})(?=[^\[\]]*[^\W_])([^\[\]]*)\]{1,20}")
+_CURLY = re.compile(r"(?<![\\{$])(\{{1,20})(?=[^{}]*[^\W_])([^{}]*)\}{1,20}")
 _ANGLE_OPTION = re.compile(r"<[a-z]{1,20}\[[^<>\[\]]*\]")
 _EDITING = re.compile(r":\s{0,9}(?:\d{1,4}(?:\.\d{0,6})?|\.\d{1,6})\s{0,9}$")
 _JSON_KEY = re.compile(r"[\"']\s{0,9}:")
@@ -112,7 +131,7 @@ _WIDE_SQUARE = re.compile(
     r"\s{0,9}(?=[,，\n]|$)"
 )
 _WIDE_WEIGHT = re.compile(
-    r"[［｛【〔]([^［｛【〔］｝】〕\n]{1,80})[:：]\s?(\d(?:[.．]\d{1,2})?)[］｝】〕]"
+    r"[［｛【〔〈《]([^［｛【〔〈《］｝】〕〉》\n]{1,80})[:：]\s?(\d(?:[.．]\d{1,2})?)[］｝】〕〉》]"
 )
 _DOUBLED = re.compile(r"([（﹙]{2,20}(?=[^（﹙）﹚]*\w)[^（﹙）﹚]*[）﹚]{2,20})")
 _HALF_WIDTH = str.maketrans("（﹙）﹚：﹕∶．０１２３４５６７８９", "(()):::.0123456789")
@@ -196,7 +215,7 @@ def _is_float(text: str) -> bool:
 
 def _meant_number(text: str) -> str:
     """The weight that was probably meant by a text that is not a number, or an example."""
-    plain = re.match(r"[-+]?\d{1,3}(?:\.\d{1,3})?", text.replace(",", "."))
+    plain = re.match(r"[-+]?\d{1,3}(?:\.\d{1,3})?", re.sub("[−–]", "-", text).replace(",", "."))
     if plain is None:
         return "1.2"
     value = float(plain[0]) / (100 if text.endswith("%") else 1)

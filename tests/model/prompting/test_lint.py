@@ -39,6 +39,7 @@ ORDINARY = [
     r"best quality, 1girl, @ask \(askzy\), animal ears, tail, fang, hoodie, city, neon lights",
     "1girl, ^_^, cat ears, paw pose, apron, maid, cafe, tray, cake, closed eyes",
     "1girl, >_<, blush, snow, scarf, mittens, winter clothes, breath, street",
+    "1girl, __, ____, __, hat, scarf, snow, kingdom hearts:2.8, {_}, night, lights",
     "1girl, o_o, surprised, open mouth, sweatdrop, simple background, upper body, hand up",
     "1girl, :d, :3, ;), smile, fang, jacket, baseball cap, peace sign",
     "1boy, 0_0, glasses, lab coat, test tube, explosion, smoke, comedy, chibi",

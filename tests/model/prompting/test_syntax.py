@@ -98,6 +98,18 @@ def test_odd_spellings_get_the_right_advice() -> None:
         "1girl, [hat, cap": "[hat does not weaken; write (words:0.9)",
         "1girl, {hat": "{hat does not strengthen; write (words:1.05)",
         "1girl, hat]": "hat] does not weaken",
+        ".5::hat::": ".5:: does not set a weight; write (words:.5)",
+        "cat::2 dog": "::2 does not set a weight; write (words:2)",
+        "(smile):1.2, hat": "):1.2 does not set a weight; write (words:1.2)",
+        '(smile:"1.2")': "does not set a weight; write (words:1.2)",
+        "(smile:1.2:0.5)": ":1.2:0.5) has two numbers, and only the last is a weight",
+        "1girl --style raw": "--style is plain text; options are fields of the request",
+        "a cat AND_PERP a dog": "AND_PERP is plain text; prompts are not combined",
+        "1girl <lora:ink:1, hat": "<lora:i is plain text; use the field `loras`",
+        "1girl <locon:ink:1>": "<locon:ink:1> is plain text; use the field `loras`",
+        "a cat COUPLE(0 0.5) a dog": "COUPLE( is plain text; an image has no regions",
+        "1girl\nNegative prompt: lowres": "Negative prompt: is plain text; use the field `negative",
+        "1girl\nSteps: 20, Sampler: Euler": "Steps: 20, Sampler is plain text; settings are fields",
     }
     assert missing(find_foreign_syntax, cases) == {}
 
@@ -108,6 +120,7 @@ def test_weights_that_are_no_numbers_or_have_no_brackets_get_the_right_advice() 
         "(smile:1.2f)": ":1.2f) does not set a weight; write (words:1.2)",
         "(smile:120%)": ":120%) does not set a weight; write (words:1.2)",
         "(smile:1.2.3)": "write (words:1.2)",
+        "(smile:−1.2)": ":−1.2) does not set a weight; write (words:-1.2)",
         "(smile:1_0)": ":1_0) does not set a weight; write (words:1",
         "((smile:1,3))": "write (words:1.3)",
         "(a (b):1,3)": "write (words:1.3)",
@@ -145,6 +158,9 @@ def test_ordinary_text_is_no_foreign_syntax() -> None:
         "16:9, 4:3, aspect ratio 16:9, ratio:1.5, f:1.8, version:1.5, (16:9), (ratio 3:4), 10:30",
         "1girl, :d, :3, (:3), d:, (D:), (x:), :), (happy :), score_9, (re:zero), (nier:automata)",
         "(fate:stay night), text: hello, title: 2.5, 1girl: hat, @wlop, [:, >:[, :{, =], d], :]",
+        "{_}, [_], {__}, evangelion:2.22, kingdom hearts:2.8, (evangelion:2.22:1.2)",
+        "(watercolor (medium):1.2), (a (b):1.2 ), std::x, a::b, negative space, steps: 3",
+        'she says: "1.2" (hat), a masked man, MASK, COUPLE, an area (large), --s-- <3, i <lora',
         "a | b, || a, a||b, <a> b, hat: 1.2 is a number, https://a.b/c:1.2",
     ]
     assert false_alarms(find_foreign_syntax, prompts) == {}
@@ -193,6 +209,7 @@ def test_full_width_brackets_are_found() -> None:
         "(smile:１．２), 1girl": "(smile:１．２) has no weight; write (smile:1.2)",
         "［hat］, 1girl": "［hat］ has no weight; write (hat:0.9)",
         "1girl, ｛red hair｝": "｛red hair｝ has no weight; write (red hair:1.05)",
+        "〈smile：1.2〉": "〈smile：1.2〉 has no weight; write (smile:1.2)",
         "【hat：1.2】, 1girl": "【hat：1.2】 has no weight; write (hat:1.2)",
         "〔傑作：１．３〕": "write (傑作:1.3)",
     }
