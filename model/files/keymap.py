@@ -10,7 +10,10 @@ from functools import cache
 TRANSFORMER_PREFIX = "net."
 """The prefix of every transformer and adapter name in official files."""
 
-TRANSFORMER_PREFIXES = (TRANSFORMER_PREFIX, "model.diffusion_model.", "diffusion_model.", "")
+TRANSFORMER_PREFIXES = (
+    TRANSFORMER_PREFIX, "model.diffusion_model.", "diffusion_model.", "state_dict.net.",
+    "model.net.", "net.net.", "pipe.dit.", "dit.", "",
+)  # fmt: skip
 """All known prefixes. One of them applies to a whole file; longer matches come first."""
 
 ADAPTER_PREFIX = "llm_adapter."

@@ -21,21 +21,24 @@ _SCHEDULE = (
     "betas|alphas|alphas_cumprod|alphas_cumprod_prev|sqrt_alphas_cumprod"
     "|sqrt_one_minus_alphas_cumprod|log_one_minus_alphas_cumprod|sqrt_recip_alphas_cumprod"
     "|sqrt_recipm1_alphas_cumprod|posterior_variance|posterior_log_variance_clipped"
-    "|posterior_mean_coef[12]|lvlb_weights|sigmas|log_sigmas|timesteps"
+    "|posterior_mean_coef[12]|lvlb_weights|sigmas|log_sigmas|timesteps|sigma_(?:min|max|data)"
 )
 _LEFTOVERS = {
     "noise schedule": re.compile(
         rf"^(model_sampling\..+|(denoiser\.|noise_scheduler\.|scheduler\.)?({_SCHEDULE}))$"
     ),
     "position table": re.compile(
-        r"(^|\.)(pos_embedder\.(seq|dim_spatial_range|dim_temporal_range)|(original_)?inv_freq"
-        r"|rotary_emb\.(cos|sin)_cached|position_ids)$"
+        r"(^|\.)(pos_embedder\.(seq|dim_spatial_range|dim_temporal_range)|(original_)?inv_freq(_[thw])?"
+        r"|(rotary_emb|rope|pos_embedder)\.(cos|sin|freqs(_cis|_cos|_sin)?|(cos|sin)_cached)"
+        r"|position_ids)$"
     ),
+    "constant of the VAE": re.compile(r"^latents_(mean|std)$"),
     "EMA copy": re.compile(r"^(model_ema|ema_model|net_ema|ema)\."),
     "loss of a training": re.compile(r"^(logvar(\..+)?$|loss\.)"),
     "state of a training": re.compile(
         r"^(optimizers?|optimizer_states?|lr_schedulers?|grad_scaler|loops|callbacks)\."
-        r"|^(global_step|step|epoch|iteration|num_updates)$|^accum_[^.]+$"
+        r"|^(global_step|step|epoch|iteration|num_updates|ema_decay)$|^accum_[^.]+$"
+        r"|^_?dummy(_param(eter)?)?$"
         r"|(^|\.)(exp_avg|exp_avg_sq|momentum_buffer)$"
     ),
     "state of a layer": re.compile(r"(^|[._])_?extra_state$"),

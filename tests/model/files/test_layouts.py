@@ -9,12 +9,13 @@ import numpy
 import pytest
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from model.card import Card
 from model.engine.loading import load_engine
 from model.engine.protocol import ImageReady
 from model.errors import CheckpointError
+from model.files.checkpoint_check import check_parts
 from model.files.layouts import LIBRARY, ORIGINAL, find_parts, locate_parts, tokenizer_folders
 from model.network.load import load_components
 from model.request import GenerationRequest
@@ -78,6 +79,20 @@ def test_paths_layouts_and_prefixes_of_the_parts(tmp_path: Path) -> None:
     shipped = locate_parts(CARD.files, SHIPPED).parts
     assert shipped["transformer"].layout == shipped["vae"].layout == ORIGINAL
     assert shipped["transformer"].prefix == shipped["conditioner"].prefix == "net."
+
+
+def test_the_transformer_is_read_with_the_prefixes_of_other_programs(tmp_path: Path) -> None:
+    tensors = load_file(SHIPPED / MAIN)
+    path = tmp_path / "a.safetensors"
+    extra = {"rope.freqs": torch.ones(4), "vae.latents_mean": torch.ones(16)}
+    for prefix in ("net.net.", "model.net.", "state_dict.net.", "dit.", "pipe.dit."):
+        renamed = {prefix + key.removeprefix("net."): value for key, value in tensors.items()}
+        save_file(renamed | extra, path)
+        parts = check_parts(find_parts(path), CARD)
+        assert {name: found.part.prefix for name, found in parts.items()} == {
+            "transformer": prefix,
+            "conditioner": prefix,
+        }
 
 
 def test_the_hash_covers_one_file_or_all_files(tmp_path: Path) -> None:

@@ -10,13 +10,16 @@ PREFIXES = ("", "net.", "model.diffusion_model.", "diffusion_model.", "vae.")
 LEFTOVERS = {
     "noise schedule": (
         "model_sampling.sigmas model_sampling.log_sigmas betas alphas_cumprod "
-        "sqrt_one_minus_alphas_cumprod posterior_mean_coef2 denoiser.sigmas log_sigmas"
+        "sqrt_one_minus_alphas_cumprod posterior_mean_coef2 denoiser.sigmas log_sigmas "
+        "sigma_min sigma_max"
     ),
     "position table": (
         "pos_embedder.seq pos_embedder.dim_spatial_range pos_embedder.dim_temporal_range "
         "layers.0.self_attn.rotary_emb.inv_freq rotary_emb.original_inv_freq "
-        "llm_adapter.rotary_emb.inv_freq embeddings.position_ids rotary_emb.cos_cached"
+        "llm_adapter.rotary_emb.inv_freq embeddings.position_ids rotary_emb.cos_cached "
+        "rope.freqs pos_embedder.freqs_cos rope.cos_cached rotary_emb.inv_freq_h"
     ),
+    "constant of the VAE": "latents_mean latents_std",
     "EMA copy": (
         "model_ema.decay model_ema.num_updates model_ema.diffusion_modelblocks0mlp "
         "net_ema.blocks.0.mlp.layer1.weight ema_model.blocks.0.mlp.layer1.weight"
@@ -24,7 +27,7 @@ LEFTOVERS = {
     "loss of a training": "logvar logvar.0.freqs logvar.1.weight loss.discriminator.main.0.weight",
     "state of a training": (
         "optimizer.state.0.exp_avg optimizer_states.0.step lr_schedulers.0.last_lr global_step "
-        "epoch accum_image_sample_counter blocks.0.mlp.layer1.weight.exp_avg_sq"
+        "epoch ema_decay _dummy_param accum_image_sample_counter blocks.0.mlp.layer1.weight.exp_avg_sq"
     ),
     "state of a layer": "blocks.0.self_attn._extra_state",
     "scale for comparing texts with images": (
