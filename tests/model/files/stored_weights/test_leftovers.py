@@ -27,7 +27,8 @@ LEFTOVERS = {
     "loss of a training": "logvar logvar.0.freqs logvar.1.weight loss.discriminator.main.0.weight",
     "state of a training": (
         "optimizer.state.0.exp_avg optimizer_states.0.step lr_schedulers.0.last_lr global_step "
-        "epoch ema_decay _dummy_param accum_image_sample_counter blocks.0.mlp.layer1.weight.exp_avg_sq"
+        "epoch ema_decay _dummy_param accum_image_sample_counter "
+        "blocks.0.mlp.layer1.weight.exp_avg_sq"
     ),
     "state of a layer": "blocks.0.self_attn._extra_state",
     "scale for comparing texts with images": (
