@@ -193,6 +193,13 @@ def find_lora(text: str, names: Collection[str]) -> str | None:
     return alike[0] if len(alike) == 1 else None
 
 
+def find_alias(text: str, aliases: Mapping[str, str]) -> str | None:
+    """The only name whose alias is `text`; `aliases` are by name."""
+    wanted = normalized_lora_name(text)
+    found = [name for name, alias in aliases.items() if normalized_lora_name(alias) == wanted]
+    return found[0] if len(found) == 1 else None
+
+
 def why_no_lora(
     text: str, names: Collection[str], refused: Mapping[str, str]
 ) -> tuple[bool, str] | None:

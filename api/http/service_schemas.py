@@ -125,6 +125,10 @@ class LoraDescription(ResponseModel):
     """A LoRA that requests can use; fields that its file does not specify are null or empty."""
 
     name: str
+    alias: str | None = Field(
+        description="The name that its training gave it (`ss_output_name`). Recipes of other "
+        "programs may use it."
+    )
     sha256: str | None = Field(
         description="SHA-256 of the file, and of peft's configuration if it is used; null until it "
         "is computed."

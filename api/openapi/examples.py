@@ -222,6 +222,7 @@ def _problem() -> Problem:
 def _lora(card: Card) -> LoraDescription:
     return LoraDescription(
         name=_LORA,
+        alias=None,
         sha256=_SHA256,
         bytes=92_274_688,
         method="lora",

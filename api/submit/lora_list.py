@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
 
 from fastapi.exceptions import RequestValidationError
@@ -51,6 +51,11 @@ class LoraList:
     def names(self) -> Collection[str]:
         """The names that requests may use, as of the last refresh."""
         return self._folder.files.keys()
+
+    @property
+    def aliases(self) -> Mapping[str, str]:
+        """The names that trainings gave the files, by their names."""
+        return {name: file.alias for name, file in self._folder.files.items() if file.alias}
 
     async def refresh(self) -> None:
         """Scan the folder again."""
@@ -121,6 +126,7 @@ class LoraList:
         warnings = [warning.detail for warning in file_warnings(file, card)]
         return LoraDescription(
             name=file.name,
+            alias=file.alias,
             sha256=self._folder.known_sha256(file.name),
             bytes=file.size,
             method=file.method,

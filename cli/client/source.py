@@ -6,7 +6,7 @@ from typing import Any
 
 from cli.client.errors import ClientError
 from model.recipes.imported import ImportedRequest
-from model.request import find_lora, why_no_lora
+from model.request import find_alias, find_lora, why_no_lora
 from worker.images.metadata import UnreadableFile, find_recipe, read_metadata
 
 
@@ -54,12 +54,15 @@ def _fit_loras(imported: ImportedRequest, capabilities: Mapping[str, Any]) -> No
         imported.add_note(f"LoRAs {loras}", "they cannot be read")
         return
     offered = {lora["name"]: lora["sha256"] for lora in capabilities["loras"]}
+    aliases = {lora["name"]: lora["alias"] for lora in capabilities["loras"] if lora.get("alias")}
     refused = {lora["name"]: lora["reason"] for lora in capabilities.get("refused_loras", [])}
     fitted = []
     for lora in loras:
         name = find_lora(lora["name"], list(offered))
+        why = why_no_lora(lora["name"], list(offered), refused) if name is None else None
+        if name is None and why is None and (name := find_alias(lora["name"], aliases)):
+            imported.add_note(f"LoRA {lora['name']}", f"{name} is used, which was trained as this")
         if name is None:
-            why = why_no_lora(lora["name"], list(offered), refused)
             reason = why[1] if why else "the service has no LoRA of this name"
             imported.add_note(f"LoRA {lora['name']}", f"{reason}; left out")
             continue

@@ -71,7 +71,9 @@ class _GenerationHandler:
         """The parsed body, with its mask in the form that `POST /generate` expects."""
         if body.infotext or "<" in (body.prompt or ""):
             await self.loras.refresh()
-        parsed = await asyncio.to_thread(parse_request, body, self.card, self.loras.names)
+        parsed = await asyncio.to_thread(
+            parse_request, body, self.card, self.loras.names, self.loras.aliases
+        )
         if parsed.errors:
             raise RequestValidationError(parsed.errors)
         if isinstance(body, ImageToImage) and body.mask:

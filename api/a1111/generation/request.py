@@ -4,8 +4,9 @@ Parts that have no equivalent here become notes. Parts that would silently produ
 than the client expects become errors.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from api.a1111.checkpoint import check_checkpoint
@@ -16,7 +17,7 @@ from model.recipes.imported import ImportedRequest, one_line
 from model.recipes.infotext import find_upscaler
 from model.recipes.lora_tags import extract_networks
 from model.recipes.reading import read_settings, read_text
-from model.request import find_lora
+from model.request import find_alias, find_lora
 from model.sampler_catalog import SAMPLER_CATALOG
 from model.sizes import largest_scale, parse_resolution, substitute_size
 
@@ -93,8 +94,13 @@ def _a1111_location(loc: tuple[Any, ...]) -> tuple[Any, ...]:
     return loc
 
 
-def parse_request(body: Processing, card: Card, lora_names: Collection[str]) -> A1111Request:
-    """Translate a body. Images stay as the client sent them.
+def parse_request(
+    body: Processing,
+    card: Card,
+    lora_names: Collection[str],
+    lora_aliases: Mapping[str, str] = MappingProxyType({}),
+) -> A1111Request:
+    """Translate a body. Images stay as the client sent them. Aliases of LoRAs are by name.
 
     Raises:
         UnknownModel: the body asks for another checkpoint.
@@ -103,7 +109,8 @@ def parse_request(body: Processing, card: Card, lora_names: Collection[str]) -> 
     parsed = A1111Request(imported.fields, imported.notes)
     if problem:
         parsed.add_error("infotext", problem, body.infotext)
-    _take_prompts(body, imported, lora_names)
+    _take_prompts(body, imported)
+    _fit_loras(imported, lora_names, lora_aliases)
     _take_sampling(body, parsed)
     _take_settings(body, parsed, card)
     if isinstance(body, TextToImage):
@@ -129,7 +136,7 @@ def _read_infotext(body: Processing) -> tuple[ImportedRequest, str]:
         return ImportedRequest(), one_line(str(exc), 300)
 
 
-def _take_prompts(body: Processing, imported: ImportedRequest, lora_names: Collection[str]) -> None:
+def _take_prompts(body: Processing, imported: ImportedRequest) -> None:
     fields = imported.fields
     if body.prompt is not None:
         fields.pop("loras", None)
@@ -138,8 +145,17 @@ def _take_prompts(body: Processing, imported: ImportedRequest, lora_names: Colle
     fields["prompt"] = fields.get("prompt") or " "
     if body.negative_prompt is not None:
         fields["negative_prompt"] = extract_networks(imported, body.negative_prompt, is_used=False)
-    for lora in fields.pop("loras", ()):
-        imported.add_lora(find_lora(lora["name"], lora_names) or lora["name"], lora["weight"])
+
+
+def _fit_loras(
+    imported: ImportedRequest, names: Collection[str], aliases: Mapping[str, str]
+) -> None:
+    for lora in imported.fields.pop("loras", ()):
+        wanted = lora["name"]
+        name = find_lora(wanted, names)
+        if name is None and (name := find_alias(wanted, aliases)):
+            imported.add_note(f"LoRA {wanted}", f"{name} is used, which was trained as this")
+        imported.add_lora(name or wanted, lora["weight"])
 
 
 def _take_sampling(body: Processing, parsed: A1111Request) -> None:

@@ -128,7 +128,7 @@ async def list_loras(card: ServiceCard, loras: Loras, caller: CurrentCaller) -> 
     return [
         A1111Lora(
             name=lora.name,
-            alias=lora.name,
+            alias=lora.alias or lora.name,
             path=f"{lora.name}.safetensors",
             metadata={
                 "sha256": lora.sha256,

@@ -18,7 +18,7 @@ from model.card import Card, shipped_folder
 from model.errors import CheckpointError, LoraChanged, LoraMissing, LoraUnusable
 from model.files.layouts import locate_parts
 from model.files.lora.keys import describe_groups, group_keys
-from model.files.lora.metadata import read_base, read_trigger_words, short_line
+from model.files.lora.metadata import read_alias, read_base, read_trigger_words, short_line
 from model.files.lora.plan import LoraContents, LoraPlan, plan_changes
 from model.files.lora.statements import ADAPTER_CONFIG
 from model.files.lora.targets import LoraPart, read_targets, stem_table
@@ -45,9 +45,10 @@ CheckLora = Callable[[LoraContents], LoraPlan]
 class LoraFile:
     """One usable file as its header describes it.
 
-    `base` is the checkpoint that it was trained on, `architecture` the family of models; each is
-    the metadata's value or None. `trigger_words` are the trigger phrase, or the most frequent
-    tags of the training. `left_out` are the keys that are not used, if misfits are left out.
+    `base` is the checkpoint that it was trained on, `architecture` the family of models, `alias`
+    the name that its training gave it; each is the metadata's value or None. `trigger_words` are
+    the trigger phrase, or the most frequent tags of the training. `left_out` are the keys that are
+    not used, if misfits are left out.
     """
 
     name: str
@@ -61,6 +62,7 @@ class LoraFile:
     trigger_words: tuple[str, ...]
     left_out: tuple[str, ...] = ()
     depth_warning: str | None = None
+    alias: str | None = None
 
 
 class LoraFolder:
@@ -299,6 +301,7 @@ def _described(name: str, path: Path, check: CheckLora) -> LoraFile:
         trigger_words=read_trigger_words(contents.metadata),
         left_out=plan.left_out,
         depth_warning=plan.depth_warning,
+        alias=read_alias(contents.metadata),
     )
 
 

@@ -21,6 +21,12 @@ def read_base(metadata: Mapping[str, str]) -> str | None:
     return None
 
 
+def read_alias(metadata: Mapping[str, str]) -> str | None:
+    """The name that the training gave the file, which A1111 may write in prompts."""
+    text = short_line(metadata.get("ss_output_name", ""))
+    return text if text not in ("", "None") else None
+
+
 def read_trigger_words(metadata: Mapping[str, str]) -> tuple[str, ...]:
     phrase = short_line(metadata.get("modelspec.trigger_phrase", ""))
     if phrase:

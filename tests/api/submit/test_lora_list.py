@@ -48,12 +48,17 @@ def submit(client: httpx2.Client, *loras: dict[str, Any]) -> httpx2.Response:
 
 def test_the_list_describes_the_files(client: httpx2.Client, folder: Path) -> None:
     assert listed(client) == {}
-    metadata = {"ss_sd_model_name": "anima-preview.safetensors", "modelspec.trigger_phrase": "ink"}
+    metadata = {
+        "ss_sd_model_name": "anima-preview.safetensors",
+        "modelspec.trigger_phrase": "ink",
+        "ss_output_name": "my_ink",
+    }
     sha256 = write(folder / "style/ink.safetensors", metadata=metadata)
     (folder / "notes.safetensors").write_bytes(b"none")
     assert listed(client) == {
         "style/ink": {
             "name": "style/ink",
+            "alias": "my_ink",
             "sha256": sha256,
             "bytes": (folder / "style/ink.safetensors").stat().st_size,
             "method": "lora",

@@ -205,3 +205,15 @@ def test_a_file_that_is_not_a_picture_is_an_error(tmp_path: Path) -> None:
     run = kirazuri_inline("generate", "--from", "a.png", folder=tmp_path)
     assert run.returncode == 1
     assert run.stderr.startswith("error: a.png cannot be read")
+
+
+def test_a_lora_is_found_by_the_name_that_its_training_gave_it(tmp_path: Path) -> None:
+    """A1111 may write `ss_output_name` instead of the file's name."""
+    path = with_texts(tmp_path, parameters=INFOTEXT.replace("1girl", "1girl <lora:My_Alias:0.7>"))
+    for aliases, used in ((("my_alias", None), "file_v3"), (("my_alias", "my_alias"), None)):
+        files = zip(("file_v3", "other"), aliases, strict=True)
+        loras = [{"name": name, "sha256": None, "alias": alias} for name, alias in files]
+        imported = keep_offered(read_source(path), OFFERED | {"loras": loras})
+        assert imported.fields.get("loras") == (used and [{"name": used, "weight": 0.7}])
+        note = f"{used} is used, which was trained as this" if used else "no LoRA of this name"
+        assert any("LoRA My_Alias" in text and note in text for text in imported.notes)

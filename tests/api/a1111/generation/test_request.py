@@ -253,3 +253,12 @@ def test_errors_use_the_a1111_names() -> None:
     }
     errors = to_a1111_names([{"loc": ("body", *path), "msg": "wrong"} for path in names])
     assert [error["loc"][1] for error in errors] == list(names.values())
+
+
+def test_a_lora_is_found_by_the_name_that_its_training_gave_it() -> None:
+    body = TextToImage.model_validate({"prompt": "1girl <lora:My_Alias:0.7>"})
+    parsed = parse_request(body, TINY, LORAS, {"anima/ink": "my_alias"})
+    assert parsed.fields["loras"] == [{"name": "anima/ink", "weight": 0.7}]
+    assert "LoRA My_Alias: anima/ink is used, which was trained as this" in parsed.notes
+    twice = parse_request(body, TINY, LORAS, dict.fromkeys(LORAS, "my_alias"))
+    assert twice.fields["loras"] == [{"name": "My_Alias", "weight": 0.7}]
