@@ -1,6 +1,7 @@
 """Finds out which program wrote a text and reads it as a request."""
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
@@ -35,6 +36,9 @@ class FoundRecipe(NamedTuple):
     text: str
 
 
+_HTML_ESCAPE = re.compile(r"&(?:lt|gt|amp|quot|apos|#\d{2,6}|#x[0-9a-fA-F]{2,6});")
+
+
 def read_text(text: str) -> FoundRecipe:
     """Read the text of another program, or an infotext of this service.
 
@@ -58,6 +62,9 @@ def _with_prompt(found: FoundRecipe) -> FoundRecipe:
         what = "workflow" if found.kind == "comfyui" else "text"
         reasons = [note for note in found.imported.notes if note.startswith("prompt")]
         raise ValueError("; ".join([f"the {what} has no prompt that can be read", *reasons[:3]]))
+    for name in ("prompt", "negative_prompt"):
+        if escape := _HTML_ESCAPE.search(found.imported.fields.get(name) or ""):
+            found.imported.add_note(f"{name} {escape[0]}", "an escape of HTML, read as it stands")
     return found
 
 

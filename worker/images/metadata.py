@@ -24,7 +24,13 @@ from model.recipes.reading import FoundRecipe, read_comfyui, read_text
 from model.recipes.recipe import read_document
 from model.request import ImageFormat
 from worker.images.png_texts import read_png_texts
-from worker.images.text_decoding import decode_text, decode_user_comment, repair_latin1
+from worker.images.text_decoding import (
+    USER_COMMENT_CODES,
+    decode_text,
+    decode_user_comment,
+    is_of_unknown_encoding,
+    repair_latin1,
+)
 
 DOCUMENT_KEY = "kirazuri"
 """Keyword of the document's text chunk in a PNG."""
@@ -111,7 +117,8 @@ class ImageTexts:
 
     `infotext` is the text at the place of an infotext, whatever it is. `others` has texts from the
     places of other programs, the best first. `mark` is IPTC's digital source type, of any value.
-    `problems` says which texts are left out because the file has several that differ.
+    `problems` says which texts are left out because the file has several that differ. `unclear` has
+    the texts whose encoding is not known.
     """
 
     document: str | None = None
@@ -120,6 +127,7 @@ class ImageTexts:
     others: tuple[str, ...] = ()
     mark: str | None = None
     problems: tuple[str, ...] = ()
+    unclear: frozenset[str] = frozenset()
 
 
 def read_metadata(path: Path) -> ImageTexts:
@@ -175,6 +183,10 @@ def find_recipe(texts: ImageTexts) -> FoundRecipe | None:
             problems.append(str(exc))
             continue
         found.imported.note_missing()
+        if text in texts.unclear:
+            found.imported.notes.insert(
+                0, "the encoding of the text is not known: it is neither UTF-8 nor ASCII"
+            )
         found.imported.notes[:0] = [
             one_line(problem, 300) + f"; {found.kind} is used instead" for problem in problems
         ]
@@ -186,7 +198,8 @@ def find_recipe(texts: ImageTexts) -> FoundRecipe | None:
 
 def _read_png(image: Any) -> ImageTexts:
     """Some programs write chunks after the pixels; `load` checks the whole file."""
-    chunks, problems = _unique_chunks(read_png_texts(image.fp))
+    texts = read_png_texts(image.fp)
+    chunks, problems = _unique_chunks((keyword, text) for keyword, text, _ in texts)
     image.load()
     packet = _xmp_packet(image) or chunks.get("xml:com.adobe.xmp", "")
     others = [chunks.get(key) for key in ("invokeai_metadata", "sd-metadata")]
@@ -199,18 +212,26 @@ def _read_png(image: Any) -> ImageTexts:
     if workflow is None:
         others.append(_if_json(chunks.get("workflow")))
     loose = filter(None, (chunks.get(key) for key in ("usercomment", "comment", "description")))
-    infotexts = (text for text in loose if is_infotext(text))
+    infotexts = [text for text in loose if is_infotext(text)]
     parameters = chunks.get("parameters")
     if parameters and exif.infotext and _as_read(parameters) != _as_read(exif.infotext):
         problems.append("EXIF has another text than the chunk `parameters`")
+    problems += _differences([parameters or "", *infotexts], "text chunks")
     return ImageTexts(
         document=_check_length(chunks.get(DOCUMENT_KEY)),
-        infotext=_check_length(parameters or exif.infotext or next(infotexts, None)),
+        infotext=_check_length(parameters or exif.infotext or next(iter(infotexts), None)),
         workflow=_check_length(workflow or exif.workflow),
-        others=_check_lengths(*others, _if_json(chunks.get("comment")), *exif.others),
+        others=_check_lengths(*others, _if_json(chunks.get("comment")), *infotexts, *exif.others),
         mark=exif.mark,
-        problems=tuple(problems),
+        problems=(*problems, *exif.problems),
+        unclear=exif.unclear | {text for _, text, is_certain in texts if not is_certain},
     )
+
+
+def _differences(texts: list[str], place: str) -> tuple[str, ...]:
+    """A problem if these texts have infotexts that differ."""
+    different = {_as_read(text) for text in texts if is_infotext(text)}
+    return (f"the {place} have {len(different)} different infotexts",) if len(different) > 1 else ()
 
 
 def _unique_chunks(texts: Iterable[tuple[str, str]]) -> tuple[dict[str, str], list[str]]:
@@ -237,8 +258,11 @@ def _read_exif(image: Image.Image, packet: str) -> ImageTexts:
     """Read what formats without text chunks have: EXIF, XMP and the comment of a JPEG."""
     data, inside = _exif_tags(image)
     tag = ExifTags.Base.UserComment
-    comment = decode_user_comment(inside.get(tag)) or decode_user_comment(data.get(tag))
-    loose = [*(_tag_text(data.get(tag)) for tag in _TEXT_TAGS), _jpeg_comment(image)]
+    values = [inside.get(tag), *(data.get(tag) for tag in (tag, *_TEXT_TAGS))]
+    values.append(image.info.get("comment"))
+    comments = [decode_user_comment(value) for value in values[:2]]
+    decoded = [*comments, *map(_tag_text, values[2:-1]), _jpeg_comment(image)]
+    comment, *loose = decoded if decoded[0] else decoded[1:]
     graphs = [text for text in loose if text and text[:7].lower() == "prompt:"]
     infotexts = [text for text in loose if text and is_infotext(text)]
     return ImageTexts(
@@ -249,6 +273,10 @@ def _read_exif(image: Image.Image, packet: str) -> ImageTexts:
             *map(_if_json, loose), *infotexts[: 1 if comment else 0], _draw_things(packet)
         ),
         mark=_find_in_xmp(":DigitalSourceType", packet),
+        problems=_differences([comment or "", *infotexts], "tags of EXIF and the comments"),
+        unclear=frozenset(
+            text for value, text in zip(values, decoded, strict=True) if text and _is_unclear(value)
+        ),
     )
 
 
@@ -259,6 +287,17 @@ def _exif_tags(image: Image.Image) -> tuple[Mapping[int, Any], Mapping[int, Any]
         return data, data.get_ifd(ExifTags.IFD.Exif)
     except (OSError, SyntaxError, ValueError, struct.error):
         return {}, {}
+
+
+def _is_unclear(value: Any) -> bool:
+    """Whether the encoding of a tag or comment is not known; Pillow decodes some as Latin-1."""
+    try:
+        data = value.encode("latin-1") if isinstance(value, str) else value
+    except UnicodeEncodeError:
+        return False
+    if not isinstance(data, bytes) or data[:3] == b"JIS":
+        return False
+    return is_of_unknown_encoding(data[8:] if data[:8].upper() in USER_COMMENT_CODES else data)
 
 
 def _tag_text(value: Any) -> str | None:

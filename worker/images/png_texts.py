@@ -1,25 +1,33 @@
 """Reads every text chunk of a PNG file, also those of which Pillow keeps only the last."""
 
 import struct
-from typing import IO
+from typing import IO, NamedTuple
 
 from PIL.PngImagePlugin import PngStream, iTXt
 
-from worker.images.text_decoding import repair_latin1
+from worker.images.text_decoding import is_of_unknown_encoding, repair_latin1
 
 _TEXT_CHUNKS = frozenset({b"tEXt", b"zTXt", b"iTXt"})
 _SIGNATURE_BYTES = 8
 _CHECKSUM_BYTES = 4
 
 
-def read_png_texts(file: IO[bytes]) -> list[tuple[str, str]]:
-    """Keyword and text of all text chunks in their order. Keeps the position in the file.
+class PngText(NamedTuple):
+    """A text chunk; `is_certain` is false if its encoding is not known."""
+
+    keyword: str
+    text: str
+    is_certain: bool
+
+
+def read_png_texts(file: IO[bytes]) -> list[PngText]:
+    """All text chunks in their order. Keeps the position in the file.
 
     Raises:
         OSError, ValueError: Pillow cannot read a chunk.
     """
     start = file.tell()
-    found: list[tuple[str, str]] = []
+    found: list[PngText] = []
     try:
         file.seek(_SIGNATURE_BYTES)
         stream = PngStream(file)
@@ -28,7 +36,7 @@ def read_png_texts(file: IO[bytes]) -> list[tuple[str, str]]:
             if kind in _TEXT_CHUNKS:
                 stream.im_text.clear()
                 stream.call(kind, position, length)
-                found += [(keyword, _decoded(text)) for keyword, text in stream.im_text.items()]
+                found += [_decoded(keyword, text) for keyword, text in stream.im_text.items()]
             file.seek(position + length + _CHECKSUM_BYTES)
             if kind == b"IEND":
                 return found
@@ -42,6 +50,9 @@ def read_png_texts(file: IO[bytes]) -> list[tuple[str, str]]:
         file.seek(start)
 
 
-def _decoded(text: str | iTXt) -> str:
+def _decoded(keyword: str, text: str | iTXt) -> PngText:
     """Texts of tEXt and zTXt are Latin-1 by definition; programs write other encodings."""
-    return text if isinstance(text, iTXt) else repair_latin1(text)
+    if isinstance(text, iTXt):
+        return PngText(keyword, text, is_certain=True)
+    is_certain = not is_of_unknown_encoding(text.encode("latin-1"))
+    return PngText(keyword, repair_latin1(text), is_certain)

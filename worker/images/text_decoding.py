@@ -13,7 +13,7 @@ _BYTE_ORDER_MARKS = (
     (b"\xff\xfe", "utf-16-le"),
     (b"\xfe\xff", "utf-16-be"),
 )
-_CODES = (b"UNICODE\0", b"ASCII\0\0\0", b"JIS\0\0\0\0\0", b"\0" * 8)
+USER_COMMENT_CODES = (b"UNICODE\0", b"ASCII\0\0\0", b"JIS\0\0\0\0\0", b"\0" * 8)
 """The first eight bytes of EXIF's UserComment, which name its encoding. Some programs omit them."""
 
 
@@ -24,7 +24,7 @@ def decode_user_comment(value: Any) -> str | None:
     if not isinstance(value, bytes) or not value:
         return None
     code = value[:8].upper()
-    if code not in _CODES:
+    if code not in USER_COMMENT_CODES:
         return decode_text(value) or None
     text = value[8:]
     if code.startswith(b"JIS") and b"\x1b" in text:
@@ -43,6 +43,17 @@ def decode_text(data: bytes, *, fallback: str = "latin-1") -> str:
         return data.decode().strip("\0")
     except UnicodeDecodeError:
         return data.decode(fallback, "replace").strip("\0")
+
+
+def is_of_unknown_encoding(data: bytes) -> bool:
+    """Whether `decode_text` falls back on an encoding that nothing in these bytes proves."""
+    if b"\0" in data.rstrip(b"\0") or any(data.startswith(mark) for mark, _ in _BYTE_ORDER_MARKS):
+        return False
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return True
+    return False
 
 
 def _decode_utf16(data: bytes) -> str:

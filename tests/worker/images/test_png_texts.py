@@ -19,6 +19,7 @@ GRAPH = (
     ' "2": {"class_type": "CLIPTextEncode", "inputs": {"text": "a bird"}}}'
 )
 
+UNCLEAR = "the encoding of the text is not known: it is neither UTF-8 nor ASCII"
 Chunk = tuple[bytes, bytes]
 
 
@@ -56,7 +57,23 @@ def test_texts_in_every_encoding_are_read(tmp_path: Path, after_pixels: bool) ->
         assert imported(png(tmp_path, [write(big)])).fields["prompt"] == "1girl, café, 猫"
     assert failures == []
     latin = TEXT.replace("猫", "").encode("latin-1")
-    assert imported(png(tmp_path, [text(latin)])).fields["prompt"] == "1girl, café,"
+    found = imported(png(tmp_path, [text(latin)]))
+    assert found.fields["prompt"] == "1girl, café,"
+    assert UNCLEAR in found.notes
+    assert UNCLEAR not in imported(png(tmp_path, [text(TEXT.encode())])).notes
+    assert UNCLEAR not in imported(png(tmp_path, [international(TEXT.encode())])).notes
+
+
+def test_differing_infotexts_in_several_chunks_are_noted(tmp_path: Path) -> None:
+    one, other = TEXT.encode(), OTHER.encode()
+    note = "the text chunks have 2 different infotexts; infotext is used instead"
+    for keywords in ((b"Comment", b"Description"), (b"parameters", b"Comment")):
+        first, second = keywords
+        found = imported(png(tmp_path, [text(one, first), text(other, second)]))
+        assert (found.fields["seed"], note in found.notes) == (5, True), keywords
+        assert note not in imported(png(tmp_path, [text(one, first), text(one, second)])).notes
+    found = imported(png(tmp_path, [text(b"hello"), text(one, b"Comment")]))
+    assert found.fields["seed"] == 5, "a text that is no recipe hides none"
 
 
 def test_several_texts_that_differ_are_refused(tmp_path: Path) -> None:
