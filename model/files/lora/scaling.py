@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from model.errors import LoraUnusable
@@ -18,10 +19,11 @@ from model.files.lora.statements import (
     METADATA,
     RANK_NAMES,
     AdapterSettings,
+    UnknownAlpha,
     adapter_settings,
     read_object,
-    refuse_unknown_alpha,
     stated_number,
+    unknown_alphas,
 )
 from model.files.lora.targets import DOTTED_PREFIXES, LoraTarget
 
@@ -151,9 +153,14 @@ class Scalings:
             listed = ", ".join(f"{source} {stated.alpha:g}" for source, stated in found)
             raise LoraUnusable(f"contradicts itself about alpha: {listed}")
         if not found and not self._is_folded(module):
-            refuse_unknown_alpha(self._metadata, module.rank)
+            for unknown in self._unknown_alphas:
+                unknown.require_harmless(module.rank)
             self._refuse_shared(module)
         return found[0][1] if found else None
+
+    @cached_property
+    def _unknown_alphas(self) -> list[UnknownAlpha]:
+        return unknown_alphas(self._metadata)
 
     def _refuse_shared(self, module: ScaledModule) -> None:
         """Refuse a file if the configuration next to it changes its scale: it may be another's."""

@@ -12,7 +12,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from model.errors import LoraUnusable
 from model.files.lora.targets import LoraPart
@@ -46,21 +46,17 @@ _OTHER_ALPHA_KEY = re.compile(r"(?<!conv)(?:^|[._])alpha$")
 _OWN_ALPHAS = frozenset(ALPHA_NAMES) - {"alpha"}
 """Names that mean the alpha of an adapter wherever they stand."""
 
-_FACTORS = frozenset({"scaling", "scale", "lora_scale", "lora_scaling"})
+_FACTORS = frozenset({"scaling", "lora_scale", "lora_scaling"})
 _RANKS = frozenset({*RANK_NAMES, "linear"})
 _ADAPTER_PLACES = frozenset({
     "network", "lora", "adapter", "peft", "lora_config", "adapter_config", "peft_config",
     "network_args", "network_kwargs", "ss_network_args",
 })  # fmt: skip
-_NOT_SETTINGS = (
-    "ss_tag_frequency",
-    "ss_dataset_dirs",
-    "modelspec.tags",
-    "tags",
-    "prompt",
-    "workflow",
+_NOT_SETTINGS = re.compile(
+    r"tag_frequency|dataset_dirs|(^|[._])(tags|captions?|(sample_)?prompts?|workflow)$"
+    r"|optimizer|scheduler|loss"
 )
-"""Entries with the words of captions or with a graph of ComfyUI."""
+"""Places with words of captions, with a graph of ComfyUI, or with settings of the training."""
 
 _SECTION = re.compile(r"^[ \t]*+(?:\[[^\n]*\]|[^\s:=]++:)[ \t]*+$", re.MULTILINE)
 """A line that starts a section in TOML or YAML."""
@@ -155,27 +151,39 @@ def _refuse_unsupported(settings: AdapterSettings) -> None:
             )
 
 
-def refuse_unknown_alpha(metadata: Mapping[str, str], rank: int | None) -> None:
-    """Refuse a file that states an alpha in a place or a form whose meaning is not known.
+class UnknownAlpha(NamedTuple):
+    """An alpha of an adapter whose place or form is not understood, or a factor instead."""
+
+    source: str
+    value: Any
+    is_factor: bool
+
+    def require_harmless(self, rank: int | None) -> None:
+        """LoraUnusable if it changes the scale: if alpha is not the rank, or the factor not 1."""
+        number = _float(self.value)
+        if math.isfinite(number) and number != (1 if self.is_factor else rank):
+            raise LoraUnusable(
+                f"has no alpha among its tensors, and what {self.source} says of alpha "
+                f"({str(self.value).strip()[:40]}) is not understood"
+            )
+
+
+def unknown_alphas(metadata: Mapping[str, str]) -> list[UnknownAlpha]:
+    """The alphas that a file states in places or forms whose meaning is not known.
 
     Only settings of adapters count: names such as `lora_alpha`, or `alpha` beside a rank or in
-    a place such as `network`. An alpha that is the rank is harmless: the factor is 1.
+    a place such as `network`.
     """
+    found = []
     for key, text in metadata.items():
-        if key in (*_JSON_KEYS, *_NOT_SETTINGS):
-            continue
-        if key.rpartition(".")[2] in (*ALPHA_NAMES, KOHYA_ALPHA):
+        if key in _JSON_KEYS or key.rpartition(".")[2] in (*ALPHA_NAMES, KOHYA_ALPHA):
             continue  # it is about another part
-        found = list(_alphas_in(_parsed(text), place=key))
         if _OTHER_ALPHA_KEY.search(_snake_case(key)):
-            found = [(text, False)]
-        for value, is_factor in found:
-            number = _float(value)
-            if math.isfinite(number) and number != (1 if is_factor else rank):
-                raise LoraUnusable(
-                    f"has no alpha among its tensors, and what {key} says of alpha "
-                    f"({str(value).strip()[:40]}) is not understood"
-                )
+            found.append(UnknownAlpha(key, text, is_factor=False))
+            continue
+        inner = _alphas_in(_parsed(text), place=key)
+        found += [UnknownAlpha(key, value, is_factor) for value, is_factor in inner]
+    return found
 
 
 def _parsed(text: str) -> Any:
@@ -191,8 +199,10 @@ def _parsed(text: str) -> Any:
 
 def _alphas_in(value: Any, place: str, depth: int = 0) -> Iterator[tuple[Any, bool]]:
     """Each alpha of an adapter in a value, and whether it is a factor instead."""
-    if depth > _MAX_DEPTH:
+    if depth > _MAX_DEPTH or _NOT_SETTINGS.search(place):
         return
+    if isinstance(value, list) and all(isinstance(entry, str) for entry in value):
+        value = " ".join(value)  # arguments of a command
     if isinstance(value, str):
         for section in _SECTION.split(value):
             pairs = _ASSIGNED.findall(section)
