@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from model.recipes.aliases import find_schedule
 from model.recipes.imported import ImportedRequest, read_number
 from model.recipes.infotext_syntax import (
     NEGATIVE,
@@ -160,6 +161,7 @@ def read_infotext(text: str) -> ImportedRequest:
     """
     imported = ImportedRequest()
     parts = split_infotext(text)
+    parts = parts._replace(pairs=_with_decimal_commas(parts.pairs))
     for line in parts.rest[:_MAX_SHOWN_PAIRS]:
         imported.add_note(line, "text after the parameters is left out")
     pairs = _unique_pairs(imported, parts)
@@ -167,6 +169,17 @@ def read_infotext(text: str) -> ImportedRequest:
     _import_prompts(imported, parts, pairs)
     _import_pairs(imported, pairs, loose)
     return imported
+
+
+def _with_decimal_commas(pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The pairs, where a number of which a comma cut off the decimals is one text again."""
+    joined: list[tuple[str, str]] = []
+    for key, value in pairs:
+        if not key and value.isdecimal() and joined and joined[-1][1].isdecimal():
+            joined[-1] = (joined[-1][0], f"{joined[-1][1]},{value}")
+        else:
+            joined.append((key, value))
+    return joined
 
 
 def _unique_pairs(imported: ImportedRequest, parts: Infotext) -> dict[str, str]:
@@ -247,15 +260,35 @@ def _note_other_loras(imported: ImportedRequest, pairs: dict[str, str]) -> None:
 
 def _import_pairs(imported: ImportedRequest, pairs: dict[str, str], rest: list[str]) -> None:
     """Import the pairs that have a field; note the others and `rest`."""
+    sampler = pairs.get("sampler", "")
     for key, import_value in _IMPORTERS.items():
         if value := pairs.pop(key, ""):
             import_value(imported, value)
+    _import_schedule(imported, pairs, sampler)
     _import_edits(imported, pairs)
     rest += [f"{key}: {value}" for key, value in pairs.items() if key not in _IGNORED_KEYS]
     for piece in rest[:_MAX_SHOWN_PAIRS]:
         imported.add_note(piece, "not supported")
     if len(rest) > _MAX_SHOWN_PAIRS:
         imported.add_note(f"{len(rest) - _MAX_SHOWN_PAIRS} more parameters", "left out")
+
+
+def _import_schedule(imported: ImportedRequest, pairs: dict[str, str], sampler: str) -> None:
+    """Import the schedule, or note that the keys and the name of the sampler have several.
+
+    DDIM only implies a schedule, which a key overrides.
+    """
+    named = imported.fields.get("scheduler") if sampler.lower() != "ddim" else None
+    found = {named} if named else set()
+    for key in ("schedule type", "scheduler"):
+        if value := pairs.pop(key, ""):
+            imported.set_schedule(value)
+            if schedule := find_schedule(value):
+                found.add(schedule)
+    if len(found) > 1:
+        del imported.fields["scheduler"]
+        listed = ", ".join(sorted(found))
+        imported.add_note(f"scheduler {listed}", "several schedules; none of them is used")
 
 
 def _import_steps(imported: ImportedRequest, value: str) -> None:
@@ -300,8 +333,6 @@ _IMPORTERS: dict[str, Callable[[ImportedRequest, str], None]] = {
     "steps": _import_steps,
     "sampler": ImportedRequest.set_sampler,
     "sampler options": _import_options,
-    "schedule type": ImportedRequest.set_schedule,
-    "scheduler": ImportedRequest.set_schedule,
     "cfg scale": _import_cfg_scale,
     "seed": _import_seed,
     "size": _import_size,

@@ -330,6 +330,23 @@ def test_schedules_are_found_by_the_names_of_other_programs() -> None:
         assert find_schedule(text) == expected, text
 
 
+def test_several_schedules_and_decimal_commas_are_noted() -> None:
+    note = "scheduler karras, simple: several schedules; none of them is used"
+    for line, schedule, is_noted in (
+        ("Scheduler: Karras, Schedule type: Simple", None, True),
+        ("Sampler: Euler a Karras, Schedule type: Simple", None, True),
+        ("Sampler: Euler a Karras, Schedule type: Karras", "karras", False),
+        ("Sampler: DDIM, Schedule type: Simple", "simple", False),
+        ("Sampler: Euler a Karras", "karras", False),
+    ):
+        imported = read_infotext(f"1girl\nSteps: 20, {line}")
+        found = (imported.fields.get("scheduler"), note in imported.notes)
+        assert found == (schedule, is_noted), line
+    imported = read_infotext("1girl\nSteps: 20, CFG scale: 7,5, Seed: 1")
+    assert "cfg_scale" not in imported.fields
+    assert imported.notes[0] == "CFG scale 7,5: not a valid number"
+
+
 def test_parameters_as_the_web_ui_takes_them_apart() -> None:
     assert parse_parameters(FORGE) == {
         "Prompt": "masterpiece, 1girl, oil painting \\(medium\\), (blue hair:1.2)\nsmile",
