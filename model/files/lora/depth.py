@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from model.errors import LoraUnusable
+from model.files.lora.targets import DOTTED_PREFIXES, FLAT_PREFIXES
 from model.files.safetensors_header import first_keys
 
 PUBLISHED_DEPTHS = (28, 40, 52)
@@ -16,9 +17,11 @@ _NEW_OF_40 = frozenset({2, 5, 8, 11, 14, 17, 21, 24, 27, 30, 33, 36})
 """The blocks that were inserted to make 40 of 28."""
 
 _OLD_IN_40 = tuple(block for block in range(40) if block not in _NEW_OF_40)
-_BLOCK = re.compile(
-    r"(?:^|[.]|^lora_unet_|^lycoris_|^lora_transformer_)(?:transformer_)?blocks[._](\d{1,4})[._]"
+_PREFIXES = "|".join(
+    prefix.replace(".", "_")
+    for prefix in (*DOTTED_PREFIXES["transformer"], *FLAT_PREFIXES["transformer"])
 )
+_BLOCK = re.compile(rf"(?:[.]|^(?:{_PREFIXES}))(?:transformer_)?blocks[._](\d{{1,4}})[._]")
 _BASE_FIELD = "ss_base_model_version"
 _VERSION = re.compile(r"anima[-_ ]?(28|40|52)[-_ ]?(?:b|blocks?|l|layers?)", re.IGNORECASE)
 _NOT_TRANSFORMER = re.compile(r"llm[_.]adapter|text_conditioner|^text_encoder|^lora_te")

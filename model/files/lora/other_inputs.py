@@ -52,7 +52,7 @@ _NEEDS = re.compile(
 _TAGS = re.compile(rf"(?:^|,)\s*+(?:{_NAMED}|{_SURE})\s*+(?=,|$)", re.IGNORECASE)
 _KIND_FIELDS = (
     "modelspec.architecture", "modelspec.implementation", "ss_base_model_version",
-    "ss_network_module", "ss_training_type", "architecture", "lora_type", "adapter_type", "task",
+    "ss_network_module", "ss_training_type", "architecture", "lora_type", "adapter_type", "task", "model_type",
 )  # fmt: skip
 _TITLE_FIELDS = ("modelspec.title", "ss_output_name", "name", "title", "modelspec.usage_hint")
 _TEXT_FIELDS = (
@@ -69,7 +69,7 @@ _NOT_SETTINGS = ("ss_tag_frequency", "ss_dataset_dirs", "prompt", "workflow")
 """Fields whose JSON has words of captions as keys, or is a graph of ComfyUI."""
 
 _CONTROL_IMAGES = re.compile(
-    r'"(?:(?:control|reference)_(?:director(?:y|ies)|paths?|dirs?|images?|image_path)(?:_\d+)?'
+    r'"(?:(?:control|reference)_(?:image_)?(?:director(?:y|ies)|paths?|dirs?|images?)(?:_\d+)?'
     r'|conditioning_data_dir|has_control|cond_data_dir|controlnet)"\s*+:\s*+(?!null|false|""|\[\]|\{\})'
     r'|"conditioning_type"\s*+:\s*+"(?:controlnet|reference)'
     r'|"(?:[\w.]+\.)?task(?:_type)?"\s*+:\s*+"[^"]*(?:edit|inpaint|in-?context|control)'

@@ -42,7 +42,7 @@ DOTTED_PREFIXES: dict[LoraPart, tuple[str, ...]] = {
         "text_encoder.",
     ),
 }
-_FLAT_PREFIXES: dict[LoraPart, tuple[str, ...]] = {
+FLAT_PREFIXES: dict[LoraPart, tuple[str, ...]] = {
     "transformer": ("lora_unet_", "lycoris_", "lora_transformer_"),
     "adapter": ("lora_text_conditioner_", "lycoris_text_conditioner_"),
     "text_encoder": ("lora_te_", "lora_te1_", "lora_te_model_", "lora_te1_model_"),
@@ -143,4 +143,4 @@ def _stems(target: LoraTarget) -> Iterator[str]:
         for prefix in DOTTED_PREFIXES[part]:
             yield prefix + name
             yield (prefix + name).replace(".", "_")
-        yield from (prefix + name.replace(".", "_") for prefix in _FLAT_PREFIXES[part])
+        yield from (prefix + name.replace(".", "_") for prefix in FLAT_PREFIXES[part])

@@ -45,6 +45,8 @@ METADATA = [
     {"task": "image-to-image edit"},
     {"task": "image-to-image"},
     {"task": "ti2i"},
+    {"model_type": "edit"},
+    {"ss_datasets": json.dumps([{"reference_image_dir": "/x"}])},
     {"ss_network_module": "networks.lora_anima_edit"},
     {"ss_network_module": "anima_control"},
     {"ss_network_module": "networks.lora_anima_reference"},
