@@ -52,7 +52,8 @@ _NEEDS = re.compile(
 _TAGS = re.compile(rf"(?:^|,)\s*+(?:{_NAMED}|{_SURE})\s*+(?=,|$)", re.IGNORECASE)
 _KIND_FIELDS = (
     "modelspec.architecture", "modelspec.implementation", "ss_base_model_version",
-    "ss_network_module", "ss_training_type", "architecture", "lora_type", "adapter_type", "task", "model_type",
+    "ss_network_module", "ss_training_type", "architecture", "lora_type", "adapter_type", "task",
+    "model_type",
 )  # fmt: skip
 _TITLE_FIELDS = ("modelspec.title", "ss_output_name", "name", "title", "modelspec.usage_hint")
 _TEXT_FIELDS = (
