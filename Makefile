@@ -3,7 +3,7 @@
 #   PYTHON       the interpreter for the virtual environment (default: the first one found)
 #   TORCH_INDEX  an additional package index for torch, such as one with CPU or CUDA wheels
 #   PORT, ONCE   for `make demo`: the port, and 1 to stop after the picture
-#   JOBS         for `make test` and `make drill`: how many test processes run at once (2)
+#   JOBS         for `make test` and `make drill`: how many test processes run at once (3)
 #   ARGS         for `make test`, `make drill`, `make chaos`, `make fuzz`, `make audit` and
 #                `make train-tiny`: arguments that are passed on
 
@@ -34,9 +34,10 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)  ## start the service, make one picture, keep serving (ONCE=1: stop after the picture)
 	@$(BIN)/python -m cli.demo $(if $(PORT),--port $(PORT)) $(if $(ONCE),--once)
 
-# Several test processes share the cores: their thread pools must be small and must not spin.
+# Several test processes share the cores: their thread pools must be small and must not spin. Three use two
+# cores better than two: tests wait for processes and files.
 PYTEST = OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest \
-	-n $(or $(JOBS),2) --dist loadfile --no-loadscope-reorder
+	-n $(or $(JOBS),3) --dist loadfile --no-loadscope-reorder
 
 test: $(STAMP)  ## run the tests (ARGS: tests/model -k er_sde)
 	$(PYTEST) $(ARGS)
