@@ -147,12 +147,8 @@ def _alone(cluster: Cluster, clients: Clients, fault: Fault, report: DrillReport
         cluster.tend()
         time.sleep(0.1)
     report.problems += signs.problems()
-    had_workers = any(worker.is_running for worker in cluster.workers)
     cluster.calm()
-    # The cause has gone when processes that were killed have started again.
-    cluster.await_apis()
-    if not had_workers:
-        cluster.await_workers()
+    cluster.await_apis()  # the cause has gone when killed processes have started again
     return await_recovery(cluster, clients)
 
 

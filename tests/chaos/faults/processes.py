@@ -77,6 +77,7 @@ def kill_workers(cluster: Cluster) -> Iterator[None]:
 @fault("everything killed", seconds=(0.1, 1), is_apart=True)
 def kill_everything(cluster: Cluster) -> Iterator[None]:
     yield from _killed(cluster.members)
+    cluster.await_workers()
 
 
 @fault("worker and API stopped for a minute", seconds=(60, 60), is_apart=True)
