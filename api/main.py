@@ -20,9 +20,9 @@ from api.http.problem import ErrorRenderer
 from api.middleware.authentication import AuthenticationMiddleware
 from api.middleware.browser_security import cors_options
 from api.middleware.request_context import RequestContextMiddleware
-from api.openai import images as openai_images
 from api.openai import models
 from api.openai.errors import openai_error
+from api.openai.images import routes as openai_images
 from api.openapi import document as openapi
 from api.routes.images import images, verify
 from api.routes.images.evidence import Verifier

@@ -1,7 +1,10 @@
 """Writes errors in the OpenAI format, and tells official clients whether to retry."""
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -113,6 +116,22 @@ def _retry_headers(status: int, problem: ProblemResponse) -> dict[str, str]:
     if "X-Job-Id" in problem.headers:
         return {"X-Should-Retry": "true" if problem.kind.code in _RETRYABLE else "false"}
     return {"X-Should-Retry": "false"} if status == 409 else {}
+
+
+@contextmanager
+def openai_names(names: Mapping[str, str]) -> Iterator[None]:
+    """Rename the fields in validation errors."""
+    try:
+        yield
+    except RequestValidationError as exc:
+        raise RequestValidationError([_renamed(error, names) for error in exc.errors()]) from exc
+
+
+def _renamed(error: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    match error["loc"]:
+        case ("body", str(name), *rest):
+            return {**error, "loc": ("body", names.get(name, name), *rest)}
+    return dict(error)
 
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:

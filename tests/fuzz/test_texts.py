@@ -20,8 +20,8 @@ from api.auth import signed_urls
 from api.http.errors import MalformedForm
 from api.http.field_errors import field_errors
 from api.middleware.authentication import _credentials
-from api.openai.multipart import read_form
-from api.openai.parameters import Parameters
+from api.openai.images.multipart import read_form
+from api.openai.images.parameters import Parameters
 from api.submit.advice import advise
 from api.submit.context import parse_duration, parse_prefer_wait
 from api.submit.dry_run import make_plan

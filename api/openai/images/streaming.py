@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from api.http.error_handlers import problem_response_for
 from api.http.errors import JobUnfinished, JobUnsuccessful
 from api.openai.errors import error_of
-from api.openai.responses import PartialImage, completed_image, usage_of
+from api.openai.images.responses import PartialImage, completed_image, usage_of
 from api.submit.wait import read_images
 from model.card import Card
 from model.prompting.tokens import Tokenizers

@@ -4,8 +4,8 @@ from typing import Any, Final
 
 from pydantic import BaseModel, Field, create_model
 
-from api.openai.parameters import HIDDEN_FIELDS, Parameters
-from api.openai.responses import Images
+from api.openai.images.parameters import HIDDEN_FIELDS, Parameters
+from api.openai.images.responses import Images
 from model.request import GenerationRequest, field_description
 
 _EVENTS_EXAMPLE: Final = (

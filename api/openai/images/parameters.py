@@ -1,13 +1,13 @@
 """Translates OpenAI's parameters into requests for `POST /generate`. Free of HTTP and files."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
 
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from api.openai.errors import openai_names
 from api.openai.models import check_model_name
 from api.submit.submitter import Submitter
 from model.card import Card
@@ -172,22 +172,6 @@ def _client_names(raw: Mapping[str, Any], from_files: Mapping[str, Any]) -> dict
         names["init_image"] = "image"
     names |= {field: alias for alias, field in _ALIASES.items() if alias in raw}
     return names
-
-
-@contextmanager
-def openai_names(names: Mapping[str, str]) -> Iterator[None]:
-    """Rename the fields in validation errors."""
-    try:
-        yield
-    except RequestValidationError as exc:
-        raise RequestValidationError([_renamed(error, names) for error in exc.errors()]) from exc
-
-
-def _renamed(error: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-    match error["loc"]:
-        case ("body", str(name), *rest):
-            return {**error, "loc": ("body", names.get(name, name), *rest)}
-    return dict(error)
 
 
 def _fields(
