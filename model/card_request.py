@@ -30,6 +30,7 @@ from model.request import (
 )
 from model.sampler_catalog import REFUSED_SAMPLERS, SAMPLER_CATALOG, OptionInfo, OptionValue
 from model.sizes import enlarged_size, largest_scale, parse_resolution
+from model.tags import whole_number
 
 _MAX_NAMES_SHOWN = 100
 
@@ -138,7 +139,9 @@ def check_sampler_options(sampler: str, options: Mapping[str, Any]) -> dict[str,
             errors.append(_unknown_option(sampler, known, name, value))
             continue
         try:
-            checked[name] = _option_adapter(known[name]).validate_python(value, strict=True)
+            checked[name] = _option_adapter(known[name]).validate_python(
+                whole_number(value), strict=True
+            )
         except ValidationError as exc:
             errors += [
                 InitErrorDetails(

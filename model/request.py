@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import (
     AfterValidator,
     BaseModel,
-    ConfigDict,
     Field,
     ModelWrapValidatorHandler,
     PrivateAttr,
@@ -27,10 +26,13 @@ from model.prompt_grammar import (
     drop_invisible,
     parse_prompt,
 )
-from model.tags import Tags, has_tags, max_prompt_length
+from model.tags import ClientModel, Tags, has_tags, max_prompt_length
 
 MAX_SEED = 2**53 - 1
 """The largest integer that every JSON client can represent exactly."""
+
+DRAWN_SEEDS = 2**32
+"""The seeds of a job whose seed is drawn are below this: other programs take no larger ones."""
 
 MAX_LORAS = 8
 _LORA_SUFFIX = ".safetensors"
@@ -113,11 +115,7 @@ def _check_needs_init_image(value: Any, info: ValidationInfo) -> Any:
     return value
 
 
-class _ClientModel(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
-
-
-class Hires(_ClientModel):
+class Hires(ClientModel):
     """A second pass at a higher resolution, as a client asks for it."""
 
     scale: float = Field(
@@ -145,7 +143,7 @@ class Hires(_ClientModel):
     )
 
 
-class LoraChoice(_ClientModel):
+class LoraChoice(ClientModel):
     """A LoRA to merge into the weights for this request."""
 
     name: str = Field(
@@ -238,7 +236,7 @@ def check_unique_loras(loras: list[LoraChoice]) -> list[LoraChoice]:
     return loras
 
 
-class GenerationRequest(_ClientModel):
+class GenerationRequest(ClientModel):
     """A request for images; `prompt` is required unless `tags` has tags.
 
     Fields that are null take the card's defaults.
@@ -275,9 +273,10 @@ class GenerationRequest(_ClientModel):
     scheduler: str | None = Field(default=None, description="Name of a noise schedule of the card.")
     seed: int | None = Field(
         default=None,
-        ge=0,
+        ge=-1,
         le=MAX_SEED,
-        description="Seed of the first image; by default the service draws one and returns it.",
+        description="Seed of the first image. By default, and for -1, the service draws one below "
+        "2^32 and returns it.",
     )
     num_images: int = Field(
         default=1, ge=1, le=8, description="Number of images; image k uses seed + k."
@@ -371,6 +370,11 @@ class GenerationRequest(_ClientModel):
                 context,
             )
         return prompt
+
+    @field_validator("seed")
+    @classmethod
+    def _open_if_negative(cls, seed: int | None) -> int | None:
+        return None if seed == -1 else seed
 
     @field_validator("negative_prompt")
     @classmethod

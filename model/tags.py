@@ -1,9 +1,17 @@
-"""Defines tags by group and assembles a prompt from them."""
+"""Defines tags by group and assembles a prompt from them; the base of all that clients send."""
 
 import re
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from model.card import Prompting, TagGroup
@@ -42,10 +50,25 @@ Tag = Annotated[
 TagList = Annotated[list[Tag], Field(max_length=MAX_TAGS)]
 
 
-class Tags(BaseModel):
-    """Tags by group. They are literal: parentheses are part of the tag, `_` is a space."""
+def whole_number(value: Any) -> Any:
+    """The integer that a float such as 20.0 equals: JSON has only one type of number."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+class ClientModel(BaseModel):
+    """What a client sends: no unknown fields, no conversions but 20.0 for an integer."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _read_whole_number(cls, value: Any, info: ValidationInfo) -> Any:
+        annotation = cls.model_fields[f"{info.field_name}"].annotation
+        return whole_number(value) if annotation in (int, int | None) else value
+
+
+class Tags(ClientModel):
+    """Tags by group. They are literal: parentheses are part of the tag, `_` is a space."""
 
     quality: TagList = Field(
         default=[], description="Quality of the image.", examples=[["masterpiece"]]

@@ -31,7 +31,7 @@ from api.webhooks.schemas import webhook_from
 from model.card import Card
 from model.policy.safety_tags import enforce_rating
 from model.prompting.tokens import Tokenizers
-from model.request import MAX_SEED, GenerationRequest
+from model.request import DRAWN_SEEDS, GenerationRequest
 from model.resolved_request import ResolvedRequest, resolve_prompts, resolve_request
 from worker.errors import QueueUnavailable
 from worker.job import Job
@@ -124,7 +124,7 @@ class _Submitter:
         check = partial(self.policy.check, loras=body.loras, trigger_words=trigger_words)
         decision = await check_text(chars, partial(check, self.caller, *prompts))
         inputs, size_warnings = await self.images.prepare(body, is_stored=is_stored)
-        seed = secrets.randbelow(MAX_SEED + 1)
+        seed = secrets.randbelow(DRAWN_SEEDS - body.num_images + 1)
         resolved = resolve_request(body, self.card, seed=seed, inputs=inputs, lora_hashes=hashes)
         self.key_limits.check(resolved)
         resolved, rating_warning = enforce_rating(resolved, decision, self.card.prompting)

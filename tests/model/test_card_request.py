@@ -64,7 +64,7 @@ def test_all_wrong_fields_are_reported_together() -> None:
         "cfg_scale": 31,
         "sampler": "magic",
         "scheduler": "magic",
-        "seed": -1,
+        "seed": -2,
         "num_images": 9,
         "image_format": "gif",
         "image_quality": 101,

@@ -191,7 +191,7 @@ def test_all_invalid_parameters_are_listed(openai: OpenAI) -> None:
             output_format="gif",
             extra_body={
                 "moderation": "none",
-                "seed": -1,
+                "seed": -2,
                 "num_images": 2,
                 "colour": "red",
                 "loras": [{"name": "no"}],

@@ -29,7 +29,7 @@ def test_open_fields_are_filled_from_the_card(client: httpx2.Client, server: Api
     assert job["status"] == "queued"
     assert job["queue_position"] == 0
     seed = job["request"].pop("seed")
-    assert 0 <= seed < 2**53
+    assert 0 <= seed < 2**32
     assert job["request"] == {
         "prompt": PROMPT,
         "negative_prompt": "",
@@ -81,6 +81,38 @@ def test_given_fields_are_kept(client: httpx2.Client) -> None:
     assert (request["width"], request["height"]) == (144, 112)
 
 
+def test_integers_may_be_written_as_floats(client: httpx2.Client) -> None:
+    body = (
+        '{"prompt": "1girl", "steps": 20.0, "seed": 7.0, "num_images": 2e0, "image_quality": 9e1,'
+        ' "cfg_scale": 4, "sampler": "er_sde", "sampler_options": {"max_stage": 2.0, "eta": 1},'
+        ' "hires": {"scale": 1.5, "steps": 6.0}}'
+    )
+    headers = {"content-type": "application/json"}
+    request = client.post("/generate", content=body, headers=headers).json()["request"]
+    fields = [
+        request["steps"],
+        request["seed"],
+        request["num_images"],
+        request["image_quality"],
+        request["sampler_options"]["max_stage"],
+        request["hires"]["steps"],
+    ]
+    assert fields == [20, 7, 2, 90, 2, 6]
+    assert {type(value) for value in fields} == {int}
+
+
+def test_a_seed_of_minus_one_is_drawn(client: httpx2.Client) -> None:
+    headers = {"idempotency-key": "abc"}
+    seeds = []
+    for seed in (-1, -1.0, None):  # the same body
+        answer = client.post("/generate", json={"prompt": PROMPT, "seed": seed}, headers=headers)
+        seeds.append(answer.json()["request"]["seed"])
+    assert seeds[0] >= 0
+    assert len(set(seeds)) == 1
+    plan = client.post("/generate?dry_run=true", json={"prompt": PROMPT, "seed": -1}).json()
+    assert plan["request"]["seed"] is None
+
+
 def test_sampler_options_are_kept(client: httpx2.Client) -> None:
     for options, kept in [({"eta": 1}, {"eta": 1.0}), ({}, {}), (None, {})]:
         body = {"prompt": PROMPT, "sampler": "sa_solver", "sampler_options": options}
@@ -100,6 +132,28 @@ def test_every_missing_seed_is_drawn(client: httpx2.Client) -> None:
         for _ in range(4)
     }
     assert len(seeds) == 4
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "count"),
+    [
+        ("/generate", {"num_images": 8}, 8),
+        ("/sdapi/v1/txt2img", {"batch_size": 2, "n_iter": 2}, 4),
+        ("/v1/images/generations", {"n": 3}, 3),
+    ],
+)
+def test_drawn_seeds_of_all_images_have_32_bits(
+    client: httpx2.Client,
+    monkeypatch: pytest.MonkeyPatch,
+    path: str,
+    body: dict[str, int],
+    count: int,
+) -> None:
+    monkeypatch.setattr("api.submit.submitter.secrets.randbelow", lambda limit: limit - 1)
+    answer = client.post(path, json={"prompt": PROMPT, **body}, headers={"prefer": "wait=0"})
+    request = client.get(answer.headers["location"]).json()["request"]
+    assert request["num_images"] == count
+    assert request["seed"] + count - 1 == 2**32 - 1
 
 
 def test_warnings_advise_on_a_request(client: httpx2.Client) -> None:
