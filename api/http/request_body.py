@@ -1,8 +1,11 @@
 """Checks the content type of request bodies and reads multipart forms."""
 
+import json
 import re
+from typing import Any
 
-from fastapi import Request
+from fastapi import HTTPException, Request
+from fastapi.exceptions import RequestValidationError
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
@@ -19,11 +22,32 @@ def media_type_of(request: Request) -> str:
 
 async def require_json(request: Request) -> None:
     """Route dependency: raises UnsupportedMediaType unless the body is declared as JSON."""
-    media_type = media_type_of(request)
-    if not re.fullmatch(r"application/(?:[^/\s]+\+)?json", media_type):
+    if not is_json(request):
         raise UnsupportedMediaType(
-            f"Content-Type is {media_type or 'missing'}; send application/json"
+            f"Content-Type is {media_type_of(request) or 'missing'}; send application/json"
         )
+
+
+def is_json(request: Request) -> bool:
+    """Whether the body is declared as JSON."""
+    return bool(re.fullmatch(r"application/(?:[^/\s]+\+)?json", media_type_of(request)))
+
+
+async def read_json(request: Request) -> Any:
+    """The JSON in the body, for routes that accept other bodies too; FastAPI reads all others.
+
+    Raises:
+        RequestValidationError: the body is not JSON.
+        HTTPException: 400, the body is nested too deeply or not UTF-8.
+    """
+    try:
+        return await request.json()
+    except json.JSONDecodeError as exc:
+        reason = {"error": exc.msg}
+        wrong = {"type": "json_invalid", "loc": ("body", exc.pos), "msg": "", "input": {}}
+        raise RequestValidationError([{**wrong, "ctx": reason}]) from exc
+    except (UnicodeError, RecursionError) as exc:
+        raise HTTPException(400) from exc
 
 
 def is_form(request: Request) -> bool:

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, Literal
+from types import MappingProxyType
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -106,6 +107,17 @@ class Parameters(BaseModel):
     input_fidelity: str | None = Field(default=None, description="Ignored.", examples=["high"])
 
 
+class ImagesBody(NamedTuple):
+    """The parameters of a call, and the fields of `POST /generate` that its images stand for.
+
+    `image_name` is what the client calls the initial image.
+    """
+
+    values: Mapping[str, Any]
+    from_files: Mapping[str, Any] = MappingProxyType({})
+    image_name: str = "image"
+
+
 @dataclass(frozen=True, slots=True)
 class OpenAIRequest:
     """A parsed call.
@@ -122,22 +134,16 @@ class OpenAIRequest:
     notes: Sequence[str]
 
 
-async def parse_request(
-    raw: Mapping[str, Any],
-    submitter: Submitter,
-    aliases: str,
-    *,
-    from_files: Mapping[str, Any],
-) -> OpenAIRequest:
+async def parse_request(call: ImagesBody, submitter: Submitter, aliases: str) -> OpenAIRequest:
     """Parse the parameters of a call.
 
-    `from_files` are fields of `POST /generate` that come from uploaded files. `aliases` are the
-    names of the checkpoint, see `check_model_name`.
+    `aliases` are the names of the checkpoint, see `check_model_name`.
 
     Raises:
         RequestValidationError: one entry for every invalid parameter, by the name the client uses.
         UnknownModel: `model` is not a name of the checkpoint.
     """
+    raw = call.values
     own = {name: raw[name] for name in raw if name in Parameters.model_fields}
     errors: list[Any] = [
         {"type": "extra_forbidden", "loc": ("body", name), "msg": "", "input": raw[name]}
@@ -151,10 +157,10 @@ async def parse_request(
         errors += [{**error, "loc": ("body", *error["loc"])} for error in exc.errors()]
     check_model_name(parameters.model, submitter.card, aliases)
     fields, notes = _fields(raw, parameters, submitter.card)
-    names = _client_names(raw, from_files)
+    names = _client_names(call)
     try:
         with openai_names(names):
-            body = await submitter.validate({**fields, **from_files})
+            body = await submitter.validate({**fields, **call.from_files})
     except RequestValidationError as exc:
         errors += exc.errors()
     if errors:
@@ -163,14 +169,14 @@ async def parse_request(
     return OpenAIRequest(body, parameters, quality, names, notes)
 
 
-def _client_names(raw: Mapping[str, Any], from_files: Mapping[str, Any]) -> dict[str, str]:
+def _client_names(call: ImagesBody) -> dict[str, str]:
     """Fields of `POST /generate` and the names that the client uses for them."""
     names = dict(_RENAMED_FIELDS)
-    if "resolution" not in raw:
+    if "resolution" not in call.values:
         names["resolution"] = "size"
-    if "init_image" in from_files:
-        names["init_image"] = "image"
-    names |= {field: alias for alias, field in _ALIASES.items() if alias in raw}
+    if "init_image" in call.from_files:
+        names["init_image"] = call.image_name
+    names |= {field: alias for alias, field in _ALIASES.items() if alias in call.values}
     return names
 
 

@@ -1,5 +1,6 @@
 """OpenAPI descriptions of the request bodies and of the successful response."""
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from pydantic import BaseModel, Field, create_model
@@ -12,6 +13,37 @@ _EVENTS_EXAMPLE: Final = (
     'event: image_generation.partial_image\ndata: {"type": "image_generation.partial_image", …}\n\n'
     'event: image_generation.completed\ndata: {"type": "image_generation.completed", …}\n\n'
 )
+
+_MASK: Final = "An image of the same size. Its transparent areas are repainted."
+_FILES: Final[dict[str, Any]] = {
+    "image": {
+        "type": "string",
+        "format": "binary",
+        "description": "The initial image: PNG, JPEG, WebP or AVIF. Also accepted as `image[]`.",
+    },
+    "mask": {"type": "string", "format": "binary", "description": _MASK},
+}
+_REFERENCE: Final[dict[str, Any]] = {
+    "type": "object",
+    "properties": {
+        "image_url": {
+            "type": "string",
+            "description": "A data URL, or the name or URL of an image made by this service.",
+            "examples": ["data:image/png;base64,iVBORw0KGgo…"],
+        }
+    },
+    "required": ["image_url"],
+}
+_REFERENCES: Final[dict[str, Any]] = {
+    "images": {
+        "type": "array",
+        "items": _REFERENCE,
+        "minItems": 1,
+        "maxItems": 1,
+        "description": "The initial image.",
+    },
+    "mask": {**_REFERENCE, "description": _MASK},
+}
 
 SUCCESS: Final[dict[str, Any]] = {
     "model": Images,
@@ -26,26 +58,27 @@ def json_body(request_model: type[GenerationRequest]) -> dict[str, Any]:
     return {"requestBody": {"content": {"application/json": {"schema": schema}}}}
 
 
-def form_body(request_model: type[GenerationRequest]) -> dict[str, Any]:
-    """The body of `edits`, for `openapi_extra`."""
-    schema = _schema(_documented_type("ImageEditRequest", request_model, "init_image", "mask"))
-    schema["properties"] |= {
-        "image": {
-            "type": "string",
-            "format": "binary",
-            "description": "The initial image: PNG, JPEG, WebP or AVIF. Also accepted as "
-            "`image[]`.",
-        },
-        "mask": {
-            "type": "string",
-            "format": "binary",
-            "description": "An image of the same size. Its transparent areas are repainted.",
-        },
-    }
-    schema["required"] = ["image", *schema["required"]]
+def edit_body(request_model: type[GenerationRequest]) -> dict[str, Any]:
+    """The body of `edits`, as a form or as JSON, for `openapi_extra`."""
+    documented = _documented_type("ImageEditRequest", request_model, "init_image", "mask")
     return {
-        "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
+        "requestBody": {
+            "required": True,
+            "content": {
+                "multipart/form-data": {"schema": _with_images(documented, "image", _FILES)},
+                "application/json": {"schema": _with_images(documented, "images", _REFERENCES)},
+            },
+        }
     }
+
+
+def _with_images(
+    documented: type[BaseModel], required: str, images: Mapping[str, Any]
+) -> dict[str, Any]:
+    schema = _schema(documented)
+    schema["properties"] |= images
+    schema["required"] = [required, *schema["required"]]
+    return schema
 
 
 def _documented_type(

@@ -1,19 +1,16 @@
 """Routes `POST /v1/images/generations` and `POST /v1/images/edits`."""
 
 import asyncio
-from base64 import b64encode
-from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Body, Depends, Request, Response
-from fastapi.exceptions import RequestValidationError
 
 from api.http.request_body import require_json
 from api.openai.call import ImagesCall
 from api.openai.errors import responses
-from api.openai.images.multipart import Form, read_form
-from api.openai.images.parameters import OpenAIRequest, parse_request
-from api.openai.images.request_docs import SUCCESS, form_body, json_body
+from api.openai.images.edit_body import read_edit
+from api.openai.images.parameters import ImagesBody, OpenAIRequest, parse_request
+from api.openai.images.request_docs import SUCCESS, edit_body, json_body
 from api.openai.images.responses import images_of, usage_of
 from api.openai.images.streaming import StreamContext, event_lines
 from api.submit.dependencies import RequestImages
@@ -21,21 +18,15 @@ from api.submit.wait import read_images
 from model.request import GenerationRequest
 from worker.job import Job
 
-_FILES: Final = ("image", "mask")
 _ERRORS: Final = (400, 401, 403, 404, 409, 410, 413, 415, 422, 429, 503, 504)
 
 
-async def _answer(
-    call: ImagesCall, raw: Mapping[str, Any], from_files: Mapping[str, Any], kind: str
-) -> Response:
+async def _answer(call: ImagesCall, raw: ImagesBody, kind: str) -> Response:
     """Submit a job, then wait for its images or stream its events.
 
-    `from_files` has the fields of `POST /generate` that come from uploaded files; `kind` is the
-    prefix of event types.
+    `kind` is the prefix of event types.
     """
-    parsed = await parse_request(
-        raw, call.submitter, call.settings.openai_models, from_files=from_files
-    )
+    parsed = await parse_request(raw, call.submitter, call.settings.openai_models)
     job = await call.submit(parsed.body, parsed.names)
     if parsed.parameters.stream:
         return _stream(call, job, parsed, kind)
@@ -95,7 +86,7 @@ def routes(request_model: type[GenerationRequest]) -> APIRouter:
         response is a stream of events: `image_generation.partial_image`,
         `image_generation.completed` or `error`. Fields of `POST /generate` are accepted as well.
         """
-        return await _answer(call, raw, {}, "image_generation")
+        return await _answer(call, ImagesBody(raw), "image_generation")
 
     @router.post(
         "/edits",
@@ -103,47 +94,17 @@ def routes(request_model: type[GenerationRequest]) -> APIRouter:
         summary="Edit an image (OpenAI API)",
         response_class=Response,
         responses={200: SUCCESS, **responses(*_ERRORS)},
-        openapi_extra=form_body(request_model),
+        openapi_extra=edit_body(request_model),
     )
     async def edit_image(
         request: Request, call: ImagesCall, input_images: RequestImages
     ) -> Response:
         """Like `generations`, but starts from an image. Event types begin with `image_edit`.
 
+        The body is a form, or JSON with `images`. URLs of other sites are never fetched.
         Transparent areas of `mask` are repainted; the rest of the image stays bit for bit the same.
         Without a mask, the whole image changes; `strength` says how much.
         """
-        form = await read_form(request)
-        from_files = await _fields_from_files(form, input_images)
-        return await _answer(call, form.values, from_files, "image_edit")
+        return await _answer(call, await read_edit(request, input_images), "image_edit")
 
     return router
-
-
-async def _fields_from_files(form: Form, input_images: RequestImages) -> dict[str, Any]:
-    """The fields of `POST /generate` that the files of a form stand for.
-
-    Raises:
-        RequestValidationError: a file is missing, superfluous or not an image.
-    """
-    errors = [_error(name, "unknown field") for name in form.files if name not in _FILES]
-    if "init_image" in form.values:
-        errors.append(_error("init_image", "unknown field; send the initial image as `image`"))
-    for name in _FILES:
-        count = len(form.files.get(name, ()))
-        if name in form.values:
-            errors.append(_error(name, "must be a file with a file name"))
-        elif count > 1 or (name == "image" and not count):
-            errors.append(_error(name, f"{count} files; send one" if count else "required"))
-    if errors:
-        raise RequestValidationError(errors)
-    fields: dict[str, Any] = {"init_image": b64encode(form.files["image"][0]).decode("ascii")}
-    if "mask" in form.files:
-        fields["mask"] = await input_images.mask_from_alpha(form.files["mask"][0])
-        if form.values.get("strength") is None:
-            fields["strength"] = 1.0
-    return fields
-
-
-def _error(name: str, reason: str) -> dict[str, Any]:
-    return {"type": "value_error", "loc": ("body", name), "msg": reason, "input": None}

@@ -43,8 +43,10 @@ _CONCURRENT_REQUESTS = 2
 """Requests whose images are decoded at once; each may briefly need 200 MB."""
 
 _DATA_URL = re.compile(r"data:[\w/+.;=-]*;base64,", re.IGNORECASE)
-_STORED = re.compile(r"(?:(?:https?://\S+)?/images/)?([0-9a-f]{40}\.[a-z]{3,4})", re.IGNORECASE)
-"""Name, path or URL of an image in the store. URLs are never fetched."""
+_STORED = re.compile(
+    r"(?:(?:https?://\S+)?/images/)?([0-9a-f]{40}\.[a-z]{3,4})(?:\?token=[\w.-]*)?", re.IGNORECASE
+)
+"""Name, path or URL of an image in the store, also a signed one. URLs are never fetched."""
 
 _MAX_NAME_CHARS = 2048
 
@@ -71,7 +73,7 @@ class ImageFields:
     def decode(self, field: str, text: str) -> InputImage | None:
         """The image of a field; None after adding to `errors`."""
         try:
-            data, name = self._read(text.strip())
+            data, name = self._read(text)
             return InputImage(decode_image(data), data, name)
         except InputImageRefused as exc:
             self.errors.append(_field_error(field, exc, text))
@@ -80,13 +82,17 @@ class ImageFields:
     def read_info(self, field: str, text: str) -> ImageInfo:
         """What the file of a field says; raises RequestValidationError."""
         try:
-            data, _ = self._read(text.strip())
-            return read_image_info(data)
+            return read_image_info(self.read(text))
         except InputImageRefused as exc:
             raise RequestValidationError([_field_error(field, exc, text)]) from exc
 
+    def read(self, text: str) -> bytes:
+        """The file that a text holds or names; raises InputImageRefused."""
+        return self._read(text)[0]
+
     def _read(self, text: str) -> tuple[bytes, str | None]:
         """The file that the text holds or names, and its name in the latter case."""
+        text = text.strip()
         name = _stored_name(text)
         if name:
             file = self._stored.get(name, image_not_found(name))
@@ -176,20 +182,25 @@ class InputImages:
 
         return await self._run(convert, init_image, mask)
 
-    async def mask_from_alpha(self, data: bytes) -> str:
-        """A mask, as a PNG in base64, that repaints the transparent pixels of an image file.
+    async def mask_from_alpha(self, mask: str | bytes) -> str:
+        """A mask, as a PNG in base64, that repaints the transparent pixels of an image.
+
+        `mask` is the file of the image, or a text as in `init_image`.
 
         Raises:
             RequestValidationError: names `mask`: it is unusable or has no alpha channel.
+            StoreError, QueueUnavailable: as `prepare`.
         """
+        text = mask if isinstance(mask, str) else ""
 
-        def convert(_: ImageFields) -> str:
+        def convert(fields: ImageFields) -> str:
             try:
-                return _base64_png(alpha_mask(decode_image(data)))
+                file = mask if isinstance(mask, bytes) else fields.read(text)
+                return _base64_png(alpha_mask(decode_image(file)))
             except InputImageRefused as exc:
-                raise RequestValidationError([_field_error("mask", exc, None)]) from exc
+                raise RequestValidationError([_field_error("mask", exc, text or None)]) from exc
 
-        return await self._run(convert)
+        return await self._run(convert, text)
 
     async def _run(self, work: Callable[[ImageFields], T], *texts: str) -> T:
         """Do the work in a thread; `texts` are the image fields that it reads.

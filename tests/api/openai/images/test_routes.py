@@ -374,7 +374,6 @@ def test_invalid_forms(client: httpx2.Client) -> None:
 
 
 def test_unreadable_forms(client: httpx2.Client) -> None:
-    assert read_openai_error(client.post(EDITS, json={"prompt": "x"}), 415)["code"]
     boundary = {"content-type": "multipart/form-data; boundary=x"}
     for content in (b"--y\r\n\r\n", b"--x\r\nContent-Disposition: form-data\r\n\r\na\r\n--x--"):
         response = client.post(EDITS, content=content, headers=boundary)
