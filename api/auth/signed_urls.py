@@ -9,6 +9,7 @@ import re
 import time
 from base64 import urlsafe_b64encode
 from dataclasses import dataclass
+from urllib.parse import parse_qsl
 
 from api.http.job_schemas import absolute
 
@@ -37,6 +38,17 @@ class UrlSigner:
             return url
         signed = sign(path, self.owner, self.secret, until=self.until)
         return f"{url}?token={signed}"
+
+
+def token_in(query: bytes) -> str | None:
+    """The token of a query string as `UrlSigner` makes them; None if it has anything else.
+
+    A signature covers the path only, and a parameter that somebody added could have an effect.
+    """
+    match parse_qsl(query.decode("latin-1"), keep_blank_values=True):
+        case [("token", token)]:
+            return token
+    return None
 
 
 def owner_of(token: str, path: str, secret: str) -> str | None:

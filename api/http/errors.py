@@ -28,11 +28,19 @@ class UnreadableImage(Exception):
 
 
 class Unauthorized(Exception):
-    """The request needs an API key and has none, or an unknown or revoked one."""
+    """The request needs an API key and has none, or an unknown or revoked one.
 
-    def __init__(self, *, is_key_wrong: bool, is_basic: bool = False) -> None:
+    `is_link` says that it has the token of a signed URL, which is not valid for it.
+    """
+
+    def __init__(
+        self, *, is_key_wrong: bool, is_basic: bool = False, is_link: bool = False
+    ) -> None:
         reason = "unknown API key" if is_key_wrong else "an API key is required"
-        super().__init__(f"{reason}; send one as Authorization: Bearer KEY")
+        link = "; a signed URL works only as it was made, until it expires, and for reading"
+        super().__init__(
+            f"{reason}; send one as Authorization: Bearer KEY{link if is_link else ''}"
+        )
         bearer = 'Bearer realm="kirazuri"' + (', error="invalid_token"' if is_key_wrong else "")
         self.challenge = 'Basic realm="kirazuri", ' + bearer if is_basic else bearer
 

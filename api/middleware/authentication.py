@@ -6,7 +6,6 @@ Every path that is not listed as public needs a key, so a new route is protected
 import base64
 import ipaddress
 from collections.abc import Awaitable, Callable
-from urllib.parse import parse_qs
 
 from fastapi import Request, Response
 from starlette.datastructures import Headers, MutableHeaders
@@ -16,6 +15,7 @@ from api.auth import signed_urls
 from api.auth.caller import ANYONE, Caller
 from api.auth.key_cache import KeyCache
 from api.auth.key_limits import headers as limit_headers
+from api.auth.proxy_marks import shows_proxy
 from api.http.errors import Unauthorized
 from worker.auth.api_keys import ApiKey
 from worker.errors import QueueUnavailable
@@ -28,8 +28,6 @@ _PUBLIC_PREFIXES = ("/problems/", "/static-offline-docs/")
 
 _BASIC_PREFIXES = ("/sdapi/", "/internal/", "/login")
 """Clients of these paths know only Basic; elsewhere browsers would show a password dialog."""
-
-_PROXY_HEADERS = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
 
 ExceptionHandler = Callable[[Request, Exception], Awaitable[Response]]
 
@@ -74,7 +72,8 @@ class AuthenticationMiddleware:
         if not self._keys.is_known:
             raise QueueUnavailable("the API keys have not been read from Redis yet")
         is_basic = scope["path"].startswith(_BASIC_PREFIXES)
-        raise Unauthorized(is_key_wrong=bool(candidates), is_basic=is_basic)
+        is_link = b"token=" in scope["query_string"]
+        raise Unauthorized(is_key_wrong=bool(candidates), is_basic=is_basic, is_link=is_link)
 
     def _needs_key(self, scope: Scope, headers: Headers) -> bool:
         if self._settings.auth != "auto":
@@ -89,10 +88,10 @@ class AuthenticationMiddleware:
     def _key_of_signed_url(self, scope: Scope) -> ApiKey | None:
         """The key that signed this URL; a signature allows reading one path."""
         secret = self._keys.link_secret
-        tokens = parse_qs(scope["query_string"].decode("latin-1")).get("token")
-        if not tokens or secret is None or scope["method"] not in ("GET", "HEAD"):
+        token = signed_urls.token_in(scope["query_string"])
+        if token is None or secret is None or scope["method"] not in ("GET", "HEAD"):
             return None
-        owner = signed_urls.owner_of(tokens[0], scope["path"], secret)
+        owner = signed_urls.owner_of(token, scope["path"], secret)
         return self._keys.by_id(owner) if owner else None
 
 
@@ -127,7 +126,7 @@ def _is_local(scope: Scope, headers: Headers, listen: str | None) -> bool:
     A proxy forwards requests of others; its headers reveal it. A host name with a dot may belong to
     an attacker who points it to this machine to make browsers call it (DNS rebinding).
     """
-    if any(name in headers for name in _PROXY_HEADERS):
+    if shows_proxy(headers.keys()):
         return False
     address = _host(listen) if listen else (scope.get("server") or ("",))[0]
     host = _host(headers.get("host", ""))

@@ -162,7 +162,8 @@ class LocalImageStore:
     """Images as files in a folder that API and workers share.
 
     A file is written under a temporary name, synced to disk and then renamed, so a name
-    never belongs to half an image. The mark of a deleted image is an empty file.
+    never belongs to half an image. The mark of a deleted image is an empty file. Only the user of
+    the processes can read folder and files.
     """
 
     def __init__(self, root: Path) -> None:
@@ -172,12 +173,17 @@ class LocalImageStore:
         """Store `data` and return its name."""
         name = image_name(data, extension)
         try:
-            self._root.mkdir(parents=True, exist_ok=True)
+            self._make_folder()
             check_space(self._root, len(data))
             self._write(name, data)
         except OSError as exc:
             raise StoreError(f"cannot write {name} in {self._root}: {exc}") from exc
         return name
+
+    def _make_folder(self) -> None:
+        """Make the folder, for nobody but this user; the mode of an existing one is kept."""
+        self._root.parent.mkdir(parents=True, exist_ok=True)
+        self._root.mkdir(mode=0o700, exist_ok=True)
 
     def _write(self, name: str, data: bytes) -> None:
         """Write even if the file exists: its new age keeps it from being swept."""
@@ -187,7 +193,6 @@ class LocalImageStore:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            Path(temporary).chmod(0o644)
             Path(temporary).replace(self._root / name)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
@@ -244,7 +249,6 @@ class LocalImageStore:
         try:
             handle, temporary = tempfile.mkstemp(dir=self._root, prefix=".new-")
             os.close(handle)
-            Path(temporary).chmod(0o644)
             Path(temporary).replace(self._root / name)
         except OSError as exc:
             raise StoreError(f"cannot remove {name} in {self._root}: {exc}") from exc
@@ -252,7 +256,7 @@ class LocalImageStore:
     def probe(self) -> None:
         """Raise StoreError unless a file of an image's size can be written in the folder."""
         try:
-            self._root.mkdir(parents=True, exist_ok=True)
+            self._make_folder()
             check_space(self._root, len(_PROBE))
             with tempfile.TemporaryFile(dir=self._root, prefix=".new-") as file:
                 file.write(_PROBE)

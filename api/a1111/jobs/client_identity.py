@@ -9,6 +9,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from api.auth.proxy_marks import shows_proxy
 from api.submit.dependencies import CurrentCaller, Queue
 from worker.errors import JobExpired, JobNotFound
 from worker.job import TERMINAL, Job
@@ -53,7 +54,7 @@ def _client_address(request: Request) -> str | None:
     if "x-forwarded-for" in headers:
         is_known = host in [part.strip() for part in headers["x-forwarded-for"].split(",")]
     else:
-        is_known = not any(name in headers for name in ("forwarded", "x-real-ip", "via"))
+        is_known = not shows_proxy(headers.keys())
     return host if is_known else None
 
 

@@ -1,5 +1,6 @@
 """Signed URLs: what they open, and for how long."""
 
+import json
 import time
 
 import httpx2
@@ -41,6 +42,36 @@ def test_signed_urls_need_no_header(public_client: httpx2.Client, redis_client: 
         assert public_client.get(path, params={"token": forged}).status_code == 401
     revoke_key(redis_client, "alice")
     wait_until(lambda: public_client.get(links["events"]).status_code == 401)
+
+
+def test_a_signed_url_can_only_read(public_client: httpx2.Client, redis_client: "Redis") -> None:
+    secret, key = make_key("alice")
+    add_key(redis_client, key)
+    wait_until(lambda: status_with(public_client, bearer(secret)) == 200)
+    job = public_client.post("/generate", json=BODY, headers=bearer(secret)).json()
+    links = public_client.post(f"/jobs/{job['id']}/links", headers=bearer(secret)).json()
+    url = links["events"]
+    path, _, token = url.partition("?token=")
+    for changed in (
+        f"{url}&cancel_on_disconnect=true",
+        f"{path}?cancel_on_disconnect=true&token={token}",
+        f"{url}&cancel%5Fon%5Fdisconnect=1",
+        f"{url}&cancel_on_disconnect",
+        f"{url}&cancel_on_disconnect=",
+        f"{url}&anything=x",
+        f"{url}&token={token}",
+        f"{url}&&dry_run=true",
+    ):
+        with public_client.stream("GET", changed) as answer:
+            assert answer.status_code == 401, changed
+            assert "works only as it was made" in json.loads(answer.read())["detail"]
+    for method in ("POST", "PUT", "PATCH", "DELETE"):
+        assert public_client.request(method, url).status_code == 401, method
+    headers = {"X-HTTP-Method-Override": "DELETE"}
+    with public_client.stream("GET", url, headers=headers) as stream:
+        assert stream.status_code == 200
+    found = public_client.get(f"/jobs/{job['id']}", headers=bearer(secret)).json()
+    assert found["status"] == "queued"
 
 
 def test_signature_expires() -> None:

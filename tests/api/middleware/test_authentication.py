@@ -4,6 +4,7 @@ import base64
 import socket
 
 import httpx2
+import pytest
 from redis import Redis
 from starlette.datastructures import Headers
 
@@ -107,6 +108,19 @@ LOCAL_REQUESTS: list[tuple[str | None, str, dict[str, str], bool]] = [
 ]
 """Listen address, address of the connection, headers, and whether the request is local."""
 
+PROXY_MARKS = (
+    *("Forwarded", "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-Port"),
+    *("X-Forwarded-Prefix", "X-Forwarded-Server", "X-Forwarded-Ssl", "X-Forwarded", "Via"),
+    *("X-Real-IP", "X-Client-IP", "Client-IP", "X-Cluster-Client-IP", "X-Original-Host"),
+    *("X-Original-Forwarded-For", "X-Original-URL", "X-Scheme", "X-Host", "Front-End-Https"),
+    *("CF-Connecting-IP", "CF-Ray", "CF-Visitor", "CDN-Loop", "True-Client-IP"),
+    *("Fly-Client-IP", "Fly-Forwarded-Proto", "X-Envoy-External-Address", "X-Envoy-Peer-Metadata"),
+    *("Tailscale-User-Login", "Tailscale-Funnel-Request", "Ngrok-Auth-User-Email"),
+    *("Fastly-Client-IP", "X-Azure-ClientIP", "X-ARR-SSL", "X-Amzn-Trace-Id", "X-Amz-Cf-Id"),
+    *("X-Auth-Request-User", "X-Pomerium-Jwt-Assertion", "Remote-User", "X-Varnish"),
+)
+"""Headers of reverse proxies, tunnels, content networks and sign-in proxies."""
+
 
 def test_requests_of_this_machine() -> None:
     wrong = [
@@ -118,6 +132,27 @@ def test_requests_of_this_machine() -> None:
     assert wrong == []
 
 
+def is_local(headers: dict[str, str]) -> bool:
+    headers = {"host": "localhost:8000", **headers}
+    return authentication._is_local({"server": ("127.0.0.1", 8000)}, Headers(headers), None)
+
+
+@pytest.mark.parametrize("mark", PROXY_MARKS)
+def test_a_request_with_the_mark_of_a_proxy_is_not_local(mark: str) -> None:
+    assert is_local({})
+    assert not is_local({mark: "x"})
+    assert not is_local({mark.lower(): ""})
+
+
+def test_what_programs_of_this_machine_send_is_no_mark_of_a_proxy() -> None:
+    names = (
+        *("User-Agent", "Accept", "Origin", "Referer", "X-Request-Id", "X-Stainless-Lang", "DNT"),
+        *("X-Requested-With", "Sec-Fetch-Site", "Priority", "Traceparent", "X-Title"),
+        *("HTTP-Referer", "Prefer", "Proxy-Connection"),
+    )
+    assert is_local(dict.fromkeys(names, "x"))
+
+
 def test_local_service_needs_keys_after_the_first_key(
     settings: Settings, redis_client: "Redis"
 ) -> None:
@@ -125,6 +160,7 @@ def test_local_service_needs_keys_after_the_first_key(
         # SillyTavern always sends Basic, even without keys.
         assert status_with(client, basic("", "")) == 200
         assert status_with(client, {"Host": "rebound.example"}) == 401
+        assert status_with(client, {"CF-Connecting-IP": "203.0.113.9"}) == 401
         secret, key = make_key("alice")
         add_key(redis_client, key)
         wait_until(lambda: status_with(client, {}) == 401)

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import stat
 import time
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,27 @@ def test_an_image_is_named_by_its_content(store: ImageStore) -> None:
 def test_a_large_image_comes_back_unchanged(store: ImageStore) -> None:
     data = os.urandom(7_000_000)
     assert store.read(store.put(data, "png")) == data
+
+
+def test_only_the_user_can_read_folder_files_and_marks(tmp_path: Path) -> None:
+    folder = tmp_path / "data" / "images"
+    before = os.umask(0)
+    try:
+        local = LocalImageStore(folder)
+        local.probe()
+        kept, removed = local.put(DATA, "png"), local.put(DATA, "webp")
+        local.delete(removed)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    for name in (kept, removed):
+        assert stat.S_IMODE((folder / name).stat().st_mode) == 0o600, name
+
+
+def test_a_folder_that_the_operator_made_keeps_its_mode(tmp_path: Path) -> None:
+    tmp_path.chmod(0o750)
+    LocalImageStore(tmp_path).put(DATA, "png")
+    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o750
 
 
 def test_a_malformed_name_is_not_looked_up(store: ImageStore) -> None:

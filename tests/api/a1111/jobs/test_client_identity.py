@@ -3,7 +3,10 @@
 from collections.abc import Callable
 
 import httpx2
+import pytest
+from fastapi import Request
 
+from api.a1111.jobs.client_identity import client_name
 from tests.support.a1111_clients import (
     NO_WAIT,
     TXT2IMG,
@@ -73,6 +76,18 @@ def test_behind_a_trusted_proxy_the_forwarded_address_identifies_a_client(
     _, job_id = start_call(one)
     assert read_progress(client, one)["current_task"] == job_id
     assert is_idle(read_progress(client, other))
+
+
+@pytest.mark.parametrize("mark", ["CF-Connecting-IP", "X-Forwarded-Host", "Fly-Client-IP", "Via"])
+def test_behind_a_proxy_of_any_kind_the_address_identifies_nobody(mark: str) -> None:
+    """Otherwise `interrupt` of one client would stop the jobs of all."""
+
+    def name_with(headers: list[tuple[bytes, bytes]]) -> str | None:
+        scope = {"type": "http", "client": ("127.0.0.1", 1), "headers": headers}
+        return client_name(Request(scope), "")
+
+    assert name_with([]) is not None
+    assert name_with([(mark.lower().encode(), b"203.0.113.7")]) is None
 
 
 def test_api_keys_identify_clients(
