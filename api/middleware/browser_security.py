@@ -23,6 +23,7 @@ SECURITY_HEADERS: Final = {
 
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _PORT = re.compile(r":\d*$")
+_PORTS: Final = {"http": 80, "https": 443}
 
 
 def cors_options(settings: Settings) -> dict[str, Any]:
@@ -51,6 +52,7 @@ class HostAndOriginCheck:
     def __init__(self, settings: Settings) -> None:
         self._max_bytes = settings.max_head_bytes
         self._origins = frozenset(split_commas(settings.cors_origins))
+        self._public_address = _address_of(settings.public_url or "")
         self._hosts = frozenset(split_commas(settings.allowed_hosts))
         if self._hosts and settings.public_url:
             self._hosts |= {f"{urlsplit(settings.public_url).hostname}"}
@@ -79,9 +81,33 @@ class HostAndOriginCheck:
 
         Browsers send simple requests without a CORS preflight, so CORS alone does not stop them.
         """
-        site = headers.get("sec-fetch-site", "none")
-        return (
-            method not in _SAFE_METHODS
-            and site not in ("none", "same-origin")
-            and headers.get("origin") not in self._origins
-        )
+        origin = headers.get("origin")
+        if method in _SAFE_METHODS or origin in self._origins:
+            return False
+        site = headers.get("sec-fetch-site")
+        if site is not None:
+            return site not in ("none", "same-origin")
+        # Browsers send Sec-Fetch-Site only to https and to this machine, and older ones never do.
+        # They always send Origin, which programs other than browsers leave out.
+        return origin is not None and not self._is_own(origin, headers.get("host", ""))
+
+    def _is_own(self, origin: str, host: str) -> bool:
+        """Whether an origin is this service's own. "null" is the origin of unknown pages.
+
+        The scheme is not compared: behind a TLS proxy the service sees http.
+        """
+        scheme, _, _ = origin.partition("://")
+        address = _address_of(origin)
+        own = _address_of(f"{scheme}://{host.lower()}")
+        return address is not None and address in (own, self._public_address)
+
+
+def _address_of(url: str) -> tuple[str, int] | None:
+    """Host and port of a URL; None if it is not an http or https URL with a host."""
+    try:
+        parts = urlsplit(url)
+        default = _PORTS[parts.scheme]
+        port = parts.port or default
+    except (KeyError, ValueError):  # another scheme; a port or an address that is none
+        return None
+    return (parts.hostname, port) if parts.hostname else None

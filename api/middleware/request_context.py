@@ -28,17 +28,60 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 log = logging.getLogger(__name__)
 
 
-class _ResponseSender:
-    """Sends one response, adds our headers, and tracks how far it got."""
+class LimitedBody:
+    """The body of one request: `receive` raises BodyTooLarge if it is larger than `limit` bytes.
 
-    def __init__(self, send: Send, request_id: str, on_start: Callable[[int], None]) -> None:
+    Starlette's own limit answers a declared excess with fixed plain text.
+    """
+
+    def __init__(self, receive: Receive, headers: Headers, limit: int) -> None:
+        self._receive = receive
+        self._limit = limit
+        declared = headers.get("content-length", "")
+        self._is_too_large = (
+            declared.isascii()
+            and declared.isdigit()
+            and (len(declared) > 18 or int(declared) > limit)
+        )
+        self._size = 0
+        self._is_complete = False
+        self.is_abandoned = False
+        """Whether the client left before the end of the body."""
+
+    async def receive(self) -> Message:
+        """The next message of the request."""
+        if self._is_too_large:
+            raise BodyTooLarge(self._limit)
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            self.is_abandoned = not self._is_complete
+        else:
+            self._is_complete = not message.get("more_body", False)
+        self._size += len(message.get("body", b""))
+        if self._size > self._limit:
+            raise BodyTooLarge(self._limit)
+        return message
+
+
+class _ResponseSender:
+    """Sends one response, adds our headers, and tracks how far it got.
+
+    A client that left before the end of its body gets none: there is nothing to count or to log.
+    """
+
+    def __init__(
+        self, send: Send, request_id: str, on_start: Callable[[int], None], body: LimitedBody
+    ) -> None:
         self._send = send
+        self._body = body
         self._request_id = request_id
         self._on_start = on_start
         self.is_started = False
         self.is_stream = False
 
     async def send(self, message: Message) -> None:
+        if self._body.is_abandoned:
+            return
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
             headers["X-Request-Id"] = self._request_id
@@ -100,22 +143,24 @@ class RequestContextMiddleware:
             if problem := scope["state"].get("problem"):
                 self._metrics.count_problem(problem)
 
-        sender = _ResponseSender(send, request_id, observe)
+        body = LimitedBody(receive, headers, self._max_body_bytes)
+        sender = _ResponseSender(send, request_id, observe, body)
         error = self._head_check.check(scope, headers, instance=request_id)
         if error is not None:
             scope["state"]["problem"] = error.kind.code
             response = error_renderer(error)
             await response(scope, receive, sender.send)
             return
-        limited = limited_body(receive, headers, self._max_body_bytes)
         try:
-            await self._app(scope, limited, sender.send)
+            await self._app(scope, body.receive, sender.send)
         except asyncio.CancelledError:
             if not sender.is_stream:
                 raise
             # The server stops. A client reconnects only to a stream that ended properly.
             await sender.end()
         except Exception:
+            if body.is_abandoned:
+                return
             if sender.is_started:
                 raise
             log.exception("request=%s problem=%s", request_id, INTERNAL.code)
@@ -134,27 +179,3 @@ def _request_id(given: str | None) -> str:
 def _route_template(scope: Scope) -> str:
     """The path template; a path would create a time series per job."""
     return getattr(scope.get("route"), "path", "none")
-
-
-def limited_body(receive: Receive, headers: Headers, limit: int) -> Receive:
-    """`receive` that raises BodyTooLarge if the declared or received size exceeds `limit`.
-
-    Starlette's own limit answers a declared excess with fixed plain text.
-    """
-    declared = headers.get("content-length", "")
-    is_too_large = (
-        declared.isascii() and declared.isdigit() and (len(declared) > 18 or int(declared) > limit)
-    )
-    size = 0
-
-    async def receive_limited() -> Message:
-        nonlocal size
-        if is_too_large:
-            raise BodyTooLarge(limit)
-        message = await receive()
-        size += len(message.get("body", b""))
-        if size > limit:
-            raise BodyTooLarge(limit)
-        return message
-
-    return receive_limited

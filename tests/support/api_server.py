@@ -25,6 +25,11 @@ class ApiServer:
             target=self._server.run, kwargs={"sockets": [self._socket]}, daemon=True
         )
 
+    @property
+    def requests_in_progress(self) -> int:
+        """Requests whose handlers have not returned."""
+        return len(self._server.server_state.tasks)
+
     def start(self) -> None:
         self._thread.start()
         deadline = time.monotonic() + 60

@@ -162,6 +162,60 @@ def test_cross_origin_requests_change_nothing(
     check_all(check, itertools.product((client, open_client), operations, sites, origins))
 
 
+FOREIGN_ORIGINS = (
+    "null", "https://evil.example", "http://localhost", "http://127.0.0.1:1", "http://127.0.0.1",
+    "ftp://{host}", "http://{host}.evil.example", "http://evil.example/{host}", "file://",
+    "http://evil.example@", "http://[::1", "http://127.0.0.1:port", "",
+)  # fmt: skip
+
+
+def test_foreign_pages_in_browsers_that_do_not_tell_the_site(
+    public_client: httpx2.Client, client: httpx2.Client
+) -> None:
+    """Browsers send Sec-Fetch-Site only to https and to localhost; older ones never do."""
+
+    def check(caller: httpx2.Client, operation: tuple[str, str, str], origin: str) -> None:
+        method, path, media_type = operation
+        named = origin.format(host=caller.base_url.netloc.decode())
+        headers = {"origin": named, "content-type": media_type}
+        answer = caller.request(method, path, content=b"prompt=1girl", headers=headers)
+        assert answer.status_code == 403, answer.text
+        assert "foreign_page" in answer.text or "KIRAZURI_CORS_ORIGINS" in answer.text
+
+    operations = (
+        ("POST", "/generate", "text/plain"),
+        ("POST", "/v1/images/edits", "multipart/form-data; boundary=x"),
+        ("POST", "/sdapi/v1/interrupt", "application/x-www-form-urlencoded"),
+        ("POST", "/verify", "image/png"),
+        ("DELETE", "/jobs/nothing", ""),
+    )
+    check_all(check, itertools.product((client, public_client), operations, FOREIGN_ORIGINS))
+
+
+def test_own_pages_in_browsers_that_do_not_tell_the_site(settings: Settings) -> None:
+    named = {"public_url": "https://Art.example/api", "cors_origins": "http://pages.example"}
+    named |= {"auth": "off"}
+    with ApiServer(settings.model_copy(update=named)) as running:
+        own = running.url.removeprefix("http://")
+        for host, origin in (
+            (own, f"http://{own}"),
+            ("Art.local", "http://art.local"),
+            ("art.local", "https://art.local"),  # a proxy has removed the TLS
+            ("art.local:443", "https://art.local"),
+            ("[::1]:8000", "http://[::1]:8000"),
+            (own, "https://art.example"),
+            (own, "http://pages.example"),
+        ):
+            headers = {"host": host, "origin": origin}
+            url = f"{running.url}/generate?dry_run=true"
+            answer = httpx2.post(url, json={"prompt": PROMPT}, headers=headers, timeout=60)
+            assert answer.status_code == 200, (host, origin, answer.text)
+
+
+def test_programs_send_no_origin(client: httpx2.Client) -> None:
+    assert client.post("/generate?dry_run=true", json={"prompt": PROMPT}).status_code == 200
+
+
 def test_own_pages_and_links_from_others_work(client: httpx2.Client) -> None:
     own = {"sec-fetch-site": "same-origin", "origin": str(client.base_url)}
     assert client.post("/generate", json={"prompt": PROMPT}, headers=own).status_code == 202
