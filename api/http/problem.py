@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from fastapi.responses import Response
 from pydantic import Field
 
-from api.http.response_model import ResponseModel
+from api.http.response_model import AbsentIfNone, ResponseModel
 
 PROBLEM_MEDIA_TYPE = "application/problem+json"
 
@@ -29,9 +29,10 @@ class Problem(ResponseModel):
     instance: str
     code: str
     errors: list[FieldError] = Field(default=[])
-    rule: str | None = Field(
+    rule: AbsentIfNone[str] = Field(
         default=None,
-        description="The name of the rule that blocked the request; only in `policy_blocked`.",
+        description="The name of the rule that blocked the request. Missing in all problems but "
+        "`policy_blocked`.",
         examples=["max_rating"],
     )
 
@@ -89,7 +90,7 @@ def render_problem(response: ProblemResponse) -> Response:
         rule=response.rule,
     )
     return Response(
-        problem.model_dump_json(exclude={"rule"} if response.rule is None else None),
+        problem.model_dump_json(),
         status_code=response.kind.status,
         media_type=PROBLEM_MEDIA_TYPE,
         headers=response.headers,

@@ -1,6 +1,7 @@
 """Builds the OpenAPI 3.1 document for people and client generators.
 
-Adds to FastAPI's document: the media type of problems, security schemes and examples.
+Adds to FastAPI's document: the media type of problems, security schemes and examples. Bodies are
+fitted to client generators.
 """
 
 from copy import deepcopy
@@ -12,6 +13,7 @@ from pydantic import BaseModel
 
 from api.http.problem import PROBLEM_MEDIA_TYPE
 from api.middleware.authentication import is_public_path
+from api.openapi.bodies import drop_null, fit_for_generators
 from api.openapi.examples import examples
 from model.card import Card
 
@@ -83,13 +85,15 @@ def describe(app: FastAPI, card: Card) -> dict[str, Any]:
                 del operation["responses"]["422"]
             _add_security(path, operation)
             for parameter in operation.get("parameters", ()):
-                _remove_null(parameter)
+                # Optional headers and query parameters are left out, and never null.
+                drop_null(parameter["schema"])
             for answer in operation["responses"].values():
                 _fix_media_types(answer)
     for name in ("HTTPValidationError", "ValidationError"):
         document["components"]["schemas"].pop(name, None)
     document["components"]["securitySchemes"] = _SECURITY_SCHEMES
     _add_examples(document["components"]["schemas"], card)
+    fit_for_generators(document)
     return document
 
 
@@ -113,15 +117,6 @@ def _collect(value: Any, values: dict[str, dict[str, Any]]) -> None:
     if isinstance(value, list | tuple):
         for item in value:
             _collect(item, values)
-
-
-def _remove_null(parameter: dict[str, Any]) -> None:
-    """Optional headers and query parameters are left out, and never null."""
-    schema = parameter["schema"]
-    kinds = [kind for kind in schema.get("anyOf", ()) if kind != {"type": "null"}]
-    if len(kinds) == 1:
-        del schema["anyOf"]
-        schema |= kinds[0]
 
 
 def _add_security(path: str, operation: dict[str, Any]) -> None:

@@ -1,5 +1,7 @@
 """Plans a request without queueing it: final fields, tokens, warnings, cost and time."""
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.submit.advice import Advice
@@ -42,6 +44,9 @@ class Plan(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
+    status: Literal["planned"] = Field(
+        default="planned", description="Always `planned`; a job has another status."
+    )
     request: PlannedRequest = Field(description="The request with every field filled in.")
     tokens: TokenCounts = Field(description="Lengths of the prompts.")
     warnings: tuple[JobWarning, ...] = Field(description="Advice from the checkpoint's card.")

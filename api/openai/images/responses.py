@@ -6,6 +6,7 @@ from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from api.http.response_model import AbsentIfNone
 from model.card import Card
 from model.prompting.tokens import Tokenizers, count_tokens
 from model.request import ImageFormat
@@ -50,12 +51,15 @@ class Usage(_ResponseModel):
 class ImageData(_ResponseModel):
     """An image, as `b64_json` or as `url`."""
 
-    b64_json: str | None = Field(
-        default=None, description="The image file in base64.", examples=["iVBORw0KGgo="]
-    )
-    url: str | None = Field(
+    b64_json: AbsentIfNone[str] = Field(
         default=None,
-        description="URL of the image file, valid until the job expires.",
+        description="The image file in base64. Missing if URLs were asked for.",
+        examples=["iVBORw0KGgo="],
+    )
+    url: AbsentIfNone[str] = Field(
+        default=None,
+        description="URL of the image file, valid until the job expires. Missing unless URLs were "
+        "asked for.",
         examples=["http://localhost:8000/images/9f86d081884c7d659a2feaa0c55ad015a3bf4f1b.png"],
     )
     seed: int = Field(description="Seed of the image. Not part of OpenAI's API.", examples=[42])
@@ -68,7 +72,7 @@ class Images(_ResponseModel):
     data: list[ImageData]
     background: Literal["opaque"] = "opaque"
     output_format: ImageFormat
-    quality: AnsweredQuality | None = Field(
+    quality: AbsentIfNone[AnsweredQuality] = Field(
         default=None, description="Missing if the request has `steps` but no `quality`."
     )
     size: str = Field(description="Actual size of the images.", examples=["1024x1024"])

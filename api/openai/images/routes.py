@@ -46,7 +46,7 @@ async def _images(call: ImagesCall, job: Job, parsed: OpenAIRequest) -> Response
             usage=usage_of(job, call.submitter.card, call.tokenizers),
             notes=parsed.notes,
         )
-        return images.model_dump_json(exclude_none=True)
+        return images.model_dump_json()
 
     content = await asyncio.to_thread(body)  # encodes megabytes of base64
     return call.answer(content, parsed.body, job)

@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Depends, Query, Request, Response
+from pydantic import Field
 
 from api.http.error_handlers import problem_responses
 from api.http.job_schemas import JobView
@@ -32,7 +33,7 @@ def routes(request_model: type[GenerationRequest]) -> APIRouter:
         dependencies=[Depends(require_json), Depends(_refresh_loras)],
         responses={
             200: {
-                "model": JobView | Plan,
+                "model": Annotated[JobView | Plan, Field(discriminator="status")],
                 "description": "The job ended within `Prefer: wait`; or, with `dry_run`, the plan.",
             },
             202: {"description": "Accepted; `Location` is the URL of the job."},
