@@ -2,11 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import TypedDict
+from typing import Any, TypedDict, cast
 
 from fastapi import FastAPI
+from fastapi.routing import iter_route_contexts
 from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import Lifespan
@@ -19,6 +20,7 @@ from api.http.metrics import HttpMetrics
 from api.http.problem import ErrorRenderer
 from api.middleware.authentication import AuthenticationMiddleware
 from api.middleware.browser_security import cors_options
+from api.middleware.client_paths import ClientPathsMiddleware
 from api.middleware.request_context import RequestContextMiddleware
 from api.openai import models
 from api.openai.errors import openai_error
@@ -182,6 +184,7 @@ def _add_middleware(app: FastAPI, settings: Settings, keys: KeyCache, metrics: H
         settings=settings,
         error_renderers=ERROR_RENDERERS,
     )
+    app.add_middleware(ClientPathsMiddleware)
     if settings.cors_origins:
         # Outermost, so that web pages can read error responses too.
         app.add_middleware(CORSMiddleware, **cors_options(settings))
@@ -194,6 +197,24 @@ def _add_routes(app: FastAPI, request_model: type[GenerationRequest]) -> None:
     app.include_router(models.router)
     app.include_router(openai_images.routes(request_model))
     app.include_router(a1111.router)
+    _answer_head(app)
+
+
+def _answer_head(app: FastAPI) -> None:
+    """Let HEAD be answered wherever GET is; the server leaves out the body."""
+    routes = list(iter_route_contexts(app.routes))
+    own = {route.path for route in routes if "HEAD" in (route.methods or ())}
+    for route in routes:
+        if "GET" in (route.methods or ()) and route.path not in own:
+            app.add_api_route(
+                f"{route.path}",
+                cast(Callable[..., Any], route.endpoint),
+                methods=["HEAD"],
+                response_class=route.response_class,
+                response_model=route.response_model,
+                status_code=route.status_code,
+                include_in_schema=False,
+            )
 
 
 async def _open_keys(keys: KeyCache, settings: Settings) -> None:

@@ -22,6 +22,9 @@ SECURITY_HEADERS: Final = {
 """Defaults for every response; a route may set others."""
 
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+_PROBES: Final = frozenset({"/livez", "/readyz"})
+"""Asked for by address, or without `Host`, by what watches the service; they tell no secret."""
+
 _PORT = re.compile(r":\d*$")
 _PORTS: Final = {"http": 80, "https": 443}
 
@@ -67,7 +70,7 @@ class HostAndOriginCheck:
                 HEAD_TOO_LARGE,
                 f"{size} bytes, but at most {self._max_bytes} are allowed",
             )
-        elif self._hosts and host not in self._hosts:
+        elif self._hosts and host not in self._hosts and scope["path"] not in _PROBES:
             kind, detail = WRONG_HOST, f"{printable(host)!r} is not in KIRAZURI_ALLOWED_HOSTS"
         elif self._is_cross_origin(scope["method"], headers):
             origin = printable(headers.get("origin", "another origin"))

@@ -77,6 +77,8 @@ def error_of(problem: ProblemResponse) -> OpenAIError:
     status, param = problem.kind.status, None
     code = _CODES.get(problem.kind.code, problem.kind.code)
     message = problem.detail
+    if code == "not_found":
+        message = f"{message}; the client's base URL must end with /v1"
     wrong = [_parameter(error) for error in problem.errors]
     if wrong:
         param = wrong[0].param

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 from functools import partial
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Path, Query, Response
+from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.sse import format_sse_event
 
 from api.http.error_handlers import problem_responses
@@ -102,6 +102,7 @@ async def cancel_job(job_id: JobId, queue: Queue, base_url: BaseUrl) -> JobView:
     },
 )
 async def stream_job_events(
+    request: Request,
     job_id: JobId,
     queue: Queue,
     metrics: Metrics,
@@ -125,6 +126,8 @@ async def stream_job_events(
     if await queue.has_seen_all(job_id, after=last_seen):
         # 204 tells browsers not to reconnect.
         return Response(status_code=204)
+    if request.method == "HEAD":
+        return Response(media_type=EventStream.media_type, headers={"Cache-Control": "no-cache"})
 
     async def stream() -> AsyncGenerator[bytes]:
         yield format_sse_event(retry=RETRY_MS)

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import itertools
 import re
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -224,16 +225,33 @@ def test_own_pages_and_links_from_others_work(client: httpx2.Client) -> None:
 
 def test_unknown_hosts_are_refused(open_client: httpx2.Client) -> None:
     for host in ("evil.example", "127.0.0.1.evil.example", "", "[::1]:80", "a b"):
-        answer = open_client.get("/livez", headers={"host": host})
+        answer = open_client.get("/capabilities", headers={"host": host})
         assert answer.status_code == 421, host
         assert read_problem(answer)["code"] == "wrong_host"
+
+
+def test_probes_answer_whatever_the_host(open_server: ApiServer, redis_url: str) -> None:
+    def check(method: str, path: str, host: str | None) -> None:
+        version = "1.0" if host is None else "1.1"
+        head = f"{method} {path} HTTP/{version}\r\n" + (f"Host: {host}\r\n" if host else "")
+        port = int(open_server.url.rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+            connection.sendall(f"{head}Connection: close\r\n\r\n".encode())
+            status = int(connection.makefile("rb").readline().split()[1])
+        assert status == (503 if path == "/readyz" else 200)  # there is no worker
+
+    paths = ("/livez", "/readyz")
+    hosts = ("10.1.2.3:8000", "[fd00::7]:8000", "api", "probe.svc.cluster.local", None)
+    check_all(check, itertools.product(("GET", "HEAD"), paths, hosts))
 
 
 def test_host_of_the_public_url_is_allowed(settings: Settings) -> None:
     named = {"allowed_hosts": "localhost", "public_url": "https://Art.example/api"}
     with ApiServer(settings.model_copy(update=named)) as running:
         answers = {
-            host: httpx2.get(f"{running.url}/livez", headers={"host": host}, timeout=60).status_code
+            host: httpx2.get(
+                f"{running.url}/problems/internal", headers={"host": host}, timeout=60
+            ).status_code
             for host in ("localhost:80", "LOCALHOST", "art.example", "art.example:443", "x.example")
         }
     assert list(answers.values()) == [200, 200, 200, 200, 421]

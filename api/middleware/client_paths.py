@@ -1,0 +1,49 @@
+"""Understands the paths that clients build from a base URL with a part too many or too few.
+
+Only paths of the OpenAI and A1111 APIs are changed. Paths of the native API are exact.
+"""
+
+import re
+from typing import Final
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+_DIALECTS = re.compile(r"/(?:v1|sdapi|internal|login)(?:/|$)")
+_DOUBLED = re.compile(r"^(/v1|/sdapi/v1)\1+(?=/|$)")
+_SLASHES = re.compile(r"/{2,}")
+
+_OPENAI_PATHS: Final = (
+    "/chat/completions",
+    "/completions",
+    "/embeddings",
+    "/images/edits",
+    "/images/generations",
+    "/images/variations",
+    "/models",
+    "/responses",
+)
+"""Paths that clients of the OpenAI API call below their base URL; no native path is among them."""
+
+
+class ClientPathsMiddleware:
+    """ASGI middleware around all that look at the path."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on with the path that its client means."""
+        if scope["type"] == "http":
+            scope = {**scope, "path": meant_path(scope["path"])}
+        await self._app(scope, receive, send)
+
+
+def meant_path(path: str) -> str:
+    """The path without a slash at its end, doubled slashes and a doubled prefix, and with `/v1`.
+
+    For example `/v1/v1//models/` and `/models` both mean `/v1/models`.
+    """
+    meant = _SLASHES.sub("/", path).rstrip("/")
+    if any(meant == known or meant.startswith(f"{known}/") for known in _OPENAI_PATHS):
+        return f"/v1{meant}"
+    return _DOUBLED.sub(r"\1", meant) if _DIALECTS.match(meant) else path
