@@ -69,8 +69,11 @@ class Parameters(BaseModel):
         "An explicit `steps` overrides this.",
         examples=["high"],
     )
-    response_format: Annotated[Literal["b64_json", "url"], _null_is("b64_json")] = Field(
-        default="b64_json", description="Return images as base64 or as URLs.", examples=["url"]
+    response_format: Literal["b64_json", "url"] | None = Field(
+        default=None,
+        description="Return images as base64 or as URLs. By default URLs if `model` is a DALL-E, "
+        "as its clients expect, and base64 otherwise.",
+        examples=["url"],
     )
     output_format: Annotated[Literal["png", "webp", "jpeg", "avif"], _null_is("png")] = Field(
         default="png", description=field_description("image_format"), examples=["webp"]
@@ -105,6 +108,12 @@ class Parameters(BaseModel):
     style: str | None = Field(default=None, description="Ignored.", examples=["vivid"])
     complexity: str | None = Field(default=None, description="Ignored.", examples=["low"])
     input_fidelity: str | None = Field(default=None, description="Ignored.", examples=["high"])
+
+    @property
+    def has_urls(self) -> bool:
+        """Whether the response has URLs instead of files."""
+        is_dall_e = self.model is not None and self.model.startswith("dall-e-")
+        return self.response_format == "url" or (self.response_format is None and is_dall_e)
 
 
 class ImagesBody(NamedTuple):

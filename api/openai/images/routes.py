@@ -34,8 +34,7 @@ async def _answer(call: ImagesCall, raw: ImagesBody, kind: str) -> Response:
 
 
 async def _images(call: ImagesCall, job: Job, parsed: OpenAIRequest) -> Response:
-    has_urls = parsed.parameters.response_format == "url"
-    files = None if has_urls else await read_images(job, call.store)
+    files = None if parsed.parameters.has_urls else await read_images(job, call.store)
 
     def body() -> str:
         images = images_of(
