@@ -54,9 +54,8 @@ class _UnlimitedPipeline(client.Pipeline):
 
     def _repeat(self, commands: list[Any], scripts: set[Any]) -> list[Any]:
         """Run all commands again, so that memory is no reason to refuse them."""
-        again: Any = client.Pipeline(
-            self.connection_pool, self.response_callbacks, self.transaction, None
-        )
+        # Not as a transaction: in those, Redis 7 refuses even scripts that declare `allow-oom`.
+        again: Any = client.Pipeline(self.connection_pool, self.response_callbacks, False, None)
         again.scripts = scripts
         with again:
             for args, options in commands:
