@@ -83,7 +83,7 @@ class RedisLoading(QueueUnavailable):
 
 
 class RedisUnfit(QueueUnavailable):
-    """Redis works, but is full or may lose jobs; the message is for clients too."""
+    """Redis works, but is full, may lose jobs or refuses this service; for clients too."""
 
 
 class ImageNotFound(WorkerError):

@@ -52,8 +52,11 @@ def problem_response_for(exc: Exception, request_id: str) -> ProblemResponse:
     kind = _problem_type(exc)
     tells = errors.JobUnfinished | errors.JobUnsuccessful | worker_errors.RedisUnfit
     if kind.status >= 500 and not isinstance(exc, tells):
-        # Such messages contain hosts and paths, which clients must not see.
-        log.error("request=%s problem=%s", request_id, kind.code, exc_info=exc)
+        # Such messages contain hosts and paths, which clients must not see. While Redis or the
+        # store is away, all requests fail alike: a traceback of each would bury the reason.
+        is_away = isinstance(exc, worker_errors.QueueUnavailable | worker_errors.StoreError)
+        cause = None if is_away else exc
+        log.error("request=%s problem=%s reason=%s", request_id, kind.code, exc, exc_info=cause)
         detail = kind.explanation
     else:
         detail = printable(str(exc), limit=500)

@@ -41,6 +41,7 @@ def is_outage(exc: BaseException) -> bool:
         | exceptions.TimeoutError
         | exceptions.OutOfMemoryError
         | exceptions.ReadOnlyError
+        | exceptions.NoPermissionError
         | OSError,
     ):
         return True
@@ -61,6 +62,9 @@ def unavailable_on_outage() -> Iterator[None]:
             raise RedisUnfit("Redis takes no jobs: it has reached its maxmemory") from exc
         if isinstance(exc, exceptions.BusyLoadingError):
             raise RedisLoading("Redis is loading its data") from exc
+        refusal = exceptions.AuthenticationError | exceptions.NoPermissionError
+        if isinstance(exc, refusal) or isinstance(exc.__cause__, refusal):
+            raise RedisUnfit(f"Redis refuses this service: {exc}") from exc
         raise QueueUnavailable(f"Redis does not answer or refuses to write: {exc}") from exc
 
 
@@ -77,7 +81,8 @@ def connect_async(url: str, *, max_connections: int = 4) -> redis.asyncio.Redis:
         # For transactions only; all else is timed by the client.
         "socket_timeout": 3 * SOCKET_SECONDS,
         "socket_connect_timeout": 3 * SOCKET_SECONDS,
-        "health_check_interval": 10,
+        # No `health_check_interval`: if Redis wants a password and none is set, redis-py 8.1 then
+        # connects again and again, without an error. Broken connections are found without it.
         "decode_responses": True,
         "retry": redis.asyncio.retry.Retry(
             ExponentialBackoff(cap=0.1, base=0.02),

@@ -12,7 +12,7 @@ from api.http.problem_types import NOT_READY
 from api.http.queue_metrics import QueueSnapshot, render_metrics
 from api.http.service_schemas import Alive, NotReady, Ready
 from api.submit.dependencies import Metrics, Queue, ServiceSettings, Store
-from worker.errors import QueueUnavailable, RedisLoading, StoreError
+from worker.errors import QueueUnavailable, RedisLoading, RedisUnfit, StoreError
 from worker.job import Checkpoint
 from worker.queue.job_queue import JobQueue
 from worker.queue.queue_state import SeenWorker
@@ -87,6 +87,8 @@ async def _queue_reasons(queue: JobQueue, settings: Settings) -> tuple[list[str]
         waiting = await queue.state.waiting_checkpoints()
     except RedisLoading:
         return ["redis: is loading its data"], []
+    except RedisUnfit as exc:
+        return [f"redis: {exc}"], []
     except QueueUnavailable:
         return ["redis: does not answer"], []
     reasons = [f"redis: {reason}" for reason in server.reasons(faults_against_jobs(settings))]

@@ -8,7 +8,7 @@ import httpx2
 import pytest
 from redis import Redis
 
-from tests.support.api_calls import PROMPT, read_metrics, read_problem, submit_job
+from tests.support.api_calls import PROMPT, read_metrics, read_problem, redis_setting, submit_job
 from tests.support.api_server import ApiServer
 from tests.support.manual_worker import ManualWorker
 from tests.support.queue_steps import bring_to_front
@@ -136,6 +136,34 @@ def test_a_redis_that_may_lose_jobs(
     assert numbers["kirazuri_redis_fault", "eviction"] == 0
     assert numbers["kirazuri_redis_memory_ratio",] == 0
     assert client.get("/readyz").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("login", "reason"),
+    [
+        ("limited:wrong@", "invalid username-password pair"),
+        ("limited:right@", "no permissions"),
+        ("", "authenticat"),
+    ],
+)
+def test_a_redis_that_refuses_the_login(
+    login: str, reason: str, settings: Settings, redis_url: str, redis_client: "Redis"
+) -> None:
+    redis_client.acl_setuser("limited", enabled=True, passwords=["+right"], commands=["+ping"])
+    url = redis_setting(redis_url.replace("://", f"://{login}", 1))
+    redis_client.config_set("requirepass", "sesame")
+    try:
+        with ApiServer(settings.model_copy(update={"redis_url": url})) as running:
+            answer = httpx2.get(f"{running.url}/readyz")
+            refused = httpx2.post(f"{running.url}/generate", json={"prompt": PROMPT})
+    finally:
+        redis_client.config_set("requirepass", "")
+        redis_client.acl_deluser("limited")
+    (found,) = read_problem(answer)["reasons"]
+    assert found.startswith("redis: Redis refuses this service: ")
+    assert reason in found
+    assert refused.status_code == 503
+    assert "right" not in answer.text
 
 
 def test_a_redis_that_refuses_writes_is_not_ready(
