@@ -9,7 +9,8 @@ from tests.chaos.member import Member
 
 
 def _killed(members: Sequence[Member], how: signal.Signals = signal.SIGKILL) -> Iterator[None]:
-    """They stay down while the fault lasts."""
+    """They stay down while the fault lasts; those that were down before stay down after it."""
+    members = [member for member in members if not member.is_kept_down]
     for member in members:
         member.is_kept_down = True
         member.send(how)
