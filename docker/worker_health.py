@@ -19,7 +19,10 @@ async def is_warm() -> bool:
     try:
         own = f"{socket.gethostname()}-"
         return any(
-            worker.is_warm and worker.name.startswith(own) for worker in await queue.state.workers()
+            seen.status.is_warm
+            and seen.status.name.startswith(own)
+            and seen.age <= settings.lease_seconds  # a killed worker's last word is older
+            for seen in await queue.state.heartbeats()
         )
     finally:
         await queue.close()

@@ -1,11 +1,18 @@
 """The compose files and Dockerfiles: confinement, shared folders, health checks, durable Redis."""
 
 import re
+import socket
+import subprocess
+import sys
 from typing import Any
 
 import yaml
 
+from tests.support.manual_worker import ManualWorker
 from tests.support.paths import ROOT
+from worker.queue.layout import redis_keys
+from worker.redis_io.client import connect
+from worker.settings import Settings
 
 
 def _compose(name: str) -> Any:
@@ -68,3 +75,24 @@ def test_container_images_run_without_root_and_have_health_checks() -> None:
         assert "# syntax=" not in text
         assert re.search(r"^USER 10001", text, re.MULTILINE)
         assert "HEALTHCHECK" in text
+
+
+def test_the_health_check_of_a_worker_wants_a_fresh_word_of_this_host(redis_url: str) -> None:
+    settings = Settings(_env_file=None)
+    script = [sys.executable, str(ROOT / "docker/worker_health.py")]
+    environment = {"KIRAZURI_REDIS_URL": redis_url, "PYTHONPATH": str(ROOT)}
+    own, other = f"{socket.gethostname()}-0a1b2c3d", "other-0a1b2c3d"
+
+    def is_healthy() -> bool:
+        return subprocess.run(script, env=environment, check=False).returncode == 0
+
+    with connect(redis_url) as client:
+        worker = ManualWorker(client, settings)
+        worker.heartbeat(name=other)
+        worker.heartbeat(name=own, is_warm=False)
+        assert not is_healthy()
+        worker.heartbeat(name=own)
+        assert is_healthy()
+        left = redis_keys.HEARTBEAT_TTL_SECONDS - settings.lease_seconds - 0.1
+        client.pexpire(redis_keys.worker_key(own), int(1000 * left))
+        assert not is_healthy()
