@@ -30,9 +30,8 @@ async def read_edit(request: Request, input_images: InputImages) -> ImagesBody:
     values: Mapping[str, Any]
     mask: str | bytes | None
     if is_form(request):
-        form = await read_form(request)
-        image, mask = _files(form)
-        values, name = form.values, "image"
+        values, image, mask = _files(await read_form(request))
+        name = "image"
     elif is_json(request):
         values, image, mask, name = _references(await read_json(request))
     else:
@@ -48,21 +47,30 @@ async def read_edit(request: Request, input_images: InputImages) -> ImagesBody:
     return ImagesBody(values, fields, name)
 
 
-def _files(form: Form) -> tuple[str, bytes | None]:
-    """The initial image in base64, and the file of the mask."""
+def _files(form: Form) -> tuple[dict[str, Any], str, str | bytes | None]:
+    """The parameters of a form, its initial image in base64, and its mask.
+
+    Some clients send images as texts: base64, a data URL, or an image of this service.
+    """
+    values = dict(form.values)
+    found: dict[str, list[str | bytes]] = {name: [*form.files.get(name, ())] for name in _FILES}
     errors = [wrong_field("unknown field", name) for name in form.files if name not in _FILES]
-    if "init_image" in form.values:
+    if "init_image" in values:
         errors.append(wrong_field(_OWN_NAME.format("image"), "init_image"))
-    for name in _FILES:
-        count = len(form.files.get(name, ()))
-        if name in form.values:
-            errors.append(wrong_field("must be a file with a file name", name))
-        elif count > 1 or (name == "image" and not count):
-            errors.append(wrong_field(f"{count} files; send one" if count else "required", name))
+    for name, parts in found.items():
+        given = values.pop(name, [])
+        parts += given if isinstance(given, list) else [given]
+        if len(parts) > 1 or (name == "image" and not parts):
+            errors.append(
+                wrong_field(f"{len(parts)} files; send one" if parts else "required", name)
+            )
+        elif parts and not isinstance(parts[0], str | bytes):
+            errors.append(wrong_field("must be a file", name))
     if errors:
         raise RequestValidationError(errors)
-    mask = form.files["mask"][0] if "mask" in form.files else None
-    return b64encode(form.files["image"][0]).decode("ascii"), mask
+    (image,), mask = found["image"], found["mask"]
+    text = image if isinstance(image, str) else b64encode(image).decode("ascii")
+    return values, text, mask[0] if mask else None
 
 
 def _references(body: Any) -> tuple[dict[str, Any], str, str | None, str]:

@@ -9,6 +9,8 @@ from fastapi import Request
 
 from api.http.errors import MalformedForm, UnsupportedMediaType
 from api.http.request_body import is_form, media_type_of, read_parts
+from api.openai.images.parameters import Parameters
+from model.request import GenerationRequest
 
 _MAX_FILES: Final = 20
 _MAX_FIELDS: Final = 1000
@@ -27,9 +29,28 @@ _TEXTS: Final = frozenset(
         "scheduler",
         "user",
         "safety_identifier",
+        "image",
+        "mask",
+        "metadata",
     }
 )
 """Parameters that stay text even if the text is valid JSON, such as a number."""
+
+_PROMPTS: Final = frozenset({"prompt", "negative_prompt"})
+"""Parameters whose empty text means something."""
+
+_SWITCHES: Final = frozenset(
+    name
+    for model in (Parameters, GenerationRequest)
+    for name, field in model.model_fields.items()
+    if field.annotation is bool
+)
+_SWITCH_WORDS: Final = {
+    **dict.fromkeys(("true", "1", "on", "yes"), True),
+    **dict.fromkeys(("false", "0", "off", "no"), False),
+}
+_NOTHING: Final = frozenset({"null", "none", "undefined"})
+"""What programs make of a value that is not set when they write it as text."""
 
 
 class Form(NamedTuple):
@@ -42,7 +63,8 @@ class Form(NamedTuple):
 async def read_form(request: Request) -> Form:
     """Parse the form in the body of a request.
 
-    Lists and objects are sent as `name[]`, `name[key]` or `name[][key]`, or as JSON.
+    Lists and objects are sent as `name[]`, `name[key]` or `name[][key]`, or as JSON. Fields that
+    were left open are missing; `on`, `1` and `True` are true.
 
     Raises:
         UnsupportedMediaType: the body is not a multipart form.
@@ -55,11 +77,12 @@ async def read_form(request: Request) -> Form:
     values: dict[str, Any] = {}
     files: dict[str, list[bytes]] = {}
     for name, part in await read_parts(request, max_files=_MAX_FILES, max_fields=_MAX_FIELDS):
-        if isinstance(part, bytes):
-            files.setdefault(name.removesuffix("[]"), []).append(part)
-        else:
+        if not isinstance(part, bytes):
             path = _path(name)
-            _put(values, path, _value(path, part))
+            if not _is_left_open(path, part):
+                _put(values, path, _value(path, part))
+        elif part:  # a page sends an empty file for a field that was left open
+            files.setdefault(name.removesuffix("[]"), []).append(part)
     return Form(values, files)
 
 
@@ -74,11 +97,23 @@ def _path(name: str) -> Sequence[str]:
     return (match[1], *inner)
 
 
+def _is_text(path: Sequence[str]) -> bool:
+    is_tag = path[0] == "tags" and len(path) > 1
+    return path[0] in _TEXTS or is_tag or path[-1] in ("name", "url")
+
+
+def _is_left_open(path: Sequence[str], text: str) -> bool:
+    """Whether the client has no value for the field: forms send such fields too."""
+    word = text.strip().lower()
+    return path[0] not in _PROMPTS and (not word or (word in _NOTHING and not _is_text(path)))
+
+
 def _value(path: Sequence[str], text: str) -> Any:
     """The JSON value of a field; the text itself if the parameter is a text or not valid JSON."""
-    is_tag = path[0] == "tags" and len(path) > 1
-    if path[0] in _TEXTS or is_tag or path[-1] in ("name", "url"):
+    if _is_text(path):
         return text
+    if path[0] in _SWITCHES:
+        return _SWITCH_WORDS.get(text.strip().lower(), text)
     try:
         return json.loads(text)
     except (ValueError, RecursionError):

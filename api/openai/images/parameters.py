@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal, NamedTuple
 
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 
 from api.openai.errors import openai_names
 from api.openai.models import check_model_name
@@ -15,6 +15,7 @@ from model.card import Card
 from model.recipes.aliases import find_sampler
 from model.request import GenerationRequest, field_description
 from model.sizes import substitute_size
+from model.tags import ClientModel
 
 Quality = Literal["auto", "low", "medium", "high", "xhigh", "max", "standard", "hd"]
 
@@ -42,10 +43,8 @@ def _null_is(default: Any) -> Any:
     return BeforeValidator(lambda value: default if value is None else value)
 
 
-class Parameters(BaseModel):
+class Parameters(ClientModel):
     """Parameters of OpenAI's API except the prompt. Those without a meaning here are ignored."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     model: str | None = Field(
         default=None,

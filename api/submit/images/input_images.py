@@ -3,7 +3,7 @@
 import asyncio
 import copy
 import re
-from base64 import b64decode, b64encode
+from base64 import b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from PIL import Image
 from pydantic import ValidationError
 
+from api.submit.images.base64_text import decode_base64
 from api.submit.images.conversion import (
     alpha_mask,
     encode_png,
@@ -42,13 +43,16 @@ from worker.store.threads import read_in_thread, write_in_thread
 _CONCURRENT_REQUESTS = 2
 """Requests whose images are decoded at once; each may briefly need 200 MB."""
 
-_DATA_URL = re.compile(r"data:[\w/+.;=-]*;base64,", re.IGNORECASE)
 _STORED = re.compile(
     r"(?:(?:https?://\S+)?/images/)?([0-9a-f]{40}\.[a-z]{3,4})(?:\?token=[\w.-]*)?", re.IGNORECASE
 )
 """Name, path or URL of an image in the store, also a signed one. URLs are never fetched."""
 
 _MAX_NAME_CHARS = 2048
+_SMALLEST_FILE = 20
+"""Bytes; a text that stands for fewer is no image but a word that happens to be base64."""
+
+_EXPECTED = "send the image in base64, or the name of an image of this service"
 
 T = TypeVar("T")
 
@@ -101,14 +105,13 @@ class ImageFields:
             return file, name
         if text[:8].lower().startswith(("http://", "https://")):
             raise InputImageRefused("URLs of other sites are not fetched; send the image itself")
-        prefix = _DATA_URL.match(text)
-        code = text[prefix.end() :] if prefix else text
         try:
-            return b64decode("".join(code.split()), validate=True), None
+            data = decode_base64(text)
         except ValueError as exc:
-            raise InputImageRefused(
-                "neither a base64 image nor the name of an image of this service"
-            ) from exc
+            raise InputImageRefused(f"{exc}; {_EXPECTED}") from exc
+        if len(data) < _SMALLEST_FILE:
+            raise InputImageRefused(f"the base64 has only {len(data)} bytes; {_EXPECTED}")
+        return data, None
 
 
 class InputImages:

@@ -110,7 +110,7 @@ INVALID: list[tuple[dict[str, Any], str, str]] = [
     ({"images": []}, "images", "required"),
     ({"images": [{"image_url": IMAGE}, {"image_url": IMAGE}]}, "images", "2 images; send one"),
     ({"images": [{"image_url": "https://example.org/a.png"}]}, "images", "not fetched"),
-    ({"images": [{"image_url": "file:///etc/passwd"}]}, "images", "neither a base64 image"),
+    ({"images": [{"image_url": "file:///etc/passwd"}]}, "images", "base64 has no ':'"),
     ({"images": [{"image_url": "0" * 40 + ".png"}]}, "images", "there is no image"),
     ({"images": [{"file_id": "file-1"}]}, "images.0.file_id", "files are not kept"),
     ({"images": [{"image_url": 7}]}, "images.0.image_url", "expected an object"),
