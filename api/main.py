@@ -23,6 +23,7 @@ from api.middleware.browser_security import cors_options
 from api.middleware.client_paths import ClientPathsMiddleware
 from api.middleware.request_context import RequestContextMiddleware
 from api.openai import models
+from api.openai.conversation import chat
 from api.openai.errors import openai_error
 from api.openai.images import routes as openai_images
 from api.openapi import document as openapi
@@ -196,6 +197,7 @@ def _add_routes(app: FastAPI, request_model: type[GenerationRequest]) -> None:
         app.include_router(module.router)
     app.include_router(models.router)
     app.include_router(openai_images.routes(request_model))
+    app.include_router(chat.routes(request_model))
     app.include_router(a1111.router)
     _answer_head(app)
 

@@ -44,7 +44,7 @@ async def read_edit(request: Request, input_images: InputImages) -> ImagesBody:
         fields["mask"] = await input_images.mask_from_alpha(mask)
         if values.get("strength") is None:
             fields["strength"] = 1.0
-    return ImagesBody(values, fields, name)
+    return ImagesBody(values, fields, {"init_image": name})
 
 
 def _files(form: Form) -> tuple[dict[str, Any], str, str | bytes | None]:
@@ -53,7 +53,7 @@ def _files(form: Form) -> tuple[dict[str, Any], str, str | bytes | None]:
     Some clients send images as texts: base64, a data URL, or an image of this service.
     """
     values = dict(form.values)
-    found: dict[str, list[str | bytes]] = {name: [*form.files.get(name, ())] for name in _FILES}
+    found: dict[str, list[Any]] = {name: [*form.files.get(name, ())] for name in _FILES}
     errors = [wrong_field("unknown field", name) for name in form.files if name not in _FILES]
     if "init_image" in values:
         errors.append(wrong_field(_OWN_NAME.format("image"), "init_image"))

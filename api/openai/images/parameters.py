@@ -34,7 +34,7 @@ _RENAMED_FIELDS: Final = {
 HIDDEN_FIELDS: Final = frozenset({*_RENAMED_FIELDS, "previews"})
 """Fields of `POST /generate` that this API does not accept under their own names."""
 
-_ALIASES: Final = {"num_inference_steps": "steps", "guidance_scale": "cfg_scale"}
+ALIASES: Final = {"num_inference_steps": "steps", "guidance_scale": "cfg_scale"}
 """Names that other OpenAI-compatible servers use for fields of `POST /generate`."""
 
 
@@ -118,12 +118,12 @@ class Parameters(ClientModel):
 class ImagesBody(NamedTuple):
     """The parameters of a call, and the fields of `POST /generate` that its images stand for.
 
-    `image_name` is what the client calls the initial image.
+    `names` maps fields to what the client calls them, for errors.
     """
 
     values: Mapping[str, Any]
     from_files: Mapping[str, Any] = MappingProxyType({})
-    image_name: str = "image"
+    names: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,10 +182,8 @@ def _client_names(call: ImagesBody) -> dict[str, str]:
     names = dict(_RENAMED_FIELDS)
     if "resolution" not in call.values:
         names["resolution"] = "size"
-    if "init_image" in call.from_files:
-        names["init_image"] = call.image_name
-    names |= {field: alias for alias, field in _ALIASES.items() if alias in call.values}
-    return names
+    names |= {field: alias for alias, field in ALIASES.items() if alias in call.values}
+    return {**names, **call.names}
 
 
 def _fields(
@@ -193,7 +191,7 @@ def _fields(
 ) -> tuple[dict[str, Any], list[str]]:
     """The fields of `POST /generate`, and notes on what differs from the call."""
     fields = {
-        _ALIASES.get(name, name): value
+        ALIASES.get(name, name): value
         for name, value in raw.items()
         if name not in Parameters.model_fields and name not in HIDDEN_FIELDS
     }

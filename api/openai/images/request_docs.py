@@ -54,13 +54,13 @@ SUCCESS: Final[dict[str, Any]] = {
 
 def json_body(request_model: type[GenerationRequest]) -> dict[str, Any]:
     """The body of `generations`, for `openapi_extra`."""
-    schema = _schema(_documented_type("ImagesRequest", request_model))
+    schema = schema_of(documented_type("ImagesRequest", request_model))
     return {"requestBody": {"content": {"application/json": {"schema": schema}}}}
 
 
 def edit_body(request_model: type[GenerationRequest]) -> dict[str, Any]:
     """The body of `edits`, as a form or as JSON, for `openapi_extra`."""
-    documented = _documented_type("ImageEditRequest", request_model, "init_image", "mask")
+    documented = documented_type("ImageEditRequest", request_model, "init_image", "mask")
     return {
         "requestBody": {
             "required": True,
@@ -75,13 +75,13 @@ def edit_body(request_model: type[GenerationRequest]) -> dict[str, Any]:
 def _with_images(
     documented: type[BaseModel], required: str, images: Mapping[str, Any]
 ) -> dict[str, Any]:
-    schema = _schema(documented)
+    schema = schema_of(documented)
     schema["properties"] |= images
     schema["required"] = [required, *schema["required"]]
     return schema
 
 
-def _documented_type(
+def documented_type(
     name: str, request_model: type[GenerationRequest], *excluded: str
 ) -> type[BaseModel]:
     """OpenAI's parameters together with the fields of `POST /generate`, for documentation only."""
@@ -102,8 +102,8 @@ def _documented_type(
     return create_model(name, __base__=Parameters, __module__=__name__, prompt=prompt, **fields)
 
 
-def _schema(documented: type[BaseModel]) -> dict[str, Any]:
-    """The JSON schema; nested models refer to the schemas of the OpenAPI document."""
+def schema_of(documented: type[BaseModel]) -> dict[str, Any]:
+    """Its JSON schema; nested models refer to the schemas of the OpenAPI document."""
     schema = documented.model_json_schema(ref_template="#/components/schemas/{model}")
     schema.pop("$defs", None)
     return schema

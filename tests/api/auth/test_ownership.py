@@ -102,6 +102,9 @@ def alice(clients: tuple[httpx2.Client, httpx2.Client], worker: ManualWorker) ->
 
 Call = dict[str, Any]
 
+TEXT = {"type": "text", "text": "1girl"}
+IMAGE_PART = {"type": "image_url", "image_url": {"url": "http://h/images/IMAGE?token=1.a.b"}}
+
 CALLS: dict[tuple[str, str], list[Call]] = {
     ("POST", "/generate"): [
         {"json": {"prompt": "bob's", "seed": 3}, "headers": {"Idempotency-Key": "key-3"}},
@@ -125,6 +128,12 @@ CALLS: dict[tuple[str, str], list[Call]] = {
     ("POST", "/v1/images/edits"): [
         {"data": {"prompt": "1girl", "size": "1x1"}, "files": {"image": ("a.png", b"PICTURE")}},
         {"data": {"prompt": "1girl", "image": "IMAGE"}},
+        {"json": {"prompt": "1girl", "images": [{"image_url": "IMAGE"}]}},
+        {"json": {"prompt": "1girl", "image": {"url": "http://h/images/IMAGE"}, "mask": "IMAGE"}},
+    ],
+    ("POST", "/v1/chat/completions"): [
+        {"json": {"messages": [{"role": "user", "content": [TEXT, IMAGE_PART]}]}},
+        {"json": {"messages": [{"role": "user", "content": "1girl"}], "init_image": "IMAGE"}},
     ],
     ("GET", "/v1/models"): [{}],
     ("GET", "/v1/models/{model}"): [{}],

@@ -18,7 +18,7 @@ def problem(kind: type[Exception], **headers: str) -> ProblemResponse:
 
 
 def test_unknown_paths(client: httpx2.Client) -> None:
-    for path in ("/v1", "/v1/", "/v1/chat/completions", "/v1/images/variations"):
+    for path in ("/v1", "/v1/", "/v1/embeddings", "/v1/images/variations"):
         error = read_openai_error(client.post(path, json={}), 404)
         assert (error["type"], error["code"]) == ("invalid_request_error", "not_found")
         assert path.rstrip("/") in error["message"]

@@ -112,6 +112,7 @@ def test_operation_ids_never_change(document: dict[str, Any]) -> None:
         ("POST", "/login"): "a1111Login",
         ("POST", "/v1/images/generations"): "openaiGenerateImages",
         ("POST", "/v1/images/edits"): "openaiEditImage",
+        ("POST", "/v1/chat/completions"): "openaiChat",
         ("GET", "/v1/models"): "openaiListModels",
         ("GET", "/v1/models/{model}"): "openaiGetModel",
     }
