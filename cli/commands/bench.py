@@ -10,6 +10,7 @@ app = typer.Typer()
 _MODULES = {
     "schedule": "model.bench.scheduling",
     "lora": "model.bench.lora",
+    "counts": "model.bench.counts",
     "queue": "cli.bench.queue",
 }
 
@@ -23,6 +24,7 @@ def bench(context: typer.Context) -> None:
 
     `bench schedule` simulates the effect of scheduling at step boundaries under load.
     `bench lora` measures how long it takes to change LoRAs.
+    `bench counts` counts the work of one forward and one step, without a GPU.
     `bench queue` measures how the queue behaves with up to 100 000 waiting jobs.
     """
     # A new process, so that this one does not load torch.

@@ -135,7 +135,7 @@ class Engine:
         prompts = {"prompt": self._pipeline.encode(request.prompt)}
         if request.cfg_scale != 1:
             prompts["negative_prompt"] = self._pipeline.encode(request.negative_prompt)
-        running.contexts = tuple(encoded.context for encoded in prompts.values())
+        running.prompts = tuple(prompts.values())
         running.is_started = True
         warnings = tuple(_cut_warnings(prompts.items()))
         events.append(Started(job_id, warnings, time.perf_counter() - began))
@@ -210,9 +210,13 @@ class Engine:
         """Evaluate the model once. All images of a batch use the same LoRAs."""
         first = self._running[batch[0].job_id]
         self._pipeline.loras.use_in_transformer(first.loras)
+        for job_id in {image.job_id for image in batch}:
+            running = self._running[job_id]
+            # Once per request, and only now: a LoRA may change how the transformer reads.
+            running.texts = running.texts or tuple(map(self._pipeline.read_text, running.prompts))
         inputs = [self._running[image.job_id].denoise_input(image) for image in batch]
         results = denoise(self._velocity, inputs, is_row_by_row=first.request.deterministic)
-        self.stats.rows += sum(len(one.contexts) for one in inputs)
+        self.stats.rows += sum(len(one.texts) for one in inputs)
         return results
 
     def _count_forward(self, batch: list[UnfinishedImage], seconds: float) -> None:

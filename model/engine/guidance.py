@@ -6,22 +6,24 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from model.network.transformer.forward import Row, TextKeys
+
 
 @dataclass(frozen=True, slots=True)
 class DenoiseInput:
     """One evaluation: latents `x` (1, C, 1, h, w) at noise level `sigma`.
 
-    `contexts` holds the encoded prompt (rows, dim), then with guidance the negative prompt.
+    `texts` holds the prompt, then with guidance the negative prompt.
     """
 
     x: Tensor
     sigma: float
-    contexts: tuple[Tensor, ...]
+    texts: tuple[TextKeys, ...]
     cfg_scale: float
 
 
 def denoise(
-    velocity: Callable[[Tensor, Tensor, Tensor], Tensor],
+    velocity: Callable[[Sequence[Row]], Tensor],
     inputs: Sequence[DenoiseInput],
     *,
     is_row_by_row: bool,
@@ -33,21 +35,16 @@ def denoise(
     rows of the same forward. `is_row_by_row` runs one forward per row, so that memory shortage
     cannot change how a forward is split.
     """
-    rows = [(one.x, one.sigma, context) for one in inputs for context in one.contexts]
-    latents, sigmas, contexts = zip(*rows, strict=True)
-    x = torch.cat(latents)
-    sigma = torch.tensor(sigmas, dtype=torch.float32, device=x.device)
-    context = torch.stack(contexts)
-    size = 1 if is_row_by_row else len(x)
-    slices = [slice(start, start + size) for start in range(0, len(x), size)]
-    v = torch.cat([velocity(x[rows], sigma[rows], context[rows]) for rows in slices])
-    denoised = x - sigma.view(-1, 1, 1, 1, 1) * v
-    answers, row = [], 0
-    for one in inputs:
-        answer = denoised[row : row + 1]
-        if len(one.contexts) == 2:
-            unguided = denoised[row + 1 : row + 2]
-            answer = unguided + one.cfg_scale * (answer - unguided)
-        answers.append(answer)
-        row += len(one.contexts)
-    return answers
+    rows = [Row(one.x, one.sigma, text) for one in inputs for text in one.texts]
+    size = 1 if is_row_by_row else len(rows)
+    slices = [slice(start, start + size) for start in range(0, len(rows), size)]
+    velocities = iter(torch.split(torch.cat([velocity(rows[part]) for part in slices]), 1))
+    return [_guided(one, [next(velocities) for _ in one.texts]) for one in inputs]
+
+
+def _guided(one: DenoiseInput, velocities: Sequence[Tensor]) -> Tensor:
+    denoised = [one.x - one.sigma * v for v in velocities]
+    if len(denoised) == 1:
+        return denoised[0]
+    guided, unguided = denoised
+    return unguided + one.cfg_scale * (guided - unguided)

@@ -18,7 +18,7 @@ from model.network.load import Components, load_components
 from model.network.lora_switch import LoraSwitch
 from model.network.preview import latents_to_rgb
 from model.network.text_encoder import TextEncoder
-from model.network.transformer import predict_velocity
+from model.network.transformer.forward import Transformer
 from model.network.vae import decode_latents, encode_pixels
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -97,12 +97,12 @@ def _pipeline(
 ) -> Pipeline:
     """Bind the loaded modules and the card's constants into the engine's functions."""
     text = TextEncoder(parts, card.text)
+    transformer = Transformer(parts.transformer, dtype=dtype, variant=lambda: loras.in_transformer)
     mean, std = card.vae.latents_mean, card.vae.latents_std
     return Pipeline(
         encode=lambda prompt: text.encode(prompt, variant=loras.in_text),
-        velocity=lambda x, sigma, context: predict_velocity(
-            parts.transformer, x, sigma, context, dtype=dtype
-        ),
+        read_text=lambda prompt: transformer.read_text(prompt.context, prompt.tokens),
+        velocity=transformer.velocity,
         decode=lambda latents: decode_latents(parts.vae, latents, mean=mean, std=std),
         preview=lambda latents: latents_to_rgb(
             latents, factors=card.preview.factors, bias=card.preview.bias

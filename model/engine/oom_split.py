@@ -2,12 +2,13 @@
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from model.engine.batching import PATCH
+from model.network.transformer.forward import Row
 
 logger = logging.getLogger(__name__)
 
@@ -22,42 +23,42 @@ class ChunkedForward:
     counts the forwards that did not fit.
     """
 
-    def __init__(self, velocity: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
+    def __init__(self, velocity: Callable[[Sequence[Row]], Tensor]) -> None:
         self.max_tokens = math.inf
         self.shortages = 0
         self._velocity = velocity
 
-    def __call__(self, x: Tensor, sigma: Tensor, contexts: Tensor) -> Tensor:
+    def __call__(self, rows: Sequence[Row]) -> Tensor:
         """Return the velocity of all rows, computed in as few forwards as memory allows.
 
         Raises:
             torch.OutOfMemoryError: not even a single row fits.
         """
-        tokens = -(-x.shape[-2] // PATCH) * -(-x.shape[-1] // PATCH)
+        height, width = rows[0].latents.shape[-2:]
+        tokens = -(-height // PATCH) * -(-width // PATCH)
         chunks: list[Tensor] = []
         done = 0
-        while done < len(x):
-            rows = len(x) - done
+        while done < len(rows):
+            count = len(rows) - done
             if self.max_tokens < math.inf:
-                rows = min(rows, max(1, int(self.max_tokens // tokens)))
-            chunk = slice(done, done + rows)
-            velocity = self._attempt(x[chunk], sigma[chunk], contexts[chunk])
+                count = min(count, max(1, int(self.max_tokens // tokens)))
+            velocity = self._attempt(rows[done : done + count])
             if velocity is None:
-                self.max_tokens = float(rows // 2 * tokens)
-                logger.warning("no memory for %d rows of %d tokens; half of them", rows, tokens)
+                self.max_tokens = float(count // 2 * tokens)
+                logger.warning("no memory for %d rows of %d tokens; half of them", count, tokens)
                 continue
             chunks.append(velocity)
-            done += rows
+            done += count
         self.max_tokens *= _GROWTH
         return torch.cat(chunks) if len(chunks) > 1 else chunks[0]
 
-    def _attempt(self, x: Tensor, sigma: Tensor, contexts: Tensor) -> Tensor | None:
+    def _attempt(self, rows: Sequence[Row]) -> Tensor | None:
         """None if the device has no memory for more than one row at once."""
         try:
-            return self._velocity(x, sigma, contexts)
+            return self._velocity(rows)
         except torch.OutOfMemoryError:
             self.shortages += 1
-            if len(x) == 1:
+            if len(rows) == 1:
                 raise
         # Outside the handler: its traceback keeps the tensors that did not fit alive.
         torch.cuda.empty_cache()

@@ -1,6 +1,6 @@
 """Defines the interface between the engine and a loaded model: plain functions on tensors."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ from model.errors import InputMissing
 from model.files.lora.folder import LoraFolder
 from model.network.lora_switch import LoraSwitch
 from model.network.text_encoder import EncodedPrompt
+from model.network.transformer.forward import Row, TextKeys
 
 
 def no_image_store(name: str) -> NDArray[numpy.uint8]:
@@ -30,19 +31,20 @@ def _no_image_encoder(pixels: Tensor) -> Tensor:
 class Pipeline:
     """The resident model as functions. The engine uses nothing else of it.
 
-    `encode(prompt)` encodes a prompt. `velocity(latents, sigmas, contexts)` takes float32
-    (B, C, 1, h, w), float32 (B,) in [0, 1] and (B, rows, dim); it returns float32 of the latents'
-    shape. `decode(latents)` returns uint8 (B, height, width, 3), `preview(latents)` of one image
+    `encode(prompt)` encodes a prompt, `read_text` prepares it for the transformer with the weights
+    that this has now. `velocity(rows)` returns one velocity for each row, float32 (rows, C, 1, h,
+    w). `decode(latents)` returns uint8 (B, height, width, 3), `preview(latents)` of one image
     uint8 (h, w, 3). `encode_image` takes float32 (B, 3, 1, height, width) in [-1, 1] and returns
     latents. `read_image(name)` returns a stored image, uint8 (height, width, 3). `loras` changes
-    the weights that `encode` and `velocity` use.
+    the weights that `encode`, `read_text` and `velocity` use.
 
     `check_device()` raises RuntimeError if the device no longer computes, `await_device()` returns
     when the device has finished all work, `memory()` returns how full the device is.
     """
 
     encode: Callable[[str], EncodedPrompt]
-    velocity: Callable[[Tensor, Tensor, Tensor], Tensor]
+    read_text: Callable[[EncodedPrompt], TextKeys]
+    velocity: Callable[[Sequence[Row]], Tensor]
     decode: Callable[[Tensor], NDArray[numpy.uint8]]
     preview: Callable[[Tensor], NDArray[numpy.uint8]]
     encode_image: Callable[[Tensor], Tensor] = _no_image_encoder

@@ -7,6 +7,8 @@ from torch import Tensor
 
 from model.engine.guidance import DenoiseInput
 from model.engine.image_plan import ImagePlan
+from model.network.text_encoder import EncodedPrompt
+from model.network.transformer.forward import TextKeys
 from model.resolved_request import LoraSet, ResolvedRequest
 from model.sampling.samplers import Trajectory
 from model.workload import completed_steps, total_steps
@@ -34,16 +36,18 @@ class UnfinishedImage:
 class RunningRequest:
     """One admitted request.
 
-    `loras` are those that change the transformer. `contexts` are the encoded prompts: the prompt,
-    then with guidance the negative prompt. `plan` is None and `images` is empty until the request
-    has started. `images` holds the unfinished ones by index.
+    `loras` are those that change the transformer. `prompts` are the encoded prompts: the prompt,
+    then with guidance the negative prompt; `texts` is what the transformer makes of them, empty
+    until the first step. `plan` is None and `images` is empty until the request has started.
+    `images` holds the unfinished ones by index.
     """
 
     request: ResolvedRequest
     owner: str = ""
     weight: float = 1.0
     loras: LoraSet = ()
-    contexts: tuple[Tensor, ...] = ()
+    prompts: tuple[EncodedPrompt, ...] = ()
+    texts: tuple[TextKeys, ...] = ()
     plan: ImagePlan | None = None
     is_started: bool = False
     images: dict[int, UnfinishedImage] = field(default_factory=dict)
@@ -55,7 +59,7 @@ class RunningRequest:
     @property
     def rows(self) -> int:
         """Rows of a forward that one of its images takes."""
-        return len(self.contexts)
+        return len(self.prompts)
 
     @property
     def steps(self) -> int:
@@ -73,4 +77,4 @@ class RunningRequest:
 
     def denoise_input(self, image: UnfinishedImage) -> DenoiseInput:
         """The evaluation that an image waits for."""
-        return DenoiseInput(image.x, image.sigma, self.contexts, self.request.cfg_scale)
+        return DenoiseInput(image.x, image.sigma, self.texts, self.request.cfg_scale)

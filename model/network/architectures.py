@@ -37,7 +37,11 @@ class ModulePlan:
 
 def plan_transformer(checked: CheckedPart, card: Card) -> ModulePlan:
     """Build the transformer without weights."""
-    sizes: TransformerSizes = checked.sizes
+    return _plan(empty_transformer(checked.sizes, card), checked)
+
+
+def empty_transformer(sizes: TransformerSizes, card: Card) -> CosmosTransformer3DModel:
+    """The library's transformer of these sizes on the meta device."""
     config = {
         "in_channels": sizes.latent_channels,
         "out_channels": sizes.latent_channels,
@@ -55,7 +59,8 @@ def plan_transformer(checked: CheckedPart, card: Card) -> ModulePlan:
         "concat_padding_mask": False,
         "extra_pos_embed_type": None,
     }
-    return _plan(_on_meta_device(lambda: CosmosTransformer3DModel(**config)), checked)
+    module: CosmosTransformer3DModel = _on_meta_device(lambda: CosmosTransformer3DModel(**config))
+    return module
 
 
 def plan_conditioner(checked: CheckedPart, card: Card) -> ModulePlan:

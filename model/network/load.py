@@ -35,6 +35,7 @@ from model.network.architectures import (
     plan_vae,
     without_vae_encoder,
 )
+from model.network.transformer.attention import stack_projections
 from model.network.vae import flatten_convolutions
 from model.network.weights import load_weights, load_weights_for_float32, read_dropped_columns
 from model.prompting.tokens import load_qwen_tokenizer, load_t5_tokenizer, vocabulary_size
@@ -100,11 +101,13 @@ def load_components(
         vae = without_vae_encoder(vae)
     loaded_vae = load_weights(vae, device, torch.float32)
     flatten_convolutions(loaded_vae)
+    loaded_transformer = load_weights(transformer, device, dtype)
+    stack_projections(loaded_transformer)
     return Components(
         vae=loaded_vae,
         text_encoder=load_weights_for_float32(text_encoder, device),
         conditioner=load_weights_for_float32(conditioner, device),
-        transformer=load_weights(transformer, device, dtype),
+        transformer=loaded_transformer,
         qwen=qwen,
         t5=t5,
         sha256=sha256,

@@ -5,7 +5,7 @@ modified.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +21,8 @@ from model.files.lora.targets import LoraPart, LoraTarget, make_target
 from model.network.lora_deltas import DELTAS, add_delta
 from model.network.weights import Float32Embedding, Float32Linear
 
-MergedValues = dict[tuple[nn.Module, str], nn.Parameter]
-"""New values by module and name of the parameter, "weight" or "bias"."""
+MergedValues = dict[tuple[nn.Module, str], Tensor]
+"""New values by module and name: a parameter's ("weight" or "bias"), or "qkv" of an attention."""
 
 
 class LoraModules(Protocol):
@@ -91,6 +91,18 @@ def merge_files(
             )
             for (target, parameter), of_target in steps.items()
         }
+
+
+def add_stacked(merged: MergedValues, attentions: Iterable[Any]) -> MergedValues:
+    """Stack the projections of every self-attention that changes, as the network reads them."""
+    for attention in attentions:
+        layers = (attention.to_q, attention.to_k, attention.to_v)
+        if any((layer, "weight") in merged for layer in layers):
+            stacked = torch.stack([merged.get((n, "weight"), n.weight).detach() for n in layers])
+            merged[attention, "qkv"] = stacked
+            for layer, weight in zip(layers, stacked, strict=True):
+                merged[layer, "weight"] = nn.Parameter(weight, requires_grad=False)
+    return merged
 
 
 @dataclass(frozen=True, slots=True)

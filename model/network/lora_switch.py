@@ -21,9 +21,11 @@ from model.network.lora_merge import (
     LoraModules,
     MergedValues,
     MergeInput,
+    add_stacked,
     list_modules,
     merge_files,
 )
+from model.network.transformer.attention import self_attentions
 from model.resolved_request import LoraSet, ResolvedLora
 
 logger = logging.getLogger(__name__)
@@ -53,6 +55,7 @@ class LoraSwitch:
         self._folder = folder
         self._mask_columns = models.mask_columns if models else None
         self._modules = dict(list_modules(models)) if models else {}
+        self._attentions = self_attentions(models.transformer) if models else []
         self._table = stem_table(self._modules)
         self._skips_misfits = skips_misfits
         self._changes_by_hash: OrderedDict[str, list[LoraChange]] = OrderedDict()
@@ -63,6 +66,11 @@ class LoraSwitch:
     def in_text(self) -> LoraSet:
         """The LoRAs that are active in the text encoder."""
         return self._text.current
+
+    @property
+    def in_transformer(self) -> LoraSet:
+        """The LoRAs that are active in the transformer."""
+        return self._transformer.current
 
     def split(self, loras: LoraSet) -> tuple[LoraSet, LoraSet]:
         """Split into those that change the text encoder and those that change the transformer.
@@ -163,7 +171,7 @@ class LoraSwitch:
         seconds = time.perf_counter() - began
         names = ", ".join(f"{lora.name}:{lora.weight:g}" for lora in loras)
         logger.info("loras=%r event=merged weights=%d seconds=%.3f", names, len(merged), seconds)
-        return merged
+        return add_stacked(merged, self._attentions)
 
 
 class MergedSets:

@@ -22,11 +22,12 @@ _CACHED_PROMPTS = 64
 class EncodedPrompt:
     """An encoded prompt: `context` is (rows, dim) float32, the input of the transformer.
 
-    The counts are those of the whole prompt. `is_cut` is true if a count exceeds `max_tokens` and
-    the rest was dropped.
+    Its first `tokens` rows are the text; the others are zero. The counts are those of the whole
+    prompt. `is_cut` is true if a count exceeds `max_tokens` and the rest was dropped.
     """
 
     context: Tensor
+    tokens: int
     qwen_count: int
     t5_count: int
     max_tokens: int
@@ -73,6 +74,7 @@ class TextEncoder:
         kept = truncate(tokens, self._max_tokens)
         return EncodedPrompt(
             context=encode_tokens(kept, models, is_comfy=self._is_comfy),
+            tokens=len(kept.t5_ids),
             qwen_count=len(tokens.qwen_ids),
             t5_count=len(tokens.t5_ids),
             max_tokens=self._max_tokens,

@@ -16,6 +16,7 @@ from model.engine.protocol import EngineEvent, ImageReady
 from model.errors import PromptError
 from model.network.text_encoder import EncodedPrompt
 from model.resolved_request import ResolvedRequest
+from tests.support.velocities import by_rows, read_context
 
 SHARE = 0.6
 
@@ -34,7 +35,12 @@ class AnalyticModel:
             raise PromptError("weight nan at position 3", limit=10)
         context = torch.full((4, 2), float(len(text)) / 100)
         return EncodedPrompt(
-            context, qwen_count=len(text), t5_count=len(text), max_tokens=9, is_cut=len(text) > 9
+            context,
+            tokens=4,
+            qwen_count=len(text),
+            t5_count=len(text),
+            max_tokens=9,
+            is_cut=len(text) > 9,
         )
 
     def velocity(self, x: Tensor, sigma: Tensor, context: Tensor) -> Tensor:
@@ -66,7 +72,8 @@ def engine_of(model: AnalyticModel, token_budget: int = 8192) -> Engine:
 
 
 def pipeline_of(model: AnalyticModel) -> Pipeline:
-    return Pipeline(model.encode, model.velocity, model.decode, model.preview)
+    velocity = by_rows(model.velocity)
+    return Pipeline(model.encode, read_context, velocity, model.decode, model.preview)
 
 
 def request(**fields: Any) -> ResolvedRequest:

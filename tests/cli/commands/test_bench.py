@@ -25,6 +25,7 @@ def test_every_benchmark_is_a_module_that_exists(monkeypatch: pytest.MonkeyPatch
         (["--help"], "model.bench.picture", ["--help"]),
         (["schedule", "--jobs", "5"], "model.bench.scheduling", ["--jobs", "5"]),
         (["lora"], "model.bench.lora", []),
+        (["counts", "--size", "64x64"], "model.bench.counts", ["--size", "64x64"]),
         (["queue", "--quick"], "cli.bench.queue", ["--quick"]),
     ):
         assert CliRunner().invoke(app, ["bench", *arguments]).exit_code == 3

@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from model.engine.engine import Engine
 from model.engine.protocol import ImageReady
+from model.network.transformer.forward import Row
 from model.resolved_request import ResolvedRequest
 from model.sampling import noise
 from tests.support.engines import (
@@ -109,13 +110,13 @@ def test_the_velocity_is_the_same_alone_and_in_a_batch(engine: Engine) -> None:
     x = torch.cat([noise.initial_noise(seed, (1, 16, 1, 16, 16)) for seed in range(6)])
     sigma = torch.tensor([0.99, 0.9, 0.7, 0.5, 0.2, 0.01])
     prompts = ["1girl", "", "1boy, red hair", "cat ears", "smile, (hat:1.3)", "x"]
-    contexts = torch.stack([pipeline.encode(text).context for text in prompts])
+    texts = [pipeline.read_text(pipeline.encode(text)) for text in prompts]
+    rows = [Row(*row) for row in zip(torch.split(x, 1), sigma.tolist(), texts, strict=True)]
     with torch.inference_mode():
-        together = pipeline.velocity(x, sigma, contexts)
-        for i in range(len(x)):
-            row = slice(i, i + 1)
-            alone = pipeline.velocity(x[row], sigma[row], contexts[row])
-            torch.testing.assert_close(alone, together[row], atol=1e-5, rtol=0)
+        together = pipeline.velocity(rows)
+        for i, row in enumerate(rows):
+            alone = pipeline.velocity([row])
+            torch.testing.assert_close(alone, together[i : i + 1], atol=1e-5, rtol=0)
 
 
 NOT_REPEATABLE_ON_CUDA = {

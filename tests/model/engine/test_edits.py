@@ -23,6 +23,7 @@ from model.sampler_catalog import SAMPLER_CATALOG
 from model.sampling.schedules import sigmas_simple
 from tests.support.engines import drain, of, run
 from tests.support.requests import request as bare
+from tests.support.velocities import by_rows, read_context
 
 SIDE = 32
 
@@ -39,7 +40,8 @@ class Studio:
     def engine(self, token_budget: int = 100_000) -> Engine:
         pipeline = Pipeline(
             self.encode,
-            self.velocity,
+            read_context,
+            by_rows(self.velocity),
             self.decode,
             lambda latents: self.decode(latents)[0],
             encode_image=self.encode_image,
@@ -51,7 +53,9 @@ class Studio:
 
     def encode(self, text: str) -> EncodedPrompt:
         context = torch.full((4, 2), float(len(text)) / 20 - 0.5)
-        return EncodedPrompt(context, qwen_count=1, t5_count=1, max_tokens=9, is_cut=False)
+        return EncodedPrompt(
+            context, tokens=4, qwen_count=1, t5_count=1, max_tokens=9, is_cut=False
+        )
 
     def velocity(self, x: Tensor, sigma: Tensor, context: Tensor) -> Tensor:
         self.shown.append(x)
@@ -172,7 +176,13 @@ def test_nan_from_the_encoder_is_an_error(studio: Studio) -> None:
 
 def test_an_engine_without_an_image_store_fails_the_request(studio: Studio) -> None:
     engine = Engine(
-        Pipeline(studio.encode, studio.velocity, studio.decode, lambda z: studio.decode(z)[0]),
+        Pipeline(
+            studio.encode,
+            read_context,
+            by_rows(studio.velocity),
+            studio.decode,
+            lambda z: studio.decode(z)[0],
+        ),
         token_budget=100,
     )
     (failed,) = of(Failed, run(engine, {"a": request(init_image="photo", strength=0.5)}), "a")

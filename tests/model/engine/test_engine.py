@@ -24,6 +24,7 @@ from model.errors import DeviceLost
 from model.resolved_request import ResolvedRequest
 from model.sampler_catalog import SAMPLER_CATALOG, SCHEDULE_DISPLAY_NAMES, evaluations
 from tests.support.engines import AnalyticModel, drain, engine_of, of, pipeline_of, request, run
+from tests.support.velocities import by_rows
 
 
 def alone(wanted: ResolvedRequest) -> Tensor:
@@ -210,7 +211,7 @@ def test_a_request_that_fails_every_forward_may_be_retried() -> None:
     def broken(x: Tensor, sigma: Tensor, context: Tensor) -> Tensor:
         raise RuntimeError("secret path /etc")
 
-    engine = Engine(replace(pipeline_of(model), velocity=broken), token_budget=8192)
+    engine = Engine(replace(pipeline_of(model), velocity=by_rows(broken)), token_budget=8192)
     (failed,) = of(Failed, run(engine, {"a": request()}), "a")
     assert failed.is_retryable
     assert "secret" not in failed.detail
@@ -226,7 +227,7 @@ def test_a_memory_shortage_fails_no_request() -> None:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return model.velocity(x, sigma, context)
 
-    engine = Engine(replace(pipeline_of(model), velocity=small), token_budget=8192)
+    engine = Engine(replace(pipeline_of(model), velocity=by_rows(small)), token_budget=8192)
     events = run(engine, jobs)
     assert len([e for e in events if isinstance(e, Finished)]) == 6
     assert engine.stats.shortages == 2
@@ -243,7 +244,7 @@ def test_an_image_that_never_fits_into_memory_may_be_retried() -> None:
     def none(x: Tensor, sigma: Tensor, context: Tensor) -> Tensor:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 5 GiB")
 
-    engine = Engine(replace(pipeline_of(model), velocity=none), token_budget=8192)
+    engine = Engine(replace(pipeline_of(model), velocity=by_rows(none)), token_budget=8192)
     (failed,) = of(Failed, run(engine, {"a": request()}), "a")
     assert (failed.code, failed.is_retryable) == ("out_of_memory", True)
 

@@ -1,13 +1,16 @@
 """Forwards on a device with little memory."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
 from torch import Tensor
 
 from model.engine.oom_split import ChunkedForward
+from model.network.transformer.forward import Row, TextKeys
+
+MakeRows = Callable[[int], list[Row]]
 
 
 class SmallDevice:
@@ -17,63 +20,66 @@ class SmallDevice:
         self.max_tokens = max_tokens
         self.sizes: list[int] = []
 
-    def __call__(self, x: Tensor, sigma: Tensor, contexts: Tensor) -> Tensor:
-        if len(x) * (x.shape[-2] // 2) * (x.shape[-1] // 2) > self.max_tokens:
+    def __call__(self, rows: Sequence[Row]) -> Tensor:
+        height, width = rows[0].latents.shape[-2:]
+        if len(rows) * (height // 2) * (width // 2) > self.max_tokens:
             raise torch.OutOfMemoryError("no memory")
-        self.sizes.append(len(x))
-        return x * sigma.view(-1, 1, 1, 1, 1) + contexts[:, 0, 0].view(-1, 1, 1, 1, 1)
+        self.sizes.append(len(rows))
+        return torch.cat([row.latents * row.sigma + row.text.values for row in rows])
 
 
 @pytest.fixture
-def rows() -> Callable[[int], tuple[Tensor, Tensor, Tensor]]:
-    def make(count: int) -> tuple[Tensor, Tensor, Tensor]:
+def rows() -> MakeRows:
+    def make(count: int) -> list[Row]:
         generator = torch.Generator().manual_seed(count)
         x = torch.randn(count, 2, 1, 4, 4, generator=generator)  # four tokens a row
-        return x, torch.rand(count, generator=generator), torch.arange(count).float().view(-1, 1, 1)
+        sigmas = torch.rand(count, generator=generator).tolist()
+        texts = [TextKeys(torch.tensor(float(number)), 1) for number in range(count)]
+        return [Row(*row) for row in zip(torch.split(x, 1), sigmas, texts, strict=True)]
 
     return make
 
 
 def test_a_batch_that_fits_is_not_split(
-    rows: Callable[[int], tuple[Tensor, Tensor, Tensor]],
+    rows: MakeRows,
 ) -> None:
     device = SmallDevice(100)
     chunked = ChunkedForward(device)
-    assert torch.equal(chunked(*rows(8)), device(*rows(8)))
+    assert torch.equal(chunked(rows(8)), device(rows(8)))
     assert device.sizes == [8, 8]
     assert (chunked.max_tokens, chunked.shortages) == (math.inf, 0)
 
 
 def test_a_batch_is_halved_until_it_fits_and_keeps_its_order(
-    rows: Callable[[int], tuple[Tensor, Tensor, Tensor]],
+    rows: MakeRows,
 ) -> None:
     for count in (2, 7, 8, 11):
         chunked = ChunkedForward(device := SmallDevice(12))
-        velocity = chunked(*rows(count))
-        assert torch.equal(velocity, SmallDevice(1000)(*rows(count))), count
+        velocity = chunked(rows(count))
+        assert torch.equal(velocity, SmallDevice(1000)(rows(count))), count
         assert max(device.sizes) <= 3, count
         assert chunked.shortages == (count > 3) + (count > 7), count
 
 
 def test_later_forwards_stay_small_and_grow_slowly(
-    rows: Callable[[int], tuple[Tensor, Tensor, Tensor]],
+    rows: MakeRows,
 ) -> None:
     chunked = ChunkedForward(device := SmallDevice(16))
-    chunked(*rows(8))
+    chunked(rows(8))
     assert chunked.shortages == 1
     for _ in range(100):
-        chunked(*rows(8))
+        chunked(rows(8))
     assert chunked.shortages == 1
     assert set(device.sizes) == {4}
     device.max_tokens = 1000
     for _ in range(700):
-        chunked(*rows(8))
+        chunked(rows(8))
     assert device.sizes[-1] == 8
     assert chunked.shortages == 1
 
 
 def test_a_single_row_without_memory_is_an_error(
-    rows: Callable[[int], tuple[Tensor, Tensor, Tensor]],
+    rows: MakeRows,
 ) -> None:
     with pytest.raises(torch.OutOfMemoryError):
-        ChunkedForward(SmallDevice(3))(*rows(4))
+        ChunkedForward(SmallDevice(3))(rows(4))

@@ -19,7 +19,7 @@ from model.engine.loading import load_engine
 from model.engine.protocol import ImageReady
 from model.network.load import Components
 from model.network.text_encoder import TextEncoder
-from model.network.transformer import predict_velocity
+from model.network.transformer.forward import Row, Transformer
 from model.resolved_request import ResolvedRequest
 from model.sampling.noise import initial_noise
 from model.sampling.samplers import SAMPLERS
@@ -121,16 +121,16 @@ def run_by_hand(
     cfg_scale: float,
     negative_prompt: str,
 ) -> Result:
-    contexts = torch.stack([encoder.encode(p).context for p in (prompt, negative_prompt)])
+    network = Transformer(components.transformer, dtype=torch.float32)
+    prompts = [encoder.encode(p) for p in (prompt, negative_prompt)]
+    texts = [network.read_text(encoded.context, encoded.tokens) for encoded in prompts]
     sigmas = SCHEDULES["simple"](STEPS)
     noise = initial_noise(SEED, SHAPE, device=torch.device("cpu"))
     trajectory = SAMPLERS["euler"](sigmas[0] * noise, sigmas, lambda: pytest.fail("no noise"))
     x, sigma = next(trajectory)
     while True:
-        both = torch.cat([x, x])
-        levels = torch.full((2,), float(sigma))
-        v = predict_velocity(components.transformer, both, levels, contexts, dtype=torch.float32)
-        denoised, unguided = (both - levels.view(-1, 1, 1, 1, 1) * v).chunk(2)
+        v = network.velocity([Row(x, sigma, text) for text in texts])
+        denoised, unguided = (x - sigma * v).chunk(2)
         try:
             x, sigma = trajectory.send(unguided + cfg_scale * (denoised - unguided))
         except StopIteration as result:

@@ -10,6 +10,7 @@ from model.engine.engine import Engine
 from model.engine.pipeline import Pipeline
 from model.network.text_encoder import EncodedPrompt
 from model.resolved_request import ResolvedRequest
+from tests.support.velocities import by_rows, read_context
 from training.evaluation.evaluate import (
     RULED,
     Setting,
@@ -35,7 +36,7 @@ def grey_engine() -> Engine:
     def encode(text: str) -> EncodedPrompt:
         value = float(text) if text.removeprefix("-").isdigit() else 0.0
         context = torch.full((1, 1), value if value >= 0 else torch.nan)
-        return EncodedPrompt(context, 1, 1, 8, is_cut=False)
+        return EncodedPrompt(context, 1, 1, 1, 8, is_cut=False)
 
     def velocity(x: Tensor, sigmas: Tensor, contexts: Tensor) -> Tensor:
         return (x - contexts.view(-1, 1, 1, 1, 1)) / sigmas.view(-1, 1, 1, 1, 1)
@@ -44,7 +45,8 @@ def grey_engine() -> Engine:
         value = latents.mean().round().int().item()
         return np.full((1, 128, 128, 3), value, np.uint8)
 
-    return Engine(Pipeline(encode, velocity, decode, preview=decode), token_budget=1024)
+    pipeline = Pipeline(encode, read_context, by_rows(velocity), decode, preview=decode)
+    return Engine(pipeline, token_budget=1024)
 
 
 def asked(*prompts: str) -> list[ResolvedRequest]:

@@ -1,0 +1,210 @@
+"""The transformer of Anima (Cosmos-Predict2's MiniTrainDIT), written for inference.
+
+It computes what diffusers' `CosmosTransformer3DModel` computes, on the weights of such a module,
+and does everything once that does not change from step to step: the modulation of all blocks per
+noise level, the keys and values of each text, the positions of each size.
+"""
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from diffusers.models.transformers.transformer_cosmos import CosmosTransformer3DModel
+from torch import Tensor
+from torch.nn import functional
+
+from model.files.weight_shapes import PATCH
+from model.network.byte_cache import ByteCache
+from model.network.transformer.attention import EPSILON, rms_norm, self_attention, text_attention
+from model.network.transformer.embeddings import modulation_table, rotary_tables
+
+_MODULATION_BYTES = 64 << 20
+_ROTARY_BYTES = 32 << 20
+TEXT_BYTES = 256 << 20
+"""Default limit for the kept keys and values of texts: 14 prompts of 77 tokens in bfloat16."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TextKeys:
+    """Keys and values of a text for all blocks: (blocks, 2, tokens, heads, head_dim).
+
+    `context_rows` counts the tokens and the zero rows that follow them.
+    """
+
+    values: Tensor
+    context_rows: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Row:
+    """One row of a forward: `latents` (1, C, 1, h, w) float32 at the noise level `sigma`, a text.
+
+    Successive rows with the same `latents` object and level share all work before the text.
+    """
+
+    latents: Tensor
+    sigma: float
+    text: TextKeys
+
+
+class Transformer:
+    """Predicts velocities. Not thread-safe.
+
+    `variant` identifies the weights that the module has now, because LoRAs change them. `dtype` is
+    that of weights and activations; noise levels and angles are float32.
+    """
+
+    def __init__(
+        self,
+        module: CosmosTransformer3DModel,
+        *,
+        dtype: torch.dtype,
+        variant: Callable[[], Hashable] = lambda: (),
+        text_bytes: int = TEXT_BYTES,
+    ) -> None:
+        self._module: Any = module
+        self._dtype = dtype
+        self._variant = variant
+        config: Any = module.config
+        self._heads: int = config.num_attention_heads
+        self._head_dim: int = config.attention_head_dim
+        # Beside each text stands its context, so that no other can get the same id.
+        self._texts: ByteCache[tuple[Tensor, TextKeys]] = ByteCache(
+            text_bytes, lambda entry: entry[1].values.nbytes
+        )
+        self._modulation: ByteCache[Tensor] = ByteCache(_MODULATION_BYTES, lambda t: t.nbytes)
+        self._rotary: ByteCache[tuple[Tensor, Tensor]] = ByteCache(
+            _ROTARY_BYTES, lambda tables: sum(table.nbytes for table in tables)
+        )
+
+    def forget(self) -> None:
+        """Release all cached tensors."""
+        for cache in (self._texts, self._modulation, self._rotary):
+            cache.clear()
+
+    @torch.no_grad()
+    def read_text(self, context: Tensor, tokens: int) -> TextKeys:
+        """Compute a text's keys and values with the present weights, or return the cached ones.
+
+        `context` is (rows, dim); its rows from `tokens` on are zero. Cached by identity.
+        """
+        key = (id(context), self._variant())
+        _, text = self._texts.get(key, lambda: (context, self._text_keys(context, tokens)))
+        return text
+
+    def _text_keys(self, context: Tensor, tokens: int) -> TextKeys:
+        text = context[:tokens].to(self._dtype)
+        parts = []
+        for block in self._module.transformer_blocks:
+            k, v = (
+                torch.unflatten(project(text), -1, (self._heads, -1))
+                for project in (block.attn2.to_k, block.attn2.to_v)
+            )
+            parts += [rms_norm(k, block.attn2.norm_k), v]
+        return TextKeys(torch.unflatten(torch.stack(parts), 0, (-1, 2)), len(context))
+
+    @torch.no_grad()
+    def velocity(self, rows: Sequence[Row]) -> Tensor:
+        """Predict v = noise - x0 of every row: (rows, C, 1, h, w) float32.
+
+        All latents have the same size. The network takes sigma in [0, 1] without a factor of 1000.
+        There is no attention mask.
+        """
+        images, image_of = _images(rows)
+        height, width = images[0].latents.shape[-2:]
+        x = self._patches(torch.cat([image.latents for image in images]))
+        rotary = self._positions(height // PATCH, width // PATCH, x)
+        tables = [self._levels(image.sigma, x) for image in images]
+        modulation = _modulation(tables)
+        texts = _stacked([row.text for row in rows])
+        zero_rows = rows[0].text.context_rows - texts.shape[3]
+        for index, block in enumerate(self._module.transformer_blocks):
+            shift, scale, gate = modulation[3 * index]
+            h = self_attention(block.attn1, _modulate(x, shift, scale), rotary, self._heads)
+            x.addcmul_(gate, functional.linear(h, block.attn1.to_out[0].weight))
+
+            shift, scale, gate = modulation[3 * index + 1]
+            h = functional.linear(_modulate(x, shift, scale), block.attn2.to_q.weight)
+            q = rms_norm(torch.unflatten(h, -1, (self._heads, -1)), block.attn2.norm_q)
+            if index == 0 and len(images) < len(rows):
+                # So far the rows of an image are the same.
+                x, q = (torch.cat([part[i : i + 1] for i in image_of]) for part in (x, q))
+                modulation = _modulation([tables[i] for i in image_of])
+                _, _, gate = modulation[1]
+            h = text_attention(q, *texts[index].unbind(0), zero_rows=zero_rows)
+            x.addcmul_(gate, functional.linear(h, block.attn2.to_out[0].weight))
+
+            shift, scale, gate = modulation[3 * index + 2]
+            h = functional.linear(_modulate(x, shift, scale), block.ff.net[0].proj.weight)
+            torch.ops.aten.gelu_(h)
+            x.addcmul_(gate, functional.linear(h, block.ff.net[2].weight))
+        shift, scale, _ = modulation[-1]
+        out = functional.linear(_modulate(x, shift, scale), self._module.proj_out.weight)
+        return _unpatched(out, height, width)
+
+    def _patches(self, latents: Tensor) -> Tensor:
+        """Embed patches: (B, C, 1, h, w) to (B, patches, width)."""
+        batch, channels, _, height, width = latents.shape
+        patches = latents.to(self._dtype).view(
+            batch, channels, height // PATCH, PATCH, width // PATCH, PATCH
+        )
+        flat = patches.permute(0, 2, 4, 1, 3, 5).reshape(batch, -1, channels * PATCH * PATCH)
+        return functional.linear(flat, self._module.patch_embed.proj.weight)
+
+    def _positions(self, rows: int, columns: int, like: Tensor) -> tuple[Tensor, Tensor]:
+        scale = self._module.config.rope_scale
+        return self._rotary.get(
+            (rows, columns), lambda: rotary_tables(rows, columns, self._head_dim, scale, like)
+        )
+
+    def _levels(self, sigma: float, like: Tensor) -> Tensor:
+        """The modulation at one noise level, always computed alone: so it has the same bits."""
+        return self._modulation.get(
+            (sigma, self._variant()), lambda: modulation_table(self._module, sigma, like)
+        )
+
+
+def _images(rows: Sequence[Row]) -> tuple[list[Row], list[int]]:
+    """The first row of every image, and the image of every row."""
+    images: list[Row] = []
+    image_of = []
+    for row in rows:
+        if not images or row.latents is not images[-1].latents or row.sigma != images[-1].sigma:
+            images.append(row)
+        image_of.append(len(images) - 1)
+    return images, image_of
+
+
+def _modulation(tables: Sequence[Tensor]) -> list[tuple[Tensor, ...]]:
+    """Shift, scale and gate of every branch: (width,) if all are equal, else (B, 1, width)."""
+    table = tables[0]
+    if any(other is not table for other in tables):
+        table = torch.stack(list(tables), dim=2).unsqueeze(3)
+    return [branch.unbind(0) for branch in table.unbind(0)]
+
+
+def _modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """LayerNorm(x) * scale + shift."""
+    width = x.shape[-1:]
+    if shift.ndim == 1:
+        return functional.layer_norm(x, width, scale, shift, EPSILON)
+    return torch.addcmul(shift, functional.layer_norm(x, width, eps=EPSILON), scale)
+
+
+def _stacked(texts: Sequence[TextKeys]) -> Tensor:
+    """(blocks, 2, B, tokens, heads, head_dim), where shorter texts end in rows of zero."""
+    tokens = max(text.values.shape[2] for text in texts)
+    return torch.stack([_lengthened(text.values, tokens) for text in texts], dim=2)
+
+
+def _lengthened(values: Tensor, tokens: int) -> Tensor:
+    missing = tokens - values.shape[2]
+    return functional.pad(values, (0, 0, 0, 0, 0, missing)) if missing else values
+
+
+def _unpatched(patches: Tensor, height: int, width: int) -> Tensor:
+    """(B, patches, values) to (B, C, 1, h, w) float32. A patch is (row, column, channel)."""
+    rows, columns = height // PATCH, width // PATCH
+    split = patches.view(len(patches), rows, columns, PATCH, PATCH, -1)
+    return split.permute(0, 5, 1, 3, 2, 4).reshape(len(patches), -1, 1, height, width).float()
