@@ -1,13 +1,15 @@
 """Runs the HTTP service in uvicorn with the limits of its settings."""
 
 import argparse
+import resource
 from collections.abc import Sequence
+from functools import partial
 
 import uvicorn
 from fastapi import FastAPI
 
 from api.main import create_app
-from api.middleware.h11_protocol import LimitedH11Protocol
+from api.middleware.h11_protocol import ConnectionLimits, LimitedH11Protocol
 from worker.settings import Settings
 from worker.telemetry import logs
 
@@ -16,16 +18,16 @@ def server_config(
     app: FastAPI, settings: Settings, *, host: str, port: int, stop_seconds: int = 5
 ) -> uvicorn.Config:
     """The uvicorn configuration; no access log, because URLs may be private."""
+    protocol = partial(LimitedH11Protocol, limits=ConnectionLimits(settings))
     return uvicorn.Config(
         app,
         host=host,
         port=port,
-        http=LimitedH11Protocol,
+        http=protocol,  # type: ignore[arg-type] # uvicorn only calls it
         ws="none",
         access_log=False,
         server_header=False,
         log_config=None,
-        h11_max_incomplete_event_size=settings.max_head_bytes,
         timeout_graceful_shutdown=stop_seconds,
     )
 
@@ -41,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     settings = Settings()
     logs.configure_logging(settings)
+    _allow_many_files()
     config = server_config(
         create_app(settings),
         settings,
@@ -49,3 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         stop_seconds=given.stop_seconds,
     )
     uvicorn.Server(config).run()
+
+
+def _allow_many_files() -> None:
+    """Every connection is an open file; the usual limit of 1024 is too close to their number."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -64,6 +64,12 @@ HEAD_TOO_LARGE: Final = ProblemType(
     "Request head too large",
     "The request line and headers are larger than KIRAZURI_MAX_HEAD_BYTES allows.",
 )
+BODY_TOO_LARGE: Final = ProblemType(
+    413,
+    "body_too_large",
+    "Request body too large",
+    "`detail` shows the limit in bytes. The sizes of chunks and their extensions count too.",
+)
 TOO_MANY_CONNECTIONS: Final = ProblemType(
     503,
     "too_many_connections",
@@ -236,9 +242,7 @@ PROBLEM_BY_STATUS: Final[dict[int, ProblemType]] = {
         "Method not allowed",
         "The `Allow` header lists the methods of this path.",
     ),
-    413: ProblemType(
-        413, "body_too_large", "Request body too large", "`detail` shows the limit in bytes."
-    ),
+    413: BODY_TOO_LARGE,
 }
 """The problem types of errors that FastAPI itself raises."""
 

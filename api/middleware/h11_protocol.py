@@ -1,34 +1,72 @@
-"""uvicorn's HTTP/1.1 protocol with timeouts for request head, body and slow readers.
+"""uvicorn's HTTP/1.1 protocol with limits for time, work and connections.
 
-uvicorn itself waits without limit for the rest of a request and for a client that does not read.
+uvicorn itself waits without limit for the rest of a request and for a client that does not read,
+and parses all that has arrived at once. docs/decisions.md tells which of its parts this relies on.
 """
 
 import asyncio
 import logging
 import secrets
 import sys
+from collections.abc import Callable
 from typing import Any, Final, Literal
 
 import h11
-from starlette.types import Receive, Scope, Send
 from uvicorn.config import Config
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from api.http.problem import ProblemResponse, ProblemType, render_problem
-from api.http.problem_types import HEAD_TOO_LARGE, NOT_HTTP, REQUEST_TOO_SLOW, TOO_MANY_CONNECTIONS
+from api.http.problem_types import (
+    BODY_TOO_LARGE,
+    HEAD_TOO_LARGE,
+    NOT_HTTP,
+    REQUEST_TOO_SLOW,
+)
+from api.middleware.authentication import is_public_path
+from api.middleware.lingering import LINGER_SECONDS, LingeringTransport
+from api.middleware.parse_turns import ParseTurns
+from api.middleware.places import Places, probes_only
+from api.middleware.strict_h11 import EVENTS_PER_SLICE, StrictConnection
 from worker.settings import Settings
 
-_LINGER_SECONDS: Final = 5.0
-"""Time for a client to read the last response before the connection is cut."""
+READ_BYTES: Final = 32_768
+"""Bytes taken from a socket at once; a connection holds no more of them unparsed."""
 
-_RequestPart = Literal["head", "body"]
+_RequestPart = Literal["head", "body", "rest"]
 
 log = logging.getLogger(__name__)
 
 
-class LimitedH11Protocol(H11Protocol):
-    """One connection; its limits come from the settings in the application's state."""
+class ConnectionLimits:
+    """What all connections of one API process share."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.places = Places(settings.max_connections)
+        self.turns = ParseTurns()
+        # The loop fills it and hands it over in one go, so one is enough for all connections.
+        self.buffer = memoryview(bytearray(READ_BYTES))
+
+
+class _Flow(FlowControl):
+    """uvicorn's switch for reading; it also holds the parser and lets it go on."""
+
+    def __init__(self, transport: asyncio.Transport, on_resume: Callable[[], None]) -> None:
+        super().__init__(transport)
+        self._on_resume = on_resume
+
+    def resume_reading(self) -> None:
+        self.read_paused = False
+        self._on_resume()
+
+
+class LimitedH11Protocol(H11Protocol, asyncio.BufferedProtocol):
+    """One connection."""
+
+    conn: StrictConnection
+    transport: LingeringTransport
 
     def __init__(
         self,
@@ -36,43 +74,103 @@ class LimitedH11Protocol(H11Protocol):
         server_state: ServerState,
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        limits: ConnectionLimits,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self._settings: Settings = app_state["settings"]
+        self._limits = limits
+        self._settings = limits.settings
+        self.conn = StrictConnection(limits.settings.max_head_bytes)
         self._awaited: _RequestPart | None = None
         self._receive_timer: asyncio.TimerHandle | None = None
         self._send_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Accept the connection; beyond the limit, its requests are answered with an error."""
+        """Accept the connection; beyond the limit only probes are answered."""
         super().connection_made(transport)
-        if len(self.connections) > self._settings.max_connections:
-            self.app = _too_many_connections
+        self.transport = LingeringTransport(transport, self._is_input_over)
+        self.flow = _Flow(self.transport, self._go_on)
+        if not self._limits.places.take(self):
+            self.app = probes_only(self.app)
         self._update_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop all timers."""
+        self._limits.places.leave(self)
         super().connection_lost(exc)
         for timer in (self._receive_timer, self._send_timer):
             if timer is not None:
                 timer.cancel()
 
-    def data_received(self, data: bytes) -> None:
-        """Parse the data, then update the timer."""
-        super().data_received(data)
-        self._update_timer()
+    def is_replaceable(self) -> bool:
+        """Whether no request that needs a key is in progress."""
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is None or cycle.response_complete:
+            return True
+        return "caller" not in cycle.scope["state"] or is_public_path(cycle.scope["path"])
+
+    def cut_off(self) -> None:
+        """Close the connection at once."""
+        self.transport.abort()
 
     def on_response_complete(self) -> None:
         """Continue with the next request, which may have arrived already."""
         super().on_response_complete()
         self._update_timer()
 
-    def timeout_keep_alive_handler(self) -> None:
-        """Close an idle connection, even if its client does not read the rest."""
-        super().timeout_keep_alive_handler()
-        self.loop.call_later(_LINGER_SECONDS, self.transport.abort)
-
     # -- receiving -------------------------------------------------------------------------------
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where the loop puts what it reads next."""
+        return self._limits.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take what the loop has read; it is parsed when the connection has its turn."""
+        if self.transport.is_lingering:
+            self.transport.drop(nbytes)
+        elif self.conn.their_state not in (h11.MUST_CLOSE, h11.CLOSED, h11.ERROR):
+            self._unset_keepalive_if_required()
+            self.conn.receive_data(bytes(self._limits.buffer[:nbytes]))
+            self.transport.pause_reading()
+            self._limits.turns.ask(self)
+
+    def is_beginner(self) -> bool:
+        """Whether the request has used no more than one slice."""
+        return self.conn.parsed_events <= EVENTS_PER_SLICE
+
+    def parse_slice(self) -> None:
+        """Parse a part of what has arrived."""
+        if not self.transport.is_closing():
+            self.handle_events()
+
+    def handle_events(self) -> None:
+        """Parse a slice, start the request if its head is complete, and plan what comes next."""
+        self.conn.begin_slice()
+        super().handle_events()
+        if self.transport.is_closing():
+            return
+        if self.conn.is_cut:
+            self.transport.pause_reading()
+            self._limits.turns.ask(self)
+        elif not self.flow.read_paused and not self._is_body_held():
+            self.transport.resume_reading()
+        self._update_timer()
+
+    def _is_body_held(self) -> bool:
+        return self.conn.is_held and self.conn.has_unparsed_data
+
+    def _go_on(self) -> None:
+        """The application waits for the body, or the response is complete."""
+        self.conn.is_held = False
+        if self.conn.their_state is h11.SEND_BODY and self.conn.has_unparsed_data:
+            self._limits.turns.ask(self)
+        else:
+            self.transport.resume_reading()
+
+    def _is_input_over(self) -> bool:
+        """Whether the request has been received completely, and nothing after it."""
+        is_idle = self.conn.their_state is h11.IDLE and not self.conn.has_unparsed_data
+        return is_idle or self.conn.their_state in (h11.DONE, h11.MUST_CLOSE, h11.CLOSED)
 
     def _update_timer(self) -> None:
         """Start the timer for the awaited part unless it runs: single bytes must not reset it."""
@@ -92,16 +190,20 @@ class LimitedH11Protocol(H11Protocol):
         if self.transport.is_closing():
             return None
         if self.conn.their_state is h11.SEND_BODY:
-            return "body"
+            return "rest" if self.conn.our_state is h11.DONE else "body"
         # Between requests uvicorn's keep-alive timer runs; the first byte stops it.
-        is_idle = self.timeout_keep_alive_task is not None and not self.conn.trailing_data[0]
+        is_idle = self.timeout_keep_alive_task is not None and not self.conn.has_unparsed_data
         return "head" if self.conn.their_state is h11.IDLE and not is_idle else None
 
     def _seconds(self, awaited: _RequestPart) -> float:
         settings = self._settings
-        return settings.head_seconds if awaited == "head" else settings.body_seconds
+        times = {"head": settings.head_seconds, "body": settings.body_seconds}
+        return times.get(awaited, LINGER_SECONDS)
 
     def _on_timeout(self, awaited: _RequestPart) -> None:
+        if awaited == "rest":  # of a body that nobody needs
+            self.transport.close()
+            return
         log.info("event=slow_client awaited=%s seconds=%g", awaited, self._seconds(awaited))
         self._refuse(
             REQUEST_TOO_SLOW,
@@ -113,7 +215,7 @@ class LimitedH11Protocol(H11Protocol):
     def pause_writing(self) -> None:
         """The client reads too slowly: start the timer."""
         super().pause_writing()
-        self._send_timer = self.loop.call_later(self._settings.send_seconds, self._cut_off)
+        self._send_timer = self.loop.call_later(self._settings.send_seconds, self._cut_off_reader)
 
     def resume_writing(self) -> None:
         """The client has caught up: stop the timer."""
@@ -122,7 +224,7 @@ class LimitedH11Protocol(H11Protocol):
             self._send_timer.cancel()
             self._send_timer = None
 
-    def _cut_off(self) -> None:
+    def _cut_off_reader(self) -> None:
         log.info("event=slow_client awaited=reading seconds=%g", self._settings.send_seconds)
         self.transport.abort()
 
@@ -131,8 +233,11 @@ class LimitedH11Protocol(H11Protocol):
     def send_400_response(self, msg: str) -> None:
         """Answer invalid HTTP and too large heads with a problem, like all other errors."""
         error = sys.exception()
-        if isinstance(error, h11.RemoteProtocolError) and error.error_status_hint == 431:
+        hint = error.error_status_hint if isinstance(error, h11.RemoteProtocolError) else 400
+        if hint == 431:
             self._refuse(HEAD_TOO_LARGE, HEAD_TOO_LARGE.explanation)
+        elif hint == 413:
+            self._refuse(BODY_TOO_LARGE, str(error))
         else:
             self._refuse(NOT_HTTP, "the bytes are not a valid HTTP/1.1 request")
 
@@ -153,16 +258,3 @@ class LimitedH11Protocol(H11Protocol):
             cycle.disconnected = True
             cycle.message_event.set()
         self.transport.close()
-        self.loop.call_later(_LINGER_SECONDS, self.transport.abort)
-
-
-async def _too_many_connections(scope: Scope, receive: Receive, send: Send) -> None:
-    """The ASGI application of connections beyond the limit."""
-    response = ProblemResponse(
-        TOO_MANY_CONNECTIONS,
-        TOO_MANY_CONNECTIONS.explanation,
-        secrets.token_hex(16),
-        headers={"Retry-After": "1", "Connection": "close"},
-    )
-    answer = render_problem(response)
-    await answer(scope, receive, send)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -14,12 +15,14 @@ import httpx2
 import pytest
 from redis import Redis
 
+from api.middleware.places import RESERVE
 from tests.support.cases import check_all
 from tests.support.ports import free_port
 from worker.redis_io.server import RedisServer
 from worker.store.image_store import LocalImageStore
 
 PROMPT = b'{"prompt": "1girl, blue hair, smile"}'
+CHUNKED = b"Transfer-Encoding: chunked\r\n"
 HEAD = b"POST /generate?dry_run=true HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
 LONGEST = 60
 """Seconds until a test fails because the server does not close a connection."""
@@ -130,7 +133,7 @@ def test_silent_connection_times_out(api: Api) -> None:
 
 
 def test_slow_body_times_out(api: Api) -> None:
-    for length in (b"Content-Length: 100000\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n"):
+    for length in (b"Content-Length: 100000\r\n\r\n", CHUNKED + b"\r\n"):
         with api.connect() as connection:
             connection.sendall(HEAD + length)
             answer = trickle(connection, b"1\r\na\r\n" if b"chunked" in length else b" ")
@@ -198,20 +201,38 @@ def test_request_in_parts_is_served(api: Api) -> None:
             answer = read_all(connection)
 
 
+def ask(api: Api, request: bytes) -> bytes:
+    """The answer to one request on a connection of its own."""
+    with api.connect() as connection:
+        connection.sendall(request + b" HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        return read_all(connection)
+
+
+def test_connections_without_a_request_give_way(api: Api) -> None:
+    with ExitStack() as stack:
+        for number in range(2 * MAX_CONNECTIONS):
+            idle = stack.enter_context(api.connect())
+            idle.sendall(b"GET " if number % 2 else b"")
+            assert ask(api, b"GET /jobs").startswith(b"HTTP/1.1 200 ")
+
+
 def test_connections_beyond_the_limit(api: Api) -> None:
-    deadline, answer = time.monotonic() + LONGEST, b""
-    while not answer.startswith(
-        b"HTTP/1.1 503"
-    ):  # under load the first connections may time out before
-        assert time.monotonic() < deadline, answer
-        with ExitStack() as stack:
-            for _ in range(MAX_CONNECTIONS):
-                stack.enter_context(api.connect()).sendall(b"GET ")
-            last = stack.enter_context(api.connect())
-            last.sendall(b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n")
-            answer = read_all(last)
-    assert problem(answer) == (503, "too_many_connections")
-    while not api.is_up():
+    job = httpx2.post(f"{api.url}/generate", json={"prompt": "1girl"}, timeout=LONGEST).json()
+    stream = f"GET /jobs/{job['id']}/events HTTP/1.1\r\nHost: a\r\n\r\n".encode()
+    with ExitStack() as stack:
+        for _ in range(MAX_CONNECTIONS):
+            listener = stack.enter_context(api.connect())
+            listener.sendall(stream)
+            assert listener.recv(65_536).startswith(b"HTTP/1.1 200 ")
+        assert problem(ask(api, b"GET /jobs")) == (503, "too_many_connections")
+        assert problem(ask(api, b"POST /generate")) == (503, "too_many_connections")
+        # Connections that only wait do not take the reserve of the probes either.
+        for _ in range(2 * RESERVE):
+            stack.enter_context(api.connect()).sendall(b"GET /livez")
+        assert ask(api, b"GET /livez").startswith(b"HTTP/1.1 200 ")
+        assert b'"code":"not_ready"' in ask(api, b"GET /readyz")  # there is no worker
+    deadline = time.monotonic() + LONGEST
+    while not ask(api, b"GET /jobs").startswith(b"HTTP/1.1 200 "):
         assert time.monotonic() < deadline
 
 
@@ -223,18 +244,61 @@ NOT_HTTP = {
     "a null in a value": b"GET / HTTP/1.1\r\nHost: a\r\nX-A: a\x00b\r\n\r\n",
     "no host": b"GET / HTTP/1.1\r\n\r\n",
     "two hosts": b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
-    "length and chunks": HEAD + b"Content-Length: 5\r\nTransfer-Encoding: nonsense\r\n\r\n",
-    "a chunk of no size": HEAD + b"Transfer-Encoding: chunked\r\n\r\nxyz\r\n\r\n",
+    "no chunked encoding": HEAD + b"Content-Length: 5\r\nTransfer-Encoding: nonsense\r\n\r\n",
+    "length and chunks": HEAD + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+    "chunks and length": HEAD + b"Transfer-Encoding: chunked\r\nContent-Length: 0\r\n\r\n0\r\n\r\n",
+    "chunks after identity": HEAD + b"Transfer-Encoding: identity, chunked\r\n\r\n0\r\n\r\n",
+    "identity": HEAD + b"Transfer-Encoding: identity\r\nContent-Length: 5\r\n\r\n",
+    "chunked twice": HEAD + b"Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
+    "two encodings": HEAD
+    + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "a tab before chunked": HEAD + b"Transfer-Encoding: \x0bchunked\r\n\r\n",
+    "a blank before the colon": HEAD + b"Transfer-Encoding : chunked\r\n\r\n",
+    "chunks in HTTP/1.0": HEAD.replace(b"1.1", b"1.0") + CHUNKED + b"\r\n0\r\n\r\n",
+    "a folded header": HEAD + b"X-A: b\r\n Content-Length: 5\r\n\r\n",
     "two lengths": HEAD + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\n",
+    "the same length twice": HEAD + b"Content-Length: 2\r\ncontent-length: 2\r\n\r\n{}",
+    "a list of lengths": HEAD + b"Content-Length: 2, 2\r\n\r\n{}",
+    "a signed length": HEAD + b"Content-Length: +2\r\n\r\n{}",
+    "a hexadecimal length": HEAD + b"Content-Length: 0x2\r\n\r\n{}",
+    "line feeds only": HEAD.replace(b"\r\n", b"\n") + b"\n",
+    "a bare line feed": HEAD + b"X-A: b\nContent-Length: 5\r\n\r\n",
+    "a bare line feed at the end": HEAD + b"X-A: b\r\n\n",
+    "a bare carriage return": HEAD + b"X-A: b\rContent-Length: 5\r\n\r\n",
+    **{
+        f"a chunk of size {size!r}": HEAD + CHUNKED + b"\r\n" + size + b"\r\n{}\r\n0\r\n\r\n"
+        for size in (
+            b"xyz",
+            b"",
+            b"2 ",
+            b"2\t",
+            b"2;a\rb",
+            b"-2",
+            b"+2",
+            b"0x2",
+            b" 2",
+            b"2\n",
+            b"2;a\nb",
+            b"f" * 30,
+        )
+    },
+    "a chunk that is too long": HEAD + CHUNKED + b"\r\n1\r\n{}\r\n0\r\n\r\n",
+    "a last chunk with a blank": HEAD + CHUNKED + b"\r\n0 \r\n\r\n",
+    "a trailer with a bare line feed": HEAD + CHUNKED + b"\r\n0\r\nX-A: b\n\r\n",
+    "an end with a bare line feed": HEAD + CHUNKED + b"\r\n0\r\n\n",
+    "a chunk without its end": HEAD + CHUNKED + b"\r\n2\r\n{}0\r\n\r\n",
 }
 
 
 def test_malformed_http(api: Api) -> None:
+    """Answered once, whatever follows: another server may see two requests in the bytes."""
+
     def check(name: str, data: bytes) -> None:
         with api.connect() as connection:
-            connection.sendall(data)
-            status, code = problem(read_all(connection))
-        assert (status, code) in {(400, "not_http"), (501, "not_http")}, name
+            connection.sendall(data + b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n")
+            answer = read_all(connection)
+        assert problem(answer) == (400, "not_http"), name
+        assert len(re.findall(rb"HTTP/1.1 [0-9]", answer)) == 1
 
     check_all(check, NOT_HTTP.items())
 
