@@ -18,6 +18,8 @@ from api.auth.key_limits import RateLimits
 from api.http.error_handlers import add_error_handlers, handle_exception
 from api.http.metrics import HttpMetrics
 from api.http.problem import ErrorRenderer
+from api.mcp import route as mcp
+from api.mcp.messages import mcp_error
 from api.middleware.authentication import AuthenticationMiddleware
 from api.middleware.browser_security import cors_options
 from api.middleware.client_paths import ClientPathsMiddleware
@@ -57,6 +59,7 @@ log = logging.getLogger(__name__)
 
 ERROR_RENDERERS: Mapping[str, ErrorRenderer] = {
     "/v1": openai_error,
+    "/mcp": mcp_error,
     **a1111.ERROR_RENDERERS,
 }
 """Error renderers by path prefix; all other paths answer with problem+json."""
@@ -137,7 +140,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app = _fastapi(card, lifespan)
     _add_middleware(app, settings, keys, metrics)
     add_error_handlers(app)
-    _add_routes(app, request_model)
+    _add_routes(app, card, request_model)
     webhook_schemas.add_to_openapi(app.webhooks)
     openapi.install(app, card)
     return app
@@ -191,7 +194,7 @@ def _add_middleware(app: FastAPI, settings: Settings, keys: KeyCache, metrics: H
         app.add_middleware(CORSMiddleware, **cors_options(settings))
 
 
-def _add_routes(app: FastAPI, request_model: type[GenerationRequest]) -> None:
+def _add_routes(app: FastAPI, card: Card, request_model: type[GenerationRequest]) -> None:
     app.include_router(generate.routes(request_model))
     for module in (jobs, links, replay, images, verify, capabilities, health, problems, pages):
         app.include_router(module.router)
@@ -199,6 +202,7 @@ def _add_routes(app: FastAPI, request_model: type[GenerationRequest]) -> None:
     app.include_router(openai_images.routes(request_model))
     app.include_router(chat.routes(request_model))
     app.include_router(a1111.router)
+    app.include_router(mcp.routes(card, request_model))
     _answer_head(app)
 
 

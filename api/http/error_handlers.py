@@ -132,14 +132,18 @@ def _allow(request: Request) -> dict[str, str]:
 
 
 async def _handle_validation_error(request: Request, exc: RequestValidationError) -> Response:
+    return _render(request, validation_problem(exc, request.state.request_id))
+
+
+def validation_problem(exc: RequestValidationError, request_id: str) -> ProblemResponse:
     """One entry per wrong field; a body that is not JSON has no fields."""
-    found, request_id = exc.errors(), request.state.request_id
+    found = exc.errors()
     for error in found:
         if error["type"] == "json_invalid":
             reason = f"{error['ctx']['error']} at character {error['loc'][-1]}"
-            return _render(request, ProblemResponse(MALFORMED_JSON, reason, request_id))
+            return ProblemResponse(MALFORMED_JSON, reason, request_id)
     listed = field_errors(found)
     detail = "1 field is wrong" if len(found) == 1 else f"{len(found)} fields are wrong"
     if len(listed) < len(found):
         detail = f"{detail}; the first {len(listed)} are listed"
-    return _render(request, ProblemResponse(VALIDATION_FAILED, detail, request_id, listed))
+    return ProblemResponse(VALIDATION_FAILED, detail, request_id, listed)

@@ -30,6 +30,14 @@ import api.main
 """
 
 
+LAZY = """
+import api.main, sys
+from worker.settings import Settings
+api.main.create_app(Settings(_env_file=None))
+assert not {"mcp", "mcp_types", "sse_starlette"} & set(sys.modules)
+"""
+
+
 def run(code: str) -> None:
     ended = subprocess.run(
         [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False
@@ -47,3 +55,8 @@ def test_api_starts_without_heavy_packages() -> None:
 
 def test_import_reads_no_settings_and_opens_no_connection() -> None:
     run(NO_SIDE_EFFECTS)
+
+
+def test_the_api_starts_without_the_mcp_package() -> None:
+    """It takes most of a second and 17 MB; the first call of `/mcp` loads it."""
+    run(LAZY)

@@ -20,6 +20,7 @@ class PendingCall:
         self._socket = self._connection.sock
         self._response: http.client.HTTPResponse | None = None
         self._body = b""
+        self.is_complete = False
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
 
@@ -27,10 +28,11 @@ class PendingCall:
         with suppress(OSError, http.client.HTTPException):
             self._response = self._connection.getresponse()
             self._body = self._response.read()
+            self.is_complete = True
 
     def disconnect(self) -> None:
         """Drop the connection."""
-        if self._response is None:
+        if not self.is_complete:  # a stream may have begun
             with suppress(OSError):
                 self._socket.shutdown(socket.SHUT_RDWR)
         self._thread.join(60)
