@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from fastapi import APIRouter
 
-from api.a1111 import ping, png_info
+from api.a1111 import extras, ping, png_info
 from api.a1111.errors import a1111_error
 from api.a1111.generation import generate
 from api.a1111.jobs import progress
@@ -16,5 +16,5 @@ ERROR_RENDERERS: Mapping[str, ErrorRenderer] = dict.fromkeys(
 )
 
 router = APIRouter()
-for module in (generate, progress, png_info, options, resources, empty, ping):
+for module in (generate, progress, png_info, extras, options, resources, empty, ping):
     router.include_router(module.router)

@@ -17,7 +17,7 @@ from PIL import Image
 
 from model.recipes.infotext_syntax import parse_parameters
 from tests.support.a1111_clients import TXT2IMG, is_idle, read_progress
-from tests.support.images import open_image
+from tests.support.images import draw_image, open_image
 from tests.support.pending_call import PendingCall
 from tests.support.pictures import QUALITY, finished, pixels, submit
 from tests.support.waiting import wait_until
@@ -131,6 +131,15 @@ def test_webuiapi_repaints_the_masked_area(web_ui: Any) -> None:
     assert before.crop(below).tobytes() == after.crop(below).tobytes(), "black areas stay"
     assert hair_color(after) == "green hair"
     assert "Denoising strength: 0.9" in result.info["infotexts"][0]
+
+
+def test_webuiapi_enlarges_an_image(web_ui: Any) -> None:
+    start = draw_image((96, 64))
+    enlarged = web_ui.extra_single_image(start, upscaler_1="Lanczos", upscaling_resize=3)
+    assert enlarged.image.size == (288, 192)
+    assert "96x64 to 288x192" in enlarged.info
+    with pytest.raises(RuntimeError, match="upscaler not found"):
+        web_ui.extra_single_image(start, upscaler_1=webuiapi.Upscaler.ESRGAN_4x)
 
 
 def test_webuiapi_reads_all_lists(web_ui: Any) -> None:

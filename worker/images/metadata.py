@@ -76,7 +76,7 @@ _TEXT_TAGS = (
 """Tags in which programs write infotext, JSON, or `prompt:{…}` with the graph of ComfyUI."""
 
 
-def png_chunks(infotext: str | None, document: str | None, mark: str = TRAINED) -> PngInfo:
+def png_chunks(infotext: str | None, document: str | None, mark: str | None = TRAINED) -> PngInfo:
     """The text chunks of a PNG; ASCII goes into tEXt, other text into iTXt."""
     info = PngInfo()
     if infotext is not None:
@@ -85,7 +85,8 @@ def png_chunks(infotext: str | None, document: str | None, mark: str = TRAINED) 
         write("parameters", infotext)
     if document is not None:
         info.add_itxt(DOCUMENT_KEY, document)
-    info.add_itxt("XML:com.adobe.xmp", xmp(None, mark).decode())
+    if mark is not None:
+        info.add_itxt("XML:com.adobe.xmp", xmp(None, mark).decode())
     return info
 
 

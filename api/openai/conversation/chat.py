@@ -172,7 +172,7 @@ async def _image_events(
             elif isinstance(event, Job):
                 job = event
     for index, message in enumerate(await _messages(call, job, has_files=has_files)):
-        delta = message.model_dump(exclude={"role"}, exclude_none=True)
+        delta = message.model_dump(exclude={"role"})
         yield await asyncio.to_thread(_event, answer.chunk(choice_of_chunk(index, delta)))
     for index in count:
         yield _event(answer.chunk(choice_of_chunk(index, {}, "stop")))
@@ -185,7 +185,7 @@ async def _image_events(
 async def _text_events(
     answer: ChatAnswer, message: ChatMessage, *, has_usage: bool
 ) -> AsyncGenerator[bytes]:
-    delta = message.model_dump(exclude_none=True)
+    delta = message.model_dump()
     yield _event(answer.chunk(choice_of_chunk(0, delta)))
     yield _event(answer.chunk(choice_of_chunk(0, {}, finish_reason(message))))
     if has_usage:

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from api.http.response_model import AbsentIfNone
 from api.openai.conversation.text_tasks import TextAnswer
 from api.openai.images.responses import Usage
 from worker.job import StoredImage
@@ -56,11 +57,13 @@ class ChatMessage(_ChatModel):
             "![seed 42](http://localhost:8000/images/9f86d081884c7d659a2feaa0c55ad015a3bf4f1b.png)"
         ]
     )
-    images: list[ImagePart] | None = Field(
+    images: AbsentIfNone[list[ImagePart]] = Field(
         default=None,
         description="Not part of OpenAI's API; missing for `modalities` without image.",
     )
-    tool_calls: list[ToolCall] | None = None
+    tool_calls: AbsentIfNone[list[ToolCall]] = Field(
+        default=None, description="Missing unless the request insists on a function."
+    )
 
 
 class ChatChoice(_ChatModel):
@@ -98,12 +101,11 @@ class ChatCompletion(_ChatModel):
     choices: list[ChatChoice]
     usage: ChatUsage
     job_id: str | None = Field(
-        default=None,
         description="Read the job with `GET /jobs/{job_id}`; null for a text.",
         examples=["01JD6Z1Q8M4T0V7C2N5K9R3XWB"],
     )
     warnings: list[str] = Field(
-        default=[], description="What differs from the request, and advice on the prompt."
+        description="What differs from the request, and advice on the prompt."
     )
 
 
@@ -190,4 +192,4 @@ def completion(
         job_id=job_id,
         warnings=list(warnings),
     )
-    return body.model_dump_json(exclude_none=True)
+    return body.model_dump_json()

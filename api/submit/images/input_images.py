@@ -205,6 +205,25 @@ class InputImages:
 
         return await self._run(convert, text)
 
+    async def with_image(
+        self, field: str, text: str, work: Callable[[Image.Image, ImageInfo], T]
+    ) -> T:
+        """The result of `work` in a thread on the decoded image of a field, and on its file's info.
+
+        Raises:
+            RequestValidationError: the image is unusable.
+            StoreError, QueueUnavailable: as `prepare`.
+        """
+
+        def decode_and_work(fields: ImageFields) -> T:
+            info = fields.read_info(field, text)
+            decoded = fields.decode(field, text)
+            if decoded is None:
+                raise RequestValidationError(fields.errors)
+            return work(decoded.image, info)
+
+        return await self._run(decode_and_work, text)
+
     async def _run(self, work: Callable[[ImageFields], T], *texts: str) -> T:
         """Do the work in a thread; `texts` are the image fields that it reads.
 

@@ -147,6 +147,7 @@ CALLS: dict[tuple[str, str], list[Call]] = {
     ("POST", "/sdapi/v1/skip"): [{}],
     ("POST", "/sdapi/v1/options"): [{"json": {}}],
     ("POST", "/sdapi/v1/png-info"): [{"json": {"image": "IMAGE"}}],
+    ("POST", "/sdapi/v1/extra-single-image"): [{"json": {"image": "IMAGE"}}],
     **{
         ("POST", f"/sdapi/v1/refresh-{what}"): [{}]
         for what in ("checkpoints", "vae", "loras", "embeddings")

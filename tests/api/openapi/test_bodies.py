@@ -20,6 +20,7 @@ from tests.support.openai_clients import fake_worker
 from worker.settings import Settings
 
 LEFT_OUT = {
+    "ChatMessage": {"images", "tool_calls"},
     "ImageData": {"b64_json", "url"},
     "Images": {"quality"},
     "NotReady": {"rule"},
@@ -29,6 +30,10 @@ LEFT_OUT = {
 
 Call = dict[str, Any]
 """Arguments of a request."""
+
+
+SAID = {"role": "user", "content": PROMPT}
+TOOL = {"type": "function", "function": {"name": "keep", "parameters": {}}}
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +89,8 @@ def test_every_field_that_is_always_sent_is_required(document: dict[str, Any]) -
 def test_a_field_that_may_be_missing_is_never_null(document: dict[str, Any]) -> None:
     for name, fields in LEFT_OUT.items():
         for field in fields:
-            assert '"null"' not in json.dumps(document["components"]["schemas"][name]), field
+            schema = document["components"]["schemas"][name]["properties"][field]
+            assert '"null"' not in json.dumps(schema), field
 
 
 def test_no_field_of_a_body_has_a_default(document: dict[str, Any]) -> None:
@@ -161,6 +167,18 @@ def bodies() -> dict[str, list[Call]]:
         "openaiEditImage": [
             {**form, "data": {"prompt": PROMPT}},
             {"files": {"prompt": (None, PROMPT)}},
+        ],
+        "openaiChat": [
+            {"json": {"messages": [SAID]}},
+            {"json": {"messages": [SAID], "modalities": ["text"], "n": 2}},
+            {"json": {"messages": [SAID], "stream": True}},
+            {"json": {"messages": [SAID], "response_format": {"type": "json_object"}}},
+            {"json": {"messages": [SAID], "tools": [TOOL], "tool_choice": "required"}},
+            {"json": {"messages": []}},
+        ],
+        "a1111EnlargeImage": [
+            {"json": {"image": to_base64(image), "upscaler_1": "Lanczos"}},
+            {"json": {"image": to_base64(image), "upscaler_1": "ESRGAN_4x"}},
         ],
         "a1111TextToImage": [{"json": {"prompt": PROMPT, "steps": 2}}, {"json": {"steps": 0}}],
         "a1111ImageToImage": [{"json": {"prompt": PROMPT, "init_images": [to_base64(image)]}}],

@@ -85,6 +85,7 @@ def test_operation_ids_never_change(document: dict[str, Any]) -> None:
         ("POST", "/sdapi/v1/interrupt"): "a1111Interrupt",
         ("POST", "/sdapi/v1/skip"): "a1111Skip",
         ("POST", "/sdapi/v1/png-info"): "a1111PngInfo",
+        ("POST", "/sdapi/v1/extra-single-image"): "a1111EnlargeImage",
         ("GET", "/sdapi/v1/options"): "a1111GetOptions",
         ("POST", "/sdapi/v1/options"): "a1111SetOptions",
         ("GET", "/sdapi/v1/sd-models"): "a1111ListModels",
