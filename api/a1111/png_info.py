@@ -5,24 +5,26 @@ import dataclasses
 from contextlib import suppress
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 from pydantic import Field
 
 from api.a1111.errors import responses
+from api.a1111.leniency import A1111Input, require_json_if_declared
 from api.a1111.schemas import A1111Body
 from api.submit.dependencies import RequestImages
 from model.recipes.infotext import infotext_of
 from model.recipes.infotext_syntax import parse_parameters
 from worker.images.metadata import DOCUMENT_KEY, ImageTexts, find_recipe
 
-router = APIRouter(prefix="/sdapi/v1", tags=["a1111"])
+router = APIRouter(prefix="/sdapi/v1", tags=["a1111"], strict_content_type=False)
 
 
-class A1111PngInfoRequest(A1111Body):
+class A1111PngInfoRequest(A1111Input):
     """The image to read."""
 
     image: str = Field(
-        description="PNG, JPEG, WebP or AVIF, as base64 or as a data URL.",
+        description="PNG, JPEG, WebP or AVIF, as base64 or as a data URL. Nothing is found in an "
+        "empty text.",
         examples=["iVBORw0KGgo…"],
     )
 
@@ -50,7 +52,8 @@ class A1111PngInfo(A1111Body):
     "/png-info",
     operation_id="a1111PngInfo",
     summary="Read the generation parameters of an image",
-    responses=responses(400, 401, 413, 422, 503),
+    dependencies=[Depends(require_json_if_declared)],
+    responses=responses(400, 401, 413, 415, 422, 503),
 )
 async def png_info(body: A1111PngInfoRequest, input_images: RequestImages) -> A1111PngInfo:
     """Read the text that web UIs and other programs write into PNG, JPEG, WebP and AVIF files.
@@ -59,6 +62,8 @@ async def png_info(body: A1111PngInfoRequest, input_images: RequestImages) -> A1
     infotext; `items` has them as they are, under the name of the program. It also has the document
     of this service as `kirazuri` and the ComfyUI graph as `prompt`. The image is not stored.
     """
+    if not body.image.strip():
+        return A1111PngInfo(info="", items={}, parameters={})
     found = (await input_images.read_info("image", body.image)).texts
     return await asyncio.to_thread(_describe, found)
 

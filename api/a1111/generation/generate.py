@@ -11,10 +11,16 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.exceptions import RequestValidationError
 
 from api.a1111.errors import responses
-from api.a1111.generation.request import A1111Request, parse_request, to_a1111_names
+from api.a1111.generation.request import (
+    A1111Request,
+    mask_blur_of,
+    parse_request,
+    to_a1111_names,
+)
 from api.a1111.generation.request_fields import ImageToImage, Processing, TextToImage
 from api.a1111.generation.response import A1111Pictures, info_of
 from api.a1111.jobs.client_identity import ClientIdentity, CurrentClient
+from api.a1111.leniency import require_json_if_declared
 from api.http.job_schemas import job_headers
 from api.submit.context import SubmissionContext
 from api.submit.dependencies import Loras, RequestImages, ServiceCard, ServiceSettings, Store
@@ -23,10 +29,10 @@ from api.submit.wait import read_images, wait_for_success
 from worker.errors import QueueUnavailable
 from worker.job import Job
 
-router = APIRouter(prefix="/sdapi/v1", tags=["a1111"])
+router = APIRouter(prefix="/sdapi/v1", tags=["a1111"], strict_content_type=False)
+_JSON = [Depends(require_json_if_declared)]
 
-_DEFAULT_MASK_BLUR = 4
-_ERRORS = responses(400, 401, 403, 404, 409, 410, 413, 422, 429, 503, 504)
+_ERRORS = responses(400, 401, 403, 404, 409, 410, 413, 415, 422, 429, 503, 504)
 _IMAGE_FIELDS = frozenset({"init_images", "mask"})
 
 
@@ -77,13 +83,12 @@ class _GenerationHandler:
         if parsed.errors:
             raise RequestValidationError(parsed.errors)
         if isinstance(body, ImageToImage) and body.mask:
-            blur = _DEFAULT_MASK_BLUR if body.mask_blur is None else body.mask_blur
             with _a1111_names():
                 parsed.fields["mask"] = await self.input_images.convert_mask(
                     parsed.fields["init_image"],
                     body.mask,
                     is_inverted=bool(body.inpainting_mask_invert),
-                    blur=blur,
+                    blur=mask_blur_of(body),
                 )
         return parsed
 
@@ -151,6 +156,7 @@ GenerationHandler = Annotated[_GenerationHandler, Depends(_handler)]
     "/txt2img",
     operation_id="a1111TextToImage",
     summary="Generate images from a prompt",
+    dependencies=_JSON,
     responses=_ERRORS,
 )
 async def text_to_image(body: TextToImage, handler: GenerationHandler) -> A1111Pictures:
@@ -166,6 +172,7 @@ async def text_to_image(body: TextToImage, handler: GenerationHandler) -> A1111P
     "/img2img",
     operation_id="a1111ImageToImage",
     summary="Generate images from an image",
+    dependencies=_JSON,
     responses=_ERRORS,
 )
 async def image_to_image(body: ImageToImage, handler: GenerationHandler) -> A1111Pictures:

@@ -4,20 +4,22 @@ Parts that have no equivalent here become notes. Parts that would silently produ
 than the client expects become errors.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
 from api.a1111.checkpoint import check_checkpoint
+from api.a1111.generation.ignored_fields import NONE, ignored_notes
 from api.a1111.generation.request_fields import ImageToImage, Processing, TextToImage
+from api.a1111.leniency import read_integer
 from model.card import Card
 from model.recipes.aliases import find_sampler, find_schedule
 from model.recipes.imported import ImportedRequest, one_line
 from model.recipes.infotext import find_upscaler
 from model.recipes.lora_tags import extract_networks
 from model.recipes.reading import read_settings, read_text
-from model.request import find_alias, find_lora
+from model.request import MAX_SEED, find_alias, find_lora
 from model.sampler_catalog import SAMPLER_CATALOG
 from model.sizes import largest_scale, parse_resolution, substitute_size
 
@@ -25,24 +27,17 @@ DEFAULT_SIZE = (512, 512)
 """The default size of the web UI. Most clients always send it."""
 
 _DEFAULT_HIRES_SCALE = 2.0
+_DEFAULT_MASK_BLUR = 4
 _FORMATS = {"png": "png", "jpg": "jpeg", "jpeg": "jpeg", "webp": "webp", "avif": "avif"}
 _AUTOMATIC = frozenset({"automatic", "use same scheduler"})
-_NONE = frozenset({"", "none"})
 
-_UNSUPPORTED = (
-    "styles",
-    "alwayson_scripts",
-    "subseed_strength",
-    "restore_faces",
-    "tiling",
-    "refiner_checkpoint",
-    "hr_prompt",
-    "hr_negative_prompt",
-    "hr_sampler_name",
-    "hr_checkpoint_name",
-    "inpaint_full_res",
+_NEUTRAL_SETTINGS = {"CLIP_stop_at_last_layers": 1, "sd_vae": "automatic"}
+"""Settings that clients always send, and their values without an effect. So is an empty value."""
+
+_FOLLOWED_SETTINGS = frozenset(
+    {"sd_model_checkpoint", "samples_format", "jpeg_quality", "live_previews_enable"}
 )
-"""Fields that change the image in the web UI and have no equivalent here."""
+_MAX_NAMES = 10
 
 _A1111_NAMES = {
     "num_images": "batch_size",
@@ -118,10 +113,10 @@ def parse_request(
         _take_second_pass(body, imported, card)
     if isinstance(body, ImageToImage):
         _take_init_image(body, parsed, card)
-    if body.script_name and body.script_name.lower() not in _NONE:
+    if body.script_name and body.script_name.lower() not in NONE:
         reason = "Script not found: scripts are not supported"
         parsed.add_error("script_name", reason, body.script_name)
-    parsed.notes += _unsupported_notes(body)
+    parsed.notes += ignored_notes(body)
     return parsed
 
 
@@ -164,7 +159,7 @@ def _take_sampling(body: Processing, parsed: A1111Request) -> None:
         if value is not None:
             fields[name] = value
     if body.seed is not None and "seed" in body.model_fields_set:
-        fields["seed"] = body.seed if body.seed >= 0 else None
+        fields["seed"] = _fitted_seed(body.seed, parsed)
     if body.batch_size is not None or body.n_iter is not None:
         fields["num_images"] = (body.batch_size or 1) * (body.n_iter or 1)
     _take_sampler(body, parsed)
@@ -175,6 +170,16 @@ def _take_sampling(body: Processing, parsed: A1111Request) -> None:
             fields["scheduler"] = found
         else:
             parsed.notes.append(f"scheduler {one_line(schedule)}: unknown; using the default")
+
+
+def _fitted_seed(seed: int, parsed: A1111Request) -> int | None:
+    """The seed within the limit of `POST /generate`; None if one is to be drawn."""
+    if seed < 0:
+        return None
+    fitted = seed % (MAX_SEED + 1)
+    if fitted != seed:
+        parsed.notes.append(f"seed {one_line(str(seed))}: using {fitted}, its last 53 bits")
+    return fitted
 
 
 def _take_sampler(body: Processing, parsed: A1111Request) -> None:
@@ -205,9 +210,24 @@ def _take_settings(body: Processing, parsed: A1111Request, card: Card) -> None:
             parsed.fields["image_format"] = known
         else:
             parsed.notes.append(f"samples_format {one_line(file_format)}: unknown; using png")
-    if isinstance(quality := settings.get("jpeg_quality"), int):
+    quality = read_integer(settings.get("jpeg_quality"))
+    if isinstance(quality, int):
         parsed.fields["image_quality"] = min(max(quality, 1), 100)
+    elif quality:
+        parsed.notes.append(f"jpeg_quality {one_line(str(quality))}: unknown; using the default")
     parsed.fields["previews"] = settings.get("live_previews_enable") is not False
+    left = [one_line(name) for name, value in settings.items() if _is_ignored(name, value)]
+    if left:
+        names = ", ".join(left[:_MAX_NAMES]) + (", …" if len(left) > _MAX_NAMES else "")
+        parsed.notes.append(f"override_settings: {names}: ignored, not supported")
+
+
+def _is_ignored(name: str, value: Any) -> bool:
+    """Whether a setting would change the image in the web UI and does not here."""
+    if name in _FOLLOWED_SETTINGS or not value:
+        return False
+    value = value.lower() if isinstance(value, str) else value
+    return value not in (_NEUTRAL_SETTINGS.get(name), "none")
 
 
 def _requested_size(body: Processing) -> tuple[int, int] | None:
@@ -258,7 +278,7 @@ def _take_second_pass(body: TextToImage, imported: ImportedRequest, card: Card) 
         hires["steps"] = body.hr_second_pass_steps
     if body.denoising_strength is not None:
         hires["strength"] = body.denoising_strength
-    if body.hr_upscaler and body.hr_upscaler.lower() not in _NONE:
+    if body.hr_upscaler and body.hr_upscaler.lower() not in NONE:
         hires["upscaler"] = find_upscaler(imported, body.hr_upscaler)
     imported.fields["hires"] = hires
 
@@ -279,14 +299,16 @@ def _take_init_image(body: ImageToImage, parsed: A1111Request, card: Card) -> No
     parsed.fields.pop("mask", None)
     if body.mask:
         parsed.fields["mask"] = body.mask
+        blur = mask_blur_of(body)
+        for name, value in (("mask_blur_x", body.mask_blur_x), ("mask_blur_y", body.mask_blur_y)):
+            if value not in (None, blur):
+                parsed.notes.append(f"{name} {value}: using {blur} in both directions")
 
 
-def _unsupported_notes(body: Processing) -> Iterator[str]:
-    for name in _UNSUPPORTED:
-        value = getattr(body, name, None)
-        if name == "styles":
-            value = [style for style in value or () if style.lower() not in _NONE]
-        if name == "inpaint_full_res" and not getattr(body, "mask", None):
-            continue
-        if value and not (isinstance(value, str) and value.lower() in _NONE):
-            yield f"{name}: ignored, not supported"
+def mask_blur_of(body: ImageToImage) -> int:
+    """The blur radius of the mask's edge in pixels."""
+    if body.mask_blur is not None:
+        return body.mask_blur
+    if body.mask_blur_x is not None and body.mask_blur_x == body.mask_blur_y:
+        return body.mask_blur_x
+    return _DEFAULT_MASK_BLUR

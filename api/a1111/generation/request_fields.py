@@ -1,46 +1,25 @@
 """Request bodies of `txt2img` and `img2img`. Unknown fields are ignored.
 
-As in the web UI, every field may be null or missing, and numbers may be sent as strings.
+As in the web UI, every field may be null or missing, and values are converted.
 """
 
 from typing import Any
 
-from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from api.a1111.schemas import A1111Body
+from api.a1111.generation.ignored_fields import NONE, ignored
+from api.a1111.leniency import A1111Input
 from model.recipes.infotext_syntax import MAX_INFOTEXT_CHARS
 from model.request import field_description
 
 MAX_SIDE = 16_384
 _MAX_IMAGES = 100
-_NUMBERS = (int | None, float | None)
+_SAME_AS_FIRST = "the second pass uses that of the first"
+_WHOLE = "the image is always processed as a whole"
 
 
-def _allow_strings(schema: dict[str, Any]) -> None:
-    """Document that numbers may be strings, and booleans numbers or strings."""
-    for field in schema["properties"].values():
-        choices = field.get("anyOf", [])
-        types = {choice.get("type") for choice in choices}
-        if types & {"integer", "number", "boolean"}:
-            choices.append({"type": "string"})
-        if "boolean" in types:
-            choices.append({"type": "integer"})
-
-
-class Processing(A1111Body):
+class Processing(A1111Input):
     """Fields that `txt2img` and `img2img` share."""
-
-    model_config = ConfigDict(json_schema_extra=_allow_strings)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _refuse_boolean_number(cls, value: Any, info: ValidationInfo) -> Any:
-        if (
-            isinstance(value, bool)
-            and cls.model_fields[f"{info.field_name}"].annotation in _NUMBERS
-        ):
-            raise ValueError("must be a number, not true or false")
-        return value
 
     @model_validator(mode="before")
     @classmethod
@@ -65,9 +44,7 @@ class Processing(A1111Body):
         "checkpoint is used.",
         examples=["worst quality, low quality"],
     )
-    styles: list[str] | None = Field(
-        default=None, description="Ignored: styles are not supported.", examples=[[]]
-    )
+    styles: list[str] | None = ignored(*NONE)
     seed: int | None = Field(
         default=-1,
         description="If negative or missing, a random seed is used. Image k uses seed + k.",
@@ -152,13 +129,31 @@ class Processing(A1111Body):
     script_name: str | None = Field(
         default=None, description="Must be empty: scripts are not supported.", examples=[""]
     )
-    alwayson_scripts: dict[str, Any] | None = Field(
-        default=None, description="Ignored: scripts are not supported.", examples=[{}]
+    alwayson_scripts: dict[str, Any] | None = ignored(example={})
+    subseed: int | None = ignored(-1, needs="subseed_strength")
+    subseed_strength: float | None = ignored(0)
+    seed_resize_from_h: int | None = ignored(-1, 0)
+    seed_resize_from_w: int | None = ignored(-1, 0)
+    restore_faces: bool | None = ignored(False)
+    tiling: bool | None = ignored(False)
+    eta: float | None = ignored(1, reason="the sampler uses its default")
+    s_churn: float | None = ignored(0)
+    s_tmin: float | None = ignored(0)
+    s_tmax: float | None = ignored(0)
+    s_noise: float | None = ignored(1, reason="the sampler uses its default")
+    s_min_uncond: float | None = ignored(0)
+    refiner_checkpoint: str | None = ignored(*NONE)
+    refiner_switch_at: float | None = ignored(needs="refiner_checkpoint", example=0.8)
+    token_merging_ratio: float | None = ignored(0)
+    token_merging_ratio_hr: float | None = ignored(0, needs="enable_hr")
+    disable_extra_networks: bool | None = ignored(False, reason="`<lora:…>` is applied")
+    override_settings_restore_afterwards: bool | None = ignored(
+        True, reason="`override_settings` apply to this call only"
     )
-    subseed_strength: float | None = Field(default=None, description="Ignored.", examples=[0])
-    restore_faces: bool | None = Field(default=None, description="Ignored.", examples=[False])
-    tiling: bool | None = Field(default=None, description="Ignored.", examples=[False])
-    refiner_checkpoint: str | None = Field(default=None, description="Ignored.", examples=[""])
+    do_not_save_samples: bool | None = ignored(
+        False, reason="images are kept here for a limited time"
+    )
+    force_task_id: str | None = ignored(*NONE, reason="`job_id` is the id of the task")
 
 
 class TextToImage(Processing):
@@ -200,10 +195,20 @@ class TextToImage(Processing):
         "is enlarged with Lanczos.",
         examples=["Latent (bicubic)"],
     )
-    hr_prompt: str | None = Field(default=None, description="Ignored.", examples=[""])
-    hr_negative_prompt: str | None = Field(default=None, description="Ignored.", examples=[""])
-    hr_sampler_name: str | None = Field(default=None, description="Ignored.", examples=[""])
-    hr_checkpoint_name: str | None = Field(default=None, description="Ignored.", examples=[""])
+    firstpass_image: str | None = ignored(*NONE, needs="enable_hr")
+    firstphase_width: int | None = ignored(0, needs="enable_hr")
+    firstphase_height: int | None = ignored(0, needs="enable_hr")
+    hr_prompt: str | None = ignored(*NONE, reason=_SAME_AS_FIRST, needs="enable_hr")
+    hr_negative_prompt: str | None = ignored(*NONE, reason=_SAME_AS_FIRST, needs="enable_hr")
+    hr_sampler_name: str | None = ignored(
+        *NONE, "use same sampler", reason=_SAME_AS_FIRST, needs="enable_hr"
+    )
+    hr_scheduler: str | None = ignored(
+        *NONE, "automatic", "use same scheduler", reason=_SAME_AS_FIRST, needs="enable_hr"
+    )
+    hr_checkpoint_name: str | None = ignored(
+        *NONE, "use same checkpoint", reason=_SAME_AS_FIRST, needs="enable_hr"
+    )
 
 
 class ImageToImage(Processing):
@@ -235,18 +240,25 @@ class ImageToImage(Processing):
         description="If true, `parameters` of the response includes the images of the request.",
         examples=[False],
     )
-    inpaint_full_res: bool | int | None = Field(
+    mask_blur_x: int | None = Field(
         default=None,
-        description="Ignored: the image is always processed as a whole.",
-        examples=[False],
+        ge=0,
+        le=256,
+        description="Used instead of `mask_blur` if `mask_blur_y` is the same.",
+        examples=[4],
     )
-    inpainting_fill: int | None = Field(
-        default=None,
-        description="Ignored: the masked area always starts from its original content.",
-        examples=[1],
+    mask_blur_y: int | None = Field(
+        default=None, ge=0, le=256, description="See `mask_blur_x`.", examples=[4]
     )
-    resize_mode: int | None = Field(
-        default=None,
-        description="Ignored: the image is always scaled and cropped to cover the size.",
-        examples=[1],
+    resize_mode: int | None = ignored(1, reason="the image is scaled and cropped to cover the size")
+    inpainting_fill: int | None = ignored(
+        1, reason="the masked area starts from its original content", needs="mask"
     )
+    inpaint_full_res: bool | None = ignored(False, reason=_WHOLE, needs="mask")
+    inpaint_full_res_padding: int | None = ignored(0, reason=_WHOLE, needs="inpaint_full_res")
+    mask_round: bool | None = ignored(
+        False, reason="grey areas of the mask are mixed", needs="mask"
+    )
+    latent_mask: str | None = ignored(*NONE)
+    image_cfg_scale: float | None = ignored(example=1.5)
+    initial_noise_multiplier: float | None = ignored(1)

@@ -2,15 +2,16 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body
-from pydantic import Field
+from fastapi import APIRouter, Body, Depends
+from pydantic import BeforeValidator, Field
 
 from api.a1111.checkpoint import check_checkpoint, checkpoint_title, worker_recipe
 from api.a1111.errors import responses
+from api.a1111.leniency import read_object, require_json_if_declared
 from api.a1111.schemas import A1111Body, A1111Done
 from api.submit.dependencies import Queue, ServiceCard
 
-router = APIRouter(prefix="/sdapi/v1", tags=["a1111"])
+router = APIRouter(prefix="/sdapi/v1", tags=["a1111"], strict_content_type=False)
 
 _SETTINGS = Body(
     description="Any settings; all but `sd_model_checkpoint` are ignored.",
@@ -72,10 +73,11 @@ async def get_options(card: ServiceCard, queue: Queue) -> A1111Options:
     "/options",
     operation_id="a1111SetOptions",
     summary="Accept settings without changing any",
-    responses=responses(400, 401, 404, 413, 422),
+    dependencies=[Depends(require_json_if_declared)],
+    responses=responses(400, 401, 404, 413, 415, 422),
 )
 async def set_options(
-    options: Annotated[dict[str, Any], _SETTINGS], card: ServiceCard
+    options: Annotated[dict[str, Any], BeforeValidator(read_object), _SETTINGS], card: ServiceCard
 ) -> A1111Done:
     """Nothing changes, because clients share the service.
 

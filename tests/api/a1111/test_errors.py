@@ -10,7 +10,7 @@ from tests.support.manual_worker import ManualWorker
 INVALID_FIELDS: list[tuple[Any, list[str], str]] = [
     ({"steps": 500, "batch_size": 100}, ["steps", "batch_size"], "less than or equal to 100"),
     ({"steps": "many"}, ["steps"], "valid integer"),
-    ({"hr_scale": False}, ["hr_scale"], "must be a number"),
+    ({"hr_scale": [1]}, ["hr_scale"], "valid number"),
     ({"sampler_name": "LMS"}, ["sampler_name"], "Sampler not found. Available: ER SDE"),
     ({"cfg_scale": 99, "width": 0}, ["width"], "greater than or equal to 1"),
     ({"cfg_scale": 99}, ["cfg_scale"], "less than or equal to 30"),
@@ -19,7 +19,7 @@ INVALID_FIELDS: list[tuple[Any, list[str], str]] = [
     ({"enable_hr": True, "denoising_strength": 3}, ["denoising_strength"], "equal to 1"),
     ({"script_name": "X/Y/Z plot"}, ["script_name"], "Script not found"),
     ({"infotext": "x" * 200_001}, ["infotext"], "at most 200000 characters"),
-    ([], [""], "object"),
+    (5, [""], "object"),
 ]
 
 

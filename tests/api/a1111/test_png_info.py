@@ -70,6 +70,6 @@ def test_image_without_metadata(client: httpx2.Client) -> None:
 
 
 def test_unreadable_images_are_refused(client: httpx2.Client) -> None:
-    for image in ("", "nothing", "http://127.0.0.1/a.png", base64.b64encode(b"GIF89a").decode()):
+    for image in ("nothing", "http://127.0.0.1/a.png", base64.b64encode(b"GIF89a").decode()):
         error = read_a1111_error(_read(client, image), 422, "validation_failed")
         assert [entry["loc"] for entry in error["detail"]] == [["body", "image"]]

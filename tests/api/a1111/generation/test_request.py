@@ -32,7 +32,7 @@ def test_empty_requests_use_all_defaults() -> None:
 
 
 def test_unknown_fields_are_ignored() -> None:
-    body = {"url": "http://me", "auth": "user:secret", "s_tmax": None, "hr_cfg": 1.0, "eta": 0.3}
+    body = {"url": "http://me", "auth": "user:secret", "s_tmax": None, "hr_cfg": 1.0}
     assert parse(**body) == A1111Request(EMPTY, [], [])
 
 
@@ -121,10 +121,6 @@ def test_changes_and_unsupported_fields_are_noted() -> None:
     notes: list[tuple[dict[str, Any], str]] = [
         ({"scheduler": "Align Your Steps"}, "scheduler Align Your Steps: unknown"),
         ({"width": 600, "height": 800}, "size 600x800: using 608x800, the nearest"),
-        ({"restore_faces": True}, "restore_faces: ignored"),
-        ({"styles": ["None", "Film"]}, "styles: ignored"),
-        ({"subseed_strength": 0.2}, "subseed_strength: ignored"),
-        ({"alwayson_scripts": {"ADetailer": {}}}, "alwayson_scripts: ignored"),
         ({"override_settings": {"samples_format": "tiff"}}, "samples_format tiff: unknown"),
         ({"negative_prompt": "bad <lora:ink:1>"}, "<lora:ink:1>: "),
         ({"prompt": "<hypernet:old:1>"}, "<hypernet:old:1>: "),
@@ -136,10 +132,15 @@ def test_changes_and_unsupported_fields_are_noted() -> None:
         assert not parsed.errors
 
 
-def test_unsupported_fields_without_effect_are_not_noted() -> None:
-    for body in ({"styles": ["None"]}, {"hr_prompt": ""}, {"tiling": False},
-                 {"subseed_strength": 0}):  # fmt: skip
-        assert not parse(**body).notes, body
+def test_a_seed_that_is_too_large_is_folded_with_a_note() -> None:
+    for seed, note in (
+        (2**64 - 1, f"seed {2**64 - 1}: using {2**53 - 1}, its last 53 bits"),
+        ("9007199254740999", "seed 9007199254740999: using 7, its last 53 bits"),
+    ):
+        parsed = parse(seed=seed)
+        assert parsed.notes == [note]
+        request_type(LARGE).model_validate(parsed.fields)
+    assert not parse(seed=2**53 - 1).notes
 
 
 def test_second_pass_ends_at_the_requested_size() -> None:
