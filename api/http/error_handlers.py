@@ -91,6 +91,8 @@ def _headers(exc: Exception) -> dict[str, str]:
             return {"Retry-After": str(_RETRY_AFTER_SECONDS)}
         case errors.Unauthorized(challenge=challenge):
             return {"WWW-Authenticate": challenge}
+        case errors.UnsupportedCoding():
+            return {"Accept-Encoding": "gzip, deflate"}
         case errors.RangeNotSatisfiable(size=size):
             return {"Content-Range": f"bytes */{size}"}
     return {}

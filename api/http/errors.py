@@ -19,6 +19,26 @@ class BodyTooLarge(HTTPException):
         super().__init__(413, f"the body is larger than {limit} bytes")
 
 
+class _CodingRefused(HTTPException):
+    def __str__(self) -> str:
+        return f"{self.detail}"
+
+
+class UnsupportedCoding(_CodingRefused):
+    """The body has a content coding that is not decoded here."""
+
+    def __init__(self, coding: str) -> None:
+        reason = f"Content-Encoding is {coding}; send gzip, deflate, or the body as it is"
+        super().__init__(415, reason)
+
+
+class BrokenCoding(_CodingRefused):
+    """The body is not what its content coding says."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(400, reason)
+
+
 class UnsupportedMediaType(Exception):
     """The route does not accept the body's content type."""
 

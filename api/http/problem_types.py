@@ -217,6 +217,18 @@ PROBLEM_BY_EXCEPTION: Final[dict[type[Exception], ProblemType]] = {
         "Unsupported content type",
         "Send `Content-Type: application/json`, or `multipart/form-data` to upload files.",
     ),
+    errors.UnsupportedCoding: ProblemType(
+        415,
+        "unsupported_coding",
+        "Unsupported content coding",
+        "Send the body as it is, or with `Content-Encoding: gzip` or `deflate`.",
+    ),
+    errors.BrokenCoding: ProblemType(
+        400,
+        "broken_coding",
+        "Malformed content coding",
+        "The body is not what its `Content-Encoding` says, or its end is missing.",
+    ),
     errors.UnreadableImage: ProblemType(
         422,
         "unreadable_image",

@@ -18,6 +18,7 @@ from api.http.metrics import HttpMetrics
 from api.http.problem import ErrorRenderer, ProblemResponse, renderer_for
 from api.http.problem_types import INTERNAL
 from api.middleware.browser_security import SECURITY_HEADERS, HostAndOriginCheck
+from api.middleware.content_coding import decoded_body
 from api.middleware.start_gate import StartGate
 from worker.settings import Settings
 from worker.telemetry.logs import log_context
@@ -143,6 +144,7 @@ class RequestContextMiddleware:
             if problem := scope["state"].get("problem"):
                 self._metrics.count_problem(problem)
 
+        receive = decoded_body(receive, headers, self._max_body_bytes)
         body = LimitedBody(receive, headers, self._max_body_bytes)
         sender = _ResponseSender(send, request_id, observe, body)
         error = self._head_check.check(scope, headers, instance=request_id)
