@@ -1,6 +1,6 @@
 """Understands the paths that clients build from a base URL with a part too many or too few.
 
-Only paths of the OpenAI and A1111 APIs are changed. Paths of the native API are exact.
+Only paths of the OpenAI and A1111 APIs and of MCP are changed. Paths of the native API are exact.
 """
 
 import re
@@ -8,7 +8,7 @@ from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-_DIALECTS = re.compile(r"/(?:v1|sdapi|internal|login)(?:/|$)")
+_DIALECTS = re.compile(r"/(?:v1|sdapi|internal|login|mcp)(?:/|$)")
 _DOUBLED = re.compile(r"^(/v1|/sdapi/v1)\1+(?=/|$)")
 _SLASHES = re.compile(r"/{2,}")
 

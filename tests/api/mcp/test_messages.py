@@ -9,7 +9,7 @@ import pytest
 from api.mcp.messages import MAX_BODY_BYTES
 from tests.support.api_server import ApiServer
 from tests.support.manual_worker import ManualWorker
-from tests.support.mcp_clients import error_of, message, notification, post, replies
+from tests.support.mcp_clients import ACCEPT, error_of, message, notification, post, replies
 from tests.support.mcp_clients import tool_call as call
 from worker.settings import Settings
 
@@ -23,6 +23,13 @@ def test_only_post_is_a_call(client: httpx2.Client, method: str) -> None:
     error = error_of(answer, 405)
     assert method in error["message"]
     assert answer.headers["allow"] == "POST"
+
+
+def test_a_slash_too_many_in_the_url_is_understood(client: httpx2.Client) -> None:
+    for path in ("/mcp/", "/mcp//"):
+        head = {"Content-Type": "application/json", **ACCEPT}
+        assert client.post(path, json=message("ping"), headers=head).status_code == 200
+    assert error_of(client.post("/mcp/other", json=message("ping")), 404)
 
 
 @pytest.mark.parametrize(

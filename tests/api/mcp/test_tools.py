@@ -20,6 +20,7 @@ from tests.support.mcp_clients import ERAS, Era, mcp_client, message, post, repl
 from tests.support.mcp_clients import tool_call as call
 from tests.support.openai_clients import fake_worker
 from tests.support.waiting import async_wait_until
+from worker.queue.job_queue import JobQueue
 from worker.settings import Settings
 
 PROMPT = "1girl, smile"
@@ -241,6 +242,20 @@ async def test_a_cancelled_job_is_an_error_for_the_call_that_waits(
         result = await mcp.call_tool("generate_image", {"prompt": PROMPT}, progress_callback=cancel)
     assert result.is_error
     assert "cancelled" in text_of(result)
+
+
+async def test_unexpected_errors_tell_nothing(
+    server: ApiServer, era: Era, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken(*_: object) -> None:
+        raise ValueError("/a/path and a host")
+
+    monkeypatch.setattr(JobQueue, "get", broken)
+    async with mcp_client(server.url, era) as mcp:
+        result = await mcp.call_tool("get_job", {"job_id": "x"})
+    assert result.is_error
+    assert "/a/path" not in text_of(result)
+    assert "/a/path" in caplog.text
 
 
 async def test_presets(server: ApiServer, era: Era) -> None:
