@@ -53,16 +53,13 @@ class _Exchange(Response):
         self._departure = departure
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let the transport answer; ends a stream properly when the server stops."""
+        """Let the transport answer."""
         from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 
-        progress = _Progress(send)
         # One for each message, so that nothing outlives it. Host, origin and size are checked.
         manager = StreamableHTTPSessionManager(self._server, stateless=True)
         async with manager.run():
-            await manager.handle_request(scope, self._replaying(receive), progress.send)
-        if progress.is_open and not self._departure.has_left:
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            await manager.handle_request(scope, self._replaying(receive), send)
 
     def _replaying(self, receive: Receive) -> Receive:
         """`receive` that begins with the body again, and notes when the client leaves."""
@@ -80,14 +77,3 @@ class _Exchange(Response):
 
         return replay
 
-
-class _Progress:
-    """Passes a response on, and knows whether it has begun and not ended."""
-
-    def __init__(self, send: Send) -> None:
-        self._send = send
-        self.is_open = False
-
-    async def send(self, message: Message) -> None:
-        self.is_open = message["type"] == "http.response.start" or message.get("more_body", False)
-        await self._send(message)

@@ -1,6 +1,7 @@
 """Clients that leave before their answer, and servers that stop before it."""
 
 import asyncio
+import logging
 import signal
 import socket
 import subprocess
@@ -100,13 +101,17 @@ def test_a_server_that_stops_looks_not_like_a_client_that_left(
     worker: ManualWorker,
     open_waits: set[int],
     version: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level(logging.INFO, "api")
     with ApiServer(settings) as stopping:
         waiting = _call(stopping.url, "/mcp?cancel_on_disconnect=true", version)
         wait_until(worker.queued_ids)
         wait_until(lambda: open_waits)
     (job_id,) = worker.queued_ids()
     assert _status(client, job_id) == "queued"
+    assert "event=accepted" in caplog.text
+    assert "event=client_left" not in caplog.text
     answer = waiting.response()
     assert waiting.is_complete, "a stream must not be cut off"
     # Without a stream it ends as every other request that waits.
