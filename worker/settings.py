@@ -171,6 +171,12 @@ class Settings(BaseSettings):
         description="Maximum size of a request body; larger ones get 413. Images in base64 are a "
         "third larger than their files.",
     )
+    max_bodies_bytes: int = Field(
+        default=64_000_000,
+        ge=1024,
+        description="Maximum size of all request bodies in an API process; further ones get 503. "
+        "The first 65 536 bytes of each do not count.",
+    )
     max_head_bytes: int = Field(
         default=32_768,
         ge=4096,
@@ -179,7 +185,13 @@ class Settings(BaseSettings):
     max_connections: int = Field(
         default=1000,
         ge=1,
-        description="Maximum connections of an API process; further ones get 503.",
+        description="Maximum connections of an API process; others but probes get 503.",
+    )
+    max_requests_per_key: int | None = Field(
+        default=None,
+        ge=1,
+        description="Maximum requests of one API key at once, event streams included, in an API "
+        "process; further ones get 429. Unset: 40 % of KIRAZURI_MAX_CONNECTIONS.",
     )
     head_seconds: float = Field(
         default=10.0, gt=0, description="Timeout for receiving a request's line and headers."

@@ -78,6 +78,8 @@ def _headers(exc: Exception) -> dict[str, str]:
     match exc:
         case errors.JobUnsuccessful(job=job):
             return job_headers(job)
+        case errors.TooManyRequests():
+            return {"Retry-After": "1"}
         case errors.JobUnfinished(job=job):
             return {"Retry-After": "1", **job_headers(job)}
         case errors.JobImagesUnavailable(job=job):

@@ -39,6 +39,21 @@ class BrokenCoding(_CodingRefused):
         super().__init__(400, reason)
 
 
+class BodiesTooLarge(HTTPException):
+    """The bodies of all requests in progress have more than `limit` bytes."""
+
+    def __init__(self, limit: int) -> None:
+        detail = f"the bodies of other requests leave no room: together they may have {limit} bytes"
+        super().__init__(503, detail, {"Retry-After": "1"})
+
+
+class TooManyRequests(Exception):
+    """A key has `limit` requests in progress, waiting calls and event streams included."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"this key already has {limit} requests in progress, its limit")
+
+
 class UnsupportedMediaType(Exception):
     """The route does not accept the body's content type."""
 

@@ -135,6 +135,13 @@ PROBLEM_BY_EXCEPTION: Final[dict[type[Exception], ProblemType]] = {
         "The key has used up its submissions for now. Try again after `Retry-After` seconds; the "
         "`RateLimit` header shows how many are left.",
     ),
+    errors.TooManyRequests: ProblemType(
+        429,
+        "too_many_requests",
+        "Too many requests in progress",
+        "The key has reached its limit of requests at once; waiting calls and event streams count. "
+        "Close a stream, or try again after `Retry-After` seconds.",
+    ),
     worker_errors.TooManyJobs: ProblemType(
         429,
         "too_many_jobs",
@@ -255,6 +262,13 @@ PROBLEM_BY_STATUS: Final[dict[int, ProblemType]] = {
         "The `Allow` header lists the methods of this path.",
     ),
     413: BODY_TOO_LARGE,
+    503: ProblemType(
+        503,
+        "too_many_bodies",
+        "Too many request bodies",
+        "The bodies of all requests in progress fill KIRAZURI_MAX_BODIES_BYTES. Try again after "
+        "`Retry-After` seconds. Requests without images are not affected.",
+    ),
 }
 """The problem types of errors that FastAPI itself raises."""
 

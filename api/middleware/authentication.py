@@ -5,6 +5,7 @@ Every path that is not listed as public needs a key, so a new route is protected
 
 import base64
 import ipaddress
+from collections import Counter
 from collections.abc import Awaitable, Callable
 
 from fastapi import Request, Response
@@ -16,7 +17,7 @@ from api.auth.caller import ANYONE, Caller
 from api.auth.key_cache import KeyCache
 from api.auth.key_limits import headers as limit_headers
 from api.auth.proxy_marks import shows_proxy
-from api.http.errors import Unauthorized
+from api.http.errors import TooManyRequests, Unauthorized
 from worker.auth.api_keys import ApiKey
 from worker.errors import QueueUnavailable
 from worker.settings import Settings
@@ -28,6 +29,9 @@ _PUBLIC_PREFIXES = ("/problems/", "/static-offline-docs/")
 
 _BASIC_PREFIXES = ("/sdapi/", "/internal/", "/login")
 """Clients of these paths know only Basic; elsewhere browsers would show a password dialog."""
+
+_SHARE_OF_A_KEY = 0.4
+"""Part of all connections that one key may use; two that use theirs leave some to others."""
 
 ExceptionHandler = Callable[[Request, Exception], Awaitable[Response]]
 
@@ -47,17 +51,34 @@ class AuthenticationMiddleware:
         self._keys = keys
         self._settings = settings
         self._on_error = on_error
+        self._in_progress = Counter[str]()
+        share = max(1, int(settings.max_connections * _SHARE_OF_A_KEY))
+        self._most_per_key = settings.max_requests_per_key or share
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on with its caller, or answer with an error."""
-        if scope["type"] == "http":
-            try:
-                scope["state"]["caller"] = self._caller(scope)
-            except (Unauthorized, QueueUnavailable) as exc:
-                response = await self._on_error(Request(scope), exc)
-                await response(scope, receive, send)
-                return
-        await self._app(scope, receive, _with_limit_headers(scope, send))
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        try:
+            caller = scope["state"]["caller"] = self._caller(scope)
+            self._check_number(caller)
+        except (Unauthorized, QueueUnavailable, TooManyRequests) as exc:
+            response = await self._on_error(Request(scope), exc)
+            await response(scope, receive, send)
+            return
+        self._in_progress[caller.owner] += 1
+        try:
+            await self._app(scope, receive, _with_limit_headers(scope, send))
+        finally:
+            self._in_progress[caller.owner] -= 1
+            if not self._in_progress[caller.owner]:
+                del self._in_progress[caller.owner]
+
+    def _check_number(self, caller: Caller) -> None:
+        """Leave connections to others. Without keys, nobody can be told from anybody else."""
+        if caller.owner and self._in_progress[caller.owner] >= self._most_per_key:
+            raise TooManyRequests(self._most_per_key)
 
     def _caller(self, scope: Scope) -> Caller:
         headers = Headers(scope=scope)

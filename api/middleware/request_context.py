@@ -13,12 +13,12 @@ from collections.abc import Callable, Mapping
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.http.errors import BodyTooLarge
 from api.http.metrics import HttpMetrics
 from api.http.problem import ErrorRenderer, ProblemResponse, renderer_for
 from api.http.problem_types import INTERNAL
 from api.middleware.browser_security import SECURITY_HEADERS, HostAndOriginCheck
 from api.middleware.content_coding import decoded_body
+from api.middleware.limited_body import BodyBudget, LimitedBody
 from api.middleware.start_gate import StartGate
 from worker.settings import Settings
 from worker.telemetry.logs import log_context
@@ -27,41 +27,6 @@ from worker.telemetry.tracing import annotate_request_span, trace_id_of
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 log = logging.getLogger(__name__)
-
-
-class LimitedBody:
-    """The body of one request: `receive` raises BodyTooLarge if it is larger than `limit` bytes.
-
-    Starlette's own limit answers a declared excess with fixed plain text.
-    """
-
-    def __init__(self, receive: Receive, headers: Headers, limit: int) -> None:
-        self._receive = receive
-        self._limit = limit
-        declared = headers.get("content-length", "")
-        self._is_too_large = (
-            declared.isascii()
-            and declared.isdigit()
-            and (len(declared) > 18 or int(declared) > limit)
-        )
-        self._size = 0
-        self._is_complete = False
-        self.is_abandoned = False
-        """Whether the client left before the end of the body."""
-
-    async def receive(self) -> Message:
-        """The next message of the request."""
-        if self._is_too_large:
-            raise BodyTooLarge(self._limit)
-        message = await self._receive()
-        if message["type"] == "http.disconnect":
-            self.is_abandoned = not self._is_complete
-        else:
-            self._is_complete = not message.get("more_body", False)
-        self._size += len(message.get("body", b""))
-        if self._size > self._limit:
-            raise BodyTooLarge(self._limit)
-        return message
 
 
 class _ResponseSender:
@@ -111,6 +76,8 @@ class RequestContextMiddleware:
         self._app = app
         self._metrics = metrics
         self._max_body_bytes = settings.max_body_bytes
+        # A smaller budget would refuse the largest bodies for ever.
+        self._bodies = BodyBudget(max(settings.max_bodies_bytes, settings.max_body_bytes))
         self._head_check = HostAndOriginCheck(settings)
         self._error_renderers = error_renderers
         self._gate = StartGate()
@@ -145,7 +112,7 @@ class RequestContextMiddleware:
                 self._metrics.count_problem(problem)
 
         receive = decoded_body(receive, headers, self._max_body_bytes)
-        body = LimitedBody(receive, headers, self._max_body_bytes)
+        body = LimitedBody(receive, headers, self._max_body_bytes, self._bodies)
         sender = _ResponseSender(send, request_id, observe, body)
         error = self._head_check.check(scope, headers, instance=request_id)
         if error is not None:
@@ -169,6 +136,8 @@ class RequestContextMiddleware:
             scope["state"]["problem"] = INTERNAL.code
             response = error_renderer(ProblemResponse(INTERNAL, INTERNAL.explanation, request_id))
             await response(scope, receive, sender.send)
+        finally:
+            body.release()
 
 
 def _request_id(given: str | None) -> str:

@@ -137,6 +137,11 @@ def _add_security(path: str, operation: dict[str, Any]) -> None:
             }
         },
     }
+    # Every operation counts against the requests of a key at once.
+    answers.setdefault("429", deepcopy(answers["500"]) | {"description": "Too Many Requests"})
+    if "requestBody" in operation:
+        unavailable = {"description": "Service Unavailable"}
+        answers.setdefault("503", deepcopy(answers["500"]) | unavailable)
     operation["responses"] = dict(sorted(answers.items()))
 
 
