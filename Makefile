@@ -4,8 +4,8 @@
 #   TORCH_INDEX  an additional package index for torch, such as one with CPU or CUDA wheels
 #   PORT, ONCE   for `make demo`: the port, and 1 to stop after the picture
 #   JOBS         for `make test` and `make drill`: how many test processes run at once (3)
-#   ARGS         for `make test`, `make drill`, `make chaos`, `make fuzz`, `make audit` and
-#                `make train-tiny`: arguments that are passed on
+#   ARGS         for `make test`, `make drill`, `make chaos`, `make fuzz`, `make clients`,
+#                `make audit` and `make train-tiny`: arguments that are passed on
 
 .DEFAULT_GOAL := help
 VENV := .venv
@@ -16,7 +16,7 @@ FIND_PYTHON = for python in python3 python3.14 python3.13 python3.12 python3.11;
 	$$python -c "import sys; sys.exit(sys.version_info < (3, 11))" 2>/dev/null \
 	&& { echo $$python; exit; }; done
 
-.PHONY: help setup demo test drill chaos fuzz check audit docs lock train-tiny clean
+.PHONY: help setup demo test drill chaos fuzz clients check audit docs lock train-tiny clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +54,10 @@ chaos: $(STAMP)  ## the long drill with faults, on three seeds (ARGS: --seed 4 5
 fuzz: $(STAMP)  ## the long drill with random input (ARGS: --minutes 30 --seed 4)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz $(ARGS)
 
+# Installs the packages into .clients. They run on loopback addresses only.
+clients: $(STAMP)  ## real client packages on the real service; writes docs/clients.md (ARGS: --only web_ui.py)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.clients $(ARGS)
+
 # pip-audit's database is on the internet. If it cannot be reached, this says so and succeeds.
 audit: $(STAMP)  ## known vulnerabilities of the dependencies (ARGS: --strict to fail if the database is unreachable)
 	$(BIN)/python -m tests.tools.audit $(ARGS)
@@ -85,6 +89,6 @@ train-tiny: $(STAMP)  ## train the bundled checkpoint (one to two hours on two c
 	$(BIN)/python -m training $(ARGS)
 
 clean:  ## remove all generated files (keeps data/)
-	rm -rf $(VENV) out build *.egg-info .pytest_cache .mypy_cache .ruff_cache \
+	rm -rf $(VENV) .clients out build *.egg-info .pytest_cache .mypy_cache .ruff_cache \
 		.import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -148,7 +148,8 @@ def node_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("node")
     for file in NODE_CLIENT.iterdir():
         shutil.copy(file, folder)
-    command = ["npm", "ci", "--no-audit", "--no-fund", "--prefer-offline", "--ignore-scripts"]
+    command = ["npm", "ci", "--omit=dev", "--no-audit", "--no-fund", "--prefer-offline"]
+    command += ["--ignore-scripts"]
     made = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert made.returncode == 0, made.stdout + made.stderr
     return folder
@@ -160,15 +161,6 @@ def run_node(folder: Path, *arguments: str) -> str:
     )
     assert ran.returncode == 0, ran.stderr
     return ran.stdout
-
-
-def test_lock_file_names_no_registry() -> None:
-    lock = json.loads((NODE_CLIENT / "package-lock.json").read_text())
-    packages = [package for name, package in lock["packages"].items() if name]
-    assert packages
-    for package in packages:
-        assert "resolved" not in package
-        assert package["integrity"].startswith("sha512-")
 
 
 def test_node_package(url: str, service: httpx2.Client, node_folder: Path) -> None:

@@ -17,11 +17,17 @@ from api.main import create_app
 from api.webhooks.schemas import submission_type
 from model.card import TagGroup, card_names, load_card
 from model.tags import MAX_TAGS
+from tests.clients.results import page_example
 from tests.support.api_server import ApiServer
 from tests.support.waiting import wait_until
 from worker.settings import Settings
 
 SECRET = "whsec_" + "c2VjcmV0" * 4
+
+
+@pytest.fixture(scope="module")
+def settings(settings: Settings) -> Settings:
+    return settings.model_copy(update={"max_wait_seconds": 60})
 
 
 @pytest.fixture(scope="module")
@@ -233,26 +239,22 @@ def test_the_messages_to_webhooks_are_described(document: dict[str, Any]) -> Non
     assert set(operation["responses"]) == {"204", "410", "default"}
 
 
-CLIENT_CONFIG = """
-post_hooks: []
-content_type_overrides:
-  image/png: application/octet-stream
-"""
-
-
-@pytest.fixture
+@pytest.fixture(scope="module")
 def generated_client(
-    document: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A package `kirazuri_client` that is generated from the document."""
-    (tmp_path / "openapi.json").write_text(json.dumps(document))
-    (tmp_path / "config.yml").write_text(CLIENT_CONFIG)
+    document: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
+    """A package `kirazuri_client` that is generated from the document as the page says."""
+    folder = tmp_path_factory.mktemp("generated")
+    (folder / "openapi.json").write_text(json.dumps(document))
+    (folder / "config.yml").write_text(page_example("yaml"))
     generator = str(Path(sys.executable).with_name("openapi-python-client"))
     command = [generator, "generate", "--path", "openapi.json", "--config", "config.yml"]
     command += ["--meta", "none", "--output-path", "kirazuri_client", "--fail-on-warning"]
-    made = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    made = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert made.returncode == 0, made.stdout + made.stderr
-    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        yield
 
 
 @pytest.fixture
@@ -300,3 +302,19 @@ def test_a_generated_client_submits_and_fetches_a_job(server: ApiServer) -> None
         refused = generate.sync(client=client, body=models.GenerationRequest(prompt="", steps=0))
         assert isinstance(refused, models.Problem)
         assert {error.pointer for error in refused.errors} == {"/prompt", "/steps"}
+
+
+@pytest.mark.usefixtures("generated_client", "worker")
+def test_a_generated_client_reads_every_image_format(
+    server: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The program of the page, which makes a PNG, for each format."""
+    monkeypatch.chdir(tmp_path)
+    wait_until(lambda: httpx2.get(f"{server.url}/readyz").status_code == 200, seconds=120)
+    code = page_example("python").replace("http://localhost:8000", server.url)
+    formats = importlib.import_module("kirazuri_client.models").GenerationRequestImageFormat
+    beginnings = {"png": b"\x89PNG", "webp": b"RIFF", "jpeg": b"\xff\xd8", "avif": b"\0\0\0"}
+    for kind, beginning in beginnings.items():
+        written = code.replace("seed=42", "seed=42, image_format=kind")
+        exec(compile(written, "clients.md", "exec"), {"kind": formats(kind)})
+        assert (tmp_path / "blue.png").read_bytes().startswith(beginning), kind
