@@ -1,4 +1,15 @@
-"""Defines the exceptions of the model package."""
+"""Defines the exceptions of the model package, and bounds how many errors a validation finds."""
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Final, TypeVar
+
+from pydantic import ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+MAX_FIELD_ERRORS: Final = 100
+"""Errors that the validation of one body describes; describing one takes microseconds."""
+
+T = TypeVar("T")
 
 
 class ModelError(Exception):
@@ -60,3 +71,43 @@ class PolicyBlocked(ModelError):
         super().__init__(f"refused by the rule {rule}: {reason}")
         self.rule = rule
         self.reason = reason
+
+
+def validate_bounded(
+    data: Any, handler: Callable[[Any], T], fields: Collection[str] | None = None
+) -> T:
+    """Validate with a pydantic handler; finds at most MAX_FIELD_ERRORS errors.
+
+    `fields` are the names that an object may have, or None if all are allowed. `total` in the
+    context of the first error is the number of errors if some are left out.
+
+    Raises:
+        ValidationError: the first unknown names, if there are more than MAX_FIELD_ERRORS.
+        PydanticCustomError: there are more errors of other kinds; they are only counted.
+    """
+    if fields is not None and isinstance(data, Mapping):
+        _check_names(data, fields)
+    try:
+        return handler(data)
+    except ValidationError as exc:
+        total = exc.error_count()
+        if total <= MAX_FIELD_ERRORS:
+            raise
+    message = "{total} values are wrong; send fewer of them to see what is wrong with each"
+    raise PydanticCustomError("too_many_errors", message, {"total": total})
+
+
+def _check_names(data: Mapping[Any, Any], fields: Collection[str]) -> None:
+    unknown = [name for name in data if name not in fields]
+    if len(unknown) > MAX_FIELD_ERRORS:
+        context = {"total": len(unknown)}
+        error = PydanticCustomError("unknown_field", "unknown field", context)
+        details = [
+            InitErrorDetails(type=error, loc=(_encodable(name),), input=data[name])
+            for name in unknown[:MAX_FIELD_ERRORS]
+        ]
+        raise ValidationError.from_exception_data("body", details)
+
+
+def _encodable(name: object) -> str:
+    return str(name).encode("utf-8", "replace").decode()

@@ -18,7 +18,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError, PydanticKnownError
 
-from model.errors import PromptError
+from model.errors import PromptError, validate_bounded
 from model.prompt_grammar import (
     MAX_PROMPT_CHARS,
     check_characters,
@@ -34,7 +34,7 @@ MAX_SEED = 2**53 - 1
 DRAWN_SEEDS = 2**32
 """The seeds of a job whose seed is drawn are below this: other programs take no larger ones."""
 
-MAX_LORAS = 8
+MAX_LORAS, MAX_OPTIONS, MAX_NAME_CHARS = 8, 16, 200
 _LORA_SUFFIX = ".safetensors"
 
 MAX_PICTURE_CHARS = 32_000_000
@@ -148,7 +148,7 @@ class LoraChoice(ClientModel):
 
     name: str = Field(
         min_length=1,
-        max_length=200,
+        max_length=MAX_NAME_CHARS,
         description="Name of a LoRA from `/capabilities`.",
         examples=["watercolor"],
     )
@@ -267,7 +267,7 @@ class GenerationRequest(ClientModel):
     sampler: str | None = Field(default=None, description="Name of a sampler of the card.")
     sampler_options: dict[str, ClientOptionValue] | None = Field(
         default=None,
-        max_length=16,
+        max_length=MAX_OPTIONS,
         description="Options of the sampler by name; `/capabilities` lists them with their limits.",
     )
     scheduler: str | None = Field(default=None, description="Name of a noise schedule of the card.")
@@ -336,7 +336,7 @@ class GenerationRequest(ClientModel):
     @classmethod
     def _note_dropped(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         """Keep what the fields no longer show: which characters were dropped from the texts."""
-        request = handler(data)
+        request = validate_bounded(data, handler, cls.model_fields)
         if isinstance(data, Mapping):
             request._dropped = tuple(_dropped_from(data))
         return request

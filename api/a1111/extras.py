@@ -17,16 +17,18 @@ from api.a1111.errors import responses
 from api.a1111.schemas import A1111Body
 from api.submit.dependencies import RequestImages
 from api.submit.images.conversion import to_rgb
-from api.submit.images.decoding import MAX_PIXELS, ImageInfo, Size, size_text
+from api.submit.images.decoding import ImageInfo, Size, size_text
+from api.submit.submission_route import SubmissionRoute
 from model.sampler_catalog import UPSCALER_DISPLAY_NAMES
 from worker.images.metadata import GENERATED, png_chunks
+from worker.images.size_limits import MAX_PIXELS
 
 MAX_SIDE: Final = 16_384
 _NONE: Final = "None"
 _LANCZOS: Final = UPSCALER_DISPLAY_NAMES["lanczos"]
 _COMPRESS_LEVEL: Final = 4
 
-router = APIRouter(prefix="/sdapi/v1", tags=["a1111"])
+router = APIRouter(prefix="/sdapi/v1", tags=["a1111"], route_class=SubmissionRoute)
 
 
 def _check_upscaler(name: str) -> str:
@@ -111,7 +113,7 @@ class A1111Enlarged(A1111Body):
     operation_id="a1111EnlargeImage",
     summary="Enlarge an image",
     response_class=Response,
-    responses={200: {"model": A1111Enlarged}, **responses(400, 401, 413, 422, 503)},
+    responses={200: {"model": A1111Enlarged}, **responses(400, 401, 403, 413, 422, 429, 503)},
 )
 async def enlarge_image(body: A1111Extras, input_images: RequestImages) -> Response:
     """Enlarge an image with the Lanczos filter. The model is not used and no job is made.

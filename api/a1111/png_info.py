@@ -12,11 +12,17 @@ from api.a1111.errors import responses
 from api.a1111.leniency import A1111Input, require_json_if_declared
 from api.a1111.schemas import A1111Body
 from api.submit.dependencies import RequestImages
+from api.submit.submission_route import SubmissionRoute
 from model.recipes.infotext import infotext_of
 from model.recipes.infotext_syntax import parse_parameters
 from worker.images.metadata import DOCUMENT_KEY, ImageTexts, find_recipe
 
-router = APIRouter(prefix="/sdapi/v1", tags=["a1111"], strict_content_type=False)
+router = APIRouter(
+    prefix="/sdapi/v1",
+    tags=["a1111"],
+    strict_content_type=False,
+    route_class=SubmissionRoute,
+)
 
 
 class A1111PngInfoRequest(A1111Input):
@@ -53,7 +59,7 @@ class A1111PngInfo(A1111Body):
     operation_id="a1111PngInfo",
     summary="Read the generation parameters of an image",
     dependencies=[Depends(require_json_if_declared)],
-    responses=responses(400, 401, 413, 415, 422, 503),
+    responses=responses(400, 401, 403, 413, 415, 422, 429, 503),
 )
 async def png_info(body: A1111PngInfoRequest, input_images: RequestImages) -> A1111PngInfo:
     """Read the text that web UIs and other programs write into PNG, JPEG, WebP and AVIF files.

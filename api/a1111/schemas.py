@@ -1,8 +1,10 @@
 """Base class of all A1111 bodies, and the bodies that many routes share."""
 
-from typing import Any
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, model_validator
+
+from model.errors import validate_bounded
 
 TIMESTAMP_FORMAT = "%Y%m%d%H%M%S"
 """Format of `job_timestamp`."""
@@ -14,6 +16,11 @@ class A1111Body(BaseModel):
     model_config = ConfigDict(
         extra="ignore", frozen=True, allow_inf_nan=False, protected_namespaces=()
     )
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _find_few_errors(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        return validate_bounded(data, handler)
 
 
 class A1111Done(A1111Body):

@@ -97,14 +97,25 @@ class KeyLimitCheck:
     card: Card
     request: Request
 
+    async def count_ahead(self) -> None:
+        """Count the submission that this HTTP request is about to make; raises as below."""
+        await self._count()
+        self.request.state.is_counted = True
+
     async def count_submission(self) -> None:
-        """Count a submission, before it is processed.
+        """Count a submission, before it is processed, unless it was counted ahead.
 
         Raises:
             KeyForbids: the key allows no submissions.
             RateLimited: the rate limit is exceeded.
             QueueUnavailable: Redis is down.
         """
+        if getattr(self.request.state, "is_counted", False):
+            self.request.state.is_counted = False  # a second one counts again
+        else:
+            await self._count()
+
+    async def _count(self) -> None:
         limits = self.caller.limits
         if limits.concurrency == 0:
             raise KeyForbids("this key allows no submissions")

@@ -10,9 +10,9 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match, Mount
 
 from api.http import errors
-from api.http.field_errors import field_errors, printable
+from api.http.field_errors import field_errors, printable, total_of
 from api.http.job_schemas import job_headers
-from api.http.problem import ErrorRenderer, Problem, ProblemResponse, ProblemType
+from api.http.problem import ErrorRenderer, FieldError, Problem, ProblemResponse, ProblemType
 from api.http.problem_types import (
     INTERNAL,
     MALFORMED_JSON,
@@ -109,6 +109,8 @@ def _render(request: Request, response: ProblemResponse) -> Response:
 
 async def _handle_http_exception(request: Request, exc: HTTPException) -> Response:
     """Errors that FastAPI raises: unknown paths, wrong methods, unreadable bodies."""
+    if isinstance(exc, errors.BodyRefused):
+        return _render(request, _refused_body(exc, request.state.request_id))
     kind = PROBLEM_BY_STATUS.get(exc.status_code, INTERNAL)
     path = printable(request.scope["path"])
     details = {
@@ -120,6 +122,13 @@ async def _handle_http_exception(request: Request, exc: HTTPException) -> Respon
     request_id: str = request.state.request_id
     headers = _allow(request) if exc.status_code == 405 else exc.headers or {}
     return _render(request, ProblemResponse(kind, detail, request_id, headers=headers))
+
+
+def _refused_body(exc: errors.BodyRefused, request_id: str) -> ProblemResponse:
+    if exc.limit is None:
+        return ProblemResponse(MALFORMED_JSON, exc.detail, request_id)
+    whole = FieldError(pointer="", detail=exc.detail, limit=exc.limit)
+    return ProblemResponse(VALIDATION_FAILED, exc.detail, request_id, [whole])
 
 
 def _allow(request: Request) -> dict[str, str]:
@@ -147,7 +156,8 @@ def validation_problem(exc: RequestValidationError, request_id: str) -> ProblemR
             reason = f"{error['ctx']['error']} at character {error['loc'][-1]}"
             return ProblemResponse(MALFORMED_JSON, reason, request_id)
     listed = field_errors(found)
-    detail = "1 field is wrong" if len(found) == 1 else f"{len(found)} fields are wrong"
-    if len(listed) < len(found):
+    total = total_of(found)
+    detail = "1 field is wrong" if total == 1 else f"{total} fields are wrong"
+    if 1 < len(listed) < total:
         detail = f"{detail}; the first {len(listed)} are listed"
     return ProblemResponse(VALIDATION_FAILED, detail, request_id, listed)

@@ -54,6 +54,17 @@ class TooManyRequests(Exception):
         super().__init__(f"this key already has {limit} requests in progress, its limit")
 
 
+class BodyRefused(HTTPException):
+    """The body is refused before it is parsed: 422 with the limit that it exceeds, or 400.
+
+    An HTTPException, as BodyTooLarge.
+    """
+
+    def __init__(self, status: int, reason: str, limit: int | None = None) -> None:
+        super().__init__(status, reason)
+        self.limit = limit
+
+
 class UnsupportedMediaType(Exception):
     """The route does not accept the body's content type."""
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from api.http.problem import FieldError
+from model.errors import MAX_FIELD_ERRORS
 
-MAX_FIELD_ERRORS = 100
 _MAX_SHOWN = 80
 _LIMITS = ("le", "ge", "lt", "gt", "max_length", "min_length")
 _PLAIN_WORDS = {
@@ -34,6 +34,12 @@ def field_errors(errors: Sequence[Any]) -> list[FieldError]:
         )
         for error in errors[:MAX_FIELD_ERRORS]
     ]
+
+
+def total_of(errors: Sequence[Any]) -> int:
+    """How many errors there are, with those that `validate_bounded` has only counted."""
+    counted = (int(error.get("ctx", {}).get("total", 0)) for error in errors[:1])
+    return max(len(errors), *counted)
 
 
 def _pointer(loc: Sequence[str | int]) -> str:

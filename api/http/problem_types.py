@@ -240,8 +240,8 @@ PROBLEM_BY_EXCEPTION: Final[dict[type[Exception], ProblemType]] = {
         422,
         "unreadable_image",
         "Unreadable image",
-        "Send one PNG, JPEG, WebP or AVIF file of at most 4096x4096 pixels, as the body or as the "
-        "first file of a form.",
+        "Send one PNG, JPEG, WebP or AVIF file of at most 4096x4096 pixels, with no side more than "
+        "100 times the other, as the body or as the first file of a form.",
     ),
     errors.RangeNotSatisfiable: ProblemType(
         416,

@@ -103,6 +103,10 @@ class Features(ResponseModel):
     metadata: list[MetadataLevel]
     input_formats: list[str] = Field(description="Image formats of `init_image` and `mask`.")
     max_input_pixels: int = Field(description="Maximum size of an input image, in pixels.")
+    max_input_side: int = Field(description="Maximum width and height of an input image.")
+    max_input_ratio: int = Field(
+        description="Maximum of the longer side of an input image divided by the shorter one."
+    )
     upscalers: list[Upscaler] = Field(description="Upscalers for the second pass (`hires`).")
 
 

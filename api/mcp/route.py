@@ -76,4 +76,3 @@ class _Exchange(Response):
             return message
 
         return replay
-

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.http.metrics import HttpMetrics
 from api.http.problem import ErrorRenderer, ProblemResponse, renderer_for
 from api.http.problem_types import INTERNAL
+from api.http.request_body import metered
 from api.middleware.browser_security import SECURITY_HEADERS, HostAndOriginCheck
 from api.middleware.content_coding import decoded_body
 from api.middleware.limited_body import BodyBudget, LimitedBody
@@ -121,7 +122,7 @@ class RequestContextMiddleware:
             await response(scope, receive, sender.send)
             return
         try:
-            await self._app(scope, body.receive, sender.send)
+            await self._app(scope, metered(body.receive, headers), sender.send)
         except asyncio.CancelledError:
             if not sender.is_stream:
                 raise

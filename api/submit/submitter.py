@@ -27,6 +27,7 @@ from api.submit.dry_run import Plan, make_plan
 from api.submit.images.input_images import InputImages
 from api.submit.lora_list import LoraList
 from api.submit.policy_check import PolicyCheck
+from api.submit.submission_route import key_limits_of
 from api.webhooks.schemas import webhook_from
 from model.card import Card
 from model.policy.safety_tags import enforce_rating
@@ -198,7 +199,7 @@ async def _submitter(request: Request) -> _Submitter:
         tokenizers=state.tokenizers,
         loras=state.loras,
         policy=state.policy,
-        key_limits=KeyLimitCheck(state.caller, state.rates, state.card, request),
+        key_limits=key_limits_of(request),
         request_model=state.request_model,
     )
 

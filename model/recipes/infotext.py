@@ -20,6 +20,7 @@ from model.recipes.infotext_syntax import (
     split_infotext,
     unclear_mark,
 )
+from model.recipes.json_text import load_json
 from model.recipes.lora_tags import break_tags, extract_networks
 from model.recipes.recipe import Recipe
 from model.resolved_request import ResolvedRequest
@@ -214,9 +215,9 @@ def _import_prompts(imported: ImportedRequest, parts: Infotext, pairs: dict[str,
 
 def _import_exact_loras(imported: ImportedRequest, text: str) -> None:
     try:
-        for name, weight in json.loads(text):
+        for name, weight in load_json(text):
             imported.add_lora(str(name), float(weight))
-    except (ValueError, TypeError, RecursionError):
+    except (ValueError, TypeError):
         imported.add_note(f"loras {text}", "they cannot be read")
 
 
@@ -250,8 +251,8 @@ def _import_fooocus_keys(imported: ImportedRequest, pairs: dict[str, str]) -> No
 def _note_other_loras(imported: ImportedRequest, pairs: dict[str, str]) -> None:
     """Note LoRAs that the text names by their hashes only, without weights."""
     names = [entry.rpartition(": ")[0] for entry in pairs.pop("lora hashes", "").split(", ")]
-    with suppress(ValueError, RecursionError, AttributeError):
-        hashes = json.loads(pairs.pop("hashes", "{}"))
+    with suppress(ValueError, AttributeError):
+        hashes = load_json(pairs.pop("hashes", "{}"))
         names += [key[5:] for key in hashes if key.lower().startswith("lora:")]
     used = {lora["name"].rpartition("/")[2] for lora in imported.fields.get("loras", ())}
     for name in sorted({name.rpartition("/")[2] for name in names} - used - {""}):
@@ -314,8 +315,8 @@ def _import_model(imported: ImportedRequest, value: str) -> None:
 def _import_options(imported: ImportedRequest, text: str) -> None:
     """Import sampler options as this service writes them; the request checks their values."""
     options = None
-    with suppress(ValueError, RecursionError):
-        options = json.loads(text)
+    with suppress(ValueError):
+        options = load_json(text)
     if isinstance(options, dict):
         imported.fields["sampler_options"] = options
     else:

@@ -18,6 +18,9 @@ _KEY = re.compile(r"\s{0,8}(\w[\w \-/]{0,63}):\s{0,8}")
 _VALUE = re.compile(r'("(?:\\.|[^\\"])*"|[^,]*)(?:,|$)')
 _JSON = json.JSONDecoder()
 _MAX_JSON_CHARS = 20_000
+_MAX_JSON_ERRORS = 10
+"""Values of a line that look like JSON and are not: each is read twice, up to its error."""
+
 _END = re.compile(r"\s{0,8}(?:,|$)")
 SIZE = re.compile(r"(\d{1,6})x(\d{1,6})", re.ASCII)
 _MARKERS = re.compile(
@@ -165,10 +168,17 @@ def _prompts(lines: list[str]) -> tuple[str, str]:
 
 
 def _pairs(line: str) -> Iterator[tuple[str, str]]:
-    position = 0
+    position = errors = 0
     while position < len(line):
         key = _KEY.match(line, position)
         if key:
+            may_be_json = line[key.end() : key.end() + 1] in ("{", "[")
+            if may_be_json and errors < _MAX_JSON_ERRORS:
+                if found := _json_value(line, key.end()):
+                    value, position = found
+                    yield key[1].strip(), value
+                    continue
+                errors += 1
             value, position = _value(line, key.end())
             yield key[1].strip(), value
         else:
@@ -179,14 +189,18 @@ def _pairs(line: str) -> Iterator[tuple[str, str]]:
             position = end + 1
 
 
+def _json_value(line: str, position: int) -> tuple[str, int] | None:
+    """The bare JSON at `position` and the position of the next pair; None if there is none."""
+    with suppress(ValueError, RecursionError):
+        # A slice, because a JSON error counts the lines of the whole text.
+        _, length = _JSON.raw_decode(line[position : position + _MAX_JSON_CHARS])
+        if after := _END.match(line, position + length):
+            return line[position : position + length], after.end()
+    return None
+
+
 def _value(line: str, position: int) -> tuple[str, int]:
-    """The value at `position` and the position of the next pair. A value may be bare JSON."""
-    if line[position : position + 1] in ("{", "["):
-        with suppress(ValueError, RecursionError):
-            # A slice, because a JSON error counts the lines of the whole text.
-            _, length = _JSON.raw_decode(line[position : position + _MAX_JSON_CHARS])
-            if after := _END.match(line, position + length):
-                return line[position : position + length], after.end()
+    """The value at `position` and the position of the next pair."""
     match = _VALUE.match(line, position)
     if match is None:  # never: the pattern matches any text
         return line[position:], len(line)

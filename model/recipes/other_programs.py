@@ -10,6 +10,8 @@ from types import MappingProxyType
 from typing import Any
 
 from model.recipes.imported import ImportedRequest, plain_text, read_number
+from model.recipes.invokeai_weights import note_weights
+from model.recipes.json_text import load_json
 from model.recipes.lora_tags import MAX_TEXT_CHARS, import_prompts
 from model.recipes.novelai_weights import convert_weights
 
@@ -24,10 +26,6 @@ _TAG = re.compile(
     r"<(?!(?:lora|lyco|hypernet):)[a-z]{1,20}(?:\[[^\[\]<>]{0,100}\])?:[^<>]{0,1000}>|"
     r"<(?:break|trigger)>",
     re.IGNORECASE,
-)
-
-_INVOKEAI_WEIGHT = re.compile(
-    r"[^\s,]{0,40}[^\s,+-][+-]{1,9}(?=[\s,)]|$)|\.(?:blend|and|swap)\(|\("
 )
 
 # Values of each writer that have no effect here, and values that have none if they are these.
@@ -187,7 +185,7 @@ def read_invokeai(data: dict[str, Any]) -> ImportedRequest:
         prompts = [_escaped(text) if isinstance(text, str) else text for text in prompts]
     else:
         for field, text in zip(("prompt", "negative_prompt"), prompts, strict=True):
-            _note_invokeai_weights(imported, field, text)
+            note_weights(imported, field, text)
     import_prompts(imported, *prompts, applies_tags=False)
     values.number("seed", int, "seed")
     values.number("steps", int, "steps")
@@ -215,14 +213,6 @@ def read_invokeai(data: dict[str, Any]) -> ImportedRequest:
     return imported
 
 
-def _note_invokeai_weights(imported: ImportedRequest, field: str, text: Any) -> None:
-    """Note weights in InvokeAI's own syntax, such as `cat++`: they are text here."""
-    found = _INVOKEAI_WEIGHT.findall(text) if isinstance(text, str) else []
-    for piece in dict.fromkeys(found[:_MAX_NOTES]):
-        why = "brackets" if piece == "(" else repr(piece)
-        imported.add_note(field, f"{why} as a weight of InvokeAI: not converted")
-
-
 def _invokeai_name(model: Any) -> str:
     """The name of a model; its key has changed between releases."""
     names = model if isinstance(model, dict) else {}
@@ -238,10 +228,7 @@ def read_novelai(data: dict[str, Any]) -> ImportedRequest:
     imported = ImportedRequest()
     comment = data.get("Comment", data)
     if isinstance(comment, str):
-        try:
-            comment = json.loads(comment)
-        except RecursionError as exc:
-            raise ValueError("NovelAI's comment cannot be read: it nests too deeply") from exc
+        comment = load_json(comment)
     values = _Values(comment, imported)
     texts = []
     for field, key, older in (

@@ -1,6 +1,5 @@
 """Finds out which program wrote a text and reads it as a request."""
 
-import json
 import re
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
@@ -8,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 from model.recipes.comfyui.workflow import MAX_GRAPH_CHARS, is_graph, read_graph, read_workflow
 from model.recipes.imported import ImportedRequest, plain_text
 from model.recipes.infotext import read_infotext
+from model.recipes.json_text import load_json
 from model.recipes.other_programs import (
     read_draw_things,
     read_fooocus,
@@ -95,8 +95,8 @@ def read_settings(text: str) -> FoundRecipe:
 def _json(text: str) -> Any:
     """The parsed text; None if it is not JSON."""
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
+        return load_json(text)
+    except ValueError:
         return None
 
 

@@ -18,7 +18,7 @@ from PIL import Image, PngImagePlugin
 
 from api.http.errors import UnreadableImage
 from api.routes.images.evidence import Evidence
-from api.submit.images.decoding import MAX_PIXELS, InputImageRefused, decode_image
+from api.submit.images.decoding import InputImageRefused, decode_image
 from api.submit.images.input_images import ImageFields
 from cli.client.errors import ClientError
 from cli.client.source import keep_offered, read_source
@@ -31,6 +31,7 @@ from tests.fuzz.recipe_notes import CAPABILITIES, assert_shown_well
 from tests.fuzz.strategies import JSON, TEXTS
 from worker.images.c2pa_manifest import C2paReader
 from worker.images.metadata import UnreadableFile, read_metadata
+from worker.images.size_limits import MAX_PIXELS
 from worker.settings import Settings
 
 CARD = load_card("kirazuri-tiny")

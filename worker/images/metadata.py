@@ -24,6 +24,7 @@ from model.recipes.reading import FoundRecipe, read_comfyui, read_text
 from model.recipes.recipe import read_document
 from model.request import ImageFormat
 from worker.images.png_texts import read_png_texts
+from worker.images.size_limits import size_problem
 from worker.images.text_decoding import (
     USER_COMMENT_CODES,
     decode_text,
@@ -142,6 +143,8 @@ def read_metadata(path: Path) -> ImageTexts:
         if size > MAX_FILE_BYTES:
             raise UnreadableFile(f"{path} has {size} bytes; at most {MAX_FILE_BYTES} are read")
         with Image.open(path, formats=("PNG", "WEBP", "JPEG", "AVIF")) as image:
+            if problem := size_problem(*image.size):
+                raise UnreadableFile(f"{path} cannot be read: {problem[0]}")
             return read_image_texts(image)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as exc:
         if isinstance(exc, UnreadableFile):

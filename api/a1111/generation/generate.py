@@ -24,12 +24,18 @@ from api.a1111.leniency import require_json_if_declared
 from api.http.job_schemas import job_headers
 from api.submit.context import SubmissionContext
 from api.submit.dependencies import Loras, RequestImages, ServiceCard, ServiceSettings, Store
+from api.submit.submission_route import SubmissionRoute
 from api.submit.submitter import Submitter
 from api.submit.wait import read_images, wait_for_success
 from worker.errors import QueueUnavailable
 from worker.job import Job
 
-router = APIRouter(prefix="/sdapi/v1", tags=["a1111"], strict_content_type=False)
+router = APIRouter(
+    prefix="/sdapi/v1",
+    tags=["a1111"],
+    strict_content_type=False,
+    route_class=SubmissionRoute,
+)
 _JSON = [Depends(require_json_if_declared)]
 
 _ERRORS = responses(400, 401, 403, 404, 409, 410, 413, 415, 422, 429, 503, 504)

@@ -14,6 +14,7 @@ from api.openai.images.request_docs import SUCCESS, edit_body, json_body
 from api.openai.images.responses import images_of, usage_of
 from api.openai.images.streaming import StreamContext, event_lines
 from api.submit.dependencies import RequestImages
+from api.submit.submission_route import SubmissionRoute
 from api.submit.wait import read_images
 from model.request import GenerationRequest
 from worker.job import Job
@@ -67,7 +68,7 @@ def _stream(call: ImagesCall, job: Job, parsed: OpenAIRequest, kind: str) -> Res
 
 def routes(request_model: type[GenerationRequest]) -> APIRouter:
     """The routes; their documentation includes the fields of `request_model`."""
-    router = APIRouter(prefix="/v1/images", tags=["openai"])
+    router = APIRouter(prefix="/v1/images", tags=["openai"], route_class=SubmissionRoute)
 
     @router.post(
         "/generations",

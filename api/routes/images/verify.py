@@ -11,6 +11,7 @@ from api.http.request_body import is_form, read_parts
 from api.routes.images.evidence import Verifier
 from api.routes.images.verification import Verification
 from api.submit.dependencies import BaseUrl, Queue, ServiceSettings, from_state
+from api.submit.submission_route import SubmissionRoute
 
 _MAX_FIELDS = 8
 _FORM: dict[str, Any] = {
@@ -29,7 +30,7 @@ _BODY = {
     },
 }
 
-router = APIRouter(tags=["images"])
+router = APIRouter(tags=["images"], route_class=SubmissionRoute)
 
 
 @router.post(
@@ -37,7 +38,7 @@ router = APIRouter(tags=["images"])
     operation_id="verifyImage",
     response_model=Verification,
     summary="Verify the origin of an image",
-    responses=problem_responses(400, 413, 422, 503),
+    responses=problem_responses(400, 403, 413, 422, 429, 503),
     openapi_extra={"requestBody": _BODY},
 )
 async def verify_image(

@@ -10,6 +10,7 @@ from api.http.job_schemas import JobView
 from api.http.request_body import require_json
 from api.submit.context import SubmissionContext
 from api.submit.dry_run import Plan
+from api.submit.submission_route import SubmissionRoute
 from api.submit.submitter import Submitter
 from model.request import GenerationRequest
 
@@ -22,7 +23,7 @@ async def _refresh_loras(request: Request) -> None:
 
 def routes(request_model: type[GenerationRequest]) -> APIRouter:
     """The route; `request_model` has the card's presets, samplers and limits."""
-    router = APIRouter(tags=["generation"])
+    router = APIRouter(tags=["generation"], route_class=SubmissionRoute)
 
     @router.post(
         "/generate",

@@ -6,9 +6,10 @@ from api.http.error_handlers import problem_responses
 from api.http.job_schemas import JobView
 from api.routes.jobs.jobs import JobId
 from api.submit.context import SubmissionContext
+from api.submit.submission_route import SubmissionRoute
 from api.submit.submitter import Submitter
 
-router = APIRouter(tags=["generation"])
+router = APIRouter(tags=["generation"], route_class=SubmissionRoute)
 
 
 @router.post(

@@ -24,7 +24,7 @@ from api.submit.dependencies import (
     ServiceCard,
     ServiceSettings,
 )
-from api.submit.images.decoding import INPUT_FORMATS, MAX_PIXELS
+from api.submit.images.decoding import INPUT_FORMATS
 from api.webhooks.schemas import metadata_levels
 from model.card import Card
 from model.request import MAX_SEED, ImageFormat, Upscaler
@@ -35,6 +35,7 @@ from model.sampler_catalog import (
     evaluations,
 )
 from worker.errors import QueueUnavailable
+from worker.images.size_limits import MAX_PIXELS, MAX_RATIO, MAX_SIDE
 from worker.job import WorkerStatus
 from worker.settings import Settings
 
@@ -127,6 +128,8 @@ def capabilities(
             metadata=metadata_levels(settings),
             input_formats=[name.lower() for name in INPUT_FORMATS],
             max_input_pixels=MAX_PIXELS,
+            max_input_side=MAX_SIDE,
+            max_input_ratio=MAX_RATIO,
             upscalers=list(get_args(Upscaler)),
         ),
         workers=[

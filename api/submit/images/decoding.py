@@ -10,6 +10,7 @@ from PIL import Image, ImageOps
 from api.submit.images.container_limits import MAX_PARTS, has_too_many_parts
 from model.request import ImageFormat
 from worker.images.metadata import ImageTexts, read_image_texts
+from worker.images.size_limits import MAX_PIXELS, size_problem
 
 INPUT_FORMATS = ("PNG", "JPEG", "WEBP", "AVIF")
 _FORMAT_NAMES: dict[str, ImageFormat] = {
@@ -20,9 +21,6 @@ _FORMAT_NAMES: dict[str, ImageFormat] = {
     "AVIF": "avif",
 }
 """Pillow's format names and ours. A phone's JPEG with an embedded preview is an MPO."""
-
-MAX_PIXELS = 4096 * 4096
-"""Larger images are refused before they are decoded."""
 
 MAX_SCANS = 100
 """Maximum JPEG scans: each costs a full decode pass but only a dozen bytes to request."""
@@ -49,7 +47,7 @@ class ImageInfo:
 
 
 def decode_image(data: bytes) -> Image.Image:
-    """Decode a single image of at most MAX_PIXELS and apply its EXIF orientation.
+    """Decode a single image within the size limits and apply its EXIF orientation.
 
     Raises:
         InputImageRefused: unsupported format, too large, animated, or broken.
@@ -94,11 +92,19 @@ def _open_checked(data: bytes) -> Iterator[Image.Image]:
 
 def _check_header(image: Image.Image, data: bytes) -> None:
     """Check what decoding would cost, before it begins."""
-    width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise InputImageRefused(f"{size_text(image.size)} is too many pixels", MAX_PIXELS)
-    if image.format in ("JPEG", "MPO") and data.count(b"\xff\xda") > MAX_SCANS:
+    if problem := size_problem(*image.size):
+        raise InputImageRefused(*problem)
+    if image.format in ("JPEG", "MPO") and _has_too_many_scans(data):
         raise InputImageRefused("the JPEG has too many scans", MAX_SCANS)
     # The second frame of an MPO is a preview.
     if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
         raise InputImageRefused("the image is animated; send a single frame")
+
+
+def _has_too_many_scans(data: bytes) -> bool:
+    place = -2
+    for _ in range(MAX_SCANS + 1):
+        place = data.find(b"\xff\xda", place + 2)
+        if place < 0:
+            return False
+    return True

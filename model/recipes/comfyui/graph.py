@@ -88,10 +88,10 @@ class Graph:
                     pending.append(name)
         return found
 
-    def before(self, start: str) -> set[str]:
-        """Ids of this node and of all nodes that it uses, directly or through others."""
-        found = {start}
-        pending = [start]
+    def before(self, starts: list[str]) -> set[str]:
+        """Ids of these nodes and of all nodes that they use, directly or through others."""
+        found = set(starts)
+        pending = list(starts)
         while pending:
             for name in self._sources(self.nodes[pending.pop()]):
                 if name in self.nodes and name not in found:

@@ -112,7 +112,9 @@ def import_loras(
 
     `is_on_text` says whether they were also applied to the text encoder.
     """
-    for _ in range(_MAX_STACKS):
+    seen: list[Node] = []
+    while len(seen) < _MAX_STACKS and not any(node is other for other in seen):
+        seen.append(node)
         for name, weight, text_weight in LORA_NODES[kind(node)](node):
             _import(graph, imported, (name, weight, text_weight if is_on_text else 0))
         if (tagged := _TAGGED_INPUTS.get(kind(node))) is not None:

@@ -36,10 +36,10 @@ def find_first_pass(graph: Graph, imported: ImportedRequest) -> FirstPass:
     if not samplers:
         raise ValueError("the workflow has no sampler that is supported")
     outputs = _image_outputs(graph, _SAVERS) or _image_outputs(graph, _VIEWERS)
-    branches = [graph.before(name) for name in outputs] or [set(graph.nodes)]
-    if not all(branch.intersection(samplers) for branch in branches):
+    sampled = graph.after(samplers).union(samplers)
+    if not all(name in sampled for name in outputs):
         raise ValueError("an image of the workflow has no sampler that is supported")
-    leading = set().union(*branches)
+    leading = graph.before(outputs) if outputs else set(graph.nodes)
     samplers = [name for name in samplers if name in leading]
     later = graph.after(samplers)
     firsts = [name for name in samplers if name not in later]

@@ -4,7 +4,6 @@ Starts at the first sampler and follows its inputs. What cannot be followed beco
 names the field.
 """
 
-import json
 from typing import Any
 
 from model.recipes.comfyui.graph import Graph, Node, Output, UnknownLink, kind
@@ -15,6 +14,7 @@ from model.recipes.comfyui.prompts import read_conditioning
 from model.recipes.comfyui.text_encoder import note_text_encoder, note_vae, text_encoder_nodes
 from model.recipes.comfyui.widgets import unread_inputs
 from model.recipes.imported import ImportedRequest
+from model.recipes.json_text import load_json
 from model.recipes.lora_tags import import_prompts, without_networks
 
 MAX_GRAPH_CHARS = 5_000_000
@@ -64,9 +64,9 @@ def read_workflow(text: str) -> ImportedRequest:
     if len(text) > MAX_GRAPH_CHARS:
         raise ValueError(f"the workflow has {len(text)} characters; at most {MAX_GRAPH_CHARS}")
     try:
-        found = json.loads(text)
-    except (ValueError, RecursionError) as exc:
-        raise ValueError("the workflow cannot be read: not valid JSON") from exc
+        found = load_json(text)
+    except ValueError as exc:
+        raise ValueError(f"the workflow cannot be read: {exc}") from exc
     return read_graph(found if isinstance(found, dict) else {})
 
 
@@ -284,8 +284,8 @@ def _follow_model(
     nodes: list[Node] = []
     for _ in range(_MAX_HOPS):
         node = graph.node(given)
-        if node is None or any(node is other for other in known):
-            break
+        if node is None or any(node is other for other in (*known, *nodes)):
+            break  # the end, a part that was followed before, or a loop
         nodes.append(node)
         inputs = node["inputs"]
         if kind(node) in _SHIFT_NODES:

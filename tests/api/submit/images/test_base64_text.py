@@ -1,9 +1,14 @@
 """Base64 and data URLs as clients write them."""
 
+import tracemalloc
+from base64 import b64encode
+from contextlib import suppress
 from urllib.parse import quote
 
 import httpx2
+import pytest
 
+from api.submit.images import base64_text
 from tests.support.api_calls import PROMPT, read_problem
 from tests.support.images import draw_image, encode_file, to_base64
 
@@ -58,3 +63,26 @@ def test_errors_say_what_is_wrong_with_base64(client: httpx2.Client) -> None:
         answer = client.post("/generate", json={"prompt": PROMPT, "init_image": text})
         (error,) = read_problem(answer)["errors"]
         assert reason in error["detail"], text[:60]
+
+
+def test_escapes_are_found_wherever_the_text_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = bytes(range(256)) * 4
+    code = b64encode(data).decode()
+    lines = [code[start : start + 19] for start in range(0, len(code), 19)]
+    for size in range(4, 40, 4):
+        monkeypatch.setattr(base64_text, "_PIECE_CHARS", size)
+        assert base64_text.decode_base64("\\r\\n".join(lines)) == data
+        assert base64_text.decode_base64(f"data:,{quote(chr(10).join(lines), safe='')}") == data
+
+
+@pytest.mark.parametrize("text", [" a" * 1_000_000, "data:," + "%0A" * 700_000, "a" * 2_000_000])
+def test_a_text_needs_a_few_times_its_own_memory(text: str) -> None:
+    """A list of its words or escapes would be many times as large as the text."""
+    tracemalloc.start()
+    try:
+        with suppress(ValueError):
+            base64_text.decode_base64(text)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 * len(text)

@@ -12,10 +12,11 @@ import httpx2
 import pytest
 from PIL import Image
 
-from api.submit.images.decoding import MAX_PIXELS, MAX_SCANS
+from api.submit.images.decoding import MAX_SCANS
 from tests.support.api_calls import PROMPT, read_problem
 from tests.support.images import SIZE, draw_image, encode_file, to_base64
 from tests.support.manual_worker import ManualWorker
+from worker.images.size_limits import MAX_PIXELS
 from worker.settings import Settings
 from worker.store.image_store import LocalImageStore
 
@@ -376,6 +377,7 @@ def test_the_manual_of_the_service_tells_what_is_taken(client: httpx2.Client) ->
     features = client.get("/capabilities").json()["features"]
     assert features["input_formats"] == ["png", "jpeg", "webp", "avif"]
     assert features["max_input_pixels"] == MAX_PIXELS
+    assert (features["max_input_side"], features["max_input_ratio"]) == (16_384, 100)
     assert features["upscalers"] == ["latent", "lanczos"]
 
 
