@@ -113,29 +113,33 @@ def capabilities(
         formats=list(get_args(ImageFormat)),
         loras=loras,
         refused_loras=refused_loras,
-        features=Features(
-            events=True,
-            cancel=True,
-            idempotency=True,
-            previews=True,
-            deterministic=True,
-            replay=True,
-            tags=True,
-            dry_run=True,
-            token_counts=has_tokenizers,
-            webhooks=settings.webhook_secret is not None,
-            prefer_wait_seconds=settings.max_wait_seconds,
-            metadata=metadata_levels(settings),
-            input_formats=[name.lower() for name in INPUT_FORMATS],
-            max_input_pixels=MAX_PIXELS,
-            max_input_side=MAX_SIDE,
-            max_input_ratio=MAX_RATIO,
-            upscalers=list(get_args(Upscaler)),
-        ),
+        features=_features(settings, has_tokenizers=has_tokenizers),
         workers=[
             WorkerChoice(**worker.model_dump(include=set(WorkerChoice.model_fields)))
             for worker in workers
         ],
+    )
+
+
+def _features(settings: Settings, *, has_tokenizers: bool) -> Features:
+    return Features(
+        events=True,
+        cancel=True,
+        idempotency=True,
+        previews=True,
+        deterministic=True,
+        replay=True,
+        tags=True,
+        dry_run=True,
+        token_counts=has_tokenizers,
+        webhooks=settings.webhook_secret is not None,
+        prefer_wait_seconds=settings.max_wait_seconds,
+        metadata=metadata_levels(settings),
+        input_formats=[name.lower() for name in INPUT_FORMATS],
+        max_input_pixels=MAX_PIXELS,
+        max_input_side=MAX_SIDE,
+        max_input_ratio=MAX_RATIO,
+        upscalers=list(get_args(Upscaler)),
     )
 
 
