@@ -95,7 +95,7 @@ REFUSED = {
     "a probe": ("GET /livez", "127.0.0.1", b"200"),
     "another method": ("POST /livez", "127.0.0.1", b"405"),
     "no such path": ("PUT /nothing", "127.0.0.1", b"401"),
-    "a wrong host": ("GET /livez", "evil.example", b"421"),
+    "a wrong host": ("GET /jobs", "evil.example", b"421"),
 }
 BODIES = {
     "tiny chunks": (CHUNKED, TINY_CHUNKS),
