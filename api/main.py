@@ -25,7 +25,7 @@ from api.middleware.browser_security import cors_options
 from api.middleware.client_paths import ClientPathsMiddleware
 from api.middleware.request_context import RequestContextMiddleware
 from api.openai import models
-from api.openai.conversation import chat
+from api.openai.conversation import chat, responses
 from api.openai.errors import openai_error
 from api.openai.images import routes as openai_images
 from api.openapi import document as openapi
@@ -201,6 +201,7 @@ def _add_routes(app: FastAPI, card: Card, request_model: type[GenerationRequest]
     app.include_router(models.router)
     app.include_router(openai_images.routes(request_model))
     app.include_router(chat.routes(request_model))
+    app.include_router(responses.routes(request_model))
     app.include_router(a1111.router)
     app.include_router(mcp.routes(card, request_model))
     _answer_head(app)

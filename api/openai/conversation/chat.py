@@ -11,7 +11,6 @@ from fastapi import APIRouter, Body, Depends, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.sse import format_sse_event
 
-from api.http.field_errors import printable
 from api.http.request_body import require_json
 from api.http.sse import EventStream
 from api.openai.call import ImagesCall
@@ -27,7 +26,12 @@ from api.openai.conversation.chat_format import (
     image_message,
     text_message,
 )
-from api.openai.conversation.image_request import WantedImages, image_values, parse_images
+from api.openai.conversation.image_request import (
+    WantedImages,
+    image_values,
+    model_name,
+    parse_images,
+)
 from api.openai.conversation.messages import read_turn
 from api.openai.conversation.text_tasks import text_answer
 from api.openai.errors import OpenAIError, OpenAIErrorBody, responses
@@ -35,7 +39,6 @@ from api.openai.image_references import wrong_field
 from api.openai.images.parameters import OpenAIRequest
 from api.openai.images.responses import usage_of
 from api.openai.job_events import follow_job, with_error_event
-from api.openai.models import check_model_name
 from api.submit.wait import read_images
 from model.request import GenerationRequest
 from worker.job import Job
@@ -71,7 +74,7 @@ def routes(request_model: type[GenerationRequest]) -> APIRouter:
 
 
 async def _answer(call: ImagesCall, raw: Mapping[str, Any]) -> Response:
-    model, has_usage, has_files = _model(call, raw), _wants_usage(raw), _wants_files(raw)
+    model, has_usage, has_files = model_name(call, raw), _wants_usage(raw), _wants_files(raw)
     turn = read_turn(raw.get("messages"), "messages")
     text = text_answer(turn, raw, call.submitter.card.prompting)
     if text is not None:
@@ -95,15 +98,6 @@ async def _answer(call: ImagesCall, raw: Mapping[str, Any]) -> Response:
     job = await call.wait(job)
     messages = await _messages(call, job, has_files=has_files)
     return await _completion(call, parsed, job, answer, messages)
-
-
-def _model(call: ImagesCall, raw: Mapping[str, Any]) -> str:
-    """The name of the model as the client says it; raises UnknownModel."""
-    name = raw.get("model")
-    if name is not None and not isinstance(name, str):
-        raise RequestValidationError([wrong_field("must be a text", "model")])
-    found = check_model_name(name, call.submitter.card, call.settings.openai_models)
-    return printable(found, limit=200)
 
 
 def _wants_usage(raw: Mapping[str, Any]) -> bool:

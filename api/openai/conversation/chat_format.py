@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.http.response_model import AbsentIfNone
+from api.openai.conversation.markdown import markdown_image
 from api.openai.conversation.text_tasks import TextAnswer
 from api.openai.images.responses import Usage
 from worker.job import StoredImage
@@ -138,11 +139,6 @@ def image_message(
         data = f"data:image/{image.format};base64,{b64encode(file).decode('ascii')}"
         parts = [ImagePart(image_url=ImageUrl(url=data))]
     return ChatMessage(content=markdown_image(image, url_of), images=parts)
-
-
-def markdown_image(image: StoredImage, url_of: Callable[[str], str]) -> str:
-    """A Markdown image with the URL that the client can read without a key."""
-    return f"![seed {image.seed}]({url_of(image.url)})"
 
 
 def text_message(answer: TextAnswer) -> ChatMessage:

@@ -18,6 +18,7 @@ from api.openai.images.parameters import (
     Parameters,
     parse_request,
 )
+from api.openai.models import check_model_name
 
 _OTHER_MEANING: Final = frozenset({"moderation", "prompt", "response_format", "text", "tools"})
 """Names of image parameters that mean something else in a conversation."""
@@ -66,6 +67,20 @@ def image_values(
     return values, (f"ignored: {told}{more}",) if unknown else ()
 
 
+def model_name(call: ImagesCall, raw: Mapping[str, Any]) -> str:
+    """The name of the model as the client says it, for the answer.
+
+    Raises:
+        RequestValidationError: it is not a text.
+        UnknownModel: it is not a name of the checkpoint.
+    """
+    name = raw.get("model")
+    if name is not None and not isinstance(name, str):
+        raise RequestValidationError([wrong_field("must be a text", "model")])
+    found = check_model_name(name, call.submitter.card, call.settings.openai_models)
+    return printable(found, limit=200)
+
+
 async def parse_images(call: ImagesCall, wanted: WantedImages) -> OpenAIRequest:
     """Parse the request for images.
 
@@ -93,7 +108,8 @@ async def parse_images(call: ImagesCall, wanted: WantedImages) -> OpenAIRequest:
         values.pop("init_image", None)
     if wanted.mask is not None:
         fields["mask"] = wanted.mask
-        values.setdefault("strength", 1.0)
+        if turn.images and values.get("strength") is None:
+            values["strength"] = 1.0
     body = ImagesBody(
         {**values, "prompt": turn.text},
         fields,

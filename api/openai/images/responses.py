@@ -15,7 +15,7 @@ from worker.job import Job, StoredImage
 _EXAMPLE_ID: Final = "01JD6Z1Q8M4T0V7C2N5K9R3XWB"
 
 AnsweredQuality = Literal["low", "medium", "high", "xhigh", "max"]
-_QUALITIES: Final[dict[str | None, AnsweredQuality]] = {
+QUALITIES: Final[dict[str | None, AnsweredQuality]] = {
     "low": "low",
     "auto": "medium",
     "medium": "medium",
@@ -155,7 +155,7 @@ def images_of(
         created=_finished(job),
         data=data,
         output_format=job.request.image_format,
-        quality=_QUALITIES.get(quality),
+        quality=QUALITIES.get(quality),
         size=_size(job.images[0]),
         usage=usage,
         job_id=job.id,
@@ -173,7 +173,7 @@ def completed_image(
         b64_json=b64encode(file).decode("ascii"),
         created_at=_finished(job),
         size=_size(image),
-        quality=_QUALITIES.get(quality, "auto"),
+        quality=QUALITIES.get(quality, "auto"),
         output_format=image.format,
         image_index=index,
         job_id=job.id,

@@ -103,6 +103,7 @@ def alice(clients: tuple[httpx2.Client, httpx2.Client], worker: ManualWorker) ->
 Call = dict[str, Any]
 
 TEXT = {"type": "text", "text": "1girl"}
+MASK_TOOL = {"type": "image_generation", "input_image_mask": {"image_url": "IMAGE"}}
 IMAGE_PART = {"type": "image_url", "image_url": {"url": "http://h/images/IMAGE?token=1.a.b"}}
 
 CALLS: dict[tuple[str, str], list[Call]] = {
@@ -134,6 +135,11 @@ CALLS: dict[tuple[str, str], list[Call]] = {
     ("POST", "/v1/chat/completions"): [
         {"json": {"messages": [{"role": "user", "content": [TEXT, IMAGE_PART]}]}},
         {"json": {"messages": [{"role": "user", "content": "1girl"}], "init_image": "IMAGE"}},
+    ],
+    ("POST", "/v1/responses"): [
+        {"json": {"input": [{"role": "user", "content": [TEXT, IMAGE_PART]}]}},
+        {"json": {"input": "1girl", "previous_response_id": "resp_JOB", "init_image": "IMAGE"}},
+        {"json": {"input": "1girl", "tools": [MASK_TOOL]}},
     ],
     ("GET", "/v1/models"): [{}],
     ("GET", "/v1/models/{model}"): [{}],

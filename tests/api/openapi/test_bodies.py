@@ -176,6 +176,13 @@ def bodies() -> dict[str, list[Call]]:
             {"json": {"messages": [SAID], "tools": [TOOL], "tool_choice": "required"}},
             {"json": {"messages": []}},
         ],
+        "openaiRespond": [
+            {"json": {"input": PROMPT}},
+            {"json": {"input": [SAID], "stream": True}},
+            {"json": {"input": PROMPT, "text": {"format": {"type": "json_object"}}}},
+            {"json": {"input": PROMPT, "tools": [TOOL], "tool_choice": "required"}},
+            {"json": {}},
+        ],
         "a1111EnlargeImage": [
             {"json": {"image": to_base64(image), "upscaler_1": "Lanczos"}},
             {"json": {"image": to_base64(image), "upscaler_1": "ESRGAN_4x"}},

@@ -120,6 +120,7 @@ def test_operation_ids_never_change(document: dict[str, Any]) -> None:
         ("POST", "/v1/images/generations"): "openaiGenerateImages",
         ("POST", "/v1/images/edits"): "openaiEditImage",
         ("POST", "/v1/chat/completions"): "openaiChat",
+        ("POST", "/v1/responses"): "openaiRespond",
         ("GET", "/v1/models"): "openaiListModels",
         ("GET", "/v1/models/{model}"): "openaiGetModel",
     }
