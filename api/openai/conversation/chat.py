@@ -39,6 +39,7 @@ from api.openai.image_references import wrong_field
 from api.openai.images.parameters import OpenAIRequest
 from api.openai.images.responses import usage_of
 from api.openai.job_events import follow_job, with_error_event
+from api.submit.submission_route import SubmissionRoute
 from api.submit.wait import read_images
 from model.request import GenerationRequest
 from worker.job import Job
@@ -49,7 +50,7 @@ _END: Final = format_sse_event(data_str="[DONE]")
 
 def routes(request_model: type[GenerationRequest]) -> APIRouter:
     """The route; its documentation includes the fields of `request_model`."""
-    router = APIRouter(prefix="/v1", tags=["openai"])
+    router = APIRouter(prefix="/v1", tags=["openai"], route_class=SubmissionRoute)
 
     @router.post(
         "/chat/completions",

@@ -40,6 +40,7 @@ from api.openai.images.responses import QUALITIES, usage_of
 from api.openai.job_events import Preview, follow_job, with_error_event
 from api.submit.dependencies import RequestImages
 from api.submit.images.input_images import InputImages
+from api.submit.submission_route import SubmissionRoute
 from api.submit.wait import read_images
 from model.request import GenerationRequest
 from worker.job import Job
@@ -49,7 +50,7 @@ _ERRORS: Final = (400, 401, 403, 404, 409, 410, 413, 415, 422, 429, 503, 504)
 
 def routes(request_model: type[GenerationRequest]) -> APIRouter:
     """The route; its documentation includes the fields of `request_model`."""
-    router = APIRouter(prefix="/v1", tags=["openai"])
+    router = APIRouter(prefix="/v1", tags=["openai"], route_class=SubmissionRoute)
 
     @router.post(
         "/responses",

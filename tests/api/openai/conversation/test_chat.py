@@ -94,7 +94,7 @@ def test_only_the_last_message_of_the_user_counts(openai: OpenAI, client: httpx2
 
 
 def test_long_history_is_not_read(openai: OpenAI, client: httpx2.Client) -> None:
-    history = [said([image_part({"url": "https://example.org/a.png"})])] * 5000
+    history = [said([image_part({"url": "https://example.org/a.png"})])] * 500
     answer = ask(openai, *history, {"role": "nobody"}, said(PROMPT))
     assert job_of(client, answer)["request"]["init_image"] is None
 
