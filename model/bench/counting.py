@@ -26,7 +26,7 @@ class KernelCount(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     Views and allocations launch nothing. Attention and RMS norm count as one launch each, as on a
     GPU, whose norm copies an input that is not contiguous. Bytes are those of all inputs and
-    outputs; a broadcast dimension counts once. A wait reads a number back: it gets a 1.
+    outputs; a broadcast dimension counts once. A wait reads numbers back: they are 1.
     """
 
     def __init__(self) -> None:
@@ -96,6 +96,9 @@ class _OneLaunchEach(TorchFunctionMode):
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
+        if func is Tensor.tolist and args[0].is_meta:
+            self._counts.waits += 1
+            return [1] * args[0].numel()
         if func is functional.scaled_dot_product_attention:
             q, k, v = args[:3] if args else (kwargs[name] for name in ("query", "key", "value"))
             if q.is_meta:

@@ -1,23 +1,26 @@
 """The step engine: runs many requests at once, one model evaluation per step.
 
 Every image is a sampler's generator that waits for an evaluation. A step selects a batch of
-images, evaluates the model once for all of them and sends each generator its own result.
+images, evaluates the model once for all of them and sends each generator its own result. Prompts,
+input images, previews and pixels are computed beside the steps.
 """
 
 import logging
 import math
 import time
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from model.engine.batching import Candidate, select_batch
-from model.engine.failures import permanent_failure, retryable_failure
+from model.engine.beside import AtOnce, Beside, SideTask
+from model.engine.failures import permanent_failure, retryable_failure, without_frames
 from model.engine.guidance import denoise
-from model.engine.image_plan import image_trajectory, plan_images
+from model.engine.launched import LaunchedForwards
 from model.engine.oom_split import ChunkedForward
 from model.engine.pipeline import Pipeline
 from model.engine.protocol import (
@@ -31,12 +34,9 @@ from model.engine.protocol import (
     StepDone,
 )
 from model.engine.running_request import RunningRequest, UnfinishedImage
+from model.engine.starting import Prepared, prepare
 from model.errors import DeviceLost, NonFiniteLatents
 from model.network.preview import is_preview_due
-from model.network.text_encoder import EncodedPrompt
-from model.prompting.lint import cut_warning
-from model.prompting.tokens import TokenCount
-from model.request import MAX_SEED, RequestWarning
 from model.resolved_request import ResolvedRequest
 
 logger = logging.getLogger(__name__)
@@ -44,25 +44,41 @@ logger = logging.getLogger(__name__)
 _MERGE_FORWARDS = 2
 """Cost of merging LoRAs into the transformer, in full forwards, for selecting a batch."""
 
-_READ_SECONDS = 0.05
-"""How long a step without other work waits for the hashes of LoRA files."""
+_IDLE_SECONDS = 0.05
+"""How long a step without an image to sample waits for the work beside it."""
 
 _MEMORY_SECONDS = 1.0
 """Interval between two readings of the device's memory."""
 
 
 class Engine:
-    """Implements `GenerationEngine` on a resident model. Not thread-safe."""
+    """Implements `GenerationEngine` on a resident model. Not thread-safe.
 
-    def __init__(self, pipeline: Pipeline, *, token_budget: int) -> None:
+    `reading` and `finishing` run the work beside the steps, before and after an image is sampled.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        *,
+        token_budget: int,
+        reading: Beside | None = None,
+        finishing: Beside | None = None,
+    ) -> None:
         self.stats = EngineStats()
         self._pipeline = pipeline
-        self._velocity = ChunkedForward(pipeline.velocity)
+        self._velocity = ChunkedForward(pipeline.velocity, pipeline.release_memory)
         self._token_budget = token_budget
         self._running: dict[str, RunningRequest] = {}
-        self._reader = ThreadPoolExecutor(1, thread_name_prefix="lora-hashes")
-        self._reading: dict[str, Future[None]] = {}
+        self._hashing = ThreadPoolExecutor(1, thread_name_prefix="lora-hashes")
+        self._hashes: dict[str, Future[None]] = {}
+        self._reading = reading or AtOnce()
+        self._finishing = finishing or AtOnce()
+        self._tasks: list[SideTask] = []
+        self._launched = LaunchedForwards()
         self._memory_read_at = -math.inf
+        # A GPU computes while the host prepares its next work: its results are read a step later.
+        self._lag = 0 if pipeline.device.type == "cpu" else 1
 
     def description(self) -> dict[str, Any]:
         """The checkpoint's hashes, the device and the precision."""
@@ -77,12 +93,12 @@ class Engine:
         self._running[job_id] = RunningRequest(request, owner, weight)
         loras = self._pipeline.loras
         if not loras.knows_hashes(request.loras):  # a large file takes seconds: the others go on
-            self._reading[job_id] = self._reader.submit(loras.read_hashes, request.loras)
+            self._hashes[job_id] = self._hashing.submit(loras.read_hashes, request.loras)
 
     def cancel(self, job_id: str) -> None:
         """Remove a request at once. Unknown ids are ignored."""
-        if reading := self._reading.pop(job_id, None):
-            reading.cancel()
+        if hashes := self._hashes.pop(job_id, None):
+            hashes.cancel()
         running = self._running.pop(job_id, None)
         if running:
             for image in running.images.values():
@@ -90,73 +106,104 @@ class Engine:
 
     @torch.inference_mode()
     def step(self) -> list[EngineEvent]:
-        """Start the requests admitted since the last step, then evaluate the model for a batch.
+        """Evaluate the model for a batch, and use what was computed beside earlier steps.
 
-        A request starts when the hashes of its LoRA files are known.
+        A request starts when the hashes of its LoRA files are known and its prompts are encoded.
         """
         events: list[EngineEvent] = []
         self.stats.latest = ()
-        if self._reading and not any(running.images for running in self._running.values()):
-            wait(self._reading.values(), timeout=_READ_SECONDS, return_when=FIRST_COMPLETED)
-        for job_id in self._startable():
-            self._isolate(job_id, self._start, events)
+        for job_id in self._preparable():
+            self._isolate(job_id, self._prepare, events)
+        self._use_results(events)
         batch = self._select_batch()
         if batch:
             self._run_batch(batch, events)
+        else:
+            self._confirm(events, keep=0)
+        self._use_results(events)
         if time.monotonic() - self._memory_read_at > _MEMORY_SECONDS:
             self._memory_read_at = time.monotonic()
             self.stats.memory = self._pipeline.memory()
         return events
 
+    # -- beside the steps --------------------------------------------------------------------
+
+    def _use_results(self, events: list[EngineEvent]) -> None:
+        """Use the results of work that has ended. Waits a moment if there is nothing to sample."""
+        futures = [task.future for task in self._tasks] + list(self._hashes.values())
+        if futures and not self._waiting():
+            wait(futures, timeout=_IDLE_SECONDS, return_when=FIRST_COMPLETED)
+        for task in list(self._tasks):
+            if task.future.done() and task.after <= self._launched.confirmed:
+                self._tasks.remove(task)
+                if self._running.get(task.job_id) is task.running:
+                    self._isolate(task.job_id, self._use, events, task)
+
+    def _use(self, job_id: str, events: list[EngineEvent], task: SideTask) -> None:
+        task.use(events, task.future.result())
+        if job_id in self._running and not task.running.images:
+            self._end(job_id, events)
+
+    def _submit(
+        self,
+        beside: Beside,
+        job_id: str,
+        work: Callable[[], Any],
+        use: Callable[[list[EngineEvent], Any], None],
+        *inputs: Tensor,
+    ) -> None:
+        """Run work beside the steps; its result is used when all steps so far are confirmed."""
+        future = beside.submit(work, *inputs)
+        running, after = self._running[job_id], self._launched.count
+        self._tasks.append(SideTask(job_id, running, future, use, after))
+
     # -- starting ----------------------------------------------------------------------------
 
-    def _startable(self) -> list[str]:
-        """The requests that wait for nothing but their start."""
+    def _preparable(self) -> list[str]:
+        """The requests that wait for nothing but their preparation."""
         return [
             job_id
             for job_id, running in self._running.items()
-            if not running.is_started
-            and (job_id not in self._reading or self._reading[job_id].done())
+            if not running.is_preparing
+            and (job_id not in self._hashes or self._hashes[job_id].done())
         ]
 
-    def _start(self, job_id: str, events: list[EngineEvent]) -> None:
-        """Encode the prompts, draw the noise and run each sampler up to its first evaluation."""
-        if reading := self._reading.pop(job_id, None):
-            reading.result()
+    def _prepare(self, job_id: str, events: list[EngineEvent]) -> None:
+        """Read input images and encode prompts beside the steps."""
+        if hashes := self._hashes.pop(job_id, None):
+            hashes.result()
         running = self._running[job_id]
-        request, began = running.request, time.perf_counter()
-        codec = self._pipeline.codec()
-        plan = running.plan = plan_images(request, self._pipeline.read_image, codec)
-        seeds = [(request.seed + index) % (MAX_SEED + 1) for index in range(request.num_images)]
-        # The noise is drawn in another thread while the prompts are encoded.
-        trajectories = [image_trajectory(request, plan, codec, seed=seed) for seed in seeds]
-        in_text, running.loras = self._pipeline.loras.split(request.loras)
-        self._pipeline.loras.use_in_text(in_text)
-        prompts = {"prompt": self._pipeline.encode(request.prompt)}
-        if request.cfg_scale != 1:
-            prompts["negative_prompt"] = self._pipeline.encode(request.negative_prompt)
-        running.prompts = tuple(prompts.values())
-        running.is_started = True
-        warnings = tuple(_cut_warnings(prompts.items()))
-        events.append(Started(job_id, warnings, time.perf_counter() - began))
-        for index, (seed, trajectory) in enumerate(zip(seeds, trajectories, strict=True)):
+        running.is_preparing = True
+        work = partial(prepare, running.request, self._pipeline)
+        self._submit(self._reading, job_id, work, partial(self._start, job_id))
+
+    def _start(self, job_id: str, events: list[EngineEvent], prepared: Prepared) -> None:
+        """Run each sampler up to its first evaluation."""
+        running = self._running[job_id]
+        running.plan, running.loras = prepared.plan, prepared.loras
+        running.prompts = prepared.prompts
+        events.append(Started(job_id, prepared.warnings, prepared.seconds))
+        for index, (seed, trajectory) in enumerate(prepared.images):
             running.images[index] = UnfinishedImage(
-                job_id, index, seed, plan, trajectory, plan.evaluations
+                job_id, index, seed, prepared.plan, trajectory, prepared.plan.evaluations
             )
         for image in list(running.images.values()):
-            self._resume(job_id, events, image, None)
-        if not running.images:
-            self._report_progress(job_id, events)
+            self._resume(job_id, image, None)
 
     # -- stepping ----------------------------------------------------------------------------
 
-    def _select_batch(self) -> list[UnfinishedImage]:
-        """The images that take part in this step. The others grow more urgent."""
-        waiting = {
+    def _waiting(self) -> dict[tuple[str, int], UnfinishedImage]:
+        """The images that wait for an evaluation."""
+        return {
             (job_id, image.index): image
             for job_id, running in self._running.items()
             for image in running.images.values()
+            if not image.is_sampled
         }
+
+    def _select_batch(self) -> list[UnfinishedImage]:
+        """The images that take part in this step. The others grow more urgent."""
+        waiting = self._waiting()
         selected = select_batch(
             [self._candidate(key, image) for key, image in waiting.items()],
             token_budget=max(1, int(min(self._token_budget, self._velocity.max_tokens))),
@@ -188,23 +235,24 @@ class Engine:
         began = time.perf_counter()
         try:
             results = self._denoise(batch)
-            self._pipeline.await_device()  # a GPU call returns early; time it to its end
         except Exception as exc:  # noqa: BLE001 - the batch's border: a fault must name its request
-            self._check_device(exc)
-            if len(batch) > 1:
-                logger.warning("a forward of %d images failed (%s); one by one", len(batch), exc)
-                for image in batch:
-                    if image.job_id in self._running:
-                        self._run_batch([image], events)
-                return
-            self._fail(batch[0].job_id, exc, events)
+            failure = exc
+        else:
+            self._launched.add(batch, results, began)
+            self._confirm(events, keep=self._lag)
+            for image, denoised in zip(batch, results, strict=True):
+                self._isolate(image.job_id, self._advance, events, image, denoised)
             return
-        self._count_forward(batch, time.perf_counter() - began)
-        job_ids = dict.fromkeys(image.job_id for image in batch)
-        for image, denoised in zip(batch, results, strict=True):
-            self._isolate(image.job_id, self._advance, events, image, denoised)
-        for job_id in job_ids:
-            self._report_progress(job_id, events)
+        # Outside the handler: the failed forward's tensors must not take a retry's memory.
+        self._check_device(without_frames(failure))
+        if len(batch) == 1:
+            self._fail(batch[0].job_id, failure, events)
+            return
+        self._pipeline.release_memory()
+        logger.warning("a forward of %d images failed (%s); one by one", len(batch), failure)
+        for image in batch:
+            if image.job_id in self._running:
+                self._run_batch([image], events)
 
     def _denoise(self, batch: list[UnfinishedImage]) -> list[Tensor]:
         """Evaluate the model once. All images of a batch use the same LoRAs."""
@@ -219,7 +267,24 @@ class Engine:
         self.stats.rows += sum(len(one.texts) for one in inputs)
         return results
 
-    def _count_forward(self, batch: list[UnfinishedImage], seconds: float) -> None:
+    def _confirm(self, events: list[EngineEvent], *, keep: int) -> None:
+        """Wait for all forwards but the latest `keep`, and report their progress."""
+        for forward in self._launched.read(keep=keep):
+            batch = forward.batch
+            self._count_forward(batch, forward.seconds)
+            for image, sigma, is_finite in zip(
+                batch, forward.sigmas, forward.are_finite, strict=True
+            ):
+                image.confirmed += 1
+                if not is_finite:
+                    self._isolate(image.job_id, _refuse_non_finite, events, image.seed, sigma)
+            events += [
+                StepDone(job_id, running.finished_steps(), running.steps)
+                for job_id in dict.fromkeys(image.job_id for image in batch)
+                if (running := self._running.get(job_id))
+            ]
+
+    def _count_forward(self, batch: Sequence[UnfinishedImage], seconds: float) -> None:
         self.stats.forwards += 1
         self.stats.shortages = self._velocity.shortages
         self.stats.evaluations += len(batch)
@@ -227,57 +292,59 @@ class Engine:
         height, width = (side * self._pipeline.scale_factor for side in batch[0].x.shape[-2:])
         self.stats.latest += (Forward(width, height, len(batch), seconds),)
         for job_id in {image.job_id for image in batch}:
-            running = self._running[job_id]
-            running.forwards += 1
-            running.batched += len(batch)
-            running.denoise_seconds += seconds
+            if running := self._running.get(job_id):
+                running.forwards += 1
+                running.batched += len(batch)
+                running.denoise_seconds += seconds
 
     def _advance(
         self, job_id: str, events: list[EngineEvent], image: UnfinishedImage, denoised: Tensor
     ) -> None:
-        """Send an image its result; emit a preview if one is due."""
-        if not torch.isfinite(denoised).all():
-            raise NonFiniteLatents(
-                f"the model gave NaN or infinity at sigma {image.sigma:.4f} for seed {image.seed}"
-            )
+        """Send an image its result; make a preview if one is due."""
         image.remaining -= 1
         running = self._running[job_id]
         if running.request.previews and is_preview_due(image.remaining, image.plan.evaluations):
-            step = running.step_of(image)
-            events.append(Preview(job_id, image.index, step, self._pipeline.preview(denoised)))
-        self._resume(job_id, events, image, denoised)
+            step = running.step_of(image, image.plan.evaluations - image.remaining)
+            self._submit(
+                self._finishing,
+                job_id,
+                partial(self._pipeline.preview, denoised),
+                lambda events, pixels: events.append(Preview(job_id, image.index, step, pixels)),
+                denoised,
+            )
+        self._resume(job_id, image, denoised)
 
-    def _resume(
-        self,
-        job_id: str,
-        events: list[EngineEvent],
-        image: UnfinishedImage,
-        denoised: Tensor | None,
-    ) -> None:
-        """Run a sampler up to its next evaluation, or decode its result. None starts it."""
-        running = self._running[job_id]
+    def _resume(self, job_id: str, image: UnfinishedImage, denoised: Tensor | None) -> None:
+        """Run a sampler up to its next evaluation, or begin to decode. None starts it."""
         try:
             image.x, image.sigma = image.trajectory.send(denoised)  # type: ignore[arg-type]
         except StopIteration as result:
-            began = time.perf_counter()
-            pixels = image.plan.finish(result.value, self._pipeline.codec())
-            seconds = time.perf_counter() - began
-            running.decode_seconds += seconds
-            del running.images[image.index]
-            events.append(ImageReady(job_id, image.index, image.seed, pixels, seconds))
+            image.is_sampled = True
+            work = partial(_timed, image.plan.finish, result.value, self._pipeline.codec())
+            use = partial(self._deliver, job_id, image)
+            self._submit(self._finishing, job_id, work, use, result.value)
 
-    def _report_progress(self, job_id: str, events: list[EngineEvent]) -> None:
-        """Emit the progress of a request, and its end after the last image."""
-        running = self._running.get(job_id)
-        if running is None or running.plan is None:
-            return
-        events.append(StepDone(job_id, running.finished_steps(), running.steps))
-        if not running.images:
-            del self._running[job_id]
-            mean_batch = running.batched / max(1, running.forwards)
-            events.append(
-                Finished(job_id, running.denoise_seconds, running.decode_seconds, mean_batch)
-            )
+    def _deliver(
+        self,
+        job_id: str,
+        image: UnfinishedImage,
+        events: list[EngineEvent],
+        decoded: tuple[Any, float],
+    ) -> None:
+        """Hand over an image's pixels."""
+        pixels, seconds = decoded
+        running = self._running[job_id]
+        running.decode_seconds += seconds
+        del running.images[image.index]
+        events.append(ImageReady(job_id, image.index, image.seed, pixels, seconds))
+
+    def _end(self, job_id: str, events: list[EngineEvent]) -> None:
+        """Emit the end of a request after its last image."""
+        running = self._running.pop(job_id)
+        if not running.forwards:  # it sampled nothing
+            events.append(StepDone(job_id, running.steps, running.steps))
+        mean_batch = running.batched / max(1, running.forwards)
+        events.append(Finished(job_id, running.denoise_seconds, running.decode_seconds, mean_batch))
 
     # -- failing -----------------------------------------------------------------------------
 
@@ -290,17 +357,20 @@ class Engine:
         try:
             action(job_id, events, *values)
         except Exception as exc:  # noqa: BLE001 - the request's border: the others continue
-            self._fail(job_id, exc, events)
+            failure = exc
+        else:
+            return
+        self._fail(job_id, without_frames(failure), events)
 
     def _fail(self, job_id: str, exc: Exception, events: list[EngineEvent]) -> None:
-        """Remove a request and emit why."""
+        """Remove a request and emit why. Must be called outside of the exception's handler."""
         self.cancel(job_id)
         failed = permanent_failure(job_id, exc)
         if failed is None:
             self._check_device(exc)
             failed = retryable_failure(job_id, exc)
             if isinstance(exc, torch.OutOfMemoryError):
-                torch.cuda.empty_cache()
+                self._pipeline.release_memory()
         events.append(failed)
 
     def _check_device(self, exc: Exception) -> None:
@@ -320,9 +390,10 @@ def _batch_group(running: RunningRequest, key: tuple[str, int]) -> Hashable:
     return running.loras, key if running.request.deterministic else None
 
 
-def _cut_warnings(prompts: Iterable[tuple[str, EncodedPrompt]]) -> Iterable[RequestWarning]:
-    for name, encoded in prompts:
-        if encoded.is_cut:
-            yield cut_warning(
-                name, TokenCount(encoded.qwen_count, encoded.t5_count, encoded.max_tokens)
-            )
+def _refuse_non_finite(job_id: str, events: list[EngineEvent], seed: int, sigma: float) -> None:
+    raise NonFiniteLatents(f"the model gave NaN or infinity at sigma {sigma:.4f} for seed {seed}")
+
+
+def _timed(work: Callable[..., Any], *values: Any) -> tuple[Any, float]:
+    began = time.perf_counter()
+    return work(*values), time.perf_counter() - began

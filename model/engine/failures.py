@@ -1,6 +1,7 @@
 """Converts exceptions into `Failed` events."""
 
 import logging
+import traceback
 
 import torch
 
@@ -42,3 +43,15 @@ def retryable_failure(job_id: str, exc: Exception) -> Failed:
     logger.error("job=%s failed in the engine", job_id, exc_info=exc)
     detail = f"the engine failed: {type(exc).__name__}"
     return Failed(job_id, "engine_error", detail, is_retryable=True)
+
+
+def without_frames(exc: Exception) -> Exception:
+    """Release what the frames of a failed call still hold, such as the tensors of a forward.
+
+    Must be called outside of them. The traceback keeps its lines.
+    """
+    linked: BaseException | None = exc
+    while linked is not None:
+        traceback.clear_frames(linked.__traceback__)
+        linked = linked.__cause__ or linked.__context__
+    return exc

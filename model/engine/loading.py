@@ -4,16 +4,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from model.card import Card
+from model.engine.beside import SideThread
 from model.engine.engine import Engine
-from model.engine.image_plan import ReadImage
+from model.engine.images.image_plan import ReadImage
+from model.engine.oom_split import decode_within_memory, first_that_fits
 from model.engine.pipeline import Pipeline, no_image_store
 from model.engine.protocol import DeviceMemory
 from model.files.lora.folder import LoraFolder
 from model.files.lora.plan import plan_changes
-from model.network.device import device_name, use_deterministic_kernels
+from model.network.device import device_name, empty_cache, use_deterministic_kernels
 from model.network.load import Components, load_components
 from model.network.lora_switch import LoraSwitch
 from model.network.preview import latents_to_rgb
@@ -74,7 +79,8 @@ def load_engine(
         "torch": torch.__version__,
     }
     pipeline = _pipeline(card, parts, loras, read_image, target, dtype, description)
-    return Engine(pipeline, token_budget=token_budget)
+    reading, finishing = (SideThread(name, target) for name in ("reading", "finishing"))
+    return Engine(pipeline, token_budget=token_budget, reading=reading, finishing=finishing)
 
 
 def _describe_checkpoint(card: Card, parts: Components) -> dict[str, Any]:
@@ -99,15 +105,22 @@ def _pipeline(
     text = TextEncoder(parts, card.text)
     transformer = Transformer(parts.transformer, dtype=dtype, variant=lambda: loras.in_transformer)
     mean, std = card.vae.latents_mean, card.vae.latents_std
+
+    def decode(latents: Tensor, tile: int | None) -> NDArray[numpy.uint8]:
+        return decode_latents(parts.vae, latents, mean=mean, std=std, tile=tile)
+
     return Pipeline(
         encode=lambda prompt: text.encode(prompt, variant=loras.in_text),
         read_text=lambda prompt: transformer.read_text(prompt.context, prompt.tokens),
         velocity=transformer.velocity,
-        decode=lambda latents: decode_latents(parts.vae, latents, mean=mean, std=std),
+        decode=partial(decode_within_memory, decode, release_memory=partial(empty_cache, device)),
         preview=lambda latents: latents_to_rgb(
             latents, factors=card.preview.factors, bias=card.preview.bias
         ),
-        encode_image=lambda pixels: encode_pixels(parts.vae, pixels, mean=mean, std=std),
+        encode_image=lambda pixels: first_that_fits(
+            [partial(encode_pixels, parts.vae, pixels, mean=mean, std=std)] * 2,
+            release_memory=partial(empty_cache, device),
+        ),
         read_image=read_image,
         loras=loras,
         latent_channels=card.transformer.latent_channels,
@@ -115,7 +128,7 @@ def _pipeline(
         device=device,
         description=description,
         check_device=lambda: _check_addition(device),
-        await_device=lambda: _synchronize(device),
+        release_memory=lambda: _release(transformer, device),
         memory=lambda: _memory(device),
     )
 
@@ -126,9 +139,9 @@ def _check_addition(device: torch.device) -> None:
         raise RuntimeError(f"{device} cannot add 1 and 1")
 
 
-def _synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+def _release(transformer: Transformer, device: torch.device) -> None:
+    transformer.forget()
+    empty_cache(device)
 
 
 def _memory(device: torch.device) -> DeviceMemory | None:

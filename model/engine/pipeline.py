@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.engine.image_plan import LatentCodec, ReadImage
+from model.engine.images.image_plan import LatentCodec, ReadImage
 from model.engine.protocol import DeviceMemory
 from model.errors import InputMissing
 from model.files.lora.folder import LoraFolder
@@ -38,8 +38,8 @@ class Pipeline:
     latents. `read_image(name)` returns a stored image, uint8 (height, width, 3). `loras` changes
     the weights that `encode`, `read_text` and `velocity` use.
 
-    `check_device()` raises RuntimeError if the device no longer computes, `await_device()` returns
-    when the device has finished all work, `memory()` returns how full the device is.
+    `check_device()` raises RuntimeError if the device no longer computes, `memory()`
+    returns how full the device is, `release_memory()` frees what the model keeps only for speed.
     """
 
     encode: Callable[[str], EncodedPrompt]
@@ -55,7 +55,7 @@ class Pipeline:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     description: dict[str, Any] = field(default_factory=dict)
     check_device: Callable[[], None] = lambda: None
-    await_device: Callable[[], None] = lambda: None
+    release_memory: Callable[[], None] = lambda: None
     memory: Callable[[], DeviceMemory | None] = lambda: None
 
     def codec(self) -> LatentCodec:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from model.engine.guidance import DenoiseInput
-from model.engine.image_plan import ImagePlan
+from model.engine.images.image_plan import ImagePlan
 from model.network.text_encoder import EncodedPrompt
 from model.network.transformer.forward import TextKeys
 from model.resolved_request import LoraSet, ResolvedRequest
@@ -18,7 +18,8 @@ from model.workload import completed_steps, total_steps
 class UnfinishedImage:
     """One image: its sampler's generator, and the evaluation (`x`, `sigma`) that it waits for.
 
-    `remaining` counts the evaluations left, `waited` the engine steps without it.
+    `remaining` counts the evaluations left, `confirmed` those whose result is known to be finite,
+    `waited` the engine steps without it. A sampled image needs none and waits for its pixels.
     """
 
     job_id: str
@@ -30,6 +31,8 @@ class UnfinishedImage:
     x: Tensor = field(default_factory=lambda: torch.empty(0))
     sigma: float = 0.0
     waited: int = 0
+    confirmed: int = 0
+    is_sampled: bool = False
 
 
 @dataclass(slots=True)
@@ -39,7 +42,7 @@ class RunningRequest:
     `loras` are those that change the transformer. `prompts` are the encoded prompts: the prompt,
     then with guidance the negative prompt; `texts` is what the transformer makes of them, empty
     until the first step. `plan` is None and `images` is empty until the request has started.
-    `images` holds the unfinished ones by index.
+    `images` holds the unfinished ones by index. `is_preparing` says that its preparation runs.
     """
 
     request: ResolvedRequest
@@ -49,7 +52,7 @@ class RunningRequest:
     prompts: tuple[EncodedPrompt, ...] = ()
     texts: tuple[TextKeys, ...] = ()
     plan: ImagePlan | None = None
-    is_started: bool = False
+    is_preparing: bool = False
     images: dict[int, UnfinishedImage] = field(default_factory=dict)
     denoise_seconds: float = 0.0
     decode_seconds: float = 0.0
@@ -66,14 +69,16 @@ class RunningRequest:
         """Steps that its progress is counted in."""
         return total_steps(self.request)
 
-    def step_of(self, image: UnfinishedImage) -> int:
-        """The sampling step that an image has reached. A step may take several evaluations."""
-        done = completed_steps(image.plan.passes, image.plan.evaluations - image.remaining)
-        return min(done, self.steps)
+    def step_of(self, image: UnfinishedImage, evaluations: int) -> int:
+        """The sampling step that an image reaches with so many evaluations, one or more a step."""
+        return min(completed_steps(image.plan.passes, evaluations), self.steps)
 
     def finished_steps(self) -> int:
         """The step of the image that is furthest behind."""
-        return min((self.step_of(image) for image in self.images.values()), default=self.steps)
+        return min(
+            (self.step_of(image, image.confirmed) for image in self.images.values()),
+            default=self.steps,
+        )
 
     def denoise_input(self, image: UnfinishedImage) -> DenoiseInput:
         """The evaluation that an image waits for."""

@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 CUBLAS_WORKSPACE = ":4096:8"
 """cuBLAS is deterministic only with a workspace of fixed size; this one is 32 MiB."""
@@ -41,3 +42,28 @@ def device_name(device: torch.device) -> str:
     if found := re.search(r"^model name\s*:\s*(.+)$", about, re.MULTILINE):
         name = found[1].strip()
     return f"{name} ({torch.backends.cpu.get_cpu_capability()})"
+
+
+class Readback:
+    """A few numbers of a tensor on their way to the host, where reading them waits for no more."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self._computed: torch.cuda.Event | None = None
+        if tensor.is_cuda:
+            tensor = tensor.to("cpu", non_blocking=True)
+            self._computed = torch.cuda.current_stream().record_event()
+        self._tensor = tensor
+
+    def read(self) -> list[bool]:
+        """The numbers. Waits for the work that computes them, and for none that was begun later."""
+        if self._computed is not None:
+            self._computed.synchronize()
+        numbers: list[bool] = self._tensor.tolist()
+        return numbers
+
+
+def empty_cache(device: torch.device) -> None:
+    """Give the memory that PyTorch keeps for reuse back to the device."""
+    release = getattr(getattr(torch, device.type, None), "empty_cache", None)
+    if release is not None:
+        release()

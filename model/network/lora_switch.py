@@ -5,6 +5,7 @@ so removing a LoRA restores every bit.
 """
 
 import logging
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -35,7 +36,7 @@ _REMEMBERED_FILES = 64
 
 
 class LoraSwitch:
-    """Activates sets of LoRAs in a model. Not thread-safe.
+    """Activates sets of LoRAs in a model. One thread may switch each of its two parts.
 
     The text encoder and the transformer are switched separately, because a request encodes its
     prompts once and runs the transformer at every step. The `cached_sets` most recently used
@@ -58,6 +59,7 @@ class LoraSwitch:
         self._attentions = self_attentions(models.transformer) if models else []
         self._table = stem_table(self._modules)
         self._skips_misfits = skips_misfits
+        self._lock = threading.RLock()
         self._changes_by_hash: OrderedDict[str, list[LoraChange]] = OrderedDict()
         self._text = MergedSets(cached_sets)
         self._transformer = MergedSets(cached_sets)
@@ -83,7 +85,8 @@ class LoraSwitch:
         """
         if not loras:
             return (), ()
-        self._folder.refresh()
+        with self._lock:
+            self._folder.refresh()
         effective = [(lora, self._changes(lora)) for lora in loras if lora.weight]
         text = (lora for lora, changes in effective if any(map(_is_text, changes)))
         transformer = (lora for lora, changes in effective if not all(map(_is_text, changes)))
@@ -128,6 +131,10 @@ class LoraSwitch:
 
     def _changes(self, lora: ResolvedLora) -> list[LoraChange]:
         """The changes that the LoRA's file makes to this model, remembered by its hash."""
+        with self._lock:
+            return self._remembered_changes(lora)
+
+    def _remembered_changes(self, lora: ResolvedLora) -> list[LoraChange]:
         path = self._path(lora)
         if lora.sha256 not in self._changes_by_hash:
             try:
@@ -143,6 +150,10 @@ class LoraSwitch:
         return self._changes_by_hash[lora.sha256]
 
     def _path(self, lora: ResolvedLora) -> Path:
+        with self._lock:
+            return self._checked_path(lora)
+
+    def _checked_path(self, lora: ResolvedLora) -> Path:
         if lora.name in self._folder.refused:
             raise LoraUnusable(f"LoRA {lora.name} {self._folder.refused[lora.name]}")
         found = self._folder.sha256(lora.name)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from model.errors import NonFiniteLatents
+from model.network.vae_tiles import decoded_tiles
 
 
 class OneFrameConv(nn.Conv2d):
@@ -63,11 +64,13 @@ def decode_latents(
     *,
     mean: Sequence[float],
     std: Sequence[float],
+    tile: int | None = None,
 ) -> NDArray[numpy.uint8]:
     """Convert normalised latents (B, C, 1, h, w) to (B, H, W, 3) uint8 RGB.
 
     `mean` and `std` are per latent channel. Values are clamped to [-1, 1] and rounded to the
-    nearest of 256 levels, ties to even: round((x + 1) / 2 * 255).
+    nearest of 256 levels, ties to even: round((x + 1) / 2 * 255). With `tile`, a side in latents,
+    only so much is decoded at once; the pixels are the same to rounding.
 
     Raises:
         NonFiniteLatents: a latent or a pixel is NaN or infinite.
@@ -75,9 +78,25 @@ def decode_latents(
     _require_finite(latents, "latents")
     weight = vae.post_quant_conv.weight
     z = latents * _per_channel(std, latents) + _per_channel(mean, latents)
-    # vae.decode() keeps a frame cache on the module, which would mix up the images of different
-    # threads. For one frame this is the same computation.
-    pixels = vae.decoder(vae.post_quant_conv(z.to(weight.dtype))).float()
+    z = vae.post_quant_conv(z.to(weight.dtype))
+    if tile is None:
+        # vae.decode() keeps a frame cache on the module, which would mix up the images of different
+        # threads. For one frame this is the same computation.
+        return _levels(vae.decoder(z))
+    tiles = [
+        (rows, columns, _levels(pixels))
+        for rows, columns, pixels in decoded_tiles(vae.decoder, z, tile)
+    ]
+    height, width = tiles[-1][0].stop, tiles[-1][1].stop
+    whole = numpy.empty((len(z), height, width, 3), numpy.uint8)
+    for rows, columns, levels in tiles:
+        whole[:, rows, columns] = levels
+    return whole
+
+
+def _levels(pixels: Tensor) -> NDArray[numpy.uint8]:
+    """(B, 3, 1, H, W) around [-1, 1] to (B, H, W, 3) uint8."""
+    pixels = pixels.float()
     _require_finite(pixels, "pixels")
     levels = (pixels[:, :, 0].clamp(-1, 1) + 1) / 2 * 255
     rgb: NDArray[numpy.uint8] = levels.round().to(torch.uint8).movedim(1, -1).cpu().numpy()

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from model.card import load_card
 from model.engine.engine import Engine
+from model.engine.images.pixels import Pixels, resize, resize_mask
 from model.engine.loading import load_engine
 from model.engine.pipeline import Pipeline
-from model.engine.pixels import Pixels, resize, resize_mask
 from model.engine.protocol import Failed, Finished, ImageReady, Preview, Started, StepDone
 from model.errors import InputMissing
 from model.network.text_encoder import EncodedPrompt

@@ -13,6 +13,10 @@ from model.network.transformer.forward import Row, TextKeys
 MakeRows = Callable[[int], list[Row]]
 
 
+def nothing() -> None:
+    """There is no cache to release."""
+
+
 class SmallDevice:
     """Has memory for `max_tokens` tokens. Every row's result depends on the row."""
 
@@ -44,7 +48,7 @@ def test_a_batch_that_fits_is_not_split(
     rows: MakeRows,
 ) -> None:
     device = SmallDevice(100)
-    chunked = ChunkedForward(device)
+    chunked = ChunkedForward(device, nothing)
     assert torch.equal(chunked(rows(8)), device(rows(8)))
     assert device.sizes == [8, 8]
     assert (chunked.max_tokens, chunked.shortages) == (math.inf, 0)
@@ -54,7 +58,7 @@ def test_a_batch_is_halved_until_it_fits_and_keeps_its_order(
     rows: MakeRows,
 ) -> None:
     for count in (2, 7, 8, 11):
-        chunked = ChunkedForward(device := SmallDevice(12))
+        chunked = ChunkedForward(device := SmallDevice(12), nothing)
         velocity = chunked(rows(count))
         assert torch.equal(velocity, SmallDevice(1000)(rows(count))), count
         assert max(device.sizes) <= 3, count
@@ -64,7 +68,7 @@ def test_a_batch_is_halved_until_it_fits_and_keeps_its_order(
 def test_later_forwards_stay_small_and_grow_slowly(
     rows: MakeRows,
 ) -> None:
-    chunked = ChunkedForward(device := SmallDevice(16))
+    chunked = ChunkedForward(device := SmallDevice(16), nothing)
     chunked(rows(8))
     assert chunked.shortages == 1
     for _ in range(100):
@@ -82,4 +86,4 @@ def test_a_single_row_without_memory_is_an_error(
     rows: MakeRows,
 ) -> None:
     with pytest.raises(torch.OutOfMemoryError):
-        ChunkedForward(SmallDevice(3))(rows(4))
+        ChunkedForward(SmallDevice(3), nothing)(rows(4))

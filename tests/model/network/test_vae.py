@@ -10,7 +10,7 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl_qwenimage import QwenImageCausalConv3d
 from torch import Tensor, nn
 
-from model.engine.pixels import to_tensor
+from model.engine.images.pixels import to_tensor
 from model.errors import NonFiniteLatents
 from model.network.load import Components, load_components
 from model.network.vae import OneFrameConv, decode_latents, encode_pixels

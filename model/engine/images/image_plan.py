@@ -8,7 +8,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from model.engine.pixels import Pixels, blend, latent_mask, resize, resize_mask, to_tensor
+from model.engine.images.pixels import Pixels, blend, latent_mask, resize, resize_mask, to_tensor
 from model.errors import InputMissing, NonFiniteLatents
 from model.resolved_request import ResolvedRequest
 from model.sampler_catalog import SAMPLER_CATALOG

@@ -3,7 +3,7 @@
 import numpy
 import torch
 
-from model.engine.pixels import Pixels, blend, latent_mask, resize, resize_mask, to_tensor
+from model.engine.images.pixels import Pixels, blend, latent_mask, resize, resize_mask, to_tensor
 
 
 def noise(height: int = 32, width: int = 48, seed: int = 0) -> Pixels:

@@ -1,0 +1,81 @@
+"""Decodes latents in tiles that give the whole decoder's pixels, for devices with little memory.
+
+The decoder's first half sees the whole image, at the small size of the latents. Its second half is
+convolutions and norms of single pixels: a tile that is computed with a margin as wide as they
+reach has the right pixels inside, and no seams.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+Tile = tuple[slice, slice, Tensor]
+
+
+def decoded_tiles(decoder: Any, z: Tensor, size: int) -> Iterator[Tile]:
+    """Decode `z` (B, C, 1, h, w); yields rows and columns in pixels, and (B, 3, 1, H, W) of each.
+
+    `size` is the side of a tile in latents, without the margin. Memory is that of a tile with its
+    margin, which takes most of the time when tiles are small: 64 latents with a margin of 13 take
+    twice the time of the whole, 16 take seven times.
+    """
+    x = _middle(decoder.mid_block, decoder.conv_in(z), queries=size * size)
+    margin, height, width = reach(decoder), *z.shape[-2:]
+    for top in range(0, height, size):
+        for left in range(0, width, size):
+            rows = slice(max(0, top - margin), min(height, top + size + margin))
+            columns = slice(max(0, left - margin), min(width, left + size + margin))
+            part = x[..., rows, columns]
+            for block in decoder.up_blocks:
+                part = block(part)
+            part = decoder.conv_out(decoder.nonlinearity(decoder.norm_out(part)))
+            scale = part.shape[-1] // (columns.stop - columns.start)
+            inner = (
+                slice((top - rows.start) * scale, (top - rows.start + size) * scale),
+                slice((left - columns.start) * scale, (left - columns.start + size) * scale),
+            )
+            pixels = part[..., inner[0], inner[1]]
+            yield (
+                slice(top * scale, top * scale + pixels.shape[-2]),
+                slice(left * scale, left * scale + pixels.shape[-1]),
+                pixels,
+            )
+
+
+def reach(decoder: Any) -> int:
+    """How far, in latents, a pixel of the decoder's second half sees to each side.
+
+    A residual block has two convolutions of 3 x 3, an upsampling and the output have one each.
+    """
+    distance, scale = 0.0, 1
+    for block in decoder.up_blocks:
+        distance += 2 * len(block.resnets) / scale
+        if block.upsamplers is not None:
+            scale *= 2
+            distance += 1 / scale
+    return math.ceil(distance + 1 / scale)
+
+
+def _middle(middle: Any, x: Tensor, *, queries: int) -> Tensor:
+    """The decoder's middle block, whose attention takes so many queries at once."""
+    x = middle.resnets[0](x)
+    for attention, resnet in zip(middle.attentions, middle.resnets[1:], strict=True):
+        x = resnet(x + _attended(attention, x[:, :, 0], queries).unsqueeze(2))
+    return x
+
+
+def _attended(attention: Any, x: Tensor, queries: int) -> Tensor:
+    """Attention between all places of (B, C, h, w), with one head."""
+    qkv = attention.to_qkv(attention.norm(x)).flatten(2).transpose(1, 2)
+    q, k, v = qkv[:, None].chunk(3, dim=-1)
+    parts = [
+        functional.scaled_dot_product_attention(part, k, v)
+        for part in torch.split(q, queries, dim=2)
+    ]
+    attended = torch.cat(parts, dim=2).squeeze(1).transpose(1, 2).reshape(x.shape)
+    projected: Tensor = attention.proj(attended)
+    return projected
