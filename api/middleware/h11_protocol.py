@@ -102,12 +102,13 @@ class LimitedH11Protocol(H11Protocol, asyncio.BufferedProtocol):
             if timer is not None:
                 timer.cancel()
 
-    def is_replaceable(self) -> bool:
-        """Whether no request that needs a key is in progress."""
+    def is_replaceable(self, *, requests: bool) -> bool:
+        """Whether no request is in progress; with `requests`, or one that needs no key."""
         cycle: RequestResponseCycle | None = self.cycle
         if cycle is None or cycle.response_complete:
             return True
-        return "caller" not in cycle.scope["state"] or is_public_path(cycle.scope["path"])
+        has_key = "caller" in cycle.scope["state"] and not is_public_path(cycle.scope["path"])
+        return requests and not has_key
 
     def cut_off(self) -> None:
         """Close the connection at once."""
@@ -138,10 +139,12 @@ class LimitedH11Protocol(H11Protocol, asyncio.BufferedProtocol):
         """Whether the request has used no more than one slice."""
         return self.conn.parsed_events <= EVENTS_PER_SLICE
 
-    def parse_slice(self) -> None:
-        """Parse a part of what has arrived."""
-        if not self.transport.is_closing():
-            self.handle_events()
+    def parse_slice(self) -> int:
+        """Parse a part of what has arrived; the number of events."""
+        if self.transport.is_closing():
+            return 0
+        self.handle_events()
+        return self.conn.events_of_slice
 
     def handle_events(self) -> None:
         """Parse a slice, start the request if its head is complete, and plan what comes next."""

@@ -36,7 +36,11 @@ class LingeringTransport(asyncio.Transport):
             transport.close()
             return
         self.is_lingering = True
-        transport.write_eof()
+        try:
+            transport.write_eof()
+        except OSError:  # the client has reset the connection
+            transport.abort()
+            return
         transport.resume_reading()
         loop.call_later(LINGER_SECONDS, transport.close)
 

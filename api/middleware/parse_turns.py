@@ -7,15 +7,15 @@ import asyncio
 from collections import deque
 from typing import Protocol
 
-TURNS_AT_ONCE = 4
-"""Slices that are parsed in one step of the event loop."""
+EVENTS_AT_ONCE = 128
+"""Events of the parser in one step of the event loop, and at most one slice more."""
 
 
 class Parser(Protocol):
     """A connection that has received something."""
 
-    def parse_slice(self) -> None:
-        """Parse a bounded part of it."""
+    def parse_slice(self) -> int:
+        """Parse a bounded part of it; the number of events."""
 
     def is_beginner(self) -> bool:
         """Whether its request has used no more than one slice."""
@@ -44,14 +44,27 @@ class ParseTurns:
             asyncio.get_running_loop().call_soon(self._step)
 
     def _step(self) -> None:
-        self._is_scheduled = False
+        # Who asks now gets a turn in a later step.
+        beginners, others = len(self._beginners), len(self._others)
         # One turn of each step is for the others, so that they get on too.
-        chosen = [self._others.popleft()] if self._others else []
-        for line in (self._beginners, self._others):
-            while line and len(chosen) < TURNS_AT_ONCE:
-                chosen.append(line.popleft())
-        if self._beginners or self._others:
+        events = self._turn(self._others) if others else 0
+        while events < EVENTS_AT_ONCE and (beginners or others > 1):
+            if beginners:
+                beginners -= 1
+                events += self._turn(self._beginners)
+            else:
+                others -= 1
+                events += self._turn(self._others)
+        self._is_scheduled = False
+        if self._waiting:
             self._schedule()
-        for parser in chosen:
-            self._waiting.discard(parser)
-            parser.parse_slice()
+
+    def _turn(self, line: deque[Parser]) -> int:
+        parser = line.popleft()
+        self._waiting.discard(parser)
+        try:
+            return parser.parse_slice()
+        except Exception as exc:  # noqa: BLE001 - it must not cost the others their turn
+            context = {"message": "a connection cannot be parsed", "exception": exc}
+            asyncio.get_running_loop().call_exception_handler(context)
+            return 1

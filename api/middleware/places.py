@@ -22,8 +22,8 @@ RESERVE: Final = 16
 class Connection(Protocol):
     """One connection, as far as its place is concerned."""
 
-    def is_replaceable(self) -> bool:
-        """Whether no request that needs a key is in progress."""
+    def is_replaceable(self, *, requests: bool) -> bool:
+        """Whether no request is in progress; with `requests`, or one that needs no key."""
 
     def cut_off(self) -> None:
         """Close the connection at once."""
@@ -40,7 +40,7 @@ class Places:
     def take(self, connection: Connection) -> bool:
         """Whether the new connection gets a place; else it is in the reserve."""
         if len(self._places) >= self._limit:
-            replaced = next((one for one in self._places if one.is_replaceable()), None)
+            replaced = self._first(requests=False) or self._first(requests=True)
             if replaced is None:
                 if len(self._reserve) >= RESERVE:
                     self._cut_off(next(iter(self._reserve)))
@@ -49,6 +49,11 @@ class Places:
             self._cut_off(replaced)
         self._places[connection] = None
         return True
+
+    def _first(self, *, requests: bool) -> Connection | None:
+        """The oldest connection that gives its place to another: those without requests first."""
+        found = (one for one in self._places if one.is_replaceable(requests=requests))
+        return next(found, None)
 
     def leave(self, connection: Connection) -> None:
         """The connection is closed."""

@@ -54,6 +54,11 @@ class StrictConnection(h11.Connection):
         self.is_cut = False
 
     @property
+    def events_of_slice(self) -> int:
+        """How many events the slice had so far."""
+        return EVENTS_PER_SLICE - self._events_left
+
+    @property
     def has_unparsed_data(self) -> bool:
         """Whether received data waits to be parsed."""
         return bool(self.trailing_data[0])
