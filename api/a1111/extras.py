@@ -4,9 +4,9 @@ import asyncio
 import html
 import io
 from base64 import b64encode
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Depends, Response
 from fastapi.exceptions import RequestValidationError
 from PIL import Image, ImageOps
 from PIL.PngImagePlugin import PngInfo
@@ -14,6 +14,8 @@ from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from api.a1111.errors import responses
+from api.a1111.generation.ignored_fields import ignored, ignored_notes
+from api.a1111.leniency import A1111Input, require_json_if_declared
 from api.a1111.schemas import A1111Body
 from api.submit.dependencies import RequestImages
 from api.submit.images.conversion import to_rgb
@@ -21,14 +23,19 @@ from api.submit.images.decoding import ImageInfo, Size, size_text
 from api.submit.submission_route import SubmissionRoute
 from model.sampler_catalog import UPSCALER_DISPLAY_NAMES
 from worker.images.metadata import GENERATED, png_chunks
-from worker.images.size_limits import MAX_PIXELS
+from worker.images.size_limits import MAX_SIDE, size_problem
 
-MAX_SIDE: Final = 16_384
+_FACES: Final = "faces are not restored"
 _NONE: Final = "None"
 _LANCZOS: Final = UPSCALER_DISPLAY_NAMES["lanczos"]
 _COMPRESS_LEVEL: Final = 4
 
-router = APIRouter(prefix="/sdapi/v1", tags=["a1111"], route_class=SubmissionRoute)
+router = APIRouter(
+    prefix="/sdapi/v1",
+    tags=["a1111"],
+    strict_content_type=False,
+    route_class=SubmissionRoute,
+)
 
 
 def _check_upscaler(name: str) -> str:
@@ -45,7 +52,7 @@ def _check_upscaler(name: str) -> str:
 Upscaler = Annotated[str, AfterValidator(_check_upscaler)]
 
 
-class A1111Extras(A1111Body):
+class A1111Extras(A1111Input):
     """An image and the size that it should get. Unknown fields are ignored."""
 
     image: str = Field(
@@ -53,8 +60,8 @@ class A1111Extras(A1111Body):
         "service.",
         examples=["iVBORw0KGgo…"],
     )
-    resize_mode: Literal[0, 1] = Field(
-        default=0, description="0: enlarge by a factor; 1: to a size.", examples=[0]
+    resize_mode: int = Field(
+        default=0, ge=0, le=1, description="0: enlarge by a factor; 1: to a size.", examples=[0]
     )
     upscaling_resize: float = Field(
         default=2, ge=1, le=8, description="The factor of mode 0.", examples=[2]
@@ -79,12 +86,8 @@ class A1111Extras(A1111Body):
     extras_upscaler_2_visibility: float = Field(
         default=0, ge=0, le=1, description="How much of `upscaler_2` is used.", examples=[0]
     )
-    gfpgan_visibility: float = Field(
-        default=0, ge=0, le=1, description="Not supported; `warnings` says so.", examples=[0]
-    )
-    codeformer_visibility: float = Field(
-        default=0, ge=0, le=1, description="Not supported; `warnings` says so.", examples=[0]
-    )
+    gfpgan_visibility: float | None = ignored(0, reason=_FACES)
+    codeformer_visibility: float | None = ignored(0, reason=_FACES)
 
     @model_validator(mode="before")
     @classmethod
@@ -113,7 +116,8 @@ class A1111Enlarged(A1111Body):
     operation_id="a1111EnlargeImage",
     summary="Enlarge an image",
     response_class=Response,
-    responses={200: {"model": A1111Enlarged}, **responses(400, 401, 403, 413, 422, 429, 503)},
+    dependencies=[Depends(require_json_if_declared)],
+    responses={200: {"model": A1111Enlarged}, **responses(400, 401, 403, 413, 415, 422, 429, 503)},
 )
 async def enlarge_image(body: A1111Extras, input_images: RequestImages) -> Response:
     """Enlarge an image with the Lanczos filter. The model is not used and no job is made.
@@ -156,17 +160,12 @@ def _size(size: Size, body: A1111Extras) -> Size:
 
 
 def _checked(size: Size, field: str) -> Size:
-    width, height = size
-    limit = None
-    if width * height > MAX_PIXELS:
-        limit, unit = MAX_PIXELS, "pixels"
-    elif max(size) > MAX_SIDE:
-        limit, unit = MAX_SIDE, "pixels on a side"
-    if limit is None:
+    problem = size_problem(*size)
+    if problem is None:
         return size
-    reason = f"the result would be {size_text(size)}; at most {limit} {unit}"
-    error = {"type": "value_error", "loc": ("body", field), "msg": reason, "input": None}
-    raise RequestValidationError([{**error, "ctx": {"le": limit}}])
+    reason, limit = problem
+    error = {"type": "value_error", "loc": ("body", field), "input": None, "ctx": {"le": limit}}
+    raise RequestValidationError([{**error, "msg": f"the result would be too large: {reason}"}])
 
 
 def _texts(info: ImageInfo) -> PngInfo:
@@ -179,13 +178,7 @@ def _texts(info: ImageInfo) -> PngInfo:
 
 
 def _answer(file: bytes, done: str, body: A1111Extras) -> str:
-    asked = {
-        "gfpgan_visibility": body.gfpgan_visibility,
-        "codeformer_visibility": body.codeformer_visibility,
-    }
-    warnings = [
-        f"{name} is ignored: faces are not restored" for name, value in asked.items() if value
-    ]
+    warnings = [*ignored_notes(body)]
     if body.upscaler_1 == _NONE:
         warnings.append(f"upscaler_1 is {_NONE}: the size is kept; {_LANCZOS} enlarges")
     told = "".join(f"<p>{html.escape(text)}</p>" for text in (done, *warnings))

@@ -110,8 +110,9 @@ def _is_task(head: str) -> bool:
 
 def _answer(task: str, title: str, said: str) -> str:
     """A text in the format that the request shows: JSON with a key, or plain."""
-    history = _HISTORY.search(task)
-    asked = task[: min(history.start() if history else _READ_CHARS, _READ_CHARS)]
+    asked = task[:_READ_CHARS]
+    if history := _HISTORY.search(asked):
+        asked = asked[: history.start()]
     if '"tool_calls"' in asked:
         return '{"tool_calls": []}'
     if sample := _SAMPLE.search(asked):

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import io
+import json
 from typing import Any
 
 import httpx2
@@ -43,7 +44,8 @@ def test_pixels_are_those_of_lanczos(client: httpx2.Client) -> None:
 
 SIZES: list[tuple[dict[str, Any], tuple[int, int]]] = [
     ({"upscaling_resize": 1.5}, (90, 60)),
-    ({"upscaling_resize": "4"}, (240, 160)),
+    ({"upscaling_resize": "4", "resize_mode": False}, (240, 160)),
+    ({"resize_mode": "1", "upscaling_resize_w": "100", "upscaling_resize_h": 90.5}, (100, 90)),
     ({"upscaling_resize": 1}, (60, 40)),
     ({"upscaling_resize": None, "upscaling_crop": ""}, (120, 80)),
     ({"resize_mode": 1}, (512, 512)),
@@ -80,8 +82,8 @@ def test_what_is_not_done_is_told(client: httpx2.Client) -> None:
     fields = {"gfpgan_visibility": 1, "codeformer_visibility": 0.5, "codeformer_weight": 1}
     body = enlarge(client, draw_image(), **LANCZOS, **fields, show_extras_results=False, new=1)
     assert body["warnings"] == [
-        "gfpgan_visibility is ignored: faces are not restored",
-        "codeformer_visibility is ignored: faces are not restored",
+        "gfpgan_visibility: ignored, faces are not restored",
+        "codeformer_visibility: ignored, faces are not restored",
     ]
     for warning in body["warnings"]:
         assert f"<p>{warning}</p>" in body["html_info"]
@@ -108,7 +110,7 @@ WRONG: list[tuple[str, str, dict[str, Any]]] = [
     ("upscaling_resize", "greater than or equal to 1", {"upscaling_resize": 0}),
     ("upscaling_resize_w", "16384", {"resize_mode": 1, "upscaling_resize_w": 16_385}),
     ("upscaling_resize_h", "greater than", {"resize_mode": 1, "upscaling_resize_h": 0}),
-    ("resize_mode", "0 or 1", {"resize_mode": 2}),
+    ("resize_mode", "equal to 1", {"resize_mode": 2}),
     ("image", "required", {"image": None}),
     ("image", "not fetched", {"image": "https://example.org/a.png"}),
     ("image", "there is no image", {"image": "0" * 40 + ".png"}),
@@ -123,9 +125,17 @@ def test_invalid_fields(
     refused(client, field, reason, fields)
 
 
+def test_content_type_may_be_missing(client: httpx2.Client) -> None:
+    content = json.dumps({"image": to_base64(draw_image())})
+    assert client.post(EXTRAS, content=content).status_code == 200
+    headers = {"content-type": "text/plain"}
+    response = client.post(EXTRAS, content=content, headers=headers)
+    read_a1111_error(response, 415, "unsupported_media_type")
+
+
 def test_results_are_bounded_like_other_images(client: httpx2.Client) -> None:
     flat = to_base64(encode_file(Image.new("L", (2100, 2100))))
-    limit = "at most 16777216 pixels"
+    limit = "is too many pixels"
     refused(client, "upscaling_resize", limit, {"image": flat})
     sides = {"upscaling_resize_w": 16_384, "upscaling_resize_h": 1025}
     refused(client, "upscaling_resize_w", limit, {"resize_mode": 1, **sides})
@@ -133,7 +143,7 @@ def test_results_are_bounded_like_other_images(client: httpx2.Client) -> None:
     refused(
         client,
         "upscaling_resize",
-        "at most 16384 pixels on a side",
+        "no side may have more than 16384",
         {"image": long, "upscaling_resize": 5},
     )
     cover = {"resize_mode": 1, "upscaling_crop": False, "upscaling_resize_h": 9000}
