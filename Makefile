@@ -1,7 +1,7 @@
 # `make` lists the targets. They need Python 3.11 or newer, make and a C library.
 #
 #   PYTHON       the interpreter for the virtual environment (default: the first one found)
-#   TORCH_INDEX  an additional package index for torch, such as one with CPU or CUDA wheels
+#   TORCH_INDEX  the package index for torch, such as one with CPU or CUDA wheels
 #   PORT, ONCE   for `make demo`: the port, and 1 to stop after the picture
 #   JOBS         for `make test` and `make drill`: how many test processes run at once (3)
 #   ARGS         for `make test`, `make drill`, `make chaos`, `make fuzz`, `make clients`,
@@ -11,24 +11,29 @@
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 FIND_PYTHON = for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$python -c "import sys; sys.exit(sys.version_info < (3, 11))" 2>/dev/null \
 	&& { echo $$python; exit; }; done
 
-.PHONY: help setup demo test drill chaos fuzz clients check audit docs lock train-tiny clean
+.PHONY: help setup demo test drill chaos fuzz clients check audit docs lock digests train-tiny clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMP)  ## build .venv with the pinned versions of all dependencies
 
-$(STAMP): pyproject.toml constraints.txt
+# Three steps: torch alone, from one index, since each index has its own build of it; then everything
+# else, whose hashes are known; then the project, without a build environment of its own.
+$(STAMP): pyproject.toml constraints.txt requirements.lock
 	@python="$(or $(PYTHON),$$($(FIND_PYTHON)))"; \
 	test -n "$$python" || { echo "No Python 3.11 or newer was found." >&2; exit 1; }; \
 	echo "building $(VENV) with $$($$python --version)"; "$$python" -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check \
-		$(if $(TORCH_INDEX),--extra-index-url "$(TORCH_INDEX)") -c constraints.txt -e '.[dev]'
+	$(PIP) install $(if $(TORCH_INDEX),--index-url "$(TORCH_INDEX)",-c constraints.txt) \
+		"$$(sed -n '/^torch==/p' constraints.txt)"
+	$(PIP) install --require-hashes --only-binary :all: -r requirements.lock
+	$(PIP) install --no-build-isolation --no-deps -e .
 	@touch $@
 
 demo: $(STAMP)  ## start the service, make one picture, keep serving (ONCE=1: stop after the picture)
@@ -79,11 +84,28 @@ check: $(STAMP)  ## lint, types, import contracts, container files, audit
 docs: $(STAMP)  ## generate the table in docs/settings.md and .env.example from the code
 	$(BIN)/python -m tests.tools.tables
 
-lock: $(STAMP)  ## resolve pyproject.toml to constraints.txt
-	$(BIN)/python -m pip install --disable-pip-version-check -q uv
-	{ sed -n 1p constraints.txt; $(BIN)/uv pip compile -q --universal --python-version 3.11 \
-		--upgrade --extra dev --no-annotate --no-header --no-emit-index-url pyproject.toml; \
-	} > constraints.new && mv constraints.new constraints.txt
+# torch's own dependencies differ between its builds, so they have versions, but no hashes.
+LOCK = $(BIN)/uv pip compile -q --universal --python-version 3.11 --extra dev --no-header \
+	--no-emit-index-url --no-emit-package pip --no-build
+
+lock: $(STAMP)  ## resolve pyproject.toml to constraints.txt and requirements.lock
+	$(PIP) install -q uv
+	sed -n 's/^requires = \["\(.*\)"\]/\1/p' pyproject.toml > back-end.new && echo torch > torch.new
+	{ sed -n 1p constraints.txt; $(LOCK) --upgrade --no-annotate pyproject.toml back-end.new \
+		| sed '/^#/d;/^$$/d'; } > constraints.new
+	{ sed -n 1,2p requirements.lock; $(LOCK) --generate-hashes --annotation-style line \
+		--excludes torch.new -c constraints.new pyproject.toml back-end.new \
+		| sed '/^#/d;/^$$/d;s/, -c constraints.new//;s/-c constraints.new, //;s/-r back-end.new/build-system/'; \
+	} > requirements.new
+	mv constraints.new constraints.txt && mv requirements.new requirements.lock
+	rm back-end.new torch.new
+
+# A digest names the bytes of an image; a tag may get others.
+digests:  ## print the container images with their digests, for .env (asks their registries)
+	@sed -n 's/.*$${\([A-Z]*_IMAGE\):-\([^}]*\)}.*/\1 \2/p' docker-compose.yml | sort -u \
+	| while read -r name image; do \
+		digest=$$(docker buildx imagetools inspect "$$image" --format '{{.Manifest.Digest}}') \
+		|| exit 1; echo "$$name=$$image@$$digest"; done
 
 train-tiny: $(STAMP)  ## train the bundled checkpoint (one to two hours on two cores)
 	$(BIN)/python -m training $(ARGS)

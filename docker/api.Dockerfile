@@ -1,23 +1,22 @@
 # The HTTP API and the command line for its keys, without torch and weights.
-ARG PYTHON_IMAGE=python:3.11-slim
+ARG PYTHON_IMAGE=python:3.11.16-slim-trixie
 
 FROM ${PYTHON_IMAGE} AS build
 # Options of pip; by default it uses its default index.
 ARG PIP_INDEX_URL
-ARG PIP_EXTRA_INDEX_URL
 ARG PIP_FIND_LINKS
 ARG PIP_TRUSTED_HOST
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /build
 RUN python -m venv /opt/kirazuri
 ENV PATH=/opt/kirazuri/bin:$PATH
-COPY pyproject.toml constraints.txt docker/requirements.py ./
+COPY pyproject.toml requirements.lock docker/requirements.py ./
 RUN python requirements.py api cli otel > requirements.txt \
-    && pip install -r requirements.txt -c constraints.txt \
+    && pip install --require-hashes --only-binary :all: -r requirements.txt \
     # 30 MB that only compilers need.
     && find /opt/kirazuri -name 'libc2pa_c.rlib' -delete
 COPY . .
-RUN find model/checkpoints -name '*.safetensors' -delete && pip install --no-deps .
+RUN find model/checkpoints -name '*.safetensors' -delete && pip install --no-build-isolation --no-deps .
 
 FROM ${PYTHON_IMAGE}
 RUN useradd --uid 10001 --no-create-home kirazuri && install -d -o kirazuri -g kirazuri /data

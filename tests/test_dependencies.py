@@ -3,7 +3,13 @@
 import importlib.metadata
 import itertools
 import re
+import subprocess
+import sys
 import tomllib
+from collections.abc import Iterable
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from tests.support.paths import ROOT
 
@@ -31,9 +37,9 @@ def _closure(names: set[str]) -> set[str]:
             requirements = importlib.metadata.requires(name) or []
         except importlib.metadata.PackageNotFoundError:
             continue  # for another platform
-        plain = (text for text in requirements if "extra ==" not in text)
-        matches = (re.match(r"[A-Za-z0-9._-]+", text) for text in plain)
-        waiting |= {match[0].lower() for match in matches if match} - seen
+        asked = map(Requirement, requirements)
+        here = (one for one in asked if not one.marker or one.marker.evaluate({"extra": ""}))
+        waiting |= {canonicalize_name(one.name) for one in here} - seen
     return seen
 
 
@@ -49,6 +55,71 @@ def test_constraints_are_exact_versions_without_an_index() -> None:
     pins = [line.partition(";")[0].strip() for line in lines if not line.startswith("#")]
     assert "torch==2.13.0" in pins
     assert all(re.fullmatch(r"[a-z0-9._-]+==[0-9][A-Za-z0-9.]*", pin) for pin in pins)
+
+
+def _pins(lines: Iterable[str]) -> set[str]:
+    """Names and versions; a name has several if they depend on the version of Python."""
+    return {line.split()[0] for line in lines if re.match(r"[a-z0-9]", line)}
+
+
+def _lock() -> str:
+    return (ROOT / "requirements.lock").read_text(encoding="utf-8")
+
+
+def test_the_lock_has_hashes_for_all_but_torch_and_what_only_torch_needs() -> None:
+    locked = _pins(_lock().splitlines())
+    pinned = _pins((ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines())
+    assert locked <= pinned, "run `make lock`"
+    without = {pin.partition("==")[0] for pin in pinned - locked}
+    of_torch = {"torch", "triton", "sympy", "mpmath", "networkx"}
+    assert {name for name in without if not name.startswith(("nvidia-", "cuda-"))} == of_torch
+    for entry in re.split(r"\n(?=[a-z0-9])", _lock())[1:]:
+        lines = entry.replace(" \\\n", "\n").splitlines()
+        hashes = [line for line in lines if line.startswith("    --hash=")]
+        assert hashes, entry
+        assert all(re.fullmatch(r"    --hash=sha256:[0-9a-f]{64}", line) for line in hashes), entry
+        assert lines[-1].startswith("    # via "), entry
+    assert "://" not in _lock()
+    assert "index" not in _lock()
+
+
+def test_the_build_back_end_is_pinned() -> None:
+    build = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["build-system"]
+    (pin,) = build["requires"]
+    assert re.fullmatch(r"setuptools==[0-9.]+", pin)
+    assert f"\n{pin} \\\n    --hash=" in _lock()
+
+
+def test_setup_installs_torch_alone_then_hashes_then_the_project() -> None:
+    """As `make` runs it: what a variable leaves out is not there."""
+    for index, torch in (
+        ("", "-c constraints.txt"),
+        ("https://x.test", '--index-url "https://x.test"'),
+    ):
+        command = ["make", "-n", "-B", ".venv/.installed", f"TORCH_INDEX={index}"]
+        shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        lines = shown.replace("\\\n", " ").splitlines()
+        installs = [line.split(" install ")[1].split() for line in lines if " install " in line]
+        assert installs == [
+            [*torch.split(), *['"$(sed', "-n", "'/^torch==/p'", 'constraints.txt)"']],
+            ["--require-hashes", "--only-binary", ":all:", "-r", "requirements.lock"],
+            ["--no-build-isolation", "--no-deps", "-e", "."],
+        ]
+
+
+def test_an_image_gets_what_its_extras_need() -> None:
+    """The entries that docker/requirements.py prints, against the installed metadata."""
+    for extras in (("api", "cli", "otel"), ("worker", "otel")):
+        command = [sys.executable, "docker/requirements.py", *extras]
+        shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        printed = {pin.partition("==")[0] for pin in _pins(shown.splitlines())}
+        needed = _closure(set().union(*map(_requirements, extras)) - {"torch"})
+        in_lock = {pin.partition("==")[0] for pin in _pins(_lock().splitlines())}
+        assert {canonicalize_name(name) for name in needed} & in_lock - printed == set()
+        assert "setuptools" in printed
+        assert not printed & {"torch", "pytest", "mypy", "openai", "schemathesis"}
+        assert ("numpy" in printed) == ("worker" in extras)
+        assert all(shown.count(line) == _lock().count(line) for line in _pins(shown.splitlines()))
 
 
 def test_constraints_pin_every_dependency() -> None:

@@ -19,6 +19,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix="KIRAZURI_",
         env_file=".env",
+        secrets_dir=[*Path("/run").glob("kirazuri")] or None,  # of containers; docs/settings.md
         extra="ignore",
         frozen=True,
         hide_input_in_errors=True,  # the input may be a secret
