@@ -69,6 +69,7 @@ PROGRAMS = (
         ("ai", "@ai-sdk/openai-compatible"),
         ("compatible",),
     ),
+    Program("AI SDK, Responses API", "ai_sdk_responses.mjs", ("ai", "@ai-sdk/openai")),
     Program(
         "openapi-fetch",
         "fetch_client.ts",

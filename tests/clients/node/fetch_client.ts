@@ -76,6 +76,22 @@ await check("images of the OpenAI API", async () => {
   expect(url !== undefined && data.job_id !== "", "no URL");
 });
 
+await check("edit with JSON", async () => {
+  const { data } = await client.POST("/v1/images/edits", {
+    body: { prompt: PROMPT, images: [{ image_url: job?.images[0]?.url ?? "" }], steps: 4 },
+  });
+  expect(data !== undefined && typeof data !== "string", "a stream");
+  expect(data.data[0]?.b64_json !== undefined, "no file");
+});
+
+await check("chat", async () => {
+  const { data } = await client.POST("/v1/chat/completions", {
+    body: { messages: [{ role: "user", content: PROMPT }] },
+  });
+  expect(data !== undefined && typeof data !== "string", "a stream");
+  expect(data.choices[0]?.message.content?.includes("](http") ?? false, "no URL");
+});
+
 await check("understand an error", async () => {
   const { error } = await client.POST("/generate", { body: { prompt: PROMPT, steps: 0 } });
   expect(error?.code === "validation_failed", "another problem");

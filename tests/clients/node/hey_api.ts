@@ -2,7 +2,7 @@
 import { check, isImage, makesOneJob, KEY, PROMPT, URL_ } from "./checks.mjs";
 import { client } from "./hey/client.gen.js";
 import { generate, getCapabilities, getImage, getJob, openaiGenerateImages } from "./hey/sdk.gen.js";
-import { streamJobEvents, verifyImage } from "./hey/sdk.gen.js";
+import { openaiChat, openaiEditImage, streamJobEvents, verifyImage } from "./hey/sdk.gen.js";
 import type { JobView } from "./hey/types.gen.js";
 
 client.setConfig({ baseUrl: URL_, auth: KEY });
@@ -59,6 +59,18 @@ await check("images of the OpenAI API", async () => {
   const { data } = await openaiGenerateImages({ body: { prompt: PROMPT, response_format: "url" } });
   const url: string | undefined = data?.data[0]?.url;
   expect(url !== undefined, "no URL");
+});
+
+await check("edit with JSON", async () => {
+  const image_url = job?.images[0]?.url ?? "";
+  const { data } = await openaiEditImage({ body: { prompt: PROMPT, images: [{ image_url }] } });
+  const file: string | undefined = data?.data[0]?.b64_json;
+  expect(file !== undefined, "no file");
+});
+
+await check("chat", async () => {
+  const { data } = await openaiChat({ body: { messages: [{ role: "user", content: PROMPT }] } });
+  expect(data?.choices[0]?.message.content?.includes("](http") ?? false, "no URL");
 });
 
 await check("understand an error", async () => {

@@ -83,3 +83,18 @@ def chat() -> None:
         )
     )
     assert "](http" in response.choices[0].message.content
+
+
+@check("responses")
+def respond() -> None:
+    response = makes_one_job(
+        lambda: litellm.responses(
+            model=MODEL,
+            input=PROMPT,
+            tools=[{"type": "image_generation"}],
+            api_base=f"{URL}/v1",
+            api_key=KEY,
+        )
+    )
+    kinds = [item.type if hasattr(item, "type") else item["type"] for item in response.output]
+    assert kinds == ["image_generation_call", "message"], kinds

@@ -127,3 +127,28 @@ def chat_with_a_picture() -> None:
     )
     deltas = [chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices]
     assert "](http" in "".join(deltas), deltas
+
+
+@check("responses")
+def respond() -> None:
+    def ask() -> object:
+        return client.responses.create(
+            model="gpt-image-1",
+            instructions="You are a helpful assistant.",
+            input=PROMPT,
+            tools=[{"type": "image_generation", "quality": "low"}],
+        )
+
+    response = makes_one_job(ask)
+    assert is_image(base64.b64decode(response.output[0].result))
+    assert "](http" in response.output_text, response.output_text
+
+
+@check("streamed responses")
+def stream_a_response() -> None:
+    tool = {"type": "image_generation", "partial_images": 1}
+    stream = client.responses.create(model="gpt-image-1", input=PROMPT, tools=[tool], stream=True)
+    kinds = [event.type for event in stream]
+    assert kinds[0] == "response.created", kinds
+    assert kinds[-1] == "response.completed", kinds
+    assert "response.image_generation_call.partial_image" in kinds, kinds

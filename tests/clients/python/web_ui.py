@@ -52,6 +52,15 @@ def edit_with_a_mask() -> None:
     assert result.image.tobytes() == kept["picture"].tobytes()
 
 
+@check("enlarge")
+def enlarge() -> None:
+    result = client.extra_single_image(
+        image=kept["picture"], upscaler_1=webuiapi.Upscaler.Lanczos, upscaling_resize=2
+    )
+    width, height = kept["picture"].size
+    assert result.image.size == (2 * width, 2 * height)
+
+
 @check("understand an error")
 def understand_an_error() -> None:
     error = raised_by(lambda: client.txt2img(prompt=PROMPT, steps=4, sampler_name="PLMS"))
