@@ -14,13 +14,15 @@ from api.a1111.schemas import A1111Body
 from api.http.errors import UnsupportedMediaType
 from api.http.request_body import is_json, media_type_of
 
+_MAX_NUMBER_CHARS = 400
+
 Reader = Callable[[Any], Any]
 """Converts a value; one that cannot be converted stays as it is, and validation refuses it."""
 
 
 def read_integer(value: Any) -> Any:
     """An integer from a boolean, a text, or a number, whose fraction is cut off."""
-    if isinstance(value, bool | float | str):
+    if isinstance(value, bool | float | str) and not _is_long(value):
         with suppress(ValueError, OverflowError):
             return int(value)
     return value
@@ -28,10 +30,15 @@ def read_integer(value: Any) -> Any:
 
 def read_number(value: Any) -> Any:
     """A number from a boolean or a text."""
-    if isinstance(value, bool | str):
+    if isinstance(value, bool | str) and not _is_long(value):
         with suppress(ValueError):
             return float(value)
     return value
+
+
+def _is_long(value: Any) -> bool:
+    """Whether a text is too long for a number; the time to read one grows with its length."""
+    return isinstance(value, str) and len(value) > _MAX_NUMBER_CHARS
 
 
 def read_text(value: Any) -> Any:

@@ -19,13 +19,14 @@ from model.recipes.imported import ImportedRequest, one_line
 from model.recipes.infotext import find_upscaler
 from model.recipes.lora_tags import extract_networks
 from model.recipes.reading import read_settings, read_text
-from model.request import MAX_SEED, find_alias, find_lora
+from model.request import MAX_LORAS, MAX_NAME_CHARS, MAX_SEED, find_alias, find_lora
 from model.sampler_catalog import SAMPLER_CATALOG
 from model.sizes import largest_scale, parse_resolution, substitute_size
 
 DEFAULT_SIZE = (512, 512)
 """The default size of the web UI. Most clients always send it."""
 
+_MOST_LOOKED_FOR = 4 * MAX_LORAS
 _DEFAULT_HIRES_SCALE = 2.0
 _DEFAULT_MASK_BLUR = 4
 _FORMATS = {"png": "png", "jpg": "jpeg", "jpeg": "jpeg", "webp": "webp", "avif": "avif"}
@@ -145,10 +146,12 @@ def _take_prompts(body: Processing, imported: ImportedRequest) -> None:
 def _fit_loras(
     imported: ImportedRequest, names: Collection[str], aliases: Mapping[str, str]
 ) -> None:
-    for lora in imported.fields.pop("loras", ()):
+    for place, lora in enumerate(imported.fields.pop("loras", ())):
         wanted = lora["name"]
-        name = find_lora(wanted, names)
-        if name is None and (name := find_alias(wanted, aliases)):
+        # No request may have as many; to look for each takes time.
+        is_looked_for = place < _MOST_LOOKED_FOR and len(wanted) <= MAX_NAME_CHARS
+        name = find_lora(wanted, names) if is_looked_for else None
+        if is_looked_for and name is None and (name := find_alias(wanted, aliases)):
             imported.add_note(f"LoRA {wanted}", f"{name} is used, which was trained as this")
         imported.add_lora(name or wanted, lora["weight"])
 

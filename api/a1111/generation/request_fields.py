@@ -35,11 +35,13 @@ class Processing(A1111Input):
 
     prompt: str | None = Field(
         default=None,
+        max_length=MAX_INFOTEXT_CHARS,
         description="Tags, prose or both. `<lora:name:0.8>` applies a LoRA.",
         examples=["masterpiece, best quality, 1girl, blue hair, smile <lora:watercolor:0.8>"],
     )
     negative_prompt: str | None = Field(
         default=None,
+        max_length=MAX_INFOTEXT_CHARS,
         description=f"{field_description('negative_prompt')} If missing, the default of the "
         "checkpoint is used.",
         examples=["worst quality, low quality"],

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 from fastapi import Request
 
 from api.http.errors import MalformedForm, UnsupportedMediaType
-from api.http.request_body import is_form, media_type_of, read_parts
+from api.http.request_body import JsonMeter, is_form, media_type_of, read_parts
 from api.openai.images.parameters import Parameters
 from model.request import GenerationRequest
 
@@ -69,6 +69,7 @@ async def read_form(request: Request) -> Form:
     Raises:
         UnsupportedMediaType: the body is not a multipart form.
         MalformedForm: the form cannot be read or has too many parts.
+        BodyRefused: the JSON in it has too many values or levels.
     """
     if not is_form(request):
         raise UnsupportedMediaType(
@@ -76,11 +77,12 @@ async def read_form(request: Request) -> Form:
         )
     values: dict[str, Any] = {}
     files: dict[str, list[bytes]] = {}
+    meter = JsonMeter()
     for name, part in await read_parts(request, max_files=_MAX_FILES, max_fields=_MAX_FIELDS):
         if not isinstance(part, bytes):
             path = _path(name)
             if not _is_left_open(path, part):
-                _put(values, path, _value(path, part))
+                _put(values, path, _value(path, part, meter))
         elif part:  # a page sends an empty file for a field that was left open
             files.setdefault(name.removesuffix("[]"), []).append(part)
     return Form(values, files)
@@ -108,12 +110,14 @@ def _is_left_open(path: Sequence[str], text: str) -> bool:
     return path[0] not in _PROMPTS and (not word or (word in _NOTHING and not _is_text(path)))
 
 
-def _value(path: Sequence[str], text: str) -> Any:
+def _value(path: Sequence[str], text: str, meter: JsonMeter) -> Any:
     """The JSON value of a field; the text itself if the parameter is a text or not valid JSON."""
     if _is_text(path):
         return text
     if path[0] in _SWITCHES:
         return _SWITCH_WORDS.get(text.strip().lower(), text)
+    if text.lstrip()[:1] in ("{", "["):
+        meter.feed_part(text)
     try:
         return json.loads(text)
     except (ValueError, RecursionError):

@@ -16,6 +16,8 @@ Node = dict[str, Any]
 _MAX_HOPS = 200
 _MAX_DEPTH = 30
 _MAX_TEXT_CHARS = 100_000
+_MAX_COMPUTED_CHARS = 2_000_000
+"""Characters of all computed texts, which stay in memory while a graph is read."""
 
 
 class UnknownLink(ValueError):
@@ -45,7 +47,8 @@ class Graph:
         }
         self.visited: dict[str, Node] = {}
         """The nodes that were followed, by id."""
-        self._computed: dict[int, Any] = {}
+        self._computed: dict[tuple[int, int], Any] = {}
+        self._computed_chars = 0
         self.users: dict[str, list[str]] = {}
         for name, node in self.nodes.items():
             for source in self._sources(node):
@@ -135,17 +138,18 @@ class Graph:
                 raise UnknownLink(f"is linked to {kind(node)}, whose text is too long")
             return found
 
-        side = labelled_side(kind(node), slot, get)
-        if side is not None:
-            return side
-        if kind(node) not in COMPUTED or slot != 0:
-            raise unknown
-        if id(node) not in self._computed:
-            found = COMPUTED[kind(node)](get)
+        place = (id(node), slot)
+        if place not in self._computed:  # each once: nodes may use an output many times
+            found: Any = labelled_side(kind(node), slot, get)
+            if found is None and kind(node) in COMPUTED and slot == 0:
+                found = COMPUTED[kind(node)](get)
             if found is None or len(str(found)) > _MAX_TEXT_CHARS:
                 raise unknown
-            self._computed[id(node)] = found
-        return self._computed[id(node)]
+            self._computed_chars += len(str(found))
+            if self._computed_chars > _MAX_COMPUTED_CHARS:
+                raise UnknownLink("is linked to texts that are too long together")
+            self._computed[place] = found
+        return self._computed[place]
 
 
 def _is_link(given: Any) -> bool:

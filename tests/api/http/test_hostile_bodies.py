@@ -142,6 +142,34 @@ def test_at_most_a_hundred_errors_are_built(
     assert max(built) <= 100, built
 
 
+def test_json_in_the_fields_of_a_form_counts_too(
+    client: httpx2.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also over several fields, each below the limits."""
+
+    def parse(*_: object, **__: object) -> None:
+        raise AssertionError("the field was parsed")
+
+    form = {"prompt": "1girl"}
+    image = {"image": ("a.png", b"x")}
+    for fields in (
+        {"loras": json.dumps([{}] * 100_000)},
+        {"sampler_options": json.dumps(many(40_000))},
+        {"tags": "[" * 900},
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr("api.openai.images.multipart.json.loads", parse)
+            answer = client.post("/v1/images/edits", data={**form, **fields}, files=image)
+        assert answer.status_code == 400
+        assert "the JSON has more than" in answer.text, fields.keys()
+    several = {f"k{number}": json.dumps([0] * 4_000) for number in range(4)}
+    answer = client.post("/v1/images/edits", data={**form, **several}, files=image)
+    assert "the JSON has more than" in answer.text
+    quote = {"k0": '["', "k1": json.dumps([0] * 12_000)}
+    answer = client.post("/v1/images/edits", data={**form, **quote}, files=image)
+    assert "the JSON has more than" in answer.text, "an open quote in one field hides no other"
+
+
 def test_the_answer_says_how_many_errors_there_are(client: httpx2.Client) -> None:
     unknown = client.post("/generate", json=WRONG_BUT_SMALL["unknown keys"]).json()
     assert unknown["detail"] == "9000 fields are wrong; the first 100 are listed"

@@ -1,15 +1,18 @@
 """Translation of A1111 fields into fields of `POST /generate`."""
 
 import json
+from collections.abc import Collection
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from api.a1111.generation.request import A1111Request, parse_request, to_a1111_names
 from api.a1111.generation.request_fields import ImageToImage, TextToImage
 from api.http.errors import UnknownModel
 from model.card import load_card
 from model.card_request import request_type
+from model.request import find_lora
 
 TINY, LARGE = load_card("kirazuri-tiny"), load_card("kirazuri-v1")
 LORAS = ("watercolor", "anima/ink")
@@ -263,3 +266,26 @@ def test_a_lora_is_found_by_the_name_that_its_training_gave_it() -> None:
     assert "LoRA My_Alias: anima/ink is used, which was trained as this" in parsed.notes
     twice = parse_request(body, TINY, LORAS, dict.fromkeys(LORAS, "my_alias"))
     assert twice.fields["loras"] == [{"name": "My_Alias", "weight": 0.7}]
+
+
+def test_few_loras_are_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each costs a comparison with every file; no request may have more than eight."""
+    wanted: list[str] = []
+
+    def find(name: str, names: Collection[str]) -> str | None:
+        wanted.append(name)
+        return find_lora(name, names)
+
+    monkeypatch.setattr("api.a1111.generation.request.find_lora", find)
+    many = "".join(f"<lora:a{number}:1>" for number in range(900))
+    parsed = parse(prompt=f"1girl <lora:{'x' * 1000}:1> <lora:ink:1>{many}")
+    assert len(wanted) <= 32
+    assert max(map(len, wanted)) <= 200
+    assert len(parsed.fields["loras"]) == 902
+    assert {"name": "anima/ink", "weight": 1.0} in parsed.fields["loras"]
+
+
+def test_texts_are_too_long_before_they_are_read() -> None:
+    for name in ("prompt", "negative_prompt", "infotext"):
+        with pytest.raises(ValidationError, match="at most 200000 characters"):
+            parse(**{name: "a" * 200_001})
