@@ -12,6 +12,7 @@ _MODULES = {
     "lora": "model.bench.lora",
     "counts": "model.bench.counts",
     "queue": "cli.bench.queue",
+    "codecs": "cli.bench.codecs",
 }
 
 
@@ -24,6 +25,7 @@ def bench(context: typer.Context) -> None:
 
     `bench schedule` simulates the effect of scheduling at step boundaries under load.
     `bench lora` measures how long it takes to change LoRAs.
+    `bench codecs` measures the encoding of images.
     `bench counts` counts the work of one forward and one step, without a GPU.
     `bench queue` measures how the queue behaves with up to 100 000 waiting jobs.
     """

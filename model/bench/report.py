@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import re
 import sys
 from argparse import ArgumentParser
 from collections.abc import Sequence
@@ -10,10 +11,6 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-
-import torch
-
-from model.network.device import device_name
 
 _VERSIONS = ("torch", "diffusers", "transformers", "numpy", "pillow")
 
@@ -52,13 +49,16 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def machine() -> dict[str, Any]:
-    """Where it was measured, and how busy the machine was: the load of the last minute."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """The processor, and how busy the machine was: the load of the last minute."""
+    try:
+        about = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        about = ""  # not Linux
+    found = re.search(r"^model name\s*:\s*(.+)$", about, re.MULTILINE)
     return {
-        "device": device_name(device),
+        "processor": found[1].strip() if found else platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "load": round(os.getloadavg()[0], 2),
-        "threads": torch.get_num_threads(),
         "system": platform.platform(),
         "python": platform.python_version(),
     }
