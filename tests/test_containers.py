@@ -171,6 +171,30 @@ def test_redis_makes_its_password_at_the_first_start(tmp_path: Path, redis_progr
         assert _password(folder) == password
 
 
+_AS_IN_A_CONTAINER = """
+import pathlib, sys
+glob = pathlib.Path.glob
+def found(self, pattern):
+    is_asked = (str(self), pattern) == ("/run", "kirazuri")
+    return [pathlib.Path(sys.argv[1])] if is_asked else glob(self, pattern)
+pathlib.Path.glob = found
+from worker.settings import Settings, redis_dsn
+print(redis_dsn(Settings(_env_file=None)))
+"""
+
+
+def test_settings_are_read_from_files_and_variables_replace_them(tmp_path: Path) -> None:
+    (tmp_path / "kirazuri_redis_url").write_text("redis://:secret@redis:6379/0\n")
+    command = [sys.executable, "-c", _AS_IN_A_CONTAINER, str(tmp_path)]
+    read = {}
+    for variables in ({}, {"KIRAZURI_REDIS_URL": "redis://other"}):
+        ended = subprocess.run(
+            command, cwd=ROOT, env=variables, capture_output=True, text=True, check=True
+        )
+        read[len(variables)] = ended.stdout.strip()
+    assert read == {0: "redis://:secret@redis:6379/0", 1: "redis://other"}
+
+
 def test_each_installation_has_another_password(tmp_path: Path, redis_program: Path) -> None:
     passwords = set()
     for name in ("one", "two"):

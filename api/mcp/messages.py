@@ -2,13 +2,13 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 
-from api.http.errors import BodyTooLarge
+from api.http.errors import BodyRefused, BodyTooLarge
 from api.http.problem import FieldError, ProblemResponse
 from api.http.problem_types import MALFORMED_JSON, VALIDATION_FAILED
 
@@ -30,7 +30,7 @@ async def read_message(request: Request) -> bytes:
 
     Raises:
         BodyTooLarge: it has more than MAX_BODY_BYTES bytes.
-        RequestValidationError: it is not JSON, or not one message.
+        RequestValidationError, BodyRefused: it is not JSON, or not one message.
     """
     body = bytearray()
     async for chunk in request.stream():
@@ -47,16 +47,10 @@ def _parse(body: bytes) -> Any:
     try:
         return json.loads(body)
     except json.JSONDecodeError as exc:
-        _refuse_json(exc.msg, exc.pos)
-    except RecursionError:
-        _refuse_json("nested too deeply", 0)
-    except ValueError:  # not UTF-8, or an integer of thousands of digits
-        _refuse_json("not UTF-8, or a number that is too long,", 0)
-
-
-def _refuse_json(reason: str, position: int) -> NoReturn:
-    error = {"type": "json_invalid", "loc": ("body", position), "msg": "", "input": None}
-    raise RequestValidationError([{**error, "ctx": {"error": reason}}])
+        wrong = {"type": "json_invalid", "loc": ("body", exc.pos), "msg": "", "input": None}
+        raise RequestValidationError([{**wrong, "ctx": {"error": exc.msg}}]) from exc
+    except ValueError as exc:
+        raise BodyRefused(400, "a number in the body is too long") from exc
 
 
 def _wrong_fields(message: Any) -> Iterator[Mapping[str, Any]]:
