@@ -9,6 +9,7 @@ import uvicorn
 from api.main import create_app
 from api.server import server_config
 from tests.support.ports import free_socket
+from tests.support.waiting import wait_until
 from worker.settings import Settings
 
 
@@ -29,6 +30,10 @@ class ApiServer:
     def requests_in_progress(self) -> int:
         """Requests whose handlers have not returned."""
         return len(self._server.server_state.tasks)
+
+    def wait_for_requests(self, number: int) -> None:
+        """Wait until as many requests are in progress."""
+        wait_until(lambda: self.requests_in_progress == number)
 
     def start(self) -> None:
         self._thread.start()

@@ -9,7 +9,6 @@ import pytest
 
 from tests.support.api_server import ApiServer
 from tests.support.cases import check_all
-from tests.support.waiting import wait_until
 
 STARTS = {
     "multipart/form-data": b"--x\r\nContent-Disposition: form-data; "
@@ -54,17 +53,17 @@ def test_hanging_up_is_not_our_error(
     server: ApiServer, client: httpx2.Client, caplog: pytest.LogCaptureFixture
 ) -> None:
     port = int(server.url.rpartition(":")[2])
-    wait_until(lambda: server.requests_in_progress == 0)
+    server.wait_for_requests(0)
     before = counted(client)
 
     def check(path: str, media_type: str, rest: bytes, is_reset: bool) -> None:
         head = f"POST {path} HTTP/1.1\r\nHost: a\r\nContent-Type: {media_type}; boundary=x\r\n"
         with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
             connection.sendall(head.encode() + rest)
-            wait_until(lambda: server.requests_in_progress == 1)
+            server.wait_for_requests(1)
             if is_reset:
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-        wait_until(lambda: server.requests_in_progress == 0)
+        server.wait_for_requests(0)
 
     operations = list(reading_operations(server))
     assert len(operations) >= 9

@@ -58,7 +58,7 @@ CHUNK = f"Transfer-Encoding: chunked\r\n\r\n{2 * BODY:x}"
 
 def test_bodies_beyond_the_budget_are_refused(narrow: ApiServer, redis_url: str) -> None:
     def check(operation: tuple[str, str], framing: str) -> None:
-        wait_until(lambda: narrow.requests_in_progress == 0)
+        narrow.wait_for_requests(0)
         with ExitStack() as stack:
             held = [stack.enter_context(hold(narrow, BODY, operation, framing)) for _ in range(4)]
             (refused, *_), _, _ = select.select(held, [], [], 60)
@@ -76,16 +76,15 @@ def test_small_requests_pass_and_the_budget_is_given_back(
     small = {"prompt": "1girl", "negative_prompt": "x, " * 20}
     large = {"prompt": "1girl", "init_image": "A" * BODY}
     url = f"{narrow.url}/generate?dry_run=true"
-    wait_until(lambda: narrow.requests_in_progress == 0)
+    narrow.wait_for_requests(0)
     with ExitStack() as stack:
         held = [
             stack.enter_context(hold(narrow, BODY + FREE, READERS[0], LENGTH)) for _ in range(3)
         ]
-        refused = []
-        wait_until(lambda: refused.append(httpx2.post(url, json=large)) or is_full(refused[-1]))
+        wait_until(lambda: is_full(httpx2.post(url, json=large, timeout=60)))
         assert httpx2.post(url, json=small, timeout=60).status_code == 200
         assert select.select(held, [], [], 0)[0] == []  # the three fill it exactly
-    wait_until(lambda: narrow.requests_in_progress == 0)
+    narrow.wait_for_requests(0)
     for _ in range(5):
         assert httpx2.post(url, json=large, timeout=60).status_code == 422
 
@@ -96,11 +95,11 @@ def is_full(answer: httpx2.Response) -> bool:
 
 
 def test_what_is_only_declared_does_not_count(narrow: ApiServer, redis_url: str) -> None:
-    wait_until(lambda: narrow.requests_in_progress == 0)
+    narrow.wait_for_requests(0)
     with ExitStack() as stack:
         for number in range(10):
             stack.enter_context(hold(narrow, 10, READERS[0], LENGTH))
-            wait_until(lambda held=number + 1: narrow.requests_in_progress == held)
+            narrow.wait_for_requests(number + 1)
         answer = httpx2.post(f"{narrow.url}/verify", content=b"x" * BODY, timeout=60)
         assert answer.status_code == 422, answer.text
 

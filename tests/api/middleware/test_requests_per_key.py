@@ -34,9 +34,9 @@ def secrets(small: ApiServer, redis_url: str) -> list[str]:
     with Redis.from_url(redis_url) as connection:
         for _, key in made:
             add_key(connection, key)
-    for secret, _ in made:
-        wait_until(lambda known=secret: get(small, "/jobs", known).status_code == 200)
-    return [secret for secret, _ in made]
+    known = [secret for secret, _ in made]
+    wait_until(lambda: all(get(small, "/jobs", secret).status_code == 200 for secret in known))
+    return known
 
 
 def get(server: ApiServer, path: str, secret: str) -> httpx2.Response:
@@ -78,7 +78,7 @@ def test_streams_of_one_key_leave_connections_to_others(
             assert_full(get(small, "/capabilities", secret))
         assert get(small, "/jobs", secrets[2]).status_code == 200
         assert submit(small, secrets[2])
-    wait_until(lambda: small.requests_in_progress == 0)
+    small.wait_for_requests(0)
     assert get(small, "/jobs", secrets[0]).status_code == 200
 
 
@@ -92,7 +92,7 @@ def test_signed_links_count_against_their_key(small: ApiServer, secrets: list[st
             stack.enter_context(listen(small, path))
         assert_full(httpx2.get(f"{small.url}{path}", timeout=60))
         assert_full(get(small, "/jobs", secrets[0]))
-    wait_until(lambda: small.requests_in_progress == 0)
+    small.wait_for_requests(0)
 
 
 def test_waiting_calls_count(small: ApiServer, secrets: list[str]) -> None:
@@ -107,10 +107,10 @@ def test_waiting_calls_count(small: ApiServer, secrets: list[str]) -> None:
         for number in range(MOST):
             waiting = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
             waiting.sendall(head.encode() + body)
-            wait_until(lambda open_ones=number + 1: small.requests_in_progress == open_ones)
+            small.wait_for_requests(number + 1)
         assert_full(get(small, "/jobs", secrets[0]))
         assert get(small, "/jobs", secrets[1]).status_code == 200
-    wait_until(lambda: small.requests_in_progress == 0)
+    small.wait_for_requests(0)
 
 
 def test_the_setting_replaces_the_share(settings: Settings, redis_url: str) -> None:
@@ -122,5 +122,5 @@ def test_the_setting_replaces_the_share(settings: Settings, redis_url: str) -> N
         events = f"/jobs/{submit(running, secret)}/events"
         with listen(running, events, secret):
             assert_full(get(running, "/jobs", secret))
-        wait_until(lambda: running.requests_in_progress == 0)
+        running.wait_for_requests(0)
         assert get(running, "/jobs", secret).status_code == 200
