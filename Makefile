@@ -48,12 +48,16 @@ test: $(STAMP)  ## run the tests (ARGS: tests/model -k er_sde)
 	$(PYTEST) $(ARGS)
 
 # `make test` skips these folders. They use loopback addresses only.
-drill: $(STAMP)  ## short drills: faults while clients work, random input for every endpoint and parser
-	$(PYTEST) tests/chaos tests/fuzz $(ARGS)
+drill: $(STAMP)  ## short drills: faults while clients work, random input, hostile clients
+	$(PYTEST) tests/chaos tests/fuzz tests/siege $(ARGS)
 
 # Uses loopback addresses only; the number of jobs and faults and the time are limited.
 chaos: $(STAMP)  ## the long drill with faults, on three seeds (ARGS: --seed 4 5 --faults 90; --help)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.chaos $(or $(ARGS),--seed 1 2 3)
+
+# Uses loopback addresses only and takes less than five minutes. The times mean something on an idle machine only.
+siege: $(STAMP)  ## hostile clients: is an honest one served meanwhile? (ARGS: --only "tiny chunks"; --write; --help)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.siege $(ARGS)
 
 # Uses loopback addresses only.
 fuzz: $(STAMP)  ## the long drill with random input (ARGS: --minutes 30 --seed 4)

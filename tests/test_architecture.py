@@ -31,7 +31,9 @@ MAX_FUNCTION_LINES = 60
 MAX_MODULES = 12
 """Python files directly in a package, without `__init__.py`."""
 
-TEST_HELPERS = ("tests.support", "tests.chaos", "tests.clients", "tests.fuzz", "tests.tools")
+TEST_HELPERS = (
+    *("tests.support", "tests.chaos", "tests.clients", "tests.fuzz", "tests.siege", "tests.tools"),
+)
 """Packages that a test may import."""
 
 
