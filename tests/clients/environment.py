@@ -38,9 +38,9 @@ def install_python() -> None:
         return
     venv.create(HOME / "python", clear=True, with_pip=True)
     python = str(PYTHON)
-    _run([python, "-m", "pip", "install", "-q", "--disable-pip-version-check", _UV], HOME)
+    run_installer([python, "-m", "pip", "install", "-q", "--disable-pip-version-check", _UV], HOME)
     packages = ["--no-deps", "--no-build", "-r", str(REQUIREMENTS)]
-    _run([python, "-m", "uv", "pip", "install", "-q", "--python", python, *packages], HOME)
+    run_installer([python, "-m", "uv", "pip", "install", "-q", "--python", python, *packages], HOME)
     _write(stamp, REQUIREMENTS)
 
 
@@ -55,7 +55,9 @@ def install_node() -> None:
     for file in (FOLDER / "node").iterdir():
         shutil.copy(file, NODE)
     if _is_new(stamp, lock):
-        _run(["npm", "ci", "--no-audit", "--no-fund", "--prefer-offline", "--ignore-scripts"], NODE)
+        run_installer(
+            ["npm", "ci", "--no-audit", "--no-fund", "--prefer-offline", "--ignore-scripts"], NODE
+        )
         _write(stamp, lock)
 
 
@@ -71,7 +73,8 @@ def _write(stamp: Path, file: Path) -> None:
     stamp.write_text(_digest(file))
 
 
-def _run(command: list[str], folder: Path) -> None:
+def run_installer(command: list[str], folder: Path) -> None:
+    """Run a command; raises InstallError with the end of its output if it fails."""
     ran = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if ran.returncode:
         reason = (ran.stderr.strip() or ran.stdout.strip())[-2000:]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.clients.environment import InstallError, run_installer
 from tests.clients.holding_proxy import HoldingProxy
 from tests.clients.programs import FOLDER
 from tests.support.waiting import wait_until
@@ -112,3 +113,9 @@ def test_the_proxy_breaks_off_the_first_post(near: str) -> None:
             call("POST", timeout=0.3)
         assert call("POST") == b"ok"
         wait_until(lambda: proxy.posts == 2)
+
+
+def test_a_failed_installation_names_the_reason(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "import sys; sys.exit('the network is unreachable')"]
+    with pytest.raises(InstallError, match="the network is unreachable"):
+        run_installer(command, tmp_path)

@@ -11,7 +11,7 @@ from tests.clients.programs import (
     node_pins,
     python_pins,
 )
-from tests.clients.results import PAGE, complete, read_results, with_table
+from tests.clients.results import PAGE, complete, read_results, table, with_table
 from tests.support.paths import ROOT
 
 LOCK = FOLDER / "node/package-lock.json"
@@ -64,3 +64,21 @@ def test_packages_that_other_tests_use_have_the_same_version() -> None:
     for name in (FOLDER / "python/requirements.in").read_text(encoding="utf-8").split():
         if found := re.search(rf"^{re.escape(name)}==(\S+)", constraints, re.MULTILINE):
             assert python_pins()[name] == found[1], name
+
+
+def test_failed_checks_are_shown_with_their_reason() -> None:
+    program = PROGRAMS[0]
+    reached = dict.fromkeys(program.checks)
+    assert "| all work |" in table({program.client: complete(program, reached, refused="")})
+    broken = complete(program, {**reached, "edit": "HTTPError: 500"}, refused="192.0.2.1\n" * 2)
+    row = table({program.client: broken}).splitlines()[-1]
+    assert row.endswith(
+        "| **edit**: HTTPError: 500; "
+        "**no connection to other machines**: tried to reach 192.0.2.1 |"
+    )
+
+
+def test_a_check_that_was_not_reached_has_failed() -> None:
+    checks = complete(PROGRAMS[0], {"generate": None}, refused="")["checks"]
+    assert checks["generate"] is None
+    assert checks["edit"] == "was not reached"

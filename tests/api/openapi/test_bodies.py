@@ -134,6 +134,15 @@ def test_json_comes_before_a_stream(document: dict[str, Any]) -> None:
     assert both >= 2
 
 
+def test_names_can_be_used_in_programs(document: dict[str, Any]) -> None:
+    """`JobView-Input` would appear if a model had one schema for requests and one for answers."""
+    names = [operation["operationId"] for _, _, operation in operations(document)]
+    assert len({name.lower() for name in names}) == len(names)
+    assert [name for name in names if not re.fullmatch("[a-z][A-Za-z0-9]*", name)] == []
+    schemas = document["components"]["schemas"]
+    assert [name for name in schemas if not re.fullmatch("[A-Z][A-Za-z0-9]*", name)] == []
+
+
 def test_no_mark_of_the_service_is_left(document: dict[str, Any]) -> None:
     assert '"x-' not in json.dumps(document)
 
