@@ -20,6 +20,14 @@ log = logging.getLogger(__name__)
 TriggerWords = Mapping[str, Sequence[str]]
 
 _MAX_LOGGED_CHARS = 2000
+_OF_THE_KEY = (
+    "This limit belongs to the API key: the operator allows more with another key "
+    "(`kirazuri keys add NAME --max-rating RATING`)"
+)
+_OF_THE_SERVICE = (
+    "The operator allows more with KIRAZURI_MAX_RATING, with `kirazuri up --max-rating RATING`, or "
+    "with a key that has its own limit (`kirazuri keys add NAME --max-rating RATING`)"
+)
 
 
 class PolicyCheck:
@@ -49,14 +57,27 @@ class PolicyCheck:
         loras: Sequence[WeightedLora],
         trigger_words: TriggerWords,
     ) -> PolicyDecision:
-        """Check the final prompts; raises PolicyBlocked."""
-        ceiling = caller.limits.max_rating or self._ceiling
+        """Check the final prompts.
+
+        Raises:
+            PolicyBlocked: a rule refuses them. If it is the highest rating, the message says how
+                the operator allows more.
+        """
+        own = caller.limits.max_rating
         try:
             return self._policy.check(
-                prompt, negative_prompt, loras=loras, trigger_words=trigger_words, ceiling=ceiling
+                prompt,
+                negative_prompt,
+                loras=loras,
+                trigger_words=trigger_words,
+                ceiling=own or self._ceiling,
             )
         except PolicyBlocked as exc:
             self._report(exc, caller, prompt, negative_prompt)
+            if exc.rule == MAX_RATING:
+                raise PolicyBlocked(
+                    MAX_RATING, f"{exc.reason}. {_OF_THE_KEY if own else _OF_THE_SERVICE}"
+                ) from None
             raise
 
     def check_replay(

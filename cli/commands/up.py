@@ -9,6 +9,7 @@ from cli.options import CardName, CheckpointFolder, DataFolder
 from cli.output import examples, fail, read_settings
 from cli.service.embedded_redis import StartError
 from cli.service.service import Service, stop_signals
+from model.rating import Rating
 
 app = typer.Typer()
 
@@ -30,6 +31,9 @@ def up(
         Path | None,
         typer.Option(exists=True, file_okay=False, help="Folder of the LoRA files."),
     ] = None,
+    max_rating: Annotated[
+        Rating | None, typer.Option(help="The highest rating of requests whose key sets none.")
+    ] = None,
     workers: Annotated[
         int, typer.Option(min=1, max=64, help="Number of workers; each loads the model.")
     ] = 1,
@@ -40,7 +44,11 @@ def up(
     one. Every setting can also be given as a KIRAZURI_ variable or in a file named .env.
     """
     settings = read_settings(
-        data_dir=data, card=card, checkpoint_dir=checkpoint_dir, lora_dir=lora_dir
+        data_dir=data,
+        card=card,
+        checkpoint_dir=checkpoint_dir,
+        lora_dir=lora_dir,
+        max_rating=max_rating,
     )
     try:
         with (

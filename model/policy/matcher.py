@@ -2,77 +2,85 @@
 
 An Aho-Corasick automaton searches the letters of the text without gaps. A match counts if it
 starts and ends at word boundaries. This finds words that were split, but not parts of words.
+The work for each match of the automaton is constant, so the time grows with the text only.
 """
 
-import unicodedata
 from bisect import bisect_left, bisect_right
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from itertools import chain, pairwise
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, count, pairwise
+from operator import add, and_
 from typing import NamedTuple
 
 from ahocorasick_rs import AhoCorasick
 
 from model.errors import PolicyError
-from model.policy.normalize import (
-    Gap,
-    NormalizedText,
-    fold,
-    fold_tokens,
-    fold_variants,
-    normalize,
-    squeeze_runs,
-)
+from model.policy.normalize import Gap, NormalizedText, plain_words
+from model.policy.patterns import ELLIPSIS, Pattern, patterns
 
-_ELLIPSIS = " ... "
 _MAX_WORDS_BETWEEN = 2
 """Maximum number of words in place of the three dots of a term."""
 
-_MIN_WORD_LETTERS = 3
-"""Minimum letters of a word that may be glued to others, masked or in the plural."""
+_MIN_SPLIT_STEM_LETTERS = 7
+"""Minimum letters of a stem that is found although its word is split and goes on."""
 
-_PLURAL_ENDINGS = dict.fromkeys("sxzh", ("es", "ez"))
-_MAX_TERM_CHARS = 100
+_HOLES = frozenset("-_.'~`·")
+"""Signs that may cover one letter of a word, although they also separate words."""
 
 _Match = tuple[int, int, int]
 """A match of the automaton: pattern, begin and end in the squeezed letters."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Pattern:
-    """One way to write a term, or a part of it, as letters without gaps.
+_Part = tuple[int, int]
+"""A term, and one of its parts between three dots."""
 
-    `words` are the lengths of its words, `runs` the minimum lengths of its runs of one letter.
-    `is_open_before` and `is_open_after` mean that a word may continue there.
-    """
-
-    term: int
-    part: int
-    words: tuple[int, ...]
-    runs: tuple[int, ...]
-    is_open_before: bool
-    is_open_after: bool
-    is_tag: bool
-    has_digits: bool
-    is_glued: bool
-
-    @property
-    def is_whole(self) -> bool:
-        return not (self.is_open_before or self.is_open_after)
+_Way = tuple[Pattern, list[_Part]]
+"""One way to write some parts of terms."""
 
 
 class TermMatch(NamedTuple):
-    """A term, or a part of it, found at the tokens `first` to `last`.
-
-    `is_literal` means that the tokens are its words, letter for letter, neither split nor joined.
-    """
+    """A term, found at the tokens `first` to `last`."""
 
     term: int
-    part: int
     first: int
     last: int
-    is_literal: bool
+
+
+class PhraseMatcher:
+    """Searches for a fixed list of phrases, letter for letter, neither split nor joined."""
+
+    def __init__(self, phrases: Sequence[str]) -> None:
+        """Compile the phrases.
+
+        Raises:
+            PolicyError: a phrase has no letters.
+        """
+        self._words = [plain_words(phrase) for phrase in phrases]
+        for phrase, words in zip(phrases, self._words, strict=True):
+            if not "".join(words):
+                raise PolicyError(f"the exception {phrase!r} has no letters")
+        written = [f" {' '.join(words)} " for words in self._words]
+        self._automaton = AhoCorasick(written) if written else None
+
+    def find(self, text: NormalizedText) -> Iterator[tuple[int, range]]:
+        """The number of each phrase in a text, and its tokens."""
+        if self._automaton is None:
+            return
+        matches = self._automaton.find_matches_as_indexes(text.words(), overlapping=True)
+        places = list(map(add, text.starts, count())) if matches else []
+        for number, begin, _ in matches:
+            first = bisect_left(places, begin)
+            tokens = range(first, first + len(self._words[number]))
+            if all(text.gap(token) < Gap.NUMBER for token in tokens[1:]):
+                yield number, tokens
+
+
+class _Found(NamedTuple):
+    """All matches of the automaton, those that start with a token, those that end with one."""
+
+    matches: list[_Match]
+    heads: list[_Match]
+    tails: list[_Match]
 
 
 class TermMatcher:
@@ -82,74 +90,85 @@ class TermMatcher:
     """
 
     def __init__(self, terms: Sequence[str], fillers: Iterable[str] = ()) -> None:
-        patterns: dict[str, list[_Pattern]] = defaultdict(list)
+        written: dict[str, dict[Pattern, list[_Part]]] = defaultdict(lambda: defaultdict(list))
         self._parts = []
         for number, term in enumerate([*terms, *fillers]):
-            for squeezed, pattern in _patterns(number, term):
-                patterns[squeezed].append(pattern)
-            self._parts.append(term.count(_ELLIPSIS) + 1)
+            self._parts.append(term.count(ELLIPSIS) + 1)
+            for part, squeezed, pattern in patterns(term):
+                written[squeezed][pattern].append((number, part))
         self._terms = len(terms)
-        self._patterns = list(patterns.values())
-        self._automaton = AhoCorasick(list(patterns)) if patterns else None
+        self._patterns = [list(ways.items()) for ways in written.values()]
+        self._is_open_before = [any(p.is_open_before for p, _ in ps) for ps in self._patterns]
+        self._is_open_after = [any(p.is_open_after for p, _ in ps) for ps in self._patterns]
+        self._has_open_terms = any(map(and_, self._is_open_before, self._is_open_after))
+        self._glued = [[way for way in ways if way[0].is_glued] for ways in self._patterns]
+        self._automaton = AhoCorasick(list(written)) if written else None
 
-    def find(self, prompt: str) -> Iterator[list[TermMatch]]:
-        """The terms in a prompt, one list for each way to normalize it."""
+    def find(
+        self, text: NormalizedText, is_settled: Callable[[int], bool] = lambda _: False
+    ) -> Iterator[TermMatch]:
+        """The terms in a text, except those that are settled when they are reached."""
         if self._automaton is None:
             return
-        for text in chain.from_iterable(map(normalize, fold_variants(prompt))):
-            matches = self._automaton.find_matches_as_indexes(text.squeezed, overlapping=True)
-            found = list(self._word_matches(text, matches))
-            whole = [match for match in found if self._parts[match.term] == 1]
-            whole += self._joined([match for match in found if self._parts[match.term] > 1])
-            yield [match for match in whole if match.term < self._terms]
+        matches = self._automaton.find_matches_as_indexes(text.squeezed, overlapping=True)
+        found = _Found(
+            matches,
+            heads=[match for match in matches if match[1] + 1 in text.first_tokens],
+            tails=[match for match in matches if match[2] in text.last_tokens],
+        )
+        candidates = list(self._candidates(text, found))
+        possible = self._possible({index for index, _, _ in candidates})
+        pieces: dict[_Part, dict[int, int]] = defaultdict(dict)
+        """The tokens of each part of a term: the last by the first."""
+        for index, begin, end in candidates:
+            for pattern, parts in possible[index]:
+                if all(is_settled(term) for term, _ in parts):
+                    continue
+                tokens = _tokens_of(text, begin, end, pattern)
+                if tokens is None:
+                    continue
+                for term, part in parts:
+                    if self._parts[term] > 1:
+                        pieces[term, part][tokens[0]] = tokens[1]
+                    else:
+                        yield TermMatch(term, *tokens)
+        yield from self._joined(pieces)
+        yield from self._in_glued_words(text, found, is_settled)
 
-    def _word_matches(self, text: NormalizedText, matches: Sequence[_Match]) -> Iterator[TermMatch]:
-        """The matches at word boundaries, and the terms in words that are glued together."""
-        places, starts, ends = text.places, text.starts, text.ends
-        begun: set[int] = set()
-        ended: set[int] = set()
-        for index, begin, end in matches:
-            beginning = range(
-                bisect_left(starts, places[begin]), bisect_left(starts, places[begin + 1])
+    def _possible(self, indexes: set[int]) -> dict[int, list[_Way]]:
+        """These patterns with the terms of which every part is among them."""
+        parts = {part for index in indexes for _, ps in self._patterns[index] for part in ps}
+        counts = Counter(term for term, _ in parts if term < self._terms)
+        possible = {term for term, count in counts.items() if count == self._parts[term]}
+        return {
+            index: [
+                (pattern, kept)
+                for pattern, ps in self._patterns[index]
+                if (kept := [part for part in ps if part[0] in possible])
+            ]
+            for index in indexes
+        }
+
+    def _candidates(self, text: NormalizedText, found: _Found) -> Iterator[_Match]:
+        """The matches that start and end at word boundaries, or may start or end elsewhere."""
+        firsts, lasts = text.first_tokens, text.last_tokens
+        before, after = self._is_open_before, self._is_open_after
+        yield from (m for m in found.heads if m[2] in lasts or after[m[0]])
+        yield from (m for m in found.tails if before[m[0]] and m[1] + 1 not in firsts)
+        if self._has_open_terms:
+            yield from (
+                m
+                for m in found.matches
+                if before[m[0]] and after[m[0]] and m[1] + 1 not in firsts and m[2] not in lasts
             )
-            ending = range(bisect_right(ends, places[end - 1]), bisect_right(ends, places[end]))
-            for pattern in self._patterns[index]:
-                if (beginning or pattern.is_open_before) and (ending or pattern.is_open_after):
-                    match = _word_match(text, _Span(text, begin, end), pattern)
-                    if match is not None:
-                        yield match
-            begun.update(beginning)
-            ended.update(ending)
-        tokens = begun & ended
-        if tokens:
-            yield from _glued(text, self._pieces(text, matches, tokens))
 
-    def _pieces(
-        self, text: NormalizedText, matches: Sequence[_Match], tokens: set[int]
-    ) -> dict[int, list["_Piece"]]:
-        """The patterns that may be parts of these tokens."""
-        pieces: dict[int, list[_Piece]] = defaultdict(list)
-        for index, begin, end in matches:
-            token = bisect_left(text.ends, text.places[begin + 1])
-            if token in tokens:
-                span = _Span(text, begin, end)
-                pieces[token] += [
-                    _Piece(span, pattern) for pattern in self._patterns[index] if pattern.is_glued
-                ]
-        return pieces
-
-    def _joined(self, found: list[TermMatch]) -> Iterator[TermMatch]:
+    def _joined(self, pieces: dict[_Part, dict[int, int]]) -> Iterator[TermMatch]:
         """Matches of terms with several parts, with at most a few words between the parts."""
-        places: dict[tuple[int, int], dict[int, int]] = defaultdict(dict)
-        for match in found:
-            places[match.term, match.part][match.first] = match.last
-        for (term, part), starts in places.items():
-            if part:
-                continue
-            for first, last in starts.items():
+        for (term, part), starts in list(pieces.items()):
+            for first, last in starts.items() if part == 0 else ():
                 reached = {last}
                 for later in range(1, self._parts[term]):
-                    known = places.get((term, later), {})
+                    known = pieces[term, later]
                     reached = {
                         known[start]
                         for at in reached
@@ -157,72 +176,148 @@ class TermMatcher:
                         if start in known
                     }
                 if reached:
-                    yield TermMatch(term, 0, first, max(reached), is_literal=False)
+                    yield TermMatch(term, first, max(reached))
 
+    def _in_glued_words(
+        self, text: NormalizedText, found: _Found, is_settled: Callable[[int], bool]
+    ) -> Iterator[TermMatch]:
+        """The terms in tokens that consist only of terms and fillers, but are not terms."""
+        firsts, lasts, glued = text.first_tokens, text.last_tokens, self._glued
+        tokens = {firsts[match[1] + 1] for match in found.heads if glued[match[0]]}
+        tokens &= {lasts[match[2]] for match in found.tails if glued[match[0]]}
+        tokens -= {lasts[m[2]] for m in found.heads if firsts[m[1] + 1] == lasts.get(m[2])}
+        if not tokens:
+            return
+        by_token: dict[int, list[_Match]] = defaultdict(list)
+        for match in found.matches:
+            if glued[match[0]]:
+                token = bisect_right(text.starts, text.places[match[1] + 1] - 1)
+                if token in tokens:
+                    by_token[token].append(match)
+        known: dict[str, set[int]] = {}
+        for token, pieces in by_token.items():
+            start, end = text.starts[token - 1], text.ends[token - 1]
+            word = text.raw[start:end]
+            if word not in known:
+                known[word] = set(self._chained(text, pieces, start, end))
+            for term in known[word]:
+                if term < self._terms and not is_settled(term):
+                    yield TermMatch(term, token - 1, token - 1)
 
-class _Span:
-    """A match as offsets in the letters of a text, with its first and last run of one letter."""
-
-    __slots__ = ("begin", "end", "first", "first_end", "last", "last_start", "text")
-
-    def __init__(self, text: NormalizedText, begin: int, end: int) -> None:
-        self.text, self.begin, self.end = text, begin, end
+    def _chained(
+        self, text: NormalizedText, pieces: list[_Match], start: int, end: int
+    ) -> Iterator[int]:
+        """The terms in a chain of pieces from the start of a token to its end, both in `raw`."""
         places = text.places
-        self.first, self.first_end = places[begin], places[begin + 1]
-        self.last_start, self.last = places[end - 1], places[end]
+        if not any(map(str.isalpha, text.raw[start:end])):
+            return
+        reached: dict[int, list[_Piece]] = defaultdict(list)
+        """Fitting pieces that a chain has reached, by where they end."""
+        for index, begin, stop in sorted(pieces, key=lambda match: match[1:]):
+            for pattern, parts in self._glued[index]:
+                piece = _Piece(pattern, parts, begin, stop)
+                if _fits(text, piece, start, end) and (
+                    places[begin] <= start
+                    or any(_follows(text, before, piece) for before in reached[begin])
+                    or any(_follows(text, before, piece) for before in reached[begin + 1])
+                ):
+                    reached[stop].append(piece)
+        wanted: dict[int, list[_Piece]] = defaultdict(list)
+        for piece in sorted(chain.from_iterable(reached.values()), key=_end, reverse=True):
+            if (
+                places[piece.end] >= end
+                or any(_follows(text, piece, after) for after in wanted[piece.end])
+                or any(_follows(text, piece, after) for after in wanted[piece.end - 1])
+            ):
+                wanted[piece.begin].append(piece)
+                yield from (term for term, _ in piece.parts)
 
-    def has(self, runs: tuple[int, ...]) -> bool:
-        """Whether every run of one letter is at least as long as in the term."""
-        places = self.text.places
-        return all(
-            least == 1 or places[at + 1] - places[at] >= least
-            for at, least in enumerate(runs, start=self.begin)
-        )
+
+# -- matches at word boundaries ------------------------------------------------------------------
 
 
-def _word_match(text: NormalizedText, span: _Span, pattern: _Pattern) -> TermMatch | None:
-    """The match as whole words, the fewest possible; None if it is not whole words."""
-    runs, begin, end = pattern.runs, span.first, span.last
+def _tokens_of(
+    text: NormalizedText, begin: int, end: int, pattern: Pattern
+) -> tuple[int, int] | None:
+    """The first and last token of a match, the fewest possible; None if it is not whole words."""
+    places, runs, starts, ends = text.places, pattern.runs, text.starts, text.ends
+    if not (pattern.is_plain or _has_runs(places, begin, runs)):
+        return None
+    at, stop = places[begin], places[end]
+    first_end, last_start = places[begin + 1] - runs[0], places[end - 1] + runs[-1]
+    is_one_run = end == begin + 1
     if pattern.is_open_before:
-        first = bisect_right(text.starts, begin) - 1
+        at = at if is_one_run else first_end
+        first = bisect_right(starts, at) - 1
     else:
-        first = bisect_right(text.starts, span.first_end - runs[0]) - 1
-        if first < 0 or text.starts[first] < begin:
+        first = bisect_right(starts, first_end) - 1
+        if first < 0 or starts[first] < at:
             return None
-        begin = text.starts[first]
+        at = starts[first]
     if pattern.is_open_after:
-        last = bisect_left(text.ends, end)
+        stop = at + pattern.letters if is_one_run else last_start
+        last = bisect_left(ends, stop)
     else:
-        last = bisect_left(text.ends, max(span.last_start + runs[-1], begin + sum(runs)))
-        if last == len(text.ends) or text.ends[last] > end:
+        last = bisect_left(ends, max(last_start, at + pattern.letters))
+        if last == len(ends) or ends[last] > stop:
             return None
-        end = text.ends[last]
-    if begin > span.first_end - runs[0] or end < span.last_start + runs[-1] or not span.has(runs):
+        stop = ends[last]
+    if at > first_end or stop < last_start or stop - at < pattern.letters:
         return None
-    if end - begin < sum(runs) or not _reads_as_term(text, pattern, begin, end, first, last):
+    if not _reads_as_term(text, pattern, at, stop, first, last):
         return None
-    lengths = tuple(text.ends[at] - text.starts[at] for at in range(first, last + 1))
-    is_literal = lengths == pattern.words and text.raw[begin:end].isalpha()
-    return TermMatch(pattern.term, pattern.part, first, last, is_literal)
+    return first, last
+
+
+def _has_runs(places: list[int], begin: int, runs: tuple[int, ...]) -> bool:
+    """Whether every run of one letter is at least as long as in the term."""
+    return all(
+        least == 1 or places[at + 1] - places[at] >= least
+        for at, least in enumerate(runs, start=begin)
+    )
 
 
 def _reads_as_term(
-    text: NormalizedText, pattern: _Pattern, begin: int, end: int, first: int, last: int
+    text: NormalizedText, pattern: Pattern, begin: int, end: int, first: int, last: int
 ) -> bool:
     """Whether these tokens, with the gaps between them, form this term."""
-    if not pattern.has_digits and not any(map(str.isalpha, text.raw[begin:end])):
+    if text.has_numbers and not (pattern.has_digits or any(map(str.isalpha, text.raw[begin:end]))):
         return False  # a number is not a word
     if pattern.is_tag and not (text.ends_tag(first) and text.ends_tag(last + 1)):
         return False
+    if pattern.hole:
+        is_pair = last == first + 1 and text.ends[first] - text.starts[first] == pattern.hole
+        return (
+            is_pair
+            and text.between(last) in _HOLES
+            and text.between(first) not in _HOLES
+            and text.between(last + 1) not in _HOLES
+        )
     if first == last:
         return True
     tokens = range(first, last + 1)
-    if all(text.ends[token] - text.starts[token] == 1 for token in tokens):
+    if text.ends[last] - text.starts[first] == len(tokens):
         return True  # spelled out, with anything between the letters
-    gaps = [text.gap(token) for token in tokens[1:]]
-    if Gap.TAG in gaps:
+    if len(tokens) != pattern.words and not _may_be_split(text, pattern, begin, end, tokens):
         return False
-    return pattern.has_digits or not _has_number(text, first, gaps)
+    gaps = [text.gap(token) for token in tokens[1:]]
+    if max(gaps) >= Gap.NUMBER:
+        return False
+    return pattern.has_digits or not text.has_numbers or not _has_number(text, first, gaps)
+
+
+def _may_be_split(
+    text: NormalizedText, pattern: Pattern, begin: int, end: int, tokens: range
+) -> bool:
+    """Whether these tokens may be a term with words that were split.
+
+    "an all" is not "anal", because a word is either split or stretched, and "who reads" is not
+    "whore*", because a short stem would be in many words.
+    """
+    is_part = text.starts[tokens[0]] < begin or end < text.ends[tokens[-1]]
+    if is_part:
+        return pattern.needs_no_spaces or pattern.letters >= _MIN_SPLIT_STEM_LETTERS
+    return end - begin == pattern.letters
 
 
 def _has_number(text: NormalizedText, first: int, gaps: Sequence[Gap]) -> bool:
@@ -234,140 +329,36 @@ def _has_number(text: NormalizedText, first: int, gaps: Sequence[Gap]) -> bool:
     return False
 
 
-# -- words glued together ----------------------------------------------------------------------
+# -- words glued together ------------------------------------------------------------------------
 
 
 class _Piece(NamedTuple):
-    """A pattern that may be a part of a token."""
+    """A pattern that may be a part of a token, at these squeezed letters."""
 
-    span: _Span
-    pattern: _Pattern
-
-
-def _glued(text: NormalizedText, by_token: dict[int, list[_Piece]]) -> Iterator[TermMatch]:
-    """The terms in tokens that consist only of terms and fillers."""
-    for token, pieces in by_token.items():
-        start, end = text.starts[token], text.ends[token]
-        if not (
-            any(piece.span.first <= start for piece in pieces)
-            and any(piece.span.last >= end for piece in pieces)
-        ):
-            continue
-        fitting = [piece for piece in pieces if _fits(piece, start, end)]
-        fitting.sort(key=lambda piece: (piece.span.begin, piece.span.end))
-        for piece in _in_chain(fitting, start, end):
-            yield TermMatch(piece.pattern.term, 0, token, token, is_literal=False)
+    pattern: Pattern
+    parts: list[_Part]
+    begin: int
+    end: int
 
 
-def _fits(piece: _Piece, start: int, end: int) -> bool:
+def _end(piece: _Piece) -> tuple[int, int]:
+    return piece.end, piece.begin
+
+
+def _fits(text: NormalizedText, piece: _Piece, start: int, end: int) -> bool:
     """Whether a piece lies within its token and has letters."""
-    span, runs = piece.span, piece.pattern.runs
-    if span.first_end - runs[0] < start or span.last_start + runs[-1] > end:
+    places, runs = text.places, piece.pattern.runs
+    if places[piece.begin + 1] - runs[0] < start or places[piece.end - 1] + runs[-1] > end:
         return False
-    return span.has(runs) and any(map(str.isalpha, span.text.raw[span.first : span.last]))
+    if not _has_runs(places, piece.begin, runs):
+        return False
+    within = text.raw[max(start, places[piece.begin]) : min(end, places[piece.end])]
+    return any(map(str.isalpha, within))
 
 
-def _in_chain(pieces: list[_Piece], start: int, end: int) -> Iterator[_Piece]:
-    """The pieces in a chain from the start of a token to its end."""
-    at: dict[int, list[int]] = defaultdict(list)
-    is_reached = [False] * len(pieces)
-    for number, piece in enumerate(pieces):
-        span = piece.span
-        is_reached[number] = span.first <= start or any(
-            _follows(pieces[before], piece)
-            for place in (span.begin, span.begin + 1)
-            for before in at[place]
-        )
-        if is_reached[number]:
-            at[span.end].append(number)
-    at.clear()
-    for number in reversed(range(len(pieces))):
-        span = pieces[number].span
-        if is_reached[number] and (
-            span.last >= end
-            or any(
-                _follows(pieces[number], pieces[after])
-                for place in (span.end, span.end - 1)
-                for after in at[place]
-            )
-        ):
-            at[span.begin].append(number)
-            yield pieces[number]
-
-
-def _follows(one: _Piece, other: _Piece) -> bool:
+def _follows(text: NormalizedText, one: _Piece, other: _Piece) -> bool:
     """Whether a piece continues where another ends; they may share a run that is long enough."""
-    if one.span.end == other.span.begin:
+    if one.end == other.begin:
         return True
-    run = one.span.last - one.span.last_start
-    return one.span.end - 1 == other.span.begin and run >= (
-        one.pattern.runs[-1] + other.pattern.runs[0]
-    )
-
-
-# -- ways to write a term ----------------------------------------------------------------------
-
-
-def _patterns(number: int, term: str) -> Iterator[tuple[str, _Pattern]]:
-    """Every way to write a term, as squeezed letters.
-
-    Raises:
-        PolicyError: the term could not match anything.
-    """
-    stripped = term.removeprefix("=").strip()
-    if len(stripped) > _MAX_TERM_CHARS:
-        raise PolicyError(f"the term {term[:20]!r}… is longer than {_MAX_TERM_CHARS} characters")
-    parts = stripped.split(_ELLIPSIS)
-    for part, words in enumerate(parts):
-        bare = words.strip("* ")
-        if "*" in bare or "..." in bare:
-            raise PolicyError(
-                f"the term {term!r} has a * or dots in the wrong place: a * belongs at the "
-                "start or end of a word, three dots between spaces"
-            )
-        tokens = fold_tokens(fold(bare.lower()))
-        letters = "".join(tokens)
-        if len(letters) < 2 and not _needs_no_spaces(letters):
-            raise PolicyError(f"the term {term!r} needs at least two letters")
-        base = _Pattern(
-            term=number,
-            part=part,
-            words=tuple(map(len, tokens)),
-            runs=(),
-            is_open_before=_needs_no_spaces(letters[:1]) or words.startswith("*"),
-            is_open_after=_needs_no_spaces(letters[-1:]) or words.endswith("*"),
-            is_tag=term.startswith("="),
-            has_digits=not letters.isalpha(),
-            is_glued=False,
-        )
-        is_alone = len(parts) == 1 and base.is_whole and not base.is_tag
-        base = replace(base, is_glued=is_alone and _is_word(tokens))
-        for written in {letters, *_plurals(tokens, base), *_masked(tokens, base)}:
-            squeezed, runs = squeeze_runs(written)
-            yield squeezed, replace(base, runs=runs)
-
-
-def _needs_no_spaces(letter: str) -> bool:
-    """Whether the script of a letter writes words without spaces."""
-    return len(letter) > 0 and unicodedata.category(letter[0]) == "Lo"
-
-
-def _is_word(tokens: Sequence[str]) -> bool:
-    return len(tokens) == 1 and len(tokens[0]) >= _MIN_WORD_LETTERS and tokens[0].isalpha()
-
-
-def _plurals(tokens: Sequence[str], base: _Pattern) -> Iterator[str]:
-    if base.is_whole and tokens[-1].isalpha() and len(tokens[-1]) >= _MIN_WORD_LETTERS:
-        letters = "".join(tokens)
-        yield from (
-            letters + ending for ending in ("s", "z", *_PLURAL_ENDINGS.get(letters[-1], ()))
-        )
-        if letters[-1] == "y":
-            yield letters[:-1] + "ies"
-
-
-def _masked(tokens: Sequence[str], base: _Pattern) -> Iterator[str]:
-    """The word with a star in place of an inner letter."""
-    if _is_word(tokens) and not base.is_open_before and not base.is_tag:
-        word = tokens[0]
-        yield from (f"{word[:at]}*{word[at + 1 :]}" for at in range(1, len(word) - 1))
+    run = text.places[one.end] - text.places[one.end - 1]
+    return one.end - 1 == other.begin and run >= one.pattern.runs[-1] + other.pattern.runs[0]

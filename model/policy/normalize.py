@@ -8,7 +8,7 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from enum import IntEnum
-from itertools import accumulate, compress, count
+from itertools import accumulate, chain, compress, count
 from operator import ne
 
 from anyascii import anyascii
@@ -34,23 +34,60 @@ _ALSO_ALIKE = {
 }  # fmt: skip
 """Substitutes for Latin letters that are missing in UTS 39 because they look different."""
 
-_NAMED_EMOJI = frozenset({"BABY", "CHILD", "BOY", "GIRL"})
-"""Emoji that count as their names."""
+_EMOJI = {"👶": "婴", "🧒": "童", "👧": "囡", "👦": "囝"}
+"""Emoji that count as words, as one letter each: a longer word would multiply a text."""
 
-_SIGNS = "@$!|+*#€£¢¥×"
-"""Signs that replace a letter; `*`, `#` and `×` replace any letter."""
+_MASKS = frozenset("○●◯〇◎■□▪▫◼◻◾◽▇█▓▒░⬛⬜★☆✱✳✖✕✗✘❌♥♡❤•∗※")
+"""Symbols that cover a letter; they are read as `*`."""
 
-_AS_LETTERS = str.maketrans("0123456789l@$!|+#€£¢¥×", "oizeasgtbgiasiit*eicy*")
+_SIGNS = "@$!|+*#?%&€£¢¥×"
+"""Signs that replace a letter; `*`, `#`, `?`, `%`, `&` and `×` replace any letter."""
+
+_AS_LETTERS = str.maketrans("0123456789l@$!|+#€£¢¥×?%&", "oizeasgtbgiasiit*eicy****")
 _ONE_I = str.maketrans("l", "i")
 _AS_DIGITS = str.maketrans("oil", "011")
 
-_WORDS = re.compile(r"\d+|[^\W\d_]+")
-_MIXED = re.compile(r"\d+|[^\W\d_]+(?:\d+[^\W\d_]+)*")
-_SIGNED = re.compile(rf"[\d{re.escape(_SIGNS)}]+|[^\W\d_]+(?:[\d{re.escape(_SIGNS)}]+[^\W\d_]+)*")
+_SPACED = r"[^\W\d_\u1100-\u11ff\u3040-\U0010ffff]"
+_UNSPACED = r"(?:[^\W\d_\u0000-\u303f]|[\u1100-\u11ff])"
+"""Letters of scripts with spaces between words, and those of scripts without."""
+
+_OF_SIGNS = rf"[0-9{re.escape(_SIGNS)}]+"
+
+
+class _Tokens:
+    """A pattern of tokens, and a faster one for texts in ASCII letters only."""
+
+    def __init__(self, spaced: str, unspaced: str) -> None:
+        self._in_ascii = re.compile(spaced.replace(_SPACED, "[a-z]"))
+        self._in_any = re.compile(f"{spaced}|{unspaced}")
+
+    def choose(self, text: str) -> re.Pattern[str]:
+        """The pattern for a text."""
+        return self._in_ascii if text.isascii() else self._in_any
+
+
+_WORDS = _Tokens(rf"[0-9]+|{_SPACED}+", rf"{_UNSPACED}+")
+_MIXED = _Tokens(rf"[0-9]+|{_SPACED}+(?:[0-9]+{_SPACED}+)*", rf"{_UNSPACED}+")
+_SIGNED = _Tokens(
+    rf"{_OF_SIGNS}|{_SPACED}+(?:{_OF_SIGNS}{_SPACED}+)*",
+    rf"{_UNSPACED}+(?:{_OF_SIGNS}{_UNSPACED}+)*",
+)
 _HAS_SIGNS = re.compile(rf"\w[{re.escape(_SIGNS)}]|[{re.escape(_SIGNS)}]\w")
 _NUMBER = re.compile(r"(?<![^\W_])(?=[oil]{0,3}\d)[\doil]{1,6}(?![^\W_])")
+_BARE_NUMBER = re.compile(r"(?<![^\W_])\d{2,}(?![^\W_])")
+_CJK_DIGITS = {
+    "ー": 1, "一": 1, "ニ": 2, "二": 2, "三": 3, "四": 4, "五": 5, "六": 6, "七": 7, "ハ": 8,
+    "八": 8, "九": 9, "十": 10, "廿": 20, "卅": 30, "百": 100,
+}  # fmt: skip
+"""Numerals, also as folding writes them: with the kana that look alike."""
+
+_CJK_NUMBER = re.compile(rf"[{''.join(_CJK_DIGITS)}]{{1,6}}(?=[歳才岁歲年级級]|周岁)")
 _COMMA = re.compile(r"[,;、]")
 _DIGIT = re.compile(r"\d")
+_BARRIER = "\x1f"
+"""Stands for a number where digits are read as letters: a number alone is not a word."""
+
+_REPEATED_SIGN = re.compile(r"([\d*])\1+")
 
 
 class Gap(IntEnum):
@@ -59,7 +96,8 @@ class Gap(IntEnum):
     NONE = 0
     SIGN = 1
     SPACE = 2
-    TAG = 3
+    NUMBER = 3
+    TAG = 4
 
 
 class _Characters(dict[int, str]):
@@ -75,6 +113,10 @@ def _read(char: str) -> str:
         return char.lower()
     if char in _APOSTROPHES:
         return "'"
+    if char in _MASKS:
+        return "*"
+    if char in _EMOJI:
+        return _EMOJI[char]
     category = unicodedata.category(char)
     name = unicodedata.name(char, "")
     if category in ("Mn", "Me") and not name.startswith("COMBINING LATIN SMALL LETTER"):
@@ -98,8 +140,6 @@ def _look_alike(char: str, name: str, category: str) -> str:
         letters = anyascii(char).lower()
         if letters.isalpha():
             return letters
-    if name in _NAMED_EMOJI:
-        return f" {name.lower()} "
     code = ord(char)
     if code in _HIRAGANA:
         return chr(code + _TO_KATAKANA)
@@ -117,7 +157,7 @@ _CHARACTERS = _Characters()
 def fold(text: str) -> str:
     """The text in plain lower-case letters, as far as possible."""
     if text.isascii():
-        plain = text.lower()
+        plain = text.lower().replace(_BARRIER, "")
     else:
         plain = unicodedata.normalize("NFKD", text).translate(_CHARACTERS)
     return _CONTRACTED.sub("", plain)  # the t in "isn't" is not a word
@@ -138,7 +178,13 @@ def fold_variants(text: str) -> Iterator[str]:
 
 def fold_tokens(text: str) -> list[str]:
     """The words and numbers of a folded text, with `i` for `l`, as in `NormalizedText`."""
-    return [token.translate(_ONE_I) for token in _WORDS.findall(text)]
+    return [token.translate(_ONE_I) for token in _WORDS.choose(text).findall(text)]
+
+
+def plain_words(text: str) -> list[str]:
+    """The words and numbers of a text, folded."""
+    plain = fold(text.lower())
+    return _WORDS.choose(plain).findall(plain)
 
 
 def squeeze_runs(letters: str) -> tuple[str, tuple[int, ...]]:
@@ -153,45 +199,72 @@ class NormalizedText:
     `raw` is the letters of all tokens without gaps, `squeezed` the same with every run of one
     letter reduced to one. `starts` and `ends` are the tokens' bounds in `raw`. `places` has, for
     every letter of `squeezed` and for its end, the offset in `raw` where its run begins.
+    `first_tokens` has, by the number of a letter of `squeezed` from 1 on, the last token that
+    starts in its run, counted from 1; `last_tokens` likewise the first token that ends in it.
     """
 
-    __slots__ = ("_spans", "_text", "_tokens", "ends", "places", "raw", "squeezed", "starts")
+    __slots__ = (
+        "_betweens", "_found", "_text", "_tokens", "ends", "first_tokens", "has_numbers",
+        "last_tokens", "places", "raw", "squeezed", "starts",
+    )  # fmt: skip
 
-    def __init__(self, text: str, tokens: re.Pattern[str], letters: dict[int, int]) -> None:
-        self._text, self._tokens = text, tokens
-        self._spans: list[tuple[int, int]] | None = None
-        found = tokens.findall(text)
+    def __init__(self, text: str, tokens: _Tokens, letters: dict[int, int]) -> None:
+        self._text, self._tokens = text, tokens.choose(text)
+        self._betweens: list[str] | None = None
+        found = self._found = self._tokens.findall(text)
         self.raw = "".join(found)
+        self.has_numbers = not self.raw.isalpha()
         self.ends = list(accumulate(map(len, found)))
         self.starts = [0, *self.ends[:-1]]
         row = self.raw.translate(letters)
         is_kept = list(map(ne, row, f" {row}"))
-        if not row.isalpha():  # digits are not squeezed: age 11 differs from age 1
-            is_kept = [
-                kept or not letter.isalpha() for kept, letter in zip(is_kept, row, strict=True)
-            ]
+        if self.has_numbers and not row.isalpha():  # age 11 differs from age 1
+            for match in _REPEATED_SIGN.finditer(row):
+                is_kept[match.start() : match.end()] = [True] * len(match[0])
         self.squeezed = "".join(compress(row, is_kept))
         self.places = [*compress(count(), is_kept), len(row)]
+        runs = list(accumulate(is_kept, initial=0))  # of the letter before each place in raw
+        self.first_tokens, self.last_tokens = {}, {}
+        if found:
+            self.first_tokens = dict(
+                zip([runs[s + 1] for s in self.starts], count(1), strict=False)
+            )
+            last = zip(reversed(self.ends), range(len(found), 0, -1), strict=True)
+            self.last_tokens = {runs[end]: token for end, token in last}
 
     def gap(self, token: int) -> Gap:
         """The gap before a token; the start and the end of the text count as the end of a tag."""
-        between = self._between(token)
+        between = self.between(token)
+        if between == " ":
+            return Gap.SPACE
         if between is None or _COMMA.search(between):
             return Gap.TAG
         if not between:
             return Gap.NONE
+        if _BARRIER in between:
+            return Gap.NUMBER
         return Gap.SPACE if any(map(str.isspace, between)) else Gap.SIGN
 
     def ends_tag(self, token: int) -> bool:
         """Whether a tag ends before a token, at a comma or a line end."""
-        return self.gap(token) is Gap.TAG or "\n" in (self._between(token) or "")
+        return self.gap(token) is Gap.TAG or "\n" in (self.between(token) or "")
 
-    def _between(self, token: int) -> str | None:
+    def between(self, token: int) -> str | None:
+        """The text between a token and the one before it; None at the ends of the text."""
         if token in (0, len(self.ends)):
             return None
-        if self._spans is None:  # computed on demand: few texts need it
-            self._spans = [match.span() for match in self._tokens.finditer(self._text)]
-        return self._text[self._spans[token - 1][1] : self._spans[token][0]]
+        if self._betweens is None:  # computed on demand: few texts need it
+            self._betweens = self._tokens.split(self._text)
+        return self._betweens[token]
+
+    def words(self) -> str:
+        """All tokens, with a space before and after each."""
+        return f" {' '.join(self._found)} "
+
+
+def readings(prompt: str) -> Iterator[NormalizedText]:
+    """Every way to read a prompt."""
+    return chain.from_iterable(map(normalize, fold_variants(prompt)))
 
 
 def normalize(text: str) -> Iterator[NormalizedText]:
@@ -199,14 +272,26 @@ def normalize(text: str) -> Iterator[NormalizedText]:
 
     The second and third contain only the parts of the text that have digits or signs.
     """
-    yield NormalizedText(text, _MIXED, _AS_LETTERS)
-    numbered = _matching_parts(text, _DIGIT)
+    lettered = _BARE_NUMBER.sub(_BARRIER, text)
+    yield NormalizedText(lettered, _MIXED, _AS_LETTERS)
+    numbered = _matching_parts(_CJK_NUMBER.sub(_in_digits, text), _DIGIT)
     if numbered:
         numbers = _NUMBER.sub(lambda match: match[0].translate(_AS_DIGITS), numbered)
         yield NormalizedText(numbers, _WORDS, _ONE_I)
-    signed = _matching_parts(text, _HAS_SIGNS)
+    signed = _matching_parts(lettered, _HAS_SIGNS)
     if signed:
         yield NormalizedText(signed, _SIGNED, _AS_LETTERS)
+
+
+def _in_digits(numeral: re.Match[str]) -> str:
+    """The number of years in CJK numerals, such as 十七, in digits."""
+    value, ones = 0, 0
+    for digit in map(_CJK_DIGITS.__getitem__, numeral[0]):
+        if digit >= 10:
+            value, ones = value + digit * max(1, ones), 0
+        else:
+            ones = ones * 10 + digit
+    return str(value + ones)
 
 
 def _matching_parts(text: str, pattern: re.Pattern[str]) -> str:

@@ -11,7 +11,9 @@ from types import MappingProxyType
 from typing import Literal, NamedTuple, Protocol
 
 from model.errors import PolicyBlocked, PolicyError
-from model.policy.matcher import TermMatch, TermMatcher
+from model.policy.lora_names import lora_words
+from model.policy.matcher import PhraseMatcher, TermMatcher
+from model.policy.normalize import NormalizedText, readings
 from model.policy.rules import MAX_RATING, Clause, CoreFile, load_core, load_rules, merge_rules
 from model.prompt_grammar import parse_prompt
 from model.rating import RATINGS, Rating
@@ -57,7 +59,7 @@ class Policy:
         self._groups_of_term: dict[str, set[int]] = defaultdict(set)
         self._exceptions_of: dict[str, set[int]] = defaultdict(set)
         for name, group in rules.groups.items():
-            self._add_group(f"${name}", group.all_terms, group.exceptions)
+            self._add_group(f"${name}", group.all_terms, group.all_exceptions)
         self._rules = [
             (rule, [self._compile_clause(clause, rule.exceptions) for clause in rule.clauses])
             for rule in rules.rules
@@ -68,14 +70,10 @@ class Policy:
             if rating in rules.ratings
         ]
         self._safe = self._compile_clause(rules.safe, ())
-        terms = [
-            *self._groups_of_term,
-            *(term for term in self._exceptions_of if term not in self._groups_of_term),
-        ]
-        self._terms = [
-            (self._groups_of_term.get(t, set()), self._exceptions_of.get(t, set())) for t in terms
-        ]
-        self._matcher = TermMatcher(terms, rules.fillers)
+        self._matcher = TermMatcher(list(self._groups_of_term), rules.fillers)
+        self._groups_by_term = list(map(frozenset, self._groups_of_term.values()))
+        self._exceptions = PhraseMatcher(list(self._exceptions_of))
+        self._groups_by_exception = list(self._exceptions_of.values())
 
     def check(
         self,
@@ -112,23 +110,28 @@ class Policy:
     def _find_groups(self, text: str) -> set[int]:
         """The groups that have a term in the text."""
         found: set[int] = set()
-        for matches in self._matcher.find(text):
-            covered = self._covered(matches)
-            for match in matches:
-                found |= {
-                    group
-                    for group in self._terms[match.term][0]
-                    if not {match.first, match.last} <= covered[group]
-                }
+
+        def is_settled(term: int) -> bool:
+            return self._groups_by_term[term] <= found
+
+        for reading in readings(text):
+            covered = self._covered(reading)
+            for match in self._matcher.find(reading, is_settled):
+                groups = self._groups_by_term[match.term]
+                if covered:
+                    found |= {
+                        group for group in groups if not {match.first, match.last} <= covered[group]
+                    }
+                else:
+                    found |= groups
         return found
 
-    def _covered(self, matches: Iterable[TermMatch]) -> dict[int, set[int]]:
+    def _covered(self, reading: NormalizedText) -> dict[int, set[int]]:
         """The tokens that belong to an exception, by the group of the exception."""
         covered: dict[int, set[int]] = defaultdict(set)
-        for match in matches:
-            if match.is_literal:  # an exception applies only to literal words
-                for group in self._terms[match.term][1]:
-                    covered[group].update(range(match.first, match.last + 1))
+        for phrase, tokens in self._exceptions.find(reading):
+            for group in self._groups_by_exception[phrase]:
+                covered[group].update(tokens)
         return covered
 
     def _add_group(self, name: str, terms: Iterable[str], exceptions: Iterable[str]) -> int:
@@ -188,7 +191,8 @@ def collect_texts(
         _only(prompt_segments, is_negative=True),
     ]
     for lora in loras:
-        names = ", ".join([lora.name, *trigger_words.get(lora.name, ())])
+        words = [lora.name, *trigger_words.get(lora.name, ())]
+        names = ", ".join([*words, *map(lora_words, words)])
         added.append(names)
         if lora.weight < 0:
             removed.append(names)

@@ -3,31 +3,28 @@
 `policies/core.toml` always applies; a second file, by default `policies/default.toml`, adds to it.
 """
 
+import re
 import tomllib
+from collections.abc import Container, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Final, Self
+from typing import Annotated, Final, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from model.errors import PolicyError
+from model.policy.ages import ages_above, ages_below, school_years
 from model.rating import Rating
 
 DEFAULT_FILE: Final = "default.toml"
 
 _MAX_FILE_BYTES = 1_000_000
-_NAME = r"^[a-z][a-z0-9_]{0,39}$"
-_NUMBERS = (
-    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine",
-    "ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen",
-    "seventeen", "eighteen", "nineteen",
-)  # fmt: skip
-_AGES = (
-    "{} years old", "{} year old", "{} yrs old", "{} yr old", "{} yo", "{} y o", "{} years of age",
-    "age {}", "aged {}", "ages {}",
-)  # fmt: skip
-_AGES_IN_DIGITS = ("{}歳", "{}才", "{}岁", "{}歲", "{}살")
+_MAX_TEXTS = 2000
+"""Maximum number of texts that a term with names of word lists stands for."""
 
+_WORDS = re.compile(r"\{([a-z][a-z0-9_]*)\}")
+File = TypeVar("File", bound="RuleFile")
+_NAME = r"^[a-z][a-z0-9_]{0,39}$"
 Identifier = Annotated[str, Field(pattern=_NAME)]
 Term = Annotated[str, Field(min_length=1, max_length=100)]
 
@@ -41,18 +38,18 @@ class TermGroup(_RuleTable):
 
     terms: list[Term]
     exceptions: list[Term] = Field(default=[], alias="except")
-    ages_below: int | None = Field(default=None, ge=1, le=len(_NUMBERS))
+    ages_below: int | None = Field(default=None, ge=1, le=18)
 
     @property
     def all_terms(self) -> list[str]:
-        """The terms, including those for ages."""
-        ages = []
-        for age in range(self.ages_below or 0):
-            ages += [
-                pattern.format(written) for pattern in _AGES for written in (age, _NUMBERS[age])
-            ]
-            ages += [pattern.format(age) for pattern in _AGES_IN_DIGITS]
+        """The terms, including those for ages and school years."""
+        ages = [*ages_below(self.ages_below), *school_years()] if self.ages_below else []
         return [*self.terms, *ages]
+
+    @property
+    def all_exceptions(self) -> list[str]:
+        """The exceptions, including ages that end like a lower one."""
+        return [*self.exceptions, *(ages_above() if self.ages_below else ())]
 
 
 class Clause(_RuleTable):
@@ -92,6 +89,7 @@ class Rule(_RuleTable):
 class RuleFile(_RuleTable):
     """The format of an operator's rule file."""
 
+    words: dict[Identifier, list[Term]] = {}
     groups: dict[Identifier, TermGroup] = {}
     rules: list[Rule] = []
 
@@ -105,8 +103,9 @@ class CoreFile(RuleFile):
 
 
 def load_core() -> CoreFile:
-    """Load the rules that always apply."""
-    return CoreFile.model_validate(tomllib.loads(_shipped("core.toml")))
+    """Load the rules that always apply, with the lists of words written out."""
+    core = CoreFile.model_validate(tomllib.loads(_shipped("core.toml")))
+    return _with_words(core, core.words)
 
 
 def load_rules(path: Path | None) -> RuleFile:
@@ -137,6 +136,7 @@ def merge_rules(core: CoreFile, extra: RuleFile) -> CoreFile:
         PolicyError: a name is already used, a group does not exist, or an exception would weaken
             the core.
     """
+    extra = _with_words(extra, {**core.words, **extra.words})
     groups = dict(core.groups)
     for name, group in extra.groups.items():
         known = groups.get(name)
@@ -147,6 +147,14 @@ def merge_rules(core: CoreFile, extra: RuleFile) -> CoreFile:
         else:
             groups[name] = known.model_copy(update={"terms": [*known.terms, *group.terms]})
     rules = [*core.rules, *extra.rules]
+    _check_names([*core.words, *extra.words], rules, groups)
+    return core.model_copy(update={"groups": groups, "rules": rules})
+
+
+def _check_names(words: Sequence[str], rules: Sequence[Rule], groups: Container[str]) -> None:
+    for name in words:
+        if words.count(name) > 1:
+            raise PolicyError(f"words.{name} belongs to the core: choose another name")
     names = [rule.name for rule in rules]
     for name in names:
         if names.count(name) > 1 or name == MAX_RATING:
@@ -158,11 +166,57 @@ def merge_rules(core: CoreFile, extra: RuleFile) -> CoreFile:
                     raise PolicyError(
                         f"the rule {rule.name} uses the group {term}, which does not exist"
                     )
-    return core.model_copy(update={"groups": groups, "rules": rules})
 
 
 MAX_RATING: Final = "max_rating"
 """Name of the built-in rule that enforces the maximum rating of a key."""
+
+
+def _with_words(file: File, words: Mapping[str, Sequence[str]]) -> File:
+    """Replace terms such as `{colour} hat` by one term for each of the words of that name."""
+
+    def written_out(terms: Sequence[str]) -> list[str]:
+        return [text for term in terms for text in _written_out(term, words)]
+
+    def clause(one: Clause) -> Clause:
+        return Clause(prompt=written_out(one.prompt), negative=written_out(one.negative))
+
+    groups = {
+        name: group.model_copy(
+            update={
+                "terms": written_out(group.terms),
+                "exceptions": written_out(group.exceptions),
+            }
+        )
+        for name, group in file.groups.items()
+    }
+    rules = [
+        rule.model_copy(
+            update={
+                "blocked": written_out(rule.blocked),
+                "when": [clause(one) for one in rule.when],
+                "exceptions": written_out(rule.exceptions),
+            }
+        )
+        for rule in file.rules
+    ]
+    return file.model_copy(update={"groups": groups, "rules": rules})
+
+
+def _written_out(term: str, words: Mapping[str, Sequence[str]]) -> list[str]:
+    """Every text that a term with names of word lists stands for.
+
+    Raises:
+        PolicyError: there is no list of that name, or the term stands for too many texts.
+    """
+    texts = [""]
+    for place, part in enumerate(_WORDS.split(term)):
+        if place % 2 and part not in words:
+            raise PolicyError(f"the term {term!r} uses the words {part}, which do not exist")
+        texts = [text + word for text in texts for word in (words[part] if place % 2 else (part,))]
+        if len(texts) > _MAX_TEXTS:
+            raise PolicyError(f"the term {term!r} stands for more than {_MAX_TEXTS} texts")
+    return texts
 
 
 def _read(path: Path) -> str:

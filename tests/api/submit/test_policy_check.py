@@ -197,6 +197,32 @@ def test_a_key_has_its_own_rating_limit(settings: Settings, redis_url: str, tmp_
     }
 
 
+def test_a_refusal_names_the_limit_and_how_to_raise_it(
+    client: httpx2.Client, settings: Settings, redis_url: str, tmp_path: Path
+) -> None:
+    answer = client.post("/generate", json={"prompt": f"{WORD}, nude"})
+    assert_refused(answer, "max_rating")
+    detail = read_problem(answer)["detail"]
+    assert "it asks for nsfw; the highest allowed rating is safe." in detail
+    for way in ("KIRAZURI_MAX_RATING", "kirazuri up --max-rating", "kirazuri keys add"):
+        assert way in detail, way
+    secret = new_secret()
+    file = tmp_path / "keys.toml"
+    file.write_text(f'[key]\nhash = "{secret_hash(secret)}"\nmax_rating = "sensitive"\n')
+    own = {"max_rating": "explicit", "keys_file": file, "auth": "required"}
+    with ApiServer(settings.model_copy(update=own)) as running:
+        answer = httpx2.post(
+            f"{running.url}/generate",
+            json={"prompt": f"{WORD}, sex"},
+            headers={"Authorization": f"Bearer {secret}"},
+        )
+    assert_refused(answer, "max_rating")
+    detail = read_problem(answer)["detail"]
+    assert "it asks for explicit; the highest allowed rating is sensitive." in detail
+    assert "belongs to the API key" in detail
+    assert "KIRAZURI_MAX_RATING" not in detail
+
+
 def test_an_invalid_policy_file_prevents_the_start(settings: Settings, tmp_path: Path) -> None:
     file = tmp_path / "rules.toml"
     file.write_text('[[rules]]\nname = "x"\n')

@@ -59,7 +59,10 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
         "KIRAZURI_WEBHOOK_ALLOW_HTTP=true\n"
         "KIRAZURI_WEBHOOK_NETWORKS=127.0.0.1/32\n"
     )
-    run = Running("up", "--port", "0", "--data", str(folder / "data"), folder=folder)
+    run = Running(
+        *("up", "--port", "0", "--data", str(folder / "data"), "--max-rating", "sensitive"),
+        folder=folder,
+    )
     try:
         output = run.wait_for("ready at ")
         address = re.search(r"ready at (\S+)", output)
@@ -100,6 +103,16 @@ def test_a_dry_run_prints_the_plan_and_makes_nothing(up: Up, tmp_path: Path) -> 
     assert len(before) == 1
     assert _accepted(up) == before
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_highest_rating_can_be_set(up: Up, tmp_path: Path) -> None:
+    def dry_run(prompt: str) -> "subprocess.CompletedProcess[str]":
+        return kirazuri_inline("generate", prompt, "--dry-run", "--url", up.url, folder=tmp_path)
+
+    assert dry_run("1girl, lingerie").returncode == 0
+    refused = dry_run("1girl, nude")
+    assert refused.returncode != 0
+    assert "the highest allowed rating is sensitive" in refused.stderr
 
 
 def test_saves_several_pictures_in_a_folder(up: Up, tmp_path: Path) -> None:

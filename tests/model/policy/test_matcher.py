@@ -3,14 +3,26 @@
 import pytest
 
 from model.errors import PolicyError
-from model.policy.matcher import TermMatcher
+from model.policy.matcher import PhraseMatcher, TermMatcher
+from model.policy.normalize import readings
 
-TERMS = ["apple", "red pear", "plum*", "*berry", "=fig", "old ... tree", "boot", "12 pears", "林檎"]
+TERMS = [
+    "apple",
+    "red pear",
+    "plum*",
+    "*berry",
+    "=fig",
+    "old ... tree",
+    "boot",
+    "12 pears",
+    "林檎",
+    "tangerin*",
+]
 MATCHER = TermMatcher(TERMS, fillers=["cake"])
 
 
 def found(text: str) -> set[str]:
-    return {TERMS[hit.term] for hits in MATCHER.find(text) for hit in hits}
+    return {TERMS[hit.term] for reading in readings(text) for hit in MATCHER.find(reading)}
 
 
 def test_terms_are_found() -> None:
@@ -36,7 +48,10 @@ def test_terms_are_found() -> None:
         "redpear": {"red pear"},
         "red, pear": set(),
         "plum, plums, plumage": {"plum*"},
-        "a plu mage": {"plum*"},
+        "a plu mage": set(),
+        "a strawb erry": set(),
+        "a tanger ines": {"tangerin*"},
+        "tan gerine": {"tangerin*"},
         "strawberry": {"*berry"},
         "berry": {"*berry"},
         "fig": {"=fig"},
@@ -68,19 +83,52 @@ def test_terms_are_found() -> None:
 
 def test_glued_words_may_share_a_stretched_letter() -> None:
     matcher = TermMatcher(["teen", "nude"])
-    assert {hit.term for hits in matcher.find("teennude") for hit in hits} == {0, 1}
-    assert {hit.term for hits in matcher.find("teenude") for hit in hits} == set()
+    assert {hit.term for reading in readings("teennude") for hit in matcher.find(reading)} == {0, 1}
+    assert {hit.term for reading in readings("teenude") for hit in matcher.find(reading)} == set()
 
 
-def test_only_unchanged_words_are_literal() -> None:
-    matcher = TermMatcher(["pen is"])
+def test_phrases_are_found_letter_for_letter_only() -> None:
+    matcher = PhraseMatcher(["pen is", "pin", "小さい林檎"])
 
-    def literal(text: str) -> list[bool]:
-        return [hit.is_literal for hits in matcher.find(text) for hit in hits]
+    def phrases(text: str) -> list[tuple[int, range]]:
+        return [match for reading in readings(text) for match in matcher.find(reading)]
 
-    assert literal("the pen is red") == [True]
-    assert literal("pe nis") == literal("penis") == literal("p e n i s") == [False]
-    assert not any(literal("pen 1s"))
+    assert phrases("the pen is red") == [(0, range(1, 3))]
+    assert phrases("Pen Is, pin") == [(0, range(2)), (1, range(2, 3))]
+    for text in ("pe nis", "penis", "p e n i s", "pen, is", "pen 1s", "pens is", "open is", "piin"):
+        assert phrases(text) == [], text
+    assert list(PhraseMatcher([]).find(next(readings("pen is")))) == []
+    with pytest.raises(PolicyError, match="no letters"):
+        PhraseMatcher(["!"])
+
+
+def test_masks_cover_letters() -> None:
+    for text in ("a*ple", "a#ple", "a?ple", "a%ple", "a○ple", "a█ple", "a★ple", "ap**e", "a***e"):
+        assert found(text) == {"apple"}, text
+    for text in ("app-e", "ap_le x, appl.e", "a_ple", "b_ot"):
+        assert found(text) != set(), text
+    for text in ("a****e", "a**** e", "a--ple", "x-a-ple", "a-ple-x", "f_g", "a ple"):
+        assert found(text) == set(), text
+
+
+def test_numbers_are_no_letters() -> None:
+    matcher = TermMatcher(["tit", "boot"])
+    for text in ("request 717", "717", "a 717 b", "8007", "t 717", "room 8007, b", "test 1717"):
+        assert [hit for reading in readings(text) for hit in matcher.find(reading)] == [], text
+    for text in ("t1t", "7it", "t 1 t", "b007"):
+        assert [hit for reading in readings(text) for hit in matcher.find(reading)] != [], text
+
+
+def test_open_terms_may_end_with_the_letter_that_follows() -> None:
+    for text in ("plum, many", "a plumm", "many plum m"):
+        assert found(text) == {"plum*"}, text
+    for text in ("oberry", "o, oberry"):
+        assert found(text) == {"*berry"}, text
+
+
+def test_settled_terms_are_not_looked_for() -> None:
+    (reading,) = readings("apple boot apple")
+    assert [TERMS[hit.term] for hit in MATCHER.find(reading, lambda term: term == 0)] == ["boot"]
 
 
 def test_impossible_terms_are_refused() -> None:
@@ -90,4 +138,4 @@ def test_impossible_terms_are_refused() -> None:
 
 
 def test_a_matcher_without_terms_finds_nothing() -> None:
-    assert list(TermMatcher([]).find("apple")) == []
+    assert [list(TermMatcher([]).find(reading)) for reading in readings("apple")] == [[]]

@@ -44,7 +44,8 @@ def test_other_scripts_stay_apart() -> None:
     assert fold("Հհ") == "hh"
     assert fold("１２ ٣") == "12 3"
     assert fold("don't, don’t") == "dont, dont"
-    assert fold("a 👶 b").split() == ["a", "baby", "b"]
+    assert fold("a 👶 b").split() == ["a", "婴", "b"]
+    assert len(fold("👧" * 9)) == 9, "a longer word would multiply a text"
 
 
 def test_squeezing() -> None:
@@ -60,8 +61,32 @@ def test_squeezing() -> None:
 def test_digits_and_signs_give_more_ways_to_read_a_text() -> None:
     assert [normalized.squeezed for normalized in normalize("one word")] == ["oneword"]
     assert [normalized.squeezed for normalized in normalize("n0t, any")] == ["notany", "n0t"]
+    assert [normalized.squeezed for normalized in normalize("room 717")] == ["rom", "rom717"]
     assert [normalized.squeezed for normalized in normalize("as$, b")] == ["asb", "as"]
     assert [normalized.raw for normalized in normalize("as$, b")] == ["asb", "as$"]
+
+
+def test_masks_are_stars() -> None:
+    for mask in "○●■█★✖":
+        assert [text.squeezed for text in normalize(fold(f"a{mask}c"))] == ["ac", "a*c"]
+
+
+def test_numerals_are_digits_before_years_only() -> None:
+    for written, digits in (
+        ("十七歳", "17"),
+        ("七才", "7"),
+        ("二十七岁", "27"),
+        ("百二十歲", "120"),
+    ):
+        assert [text.squeezed[: len(digits)] for text in normalize(fold(written))][1:] == [digits]
+    assert len(list(normalize(fold("十七人")))) == 1
+
+
+def test_scripts_without_spaces_are_words_beside_others() -> None:
+    (normalized,) = normalize(fold("abcロリdef"))
+    assert normalized.starts == [0, 3, 5]
+    (normalized,) = normalize(fold("цвет été"))
+    assert len(normalized.starts) == 2
 
 
 def test_gaps() -> None:
@@ -69,6 +94,8 @@ def test_gaps() -> None:
     assert [normalized.gap(token) for token in range(6)] == [
         Gap.TAG, Gap.SIGN, Gap.SPACE, Gap.TAG, Gap.SPACE, Gap.TAG,
     ]  # fmt: skip
+    lettered, _ = normalize("a 22 b")
+    assert lettered.gap(1) is Gap.NUMBER
     assert [normalized.ends_tag(token) for token in range(6)] == [
         True,
         False,

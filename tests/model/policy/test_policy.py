@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from model.card import load_card
 from model.errors import PolicyBlocked
-from model.policy.normalize import fold
 from model.policy.policy import Policy, collect_texts, load_policy
 from model.policy.rules import load_core
 from model.rating import RATINGS, Rating
@@ -249,7 +248,7 @@ def test_weights_move_words_between_the_texts() -> None:
     texts = collect_texts(
         "a (b:-1) (c:0) d", "e (f:-2)", [LoraChoice(name="g", weight=-1)], {"g": ["h"]}
     )
-    assert [re.findall(r"\w", side) for side in texts] == [list("abcdfgh"), list("ebcgh")]
+    assert [re.findall(r"\w", side) for side in texts] == [list("abcdfghgh"), list("ebcghgh")]
 
 
 # -- properties ----------------------------------------------------------------------------------
@@ -309,35 +308,46 @@ def test_surrounding_text_does_not_hide_a_word(
 
 _HOSTILE = [
     "a", "as ", "ass", "a s s ", "nude ", "n u d e ", "sexlolinude", "n00d3 l0l1 ", "@$$ n!pp|3 ",
-    "little ", "little girl ", "baby blue ", "(child:1.1)", "ñüdé ｗｉｄｅ ", "小学生エロ", "1a",
-    "l1o", "👶", "n\u0301", "sex1", "x,", "*a*", "'a",
+    "little ", "little girl ", "baby blue ", "baby doll ", "(child:1.1)", "ñüdé ｗｉｄｅ ",
+    "小学生エロ", "1a", "l1o", "👶", "👧", "👧 ", "n\u0301", "sex1", "x,", "*a*", "'a",
+    "s\u0435 x-y_ ", "\u0397\u0422\u0410 ", "asscum ", "grape assassin ", "*", "seх,y",
+    "s3x 17 years \u0397@t_ ",
 ]  # fmt: skip
 
 
-def _calls(work: Callable[[], Any]) -> int:
-    """Number of function calls, of Python and built-in functions, and of generator steps."""
+def _steps(work: Callable[[], Any]) -> int:
+    """Number of calls, of Python and built-in functions, and of lines that run."""
     count = 0
 
     def count_call(_: FrameType, event: str, __: Any) -> None:
         nonlocal count
-        count += event in ("call", "c_call")
+        count += event == "c_call"
 
-    before = sys.getprofile()
+    def count_line(_: FrameType, event: str, __: Any) -> Any:
+        nonlocal count
+        count += event in ("call", "line")
+        return count_line
+
+    before = sys.getprofile(), sys.gettrace()
     sys.setprofile(count_call)
+    sys.settrace(count_line)
     try:
         work()
     finally:
-        sys.setprofile(before)
+        sys.settrace(before[1])
+        sys.setprofile(before[0])
     return count
 
 
-def test_the_number_of_calls_grows_linearly(policy: Policy) -> None:
-    def find_in(piece: str, length: int) -> Callable[[], Any]:
+def test_the_work_grows_linearly(policy: Policy) -> None:
+    """Ten times as long a text takes ten times as many steps, and few for each letter."""
+
+    def judge(piece: str, length: int) -> Callable[[], Any]:
         text = piece * (length // len(piece))
-        return lambda: list(policy._matcher.find(text))
+        return lambda: policy._find_groups(text)
 
     for piece in _HOSTILE:
-        find_in(piece, 100)()  # fills the caches
-        short, long = _calls(find_in(piece, 1000)), _calls(find_in(piece, 2000))
-        assert long <= 2.2 * short + 200, piece
-        assert long <= 60 * max(2000, len(fold(piece * 2000))), piece
+        judge(piece, 100)()  # fills the caches
+        short, long = _steps(judge(piece, 400)), _steps(judge(piece, 4000))
+        assert long <= 11 * short + 1000, piece
+        assert long <= 50 * 4000, (piece, long)

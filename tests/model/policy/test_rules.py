@@ -62,6 +62,31 @@ def test_blocked_tags_combinations_and_exceptions(tmp_path: Path) -> None:
     assert rule_of(policy, "sky") == rule_of(policy, "1girl", "ground") == "upside_down"
 
 
+def test_lists_of_words_stand_for_many_terms(tmp_path: Path) -> None:
+    policy = load_policy(
+        written(
+            tmp_path,
+            """
+            [words]
+            colour = ["red", "blue"]
+            thing = ["hat", "long coat"]
+
+            [groups.things]
+            terms = ["{colour} {thing}"]
+            except = ["blue {thing} of plums"]
+
+            [[rules]]
+            name = "things"
+            when = [{ prompt = ["$things", "{colour} moon", "torn {underwear}"] }]
+            """,
+        )
+    )
+    for prompt in ("red hats", "blue long coat", "a red moon", "blue hat", "torn panties"):
+        assert rule_of(policy, prompt) == "things", prompt
+    for prompt in ("red", "green hat", "blue hat of plums", "colour thing", "{colour} {thing}"):
+        assert rule_of(policy, prompt) is None, prompt
+
+
 def test_terms_can_be_added_to_the_core(tmp_path: Path) -> None:
     policy = load_policy(written(tmp_path, '[groups.minor]\nterms = ["zorble"]'))
     assert rule_of(policy, "zorble, nsfw") == "minor_sexual"
@@ -97,6 +122,13 @@ def test_mistakes_are_reported_with_their_place(tmp_path: Path) -> None:
         ("[[rules]]\nname = 'minor_sexual'\nblocked = ['ab']", "minor_sexual is already used"),
         ("[[rules]]\nname = 'max_rating'\nblocked = ['ab']", "max_rating is already used"),
         ("[groups.minor]\nterms = []\nexcept = ['child']", "groups.minor belongs to the core"),
+        ("[groups.a]\nterms = ['{none} hat']", "the words none, which do not exist"),
+        ("[words]\nchild = ['ab']", "words.child belongs to the core"),
+        (
+            "[words]\nab = ['1', '2', '3']\n[groups.a]\nterms = ['{ab}{ab}{ab}{ab}{ab}{ab}{ab}']",
+            "stands for more than 2000 texts",
+        ),
+        ("[groups.a]\nterms = ['ab']\nexcept = ['!']", "the exception '!' has no letters"),
         ("[ratings]\nnsfw = {prompt = ['ab']}", "ratings: Extra inputs"),
         ("fillers = ['ab']", "fillers: Extra inputs"),
         ("[safe]\nprompt = ['ab']", "safe: Extra inputs"),

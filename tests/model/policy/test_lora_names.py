@@ -1,0 +1,22 @@
+"""Names of LoRAs become words."""
+
+from model.policy.lora_names import lora_words
+
+
+def test_names_are_split_into_words() -> None:
+    words = {
+        "RedHat": "Red Hat",
+        "red_hat-v2": "red hat",
+        "RedHatV2.1": "Red Hat",
+        "redhatXLv3b": "redhat",
+        "hatSDXL": "hat",
+        "hat_sdxl_v1.0": "hat",
+        "SDXLHatStyle": "Hat",
+        "hatstyle": "hat",
+        "12moHats": "12 mo Hats",
+        "plum": "plum",
+        "vivid": "vivid",
+        "v2": "",
+        "": "",
+    }
+    assert {name: lora_words(name) for name in words} == words
