@@ -13,6 +13,8 @@ _MODULES = {
     "counts": "model.bench.counts",
     "queue": "cli.bench.queue",
     "codecs": "cli.bench.codecs",
+    "engine": "model.bench.engine_speed",
+    "baseline": "model.bench.baseline",
 }
 
 
@@ -25,6 +27,8 @@ def bench(context: typer.Context) -> None:
 
     `bench schedule` simulates the effect of scheduling at step boundaries under load.
     `bench lora` measures how long it takes to change LoRAs.
+    `bench engine` measures a forward, a step and a picture of every size.
+    `bench baseline` searches the best arrangement of processes for both.
     `bench codecs` measures the encoding of images.
     `bench counts` counts the work of one forward and one step, without a GPU.
     `bench queue` measures how the queue behaves with up to 100 000 waiting jobs.

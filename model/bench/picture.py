@@ -5,8 +5,11 @@ Run by `kirazuri bench`. Both run Euler on the same schedule, in turn, in one pr
 
 import argparse
 import statistics
+import sys
 import time
 from collections.abc import Callable
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +31,9 @@ from model.resolved_request import ResolvedRequest, resolve_request
 from model.sampling.noise import initial_noise
 
 T5_PAD = "<pad>"
+
+# The library's annotations do not cover this use.
+modular_pipeline: Any = import_module("diffusers.modular_pipelines.modular_pipeline")
 
 Run = Callable[[], None]
 
@@ -113,6 +119,17 @@ def table(seconds: dict[str, list[float]], pictures: dict[str, int]) -> str:
 def main() -> None:
     """Parse the command line, measure and print the table."""
     parser = argparse.ArgumentParser(prog="kirazuri bench", description=__doc__)
+    add_request_options(parser)
+    parser.add_argument(
+        "--batch", type=int, default=4, help="number of requests at once in the last row"
+    )
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    print(run_benchmark(options))
+
+
+def add_request_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of what is generated, and with what."""
     parser.add_argument(
         "--card", default="kirazuri-tiny", help="name of a card, or path of its .toml file"
     )
@@ -120,20 +137,13 @@ def main() -> None:
     parser.add_argument("--resolution", help="a preset or WIDTHxHEIGHT (default: the card's)")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--cfg-scale", type=float, default=4.0)
-    parser.add_argument(
-        "--batch", type=int, default=4, help="number of requests at once in the last row"
-    )
-    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: all")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", choices=["auto", "float32", "bfloat16"], default="auto")
-    options = parser.parse_args()
-    print(run_benchmark(options))
 
 
-def run_benchmark(options: argparse.Namespace) -> str:
-    """Measure with the given options and return the table with its conditions."""
-    diffusers_logging.disable_progress_bar()
+def open_engine(options: argparse.Namespace) -> tuple[Engine, ResolvedRequest]:
+    """The loaded engine, and the request that the options describe."""
     card = load_card(options.card)
     request = resolve_request(
         GenerationRequest(
@@ -154,14 +164,33 @@ def run_benchmark(options: argparse.Namespace) -> str:
         threads=options.threads,
         token_budget=1 << 20,
     )
-    about = engine.description()
+    return engine, request
+
+
+def open_library(options: argparse.Namespace, *, is_compiled: bool = False) -> Run:
+    """A function that makes the same picture with the library's pipeline."""
+    diffusers_logging.disable_progress_bar()
+    if not sys.stderr.isatty():  # its loop has a progress bar of its own
+        modular_pipeline.tqdm = partial(modular_pipeline.tqdm, disable=True)
+    engine, request = open_engine(options)
+    card, about = load_card(options.card), engine.description()
     dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[about["precision"]]
     device = torch.device(about["device"])
     parts = load_components(card, options.checkpoint_dir, device=device, dtype=dtype)
+    if is_compiled:
+        for block in parts.transformer.transformer_blocks:
+            block.compile()
     pipeline = library_pipeline(parts, load_library_vae(card, options.checkpoint_dir, device))
     pipeline.update_components(guider=ClassifierFreeGuidance(guidance_scale=options.cfg_scale))
-    several = [request.model_copy(update={"seed": seed}) for seed in range(options.batch)]
     channels, scale = card.transformer.latent_channels, card.vae.scale_factor
+    return partial(run_library, pipeline, request, channels, scale)
+
+
+def run_benchmark(options: argparse.Namespace) -> str:
+    """Measure with the given options and return the table with its conditions."""
+    engine, request = open_engine(options)
+    library_run, about = open_library(options), engine.description()
+    several = [request.model_copy(update={"seed": seed}) for seed in range(options.batch)]
     pictures = {
         "diffusers AnimaModularPipeline": 1,
         "engine, one request": 1,
@@ -169,13 +198,13 @@ def run_benchmark(options: argparse.Namespace) -> str:
     }
     library, one, batch = pictures
     runs: dict[str, Run] = {
-        library: lambda: run_library(pipeline, request, channels, scale),
+        library: library_run,
         one: lambda: run_engine(engine, [request]),
         batch: lambda: run_engine(engine, several),
     }
     conditions = (
-        f"{card.name}, {request.width}x{request.height}, {request.steps} steps of euler, CFG "
-        f"{request.cfg_scale:g}, {about['precision']} on {about['device']}, "
+        f"{load_card(options.card).name}, {request.width}x{request.height}, {request.steps} steps "
+        f"of euler, CFG {request.cfg_scale:g}, {about['precision']} on {about['device']}, "
         f"{torch.get_num_threads()} threads, torch {torch.__version__}, "
         f"median of {options.rounds}"
     )

@@ -1,0 +1,65 @@
+"""The benchmarks of speed run, and say what they measured; not how fast anything is."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from model.bench import baseline, engine_speed
+
+QUICK = ["--steps", "1", "--resolution", "square", "--threads", "1", "--device", "cpu"]
+
+
+def run(monkeypatch: pytest.MonkeyPatch, module: Any, path: Path, *options: str) -> Any:
+    monkeypatch.setattr(sys, "argv", ["bench", *QUICK, *options, f"--json={path}"])
+    module.main()
+    return json.loads(path.read_text())
+
+
+def test_the_engine_is_measured_against_the_matrix_peak(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--presets", "square", "portrait", "--rounds", "1", "--matrix", "64"]
+    found = run(monkeypatch, engine_speed, tmp_path / "engine.json", *options)
+    assert [row["size"] for row in found["rows"]] == ["128x128", "112x144"]
+    for row in found["rows"]:
+        assert 0 < row["forward ms"] <= row["picture per step ms"]
+    assert "matrix peak" in capsys.readouterr().out
+
+
+def test_every_split_of_the_cores_is_an_arrangement() -> None:
+    found = baseline.list_arrangements(4, at_once=3, has_compiled=True)
+    splits = [(1, 4), (2, 2), (4, 1), (1, 1)]
+    for kind in ("diffusers", "diffusers, compiled"):
+        assert [(a.processes, a.threads) for a in found if a.kind == kind] == splits
+    assert [a.at_once for a in found if a.kind == "engine"] == [1] * 4 + [3] * 4
+    assert baseline.list_arrangements(1, at_once=1, has_compiled=False) == [
+        baseline.Arrangement("diffusers", 1, 1),
+        baseline.Arrangement("engine", 1, 1),
+    ]
+
+
+def test_arrangements_run_twice_in_opposite_orders(monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    rates = {"diffusers": 2.0, "engine": 6.0}
+
+    def measure(one: baseline.Arrangement, arguments: Any) -> tuple[float, float]:
+        order.append(one.kind)
+        return rates[one.kind], 1 / rates[one.kind]
+
+    monkeypatch.setattr(baseline, "measure", measure)
+    both = [baseline.Arrangement("diffusers", 1, 1), baseline.Arrangement("engine", 1, 1)]
+    rows = baseline.measure_all(both, argparse.Namespace(), [])
+    assert order == ["diffusers", "engine", "engine", "diffusers"]
+    assert [row["relative to diffusers' best"] for row in rows] == ["1.00x", "3.00x"]
+
+
+@pytest.mark.parametrize("kind", ["diffusers", "engine"])
+def test_processes_make_pictures_together(kind: str) -> None:
+    one = baseline.Arrangement(kind, 2, 1)
+    rate, seconds = baseline.measure(one, [*QUICK, "--pictures", "1"])
+    assert rate > 0
+    assert 0 < seconds < float("inf")
