@@ -12,10 +12,13 @@ from typing import Any
 from model.recipes.aliases import find_schedule
 from model.recipes.imported import ImportedRequest, read_number
 from model.recipes.infotext_syntax import (
+    BYTE_ORDER_MARKS,
     NEGATIVE,
     SIZE,
     Infotext,
     break_markers,
+    has_parameters,
+    hidden_json,
     quoted,
     split_infotext,
     unclear_mark,
@@ -89,24 +92,15 @@ def _compose(prompt: str, negative: str, loras: LoraWeights, pairs: dict[str, An
     tags = "".join(f" <lora:{name}:{_exact(weight)}>" for name, weight in loras)
     plain = f"{prompt}{tags}\n{NEGATIVE} {negative}\n{line}"
     has_tags = (prompt, negative) != (break_tags(prompt), break_tags(negative))
-    if not has_tags and _reads_as(plain, prompt, negative, loras):
+    is_clear = not (has_tags or has_parameters(prompt) or has_parameters(negative))
+    if is_clear and _reads_as(plain, prompt, negative, loras):
         return plain
     exact = {"Exact prompt": prompt, "Exact negative prompt": negative, "Exact LoRAs": loras}
-    line += "".join(f", {key}: {_json(value)}" for key, value in exact.items())
+    line += "".join(f", {key}: {hidden_json(value)}" for key, value in exact.items())
     prompt, negative, tags = (
         break_markers(text) for text in (break_tags(prompt), break_tags(negative), tags)
     )
-    return f"{prompt.lstrip(_MARKS)}{tags}\n{NEGATIVE} {negative}\n{line}"
-
-
-_MARKS = "\ufeff\ufffe"
-"""Characters that a reader takes for a byte order mark at the beginning of a text."""
-
-
-def _json(value: Any) -> str:
-    """JSON in which readers find no byte order marks."""
-    text = json.dumps(value, ensure_ascii=False)
-    return text.replace("\ufeff", "\\ufeff").replace("\ufffe", "\\ufffe")
+    return f"{prompt.lstrip(BYTE_ORDER_MARKS)}{tags}\n{NEGATIVE} {negative}\n{line}"
 
 
 def _reads_as(text: str, prompt: str, negative: str, loras: LoraWeights) -> bool:

@@ -4,13 +4,17 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from model.recipes.imported import plain_text
 
 MAX_INFOTEXT_CHARS = 200_000
 _MIN_PAIRS = 3
 NEGATIVE = "Negative prompt:"
+BYTE_ORDER_MARKS = "\ufeff\ufffe"
+"""Characters that a reader takes for a byte order mark at the beginning of a text."""
+
+_HIDDEN = str.maketrans({char: f"\\u{ord(char):04x}" for char in f":<{BYTE_ORDER_MARKS}"})
 
 # Matching takes linear time: every repetition is bounded or cannot overlap with what follows.
 _WHOLE_NUMBER = re.compile(r"\d{1,9}(?:\.0{0,6})?", re.ASCII)
@@ -23,11 +27,6 @@ _MAX_JSON_ERRORS = 10
 
 _END = re.compile(r"\s{0,8}(?:,|$)")
 SIZE = re.compile(r"(\d{1,6})x(\d{1,6})", re.ASCII)
-_MARKERS = re.compile(
-    r"(neg(?:ative)?[ _-]?prompts?|negative|negative template|template|steps)(?=\s{0,8}[:：﹕=])",
-    re.IGNORECASE,
-)
-
 _NEGATIVE_LINE = re.compile(r"negative[ _-]?prompt[:：﹕]", re.IGNORECASE)
 """Begins the negative prompt at the start of a line, in the spellings of all writers."""
 
@@ -48,6 +47,22 @@ _KNOWN_KEYS = frozenset(
     }
 )
 """Keys of which one must begin the line of parameters if it does not begin with `Steps`."""
+
+
+_MARKERS = re.compile(
+    r"(neg(?:ative)?[ _-]?prompts?|negative|negative template|template|"
+    rf"{'|'.join(sorted(_KNOWN_KEYS, key=len, reverse=True))})(?=\s{{0,8}}[:：﹕=])",
+    re.IGNORECASE,
+)
+"""Begins a part of an infotext, or a parameter."""
+
+
+_PARAMETER = re.compile(
+    r"(?:steps|seed|cfg scale|denoising strength)\s{0,8}[:：﹕=]\s{0,8}[\d.\"'-]|"
+    r"size\s{0,8}[:：﹕=]\s{0,8}\d{1,6}x|neg(?:ative)?[ _-]?prompts?\s{0,8}[:：﹕=]|"
+    r"(?:sampler|schedule type|model hash|lora hashes)\s{0,8}[:：﹕=]",
+    re.IGNORECASE,
+)
 
 
 class Infotext(NamedTuple):
@@ -136,6 +151,11 @@ def parse_parameters(text: str) -> dict[str, str]:
     return parameters
 
 
+def has_parameters(text: str) -> bool:
+    """Whether a prompt has words that simple readers would take for a parameter."""
+    return _PARAMETER.search(text) is not None
+
+
 def break_markers(text: str) -> str:
     """Write words that begin a part of an infotext with a blank before their colon."""
     return _MARKERS.sub(r"\1 ", text)
@@ -144,7 +164,14 @@ def break_markers(text: str) -> str:
 def quoted(value: str) -> str:
     """Write a value as a JSON string if it would not be read again as it is."""
     needs_quotes = set(value) & set(',:"\n\r') or value[:1] in ("{", "[") or value != value.strip()
+    if has_parameters(value):
+        return hidden_json(value)
     return json.dumps(value, ensure_ascii=False) if needs_quotes else value
+
+
+def hidden_json(value: Any) -> str:
+    """JSON in which programs that search the whole text find no keys, tags and byte order marks."""
+    return json.dumps(value, ensure_ascii=False).translate(_HIDDEN)
 
 
 def _is_parameters(line: str) -> bool:

@@ -53,6 +53,10 @@ LORAS = st.lists(
 @example("1girl <lora:evil:1>", "<lora:evil:1>", [("ink", 0.5)], 4.0, "jpeg")
 @example(SWAPPED * 20, "", [], 4.0, "webp")
 @example("cat <lora:evil:1:1:1:1:1:1>", "<any:evil>", [], 4.0, "png")
+@example("cat, Steps: 5, Seed: 1", "Sampler: Heun, Size: 8x8", [], 4.0, "png")
+@example('cat", Steps: 5, "Seed: 1', "", [], 4.0, "webp")
+@example("cat", "dog\nSeed: 1, Sampler: Heun, Size: 8x8", [], 4.0, "jpeg")
+@example("Seed: 1, Sampler: Heun, Size: 8x8\n", "\\", [], 4.0, "avif")
 @example("cat", "", [("a\nSteps: 5, Seed: 1", 1.0)], 4.0, "png")
 @example("\ufffe" + SWAPPED, "", [], 4.0, "avif")
 @example("Ã©", "", [], 4.0, "png")
@@ -89,5 +93,8 @@ def _check_other_readers(infotext: str, steps: int) -> None:
     assert (parameters["Seed"], parameters["Steps"]) == ("7", str(steps))
     negatives = [line for line in infotext.split("\n") if line.startswith("Negative prompt:")]
     assert len(negatives) == 1
-    tags = re.findall(r"<(?:\w+):([^>]+)>", infotext.rpartition("\nSteps: ")[0])
+    tags = re.findall(r"<(?:\w+):([^>]+)>", infotext)
     assert [tag for tag in tags if tag.startswith(("evil", "<lora:a"))] == []
+    # Simple readers take the first or the last of what they find, anywhere.
+    for key, value in (("Steps", steps), ("Seed", 7), ("Size", parameters["Size-1"])):
+        assert {*re.findall(rf"{key}: ?(\d+)", infotext)} == {str(value)}, key
