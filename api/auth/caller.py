@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+from fastapi import Request
+
+from api.auth.proxy_marks import shows_proxy
 from worker.auth.api_keys import KeyLimits
 
 
@@ -15,3 +18,18 @@ class Caller:
 
 ANYONE = Caller(owner="", limits=KeyLimits())
 """The caller of all requests that need no key."""
+
+
+def client_address(request: Request) -> str | None:
+    """The IP address of the client; None if an untrusted proxy hides it.
+
+    uvicorn has already put the address from a trusted proxy into `request.client`.
+    """
+    if request.client is None:
+        return None
+    host, headers = request.client.host, request.headers
+    if "x-forwarded-for" in headers:
+        is_known = host in [part.strip() for part in headers["x-forwarded-for"].split(",")]
+    else:
+        is_known = not shows_proxy(headers.keys())
+    return host if is_known else None

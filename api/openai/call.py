@@ -7,7 +7,6 @@ from functools import partial
 from typing import Annotated
 
 from fastapi import Depends, Request, Response
-from starlette.background import BackgroundTask
 
 from api.http.job_schemas import job_headers
 from api.http.sse import EventStream
@@ -20,6 +19,7 @@ from api.submit.dependencies import (
     Store,
 )
 from api.submit.disconnect import cancel_in_background
+from api.submit.handover import HandedOver
 from api.submit.submitter import Submitter
 from api.submit.wait import wait_for_success
 from model.request import GenerationRequest
@@ -44,7 +44,9 @@ class _ImagesCall:
         `names` are the client's names of fields, for errors; raises as `Submitter.submit`.
         """
         with openai_names(names):
-            job = await self.submitter.submit(body, self.submission, attempt=self._retry_count())
+            job = await self.submitter.submit(
+                body, self.submission, is_waiting=True, attempt=self._retry_count()
+            )
         self.submission.log_accepted(job)
         return job
 
@@ -59,12 +61,13 @@ class _ImagesCall:
 
     def answer(self, content: str, body: GenerationRequest, job: Job) -> Response:
         """The JSON response of a call that ends with its images."""
-        return Response(
-            content,
-            media_type="application/json",
-            headers=job_headers(job),
-            background=BackgroundTask(self.submitter.forget_attempts, body, job),
-        )
+        served = partial(self._end, body, job)
+        return HandedOver(content, headers=job_headers(job), on_served=served)
+
+    async def _end(self, body: GenerationRequest, job: Job) -> None:
+        """The client has its images: neither a retry nor a call like this one finds the job."""
+        await self.submission.end_call(is_served=True)
+        await self.submitter.forget_attempts(body, job)
 
     def stream(
         self, events: AsyncGenerator[bytes], body: GenerationRequest, job: Job
@@ -76,7 +79,7 @@ class _ImagesCall:
                 async for event in events:
                     yield event
             # Not reached if the client has disconnected: it may retry to get its images.
-            await self.submitter.forget_attempts(body, job)
+            await self._end(body, job)
 
         cancel = partial(cancel_in_background, self.submitter.queue, job.id)
         is_cancelled = self.submission.is_cancelled_on_disconnect

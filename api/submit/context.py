@@ -1,20 +1,25 @@
 """Reads the headers of a submission and answers it with the accepted job."""
 
+import hashlib
 import logging
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 from fastapi import Depends, Header, Query, Request, Response
 from pydantic import AfterValidator
 
+from api.auth.caller import client_address
 from api.http.job_schemas import job_view
 from api.submit.dependencies import base_url, owned_queue
 from api.submit.disconnect import cancel_abandoned_job, unless_disconnected
+from api.submit.handover import HandedOver
 from worker.errors import QueueUnavailable
 from worker.job import TERMINAL, Job
+from worker.queue.client_index import WaitingCall
 from worker.queue.job_queue import JobQueue
 
 log = logging.getLogger(__name__)
@@ -22,6 +27,8 @@ log = logging.getLogger(__name__)
 _PREFER_WAIT = re.compile(r'(?:^|[,;\s])wait\s*=\s*"?([0-9]+)"?\s*(?:[,;]|$)', re.IGNORECASE)
 _DURATION = re.compile(r"(?:([0-9]{1,2})h)?(?:([0-9]{1,4})m)?(?:([0-9]{1,5})s?)?")
 _MAX_DURATION_SECONDS = 86_400
+_ADDRESS_SECONDS = 600
+"""How long an address is taken for the same client."""
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
@@ -45,7 +52,7 @@ def parse_duration(text: str) -> int:
     return total
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _SubmissionContext:
     """What the headers of one submission ask for, and how to answer it."""
 
@@ -58,6 +65,39 @@ class _SubmissionContext:
     response: Response
     queue: JobQueue
     base_url: str
+    call: WaitingCall | None = None
+
+    def wait_as(self, fingerprint: str) -> WaitingCall | None:
+        """Make this a call that waits for the images of the request with this fingerprint.
+
+        If it ends without them, the next call with the same path and request of the same caller
+        finds its job: of the same key, or of the same address within ten minutes. None if the
+        client says by an idempotency key what belongs together, or cannot be told from others.
+        """
+        owner: str = self.request.state.caller.owner
+        address = client_address(self.request)
+        if self.idempotency_key is not None or not (owner or address):
+            return None
+        caller = owner or f"@{_digest(f'{address}')}"
+        settings = self.request.state.settings
+        seconds = settings.idempotency_ttl_seconds if owner else _ADDRESS_SECONDS
+        like = _digest(f"{self.request.scope['path']} {fingerprint}")
+        self.call = self.queue.waiting_call(caller, like, seconds)
+        return self.call
+
+    async def end_call(self, *, is_served: bool) -> None:
+        """Record whether the client has its images; only the first end of a call counts."""
+        if self.call is not None:
+            with suppress(QueueUnavailable):
+                await self.call.end(is_served=is_served)
+
+    def hand_over(
+        self, content: str, status: int = 200, headers: Mapping[str, str] | None = None
+    ) -> HandedOver:
+        """The response with the result; the call has ended well when the client has taken it."""
+        return HandedOver(
+            content, status, headers, on_served=partial(self.end_call, is_served=True)
+        )
 
     def log_accepted(self, job: Job) -> None:
         """Log the job together with the request id."""
@@ -75,7 +115,7 @@ class _SubmissionContext:
             if job.status in TERMINAL:
                 status = 200
         body = job_view(job, self.base_url).model_dump_json()
-        return Response(body, status, headers, media_type="application/json")
+        return self.hand_over(body, status, headers)
 
     async def wait_for(
         self,
@@ -139,9 +179,9 @@ async def _submission_context(
         bool,
         Query(description="Cancel the job if the client disconnects during `Prefer: wait`."),
     ] = False,
-) -> _SubmissionContext:
+) -> AsyncGenerator[_SubmissionContext]:
     is_valid_trace = traceparent is not None and _TRACEPARENT.fullmatch(traceparent)
-    return _SubmissionContext(
+    submission = _SubmissionContext(
         idempotency_key=idempotency_key,
         traceparent=traceparent if is_valid_trace else None,
         wait_seconds=parse_prefer_wait(prefer, request.state.settings.max_wait_seconds),
@@ -152,6 +192,14 @@ async def _submission_context(
         queue=await owned_queue(request),
         base_url=await base_url(request),
     )
+    try:
+        yield submission
+    finally:
+        await submission.end_call(is_served=False)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 SubmissionContext = Annotated[_SubmissionContext, Depends(_submission_context)]

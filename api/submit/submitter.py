@@ -69,12 +69,18 @@ class _Submitter:
             raise RequestValidationError(errors) from exc
 
     async def submit(
-        self, body: GenerationRequest, submission: SubmissionContext, *, attempt: int | None = None
+        self,
+        body: GenerationRequest,
+        submission: SubmissionContext,
+        *,
+        is_waiting: bool = False,
+        attempt: int | None = None,
     ) -> Job:
-        """Queue a job for the request.
+        """Queue a job for the request, or find the job of an earlier call that is repeated.
 
-        `attempt` is the retry count of a client that retries by itself and sends no idempotency
-        key: attempt 0 makes a job, later attempts of the same body find it.
+        With `is_waiting` the call waits for the images, and finds the job of a call like it that
+        ended without them. `attempt` is the retry count of a client that retries by itself and
+        sends no idempotency key: attempt 0 makes a job, later attempts of the same body find it.
 
         Raises:
             RequestValidationError: an input image or LoRA is unusable.
@@ -95,6 +101,7 @@ class _Submitter:
             idempotency_key=key,
             is_key_renewed=is_renewed,
             fingerprint=fingerprint,
+            call=submission.wait_as(fingerprint) if is_waiting else None,
             traceparent=submission.traceparent,
             webhook=webhook_from(body, submission.base_url),
             cancel_after=submission.cancel_after,

@@ -1,6 +1,6 @@
-"""Lists the jobs in progress of a client whose API has no job ids.
+"""Finds the jobs of clients that know no job ids: those in progress, and those of calls cut short.
 
-The list only helps to find jobs: a missing or extra entry changes no job.
+The lists only help to find jobs: a missing or extra entry changes no job.
 """
 
 import json
@@ -8,12 +8,16 @@ import time
 from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
+from ulid import ULID
 
 from worker.queue.layout import redis_keys
+from worker.queue.scripts.lua_script import LuaScript
 from worker.redis_io.client import unavailable_on_outage
 
 MAX_JOBS = 100
 """Only the newest jobs of a client are listed."""
+
+_LONGEST_WAIT_SECONDS = 3600
 
 _NEWEST_EVENTS = (8, 64)
 """How many events are searched for the newest preview: first a few, then more."""
@@ -77,3 +81,41 @@ class ClientIndex:
             pipeline.zremrangebyrank(self._key, 0, -MAX_JOBS - 1)
             pipeline.expire(self._key, self._ttl_seconds)
             await pipeline.execute()
+
+
+class WaitingCall:
+    """A call that waits for the images of its job.
+
+    If it ends without them, or its process dies, the next call like it finds the job. Calls are
+    alike if they have the same `key`; `process` names the API process.
+    """
+
+    def __init__(self, redis: Redis, key: str, process: str, *, ttl_seconds: int) -> None:
+        self._redis = redis
+        self._key = key
+        self._process = process
+        self._id = str(ULID())
+        self._ttl_seconds = ttl_seconds
+        self.job_id: str | None = None
+        """Set when the job is known, until the call has ended."""
+
+    @property
+    def arguments(self) -> tuple[str, str, str, int]:
+        """What `admit.lua` needs to know; while the call waits, the key is kept for longer."""
+        return self._key, self._process, self._id, self._ttl_seconds + _LONGEST_WAIT_SECONDS
+
+    async def end(self, *, is_served: bool) -> None:
+        """Record how the call ended: the client has its answer, or a later call finds the job.
+
+        Only the first end counts.
+
+        Raises:
+            QueueUnavailable: Redis is away; without an answer the job is found later.
+        """
+        job_id, self.job_id = self.job_id, None
+        if job_id is None:
+            return
+        leave = LuaScript(self._redis, "leave_call")
+        holder, served = f"{self._process} {self._id}", "1" if is_served else ""
+        with unavailable_on_outage():
+            await leave(job_id, self._key, holder, served, self._ttl_seconds)

@@ -31,7 +31,7 @@ from worker.errors import (
 )
 from worker.job import NO_CARD, TERMINAL, Checkpoint, Job, JobWarning, Status
 from worker.job_events import JobEvent
-from worker.queue.client_index import ClientIndex
+from worker.queue.client_index import ClientIndex, WaitingCall
 from worker.queue.eta import Eta, Throughput
 from worker.queue.event_stream import EventReader, RecordMissing, follow
 from worker.queue.job_records import JobRecords, job_with_eta
@@ -39,7 +39,7 @@ from worker.queue.layout import redis_keys, rq_layout
 from worker.queue.layout.record import is_understood, new_record, replay_warnings
 from worker.queue.owner_index import OwnerIndex, OwnerUsage
 from worker.queue.queue_state import QueueState, retry_after
-from worker.queue.scripts.admission import admit_arguments
+from worker.queue.scripts.admission import NO_CALL, admit_arguments
 from worker.queue.scripts.lua_script import LuaScript
 from worker.queue.wakeups import Wakeups
 from worker.redis_io.client import connect_async, disconnect, unavailable_on_outage
@@ -91,6 +91,11 @@ class JobQueue:
         """The jobs in progress of a client whose API has no job ids."""
         return ClientIndex(self._redis, client, ttl_seconds=self._settings.result_ttl_seconds)
 
+    def waiting_call(self, caller: str, fingerprint: str, ttl_seconds: int) -> WaitingCall:
+        """A call to pass to `admit`; without its answer, it is remembered for `ttl_seconds`."""
+        key = redis_keys.calls_key(caller, fingerprint)
+        return WaitingCall(self._redis, key, self._wakeups.process, ttl_seconds=ttl_seconds)
+
     async def close(self) -> None:
         """Close all connections."""
         await self._wakeups.close()
@@ -113,6 +118,7 @@ class JobQueue:
         idempotency_key: str | None = None,
         is_key_renewed: bool = False,
         fingerprint: str = "",
+        call: WaitingCall | None = None,
         traceparent: str | None = None,
         original: Job | None = None,
         webhook: Webhook | None = None,
@@ -120,12 +126,11 @@ class JobQueue:
         limits: KeyLimits = _UNLIMITED,
         on_usage: Callable[[OwnerUsage], None] | None = None,
     ) -> Job:
-        """Queue a request, or find the earlier job of this idempotency key, in one round trip.
+        """Queue a request, or find the earlier job of this key or call, in one round trip.
 
-        With `is_key_renewed` the key stands for the new job from now on. The job is cancelled if
-        it has not ended `cancel_after` seconds from now. `original` is the job that it replays.
-        Of the key's `limits`, those of unfinished jobs and of work are checked here; `on_usage` is
-        called with what counts against them, also if the request is refused.
+        With `is_key_renewed` the key stands for the new job. A job that has not ended
+        `cancel_after` seconds from now is cancelled; `original` is the one that it replays. Of the
+        `limits`, unfinished jobs and work are checked; `on_usage` gets what counts, if refused too.
 
         Raises:
             TooManyJobs, QuotaSpent, QueueFull: a limit of the key or of the queue is reached.
@@ -146,10 +151,10 @@ class JobQueue:
             priority=limits.priority,
             checkpoint=self.state.checkpoint,
         )
-        known = redis_keys.idempotency_key(self._owner or "", idempotency_key)
-        idempotency = known, fingerprint, "1" if is_key_renewed else ""
+        key = redis_keys.idempotency_key(self._owner or "", idempotency_key)
+        idempotency = key, fingerprint, "1" if is_key_renewed else ""
         throughput = await self.state.throughput()
-        reply = await self._admit_record(request, record, idempotency, limits, throughput)
+        reply = await self._admit_record(request, record, idempotency, limits, throughput, call)
         outcome, subject, mean_cost, unfinished, spent, *rest = reply
         if on_usage is not None:
             on_usage(OwnerUsage(int(unfinished), float(spent)))
@@ -173,6 +178,7 @@ class JobQueue:
         idempotency: tuple[str, str, str],
         limits: KeyLimits,
         throughput: Throughput,
+        call: WaitingCall | None,
     ) -> list[Any]:
         """Run the admit script, which describes its reply."""
         job_id = str(ULID())
@@ -182,6 +188,7 @@ class JobQueue:
                 record,
                 self._settings,
                 idempotency=idempotency,
+                call=call.arguments if call else NO_CALL,
                 inputs=request.inputs,
                 limits=limits,
                 throughput=throughput,
@@ -189,6 +196,8 @@ class JobQueue:
             )
             reply: list[Any] = await self._admit(job_id, *arguments)
             outcome, subject = reply[:2]
+            if call is not None and outcome in ("admitted", "repeated"):
+                call.job_id = subject
             span.set_attributes({"messaging.message.id": subject, "kirazuri.outcome": outcome})
         if outcome == "unfit":
             await self.state.server()  # logs the fault

@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Request, Response
 from fastapi.exceptions import RequestValidationError
 
 from api.a1111.errors import responses
@@ -56,8 +56,8 @@ class _GenerationHandler:
     input_images: RequestImages
     store: Store
 
-    async def handle(self, body: Processing) -> A1111Pictures:
-        """Submit a job, wait for it and return its images.
+    async def handle(self, body: Processing) -> Response:
+        """Submit a job, wait for it and respond with its images.
 
         Raises:
             RequestValidationError: a field is invalid; errors use the A1111 field names.
@@ -68,16 +68,19 @@ class _GenerationHandler:
         parsed = await self._parse(body)
         with _a1111_names():
             request = await self.submitter.validate(parsed.fields)
-            job = await self.submitter.submit(request, self.submission)
+            job = await self.submitter.submit(request, self.submission, is_waiting=True)
         self.submission.log_accepted(job)
         job = await self._wait(job)
         files = await read_images(job, self.store) if body.send_images is not False else ()
-        self.submission.response.headers.update(job_headers(job))
-        return A1111Pictures(
-            images=await asyncio.to_thread(_to_base64, files),
-            parameters=_sent_fields(body),
-            info=info_of(job, self.card, parsed.notes),
-        )
+
+        def content() -> str:
+            return A1111Pictures(
+                images=_to_base64(files),
+                parameters=_sent_fields(body),
+                info=info_of(job, self.card, parsed.notes),
+            ).model_dump_json()
+
+        return self.submission.hand_over(await asyncio.to_thread(content), headers=job_headers(job))
 
     async def _parse(self, body: Processing) -> A1111Request:
         """The parsed body, with its mask in the form that `POST /generate` expects."""
@@ -162,10 +165,11 @@ GenerationHandler = Annotated[_GenerationHandler, Depends(_handler)]
     "/txt2img",
     operation_id="a1111TextToImage",
     summary="Generate images from a prompt",
+    response_model=A1111Pictures,
     dependencies=_JSON,
     responses=_ERRORS,
 )
-async def text_to_image(body: TextToImage, handler: GenerationHandler) -> A1111Pictures:
+async def text_to_image(body: TextToImage, handler: GenerationHandler) -> Response:
     """Submit a job, wait for it and respond with its images.
 
     If the job takes longer than `KIRAZURI_SYNC_WAIT_SECONDS`, or than `Prefer: wait=N`, the
@@ -178,9 +182,10 @@ async def text_to_image(body: TextToImage, handler: GenerationHandler) -> A1111P
     "/img2img",
     operation_id="a1111ImageToImage",
     summary="Generate images from an image",
+    response_model=A1111Pictures,
     dependencies=_JSON,
     responses=_ERRORS,
 )
-async def image_to_image(body: ImageToImage, handler: GenerationHandler) -> A1111Pictures:
+async def image_to_image(body: ImageToImage, handler: GenerationHandler) -> Response:
     """Like `txt2img`, but starts from an image. With `mask`, only a part of it changes."""
     return await handler.handle(body)

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from api.auth.proxy_marks import shows_proxy
+from api.auth.caller import client_address
 from api.submit.dependencies import CurrentCaller, Queue
 from worker.errors import JobExpired, JobNotFound
 from worker.job import TERMINAL, Job
@@ -43,21 +43,6 @@ class ClientIdentity:
         return found
 
 
-def _client_address(request: Request) -> str | None:
-    """The IP address of the client; None if an untrusted proxy hides it.
-
-    uvicorn has already put the address from a trusted proxy into `request.client`.
-    """
-    if request.client is None:
-        return None
-    host, headers = request.client.host, request.headers
-    if "x-forwarded-for" in headers:
-        is_known = host in [part.strip() for part in headers["x-forwarded-for"].split(",")]
-    else:
-        is_known = not shows_proxy(headers.keys())
-    return host if is_known else None
-
-
 def client_name(request: Request, owner: str) -> str | None:
     """The name of the client in the job index; None if it cannot be told apart from others.
 
@@ -67,7 +52,7 @@ def client_name(request: Request, owner: str) -> str | None:
     parts: list[str] | None = None
     if owner:
         parts = [owner, credentials]
-    elif (address := _client_address(request)) is not None:
+    elif (address := client_address(request)) is not None:
         parts = ["", credentials, address]
     elif len(credentials) > len("Basic ") + 4:  # longer than an empty name and password
         parts = ["", credentials]

@@ -61,6 +61,8 @@ def routes(request_model: type[GenerationRequest]) -> APIRouter:
         if dry_run:
             plan = await submitter.plan(body)
             return Response(plan.model_dump_json(), media_type="application/json")
-        return await submission.answer(await submitter.submit(body, submission))
+        is_waiting = submission.wait_seconds is not None
+        job = await submitter.submit(body, submission, is_waiting=is_waiting)
+        return await submission.answer(job)
 
     return router

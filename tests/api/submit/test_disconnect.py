@@ -1,6 +1,7 @@
 """Deadlines of jobs, and clients that disconnect while their jobs go on."""
 
 import asyncio
+import json
 import logging
 import socket
 import threading
@@ -131,7 +132,7 @@ def waiting_call(server: ApiServer, worker: ManualWorker, query: str) -> Iterato
     known = set(worker.queued_ids())
     address = urlsplit(server.url)
     with socket.create_connection((address.hostname, address.port)) as connection:
-        body = b'{"prompt": "1girl"}'
+        body = json.dumps({"prompt": "1girl", "seed": len(known)}).encode()
         connection.sendall(
             f"POST /generate{query} HTTP/1.1\r\nHost: {address.netloc}\r\nPrefer: wait=60\r\n"
             f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode()

@@ -193,7 +193,26 @@ def test_a_call_repeated_after_a_lost_reply_pushes_once(redis_client: "Redis") -
     fields = record.new_record(make_request(), warnings=(), traceparent=None)
     pairs = [part for pair in fields.items() for part in pair]
     rq_pairs = rq_layout.job_fields()
-    arguments = [10, "", "", 60, "", "[]", 60, "", "", "", 0, 0, 0, "", len(pairs), *pairs]
+    no_call = ["", "", "", 0]
+    arguments = [
+        10,
+        "",
+        "",
+        60,
+        "",
+        "[]",
+        60,
+        "",
+        "",
+        "",
+        0,
+        0,
+        0,
+        "",
+        *no_call,
+        len(pairs),
+        *pairs,
+    ]
     arguments += rq_pairs
     admit = LuaScript(redis_client, "admit")
     replies = [admit(job_id, *arguments) for _ in range(2)]

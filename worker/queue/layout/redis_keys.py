@@ -25,6 +25,12 @@ OUTBOX = "kirazuri:outbox"
 HEARTBEAT_TTL_SECONDS = 15
 """A worker's heartbeat is kept for this long."""
 
+WAITER_MS = 3000
+"""An API process that waits for jobs counts as alive for this long after it last said so."""
+
+MAX_CALLS = 20
+"""Calls alike and of one caller that are recorded at once."""
+
 PREFIXES = {
     "job": "kirazuri:job:",
     "events": "kirazuri:events:",
@@ -39,6 +45,7 @@ PREFIXES = {
     "delivery": "kirazuri:delivery:",
     "claimed": "kirazuri:claimed:",
     "worker": "kirazuri:worker:",
+    "waiter": "kirazuri:waiter:",
 }
 """Keys that the scripts complete by an id or a name, which they find in a record."""
 
@@ -86,6 +93,16 @@ def owners_key(name: str) -> str:
 def idempotency_key(owner: str, key: str | None) -> str:
     """The hash with the job of an owner's `Idempotency-Key`; "" for None."""
     return f"kirazuri:idem:{owner}:{key}" if key else ""
+
+
+def calls_key(caller: str, fingerprint: str) -> str:
+    """The hash of jobs whose calls, alike and of one caller, have not had their answer yet."""
+    return f"kirazuri:calls:{caller}:{fingerprint}"
+
+
+def waiter_key(process: str) -> str:
+    """Exists while an API process that waits for jobs is alive."""
+    return PREFIXES["waiter"] + process
 
 
 def client_key(client: str) -> str:

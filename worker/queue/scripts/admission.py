@@ -11,6 +11,7 @@ from worker.settings import Settings
 
 _UNLIMITED = KeyLimits()
 _UNKNOWN = Throughput()
+NO_CALL = ("", "", "", 0)
 
 
 def admit_arguments(
@@ -22,11 +23,13 @@ def admit_arguments(
     limits: KeyLimits = _UNLIMITED,
     throughput: Throughput = _UNKNOWN,
     refused_faults: Sequence[str] = (),
+    call: tuple[str, str, str, int] = NO_CALL,
 ) -> list[Any]:
     """The arguments of `admit.lua` after the job's id, for a record of `new_record`.
 
     `idempotency` is the name of its key, the fingerprint, and "1" if the key is renewed. `inputs`
-    are the stored images that the job starts from.
+    are the stored images that the job starts from. `call` is the key of the calls like this one,
+    its process, its id, and the seconds for which the key is kept.
     """
     key, fingerprint, is_renewed = idempotency
     pairs = [part for pair in record.items() for part in pair]
@@ -45,6 +48,7 @@ def admit_arguments(
         throughput.cost_per_second,
         throughput.workers,
         " ".join(refused_faults),
+        *call,
         len(pairs),
         *pairs,
         *rq_layout.job_fields(),

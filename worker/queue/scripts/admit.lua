@@ -7,6 +7,7 @@
 --       limit of the owner's work a day ('' for none), work of this job,
 --       throughput of the workers in work a second, number of these workers,
 --       faults of the server for which it accepts no job,
+--       name of the key of calls like this one ('' for none), process and id of the call, TTL of the key,
 --       number of record arguments, record field/value..., RQ field/value...
 -- Returns {outcome, job id, image name or fault, mean work of a job, the owner's unfinished jobs, the
 -- owner's work of today}, and for admitted and repeated also {jobs before it, running jobs, its record}. So
@@ -16,7 +17,9 @@ local limit, idempotency, fingerprint, ttl = tonumber(ARGV[2]), ARGV[3], ARGV[4]
 local is_renewed, names, result_ttl = ARGV[6] == '1', cjson.decode(ARGV[7]), tonumber(ARGV[8])
 local owner, concurrency, quota, work = ARGV[9], tonumber(ARGV[10]), tonumber(ARGV[11]), ARGV[12]
 local throughput, workers = tonumber(ARGV[13]), tonumber(ARGV[14])
-local refused_faults, record_size = ARGV[15], tonumber(ARGV[16])
+local refused_faults = ARGV[15]
+local calls, process, call, calls_ttl = ARGV[16], ARGV[17], ARGV[18], tonumber(ARGV[19])
+local record_size = tonumber(ARGV[20])
 local unfinished, jobs = PREFIX.unfinished .. owner, PREFIX.jobs .. owner
 local day = math.floor(now / DAY)
 local mean_cost = redis.call('GET', KEY.mean_cost) or '0'
@@ -53,6 +56,42 @@ local function refused(outcome, subject)
   return answer(outcome, subject)
 end
 
+-- The idempotency key stands for a job from now on.
+local function remember(job)
+  if idempotency ~= '' then
+    redis.call('HSET', idempotency, 'job', job, 'fingerprint', fingerprint)
+    redis.call('EXPIRE', idempotency, ttl)
+  end
+end
+
+-- Records that a call waits for a job. `process call` of another one that does counts while its process lives.
+local function wait_for(job)
+  if calls ~= '' then
+    redis.call('HSET', calls, job, process .. ' ' .. call)
+    redis.call('EXPIRE', calls, calls_ttl)
+    redis.call('SET', PREFIX.waiter .. process, '1', 'PX', WAITER_MS)
+  end
+end
+
+-- The oldest job of a call like this one that ended without its answer; nil if there is none.
+local function unserved_job()
+  local waiting = calls ~= '' and redis.call('HGETALL', calls) or {}
+  local oldest
+  for i = 1, #waiting, 2 do
+    local job, other_process, other_call = waiting[i], string.match(waiting[i + 1], "^(%S*) ?(.*)$")
+    local status = redis.call('HGET', PREFIX.job .. job, 'status')
+    if not status or status == 'failed' or status == 'cancelled' then
+      redis.call('HDEL', calls, job)
+    elseif other_call == call or redis.call('EXISTS', PREFIX.waiter .. other_process) == 0 then
+      oldest = (oldest and oldest < job) and oldest or job
+    end
+  end
+  if not oldest and #waiting >= 2 * MAX_CALLS then
+    calls = '' -- so many at once are not retries
+  end
+  return oldest
+end
+
 if redis.call('EXISTS', KEY.job) == 1 then
   return answer_with_job('admitted', id)
 end
@@ -64,8 +103,15 @@ elseif idempotency ~= '' then
     if known[2] ~= fingerprint then
       return refused('conflict', known[1])
     end
+    wait_for(known[1])
     return answer_with_job('repeated', known[1])
   end
+end
+local unserved = unserved_job()
+if unserved then
+  wait_for(unserved)
+  remember(unserved)
+  return answer_with_job('repeated', unserved)
 end
 local reason = fault_among(refused_faults)
 if reason then
@@ -98,8 +144,8 @@ for _, name in ipairs(names) do
 end
 
 redis.call('HSET', KEY.job, 'status', 'queued', 'attempt', 0, 'created', stamp(now))
-redis.call('HSET', KEY.job, unpack(ARGV, 17, 16 + record_size))
-redis.call('HSET', KEY.rq_job, unpack(ARGV, 17 + record_size))
+redis.call('HSET', KEY.job, unpack(ARGV, 21, 20 + record_size))
+redis.call('HSET', KEY.rq_job, unpack(ARGV, 21 + record_size))
 use_job(id)
 redis.call('HSET', KEY.job, 'inputs', ARGV[7])
 for _, name in ipairs(names) do
@@ -136,9 +182,7 @@ if promised then
   redis.call('HSET', KEY.job, 'promised', promised)
 end
 redis.call('HINCRBY', KEY.counters, 'accepted', 1)
-if idempotency ~= '' then
-  redis.call('HSET', idempotency, 'job', id, 'fingerprint', fingerprint)
-  redis.call('EXPIRE', idempotency, ttl)
-end
+remember(id)
+wait_for(id)
 publish_event('queued', '{}')
 return answer_with_job('admitted', id)

@@ -117,6 +117,8 @@ def _constants() -> str:
         "BUCKETS": _list(BUCKETS),
         "QUEUES_OLDEST_FIRST": _list(tuple(reversed(rq_layout.QUEUES))),
         "DEADLINE_NONCE": json.dumps(DEADLINE_NONCE),
+        "WAITER_MS": str(redis_keys.WAITER_MS),
+        "MAX_CALLS": str(redis_keys.MAX_CALLS),
     }
     return "\n".join(f"local {name} = {value}" for name, value in definitions.items())
 

@@ -302,7 +302,7 @@ def test_disconnecting_cancels_only_calls_that_ask_for_it(
 ) -> None:
     ids = []
     for number, query in enumerate(("", "?cancel_on_disconnect=true"), start=1):
-        call = PendingCall(server.url, GENERATE + query, BODY, LONG_WAIT)
+        call = PendingCall(server.url, GENERATE + query, BODY | {"seed": number}, LONG_WAIT)
         wait_for_jobs(job_count, number)
         call.disconnect()
         ids.append(worker.newest_id())
