@@ -4,7 +4,10 @@ import json
 from typing import Any
 
 import httpx2
+import hypothesis
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from api.mcp.messages import MAX_BODY_BYTES
 from tests.support.api_server import ApiServer
@@ -85,8 +88,8 @@ def test_big_bodies_are_refused(client: httpx2.Client, worker: ManualWorker) -> 
 
 
 def test_other_content_types_are_refused(client: httpx2.Client) -> None:
-    for given in ("text/plain", "application/x-www-form-urlencoded", ""):
-        error = error_of(post(client, message("ping"), content_type=given), 415)
+    for kind in ("text/plain", "application/x-www-form-urlencoded", ""):
+        error = error_of(post(client, message("ping"), content_type=kind), 415)
         assert "application/json" in error["message"]
 
 
@@ -100,6 +103,33 @@ def test_malformed_params_of_a_method(client: httpx2.Client, worker: ManualWorke
         (reply,) = replies(post(client, message("tools/call", **params)))
         assert reply["error"]["code"] == -32602
         assert "pydantic" not in json.dumps(reply)
+    assert worker.queued_ids() == []
+
+
+@pytest.mark.parametrize("version", ["2025-11-25", "2026-07-28"])
+def test_half_characters_are_no_server_error(
+    client: httpx2.Client, worker: ManualWorker, version: str
+) -> None:
+    half = "\ud800"
+    meta = {
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientCapabilities": {},
+    }
+    for body in (
+        message("tools/call", name="generate_image", arguments={"prompt": half}, _meta=meta),
+        message("tools/call", name="generate_image", arguments={half: half}, _meta=meta),
+        message("tools/call", name="get_job", arguments={"job_id": half}, _meta=meta),
+        message("tools/call", name=half, _meta=meta),
+        message("tools/call", name="list_presets", request_id=half, _meta=meta),
+        message(half, _meta=meta),
+    ):
+        headers = {"mcp_protocol_version": version, "mcp_method": body["method"]}
+        headers |= {"mcp_name": str(body["params"].get("name"))}
+        if half in "".join(headers.values()):
+            headers = {"mcp_protocol_version": version}
+        answer = post(client, body, **headers)
+        assert answer.status_code < 500, answer.text
+        assert "Traceback" not in answer.text
     assert worker.queued_ids() == []
 
 
@@ -193,3 +223,57 @@ def test_the_headers_of_a_submission_apply(client: httpx2.Client, worker: Manual
         post(client, body, prefer="wait=0", idempotency_key="once", cancel_after="90s")
     (job_id,) = worker.queued_ids()
     assert client.get(f"/jobs/{job_id}").json()["cancel_at"]
+
+
+_SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
+_ANY = st.recursive(
+    _SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
+    max_leaves=8,
+)
+_NAMES = st.sampled_from(["generate_image", "get_job", "cancel_job", "list_presets", "draw"])
+_FIELDS = st.sampled_from(
+    ["prompt", "steps", "seed", "loras", "tags", "init_image", "hires", "job_id", "wait_seconds"]
+)
+_PARAMS = st.fixed_dictionaries(
+    {},
+    optional={
+        "name": _NAMES | _ANY,
+        "arguments": st.dictionaries(_FIELDS | st.text(max_size=8), _ANY, max_size=4) | _ANY,
+        "_meta": st.fixed_dictionaries({}, optional={"progressToken": _ANY}) | _ANY,
+        "cursor": _ANY,
+        "protocolVersion": _ANY,
+    },
+)
+_MESSAGES = st.fixed_dictionaries(
+    {},
+    optional={
+        "jsonrpc": st.just("2.0"),
+        "id": st.integers() | st.text(max_size=20) | _ANY,
+        "method": st.sampled_from(["tools/call", "tools/list", "initialize", "ping"])
+        | st.text(max_size=20),
+        "params": _PARAMS | _ANY,
+    },
+)
+_CALLS = st.builds(
+    lambda name, arguments: message("tools/call", name=name, arguments=arguments),
+    _NAMES,
+    st.dictionaries(_FIELDS | st.text(max_size=8), _ANY, max_size=4),
+)
+
+
+@given(body=_CALLS | _MESSAGES | _ANY, version=st.sampled_from(["", "2025-11-25", "2026-07-28"]))
+@hypothesis.settings(
+    max_examples=150, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture]
+)
+def test_no_message_breaks_the_server(client: httpx2.Client, body: Any, version: str) -> None:
+    headers = {"mcp_protocol_version": version} if version else {}
+    answer = post(client, body, prefer="wait=0", **headers)
+    assert answer.status_code < 500, answer.text
+    assert "Traceback" not in answer.text
+    if answer.status_code != 202:
+        (reply,) = replies(answer)
+        assert reply["jsonrpc"] == "2.0"
+        assert ("error" in reply) != ("result" in reply)
+        error = reply.get("error", {"code": -32600})
+        assert error["code"] not in (0, -32603), reply
