@@ -94,8 +94,12 @@ class StrictConnection(h11.Connection):
         return event
 
     def send(self, event: h11.Event) -> bytes | None:  # type: ignore[override]
-        """Close the connection after a response that comes long before the end of the body."""
-        is_early = self.their_state is h11.SEND_BODY and not self.is_rest_small
+        """Close the connection after a response that comes long before the end of the body.
+
+        Also if the client asked whether to send it: nobody knows whether it will.
+        """
+        is_rest_certain = self.is_rest_small and not self.they_are_waiting_for_100_continue
+        is_early = self.their_state is h11.SEND_BODY and not is_rest_certain
         if isinstance(event, h11.Response) and is_early:
             others = [header for header in event.headers if header[0] != b"connection"]
             headers = [*others, (b"connection", b"close")]

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import resource
 import socket
 import subprocess
 import sys
@@ -199,6 +200,12 @@ def test_request_in_parts_is_served(api: Api) -> None:
                 connection.sendall(part)
                 time.sleep(0.05)
             answer = read_all(connection)
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="only Linux tells the limit")
+def test_every_connection_can_have_a_file(api: Api) -> None:
+    soft, hard = resource.prlimit(api.process.pid, resource.RLIMIT_NOFILE)
+    assert soft == hard
 
 
 def ask(api: Api, request: bytes) -> bytes:

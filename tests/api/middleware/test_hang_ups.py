@@ -65,7 +65,7 @@ def test_hanging_up_is_not_our_error(
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         server.wait_for_requests(0)
 
-    operations = list(reading_operations(server))
+    operations = [*reading_operations(server), ("/mcp", "application/json")]
     assert len(operations) >= 9
     check_all(
         check,

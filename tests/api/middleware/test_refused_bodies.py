@@ -190,6 +190,19 @@ def test_a_short_refused_body_keeps_the_connection(guarded: ApiServer) -> None:
             connection.sendall(b" " * MAX_SMALL_REST)
 
 
+def test_a_body_that_was_only_announced_ends_the_connection(guarded: ApiServer) -> None:
+    """The client may leave it out after a refusal, so the next bytes could be anything."""
+    port = int(guarded.url.rpartition(":")[2])
+    head = b"POST /verify HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100\r\n"
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+        connection.sendall(head + b"Expect: 100-continue\r\n\r\n")
+        connection.sendall(b"GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        answer = connection.makefile("rb").read()
+    assert answer.startswith(b"HTTP/1.1 401 ")
+    assert b"\r\nconnection: close\r\n" in answer
+    assert answer.count(b"HTTP/1.1 ") == 1
+
+
 def test_the_rest_of_a_short_refused_body_must_come_soon(guarded: ApiServer) -> None:
     """Long before `body_seconds`, although every byte stops the timer of idle connections."""
     port = int(guarded.url.rpartition(":")[2])
