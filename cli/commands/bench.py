@@ -13,6 +13,8 @@ _MODULES = {
     "counts": "model.bench.counts",
     "queue": "cli.bench.queue",
     "codecs": "cli.bench.codecs",
+    "serve": "cli.bench.serving.serve",
+    "start": "cli.bench.serving.start",
     "engine": "model.bench.engine_speed",
     "baseline": "model.bench.baseline",
 }
@@ -29,6 +31,8 @@ def bench(context: typer.Context) -> None:
     `bench lora` measures how long it takes to change LoRAs.
     `bench engine` measures a forward, a step and a picture of every size.
     `bench baseline` searches the best arrangement of processes for both.
+    `bench serve` measures a running server: saturation, and arrivals at random.
+    `bench start` measures the time to the first picture.
     `bench codecs` measures the encoding of images.
     `bench counts` counts the work of one forward and one step, without a GPU.
     `bench queue` measures how the queue behaves with up to 100 000 waiting jobs.

@@ -25,6 +25,8 @@ def test_every_benchmark_is_a_module_that_exists(monkeypatch: pytest.MonkeyPatch
         (["--help"], "model.bench.picture", ["--help"]),
         (["schedule", "--jobs", "5"], "model.bench.scheduling", ["--jobs", "5"]),
         (["lora"], "model.bench.lora", []),
+        (["serve", "--jobs", "3"], "cli.bench.serving.serve", ["--jobs", "3"]),
+        (["start"], "cli.bench.serving.start", []),
         (["engine"], "model.bench.engine_speed", []),
         (["baseline", "--compile"], "model.bench.baseline", ["--compile"]),
         (["codecs", "--side", "64"], "cli.bench.codecs", ["--side", "64"]),

@@ -1,0 +1,84 @@
+"""`kirazuri bench serve` and `bench start` against the real service."""
+
+import argparse
+import asyncio
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.bench.serving import serve, start
+from cli.bench.serving.one_job import Outcome
+from tests.support.service import running
+
+
+def test_a_server_is_measured(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "service"
+    folder.mkdir()
+    with running(folder) as client:
+        client.get("/readyz")
+        path = tmp_path / "serve.json"
+        options = ["--classes", "square:2", "portrait:3", "--jobs", "4", "--clients", "2",
+                   "--alone", "1", "--loads", "0.5", f"--url={client.base_url}"]  # fmt: skip
+        monkeypatch.setattr(sys, "argv", ["serve", *options, f"--json={path}"])
+        serve.main()
+    rows = json.loads(path.read_text())["rows"]
+    assert [(row["load"], row["class"], row["jobs"]) for row in rows] == [
+        ("alone", "square:2", 1),
+        ("alone", "portrait:3", 1),
+        ("saturation", "square:2", 2),
+        ("saturation", "portrait:3", 2),
+        ("50%", "square:2", 2),
+        ("50%", "portrait:3", 2),
+    ]
+    for row in rows:
+        assert row["failed"] == 0
+        assert 0 < row["first progress"] <= row["p99"]
+        assert row["p50"] <= row["p95"] <= row["p99"]
+        assert row["beside the engine ms"] > 0
+    assert "saturation" in capsys.readouterr().out
+
+
+def test_goodput_counts_jobs_within_three_times_their_time_alone() -> None:
+    def outcome(latency: float, status: str = "succeeded") -> Outcome:
+        timings = {"encode": 0.1, "denoise": 0.5, "decode": None}
+        return Outcome("a", 0.01, 0.2, latency, {"status": status, "timings": timings})
+
+    found = [outcome(1.0), outcome(3.0), outcome(3.1), outcome(1.0, "failed")]
+    (row,) = serve._rows("50%", found, {"a": 1.0}, ["a"], 2.0)
+    assert (row["jobs"], row["failed"], row["within 3x alone"]) == (4, 1, "50%")
+    assert found[0].added == pytest.approx(0.4)
+
+
+def test_clients_that_never_pause_share_the_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    running_now, most = 0, 0
+
+    async def job(client: object, kind: str, body: object) -> tuple[str, object]:
+        nonlocal running_now, most
+        running_now += 1
+        most = max(most, running_now)
+        await asyncio.sleep(0)
+        running_now -= 1
+        return kind, body
+
+    monkeypatch.setattr(serve, "run_job", job)
+    bodies = ((str(n), n) for n in range(100))
+    client = argparse.Namespace()
+    found: Any = asyncio.run(serve._closed_loop(client, bodies, 3, 10))  # type: ignore[arg-type]
+    assert sorted(body for _, body in found) == list(range(10))
+    assert most == 3
+
+
+def test_the_start_is_measured(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "start.json"
+    monkeypatch.setattr(sys, "argv", ["start", "--rounds", "1", f"--json={path}"])
+    start.main()
+    assert "| a worker is warm |" in capsys.readouterr().out
+    seconds = [row["s"] for row in json.loads(path.read_text())["rows"]]
+    assert seconds[1:] == sorted(seconds[1:])
