@@ -21,6 +21,8 @@ _FIRST_MESSAGES: Final = 20
 """How many of the first messages are searched for the topic of a conversation."""
 _LAST_MESSAGES: Final = 1000
 """How many of the last messages are searched for one of the user."""
+_READ_CHARS: Final = 20_000
+"""How much of a part is read. A prompt is shorter; of longer texts the beginning says enough."""
 MAX_PARTS: Final = 100
 """The most parts of one message."""
 
@@ -130,10 +132,10 @@ def _read_user(item: Mapping[str, Any], field: str, index: int) -> tuple[str, Se
 
 def _part_text(part: Any) -> str | None:
     if isinstance(part, str):
-        return part
+        return part[:_READ_CHARS]
     is_text = isinstance(part, dict) and part.get("type") in _TEXT_PARTS
     text = part.get("text") if is_text else None
-    return text if isinstance(text, str) else None
+    return text[:_READ_CHARS] if isinstance(text, str) else None
 
 
 def _unreadable(part: Any) -> str:
