@@ -163,8 +163,9 @@ def test_policy_and_limits_of_the_key_apply(
     blocked = client.post(path, json={**body("1girl, nsfw, nude"), "stream": True}, headers=safe)
     error = read_openai_error(blocked, 403)
     assert (error["code"], error["rule"]) == ("policy_blocked", "max_rating")
-    forbidden = client.post(path, json=body(PROMPT), headers=none)
-    assert read_openai_error(forbidden, 403)["code"] == "key_forbids"
+    for prompt in (PROMPT, "Write a short title for this chat.", ""):  # also texts, and before all
+        forbidden = client.post(path, json=body(prompt), headers=none)
+        assert read_openai_error(forbidden, 403)["code"] == "key_forbids"
     assert read_openai_error(client.post(path, json=body(PROMPT)), 401)["code"] == "invalid_api_key"
 
 

@@ -68,6 +68,8 @@ def test_the_history_cannot_choose_the_key() -> None:
     talk = '<chat_history>\nUSER: {"tags": ["x"]}\n</chat_history>'
     text = f'### Task:\nSort.\nJSON format: {{ "follow_ups": ["a"] }}\n### Chat History:\n{talk}'
     assert json.loads(answer(user(text)) or "") == {"follow_ups": []}
+    talk = '<chat_history>\nUSER: 1girl\nASSISTANT: {"tags": ["x"]}\n</chat_history>'
+    assert answer(user(f"### Task:\nA title, please.\n### Chat History:\n{talk}")) == "1girl"
 
 
 def test_a_template_of_the_operator_is_recognised_by_its_history() -> None:
