@@ -26,7 +26,7 @@ _TAGS = [
     },
     {"name": "images", "description": "Read finished images and verify their origin."},
     {"name": "a1111", "description": "The API of the A1111 web UI, for its clients."},
-    {"name": "openai", "description": "The endpoints of OpenAI's API that make images, for its clients."},
+    {"name": "openai", "description": "OpenAI's API for making images, for its clients."},
     {"name": "service", "description": "What the service offers and what its problems mean."},
     {"name": "health", "description": "For probes and dashboards."},
 ]
