@@ -17,9 +17,6 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from model.card import Card, Limits
 from model.request import (
-    MAX_LORAS,
-    MAX_NAME_CHARS,
-    MAX_OPTIONS,
     ClientOptionValue,
     GenerationRequest,
     Hires,
@@ -125,9 +122,7 @@ def _sampler_options_type(card: Card) -> Any:
             return value
         return check_sampler_options(info.data["sampler"] or card.defaults.sampler, value)
 
-    limit = Field(max_length=MAX_OPTIONS)
-    options = Annotated[dict[str, ClientOptionValue], limit]
-    return Annotated[options | None, AfterValidator(check)]
+    return Annotated[dict[str, ClientOptionValue] | None, AfterValidator(check)]
 
 
 def check_sampler_options(sampler: str, options: Mapping[str, Any]) -> dict[str, OptionValue]:
@@ -216,13 +211,9 @@ def _loras_type(
         "LoraChoice",
         __base__=LoraChoice,
         __module__=__name__,
-        name=(
-            Annotated[str, Field(max_length=MAX_NAME_CHARS), AfterValidator(check)],
-            LoraChoice.model_fields["name"],
-        ),
+        name=(Annotated[str, AfterValidator(check)], LoraChoice.model_fields["name"]),
     )
-    # The limit comes first: the checks after it take longer.
-    return Annotated[list[choice], Field(max_length=MAX_LORAS), AfterValidator(check_unique_loras)]
+    return Annotated[list[choice], AfterValidator(check_unique_loras)]
 
 
 def _hires_type(card: Card) -> Any:

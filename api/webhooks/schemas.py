@@ -107,7 +107,7 @@ def submission_type(
         __base__=WebhookRequest,
         __module__=__name__,
         __doc__=WebhookRequest.__doc__,
-        url=(Annotated[str, Field(max_length=MAX_URL), AfterValidator(check_url)], url),
+        url=(Annotated[str, AfterValidator(check_url)], url),
     )
     webhook: Any = (
         Annotated[own_request, BeforeValidator(check_enabled)] | None,

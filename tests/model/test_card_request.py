@@ -133,3 +133,31 @@ def test_a_sampler_for_distilled_checkpoints_is_offered_by_distilled_cards_only(
     assert resolve_request(request, distilled, seed=1).steps == 4
     with pytest.raises(ValidationError, match="lcm is not offered: it is for distilled"):
         REQUEST(prompt="x", sampler="lcm")
+
+
+def test_lengths_are_checked_before_anything_that_takes_longer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looked_for: list[str] = []
+
+    def names() -> dict[str, int]:
+        looked_for.append("a LoRA")
+        return {"hats": 1}
+
+    def check(*_: object) -> None:
+        raise AssertionError("the options were checked")
+
+    monkeypatch.setattr("model.card_request.check_sampler_options", check)
+    request = request_type(CARD, names)
+    bodies: dict[str, Any] = {
+        "loras": [{}] * 9_000,
+        "sampler_options": {f"option_{number}": number for number in range(9_000)},
+        "prompt": "a" * 1_000_000,
+    }
+    found = []
+    for field, value in [*bodies.items(), ("loras", [{"name": "x" * 1_000_000}])]:
+        with pytest.raises(ValidationError) as caught:
+            request.model_validate({"prompt": "a", field: value})
+        found.append([error["type"] for error in caught.value.errors()])
+    assert found == [["too_long"], ["too_long"], ["string_too_long"], ["string_too_long"]]
+    assert looked_for == []

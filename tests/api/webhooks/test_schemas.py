@@ -5,7 +5,10 @@ from typing import Any
 
 import httpx2
 import pytest
+from pydantic import ValidationError
 
+from api.webhooks.schemas import submission_type
+from model.card import load_card
 from tests.support.api_calls import PROMPT, read_problem
 from tests.support.api_server import ApiServer
 from tests.support.webhooks import SECRET
@@ -92,3 +95,15 @@ def test_default_schedule_is_that_of_standard_webhooks() -> None:
     delays = Settings(_env_file=None).webhook_retry_seconds
     hours = [int(part) / 3600 for part in delays.split(",")]
     assert hours == [5 / 3600, 5 / 60, 0.5, 2, 5, 10, 10]
+
+
+def test_a_url_that_is_too_long_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    def look(*_: object) -> None:
+        raise AssertionError("the URL was parsed")
+
+    monkeypatch.setattr("api.webhooks.schemas.url_problem", look)
+    settings = Settings(_env_file=None, webhook_secret=SECRET)
+    request = submission_type(load_card("kirazuri-tiny"), settings)
+    body = {"prompt": "a", "webhook": {"url": "https://" + "a" * 1_000_000}}
+    with pytest.raises(ValidationError, match="at most 2000 characters"):
+        request.model_validate(body)
