@@ -104,11 +104,13 @@ class Settings(BaseSettings):
     )
     device: str = Field(default="auto", description="Device of a worker: auto, cpu, cuda, cuda:1 …")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        default="auto",
-        description="Precision of the model. auto: bfloat16 on CUDA, float32 on CPU.",
+        default="auto", description="Model precision. auto: bfloat16 on CUDA, float32 on CPU."
     )
     torch_threads: int = Field(
         default=0, ge=0, description="CPU threads of a worker. 0: as many as cores."
+    )
+    device_memory_gb: float = Field(
+        default=0.0, ge=0, description="GB of GPU memory that a worker may use. 0: all of it."
     )
     max_running: int = Field(
         default=8,
@@ -117,9 +119,7 @@ class Settings(BaseSettings):
         "as many.",
     )
     token_budget: int = Field(
-        default=8192,
-        ge=64,
-        description="Maximum latent tokens per model call; limits the batch size.",
+        default=8192, ge=64, description="Maximum latent tokens per model call; limits batches."
     )
     max_queue: int = Field(
         default=1000, ge=1, description="Maximum waiting jobs; further requests get 429."

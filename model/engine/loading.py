@@ -18,7 +18,7 @@ from model.engine.pipeline import Pipeline, no_image_store
 from model.engine.protocol import DeviceMemory
 from model.files.lora.folder import LoraFolder
 from model.files.lora.plan import plan_changes
-from model.network.device import device_name, empty_cache, use_deterministic_kernels
+from model.network.device import device_name, empty_cache, memory_limit, use_deterministic_kernels
 from model.network.load import Components, load_components
 from model.network.lora_switch import LoraSwitch
 from model.network.preview import latents_to_rgb
@@ -37,6 +37,7 @@ def load_engine(
     precision: str,
     threads: int,
     token_budget: int,
+    device_memory_gb: float = 0.0,
     read_image: ReadImage = no_image_store,
     lora_dir: Path | None = None,
     lora_cache_sets: int = 2,
@@ -48,7 +49,8 @@ def load_engine(
     float32. `threads` is the number of CPU threads; 0 leaves it to PyTorch. `read_image` returns
     the stored images that requests start from. The `lora_cache_sets` most recently used sets of
     merged LoRAs from `lora_dir` stay in memory. `lora_skip_misfits` leaves out tensors of LoRAs
-    that do not fit the checkpoint.
+    that do not fit the checkpoint. `device_memory_gb` limits the GPU's memory, 0 does not; with
+    too little of it for all parts, prompts are encoded on the CPU.
 
     Raises:
         CheckpointError: a file is missing, incomplete or of another layout.
@@ -63,13 +65,17 @@ def load_engine(
     if target.type == "cuda":
         use_deterministic_kernels()
     dtype = _DTYPES[precision]
-    parts = load_components(card, checkpoint_dir, device=target, dtype=dtype, has_vae_encoder=True)
-    loras = LoraSwitch(
-        parts,
-        LoraFolder(lora_dir, partial(plan_changes, table=None, skips_misfits=lora_skip_misfits)),
-        cached_sets=lora_cache_sets,
-        skips_misfits=lora_skip_misfits,
+    parts = load_components(
+        card,
+        checkpoint_dir,
+        device=target,
+        dtype=dtype,
+        has_vae_encoder=True,
+        memory=memory_limit(target, device_memory_gb),
     )
+    plan = partial(plan_changes, table=None, skips_misfits=lora_skip_misfits)
+    files = LoraFolder(lora_dir, plan)
+    loras = LoraSwitch(parts, files, cached_sets=lora_cache_sets, skips_misfits=lora_skip_misfits)
     description = {
         **_describe_checkpoint(card, parts),
         "device": device,

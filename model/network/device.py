@@ -62,6 +62,21 @@ class Readback:
         return numbers
 
 
+def memory_limit(device: torch.device, gigabytes: float) -> int | None:
+    """Bytes that this process may use of the device: what is stated, else all of a GPU.
+
+    None means no limit that is known. PyTorch refuses to allocate more than what is stated.
+    """
+    stated = int(gigabytes * 1e9) or None
+    if device.type != "cuda":
+        return stated
+    _, size = torch.cuda.mem_get_info(device)
+    if stated is None or stated >= size:
+        return size
+    torch.cuda.set_per_process_memory_fraction(stated / size, device)
+    return stated
+
+
 def empty_cache(device: torch.device) -> None:
     """Give the memory that PyTorch keeps for reuse back to the device."""
     release = getattr(getattr(torch, device.type, None), "empty_cache", None)

@@ -42,6 +42,9 @@ from model.prompting.tokens import load_qwen_tokenizer, load_t5_tokenizer, vocab
 
 logger = logging.getLogger(__name__)
 
+WORKING_BYTES = 2_000_000_000
+"""Room for activations and caches: a forward of a megapixel takes half of it, its decoding all."""
+
 
 @dataclass(frozen=True, slots=True)
 class Components:
@@ -73,10 +76,13 @@ def load_components(
     device: torch.device,
     dtype: torch.dtype,
     has_vae_encoder: bool = False,
+    memory: int | None = None,
 ) -> Components:
     """Load the checkpoint that `card` describes from `checkpoint_dir`.
 
-    None means the folder that ships with the package. `dtype` is the dtype of the transformer.
+    None means the folder that ships with the package. `dtype` is the dtype of the transformer. If
+    all parts and room to work do not fit into `memory` bytes of the device, the text encoder and
+    its adapter stay on the CPU.
 
     Raises:
         CheckpointError: a file is missing, truncated, pickled or quantised, its checksum differs
@@ -99,14 +105,20 @@ def load_components(
     vae_sha256 = _combined_hash(digests, [vae.part])
     if not has_vae_encoder:
         vae = without_vae_encoder(vae)
+    needed = _bytes(transformer, dtype) + _bytes(vae, torch.float32) + WORKING_BYTES
+    needed += _bytes(text_encoder) + _bytes(conditioner)
+    text_device = device
+    if memory is not None and needed > memory and device.type != "cpu":
+        text_device = torch.device("cpu")
+        logger.info("prompts are encoded on the CPU: all parts need %.1f GB", needed / 1e9)
     loaded_vae = load_weights(vae, device, torch.float32)
     flatten_convolutions(loaded_vae)
     loaded_transformer = load_weights(transformer, device, dtype)
     stack_projections(loaded_transformer)
     return Components(
         vae=loaded_vae,
-        text_encoder=load_weights_for_float32(text_encoder, device),
-        conditioner=load_weights_for_float32(conditioner, device),
+        text_encoder=load_weights_for_float32(text_encoder, text_device),
+        conditioner=load_weights_for_float32(conditioner, text_device),
         transformer=loaded_transformer,
         qwen=qwen,
         t5=t5,
@@ -115,6 +127,13 @@ def load_components(
         vae_sha256=vae_sha256,
         mask_columns=read_dropped_columns(transformer, PATCHES, device),
     )
+
+
+def _bytes(plan: ModulePlan, dtype: torch.dtype | None = None) -> int:
+    """Bytes of a part's weights in `dtype`, or as they are stored."""
+    if dtype is None:
+        return sum(tensor.size for tensor in plan.stored.values())
+    return sum(tensor.count for tensor in plan.stored.values()) * dtype.itemsize
 
 
 def load_library_vae(card: Card, checkpoint_dir: Path | None, device: torch.device) -> Any:

@@ -71,6 +71,7 @@ def run(
             device=settings.device,
             precision=settings.precision,
             threads=settings.torch_threads,
+            device_memory_gb=settings.device_memory_gb,
             token_budget=settings.token_budget,
             read_image=inputs.read,
             lora_dir=settings.lora_dir,

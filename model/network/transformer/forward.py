@@ -94,7 +94,7 @@ class Transformer:
         return text
 
     def _text_keys(self, context: Tensor, tokens: int) -> TextKeys:
-        text = context[:tokens].to(self._dtype)
+        text = context[:tokens].to(self._module.patch_embed.proj.weight)  # its device and dtype
         parts = []
         for block in self._module.transformer_blocks:
             k, v = (

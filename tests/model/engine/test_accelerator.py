@@ -1,6 +1,7 @@
 """The engine on a simulated accelerator: it mixes no devices, waits little and frees its memory."""
 
 import copy
+import gc
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -249,6 +250,41 @@ def test_tiles_take_less_memory_than_the_whole(components: Components, sim: Stat
         peaks.append(sim.peak - before)
     assert numpy.abs(found[0] - found[1]).max() <= 1
     assert peaks[1] < 0.7 * peaks[0]
+
+
+def test_with_too_little_memory_for_all_parts_prompts_are_encoded_on_the_cpu(
+    make: MakeEngine,
+    written: WrittenCheckpoint,
+    tmp_path: Path,
+    sim: State,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    at = [place for place in some_places(written.made) if place.part != "transformer"]
+    lora = resolved(write_lora(tmp_path / "a.safetensors", at), 0.5)
+    wanted = request(**SMALL)
+    jobs = {"plain": wanted, "lora": wanted.model_copy(update={"loras": (lora,)})}
+    before = sim.allocated
+    everything = make("sim:0")
+    size = sim.allocated - before
+    expected = run(everything, jobs)
+    monkeypatch.setattr("model.network.load.WORKING_BYTES", 1000)
+    gc.collect()
+    before = sim.allocated
+    engine = load_engine(
+        written.card, written.folder, device="sim:0", precision="float32", threads=1,
+        token_budget=8192, lora_dir=tmp_path, device_memory_gb=size / 1e9,
+    )  # fmt: skip
+    engine._reading = engine._finishing = AtOnce()
+    texts = sum(
+        weight.nbytes
+        for part in (written.made.text_encoder, written.made.conditioner)
+        for weight in part.state_dict().values()
+    )
+    assert sim.allocated - before <= size - texts
+    found = run(engine, jobs)
+    for job_id in jobs:
+        (mine,), (theirs,) = pixels_of(found, job_id), pixels_of(expected, job_id)
+        assert numpy.abs(mine - theirs).max() <= 1, job_id
 
 
 def test_a_lost_device_ends_the_engine(make: MakeEngine, sim: State) -> None:
