@@ -34,6 +34,7 @@ from api.routes.images.evidence import Verifier
 from api.routes.jobs import generate, jobs, links, replay
 from api.routes.service import capabilities, health, problems
 from api.routes.service import docs_page as pages
+from api.routes.service import tags as tag_completion
 from api.submit.images.input_images import InputImages
 from api.submit.lora_list import LoraList, lora_check
 from api.submit.policy_check import PolicyCheck
@@ -44,6 +45,7 @@ from model.card import Card, load_card
 from model.errors import CheckpointError
 from model.files.lora.folder import LoraFolder
 from model.policy.policy import load_policy
+from model.prompting.known_tags import KnownTags, load_known_tags
 from model.prompting.tokens import Tokenizers, load_tokenizers
 from model.request import GenerationRequest
 from worker.errors import QueueUnavailable
@@ -77,6 +79,7 @@ class ServiceState(TypedDict):
     store: ImageStore
     metrics: HttpMetrics
     tokenizers: Tokenizers | None
+    tags: KnownTags
     input_images: InputImages
     loras: LoraList
     request_model: type[GenerationRequest]
@@ -93,7 +96,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         CardError: the card does not exist or is invalid.
         ValueError: the settings of the image store contradict each other, or the key file is
             invalid.
-        PolicyError: the policy file does not exist or is invalid.
+        PolicyError, TagListError: the policy file or the list of tags is invalid.
     """
     settings = settings or Settings()
     card = load_card(settings.card)
@@ -104,6 +107,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     request_model = submission_type(card, settings, lambda: loras.files, lambda: loras.refused)
     keys = KeyCache(settings.keys_file)
     policy = _policy_check(settings, card, metrics)
+    tags = load_known_tags(settings.tags_file, card.prompting)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[ServiceState]:
@@ -123,6 +127,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                 store=store,
                 metrics=metrics,
                 tokenizers=tokenizers,
+                tags=tags,
                 input_images=InputImages(card, store),
                 loras=lora_list,
                 request_model=request_model,
@@ -196,7 +201,10 @@ def _add_middleware(app: FastAPI, settings: Settings, keys: KeyCache, metrics: H
 
 def _add_routes(app: FastAPI, card: Card, request_model: type[GenerationRequest]) -> None:
     app.include_router(generate.routes(request_model))
-    for module in (jobs, links, replay, images, verify, capabilities, health, problems, pages):
+    for module in (
+        *(jobs, links, replay, images, verify),
+        *(capabilities, tag_completion, health, problems, pages),
+    ):
         app.include_router(module.router)
     app.include_router(models.router)
     app.include_router(openai_images.routes(request_model))

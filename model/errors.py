@@ -64,6 +64,10 @@ class PolicyError(ModelError):
     """The policy's rules cannot be read or contradict each other. The message says where."""
 
 
+class TagListError(ModelError):
+    """The list of tags cannot be read. The message says which row is wrong."""
+
+
 class PolicyBlocked(ModelError):
     """The policy refuses a request. Carries the rule and its reason, never words of the prompt."""
 

@@ -68,6 +68,7 @@ WarningCode = Literal[
     "unknown_quality_tag",
     "unknown_safety_tag",
     "unknown_syntax",
+    "unknown_tag",
 ]
 """All warning codes; docs/prompts.md explains each."""
 

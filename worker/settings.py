@@ -222,6 +222,7 @@ class Settings(BaseSettings):
     policy_file: Path | None = Field(
         default=None, description="TOML file with content rules. Unset: the bundled rules."
     )
+    tags_file: Path | None = Field(default=None, description="CSV list of tags. Unset: the card's.")
     output_filter: str | None = Field(
         default=None,
         min_length=1,

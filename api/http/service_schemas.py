@@ -14,6 +14,7 @@ from model.card import (
     Limits,
     Prompting,
     Resolution,
+    TagGroup,
     Training,
 )
 from model.files.lora.targets import LoraPart
@@ -38,6 +39,21 @@ class NotReady(Problem):
     """Why the service cannot process jobs at the moment."""
 
     reasons: list[str]
+
+
+class CompletedTag(ResponseModel):
+    """A tag that starts with the prefix, or has an alias that does."""
+
+    tag: str = Field(description="The tag or alias, as the field `tags` takes it.")
+    category: TagGroup = Field(description="The group of `tags` to which it belongs.")
+    count: int | None = Field(description="Number of posts; null for words of the card.")
+    alias_of: str | None = Field(description="The tag to write instead; null if it is none.")
+
+
+class TagCompletions(ResponseModel):
+    """Tags that complete a prefix, the most frequent first."""
+
+    items: list[CompletedTag]
 
 
 class SamplerOption(ResponseModel):

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from model.card import Card
+from model.prompting.known_tags import KnownTags
 from model.prompting.lint import cut_warning, lint
 from model.prompting.tokens import TokenCount, Tokenizers, count_tokens
 from model.request import GenerationRequest, RequestWarning
@@ -24,10 +25,11 @@ def advise(
     card: Card,
     tokenizers: Tokenizers | None,
     more_warnings: Iterable[RequestWarning] = (),
+    known: KnownTags | None = None,
 ) -> Advice:
     """Lint a request and, if there are tokenizers, count its tokens; takes milliseconds.
 
-    `more_warnings` are appended to those found here.
+    `known` is the operator's list of tags. `more_warnings` are appended to those found here.
     """
     prompts = {"prompt": resolved.prompt, "negative_prompt": resolved.negative_prompt}
     tokens = {
@@ -41,5 +43,5 @@ def advise(
         cut_warning(name, tokens[name]) for name in used if name in tokens and tokens[name].is_cut
     ]
     dropped = [body.dropped_warning] if body.dropped_warning else []
-    found = [*dropped, *lint(resolved, card, body.tags), *cut, *more_warnings]
+    found = [*dropped, *lint(resolved, card, body.tags, known), *cut, *more_warnings]
     return Advice(tuple(JobWarning(code=w.code, detail=w.detail) for w in found), tokens)

@@ -12,6 +12,7 @@ from api.http.metrics import HttpMetrics
 from api.submit.images.input_images import InputImages
 from api.submit.lora_list import LoraList
 from model.card import Card
+from model.prompting.known_tags import KnownTags
 from model.prompting.tokens import Tokenizers
 from worker.queue.job_queue import JobQueue
 from worker.settings import Settings
@@ -40,6 +41,7 @@ PromptTokenizers = Annotated[Tokenizers | None, from_state("tokenizers")]
 ServiceCard = Annotated[Card, from_state("card")]
 ServiceSettings = Annotated[Settings, from_state("settings")]
 Store = Annotated[ImageStore, from_state("store")]
+TagList = Annotated[KnownTags, from_state("tags")]
 
 
 async def owned_queue(request: Request) -> JobQueue:

@@ -31,6 +31,7 @@ from api.submit.submission_route import key_limits_of
 from api.webhooks.schemas import webhook_from
 from model.card import Card
 from model.policy.safety_tags import enforce_rating
+from model.prompting.known_tags import KnownTags
 from model.prompting.tokens import Tokenizers
 from model.request import DRAWN_SEEDS, GenerationRequest
 from model.resolved_request import ResolvedRequest, resolve_prompts, resolve_request
@@ -49,6 +50,7 @@ class _Submitter:
     queue: JobQueue
     images: InputImages
     tokenizers: Tokenizers | None
+    tags: KnownTags
     loras: LoraList
     policy: PolicyCheck
     key_limits: KeyLimitCheck
@@ -139,8 +141,9 @@ class _Submitter:
         warnings = [*self.loras.warnings(resolved, self.card)]
         if rating_warning:
             warnings.append(rating_warning)
+        known = self.tags if self.tags.has_counts else None
         advice = await check_text(
-            chars, partial(advise, body, resolved, self.card, self.tokenizers, warnings)
+            chars, partial(advise, body, resolved, self.card, self.tokenizers, warnings, known)
         )
         return resolved, advice._replace(warnings=(*size_warnings, *advice.warnings))
 
@@ -204,6 +207,7 @@ async def _submitter(request: Request) -> _Submitter:
         queue=await owned_queue(request),
         images=await owned_images(request),
         tokenizers=state.tokenizers,
+        tags=state.tags,
         loras=state.loras,
         policy=state.policy,
         key_limits=key_limits_of(request),

@@ -7,6 +7,13 @@ from typing import NamedTuple
 
 from model.card import Card
 from model.prompt_grammar import plain_text
+from model.prompting.known_tag_checks import (
+    find_aliases,
+    find_artist,
+    find_bleeding,
+    find_disorder,
+)
+from model.prompting.known_tags import KnownTags
 from model.prompting.syntax import (
     find_foreign_syntax,
     find_full_width_brackets,
@@ -68,13 +75,14 @@ CheckResult = Iterator[tuple[WarningCode, str]]
 class _LintInput(NamedTuple):
     """A request to check. `tags` are the comma-separated parts of the prompt, including prose.
 
-    `safety` are the structured safety tags.
+    `safety` are the structured safety tags, `known` is the operator's list of tags.
     """
 
     request: ResolvedRequest
     card: Card
     tags: list[str]
     safety: list[str]
+    known: KnownTags | None
 
 
 def split_tags(prompt: str) -> list[str]:
@@ -93,14 +101,17 @@ def is_prose(part: str) -> bool:
 
 
 def lint(
-    request: ResolvedRequest, card: Card, tags: Tags | None = None
+    request: ResolvedRequest,
+    card: Card,
+    tags: Tags | None = None,
+    known: KnownTags | None = None,
 ) -> tuple[RequestWarning, ...]:
     """Warnings about everything in the request that the card advises against.
 
-    `tags` are the structured tags in the prompt.
+    `tags` are the structured tags in the prompt, `known` is the operator's list of tags.
     """
     safety = [replace_underscores(tag).lower() for tag in tags.safety] if tags else []
-    lint_input = _LintInput(request, card, split_tags(request.prompt), safety)
+    lint_input = _LintInput(request, card, split_tags(request.prompt), safety, known)
     return tuple(
         RequestWarning(code=code, detail=detail)
         for check in _CHECKS
@@ -165,10 +176,13 @@ def _check_size(lint_input: _LintInput) -> CheckResult:
 def _check_length(lint_input: _LintInput) -> CheckResult:
     least, count = lint_input.card.prompting.short_prompt_tags, len(lint_input.tags)
     if count < least and sum(len(tag.split()) for tag in lint_input.tags) < 2 * least:
+        known = lint_input.known
+        spreading = find_bleeding(lint_input.tags, known) if known else []
         yield (
             "short_prompt",
             f"{count} {'tag' if count == 1 else 'tags'}; with fewer than {least}, "
-            "details of characters and outfits tend to mix",
+            "details of characters and outfits tend to mix"
+            + (f"; so may the colours of {', '.join(spreading)}" if spreading else ""),
         )
 
 
@@ -195,6 +209,15 @@ def _check_order(lint_input: _LintInput) -> CheckResult:
         unknown += place == 2
         if place == 1 or (unknown >= _MAX_UNKNOWN_FIRST and not has_prose):
             last, last_tag = place, tag
+    if lint_input.known:
+        yield from find_disorder(lint_input.tags, lint_input.card, lint_input.known)
+
+
+def _check_known(lint_input: _LintInput) -> CheckResult:
+    """Aliases and misspelt tags, if there is a list of tags."""
+    if lint_input.known:
+        tags = [tag for tag in lint_input.tags if not is_prose(tag)]
+        yield from find_aliases(tags, lint_input.known)
 
 
 def _check_parentheses(lint_input: _LintInput) -> CheckResult:
@@ -277,6 +300,8 @@ def _check_artist(lint_input: _LintInput) -> CheckResult:
             name = shorten(escape_tag(match[1], prefix=prefix))
             yield "artist_prefix", f"{shorten(tag)!r} is an artist; write {name}"
             return
+    if lint_input.known:
+        yield from find_artist(lint_input.tags, lint_input.card, lint_input.known)
 
 
 def _check_syntax(lint_input: _LintInput) -> CheckResult:
@@ -303,5 +328,6 @@ _CHECKS = (
     _check_underscores,
     _check_duplicates,
     _check_artist,
+    _check_known,
     _check_syntax,
 )

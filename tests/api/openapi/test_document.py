@@ -81,6 +81,7 @@ def test_operation_ids_never_change(document: dict[str, Any]) -> None:
         ("GET", "/images/{name}"): "getImage",
         ("POST", "/verify"): "verifyImage",
         ("GET", "/capabilities"): "getCapabilities",
+        ("GET", "/tags"): "completeTags",
         ("GET", "/problems/{code}"): "explainProblem",
         ("GET", "/livez"): "livez",
         ("GET", "/readyz"): "readyz",
