@@ -62,7 +62,6 @@ def test_provisioned_files_exist() -> None:
     prometheus, grafana = services["prometheus"], services["grafana"]
     for service in (prometheus, grafana):
         assert service["profiles"] == ["observe"]
-        assert re.fullmatch(r"[a-z]+/[a-z]+:v?\d+\.\d+\.\d+", service["image"])
         (port,) = service["ports"]
         assert ":-127.0.0.1:" in port, "published on this machine only by default"
         for volume in service["volumes"]:

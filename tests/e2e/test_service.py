@@ -79,7 +79,7 @@ BAD_BODIES = [
     (b'{"prompt": "x", "resolution": "17x17"}', 422),
     (b'{"prompt": "x", "resolution": "1000000000x1000000000"}', 422),
     (b'{"prompt": "x", "steps": 0, "sampler": "magic", "colour": 1}', 422),
-    (b"[" * 100_000, 400),
+    (b"[" * 100_000, 422),
 ]
 
 

@@ -62,8 +62,8 @@ def test_errors_outside_of_routes(client: httpx2.Client) -> None:
 
 
 def test_full_queue(client: httpx2.Client, worker: ManualWorker) -> None:
-    for _ in range(5):
-        client.post(TXT2IMG, json={"prompt": "x"}, headers=NO_WAIT)
+    for number in range(5):  # a repeated body would continue with the same job
+        client.post(TXT2IMG, json={"prompt": f"x{number}"}, headers=NO_WAIT)
     response = client.post(TXT2IMG, json={"prompt": "x"}, headers=NO_WAIT)
     assert read_a1111_error(response, 429, "queue_full")["job_id"] is None
     assert int(response.headers["retry-after"]) >= 1

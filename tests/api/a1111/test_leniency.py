@@ -180,8 +180,8 @@ def test_a_call_without_a_body_has_any_content_type(client: httpx2.Client) -> No
 
 
 def test_empty_objects_as_php_writes_them(client: httpx2.Client, worker: ManualWorker) -> None:
-    bodies: list[Any] = [[], [["prompt", "1girl"]], {"prompt": "1girl", "override_settings": []}]
-    bodies.append({"prompt": "1girl", "alwayson_scripts": [], "styles": []})
+    bodies: list[Any] = [[], [["prompt", "solo"]], {"prompt": "1girl", "override_settings": []}]
+    bodies.append({"prompt": "1boy", "alwayson_scripts": [], "styles": []})
     for count, body in enumerate(bodies, start=1):
         answer = client.post(TXT2IMG, json=body, headers=NO_WAIT)
         read_a1111_error(answer, 504, "job_unfinished")

@@ -67,6 +67,7 @@ POSTS = (
     "/sdapi/v1/extra-single-image",
     "/sdapi/v1/options",
     "/v1/chat/completions",
+    "/v1/responses",
 )
 
 

@@ -164,7 +164,7 @@ def test_exact_bytes_are_traced_to_the_callers_job(
     assert verified(client, first)["made_by"]["job_id"] == again
     assert verified(client, second)["made_by"]["job_id"] == job_id
 
-    other = saved(numpy.asarray(Image.open(io.BytesIO(second))), compress_level=1)
+    other = saved(numpy.asarray(Image.open(io.BytesIO(second))), compress_level=9)
     found = verified(client, other)
     assert (found["verdict"], found["made_by"]) == ("unknown", None)
     assert "other bytes" in found["summary"][0]
