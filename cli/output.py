@@ -1,5 +1,9 @@
 """Shared by all commands: error exit, examples in the help, reading the settings."""
 
+import shlex
+import shutil
+import sys
+from pathlib import Path
 from typing import Any, NoReturn
 
 import typer
@@ -21,6 +25,15 @@ def fail(message: str, code: int = 1) -> NoReturn:
     """End the command with a message on stderr."""
     typer.echo(f"error: {message}", err=True)
     raise typer.Exit(code)
+
+
+def command_line(*arguments: str | Path) -> str:
+    """A command of this program as a shell takes it, called the way that this one was called."""
+    called = Path(sys.argv[0])
+    is_ours = called.name == "kirazuri"
+    is_on_path = not is_ours or shutil.which("kirazuri") == str(called.absolute())
+    program = "kirazuri" if is_on_path else str(called.absolute())
+    return shlex.join([program, *map(str, arguments)])
 
 
 def read_settings(**options: Any) -> Settings:

@@ -12,8 +12,8 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from cli.options import AsJson, DataFolder
-from cli.output import USAGE_ERROR, examples, fail, read_settings
-from cli.service.embedded_redis import StartError, available_redis
+from cli.output import USAGE_ERROR, command_line, examples, fail, read_settings
+from cli.service.embedded_redis import StartError, available_redis, has_redis
 from model.rating import Rating
 from worker.auth.api_keys import ApiKey, KeyLimits, Priority, new_secret, secret_hash
 from worker.auth.key_store import KeyFileError, add_key, list_keys, read_key_file, revoke_key
@@ -59,6 +59,9 @@ def add(
     toml: Annotated[
         bool, typer.Option("--toml", help="Print a table for KIRAZURI_KEYS_FILE; store nothing.")
     ] = False,
+    is_first: Annotated[
+        bool, typer.Option("--first", help="The service starts later: make its data folder.")
+    ] = False,
     data: DataFolder = None,
 ) -> None:
     """Make a key and print it. It is valid within seconds and cannot be shown again."""
@@ -86,7 +89,7 @@ def add(
         typer.echo(_as_table(key))
         typer.echo(f"the key, which is not shown again: {secret}", err=True)
         return
-    with _redis(read_settings(data_dir=data)) as client:
+    with _redis(read_settings(data_dir=data), may_be_new=is_first) as client:
         if not add_key(client, key):
             fail(f"a key named {name} exists; revoke it first, or choose another name")
     typer.echo(secret)
@@ -100,8 +103,10 @@ def show(
 ) -> None:
     """List all keys and their limits. Secrets are not stored, so they cannot be listed."""
     settings = read_settings(data_dir=data)
-    with _redis(settings) as client:
-        found = [("redis", key) for key in list_keys(client)]
+    found: list[tuple[str, ApiKey]] = []
+    if has_redis(settings) or not settings.keys_file:
+        with _redis(settings) as client:
+            found += [("redis", key) for key in list_keys(client)]
     if settings.keys_file:
         try:
             found += [("file", key) for key in read_key_file(settings.keys_file)]
@@ -127,12 +132,26 @@ def revoke(name: _Name, data: DataFolder = None) -> None:
     with _redis(settings) as client:
         if not revoke_key(client, name):
             fail(f"Redis has no key named {name}; edit the keys file to remove one of its keys")
+        is_last = not list_keys(client) and not settings.keys_file
     typer.echo(f"{name} is revoked", err=True)
+    if is_last and settings.auth != "off":
+        place = () if settings.redis_url else ("--data", settings.data_dir.absolute())
+        again = command_line("keys", "add", "NAME", *place)
+        typer.echo(
+            f"it was the last key, and the service still requires one; this makes one: {again}",
+            err=True,
+        )
 
 
 @contextlib.contextmanager
-def _redis(settings: Settings) -> Iterator["Redis"]:
-    """The service's Redis; its errors end the command."""
+def _redis(settings: Settings, *, may_be_new: bool = False) -> Iterator["Redis"]:
+    """The service's Redis; its errors end the command, and so does a folder that has none."""
+    if not has_redis(settings) and not may_be_new:
+        fail(
+            f"no service has run in {settings.data_dir.absolute()}; name the service's folder "
+            "with --data, or its Redis in KIRAZURI_REDIS_URL. "
+            "For a service that is yet to be started: kirazuri keys add NAME --first"
+        )
     try:
         with available_redis(settings) as url, connect(url) as client:
             yield client

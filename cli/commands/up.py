@@ -6,10 +6,11 @@ from typing import Annotated
 import typer
 
 from cli.options import CardName, CheckpointFolder, DataFolder
-from cli.output import examples, fail, read_settings
+from cli.output import command_line, examples, fail, read_settings
 from cli.service.embedded_redis import StartError
 from cli.service.service import Service, stop_signals
 from model.rating import Rating
+from worker.settings import Settings
 
 app = typer.Typer()
 
@@ -57,10 +58,18 @@ def up(
         ):
             typer.echo(f"ready at {service.url} (API documentation: {service.url}/docs)")
             if service.requires_key():
-                typer.echo("it requires an API key; `kirazuri keys add NAME` makes one")
+                typer.echo(f"it requires an API key; this makes one: {keys_command(settings)}")
             service.watch()
     except StartError as exc:
         fail(str(exc))
     except KeyboardInterrupt:
         if settings.log_format == "text":
             typer.echo("stopped", err=True)
+
+
+def keys_command(settings: Settings) -> str:
+    """The command that makes a key for this service, from any folder."""
+    if settings.redis_url is None:
+        return command_line("keys", "add", "NAME", "--data", settings.data_dir.absolute())
+    # The URL itself may hold a password, and this line is often logged.
+    return f"{command_line('keys', 'add', 'NAME')} (with the same KIRAZURI_REDIS_URL)"

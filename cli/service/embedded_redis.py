@@ -120,6 +120,11 @@ class EmbeddedRedis:
         self._problem = reason
 
 
+def has_redis(settings: Settings) -> bool:
+    """Whether there is a Redis to connect to, or a folder of one that `kirazuri up` started."""
+    return settings.redis_url is not None or (settings.data_dir / "redis").is_dir()
+
+
 @contextmanager
 def available_redis(settings: Settings) -> Iterator[str]:
     """The URL of the service's Redis: the configured one, the running one, or a temporary one.
@@ -133,6 +138,8 @@ def available_redis(settings: Settings) -> Iterator[str]:
     elif url := redis_server.running_url(folder):
         yield url
     else:
+        place = settings.data_dir.absolute()
+        print(f"no service runs in {place}; this is for the next one there", file=sys.stderr)
         server = EmbeddedRedis(folder, lambda line: print(line, file=sys.stderr))
         try:
             yield server.url

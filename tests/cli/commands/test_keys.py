@@ -1,6 +1,7 @@
 """`kirazuri keys`: output, stored keys, and the choice of the Redis."""
 
 import json
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 from redis import Redis
 from typer.testing import CliRunner
 
+from cli.commands.up import keys_command
 from cli.main import app
 from cli.service.embedded_redis import StartError, available_redis, lock_folder
 from tests.support.cli import kirazuri
@@ -90,9 +92,50 @@ def test_a_wrong_limit_is_named(options: list[str], message: str) -> None:
 
 def test_without_a_running_service_the_data_folder_is_enough(tmp_path: Path) -> None:
     data = ["--data", str(tmp_path / "data")]
-    assert kirazuri("keys", "add", "alice", *data, folder=tmp_path).returncode == 0
+    added = kirazuri("keys", "add", "alice", "--first", *data, folder=tmp_path)
+    assert added.returncode == 0, added.stderr
+    assert f"no service runs in {tmp_path / 'data'}" in added.stderr
     assert "alice" in kirazuri("keys", "list", *data, folder=tmp_path).stdout
     assert redis_server.running_url(tmp_path / "data" / "redis") is None, "it is stopped again"
+
+
+@pytest.mark.parametrize("command", [("add", "alice"), ("list",), ("revoke", "alice")])
+def test_a_folder_without_a_service_is_an_error_and_stays_empty(
+    command: tuple[str, ...], tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    for data in (tmp_path / "absent", tmp_path / "empty"):
+        run = keys(*command, "--data", str(data))
+        assert (run.exit_code, run.stdout) == (1, ""), data
+        assert f"no service has run in {data}; name the service's folder with --data" in run.stderr
+    assert list(tmp_path.rglob("*")) == [tmp_path / "empty"]
+
+
+def test_revoking_the_last_key_says_that_one_is_still_required(redis_url: str) -> None:
+    for name in ("alice", "bob"):
+        assert keys("add", name, url=redis_url).exit_code == 0
+    assert "last key" not in keys("revoke", "alice", url=redis_url).stderr
+    assert "still requires one; this makes one: kirazuri keys add NAME" in (
+        keys("revoke", "bob", url=redis_url).stderr
+    )
+
+
+def test_the_command_that_makes_a_key_fits_the_service(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    here = Settings(_env_file=None, data_dir="my data")
+    assert keys_command(here) == f"kirazuri keys add NAME --data '{tmp_path}/my data'"
+    elsewhere = Settings(_env_file=None, redis_url="redis://:secret@art.example/0")
+    assert keys_command(elsewhere) == "kirazuri keys add NAME (with the same KIRAZURI_REDIS_URL)"
+    program = tmp_path / "bin/kirazuri"
+    program.parent.mkdir()
+    program.write_text("")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "argv", ["bin/kirazuri"])
+    assert keys_command(elsewhere).startswith(f"{program} keys add NAME")
+    monkeypatch.setenv("PATH", str(program.parent))
+    assert keys_command(elsewhere).startswith("kirazuri keys add NAME")
 
 
 def test_the_running_redis_of_the_folder_is_used(tmp_path: Path) -> None:
