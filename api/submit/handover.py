@@ -28,15 +28,20 @@ class HandedOver(Response):
         self._on_served = on_served
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the response. Its end is sent only after the server has room for more again."""
+        """Send the response; its last byte is sent once it is on record that the client has it.
+
+        So whatever the client does next comes after that. The server has room for more again when
+        the client has taken nearly all of the rest.
+        """
         start = {"type": "http.response.start", "status": self.status_code}
         await send({**start, "headers": self.raw_headers})
-        for part in (self.body, b""):
+        body = bytes(self.body)
+        for part in (body[:-1], b""):
             await send({"type": "http.response.body", "body": part, "more_body": True})
         if await _has_left(receive):
             return
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
         await self._on_served()
+        await send({"type": "http.response.body", "body": body[-1:], "more_body": False})
 
 
 async def _has_left(receive: Receive) -> bool:

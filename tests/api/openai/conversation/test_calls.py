@@ -86,8 +86,9 @@ def test_disconnecting_cancels_only_calls_that_ask_for_it(
     server: ApiServer, client: httpx2.Client, worker: ManualWorker, path: str, body: Body
 ) -> None:
     ids: list[str] = []
-    for query in ("", "?cancel_on_disconnect=true"):
-        call = PendingCall(server.url, path + query, body(PROMPT), LONG_WAIT)
+    for seed, query in enumerate(("", "?cancel_on_disconnect=true")):
+        sent = {**body(PROMPT), "seed": seed}  # the same call would find the first job
+        call = PendingCall(server.url, path + query, sent, LONG_WAIT)
         wait_until(lambda: set(worker.queued_ids()) - set(ids))
         (new,) = set(worker.queued_ids()) - set(ids)
         ids.append(new)
@@ -102,8 +103,8 @@ def test_closing_a_stream_cancels_only_jobs_that_ask_for_it(
     client: httpx2.Client, worker: ManualWorker, path: str, body: Body
 ) -> None:
     ids = []
-    for query in ({}, {"cancel_on_disconnect": "true"}):
-        sent = {**body(PROMPT), "stream": True}
+    for seed, query in enumerate(({}, {"cancel_on_disconnect": "true"})):
+        sent = {**body(PROMPT), "stream": True, "seed": seed}
         with client.stream("POST", path, json=sent, params=query) as stream:
             ids.append(stream.headers["x-job-id"])
             next(stream.iter_bytes())  # the beginning comes before the job ends
