@@ -34,6 +34,7 @@ _BLANKS: Final = b" \t\r\n"
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _ASCII: Final = bytes(range(128))
 _NO_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
+_HEAD_BYTES: Final = 8
 
 
 class JsonMeter:
@@ -120,17 +121,23 @@ def metered(receive: Receive, headers: Headers) -> Receive:
 
     Every body is metered that begins with a bracket, whatever its declared type, and declared JSON
     that begins like any value; other JSON fails at its first character. Forms are not: whoever
-    parses JSON in one meters it.
+    parses JSON in one meters it. What Python's parser would read as UTF-16 or UTF-32 is refused.
     """
     media_type = headers.get("content-type", "").lower().lstrip()
     begins = b'[{"-0123456789' if "json" in media_type else b"[{"
     is_json: bool | None = False if media_type.startswith("multipart/") else None
+    may_be_parsed = not media_type or "json" in media_type
     meter = JsonMeter()
+    head = b""
 
     async def receive_metered() -> Message:
-        nonlocal is_json
+        nonlocal is_json, head
         message = await receive()
         data: bytes = message.get("body", b"")
+        if may_be_parsed and len(head) < _HEAD_BYTES:
+            head += data[: _HEAD_BYTES - len(head)]
+            if len(head) == _HEAD_BYTES and _is_wide_json(head, begins):
+                raise BodyRefused(400, "the body is JSON, but not in UTF-8")
         if is_json is None and (begin := data.lstrip(_BLANKS + _BYTE_ORDER_MARK)[:1]):
             is_json = begin in begins
         if is_json:
@@ -138,6 +145,19 @@ def metered(receive: Receive, headers: Headers) -> Receive:
         return message
 
     return receive_metered
+
+
+def _is_wide_json(head: bytes, begins: bytes) -> bool:
+    """Whether a text that begins with `head` is JSON in UTF-16 or UTF-32, or may become it."""
+    encoding = json.detect_encoding(head)
+    if encoding.startswith("utf-8"):
+        return False
+    try:
+        text = codecs.getincrementaldecoder(encoding)("surrogatepass").decode(head)
+    except UnicodeDecodeError:  # for example the head of an AVIF file
+        return False
+    begin = text.lstrip(" \t\r\n\ufeff")[:1]
+    return not begin or begin in begins.decode()
 
 
 def media_type_of(request: Request) -> str:

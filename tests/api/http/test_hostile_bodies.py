@@ -1,5 +1,7 @@
 """Hostile JSON at every endpoint: refused early, with few errors, and first by the key's limits."""
 
+import io
+import itertools
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -7,6 +9,7 @@ from typing import Any
 import httpx2
 import pytest
 from fastapi.routing import APIRoute
+from PIL import Image
 from redis import Redis
 
 from api.http import error_handlers, field_errors, request_body
@@ -129,6 +132,36 @@ def test_the_declared_type_hides_nothing(client: httpx2.Client, media_type: str 
         assert answer.status_code in (415, refusal_at(path)), path
         assert answer.status_code == 415 or "the JSON has more than" in answer.text
         assert len(answer.content) < 1000
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-16-le", "utf-32", "utf-32-be"])
+def test_json_in_another_encoding_is_refused_before_it_is_parsed(
+    client: httpx2.Client, monkeypatch: pytest.MonkeyPatch, encoding: str
+) -> None:
+    """Python's parser reads these encodings too; their bytes would be counted as something else."""
+
+    def parse(*_: object, **__: object) -> None:
+        raise AssertionError("the body was parsed")
+
+    text = " \n" * 5 + json.dumps(many(30_000) | {"Ģ": 1, "prompt": "1girl"}, ensure_ascii=False)
+    body = text.encode(encoding)
+    for path, headers in itertools.product(POSTS, ({}, JSON)):
+        with monkeypatch.context() as patch:
+            patch.setattr("starlette.requests.json.loads", parse)
+            pieces = iter([body[:1], body[1:3], body[3:]])
+            answer = client.post(path, content=pieces, headers=headers)
+        assert answer.status_code in (400, 415, 422), (path, answer.text[:300])
+        assert answer.status_code != 400 or "UTF-8" in answer.text, path
+
+
+@pytest.mark.parametrize("image_format", ["PNG", "JPEG", "WEBP", "AVIF"])
+def test_an_image_of_no_declared_type_is_not_taken_for_json(
+    client: httpx2.Client, image_format: str
+) -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(file, image_format)
+    answer = client.post("/verify", content=file.getvalue())
+    assert answer.status_code == 200, answer.text
 
 
 @pytest.mark.parametrize("path", POSTS[:6])
