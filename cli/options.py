@@ -5,10 +5,8 @@ from typing import Annotated
 
 import typer
 
-DEFAULT_URL = "http://127.0.0.1:8000"
 DEFAULT_TIMEOUT = 600.0
 
-Url = Annotated[str, typer.Option("--url", help="URL of the service.")]
 Timeout = Annotated[
     float, typer.Option("--timeout", min=1, help="Seconds until the command gives up.")
 ]

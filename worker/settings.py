@@ -260,6 +260,10 @@ class Settings(BaseSettings):
         description="host:port at which others reach the API, for KIRAZURI_AUTH=auto. Unset: the "
         "address that received the request. `kirazuri up` and compose set it.",
     )
+    url: str = Field(
+        default="http://127.0.0.1:8000",
+        description="Service that client commands such as `kirazuri generate` call.",
+    )
     api_key: SecretStr | None = Field(
         default=None, description="API key that client commands such as `kirazuri generate` send."
     )
@@ -356,10 +360,8 @@ class Settings(BaseSettings):
     @classmethod
     def _check_webhook_delays(cls, value: str) -> str:
         delays = webhook_delays(value)
-        if any(delay < 0 for delay in delays) or sum(delays) > _MAX_RETRY_SECONDS:
-            raise ValueError(
-                f"delays must not be negative and add up to at most {_MAX_RETRY_SECONDS}"
-            )
+        if min(delays, default=0) < 0 or sum(delays) > _MAX_RETRY_SECONDS:
+            raise ValueError(f"delays must be at least 0 and in total at most {_MAX_RETRY_SECONDS}")
         return value
 
 
@@ -394,7 +396,5 @@ def webhook_delays(value: str) -> tuple[float, ...]:
 def redis_dsn(settings: Settings) -> str:
     """The Redis URL; ValueError with advice if it is unset."""
     if settings.redis_url is None:
-        raise ValueError(
-            "KIRAZURI_REDIS_URL is not set; set it, or start everything with `kirazuri up`"
-        )
+        raise ValueError("KIRAZURI_REDIS_URL is not set; set it, or use `kirazuri up`")
     return settings.redis_url.get_secret_value()

@@ -1,6 +1,8 @@
 """Sends requests to the service and turns problem responses (RFC 9457) into errors."""
 
+import re
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx2
 
@@ -9,6 +11,37 @@ from cli.output import read_settings
 
 _READ_SECONDS = 5.0
 """Read timeout. A silent event stream is opened again after it, which checks the time limit."""
+
+
+def service_url(address: str) -> str:
+    """The URL of a service from what a person writes, such as `localhost:8000`.
+
+    Without a scheme, https is assumed for a host with a domain, because the API key is sent there,
+    and http for all others: localhost, machines of the own network, addresses.
+
+    Raises:
+        ClientError: it is not an address of a web server.
+    """
+    wrong = f"{address!r} is not an address such as http://127.0.0.1:8000"
+    text = address.strip()
+    if "://" not in text:
+        text = f"{_scheme(text)}://{text}"
+    try:
+        parts = urlsplit(text)
+        is_usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        httpx2.URL(text)
+    except (ValueError, httpx2.InvalidURL) as exc:
+        raise ClientError(wrong) from exc
+    is_torn = re.search(r"\s", text) or parts.netloc.endswith(":")
+    if not is_usable or is_torn or parts.query or parts.fragment:
+        raise ClientError(wrong)
+    return text.rstrip("/")
+
+
+def _scheme(address: str) -> str:
+    host = re.split(r"[:/]", address.removeprefix("["))[0]
+    is_address = "[" in address or host.replace(".", "").isdigit()
+    return "https" if "." in host and not is_address else "http"
 
 
 def open_client(url: str) -> httpx2.Client:
@@ -26,7 +59,7 @@ def open_client(url: str) -> httpx2.Client:
         is_local = httpx2.URL(url).host in ("localhost", "127.0.0.1", "::1")
         return httpx2.Client(base_url=url, headers=headers, timeout=timeout, trust_env=not is_local)
     except httpx2.InvalidURL as exc:
-        raise ClientError(f"--url {url}: {exc}") from exc
+        raise ClientError(f"{url}: {exc}") from exc
 
 
 def send(client: httpx2.Client, method: str, url: str, **options: Any) -> httpx2.Response:

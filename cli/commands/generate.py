@@ -13,7 +13,8 @@ from cli.client.fields import hires_field, image_field, lora_field, sampler_opti
 from cli.client.images import format_of
 from cli.client.source import keep_offered, read_source
 from cli.commands import generate_options as options
-from cli.options import DEFAULT_TIMEOUT, DEFAULT_URL, Timeout, Url
+from cli.commands.service_option import FROM_SETTINGS, Url
+from cli.options import DEFAULT_TIMEOUT, Timeout
 from cli.output import USAGE_ERROR, examples, fail
 
 app = typer.Typer()
@@ -55,7 +56,7 @@ def generate(
     hires_upscaler: options.HiresUpscaler = None,
     deterministic: options.Deterministic = False,
     out: options.Out = None,
-    url: Url = DEFAULT_URL,
+    url: Url = FROM_SETTINGS,
     timeout: Timeout = DEFAULT_TIMEOUT,
     dry_run: options.DryRun = False,
 ) -> None:

@@ -7,7 +7,8 @@ from rich.console import Console
 
 from cli.client import api
 from cli.client.errors import exit_on_error
-from cli.options import DEFAULT_TIMEOUT, DEFAULT_URL, Timeout, Url
+from cli.commands.service_option import FROM_SETTINGS, Url
+from cli.options import DEFAULT_TIMEOUT, Timeout
 from cli.output import examples
 
 app = typer.Typer()
@@ -16,7 +17,7 @@ app = typer.Typer()
 @app.command(epilog=examples("kirazuri replay 01JD6Z1Q8M4T0V7C2N5K9R3XWB"))
 def replay(
     job_id: Annotated[str, typer.Argument(help="A job that succeeded and has not expired.")],
-    url: Url = DEFAULT_URL,
+    url: Url = FROM_SETTINGS,
     timeout: Timeout = DEFAULT_TIMEOUT,
 ) -> None:
     """Run a job again and compare. Exit code 0 if all images have the same bytes, otherwise 1."""

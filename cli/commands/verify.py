@@ -7,7 +7,7 @@ import typer
 
 from cli.client import api
 from cli.client.errors import exit_on_error
-from cli.options import DEFAULT_URL, Url
+from cli.commands.service_option import FROM_SETTINGS, Url
 from cli.output import examples
 
 app = typer.Typer()
@@ -16,7 +16,7 @@ app = typer.Typer()
 @app.command(epilog=examples("kirazuri verify girl.png"))
 def verify(
     image: Annotated[Path, typer.Argument(help="A PNG, WebP, JPEG or AVIF file.")],
-    url: Url = DEFAULT_URL,
+    url: Url = FROM_SETTINGS,
 ) -> None:
     """Report whether an image was generated, as far as a service can know."""
     with exit_on_error(interrupted="interrupted"):

@@ -1,12 +1,14 @@
 """Error messages from problem responses and from other servers."""
 
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 
-from cli.client.connection import raise_for_problem
+from cli.client.connection import raise_for_problem, service_url
 from cli.client.errors import ClientError
+from tests.support.cli import kirazuri_inline
 
 
 def test_another_server_is_recognised() -> None:
@@ -33,3 +35,42 @@ def test_a_problem_names_each_field() -> None:
         "  steps: too many",
         "  request: an object is needed",
     ]
+
+
+@pytest.mark.parametrize(
+    ("address", "url"),
+    [
+        ("localhost:18402", "http://localhost:18402"),
+        (" localhost:18402/ ", "http://localhost:18402"),
+        ("LOCALHOST", "http://LOCALHOST"),
+        ("box:8000/art", "http://box:8000/art"),
+        ("192.168.0.7:8000", "http://192.168.0.7:8000"),
+        ("[::1]:8000", "http://[::1]:8000"),
+        ("art.example", "https://art.example"),
+        ("http://art.example:80/", "http://art.example:80"),
+    ],
+)
+def test_an_address_is_read(address: str, url: str) -> None:
+    assert service_url(address) == url
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["", ":8000", "http://", "http:/localhost:8000", "ftp://localhost", "localhost:99999",
+     "localhost:port", "[::1", "localhost:8000/?a=1", "http://local host"],
+)  # fmt: skip
+def test_what_is_no_address_is_said(address: str) -> None:
+    with pytest.raises(ClientError, match="is not an address such as http://"):
+        service_url(address)
+
+
+def test_the_service_is_named_by_a_setting(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("KIRAZURI_URL=localhost:9")
+    for command in (("generate", "1girl"), ("replay", "job"), ("verify", __file__)):
+        run = kirazuri_inline(*command, folder=tmp_path)
+        assert (run.returncode, "nothing answers at http://localhost:9" in run.stderr) == (1, True)
+        run = kirazuri_inline(*command, "--url", "127.0.0.1:9", folder=tmp_path)
+        assert "nothing answers at http://127.0.0.1:9" in run.stderr, "the option takes precedence"
+    (tmp_path / ".env").write_text("KIRAZURI_URL=:9")
+    run = kirazuri_inline("generate", "1girl", folder=tmp_path)
+    assert (run.returncode, run.stderr.partition(" is not")[0]) == (2, "error: KIRAZURI_URL: ':9'")
