@@ -10,4 +10,9 @@ app = typer.Typer()
 @app.command()
 def version() -> None:
     """Print the version."""
+    print_version()
+
+
+def print_version() -> None:
+    """Print the version, also for `--version`."""
     typer.echo(f"kirazuri-server {importlib.metadata.version('kirazuri-server')}")

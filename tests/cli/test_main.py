@@ -38,7 +38,9 @@ def test_every_command_has_help_with_examples() -> None:
 
 
 def test_version() -> None:
-    assert CliRunner().invoke(app, ["version"]).output.startswith("kirazuri-server ")
+    for way in ("version", "--version"):
+        shown = CliRunner().invoke(app, [way])
+        assert (shown.exit_code, shown.output.split()[:1]) == (0, ["kirazuri-server"]), way
 
 
 def test_a_wrong_setting_is_named(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from opentelemetry import trace
 from pythonjsonlogger.core import RESERVED_ATTRS
 from pythonjsonlogger.json import JsonFormatter
 
+from worker.misspelt_settings import warnings_about_names
 from worker.settings import Settings
 from worker.telemetry.log_escaping import LOG_FORMAT, LineFormatter
 
@@ -107,7 +108,7 @@ def configure_logging(settings: Settings) -> None:
     """Log to stderr; does nothing if the embedding program has configured logging.
 
     The level applies to the service's own loggers. Libraries only log warnings: some log whole URLs
-    and headers.
+    and headers. Warns of variables that are no settings.
     """
     root = logging.getLogger()
     if root.handlers:
@@ -120,3 +121,5 @@ def configure_logging(settings: Settings) -> None:
     root.setLevel(max(logging.WARNING, logging.getLevelName(settings.log_level)))
     for name in (*_OWN_PACKAGES, "uvicorn"):
         logging.getLogger(name).setLevel(settings.log_level)
+    for warning in warnings_about_names():
+        logging.getLogger(__name__).warning("%s", warning)
