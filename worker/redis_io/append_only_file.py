@@ -82,7 +82,10 @@ def _copy(file: Path, copy: Path) -> None:
 
 
 def _listed(folder: Path) -> list[str]:
-    """The files that the manifest names, in order; empty if it is missing or damaged."""
+    """The files that the manifest names, in order; empty if it is missing or damaged.
+
+    It is also damaged if it lacks lines: the server would overwrite the files that it forgets.
+    """
     try:
         lines = (folder / _MANIFEST).read_text(encoding="utf-8").splitlines()
     except (FileNotFoundError, UnicodeDecodeError):
@@ -90,7 +93,20 @@ def _listed(folder: Path) -> list[str]:
     entries = [_ENTRY.match(line) for line in lines if not line.startswith("#")]
     if not all(entries):
         return []
-    return [entry[1] for entry in entries if entry and entry[2] != "h"]  # h: no longer needed
+    listed = [(entry[1], entry[2]) for entry in entries if entry]
+    if any(folder.glob("*.base.*")) and all(kind != "b" for _, kind in listed):
+        return []
+    last = max((_sequence(name) for name, kind in listed if kind == "i"), default=0)
+    # A file that the server was killed in creating is empty; older ones are no longer needed.
+    if any(_sequence(one.name) > last and one.stat().st_size for one in folder.glob("*.incr.*")):
+        return []
+    return [name for name, kind in listed if kind != "h"]  # h: no longer needed
+
+
+def _sequence(name: str) -> int:
+    """The number in the name of a base or incremental file; 0 if it has none."""
+    match = _SEQUENCE.search(name)
+    return int(match[1]) if match else 0
 
 
 def _restore_manifest(folder: Path, report: Callable[[str], None]) -> list[str]:

@@ -10,6 +10,7 @@ import pytest
 from redis import Redis
 
 from tests.support.paths import ROOT
+from tests.support.waiting import wait_until
 from worker.redis_io import server as redis_server
 from worker.redis_io.server import RedisServerError
 
@@ -136,6 +137,36 @@ def test_a_lost_manifest_is_written_anew(content: bytes | None, folder: Path) ->
     assert _keys(folder, lines) == {b"a", b"b", b"c", b"d", b"last"}
     assert len(lines) == 1
     assert f"{manifest} was lost or damaged" in lines[0]
+
+
+@pytest.mark.parametrize("kept", ["base", "incr"])
+def test_a_manifest_that_lacks_a_line_is_written_anew(kept: str, folder: Path) -> None:
+    """Each line is whole, so the server would believe it, and lose the jobs of the other file."""
+    server = redis_server.start(folder)
+    with Redis.from_url(server.url) as client:
+        client.set("in the snapshot", 1)
+        client.bgrewriteaof()
+        wait_until(lambda: client.info("persistence")["aof_rewrites"])
+        wait_until(lambda: not client.info("persistence")["aof_rewrite_in_progress"])
+        client.set("after the snapshot", 1)
+    server.stop()
+    manifest = folder / "appendonlydir/appendonly.aof.manifest"
+    lines = manifest.read_text().splitlines(keepends=True)
+    manifest.write_text("".join(line for line in lines if f".{kept}." in line))
+    reported: list[str] = []
+    assert _keys(folder, reported) == {b"in the snapshot", b"after the snapshot"}
+    assert len(reported) == 1
+    assert f"{manifest} was lost or damaged" in reported[0]
+
+
+def test_a_file_that_was_just_being_created_does_not_make_the_manifest_damaged(
+    folder: Path,
+) -> None:
+    file = _used_folder(folder)
+    file.with_name("appendonly.aof.2.incr.aof").touch()
+    lines: list[str] = []
+    assert _keys(folder, lines) == {b"a", b"b", b"c", b"d", b"last"}
+    assert lines == []
 
 
 def test_a_lost_manifest_of_many_files_is_left_to_the_operator(folder: Path) -> None:
