@@ -1,5 +1,6 @@
 """Defines a job as clients see it, and the status of a worker."""
 
+import math
 from datetime import datetime
 from typing import Any, Literal
 
@@ -155,4 +156,11 @@ class WorkerStatus(_JobPart):
         known = self.details.get("checkpoints")
         if known is None:  # an older release, which compared nothing
             return self.card == checkpoint[0]
-        return list(checkpoint) in [list(one) for one in known]
+        return isinstance(known, list) and list(checkpoint) in known
+
+    def number(self, name: str) -> float:
+        """A finite number among the details; 0 if another release has none, or something else."""
+        value = self.details.get(name)
+        if isinstance(value, int | float) and math.isfinite(value):
+            return float(value)
+        return 0.0

@@ -185,11 +185,10 @@ def _workers(workers: Sequence[WorkerStatus]) -> Iterable[Metric]:
     }
     for worker in workers:
         seen.add_metric([worker.name, worker.device], int(worker.is_warm))
-        details = worker.details
-        values = (worker.running, details.get("unstored", 0), details.get("step_seconds", 0))
+        values = (worker.running, worker.number("unstored"), worker.number("step_seconds"))
         for gauge, value in zip(gauges.values(), values, strict=True):
             gauge.add_metric([worker.name], value)
-        counts = (worker.forwards, worker.evaluations, details.get("shortages", 0))
+        counts = (worker.forwards, worker.evaluations, worker.number("shortages"))
         for counter, count in zip(counters.values(), counts, strict=True):
             counter.add_metric([worker.name], count)
     yield from (seen, *gauges.values(), *counters.values())
@@ -198,20 +197,28 @@ def _workers(workers: Sequence[WorkerStatus]) -> Iterable[Metric]:
 def _merged(texts: Mapping[str, str]) -> Iterable[Metric]:
     """The workers' own metrics with the label `worker`.
 
-    If a worker of another release has a metric under another type, that worker's is left out.
+    If a worker of another release has a metric under another type, that worker's is left out, and
+    so is a text that cannot be read.
     """
     families: dict[str, Metric] = {}
     for worker, text in texts.items():
-        for family in text_string_to_metric_families(text):
+        for family in _families(text):
             known = families.setdefault(
                 family.name, Metric(family.name, family.documentation, family.type)
             )
             if known.type == family.type:
                 known.samples.extend(
-                    sample._replace(labels={"worker": worker, **sample.labels})
+                    sample._replace(labels={"worker": worker, **sample.labels}, timestamp=None)
                     for sample in family.samples
                 )
     return families.values()
+
+
+def _families(text: str) -> list[Metric]:
+    try:
+        return list(text_string_to_metric_families(text))
+    except (ValueError, LookupError):
+        return []
 
 
 def render_metrics(metrics: HttpMetrics, snapshot: QueueSnapshot | None) -> bytes:

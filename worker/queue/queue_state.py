@@ -140,7 +140,7 @@ class QueueState:
 
     async def _read_throughput(self) -> None:
         workers = await self.workers()
-        measured = [float(w.details.get("cost_per_second") or 0) for w in workers]
+        measured = [worker.number("cost_per_second") for worker in workers]
         self._throughput = Throughput(sum(measured), sum(one > 0 for one in measured))
         self._throughput_read_at = time.monotonic()
 

@@ -30,6 +30,7 @@ _REFUSALS = (
     *("OOM", "READONLY", "MISCONF", "LOADING", "NOREPLICAS", "MASTERDOWN", "BUSY "),
     "Error compiling script",  # Redis before 7.0 does not know the flags of scripts
     "CROSSSLOT",  # a cluster
+    "ACL failure in script",
 )
 
 
@@ -63,7 +64,8 @@ def unavailable_on_outage() -> Iterator[None]:
         if isinstance(exc, exceptions.BusyLoadingError):
             raise RedisLoading("Redis is loading its data") from exc
         refusal = exceptions.AuthenticationError | exceptions.NoPermissionError
-        if isinstance(exc, refusal) or isinstance(exc.__cause__, refusal):
+        is_refusal = isinstance(exc, refusal) or isinstance(exc.__cause__, refusal)
+        if is_refusal or "ACL failure in script" in str(exc):
             raise RedisUnfit(f"Redis refuses this service: {exc}") from exc
         raise QueueUnavailable(f"Redis does not answer or refuses to write: {exc}") from exc
 

@@ -1,7 +1,9 @@
 """Reads records that another release may have written: what is not understood is left out."""
 
 import json
+import math
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -21,13 +23,14 @@ class TolerantReader:
         self.left_out: list[str] = []
 
     def number(self, name: str) -> float | None:
-        """A field as a number."""
+        """A field as a finite number."""
         text = self._record.get(name)
-        try:
-            return float(text) if text else None
-        except ValueError:
-            self.left_out.append(name)
-            return None
+        with suppress(ValueError):
+            number = float(text) if text else None
+            if number is None or math.isfinite(number):
+                return number
+        self.left_out.append(name)
+        return None
 
     def time(self, name: str) -> datetime | None:
         """A field as a time."""

@@ -7,7 +7,7 @@ import httpx2
 import pytest
 from redis import Redis
 
-from tests.support.api_calls import parse_events, submit_job
+from tests.support.api_calls import parse_events, read_metrics, submit_job
 from tests.support.manual_worker import ManualWorker
 from worker.queue.layout import redis_keys
 
@@ -17,6 +17,7 @@ UNKNOWN = {
     "warning code": {"warnings": '[{"code": "new_code", "detail": "new"}]'},
     "warning without detail": {"warnings": '[{"code": "new_code"}, 5]'},
     "field of another type": {"attempt": "two", "step": "{}", "created": "yesterday"},
+    "infinite numbers": {"attempt": "inf", "step": "-inf", "cost": "nan"},
     "time beyond all calendars": {"deadline": "1e300"},
     "list of another type": {"warnings": "{}", "images": '"none"', "webhook": "[]"},
     "cut short": {"request": '{"prompt": "a ca', "error": '{"co', "timings": "{", "inputs": "["},
@@ -115,3 +116,30 @@ def test_the_heartbeat_of_a_newer_worker_counts(
     redis_client.set(key, json.dumps(beat | {"running": "some"}), keepttl=True)
     assert client.get("/readyz").status_code == 503
     assert submit_job(client)
+
+
+STRANGE = {"odd": [1]}
+
+
+@pytest.mark.parametrize("value", ["many", STRANGE, 7, [7], float("nan"), None])
+def test_details_of_a_newer_worker_break_nothing(
+    client: httpx2.Client, redis_client: "Redis", worker: ManualWorker, value: object
+) -> None:
+    worker.heartbeat()
+    key = redis_keys.worker_key("manual-worker")
+    beat = json.loads(redis_client.get(key) or "")
+    names = ("cost_per_second", "unstored", "step_seconds", "shortages", "checkpoints")
+    details = beat["details"] | dict.fromkeys(names, value)
+    redis_client.set(key, json.dumps(beat | {"details": details}), keepttl=True)
+    assert client.get("/readyz").status_code in (200, 503)
+    assert any(name == "kirazuri_worker_warm" for name, *_ in read_metrics(client))
+    assert submit_job(client)
+
+
+@pytest.mark.parametrize("text", ["{", "a b c d", "# TYPE x new\n", "kirazuri_x 1 nan\n"])
+def test_metrics_of_a_newer_worker_that_cannot_be_read(
+    client: httpx2.Client, redis_client: "Redis", worker: ManualWorker, text: str
+) -> None:
+    worker.heartbeat()
+    redis_client.set(redis_keys.worker_metrics_key("manual-worker"), text)
+    assert any(name == "kirazuri_worker_warm" for name, *_ in read_metrics(client))

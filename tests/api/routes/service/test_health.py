@@ -166,6 +166,28 @@ def test_a_redis_that_refuses_the_login(
     assert "right" not in answer.text
 
 
+def test_a_redis_that_refuses_a_command_within_scripts(
+    settings: Settings, redis_url: str, redis_client: "Redis"
+) -> None:
+    redis_client.acl_setuser(
+        "limited",
+        enabled=True,
+        passwords=["+right"],
+        keys=["*"],
+        channels=["*"],
+        commands=["+@all", "-hgetall"],
+    )
+    url = redis_setting(redis_url.replace("://", "://limited:right@", 1))
+    try:
+        with ApiServer(settings.model_copy(update={"redis_url": url})) as running:
+            refused = httpx2.post(f"{running.url}/generate", json={"prompt": PROMPT})
+    finally:
+        redis_client.acl_deluser("limited")
+    assert refused.status_code == 503, refused.text
+    assert "Redis refuses this service" in refused.text
+    assert "hgetall" in refused.text
+
+
 def test_a_redis_that_refuses_writes_is_not_ready(
     client: httpx2.Client, worker: ManualWorker, redis_client: "Redis"
 ) -> None:
