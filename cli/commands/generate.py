@@ -8,7 +8,7 @@ from rich.console import Console
 
 from cli.client import api
 from cli.client.dry_run import describe
-from cli.client.errors import exit_on_error
+from cli.client.errors import ClientError, exit_on_error
 from cli.client.fields import hires_field, image_field, lora_field, sampler_options_field
 from cli.client.images import format_of
 from cli.client.source import keep_offered, read_source
@@ -97,7 +97,10 @@ def _given_fields(given: dict[str, Any], out: Path | None) -> dict[str, Any]:
             fields[name] = image_field(f"--{name.replace('_', '-')}", given[name])
     second_pass = ("scale", "steps", "strength", "upscaler")
     fields["hires"] = hires_field({name: given[f"hires_{name}"] for name in second_pass})
-    fields["image_format"] = given["image_format"] or format_of(out)
+    of_name, asked = format_of(out), given["image_format"]
+    if of_name and asked and of_name != asked:
+        raise ClientError(f"--out {out} and --format {asked} contradict each other")
+    fields["image_format"] = asked or of_name
     fields["loras"] = [lora_field(text) for text in given["lora"] or ()] or None
     return {name: value for name, value in fields.items() if value is not None}
 

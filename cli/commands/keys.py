@@ -26,6 +26,11 @@ app = typer.Typer(
 
 _Name = Annotated[str, typer.Argument(help="Name of the key: letters, digits, . _ -")]
 
+_ADVICE: dict[int | str, str] = {
+    "rate": "give a number and a time span, such as 60/minute (second, minute, hour or day)"
+}
+"""What to write, for limits whose pattern would say it less well."""
+
 
 @app.command(
     epilog=examples(
@@ -82,9 +87,7 @@ def add(
             name=name, hash=secret_hash(secret), created_at=datetime.now(UTC), limits=limits
         )
     except ValidationError as exc:
-        fail(
-            "; ".join(f"{error['loc'][-1]}: {error['msg']}" for error in exc.errors()), USAGE_ERROR
-        )
+        fail(_what_is_wrong(exc), USAGE_ERROR)
     if toml:
         typer.echo(_as_table(key))
         typer.echo(f"the key, which is not shown again: {secret}", err=True)
@@ -157,6 +160,12 @@ def _redis(settings: Settings, *, may_be_new: bool = False) -> Iterator["Redis"]
             yield client
     except (StartError, RedisError, OSError) as exc:
         fail(str(exc))
+
+
+def _what_is_wrong(exc: ValidationError) -> str:
+    """The wrong limits, and how they are written."""
+    places = [(error["loc"][-1], error["msg"]) for error in exc.errors()]
+    return "; ".join(f"{name}: {_ADVICE.get(name, message)}" for name, message in places)
 
 
 def _as_json(key: ApiKey) -> dict[str, Any]:

@@ -60,3 +60,11 @@ def test_a_service_that_is_not_running(tmp_path: Path) -> None:
     run = kirazuri_inline("generate", "1girl", "--url", "http://127.0.0.1:9", folder=tmp_path)
     assert run.returncode == 1
     assert "start the service with `kirazuri up`" in run.stderr
+
+
+def test_the_ending_of_the_file_and_the_format_agree(tmp_path: Path) -> None:
+    asked = ("generate", "1girl", "--url", "http://127.0.0.1:9", "--format")
+    run = kirazuri_inline(*asked, "webp", "--out", "a.png", folder=tmp_path)
+    assert (run.returncode, "--out a.png and --format webp contradict" in run.stderr) == (1, True)
+    run = kirazuri_inline(*asked, "jpeg", "--out", "a.jpg", folder=tmp_path)
+    assert "nothing answers" in run.stderr

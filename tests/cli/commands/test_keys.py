@@ -78,7 +78,7 @@ def test_a_table_for_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--rate", "fast"], "rate: "),
+        (["--rate", "fast"], "rate: give a number and a time span, such as 60/minute"),
         (["--concurrency", "-1"], "concurrency: "),
         (["--lora", "a", "--no-loras"], "contradict"),
         (["--priority", "urgent"], "priority"),
