@@ -4,7 +4,7 @@ import re
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, QueryParams
 from starlette.types import Scope
 
 from api.http.field_errors import printable
@@ -72,20 +72,20 @@ class HostAndOriginCheck:
             )
         elif self._hosts and host not in self._hosts and scope["path"] not in _PROBES:
             kind, detail = WRONG_HOST, f"{printable(host)!r} is not in KIRAZURI_ALLOWED_HOSTS"
-        elif self._is_cross_origin(scope["method"], headers):
+        elif _may_change_something(scope) and self._is_cross_origin(headers):
             origin = printable(headers.get("origin", "another origin"))
             kind, detail = CROSS_ORIGIN, f"{origin} is not in KIRAZURI_CORS_ORIGINS"
         else:
             return None
         return ProblemResponse(kind, detail, instance)
 
-    def _is_cross_origin(self, method: str, headers: Headers) -> bool:
-        """Whether a browser sends this for a page of another origin, and it may change something.
+    def _is_cross_origin(self, headers: Headers) -> bool:
+        """Whether a browser sends this for a page of another origin.
 
         Browsers send simple requests without a CORS preflight, so CORS alone does not stop them.
         """
         origin = headers.get("origin")
-        if method in _SAFE_METHODS or origin in self._origins:
+        if origin in self._origins:
             return False
         site = headers.get("sec-fetch-site")
         if site is not None:
@@ -103,6 +103,12 @@ class HostAndOriginCheck:
         address = _address_of(origin)
         own = _address_of(f"{scheme}://{host.lower()}")
         return address is not None and address in (own, self._public_address)
+
+
+def _may_change_something(scope: Scope) -> bool:
+    """Whether a request can do more than read; the end of an event stream may cancel its job."""
+    query = QueryParams(scope["query_string"])
+    return scope["method"] not in _SAFE_METHODS or "cancel_on_disconnect" in query
 
 
 def _address_of(url: str) -> tuple[str, int] | None:

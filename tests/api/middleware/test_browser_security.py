@@ -158,6 +158,8 @@ def test_cross_origin_requests_change_nothing(
         ("POST", "/generate"),
         ("DELETE", "/jobs/nothing"),
         ("POST", "/jobs/nothing/replay"),
+        ("GET", "/jobs/nothing/events?cancel_on_disconnect=true"),
+        ("GET", "/jobs/nothing/events?x=1&cancel%5Fon_disconnect=1"),
     )
     sites, origins = ("cross-site", "same-site"), ("https://evil.example", "null", "")
     check_all(check, itertools.product((client, open_client), operations, sites, origins))
@@ -189,6 +191,7 @@ def test_foreign_pages_in_browsers_that_do_not_tell_the_site(
         ("POST", "/sdapi/v1/interrupt", "application/x-www-form-urlencoded"),
         ("POST", "/verify", "image/png"),
         ("DELETE", "/jobs/nothing", ""),
+        ("GET", "/jobs/nothing/events?cancel_on_disconnect=on", ""),
     )
     check_all(check, itertools.product((client, public_client), operations, FOREIGN_ORIGINS))
 
