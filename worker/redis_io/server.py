@@ -90,6 +90,8 @@ class RedisServer:
             _check_writable(self.folder)
         except RedisServerError as exc:
             return str(exc)
+        if name := self.damaged_file():
+            return f"its append-only file {name} is damaged"
         code = self.process.poll() or 0
         if code < 0:
             return f"it was ended by {signal.Signals(-code).name}"

@@ -93,6 +93,15 @@ def test_garbage_at_the_end_is_cut_off_and_a_copy_is_kept(garbage: bytes, folder
     assert f"{len(garbage)} bytes of garbage are cut off from {file}; {copy}" in lines[0]
 
 
+def test_the_reason_names_the_damaged_file_and_no_tool_that_is_not_there(folder: Path) -> None:
+    """A restarted server ends with this reason; the next start repairs the file."""
+    file = _used_folder(folder)
+    file.write_bytes(file.read_bytes() + bytes(300))
+    server = redis_server.launch(folder)
+    server.process.wait(60)
+    assert server.why_ended() == f"its append-only file {file.name} is damaged"
+
+
 @pytest.mark.parametrize("missing", [1, 20, 50])
 def test_a_torn_end_needs_no_repair(missing: int, folder: Path) -> None:
     """The server leaves out what was not written whole: a command, or a whole transaction."""
