@@ -107,8 +107,10 @@ class HostAndOriginCheck:
 
 def _may_change_something(scope: Scope) -> bool:
     """Whether a request can do more than read; the end of an event stream may cancel its job."""
-    query = QueryParams(scope["query_string"])
-    return scope["method"] not in _SAFE_METHODS or "cancel_on_disconnect" in query
+    if scope["method"] not in _SAFE_METHODS:
+        return True
+    is_stream = scope["path"].endswith("/events")
+    return is_stream and "cancel_on_disconnect" in QueryParams(scope["query_string"])
 
 
 def _address_of(url: str) -> tuple[str, int] | None:
