@@ -1,6 +1,8 @@
 """Understands the paths that clients build from a base URL with a part too many or too few.
 
-Only paths of the OpenAI and A1111 APIs and of MCP are changed. Paths of the native API are exact.
+A whole URL in place of the path, as clients of a proxy send it (RFC 9112, 3.2.2), means its path.
+Beyond that, only paths of the OpenAI and A1111 APIs and of MCP are changed. Paths of the native
+API are exact.
 """
 
 import re
@@ -10,6 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 _DIALECTS = re.compile(r"/(?:v1|sdapi|internal|login|mcp)(?:/|$)")
 _DOUBLED = re.compile(r"^(/v1|/sdapi/v1)\1+(?=/|$)")
+_ORIGIN = re.compile(r"^https?://[^/]*", re.IGNORECASE)
 _SLASHES = re.compile(r"/{2,}")
 
 _OPENAI_PATHS: Final = (
@@ -43,6 +46,7 @@ def meant_path(path: str) -> str:
 
     For example `/v1/v1//models/` and `/models` both mean `/v1/models`.
     """
+    path = _ORIGIN.sub("", path) or "/"
     meant = _SLASHES.sub("/", path).rstrip("/")
     if any(meant == known or meant.startswith(f"{known}/") for known in _OPENAI_PATHS):
         return f"/v1{meant}"

@@ -48,6 +48,8 @@ _STORED = re.compile(
 )
 """Name, path or URL of an image in the store, also a signed one. URLs are never fetched."""
 
+_FOREIGN_URL = re.compile(r"[a-z][a-z0-9+.-]{0,30}://|file:", re.IGNORECASE)
+
 _MAX_NAME_CHARS = 2048
 _SMALLEST_FILE = 20
 """Bytes; a text that stands for fewer is no image but a word that happens to be base64."""
@@ -103,7 +105,7 @@ class ImageFields:
             if isinstance(file, WorkerError):
                 raise InputImageRefused(str(file))
             return file, name
-        if text[:8].lower().startswith(("http://", "https://")):
+        if _FOREIGN_URL.match(text):
             raise InputImageRefused("URLs of other sites are not fetched; send the image itself")
         try:
             data = decode_base64(text)

@@ -31,13 +31,16 @@ def test_paths_of_the_other_apis_are_understood() -> None:
         "/sdapi/v1/sdapi/v1/options": "/sdapi/v1/options",
         "/internal/ping/": "/internal/ping",
         "/login/": "/login",
+        "http://art.example/livez": "/livez",
+        "HTTPS://art.example:8443/models/": "/v1/models",
+        "http://art.example": "/",
     }
     assert {path: meant_path(path) for path in wrong} == wrong
 
 
 def test_other_paths_stay_as_they_are() -> None:
     for path in (
-        "/", "", "//", "/generate/", "/jobs//x", "/images/x.png/", "/images/generations.png",
+        "/", "//", "/generate/", "/jobs//x", "/images/x.png/", "/images/generations.png",
         "/modelsx", "/v1x/", "/v10/v1/", "/loginx/", "/static-offline-docs//", "/livez/",
         "/v1/models", "/sdapi/v1/txt2img", "/x/v1/models/",
     ):  # fmt: skip
