@@ -84,7 +84,7 @@ def test_invalid_settings() -> None:
         ("webhook_networks", "10.0.0.1/8", "host bits"),
         ("webhook_networks", "intranet", "IPv4 or IPv6"),
         ("webhook_retry_seconds", "5,soon", "could not convert"),
-        ("webhook_retry_seconds", "-1", "negative"),
+        ("webhook_retry_seconds", "-1", "at least 0"),
         ("webhook_retry_seconds", "600000", "518400"),
     ):
         with pytest.raises(ValueError, match=reason):
