@@ -85,8 +85,9 @@ check: $(STAMP)  ## lint, types, import contracts, container files, audit
 	else echo "promtool is not installed: skipping the tests of the alert rules"; fi
 	$(BIN)/python -m tests.tools.audit
 
-docs: $(STAMP)  ## generate the table in docs/settings.md and .env.example from the code
+docs: $(STAMP)  ## generate the tables of docs/ and .env.example from the code, and build build/docs/index.html
 	$(BIN)/python -m tests.tools.tables
+	$(BIN)/python -m sphinx -Wnq --keep-going docs build/docs
 
 # torch's own dependencies differ between its builds, so they have versions, but no hashes.
 LOCK = $(BIN)/uv pip compile -q --universal --python-version 3.11 --extra dev --no-header \

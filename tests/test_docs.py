@@ -2,10 +2,13 @@
 
 import itertools
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
+import pytest
 import typer
 
 from api.main import create_app
@@ -16,7 +19,8 @@ from model.request import WarningCode
 from model.sampling.samplers import SAMPLERS
 from model.sampling.schedules import SCHEDULES
 from tests.support.paths import ROOT
-from tests.tools.tables import ENV_EXAMPLE, SETTINGS_PAGE, env_example, with_settings_table
+from tests.tools.tables import ENV_EXAMPLE, TABLES, env_example, with_tables
+from worker.job_events import EVENTS, EventName
 from worker.queue.layout import redis_keys, rq_layout
 from worker.settings import Settings
 
@@ -41,8 +45,37 @@ PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 
 def test_every_setting_is_described() -> None:
     assert all(field.description for field in Settings.model_fields.values())
-    assert _text(SETTINGS_PAGE) == with_settings_table(_text(SETTINGS_PAGE)), "run `make docs`"
     assert _text(ENV_EXAMPLE) == env_example(), "run `make docs`"
+
+
+@pytest.mark.parametrize("page", TABLES)
+def test_tables_are_those_of_the_code(page: str) -> None:
+    assert _text(ROOT / page) == with_tables(page), "run `make docs`"
+
+
+def test_every_event_of_a_job_is_described() -> None:
+    assert list(EVENTS) == list(get_args(EventName))
+
+
+def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
+    """Pages outside the table of contents and links to nothing are warnings, too."""
+    command = [
+        sys.executable,
+        "-m",
+        "sphinx",
+        "-Wnq",
+        "--keep-going",
+        "-d",
+        str(tmp_path / "cache"),
+    ]
+    ended = subprocess.run(
+        [*command, str(ROOT / "docs"), str(tmp_path / "site")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert (tmp_path / "site/index.html").exists()
 
 
 def test_the_readme_and_the_a1111_page_list_all_endpoints() -> None:

@@ -21,7 +21,7 @@ class HttpMetrics:
         self.registry = CollectorRegistry()
         build = Gauge(
             "kirazuri_build_info",
-            "Always 1; the label is the version.",
+            "1, with the version as a label.",
             ["version"],
             registry=self.registry,
         )
@@ -36,13 +36,13 @@ class HttpMetrics:
         )
         self._problems = Counter(
             "kirazuri_http_problems",
-            "Failed and refused requests by problem code.",
+            "Refused and failed requests, by the code of the problem.",
             ["code"],
             registry=self.registry,
         )
         self._refusals = Counter(
             "kirazuri_policy_refusals",
-            "Requests that the policy blocked, by rule.",
+            "Requests that the policy refused, by rule.",
             ["rule"],
             registry=self.registry,
         )

@@ -300,6 +300,9 @@ def _job_problem(code: str, explanation: str) -> ProblemType:
     return ProblemType(error.status, code, error.title, explanation)
 
 
+JOB_PROBLEMS: Final = tuple(itertools.starmap(_job_problem, _JOB_ERRORS.items()))
+"""The problems of failed jobs."""
+
 PROBLEM_TYPES: Final[dict[str, ProblemType]] = {
     kind.code: kind
     for kind in (
@@ -314,7 +317,7 @@ PROBLEM_TYPES: Final[dict[str, ProblemType]] = {
         WRONG_HOST,
         HEAD_TOO_LARGE,
         TOO_MANY_CONNECTIONS,
-        *itertools.starmap(_job_problem, _JOB_ERRORS.items()),
+        *JOB_PROBLEMS,
     )
 }
 """All problem types by code."""

@@ -55,7 +55,11 @@ class QueueCollector(Collector):
             "task",
             FAILURES,
         )
-        yield _gauge("kirazuri_queue_up", "1 if Redis answers.", 0 if snapshot is None else 1)
+        yield _gauge(
+            "kirazuri_queue_up",
+            "1 if Redis answers, without which there are no metrics of jobs and workers.",
+            0 if snapshot is None else 1,
+        )
         if snapshot is None:
             return
         waiting, running = snapshot.depth
@@ -97,7 +101,9 @@ def _server(server: ServerState) -> Iterable[Metric]:
     )
     found = {fault.code for fault in server.faults}
     faults = GaugeMetricFamily(
-        "kirazuri_redis_fault", "1 if Redis has this fault.", labels=["fault"]
+        "kirazuri_redis_fault",
+        "1 if Redis has this fault: docs/operating.md explains them.",
+        labels=["fault"],
     )
     for code in FAULTS:
         faults.add_metric([code], int(code in found))
@@ -112,9 +118,14 @@ def _jobs(counters: Counters) -> Iterable[Metric]:
     )
     yield CounterMetricFamily("kirazuri_jobs_accepted", "Accepted jobs.", value=counters.accepted)
     yield _counter(
-        "kirazuri_jobs_finished", "Finished jobs by status.", "status", counters.finished
+        "kirazuri_jobs_finished",
+        "Ended jobs by status: succeeded, failed, cancelled.",
+        "status",
+        counters.finished,
     )
-    yield _counter("kirazuri_jobs_failed", "Failed jobs by error code.", "code", counters.failures)
+    yield _counter(
+        "kirazuri_jobs_failed", "Failed jobs by the code of their error.", "code", counters.failures
+    )
     yield _counter(
         "kirazuri_job_retries", "Jobs returned to the queue, by reason.", "reason", counters.retries
     )
@@ -152,11 +163,14 @@ def _webhooks(outbox: OutboxState) -> Iterable[Metric]:
     yield _gauge("kirazuri_webhooks_pending", "Webhooks to send or retry.", outbox.pending)
     yield _gauge(
         "kirazuri_webhooks_late_seconds",
-        "Seconds that the next webhook is overdue.",
+        "Seconds that the next webhook is overdue; grows if no sender runs.",
         outbox.overdue_seconds,
     )
     yield _counter(
-        "kirazuri_webhook_attempts", "Webhook attempts by outcome.", "outcome", outbox.attempts
+        "kirazuri_webhook_attempts",
+        "Webhook attempts: delivered, retried, given_up, gone.",
+        "outcome",
+        outbox.attempts,
     )
 
 
@@ -178,8 +192,11 @@ def _workers(workers: Sequence[WorkerStatus]) -> Iterable[Metric]:
     counters = {
         name: CounterMetricFamily(name, documentation, labels=["worker"])
         for name, documentation in (
-            ("kirazuri_engine_forwards", "Model calls, one per batch."),
-            ("kirazuri_engine_evaluations", "Images in those calls."),
+            ("kirazuri_engine_forwards", "Model calls, each a batch."),
+            (
+                "kirazuri_engine_evaluations",
+                "Images advanced by model calls; some samplers need two per step.",
+            ),
             ("kirazuri_engine_out_of_memory", "Model calls that ran out of memory and were split."),
         )
     }

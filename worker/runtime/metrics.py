@@ -37,11 +37,16 @@ class WorkerMetrics:
         counter = partial(Counter, registry=self._registry)
         gauge = partial(Gauge, registry=self._registry)
         histogram = partial(Histogram, registry=self._registry)
-        self._steps = counter("kirazuri_engine_steps", "Sampling steps of images.")
-        self._busy = counter("kirazuri_engine_busy_seconds", "Time that the engine had work.")
+        self._steps = counter(
+            "kirazuri_engine_steps", "Sampling steps of images; their rate is steps per second."
+        )
+        self._busy = counter(
+            "kirazuri_engine_busy_seconds",
+            "Time that the engine had work; its rate is the busy share.",
+        )
         self._step_seconds = histogram(
             "kirazuri_engine_step_duration_seconds",
-            "Model calls, each a batch of images of one size.",
+            "Model calls by image size, such as 832x1216.",
             ["shape"],
             buckets=_STEP_BUCKETS,
         )
@@ -50,7 +55,7 @@ class WorkerMetrics:
         )
         self._stage = histogram(
             "kirazuri_job_stage_seconds",
-            "Time of a job in the engine, by stage: encode (prompts), denoise, decode (images).",
+            "Time of a job in the engine by stage: encode (prompts), denoise, decode (images).",
             ["stage"],
             buckets=_STAGE_BUCKETS,
         )
@@ -74,7 +79,9 @@ class WorkerMetrics:
             ["state"],
         )
         self._memory_size = gauge(
-            "kirazuri_device_memory_size_bytes", "Total memory of the worker's GPU.", ["device"]
+            "kirazuri_device_memory_size_bytes",
+            "Memory of the worker's GPU. Neither memory metric has samples on the CPU.",
+            ["device"],
         )
         ProcessCollector(namespace="kirazuri_worker", registry=self._registry)
 

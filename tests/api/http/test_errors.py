@@ -84,7 +84,7 @@ def _add_failing_route(server: ApiServer, path: str, failure: Exception) -> None
 
 def test_docs_list_every_code_and_every_path() -> None:
     folder = ROOT / "docs"
-    manual = "".join((folder / page).read_text() for page in ("api.md", "a1111.md"))
+    manual = "".join((folder / page).read_text() for page in ("api.md", "a1111.md", "problems.md"))
     document = create_app(Settings(_env_file=None)).openapi()
     missing = [code for code in PROBLEM_TYPES if f"`{code}`" not in manual]
     missing += [path for path in document["paths"] if f"{path}`" not in manual]

@@ -1,0 +1,21 @@
+"""Settings of Sphinx for `make docs`. docs/index.md has the table of contents."""
+
+from pygments.lexers.special import TextLexer
+from sphinx.application import Sphinx
+
+project = "Kirazuri Server"
+author = "the authors of Kirazuri Server"
+html_title = project
+html_theme = "furo"
+html_show_copyright = False
+html_show_sphinx = False
+html_copy_source = False
+extensions = ["myst_parser"]
+exclude_patterns = ["images"]
+myst_heading_anchors = 4
+nitpicky = True
+
+
+def setup(app: Sphinx) -> None:
+    """Show diagrams as their text."""
+    app.add_lexer("mermaid", TextLexer)
