@@ -1,7 +1,8 @@
-# `make` lists the targets. They need Python 3.11 or newer, make and a C library.
+# `make` lists the targets. They need Python 3.11 or newer. Without make:
+# `python3 install.py && .venv/bin/python -m cli.demo`.
 #
 #   PYTHON       the interpreter for the virtual environment (default: the first one found)
-#   TORCH_INDEX  the package index for torch, such as one with CPU or CUDA wheels
+#   TORCH_INDEX  the package index for torch; empty means pip's default (docs/deploy.md)
 #   PORT, ONCE   for `make demo`: the port, and 1 to stop after the picture
 #   JOBS         for `make test` and `make drill`: how many test processes run at once (3)
 #   ARGS         for `make test`, `make drill`, `make chaos`, `make fuzz`, `make clients`,
@@ -10,33 +11,42 @@
 .DEFAULT_GOAL := help
 VENV := .venv
 BIN := $(VENV)/bin
+RUNTIME := $(VENV)/.runtime
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-FIND_PYTHON = for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+# Packages of another environment would hide those of .venv.
+unexport PYTHONPATH PYTHONHOME
+
+FIND_PYTHON = for python in $(BIN)/python python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$python -c "import sys; sys.exit(sys.version_info < (3, 11))" 2>/dev/null \
 	&& { echo $$python; exit; }; done
+INSTALL = python="$(or $(PYTHON),$$($(FIND_PYTHON)))"; \
+	test -n "$$python" || { echo "error: no Python 3.11 or newer was found; install one, or name it:" \
+	"make $(or $(MAKECMDGOALS),demo) PYTHON=/path/to/python3.11" >&2; exit 1; }; \
+	"$$python" install.py
 
-.PHONY: help setup demo test drill chaos fuzz clients check audit docs lock digests train-tiny clean
+# An environment whose Python is gone is built again.
+ifeq ($(shell $(BIN)/python -c "print(1)" 2>/dev/null),)
+.PHONY: $(RUNTIME)
+endif
+
+.PHONY: help install setup demo test drill chaos siege fuzz clients check audit docs lock digests train-tiny clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: $(STAMP)  ## build .venv with the pinned versions of all dependencies
+install: $(RUNTIME)  ## build .venv with the pinned versions of what the service needs
 
-# Three steps: torch alone, from one index, since each index has its own build of it; then everything
-# else, whose hashes are known; then the project, without a build environment of its own.
-$(STAMP): pyproject.toml constraints.txt requirements.lock
-	@python="$(or $(PYTHON),$$($(FIND_PYTHON)))"; \
-	test -n "$$python" || { echo "No Python 3.11 or newer was found." >&2; exit 1; }; \
-	echo "building $(VENV) with $$($$python --version)"; "$$python" -m venv $(VENV)
-	$(PIP) install $(if $(TORCH_INDEX),--index-url "$(TORCH_INDEX)",-c constraints.txt) \
-		"$$(sed -n '/^torch==/p' constraints.txt)"
-	$(PIP) install --require-hashes --only-binary :all: -r requirements.lock
-	$(PIP) install --no-build-isolation --no-deps -e .
-	@touch $@
+setup: $(STAMP)  ## the same, and what the tests need
 
-demo: $(STAMP)  ## start the service, make one picture, keep serving (ONCE=1: stop after the picture)
+$(RUNTIME): pyproject.toml constraints.txt requirements.lock
+	@$(INSTALL)
+
+$(STAMP): $(RUNTIME)
+	@$(INSTALL) --tests
+
+demo: $(RUNTIME)  ## start the service, make one picture, keep serving (ONCE=1: stop after the picture)
 	@$(BIN)/python -m cli.demo $(if $(PORT),--port $(PORT)) $(if $(ONCE),--once)
 
 # Several test processes share the cores: their thread pools must be small and must not spin. Three use two

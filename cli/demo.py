@@ -33,8 +33,13 @@ def demo(
             Service(settings, host=_HOST, port=_choose_port(port), workers=1) as service,
         ):
             card = load_card(settings.card)
-            _show(_make_image(service.url, card), card, service.url)
-            if not once:
+            typer.echo(f"\nmaking an image of: {card.prompting.example}")
+            for image in _make_image(service.url, card):
+                typer.echo(image)
+            if once:
+                typer.echo("Without --once (`make demo` without ONCE=1), the service goes on.\n")
+            else:
+                _show_next_steps(service.url)
                 service.watch()
     except (StartError, ClientError) as exc:
         fail(str(exc))
@@ -59,17 +64,15 @@ def _make_image(url: str, card: Card) -> list[SavedImage]:
     return done.images
 
 
-def _show(saved: list[SavedImage], card: Card, url: str) -> None:
-    typer.echo(f"\nprompt: {card.prompting.example}")
-    for image in saved:
-        typer.echo(image)
+def _show_next_steps(url: str) -> None:
     typer.echo(
-        "\nThe next image:\n"
+        "\nThe next image, from another terminal:\n"
         '  .venv/bin/kirazuri generate "1girl, pink hair, ponytail, green eyes, smile" '
         f"--url {url} --out out/next.png\n"
         f"  curl -s {url}/generate -H 'Content-Type: application/json' -H 'Prefer: wait=30' \\\n"
         """    -d '{"prompt": "1girl, pink hair, ponytail, green eyes, smile"}'\n"""
         f"API documentation: {url}/docs\n"
+        "Ctrl-C stops the service.\n"
     )
 
 

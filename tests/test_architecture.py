@@ -12,7 +12,7 @@ from tests.support.paths import ROOT
 PACKAGES = ("api", "cli", "model", "training", "worker")
 MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
-EVERYTHING = [*MODULES, *TESTS, *sorted((ROOT / "docker").glob("*.py"))]
+EVERYTHING = [*MODULES, *TESTS, *sorted((ROOT / "docker").glob("*.py")), ROOT / "install.py"]
 BANNED_NAMES = {"base", "common", "core", "helpers", "manager", "service_layer", "utils"}
 TORCH_ROOMS = (
     *("model/bench", "model/engine", "model/network", "model/sampling"),

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+import install
 from tests.support.paths import ROOT
 
 
@@ -90,26 +91,9 @@ def test_the_build_back_end_is_pinned() -> None:
     assert f"\n{pin} \\\n    --hash=" in _lock()
 
 
-def test_setup_installs_torch_alone_then_hashes_then_the_project() -> None:
-    """As `make` runs it: what a variable leaves out is not there."""
-    for index, torch in (
-        ("", "-c constraints.txt"),
-        ("https://x.test", '--index-url "https://x.test"'),
-    ):
-        command = ["make", "-n", "-B", ".venv/.installed", f"TORCH_INDEX={index}"]
-        shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-        lines = shown.replace("\\\n", " ").splitlines()
-        installs = [line.split(" install ")[1].split() for line in lines if " install " in line]
-        assert installs == [
-            [*torch.split(), *['"$(sed', "-n", "'/^torch==/p'", 'constraints.txt)"']],
-            ["--require-hashes", "--only-binary", ":all:", "-r", "requirements.lock"],
-            ["--no-build-isolation", "--no-deps", "-e", "."],
-        ]
-
-
-def test_an_image_gets_what_its_extras_need() -> None:
-    """The entries that docker/requirements.py prints, against the installed metadata."""
-    for extras in (("api", "cli", "otel"), ("worker", "otel")):
+def test_an_installation_gets_what_its_extras_need() -> None:
+    """What docker/requirements.py prints for images and `make install`, against the metadata."""
+    for extras in (("api", "cli", "otel"), ("worker", "otel"), install.EXTRAS):
         command = [sys.executable, "docker/requirements.py", *extras]
         shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
         printed = {pin.partition("==")[0] for pin in _pins(shown.splitlines())}
@@ -120,6 +104,17 @@ def test_an_image_gets_what_its_extras_need() -> None:
         assert not printed & {"torch", "pytest", "mypy", "openai", "schemathesis"}
         assert ("numpy" in printed) == ("worker" in extras)
         assert all(shown.count(line) == _lock().count(line) for line in _pins(shown.splitlines()))
+
+
+def test_make_install_leaves_out_the_test_packages_only() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert {*install.EXTRAS} == {*project["optional-dependencies"]} - {"dev"}
+    (everything,) = (
+        Requirement(text)
+        for text in project["optional-dependencies"]["dev"]
+        if text.startswith("kirazuri-server[")
+    )
+    assert everything.extras == {*install.EXTRAS}
 
 
 def test_constraints_pin_every_dependency() -> None:

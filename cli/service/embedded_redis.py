@@ -39,7 +39,10 @@ def lock_folder(folder: Path) -> TextIO:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as exc:
         file.close()
-        raise StartError(f"another `kirazuri up` uses {folder.parent}; try another --data") from exc
+        raise StartError(
+            f"another service uses {folder.parent.absolute()}: stop it, or name another folder "
+            "with --data or KIRAZURI_DATA_DIR"
+        ) from exc
     return file
 
 

@@ -22,6 +22,9 @@ from model.errors import ModelError
 from worker.settings import Settings
 
 _START_SECONDS = 300.0
+_WORD_SECONDS = 15.0
+"""How often a start that takes long says what it waits for."""
+
 _API_STOP_SECONDS = 10.0
 _SPARE_SECONDS = 10.0
 """Added to the time that a worker may take to drain."""
@@ -180,14 +183,20 @@ class Service:
         return [sys.executable, "-m", "api", "--host", self._host, "--port", str(self._port)]
 
     def _await_ready(self) -> None:
-        deadline = time.monotonic() + _START_SECONDS
+        self._log(f"loading the model {self._settings.card} ...")
+        now = time.monotonic()
+        deadline, next_word = now + _START_SECONDS, now + _WORD_SECONDS
         with httpx2.Client(base_url=self.url, timeout=5, trust_env=False) as client:
             while reason := _not_ready(client):
                 self._raise_if_a_child_ended()
                 if self._redis is not None:
                     self._redis.watch()
-                if time.monotonic() > deadline:
+                now = time.monotonic()
+                if now > deadline:
                     raise StartError(f"not ready after {_START_SECONDS:.0f} s: {reason}")
+                if now > next_word:
+                    self._log(f"not ready yet: {reason}")
+                    next_word = now + _WORD_SECONDS
                 time.sleep(_POLL_SECONDS)
 
     def _raise_if_a_child_ended(self) -> None:

@@ -191,7 +191,7 @@ def test_a_data_folder_belongs_to_one_service(up: Up, tmp_path: Path) -> None:
         "up", "--port", "0", "--data", str(up.folder / "data"), folder=tmp_path
     )
     assert second.returncode == 1
-    assert "another `kirazuri up` uses" in second.stderr.splitlines()[-1]
+    assert "another service uses" in second.stderr.splitlines()[-1]
 
 
 def test_a_taken_port_is_named(up: Up, tmp_path: Path) -> None:
@@ -236,7 +236,10 @@ def test_one_interrupt_stops_all_in_order(up: Up) -> None:
 def test_the_demo_makes_its_picture_and_leaves_nothing_running(tmp_path: Path) -> None:
     demo = Running("--port", "0", "--once", folder=tmp_path, module="cli.demo")
     assert demo.process.wait(280) == 0, demo.output()
-    assert "out/demo.png  seed 7  http://127.0.0.1:" in demo.output()
+    shown = demo.output()
+    assert "out/demo.png  seed 7  http://127.0.0.1:" in shown
+    assert shown.index("loading the model kirazuri-tiny") < shown.index("engine ready")
+    assert "kirazuri generate" not in shown, "the service has stopped"
     with Image.open(tmp_path / "out/demo.png") as image:
         assert image.size == (192, 192)
     assert processes_of(tmp_path) == []

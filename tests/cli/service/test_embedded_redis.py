@@ -107,7 +107,7 @@ def test_a_deleted_folder_is_named_and_made_again(folder: Path) -> None:
         shutil.rmtree(folder)
         wait_until(lambda: _answers(server))
         assert lines[0] == f"{folder} was deleted, and its jobs with it"
-        with pytest.raises(StartError, match="another `kirazuri up` uses"):
+        with pytest.raises(StartError, match="another service uses"):
             EmbeddedRedis(folder, print)
     finally:
         server.stop()
