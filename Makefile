@@ -52,7 +52,7 @@ demo: $(RUNTIME)  ## start the service, make one picture, keep serving (ONCE=1: 
 # Several test processes share the cores: their thread pools must be small and must not spin. Three use two
 # cores better than two: tests wait for processes and files.
 PYTEST = OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest \
-	-n $(or $(JOBS),3) --dist loadfile --no-loadscope-reorder
+	-n $(or $(JOBS),3) --dist loadgroup --no-loadscope-reorder
 
 test: $(STAMP)  ## run the tests (ARGS: tests/model -k er_sde)
 	$(PYTEST) $(ARGS)

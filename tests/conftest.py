@@ -23,7 +23,7 @@ settings.load_profile("repeatable")
 TESTS = ROOT / "tests"
 
 _SLOW = {name: place for place, name in enumerate(["e2e", "cli", "worker", "api"])}
-"""Folders with the slowest files. They run first, so that both processes end together."""
+"""Folders with the slowest files. They run first, so that all test processes end together."""
 
 
 def _folder(item: pytest.Item) -> str:
@@ -32,8 +32,16 @@ def _folder(item: pytest.Item) -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Sort by folder; the order within a folder stays."""
+    """Sort by folder; the order within a folder stays. Name what one test process runs.
+
+    That is a file, or all files that use the complete service: it is started once.
+    """
     items.sort(key=lambda item: _SLOW.get(_folder(item), len(_SLOW)))
+    users = (item for item in items if _folder(item) == "e2e")
+    sharing = {item.path for item in users if "service" in getattr(item, "fixturenames", ())}
+    for item in items:
+        name = "e2e" if item.path in sharing else str(item.path.relative_to(TESTS))
+        item.add_marker(pytest.mark.xdist_group(name))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -6,6 +6,7 @@ Words such as "not", a claim to be adult or a negative weight make no exception.
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal, NamedTuple, Protocol
@@ -162,6 +163,15 @@ def load_policy(path: Path | None = None) -> Policy:
     Raises:
         PolicyError: the file is invalid; the message says where and why.
     """
+    return _default_policy() if path is None else _read_policy(path)
+
+
+@cache  # compiling takes about a second; a policy never changes
+def _default_policy() -> Policy:
+    return _read_policy(None)
+
+
+def _read_policy(path: Path | None) -> Policy:
     try:
         return Policy(merge_rules(load_core(), load_rules(path)))
     except PolicyError as exc:

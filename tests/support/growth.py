@@ -10,24 +10,20 @@ SHORT, LONG = 4_000, 64_000
 def grows_linearly(work: Callable[[str], object], piece: str) -> bool:
     """Whether 16 times as long a text, repeated from `piece`, takes clearly less than 256 times.
 
-    Compares CPU times of this process, each the smaller of two. A linear algorithm
-    takes about 16 times as long, a quadratic one 256 times; the limit is 64.
+    Compares CPU times of this process, a second time if the first looks wrong. A linear
+    algorithm takes about 16 times as long, a quadratic one 256 times; the limit is 64.
     """
     short, long = (piece * (length // len(piece) + 1) for length in (SHORT, LONG))
-    return _cpu_seconds(work, long) < 64 * _cpu_seconds(work, short) + 0.005
+    return any(_cpu_seconds(work, long) < 64 * _cpu_seconds(work, short) + 0.005 for _ in range(2))
 
 
 def _cpu_seconds(work: Callable[[str], object], text: str) -> float:
     was_enabled = gc.isenabled()
     gc.disable()
     try:
-        return min(_measure(work, text) for _ in range(2))
+        began = time.process_time()
+        work(text)
+        return time.process_time() - began
     finally:
         if was_enabled:
             gc.enable()
-
-
-def _measure(work: Callable[[str], object], text: str) -> float:
-    began = time.process_time()
-    work(text)
-    return time.process_time() - began

@@ -1,4 +1,4 @@
-"""`kirazuri bench serve` and `bench start` against the real service."""
+"""`kirazuri bench start`, and the parts of `bench serve` that need no server."""
 
 import argparse
 import asyncio
@@ -11,36 +11,6 @@ import pytest
 
 from cli.bench.serving import serve, start
 from cli.bench.serving.one_job import Outcome
-from tests.support.service import running
-
-
-def test_a_server_is_measured(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder = tmp_path / "service"
-    folder.mkdir()
-    with running(folder) as client:
-        client.get("/readyz")
-        path = tmp_path / "serve.json"
-        options = ["--classes", "square:2", "portrait:3", "--jobs", "4", "--clients", "2",
-                   "--alone", "1", "--loads", "0.5", f"--url={client.base_url}"]  # fmt: skip
-        monkeypatch.setattr(sys, "argv", ["serve", *options, f"--json={path}"])
-        serve.main()
-    rows = json.loads(path.read_text())["rows"]
-    assert [(row["load"], row["class"], row["jobs"]) for row in rows] == [
-        ("alone", "square:2", 1),
-        ("alone", "portrait:3", 1),
-        ("saturation", "square:2", 2),
-        ("saturation", "portrait:3", 2),
-        ("50%", "square:2", 2),
-        ("50%", "portrait:3", 2),
-    ]
-    for row in rows:
-        assert row["failed"] == 0
-        assert 0 < row["first progress"] <= row["p99"]
-        assert row["p50"] <= row["p95"] <= row["p99"]
-        assert row["beside the engine ms"] > 0
-    assert "saturation" in capsys.readouterr().out
 
 
 def test_goodput_counts_jobs_within_three_times_their_time_alone() -> None:
