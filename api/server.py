@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from api.main import create_app
 from api.middleware.h11_protocol import ConnectionLimits, LimitedH11Protocol
 from worker.settings import Settings
+from worker.start_up import long_lived
 from worker.telemetry import logs
 
 
@@ -44,12 +45,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     settings = Settings()
     logs.configure_logging(settings)
     _allow_many_files()
+    with long_lived():
+        app = create_app(settings)
     config = server_config(
-        create_app(settings),
-        settings,
-        host=given.host,
-        port=given.port,
-        stop_seconds=given.stop_seconds,
+        app, settings, host=given.host, port=given.port, stop_seconds=given.stop_seconds
     )
     uvicorn.Server(config).run()
 

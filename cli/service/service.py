@@ -132,11 +132,13 @@ class Service:
     # -- starting ----------------------------------------------------------------------------
 
     def _start(self) -> None:
-        from model.policy.policy import load_policy
-
         try:
             load_card(self._settings.card)
-            load_policy(self._settings.policy_file)
+            if self._settings.policy_file is not None:
+                # Imported here: the default file is known to be right, and reading it takes time.
+                from model.policy.policy import load_policy
+
+                load_policy(self._settings.policy_file)
         except ModelError as exc:
             raise StartError(str(exc)) from exc
         own = {

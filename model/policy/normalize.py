@@ -189,6 +189,8 @@ def plain_words(text: str) -> list[str]:
 
 def squeeze_runs(letters: str) -> tuple[str, tuple[int, ...]]:
     """Reduce every run of one letter to a single letter; also return the lengths of the runs."""
+    if all(map(ne, letters, letters[1:])):
+        return letters, (1,) * len(letters)
     parts = [match[0] for match in re.finditer(r"([^\W\d_])\1*|.", letters)]
     return "".join(part[0] for part in parts), tuple(map(len, parts))
 

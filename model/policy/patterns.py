@@ -2,7 +2,7 @@
 
 import unicodedata
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from model.errors import PolicyError
 from model.policy.normalize import fold, fold_tokens, squeeze_runs
@@ -21,8 +21,7 @@ _MIN_LONG_MASK_LETTERS = 4
 _PLURAL_ENDINGS = dict.fromkeys("sxzh", ("es", "ez"))
 
 
-@dataclass(frozen=True, slots=True)
-class Pattern:
+class Pattern(NamedTuple):
     """The bounds of one way to write a term, or a part of it, as letters without gaps.
 
     `words` is their number, `runs` are the minimum lengths of its runs of one letter, `letters`
@@ -71,16 +70,14 @@ def patterns(term: str) -> Iterator[tuple[int, str, Pattern]]:
         )
         is_whole = not (base.is_open_before or base.is_open_after)
         is_alone = len(parts) == 1 and is_whole and not base.is_tag
-        base = replace(base, is_glued=is_alone and _is_word(tokens))
+        base = base._replace(is_glued=is_alone and _is_word(tokens))
         for written in {letters, *_masked(tokens, base)}:
             yield part, *_squeezed(written, base)
-        whole = replace(base, is_open_before=False, is_open_after=False)
+        whole = base._replace(is_open_before=False, is_open_after=False)
         for written in _plurals(tokens, base):
             yield part, *_squeezed(written, whole)
         for place in _holes(tokens, base):
-            holed = replace(
-                base, hole=place, is_glued=False, is_open_before=False, is_open_after=False
-            )
+            holed = whole._replace(hole=place, is_glued=False)
             yield part, *_squeezed(letters[:place] + letters[place + 1 :], holed)
 
 
@@ -100,7 +97,7 @@ def _tokens(term: str, words: str) -> list[str]:
 
 def _squeezed(letters: str, base: Pattern) -> tuple[str, Pattern]:
     squeezed, runs = squeeze_runs(letters)
-    return squeezed, replace(base, runs=runs, letters=len(letters), is_plain=max(runs) == 1)
+    return squeezed, base._replace(runs=runs, letters=len(letters), is_plain=max(runs) == 1)
 
 
 def _needs_no_spaces(letter: str) -> bool:

@@ -1,12 +1,16 @@
 """Help, version and error messages of the command line."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 from typer.testing import CliRunner
 
-from cli.main import app
+from cli.main import COMMANDS as LINES
+from cli.main import app, load_command
 from tests.support.cli import kirazuri_inline
 
+ROOT = Path(__file__).parents[2]
 COMMANDS = (
     "",
     "up",
@@ -35,6 +39,24 @@ def test_every_command_has_help_with_examples() -> None:
         assert shown.exit_code == 0, command
         assert "Usage:" in shown.output, command
         assert ("Examples:" in shown.output) == (command not in WITHOUT_EXAMPLES), command
+
+
+def test_the_list_of_commands_says_what_each_says() -> None:
+    modules = {path.stem for path in (ROOT / "cli/commands").glob("*.py")}
+    assert modules - {"__init__", "generate_options", "service_option"} == set(LINES)
+    for name, line in LINES.items():
+        assert load_command(name).help.startswith(line.removesuffix(".")), name
+        assert line in CliRunner().invoke(app, ["--help"], env={"COLUMNS": "200"}).output, name
+
+
+def test_the_list_of_commands_imports_none_of_them() -> None:
+    code = (
+        "import sys; from typer.testing import CliRunner; from cli.main import app\n"
+        "assert 'checkpoint' in CliRunner().invoke(app, ['--help']).output\n"
+        "print(*{'pydantic', 'redis', 'PIL', 'cli.commands.up'} & set(sys.modules))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert (run.returncode, run.stdout.strip()) == (0, ""), run.stderr
 
 
 def test_version() -> None:

@@ -27,6 +27,7 @@ class Heartbeat:
         self._settings = settings
         self._rq = rq
         self._last: float | None = None
+        self._was_warm = False
         self._metrics_at = -math.inf
         self._no_repairs_until = 0.0
         self._is_suspended = False
@@ -34,8 +35,10 @@ class Heartbeat:
         self._is_server_fit = False
 
     def is_due(self, now: float) -> bool:
-        """Whether it is time for the next one."""
-        return self._last is None or now - self._last > self._settings.heartbeat_seconds
+        """Whether it is time for the next one, or there is news: the engine has become warm."""
+        if self._last is None or self._parts.engine.is_warm != self._was_warm:
+            return True
+        return now - self._last > self._settings.heartbeat_seconds
 
     @property
     def may_claim(self) -> bool:
@@ -62,6 +65,7 @@ class Heartbeat:
             running=len(leases),
             is_accepting=self._is_server_fit and not self._is_skewed and not is_stopping,
         )
+        self._was_warm = parts.engine.is_warm
         self._rq.add_heartbeat(pipeline, leases)
         parts.queue.heartbeat(pipeline, status)
         if now - self._metrics_at > _METRICS_SECONDS:

@@ -18,6 +18,7 @@ from worker.redis_io.client import connect
 from worker.runtime.batch_worker import BatchWorker
 from worker.runtime.watchdog import ENDING_SECONDS, end_within
 from worker.settings import Settings, redis_dsn
+from worker.start_up import long_lived
 from worker.store.image_store import ImageStore
 from worker.store.open_store import open_store
 from worker.telemetry import logs, tracing
@@ -63,21 +64,22 @@ def run(
         # OpenMP reads this when torch is loaded. Its threads spin while they wait by default: on
         # two busy cores an image then took 60 seconds instead of half a second.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # noqa: TID251 - not one of our settings
-        from model.engine.loading import load_engine
+        with long_lived():
+            from model.engine.loading import load_engine
 
-        return load_engine(
-            card,
-            settings.checkpoint_dir,
-            device=settings.device,
-            precision=settings.precision,
-            threads=settings.torch_threads,
-            device_memory_gb=settings.device_memory_gb,
-            token_budget=settings.token_budget,
-            read_image=inputs.read,
-            lora_dir=settings.lora_dir,
-            lora_cache_sets=settings.lora_cache_sets,
-            lora_skip_misfits=settings.lora_skip_misfits,
-        )
+            return load_engine(
+                card,
+                settings.checkpoint_dir,
+                device=settings.device,
+                precision=settings.precision,
+                threads=settings.torch_threads,
+                device_memory_gb=settings.device_memory_gb,
+                token_budget=settings.token_budget,
+                read_image=inputs.read,
+                lora_dir=settings.lora_dir,
+                lora_cache_sets=settings.lora_cache_sets,
+                lora_skip_misfits=settings.lora_skip_misfits,
+            )
 
     worker = BatchWorker(
         connection,

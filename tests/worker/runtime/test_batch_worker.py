@@ -4,8 +4,10 @@ import asyncio
 import base64
 import io
 import logging
+import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -242,6 +244,28 @@ async def test_a_worker_with_a_wrong_clock_takes_no_jobs(
         assert "clock_skew" in caplog.text
         skew = 0.0
         assert (await queue.wait(job.id, 60)).status == "succeeded"
+
+
+async def test_a_worker_that_becomes_warm_says_so_at_once(
+    queue: JobQueue, run_worker: RunWorker
+) -> None:
+    go = threading.Event()
+
+    class LoadsSlowly(FakeEngine):
+        def __init__(self, **options: Any) -> None:
+            assert go.wait(60)
+            super().__init__(**options)
+
+    rare = {"heartbeat_seconds": 1000.0, "lease_seconds": 3000}
+    with run_worker(kind=LoadsSlowly, changes=rare) as worker:
+        await async_wait_until(lambda: worker._heartbeat.may_claim)
+        assert [status.is_warm for status in await queue.state.workers()] == [False]
+        go.set()
+
+        async def is_warm() -> bool:
+            return [status.is_warm for status in await queue.state.workers()] == [True]
+
+        await async_wait_until(is_warm)
 
 
 async def test_rq_suspend_stops_the_claims(
