@@ -31,6 +31,7 @@ _REFUSALS = (
     "Error compiling script",  # Redis before 7.0 does not know the flags of scripts
     "CROSSSLOT",  # a cluster
     "ACL failure in script",
+    "WRONGTYPE",  # another program changed a key of the queue
 )
 
 
@@ -67,6 +68,8 @@ def unavailable_on_outage() -> Iterator[None]:
         is_refusal = isinstance(exc, refusal) or isinstance(exc.__cause__, refusal)
         if is_refusal or "ACL failure in script" in str(exc):
             raise RedisUnfit(f"Redis refuses this service: {exc}") from exc
+        if "WRONGTYPE" in str(exc):
+            raise RedisUnfit(f"another program changed a key of the queue: {exc}") from exc
         raise QueueUnavailable(f"Redis does not answer or refuses to write: {exc}") from exc
 
 

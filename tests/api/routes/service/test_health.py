@@ -188,6 +188,28 @@ def test_a_redis_that_refuses_a_command_within_scripts(
     assert "hgetall" in refused.text
 
 
+@pytest.mark.parametrize(
+    "key",
+    [redis_keys.QUEUED, redis_keys.COUNTERS, redis_keys.VIRTUAL_TIME, redis_keys.MEAN_COST],
+)
+def test_a_key_of_the_queue_that_another_program_changed(
+    key: str, client: httpx2.Client, worker: ManualWorker, redis_client: "Redis"
+) -> None:
+    worker.heartbeat()
+    redis_client.rpush(key, "a list")
+    answers = [
+        client.post("/generate", json={"prompt": PROMPT}),
+        client.get("/metrics"),
+        client.get("/readyz"),
+    ]
+    assert {answer.status_code for answer in answers} <= {200, 202, 503}
+    refusals = [answer.text for answer in answers if answer.status_code == 503]
+    assert refusals
+    assert all("another program changed a key of the queue" in text for text in refusals)
+    redis_client.delete(key)
+    assert client.post("/generate", json={"prompt": PROMPT}).status_code == 202
+
+
 def test_a_redis_that_refuses_writes_is_not_ready(
     client: httpx2.Client, worker: ManualWorker, redis_client: "Redis"
 ) -> None:
