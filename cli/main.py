@@ -1,67 +1,83 @@
-"""The command `kirazuri`. Loads neither torch nor the model, and only the command that runs."""
+"""The command `kirazuri`. Loads neither torch nor the model; `--help` loads no command."""
 
-from importlib import import_module
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperCommand, TyperGroup
 
-COMMANDS = {
-    "up": "Start Redis, API and workers, report when they are ready, and stop them on Ctrl-C.",
-    "generate": "Make images with a running service and save them.",
-    "replay": "Run a job again and compare.",
-    "verify": "Report whether an image was generated, as far as a service can know.",
-    "certificate": "Make a certificate to sign images with (C2PA).",
-    "bench": "Compare the speed of one image with the diffusers pipeline.",
-    "version": "Print the version.",
-    "checkpoint": "Inspect, download and convert checkpoints.",
-    "keys": "Make, list and revoke API keys.",
-}
-"""Each command of cli.commands, in one line for the list of all commands."""
-
-
-def load_command(name: str) -> Any:
-    """Import a command, or a group of them. Some take a quarter of a second of imports."""
-    loaded = import_module(f"cli.commands.{name}").app
-    only = typer.Typer(add_completion=False)
-    only.add_typer(loaded, name=None if len(loaded.registered_commands) == 1 else name)
-    only.callback()(lambda: None)  # keeps it a group
-    return typer.main.get_group(only).commands[name]
-
-
-class _LoadedOnUse(TyperGroup):
-    """A group that knows its commands by name and line, and imports the one that is called."""
-
-    def __init__(self, **attributes: Any) -> None:
-        known = {name: TyperCommand(name, help=line) for name, line in COMMANDS.items()}
-        super().__init__(**{**attributes, "commands": known})
-
-    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
-        name, _, rest = super().resolve_command(ctx, args)
-        return name, load_command(name) if name else None, rest
+from cli.command_group import Place, group_of
+from cli.output import warn
 
 
 def _show_version(is_version: bool) -> None:
     if is_version:
-        from cli.commands import version
+        from cli.commands.version import print_version
 
-        version.print_version()
+        print_version()
         raise typer.Exit
 
 
-_HELP = "Turns a Danbooru-style prompt into an image URL."
-_EPILOG = 'Start with `kirazuri up`, then `kirazuri generate "1girl, blue hair, smile"`.'
+_PICTURES = "Pictures"
+_SERVICE = "About a service"
+_OPERATING = "Operating"
+_JOBS_MODULE = "cli.commands.client.jobs"
+_OFFERS_MODULE = "cli.commands.client.offers"
+
+COMMANDS = {
+    "generate": Place(
+        "cli.commands.client.generate",
+        "Make images with a running service and save them.",
+        _PICTURES,
+    ),
+    "jobs": Place(_JOBS_MODULE, "List your jobs, newest first.", _PICTURES),
+    "show": Place(_JOBS_MODULE, "Show a job.", _PICTURES),
+    "cancel": Place(_JOBS_MODULE, "Cancel jobs, queued or running.", _PICTURES),
+    "links": Place(
+        _JOBS_MODULE, "Sign URLs of a job that a browser can read without a key.", _PICTURES
+    ),
+    "download": Place("cli.commands.client.images", "Save the images of a job.", _PICTURES),
+    "replay": Place("cli.commands.client.images", "Run a job again and compare.", _PICTURES),
+    "verify": Place(
+        "cli.commands.client.images",
+        "Report whether an image was generated, as far as a service can know.",
+        _PICTURES,
+    ),
+    "capabilities": Place(_OFFERS_MODULE, "List what requests may ask for.", _SERVICE),
+    "models": Place(_OFFERS_MODULE, "List the checkpoints of a service.", _SERVICE),
+    "loras": Place(_OFFERS_MODULE, "List the LoRAs of a service, and the refused files.", _SERVICE),
+    "tags": Place(_OFFERS_MODULE, "Complete a tag.", _SERVICE),
+    "queue": Place(
+        _OFFERS_MODULE, "Show the queue: its length, the workers and their pace.", _SERVICE
+    ),
+    "up": Place(
+        "cli.commands.up",
+        "Start Redis, API and workers, report when they are ready, and stop them on Ctrl-C.",
+        _OPERATING,
+    ),
+    "checkpoint": Place(
+        "cli.commands.checkpoint", "Inspect, download and convert checkpoints.", _OPERATING
+    ),
+    "keys": Place("cli.commands.keys", "Make, list and revoke API keys.", _OPERATING),
+    "certificate": Place(
+        "cli.commands.certificate",
+        "Make a certificate to sign images with (C2PA), issued by your own certificate authority.",
+        _OPERATING,
+    ),
+    "bench": Place("cli.commands.bench", "Measure speed; each benchmark is a command.", _OPERATING),
+    "version": Place("cli.commands.version", "Print the version.", _OPERATING),
+}
 
 app = typer.Typer(
     name="kirazuri",
-    cls=_LoadedOnUse,
+    cls=group_of(COMMANDS),
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
 
-@app.callback(help=_HELP, epilog=_EPILOG)
+@app.callback(
+    help="Turns a Danbooru-style prompt into an image URL.",
+    epilog='Start with `kirazuri up`, then `kirazuri generate "1girl, blue hair, smile"`.',
+)
 def before_each_command(
     context: typer.Context,
     is_version: Annotated[
@@ -73,7 +89,7 @@ def before_each_command(
         from worker.misspelt_settings import warnings_about_names
 
         for warning in warnings_about_names():
-            typer.echo(f"warning: {warning}", err=True)
+            warn(warning)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 
-from cli.client.errors import ClientError
+from cli.client.errors import NotFound, Refused, ServiceAway, WrongUsage
 from cli.output import read_settings
 
 _READ_SECONDS = 5.0
@@ -20,7 +20,7 @@ def service_url(address: str) -> str:
     and http for all others: localhost, machines of the own network, addresses.
 
     Raises:
-        ClientError: it is not an address of a web server.
+        WrongUsage: it is not an address of a web server.
     """
     wrong = f"{address!r} is not an address such as http://127.0.0.1:8000"
     text = address.strip()
@@ -31,10 +31,10 @@ def service_url(address: str) -> str:
         is_usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
         httpx2.URL(text)
     except (ValueError, httpx2.InvalidURL) as exc:
-        raise ClientError(wrong) from exc
+        raise WrongUsage(wrong) from exc
     is_torn = re.search(r"\s", text) or parts.netloc.endswith(":")
     if not is_usable or is_torn or parts.query or parts.fragment:
-        raise ClientError(wrong)
+        raise WrongUsage(wrong)
     return text.rstrip("/")
 
 
@@ -50,7 +50,7 @@ def open_client(url: str) -> httpx2.Client:
     Connections to this machine bypass proxies.
 
     Raises:
-        ClientError: `url` is not a URL.
+        WrongUsage: `url` is not a URL.
     """
     key = read_settings().api_key
     headers = {"Authorization": f"Bearer {key.get_secret_value()}"} if key else None
@@ -59,20 +59,22 @@ def open_client(url: str) -> httpx2.Client:
         is_local = httpx2.URL(url).host in ("localhost", "127.0.0.1", "::1")
         return httpx2.Client(base_url=url, headers=headers, timeout=timeout, trust_env=not is_local)
     except httpx2.InvalidURL as exc:
-        raise ClientError(f"{url}: {exc}") from exc
+        raise WrongUsage(f"{url}: {exc}") from exc
 
 
 def send(client: httpx2.Client, method: str, url: str, **options: Any) -> httpx2.Response:
     """Send a request; `options` are those of `httpx2.Client.request`.
 
     Raises:
-        ClientError: nothing answers, or the response is an error.
+        ServiceAway: nothing answers.
+        ClientError: the response is an error.
     """
     try:
         response = client.request(method, url, **options)
     except httpx2.TransportError as exc:
-        raise ClientError(
-            f"nothing answers at {client.base_url} ({exc}); start the service with `kirazuri up`"
+        raise ServiceAway(
+            f"nothing answers at {client.base_url} ({exc}); start the service with `kirazuri up`, "
+            "or name another with --url or KIRAZURI_URL"
         ) from exc
     raise_for_problem(response)
     return response
@@ -94,19 +96,29 @@ def raise_for_problem(response: httpx2.Response) -> None:
     response.read()
     problem = _parse(response)
     if not isinstance(problem, dict) or "title" not in problem:
-        raise ClientError(f"{response.url} answered {response.status_code}")
+        raise ServiceAway(f"{response.url} answered {response.status_code}; is it this service?")
     fields = (
         f"\n  {error['pointer'].strip('/') or 'request'}: {error['detail']}"
         for error in problem.get("errors", [])
     )
     hint = "\n  set it in KIRAZURI_API_KEY" if response.status_code == 401 else ""
-    raise ClientError(f"{problem['title']}: {problem.get('detail', '')}{''.join(fields)}{hint}")
+    message = f"{problem['title']}: {problem.get('detail', '')}{''.join(fields)}{hint}"
+    if response.status_code in (404, 410):
+        raise NotFound(message)
+    if response.status_code == 429 or response.is_server_error:
+        raise ServiceAway(message, problem, _retry_after(response))
+    raise Refused(message)
+
+
+def _retry_after(response: httpx2.Response) -> float | None:
+    text = response.headers.get("Retry-After", "")
+    return float(text) if text.isdecimal() else None
 
 
 def _parse(response: httpx2.Response) -> Any:
     try:
         return response.json()
     except ValueError as exc:
-        raise ClientError(
+        raise ServiceAway(
             f"{response.url} answered {response.status_code} without JSON; is it this service?"
         ) from exc

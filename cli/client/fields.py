@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cli.client.errors import ClientError
+from cli.client.errors import WrongUsage
 
 _STORED_NAME = re.compile(r"[0-9a-f]{40}\.[a-z]{3,4}")
 
@@ -17,26 +17,26 @@ def lora_field(text: str) -> dict[str, Any]:
     """An entry of `loras` from NAME or NAME:WEIGHT.
 
     Raises:
-        ClientError: the weight is not a number.
+        WrongUsage: the weight is not a number.
     """
     name, colon, weight = text.partition(":")
     try:
         return {"name": name, "weight": float(weight)} if colon else {"name": name}
     except ValueError as exc:
-        raise ClientError(f"--lora {text}: {weight!r} is not a weight; write NAME:0.8") from exc
+        raise WrongUsage(f"--lora {text}: {weight!r} is not a weight; write NAME:0.8") from exc
 
 
 def sampler_options_field(pairs: Sequence[str] | None) -> dict[str, Any] | None:
     """`sampler_options` from NAME=VALUE pairs; a value that is not JSON is a string.
 
     Raises:
-        ClientError: a pair has no "=".
+        WrongUsage: a pair has no "=".
     """
     options: dict[str, Any] = {}
     for pair in pairs or ():
         name, separator, value = pair.partition("=")
         if not separator:
-            raise ClientError(f"--sampler-option {pair}: must be NAME=VALUE")
+            raise WrongUsage(f"--sampler-option {pair}: must be NAME=VALUE")
         options[name] = _json_or_text(value)
     return options or None
 
@@ -54,26 +54,26 @@ def image_field(option: str, value: str) -> str:
     """A file as base64; the name or URL of an image of the service unchanged.
 
     Raises:
-        ClientError: the value is neither; the message names `option`.
+        WrongUsage: the value is neither; the message names `option`.
     """
     file = Path(value)
     if file.is_file():
         try:
             return base64.b64encode(file.read_bytes()).decode("ascii")
         except OSError as exc:
-            raise ClientError(f"{option} {value}: {exc.strerror}") from exc
+            raise WrongUsage(f"{option} {value}: {exc.strerror}") from exc
     if "/images/" in value or _STORED_NAME.fullmatch(value):
         return value
-    raise ClientError(f"{option} {value}: no such file, and not an image of the service")
+    raise WrongUsage(f"{option} {value}: no such file, and not an image of the service")
 
 
 def hires_field(options: Mapping[str, Any]) -> dict[str, Any] | None:
     """`hires` from its options by name; options that are None are left out.
 
     Raises:
-        ClientError: options are given without a scale.
+        WrongUsage: options are given without a scale.
     """
     given = {name: value for name, value in options.items() if value is not None}
     if given and "scale" not in given:
-        raise ClientError(f"--hires-{next(iter(given))}: give --hires-scale too")
+        raise WrongUsage(f"--hires-{next(iter(given))}: give --hires-scale too")
     return given or None

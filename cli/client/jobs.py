@@ -1,20 +1,27 @@
-"""Runs a job: submits it, shows its progress, waits for its end, cancels it on an interrupt."""
+"""Submits jobs and follows them to their end; cancels them on an interrupt."""
 
 import contextlib
+import math
 import time
 import uuid
 from collections.abc import Iterator, Mapping
 from typing import Any
+from urllib.parse import quote
 
 import httpx2
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from cli.client.connection import raise_for_problem, send_for_json
 from cli.client.errors import ClientError
+from cli.client.progress import ShowEvent, job_progress
 from worker.job_events import TERMINAL_EVENTS
 
 _RECONNECT_SECONDS = 0.5
+
+
+def job_path(job_id: str) -> str:
+    """The path of a job; `job_id` is what a person wrote."""
+    return f"/jobs/{quote(job_id, safe='')}"
 
 
 def run_job(
@@ -35,71 +42,68 @@ def run_job(
     deadline = time.monotonic() + timeout
     key = uuid.uuid4().hex
     try:
-        job = _submit(client, path, body, key)
+        job = submit(client, path, body, key)
     except KeyboardInterrupt:
         # The job may have been accepted already. The same idempotency key returns the same job.
-        _cancel(client, _submit(client, path, body, key)["id"])
+        cancel_quietly(client, submit(client, path, body, key)["id"])
         raise
     try:
-        _follow(client, job["id"], deadline=deadline, console=console)
+        with job_progress(console, job["request"]["num_images"]) as show:
+            follow(client, job["id"], deadline=deadline, show=show)
     except BaseException:
-        _cancel(client, job["id"])
+        cancel_quietly(client, job["id"])
         raise
-    job = send_for_json(client, "GET", f"/jobs/{job['id']}")
+    return succeeded(send_for_json(client, "GET", job_path(job["id"])))
+
+
+def submit(client: httpx2.Client, path: str, body: Mapping[str, Any] | None, key: str) -> Any:
+    """Submit a job once, however often this is called with the same `key`; its record.
+
+    Raises:
+        ClientError: the job is rejected, or nothing answers.
+    """
+    headers = {"Idempotency-Key": key}
+    return send_for_json(client, "POST", path, json=body, headers=headers, timeout=30)
+
+
+def succeeded(job: Any) -> Any:
+    """The job, if it succeeded; a `ClientError` says why it did not."""
     if job["status"] != "succeeded":
         reason = (job["error"] or {}).get("detail", "no reason was given")
         raise ClientError(f"the job {job['status']}: {reason}")
     return job
 
 
-def _submit(client: httpx2.Client, path: str, body: Mapping[str, Any] | None, key: str) -> Any:
-    headers = {"Idempotency-Key": key}
-    return send_for_json(client, "POST", path, json=body, headers=headers, timeout=30)
-
-
-def _cancel(client: httpx2.Client, job_id: str) -> None:
-    """Best effort: the job may have ended, and the service may be gone."""
+def cancel_quietly(client: httpx2.Client, job_id: str) -> bool:
+    """Whether the job is cancelled: it may have ended, and the service may be gone."""
     with contextlib.suppress(httpx2.TransportError):
-        client.delete(f"/jobs/{job_id}")
+        return client.delete(job_path(job_id)).is_success
+    return False
 
 
-def _follow(client: httpx2.Client, job_id: str, *, deadline: float, console: Console) -> None:
-    """Show the job's events until the terminal one."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed:.0f}/{task.total:.0f}"),
-        TimeElapsedColumn(),
-    )
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as bar:
-        task = bar.add_task("queued", total=1)
-        for event in _events(client, job_id, deadline=deadline):
-            _show(bar, task, event)
+def follow(
+    client: httpx2.Client, job_id: str, *, show: ShowEvent, deadline: float = math.inf
+) -> None:
+    """Pass the job's events to `show`, until the job has ended.
 
-
-def _show(bar: Progress, task: TaskID, event: httpx2.ServerSentEvent) -> None:
-    if event.event == "progress":
-        data: Any = event.json()
-        bar.update(task, description="sampling", completed=data["step"], total=data["steps"])
-    elif event.event in ("queued", "started", "retrying"):
-        bar.update(task, description=event.event)
+    Raises:
+        ClientError: the deadline has passed, or the service rejects the request.
+    """
+    for event in _events(client, job_id, deadline=deadline):
+        if event.data:  # the first one only says when to reconnect
+            data: Any = event.json()
+            show(event.event, data)
 
 
 def _events(
     client: httpx2.Client, job_id: str, *, deadline: float
 ) -> Iterator[httpx2.ServerSentEvent]:
-    """All events of the job. A connection that breaks is opened again after the last event.
-
-    Raises:
-        ClientError: the deadline has passed, or the service rejects the request.
-    """
+    """All events of the job. A connection that breaks is opened again after the last event."""
     headers: dict[str, str] = {}
     while time.monotonic() < deadline:
         with (
             contextlib.suppress(httpx2.TransportError),
-            client.sse(f"/jobs/{job_id}/events", headers=headers) as source,
+            client.sse(f"{job_path(job_id)}/events", headers=headers) as source,
         ):
             if not source.response.is_server_error:
                 raise_for_problem(source.response)

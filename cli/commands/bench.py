@@ -5,41 +5,55 @@ import sys
 
 import typer
 
-app = typer.Typer()
-
-_MODULES = {
-    "schedule": "model.bench.scheduling",
-    "lora": "model.bench.lora",
-    "counts": "model.bench.counts",
-    "queue": "cli.bench.queue",
-    "codecs": "cli.bench.codecs",
-    "serve": "cli.bench.serving.serve",
-    "start": "cli.bench.serving.start",
-    "engine": "model.bench.engine_speed",
-    "baseline": "model.bench.baseline",
-}
-
-
-@app.command(
-    add_help_option=False,
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+app = typer.Typer(
+    help="Measure speed; each benchmark is a command.", no_args_is_help=True, add_completion=False
 )
-def bench(context: typer.Context) -> None:
-    """Compare the speed of one image with the diffusers pipeline; see `bench --help`.
 
-    `bench schedule` simulates the effect of scheduling at step boundaries under load.
-    `bench lora` measures how long it takes to change LoRAs.
-    `bench engine` measures a forward, a step and a picture of every size.
-    `bench baseline` searches the best arrangement of processes for both.
-    `bench serve` measures a running server: saturation, and arrivals at random.
-    `bench start` measures the time to the first picture.
-    `bench codecs` measures the encoding of images.
-    `bench counts` counts the work of one forward and one step, without a GPU.
-    `bench queue` measures how the queue behaves with up to 100 000 waiting jobs.
+BENCHMARKS = {
+    "picture": ("model.bench.picture", "Compare one image with the diffusers pipeline."),
+    "baseline": (
+        "model.bench.baseline",
+        "Search the best arrangement of processes for the engine and for diffusers.",
+    ),
+    "engine": ("model.bench.engine_speed", "Measure a forward, a step and an image of every size."),
+    "counts": (
+        "model.bench.counts",
+        "Count the work of one forward and one step, without a GPU.",
+    ),
+    "lora": ("model.bench.lora", "Measure how long it takes to change LoRAs."),
+    "schedule": (
+        "model.bench.scheduling",
+        "Simulate the effect of scheduling at step boundaries under load.",
+    ),
+    "serve": (
+        "cli.bench.serving.serve",
+        "Measure a running server: saturation, and arrivals at random.",
+    ),
+    "start": ("cli.bench.serving.start", "Measure the time to the first image."),
+    "queue": (
+        "cli.bench.queue",
+        "Measure how the queue behaves with up to 100 000 waiting jobs.",
+    ),
+    "codecs": ("cli.bench.codecs", "Measure the encoding of images."),
+}
+"""The module of each benchmark, and what it measures."""
+
+
+def _run(context: typer.Context) -> None:
+    """Run the module of the command, with its arguments, in a new process.
+
+    This process does not load torch, and a benchmark owns all of its process.
     """
-    # A new process, so that this one does not load torch.
-    module, arguments = "model.bench.picture", context.args
-    if arguments and arguments[0] in _MODULES:
-        module, arguments = _MODULES[arguments[0]], arguments[1:]
-    command = [sys.executable, "-m", module, *arguments]
+    module, _ = BENCHMARKS[context.info_name or ""]
+    command = [sys.executable, "-m", module, *context.args]
     raise typer.Exit(subprocess.run(command, check=False).returncode)  # noqa: S603
+
+
+for _name, (_module, _text) in BENCHMARKS.items():
+    app.command(
+        _name,
+        help=f"{_text} `kirazuri bench {_name} --help` lists its options.",
+        short_help=_text,
+        add_help_option=False,  # the module has options of its own
+        context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    )(_run)

@@ -7,7 +7,7 @@ import typer
 
 from cli.output import examples, fail
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command(epilog=examples('kirazuri certificate signing --organisation "Studio Kirazuri"'))

@@ -28,7 +28,9 @@ from model.files.safetensors_header import first_keys
 if TYPE_CHECKING:
     from cli.checkpoint_files import WantedFile
 
-app = typer.Typer(help="Inspect, download and convert checkpoints.", no_args_is_help=True)
+app = typer.Typer(
+    help="Inspect, download and convert checkpoints.", no_args_is_help=True, add_completion=False
+)
 
 
 @app.command(

@@ -12,7 +12,7 @@ from cli.service.service import Service, stop_signals
 from model.rating import Rating
 from worker.settings import Settings
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command(

@@ -1,6 +1,6 @@
 """Measures the time per image of the engine and of diffusers' pipeline on the same weights.
 
-Run by `kirazuri bench`. Both run Euler on the same schedule, in turn, in one process.
+Run by `kirazuri bench picture`. Both run Euler on the same schedule, in turn, in one process.
 """
 
 import argparse
@@ -118,7 +118,7 @@ def table(seconds: dict[str, list[float]], pictures: dict[str, int]) -> str:
 
 def main() -> None:
     """Parse the command line, measure and print the table."""
-    parser = argparse.ArgumentParser(prog="kirazuri bench", description=__doc__)
+    parser = argparse.ArgumentParser(prog="kirazuri bench picture", description=__doc__)
     add_request_options(parser)
     parser.add_argument(
         "--batch", type=int, default=4, help="number of requests at once in the last row"

@@ -1,62 +1,84 @@
-"""Help, version and error messages of the command line."""
+"""Help, version, exit codes and error messages of the command line."""
 
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import pytest
+import typer
 from typer.testing import CliRunner
 
-from cli.main import COMMANDS as LINES
-from cli.main import app, load_command
-from tests.support.cli import kirazuri_inline
+from cli.main import COMMANDS, app
+from tests.support.cli import clean_environment, kirazuri_inline
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
-COMMANDS = (
-    "",
-    "up",
-    "generate",
-    "replay",
-    "verify",
-    "certificate",
-    "version",
-    "checkpoint",
-    "checkpoint inspect",
-    "checkpoint fetch",
-    "checkpoint convert",
-    "keys",
-    "keys add",
-    "keys list",
-    "keys revoke",
-)
+GROUP: Any = typer.main.get_command(app)
+WITHOUT_EXAMPLES = ("", "version", "checkpoint", "keys", "bench")
 
 
-WITHOUT_EXAMPLES = ("", "version", "checkpoint", "keys")
+def names(command: Any, path: str = "") -> list[str]:
+    """Every command as it is typed, groups included."""
+    found = [path]
+    if path != "bench":  # its commands pass --help on
+        for name, inner in getattr(command, "commands", {}).items():
+            found += names(inner, f"{path} {name}".strip())
+    return found
 
 
 def test_every_command_has_help_with_examples() -> None:
-    for command in COMMANDS:
+    for command in names(GROUP):
         shown = CliRunner().invoke(app, [*command.split(), "--help"])
         assert shown.exit_code == 0, command
         assert "Usage:" in shown.output, command
         assert ("Examples:" in shown.output) == (command not in WITHOUT_EXAMPLES), command
 
 
-def test_the_list_of_commands_says_what_each_says() -> None:
-    modules = {path.stem for path in (ROOT / "cli/commands").glob("*.py")}
-    assert modules - {"__init__", "generate_options", "service_option"} == set(LINES)
-    for name, line in LINES.items():
-        assert load_command(name).help.startswith(line.removesuffix(".")), name
-        assert line in CliRunner().invoke(app, ["--help"], env={"COLUMNS": "200"}).output, name
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_list_of_commands_says_what_the_commands_say(name: str) -> None:
+    """The list is written twice, so that no command is imported to list it."""
+    assert GROUP.commands[name].help.startswith(COMMANDS[name].help.removesuffix("."))
 
 
-def test_the_list_of_commands_imports_none_of_them() -> None:
-    code = (
-        "import sys; from typer.testing import CliRunner; from cli.main import app\n"
-        "assert 'checkpoint' in CliRunner().invoke(app, ['--help']).output\n"
-        "print(*{'pydantic', 'redis', 'PIL', 'cli.commands.up'} & set(sys.modules))"
-    )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
-    assert (run.returncode, run.stdout.strip()) == (0, ""), run.stderr
+def _modules_after(*arguments: str, **variables: str) -> set[str]:
+    code = "import sys; sys.argv[0] = 'kirazuri'\nfrom cli.main import app\n"
+    code += "try: app()\nfinally: print(*sys.modules, file=sys.stderr)"
+    run = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, cwd=ROOT,
+        env=clean_environment(**variables), check=True,
+    )  # fmt: skip
+    return set(run.stderr.split())
+
+
+def test_help_and_completion_load_no_command() -> None:
+    """What takes long to import: settings, the HTTP client, checkpoints."""
+    slow = {"pydantic", "httpx2", "redis", "PIL", "model", "worker"}
+    assert not slow & _modules_after("--help")
+    completing = {
+        "_KIRAZURI_COMPLETE": "complete_bash", "COMP_WORDS": "kirazuri ca", "COMP_CWORD": "1",
+    }  # fmt: skip
+    assert not slow & _modules_after(**completing)
+
+
+def _completions(words: str) -> list[str]:
+    variables = {
+        "_KIRAZURI_COMPLETE": "complete_bash",
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(words.count(" ")),
+    }
+    shown = CliRunner().invoke(app, [], env=variables, prog_name="kirazuri")
+    return shown.output.split()
+
+
+def test_commands_and_options_are_completed() -> None:
+    assert _completions("kirazuri ca") == ["cancel", "capabilities"]
+    assert _completions("kirazuri jobs --st") == ["--status"]
+    assert _completions("kirazuri checkpoint ins") == ["inspect"]
+
+
+def test_a_misspelt_command_is_suggested() -> None:
+    run = CliRunner().invoke(app, ["generat"])
+    assert (run.exit_code, "Did you mean 'generate'" in run.output) == (2, True)
 
 
 def test_version() -> None:
@@ -78,15 +100,54 @@ def test_an_unknown_card_is_named(tmp_path: Path) -> None:
     assert run.stderr.startswith("error: no card named 'none'")
 
 
-def test_a_service_that_is_not_running(tmp_path: Path) -> None:
-    run = kirazuri_inline("generate", "1girl", "--url", "http://127.0.0.1:9", folder=tmp_path)
-    assert run.returncode == 1
-    assert "start the service with `kirazuri up`" in run.stderr
+CLIENT_COMMANDS = (
+    "generate 1girl", "jobs", "jobs --watch", "show J", "show J --watch", "cancel J", "links J",
+    "download J", "replay J", "verify -", "capabilities", "models", "loras", "tags b", "queue",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("command", CLIENT_COMMANDS)
+def test_a_service_that_is_not_running(tmp_path: Path, command: str) -> None:
+    arguments = (*command.split(), "--url", "http://127.0.0.1:9")
+    for more in ((), ("--json",)):
+        run = kirazuri_inline(*arguments, *more, folder=tmp_path)
+        assert (run.returncode, run.stdout) == (5, "")
+        assert "start the service with `kirazuri up`" in run.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_ending_of_the_file_and_the_format_agree(tmp_path: Path) -> None:
     asked = ("generate", "1girl", "--url", "http://127.0.0.1:9", "--format")
     run = kirazuri_inline(*asked, "webp", "--out", "a.png", folder=tmp_path)
-    assert (run.returncode, "--out a.png and --format webp contradict" in run.stderr) == (1, True)
+    assert (run.returncode, "--out a.png and --format webp contradict" in run.stderr) == (2, True)
     run = kirazuri_inline(*asked, "jpeg", "--out", "a.jpg", folder=tmp_path)
     assert "nothing answers" in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ("generate", "give a prompt"),
+        ("generate 1girl --prompts a.txt", "--prompts and a prompt exclude each other"),
+        ("generate --prompts a.txt --sheet a.png", "--prompts and --sheet exclude each other"),
+        ("generate --prompts a.txt --no-watch", "--prompts and --no-watch exclude each other"),
+        ("generate --prompts gone.txt", "cannot read gone.txt"),
+        ("generate 1girl --no-watch --out a.png", "--no-watch saves nothing"),
+        ("generate 1girl --out taken.png", "taken.png exists; --force overwrites it"),
+        ("generate 1girl --out new.png --sheet taken.png", "taken.png exists; --force"),
+        ("generate 1girl --sheet a.txt", "--sheet a.txt: the file name must end in"),
+        ("generate 1girl --lora a:b", "'b' is not a weight"),
+        ("generate 1girl --init-image gone.png", "no such file"),
+        ("jobs --status done", "--status done: write one of queued, running, succeeded"),
+        ("jobs --url ftp://a", "--url: 'ftp://a' is not an address"),
+        ("verify gone.png", "cannot read gone.png"),
+    ],
+)
+def test_wrong_usage_is_told_before_anything_is_sent(
+    tmp_path: Path, arguments: str, named: str
+) -> None:
+    (tmp_path / "taken.png").write_bytes(b"precious")
+    run = kirazuri_inline(*arguments.split(), folder=tmp_path, KIRAZURI_URL="http://127.0.0.1:9")
+    assert run.returncode == 2
+    assert named in run.stderr
+    assert (tmp_path / "taken.png").read_bytes() == b"precious"

@@ -33,7 +33,9 @@ def kirazuri(
     )
 
 
-def kirazuri_inline(*arguments: str, folder: Path) -> "subprocess.CompletedProcess[str]":
+def kirazuri_inline(
+    *arguments: str, folder: Path, stdin: str | bytes | None = None, **variables: str
+) -> "subprocess.CompletedProcess[str]":
     """Run a command in this process, which saves the second that a new one needs to start."""
     # Imported here: tests of other packages need `Running` without the whole command line.
     from cli.main import app
@@ -42,7 +44,9 @@ def kirazuri_inline(*arguments: str, folder: Path) -> "subprocess.CompletedProce
         for name in os.environ:  # noqa: TID251 - settings must not reach the command
             if name.startswith("KIRAZURI_"):
                 patch.delenv(name)
-        result = CliRunner().invoke(app, arguments)
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        result = CliRunner().invoke(app, arguments, input=stdin)
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception
     return subprocess.CompletedProcess(arguments, result.exit_code, result.stdout, result.stderr)

@@ -12,6 +12,7 @@ from api.http.metrics import HttpMetrics
 from api.http.problem_types import JOB_PROBLEMS, PROBLEM_TYPES
 from api.http.queue_metrics import QueueCollector, QueueSnapshot
 from tests.support.paths import ROOT
+from tests.tools.command_page import command_sections, exit_codes_table
 from worker.job_events import EVENTS
 from worker.queue.counters import Counters, Histogram
 from worker.queue.eta import EtaAccuracy
@@ -153,6 +154,7 @@ TABLES: dict[str, dict[str, Callable[[], str]]] = {
         "events": events_table,
     },
     "docs/metrics.md": {"metrics": metrics_table},
+    "docs/cli.md": {"exit codes": exit_codes_table, "commands": command_sections},
 }
 """By page: the names of its tables, and what they contain."""
 

@@ -68,7 +68,7 @@ def test_the_service_is_named_by_a_setting(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("KIRAZURI_URL=localhost:9")
     for command in (("generate", "1girl"), ("replay", "job"), ("verify", __file__)):
         run = kirazuri_inline(*command, folder=tmp_path)
-        assert (run.returncode, "nothing answers at http://localhost:9" in run.stderr) == (1, True)
+        assert (run.returncode, "nothing answers at http://localhost:9" in run.stderr) == (5, True)
         run = kirazuri_inline(*command, "--url", "127.0.0.1:9", folder=tmp_path)
         assert "nothing answers at http://127.0.0.1:9" in run.stderr, "the option takes precedence"
     (tmp_path / ".env").write_text("KIRAZURI_URL=:9")

@@ -1,24 +1,93 @@
-"""File names and formats of saved images."""
+"""File names and formats of saved images: nothing is overwritten, and no half file is left."""
 
+from io import BytesIO
 from pathlib import Path
 
 import httpx2
 import pytest
+from PIL import Image
 
-from cli.client.errors import ClientError
-from cli.client.images import format_of, save_images
+from cli.client.errors import ClientError, WrongUsage
+from cli.client.images import Target, format_of, save_images
 from tests.support.scripted_transport import ScriptedTransport
+from worker.images.metadata import read_metadata
+
+
+def _png(color: str = "red") -> bytes:
+    data = BytesIO()
+    Image.new("RGB", (32, 16), color).save(data, "png")
+    return data.getvalue()
+
+
+def _save(target: Target, *contents: bytes, seed: int = 7) -> list[Path]:
+    images = [
+        {"url": f"http://service/images/{k}.png", "seed": seed + k, "format": "png"}
+        for k in range(len(contents))
+    ]
+    answers = [httpx2.Response(200, content=content) for content in contents]
+    client = httpx2.Client(transport=ScriptedTransport(*answers))
+    return [image.path for image in save_images(client, images, target)]
 
 
 def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    image = {"url": "http://service/images/a.png", "seed": 1, "format": "png"}
     with pytest.raises(ClientError, match="cannot write"):
-        save_images(
-            httpx2.Client(transport=ScriptedTransport(httpx2.Response(200, content=b"png"))),
-            [image],
-            tmp_path / "file" / "a.png",
-        )
+        _save(Target(tmp_path / "file" / "a.png"), b"png")
+
+
+def test_a_name_that_nobody_asked_for_overwrites_nothing(tmp_path: Path) -> None:
+    target = Target(tmp_path, may_overwrite=False)
+    assert _save(target, b"one") == [tmp_path / "kirazuri-7.png"]
+    assert _save(target, b"two") == [tmp_path / "kirazuri-7-2.png"]
+    assert _save(target, b"three") == [tmp_path / "kirazuri-7-3.png"]
+    assert (tmp_path / "kirazuri-7.png").read_bytes() == b"one"
+
+
+def test_a_name_that_was_taken_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
+    target = Target(tmp_path / "a.png", may_overwrite=False)
+    target.require_free(1)
+    (tmp_path / "a.png").write_bytes(b"precious")
+    with pytest.raises(ClientError, match="exists; --force"):
+        _save(target, b"new")
+    assert (tmp_path / "a.png").read_bytes() == b"precious"
+    _save(Target(tmp_path / "a.png"), b"new")
+    assert (tmp_path / "a.png").read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("taken", ["a-0.png", "a-1.png", "all.png"])
+def test_every_name_is_checked_before_anything_is_made(tmp_path: Path, taken: str) -> None:
+    target = Target(tmp_path / "a.png", tmp_path / "all.png", may_overwrite=False)
+    target.require_free(2)
+    (tmp_path / taken).write_bytes(b"")
+    with pytest.raises(WrongUsage, match=f"{taken} exists"):
+        target.require_free(2)
+
+
+def test_an_interrupt_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write_half(self: Path, data: bytes) -> int:
+        with self.open("wb") as file:
+            file.write(data[: len(data) // 2])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "write_bytes", write_half)
+    with pytest.raises(KeyboardInterrupt):
+        _save(Target(tmp_path / "a.png"), b"content")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".jpg", ".avif"])
+def test_a_contact_sheet_has_all_images_and_the_mark(tmp_path: Path, suffix: str) -> None:
+    sheet = tmp_path / f"all{suffix}"
+    _save(Target(tmp_path, sheet), _png("red"), _png("lime"), _png("blue"))
+    with Image.open(sheet) as image:
+        assert image.size == (2 * 32 + 3 * 8, 2 * 16 + 3 * 8)
+        pixels = image.convert("RGB")
+        colours = [pixels.getpixel(place) for place in ((24, 16), (64, 16), (24, 40), (64, 40))]
+    assert read_metadata(sheet).mark
+    for colour, wanted in zip(colours, ("red", "lime", "blue", "background"), strict=True):
+        assert isinstance(colour, tuple)
+        strongest = max(range(3), key=lambda k: colour[k])
+        assert ("red", "lime", "blue")[strongest] == wanted or max(colour) < 60
 
 
 @pytest.mark.parametrize(
@@ -30,5 +99,5 @@ def test_the_file_name_chooses_the_format(out: str | None, expected: str | None)
 
 
 def test_an_unknown_ending_is_refused() -> None:
-    with pytest.raises(ClientError, match=r"\.gif.*\.avif"):
+    with pytest.raises(WrongUsage, match=r"\.gif.*\.avif"):
         format_of(Path("a.gif"))

@@ -1,18 +1,19 @@
 """Following a job while the service restarts, is silent, or has lost the job."""
 
-import io
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import httpx2
 import pytest
-from rich.console import Console
 
 from cli.client.errors import ClientError
-from cli.client.jobs import _follow
+from cli.client.jobs import follow
 from tests.support.scripted_transport import ScriptedTransport
 
-QUIET = Console(file=io.StringIO())
+
+def quiet(event: str, data: Mapping[str, Any]) -> None:
+    """Shows nothing."""
 
 
 class Broken(httpx2.SyncByteStream):
@@ -45,19 +46,19 @@ def test_a_broken_stream_is_resumed_after_the_last_event() -> None:
         httpx2.Response(503, json={"title": "Not ready"}),
         _events("id: 1-3\nevent: succeeded\ndata: {}\n\n"),
     )  # fmt: skip
-    _follow(_client(transport), "J", deadline=time.monotonic() + 30, console=QUIET)
+    follow(_client(transport), "J", deadline=time.monotonic() + 30, show=quiet)
     sent = [request.headers.get("Last-Event-ID") for request in transport.requests]
     assert sent == [None, "1-2", "1-2", "1-2"]
 
 
 def test_the_time_limit_ends_a_stream_without_end() -> None:
-    quiet = "id: 1-1\nevent: queued\ndata: {}\n\n"
-    transport = ScriptedTransport(_events(quiet), httpx2.ReadTimeout("silence"), _events(quiet))
+    silent = "id: 1-1\nevent: queued\ndata: {}\n\n"
+    transport = ScriptedTransport(_events(silent), httpx2.ReadTimeout("silence"), _events(silent))
     with pytest.raises(ClientError, match="time limit"):
-        _follow(_client(transport), "J", deadline=time.monotonic() + 1.2, console=QUIET)
+        follow(_client(transport), "J", deadline=time.monotonic() + 1.2, show=quiet)
 
 
 def test_an_expired_job_is_not_retried() -> None:
     transport = ScriptedTransport(httpx2.Response(410, json={"title": "Job expired"}))
     with pytest.raises(ClientError, match="expired"):
-        _follow(_client(transport), "J", deadline=time.monotonic() + 30, console=QUIET)
+        follow(_client(transport), "J", deadline=time.monotonic() + 30, show=quiet)

@@ -11,7 +11,7 @@ from PIL.PngImagePlugin import PngInfo
 from cli.client import api
 from cli.client.errors import ClientError
 from cli.client.source import keep_offered, read_source
-from cli.commands.generate import _source_fields
+from cli.commands.client.generate import _source_fields
 from model.recipes.recipe import Recipe
 from model.request import ImageFormat
 from tests.support.cli import kirazuri_inline

@@ -21,8 +21,9 @@ def test_every_benchmark_is_a_module_that_exists(monkeypatch: pytest.MonkeyPatch
         return subprocess.CompletedProcess(command, 3)
 
     monkeypatch.setattr(subprocess, "run", run)
+    assert CliRunner().invoke(app, ["bench", "--help"]).exit_code == 0
     for arguments, module, options in (
-        (["--help"], "model.bench.picture", ["--help"]),
+        (["picture", "--help"], "model.bench.picture", ["--help"]),
         (["schedule", "--jobs", "5"], "model.bench.scheduling", ["--jobs", "5"]),
         (["lora"], "model.bench.lora", []),
         (["serve", "--jobs", "3"], "cli.bench.serving.serve", ["--jobs", "3"]),
@@ -36,6 +37,7 @@ def test_every_benchmark_is_a_module_that_exists(monkeypatch: pytest.MonkeyPatch
         assert CliRunner().invoke(app, ["bench", *arguments]).exit_code == 3
         assert started.pop() == [sys.executable, "-m", module, *options]
         assert importlib.util.find_spec(module), module
+    assert started == []
 
 
 def test_bench_lora_times_every_kind_of_change(

@@ -143,7 +143,7 @@ def test_every_wrong_field_is_named(up: Up, tmp_path: Path) -> None:
         "generate", "1girl", "--resolution", "17x17", "--steps", "900", "--sampler", "best",
         "--url", up.url, folder=tmp_path,
     )  # fmt: skip
-    assert done.returncode == 1
+    assert done.returncode == 3
     assert done.stdout == ""
     named = [line.split(":")[0].strip() for line in done.stderr.splitlines()]
     assert named == ["error", "resolution", "steps", "sampler"]

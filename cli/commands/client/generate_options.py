@@ -7,7 +7,9 @@ import typer
 
 from model.request import Hires, field_description
 
-Prompt = Annotated[str | None, typer.Argument(help=field_description("prompt"))]
+Prompt = Annotated[
+    str | None, typer.Argument(help=f"{field_description('prompt')} - reads it from stdin.")
+]
 SourceImage = Annotated[
     Path | None,
     typer.Option(
@@ -54,7 +56,25 @@ HiresUpscaler = Annotated[str | None, typer.Option(help="lanczos or latent.")]
 Deterministic = Annotated[
     bool, typer.Option("--deterministic", help="Same bytes on every worker of the same kind.")
 ]
-Out = Annotated[Path | None, typer.Option(help="File or folder to save to.")]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Show what the request resolves to; make no image.")
+]
+Watch = Annotated[
+    bool,
+    typer.Option(
+        "--watch/--no-watch",
+        help="Wait for the images, with a progress line; or print the job's id and end.",
+    ),
+]
+PromptFile = Annotated[
+    str | None,
+    typer.Option(
+        "--prompts",
+        metavar="FILE",
+        help="A prompt or a JSON object of fields a line, - for stdin. Images and results.jsonl "
+        "go to the folder --out; the same command continues what was interrupted.",
+    ),
+]
+AtOnce = Annotated[
+    int, typer.Option(min=1, max=64, help="With --prompts: how many jobs wait or run at a time.")
 ]

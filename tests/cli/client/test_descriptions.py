@@ -1,8 +1,8 @@
-"""A plan as lines: every value that the service knows, and no others."""
+"""Plans and jobs as names and values: every value that the service knows, and no others."""
 
 from typing import Any
 
-from cli.client.dry_run import describe
+from cli.client.descriptions import describe_plan
 from tests.support.plans import PLAN
 
 NAME = "0" * 40 + ".png"
@@ -10,8 +10,7 @@ NAME = "0" * 40 + ".png"
 
 def lines(**changes: Any) -> dict[str, str]:
     """The printed values by label."""
-    printed = [line.split("  ", 1) for line in describe({**PLAN, **changes})]
-    return {label: value.strip() for label, value in printed}
+    return {label: str(value) for label, value in describe_plan({**PLAN, **changes})}
 
 
 def test_known_values_are_printed() -> None:
@@ -29,7 +28,7 @@ def test_known_values_are_printed() -> None:
 def test_unknown_values_are_left_out() -> None:
     unknown = {"prompt": None, "negative_prompt": None}
     printed = lines(tokens=unknown, queue_position=None, eta_seconds=None, warnings=[])
-    labels = {"prompt", "negative prompt", "picture", "repaints", "second pass", "cost"}
+    labels = {"prompt", "negative prompt", "picture", "repaints", "second pass", "LoRA", "cost"}
     assert set(printed) == labels
 
 

@@ -6,7 +6,7 @@ import typer
 
 from cli.client.connection import service_url
 from cli.client.errors import ClientError
-from cli.output import USAGE_ERROR, fail, read_settings
+from cli.output import fail, read_settings
 
 
 def _read_url(context: typer.Context, given: str | None) -> str | None:
@@ -16,7 +16,7 @@ def _read_url(context: typer.Context, given: str | None) -> str | None:
     try:
         return service_url(address)
     except ClientError as exc:
-        fail(f"{name}: {exc}", USAGE_ERROR)
+        fail(f"{name}: {exc}", exc.exit_code)
 
 
 Url = Annotated[
