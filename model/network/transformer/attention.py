@@ -1,7 +1,6 @@
 """Attention of the transformer: between patches with rotary positions, and to the text."""
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,6 +9,9 @@ from torch.nn import functional
 
 EPSILON = 1e-6
 """Of every norm in the network."""
+
+_SINKS = 3
+_ROWS = 32
 
 
 def stack_projections(transformer: nn.Module) -> None:
@@ -29,21 +31,27 @@ def self_attentions(transformer: nn.Module) -> list[Any]:
     return [block.attn1 for block in getattr(transformer, "transformer_blocks", ())]
 
 
-def self_attention(attention: Any, x: Tensor, rotary: tuple[Tensor, Tensor], heads: int) -> Tensor:
-    """Attend to all patches of the same image. `x` and the result are (B, patches, width)."""
+def self_attention(
+    x: Tensor, qkv: Tensor, norms: tuple[Tensor, Tensor], rotary: tuple[Tensor, Tensor]
+) -> Tensor:
+    """Attend to all patches of the same image. `x` and the result are (B, patches, width).
+
+    `norms` are the weights of the norms of queries and keys, each (head_dim,).
+    """
     batch, patches, width = x.shape
+    head_dim = norms[0].shape[0]
     flat = x.reshape(1, batch * patches, width).expand(3, -1, -1)
-    projected = torch.bmm(flat, attention.qkv.mT)
-    q, k, v = projected.view(3, batch, patches, heads, width // heads).unbind(0)
-    q = rotate(rms_norm(q, attention.norm_q), rotary)
-    k = rotate(rms_norm(k, attention.norm_k), rotary)
+    projected = torch.bmm(flat, qkv.mT)
+    q, k, v = projected.view(3, batch, patches, width // head_dim, head_dim).unbind(0)
+    q = rotate(rms_norm(q, norms[0]), rotary)
+    k = rotate(rms_norm(k, norms[1]), rotary)
     q, k, v = _heads_first(q, k, v)
     return _patches_first(functional.scaled_dot_product_attention(q, k, v))
 
 
-def rms_norm(x: Tensor, norm: Any) -> Tensor:
+def rms_norm(x: Tensor, weight: Tensor) -> Tensor:
     """Divide by the root of the mean square of the last axis, times the norm's weight."""
-    return functional.rms_norm(x, x.shape[-1:], norm.weight, EPSILON)
+    return functional.rms_norm(x, x.shape[-1:], weight, EPSILON)
 
 
 def rotate(x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
@@ -59,36 +67,41 @@ def rotate(x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
     return turned.flatten(-2)
 
 
-def text_attention(q: Tensor, k: Tensor, v: Tensor, *, zero_rows: int) -> Tensor:
-    """Attend to a text and to `zero_rows` rows after it whose keys and values are zero.
+def text_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
+    """Attend to a text: `q` is (B, patches, heads, head_dim), `k` and `v` (B, rows, ...).
 
-    `q` is (B, patches, heads, head_dim), `k` and `v` are (B, tokens, heads, head_dim); returns
-    (B, patches, width). The network has learned to attend to the zero rows that fill the context:
-    each adds exp(0) = 1 to the softmax's denominator and nothing to its numerator. So attention to
-    the tokens alone, times s / (s + zero_rows) with s the sum of their exponentials, is the same.
+    `bias` (1, 1, 1, rows) is added to the scores of each row; None adds nothing. Returns
+    (B, patches, width).
     """
     q, k, v = _heads_first(q, k, v)
-    if zero_rows and (attend := _attention_with_sum(q, k)):
-        attended, log_sum = attend(q, k, v)[:2]
-        share = torch.sigmoid(log_sum - math.log(zero_rows))
-        attended = attended.mul_(share.unsqueeze(-1))
-    else:
-        k, v = (functional.pad(part, (0, 0, 0, zero_rows)) for part in (k, v))
-        attended = functional.scaled_dot_product_attention(q, k, v)
-    return _patches_first(attended)
+    return _patches_first(functional.scaled_dot_product_attention(q, k, v, bias))
 
 
-def _attention_with_sum(q: Tensor, k: Tensor) -> Callable[..., Any] | None:
-    """The device's attention that also returns the logarithm of the sum, if it has one."""
-    if q.device.type == "cpu":
-        return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-    if q.device.type == "cuda":
-        params = torch.backends.cuda.SDPAParams(q, k, k, None, 0.0, False, False)
-        if not torch.backends.cuda.can_use_flash_attention(params):
-            return None
-    elif q.device.type != "meta":
-        return None
-    return torch.ops.aten._scaled_dot_product_flash_attention
+def text_rows(tokens: int, context_rows: int, like: Tensor) -> tuple[int, Tensor | None]:
+    """How many rows of a context of `tokens` tokens to attend to, and the bias of their scores.
+
+    The network has learned to attend to the zero rows that fill the context: each adds exp(0) = 1
+    to the softmax's denominator and nothing to its numerator. A zero row with a bias b counts as
+    exp(b) of them, so the last three stand for all that are left out: what rounding their dtype
+    takes from one is given to the next. Tokens are rounded up, so that few sizes occur.
+    """
+    rows = -(-(tokens + _SINKS) // _ROWS) * _ROWS
+    if rows >= context_rows:
+        return context_rows, None
+    bias = torch.zeros(rows, dtype=torch.float64)
+    missing = float(context_rows - rows + _SINKS)
+    for place in range(rows - _SINKS, rows):
+        # Never more than is missing: the next one adds what the rounding cut off.
+        bias[place] = _rounded_down(math.log(missing), like.dtype)
+        missing -= math.exp(bias[place].item())
+    return rows, bias.to(like).view(1, 1, 1, rows)
+
+
+def _rounded_down(number: float, dtype: torch.dtype) -> float:
+    rounded = torch.tensor(number, dtype=torch.float64).to(dtype)
+    if rounded.item() >= number:
+        rounded = torch.nextafter(rounded, rounded - 1)
+    return float(rounded)
 
 
 def _heads_first(*tensors: Tensor) -> list[Tensor]:

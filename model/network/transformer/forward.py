@@ -16,7 +16,15 @@ from torch.nn import functional
 
 from model.files.weight_shapes import PATCH
 from model.network.byte_cache import ByteCache
-from model.network.transformer.attention import EPSILON, rms_norm, self_attention, text_attention
+from model.network.transformer.attention import rms_norm, text_rows
+from model.network.transformer.blocks import (
+    Modulation,
+    after_text,
+    before_text,
+    modulate,
+    weights_after_text,
+    weights_before_text,
+)
 from model.network.transformer.embeddings import modulation_table, rotary_tables
 
 _MODULATION_BYTES = 64 << 20
@@ -78,8 +86,11 @@ class Transformer:
             _ROTARY_BYTES, lambda tables: sum(table.nbytes for table in tables)
         )
 
+        self._biases: dict[tuple[int, int], tuple[int, Tensor | None]] = {}
+
     def forget(self) -> None:
         """Release all cached tensors."""
+        self._biases.clear()
         for cache in (self._texts, self._modulation, self._rotary):
             cache.clear()
 
@@ -101,7 +112,7 @@ class Transformer:
                 torch.unflatten(project(text), -1, (self._heads, -1))
                 for project in (block.attn2.to_k, block.attn2.to_v)
             )
-            parts += [rms_norm(k, block.attn2.norm_k), v]
+            parts += [rms_norm(k, block.attn2.norm_k.weight), v]
         return TextKeys(torch.unflatten(torch.stack(parts), 0, (-1, 2)), len(context))
 
     @torch.no_grad()
@@ -117,31 +128,32 @@ class Transformer:
         rotary = self._positions(height // PATCH, width // PATCH, x)
         tables = [self._levels(image.sigma, x) for image in images]
         modulation = _modulation(tables)
-        texts = _stacked([row.text for row in rows])
-        zero_rows = rows[0].text.context_rows - texts.shape[3]
-        for index, block in enumerate(self._module.transformer_blocks):
-            shift, scale, gate = modulation[3 * index]
-            h = self_attention(block.attn1, _modulate(x, shift, scale), rotary, self._heads)
-            x.addcmul_(gate, functional.linear(h, block.attn1.to_out[0].weight))
-
-            shift, scale, gate = modulation[3 * index + 1]
-            h = functional.linear(_modulate(x, shift, scale), block.attn2.to_q.weight)
-            q = rms_norm(torch.unflatten(h, -1, (self._heads, -1)), block.attn2.norm_q)
-            if index == 0 and len(images) < len(rows):
-                # So far the rows of an image are the same.
-                x, q = (torch.cat([part[i : i + 1] for i in image_of]) for part in (x, q))
-                modulation = _modulation([tables[i] for i in image_of])
-                _, _, gate = modulation[1]
-            h = text_attention(q, *texts[index].unbind(0), zero_rows=zero_rows)
-            x.addcmul_(gate, functional.linear(h, block.attn2.to_out[0].weight))
-
-            shift, scale, gate = modulation[3 * index + 2]
-            h = functional.linear(_modulate(x, shift, scale), block.ff.net[0].proj.weight)
-            torch.ops.aten.gelu_(h)
-            x.addcmul_(gate, functional.linear(h, block.ff.net[2].weight))
+        keys, bias = self._keys([row.text for row in rows], x)
+        blocks = self._module.transformer_blocks
+        own, text = modulation[:2]
+        x, q = before_text(x, rotary, own, text, weights_before_text(blocks[0]))
+        if len(images) < len(rows):
+            # So far the rows of an image are the same.
+            x, q = (torch.cat([part[i : i + 1] for i in image_of]) for part in (x, q))
+            modulation = _modulation([tables[i] for i in image_of])
+        for index, block in enumerate(blocks):
+            if index:
+                own, text = modulation[3 * index : 3 * index + 2]
+                x, q = before_text(x, rotary, own, text, weights_before_text(block))
+            text, feed = modulation[3 * index + 1 : 3 * index + 3]
+            x = after_text(x, q, keys[index], bias, text, feed, weights_after_text(block))
         shift, scale, _ = modulation[-1]
-        out = functional.linear(_modulate(x, shift, scale), self._module.proj_out.weight)
+        out = functional.linear(modulate(x, shift, scale), self._module.proj_out.weight)
         return _unpatched(out, height, width)
+
+    def _keys(self, texts: Sequence[TextKeys], like: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Keys and values (blocks, 2, B, rows, heads, head_dim), and the bias of the rows."""
+        tokens = max(text.values.shape[2] for text in texts)
+        place = tokens, texts[0].context_rows
+        if place not in self._biases:
+            self._biases[place] = text_rows(*place, like)
+        rows, bias = self._biases[place]
+        return torch.stack([_lengthened(text.values, rows) for text in texts], dim=2), bias
 
     def _patches(self, latents: Tensor) -> Tensor:
         """Embed patches: (B, C, 1, h, w) to (B, patches, width)."""
@@ -176,26 +188,12 @@ def _images(rows: Sequence[Row]) -> tuple[list[Row], list[int]]:
     return images, image_of
 
 
-def _modulation(tables: Sequence[Tensor]) -> list[tuple[Tensor, ...]]:
+def _modulation(tables: Sequence[Tensor]) -> list[Modulation]:
     """Shift, scale and gate of every branch: (width,) if all are equal, else (B, 1, width)."""
     table = tables[0]
     if any(other is not table for other in tables):
         table = torch.stack(list(tables), dim=2).unsqueeze(3)
-    return [branch.unbind(0) for branch in table.unbind(0)]
-
-
-def _modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """LayerNorm(x) * scale + shift."""
-    width = x.shape[-1:]
-    if shift.ndim == 1:
-        return functional.layer_norm(x, width, scale, shift, EPSILON)
-    return torch.addcmul(shift, functional.layer_norm(x, width, eps=EPSILON), scale)
-
-
-def _stacked(texts: Sequence[TextKeys]) -> Tensor:
-    """(blocks, 2, B, tokens, heads, head_dim), where shorter texts end in rows of zero."""
-    tokens = max(text.values.shape[2] for text in texts)
-    return torch.stack([_lengthened(text.values, tokens) for text in texts], dim=2)
+    return [(branch[0], branch[1], branch[2]) for branch in table.unbind(0)]
 
 
 def _lengthened(values: Tensor, tokens: int) -> Tensor:

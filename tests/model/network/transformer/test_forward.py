@@ -119,7 +119,7 @@ def test_rows_of_one_image_share_the_work_before_the_text(
 
     monkeypatch.setattr(functional, "scaled_dot_product_attention", recording)
     together = network.velocity(rows)
-    assert batches == [2, 4, 4, 4]
+    assert batches == [2, 4, *[4] * 6]  # to the patches and to the text, in each of four blocks
     apart = torch.cat([network.velocity([row]) for row in rows])
     assert torch.allclose(together, apart, atol=1e-5)
 

@@ -1,0 +1,102 @@
+"""The blocks of the transformer as functions of tensors alone, so that they can be compiled.
+
+A block has two parts, split where the text comes in. The part after the text and the next block's
+part before it are one function: what lies between two matrix products is then one kernel.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from model.network.transformer.attention import EPSILON, rms_norm, self_attention, text_attention
+
+Modulation = tuple[Tensor, Tensor, Tensor]
+"""Shift, 1 + scale and gate of a branch: each (width,), or (B, 1, width)."""
+
+
+class BeforeText(NamedTuple):
+    """Weights of a block's self-attention, and of the query that it asks the text."""
+
+    qkv: Tensor
+    norm_q: Tensor
+    norm_k: Tensor
+    out: Tensor
+    query: Tensor
+    norm_query: Tensor
+
+
+class AfterText(NamedTuple):
+    """Weights that map the text's answer, and those of the feed-forward layers."""
+
+    out: Tensor
+    up: Tensor
+    down: Tensor
+
+
+def weights_before_text(block: Any) -> BeforeText:
+    """The weights that a block of the library's class has now."""
+    own, text = block.attn1, block.attn2
+    return BeforeText(
+        own.qkv, own.norm_q.weight, own.norm_k.weight, own.to_out[0].weight, text.to_q.weight,
+        text.norm_q.weight,
+    )  # fmt: skip
+
+
+def weights_after_text(block: Any) -> AfterText:
+    """The weights that a block of the library's class has now."""
+    return AfterText(
+        block.attn2.to_out[0].weight, block.ff.net[0].proj.weight, block.ff.net[2].weight
+    )
+
+
+def before_text(
+    x: Tensor,
+    rotary: tuple[Tensor, Tensor],
+    own: Modulation,
+    text: Modulation,
+    weights: BeforeText,
+) -> tuple[Tensor, Tensor]:
+    """Self-attention; returns `x` (B, patches, width) and the query (B, patches, heads, head_dim).
+
+    `own` and `text` modulate the self-attention and the query.
+    """
+    shift, scale, gate = own
+    norms = weights.norm_q, weights.norm_k
+    h = self_attention(modulate(x, shift, scale), weights.qkv, norms, rotary)
+    x = torch.addcmul(x, gate, functional.linear(h, weights.out))
+    shift, scale, _ = text
+    q = functional.linear(modulate(x, shift, scale), weights.query)
+    head_dim = weights.norm_query.shape[0]
+    return x, rms_norm(torch.unflatten(q, -1, (-1, head_dim)), weights.norm_query)
+
+
+def after_text(
+    x: Tensor,
+    q: Tensor,
+    keys: Tensor,
+    bias: Tensor | None,
+    text: Modulation,
+    feed: Modulation,
+    weights: AfterText,
+) -> Tensor:
+    """Attention to the text, and the feed-forward layers; returns `x`.
+
+    `keys` are the keys and values, (2, B, rows, heads, head_dim), `bias` that of their scores;
+    `text` and `feed` modulate.
+    """
+    h = text_attention(q, keys[0], keys[1], bias)
+    x = torch.addcmul(x, text[2], functional.linear(h, weights.out))
+    shift, scale, gate = feed
+    h = functional.linear(modulate(x, shift, scale), weights.up)
+    torch.ops.aten.gelu_(h)
+    return torch.addcmul(x, gate, functional.linear(h, weights.down))
+
+
+def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """LayerNorm(x) * scale + shift."""
+    width = x.shape[-1:]
+    if shift.ndim == 1:
+        return functional.layer_norm(x, width, scale, shift, EPSILON)
+    return torch.addcmul(shift, functional.layer_norm(x, width, eps=EPSILON), scale)
