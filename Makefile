@@ -5,7 +5,7 @@
 #   TORCH_INDEX  the package index for torch; empty means pip's default (docs/deploy.md)
 #   PORT, ONCE   for `make demo`: the port, and 1 to stop after the picture
 #   JOBS         for `make test` and `make drill`: how many test processes run at once (3)
-#   ARGS         for `make test`, `make drill`, `make chaos`, `make fuzz`, `make clients`,
+#   ARGS         for `make test`, `make ui`, `make drill`, `make chaos`, `make fuzz`, `make clients`,
 #                `make audit` and `make train-tiny`: arguments that are passed on
 
 .DEFAULT_GOAL := help
@@ -31,7 +31,7 @@ ifeq ($(shell $(BIN)/python -c "print(1)" 2>/dev/null),)
 .PHONY: $(RUNTIME)
 endif
 
-.PHONY: help install setup demo test drill chaos siege fuzz clients check audit docs lock digests train-tiny clean
+.PHONY: help install setup demo test ui drill chaos siege fuzz clients check audit docs lock digests train-tiny clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,6 +57,10 @@ PYTEST = OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest \
 test: $(STAMP)  ## run the tests (ARGS: tests/model -k er_sde)
 	$(PYTEST) $(ARGS)
 
+# One browser and one service for all tests, so one process. Loopback addresses only.
+ui: $(STAMP)  ## tests of the page in Chromium, and pictures of it in out/ui (ARGS: -k chips)
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -p no:xdist tests/ui $(ARGS)
+
 # `make test` skips these folders. They use loopback addresses only.
 drill: $(STAMP)  ## short drills: faults while clients work, random input, hostile clients
 	$(PYTEST) tests/chaos tests/fuzz tests/siege $(ARGS)
@@ -81,7 +85,7 @@ clients: $(STAMP)  ## real client packages on the real service; writes docs/clie
 audit: $(STAMP)  ## known vulnerabilities of the dependencies (ARGS: --strict to fail if the database is unreachable)
 	$(BIN)/python -m tests.tools.audit $(ARGS)
 
-check: $(STAMP)  ## lint, types, import contracts, container files, audit
+check: $(STAMP)  ## lint, types (also of the page), import contracts, container files, audit
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -93,6 +97,7 @@ check: $(STAMP)  ## lint, types, import contracts, container files, audit
 	else echo "docker compose is not installed: skipping its check of the compose files"; fi
 	@if command -v promtool >/dev/null; then promtool test rules tests/data/alerts.yml; \
 	else echo "promtool is not installed: skipping the tests of the alert rules"; fi
+	$(BIN)/python -m tests.tools.page_types
 	$(BIN)/python -m tests.tools.audit
 
 docs: $(STAMP)  ## generate the tables of docs/ and .env.example from the code, and build build/docs/index.html
@@ -126,6 +131,6 @@ train-tiny: $(STAMP)  ## train the bundled checkpoint (one to two hours on two c
 	$(BIN)/python -m training $(ARGS)
 
 clean:  ## remove all generated files (keeps data/)
-	rm -rf $(VENV) .clients out build *.egg-info .pytest_cache .mypy_cache .ruff_cache \
+	rm -rf $(VENV) .clients .ui out build *.egg-info .pytest_cache .mypy_cache .ruff_cache \
 		.import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

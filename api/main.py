@@ -32,7 +32,7 @@ from api.openapi import document as openapi
 from api.routes.images import images, verify
 from api.routes.images.evidence import Verifier
 from api.routes.jobs import generate, jobs, links, replay
-from api.routes.service import capabilities, health, problems
+from api.routes.service import capabilities, health, playground, problems
 from api.routes.service import docs_page as pages
 from api.routes.service import tags as tag_completion
 from api.submit.images.input_images import InputImages
@@ -203,7 +203,7 @@ def _add_routes(app: FastAPI, card: Card, request_model: type[GenerationRequest]
     app.include_router(generate.routes(request_model))
     for module in (
         *(jobs, links, replay, images, verify),
-        *(capabilities, tag_completion, health, problems, pages),
+        *(capabilities, tag_completion, health, problems, pages, playground),
     ):
         app.include_router(module.router)
     app.include_router(models.router)

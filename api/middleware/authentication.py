@@ -25,7 +25,7 @@ from worker.settings import Settings
 _PUBLIC_PATHS = frozenset(
     {"/", "/livez", "/readyz", "/docs", "/docs/oauth2-redirect", "/openapi.json"}
 )
-_PUBLIC_PREFIXES = ("/problems/", "/static-offline-docs/")
+_PUBLIC_PREFIXES = ("/problems/", "/static-offline-docs/", "/playground/")
 
 _BASIC_PREFIXES = ("/sdapi/", "/internal/", "/login")
 """Clients of these paths know only Basic; elsewhere browsers would show a password dialog."""

@@ -31,7 +31,14 @@ def test_it_starts_without_redis_and_logs_the_reason(tmp_path: Path) -> None:
 
 # -- HEAD ----------------------------------------------------------------------------------------
 
-FILLED = {"name": "", "job_id": "", "code": "internal", "model": "kirazuri-tiny"}
+FILLED = {
+    "name": "",
+    "job_id": "",
+    "code": "internal",
+    "model": "kirazuri-tiny",
+    "version": "0",
+    "path": "app.js",
+}
 """A value for each path parameter of a GET route; images and jobs are filled by the test."""
 
 CHANGING = {"/metrics", "/readyz"}
@@ -72,7 +79,7 @@ def test_head_is_answered_wherever_get_is(
 
     filled = FILLED | {"job_id": ended, "name": image.name}
     paths = {
-        f"{route.path}".format(**filled)
+        f"{route.path}".replace(":path}", "}").format(**filled)
         for route in iter_route_contexts(server.app.routes)
         if "GET" in (route.methods or ())
     }

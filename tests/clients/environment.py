@@ -51,12 +51,21 @@ def install_node() -> None:
         InstallError: npm failed.
     """
     NODE.mkdir(parents=True, exist_ok=True)
-    stamp, lock = NODE / ".installed", FOLDER / "node/package-lock.json"
     for file in (FOLDER / "node").iterdir():
         shutil.copy(file, NODE)
+    install_packages(NODE, FOLDER / "node/package-lock.json")
+
+
+def install_packages(folder: Path, lock: Path) -> None:
+    """Install the packages of a lock file, a copy of which is in the folder; once for each lock.
+
+    Raises:
+        InstallError: npm failed.
+    """
+    stamp = folder / ".installed"
     if _is_new(stamp, lock):
         run_installer(
-            ["npm", "ci", "--no-audit", "--no-fund", "--prefer-offline", "--ignore-scripts"], NODE
+            ["npm", "ci", "--no-audit", "--no-fund", "--prefer-offline", "--ignore-scripts"], folder
         )
         _write(stamp, lock)
 

@@ -6,7 +6,7 @@ import re
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import HTMLResponse, RedirectResponse
+from fastapi.responses import HTMLResponse
 
 _ASSETS = "/static-offline-docs"
 """Path under which fastapi-offline serves Swagger UI."""
@@ -14,12 +14,6 @@ _ASSETS = "/static-offline-docs"
 _INLINE_SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 
 router = APIRouter(include_in_schema=False)
-
-
-@router.get("/")
-async def root() -> RedirectResponse:
-    """Redirect to the documentation."""
-    return RedirectResponse("/docs")
 
 
 @router.get("/docs")

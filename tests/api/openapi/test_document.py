@@ -57,8 +57,6 @@ def test_the_document_and_its_pages_are_served(
     assets = re.findall(r'(?:src|href)="(/[^"]+)"', page)
     assert len(assets) >= 2
     assert {client.get(asset).status_code for asset in assets} == {200}
-    root = client.get("/")
-    assert (root.status_code, root.headers["location"]) == (307, "/docs")
 
 
 def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:

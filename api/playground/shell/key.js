@@ -1,0 +1,57 @@
+// The box for the API key. It opens by itself if the service asks for one.
+import { readKey, writeKey } from "../service/key.js";
+import { store } from "../state/store.js";
+import { Part } from "./part.js";
+
+class Key extends Part {
+  start() {
+    this.listen("click", "button", (_, target) => this.#press(/** @type {HTMLButtonElement} */ (target)));
+    this.listen("submit", "form", (event) => {
+      event.preventDefault();
+      this.#use(this.#input.value.trim());
+    });
+    this.follow("keyReason", (reason) => {
+      this.find(".reason", HTMLElement).textContent = reason;
+      if (reason) this.#open();
+    });
+    this.#show();
+  }
+
+  get #dialog() {
+    return this.find("dialog", HTMLDialogElement);
+  }
+
+  get #input() {
+    return this.find("input", HTMLInputElement);
+  }
+
+  /** @param {HTMLButtonElement} button */
+  #press(button) {
+    if (button.value === "forget") this.#use("");
+    else if (button.value === "close") this.#dialog.close();
+    else if (button.type === "button") this.#open();
+  }
+
+  #open() {
+    if (!this.#dialog.open) this.#dialog.showModal();
+    this.#input.focus();
+  }
+
+  /** @param {string} key */
+  #use(key) {
+    writeKey(key);
+    this.#input.value = "";
+    this.#dialog.close();
+    store.set("keyReason", "");
+    this.#show();
+    this.dispatchEvent(new Event("kz-key", { bubbles: true }));
+  }
+
+  #show() {
+    const button = this.find("button", HTMLButtonElement);
+    button.textContent = readKey() ? "Key ✓" : "Key";
+    button.title = readKey() ? "An API key is used" : "Enter an API key";
+  }
+}
+
+customElements.define("kz-key", Key);

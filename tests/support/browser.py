@@ -1,0 +1,81 @@
+"""A real browser for tests of the page."""
+
+import os
+import shutil
+from typing import Any
+
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Error,
+    Page,
+    Playwright,
+    Request,
+)
+
+WAIT_MS = 30_000
+"""For a state of the page; a busy machine may need it."""
+
+_PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+
+def launch(playwright: Playwright) -> Browser | None:
+    """The system's Chromium, or the one that Playwright has installed; None if there is none."""
+    program = next(filter(None, map(shutil.which, _PROGRAMS)), None)
+    # Chromium's own sandbox does not work for root.
+    options = [] if os.geteuid() else ["--no-sandbox"]
+    try:
+        return playwright.chromium.launch(executable_path=program, args=options)
+    except Error:
+        if program:
+            raise
+        return None
+
+
+class Complaints(list[str]):
+    """Errors of the page: exceptions, refusals of the security policy, requests of other hosts."""
+
+    def __init__(self, page: Page, origin: str) -> None:
+        super().__init__()
+        self._origin = origin
+        page.on("pageerror", lambda error: self.append(f"exception: {error}"))
+        page.on("console", self._hear)
+        page.on("request", self._see)
+
+    def _hear(self, message: ConsoleMessage) -> None:
+        # The console repeats every 4xx and every lost connection, which tests cause on purpose.
+        if message.type in ("error", "warning") and "Failed to load resource" not in message.text:
+            self.append(f"{message.type}: {message.text}")
+
+    def _see(self, request: Request) -> None:
+        if not request.url.startswith((self._origin, "data:", "blob:")):
+            self.append(f"request: {request.url}")
+
+
+class Opener:
+    """Opens pages, and collects what they complain about."""
+
+    def __init__(self, browser: Browser, address: str) -> None:
+        self._browser = browser
+        self._contexts: list[BrowserContext] = []
+        self.address = address
+        self.complaints: list[Complaints] = []
+
+    def __call__(self, key: str = "", *, path: str = "/", **options: Any) -> Page:
+        """A page at `path`, as if the key had been entered; options are those of a context."""
+        options.setdefault("viewport", {"width": 1280, "height": 900})
+        context = self._browser.new_context(reduced_motion="reduce", **options)
+        context.set_default_timeout(WAIT_MS)
+        self._contexts.append(context)
+        page = context.new_page()
+        self.complaints.append(Complaints(page, self.address))
+        page.goto(f"{self.address}/livez")  # the key belongs to this origin
+        if key:
+            page.evaluate("key => sessionStorage.setItem('kirazuri.key', key)", key)
+        page.goto(f"{self.address}{path}")
+        return page
+
+    def close(self) -> None:
+        for context in self._contexts:
+            context.close()
