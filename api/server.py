@@ -1,18 +1,26 @@
 """Runs the HTTP service in uvicorn with the limits of its settings."""
 
 import argparse
+import gc
+import logging
 import resource
+import socket
 from collections.abc import Sequence
 from functools import partial
 
 import uvicorn
 from fastapi import FastAPI
 
+from api.http.error_handlers import UNAVAILABLE
 from api.main import create_app
-from api.middleware.h11_protocol import ConnectionLimits, LimitedH11Protocol
+from api.middleware.h11_protocol import SLOW_CLIENT, ConnectionLimits, LimitedH11Protocol
 from worker.settings import Settings
 from worker.start_up import long_lived
 from worker.telemetry import logs
+from worker.telemetry.limited_lines import LimitedLines
+
+_NOT_HTTP = "Invalid HTTP request received."
+"""What uvicorn logs about each of them."""
 
 
 def server_config(
@@ -33,6 +41,20 @@ def server_config(
     )
 
 
+class Server(uvicorn.Server):
+    """uvicorn's server, whose garbage collector leaves alone what was there before any request.
+
+    A full collection visits each object, a million of them after the start: everybody waits for
+    a third of a second, again and again while many connections come and go.
+    """
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start to serve."""
+        await super().startup(sockets)
+        gc.collect()
+        gc.freeze()
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Serve until SIGINT or SIGTERM."""
     parser = argparse.ArgumentParser(prog="python -m api", description=__doc__)
@@ -44,13 +66,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     settings = Settings()
     logs.configure_logging(settings)
+    _limit_lines()
     _allow_many_files()
     with long_lived():
         app = create_app(settings)
     config = server_config(
         app, settings, host=given.host, port=given.port, stop_seconds=given.stop_seconds
     )
-    uvicorn.Server(config).run()
+    Server(config).run()
+
+
+def _limit_lines() -> None:
+    """Nobody fills the disk, or hides other lines, with requests that need no key."""
+    for logger in ("uvicorn.error", "api.middleware.h11_protocol", "api.http.error_handlers"):
+        limit = LimitedLines(_NOT_HTTP, UNAVAILABLE, *SLOW_CLIENT.values())
+        logging.getLogger(logger).addFilter(limit)
+    # Without a level of its own, uvicorn takes the trouble to trace each connection.
+    logging.getLogger("uvicorn.error").setLevel(logging.getLogger("uvicorn").level)
 
 
 def _allow_many_files() -> None:

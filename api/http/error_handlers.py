@@ -1,13 +1,17 @@
 """Turns exceptions into error responses, in the format of the API that was called."""
 
 import logging
-from typing import Any
+import re
+from collections.abc import Collection, Sequence
+from functools import lru_cache
+from typing import Any, Final
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
+from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
-from starlette.routing import Match, Mount
+from starlette.routing import compile_path
 
 from api.http import errors
 from api.http.field_errors import field_errors, printable, total_of
@@ -24,7 +28,9 @@ from model.errors import PolicyBlocked
 from worker import errors as worker_errors
 
 _RETRY_AFTER_SECONDS = 5
-_METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
+
+UNAVAILABLE: Final = "problem=%s reason=%s request=%s"
+"""The log line of a request that fails because Redis or the store is away."""
 
 log = logging.getLogger(__name__)
 
@@ -55,8 +61,10 @@ def problem_response_for(exc: Exception, request_id: str) -> ProblemResponse:
         # Such messages contain hosts and paths, which clients must not see. While Redis or the
         # store is away, all requests fail alike: a traceback of each would bury the reason.
         is_away = isinstance(exc, worker_errors.QueueUnavailable | worker_errors.StoreError)
-        cause = None if is_away else exc
-        log.error("request=%s problem=%s reason=%s", request_id, kind.code, exc, exc_info=cause)
+        if is_away:
+            log.error(UNAVAILABLE, kind.code, exc, request_id)
+        else:
+            log.error("request=%s problem=%s reason=%s", request_id, kind.code, exc, exc_info=exc)
         detail = kind.explanation
     else:
         detail = printable(str(exc), limit=500)
@@ -133,15 +141,25 @@ def _refused_body(exc: errors.BodyRefused, request_id: str) -> ProblemResponse:
 
 def _allow(request: Request) -> dict[str, str]:
     """All methods of the path (RFC 9110, 10.2.1); the router knows only those of one route."""
-    allowed = [
+    path = request.scope["path"]
+    allowed = {
         method
-        for method in _METHODS
-        for route in request.app.routes
-        if not isinstance(route, Mount)
-        and route.matches({**request.scope, "method": method})[0] is Match.FULL
-    ]
+        for pattern, methods in _methods_of_paths(request.app)
+        if pattern.match(path)
+        for method in methods
+    }
     # Static files are mounted, so no route matches.
-    return {"Allow": ", ".join(dict.fromkeys(allowed)) or "GET, HEAD"}
+    return {"Allow": ", ".join(sorted(allowed)) or "GET, HEAD"}
+
+
+@lru_cache(maxsize=1)
+def _methods_of_paths(app: FastAPI) -> Sequence[tuple[re.Pattern[str], Collection[str]]]:
+    """The methods of each route; to ask the routes themselves takes a millisecond each time."""
+    return [
+        (compile_path(route.path)[0], route.methods)
+        for route in iter_route_contexts(app.routes)
+        if route.path is not None and route.methods
+    ]
 
 
 async def _handle_validation_error(request: Request, exc: RequestValidationError) -> Response:

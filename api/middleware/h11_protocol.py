@@ -9,6 +9,8 @@ import logging
 import secrets
 import sys
 from collections.abc import Callable
+from functools import lru_cache
+from http import HTTPStatus
 from typing import Any, Final, Literal
 
 import h11
@@ -17,6 +19,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from api.http.field_errors import printable
 from api.http.problem import ProblemResponse, ProblemType, render_problem
 from api.http.problem_types import (
     BODY_TOO_LARGE,
@@ -33,6 +36,14 @@ from worker.settings import Settings
 
 READ_BYTES: Final = 32_768
 """Bytes taken from a socket at once; a connection holds no more of them unparsed."""
+
+_SOME_ID: Final = "0" * 32
+"""Stands for the id of a request in a response that is made once."""
+
+SLOW_CLIENT: Final = {
+    part: f"event=slow_client awaited={part} seconds=%g" for part in ("head", "body", "reading")
+}
+"""A log line for each part that a client is too slow with."""
 
 _RequestPart = Literal["head", "body", "rest"]
 
@@ -95,20 +106,19 @@ class LimitedH11Protocol(H11Protocol, asyncio.BufferedProtocol):
         self._update_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop all timers."""
+        """Stop all timers, which would keep the connection in memory."""
         self._limits.places.leave(self)
         super().connection_lost(exc)
+        self._unset_keepalive_if_required()
+        self.transport.on_lost()
         for timer in (self._receive_timer, self._send_timer):
             if timer is not None:
                 timer.cancel()
 
-    def is_replaceable(self, *, requests: bool) -> bool:
-        """Whether no request is in progress; with `requests`, or one that needs no key."""
-        cycle: RequestResponseCycle | None = self.cycle
-        if cycle is None or cycle.response_complete:
-            return True
-        has_key = "caller" in cycle.scope["state"] and not is_public_path(cycle.scope["path"])
-        return requests and not has_key
+    def needs_key(self) -> bool:
+        """Whether the request in progress comes from the holder of a key and needs it."""
+        scope = self.cycle.scope
+        return "caller" in scope["state"] and not is_public_path(scope["path"])
 
     def cut_off(self) -> None:
         """Close the connection at once."""
@@ -116,6 +126,7 @@ class LimitedH11Protocol(H11Protocol, asyncio.BufferedProtocol):
 
     def on_response_complete(self) -> None:
         """Continue with the next request, which may have arrived already."""
+        self._limits.places.end(self)
         super().on_response_complete()
         self._update_timer()
 
@@ -152,6 +163,9 @@ class LimitedH11Protocol(H11Protocol, asyncio.BufferedProtocol):
         super().handle_events()
         if self.transport.is_closing():
             return
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            self._limits.places.begin(self)
         if self.conn.is_cut:
             self.transport.pause_reading()
             self._limits.turns.ask(self)
@@ -207,7 +221,7 @@ class LimitedH11Protocol(H11Protocol, asyncio.BufferedProtocol):
         if awaited == "rest":  # of a body that nobody needs
             self.transport.close()
             return
-        log.info("event=slow_client awaited=%s seconds=%g", awaited, self._seconds(awaited))
+        log.info(SLOW_CLIENT[awaited], self._seconds(awaited))
         self._refuse(
             REQUEST_TOO_SLOW,
             f"the {awaited} of the request did not arrive within {self._seconds(awaited):g} s",
@@ -228,8 +242,13 @@ class LimitedH11Protocol(H11Protocol, asyncio.BufferedProtocol):
             self._send_timer = None
 
     def _cut_off_reader(self) -> None:
-        log.info("event=slow_client awaited=reading seconds=%g", self._settings.send_seconds)
+        log.info(SLOW_CLIENT["reading"], self._settings.send_seconds)
         self.transport.abort()
+
+    def shutdown(self) -> None:
+        """The server ends; a connection that is closing already needs nothing more."""
+        if not self.transport.is_closing():
+            super().shutdown()
 
     # -- refusing --------------------------------------------------------------------------------
 
@@ -242,22 +261,38 @@ class LimitedH11Protocol(H11Protocol, asyncio.BufferedProtocol):
         elif hint == 413:
             self._refuse(BODY_TOO_LARGE, str(error))
         else:
-            self._refuse(NOT_HTTP, "the bytes are not a valid HTTP/1.1 request")
+            self._refuse(NOT_HTTP, f"the bytes are not a valid HTTP/1.1 request: {error}")
 
     def _refuse(self, kind: ProblemType, detail: str) -> None:
         """Send the problem if no response has started, and close the connection."""
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            answer = render_problem(ProblemResponse(kind, detail, secrets.token_hex(16)))
-            headers = [*answer.raw_headers, (b"connection", b"close")]
-            for event in (
-                h11.Response(status_code=kind.status, headers=headers),
-                h11.Data(data=bytes(answer.body)),
-                h11.EndOfMessage(),
-            ):
-                self.transport.write(self.conn.send(event) or b"")
+            before, after = _answer(kind, printable(detail))
+            self.transport.write(before + secrets.token_hex(16).encode() + after)
+            self.conn.send_failed()  # it need not compose what is composed already
         cycle: RequestResponseCycle | None = self.cycle
         if cycle is not None and not cycle.response_complete:
             # The route may still be running: tell it that the client has disconnected.
             cycle.disconnected = True
             cycle.message_event.set()
         self.transport.close()
+
+
+@lru_cache(maxsize=64)
+def _answer(kind: ProblemType, detail: str) -> tuple[bytes, bytes]:
+    """The bytes of a response before and after the id of the request.
+
+    Whoever sends no HTTP is answered without a request being made of it, as cheaply as possible.
+    """
+    answer = render_problem(ProblemResponse(kind, detail, _SOME_ID))
+    headers = [*answer.raw_headers, (b"connection", b"close")]
+    connection = h11.Connection(h11.SERVER)
+    events = (
+        h11.Response(
+            status_code=kind.status, headers=headers, reason=HTTPStatus(kind.status).phrase
+        ),
+        h11.Data(data=bytes(answer.body)),
+        h11.EndOfMessage(),
+    )
+    sent = b"".join(connection.send(event) or b"" for event in events)
+    before, _, after = sent.partition(_SOME_ID.encode())
+    return before, after

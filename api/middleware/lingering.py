@@ -24,6 +24,7 @@ class LingeringTransport(asyncio.Transport):
         self._transport = transport
         self._is_input_over = is_input_over
         self._dropped = 0
+        self._timers: list[asyncio.TimerHandle] = []
         self.is_lingering = False
 
     def close(self) -> None:
@@ -31,7 +32,7 @@ class LingeringTransport(asyncio.Transport):
         transport, loop = self._transport, asyncio.get_running_loop()
         if self.is_closing():
             return
-        loop.call_later(READ_SECONDS, transport.abort)
+        self._timers.append(loop.call_later(READ_SECONDS, transport.abort))
         if self._is_input_over() or not transport.can_write_eof():
             transport.close()
             return
@@ -42,7 +43,12 @@ class LingeringTransport(asyncio.Transport):
             transport.abort()
             return
         transport.resume_reading()
-        loop.call_later(LINGER_SECONDS, transport.close)
+        self._timers.append(loop.call_later(LINGER_SECONDS, transport.close))
+
+    def on_lost(self) -> None:
+        """The connection is closed: leave nothing behind that keeps it in memory."""
+        for timer in self._timers:
+            timer.cancel()
 
     def drop(self, size: int) -> None:
         """Count input that was dropped."""

@@ -22,43 +22,67 @@ RESERVE: Final = 16
 class Connection(Protocol):
     """One connection, as far as its place is concerned."""
 
-    def is_replaceable(self, *, requests: bool) -> bool:
-        """Whether no request is in progress; with `requests`, or one that needs no key."""
+    def needs_key(self) -> bool:
+        """Whether the request in progress comes from the holder of a key and needs it."""
 
     def cut_off(self) -> None:
         """Close the connection at once."""
 
 
 class Places:
-    """The open connections in the order in which they came; at most `limit` have a place."""
+    """The open connections; at most `limit` have a place.
+
+    What a new connection costs does not grow with their number: others may open many.
+    """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._places: dict[Connection, None] = {}
+        # In the order in which they came, or in which their last request ended.
+        self._idle: dict[Connection, None] = {}
+        self._busy: dict[Connection, None] = {}
+        # Those of the busy that were found to need a key, which they do until their request ends.
+        self._with_key: dict[Connection, None] = {}
         self._reserve: dict[Connection, None] = {}
 
     def take(self, connection: Connection) -> bool:
         """Whether the new connection gets a place; else it is in the reserve."""
-        if len(self._places) >= self._limit:
-            replaced = self._first(requests=False) or self._first(requests=True)
+        if len(self._idle) + len(self._busy) + len(self._with_key) >= self._limit:
+            replaced = next(iter(self._idle), None) or self._first_without_key()
             if replaced is None:
                 if len(self._reserve) >= RESERVE:
                     self._cut_off(next(iter(self._reserve)))
                 self._reserve[connection] = None
                 return False
             self._cut_off(replaced)
-        self._places[connection] = None
+        self._idle[connection] = None
         return True
 
-    def _first(self, *, requests: bool) -> Connection | None:
-        """The oldest connection that gives its place to another: those without requests first."""
-        found = (one for one in self._places if one.is_replaceable(requests=requests))
-        return next(found, None)
+    def begin(self, connection: Connection) -> None:
+        """The connection has a request in progress."""
+        if connection in self._idle:
+            del self._idle[connection]
+            self._busy[connection] = None
+
+    def end(self, connection: Connection) -> None:
+        """The request of the connection has ended."""
+        if connection in self._busy or connection in self._with_key:
+            self.leave(connection)
+            self._idle[connection] = None
+
+    def _first_without_key(self) -> Connection | None:
+        """The busy connection that gives its place to another."""
+        while self._busy:
+            connection = next(iter(self._busy))
+            if not connection.needs_key():
+                return connection
+            del self._busy[connection]
+            self._with_key[connection] = None
+        return None
 
     def leave(self, connection: Connection) -> None:
         """The connection is closed."""
-        self._places.pop(connection, None)
-        self._reserve.pop(connection, None)
+        for line in (self._idle, self._busy, self._with_key, self._reserve):
+            line.pop(connection, None)
 
     def _cut_off(self, connection: Connection) -> None:
         self.leave(connection)
