@@ -104,7 +104,12 @@ class _GzipDecoder:
 
     def decode(self, data: bytes) -> bytes:
         """The next piece; raises zlib.error."""
-        if self._member.eof and data:
+        if self._member.eof:
+            # gzip itself and Python's module skip zeros after the end, with which tapes are filled.
+            data = data.lstrip(b"\0")
+            if not data:
+                self.rest = b""
+                return b""
             self._count += 1
             if self._count > _MAX_MEMBERS:
                 raise zlib.error("too many members")

@@ -92,6 +92,7 @@ class LimitedH11Protocol(H11Protocol, asyncio.BufferedProtocol):
         self._limits = limits
         self._settings = limits.settings
         self.conn = StrictConnection(limits.settings.max_head_bytes)
+        self._is_completing = self._is_pipelining = False
         self._awaited: _RequestPart | None = None
         self._receive_timer: asyncio.TimerHandle | None = None
         self._send_timer: asyncio.TimerHandle | None = None
@@ -127,7 +128,9 @@ class LimitedH11Protocol(H11Protocol, asyncio.BufferedProtocol):
     def on_response_complete(self) -> None:
         """Continue with the next request, which may have arrived already."""
         self._limits.places.end(self)
+        self._is_completing = True
         super().on_response_complete()
+        self._is_completing = False
         self._update_timer()
 
     # -- receiving -------------------------------------------------------------------------------
@@ -142,23 +145,30 @@ class LimitedH11Protocol(H11Protocol, asyncio.BufferedProtocol):
             self.transport.drop(nbytes)
         elif self.conn.their_state not in (h11.MUST_CLOSE, h11.CLOSED, h11.ERROR):
             self._unset_keepalive_if_required()
+            self._is_pipelining = self._is_pipelining and self.conn.has_unparsed_data
             self.conn.receive_data(bytes(self._limits.buffer[:nbytes]))
             self.transport.pause_reading()
             self._limits.turns.ask(self)
 
     def is_beginner(self) -> bool:
-        """Whether the request has used no more than one slice."""
-        return self.conn.parsed_events <= EVENTS_PER_SLICE
+        """Whether it has used no more than one slice since its client last waited."""
+        return self.conn.parsed_events <= EVENTS_PER_SLICE and not self._is_pipelining
 
     def parse_slice(self) -> int:
-        """Parse a part of what has arrived; the number of events."""
+        """Parse a part of what has arrived; the number of events, or more if they were large."""
         if self.transport.is_closing():
             return 0
         self.handle_events()
-        return self.conn.events_of_slice
+        return self.conn.work_of_slice
 
     def handle_events(self) -> None:
         """Parse a slice, start the request if its head is complete, and plan what comes next."""
+        if self._is_completing and self.conn.has_unparsed_data:
+            # The client did not wait for the response: its next request waits behind others.
+            self._is_pipelining = True
+            self.transport.pause_reading()
+            self._limits.turns.ask(self)
+            return
         self.conn.begin_slice()
         super().handle_events()
         if self.transport.is_closing():

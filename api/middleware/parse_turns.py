@@ -15,10 +15,10 @@ class Parser(Protocol):
     """A connection that has received something."""
 
     def parse_slice(self) -> int:
-        """Parse a bounded part of it; the number of events."""
+        """Parse a bounded part of it; the number of events, or more if they were large."""
 
     def is_beginner(self) -> bool:
-        """Whether its request has used no more than one slice."""
+        """Whether it has used no more than one slice since its client last waited."""
 
 
 class ParseTurns:

@@ -11,6 +11,9 @@ import h11
 EVENTS_PER_SLICE: Final = 32
 """Events of h11 that one slice may parse: a head, a chunk or a piece of a body each."""
 
+_HEAD_BYTES_PER_EVENT: Final = 512
+"""Of a head, which is read several times; a body is only copied."""
+
 MAX_SMALL_REST: Final = 65_536
 """A body of at most this many bytes is read to its end even if nobody needs it any more."""
 
@@ -21,6 +24,12 @@ _BODY_PER_FRAMING: Final = 16
 _NOT_CRLF = re.compile(rb"(?<!\r)\n")
 _FOLDED_LINE = re.compile(rb"\n[ \t]")
 _LENGTHS = re.compile(rb"\ncontent-length:([^\r]*)", re.IGNORECASE)
+
+_ONE_VALUE: Final = (
+    *(b"authorization", b"content-type", b"host"),
+    *(b"idempotency-key", b"origin", b"sec-fetch-site"),
+)
+"""Headers that decide who may do what: a proxy must not take one and the service another."""
 
 _CHUNK_HEAD = re.compile(rb"(?:\r\n)?[0-9A-Fa-f]+(?:;[^\r\n]*)?\r\n")
 _LAST_CHUNK = re.compile(rb"(?:\r\n)?0+(?:;[^\r\n]*)?\r\n(?:[^\r\n]+\r\n)*\r\n")
@@ -44,6 +53,7 @@ class StrictConnection(h11.Connection):
         self.parsed_events = 0
         """Events since the beginning of the request."""
         self._events_left = EVENTS_PER_SLICE
+        self._head_bytes = 0
         self._expected: int | None = 0
         self._framing_bytes = self._body_bytes = 0
         self._framing = b""
@@ -51,12 +61,18 @@ class StrictConnection(h11.Connection):
     def begin_slice(self) -> None:
         """Allow the next events."""
         self._events_left = EVENTS_PER_SLICE
+        self._head_bytes = 0
         self.is_cut = False
 
     @property
     def events_of_slice(self) -> int:
         """How many events the slice had so far."""
         return EVENTS_PER_SLICE - self._events_left
+
+    @property
+    def work_of_slice(self) -> int:
+        """What the slice cost so far, in events; a large head costs as much as several."""
+        return self.events_of_slice + self._head_bytes // _HEAD_BYTES_PER_EVENT
 
     @property
     def has_unparsed_data(self) -> bool:
@@ -110,7 +126,8 @@ class StrictConnection(h11.Connection):
 
     def _begin(self, request: h11.Request, head: bytes) -> None:
         """Check a head. Other servers must not see another body, or no body, in the same bytes."""
-        names = {name for name, _ in request.headers}
+        self._head_bytes += len(head)
+        names = [name for name, _ in request.headers]
         is_chunked = b"transfer-encoding" in names
         lengths: list[bytes] = _LENGTHS.findall(head)
         if _NOT_CRLF.search(head):
@@ -121,6 +138,8 @@ class StrictConnection(h11.Connection):
             wrong = "there are several Content-Length"
         elif is_chunked and lengths:
             wrong = "there are both Content-Length and Transfer-Encoding"
+        elif several := _several_values(request):
+            wrong = f"there are several {several} headers"
         elif is_chunked and request.http_version < b"1.1":
             wrong = "HTTP/1.0 has no Transfer-Encoding"
         else:
@@ -140,6 +159,8 @@ class StrictConnection(h11.Connection):
         self._framing_bytes += len(framing)
         self._framing += framing
         allowed = _FREE_FRAMING + self._body_bytes // _BODY_PER_FRAMING
+        if event is h11.NEED_DATA and _NOT_CRLF.search(self._framing + self.trailing_data[0]):
+            raise h11.RemoteProtocolError("a line of the chunks ends with a bare line feed")
         if self._framing_bytes > allowed:
             raise h11.RemoteProtocolError(
                 f"the chunks are too small: {self._framing_bytes} bytes of framing for "
@@ -153,3 +174,12 @@ class StrictConnection(h11.Connection):
             if not expected.fullmatch(self._framing):
                 raise h11.RemoteProtocolError("a chunk is malformed")
             self._framing = b""
+
+
+def _several_values(request: h11.Request) -> str | None:
+    """The name of a header with different values that may have only one."""
+    found: dict[bytes, bytes] = {}
+    for name, value in request.headers:
+        if name in _ONE_VALUE and found.setdefault(name, value) != value:
+            return name.decode()
+    return None

@@ -3,7 +3,6 @@
 The counts are the same on every machine.
 """
 
-import gc
 import json
 import threading
 from collections import Counter
@@ -22,7 +21,6 @@ MOST: Final = {
     "events of the HTTP parser": 32,
     "bytes taken from a socket": 32_768,
     "values of JSON": MAX_JSON_VALUES,
-    "objects of a full collection": 300_000,
 }
 """Bounds for one piece of work on the event loop."""
 
@@ -34,10 +32,6 @@ class _Longest:
         self._file = file
         self._longest: Counter[str] = Counter()
         self._thread = threading.get_ident()
-
-    def has(self, unit: str) -> bool:
-        """Whether such work was noted."""
-        return unit in self._longest
 
     def note(self, unit: str, size: int) -> None:
         """Count work, if the event loop's thread does it."""
@@ -82,12 +76,6 @@ def _count(longest: _Longest) -> None:
         longest.note("values of JSON", _values_of(parsed))
         return parsed
 
-    def count_collection(phase: str, info: dict[str, int]) -> None:
-        is_serving = longest.has("events of the HTTP parser")
-        if phase == "start" and info["generation"] == 2 and is_serving:
-            longest.note("objects of a full collection", len(gc.get_objects()))
-
-    gc.callbacks.append(count_collection)
     for place, name, counted in (
         (LimitedH11Protocol, "handle_events", count_events),
         (LimitedH11Protocol, "buffer_updated", count_bytes),

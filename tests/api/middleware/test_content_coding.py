@@ -45,6 +45,8 @@ READ: list[tuple[str, Encoder]] = [
     ("deflate, gzip", lambda data: gzip.compress(zlib.compress(data))),
     ("gzip, gzip", lambda data: gzip.compress(gzip.compress(data))),
     ("gzip", lambda data: gzip.compress(data[:9]) + gzip.compress(data[9:])),
+    ("gzip", lambda data: gzip.compress(data) + bytes(100_000)),
+    ("gzip", lambda data: gzip.compress(data[:9]) + bytes(9) + gzip.compress(data[9:])),
 ]
 
 
@@ -201,7 +203,7 @@ def receive_all(
 @pytest.mark.parametrize("chunk", [1, 7, 100_000])
 def test_pieces_are_small_whatever_the_chunks(chunk: int) -> None:
     data = bytes(range(256)) * 2000
-    for coding, encode in READ[:4]:
+    for coding, encode in (*READ[:4], *READ[-2:]):
         encoded = encode(data)
         pieces, _, error = receive_all(encoded, coding, limit=MB, chunk=chunk)
         assert error is None

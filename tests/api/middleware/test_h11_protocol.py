@@ -293,6 +293,17 @@ NOT_HTTP = {
     "a last chunk with a blank": HEAD + CHUNKED + b"\r\n0 \r\n\r\n",
     "a trailer with a bare line feed": HEAD + CHUNKED + b"\r\n0\r\nX-A: b\n\r\n",
     "an end with a bare line feed": HEAD + CHUNKED + b"\r\n0\r\n\n",
+    **{
+        f"two values of {name}": HEAD + b"Content-Length: 0\r\n" + lines + b"\r\n"
+        for name, lines in {
+            "Host": b"Host: b\r\n",
+            "Authorization": b"Authorization: Bearer a\r\nauthorization: Bearer b\r\n",
+            "Origin": b"Origin: http://a\r\nOrigin: http://b\r\n",
+            "Sec-Fetch-Site": b"Sec-Fetch-Site: none\r\nSec-Fetch-Site: cross-site\r\n",
+            "Content-Type": b"Content-Type: text/plain\r\n",
+            "Idempotency-Key": b"Idempotency-Key: a\r\nIdempotency-Key: b\r\n",
+        }.items()
+    },
     "a chunk without its end": HEAD + CHUNKED + b"\r\n2\r\n{}0\r\n\r\n",
 }
 
@@ -308,6 +319,23 @@ def test_malformed_http(api: Api) -> None:
         assert len(re.findall(rb"HTTP/1.1 [0-9]", answer)) == 1
 
     check_all(check, NOT_HTTP.items())
+
+
+def test_malformed_chunks_are_refused_before_more_arrives(api: Api) -> None:
+    def check(data: bytes) -> None:
+        with api.connect() as connection:
+            connection.sendall(HEAD + CHUNKED + b"\r\n" + data)
+            assert problem(read_all(connection)) == (400, "not_http")
+
+    check_all(check, [(b"3\nabc",), (b"3;a\nb",), (b"2\r\n{}\r\n3\n",), (b"0\r\nX-A: b\n",)])
+
+
+def test_a_header_with_the_same_value_twice_is_read(api: Api) -> None:
+    lines = 2 * b"Content-Type: application/json\r\nOrigin: http://a\r\n"
+    length = f"Content-Length: {len(PROMPT)}\r\nConnection: close\r\n\r\n".encode()
+    with api.connect() as connection:
+        connection.sendall(HEAD + lines + length + PROMPT)
+        assert read_all(connection).startswith(b"HTTP/1.1 200 ")
 
 
 def test_head_over_the_limit(api: Api) -> None:

@@ -1,12 +1,14 @@
-"""What a request costs that is no HTTP, in steps of the interpreter; and what it leaves behind."""
+"""What refused and large requests cost, in steps of the interpreter, and what they leave behind."""
 
 import asyncio
 import gc
 import json
 import socket
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import count
 from types import FrameType
 from typing import Any
 
@@ -17,6 +19,7 @@ from uvicorn.server import ServerState
 
 from api.main import create_app
 from api.middleware.h11_protocol import LimitedH11Protocol
+from api.middleware.parse_turns import EVENTS_AT_ONCE
 from api.server import Server, server_config
 from worker.settings import Settings
 
@@ -49,12 +52,12 @@ as many."""
 REPEATED = 20
 
 
-def config_of(app: FastAPI) -> uvicorn.Config:
+def config_of(app: Any) -> uvicorn.Config:
     return server_config(app, Settings(), host="127.0.0.1", port=0)
 
 
 @asynccontextmanager
-async def serving(app: FastAPI) -> AsyncIterator[int]:
+async def serving(app: Any) -> AsyncIterator[int]:
     """Accept connections in this loop; the port."""
     config, state = config_of(app), ServerState()
     config.load()
@@ -87,12 +90,12 @@ async def calls_for(port: int, request: bytes) -> float:
     """How many Python functions of the service and its libraries one such request calls."""
     calls = 0
 
-    def count(frame: FrameType, event: str, _: Any) -> None:
+    def note(frame: FrameType, event: str, _: Any) -> None:
         nonlocal calls
         name = frame.f_code.co_filename
         calls += event == "call" and "/tests/" not in name and any(one in name for one in LIBRARIES)
 
-    sys.setprofile(count)  # this thread, which is the loop's
+    sys.setprofile(note)  # this thread, which is the loop's
     try:
         for _ in range(REPEATED):
             await asyncio.to_thread(answer_to, port, request)
@@ -145,6 +148,34 @@ async def test_a_closed_connection_leaves_nothing_in_memory() -> None:
         gc.collect()
         assert not any(isinstance(one, LimitedH11Protocol) for one in gc.get_objects())
         assert [timer for timer in pending_timers() if timer not in before] == []
+
+
+async def test_few_large_requests_are_begun_in_one_step_of_the_loop() -> None:
+    """However many connections send them, and one behind the other."""
+    begun, steps = Counter[int](), count()
+    step = next(steps)
+    request = b"GET /?" + b"a" * 14_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n"
+
+    async def application(scope: Any, _: Any, send: Any) -> None:
+        begun[step] += 1
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def send_much(port: int) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(5 * request)
+        for _ in range(5):
+            assert (await reader.readuntil(END)).startswith(b"HTTP/1.1 204")
+        writer.close()
+
+    async with serving(application) as port:
+        clients = asyncio.gather(*(send_much(port) for _ in range(20)))
+        while not clients.done():
+            step = next(steps)
+            await asyncio.sleep(0)
+        await clients
+    assert begun.total() == 100
+    assert max(begun.values()) <= EVENTS_AT_ONCE * 512 // len(request) + 1
 
 
 async def test_what_was_there_before_any_request_is_not_collected_again() -> None:
