@@ -13,6 +13,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 _DIALECTS = re.compile(r"/(?:v1|sdapi|internal|login|mcp)(?:/|$)")
 _DOUBLED = re.compile(r"^(/v1|/sdapi/v1)\1+(?=/|$)")
 _ORIGIN = re.compile(r"^https?://[^/]*", re.IGNORECASE)
+_OTHER_BASES = re.compile(
+    r"^(?:/openai/deployments/[^/]+|(?:/openai|/api)?/v1(?=/|$)|/openai(?=/))", re.IGNORECASE
+)
+"""Base URLs of other servers that have the OpenAI API: of Azure, and behind other prefixes."""
+
 _SLASHES = re.compile(r"/{2,}")
 
 _OPENAI_PATHS: Final = (
@@ -44,10 +49,11 @@ class ClientPathsMiddleware:
 def meant_path(path: str) -> str:
     """The path without a slash at its end, doubled slashes and a doubled prefix, and with `/v1`.
 
-    For example `/v1/v1//models/` and `/models` both mean `/v1/models`.
+    For example `/v1/v1//models/`, `/models` and `/openai/v1/models` all mean `/v1/models`.
     """
     path = _ORIGIN.sub("", path) or "/"
     meant = _SLASHES.sub("/", path).rstrip("/")
     if any(meant == known or meant.startswith(f"{known}/") for known in _OPENAI_PATHS):
         return f"/v1{meant}"
-    return _DOUBLED.sub(r"\1", meant) if _DIALECTS.match(meant) else path
+    meant, is_other = _OTHER_BASES.subn("/v1", meant)
+    return _DOUBLED.sub(r"\1", meant) if is_other or _DIALECTS.match(meant) else path

@@ -1,5 +1,6 @@
 """Writes errors in the OpenAI format, and tells official clients whether to retry."""
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
@@ -19,6 +20,16 @@ _TYPES: Final[dict[int, str]] = {403: "permission_error", 429: "rate_limit_error
 _CODES: Final[dict[str, str]] = {"unauthorized": "invalid_api_key"}
 _RETRYABLE: Final = ("job_unfinished", "store_unavailable")
 """Problems of a job that continues: a retry waits for it again."""
+
+_SERVED: Final = (
+    "/images/generations",
+    "/images/edits",
+    "/chat/completions",
+    "/responses",
+    "/models",
+)
+_WRONG_BASE: Final = re.compile(rf"\A\Z|\A/v\d+(?:/|\Z)|.(?:{'|'.join(_SERVED)})(?:/|\Z)")
+"""What follows `/v1` in a path if the base URL was wrong: a known call after other parts."""
 
 _FIELD_CODES: Final[dict[str, str]] = {
     "required": "missing_required_parameter",
@@ -78,7 +89,7 @@ def error_of(problem: ProblemResponse) -> OpenAIError:
     code = _CODES.get(problem.kind.code, problem.kind.code)
     message = problem.detail
     if code == "not_found":
-        message = f"{message}; the client's base URL must end with /v1"
+        message = f"{message}; {_advice_about_path(message.rpartition(' ')[2])}"
     wrong = [_parameter(error) for error in problem.errors]
     if wrong:
         param = wrong[0].param
@@ -96,6 +107,13 @@ def error_of(problem: ProblemResponse) -> OpenAIError:
             errors=wrong,
         )
     )
+
+
+def _advice_about_path(path: str) -> str:
+    """What to do about an unknown path: another base URL, or a call that there is."""
+    if _WRONG_BASE.search(path.removeprefix("/v1")):
+        return "the client's base URL must end with /v1"
+    return f"below /v1 there are {', '.join(_SERVED)}"
 
 
 def _parameter(error: FieldError) -> WrongParameter:

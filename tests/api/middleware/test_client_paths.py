@@ -24,6 +24,14 @@ def test_paths_of_the_other_apis_are_understood() -> None:
         "//v1//models//": "/v1/models",
         "/images/generations": "/v1/images/generations",
         "/images/edits/": "/v1/images/edits",
+        "/openai/v1/images/generations": "/v1/images/generations",
+        "/api/v1/chat/completions/": "/v1/chat/completions",
+        "/V1/models": "/v1/models",
+        "/openai/v1/v1/models": "/v1/models",
+        "/openai/responses": "/v1/responses",
+        "/openai/deployments/kirazuri-tiny/images/edits": "/v1/images/edits",
+        "/openai/v1": "/v1",
+        "/api/v1/nothing": "/v1/nothing",
         "//images/generations": "/v1/images/generations",
         "/v1/": "/v1",
         "/sdapi/v1/txt2img/": "/sdapi/v1/txt2img",
@@ -43,13 +51,14 @@ def test_other_paths_stay_as_they_are() -> None:
         "/", "//", "/generate/", "/jobs//x", "/images/x.png/", "/images/generations.png",
         "/modelsx", "/v1x/", "/v10/v1/", "/loginx/", "/static-offline-docs//", "/livez/",
         "/v1/models", "/sdapi/v1/txt2img", "/x/v1/models/",
+        "/api/jobs/", "/openai", "/openaix/v1/", "/apis/v1/",
     ):  # fmt: skip
         assert meant_path(path) == path
 
 
 def test_any_base_url_lists_the_models(server: ApiServer, client: httpx2.Client) -> None:
     listed = client.get("/v1/models").json()
-    for base in ("", "/", "/v1", "/v1/", "/v1/v1", "//v1/"):
+    for base in ("", "/", "/v1", "/v1/", "/v1/v1", "//v1/", "/openai/v1", "/api/v1", "/V1"):
         with OpenAI(base_url=server.url + base, api_key="unused", max_retries=0) as openai:
             assert [m.id for m in openai.models.list()] == [listed["data"][0]["id"]], base
     assert client.get("/v1/models/").json() == listed
@@ -91,13 +100,28 @@ def test_unknown_paths_say_what_the_base_url_must_be(client: httpx2.Client) -> N
         check,
         [
             ("POST", "/v1/images/generations/images/generations"),
-            ("POST", "/images/variations"),
-            ("POST", "/embeddings"),
+            ("POST", "/openai/deployments/a/b/chat/completions"),
             ("GET", "/v1"),
             ("GET", "/v1/"),
             ("GET", "/v1/v2/models"),
         ],
     )
+
+
+def test_unknown_calls_say_which_there_are(client: httpx2.Client) -> None:
+    def check(path: str) -> None:
+        error = read_openai_error(client.post(path), 404)
+        assert "base URL" not in error["message"]
+        assert "below /v1 there are /images/generations, /images/edits" in error["message"]
+
+    paths = ("/v1/embeddings", "/embeddings", "/images/variations", "/v1/audio/speech")
+    check_all(check, [(path,) for path in (*paths, "/openai/v1/embeddings", "/v1/files")])
+
+
+def test_azure_calls_are_served(client: httpx2.Client, worker: ManualWorker) -> None:
+    path = "/openai/deployments/kirazuri-tiny/images/generations?api-version=2025-04-01-preview"
+    answer = client.post(path, json=BODY, headers=NO_WAIT)
+    assert [read_openai_error(answer, 504)["job_id"]] == worker.queued_ids()
 
 
 def test_slashes_too_many_in_a1111_paths(
