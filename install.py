@@ -144,11 +144,10 @@ def add_tests(root: Path) -> None:
 
 def prepare(environment: Path, needed_gb: float) -> None:
     """Make the environment, or clear up what an interrupted run has left in it."""
+    python = environment / "bin/python"
     try:
-        if not is_usable(environment / "bin/python"):
-            print(
-                f"building {environment.name} with Python {platform.python_version()}", flush=True
-            )
+        if not is_usable(python):
+            print(f"building .venv with Python {platform.python_version()}", flush=True)
             _make(environment)
         # pip writes INSTALLER after all other files of a package.
         for folder in environment.glob("lib/python*/site-packages/*.dist-info"):
@@ -156,6 +155,7 @@ def prepare(environment: Path, needed_gb: float) -> None:
                 shutil.rmtree(str(folder))
     except OSError as exc:
         raise SetupError(f"{environment} cannot be written: {exc.strerror or exc}") from exc
+    _require_pip(python)
     free = shutil.disk_usage(str(environment)).free / 1e9
     if free < needed_gb:
         raise SetupError(
@@ -165,11 +165,10 @@ def prepare(environment: Path, needed_gb: float) -> None:
 
 
 def is_usable(python: Path) -> bool:
-    """Whether it runs, has pip, and is the same version of Python as this one."""
+    """Whether it runs, and is the same version of Python as this one."""
     if not python.exists():
         return False
-    code = "import sys, pip._internal.cli.main; print(sys.version_info[:2])"
-    command = [str(python), "-I", "-c", code]
+    command = [str(python), "-I", "-c", "import sys; print(sys.version_info[:2])"]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False)
     return done.stdout.decode().strip() == str(tuple(sys.version_info[:2]))
 
@@ -177,12 +176,21 @@ def is_usable(python: Path) -> bool:
 def _make(environment: Path) -> None:
     from venv import EnvBuilder
 
-    try:
-        # In this process: its own executable may be one that is deleted here.
-        EnvBuilder(clear=True, symlinks=True, with_pip=True).create(str(environment))
-    except subprocess.CalledProcessError as exc:
-        said = (exc.output or b"no output").decode(errors="replace").strip().splitlines()
-        raise SetupError(f"{environment} cannot be made: {said[-1]}") from exc
+    # In this process: its own executable may be one that is deleted here.
+    EnvBuilder(clear=True, symlinks=True).create(str(environment))
+
+
+def _require_pip(python: Path) -> None:
+    """Install the pip that comes with Python, unless there is one."""
+    for module in (["pip", "--version"], ["ensurepip"]):
+        command = [str(python), "-I", "-m", *module]
+        done = subprocess.run(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+        )
+        if done.returncode == 0:
+            return
+    said = done.stdout.decode(errors="replace").strip().splitlines() or ["no output"]
+    raise SetupError(f"{python} gets no pip: {said[-1]}")
 
 
 def has_torch(environment: Path, pin: str) -> bool:

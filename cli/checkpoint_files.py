@@ -6,7 +6,6 @@ again. A file gets its final name after its SHA-256 is verified.
 
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import httpx2
@@ -18,61 +17,15 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]
     disable_progress_bars,
     enable_progress_bars,
 )
+from huggingface_hub.utils.logging import set_verbosity_error
 
-from model.card import Card, Source
+from model.card import Source
 from model.errors import CheckpointError
 from model.files.inspection import file_sha256
 from model.files.layouts import TOKENIZER_FILES
+from model.files.presence import WantedFile
 
 _SHA256_CHARS = 64
-
-
-@dataclass(frozen=True, slots=True)
-class WantedFile:
-    """A file that a card needs, with its path, source and SHA-256.
-
-    `parts` are the parts that a weight file must contain; a tokenizer is a folder without parts.
-    """
-
-    what: str
-    path: Path
-    parts: tuple[str, ...]
-    sha256: str | None
-    source: Source | None
-    note: str = ""
-
-    @property
-    def is_folder(self) -> bool:
-        """Whether it is a tokenizer."""
-        return not self.parts
-
-
-def wanted(card: Card, folder: Path) -> list[WantedFile]:
-    """All files that the card needs in `folder`, the transformer first."""
-    files = card.files
-    weights = [
-        WantedFile(what, folder / file.path, parts, file.sha256, file.source, file.note)
-        for what, file, parts in (
-            ("transformer and text adapter", files.transformer, ("transformer", "conditioner")),
-            ("text encoder", files.text_encoder, ("text_encoder",)),
-            ("VAE", files.vae, ("vae",)),
-        )
-    ]
-    tokenizers = [
-        WantedFile(what, folder / path, (), None, source)
-        for what, path, source in (
-            ("Qwen tokenizer", files.qwen_tokenizer, files.qwen_tokenizer_source),
-            ("T5 tokenizer", files.t5_tokenizer, files.t5_tokenizer_source),
-        )
-    ]
-    return weights + tokenizers
-
-
-def is_there(item: WantedFile) -> bool:
-    """Whether it exists; its content is not checked."""
-    if item.is_folder:
-        return any((item.path / name).is_file() for name in TOKENIZER_FILES)
-    return item.path.exists()
 
 
 def download(item: WantedFile, source: Source) -> list[Path]:
@@ -145,5 +98,6 @@ def _require_space(folder: Path, size: int) -> None:
 
 
 def show_progress(*, is_shown: bool) -> None:
-    """Turn the progress bars of downloads on or off."""
+    """Turn the progress bars of downloads on or off; the hub's own log lines are left out."""
+    set_verbosity_error()  # type: ignore[no-untyped-call]  # six lines for each file that cannot be reached
     (enable_progress_bars if is_shown else disable_progress_bars)()

@@ -41,11 +41,12 @@ class Source(CardTable):
 class WeightFile(CardTable):
     """A file of the checkpoint, relative to the checkpoint directory.
 
-    `note` says how to get a file that has no `source`.
+    `note` says how to get a file that has no `source`. `size_gb` is its size in 10^9 bytes.
     """
 
     path: str
     sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
+    size_gb: float | None = None
     source: Source | None = None
     note: str = ""
 
@@ -211,8 +212,9 @@ class Training(CardTable):
 class Card(CardTable):
     """Everything the service knows about a checkpoint.
 
-    If `recommended_schedulers` is empty, all `schedulers` are recommended. `is_distilled` means
-    that the model predicts the picture from any noise level in one evaluation.
+    `page` is the address of the checkpoint's page. If `recommended_schedulers` is empty, all
+    `schedulers` are recommended. `is_distilled` means that the model predicts the picture from any
+    noise level in one evaluation.
     """
 
     name: str = Field(pattern="^[a-z0-9-]+$")
@@ -221,6 +223,7 @@ class Card(CardTable):
     summary: str
     architecture: Literal["anima"]
     base_model: str
+    page: str | None = None
     licence: Licence
     files: Files
     transformer: TransformerArchitecture = TransformerArchitecture()

@@ -40,6 +40,10 @@ class NonFiniteLatents(ModelError):
     """Latents or pixels contain NaN or infinity."""
 
 
+class DeviceMissing(ModelError):
+    """The machine, or this build of torch, has no such device."""
+
+
 class DeviceLost(ModelError):
     """The device no longer works; the process that uses it must end."""
 

@@ -306,6 +306,7 @@ def test_a_full_disk_is_told_before_anything_is_installed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(install, "is_usable", lambda python: True)
+    monkeypatch.setattr(install, "_require_pip", lambda python: None)
     with pytest.raises(install.SetupError, match=r"GB free, and the packages take 1000000 GB"):
         install.prepare(tmp_path, 1e6)
 

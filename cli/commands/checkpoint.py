@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -12,7 +12,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from cli.options import AsJson, CardName, CheckpointFolder
 from cli.output import INTERRUPTED, examples, fail, read_settings
-from model.card import Card, Licence, load_card, shipped_folder
+from model.card import Card, Source, load_card, shipped_folder
 from model.errors import CardError, CheckpointError
 from model.files.convert import convert_checkpoint, total_bytes
 from model.files.inspection import (
@@ -23,10 +23,8 @@ from model.files.inspection import (
 )
 from model.files.layouts import library_folder
 from model.files.lora.folder import CheckLora, check_for_checkpoint, check_without_checkpoint
+from model.files.presence import Presence, WantedFile, find_files, table
 from model.files.safetensors_header import first_keys
-
-if TYPE_CHECKING:
-    from cli.checkpoint_files import WantedFile
 
 app = typer.Typer(
     help="Inspect, download and convert checkpoints.", no_args_is_help=True, add_completion=False
@@ -66,7 +64,7 @@ def inspect(
     if is_json:
         typer.echo(report.model_dump_json(indent=2))
     else:
-        for line in _lines(report):
+        for line in (*_lines(report), *_rest(path, known, report)):
             # Names and metadata come from the file and may contain control characters.
             typer.echo("".join(c if c.isprintable() else "\ufffd" for c in line))
     if report.problems:
@@ -98,7 +96,8 @@ def fetch(
             typer.echo(f"{known.name} ships with the package; there is nothing to fetch.")
             return
         fail("name the folder with --checkpoint-dir or KIRAZURI_CHECKPOINT_DIR")
-    _show_licence(known.licence)
+    for line in _about(known):
+        typer.echo(line)
     root = library_folder(known.files, folder)
     try:
         if root:
@@ -168,53 +167,67 @@ def _vocabulary_sizes(qwen_folder: Path, t5_folder: Path) -> tuple[int, int]:
 
 
 def _fetch(card: Card, folder: Path, *, is_accepted: bool) -> None:
-    # Imported here: it takes half a second, and no other command needs it.
-    from cli.checkpoint_files import download, is_there, show_progress, wanted
-
-    absent, held = [], set[str]()
-    for item in wanted(card, folder):
-        if item.parts and held.issuperset(item.parts):
-            typer.echo(f"there   {item.what}: in the file of the transformer")
-        elif is_there(item):
-            about, parts = _verified(item, card)
-            held |= parts
-            typer.echo(f"there   {item.what}: {item.path}{about}")
-        else:
-            absent.append(item)
+    rows = find_files(card, folder)
+    typer.echo("\n".join([f"Files of {card.name} in {folder}:", *table(rows, folder)]))
+    failed = [problem for row in rows if (problem := _content_problem(row, card))]
+    absent = [row.item for row in rows if row.place is None]
     by_source = [(item, item.source) for item in absent if item.source]
-    for item, source in by_source:
-        typer.echo(f"fetch   {item.what}: {item.path} from {source.repo}")
     if by_source:
+        for item, source in by_source:
+            typer.echo(f"fetch   {item.what} from {source.repo}/{source.path}")
         _require_consent(is_accepted=is_accepted)
-        show_progress(is_shown=sys.stderr.isatty())
-    for item, source in by_source:
-        for path in download(item, source):
-            typer.echo(f"fetched {item.what}: {path}")
+        failed += _download_all(by_source)
     by_hand = [item for item in absent if not item.source]
     for item in by_hand:
-        typer.echo(f"missing {item.what}: no address to download it from. {item.note}".rstrip())
+        note = " ".join(filter(None, (item.note, card.page)))
+        typer.echo(f"missing {item.what}: no address to download it from. {note}".rstrip())
         typer.echo(f"        Put it at {item.path} and run this again to have it verified.")
-    if by_hand:
+    for problem in failed:
+        typer.echo(f"error: {problem}", err=True)
+    if failed or by_hand:
         raise typer.Exit(1)
     typer.echo(f"Everything is there. Run it with KIRAZURI_CARD={card.name} and")
     typer.echo(f"KIRAZURI_CHECKPOINT_DIR={folder}")
 
 
-def _verified(item: "WantedFile", card: Card) -> tuple[str, set[str]]:
-    """A description of an existing weight file and its parts; both empty for a tokenizer."""
-    if item.is_folder:
-        return "", set()
+def _download_all(items: list[tuple[WantedFile, Source]]) -> list[str]:
+    """Download all files that can be downloaded; what failed, and how else to get it."""
+    # Imported here: it takes half a second, and no other command needs it.
+    from cli.checkpoint_files import download, show_progress
+
+    show_progress(is_shown=sys.stderr.isatty())
+    failed = []
+    for item, source in items:
+        try:
+            for path in download(item, source):
+                typer.echo(f"fetched {item.what}: {path}")
+        except CheckpointError as exc:
+            failed.append(f"{exc}\n        Or copy {source.path} of {source.repo} to {item.path}")
+    if failed:
+        failed.append(
+            "run this again to continue; HF_ENDPOINT names a mirror of the hub, `hf auth login` "
+            "logs in"
+        )
+    return failed
+
+
+def _content_problem(row: Presence, card: Card) -> str | None:
+    """What is wrong with a file that is there; prints what a good weight file is."""
+    item = row.item
+    if row.place is None:
+        return None
+    if row.problem:
+        return f"{row.place}: {row.problem}"
+    if item.is_folder or row.place != item.path:
+        return None
     report = inspect_weights(item.path, card, has_hash=True, vocabulary_sizes=_vocabulary_sizes)
     if report.problems:
-        raise CheckpointError("; ".join(report.problems))
-    parts = {part.name for part in report.parts}
-    absent = [PART_LABELS[name] for name in item.parts if name not in parts]
-    if absent:
-        raise CheckpointError(f"{item.path} is {report.kind}; it has no {', '.join(absent)}")
+        return "; ".join(report.problems)
     hashes = [file.sha256 for file in report.files]
     if item.sha256 and hashes != [item.sha256]:
-        raise CheckpointError(f"{item.path} has sha256 {hashes[0]}; the card says {item.sha256}")
-    return f" ({report.kind}, sha256 {hashes[0]})", parts
+        return f"{item.path} has sha256 {hashes[0]}; the card says {item.sha256}"
+    typer.echo(f"there   {item.what}: {item.path} ({report.kind}, sha256 {hashes[0]})")
+    return None
 
 
 def _verify_folder(root: Path, card: Card) -> None:
@@ -225,11 +238,15 @@ def _verify_folder(root: Path, card: Card) -> None:
     typer.echo(f"{root} is a {report.kind} with everything in it; there is nothing to fetch.")
 
 
-def _show_licence(licence: Licence) -> None:
-    typer.echo(f"Licence: {licence.name}{f' ({licence.url})' if licence.url else ''}")
-    typer.echo(licence.notice)
+def _about(card: Card) -> Iterator[str]:
+    """Where the checkpoint comes from, and its terms of use."""
+    licence = card.licence
+    if card.page:
+        yield f"Page: {card.page}"
+    yield f"Licence: {licence.name}{f' ({licence.url})' if licence.url else ''}"
+    yield licence.notice
     if not licence.is_commercial_use_allowed:
-        typer.echo("It does not allow commercial use.")
+        yield "It does not allow commercial use."
 
 
 def _require_consent(*, is_accepted: bool) -> None:
@@ -269,8 +286,18 @@ def _lines(report: InspectionReport) -> Iterator[str]:
         yield f"note: {note}"
     for problem in report.problems:
         yield f"problem: {problem}"
-    for missing in report.missing:
-        yield f"missing: {missing}"
+
+
+def _rest(path: Path, card: Card, report: InspectionReport) -> Iterator[str]:
+    """What else is needed to run it, and where that comes from."""
+    if path.is_dir() and (report.missing or report.problems):
+        yield f"{card.name} needs:"
+        yield from table(find_files(card, path), path)
+    else:
+        for missing in report.missing:
+            yield f"missing: {missing}"
+    if report.missing:
+        yield from _about(card)
 
 
 def _dtypes(counts: dict[str, int]) -> str:

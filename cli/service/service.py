@@ -1,6 +1,7 @@
 """Starts, watches and stops Redis, API and workers as processes on one machine."""
 
 import contextlib
+import importlib.metadata
 import json
 import os
 import signal
@@ -14,10 +15,11 @@ from typing import NoReturn, Self
 import httpx2
 from pydantic import SecretStr
 
+from cli.output import command_line
 from cli.service.child import ChildProcess, write_log_line
 from cli.service.embedded_redis import EmbeddedRedis, StartError
 from cli.service.external_redis import RedisUnusableError, check_redis
-from model.card import load_card
+from model.card import Card, load_card
 from model.errors import ModelError
 from worker.settings import Settings
 
@@ -133,7 +135,7 @@ class Service:
 
     def _start(self) -> None:
         try:
-            load_card(self._settings.card)
+            card = load_card(self._settings.card)
             if self._settings.policy_file is not None:
                 # Imported here: the default file is known to be right, and reading it takes time.
                 from model.policy.policy import load_policy
@@ -141,6 +143,8 @@ class Service:
                 load_policy(self._settings.policy_file)
         except ModelError as exc:
             raise StartError(str(exc)) from exc
+        if problem := _checkpoint_problem(card, self._settings) or _device_problem(self._settings):
+            raise StartError(problem)
         own = {
             "torch_threads": self._threads(),
             "allowed_hosts": self._allowed_hosts(),
@@ -223,6 +227,26 @@ class Service:
                 child.kill()
             if self._redis is not None:
                 self._redis.stop()
+
+
+def _checkpoint_problem(card: Card, settings: Settings) -> str | None:
+    from model.files.presence import why_incomplete
+
+    folder = settings.checkpoint_dir
+    words = ["checkpoint", "fetch", settings.card]
+    words += ["--checkpoint-dir", str(folder) if folder else "FOLDER"]
+    return why_incomplete(card, folder, fetch=command_line(*words))
+
+
+def _device_problem(settings: Settings) -> str | None:
+    """A GPU is asked of a torch that cannot have one; torch itself is not imported here."""
+    version = importlib.metadata.version("torch")
+    if settings.device.startswith("cuda") and version.endswith("+cpu"):
+        return (
+            f"KIRAZURI_DEVICE={settings.device}, but torch {version} is a build for CPUs; for one "
+            "with CUDA: make clean && make install TORCH_INDEX="
+        )
+    return None
 
 
 def _end(children: Sequence[ChildProcess], seconds: float) -> None:

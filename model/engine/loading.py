@@ -18,7 +18,13 @@ from model.engine.pipeline import Pipeline, no_image_store
 from model.engine.protocol import DeviceMemory
 from model.files.lora.folder import LoraFolder
 from model.files.lora.plan import plan_changes
-from model.network.device import device_name, empty_cache, memory_limit, use_deterministic_kernels
+from model.network.device import (
+    device_name,
+    empty_cache,
+    find_device,
+    memory_limit,
+    use_deterministic_kernels,
+)
 from model.network.load import Components, load_components
 from model.network.lora_switch import LoraSwitch
 from model.network.preview import latents_to_rgb
@@ -54,12 +60,13 @@ def load_engine(
 
     Raises:
         CheckpointError: a file is missing, incomplete or of another layout.
+        DeviceMissing: there is no such device.
     """
     if threads:
         torch.set_num_threads(threads)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    target = torch.device(device)
+    target = find_device(device)
     if precision == "auto":
         precision = "float32" if target.type == "cpu" else "bfloat16"
     if target.type == "cuda":

@@ -12,6 +12,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from model.errors import DeviceMissing
+
 CUBLAS_WORKSPACE = ":4096:8"
 """cuBLAS is deterministic only with a workspace of fixed size; this one is 32 MiB."""
 
@@ -28,6 +30,32 @@ def use_deterministic_kernels() -> None:
     torch.backends.cudnn.benchmark = False  # it selects kernels by their measured speed
     # Filling new memory only helps to find reads of uninitialised memory, and costs time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+def find_device(name: str) -> torch.device:
+    """The device of this name, such as cpu or cuda:1.
+
+    Raises:
+        DeviceMissing: the machine, or this build of torch, has none.
+    """
+    try:
+        device = torch.device(name)
+    except RuntimeError as exc:
+        raise DeviceMissing(f"KIRAZURI_DEVICE={name}: {str(exc).splitlines()[0]}") from exc
+    if device.type != "cuda":
+        return device
+    if torch.version.cuda is None:
+        raise DeviceMissing(
+            f"KIRAZURI_DEVICE={name}, but torch {torch.__version__} is a build without CUDA; for "
+            "one with CUDA: make clean && make install TORCH_INDEX="
+        )
+    count = torch.cuda.device_count()
+    if (device.index or 0) >= count:
+        raise DeviceMissing(
+            f"KIRAZURI_DEVICE={name}, but torch {torch.__version__} finds {count} NVIDIA GPUs; "
+            "`nvidia-smi` shows the driver and the GPUs"
+        )
+    return device
 
 
 def device_name(device: torch.device) -> str:

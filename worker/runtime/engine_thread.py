@@ -13,6 +13,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from model.engine.protocol import EngineEvent, EngineStats, Failed, Finished, GenerationEngine
+from model.errors import ModelError
 from model.resolved_request import ResolvedRequest
 from worker.runtime.metrics import WorkerMetrics
 
@@ -125,7 +126,9 @@ class EngineThread:
                 if self._tokens:
                     self._step(engine)
         except BaseException as exc:
-            logger.critical("the engine died", exc_info=exc)
+            # An error of ours says all in its message.
+            trace = None if isinstance(exc, ModelError) else exc
+            logger.critical("the engine died: %s", exc, exc_info=trace)
             self.fault = exc
 
     def _warm_up(self, engine: GenerationEngine) -> None:

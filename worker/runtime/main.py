@@ -8,6 +8,7 @@ from pathlib import Path
 from model.card import Card, load_card
 from model.engine.protocol import GenerationEngine
 from model.errors import CardError
+from model.files.presence import why_incomplete
 from model.request import GenerationRequest
 from model.resolved_request import ResolvedRequest, resolve_request
 from worker.images.input_images import HeldImages
@@ -123,5 +124,8 @@ def main() -> None:
         output_filter = open_filter(settings.output_filter) if settings.output_filter else None
     except (CardError, ValueError) as exc:
         parser.error(str(exc))
+    fetch = f"kirazuri checkpoint fetch {settings.card} --checkpoint-dir FOLDER"
+    if problem := why_incomplete(card, settings.checkpoint_dir, fetch=fetch):
+        parser.exit(1, f"error: {problem}\n")
     tracing.start_tracing("kirazuri-worker")
     run(settings, card, redis_url, store, signer, output_filter)

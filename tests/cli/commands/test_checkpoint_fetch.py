@@ -2,6 +2,7 @@
 
 import hashlib
 import random
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -101,13 +102,17 @@ def test_available_files_are_fetched_and_missing_ones_are_named(
         fetched = [path.name for path in (files / "tokenizers" / own).iterdir()]
         assert fetched == ["tokenizer.json"]
     assert "missing transformer and text adapter" in first.stdout
+    shown, _, done = first.stdout.partition("fetched ")
+    assert f"missing   text encoder                  {QWEN}" in shown, "all is listed first"
+    assert f"fetch   VAE from lab/small/split_files/{VAE}" in shown
+    assert "missing transformer" in done
     assert f"Ask its authors.\n        Put it at {files / MAIN}" in first.stdout
 
     (files / MAIN).parent.mkdir()
     shutil.copy(SHIPPED / QWEN, files / MAIN)
     wrong = fetch(card_file)
     assert wrong.returncode == 1
-    assert f"{files / MAIN} is text encoder; it has no transformer, text adapter" in wrong.stderr
+    assert f"{files / MAIN}: it has no transformer and no conditioner, but text" in wrong.stderr
     shutil.copy(SHIPPED / MAIN, files / MAIN)
     before = len(hub.requests)
     second = fetch(card_file)
@@ -124,7 +129,7 @@ def test_parts_in_other_layouts_are_not_fetched(hub: FakeHub, card_file: Path) -
     (files / QWEN).unlink()
     run = fetch(card_file, "--accept-licence")
     assert run.returncode == 0, run.stderr
-    assert "there   VAE: in the file of the transformer" in run.stdout
+    assert re.search(rf"there +VAE +{VAE} [(]in {files / MAIN}[)]", run.stdout)
     assert not (files / VAE).exists()
     fetched = {path for verb, path, _ in hub.requests if verb == "GET" and "/resolve/" in path}
     assert fetched == {f"lab/small/resolve/main/split_files/{QWEN}"}
@@ -185,6 +190,12 @@ def test_a_file_that_the_hub_lacks_is_named(hub: FakeHub, card_file: Path) -> No
     assert run.returncode == 1
     assert f"error: VAE: lab/small/split_files/{VAE}: " in run.stderr
     assert "Traceback" not in run.stderr
+    for name in ("qwen3", "t5"):
+        assert f"tokenizers/{name}/tokenizer.json" in run.stdout, "the others are fetched"
+    path = card_file.parent / "files" / VAE
+    assert f"Or copy split_files/{VAE} of lab/small to {path}" in run.stderr
+    assert "HF_ENDPOINT" in run.stderr
+    assert "missing transformer and text adapter" in run.stdout
 
 
 def test_the_folder_and_the_card_are_required(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """`kirazuri up` and `kirazuri generate` with a real Redis, API and worker."""
 
+import importlib.metadata
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +15,9 @@ import pytest
 from PIL import Image
 from standardwebhooks import Webhook
 
+from cli.service.embedded_redis import StartError
+from cli.service.service import Service
+from model.card import load_card, shipped_folder
 from tests.support.cli import (
     Running,
     clean_environment,
@@ -22,6 +27,7 @@ from tests.support.cli import (
 )
 from tests.support.receiver import Receiver
 from tests.support.waiting import wait_until
+from worker.settings import Settings
 
 pytestmark = [
     pytest.mark.timeout(300),
@@ -251,7 +257,33 @@ def test_a_broken_checkpoint_is_reported_and_no_process_is_left(tmp_path: Path) 
         folder=tmp_path,
     )  # fmt: skip
     assert run.returncode == 1
+    first, *rest = run.stderr.splitlines()
+    assert first == f"error: the checkpoint folder {tmp_path} of kirazuri-tiny is not complete:"
+    assert [line.split()[0] for line in rest] == ["missing"] * 5
+    assert not (tmp_path / "data").exists(), "nothing was started"
+
+
+def test_a_worker_that_cannot_load_is_reported_and_no_process_is_left(tmp_path: Path) -> None:
+    """Only loading reads the tokenizers."""
+    files = shutil.copytree(shipped_folder(load_card("kirazuri-tiny")), tmp_path / "files")
+    shutil.copy(files / "tokenizers/qwen3/tokenizer.json", files / "tokenizers/t5")
+    run = kirazuri(
+        "up", "--port", "0", "--data", str(tmp_path / "data"), "--checkpoint-dir", str(files),
+        folder=tmp_path,
+    )  # fmt: skip
+    assert run.returncode == 1
     last = run.stderr.splitlines()[-1]
     assert last.startswith("error: worker-1 ended with code")
-    assert str(tmp_path) in last
+    assert str(files) in last
+    assert "Traceback" not in run.stderr
     assert processes_of(tmp_path) == []
+
+
+def test_a_gpu_is_not_asked_of_a_build_for_cpus(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "2.13.0+cpu")
+    settings = Settings(data_dir=tmp_path / "data", device="cuda:1")
+    with pytest.raises(StartError, match=r"KIRAZURI_DEVICE=cuda:1, but torch 2.13.0\+cpu"):
+        Service(settings, host="127.0.0.1", port=0, workers=1).__enter__()
+    assert not settings.data_dir.exists(), "nothing was started"
