@@ -94,6 +94,10 @@ class ImageExpired(WorkerError):
     """The image was deleted because its job expired."""
 
 
+class ImageDeleted(ImageExpired):
+    """The image's owner deleted it."""
+
+
 class ImageLost(ImageExpired):
     """The image's file was removed or changed behind the service's back."""
 

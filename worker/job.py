@@ -61,6 +61,9 @@ class StoredImage(_JobPart):
         default=None,
         description="SHA-256 of the file before it was signed; null if it is not signed.",
     )
+    deleted: bool = Field(
+        default=False, description="Whether the owner deleted it: its URL answers 410."
+    )
 
     @property
     def fingerprint(self) -> str:

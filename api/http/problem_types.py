@@ -178,6 +178,12 @@ PROBLEM_BY_EXCEPTION: Final[dict[type[Exception], ProblemType]] = {
         "Image expired",
         "The service keeps a job and its images for a limited time and then removes both.",
     ),
+    worker_errors.ImageDeleted: ProblemType(
+        410,
+        "image_deleted",
+        "Image deleted",
+        "The image's owner deleted it. Replay the job to make the image again.",
+    ),
     worker_errors.ImageLost: ProblemType(
         410,
         "image_lost",

@@ -9,10 +9,10 @@ from worker.queue.layout import redis_keys
 from worker.queue.scripts.lua_script import LuaScript
 
 _BATCH = 100
-_RETRY_SECONDS = 60
+RETRY_SECONDS = 60
 """A removal that takes longer was interrupted, and is repeated."""
 
-_MEMORY_SECONDS = 3600
+MEMORY_SECONDS = 3600
 """Removals stay on record for this long."""
 
 
@@ -30,12 +30,12 @@ class ImageRemoval:
         An image that an unfinished job starts from is not among them. Call `end` when they are
         deleted: until then, a worker that makes the same image stores it again.
         """
-        names: Any = self._begin("", _BATCH, _RETRY_SECONDS, *orphans)
+        names: Any = self._begin("", _BATCH, RETRY_SECONDS, *orphans)
         return [str(name, "utf-8") for name in names]
 
     def end(self, touched: Sequence[str], later: Sequence[str] = ()) -> None:
         """Record that the `touched` images may be deleted; those of `later` are tried again."""
-        self._end("", _MEMORY_SECONDS, _RETRY_SECONDS, len(touched), *touched, *later)
+        self._end("", MEMORY_SECONDS, RETRY_SECONDS, len(touched), *touched, *later)
 
     def start_orphan_search(self, *, every: int) -> bool:
         """Whether this worker is to search for orphans: none has done so for `every` seconds."""

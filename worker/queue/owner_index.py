@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 from redis import Redis as BlockingRedis
 from redis.asyncio import Redis
 
-from worker.errors import DAY_SECONDS, ImageExpired, ImageLost, ImageNotFound
+from worker.errors import DAY_SECONDS, ImageDeleted, ImageExpired, ImageLost, ImageNotFound
 from worker.job import Status
+from worker.queue.image_removal import MEMORY_SECONDS, RETRY_SECONDS
 from worker.queue.layout import redis_keys
 from worker.queue.scripts.lua_script import LuaScript
 from worker.redis_io.client import unavailable_on_outage
@@ -19,6 +20,9 @@ _MAX_SCANNED = 1000
 """Jobs that one call looks at; a page of a rare status may be shorter than its limit."""
 
 _SCANNED_AT_ONCE = 500
+
+_DELETED = -1
+"""What an owner who deleted an image has in place of a time (owner.lua)."""
 
 
 class JobPage(NamedTuple):
@@ -71,6 +75,8 @@ class OwnerIndex:
         self._redis = client
         self._owner = owner
         self._list_jobs = LuaScript(client, "list_jobs")
+        self._delete_image = LuaScript(client, "delete_image")
+        self._end_removal = LuaScript(client, "end_removal")
 
     def owned_by(self, owner: str) -> "OwnerIndex":
         """The same for another owner."""
@@ -83,6 +89,7 @@ class OwnerIndex:
 
         Raises:
             ImageNotFound: none does; with the same message as for an image that does not exist.
+            ImageDeleted: the owner deleted it.
             ImageExpired: the last of these jobs has expired.
         """
         if not is_image_name(name):
@@ -91,16 +98,48 @@ class OwnerIndex:
             until: Any = await self._redis.zscore(redis_keys.owners_key(name), self._owner)
         if until is None:
             raise image_not_found(name)
+        if until == _DELETED:
+            raise ImageDeleted(f"image {name} was deleted by its owner")
         if until < time.time():
             raise image_expired(name)
 
-    async def missing_image(self, name: str) -> ImageNotFound | ImageExpired:
-        """The error for an image that the store does not have, although the owner may see it."""
+    async def missing_image(
+        self, name: str, found: ImageNotFound | ImageExpired
+    ) -> ImageNotFound | ImageExpired:
+        """Why the store does not have an image that the owner may see; `found` is its own error."""
         try:
             await self.check_image(name)
         except (ImageNotFound, ImageExpired) as exc:
-            return exc
+            is_more = isinstance(exc, ImageDeleted) or not isinstance(found, ImageExpired)
+            return exc if is_more else found
+        if isinstance(found, ImageExpired):
+            return found
         return ImageLost(f"image {name} is no longer in the store")
+
+    async def delete_image(self, name: str) -> bool:
+        """Delete an image for the owner; a second time changes nothing.
+
+        Returns whether to delete its bytes and call `end_removal`: nobody else has this image. If
+        that is not done, a worker does it a minute later.
+
+        Raises:
+            ImageNotFound: no job of the owner made it or starts from it.
+            ImageExpired: the last of these jobs has expired.
+        """
+        if not is_image_name(name):
+            raise image_not_found(name)
+        with unavailable_on_outage():
+            outcome: str = await self._delete_image("", name, self._owner)
+        if outcome == "unknown":
+            raise image_not_found(name)
+        if outcome == "expired":
+            raise image_expired(name)
+        return outcome == "remove"
+
+    async def end_removal(self, name: str) -> None:
+        """Record that the bytes of an image were deleted."""
+        with unavailable_on_outage():
+            await self._end_removal("", MEMORY_SECONDS, RETRY_SECONDS, 1, name)
 
     async def jobs(self, *, status: Status | None, limit: int, after: str | None) -> JobPage:
         """A page of the owner's jobs; `after` is the cursor of the page before."""

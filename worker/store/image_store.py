@@ -118,7 +118,7 @@ def image_not_found(name: str) -> ImageNotFound:
 
 def image_expired(name: str) -> ImageExpired:
     """The error for a deleted image."""
-    return ImageExpired(f"image {name} was removed when its job expired")
+    return ImageExpired(f"image {name} was removed: its job expired, or its owner deleted it")
 
 
 def check_intact(name: str, data: bytes) -> None:

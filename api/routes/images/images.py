@@ -1,5 +1,6 @@
-"""`GET /images/{name}`: serves finished images to their owners."""
+"""`/images/{name}`: serves finished images to their owners, who may delete them."""
 
+import logging
 import pathlib
 from typing import Annotated, Any
 
@@ -11,8 +12,11 @@ from starlette.responses import RangeNotSatisfiable as OutsideFile
 from api.http.error_handlers import problem_responses
 from api.http.errors import RangeNotSatisfiable
 from api.submit.dependencies import CurrentCaller, Queue, Store
-from worker.errors import ImageNotFound
+from worker.errors import ImageExpired, ImageNotFound
 from worker.store.image_store import IMMUTABLE, MEDIA_TYPES
+from worker.store.threads import write_in_thread
+
+logger = logging.getLogger(__name__)
 
 _BINARY: dict[str, Any] = {
     media_type: {"schema": {"type": "string", "format": "binary"}}
@@ -76,8 +80,8 @@ async def get_image(
         await queue.owner_index.check_image(name)
     try:
         location = await store.locate(name, is_head=request.method == "HEAD")
-    except ImageNotFound:
-        raise await queue.owner_index.missing_image(name) from None
+    except (ImageNotFound, ImageExpired) as exc:
+        raise await queue.owner_index.missing_image(name, exc) from None
     stem, _, extension = name.partition(".")
     headers = {"ETag": f'"{stem}"', "Cache-Control": IMMUTABLE, **_BROWSER_HEADERS}
     if if_none_match is not None and _matches(if_none_match, headers["ETag"]):
@@ -95,6 +99,34 @@ async def get_image(
         status_code=307,
         headers={"Location": location, "Cache-Control": "no-store", **_BROWSER_HEADERS},
     )
+
+
+@router.delete(
+    "/images/{name}",
+    operation_id="deleteImage",
+    status_code=204,
+    response_class=Response,
+    summary="Delete an image",
+    responses={
+        204: {"description": "The image is deleted, or was before."},
+        **problem_responses(404, 410, 422, 503),
+    },
+)
+async def delete_image(
+    name: Annotated[str, Path(examples=["9f86d081884c7d659a2feaa0c55ad015a3bf4f1b.png"])],
+    store: Store,
+    queue: Queue,
+) -> None:
+    """Delete an image that one of your jobs made or starts from: its URL answers 410 at once.
+
+    The file is deleted as well, unless another key has an image of the same bytes. The job stays:
+    it can be replayed, and `POST /verify` still knows the image. Queued jobs that need its bytes
+    fail.
+    """
+    if await queue.owner_index.delete_image(name):
+        logger.info("image=%s event=deleted", name)
+        await write_in_thread(store.delete, name)
+        await queue.owner_index.end_removal(name)
 
 
 def _matches(if_none_match: str, etag: str) -> bool:

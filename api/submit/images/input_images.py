@@ -34,7 +34,7 @@ from model.card_request import check_hires
 from model.request import GenerationRequest
 from model.resolved_request import InputNames
 from model.sizes import fitted_size, parse_resolution
-from worker.errors import ImageExpired, ImageNotFound, WorkerError
+from worker.errors import ImageDeleted, ImageExpired, ImageNotFound, WorkerError
 from worker.job import JobWarning
 from worker.queue.owner_index import OwnerIndex
 from worker.store.image_store import ImageStore, image_name, image_not_found
@@ -241,14 +241,15 @@ class InputImages:
         if self._owner_index is not None:
             try:
                 await self._owner_index.check_image(name)
+            except ImageDeleted as exc:
+                return exc
             except (ImageNotFound, ImageExpired):
                 return image_not_found(name)
         try:
             return await read_in_thread(self._store.read, name)
-        except ImageNotFound as exc:
-            return await self._owner_index.missing_image(name) if self._owner_index else exc
-        except ImageExpired as exc:
-            return exc
+        except (ImageNotFound, ImageExpired) as exc:
+            index = self._owner_index
+            return await index.missing_image(name, exc) if index else exc
 
     def _prepare(
         self, request: GenerationRequest, init_image: str, fields: ImageFields

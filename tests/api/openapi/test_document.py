@@ -77,6 +77,7 @@ def test_operation_ids_never_change(document: dict[str, Any]) -> None:
         ("POST", "/jobs/{job_id}/replay"): "replayJob",
         ("GET", "/jobs/{job_id}/events"): "streamJobEvents",
         ("GET", "/images/{name}"): "getImage",
+        ("DELETE", "/images/{name}"): "deleteImage",
         ("POST", "/verify"): "verifyImage",
         ("GET", "/capabilities"): "getCapabilities",
         ("GET", "/tags"): "completeTags",

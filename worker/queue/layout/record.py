@@ -137,7 +137,12 @@ def read_job(job_id: str, record: Mapping[str, str], *, queue_position: int | No
         progress=_progress(request, status, read.number("step")),
         queue_position=queue_position if status == "queued" else None,
         eta_seconds=_seconds_until(remaining) if status == "running" else None,
-        images=tuple(images),
+        images=tuple(
+            image.model_copy(update={"deleted": True})
+            if f"deleted:{image.name}" in record
+            else image
+            for image in images
+        ),
         error=error or _UNKNOWN_ERROR if status == "failed" else error,
         attempts=int(attempts or 0),
         timings=timings,

@@ -24,10 +24,21 @@ if problem ~= '' then
 end
 local expires = finish(status, data, result_ttl)
 if status == 'succeeded' then
-  local maker = PREFIX.maker .. (field('owner') or '') .. ':'
+  local owner = field('owner') or ''
   for _, name in ipairs(cjson.decode(names)) do
-    keep(name, expires)
-    redis.call('SET', maker .. name, id, 'EX', math.ceil(result_ttl))
+    local maker = PREFIX.maker .. owner .. ':' .. name
+    if is_deleted(name) then
+      redis.call('HSET', KEY.job, 'deleted:' .. name, stamp(now))
+    else
+      each_maker(owner, name, function(job)
+        redis.call('HDEL', job, 'deleted:' .. name)
+      end)
+    end
+    keep_longer(name, expires)
+    local earlier = redis.call('SET', maker, id, 'EX', math.ceil(result_ttl), 'GET')
+    if earlier then
+      redis.call('HSET', KEY.job, 'earlier:' .. name, earlier)
+    end
   end
   local work = tonumber(field('cost') or 0)
   local mean = tonumber(redis.call('GET', KEY.mean_cost) or work)

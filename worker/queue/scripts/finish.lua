@@ -27,7 +27,7 @@ local function finish(status, data, result_ttl)
   publish_event(status, data)
   for _, name in ipairs(decoded(field('inputs'), {})) do
     redis.call('SREM', PREFIX.holders .. name, id)
-    keep(name, expires)
+    keep_longer(name, expires)
   end
   redis.call('SREM', unfinished_jobs(), id)
   if redis.call('EXISTS', unfinished_jobs()) == 0 then

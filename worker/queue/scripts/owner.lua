@@ -26,3 +26,27 @@ local function keep(name, expires)
   redis.call('ZADD', owners, 'GT', expires, field('owner') or '')
   redis.call('EXPIREAT', owners, math.ceil(redis.call('ZSCORE', KEY.images, name)) + DAY)
 end
+
+-- An owner who deleted an image has this in place of the time until which it is kept.
+local DELETED = -1
+
+local function is_deleted(name)
+  return tonumber(redis.call('ZSCORE', PREFIX.owners .. name, field('owner') or '') or '') == DELETED
+end
+
+-- Keeps an image longer, unless its owner has deleted it: the bytes were not stored again.
+local function keep_longer(name, expires)
+  if not is_deleted(name) then
+    keep(name, expires)
+  end
+end
+
+-- Calls `work` with the key of each of an owner's jobs that made this image, the latest first. Each record names
+-- the job before it.
+local function each_maker(owner, name, work)
+  local job = redis.call('GET', PREFIX.maker .. owner .. ':' .. name)
+  while job and redis.call('EXISTS', PREFIX.job .. job) == 1 do
+    work(PREFIX.job .. job)
+    job = redis.call('HGET', PREFIX.job .. job, 'earlier:' .. name)
+  end
+end

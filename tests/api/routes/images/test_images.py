@@ -96,6 +96,38 @@ def test_a_removed_image_is_gone(client: httpx2.Client, store: LocalImageStore) 
     assert read_problem(answer)["code"] == "image_expired"
 
 
+def test_a_deleted_image_is_gone_and_its_job_stays(
+    client: httpx2.Client, worker: ManualWorker, settings: Settings
+) -> None:
+    data = encode_file(draw_image((128, 128)))
+    job_id = submit_job(client, num_images=2)
+    worker.claim(job_id)
+    image, other = worker.finish(job_id, data, DATA)
+    queued = submit_job(client, init_image=image.url)
+    for _ in range(2):
+        answer = client.delete(image.url)
+        assert (answer.status_code, answer.content) == (204, b"")
+    assert (settings.data_dir / "images" / image.name).read_bytes() == b""
+    gone = client.get(image.url)
+    assert (gone.status_code, read_problem(gone)["code"]) == (410, "image_deleted")
+    assert client.get(other.url).content == DATA
+    (listed,) = [job for job in client.get("/jobs").json()["items"] if job["id"] == job_id]
+    for job in (listed, client.get(f"/jobs/{job_id}").json()):
+        assert [item["deleted"] for item in job["images"]] == [True, False]
+    assert client.post(f"/jobs/{job_id}/replay").status_code == 202
+    assert client.post("/verify", content=data).json()["made_by"]["job_id"] == job_id
+    refused = client.post("/generate", json={"prompt": PROMPT, "init_image": image.url})
+    assert refused.status_code == 422
+    assert "its owner deleted it" in refused.text
+    assert client.get(f"/jobs/{queued}").json()["status"] == "queued"
+
+
+def test_an_unknown_image_cannot_be_deleted(client: httpx2.Client) -> None:
+    answer = client.delete(f"/images/{'0' * 40}.png")
+    assert (answer.status_code, read_problem(answer)["code"]) == (404, "image_not_found")
+    assert client.delete("/images/x").status_code == 404
+
+
 @pytest.mark.parametrize("change", ["cut", "removed"])
 def test_an_image_that_was_changed_behind_the_service_is_lost(
     client: httpx2.Client, worker: ManualWorker, settings: Settings, change: str
