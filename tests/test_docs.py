@@ -1,15 +1,18 @@
 """The documentation says what the code does: tables, targets, options, links."""
 
 import itertools
+import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+import tomllib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 import typer
+import yaml
 
 from api.main import create_app
 from api.submit.dry_run import Plan
@@ -19,6 +22,7 @@ from model.request import WarningCode
 from model.sampling.samplers import SAMPLERS
 from model.sampling.schedules import SCHEDULES
 from tests.support.paths import ROOT
+from tests.support.snippets import ALL, PAGES, PROGRAMS, snippets
 from tests.tools.tables import ENV_EXAMPLE, TABLES, env_example, with_tables
 from worker.job_events import EVENTS, EventName
 from worker.queue.layout import redis_keys, rq_layout
@@ -38,9 +42,6 @@ def _code(page: Path) -> list[str]:
     """Lines of all code, with continued lines joined."""
     found = [block or inline for block, inline in _CODE.findall(_text(page))]
     return "\n".join(found).replace("\\\n", " ").splitlines()
-
-
-PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def test_every_setting_is_described() -> None:
@@ -127,6 +128,41 @@ def test_files_named_in_sources_exist() -> None:
         if not (ROOT / path).exists()
     ]
     assert missing == []
+
+
+def test_every_program_of_a_page_runs_or_says_why_not() -> None:
+    """tests/e2e/test_snippets.py runs those in the shell and in Python."""
+    silent = [
+        f"{snippet.name}: write `<!-- not run: why -->` above it"
+        for snippet in ALL
+        if snippet.language in PROGRAMS
+        and snippet.language not in ("sh", "python")
+        and not snippet.reason
+    ]
+    assert silent == []
+
+
+def test_every_reason_stands_above_a_program() -> None:
+    for page in PAGES:
+        given = _text(page).count("<!-- not run: ")
+        used = [one for one in snippets(page) if one.reason and one.language in PROGRAMS]
+        assert given <= len(used), f"{_name(page)}: a reason is not directly above a program"
+
+
+READERS: dict[str, Callable[[str], object]] = {
+    "json": json.loads,
+    "toml": tomllib.loads,
+    "yaml": yaml.safe_load,
+}
+
+
+def test_data_of_the_pages_can_be_read() -> None:
+    for snippet in ALL:
+        if (read := READERS.get(snippet.language)) and "…" not in snippet.code:
+            try:
+                read(snippet.code)
+            except ValueError as exc:
+                pytest.fail(f"{snippet.name}: {exc}")
 
 
 def test_make_targets_exist() -> None:

@@ -16,7 +16,13 @@ def lora_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="package")
-def service(tmp_path_factory: pytest.TempPathFactory, lora_folder: Path) -> Iterator[httpx2.Client]:
+def service_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data folder of the service."""
+    return tmp_path_factory.mktemp("service")
+
+
+@pytest.fixture(scope="package")
+def service(service_folder: Path, lora_folder: Path) -> Iterator[httpx2.Client]:
     """A client of a running `kirazuri up`."""
-    with running(tmp_path_factory.mktemp("service"), KIRAZURI_LORA_DIR=lora_folder) as client:
+    with running(service_folder, KIRAZURI_LORA_DIR=lora_folder) as client:
         yield client

@@ -1,16 +1,11 @@
 """MCP with the official client against the running service."""
 
-import re
-import subprocess
-import sys
-
 import httpx2
 import pytest
 from mcp_types import ResourceLink
 
 from tests.support.images import open_image
 from tests.support.mcp_clients import ERAS, Era, mcp_client, text_of
-from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -31,14 +26,3 @@ async def test_a_picture_is_drawn_and_drawn_again_from_its_link(
     assert not again.is_error, text_of(again)
     (other,) = [part for part in again.content if isinstance(part, ResourceLink)]
     assert str(other.uri) != str(link.uri)
-
-
-def test_the_example_of_the_page_runs(service: httpx2.Client) -> None:
-    page = (ROOT / "docs/mcp.md").read_text(encoding="utf-8")
-    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    code = code.replace("http://localhost:8000", str(service.base_url).rstrip("/"))
-    ended = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False
-    )
-    assert ended.returncode == 0, ended.stderr
-    assert "succeeded with 1 image" in ended.stdout

@@ -1,10 +1,8 @@
 """The official OpenAI packages for Python and Node against the running service."""
 
 import base64
-import contextlib
 import io
 import json
-import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -21,6 +19,7 @@ from tests.support.images import encode_file, open_image
 from tests.support.openai_clients import openai_client
 from tests.support.paths import ROOT
 from tests.support.pictures import QUALITY, finished, picture, pixels, submit
+from tests.support.snippets import snippets
 from training.evaluation.rules import read_colors
 
 pytestmark = pytest.mark.timeout(240)
@@ -211,53 +210,8 @@ def test_node_package(url: str, service: httpx2.Client, node_folder: Path) -> No
     assert {error["tries"] for error in errors.values()} == {1}
 
 
-# -- documentation -------------------------------------------------------------------------------
-
-
-def examples(language: str) -> list[str]:
-    found = re.findall(rf"^```{language}\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE)
-    assert found
-    return [str(code) for code in found]
-
-
-@pytest.fixture
-def folder(
-    url: str, service: httpx2.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Path:
-    """A folder with the image and the mask that the examples read."""
-    monkeypatch.chdir(tmp_path)
-    job = finished(service, submit(service, prompt=f"{QUALITY}, blue hair, {LOOK}", steps=8))
-    picture(service, job).save("girl.png")
-    transparent_top().save("mask.png")
-    return tmp_path
-
-
-def test_python_examples(url: str, folder: Path) -> None:
-    """Runs all examples in order, in one session."""
-    names: dict[str, Any] = {}
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        for code in examples("python"):
-            exec(compile(code.replace("http://localhost:8000", url), PAGE.name, "exec"), names)
-    names["client"].close()
-    assert decode(base64.b64encode((folder / "blue.png").read_bytes()).decode()).format == "PNG"
-    assert (folder / "pink.png").stat().st_size > 1000
-    assert (folder / "partial-0.webp").stat().st_size > 50
-    assert "/jobs/" in printed.getvalue()
-
-
-def test_shell_examples(url: str, folder: Path) -> None:
-    for code in examples("sh"):
-        script = code.replace("localhost:8000", url.removeprefix("http://"))
-        ran = subprocess.run(
-            ["sh", "-euc", script], cwd=folder, capture_output=True, text=True, check=False
-        )
-        assert ran.returncode == 0, ran.stderr
-        assert json.loads(ran.stdout)["data"][0], ran.stdout
-
-
-def test_javascript_examples(url: str, folder: Path, node_folder: Path) -> None:
-    for code in examples("js"):
-        (node_folder / "example.mjs").write_text(code.replace("http://localhost:8000", url))
-        run_node(node_folder, "example.mjs")
+def test_the_example_of_the_page(url: str, node_folder: Path) -> None:
+    (code,) = [one.code for one in snippets(PAGE) if one.language == "js"]
+    (node_folder / "example.mjs").write_text(code.replace("http://localhost:8000", url))
+    run_node(node_folder, "example.mjs")
     assert (node_folder / "blue.png").read_bytes().startswith(b"\x89PNG")
