@@ -3,12 +3,14 @@
 Cards are the files `model/cards/<name>.toml`.
 """
 
+import difflib
 import tomllib
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from model.errors import CardError
 from model.prompt_grammar import MAX_PROMPT_CHARS
@@ -324,5 +326,29 @@ def load_card(name_or_path: str) -> Card:
         raise CardError(f"no card named {name_or_path!r}; the cards are {', '.join(card_names())}")
     try:
         return Card.model_validate(tomllib.loads(text))
-    except (tomllib.TOMLDecodeError, ValidationError) as exc:
+    except tomllib.TOMLDecodeError as exc:
         raise CardError(f"card {name_or_path}: {exc}") from exc
+    except ValidationError as exc:
+        problems = "; ".join(map(_problem, exc.errors(include_url=False)))
+        raise CardError(f"card {name_or_path}: {problems}") from exc
+
+
+def _problem(error: ErrorDetails) -> str:
+    """A validation error as "[table] key: what is wrong with it", in one line."""
+    *table, key = error["loc"] or ("",)
+    place = f"{key}: " if key else ""
+    if table:
+        path = (f"#{name + 1}" if isinstance(name, int) else name for name in table)
+        place = f"[{'.'.join(path)}] {place}"
+    match error["type"]:
+        case "extra_forbidden":
+            names = [name for kind in CardTable.__subclasses__() for name in kind.model_fields]
+            near = difflib.get_close_matches(str(key), names, n=1)
+            told = "unknown key" + (f"; is it {near[0]}?" if near else "")
+        case "missing":
+            told = "this key is missing"
+        case "value_error":
+            told = error["msg"].removeprefix("Value error, ")
+        case _:
+            told = f"{error['msg']}, not {error['input']!r:.60}"
+    return place + told

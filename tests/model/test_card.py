@@ -117,6 +117,34 @@ def test_an_inconsistent_card_is_refused() -> None:
             Card.model_validate(data)
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        ("default_steps = 30", "defalt_steps = 30", "[samplers.er_sde] default_steps: this key is"),
+        (
+            "default_steps = 30", "default_step = 30",
+            "[samplers.er_sde] default_step: unknown key; is it default_steps?",
+        ),
+        ("width = 1024", 'width = "wide"', "[resolutions.#1] width: Input should be a valid int"),
+        ("width = 1024", "width = 1000", "preset square breaks the size limits"),
+        ('title = "', 'colour = "red"\ntitle = "', "colour: unknown key"),
+    ],
+)  # fmt: skip
+def test_a_slip_in_a_card_is_told_in_one_line(
+    tmp_path: Path, before: str, after: str, told: str
+) -> None:
+    text = (resources.files("model") / "cards" / "kirazuri-v1.toml").read_text("utf-8")
+    path = tmp_path / "mine.toml"
+    path.write_text(text.replace(before, after, 1), encoding="utf-8")
+    with pytest.raises(CardError) as caught:
+        load_card(str(path))
+    message = str(caught.value)
+    assert message.startswith(f"card {path}: ")
+    assert told in message
+    assert "\n" not in message
+    assert "pydantic" not in message
+
+
 def test_broken_toml_is_a_card_error(tmp_path: Path) -> None:
     path = tmp_path / "broken.toml"
     path.write_text("name = ", encoding="utf-8")
