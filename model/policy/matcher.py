@@ -5,24 +5,28 @@ starts and ends at word boundaries. This finds words that were split, but not pa
 The work for each match of the automaton is constant, so the time grows with the text only.
 """
 
+from array import array
 from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain, count, pairwise
-from operator import add, and_
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from itertools import chain, pairwise
+from operator import and_
 from typing import NamedTuple
 
 from ahocorasick_rs import AhoCorasick
 
-from model.errors import PolicyError
-from model.policy.normalize import Gap, NormalizedText, plain_words
-from model.policy.patterns import ELLIPSIS, Pattern, patterns
+from model.policy.normalize import Gap, NormalizedText, squeeze
+from model.policy.patterns import Pattern, parts_of
 
 _MAX_WORDS_BETWEEN = 2
 """Maximum number of words in place of the three dots of a term."""
 
 _MIN_SPLIT_STEM_LETTERS = 7
 """Minimum letters of a stem that is found although its word is split and goes on."""
+
+_MAX_WAYS = 8192
+"""Maximum number of spellings whose bounds are kept."""
 
 _HOLES = frozenset("-_.'~`·")
 """Signs that may cover one letter of a word, although they also separate words."""
@@ -46,35 +50,6 @@ class TermMatch(NamedTuple):
     last: int
 
 
-class PhraseMatcher:
-    """Searches for a fixed list of phrases, letter for letter, neither split nor joined."""
-
-    def __init__(self, phrases: Sequence[str]) -> None:
-        """Compile the phrases.
-
-        Raises:
-            PolicyError: a phrase has no letters.
-        """
-        self._words = [plain_words(phrase) for phrase in phrases]
-        for phrase, words in zip(phrases, self._words, strict=True):
-            if not "".join(words):
-                raise PolicyError(f"the exception {phrase!r} has no letters")
-        written = [f" {' '.join(words)} " for words in self._words]
-        self._automaton = AhoCorasick(written) if written else None
-
-    def find(self, text: NormalizedText) -> Iterator[tuple[int, range]]:
-        """The number of each phrase in a text, and its tokens."""
-        if self._automaton is None:
-            return
-        matches = self._automaton.find_matches_as_indexes(text.words(), overlapping=True)
-        places = list(map(add, text.starts, count())) if matches else []
-        for number, begin, _ in matches:
-            first = bisect_left(places, begin)
-            tokens = range(first, first + len(self._words[number]))
-            if all(text.gap(token) < Gap.NUMBER for token in tokens[1:]):
-                yield number, tokens
-
-
 class _Found(NamedTuple):
     """All matches of the automaton, those that start with a token, those that end with one."""
 
@@ -90,19 +65,49 @@ class TermMatcher:
     """
 
     def __init__(self, terms: Sequence[str], fillers: Iterable[str] = ()) -> None:
-        written: dict[str, dict[Pattern, list[_Part]]] = defaultdict(lambda: defaultdict(list))
-        self._parts = []
-        for number, term in enumerate([*terms, *fillers]):
-            self._parts.append(term.count(ELLIPSIS) + 1)
-            for part, squeezed, pattern in patterns(term):
-                written[squeezed][pattern].append((number, part))
+        """Compile the terms.
+
+        Only their letters are kept; how each may be written is worked out when it is met.
+
+        Raises:
+            PolicyError: a term could not match anything.
+        """
         self._terms = len(terms)
-        self._patterns = [list(ways.items()) for ways in written.values()]
-        self._is_open_before = [any(p.is_open_before for p, _ in ps) for ps in self._patterns]
-        self._is_open_after = [any(p.is_open_after for p, _ in ps) for ps in self._patterns]
+        self._written = [*terms, *fillers]
+        self._parts = array("B")
+        numbers: dict[str, int] = {}
+        """The squeezed letters of all spellings, numbered."""
+        self._first_term = array("L")
+        self._other_terms: dict[int, list[int]] = defaultdict(list)
+        bounds = tuple(bytearray() for _ in range(3))
+        for term, written in enumerate(self._written):
+            parts = parts_of(written)
+            self._parts.append(len(parts))
+            for spelling in chain.from_iterable(part.spellings() for part in parts):
+                squeezed = squeeze(spelling.letters)
+                index = numbers.setdefault(squeezed, len(numbers))
+                if index == len(self._first_term):
+                    self._first_term.append(term)
+                    for flags in bounds:
+                        flags.append(False)
+                elif term != self._first_term[index]:
+                    self._other_terms[index].append(term)
+                for flags, is_set in zip(bounds, spelling[1:4], strict=True):
+                    flags[index] |= is_set
+        self._is_open_before, self._is_open_after, self._is_glued = map(bytes, bounds)
         self._has_open_terms = any(map(and_, self._is_open_before, self._is_open_after))
-        self._glued = [[way for way in ways if way[0].is_glued] for ways in self._patterns]
-        self._automaton = AhoCorasick(list(written)) if written else None
+        self._automaton = AhoCorasick(list(numbers)) if numbers else None
+        self._ways = lru_cache(_MAX_WAYS)(self._ways_of)
+
+    def _ways_of(self, index: int, squeezed: str) -> list[_Way]:
+        """The ways to write parts of terms that have these squeezed letters."""
+        ways: dict[Pattern, list[_Part]] = defaultdict(list)
+        for term in dict.fromkeys([self._first_term[index], *self._other_terms.get(index, ())]):
+            for number, part in enumerate(parts_of(self._written[term])):
+                for spelling in part.spellings():
+                    if squeeze(spelling.letters) == squeezed:
+                        ways[part.pattern(spelling)].append((term, number))
+        return list(ways.items())
 
     def find(
         self, text: NormalizedText, is_settled: Callable[[int], bool] = lambda _: False
@@ -117,7 +122,7 @@ class TermMatcher:
             tails=[match for match in matches if match[2] in text.last_tokens],
         )
         candidates = list(self._candidates(text, found))
-        possible = self._possible({index for index, _, _ in candidates})
+        possible = self._possible({m[0]: text.squeezed[m[1] : m[2]] for m in candidates})
         pieces: dict[_Part, dict[int, int]] = defaultdict(dict)
         """The tokens of each part of a term: the last by the first."""
         for index, begin, end in candidates:
@@ -135,18 +140,19 @@ class TermMatcher:
         yield from self._joined(pieces)
         yield from self._in_glued_words(text, found, is_settled)
 
-    def _possible(self, indexes: set[int]) -> dict[int, list[_Way]]:
-        """These patterns with the terms of which every part is among them."""
-        parts = {part for index in indexes for _, ps in self._patterns[index] for part in ps}
+    def _possible(self, found: Mapping[int, str]) -> dict[int, list[_Way]]:
+        """These patterns, by number, with the terms of which every part is among them."""
+        ways = {index: self._ways(index, letters) for index, letters in found.items()}
+        parts = {part for each in ways.values() for _, ps in each for part in ps}
         counts = Counter(term for term, _ in parts if term < self._terms)
         possible = {term for term, count in counts.items() if count == self._parts[term]}
         return {
             index: [
                 (pattern, kept)
-                for pattern, ps in self._patterns[index]
+                for pattern, ps in each
                 if (kept := [part for part in ps if part[0] in possible])
             ]
-            for index in indexes
+            for index, each in ways.items()
         }
 
     def _candidates(self, text: NormalizedText, found: _Found) -> Iterator[_Match]:
@@ -182,7 +188,7 @@ class TermMatcher:
         self, text: NormalizedText, found: _Found, is_settled: Callable[[int], bool]
     ) -> Iterator[TermMatch]:
         """The terms in tokens that consist only of terms and fillers, but are not terms."""
-        firsts, lasts, glued = text.first_tokens, text.last_tokens, self._glued
+        firsts, lasts, glued = text.first_tokens, text.last_tokens, self._is_glued
         tokens = {firsts[match[1] + 1] for match in found.heads if glued[match[0]]}
         tokens &= {lasts[match[2]] for match in found.tails if glued[match[0]]}
         tokens -= {lasts[m[2]] for m in found.heads if firsts[m[1] + 1] == lasts.get(m[2])}
@@ -214,7 +220,9 @@ class TermMatcher:
         reached: dict[int, list[_Piece]] = defaultdict(list)
         """Fitting pieces that a chain has reached, by where they end."""
         for index, begin, stop in sorted(pieces, key=lambda match: match[1:]):
-            for pattern, parts in self._glued[index]:
+            for pattern, parts in self._ways(index, text.squeezed[begin:stop]):
+                if not pattern.is_glued:
+                    continue
                 piece = _Piece(pattern, parts, begin, stop)
                 if _fits(text, piece, start, end) and (
                     places[begin] <= start
@@ -283,7 +291,9 @@ def _reads_as_term(
     """Whether these tokens, with the gaps between them, form this term."""
     if text.has_numbers and not (pattern.has_digits or any(map(str.isalpha, text.raw[begin:end]))):
         return False  # a number is not a word
-    if pattern.is_tag and not (text.ends_tag(first) and text.ends_tag(last + 1)):
+    if pattern.starts_tag and not text.ends_tag(first):
+        return False
+    if pattern.ends_tag and not text.ends_tag(last + 1):
         return False
     if pattern.hole:
         is_pair = last == first + 1 and text.ends[first] - text.starts[first] == pattern.hole

@@ -4,17 +4,17 @@ Handles case, width, accents, invisible characters, look-alikes (UTS 39), digits
 place of letters, and gaps between letters. Every step takes linear time.
 """
 
+import json
 import re
 import unicodedata
 from collections.abc import Iterator
 from enum import IntEnum
+from functools import cache
+from importlib import resources
 from itertools import accumulate, chain, compress, count
 from operator import ne
 
 from anyascii import anyascii
-from confusable_homoglyphs.confusables import (  # type: ignore[import-untyped]
-    confusables_data,
-)
 
 _DRAWN_LETTERS = re.compile(
     r"(?:COMBINING )?LATIN |GREEK |CYRILLIC |REGIONAL |.*(?:SQUARED|CIRCLED) LATIN "
@@ -87,6 +87,7 @@ _DIGIT = re.compile(r"\d")
 _BARRIER = "\x1f"
 """Stands for a number where digits are read as letters: a number alone is not a word."""
 
+_RUN = re.compile(r"([^\W\d_])\1+")
 _REPEATED_SIGN = re.compile(r"([\d*])\1+")
 
 
@@ -98,6 +99,20 @@ class Gap(IntEnum):
     SPACE = 2
     NUMBER = 3
     TAG = 4
+
+
+@cache
+def _confusables() -> dict[str, str]:
+    """The single characters that look like a character, by UTS 39.
+
+    The package's own module reads more tables, and keeps them all in memory.
+    """
+    path = resources.files("confusable_homoglyphs") / "confusables.json"
+    found = json.loads(path.read_text("utf-8"))
+    return {
+        char: "".join(str(one["c"]) for one in alike if len(one["c"]) == 1)
+        for char, alike in found.items()
+    }
 
 
 class _Characters(dict[int, str]):
@@ -130,9 +145,9 @@ def _read(char: str) -> str:
 
 def _look_alike(char: str, name: str, category: str) -> str:
     """The letters that a character looks like; the character itself if there are none."""
-    alike = [str(found["c"]) for found in confusables_data.get(char, ())]
+    alike = _confusables().get(char, "")
     for one in alike:
-        if len(one) == 1 and one.isascii() and one.isalnum():
+        if one.isascii() and one.isalnum():
             return one.lower()
     if char in _ALSO_ALIKE:
         return _ALSO_ALIKE[char]
@@ -146,7 +161,7 @@ def _look_alike(char: str, name: str, category: str) -> str:
     if category[0] == "Z":
         return " "
     if code >= _FROM_KANA_ON:
-        return min(one for one in (char, *alike) if len(one) == 1 and ord(one) >= _FROM_KANA_ON)
+        return min(one for one in char + alike if ord(one) >= _FROM_KANA_ON)
     small = char.lower()
     return small if small == char else "".join(map(_read, small))
 
@@ -185,6 +200,11 @@ def plain_words(text: str) -> list[str]:
     """The words and numbers of a text, folded."""
     plain = fold(text.lower())
     return _WORDS.choose(plain).findall(plain)
+
+
+def squeeze(letters: str) -> str:
+    """Reduce every run of one letter to a single letter, but not runs of digits or stars."""
+    return _RUN.sub(r"\1", letters)
 
 
 def squeeze_runs(letters: str) -> tuple[str, tuple[int, ...]]:

@@ -26,8 +26,9 @@ class Pattern(NamedTuple):
 
     `words` is their number, `runs` are the minimum lengths of its runs of one letter, `letters`
     is the sum of these, and `is_plain` means that each is 1.
-    `is_open_before` and `is_open_after` mean that a word may continue there. `hole` is the place
-    of the letter that a dash or dot covers, or 0.
+    `is_open_before` and `is_open_after` mean that a word may continue there; `starts_tag` and
+    `ends_tag` that a tag must start or end there. `hole` is the place of the letter that a dash
+    or dot covers, or 0.
     """
 
     words: int
@@ -36,49 +37,93 @@ class Pattern(NamedTuple):
     is_plain: bool
     is_open_before: bool
     is_open_after: bool
-    is_tag: bool
+    starts_tag: bool
+    ends_tag: bool
     has_digits: bool
     is_glued: bool
     needs_no_spaces: bool
     hole: int = 0
 
 
-def patterns(term: str) -> Iterator[tuple[int, str, Pattern]]:
-    """Every way to write the parts of a term: the part, its squeezed letters, and their bounds.
+class Spelling(NamedTuple):
+    """One way to write the letters of a part of a term; `hole` as in `Pattern`."""
+
+    letters: str
+    is_open_before: bool
+    is_open_after: bool
+    is_glued: bool
+    hole: int = 0
+
+
+class TermPart(NamedTuple):
+    """What is between the three dots of a term: its words, and what must be around them."""
+
+    tokens: list[str]
+    is_open_before: bool
+    is_open_after: bool
+    starts_tag: bool
+    ends_tag: bool
+    is_glued: bool
+
+    @property
+    def needs_no_spaces(self) -> bool:
+        """Whether the script of its first letter writes words without spaces."""
+        return _needs_no_spaces(self.tokens[0])
+
+    def spellings(self) -> Iterator[Spelling]:
+        """Every way to write it."""
+        letters = "".join(self.tokens)
+        before, after, is_glued = self.is_open_before, self.is_open_after, self.is_glued
+        yield Spelling(letters, before, after, is_glued)
+        for written in _masked(self):
+            if written != letters:
+                yield Spelling(written, before, after, is_glued)
+        for written in _plurals(self):
+            yield Spelling(written, False, False, is_glued)
+        for hole in _holes(self):
+            holed = letters[:hole] + letters[hole + 1 :]
+            yield Spelling(holed, False, False, False, hole)
+
+    def pattern(self, spelling: Spelling) -> Pattern:
+        """The bounds of a spelling."""
+        letters = "".join(self.tokens)
+        _, runs = squeeze_runs(spelling.letters)
+        return Pattern(
+            words=len(self.tokens),
+            runs=runs,
+            letters=len(spelling.letters),
+            is_plain=max(runs) == 1,
+            is_open_before=spelling.is_open_before,
+            is_open_after=spelling.is_open_after,
+            starts_tag=self.starts_tag,
+            ends_tag=self.ends_tag,
+            has_digits=not letters.isalpha(),
+            is_glued=spelling.is_glued,
+            needs_no_spaces=self.needs_no_spaces,
+            hole=spelling.hole,
+        )
+
+
+def parts_of(term: str) -> list[TermPart]:
+    """The parts of a term between three dots.
 
     Raises:
         PolicyError: the term could not match anything.
     """
-    stripped = term.removeprefix("=").strip()
+    starts_tag, ends_tag = term.startswith("="), term.endswith("=") or term.startswith("=")
+    stripped = term.strip("=").strip()
     if len(stripped) > _MAX_TERM_CHARS:
         raise PolicyError(f"the term {term[:20]!r}… is longer than {_MAX_TERM_CHARS} characters")
-    parts = stripped.split(ELLIPSIS)
-    for part, words in enumerate(parts):
+    written = stripped.split(ELLIPSIS)
+    parts = []
+    for words in written:
         tokens = _tokens(term, words)
-        letters = "".join(tokens)
-        base = Pattern(
-            words=len(tokens),
-            runs=(),
-            letters=0,
-            is_plain=True,
-            is_open_before=_needs_no_spaces(letters[:1]) or words.startswith("*"),
-            is_open_after=_needs_no_spaces(letters[-1:]) or words.endswith("*"),
-            is_tag=term.startswith("="),
-            has_digits=not letters.isalpha(),
-            is_glued=False,
-            needs_no_spaces=_needs_no_spaces(letters[:1]),
-        )
-        is_whole = not (base.is_open_before or base.is_open_after)
-        is_alone = len(parts) == 1 and is_whole and not base.is_tag
-        base = base._replace(is_glued=is_alone and _is_word(tokens))
-        for written in {letters, *_masked(tokens, base)}:
-            yield part, *_squeezed(written, base)
-        whole = base._replace(is_open_before=False, is_open_after=False)
-        for written in _plurals(tokens, base):
-            yield part, *_squeezed(written, whole)
-        for place in _holes(tokens, base):
-            holed = whole._replace(hole=place, is_glued=False)
-            yield part, *_squeezed(letters[:place] + letters[place + 1 :], holed)
+        before = words.startswith("*") or _needs_no_spaces(tokens[0])
+        after = words.endswith("*") or _needs_no_spaces(tokens[-1][-1])
+        is_alone = len(written) == 1 and not (before or after or ends_tag)
+        is_glued = is_alone and _is_word(tokens)
+        parts.append(TermPart(tokens, before, after, starts_tag, ends_tag, is_glued))
+    return parts
 
 
 def _tokens(term: str, words: str) -> list[str]:
@@ -90,27 +135,23 @@ def _tokens(term: str, words: str) -> list[str]:
         )
     tokens = fold_tokens(fold(bare.lower()))
     letters = "".join(tokens)
-    if len(letters) < 2 and not _needs_no_spaces(letters):
+    if len(letters) < 2 and not (letters and _needs_no_spaces(letters)):
         raise PolicyError(f"the term {term!r} needs at least two letters")
     return tokens
 
 
-def _squeezed(letters: str, base: Pattern) -> tuple[str, Pattern]:
-    squeezed, runs = squeeze_runs(letters)
-    return squeezed, base._replace(runs=runs, letters=len(letters), is_plain=max(runs) == 1)
-
-
-def _needs_no_spaces(letter: str) -> bool:
-    """Whether the script of a letter writes words without spaces."""
-    return len(letter) > 0 and unicodedata.category(letter[0]) == "Lo"
+def _needs_no_spaces(word: str) -> bool:
+    """Whether the script of the first letter writes words without spaces."""
+    return not word[0].isascii() and unicodedata.category(word[0]) == "Lo"
 
 
 def _is_word(tokens: Sequence[str]) -> bool:
     return len(tokens) == 1 and len(tokens[0]) >= _MIN_WORD_LETTERS and tokens[0].isalpha()
 
 
-def _plurals(tokens: Sequence[str], base: Pattern) -> Iterator[str]:
-    if not base.needs_no_spaces and tokens[-1].isalpha() and len(tokens[-1]) >= _MIN_WORD_LETTERS:
+def _plurals(part: TermPart) -> Iterator[str]:
+    tokens = part.tokens
+    if not part.needs_no_spaces and tokens[-1].isalpha() and len(tokens[-1]) >= _MIN_WORD_LETTERS:
         letters = "".join(tokens)
         yield from (
             letters + ending for ending in ("s", "z", *_PLURAL_ENDINGS.get(letters[-1], ()))
@@ -119,22 +160,23 @@ def _plurals(tokens: Sequence[str], base: Pattern) -> Iterator[str]:
             yield letters[:-1] + "ies"
 
 
-def _masked(tokens: Sequence[str], base: Pattern) -> Iterator[str]:
+def _masked(part: TermPart) -> Iterator[str]:
     """The word with stars in place of inner letters, of one or of some in a row."""
-    if base.is_tag or not tokens[0].isalpha() or len(tokens) > 1:
+    word = part.tokens[0]
+    if part.ends_tag or not word.isalpha() or len(part.tokens) > 1:
         return
-    word = tokens[0]
     if _needs_no_spaces(word):
         yield from (f"{word[:at]}*{word[at + 1 :]}" for at in range(1, len(word) - 1))
-    elif _is_word(tokens) and not base.is_open_before:
+    elif _is_word(part.tokens) and not part.is_open_before:
         longest = len(word) - 2 if len(word) >= _MIN_LONG_MASK_LETTERS else 1
         for length in range(1, longest + 1):
             for at in range(1, len(word) - length):
                 yield word[:at] + "*" * length + word[at + length :]
 
 
-def _holes(tokens: Sequence[str], base: Pattern) -> Iterator[int]:
+def _holes(part: TermPart) -> Iterator[int]:
     """The places of inner letters that a dash or dot may cover."""
-    is_long = _is_word(tokens) and len(tokens[0]) >= _MIN_HOLED_LETTERS
-    if is_long and not base.is_tag and not _needs_no_spaces(tokens[0]):
-        yield from range(1, len(tokens[0]) - 1)
+    word = part.tokens[0]
+    is_long = _is_word(part.tokens) and len(word) >= _MIN_HOLED_LETTERS
+    if is_long and not part.ends_tag and not part.needs_no_spaces:
+        yield from range(1, len(word) - 1)

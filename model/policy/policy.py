@@ -13,13 +13,16 @@ from typing import Literal, NamedTuple, Protocol
 
 from model.errors import PolicyBlocked, PolicyError
 from model.policy.lora_names import lora_words
-from model.policy.matcher import PhraseMatcher, TermMatcher
+from model.policy.matcher import TermMatcher
 from model.policy.normalize import NormalizedText, readings
+from model.policy.phrases import PhraseMatcher
 from model.policy.rules import MAX_RATING, Clause, CoreFile, load_core, load_rules, merge_rules
 from model.prompt_grammar import parse_prompt
 from model.rating import RATINGS, Rating
 
 _PromptKind = Literal["prompt", "negative"]
+_Clause = Mapping[_PromptKind, set[int]]
+"""The groups of a clause by the prompt that they are looked for in."""
 
 
 class WeightedLora(Protocol):
@@ -56,25 +59,23 @@ class Policy:
         Raises:
             PolicyError: a term could not match anything.
         """
-        self._groups: dict[str, int] = {}
-        self._groups_of_term: dict[str, set[int]] = defaultdict(set)
-        self._exceptions_of: dict[str, set[int]] = defaultdict(set)
+        groups = _Groups()
         for name, group in rules.groups.items():
-            self._add_group(f"${name}", group.all_terms, group.all_exceptions)
+            groups.add(f"${name}", group.all_terms, group.all_exceptions)
         self._rules = [
-            (rule, [self._compile_clause(clause, rule.exceptions) for clause in rule.clauses])
+            (rule, [groups.compile_clause(clause, rule.exceptions) for clause in rule.clauses])
             for rule in rules.rules
         ]
         self._ratings = [
-            (rating, self._compile_clause(rules.ratings[rating], ()))
+            (rating, groups.compile_clause(rules.ratings[rating], ()))
             for rating in reversed(RATINGS)
             if rating in rules.ratings
         ]
-        self._safe = self._compile_clause(rules.safe, ())
-        self._matcher = TermMatcher(list(self._groups_of_term), rules.fillers)
-        self._groups_by_term = list(map(frozenset, self._groups_of_term.values()))
-        self._exceptions = PhraseMatcher(list(self._exceptions_of))
-        self._groups_by_exception = list(self._exceptions_of.values())
+        self._safe = groups.compile_clause(rules.safe, ())
+        self._matcher = TermMatcher(list(groups.of_term), rules.fillers)
+        self._groups_by_term = list(groups.of_term.values())
+        self._exceptions = PhraseMatcher(list(groups.of_exception))
+        self._groups_by_exception = list(groups.of_exception.values())
 
     def check(
         self,
@@ -135,27 +136,6 @@ class Policy:
                 covered[group].update(tokens)
         return covered
 
-    def _add_group(self, name: str, terms: Iterable[str], exceptions: Iterable[str]) -> int:
-        group = self._groups[name] = len(self._groups)
-        for term in terms:
-            self._groups_of_term[term].add(group)
-        for term in exceptions:
-            self._exceptions_of[term].add(group)
-        return group
-
-    def _compile_clause(
-        self, clause: Clause, exceptions: Sequence[str]
-    ) -> dict[_PromptKind, set[int]]:
-        """The groups of a clause; its own terms become another group."""
-        sides: dict[_PromptKind, list[str]] = {"prompt": clause.prompt, "negative": clause.negative}
-        groups: dict[_PromptKind, set[int]] = {}
-        for side, terms in sides.items():
-            groups[side] = {self._groups[term] for term in terms if term.startswith("$")}
-            own = [term for term in terms if not term.startswith("$")]
-            if own:
-                groups[side].add(self._add_group(f"{len(self._groups)}", own, exceptions))
-        return groups
-
 
 def load_policy(path: Path | None = None) -> Policy:
     """Load the policy of a rule file; None means the default file of the package.
@@ -214,5 +194,35 @@ def _only(segments: Sequence[tuple[str, float]], *, is_negative: bool) -> str:
     return "".join(text if (weight <= 0) is is_negative else ", " for text, weight in segments)
 
 
-def _is_met(clause: Mapping[_PromptKind, set[int]], found: Mapping[_PromptKind, set[int]]) -> bool:
+def _is_met(clause: _Clause, found: Mapping[_PromptKind, set[int]]) -> bool:
     return any(clause[side] & found[side] for side in clause)
+
+
+class _Groups:
+    """Numbers the groups of terms; equal sets of groups are one object, so that they are small."""
+
+    def __init__(self) -> None:
+        self.of_term: dict[str, frozenset[int]] = {}
+        self.of_exception: dict[str, frozenset[int]] = {}
+        self._numbers: dict[str, int] = {}
+        self._sets: dict[frozenset[int], frozenset[int]] = {}
+
+    def add(self, name: str, terms: Iterable[str], exceptions: Iterable[str]) -> int:
+        """Add a group; returns its number."""
+        number = self._numbers[name] = len(self._numbers)
+        for written, groups in ((terms, self.of_term), (exceptions, self.of_exception)):
+            for term in written:
+                joined = groups.get(term, frozenset()) | {number}
+                groups[term] = self._sets.setdefault(joined, joined)
+        return number
+
+    def compile_clause(self, clause: Clause, exceptions: Sequence[str]) -> _Clause:
+        """The groups of a clause; its own terms become another group."""
+        sides: dict[_PromptKind, list[str]] = {"prompt": clause.prompt, "negative": clause.negative}
+        found: dict[_PromptKind, set[int]] = {}
+        for side, terms in sides.items():
+            found[side] = {self._numbers[term] for term in terms if term.startswith("$")}
+            own = [term for term in terms if not term.startswith("$")]
+            if own:
+                found[side].add(self.add(f"{len(self._numbers)}", own, exceptions))
+        return found

@@ -4,7 +4,7 @@ import pytest
 
 from model.errors import PolicyBlocked
 from model.policy.policy import Policy, load_policy
-from model.rating import Rating
+from model.rating import RATINGS, Rating
 from model.request import LoraChoice
 
 
@@ -51,6 +51,22 @@ SEXUAL = {
         "lactating", "milking machine", "wartime brothel", "self exposure", "drinking urine",
         "cuckolding",
     ],
+    "dress that shows": [
+        "monokini tan", "just sandals", "headband only", "wearing only a scarf", "bikini on thigh",
+        "jeans around knees", "pulling down sweatpants", "taking off yukata", "blouse removed",
+        "transparent kimono", "sheer nightgown", "hand under leotard", "head under skirt",
+        "unzipped jeans", "strip darts", "depantsing", "reverse leotard", "convenient foam",
+        "dissolving swimsuit", "flashing viewer", "lost bikini", "painted bikini",
+    ],
+    "parts in words glued together": [
+        "innerboob", "horsecock", "boipussy", "hemipenis", "ballgag", "bitgags", "asscrack",
+        "motherfucker", "throatfucking", "anglerdildo", "simulated facial",
+    ],
+    "kinks and places of the body": [
+        "foot sniffing", "stinky soles", "sniffing socks", "womb massage", "navel torture",
+        "bite mark on thigh", "thighs on glass", "tentacle massage", "lotion play", "bound ankles",
+        "fingers between toes", "saliva swap", "morning after pill", "used tissues", "nympho",
+    ],
     "singulars and compounds": [
         "testicle", "areola", "panty", "pussyjuice", "analsex", "cumpussy", "nipplecock",
         "dildosex",
@@ -82,6 +98,25 @@ def test_no_member_of_a_family_goes_with_a_minor(policy: Policy, family: str) ->
     for rating in ("safe", "explicit"):
         texts = [f"child, {text}" for text in SEXUAL[family]]
         assert [t for t in texts if rule_of(policy, t, rating) != "minor_sexual"] == []
+
+
+LEVELS: dict[Rating, list[str]] = {
+    "sensitive": [
+        "bikini tan", "just shoes", "sarashi pull", "hand under swimsuit", "innerboob", "ballgag",
+        "sheer dress", "french kiss", "foot licking", "tied to bed", "strip poker", "pole dance",
+        "bite mark on thigh", "ear licking", "pervert", "flexing pecs", "body soaping",
+    ],
+    "nsfw": ["nude", "nipple slip", "dry humping", "ohogao", "naturist", "adult movie", "cfnm"],
+    "explicit": ["facial", "double facial", "facefucking", "horsecock", "coochie", "after sex"],
+}  # fmt: skip
+"""What each rating is needed for; the one below it does not do."""
+
+
+@pytest.mark.parametrize("needed", LEVELS)
+def test_a_word_asks_for_no_more_than_its_rating(policy: Policy, needed: Rating) -> None:
+    below = RATINGS[RATINGS.index(needed) - 1]
+    assert [text for text in LEVELS[needed] if rule_of(policy, text, needed)] == []
+    assert [text for text in LEVELS[needed] if rule_of(policy, text, below) is None] == []
 
 
 MINORS = [
@@ -148,6 +183,11 @@ HARMLESS = [
     "night light", "fodder",
     "perfect night", "houjuu nue", "penne", "shuttle cock", "dick tracy", "billy the kid",
     "baby grand piano",
+    "facial hair", "facial mark, smile", "taking off gloves", "removing jacket", "coat removed",
+    "blanket pull", "open kimono", "bondi beach", "lotus position", "chest press", "a good friend",
+    "long blue skirt", "feet, soles", "licking a popsicle", "klink", "wind lift",
+    "a woman on top of a hill", "children at water play", "a remote job", "a nail job",
+    "holding a teddy bear", "prone position", "a red tube", "in Ran", "making out the letters",
     "a minor chord", "young bamboo", "lion cub", "bear cubs", "eros", "futaba", "futari", "seeks",
 ]  # fmt: skip
 
