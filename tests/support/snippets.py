@@ -18,7 +18,8 @@ PROGRAMS = ("sh", "python", "js", "ts")
 """Languages of blocks that do something; the other blocks are read, not run."""
 
 _FENCE = re.compile(
-    r"^(?:<!-- not run: (?P<reason>[^\n]*?) -->\n)?```(?P<language>\w*)\n(?P<code>.*?)^```$",
+    r"^(?:<!-- not run: (?P<reason>[^\n]*?) -->\n)?```(?P<language>\w*)\n(?P<code>.*?)^```$"
+    r"(?=\n+```text\n(?P<output>.*?)^```$)?",
     re.MULTILINE | re.DOTALL,
 )
 _WHOLE_PAGE = re.compile(r"^<!-- nothing on this page is run: (.+?) -->$", re.MULTILINE)
@@ -26,13 +27,17 @@ _WHOLE_PAGE = re.compile(r"^<!-- nothing on this page is run: (.+?) -->$", re.MU
 
 @dataclass(frozen=True, slots=True)
 class Snippet:
-    """A code block; `reason` says why it is not run, and is empty if it is."""
+    """A code block; `reason` says why it is not run, and is empty if it is.
+
+    `output` is what the page says that it prints: a block of `text` that follows directly.
+    """
 
     page: Path
     line: int
     language: str
     code: str
     reason: str
+    output: str
 
     @property
     def name(self) -> str:
@@ -46,7 +51,13 @@ def snippets(page: Path) -> Iterator[Snippet]:
     for found in _FENCE.finditer(text):
         line = text.count("\n", 0, found.start("code")) + 1
         reason = found["reason"] or (whole[1] if whole else "")
-        yield Snippet(page, line, found["language"], found["code"], reason)
+        yield Snippet(page, line, found["language"], found["code"], reason, found["output"] or "")
+
+
+def matches(text: str, shown: str) -> bool:
+    """Whether a text is what a page shows, where `…` stands for anything that is left out."""
+    pattern = ".*?".join(map(re.escape, shown.strip().split("…")))
+    return re.fullmatch(pattern, text.strip(), re.DOTALL) is not None
 
 
 ALL = tuple(snippet for page in PAGES for snippet in snippets(page))

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -25,7 +26,9 @@ from tests.support.cli import (
     kirazuri_inline,
     processes_of,
 )
+from tests.support.paths import ROOT
 from tests.support.receiver import Receiver
+from tests.support.snippets import snippets
 from tests.support.waiting import wait_until
 from worker.settings import Settings
 
@@ -55,6 +58,14 @@ class Up:
             if word in line and "die_with_parent" not in line
         ]
         return [int(line.split()[0]) for line in lines]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job as the API showed it, and its picture."""
+
+    record: dict[str, Any]
+    picture: bytes
 
 
 @pytest.fixture(scope="module")
@@ -229,7 +240,17 @@ def _is_ready(url: str) -> bool:
         return False
 
 
-def test_one_interrupt_stops_all_in_order(up: Up) -> None:
+@pytest.fixture(scope="module")
+def job(up: Up) -> Job:
+    """A finished job."""
+    headers = {"prefer": "wait=60"}
+    body = {"prompt": "1girl, smile", "steps": 2}
+    made = httpx2.post(f"{up.url}/generate", json=body, headers=headers, timeout=120).json()
+    assert made["status"] == "succeeded", made
+    return Job(made, httpx2.get(made["images"][0]["url"]).content)
+
+
+def test_one_interrupt_stops_all_in_order(up: Up, job: Job) -> None:
     """The last test with this service."""
     assert len(processes_of(up.folder)) >= 4
     assert up.run.end(signal.SIGINT) == 0
@@ -237,6 +258,31 @@ def test_one_interrupt_stops_all_in_order(up: Up) -> None:
     stopping = up.run.output().partition("stopping:")[2]
     assert stopping.index("Finished server process") < stopping.index("event=stopped")
     assert stopping.rstrip().endswith("stopped")
+
+
+def test_a_backup_has_the_jobs_and_pictures(up: Up, job: Job, tmp_path: Path) -> None:
+    """The commands of docs/operating.md, after the last test with the service."""
+    page = snippets(ROOT / "docs/operating.md")
+    pack, unpack = [one.code for one in page if one.code.count("tar -C")]
+    restored = tmp_path / "restored"
+    for code in (pack, unpack.partition("kirazuri up")[0]):
+        script = code.replace("/srv/kirazuri", str(up.folder / "data"))
+        script = script.replace("/srv/restored", str(restored)).replace("/backup", str(tmp_path))
+        subprocess.run(["sh", "-euc", script], check=True)
+    run = Running("up", "--port", "0", "--data", str(restored), folder=tmp_path)
+    try:
+        address = re.search(r"running on (http://\S+)", run.wait_for("running on http://"))
+        assert address
+        with httpx2.Client(base_url=address[1], trust_env=False, timeout=60) as client:
+            found = client.get(f"/jobs/{job.record['id']}").json()
+            (image,) = found["images"]
+            same = ("id", "status", "request", "recipe", "created_at", "finished_at")
+            assert {name: found[name] for name in same} == {n: job.record[n] for n in same}
+            assert job.record["id"] in [one["id"] for one in client.get("/jobs").json()["items"]]
+            assert image["url"].startswith(address[1])
+            assert client.get(image["url"]).content == job.picture
+    finally:
+        run.end(signal.SIGINT)
 
 
 def test_the_demo_makes_its_picture_and_leaves_nothing_running(tmp_path: Path) -> None:
