@@ -53,6 +53,9 @@ COMMANDS = {
         "Start Redis, API and workers, report when they are ready, and stop them on Ctrl-C.",
         _OPERATING,
     ),
+    "doctor": Place(
+        "cli.commands.doctor", "Check this machine and the settings before a start.", _OPERATING
+    ),
     "checkpoint": Place(
         "cli.commands.checkpoint", "Inspect, download and convert checkpoints.", _OPERATING
     ),

@@ -1,17 +1,15 @@
 """`kirazuri checkpoint`: inspects, downloads and converts checkpoints."""
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
+from cli.commands.progress_bar import byte_bar
 from cli.options import AsJson, CardName, CheckpointFolder
-from cli.output import INTERRUPTED, examples, fail, read_settings
+from cli.output import FAILED, INTERRUPTED, examples, fail, printable, read_settings
 from model.card import Card, Source, load_card, shipped_folder
 from model.errors import CardError, CheckpointError
 from model.files.convert import convert_checkpoint, total_bytes
@@ -52,7 +50,7 @@ def inspect(
     checkpoint cannot be used.
     """
     known = _card(card)
-    with _bar("hashing", weight_bytes(path, known) if has_hash else 0) as advance:
+    with byte_bar("hashing", weight_bytes(path, known) if has_hash else 0) as advance:
         report = inspect_weights(
             path,
             known,
@@ -66,9 +64,9 @@ def inspect(
     else:
         for line in (*_lines(report), *_rest(path, known, report)):
             # Names and metadata come from the file and may contain control characters.
-            typer.echo("".join(c if c.isprintable() else "\ufffd" for c in line))
+            typer.echo(printable(line))
     if report.problems:
-        raise typer.Exit(1)
+        raise typer.Exit(FAILED)
 
 
 @app.command(
@@ -130,7 +128,7 @@ def convert(
     """
     known = _card(card)
     try:
-        with _bar("writing", total_bytes(source)) as advance:
+        with byte_bar("writing", total_bytes(source)) as advance:
             written = convert_checkpoint(
                 source, target, known, vocabulary_sizes=_vocabulary_sizes, on_bytes=advance
             )
@@ -306,14 +304,3 @@ def _dtypes(counts: dict[str, int]) -> str:
         if len(counts) < 2
         else ", ".join(f"{n} {d}" for d, n in counts.items())
     )
-
-
-@contextmanager
-def _bar(what: str, total: int) -> Iterator[Callable[[int], object]]:
-    """A progress bar on stderr, if that is a terminal; yields a function that adds bytes."""
-    console = Console(stderr=True)
-    columns = (TextColumn(what), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    is_hidden = not (console.is_terminal and total)
-    with Progress(*columns, console=console, transient=True, disable=is_hidden) as progress:
-        task = progress.add_task(what, total=total)
-        yield lambda count: progress.update(task, advance=count)

@@ -5,8 +5,10 @@ from typing import Annotated
 
 import typer
 
-from cli.options import CardName, CheckpointFolder, DataFolder
-from cli.output import command_line, examples, fail, read_settings
+from cli.checks.finding import faults, lines_of
+from cli.checks.start import check_before_start
+from cli.options import CardName, CheckpointFolder, DataFolder, Host, Port
+from cli.output import command_line, examples, fail, note, read_settings
 from cli.service.embedded_redis import StartError
 from cli.service.service import Service, stop_signals
 from model.rating import Rating
@@ -23,8 +25,8 @@ app = typer.Typer(add_completion=False)
     )
 )
 def up(
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 picks a free port.")] = 8000,
-    host: Annotated[str, typer.Option(help="0.0.0.0 serves other machines too.")] = "127.0.0.1",
+    port: Port = 8000,
+    host: Host = "127.0.0.1",
     data: DataFolder = None,
     card: CardName = None,
     checkpoint_dir: CheckpointFolder = None,
@@ -51,6 +53,7 @@ def up(
         lora_dir=lora_dir,
         max_rating=max_rating,
     )
+    _check(settings, workers)
     try:
         with (
             stop_signals(),
@@ -65,6 +68,16 @@ def up(
     except KeyboardInterrupt:
         if settings.log_format == "text":
             typer.echo("stopped", err=True)
+
+
+def _check(settings: Settings, workers: int) -> None:
+    """End with what to do if a worker could not start; warn if it may not."""
+    found = check_before_start(settings, workers)
+    for line in lines_of(finding for finding in found if finding.state != "ok"):
+        note(line)
+    if wrong := faults(found):
+        count = "a fault" if len(wrong) == 1 else f"{len(wrong)} faults"
+        fail(f"not started because of {count}; `kirazuri doctor` checks everything")
 
 
 def keys_command(settings: Settings) -> str:

@@ -257,3 +257,22 @@ def test_a_closed_pipe_is_no_error(run: CommandLine, job: Any) -> None:
         run("generate", "1girl", *FAST)  # another line, which nobody reads
         assert process.stderr.read() == ""
         assert process.wait(60) == 1
+
+
+def test_the_doctor_finds_a_service_that_runs(run: CommandLine) -> None:
+    """Loads torch in a process of its own, as the worker does."""
+    port = run.url.rpartition(":")[2]
+    findings = {one["check"]: one for one in run.json("doctor", "--port", port)}
+    assert f"127.0.0.1:{port} has a service" in findings["port"]["found"]
+    assert {one["state"] for one in findings.values()} <= {"ok", "warning"}
+    names = {"Python", "packages", "torch", "device", "memory", "data folder", "Redis", "clock"}
+    parts = {"transformer and text adapter", "text encoder", "VAE", "tokenizers", "SHA-256"}
+    assert findings.keys() >= names | parts
+
+
+def test_the_doctor_says_what_to_do(run: CommandLine) -> None:
+    missing = run.folder / "missing"
+    done = run("doctor", "--no-hash", "--checkpoint-dir", str(missing), code=1)
+    assert f"there is no folder {missing}" in done.stdout
+    assert "→ " in done.stdout
+    assert done.stderr == "1 fault: the service would not start\n"

@@ -1,0 +1,101 @@
+"""Checks the files of a checkpoint against its card, part by part, without torch."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from cli.checks.finding import Finding
+from cli.output import command_line
+from model.card import Card, shipped_folder
+from model.errors import CheckpointError
+from model.files.checkpoint_check import find_problems
+from model.files.layouts import CheckpointPart, locate_parts, tokenizer_folders
+from model.files.presence import Presence, find_files, table, wanted
+
+Parts = Mapping[str, CheckpointPart]
+
+
+def check_checkpoint(card: Card, given: Path | None) -> tuple[list[Finding], Parts]:
+    """A finding for each file of the card, and the parts if all are there.
+
+    Looks in the folder `given`, else in the package.
+    """
+    folder = given or shipped_folder(card)
+    if not folder.is_dir():
+        what = f"{card.name} does not ship with the package, and no folder is named"
+        if given:
+            what = f"there is no folder {given}"
+        named = "name its folder with --checkpoint-dir or KIRAZURI_CHECKPOINT_DIR"
+        advice = f"{named}\n{_fetch(card, given)}"
+        return [Finding("checkpoint", "fault", what, advice)], {}
+    rows = find_files(card, folder)
+    findings = [_finding(row, card, folder) for row in rows]
+    weights = [row for row in rows if not row.item.is_folder]
+    if not all(row.is_usable for row in weights):
+        return findings, {}
+    try:
+        parts = locate_parts(card.files, folder).parts
+    except CheckpointError as exc:
+        return [*findings, Finding("weights", "fault", str(exc), _mend(card, given))], {}
+    problems = find_problems(parts, card)
+    findings += [Finding("weights", "fault", one, _mend(card, given)) for one in problems]
+    if not problems:
+        findings.append(_describe(parts))
+    return findings, parts
+
+
+def check_tokenizers(card: Card, given: Path | None, parts: Parts) -> Iterator[Finding]:
+    """Whether both tokenizers load, if they are there, and the weights embed all their tokens."""
+    # Imported here: it takes a while.
+    from model.prompting.tokens import vocabulary_sizes
+
+    qwen, t5 = tokenizer_folders(card.files, given or shipped_folder(card))
+    if not qwen.is_dir() or not t5.is_dir():
+        return
+    try:
+        sizes = vocabulary_sizes(qwen, t5)
+    except CheckpointError as exc:
+        yield Finding("tokenizers", "fault", str(exc), _mend(card, given))
+        return
+    wrong = [one for one in find_problems(parts, card, sizes) if "tokenizer" in one]
+    for problem in wrong:
+        yield Finding("tokenizers", "fault", problem, _mend(card, given))
+    if not wrong:
+        yield Finding("tokenizers", "ok", f"Qwen {sizes[0]:,} and T5 {sizes[1]:,} tokens")
+
+
+def expected_hashes(card: Card, given: Path | None) -> dict[Path, str | None]:
+    """The SHA-256 that the card says of its files."""
+    return {item.path: item.sha256 for item in wanted(card, given or shipped_folder(card))}
+
+
+def _finding(row: Presence, card: Card, folder: Path) -> Finding:
+    item = row.item
+    if row.is_usable:
+        return Finding(item.what, "ok", str(row.place))
+    found = f"{row.place}: {row.problem}" if row.problem else f"{item.path} is not there"
+    moves = [line.strip() for line in table([row], folder) if " fits: " in line]
+    if moves:
+        return Finding(item.what, "fault", found, moves[0])
+    if "is a LoRA" in row.problem:
+        advice = "a LoRA belongs into the folder of KIRAZURI_LORA_DIR; the checkpoint goes here"
+        return Finding(item.what, "fault", found, advice)
+    by_hand = " ".join(filter(None, (item.note, card.page)))
+    get = by_hand if item.source is None and item.parts and by_hand else _fetch(card, folder)
+    advice = f"move it away, then: {get}" if row.problem else get
+    return Finding(item.what, "fault", found, advice)
+
+
+def _describe(parts: Parts) -> Finding:
+    tensors = [tensor for part in parts.values() for tensor in part.tensors.values()]
+    dtypes = ", ".join(sorted({tensor.dtype for tensor in tensors}))
+    size = sum(tensor.size for tensor in tensors)
+    return Finding("weights", "ok", f"{len(tensors)} tensors fit, {dtypes}, {size / 1e6:,.0f} MB")
+
+
+def _fetch(card: Card, folder: Path | None) -> str:
+    place = str(folder) if folder else "FOLDER"
+    return command_line("checkpoint", "fetch", card.name, "--checkpoint-dir", place)
+
+
+def _mend(card: Card, folder: Path | None) -> str:
+    return f"it is another or a damaged file; move it away, then: {_fetch(card, folder)}"

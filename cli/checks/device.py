@@ -1,0 +1,98 @@
+"""Asks torch, in a process of its own, what it can compute with."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from cli.checks.checkpoint import Parts
+from cli.checks.finding import Finding
+from cli.checks.machine import device_bytes
+from worker.settings import Settings
+
+_SECONDS = 120
+_PROGRAM = """
+import json, sys, warnings
+warnings.simplefilter("ignore")
+import torch
+found = {"torch": torch.__version__, "cuda": torch.version.cuda, "devices": [], "why": ""}
+try:
+    torch.cuda.init()
+    for number in range(torch.cuda.device_count()):
+        free, total = torch.cuda.mem_get_info(number)
+        found["devices"].append(
+            {"name": torch.cuda.get_device_name(number), "free": free, "total": total}
+        )
+        torch.zeros(8, device=f"cuda:{number}").sum().item()
+except Exception as exc:
+    found["why"] = str(exc).splitlines()[0]
+torch.zeros(8).sum().item()
+print(json.dumps(found))
+"""
+
+
+def check_device(parts: Parts, settings: Settings) -> list[Finding]:
+    """Whether torch loads, sees the device of the settings, and its memory is enough."""
+    try:
+        run = subprocess.run(  # noqa: S603 - our own program
+            [sys.executable, "-c", _PROGRAM],
+            capture_output=True,
+            text=True,
+            timeout=_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        advice = "see whether `nvidia-smi` answers; if not, restart the machine or its driver"
+        return [Finding("device", "fault", f"torch does not start within {_SECONDS} s", advice)]
+    if run.returncode:
+        last = (run.stderr.strip().splitlines() or [f"exit code {run.returncode}"])[-1]
+        return [
+            Finding("device", "fault", f"torch does not load: {last}", "run `make setup` again")
+        ]
+    return device_findings(json.loads(run.stdout), parts, settings)
+
+
+def device_findings(found: Mapping[str, Any], parts: Parts, settings: Settings) -> list[Finding]:
+    """Judge what torch said: `devices` with name and bytes, and `why` there are none."""
+    devices = found["devices"]
+    wants_cuda = settings.device.startswith("cuda")
+    if not devices:
+        why = f": {found['why']}" if found["cuda"] and found["why"] else ""
+        if wants_cuda:
+            text = f"KIRAZURI_DEVICE is {settings.device}, but torch sees no GPU{why}"
+            return [Finding("device", "fault", text, _driver_advice(str(why)))]
+        text = f"the CPU{why}"
+        return [Finding("device", "warning" if why else "ok", text, _driver_advice(why))]
+    if settings.device == "cpu":
+        return [Finding("device", "ok", "the CPU, as KIRAZURI_DEVICE says")]
+    number = int(settings.device.partition(":")[2] or 0)
+    if number >= len(devices):
+        text = f"KIRAZURI_DEVICE is {settings.device}, but there are {len(devices)} GPUs"
+        return [Finding("device", "fault", text, "number them from cuda:0")]
+    return [_memory(devices[number], parts, settings)]
+
+
+def _memory(device: Mapping[str, Any], parts: Parts, settings: Settings) -> Finding:
+    free, total = float(device["free"]), float(device["total"])
+    usable = min(free, settings.device_memory_gb * 1e9 or free)
+    least, everything = device_bytes(parts, settings)
+    found = f"{device['name']}, {free / 1e9:.1f} GB free of {total / 1e9:.1f} GB"
+    if not parts:
+        return Finding("device", "ok", found)
+    if usable < least:
+        advice = (
+            "end other programs on the GPU (nvidia-smi lists them), raise "
+            "KIRAZURI_DEVICE_MEMORY_GB, or use a larger GPU"
+        )
+        return Finding("device", "fault", f"{found}; {least / 1e9:.1f} GB are needed", advice)
+    if usable < everything:
+        advice = f"with {everything / 1e9:.1f} GB, prompts would be encoded on the GPU too"
+        return Finding("device", "warning", f"{found}; prompts are encoded on the CPU", advice)
+    return Finding("device", "ok", f"{found}; {everything / 1e9:.1f} GB are needed")
+
+
+def _driver_advice(why: str) -> str:
+    if not why:
+        return ""
+    return "see whether `nvidia-smi` lists the GPU; update the driver if it is older than the CUDA"
