@@ -123,6 +123,18 @@ export function jobs({ cursor, limit = 20, status } = {}) {
 /** @param {string} id @returns {Promise<Job>} */
 export const cancel = (id) => json(`jobs/${id}`, { method: "DELETE" });
 
+/** Run a job again with the same settings. @param {string} id @returns {Promise<Job>} */
+export const replay = (id) => json(`jobs/${id}/replay`, { method: "POST" });
+
+/** Delete an image. @param {string} url @returns {Promise<Response>} */
+export const deleteImage = (url) => call(pathOf(url), { method: "DELETE" });
+
+/** The file of an image. @param {string} url @returns {Promise<Blob>} */
+export const imageFile = async (url) => (await call(pathOf(url))).blob();
+
+/** @param {string} url */
+const pathOf = (url) => `images/${new URL(url, BASE).pathname.split("/").at(-1)}`;
+
 /** @param {string} id @returns {Promise<JobLinks>} */
 export const links = (id) => json(`jobs/${id}/links`, { method: "POST" });
 

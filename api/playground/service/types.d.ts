@@ -73,6 +73,8 @@ export interface State {
   shown: string | null;
   /** The picture that is open, large. */
   viewing: { job: Job; index: number } | null;
+  /** The picture that another one will be compared with. */
+  comparing: { job: Job; index: number } | null;
   /** The newest job that ended while the page was open. */
   finished: Job | null;
   /** Why an API key is needed; "" if none is. */

@@ -20,6 +20,7 @@ class Store extends EventTarget {
     runs: new Map(),
     shown: null,
     viewing: null,
+    comparing: null,
     finished: null,
     keyReason: "",
     isOffline: false,
