@@ -6,7 +6,7 @@
 #   PORT, ONCE   for `make demo`: the port, and 1 to stop after the picture
 #   JOBS         for `make test` and `make drill`: how many test processes run at once (3)
 #   ARGS         for `make test`, `make ui`, `make drill`, `make chaos`, `make fuzz`, `make clients`,
-#                `make audit` and `make train-tiny`: arguments that are passed on
+#                `make gpu`, `make audit` and `make train-tiny`: arguments that are passed on
 
 .DEFAULT_GOAL := help
 VENV := .venv
@@ -31,7 +31,7 @@ ifeq ($(shell $(BIN)/python -c "print(1)" 2>/dev/null),)
 .PHONY: $(RUNTIME)
 endif
 
-.PHONY: help install setup demo test ui drill chaos siege fuzz clients check audit docs lock digests train-tiny clean
+.PHONY: help install setup demo test ui drill chaos siege gpu fuzz clients check audit docs lock digests train-tiny clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,8 +62,8 @@ ui: $(STAMP)  ## tests of the page in Chromium, and pictures of it in out/ui (AR
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -p no:xdist tests/ui $(ARGS)
 
 # `make test` skips these folders. They use loopback addresses only.
-drill: $(STAMP)  ## short drills: faults while clients work, random input, hostile clients
-	$(PYTEST) tests/chaos tests/fuzz tests/siege $(ARGS)
+drill: $(STAMP)  ## short drills: faults, random input, hostile clients, the rehearsal of `make gpu`
+	$(PYTEST) tests/chaos tests/fuzz tests/siege tests/gpu $(ARGS)
 
 # Uses loopback addresses only; the number of jobs and faults and the time are limited.
 chaos: $(STAMP)  ## the long drill with faults, on three seeds (ARGS: --seed 4 5 --faults 90; --help)
@@ -72,6 +72,10 @@ chaos: $(STAMP)  ## the long drill with faults, on three seeds (ARGS: --seed 4 5
 # Uses loopback addresses only and takes less than five minutes. The times mean something on an idle machine only.
 siege: $(STAMP)  ## hostile clients: is an honest one served meanwhile? (ARGS: --only "tiny chunks"; --write; --help)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.siege $(ARGS)
+
+# Downloads nothing; writes out/gpu/gpu.json and gpu.md; at most eight minutes on an H100 or H200.
+gpu: $(STAMP)  ## checks and numbers on a GPU (ARGS: --device cpu --size tiny rehearses without one; --help)
+	$(BIN)/python -m tests.gpu $(ARGS)
 
 # Uses loopback addresses only.
 fuzz: $(STAMP)  ## the long drill with random input (ARGS: --minutes 30 --seed 4)

@@ -32,7 +32,8 @@ MAX_MODULES = 12
 """Python files directly in a package, without `__init__.py`."""
 
 TEST_HELPERS = (
-    *("tests.support", "tests.chaos", "tests.clients", "tests.fuzz", "tests.siege", "tests.tools"),
+    *("tests.support", "tests.chaos", "tests.clients", "tests.fuzz", "tests.gpu"),
+    *("tests.siege", "tests.tools"),
 )
 """Packages that a test may import."""
 

@@ -167,11 +167,16 @@ def open_engine(options: argparse.Namespace) -> tuple[Engine, ResolvedRequest]:
     return engine, request
 
 
-def open_library(options: argparse.Namespace, *, is_compiled: bool = False) -> Run:
-    """A function that makes the same picture with the library's pipeline."""
+def quiet_library() -> None:
+    """Show no progress bars of the library if nobody watches."""
     diffusers_logging.disable_progress_bar()
     if not sys.stderr.isatty():  # its loop has a progress bar of its own
         modular_pipeline.tqdm = partial(modular_pipeline.tqdm, disable=True)
+
+
+def open_library(options: argparse.Namespace, *, is_compiled: bool = False) -> Run:
+    """A function that makes the same picture with the library's pipeline."""
+    quiet_library()
     engine, request = open_engine(options)
     card, about = load_card(options.card), engine.description()
     dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[about["precision"]]

@@ -49,8 +49,15 @@ PROMPT = "1girl, blue hair, twintails, smile, looking at viewer"
 Shapes = list[tuple[str, tuple[int, ...]]]
 
 
-def write(folder: Path, files: Mapping[str, Mapping[str, str]] = FILES) -> None:
-    """Write all files in bfloat16, with the tokenizers of the small checkpoint."""
+def write(
+    folder: Path,
+    files: Mapping[str, Mapping[str, str]] = FILES,
+    device: torch.device = torch.device("cpu"),  # noqa: B008 - a constant
+) -> None:
+    """Write all files in bfloat16, with the tokenizers of the small checkpoint.
+
+    The weights are drawn on the device.
+    """
     for file, sections in files.items():
         shapes = [
             (prefix + name, tuple(shape))
@@ -62,8 +69,8 @@ def write(folder: Path, files: Mapping[str, Mapping[str, str]] = FILES) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("wb") as out:
             out.write(encode_header(((n, "BF16", s) for n, s in shapes), {"format": "pt"}))
-            for tensor in random_tensors(shapes):
-                out.write(tensor.view(torch.uint8).numpy().data)
+            for tensor in random_tensors(shapes, device):
+                out.write(tensor.cpu().view(torch.uint8).numpy().data)
         print(f"{path} {path.stat().st_size}")
     tiny = load_card("kirazuri-tiny")
     for mine, theirs in (
@@ -84,11 +91,11 @@ def bundle(folder: Path) -> None:
     write(folder, {CARD.files.transformer.path: prefixes})
 
 
-def random_tensors(shapes: Shapes) -> Iterator[Tensor]:
+def random_tensors(shapes: Shapes, device: torch.device) -> Iterator[Tensor]:
     """Random bfloat16 weights, scaled to keep the variance of activations."""
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator(device).manual_seed(0)
     for _, shape in shapes:
-        values = torch.randn(math.prod(shape), generator=generator)
+        values = torch.randn(math.prod(shape), generator=generator, device=device)
         inputs = math.prod(shape[1:])
         values = 1 + 0.1 * values if inputs == 1 else values / math.sqrt(inputs)
         yield values.bfloat16()

@@ -1,10 +1,12 @@
 """The blocks of the transformer as functions of tensors alone, so that they can be compiled.
 
-A block has two parts, split where the text comes in. The part after the text and the next block's
-part before it are one function: what lies between two matrix products is then one kernel.
+They are cut where a block asks the text, not where it ends: what lies between the last product of a
+block and the first of the next is then one kernel.
 """
 
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -92,6 +94,50 @@ def after_text(
     h = functional.linear(modulate(x, shift, scale), weights.up)
     torch.ops.aten.gelu_(h)
     return torch.addcmul(x, gate, functional.linear(h, weights.down))
+
+
+def pass_on(
+    x: Tensor,
+    q: Tensor,
+    keys: Tensor,
+    bias: Tensor | None,
+    modulations: Sequence[Modulation],
+    weights: tuple[AfterText, BeforeText],
+    rotary: tuple[Tensor, Tensor],
+) -> tuple[Tensor, Tensor]:
+    """From a block's question to the text to that of the next block: `x` and the query."""
+    text, feed, own, next_text = modulations
+    x = after_text(x, q, keys, bias, text, feed, weights[0])
+    return before_text(x, rotary, own, next_text, weights[1])
+
+
+def leave(
+    x: Tensor,
+    q: Tensor,
+    keys: Tensor,
+    bias: Tensor | None,
+    modulations: Sequence[Modulation],
+    weights: tuple[AfterText, Tensor],
+) -> Tensor:
+    """From the last block's question to the text to the output: (B, patches, values)."""
+    text, feed, (shift, scale, _) = modulations
+    x = after_text(x, q, keys, bias, text, feed, weights[0])
+    return functional.linear(modulate(x, shift, scale), weights[1])
+
+
+class Blocks(NamedTuple):
+    """The three functions that a forward is made of, as they are or compiled."""
+
+    enter: Callable[..., tuple[Tensor, Tensor]] = before_text
+    pass_on: Callable[..., tuple[Tensor, Tensor]] = pass_on
+    leave: Callable[..., Tensor] = leave
+
+    @classmethod
+    def compiled(cls, **options: Any) -> Self:
+        """Compile them at their first call; `options` are those of `torch.compile`."""
+        enter, onward, last = cls()
+        make: Any = partial(torch.compile, **options)
+        return cls(make(enter), make(onward), make(last))
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:

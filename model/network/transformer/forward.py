@@ -18,10 +18,8 @@ from model.files.weight_shapes import PATCH
 from model.network.byte_cache import ByteCache
 from model.network.transformer.attention import rms_norm, text_rows
 from model.network.transformer.blocks import (
+    Blocks,
     Modulation,
-    after_text,
-    before_text,
-    modulate,
     weights_after_text,
     weights_before_text,
 )
@@ -74,6 +72,7 @@ class Transformer:
         self._module: Any = module
         self._dtype = dtype
         self._variant = variant
+        self._blocks = Blocks()
         config: Any = module.config
         self._heads: int = config.num_attention_heads
         self._head_dim: int = config.attention_head_dim
@@ -87,6 +86,10 @@ class Transformer:
         )
 
         self._biases: dict[tuple[int, int], tuple[int, Tensor | None]] = {}
+
+    def use(self, blocks: Blocks) -> None:
+        """Compute with these functions from the next forward on."""
+        self._blocks = blocks
 
     def forget(self) -> None:
         """Release all cached tensors."""
@@ -130,20 +133,19 @@ class Transformer:
         modulation = _modulation(tables)
         keys, bias = self._keys([row.text for row in rows], x)
         blocks = self._module.transformer_blocks
-        own, text = modulation[:2]
-        x, q = before_text(x, rotary, own, text, weights_before_text(blocks[0]))
+        before, after = map(weights_before_text, blocks), list(map(weights_after_text, blocks))
+        x, q = self._blocks.enter(x, rotary, *modulation[:2], next(before))
         if len(images) < len(rows):
             # So far the rows of an image are the same.
             x, q = (torch.cat([part[i : i + 1] for i in image_of]) for part in (x, q))
             modulation = _modulation([tables[i] for i in image_of])
-        for index, block in enumerate(blocks):
-            if index:
-                own, text = modulation[3 * index : 3 * index + 2]
-                x, q = before_text(x, rotary, own, text, weights_before_text(block))
-            text, feed = modulation[3 * index + 1 : 3 * index + 3]
-            x = after_text(x, q, keys[index], bias, text, feed, weights_after_text(block))
-        shift, scale, _ = modulation[-1]
-        out = functional.linear(modulate(x, shift, scale), self._module.proj_out.weight)
+        for index, weights in enumerate(before):
+            x, q = self._blocks.pass_on(
+                x, q, keys[index], bias, modulation[3 * index + 1 : 3 * index + 5],
+                (after[index], weights), rotary,
+            )  # fmt: skip
+        last = after[-1], self._module.proj_out.weight
+        out = self._blocks.leave(x, q, keys[-1], bias, modulation[-3:], last)
         return _unpatched(out, height, width)
 
     def _keys(self, texts: Sequence[TextKeys], like: Tensor) -> tuple[Tensor, Tensor | None]:

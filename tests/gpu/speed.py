@@ -1,0 +1,227 @@
+"""The numbers: ours beside diffusers' class and pipeline, each as it is and compiled."""
+
+import asyncio
+import time
+from argparse import Namespace
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import torch
+from diffusers.guiders.classifier_free_guidance import ClassifierFreeGuidance
+from torch import Tensor
+from torch.nn import functional
+
+from cli.bench.serving.serve import measure
+from model.bench.counts import count_library, transformer_sizes
+from model.bench.engine_speed import matrix_peak
+from model.bench.picture import library_pipeline, quiet_library, run_library
+from model.network.load import load_library_vae
+from model.network.transformer.blocks import Blocks
+from model.network.transformer.forward import Transformer
+from model.request import GenerationRequest
+from model.resolved_request import ResolvedRequest, resolve_request
+from tests.gpu.checks import digest, same
+from tests.gpu.findings import Check, Finding, Number
+from tests.gpu.subject import DTYPES, PROMPT, Case, Subject, pictures
+from tests.support import service
+from worker.images.encode import decode_image
+
+
+def machine(subject: Subject) -> Iterator[Finding]:
+    """What the device can do at most."""
+    side = 256 if subject.is_tiny else 8192
+    peak = matrix_peak(side, subject.device, torch.bfloat16)
+    yield Number("matrix peak in bfloat16", peak / 1e12, "TFLOP/s", f"{side} x {side}")
+    source = torch.empty((1 << 20) if subject.is_tiny else (1 << 30), device=subject.device)
+    seconds = subject.seconds(lambda: source.clone())
+    yield Number("copying", 2 * source.nbytes / seconds / 1e12, "TB/s")
+
+
+def forwards(subject: Subject) -> Iterator[Finding]:
+    """A forward of a guidance pair at every size."""
+    dtype = DTYPES[subject.precision]
+    library = subject.module(dtype)
+    eager = Transformer(subject.module(dtype), dtype=dtype)
+    compiled = Transformer(subject.module(dtype), dtype=dtype)
+    compiled.use(Blocks.compiled(backend=backend(subject)))
+    cases = [Case(subject, size, 1) for size in subject.sizes]
+    runs: list[tuple[str, Callable[[Case], Callable[[], Tensor]]]] = [
+        ("diffusers", lambda case: lambda: case.of_library(library)),
+        ("ours", lambda case: of_network(eager, case)),
+        ("ours, compiled", lambda case: of_network(compiled, case)),
+        ("diffusers, compiled", lambda case: lambda: case.of_library(library)),
+    ]
+    sizes = transformer_sizes(subject.card, subject.checkpoint)
+    shapes = ((1, *case.latents.shape[1:]) for case in cases)
+    work = [count_library(subject.card, sizes, shape)["TFLOP"] for shape in shapes]
+    base: dict[tuple[int, int], float] = {}
+    for name, make in runs:
+        use_fastest_kernels(subject, allowed=not name.startswith("ours"))
+        if name == "diffusers, compiled":
+            compile_library(subject, library)
+        for size, case, operations in zip(subject.sizes, cases, work, strict=True):
+            seconds = subject.seconds(make(case))
+            base.setdefault(size, seconds)
+            rate = operations / seconds
+            note = f"{base[size] / seconds:.2f}x diffusers, {rate:.0f} TFLOP/s nominal"
+            title = f"forward {size[0]}x{size[1]}, {name}"
+            yield Number(title, 1000 * seconds, "ms", note)
+    use_fastest_kernels(subject, allowed=False)
+    found, exact = (of_network(network, cases[0])() for network in (compiled, eager))
+    ratio = float((found - exact).norm() / exact.norm())
+    limit = 1e-4 if subject.precision == "float32" else 0.05
+    detail = f"difference {ratio:.1e}, at most {limit:g}"
+    yield Check("compiled blocks compute what eager ones do", ratio <= limit, detail)
+
+
+def whole_pictures(subject: Subject) -> Iterator[Finding]:
+    """A step and a picture: ours with er_sde, diffusers' pipeline with Euler."""
+    card, engine = subject.card, subject.engine()
+    quiet_library()
+    vae = load_library_vae(card, subject.checkpoint, subject.device)
+    pipeline = library_pipeline(subject.parts, vae)
+    pipeline.update_components(guider=ClassifierFreeGuidance(guidance_scale=4.5))
+    channels, scale = card.transformer.latent_channels, card.vae.scale_factor
+
+    def by_engine(wanted: ResolvedRequest) -> None:
+        pictures(engine, {"it": wanted})
+
+    def by_library(wanted: ResolvedRequest) -> None:
+        run_library(pipeline, wanted, channels, scale)
+
+    runs = [("ours", by_engine), ("diffusers", by_library), ("diffusers, compiled", by_library)]
+    for name, make in runs:
+        use_fastest_kernels(subject, allowed=name != "ours")
+        if name == "diffusers, compiled":
+            compile_library(subject, pipeline.transformer)
+        for size in subject.sizes:
+            wanted = subject.request(width=size[0], height=size[1], steps=subject.steps)
+            short = wanted.model_copy(update={"steps": max(2, subject.steps // 4)})
+            whole = subject.seconds(partial(make, wanted), rounds=2, warm_up=1)
+            part = subject.seconds(partial(make, short), rounds=2, warm_up=0)
+            step = (whole - part) / (wanted.steps - short.steps)
+            title = f"{size[0]}x{size[1]}, {name}"
+            yield Number(f"step {title}", 1000 * step, "ms")
+            note = f"{wanted.steps} steps, guided, from the prompt to pixels on the host"
+            yield Number(f"picture {title}", whole, "s", note)
+
+
+def float8(subject: Subject) -> Iterator[Finding]:
+    """The linear layers of a forward of a guidance pair, of the usual size, in float8."""
+    width, height = subject.sizes[1]
+    config: Any = subject.parts.transformer.config
+    inner = config.num_attention_heads * config.attention_head_dim
+    tokens = 2 * (width // 16) * (height // 16)
+    times = dict.fromkeys(("bfloat16", "float8", "float8 and its scaling"), 0.0)
+    try:
+        for ways in [(inner, inner)] * 6 + [(inner, 4 * inner), (4 * inner, inner)]:
+            for name, call in linears(subject, tokens, *ways).items():
+                times[name] += config.num_layers * subject.seconds(call)
+    except (RuntimeError, NotImplementedError, AttributeError) as exc:
+        yield Number("linear layers in float8", None, "", str(exc).splitlines()[0])
+        return
+    for name, seconds in times.items():
+        note = f"{times['bfloat16'] / seconds:.2f}x bfloat16; {tokens} rows, as many as a pair has"
+        yield Number(f"linear layers of a forward in {name}", 1000 * seconds, "ms", note)
+
+
+def linears(subject: Subject, tokens: int, into: int, out: int) -> dict[str, Callable[[], Tensor]]:
+    """A linear layer in bfloat16, in float8, and in float8 with the scaling of its input."""
+    x, weight = (
+        torch.randn(rows, into, device=subject.device).bfloat16() for rows in (tokens, out)
+    )
+    small_x, x_scale = by_row(x)
+    small_weight, weight_scale = by_row(weight)
+
+    def product(x: Tensor, scale: Tensor) -> Tensor:
+        found: Tensor = torch._scaled_mm(
+            x, small_weight.T, scale, weight_scale.T, out_dtype=torch.bfloat16
+        )
+        return found
+
+    return {
+        "bfloat16": lambda: functional.linear(x, weight),
+        "float8": lambda: product(small_x, x_scale),
+        "float8 and its scaling": lambda: product(*by_row(x)),
+    }
+
+
+def by_row(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Float8 numbers, and the scale (rows, 1) of each row."""
+    kind = torch.float8_e4m3fn
+    scale = x.abs().amax(1, keepdim=True).float() / torch.finfo(kind).max
+    return (x / scale).to(kind), scale
+
+
+def serving(subject: Subject) -> Iterator[Finding]:
+    """The service: from its start to the first picture, its bytes, and its saturation."""
+    width, height = subject.sizes[1]
+    body: dict[str, Any] = {
+        "prompt": PROMPT, "resolution": f"{width}x{height}", "steps": subject.steps, "seed": 3,
+        "sampler": "er_sde", "deterministic": True, "image_format": "png",
+    }  # fmt: skip
+    wanted = resolve_request(GenerationRequest(**body), subject.card, seed=3)
+    use_fastest_kernels(subject, allowed=False)
+    expected = pictures(subject.engine(), {"it": wanted})["it"]
+    subject.forget()
+    settings = {
+        "KIRAZURI_CARD": subject.card_name,
+        "KIRAZURI_DEVICE": str(subject.device),
+        "KIRAZURI_TORCH_THREADS": subject.threads,
+    }
+    if subject.checkpoint is not None:
+        settings["KIRAZURI_CHECKPOINT_DIR"] = subject.checkpoint
+    began = time.monotonic()
+    with service.running(subject.folder, **settings) as client:
+        answer = client.post("/generate", json=body, headers={"Prefer": "wait=60"})
+        yield Number(
+            "from the start of the service to the first picture", time.monotonic() - began, "s"
+        )
+        job = answer.raise_for_status().json()
+        pixels = decode_image(client.get(job["images"][0]["url"]).content)
+        detail = f"{digest(pixels)}, the engine here {digest(expected)}"
+        name = "the service's deterministic picture has the bytes of another process"
+        yield Check(name, same(pixels, expected), detail)
+        options = Namespace(
+            url=str(client.base_url), classes=[f"{width}x{height}:{subject.steps}"], clients=8,
+            jobs=8 if subject.is_tiny else 24, alone=1, loads=[], seed=1,
+        )  # fmt: skip
+        rows, _ = asyncio.run(measure(options))
+    saturated = next(row for row in rows if row["load"] == "saturation")
+    yield Check(
+        "no job failed at saturation", saturated["failed"] == 0, f"{saturated['jobs']} jobs"
+    )
+    note = f"{width}x{height}, {subject.steps} steps, guided, PNG files, 8 clients that never pause"
+    yield Number("pictures at saturation", saturated["pictures/s of all"], "/s", note)
+
+
+NUMBERS = (machine, forwards, whole_pictures, float8, serving)
+
+
+def backend(subject: Subject) -> str:
+    """The compiler. In a rehearsal nothing is compiled for minutes: the graphs run as they are."""
+    return "aot_eager" if subject.is_tiny else "inductor"
+
+
+def use_fastest_kernels(subject: Subject, *, allowed: bool) -> None:
+    """Our engine uses deterministic kernels on a GPU; diffusers need not."""
+    if subject.device.type == "cuda":
+        torch.use_deterministic_algorithms(not allowed)
+
+
+def compile_library(subject: Subject, module: Any) -> None:
+    """Compile diffusers' blocks, for each size alone."""
+    for block in module.transformer_blocks:
+        block.compile(backend=backend(subject), dynamic=False)
+
+
+def of_network(network: Transformer, case: Case) -> Callable[[], Tensor]:
+    """A forward whose texts and noise level are known."""
+    rows = case.rows(network)
+
+    def forward() -> Tensor:
+        with torch.inference_mode():
+            return network.velocity(rows)
+
+    return forward

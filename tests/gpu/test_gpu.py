@@ -1,0 +1,158 @@
+"""The rehearsal on the CPU, and every check with what it checks broken."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from model.engine.oom_split import ChunkedForward
+from model.network import vae_tiles
+from model.network.lora_switch import MergedSets
+from model.network.transformer import attention, forward
+from model.network.vae import OneFrameConv
+from model.sampling import noise, samplers
+from tests.gpu import checks, speed
+from tests.gpu.__main__ import run
+from tests.gpu.findings import Check, Number
+from tests.gpu.subject import Subject
+from tests.support.paths import ROOT
+
+Section = Callable[[Subject], Iterator[Any]]
+Break = Callable[[pytest.MonkeyPatch], None]
+
+
+@pytest.fixture(scope="module")
+def subject(tmp_path_factory: pytest.TempPathFactory) -> Subject:
+    torch.set_num_threads(1)
+    return Subject("cpu", tmp_path_factory.mktemp("gpu"), is_tiny=True)
+
+
+@pytest.mark.timeout(280)
+def test_the_rehearsal_holds_and_measures_everything(tmp_path: Path) -> None:
+    options = ["--device", "cpu", "--size", "tiny", "--out", str(tmp_path)]
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.gpu", *options],
+        capture_output=True, text=True, cwd=ROOT, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr + done.stdout
+    found = json.loads((tmp_path / "gpu.json").read_text())
+    assert all(check["holds"] for check in found["checks"])
+    names = [number["name"] for number in found["numbers"]]
+    for size in ("64x64", "128x128", "96x64"):
+        for kind in ("ours", "diffusers", "diffusers, compiled"):
+            assert {f"forward {size}, {kind}", f"step {size}, {kind}"} <= set(names)
+        assert f"forward {size}, ours, compiled" in names
+    assert {"matrix peak in bfloat16", "pictures at saturation"} <= set(names)
+    assert "from the start of the service to the first picture" in names
+    text = (tmp_path / "gpu.md").read_text()
+    assert all(check["name"] in text for check in found["checks"])
+    assert found["torch"] == torch.__version__
+
+
+def text_unread(patch: pytest.MonkeyPatch) -> None:
+    """The rows that fill the context count as one."""
+    plain = attention.text_rows
+
+    def wrong(tokens: int, context: int, like: Tensor) -> tuple[int, Tensor | None]:
+        rows, bias = plain(tokens, context, like)
+        return rows, None if bias is None else torch.zeros_like(bias)
+
+    patch.setattr(forward, "text_rows", wrong)
+
+
+def levels_mixed(patch: pytest.MonkeyPatch) -> None:
+    """All images of a batch get the noise level of the first."""
+    plain = forward._modulation
+    patch.setattr(forward, "_modulation", lambda tables: plain([tables[0]] * len(tables)))
+
+
+def noise_unseeded(patch: pytest.MonkeyPatch) -> None:
+    """Noise comes from the process's own generator."""
+    for module in [module for name, module in sys.modules.items() if name.startswith("model.")]:
+        if module is not noise and hasattr(module, "noise_stream"):
+            patch.setattr(
+                module, "noise_stream", lambda seed, shape, **_: lambda: torch.randn(shape)
+            )
+
+
+def sampler_missing(patch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("no such kernel")
+
+    patch.setitem(samplers.SAMPLERS, "deis", broken)
+
+
+def lora_kept(patch: pytest.MonkeyPatch) -> None:
+    """The original weights do not come back."""
+
+    def forgetting(sets: MergedSets) -> None:
+        sets._originals.clear()
+        sets.current = ()
+
+    patch.setattr(MergedSets, "_restore", forgetting)
+
+
+def forward_unsplit(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(ChunkedForward, "__call__", lambda self, rows: self._velocity(rows))
+
+
+def tiles_without_margin(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(vae_tiles, "reach", lambda decoder: 0)
+
+
+def convolution_shifted(patch: pytest.MonkeyPatch) -> None:
+    plain = OneFrameConv.forward
+    patch.setattr(OneFrameConv, "forward", lambda self, x: plain(self, x).roll(1, -1))
+
+
+BROKEN: list[tuple[Section, Break, str]] = [
+    (checks.parity, text_unread, "parity with diffusers' class in float32"),
+    (checks.parity, text_unread, "parity in bfloat16"),
+    (checks.independence, levels_mixed, "independence of the batch in float32"),
+    (checks.independence, levels_mixed, "independence of the batch in bfloat16"),
+    (checks.samplers, sampler_missing, "samplers"),
+    (checks.determinism, noise_unseeded, "a deterministic request repeats its bytes"),
+    (checks.determinism, noise_unseeded, "its bytes beside other requests"),
+    (checks.lora, lora_kept, "without it every byte is back"),
+    (checks.memory, forward_unsplit, "memory"),
+    (checks.memory, tiles_without_margin, "a picture is decoded in tiles"),
+    (checks.decoding, convolution_shifted, "decoding 96x64 beside diffusers' decoder"),
+]
+
+
+@pytest.mark.parametrize(("section", "broken", "check"), BROKEN)
+def test_a_check_fails_when_what_it_checks_is_broken(
+    section: Section, broken: Break, check: str, tmp_path: Path
+) -> None:
+    subject = Subject("cpu", tmp_path, is_tiny=True)
+    with pytest.MonkeyPatch.context() as patch:
+        broken(patch)
+        findings = run(subject, [section], seconds=600)
+    failed = [one.name for one in findings if isinstance(one, Check) and not one.holds]
+    assert check in failed
+
+
+def test_a_section_without_time_counts_as_failed(subject: Subject) -> None:
+    assert run(subject, [checks.parity], seconds=-1) == [
+        Check("_weights", holds=False, detail="no time was left for it"),
+        Check("parity", holds=False, detail="no time was left for it"),
+    ]
+
+
+def test_what_the_device_cannot_do_is_not_measured(
+    subject: Subject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unable(*_: Any, **__: Any) -> Tensor:
+        raise RuntimeError("float8 needs another card")
+
+    monkeypatch.setattr(torch, "_scaled_mm", unable)
+    (found,) = speed.float8(subject)
+    assert isinstance(found, Number)
+    assert found.value is None
+    assert "another card" in found.note
