@@ -54,9 +54,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Departure:
-    """Whether the client has left before its answer."""
+    """Whether the client has left before its answer, and whether there was one."""
 
     has_left: bool = False
+    has_answer: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ class _ToolCalls:
             "list_presets": self._list_presets,
         }[name]
         try:
-            return await tool(arguments, report)
+            answer = await tool(arguments, report)
         except Exception as exc:  # noqa: BLE001 - the package would send its text to the client
             request_id: str = self.request.state.request_id
             if isinstance(exc, RequestValidationError):
@@ -92,7 +93,9 @@ class _ToolCalls:
                 problem = problem_response_for(exc, request_id)
             # The response may have begun, so the middleware cannot count it.
             self.metrics.count_problem(problem.kind.code)
-            return Answer(plain_text(problem), is_error=True)
+            answer = Answer(plain_text(problem), is_error=True)
+        self.departure.has_answer = True
+        return answer
 
     def limits_left(self) -> dict[str, str]:
         """What is left of the key's limits, as the headers of other APIs say it."""
@@ -102,7 +105,7 @@ class _ToolCalls:
         body = await self._validate(arguments)
         # A client that leaves now ends the call, but only after the job is accepted or refused.
         with anyio.CancelScope(shield=True):
-            job = await self.submitter.submit(body, self.submission)
+            job = await self.submitter.submit(body, self.submission, is_waiting=True)
         self.submission.log_accepted(job)
         seconds = self.submission.wait_seconds
         if seconds is None:

@@ -22,6 +22,8 @@ _MAX_SENTENCES: Final = 10
 
 _PARSE_ERROR: Final = -32700
 _INVALID_REQUEST: Final = -32600
+_INVALID_PARAMS: Final = -32602
+_OF_TOOLS: Final = ("/params/name", "/params/arguments")
 _INTERNAL_ERROR: Final = -32603
 
 
@@ -70,11 +72,21 @@ def _wrong_fields(message: Any) -> Iterator[Mapping[str, Any]]:
     if not isinstance(params, dict):
         yield _wrong(("params",), "must be a JSON object")
         return
+    if message.get("method") == "tools/call":
+        yield from _wrong_call(params)
     meta = params.get("_meta", {})
     if not isinstance(meta, dict):
         yield _wrong(("params", "_meta"), "must be a JSON object")
     elif "progressToken" in meta and not _is_short_id(meta["progressToken"]):
         yield _wrong(("params", "_meta", "progressToken"), _ID_REASON)
+
+
+def _wrong_call(params: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """What is wrong with the call of a tool, whose package would only say that something is."""
+    if not isinstance(params.get("name"), str):
+        yield _wrong(("params", "name"), "must be the name of a tool")
+    if not isinstance(params.get("arguments"), dict | None):
+        yield _wrong(("params", "arguments"), "must be a JSON object")
 
 
 _ID_REASON: Final = f"must be an integer or a text of at most {MAX_ID_CHARS} characters"
@@ -94,17 +106,25 @@ def mcp_error(problem: ProblemResponse) -> Response:
     """The problem as a JSON-RPC error with its HTTP status, 400 for an invalid message."""
     status = 400 if problem.kind is VALIDATION_FAILED else problem.kind.status
     code = _INTERNAL_ERROR if status >= 500 else _INVALID_REQUEST
+    pointers = [error.pointer for error in problem.errors]
+    if pointers and all(pointer in _OF_TOOLS for pointer in pointers):
+        code = _INVALID_PARAMS
     error = {
         "code": _PARSE_ERROR if problem.kind is MALFORMED_JSON else code,
         "message": plain_text(problem),
-        "data": {
-            "code": problem.kind.code,
-            "instance": problem.instance,
-            "errors": [error.model_dump() for error in problem.errors],
-        },
+        "data": error_data(problem),
     }
     body = {"jsonrpc": "2.0", "id": None, "error": error}
     return JSONResponse(body, status, headers=dict(problem.headers))
+
+
+def error_data(problem: ProblemResponse) -> dict[str, Any]:
+    """The `data` of an error: its stable code, the id of the request, and the wrong fields."""
+    return {
+        "code": problem.kind.code,
+        "instance": problem.instance,
+        "errors": [error.model_dump() for error in problem.errors],
+    }
 
 
 def plain_text(problem: ProblemResponse) -> str:

@@ -7,8 +7,9 @@ from fastapi import APIRouter, Depends, Request, Response
 from starlette.types import Message, Receive, Scope, Send
 
 from api.http.request_body import require_json
-from api.mcp.calls import Departure, ToolCalls
+from api.mcp.calls import ToolCalls
 from api.mcp.messages import read_message
+from api.submit.handover import has_left
 from model.card import Card
 from model.request import GenerationRequest
 
@@ -32,7 +33,7 @@ def routes(card: Card, request_model: type[GenerationRequest]) -> APIRouter:
     async def call(request: Request, calls: ToolCalls) -> Response:
         body = await read_message(request)
         request.state.tool_calls = calls
-        return _Exchange(await server(), body, calls.departure)
+        return _Exchange(await server(), body, calls)
 
     return router
 
@@ -46,11 +47,11 @@ def _build(card: Card, request_model: type[GenerationRequest]) -> "Server[Any]":
 class _Exchange(Response):
     """The answer of the package's transport to one message."""
 
-    def __init__(self, server: "Server[Any]", body: bytes, departure: Departure) -> None:
+    def __init__(self, server: "Server[Any]", body: bytes, calls: ToolCalls) -> None:
         super().__init__()
         self._server = server
         self._message = body
-        self._departure = departure
+        self._calls = calls
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the transport answer."""
@@ -59,7 +60,22 @@ class _Exchange(Response):
         # One for each message, so that nothing outlives it. Host, origin and size are checked.
         manager = StreamableHTTPSessionManager(self._server, stateless=True)
         async with manager.run():
-            await manager.handle_request(scope, self._replaying(receive), send)
+            handed_over = self._handing_over(receive, send)
+            await manager.handle_request(scope, self._replaying(receive), handed_over)
+
+    def _handing_over(self, receive: Receive, send: Send) -> Send:
+        """`send` that notes, before the end of the answer, that the client has all of it."""
+        departure = self._calls.departure
+
+        async def hand_over(message: Message) -> None:
+            is_body = message["type"] == "http.response.body"
+            is_end = is_body and not message.get("more_body", False)
+            is_answered = is_end and departure.has_answer and not departure.has_left
+            if is_answered and not await has_left(receive):
+                await self._calls.submission.end_call(is_served=True)
+            await send(message)
+
+        return hand_over
 
     def _replaying(self, receive: Receive) -> Receive:
         """`receive` that begins with the body again, and notes when the client leaves."""
@@ -72,7 +88,7 @@ class _Exchange(Response):
                 return {"type": "http.request", "body": self._message, "more_body": False}
             message = await receive()
             if message["type"] == "http.disconnect":
-                self._departure.has_left = True
+                self._calls.departure.has_left = True
             return message
 
         return replay

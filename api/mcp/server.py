@@ -27,6 +27,8 @@ from sse_starlette.sse import AppStatus
 from starlette.requests import Request
 
 from api.http.field_errors import printable
+from api.http.problem import FieldError, ProblemResponse
+from api.http.problem_types import VALIDATION_FAILED
 from api.mcp.answers import Answer
 from api.mcp.arguments import (
     JobArguments,
@@ -36,6 +38,7 @@ from api.mcp.arguments import (
     plain_schema,
 )
 from api.mcp.calls import ToolCalls
+from api.mcp.messages import error_data
 from api.mcp.previews import PREVIEW_MEDIA_TYPE
 from api.version import package_version
 from model.card import Card
@@ -55,11 +58,13 @@ def build_server(card: Card, request_model: type[GenerationRequest]) -> Server[A
         return ListToolsResult(tools=list(tools.values()))
 
     async def call_tool(context: _Context, params: CallToolRequestParams) -> CallToolResult:
+        request = cast(Request, context.request)  # it came over HTTP
         if params.name not in tools:
             known = ", ".join(tools)
             message = f"unknown tool {printable(params.name)!r}; the tools are {known}"
-            raise MCPError(code=INVALID_PARAMS, message=message)
-        request = cast(Request, context.request)  # it came over HTTP
+            wrong = FieldError(pointer="/params/name", detail=message, limit=list(tools))
+            problem = ProblemResponse(VALIDATION_FAILED, message, request.state.request_id, [wrong])
+            raise MCPError(code=INVALID_PARAMS, message=message, data=error_data(problem))
         calls: ToolCalls = request.state.tool_calls
         report = context.session.report_progress
         answer = await calls.run(params.name, params.arguments or {}, report)

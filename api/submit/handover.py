@@ -38,13 +38,13 @@ class HandedOver(Response):
         body = bytes(self.body)
         for part in (body[:-1], b""):
             await send({"type": "http.response.body", "body": part, "more_body": True})
-        if await _has_left(receive):
+        if await has_left(receive):
             return
         await self._on_served()
         await send({"type": "http.response.body", "body": body[-1:], "more_body": False})
 
 
-async def _has_left(receive: Receive) -> bool:
+async def has_left(receive: Receive) -> bool:
     """Whether the client has disconnected; its request was read completely before."""
     waiting = asyncio.ensure_future(receive())
     await asyncio.sleep(0)

@@ -166,9 +166,11 @@ class _Submitter:
                 self.policy.check_replay, self.caller, request, self.loras.trigger_words(names)
             ),
         )
+        is_waiting = submission.wait_seconds is not None
         return await self.queue.replay(
             job_id,
             idempotency_key=submission.idempotency_key,
+            call=submission.wait_as("replay") if is_waiting else None,
             traceparent=submission.traceparent,
             cancel_after=submission.cancel_after,
             limits=self.caller.limits,

@@ -12,7 +12,7 @@ from api.openai.conversation.text_tasks import TextAnswer
 from api.openai.images.responses import Usage
 from worker.job import StoredImage
 
-FinishReason = Literal["stop", "tool_calls"]
+FinishReason = Literal["stop", "tool_calls", "function_call"]
 
 
 class _ChatModel(BaseModel):
@@ -64,6 +64,11 @@ class ChatMessage(_ChatModel):
     )
     tool_calls: AbsentIfNone[list[ToolCall]] = Field(
         default=None, description="Missing unless the request insists on a function."
+    )
+    function_call: AbsentIfNone[CalledFunction] = Field(
+        default=None,
+        description="Missing unless the request insists on one of its `functions`, which came "
+        "before `tools`.",
     )
 
 
@@ -146,6 +151,8 @@ def text_message(answer: TextAnswer) -> ChatMessage:
     if answer.tool is None:
         return ChatMessage(content=answer.text)
     function = CalledFunction(name=answer.tool, arguments=answer.text)
+    if answer.is_legacy:
+        return ChatMessage(content=None, function_call=function)
     return ChatMessage(content=None, tool_calls=[ToolCall(function=function)])
 
 
@@ -163,6 +170,8 @@ def chat_usage(usage: Usage) -> ChatUsage:
 
 def finish_reason(message: ChatMessage) -> FinishReason:
     """Why a message ends."""
+    if message.function_call is not None:
+        return "function_call"
     return "stop" if message.tool_calls is None else "tool_calls"
 
 

@@ -7,7 +7,7 @@ of the user or a system message; each pattern stands for a way of at least one i
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -23,7 +23,10 @@ _HEAD_CHARS: Final = 600
 _SYSTEM_HEAD_CHARS: Final = 250
 """What a system message is for stands at its beginning; later sentences are about many things."""
 
-_VERB = r"\b(?:generate|provide|create|write|give|suggest|make|choose|come up with|summari[sz]e)\b"
+_VERB = (
+    r"\b(?:generate|provide|create|write|give|suggest|make|choose|come up with|summari[sz]e"
+    r"|extract|find|propose|produce|return|output)\b"
+)
 _TALK = r"\b(?:conversation|chat|dialog(?:ue)?|discussion|messages?|thread)\b"
 
 _OPENINGS: Final = re.compile(
@@ -51,8 +54,19 @@ _SHORT: Final = re.compile(
 )
 """Whoever asks for a title or a summary says how long; a general instruction does not."""
 _ABOUT_TALK: Final = re.compile(_TALK, re.IGNORECASE)
+_SIDES: Final = re.compile(
+    r"^\W{0,9}(user|human|you|assistant|ai|bot|model|response)\W{0,3}:", re.IGNORECASE | re.M
+)
+_TAGS_OF_HISTORY: Final = re.compile(
+    r"</(?:chat_?history|history|conversation|messages?|transcript|chat|dialog(?:ue)?)>|\|\|>",
+    re.IGNORECASE,
+)
+_HEADING: Final = re.compile(r"^#{1,4} [^\n]{1,60}:\s*$", re.M)
+_FEW_TOKENS: Final = 16
+"""Too few for the URL of an image: whoever allows no more asks whether anybody is there."""
+
 _HISTORY: Final = re.compile(r"<chat_history>|chat history:|\|\|>|\buser\s*:", re.IGNORECASE)
-_SAID: Final = re.compile(r"^\W{0,4}(?:user|human)\W{0,3}:\s*\"*([^\n]+)", re.IGNORECASE | re.M)
+_SAID: Final = re.compile(r"^\W{0,4}(?:user|human|you)\W{0,3}:\s*\"*([^\n]+)", re.IGNORECASE | re.M)
 _SAMPLE: Final = re.compile(r"\{\s*\"(\w{1,40})\"\s*:\s*(\[)?")
 _LABELS: Final = re.compile(r"\blabels?\b[^:\n]{0,40}:\s*\"?([\w -]{1,40})", re.IGNORECASE)
 
@@ -63,44 +77,69 @@ _MAX_TITLE_CHARS: Final = 48
 
 @dataclass(frozen=True, slots=True)
 class TextAnswer:
-    """A text instead of a picture: the content of a message, or the arguments of a tool."""
+    """A text instead of a picture: the content of a message, or the arguments of a tool.
+
+    `is_legacy` says that the tool was given as one of `functions`, which came before `tools`.
+    """
 
     text: str
     tool: str | None = None
+    is_legacy: bool = False
 
 
 def text_answer(turn: Turn, body: Mapping[str, Any], prompting: Prompting) -> TextAnswer | None:
     """The answer to a request that an interface makes for itself; None if it wants a picture.
 
     A request for JSON or for a certain function is never one for a picture; `body` says so in the
-    way of either API.
+    way of either API, as it names a task and limits the tokens of the answer.
     """
-    task, function, schema = _task(turn), _forced_function(body), _wanted_schema(body)
+    task, function, schema = _task(turn, body), _forced_function(body), _wanted_schema(body)
     if task is None and function is None and schema is None:
-        return None
+        return TextAnswer(_NOTHING) if _allows_few_tokens(body) else None
     told = [text[: 4 * _READ_CHARS] for text in (task, turn.text) if text and task]
     said = [found.strip(' "') for text in told for found in _SAID.findall(text)]
     said = said or [text for text in (turn.first_text, turn.text) if text and text != task]
     title = _title(said[0] if said else "", prompting)
     if function is not None:
         arguments = json.dumps(_filled(function.get("parameters"), title))
-        return TextAnswer(arguments, printable(str(function.get("name", ""))))
+        name = printable(str(function.get("name", "")))
+        return TextAnswer(arguments, name, is_legacy="function_call" in body)
     if schema or task is None:
         return TextAnswer(json.dumps(_filled(schema, title)))
     latest = printable(said[-1], limit=MAX_PROMPT_CHARS) if said else ""
     return TextAnswer(printable(_answer(task, title, latest), limit=MAX_PROMPT_CHARS))
 
 
-def _task(turn: Turn) -> str | None:
+def _task(turn: Turn, body: Mapping[str, Any]) -> str | None:
     """The text with which an interface asks for something; None if the user asks."""
     for text in turn.instructions:
         head = text[:_SYSTEM_HEAD_CHARS]
         if _is_task(head) and (_OPENINGS.search(head) or _SHORT.search(head)):
             return text
     text = turn.text or ""
-    if _is_task(text[:_HEAD_CHARS]) or "<chat_history>" in text[:_READ_CHARS]:
+    metadata = body.get("metadata")
+    is_named = isinstance(metadata, dict) and isinstance(metadata.get("task"), str)
+    if is_named or _is_task(text[:_HEAD_CHARS]) or _has_its_shape(text[:_READ_CHARS]):
         return text
     return None
+
+
+def _has_its_shape(text: str) -> bool:
+    """Whether a text is built as such requests are in any language, and no prompt is.
+
+    It quotes both sides of a talk, or has several headings, or shows the JSON of the answer.
+    """
+    sides = {side.lower() for side in _SIDES.findall(text)}
+    is_talk = len(sides) > 1 or _TAGS_OF_HISTORY.search(text) is not None
+    sample = _SAMPLE.search(text)
+    has_sample = sample is not None and bool(text[: sample.start()].strip(" \n`{"))
+    return is_talk or has_sample or len(_HEADING.findall(text)) > 1
+
+
+def _allows_few_tokens(body: Mapping[str, Any]) -> bool:
+    names = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+    limits = [body[name] for name in names if isinstance(body.get(name), int)]
+    return any(0 < limit <= _FEW_TOKENS for limit in limits)
 
 
 def _is_task(head: str) -> bool:
@@ -130,7 +169,8 @@ def _answer(task: str, title: str, said: str) -> str:
         return said or title
     if "summar" in lowered:
         return f"The user asked for pictures: {title}"
-    return _NOTHING
+    # In another language it may ask for anything, most likely for a title.
+    return title if _has_its_shape(task[:_READ_CHARS]) else _NOTHING
 
 
 def _title(said: str, prompting: Prompting) -> str:
@@ -154,26 +194,26 @@ def _title(said: str, prompting: Prompting) -> str:
 
 def _forced_function(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """The function that a request insists on, if it insists on one."""
-    functions = [*_functions(body.get("tools"))]
-    choice = body.get("tool_choice")
-    if not functions or choice in (None, "auto", "none"):
-        return None
+    choice, legacy = body.get("tool_choice"), body.get("function_call")
+    listed = body.get("tools") if choice else body.get("functions")
+    items = listed if isinstance(listed, list) else []
+    if not choice:
+        functions = [item for item in items if isinstance(item, dict)]
+        return _named(functions, legacy)
+    functions = [found for tool in items if (found := _function(tool)) is not None]
     if choice == "required":
-        return functions[0] if len(functions) == len(body["tools"]) else None
-    wanted = _function(choice) if isinstance(choice, dict) else None
-    name = wanted.get("name") if wanted else None
-    return next((function for function in functions if function.get("name") == name), None)
+        return functions[0] if functions and len(functions) == len(items) else None
+    return _named(functions, _function(choice))
 
 
-def _functions(tools: Any) -> Iterator[Mapping[str, Any]]:
-    for tool in tools if isinstance(tools, list) else []:
-        if isinstance(tool, dict) and (function := _function(tool)) is not None:
-            yield function
+def _named(functions: Sequence[Mapping[str, Any]], wanted: Any) -> Mapping[str, Any] | None:
+    name = wanted.get("name") if isinstance(wanted, Mapping) else None
+    return next((function for function in functions if name and function.get("name") == name), None)
 
 
-def _function(tool: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def _function(tool: Any) -> Mapping[str, Any] | None:
     """The description of a function: nested in one API, flat in the other."""
-    if tool.get("type") != "function":
+    if not isinstance(tool, dict) or tool.get("type") != "function":
         return None
     nested = tool.get("function")
     return nested if isinstance(nested, dict) else tool

@@ -98,11 +98,21 @@ def test_a_client_must_accept_both_kinds_of_answers(client: httpx2.Client) -> No
     assert "text/event-stream" in error_of(answer, 406)["message"]
 
 
-def test_malformed_params_of_a_method(client: httpx2.Client, worker: ManualWorker) -> None:
-    for params in ({"name": 5}, {"name": "generate_image", "arguments": [1]}, {}):
-        (reply,) = replies(post(client, message("tools/call", **params)))
-        assert reply["error"]["code"] == -32602
-        assert "pydantic" not in json.dumps(reply)
+def test_malformed_calls_of_a_tool(client: httpx2.Client, worker: ManualWorker) -> None:
+    for params, pointers in (
+        ({"name": 5}, ["/params/name"]),
+        ({}, ["/params/name"]),
+        ({"name": "generate_image", "arguments": [1]}, ["/params/arguments"]),
+        ({"name": "generate_image", "arguments": 0}, ["/params/arguments"]),
+        ({"name": None, "arguments": ""}, ["/params/name", "/params/arguments"]),
+    ):
+        error = error_of(post(client, message("tools/call", **params)), 400)
+        assert (error["code"], error["data"]["code"]) == (-32602, "validation_failed")
+        assert [wrong["pointer"] for wrong in error["data"]["errors"]] == pointers
+    (reply,) = replies(post(client, call("draw")))
+    data = reply["error"]["data"]
+    assert (reply["error"]["code"], data["code"]) == (-32602, "validation_failed")
+    assert "generate_image" in data["errors"][0]["limit"]
     assert worker.queued_ids() == []
 
 

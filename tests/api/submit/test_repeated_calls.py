@@ -15,6 +15,7 @@ from redis import Redis
 from tests.support.api_process import ApiProcess
 from tests.support.api_server import ApiServer
 from tests.support.manual_worker import ManualWorker
+from tests.support.mcp_clients import ACCEPT, tool_call
 from tests.support.pending_call import PendingCall
 from tests.support.waiting import wait_until
 from worker.queue.layout.redis_keys import COUNTERS, calls_key, waiter_key
@@ -121,6 +122,36 @@ def test_a_call_whose_client_left_is_continued_by_the_same_call(
     later = client.post(dialect.path, json=dialect.body, headers={"prefer": "wait=0"})
     assert job_id not in later.headers["location"]
     assert job_count() == 2
+
+
+def test_a_tool_call_whose_client_left_is_continued_by_the_same_call(
+    server: ApiServer, client: httpx2.Client, worker: ManualWorker, job_count: Callable[[], int]
+) -> None:
+    call = Dialect("/mcp", tool_call("generate_image", prompt=PROMPT))
+    job_id = disconnected(server, call, worker, **ACCEPT)
+    finish(worker, job_id)
+    headers = LONG | ACCEPT
+    assert job_id in client.post(call.path, json=call.body, headers=headers).text
+    assert job_count() == 1
+    for number in (2, 3):  # an answer that names its job hands it over
+        answer = client.post(call.path, json=call.body, headers=headers | {"prefer": "wait=0"})
+        assert job_id not in answer.text
+        assert job_count() == number
+
+
+def test_a_replay_whose_client_left_is_continued_by_the_same_call(
+    server: ApiServer, client: httpx2.Client, worker: ManualWorker, job_count: Callable[[], int]
+) -> None:
+    original = client.post("/generate", json=NATIVE.body).json()["id"]
+    finish(worker, original)
+    again = Dialect(f"/jobs/{original}/replay", {})
+    job_id = disconnected(server, again, worker)
+    finish(worker, job_id)
+    answer = client.post(again.path, headers=LONG)
+    assert (answer.status_code, answer.json()["id"]) == (200, job_id)
+    assert job_count() == 2
+    assert client.post(again.path).json()["id"] != job_id
+    assert job_count() == 3
 
 
 def test_a_stream_whose_client_left_is_continued_by_the_same_call(

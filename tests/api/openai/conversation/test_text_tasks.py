@@ -103,6 +103,49 @@ def test_titles(messages: tuple[dict[str, Any], ...]) -> None:
     assert answer(*messages) == "1girl, blue hair, smile"
 
 
+NAMED = "1girl, blue hair, smile"
+
+OTHER_LANGUAGES: list[tuple[str, str]] = [
+    # what an interface adds around the words of its operator stays as it is
+    (f"Nenne das Thema in drei Worten.\n\nUser: {PROMPT}\nAI: ja", NAMED),
+    (f"请为以下内容命名。\n```\n- You: {PROMPT}\n- Assistant: 好\n```", NAMED),
+    (f'Trouve un nom.\n\n||>User:\n"{PROMPT}"\n||>Response:\n"oui"', NAMED),
+    (
+        f"タイトルを付けて\n<conversation>\nUser: {PROMPT}\n</conversation>",
+        "1girl, blue hair, smile",
+    ),
+    (
+        f"### Aufgabe:\nEin Titel.\n### Ausgabe:\nNur der Titel.\n\nUser: {PROMPT}",
+        "1girl, blue hair",
+    ),
+    ('Antworte als JSON: { "tags": ["eins", "zwei"] }', '{"tags": ["Images"]}'),
+]
+
+
+@pytest.mark.parametrize(("text", "expected"), OTHER_LANGUAGES)
+def test_requests_in_other_languages_are_known_by_their_shape(text: str, expected: str) -> None:
+    assert (answer(user(text)) or "").startswith(expected)
+
+
+def test_a_title_is_extracted_from_a_list_of_lines() -> None:
+    """As big-AGI asks for it: who the model is in the system message, the task in the user's."""
+    task = "Analyze the given short talk and extract a concise chat title.\nNothing else."
+    talk = f"```\n- You: {PROMPT}\n- Assistant: ok\n```"
+    titles = system("You write titles for chats.")
+    assert answer(titles, user(f"{task}\n\n{talk}")) == "1girl, blue hair, smile"
+    assert answer(titles, user(f"{task}\n\n- You: {PROMPT}")) == "1girl, blue hair, smile"
+
+
+def test_a_named_task_and_an_answer_too_short_for_an_image() -> None:
+    assert answer(user(PROMPT), metadata={"task": "emoji_generation"}) is not None
+    for odd in ({"task": None}, {"chat": "x"}, "task"):
+        assert answer(user(PROMPT), metadata=odd) is None
+    for name in ("max_tokens", "max_completion_tokens", "max_output_tokens"):
+        assert "only makes pictures" in (answer(user("hi"), **{name: 1}) or "")
+        for limit in (0, 50, None, "1"):
+            assert answer(user("hi"), **{name: limit}) is None
+
+
 ASIDES = [
     ("[Pause your roleplay and list keywords for the last message.]", PROMPT),
     ("[In the next response, only write a comma-separated list.]", PROMPT),
@@ -182,6 +225,10 @@ PICTURES: list[tuple[dict[str, Any], ...]] = [
     (user("summary of autumn, leaves, 1girl"),),
     (user("task, todo list, 1girl"),),
     (user("### 1girl, smile"),),
+    (user("### Scene:\n1girl, smile"),),
+    (user("Character: 1girl\nBackground: sea\nModel: anima"),),
+    (user('{"prompt": "1girl", "style": ["anime"]}'),),
+    (user("{{1girl}}, [[smile]], <lora:chat:1>, (user:1.2)"),),
     (system("You are an artist. In a chat, give every picture a title."), user(PROMPT)),
     (system("You are a helpful assistant. Summarize the conversation if asked to."), user(PROMPT)),
     (user(PROMPT), assistant("ok"), user("now with red hair"), system("Answer in English.")),
@@ -200,6 +247,10 @@ def test_functions_that_may_be_used_are_no_such_request() -> None:
         assert answer(user(PROMPT), tools=[tool], tool_choice=choice) is None
     both = [tool, {"type": "image_generation"}]
     assert answer(user(PROMPT), tools=both, tool_choice="required") is None
+    for choice in (None, "auto", "none", {"name": "other"}, {}, 1):
+        listed = [{"name": "search"}, {}, "x"]
+        assert answer(user(PROMPT), functions=listed, function_call=choice) is None
+    assert answer(user(PROMPT), functions="search", function_call={"name": "search"}) is None
 
 
 def test_titles_are_short_and_never_empty() -> None:
@@ -254,6 +305,19 @@ def test_no_job_is_made(openai: OpenAI, worker: ManualWorker) -> None:
     assert begin.choices[0].delta.content == '{"tags": ["Images"]}'
     assert end.choices[0].finish_reason == "stop"
     assert usage.usage.total_tokens == 0
+    assert worker.queued_ids() == []
+
+
+def test_forced_function_of_the_older_kind_is_called(openai: OpenAI, worker: ManualWorker) -> None:
+    function = {"name": "keep", "parameters": {"properties": {"title": {"type": "string"}}}}
+    options: dict[str, Any] = {"functions": [function], "function_call": {"name": "keep"}}
+    (made,) = complete(openai, user(PROMPT), **options).choices
+    assert (made.finish_reason, made.message.tool_calls) == ("function_call", None)
+    assert made.message.function_call.name == "keep"
+    assert json.loads(made.message.function_call.arguments) == {"title": "1girl, blue hair, smile"}
+    begin, end = complete(openai, user(PROMPT), stream=True, **options)
+    assert begin.choices[0].delta.function_call.name == "keep"
+    assert end.choices[0].finish_reason == "function_call"
     assert worker.queued_ids() == []
 
 
