@@ -20,7 +20,7 @@ from tests.support.openai_clients import fake_worker
 from worker.settings import Settings
 
 LEFT_OUT = {
-    "ChatMessage": {"images", "tool_calls"},
+    "ChatMessage": {"function_call", "images", "tool_calls"},
     "ImageData": {"b64_json", "url"},
     "Images": {"quality"},
     "NotReady": {"rule"},
@@ -33,6 +33,7 @@ Call = dict[str, Any]
 
 
 SAID = {"role": "user", "content": PROMPT}
+OLD_TOOL = {"name": "keep", "parameters": {}}
 TOOL = {"type": "function", "function": {"name": "keep", "parameters": {}}}
 
 
@@ -183,6 +184,7 @@ def bodies() -> dict[str, list[Call]]:
             {"json": {"messages": [SAID], "stream": True}},
             {"json": {"messages": [SAID], "response_format": {"type": "json_object"}}},
             {"json": {"messages": [SAID], "tools": [TOOL], "tool_choice": "required"}},
+            {"json": {"messages": [SAID], "functions": [OLD_TOOL], "function_call": OLD_TOOL}},
             {"json": {"messages": []}},
         ],
         "openaiRespond": [
