@@ -198,8 +198,7 @@ def _forced_function(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
     listed = body.get("tools") if choice else body.get("functions")
     items = listed if isinstance(listed, list) else []
     if not choice:
-        functions = [item for item in items if isinstance(item, dict)]
-        return _named(functions, legacy)
+        return _named([item for item in items if isinstance(item, dict)], legacy)
     functions = [found for tool in items if (found := _function(tool)) is not None]
     if choice == "required":
         return functions[0] if functions and len(functions) == len(items) else None

@@ -94,14 +94,15 @@ def _check_header(image: Image.Image, data: bytes) -> None:
     """Check what decoding would cost, before it begins."""
     if problem := size_problem(*image.size):
         raise InputImageRefused(*problem)
-    if image.format in ("JPEG", "MPO") and _has_too_many_scans(data):
+    if image.format in ("JPEG", "MPO") and has_too_many_scans(data):
         raise InputImageRefused("the JPEG has too many scans", MAX_SCANS)
     # The second frame of an MPO is a preview.
     if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
         raise InputImageRefused("the image is animated; send a single frame")
 
 
-def _has_too_many_scans(data: bytes) -> bool:
+def has_too_many_scans(data: bytes) -> bool:
+    """Whether a JPEG has more than MAX_SCANS scans."""
     place = -2
     for _ in range(MAX_SCANS + 1):
         place = data.find(b"\xff\xda", place + 2)

@@ -9,6 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from api.a1111.generation.request_fields import ImageToImage, TextToImage
+from api.a1111.leniency import read_integer, read_number
 from tests.support.a1111_clients import NO_WAIT, TXT2IMG, read_a1111_error
 from tests.support.cases import check_all
 from tests.support.manual_worker import ManualWorker
@@ -199,6 +200,23 @@ def test_an_image_that_is_empty_has_no_info(client: httpx2.Client) -> None:
     for image in ("", " \n"):
         answer = client.post("/sdapi/v1/png-info", json={"image": image})
         assert answer.json() == {"info": "", "items": {}, "parameters": {}}
+
+
+def test_a_long_text_is_not_read_as_a_number() -> None:
+    """The time to read one grows with the square of its length."""
+
+    class Text(str):
+        def __int__(self) -> int:
+            raise AssertionError("read as an integer")
+
+        def __float__(self) -> float:
+            raise AssertionError("read as a number")
+
+    long, short = Text("1" * 401), Text("1" * 400)
+    for read in (read_integer, read_number):
+        assert read(long) is long
+        with pytest.raises(AssertionError, match="read as"):
+            read(short)
 
 
 def test_huge_seeds_are_folded_with_a_warning(client: httpx2.Client, worker: ManualWorker) -> None:

@@ -15,6 +15,7 @@ from model.recipes.comfyui.workflow import read_workflow
 from model.recipes.imported import ImportedRequest, plain_text
 from model.recipes.infotext import read_infotext
 from model.recipes.infotext_syntax import is_infotext, parse_parameters
+from model.recipes.invokeai_weights import note_weights
 from model.recipes.json_text import MAX_VALUES, load_json
 from model.recipes.reading import read_text
 
@@ -230,6 +231,28 @@ def test_marks_are_dropped_without_a_table_of_characters() -> None:
             return Text(super().replace(*args))
 
     assert plain_text(Text("é\ufeff\r\na\0\rb\ufffe")) == "é\na\nb"
+
+
+def test_the_word_before_a_weight_is_not_looked_for_in_the_whole_text() -> None:
+    """The regular expression runs in C, where no lines are counted: these are its characters."""
+    looked_at = []
+
+    class Text(str):
+        def __getitem__(self, place: Any, /) -> str:
+            found = super().__getitem__(place)
+            looked_at.append(len(found))
+            return found
+
+    imported = ImportedRequest()
+    note_weights(imported, "prompt", Text("a" * 5_000 + "++ " + "cat-" * 5_000 + ", dog++"))
+    assert max(looked_at) <= 50
+    looked_at.clear()
+    note_weights(imported, "prompt", Text(" ".join(f"cat{place}++" for place in range(5_000))))
+    assert 2 <= len(looked_at) <= 40
+    assert max(map(len, imported.notes)) < 150
+    signs = ImportedRequest()
+    note_weights(signs, "prompt", "dog" + "+-" * 5_000)
+    assert signs.notes == []
 
 
 @pytest.mark.parametrize(

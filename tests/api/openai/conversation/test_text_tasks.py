@@ -247,9 +247,9 @@ def test_functions_that_may_be_used_are_no_such_request() -> None:
         assert answer(user(PROMPT), tools=[tool], tool_choice=choice) is None
     both = [tool, {"type": "image_generation"}]
     assert answer(user(PROMPT), tools=both, tool_choice="required") is None
-    for choice in (None, "auto", "none", {"name": "other"}, {}, 1):
-        listed = [{"name": "search"}, {}, "x"]
-        assert answer(user(PROMPT), functions=listed, function_call=choice) is None
+    listed = [{"name": "search"}, {}, "x"]
+    for call in (None, "auto", "none", {"name": "other"}, {}, 1):
+        assert answer(user(PROMPT), functions=listed, function_call=call) is None
     assert answer(user(PROMPT), functions="search", function_call={"name": "search"}) is None
 
 

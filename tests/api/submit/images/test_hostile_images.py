@@ -9,10 +9,12 @@ from base64 import b64encode
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import httpx2
 from PIL import Image
 
+from api.submit.images.decoding import MAX_SCANS, has_too_many_scans
 from tests.support.api_calls import PROMPT, read_problem
 
 MEGABYTE = 2**20
@@ -176,3 +178,22 @@ def test_the_api_accepts_or_refuses_each(client: httpx2.Client) -> None:
         if answer.status_code == 422:
             (error,) = read_problem(answer)["errors"]
             assert error["pointer"] == "/init_image"
+
+
+def test_the_scans_of_a_jpeg_are_counted_up_to_the_limit() -> None:
+    looked_for = []
+
+    class File(bytes):
+        def find(self, *given: Any) -> int:
+            looked_for.append(given)
+            return super().find(*given)
+
+    for count, is_too_many in (
+        (0, False),
+        (MAX_SCANS, False),
+        (MAX_SCANS + 1, True),
+        (9_999, True),
+    ):
+        looked_for.clear()
+        assert has_too_many_scans(File(b"\xff\xda" * count)) is is_too_many
+        assert 1 <= len(looked_for) <= MAX_SCANS + 1
