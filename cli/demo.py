@@ -32,6 +32,8 @@ def demo(
             stop_signals(),
             Service(settings, host=_HOST, port=_choose_port(port), workers=1) as service,
         ):
+            if not once:
+                typer.echo(f"{service.url} is the page: open it in a browser")
             card = load_card(settings.card)
             typer.echo(f"\nmaking an image of: {card.prompting.example}")
             for image in _make_image(service.url, card):

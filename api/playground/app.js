@@ -21,7 +21,7 @@ import "./viewer/viewer.js";
 import * as api from "./service/api.js";
 import { startKeys } from "./shell/keyboard.js";
 import { startPlanning } from "./state/planning.js";
-import { resume } from "./state/runs.js";
+import { forget, resume } from "./state/runs.js";
 import { store } from "./state/store.js";
 
 /** Ask until the service answers, then again whenever a key is entered. */
@@ -38,7 +38,11 @@ async function connect() {
   }
 }
 
-document.addEventListener("kz-key", connect);
+document.addEventListener("kz-key", () => {
+  // The jobs of another key are none of this one's.
+  forget();
+  connect();
+});
 startKeys();
 startPlanning();
 connect();

@@ -59,6 +59,7 @@ def up(
             stop_signals(),
             Service(settings, host=host, port=port, workers=workers) as service,
         ):
+            typer.echo(f"{service.url} is the page: open it in a browser")
             typer.echo(f"ready at {service.url} (API documentation: {service.url}/docs)")
             if service.requires_key():
                 typer.echo(f"it requires an API key; this makes one: {keys_command(settings)}")

@@ -14,7 +14,7 @@ from playwright.sync_api import (
     Request,
 )
 
-WAIT_MS = 30_000
+WAIT_MS = 60_000
 """For a state of the page; a busy machine may need it."""
 
 _PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")

@@ -52,11 +52,17 @@ def _secrets(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]
 
 
 @pytest.fixture(scope="session")
+def service_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the service."""
+    return tmp_path_factory.mktemp("service")
+
+
+@pytest.fixture(scope="session")
 def service(
-    browser: Browser, _secrets: tuple[Path, list[str]], tmp_path_factory: pytest.TempPathFactory
+    browser: Browser, _secrets: tuple[Path, list[str]], service_folder: Path
 ) -> Iterator[httpx2.Client]:
     """A running `kirazuri up` that requires a key. `browser` comes first: it may skip."""
-    folder = tmp_path_factory.mktemp("service")
+    folder = service_folder
     tags = folder / "tags.csv"
     tags.write_text(TAGS)
     loras = folder / "loras"

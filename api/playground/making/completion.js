@@ -117,6 +117,7 @@ export class Completion {
 
   /** @param {KeyboardEvent} event */
   #key(event) {
+    if (event.ctrlKey && event.key === "Enter") this.close();
     if (!this.#isOpen || event.isComposing || event.ctrlKey || event.altKey || event.metaKey) return;
     const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
     if (step) this.#activate(this.#active + step);

@@ -10,9 +10,11 @@ class Key extends Part {
       event.preventDefault();
       this.#use(this.#input.value.trim());
     });
+    this.#dialog.addEventListener("close", () => store.set("keyReason", ""), { signal: this.signal });
     this.follow("keyReason", (reason) => {
+      if (!reason) return;
       this.find(".reason", HTMLElement).textContent = reason;
-      if (reason) this.#open();
+      this.#open();
     });
     this.#show();
   }
@@ -29,7 +31,10 @@ class Key extends Part {
   #press(button) {
     if (button.value === "forget") this.#use("");
     else if (button.value === "close") this.#dialog.close();
-    else if (button.type === "button") this.#open();
+    else if (button.type === "button") {
+      this.find(".reason", HTMLElement).textContent = "";
+      this.#open();
+    }
   }
 
   #open() {
@@ -42,7 +47,6 @@ class Key extends Part {
     writeKey(key);
     this.#input.value = "";
     this.#dialog.close();
-    store.set("keyReason", "");
     this.#show();
     this.dispatchEvent(new Event("kz-key", { bubbles: true }));
   }

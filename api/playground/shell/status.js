@@ -19,11 +19,11 @@ class Status extends Part {
     const [kind, text] = isOffline ? ["error", "The service does not answer. Trying again …"] : describe(capabilities);
     if (this.dataset.kind === kind && this.dataset.text === text) return;
     Object.assign(this.dataset, { kind, text });
+    const about = capabilities ? [capabilities.summary, ...capabilities.limitations.map(({ detail }) => detail)] : [];
     this.replaceChildren(
-      make("strong", {}, capabilities?.title ?? ""),
+      make("strong", { title: about.join("\n") }, capabilities?.title ?? ""),
       make("span", { className: "state" }, text),
     );
-    if (capabilities) this.title = [capabilities.summary, ...capabilities.limitations.map(({ detail }) => detail)].join("\n");
   }
 
   /** Until a worker is ready, or the service is back. */

@@ -21,6 +21,7 @@ export function useRequest(request) {
   /** @type {any} */
   const form = { ...EMPTY_FORM, ...fields, previews: true };
   if (width && height) form.resolution = known?.name ?? `${width}x${height}`;
+  form.seed = request.seed ?? randomSeed();
   form.loras = (request.loras ?? []).map(({ name, weight }) => ({ name, weight }));
   if (request.hires) {
     const { scale, steps, strength, upscaler } = request.hires;

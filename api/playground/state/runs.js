@@ -9,6 +9,9 @@ import { store } from "./store.js";
 const ENDED = new Set(["succeeded", "failed", "cancelled"]);
 const QUEUE_MS = 2000;
 
+/** What ends the watching of a job. @type {Map<string, AbortController>} */
+const lives = new Map();
+
 /** Whether a job has ended. @param {Pick<Job, "status">} job */
 export const hasEnded = (job) => ENDED.has(job.status);
 
@@ -54,6 +57,15 @@ export async function resume() {
   }
 }
 
+/** Forget all jobs, as when the key changes. */
+export function forget() {
+  for (const life of lives.values()) life.abort();
+  lives.clear();
+  store.set("shown", null);
+  store.set("viewing", null);
+  store.set("runs", new Map());
+}
+
 /** Show an older job, such as one of the gallery. @param {Job} job */
 export function open(job) {
   if (!store.state.runs.has(job.id)) add(job);
@@ -65,9 +77,13 @@ export function watch(job) {
   if (store.state.runs.has(job.id)) return;
   add(job);
   const life = new AbortController();
+  lives.set(job.id, life);
   follow(job.id, life.signal)
-    .catch((error) => update(job.id, { note: api.problemOf(error).message }))
-    .finally(() => life.abort());
+    .catch((error) => life.signal.aborted || update(job.id, { note: api.problemOf(error).message }))
+    .finally(() => {
+      life.abort();
+      lives.delete(job.id);
+    });
   askForPlace(job.id, life.signal).catch(() => {});
 }
 

@@ -7,6 +7,8 @@ import { store } from "../state/store.js";
 import { duration } from "../shell/duration.js";
 import { make, Part } from "../shell/part.js";
 
+const TITLE = document.title;
+
 class RunView extends Part {
   #id = "";
 
@@ -88,6 +90,7 @@ class RunView extends Part {
     const state = isRunning ? (step ? `Step ${step} of ${steps}` : "Starting") : place;
     const left = eta === null ? "" : `${duration(eta)} left`;
     setText(this.find(".state", HTMLElement), [state, left, note].filter(Boolean).join(" · "));
+    document.title = hasEnded(job) ? TITLE : `${isRunning ? `${Math.round(fraction * 100)} %` : "…"} · ${TITLE}`;
   }
 
   /** @param {Run} run */

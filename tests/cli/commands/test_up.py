@@ -84,6 +84,9 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
         output = run.wait_for("ready at ")
         address = re.search(r"ready at (\S+)", output)
         assert address
+        # The first line of the command itself; those of its processes have their names.
+        (first, *_) = [line for line in output.splitlines() if not re.match(r"\S+ +\| ", line)]
+        assert first == f"{address[1]} is the page: open it in a browser"
         yield Up(run, folder, address[1])
     finally:
         if run.process.poll() is None:

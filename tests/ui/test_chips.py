@@ -1,0 +1,122 @@
+"""The prompt as chips: nothing is lost; chips are dragged, weighted, changed, added and removed."""
+
+from playwright.sync_api import Locator, Page, expect
+
+TEXT = (
+    "smile,masterpiece ,\n  1girl, hatsune miku, vocaloid, (blue hair, long hair:1.2), @wlop,"
+    " She waves from a bridge."
+)
+
+
+def show(page: Page, mode: str) -> None:
+    page.get_by_role("button", name=mode, exact=True).click()
+
+
+def prompt(page: Page) -> str:
+    """The prompt as text."""
+    show(page, "Text")
+    return page.locator("#prompt").input_value()
+
+
+def chips(page: Page, text: str) -> None:
+    page.locator("#prompt").fill(text)
+    show(page, "Chips")
+
+
+def words(page: Page, group: str) -> list[str]:
+    return page.locator(f".chip[data-group={group}] .words").all_text_contents()
+
+
+def chip(page: Page, text: str) -> Locator:
+    return page.locator(".chip", has_text=text)
+
+
+def test_the_text_comes_back_as_it_was_written(page: Page) -> None:
+    chips(page, TEXT)
+    expect(page.locator(".chip")).to_have_count(8)
+    assert prompt(page) == TEXT
+    for text in ("a (b, c", "a), b", r"saber \(fate\), x", "a,, b,\n\n", "", " , "):
+        chips(page, text)
+        assert prompt(page) == text
+
+
+def test_chips_are_in_the_groups_of_the_card_and_of_the_list(page: Page) -> None:
+    chips(page, TEXT)
+    expect(page.locator(".chip[data-group=character]")).to_have_count(1)
+    assert words(page, "quality") == ["masterpiece"]
+    assert words(page, "subject") == ["1girl"]
+    assert words(page, "character") == ["hatsune miku"]
+    assert words(page, "series") == ["vocaloid"]
+    assert words(page, "artist") == ["@wlop"]
+    assert words(page, "general") == ["smile", "blue hair, long hair", "She waves from a bridge."]
+    expect(chip(page, "long hair").locator(".weight")).to_have_text("×1.2")
+
+
+def drag(page: Page, source: Locator, target: Locator) -> None:
+    """Move by the mouse: onto the left half of the target."""
+    source.hover(position={"x": 12, "y": 10})
+    page.mouse.down()
+    box = target.bounding_box()
+    assert box
+    page.mouse.move(box["x"] + 20, box["y"] + 5)
+    page.mouse.move(box["x"] + 3, box["y"] + box["height"] / 2, steps=4)
+    expect(page.locator(".mark")).to_be_visible()
+    page.mouse.up()
+
+
+def test_a_chip_is_dragged_within_its_group_and_to_another(page: Page) -> None:
+    chips(page, "masterpiece, 1girl, blue hair, smile")
+    drag(page, chip(page, "smile"), chip(page, "blue hair"))
+    assert words(page, "general") == ["smile", "blue hair"]
+    drag(page, chip(page, "smile"), page.locator(".row[data-group=subject] ul"))
+    expect(page.locator(".chip[data-group=subject]")).to_have_count(2)
+    assert prompt(page) == "masterpiece, smile, 1girl, blue hair"
+    # The group is kept, with the text in whatever order.
+    show(page, "Chips")
+    assert words(page, "subject") == ["smile", "1girl"]
+
+
+def test_a_drag_ends_without_effect_at_escape(page: Page) -> None:
+    chips(page, "1girl, blue hair, smile")
+    chip(page, "smile").hover(position={"x": 12, "y": 10})
+    page.mouse.down()
+    page.mouse.move(40, 200, steps=3)
+    expect(page.locator(".ghost")).to_be_visible()
+    page.keyboard.press("Escape")
+    page.mouse.up()
+    expect(page.locator(".ghost")).to_have_count(0)
+    assert prompt(page) == "1girl, blue hair, smile"
+
+
+def test_chips_are_worked_with_by_keys(page: Page) -> None:
+    chips(page, "1girl, blue hair, smile")
+    chip(page, "blue hair").focus()
+    page.keyboard.press("Control+ArrowUp")
+    page.keyboard.press("Control+ArrowUp")
+    expect(chip(page, "blue hair").locator(".weight")).to_have_text("×1.2")
+    page.keyboard.press("Alt+ArrowRight")
+    expect(chip(page, "blue hair")).to_be_focused()
+    assert words(page, "general") == ["smile", "blue hair"]
+    page.keyboard.press("Alt+ArrowUp")
+    assert words(page, "artist") == ["blue hair"]
+    page.keyboard.press("ArrowLeft")
+    expect(chip(page, "1girl")).to_be_focused()
+    page.keyboard.press("Delete")
+    assert words(page, "subject") == []
+    chip(page, "smile").focus()
+    page.keyboard.press("Enter")
+    page.keyboard.type("grin")
+    page.keyboard.press("Enter")
+    assert prompt(page) == "(blue hair:1.2), grin"
+
+
+def test_a_new_tag_goes_to_the_end_of_its_group(page: Page) -> None:
+    chips(page, "masterpiece, 1girl, smile")
+    page.get_by_label("Add a tag").press_sequentially("mik")
+    expect(page.locator(".completion li")).to_have_count(1)
+    page.keyboard.press("Tab")
+    expect(page.locator(".chip[data-group=character]")).to_have_text(["hatsune miku×"])
+    page.keyboard.type("blue eyes")
+    page.keyboard.press("Enter")
+    chip(page, "smile").locator(".remove").click()
+    assert prompt(page) == "masterpiece, 1girl, hatsune miku, blue eyes"

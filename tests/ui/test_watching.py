@@ -1,0 +1,112 @@
+"""Watching a job: its place, progress, previews and end; cancelling; reloads and restarts."""
+
+import os
+import signal
+from pathlib import Path
+
+import httpx2
+from playwright.sync_api import Page, expect
+
+
+def start(page: Page, *, steps: int = 20, images: int = 1, tile: str = "square") -> None:
+    page.locator("#prompt").fill("1girl, blue hair, smile")
+    page.locator(f"[data-value={tile}]").click()
+    page.get_by_label("Steps").fill(str(steps))
+    page.locator("[data-field=num_images]").select_option(str(images))
+    page.keyboard.press("Control+Enter")
+
+
+def process(folder: Path, module: str) -> int:
+    """The id of the process that runs the module and whose environment names the folder."""
+    wanted = f"-m\0{module}\0".encode()
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            is_of_service = os.fsencode(folder) in (entry / "environ").read_bytes()
+            if is_of_service and wanted in (entry / "cmdline").read_bytes():
+                return int(entry.name)
+        except OSError:
+            continue  # it has ended
+    raise AssertionError(f"{module} does not run")
+
+
+def statuses(client: httpx2.Client) -> list[str]:
+    return [job["status"] for job in client.get("/jobs").json()["items"]]
+
+
+def test_progress_previews_and_the_picture(page: Page) -> None:
+    seen: list[str] = []
+    page.expose_function("note", lambda text: seen.append(text))
+    page.evaluate(
+        """() => new MutationObserver(() => {
+            note(document.querySelector("kz-run .state").textContent);
+            note(`kind ${document.querySelector(".picture img")?.dataset.kind}`);
+        }).observe(document.querySelector("kz-run"), {subtree: true, childList: true})"""
+    )
+    start(page, steps=40, tile="square_hd")
+    picture = page.locator(".picture img[data-kind=image]")
+    expect(picture).to_have_count(1)
+    assert picture.evaluate("img => img.decode().then(() => img.naturalWidth)") == 192
+    assert "token=" in (picture.get_attribute("src") or "")
+    expect(page.locator(".watch")).to_be_hidden()
+    expect(page.locator(".settings")).to_contain_text("192 × 192")
+    assert "kind preview" in seen
+    assert any(text.startswith("Step ") and "left" in text for text in seen)
+
+
+def test_a_waiting_job_shows_its_place(
+    page: Page, client: httpx2.Client, service_folder: Path
+) -> None:
+    worker = process(service_folder, "worker")
+    os.kill(worker, signal.SIGSTOP)
+    try:
+        for _ in range(2):
+            client.post("/generate", json={"prompt": "1girl, smile"}).raise_for_status()
+        start(page)
+        expect(page.locator("kz-run .state")).to_contain_text("ahead in the queue")
+        page.locator("kz-run .cancel").click()
+        expect(page.locator(".failure")).to_have_text("Cancelled.")
+    finally:
+        os.kill(worker, signal.SIGCONT)
+    assert statuses(client)[0] == "cancelled"
+
+
+def test_escape_cancels_a_running_job(page: Page, client: httpx2.Client) -> None:
+    start(page, steps=100)
+    expect(page.locator("kz-run .state")).to_contain_text("Step")
+    page.keyboard.press("Escape")
+    expect(page.locator(".failure")).to_have_text("Cancelled.")
+    assert statuses(client) == ["cancelled"]
+
+
+def test_a_reload_goes_on_watching(page: Page) -> None:
+    start(page, steps=60, images=2)
+    expect(page.locator("kz-run .state")).to_contain_text("Step")
+    page.reload()
+    expect(page.locator("kz-run .watch")).to_be_visible()
+    assert page.locator("#prompt").input_value() == "1girl, blue hair, smile"
+    expect(page.locator(".picture img[data-kind=image]")).to_have_count(2)
+
+
+def test_a_restart_of_the_service_is_survived(
+    page: Page, client: httpx2.Client, service_folder: Path
+) -> None:
+    start(page, steps=100)
+    expect(page.locator("kz-run .state")).to_contain_text("Step")
+    killed = process(service_folder, "api")
+    os.kill(killed, signal.SIGKILL)
+    expect(page.locator("kz-status")).to_contain_text("does not answer")
+    expect(page.locator(".picture img[data-kind=image]")).to_have_count(1)
+    assert process(service_folder, "api") != killed
+    expect(page.locator("kz-status")).to_contain_text("ready")
+    assert statuses(client) == ["succeeded"]
+
+
+def test_several_jobs_are_watched_at_once(page: Page) -> None:
+    start(page, steps=60)
+    expect(page.locator(".picture")).to_have_count(1)
+    page.keyboard.press("Control+Enter")
+    other = page.locator("kz-queue li")
+    expect(other).to_have_count(1)
+    other.locator(".open").click()
+    expect(page.locator(".picture img[data-kind=image]")).to_have_count(1)
+    expect(other).to_have_count(0)
