@@ -50,6 +50,26 @@ def test_log_lines_exist() -> None:
         assert not fault or fault in FAULTS, line
 
 
+_VARIABLE = re.compile(r"\S*[\d/…()=]\S*|\b[A-Z_]{4,}\b|[:;|]")
+
+
+def is_written(line: str, sources: str) -> bool:
+    """Whether the code has the event of a line, or the words between its variable parts."""
+    if event := re.search(r"event=(\w+)", line):
+        return f"event={event[1]}" in sources or f'"{event[1]}"' in sources
+    phrases = [part.strip(" ,") for part in _VARIABLE.split(line)]
+    return any(phrase in sources for phrase in phrases if len(phrase.split()) > 2)
+
+
+def test_lines_of_the_cases_exist() -> None:
+    cases = PAGE.partition("## What to do when")[2].partition("\n## ")[0]
+    blocks = re.findall(r"```text\n(.*?)```", cases, re.DOTALL)
+    assert len(blocks) == 9, "the tenth case is a problem"
+    sources = re.sub(r'"\s+f?"', "", SOURCES)  # texts that continue on the next line
+    lines = "".join(blocks).splitlines()
+    assert [line for line in lines if not is_written(line, sources)] == []
+
+
 def test_answers_of_readyz_and_lines_of_up_exist() -> None:
     """They are in the second and the fourth column of rows that name a fault in plain words."""
     texts = {

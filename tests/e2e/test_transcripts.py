@@ -20,7 +20,7 @@ def exchanges(transcript: str) -> list[tuple[str, str, str, str]]:
     for exchange in transcript.strip().split("\n\n"):
         lines = exchange.splitlines()
         sent = [line[2:] for line in lines if line.startswith("> ")]
-        (received,) = [line[2:] for line in lines if line.startswith("< ")]
+        received = "\n".join(line[2:] for line in lines if line.startswith("< "))
         method, path = sent[0].split()
         found.append((method, path, "\n".join(sent[1:]), received))
     return found

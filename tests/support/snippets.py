@@ -55,8 +55,9 @@ def snippets(page: Path) -> Iterator[Snippet]:
 
 
 def matches(text: str, shown: str) -> bool:
-    """Whether a text is what a page shows, where `…` stands for anything that is left out."""
-    pattern = ".*?".join(map(re.escape, shown.strip().split("…")))
+    """Whether a text is what a page shows: `…` stands for anything, indented lines continue."""
+    lines = re.sub(r"\n {2,}", "", shown.strip())
+    pattern = ".*?".join(map(re.escape, lines.split("…")))
     return re.fullmatch(pattern, text.strip(), re.DOTALL) is not None
 
 
