@@ -186,7 +186,7 @@ def all_connections(target: Target) -> None:
         if len(held) > 600:
             held.pop(0).close()
             time.sleep(0.1)
-        time.sleep(0.014)
+        time.sleep(0.009)
     for connection in held:
         connection.setblocking(False)
         with suppress(OSError):
