@@ -45,9 +45,14 @@ def examples(*lines: str) -> str:
 
 def fail(message: str, code: int = FAILED) -> NoReturn:
     """End the command with a message on stderr."""
+    print_error(message)
+    raise typer.Exit(code)
+
+
+def print_error(message: str) -> None:
+    """Print an error on stderr without ending the command."""
     lines = map(printable, message.splitlines() or [""])
     typer.echo("error: " + "\n".join(lines), err=True)
-    raise typer.Exit(code)
 
 
 def note(text: str) -> None:

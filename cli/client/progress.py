@@ -34,15 +34,16 @@ def job_progress(console: Console, images: int) -> Iterator[ShowEvent]:
 
         def show(event: str, data: Mapping[str, Any]) -> None:
             nonlocal finished
-            finished += event == "image"
-            if event == "progress":
+            if event == "image":
+                finished += 1
+                bar.update(task, images=f", {finished} of {images} images" if images > 1 else "")
+            elif event == "progress":
                 left = data.get("eta_seconds")
                 bar.update(
                     task,
                     description="sampling",
                     completed=data["step"],
                     total=data["steps"],
-                    images=f", {finished} of {images} images" if images > 1 else "",
                     left=f"{duration(left)} left" if left is not None else "",
                 )
             elif event in _STATES:

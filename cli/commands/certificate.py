@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cli.output import examples, fail
+from cli.output import examples, fail, note
 
 app = typer.Typer(add_completion=False)
 
@@ -28,4 +28,4 @@ def certificate(
         fail(str(exc))
     typer.echo(f"KIRAZURI_C2PA_CERTIFICATE={folder / 'certificate.pem'}")
     typer.echo(f"KIRAZURI_C2PA_KEY={folder / 'key.pem'}")
-    typer.echo(f"give {folder / 'ca.pem'} to those who check images; keep the keys", err=True)
+    note(f"give {folder / 'ca.pem'} to those who check images; keep the keys")

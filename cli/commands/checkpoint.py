@@ -9,7 +9,7 @@ import typer
 
 from cli.commands.progress_bar import byte_bar
 from cli.options import AsJson, CardName, CheckpointFolder
-from cli.output import FAILED, INTERRUPTED, examples, fail, printable, read_settings
+from cli.output import FAILED, INTERRUPTED, examples, fail, print_error, printable, read_settings
 from model.card import Card, Source, load_card, shipped_folder
 from model.errors import CardError, CheckpointError
 from model.files.convert import convert_checkpoint, total_bytes
@@ -181,7 +181,7 @@ def _fetch(card: Card, folder: Path, *, is_accepted: bool) -> None:
         typer.echo(f"missing {item.what}: no address to download it from. {note}".rstrip())
         typer.echo(f"        Put it at {item.path} and run this again to have it verified.")
     for problem in failed:
-        typer.echo(f"error: {problem}", err=True)
+        print_error(problem)
     if failed or by_hand:
         raise typer.Exit(1)
     typer.echo(f"Everything is there. Run it with KIRAZURI_CARD={card.name} and")

@@ -12,7 +12,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from cli.options import AsJson, DataFolder
-from cli.output import USAGE_ERROR, command_line, examples, fail, read_settings
+from cli.output import USAGE_ERROR, command_line, examples, fail, note, print_json, read_settings
 from cli.service.embedded_redis import StartError, available_redis, has_redis
 from model.rating import Rating
 from worker.auth.api_keys import ApiKey, KeyLimits, Priority, new_secret, secret_hash
@@ -90,13 +90,13 @@ def add(
         fail(_what_is_wrong(exc), USAGE_ERROR)
     if toml:
         typer.echo(_as_table(key))
-        typer.echo(f"the key, which is not shown again: {secret}", err=True)
+        note(f"the key, which is not shown again: {secret}")
         return
     with _redis(read_settings(data_dir=data), may_be_new=is_first) as client:
         if not add_key(client, key):
             fail(f"a key named {name} exists; revoke it first, or choose another name")
     typer.echo(secret)
-    typer.echo("save it now: it is not shown again", err=True)
+    note("save it now: it is not shown again")
 
 
 @app.command("list", epilog=examples("kirazuri keys list", "kirazuri keys list --json"))
@@ -117,7 +117,7 @@ def show(
             fail(str(exc))
     if is_json:
         rows = [{"id": key.id, "kept_in": place, **_as_json(key)} for place, key in found]
-        typer.echo(json.dumps(rows, indent=2))
+        print_json(rows)
         return
     for place, key in found:
         limits = key.limits.model_dump(mode="json", exclude_defaults=True)
@@ -125,7 +125,7 @@ def show(
         since = f"{key.created_at:%Y-%m-%d}" if key.created_at else "-"
         typer.echo(f"{key.id}  {since:10}  {place:5}  {key.name}  {shown or 'no limits'}")
     if not found:
-        typer.echo("there are no keys", err=True)
+        note("there are no keys")
 
 
 @app.command(epilog=examples("kirazuri keys revoke alice"))
@@ -136,14 +136,11 @@ def revoke(name: _Name, data: DataFolder = None) -> None:
         if not revoke_key(client, name):
             fail(f"Redis has no key named {name}; edit the keys file to remove one of its keys")
         is_last = not list_keys(client) and not settings.keys_file
-    typer.echo(f"{name} is revoked", err=True)
+    note(f"{name} is revoked")
     if is_last and settings.auth != "off":
         place = () if settings.redis_url else ("--data", settings.data_dir.absolute())
         again = command_line("keys", "add", "NAME", *place)
-        typer.echo(
-            f"it was the last key, and the service still requires one; this makes one: {again}",
-            err=True,
-        )
+        note(f"it was the last key, and the service still requires one; this makes one: {again}")
 
 
 @contextlib.contextmanager

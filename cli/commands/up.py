@@ -68,7 +68,7 @@ def up(
         fail(str(exc))
     except KeyboardInterrupt:
         if settings.log_format == "text":
-            typer.echo("stopped", err=True)
+            note("stopped")
 
 
 def _check(settings: Settings, workers: int) -> None:

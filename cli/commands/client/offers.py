@@ -214,12 +214,18 @@ def _whole(value: float | None) -> int | None:
     return None if value is None else int(value)
 
 
+def _waiting(state: Mapping[str, Any]) -> str | None:
+    """The length of the queue; None if Redis does not answer."""
+    waiting = state["waiting"]
+    return None if waiting is None else f"{waiting} of at most {state['limit']} jobs"
+
+
 def _print_queue(state: Mapping[str, Any]) -> None:
     print_fields(
         [
             *(("not ready", reason) for reason in state["reasons"]),
             *(("warning", text) for text in state["warnings"]),
-            ("waiting", f"{state['waiting']} of at most {state['limit']} jobs"),
+            ("waiting", _waiting(state)),
             ("running", state["running"]),
             ("oldest waits", duration(state["oldest_seconds"]) if state["waiting"] else None),
         ]
