@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from cli.output import examples, fail, note
+from cli.options import AsJson
+from cli.output import examples, fail, note, print_json
 
 app = typer.Typer(add_completion=False)
 
@@ -17,6 +18,7 @@ def certificate(
         str, typer.Option(help="Name of the signer; shown with every image.")
     ] = "Kirazuri Server",
     days: Annotated[int, typer.Option(min=1, max=3650, help="Validity in days.")] = 365,
+    is_json: AsJson = False,
 ) -> None:
     """Make a certificate to sign images with (C2PA), issued by your own certificate authority."""
     # Imported here: it is slow, and no other command needs it.
@@ -26,6 +28,12 @@ def certificate(
         make_certificate(folder, organisation=organisation, days=days)
     except (OSError, ValueError) as exc:
         fail(str(exc))
-    typer.echo(f"KIRAZURI_C2PA_CERTIFICATE={folder / 'certificate.pem'}")
-    typer.echo(f"KIRAZURI_C2PA_KEY={folder / 'key.pem'}")
+    settings = {
+        "KIRAZURI_C2PA_CERTIFICATE": str(folder / "certificate.pem"),
+        "KIRAZURI_C2PA_KEY": str(folder / "key.pem"),
+    }
+    if is_json:
+        print_json(settings)
+    else:
+        typer.echo("\n".join(f"{name}={path}" for name, path in settings.items()))
     note(f"give {folder / 'ca.pem'} to those who check images; keep the keys")

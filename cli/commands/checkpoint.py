@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,16 @@ import typer
 
 from cli.commands.progress_bar import byte_bar
 from cli.options import AsJson, CardName, CheckpointFolder
-from cli.output import FAILED, INTERRUPTED, examples, fail, print_error, printable, read_settings
+from cli.output import (
+    FAILED,
+    INTERRUPTED,
+    examples,
+    fail,
+    print_error,
+    print_json,
+    printable,
+    read_settings,
+)
 from model.card import Card, Source, load_card, shipped_folder
 from model.errors import CardError, CheckpointError
 from model.files.convert import convert_checkpoint, total_bytes
@@ -81,19 +91,37 @@ def fetch(
     is_accepted: Annotated[
         bool, typer.Option("--accept-licence", help="Do not ask about the licence.")
     ] = False,
+    is_json: AsJson = False,
 ) -> None:
     """Download a card's text encoder, VAE and tokenizers, and verify existing files.
 
     Shows the licence first. An interrupted download continues. Files that must be downloaded by
-    hand are listed with their paths. The exit code is 0 if every file is present.
+    hand are listed with their paths. The exit code is 0 if every file is present. With --json: what
+    is there in the end; all else goes to stderr.
     """
     known = _card(card)
     folder = read_settings(checkpoint_dir=checkpoint_dir).checkpoint_dir
-    if folder is None:
-        if shipped_folder(known).is_dir():
-            typer.echo(f"{known.name} ships with the package; there is nothing to fetch.")
-            return
+    if folder is None and not shipped_folder(known).is_dir():
         fail("name the folder with --checkpoint-dir or KIRAZURI_CHECKPOINT_DIR")
+    try:
+        with redirect_stdout(sys.stderr if is_json else sys.stdout):
+            _fetch_or_verify(known, folder, is_accepted=is_accepted)
+    finally:
+        if is_json:
+            print_json(_state_of(known, folder or shipped_folder(known)))
+
+
+def _state_of(card: Card, folder: Path) -> list[dict[str, object]]:
+    return [
+        {"what": row.item.what, "path": str(row.place or row.item.path), "is_there": row.is_usable}
+        for row in find_files(card, folder)
+    ]
+
+
+def _fetch_or_verify(known: Card, folder: Path | None, *, is_accepted: bool) -> None:
+    if folder is None:
+        typer.echo(f"{known.name} ships with the package; there is nothing to fetch.")
+        return
     for line in _about(known):
         typer.echo(line)
     root = library_folder(known.files, folder)
@@ -118,6 +146,7 @@ def convert(
     source: Annotated[Path, typer.Argument(help="A checkpoint in any layout.")],
     target: Annotated[Path, typer.Argument(help="A folder, or a .safetensors file.")],
     card: CardName = None,
+    is_json: AsJson = False,
 ) -> None:
     """Write a checkpoint in the published layout, with bit-identical weights.
 
@@ -136,6 +165,9 @@ def convert(
         fail(str(exc))
     except KeyboardInterrupt:
         fail("interrupted; the incomplete file was removed", INTERRUPTED)
+    if is_json:
+        print_json([{"path": str(file.path), "content": file.content} for file in written])
+        return
     for file in written:
         typer.echo(f"{file.path}  {file.content}")
 

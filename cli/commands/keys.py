@@ -12,7 +12,16 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from cli.options import AsJson, DataFolder
-from cli.output import USAGE_ERROR, command_line, examples, fail, note, print_json, read_settings
+from cli.output import (
+    USAGE_ERROR,
+    command_line,
+    examples,
+    fail,
+    note,
+    print_json,
+    print_table,
+    read_settings,
+)
 from cli.service.embedded_redis import StartError, available_redis, has_redis
 from model.rating import Rating
 from worker.auth.api_keys import ApiKey, KeyLimits, Priority, new_secret, secret_hash
@@ -68,10 +77,12 @@ def add(
         bool, typer.Option("--first", help="The service starts later: make its data folder.")
     ] = False,
     data: DataFolder = None,
+    is_json: AsJson = False,
 ) -> None:
     """Make a key and print it. It is valid within seconds and cannot be shown again."""
-    if no_loras and lora:
-        fail("--no-loras and --lora contradict each other", USAGE_ERROR)
+    if (no_loras and lora) or (toml and is_json):
+        pair = "--toml and --json" if toml else "--no-loras and --lora"
+        fail(f"{pair} contradict each other", USAGE_ERROR)
     secret = new_secret()
     try:
         limits = KeyLimits(
@@ -95,7 +106,7 @@ def add(
     with _redis(read_settings(data_dir=data), may_be_new=is_first) as client:
         if not add_key(client, key):
             fail(f"a key named {name} exists; revoke it first, or choose another name")
-    typer.echo(secret)
+    print_json({"key": secret, **_as_json(key)}) if is_json else typer.echo(secret)
     note("save it now: it is not shown again")
 
 
@@ -116,26 +127,23 @@ def show(
         except KeyFileError as exc:
             fail(str(exc))
     if is_json:
-        rows = [{"id": key.id, "kept_in": place, **_as_json(key)} for place, key in found]
-        print_json(rows)
+        print_json([{**_as_json(key), "kept_in": place} for place, key in found])
         return
-    for place, key in found:
-        limits = key.limits.model_dump(mode="json", exclude_defaults=True)
-        shown = ", ".join(f"{field} {_plain(value)}" for field, value in limits.items())
-        since = f"{key.created_at:%Y-%m-%d}" if key.created_at else "-"
-        typer.echo(f"{key.id}  {since:10}  {place:5}  {key.name}  {shown or 'no limits'}")
+    print_table(("ID", "SINCE", "KEPT IN", "NAME", "LIMITS"), [_row(*one) for one in found])
     if not found:
         note("there are no keys")
 
 
 @app.command(epilog=examples("kirazuri keys revoke alice"))
-def revoke(name: _Name, data: DataFolder = None) -> None:
+def revoke(name: _Name, data: DataFolder = None, is_json: AsJson = False) -> None:
     """Revoke a key. Within seconds it no longer works, and neither do links that it made."""
     settings = read_settings(data_dir=data)
     with _redis(settings) as client:
         if not revoke_key(client, name):
             fail(f"Redis has no key named {name}; edit the keys file to remove one of its keys")
         is_last = not list_keys(client) and not settings.keys_file
+    if is_json:
+        print_json({"name": name, "is_last": is_last})
     note(f"{name} is revoked")
     if is_last and settings.auth != "off":
         place = () if settings.redis_url else ("--data", settings.data_dir.absolute())
@@ -159,6 +167,13 @@ def _redis(settings: Settings, *, may_be_new: bool = False) -> Iterator["Redis"]
         fail(str(exc))
 
 
+def _row(place: str, key: ApiKey) -> list[object]:
+    limits = key.limits.model_dump(mode="json", exclude_defaults=True)
+    shown = ", ".join(f"{field} {_plain(value)}" for field, value in limits.items())
+    since = f"{key.created_at:%Y-%m-%d}" if key.created_at else "-"
+    return [key.id, since, place, key.name, shown or "no limits"]
+
+
 def _what_is_wrong(exc: ValidationError) -> str:
     """The wrong limits, and how they are written."""
     places = [(error["loc"][-1], error["msg"]) for error in exc.errors()]
@@ -166,7 +181,7 @@ def _what_is_wrong(exc: ValidationError) -> str:
 
 
 def _as_json(key: ApiKey) -> dict[str, Any]:
-    return key.model_dump(mode="json", exclude={"hash"})
+    return {"id": key.id, **key.model_dump(mode="json", exclude={"hash"})}
 
 
 def _plain(value: Any) -> str:

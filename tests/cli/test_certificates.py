@@ -1,5 +1,6 @@
 """The certificate authority of `kirazuri certificate`."""
 
+import json
 import stat
 from pathlib import Path
 
@@ -31,6 +32,8 @@ def test_a_second_certificate_has_the_same_authority(tmp_path: Path) -> None:
     assert (leaf.not_valid_after_utc - leaf.not_valid_before_utc).days == 20
 
     assert CliRunner().invoke(app, command).exit_code == 0
+    shown = json.loads(CliRunner().invoke(app, [*command, "--json"]).stdout)
+    assert shown["KIRAZURI_C2PA_KEY"] == str(folder / "key.pem")
     renewed, same = certificates(folder / "certificate.pem")
     assert same == issuer
     assert renewed.serial_number != leaf.serial_number

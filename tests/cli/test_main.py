@@ -1,5 +1,6 @@
 """Help, version, exit codes and error messages of the command line."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -32,6 +33,16 @@ def test_every_command_has_help_with_examples() -> None:
         assert shown.exit_code == 0, command
         assert "Usage:" in shown.output, command
         assert ("Examples:" in shown.output) == (command not in WITHOUT_EXAMPLES), command
+
+
+def test_every_command_can_print_json() -> None:
+    """Except groups, `up`, which prints no result, and benchmarks, which write JSON to a file."""
+    without = [
+        name
+        for name in names(GROUP)
+        if "--json" not in CliRunner().invoke(app, [*name.split(), "--help"]).output
+    ]
+    assert without == ["", "up", "checkpoint", "keys", "bench"]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -87,6 +98,11 @@ def test_version() -> None:
         assert (shown.exit_code, shown.output.split()[:1]) == (0, ["kirazuri-server"]), way
 
 
+def test_version_as_json() -> None:
+    shown = json.loads(CliRunner().invoke(app, ["version", "--json"]).stdout)
+    assert shown["name"] == "kirazuri-server"
+
+
 def test_a_wrong_setting_is_named(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("KIRAZURI_MAX_QUEUE=0")
     run = kirazuri_inline("up", folder=tmp_path)
@@ -138,7 +154,6 @@ def test_the_ending_of_the_file_and_the_format_agree(tmp_path: Path) -> None:
         ("generate 1girl --sheet a.txt", "--sheet a.txt: the file name must end in"),
         ("generate 1girl --lora a:b", "'b' is not a weight"),
         ("generate 1girl --init-image gone.png", "no such file"),
-        ("jobs --status done", "--status done: write one of queued, running, succeeded"),
         ("jobs --url ftp://a", "--url: 'ftp://a' is not an address"),
         ("verify gone.png", "cannot read gone.png"),
     ],

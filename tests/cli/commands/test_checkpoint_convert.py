@@ -1,5 +1,6 @@
 """`kirazuri checkpoint convert`: every layout becomes the published files."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -37,8 +38,8 @@ def test_every_layout_becomes_the_published_files(layout: str, tmp_path: Path) -
     assert not list((tmp_path / "target").rglob("*.part"))
 
 
-def _convert(source: Path, target: Path) -> tuple[int, str]:
-    return run_checkpoint("convert", source, target, *TINY)
+def _convert(source: Path, target: Path, *options: str) -> tuple[int, str]:
+    return run_checkpoint("convert", source, target, *TINY, *options)
 
 
 def test_a_file_gets_the_transformer(tmp_path: Path) -> None:
@@ -66,6 +67,8 @@ def test_the_channel_of_the_mask_is_restored(tmp_path: Path) -> None:
         wide["net.final_layer.linear.weight"], narrow["net.final_layer.linear.weight"]
     )
     assert inspected(tmp_path / "wide.safetensors")["origin"] == {"modelspec.title": "Narrow"}
+    _, output = _convert(tmp_path / "narrow.safetensors", tmp_path / "json.safetensors", "--json")
+    assert json.loads(output)[0]["path"] == str(tmp_path / "json.safetensors")
 
 
 def test_what_cannot_be_converted_is_refused(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """`kirazuri checkpoint fetch` with the real client of huggingface_hub and a hub on this machine."""
 
 import hashlib
+import json
 import random
 import re
 import shutil
@@ -121,6 +122,11 @@ def test_available_files_are_fetched_and_missing_ones_are_named(
     digest = hashlib.sha256((SHIPPED / MAIN).read_bytes()).hexdigest()
     assert f"(transformer, text adapter, sha256 {digest})" in second.stdout
     assert "Everything is there" in second.stdout
+
+    (files / VAE).unlink()
+    third = fetch(card_file, "--accept-licence", "--json")
+    assert [row["is_there"] for row in json.loads(third.stdout)] == [True] * 5
+    assert "fetched VAE" in third.stderr
 
 
 def test_parts_in_other_layouts_are_not_fetched(hub: FakeHub, card_file: Path) -> None:
