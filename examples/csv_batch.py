@@ -33,13 +33,14 @@ NUMBERS = {"steps": int, "seed": int, "cfg_scale": float, "strength": float}
 
 def call(path: str, body: dict[str, Any] | None = None, **headers: str) -> bytes:
     """The response of the service. Waits as long as it asks to, if it is full or starting."""
-    if KEY:
-        headers["Authorization"] = f"Bearer {KEY}"
     data = None if body is None else json.dumps(body).encode()
     headers["Content-Type"] = "application/json"
+    request = Request(urljoin(URL, path), data, headers)
+    if KEY:  # a picture may be in a bucket, where the key does not belong
+        request.add_unredirected_header("Authorization", f"Bearer {KEY}")
     while True:
         try:
-            with urlopen(Request(urljoin(URL, path), data, headers), timeout=120) as response:
+            with urlopen(request, timeout=120) as response:
                 return bytes(response.read())
         except HTTPError as error:
             with error:

@@ -50,7 +50,7 @@ class Handler(BaseHTTPRequestHandler):
         try:
             length = int(self.headers.get("Content-Length") or 0)
             if length > MAX_BODY:
-                self.send_error(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+                self._fail(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "the prompt is too long")
             elif self.path == "/draw":
                 prompt = json.loads(self.rfile.read(length))["prompt"]
                 job = call("/generate", {"prompt": prompt})
@@ -58,19 +58,24 @@ class Handler(BaseHTTPRequestHandler):
             elif self.path.startswith("/links/"):
                 self._send_links(self.path.removeprefix("/links/"))
             else:
-                self.send_error(HTTPStatus.NOT_FOUND)
+                self._fail(HTTPStatus.NOT_FOUND, "not found")
         except HTTPError as error:
             with error:  # the problem of the service says which field is wrong
                 self._send(HTTPStatus(error.code), error.read())
+        except OSError:
+            self._fail(HTTPStatus.BAD_GATEWAY, "the service does not answer")
         except (ValueError, KeyError, TypeError):
-            self.send_error(HTTPStatus.BAD_REQUEST, "expected JSON with a prompt")
+            self._fail(HTTPStatus.BAD_REQUEST, "expected JSON with a prompt")
 
     def _send_links(self, job_id: str) -> None:
         if not job_id.isalnum():
-            self.send_error(HTTPStatus.NOT_FOUND)
+            self._fail(HTTPStatus.NOT_FOUND, "not found")
             return
         links = call(f"/jobs/{job_id}/links")
         self._send(HTTPStatus.OK, json.dumps({"id": job_id, **links}).encode())
+
+    def _fail(self, status: HTTPStatus, detail: str) -> None:
+        self._send(status, json.dumps({"detail": detail}).encode())
 
     def _send(self, status: HTTPStatus, body: bytes, kind: str = "application/json") -> None:
         self.send_response(status)

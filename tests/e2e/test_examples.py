@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import runpy
 import signal
 import subprocess
 import sys
@@ -91,6 +92,30 @@ def test_a_batch_goes_on_where_it_stopped(service: httpx2.Client, tmp_path: Path
     assert open_image((folder / "two.png").read_bytes()).size == (128, 128)
     assert (folder / "one.png").read_bytes() == b"mine" != before
     assert len(jobs_of(service, "batch of pictures")) == 3, "the same call gives the same job"
+
+
+def test_a_batch_keeps_its_key_from_a_bucket(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures in a bucket are redirects to another machine."""
+    monkeypatch.setenv("KIRAZURI_API_KEY", "secret")
+    batch = runpy.run_path(str(EXAMPLES / "csv_batch.py"))
+    seen = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            seen.append((self.path, self.headers["Authorization"]))
+            self.send_response(307 if self.path == "/images/a.png" else 200)
+            self.send_header("Location", f"http://127.0.0.1:{server.server_port}/bucket")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Stay silent."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server, ThreadPoolExecutor() as pool:
+        pool.submit(server.serve_forever)
+        batch["call"](f"http://127.0.0.1:{server.server_port}/images/a.png")
+        server.shutdown()
+    assert seen == [("/images/a.png", "Bearer secret"), ("/bucket", None)]
 
 
 # -- a Discord bot ---------------------------------------------------------------------------------
@@ -281,6 +306,8 @@ def test_a_page_shows_progress_and_pictures_by_signed_links(
                 ("/draw", b"x" * 30_000, 413),
                 ("/other", b"", 404),
             ):
-                assert page.post(path, content=body).status_code == status, (path, body[:20])
+                answer = page.post(path, content=body)
+                assert answer.status_code == status, (path, body[:20])
+                assert answer.json()["detail"]
     finally:
         stop(process)
