@@ -43,12 +43,17 @@ def main() -> None:
     parser.add_argument("--checkpoint-dir", type=Path, help="folder with the card's files")
     parser.add_argument("--size", default="1024x1024", help="WIDTHxHEIGHT in pixels")
     parser.add_argument("--tokens", type=int, nargs="+", default=[77, 256], help="of each prompt")
+    parser.add_argument(
+        "--compiled", action="store_true", help="also as Inductor schedules compiled blocks"
+    )
     add_json_option(parser)
     options = parser.parse_args()
     card = load_card(options.card)
     width, height = map(int, options.size.split("x"))
     sizes = transformer_sizes(card, options.checkpoint_dir)
-    rows = count_all(card, sizes, width=width, height=height, tokens=options.tokens)
+    rows = count_all(
+        card, sizes, width=width, height=height, tokens=options.tokens, compiled=options.compiled
+    )
     conditions = (
         f"{card.name}, {width}x{height}, bfloat16, {sizes.blocks} blocks of width {sizes.width}; "
         "one forward of a guidance pair, and what one step of the engine asks of the device"
@@ -67,17 +72,29 @@ def transformer_sizes(card: Card, checkpoint_dir: Path | None) -> TransformerSiz
 
 
 def count_all(
-    card: Card, sizes: TransformerSizes, *, width: int, height: int, tokens: list[int]
+    card: Card,
+    sizes: TransformerSizes,
+    *,
+    width: int,
+    height: int,
+    tokens: list[int],
+    compiled: bool = False,
 ) -> list[dict[str, Any]]:
-    """A row for the library's class, and one of ours for each number of tokens."""
+    """A row for the library's class, and one of ours for each number of tokens.
+
+    With `compiled`, a row for compiled blocks follows, for the first number of tokens.
+    """
     scale = card.vae.scale_factor
     shape = (1, sizes.latent_channels, 1, height // scale, width // scale)
     library = count_library(card, sizes, shape)
     base = library["TFLOP"]
     rows = [library]
+    context = card.text.context_rows
     for number in tokens:
-        ours = count_ours(card, sizes, shape, min(number, card.text.context_rows))
+        ours = count_ours(card, sizes, shape, min(number, context))
         rows.append({**ours, "FLOPs saved": f"{1 - ours['TFLOP'] / base:.2%}"})
+    if compiled:
+        rows.append({**rows[1], **count_compiled(card, sizes, shape, min(tokens[0], context))})
     step = count_step(card, sizes, width=width, height=height)
     for row in rows[1:]:
         row |= step
@@ -110,6 +127,28 @@ def count_ours(
     with counted() as counts:
         network.velocity(rows)
     return _row(f"ours, {tokens} tokens", counts)
+
+
+def count_compiled(
+    card: Card, sizes: TransformerSizes, shape: tuple[int, ...], tokens: int
+) -> dict[str, Any]:
+    """Our forward of a pair with compiled blocks, as Inductor schedules them."""
+    # Loads the compiler, which takes seconds.
+    from model.bench.compiled_counts import ScheduledBlocks
+
+    network, scheduled = _network(card, sizes), ScheduledBlocks()
+    network.use(scheduled.blocks())
+    latents = torch.empty(shape, device=META)
+    rows = [Row(latents, 0.5, _text(network, card, sizes, tokens)) for _ in range(2)]
+    network.velocity(rows)
+    scheduled.reset()
+    with counted() as (outside, _):
+        network.velocity(rows)
+    return {
+        "forward": f"ours, {tokens} tokens, compiled",
+        "launches": scheduled.kernels + sum(outside.launches.values()),
+        "elementwise GB": (scheduled.bytes + sum(outside.bytes.values())) / 1e9,
+    }
 
 
 def count_step(

@@ -44,7 +44,7 @@ def forwards(subject: Subject) -> Iterator[Finding]:
     library = subject.module(dtype)
     eager = Transformer(subject.module(dtype), dtype=dtype)
     compiled = Transformer(subject.module(dtype), dtype=dtype)
-    compiled.use(Blocks.compiled(backend=backend(subject)))
+    compiled.use(Blocks.compiled(backend=backend(subject), dynamic=False))
     cases = [Case(subject, size, 1) for size in subject.sizes]
     runs: list[tuple[str, Callable[[Case], Callable[[], Tensor]]]] = [
         ("diffusers", lambda case: lambda: case.of_library(library)),

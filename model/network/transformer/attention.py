@@ -43,8 +43,8 @@ def self_attention(
     flat = x.reshape(1, batch * patches, width).expand(3, -1, -1)
     projected = torch.bmm(flat, qkv.mT)
     q, k, v = projected.view(3, batch, patches, width // head_dim, head_dim).unbind(0)
-    q = rotate(rms_norm(q, norms[0]), rotary)
-    k = rotate(rms_norm(k, norms[1]), rotary)
+    turned = _turned_at_once if torch.compiler.is_compiling() else _turned
+    q, k = turned(q, norms[0], rotary), turned(k, norms[1], rotary)
     q, k, v = _heads_first(q, k, v)
     return _patches_first(functional.scaled_dot_product_attention(q, k, v))
 
@@ -54,12 +54,28 @@ def rms_norm(x: Tensor, weight: Tensor) -> Tensor:
     return functional.rms_norm(x, x.shape[-1:], weight, EPSILON)
 
 
+def _turned(x: Tensor, weight: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
+    return rotate(rms_norm(x, weight), rotary)
+
+
+def _turned_at_once(x: Tensor, weight: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
+    """The same in float32 until the end: a compiler makes one kernel of it."""
+    cos, sin = (table.squeeze(1) for table in rotary)
+    half = x.shape[-1] // 2
+    numbers, weight = x.float(), weight.float()
+    scale = torch.rsqrt(numbers.square().mean(-1, keepdim=True) + EPSILON)
+    turned = numbers * (weight * cos) + numbers.roll(half, -1) * (weight.roll(half) * sin)
+    return (scale * turned).to(x.dtype)
+
+
 def rotate(x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
     """Turn the pairs (i, i + half) of every head by the angles of its patch.
 
-    `x` is (B, patches, heads, head_dim). The cosines and sines are (patches, 1, 1, half).
+    `x` is (B, patches, heads, head_dim). The tables are (patches, 1, 1, head_dim): of the cosines
+    twice; of the sines, first negated.
     """
-    cos, sin = rotary
+    half = x.shape[-1] // 2
+    cos, sin = rotary[0][..., :half], rotary[1][..., half:]
     pairs = torch.unflatten(x, -1, (2, -1))
     turned = pairs * cos
     turned[..., 0, :].addcmul_(pairs[..., 1, :], sin[..., 0, :], value=-1)

@@ -16,7 +16,9 @@ _THETA = 10_000.0
 def rotary_tables(
     rows: int, columns: int, head_dim: int, scale: Sequence[float], like: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Cosines and sines of the rotary positions, each (rows * columns, 1, 1, head_dim / 2).
+    """Cosines and sines of the rotary positions, each (rows * columns, 1, 1, head_dim).
+
+    Both stand twice, for the first and the second half of a head; the first sines are negative.
 
     Frequencies are theta^(-2i / dim) of each axis, with theta stretched by the axis's `scale`
     (time, height, width): NTK-aware scaling. An image has the time 0. The angles are float32; the
@@ -36,7 +38,8 @@ def rotary_tables(
         ],
         dim=-1,
     ).view(rows * columns, 1, 1, head_dim // 2)
-    return angles.cos().to(like), angles.sin().to(like)
+    cos, sin = angles.cos(), angles.sin()
+    return torch.cat([cos, cos], -1).to(like), torch.cat([-sin, sin], -1).to(like)
 
 
 def _frequencies(dim: int, scale: float) -> Tensor:
