@@ -95,6 +95,13 @@ class MalformedForm(Exception):
     """The body is declared as a form and cannot be parsed as one."""
 
 
+class UnknownPath(HTTPException):
+    """There is nothing at the path; answered as paths without a route are."""
+
+    def __init__(self) -> None:
+        super().__init__(404)
+
+
 class UnknownModel(Exception):
     """This service has no model of that name."""
 

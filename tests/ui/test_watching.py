@@ -64,7 +64,7 @@ def test_a_waiting_job_shows_its_place(
         start(page)
         expect(page.locator("kz-run .state")).to_contain_text("ahead in the queue")
         page.locator("kz-run .cancel").click()
-        expect(page.locator(".failure")).to_have_text("Cancelled.")
+        expect(page.locator("kz-run .failure")).to_have_text("Cancelled.")
     finally:
         os.kill(worker, signal.SIGCONT)
     assert statuses(client)[0] == "cancelled"
@@ -74,7 +74,7 @@ def test_escape_cancels_a_running_job(page: Page, client: httpx2.Client) -> None
     start(page, steps=100)
     expect(page.locator("kz-run .state")).to_contain_text("Step")
     page.keyboard.press("Escape")
-    expect(page.locator(".failure")).to_have_text("Cancelled.")
+    expect(page.locator("kz-run .failure")).to_have_text("Cancelled.")
     assert statuses(client) == ["cancelled"]
 
 
@@ -110,3 +110,22 @@ def test_several_jobs_are_watched_at_once(page: Page) -> None:
     other.locator(".open").click()
     expect(page.locator(".picture img[data-kind=image]")).to_have_count(1)
     expect(other).to_have_count(0)
+
+
+def test_only_the_shown_job_is_streamed(
+    page: Page, client: httpx2.Client, service_folder: Path
+) -> None:
+    """Browsers open six connections to a host: a stream for every job would leave none."""
+    worker = process(service_folder, "worker")
+    os.kill(worker, signal.SIGSTOP)
+    try:
+        for _ in range(9):
+            client.post("/generate", json={"prompt": "1girl", "steps": 1}).raise_for_status()
+        page.reload()
+        expect(page.locator("kz-queue li")).to_have_count(8)
+        page.locator("#prompt").fill("1girl, smile")
+        expect(page.locator(".plan")).to_contain_text("tokens")  # a connection was free
+    finally:
+        os.kill(worker, signal.SIGCONT)
+    expect(page.locator("kz-queue li")).to_have_count(0)
+    expect(page.locator(".picture img[data-kind=image]")).to_have_count(1)

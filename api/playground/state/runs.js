@@ -7,10 +7,11 @@ import { showProblem } from "./notes.js";
 import { store } from "./store.js";
 
 const ENDED = new Set(["succeeded", "failed", "cancelled"]);
-const QUEUE_MS = 2000;
+const POLL_MS = 2000;
 
-/** What ends the watching of a job. @type {Map<string, AbortController>} */
-const lives = new Map();
+/** Ends the stream of the job that is shown. Browsers open six connections to a host, in all tabs: others are asked for. */
+let stream = new AbortController();
+let isPolling = false;
 
 /** Whether a job has ended. @param {Pick<Job, "status">} job */
 export const hasEnded = (job) => ENDED.has(job.status);
@@ -20,8 +21,7 @@ export async function make(request = requestOf(store.state.form)) {
   try {
     const job = await api.submit(request);
     store.set("notes", store.state.notes.filter((note) => !note.isError));
-    watch(job);
-    show(job.id);
+    open(job);
     if (!store.state.view.isSeedLocked) store.edit({ seed: randomSeed() });
     return job;
   } catch (error) {
@@ -30,8 +30,30 @@ export async function make(request = requestOf(store.state.form)) {
   }
 }
 
-/** @param {string} id */
-export const show = (id) => store.set("shown", id);
+/** Show a job that is watched, and stream its events. @param {string} id */
+export function show(id) {
+  store.set("shown", id);
+  stream.abort();
+  stream = new AbortController();
+  const { signal } = stream;
+  const run = store.state.runs.get(id);
+  if (run && !hasEnded(run.job)) {
+    follow(id, signal).catch((error) => signal.aborted || update(id, { note: api.problemOf(error).message }));
+  }
+  poll();
+}
+
+/** Show a job, such as one of the gallery. @param {Job} job */
+export function open(job) {
+  watch(job);
+  show(job.id);
+}
+
+/** Watch a job to its end. @param {Job} job */
+export function watch(job) {
+  if (!store.state.runs.has(job.id)) add(job);
+  poll();
+}
 
 /** Cancel a job; it may have ended meanwhile. @param {string} id */
 export async function cancel(id) {
@@ -49,9 +71,7 @@ export async function resume() {
     const { items } = await api.jobs({ limit: 20 });
     for (const job of [...items].reverse()) if (!hasEnded(job)) watch(job);
     const newest = items.find((job) => !hasEnded(job)) ?? items.find((job) => job.status === "succeeded");
-    if (!newest || store.state.shown) return;
-    if (hasEnded(newest)) add(newest);
-    show(newest.id);
+    if (newest && !store.state.shown) open(newest);
   } catch {
     // The page works without: the gallery says what is wrong.
   }
@@ -59,32 +79,10 @@ export async function resume() {
 
 /** Forget all jobs, as when the key changes. */
 export function forget() {
-  for (const life of lives.values()) life.abort();
-  lives.clear();
+  stream.abort();
   store.set("shown", null);
   store.set("viewing", null);
   store.set("runs", new Map());
-}
-
-/** Show an older job, such as one of the gallery. @param {Job} job */
-export function open(job) {
-  if (!store.state.runs.has(job.id)) add(job);
-  show(job.id);
-}
-
-/** Follow a job to its end. @param {Job} job */
-export function watch(job) {
-  if (store.state.runs.has(job.id)) return;
-  add(job);
-  const life = new AbortController();
-  lives.set(job.id, life);
-  follow(job.id, life.signal)
-    .catch((error) => life.signal.aborted || update(job.id, { note: api.problemOf(error).message }))
-    .finally(() => {
-      life.abort();
-      lives.delete(job.id);
-    });
-  askForPlace(job.id, life.signal).catch(() => {});
 }
 
 /** @param {Job} job */
@@ -97,28 +95,53 @@ function add(job) {
 /** @param {string} id @param {Partial<Run>} fields */
 function update(id, fields) {
   const run = store.state.runs.get(id);
-  if (run) store.set("runs", new Map(store.state.runs).set(id, { ...run, ...fields }));
+  if (!run) return;
+  store.set("runs", new Map(store.state.runs).set(id, { ...run, ...fields }));
+  const isNews = fields.job && hasEnded(fields.job) && !hasEnded(run.job);
+  if (isNews && fields.job) store.set("finished", fields.job);
 }
 
-/** @param {string} id @param {AbortSignal} signal */
+/** The state of a job as the service gives it. @param {Job} job */
+function take(job) {
+  update(job.id, { job, images: [...job.images], eta: hasEnded(job) ? null : job.eta_seconds });
+}
+
+/** Apply the events of a job, then its last state. @param {string} id @param {AbortSignal} signal */
 async function follow(id, signal) {
+  askForPlace(id, signal).catch(() => {});
   for await (const event of eventsOf(id, signal)) apply(id, event);
-  const job = await lastState(id);
-  update(id, { job, images: [...job.images], eta: null });
-  store.set("finished", job);
-}
-
-/** The job at its end; a service that has just restarted may need a moment. @param {string} id */
-async function lastState(id) {
   for (;;) {
     try {
-      return await api.job(id);
+      return take(await api.job(id, signal));
     } catch (error) {
       const { status } = api.problemOf(error);
-      if (status >= 400 && status < 500 && status !== 429) throw error;
-      await api.pause(1000);
+      if (signal.aborted || (status >= 400 && status < 500 && status !== 429)) throw error;
+      await api.pause(POLL_MS, signal); // the service may have just restarted
     }
   }
+}
+
+/** Ask for the jobs in progress that are not shown, one after the other. */
+async function poll() {
+  const others = () => [...store.state.runs.values()].filter(({ job }) => !hasEnded(job) && job.id !== store.state.shown);
+  if (isPolling || !others().length) return;
+  isPolling = true;
+  while (others().length) {
+    await api.pause(POLL_MS);
+    for (const { job } of others()) {
+      const found = await api.job(job.id).catch(api.problemOf);
+      if ("images" in found) take(found);
+      else if (found.status === 404 || found.status === 410) drop(job.id);
+    }
+  }
+  isPolling = false;
+}
+
+/** @param {string} id */
+function drop(id) {
+  const runs = new Map(store.state.runs);
+  runs.delete(id);
+  store.set("runs", runs);
 }
 
 /** @param {string} id @param {JobEvent} event */
@@ -146,9 +169,10 @@ function apply(id, { name, data }) {
 /** Events do not tell the place in the queue: ask while the job waits. @param {string} id @param {AbortSignal} signal */
 async function askForPlace(id, signal) {
   for (;;) {
-    await api.pause(QUEUE_MS, signal);
-    if (store.state.runs.get(id)?.job.status !== "queued") continue;
+    await api.pause(POLL_MS, signal);
+    const status = store.state.runs.get(id)?.job.status;
+    if (status !== "queued") continue;
     const job = await api.job(id, signal).catch(() => null);
-    if (job?.status === "queued" && !signal.aborted) update(id, { job, eta: job.eta_seconds });
+    if (job?.status === "queued") take(job);
   }
 }

@@ -14,8 +14,9 @@ from pathlib import PurePosixPath
 from typing import Annotated, Final
 from urllib.parse import urlsplit
 
-from fastapi import APIRouter, Header, HTTPException, Response
+from fastapi import APIRouter, Header, Response
 
+from api.http.errors import UnknownPath
 from api.submit.dependencies import ServiceSettings
 from worker.settings import Settings
 
@@ -74,7 +75,7 @@ async def file(
     site = load_site()
     asset = site.files.get(path)
     if asset is None:
-        raise HTTPException(404)
+        raise UnknownPath
     # During an update, the page may come from a process of another version.
     caching = _IMMUTABLE if version == site.version else "no-cache"
     return _answer(asset, accept_encoding, if_none_match, caching)

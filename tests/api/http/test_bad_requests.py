@@ -10,7 +10,7 @@ from tests.support.api_server import ApiServer
 from tests.support.cases import check_all
 
 PATHS = [
-    ("GET", "/", 307),
+    ("GET", "/", 200),
     ("GET", "/nothing", 404),
     ("GET", "/generate/", 404),
     ("GET", "/generate", 405),
