@@ -13,6 +13,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime
 STAMP := $(VENV)/.installed
+BARE := .venv-bare/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 # Packages of another environment would hide those of .venv.
@@ -31,10 +32,11 @@ ifeq ($(shell $(BIN)/python -c "print(1)" 2>/dev/null),)
 .PHONY: $(RUNTIME)
 endif
 
-.PHONY: help install setup demo test ui drill chaos siege gpu fuzz clients check audit docs lock digests train-tiny clean
+.PHONY: help install setup demo test test-without-torch ui drill chaos siege gpu fuzz clients check audit docs lock \
+	digests train-tiny clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(RUNTIME)  ## build .venv with the pinned versions of what the service needs
 
@@ -45,6 +47,9 @@ $(RUNTIME): pyproject.toml constraints.txt requirements.lock
 
 $(STAMP): $(RUNTIME)
 	@$(INSTALL) --tests
+
+$(BARE): pyproject.toml constraints.txt requirements.lock
+	@$(INSTALL) --without-torch
 
 demo: $(RUNTIME)  ## start the service, make one picture, keep serving (ONCE=1: stop after the picture)
 	@$(BIN)/python -m cli.demo $(if $(PORT),--port $(PORT)) $(if $(ONCE),--once)
@@ -60,6 +65,10 @@ test: $(STAMP)  ## run the tests (ARGS: tests/model -k er_sde)
 # One browser and one service for all tests, so one process. Loopback addresses only.
 ui: $(STAMP)  ## tests of the page in Chromium, and pictures of it in out/ui (ARGS: -k chips)
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -p no:xdist tests/ui $(ARGS)
+
+# The API, the command line, the queue and the embedded Redis, on a Python for which torch has no build.
+test-without-torch: $(BARE)  ## tests of all that needs no torch, in .venv-bare (PYTHON: python3.13)
+	OMP_NUM_THREADS=1 .venv-bare/bin/python -m pytest -n $(or $(JOBS),3) --dist loadgroup $(ARGS)
 
 # `make test` skips these folders. They use loopback addresses only.
 drill: $(STAMP)  ## short drills: faults, random input, hostile clients, the rehearsal of `make gpu`
@@ -135,6 +144,6 @@ train-tiny: $(STAMP)  ## train the bundled checkpoint (one to two hours on two c
 	$(BIN)/python -m training $(ARGS)
 
 clean:  ## remove all generated files (keeps data/)
-	rm -rf $(VENV) .clients .ui out build *.egg-info .pytest_cache .mypy_cache .ruff_cache \
+	rm -rf $(VENV) .venv-bare .clients .ui out build *.egg-info .pytest_cache .mypy_cache .ruff_cache \
 		.import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

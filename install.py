@@ -17,7 +17,7 @@ import urllib.error
 import urllib.request
 from importlib.util import find_spec
 from pathlib import Path
-from typing import List, Mapping
+from typing import List, Mapping, Sequence
 
 OLDEST_PYTHON = (3, 11)
 
@@ -29,6 +29,8 @@ NVIDIA_DRIVER = ("/proc/driver/nvidia/version", "/dev/nvidiactl", "/usr/lib/wsl/
 
 EXTRAS = ("api", "worker", "cli", "otel", "embedded-redis")
 """What runs the service. The tests need the whole lock."""
+
+EXTRAS_WITHOUT_TORCH = ("api", "cli", "otel", "embedded-redis", "docs", "dev")
 
 SERVICE_GB, TESTS_GB = 2.0, 1.0
 """What the packages take on the disk while they are installed, with torch's build for CPUs."""
@@ -74,11 +76,15 @@ def main() -> int:
     """Build or complete the environment; the exit code."""
     parser = argparse.ArgumentParser(description="Build .venv, or complete it.")
     parser.add_argument("--tests", action="store_true", help="add what the tests need")
+    parser.add_argument("--without-torch", action="store_true", help="build .venv-bare")
     options = parser.parse_args()
     root = Path(__file__).resolve().parent
     try:
         check_python()
-        (add_tests if options.tests else install)(root)
+        if options.without_torch:
+            install_without_torch(root)
+        else:
+            (add_tests if options.tests else install)(root)
     except SetupError as exc:
         print(f"error: {exc}", file=sys.stderr)
         return 1
@@ -113,23 +119,38 @@ def install(root: Path) -> None:
     pins = (root / "constraints.txt").read_text(encoding="utf-8").splitlines()
     torch = next(line for line in pins if line.startswith("torch=="))
     if not has_torch(environment, torch):
-        index = torch_index(os.environ)
+        index = torch_index(os.environ, has_own_index=has_own_index(environment))
         # Another index may lack the pinned versions of what torch needs; the lock brings them.
         source = ["--index-url", index] if index else ["-c", str(root / "constraints.txt")]
         print(f"installing {torch}{f' from {index}' if index else ''}", flush=True)
         pip_install(environment, [*source, torch])
-    part = environment / "requirements.txt"
-    command = [str(environment / "bin/python"), "docker/requirements.py", *EXTRAS]
-    with part.open("wb") as file:
-        subprocess.run(command, cwd=str(root), stdout=file, check=True)
     print("installing the packages of the service", flush=True)
-    pip_install(environment, ["-q", *BY_HASH, "-r", str(part)])
-    pip_install(environment, ["-q", "--no-build-isolation", "--no-deps", "-e", str(root)])
+    _install_part(root, environment, EXTRAS)
     done.touch()
 
 
 BY_HASH = ("--require-hashes", "--only-binary", ":all:", "--no-deps")
 """The lock is complete: pip need not look for dependencies."""
+
+
+def _install_part(root: Path, environment: Path, extras: "Sequence[str]") -> None:
+    """The part of the lock for these extras, then the project."""
+    part = environment / "requirements.txt"
+    command = [str(environment / "bin/python"), "docker/requirements.py", *extras]
+    with part.open("wb") as file:
+        subprocess.run(command, cwd=str(root), stdout=file, check=True)
+    pip_install(environment, ["-q", *BY_HASH, "-r", str(part)])
+    pip_install(environment, ["-q", "--no-build-isolation", "--no-deps", "-e", str(root)])
+
+
+def install_without_torch(root: Path) -> None:
+    """An environment of its own, .venv-bare, for the tests of all that needs no torch."""
+    environment = root / ".venv-bare"
+    done = environment / ".installed"
+    prepare(environment, 0 if done.exists() else TESTS_GB)
+    print("installing all packages but those that need torch", flush=True)
+    _install_part(root, environment, EXTRAS_WITHOUT_TORCH)
+    done.touch()
 
 
 def add_tests(root: Path) -> None:
@@ -147,7 +168,9 @@ def prepare(environment: Path, needed_gb: float) -> None:
     python = environment / "bin/python"
     try:
         if not is_usable(python):
-            print(f"building .venv with Python {platform.python_version()}", flush=True)
+            print(
+                f"building {environment.name} with Python {platform.python_version()}", flush=True
+            )
             _make(environment)
         # pip writes INSTALLER after all other files of a package.
         for folder in environment.glob("lib/python*/site-packages/*.dist-info"):
@@ -200,7 +223,15 @@ def has_torch(environment: Path, pin: str) -> bool:
     return any(version.partition("+")[0] == pin.partition("==")[2] for version in versions)
 
 
-def torch_index(variables: "Mapping[str, str]") -> "str | None":
+def has_own_index(environment: Path) -> bool:
+    """Whether pip's files or variables name an index, or none at all."""
+    command = [str(environment / "bin/python"), "-I", "-m", "pip", "config", "list"]
+    shown = subprocess.run(command, stdout=subprocess.PIPE, check=False).stdout.decode()
+    own = re.search(r"^(global|install|:env:)\.(index-url|no-index)=", shown, re.MULTILINE)
+    return own is not None
+
+
+def torch_index(variables: "Mapping[str, str]", *, has_own_index: bool) -> "str | None":
     """The index for torch; None is pip's default.
 
     `TORCH_INDEX` names it. If that is set, even to nothing, or if pip has an index of the user's
@@ -209,7 +240,7 @@ def torch_index(variables: "Mapping[str, str]") -> "str | None":
     """
     if "TORCH_INDEX" in variables:
         return variables["TORCH_INDEX"].strip() or None
-    if variables.get("PIP_INDEX_URL") or variables.get("PIP_NO_INDEX") or sys.platform != "linux":
+    if has_own_index or sys.platform != "linux":
         return None
     if any(Path(path).exists() for path in NVIDIA_DRIVER):
         return None

@@ -3,6 +3,7 @@
 import signal
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -13,6 +14,7 @@ from redis import Redis
 from cli.certificates import make_certificate
 from tests.support.paths import ROOT
 from tests.support.s3_server import PROGRAM, FaultyProxy, S3Server
+from tests.support.torch_free import needs_torch
 from worker.redis_io import server as redis_server
 from worker.redis_io.server import RedisServer
 
@@ -42,6 +44,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         name = "e2e" if item.path in sharing else str(item.path.relative_to(TESTS))
         item.add_marker(pytest.mark.xdist_group(name))
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """Without torch, leave out what needs it: `make test-without-torch`."""
+    if find_spec("torch"):
+        return None
+    if collection_path == TESTS / "e2e":
+        return True  # its tests share a service with a worker
+    file = collection_path / "conftest.py" if collection_path.is_dir() else collection_path
+    return (file.suffix == ".py" and file.exists() and needs_torch(file)) or None
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

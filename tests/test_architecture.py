@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from tests.support.paths import ROOT
+from tests.support.torch_free import needs_torch
 
 PACKAGES = ("api", "cli", "model", "training", "worker")
 MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
@@ -63,6 +64,15 @@ def test_modules_outside_the_torch_rooms_do_not_load_torch() -> None:
     loaded = "{'torch', 'transformers', 'diffusers', 'safetensors'} & set(sys.modules)"
     output = _import_in_new_process(TORCH_FREE, after_each=f"print(name, *{loaded})")
     assert output.splitlines() == TORCH_FREE
+
+
+def test_tests_that_need_torch_are_told_from_their_imports() -> None:
+    """`make test-without-torch` leaves these out and runs all others."""
+    needing = {_name(path) for path in MODULES if needs_torch(path)}
+    assert {name for name in needing if not name.startswith(TORCH_ROOMS)} <= {"worker/__main__.py"}
+    assert {"model/engine/loading.py", "model/sampling/samplers.py"} <= needing
+    assert needs_torch(ROOT / "tests/model/sampling/test_samplers.py")
+    assert not needs_torch(ROOT / "tests/model/test_card.py")
 
 
 def test_the_api_and_the_command_line_run_without_numpy() -> None:

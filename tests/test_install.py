@@ -1,5 +1,6 @@
 """install.py, and the targets of the Makefile that call it: real environments of small packages."""
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -9,7 +10,6 @@ import sys
 import threading
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -176,6 +176,7 @@ def test_torch_comes_from_the_index_that_is_named_and_nothing_else_does(clone: C
     assert f"installing torch==9.9 from {url}\n" in done.stdout
     assert (clone.packages / "torch-9.9+cpu.dist-info").exists()
     assert {path.split("/")[1] for path in asked} == {"torch"}
+    assert f"Looking in indexes: {url}\n" in done.stdout, "no other index is asked for torch"
 
 
 def test_pip_without_a_network_says_what_to_do(clone: Clone) -> None:
@@ -200,7 +201,7 @@ def test_an_environment_whose_python_is_gone_is_built_again(clone: Clone) -> Non
 # -- the index for torch ---------------------------------------------------------------------
 
 
-@contextmanager
+@contextlib.contextmanager
 def _index(folders: dict[str, Path]) -> Iterator[tuple[str, list[str]]]:
     """A package index on loopback: its URL, and the paths that were asked for."""
     asked: list[str] = []
@@ -248,16 +249,29 @@ def test_without_a_driver_torch_is_a_build_for_cpus(
     with _index({"torch": tmp_path}) as (url, asked):
         monkeypatch.setattr(install, "CPU_INDEX", url)
         monkeypatch.setattr(install, "NVIDIA_DRIVER", ("/no/such/file", str(driver)))
-        assert install.torch_index({}) == url
+        assert install.torch_index({}, has_own_index=False) == url
         assert asked == ["/torch/"]
-        for chosen in ("PIP_INDEX_URL", "PIP_NO_INDEX"):
-            assert install.torch_index({chosen: "1"}) is None
+        assert install.torch_index({}, has_own_index=True) is None
         for named, index in (("", None), (" ", None), ("https://x.test", "https://x.test")):
-            assert install.torch_index({"TORCH_INDEX": named}) == index
+            assert install.torch_index({"TORCH_INDEX": named}, has_own_index=False) == index
         driver.touch()
-        assert install.torch_index({}) is None
+        assert install.torch_index({}, has_own_index=False) is None
         assert asked == ["/torch/"], "only the first one asks"
     assert capsys.readouterr() == ("", "")
+
+
+def test_an_index_of_the_users_choice_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As companies set it, for all their machines."""
+    for name in ("PIP_INDEX_URL", "PIP_NO_INDEX"):
+        monkeypatch.delenv(name, raising=False)
+    pip_conf = tmp_path / "pip.conf"
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(pip_conf))
+    pip_conf.write_text("[global]\nextra-index-url = https://x.test/simple\n")
+    assert not install.has_own_index(Path(sys.prefix))
+    pip_conf.write_text("[global]\nindex-url = https://x.test/simple\n")
+    assert install.has_own_index(Path(sys.prefix))
 
 
 @linux_only
@@ -267,7 +281,7 @@ def test_an_index_that_cannot_be_reached_is_told_with_what_follows(
     nowhere = f"http://127.0.0.1:{free_port()}"
     monkeypatch.setattr(install, "CPU_INDEX", nowhere)
     monkeypatch.setattr(install, "NVIDIA_DRIVER", ())
-    assert install.torch_index({}) is None
+    assert install.torch_index({}, has_own_index=False) is None
     said = capsys.readouterr().err
     assert said.startswith(f"{nowhere} cannot be reached (")
     assert "3 GB to download" in said
@@ -275,9 +289,26 @@ def test_an_index_that_cannot_be_reached_is_told_with_what_follows(
 
 
 def test_an_index_that_does_not_answer_is_not_waited_for() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        assert install.why_unreachable(url, 0.05) in ("no answer in 0 s", "timed out")
+    """Each of its bytes comes in time; the whole does not."""
+    told = threading.Event()
+
+    def drip() -> None:
+        connection, _ = server.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.sendall(b"HTTP/1.0 200 OK\r\nX-Long: ")
+            for _ in range(200):
+                if told.wait(0.01):
+                    return
+                connection.sendall(b"x")
+            connection.sendall(b"\r\n\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        dripping = threading.Thread(target=drip)
+        dripping.start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        assert install.why_unreachable(url, 0.5) == "no answer in 0 s"
+        told.set()
+        dripping.join()
 
 
 def test_an_index_that_refuses_is_not_used() -> None:

@@ -239,8 +239,11 @@ def _checkpoint_problem(card: Card, settings: Settings) -> str | None:
 
 
 def _device_problem(settings: Settings) -> str | None:
-    """A GPU is asked of a torch that cannot have one; torch itself is not imported here."""
-    version = importlib.metadata.version("torch")
+    """Torch is missing, or cannot have the GPU it is asked for; it is not imported here."""
+    try:
+        version = importlib.metadata.version("torch")
+    except importlib.metadata.PackageNotFoundError:
+        return "torch is not installed, so no worker can run here: `make install` installs it"
     if settings.device.startswith("cuda") and version.endswith("+cpu"):
         return (
             f"KIRAZURI_DEVICE={settings.device}, but torch {version} is a build for CPUs; for one "

@@ -29,12 +29,14 @@ from tests.support.cli import (
 from tests.support.paths import ROOT
 from tests.support.receiver import Receiver
 from tests.support.snippets import snippets
+from tests.support.torch_free import needs_a_worker
 from tests.support.waiting import wait_until
 from worker.settings import Settings
 
 pytestmark = [
     pytest.mark.timeout(300),
     pytest.mark.skipif(sys.platform != "linux", reason="reads processes from /proc"),
+    needs_a_worker,
 ]
 
 
@@ -326,6 +328,17 @@ def test_a_worker_that_cannot_load_is_reported_and_no_process_is_left(tmp_path: 
     assert str(files) in last
     assert "Traceback" not in run.stderr
     assert processes_of(tmp_path) == []
+
+
+def test_a_service_without_torch_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", missing)
+    settings = Settings(data_dir=tmp_path / "data")
+    with pytest.raises(StartError, match="torch is not installed"):
+        Service(settings, host="127.0.0.1", port=0, workers=1).__enter__()
+    assert not settings.data_dir.exists(), "nothing was started"
 
 
 def test_a_gpu_is_not_asked_of_a_build_for_cpus(
