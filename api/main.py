@@ -163,7 +163,7 @@ def _policy_check(settings: Settings, card: Card, metrics: HttpMetrics) -> Polic
 
 def _fastapi(card: Card, lifespan: Lifespan[FastAPI]) -> FastAPI:
     # FastAPIOffline serves the scripts of `/docs` itself (api/routes/service/docs_page.py).
-    return FastAPIOffline(
+    app = FastAPIOffline(
         title="Kirazuri Server",
         version=package_version(),
         summary="From a Danbooru-style prompt to an image URL.",
@@ -180,6 +180,8 @@ def _fastapi(card: Card, lifespan: Lifespan[FastAPI]) -> FastAPI:
             "exclude": lambda scope: scope["path"] in _UNTRACED,
         },
     )
+    openapi.serve_as_text(app)
+    return app
 
 
 def _add_middleware(app: FastAPI, settings: Settings, keys: KeyCache, metrics: HttpMetrics) -> None:

@@ -4,10 +4,11 @@ Adds to FastAPI's document: the media type of problems, security schemes and exa
 fitted to client generators.
 """
 
+import json
 from copy import deepcopy
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
@@ -65,6 +66,24 @@ def install(app: FastAPI, card: Card) -> None:
         return app.openapi_schema
 
     app.openapi = document  # type: ignore[method-assign]
+
+
+def serve_as_text(app: FastAPI) -> None:
+    """Replace FastAPI's route, which writes the document as JSON again for every request.
+
+    That takes several milliseconds, and needs no key. Call it before other routes are added.
+    """
+    texts: list[bytes] = []
+
+    async def openapi(_: Request) -> Response:
+        if not texts:
+            text = json.dumps(app.openapi(), ensure_ascii=False, separators=(",", ":"))
+            texts.append(text.encode())
+        return Response(texts[0], media_type="application/json")
+
+    routes = app.router.routes
+    routes[:] = [one for one in routes if getattr(one, "path", None) != app.openapi_url]
+    app.add_route(f"{app.openapi_url}", openapi, include_in_schema=False)
 
 
 def describe(app: FastAPI, card: Card) -> dict[str, Any]:

@@ -47,6 +47,23 @@ def test_the_document_is_valid_and_its_example_request_is_accepted(name: str) ->
     request.model_validate_json(json.dumps(body))
 
 
+def test_the_document_is_written_once(
+    server: ApiServer, client: httpx2.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is long, and anybody may ask for it as often as they like."""
+    written, document = [], server.app.openapi()
+
+    def write() -> dict[str, Any]:
+        written.append(1)
+        return document
+
+    monkeypatch.setattr(server.app, "openapi", write)
+    answers = [client.get("/openapi.json") for _ in range(3)]
+    assert len(written) <= 1
+    assert {answer.text for answer in answers} == {answers[0].text}
+    assert answers[0].headers["content-type"] == "application/json"
+
+
 def test_the_document_and_its_pages_are_served(
     client: httpx2.Client, document: dict[str, Any]
 ) -> None:
