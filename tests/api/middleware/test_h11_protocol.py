@@ -321,6 +321,18 @@ def test_malformed_http(api: Api) -> None:
     check_all(check, NOT_HTTP.items())
 
 
+def test_malformed_requests_do_not_fill_the_log(api: Api) -> None:
+    def lines() -> int:
+        return api.log.read_text().count("Invalid HTTP request received.")
+
+    before, began = lines(), time.monotonic()
+    for _ in range(300):
+        with api.connect() as connection:
+            connection.sendall(b"no HTTP\r\n\r\n")
+            assert problem(read_all(connection)) == (400, "not_http")
+    assert lines() - before <= time.monotonic() - began + 2  # one a second
+
+
 def test_malformed_chunks_are_refused_before_more_arrives(api: Api) -> None:
     def check(data: bytes) -> None:
         with api.connect() as connection:
