@@ -129,8 +129,10 @@ class LimitedH11Protocol(H11Protocol, asyncio.BufferedProtocol):
         """Continue with the next request, which may have arrived already."""
         self._limits.places.end(self)
         self._is_completing = True
-        super().on_response_complete()
-        self._is_completing = False
+        try:
+            super().on_response_complete()
+        finally:
+            self._is_completing = False
         self._update_timer()
 
     # -- receiving -------------------------------------------------------------------------------
