@@ -146,7 +146,9 @@ async def test_a_closed_connection_leaves_nothing_in_memory() -> None:
         for _ in range(10):
             await asyncio.sleep(0)
         gc.collect()
-        assert not any(isinstance(one, LimitedH11Protocol) for one in gc.get_objects())
+        loop = asyncio.get_running_loop()  # other tests have servers in other threads
+        found = (one for one in gc.get_objects() if isinstance(one, LimitedH11Protocol))
+        assert [one for one in found if one.loop is loop] == []
         assert [timer for timer in pending_timers() if timer not in before] == []
 
 
