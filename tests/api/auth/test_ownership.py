@@ -124,6 +124,7 @@ CALLS: dict[tuple[str, str], list[Call]] = {
         {"params": {"cancel_on_disconnect": True}},
     ],
     ("GET", "/images/{name}"): [{}, {"headers": {"If-None-Match": "*"}}],
+    ("DELETE", "/images/{name}"): [{}],
     ("POST", "/verify"): [{"files": {"image": ("a.png", b"PICTURE")}}],
     ("POST", "/v1/images/generations"): [{"json": {"prompt": "IMAGE", "size": "JOB"}}],
     ("POST", "/v1/images/edits"): [
