@@ -10,13 +10,14 @@ from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from itertools import chain, pairwise
+from itertools import accumulate, chain, compress, pairwise
 from operator import and_
 from typing import NamedTuple
 
 from ahocorasick_rs import AhoCorasick
 
-from model.policy.normalize import Gap, NormalizedText, squeeze
+from model.policy.glued import Part, Piece, Word
+from model.policy.normalize import Gap, NormalizedText, squeeze, squeeze_runs
 from model.policy.patterns import Pattern, parts_of
 
 _MAX_WORDS_BETWEEN = 2
@@ -28,6 +29,9 @@ _MIN_SPLIT_STEM_LETTERS = 7
 _MAX_WAYS = 8192
 """Maximum number of spellings whose bounds are kept."""
 
+_MAX_WORDS = 4096
+"""Maximum number of words whose parts are kept."""
+
 _HOLES = frozenset("-_.'~`·")
 """Signs that may cover one letter of a word, although they also separate words."""
 
@@ -35,10 +39,7 @@ _Match = tuple[int, int, int]
 """A match of the automaton: pattern, begin and end in the squeezed letters."""
 
 
-_Part = tuple[int, int]
-"""A term, and one of its parts between three dots."""
-
-_Way = tuple[Pattern, list[_Part]]
+_Way = tuple[Pattern, list[Part]]
 """One way to write some parts of terms."""
 
 
@@ -95,14 +96,20 @@ class TermMatcher:
                 for flags, is_set in zip(bounds, spelling[1:4], strict=True):
                     flags[index] |= is_set
         self._is_open_before, self._is_open_after, self._is_glued = map(bytes, bounds)
-        self._has_open_terms = any(map(and_, self._is_open_before, self._is_open_after))
+        self._is_open = bytes(map(and_, self._is_open_before, self._is_open_after))
+        self._has_open_words = any(map(str.isascii, compress(numbers, self._is_open)))
         self._automaton = AhoCorasick(list(numbers)) if numbers else None
         self._ways = lru_cache(_MAX_WAYS)(self._ways_of)
+        self._glued_terms = lru_cache(_MAX_WORDS)(self._terms_glued)
+
+    def _terms_of(self, index: int) -> tuple[int, ...]:
+        """The terms of which a part may be written with the squeezed letters of this number."""
+        return (self._first_term[index], *self._other_terms.get(index, ()))
 
     def _ways_of(self, index: int, squeezed: str) -> list[_Way]:
         """The ways to write parts of terms that have these squeezed letters."""
-        ways: dict[Pattern, list[_Part]] = defaultdict(list)
-        for term in dict.fromkeys([self._first_term[index], *self._other_terms.get(index, ())]):
+        ways: dict[Pattern, list[Part]] = defaultdict(list)
+        for term in dict.fromkeys(self._terms_of(index)):
             for number, part in enumerate(parts_of(self._written[term])):
                 for spelling in part.spellings():
                     if squeeze(spelling.letters) == squeezed:
@@ -116,14 +123,16 @@ class TermMatcher:
         if self._automaton is None:
             return
         matches = self._automaton.find_matches_as_indexes(text.squeezed, overlapping=True)
+        firsts, lasts = text.first_tokens, text.last_tokens
         found = _Found(
             matches,
-            heads=[match for match in matches if match[1] + 1 in text.first_tokens],
-            tails=[match for match in matches if match[2] in text.last_tokens],
+            heads=[match for match in matches if match[1] in firsts],
+            tails=[match for match in matches if match[2] in lasts],
         )
-        candidates = list(self._candidates(text, found))
-        possible = self._possible({m[0]: text.squeezed[m[1] : m[2]] for m in candidates})
-        pieces: dict[_Part, dict[int, int]] = defaultdict(dict)
+        candidates = self._unsettled(list(self._candidates(text, found)), is_settled)
+        places = {index: slice(begin, end) for index, begin, end in candidates}
+        possible = self._possible({index: text.squeezed[at] for index, at in places.items()})
+        pieces: dict[Part, dict[int, int]] = defaultdict(dict)
         """The tokens of each part of a term: the last by the first."""
         for index, begin, end in candidates:
             for pattern, parts in possible[index]:
@@ -160,15 +169,16 @@ class TermMatcher:
         firsts, lasts = text.first_tokens, text.last_tokens
         before, after = self._is_open_before, self._is_open_after
         yield from (m for m in found.heads if m[2] in lasts or after[m[0]])
-        yield from (m for m in found.tails if before[m[0]] and m[1] + 1 not in firsts)
-        if self._has_open_terms:
+        yield from (m for m in found.tails if before[m[0]] and m[1] not in firsts)
+        if self._has_open_words or not text.squeezed.isascii():
+            is_open = self._is_open
             yield from (
                 m
                 for m in found.matches
-                if before[m[0]] and after[m[0]] and m[1] + 1 not in firsts and m[2] not in lasts
+                if is_open[m[0]] and m[1] not in firsts and m[2] not in lasts
             )
 
-    def _joined(self, pieces: dict[_Part, dict[int, int]]) -> Iterator[TermMatch]:
+    def _joined(self, pieces: dict[Part, dict[int, int]]) -> Iterator[TermMatch]:
         """Matches of terms with several parts, with at most a few words between the parts."""
         for (term, part), starts in list(pieces.items()):
             for first, last in starts.items() if part == 0 else ():
@@ -184,61 +194,48 @@ class TermMatcher:
                 if reached:
                     yield TermMatch(term, first, max(reached))
 
+    def _unsettled(
+        self, matches: Sequence[_Match], is_settled: Callable[[int], bool]
+    ) -> list[_Match]:
+        """The matches whose terms are not all settled."""
+        wanted = {
+            index
+            for index in {match[0] for match in matches}
+            if not all(is_settled(t) for t in self._terms_of(index) if t < self._terms)
+        }
+        return [match for match in matches if match[0] in wanted]
+
     def _in_glued_words(
         self, text: NormalizedText, found: _Found, is_settled: Callable[[int], bool]
     ) -> Iterator[TermMatch]:
         """The terms in tokens that consist only of terms and fillers, but are not terms."""
         firsts, lasts, glued = text.first_tokens, text.last_tokens, self._is_glued
-        tokens = {firsts[match[1] + 1] for match in found.heads if glued[match[0]]}
+        tokens = {firsts[match[1]] for match in found.heads if glued[match[0]]}
         tokens &= {lasts[match[2]] for match in found.tails if glued[match[0]]}
-        tokens -= {lasts[m[2]] for m in found.heads if firsts[m[1] + 1] == lasts.get(m[2])}
-        if not tokens:
-            return
-        by_token: dict[int, list[_Match]] = defaultdict(list)
-        for match in found.matches:
-            if glued[match[0]]:
-                token = bisect_right(text.starts, text.places[match[1] + 1] - 1)
-                if token in tokens:
-                    by_token[token].append(match)
-        known: dict[str, set[int]] = {}
-        for token, pieces in by_token.items():
-            start, end = text.starts[token - 1], text.ends[token - 1]
-            word = text.raw[start:end]
-            if word not in known:
-                known[word] = set(self._chained(text, pieces, start, end))
-            for term in known[word]:
-                if term < self._terms and not is_settled(term):
+        tokens -= {lasts[m[2]] for m in found.heads if firsts[m[1]] == lasts.get(m[2])}
+        for token in tokens:
+            bounds = slice(text.starts[token - 1], text.ends[token - 1])
+            for term in self._glued_terms(text.raw[bounds], text.row[bounds]):
+                if not is_settled(term):
                     yield TermMatch(term, token - 1, token - 1)
 
-    def _chained(
-        self, text: NormalizedText, pieces: list[_Match], start: int, end: int
-    ) -> Iterator[int]:
-        """The terms in a chain of pieces from the start of a token to its end, both in `raw`."""
-        places = text.places
-        if not any(map(str.isalpha, text.raw[start:end])):
-            return
-        reached: dict[int, list[_Piece]] = defaultdict(list)
-        """Fitting pieces that a chain has reached, by where they end."""
-        for index, begin, stop in sorted(pieces, key=lambda match: match[1:]):
-            for pattern, parts in self._ways(index, text.squeezed[begin:stop]):
-                if not pattern.is_glued:
-                    continue
-                piece = _Piece(pattern, parts, begin, stop)
-                if _fits(text, piece, start, end) and (
-                    places[begin] <= start
-                    or any(_follows(text, before, piece) for before in reached[begin])
-                    or any(_follows(text, before, piece) for before in reached[begin + 1])
-                ):
-                    reached[stop].append(piece)
-        wanted: dict[int, list[_Piece]] = defaultdict(list)
-        for piece in sorted(chain.from_iterable(reached.values()), key=_end, reverse=True):
-            if (
-                places[piece.end] >= end
-                or any(_follows(text, piece, after) for after in wanted[piece.end])
-                or any(_follows(text, piece, after) for after in wanted[piece.end - 1])
-            ):
-                wanted[piece.begin].append(piece)
-                yield from (term for term, _ in piece.parts)
+    def _terms_glued(self, raw: str, row: str) -> frozenset[int]:
+        """The terms in a word that consists only of terms and fillers; `row` as in the text."""
+        automaton = self._automaton
+        if automaton is None or not any(map(str.isalpha, raw)):
+            return frozenset()
+        squeezed, runs = squeeze_runs(row)
+        word = Word(raw, list(accumulate(runs, initial=0)))
+        matches = automaton.find_matches_as_indexes(squeezed, overlapping=True)
+        pieces = [
+            Piece(pattern, parts, begin, end)
+            for index, begin, end in sorted(matches, key=lambda match: match[1:])
+            if self._is_glued[index]
+            for pattern, parts in self._ways(index, squeezed[begin:end])
+            if pattern.is_glued
+        ]
+        chained = word.chained(pieces)
+        return frozenset(t for piece in chained for t, _ in piece.parts if t < self._terms)
 
 
 # -- matches at word boundaries ------------------------------------------------------------------
@@ -337,38 +334,3 @@ def _has_number(text: NormalizedText, first: int, gaps: Sequence[Gap]) -> bool:
         if Gap.NONE not in sides and not any(map(str.isalpha, letters)):
             return True
     return False
-
-
-# -- words glued together ------------------------------------------------------------------------
-
-
-class _Piece(NamedTuple):
-    """A pattern that may be a part of a token, at these squeezed letters."""
-
-    pattern: Pattern
-    parts: list[_Part]
-    begin: int
-    end: int
-
-
-def _end(piece: _Piece) -> tuple[int, int]:
-    return piece.end, piece.begin
-
-
-def _fits(text: NormalizedText, piece: _Piece, start: int, end: int) -> bool:
-    """Whether a piece lies within its token and has letters."""
-    places, runs = text.places, piece.pattern.runs
-    if places[piece.begin + 1] - runs[0] < start or places[piece.end - 1] + runs[-1] > end:
-        return False
-    if not _has_runs(places, piece.begin, runs):
-        return False
-    within = text.raw[max(start, places[piece.begin]) : min(end, places[piece.end])]
-    return any(map(str.isalpha, within))
-
-
-def _follows(text: NormalizedText, one: _Piece, other: _Piece) -> bool:
-    """Whether a piece continues where another ends; they may share a run that is long enough."""
-    if one.end == other.begin:
-        return True
-    run = text.places[one.end] - text.places[one.end - 1]
-    return one.end - 1 == other.begin and run >= one.pattern.runs[-1] + other.pattern.runs[0]

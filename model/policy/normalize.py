@@ -7,7 +7,7 @@ place of letters, and gaps between letters. Every step takes linear time.
 import json
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import IntEnum
 from functools import cache
 from importlib import resources
@@ -44,7 +44,6 @@ _SIGNS = "@$!|+*#?%&€£¢¥×"
 """Signs that replace a letter; `*`, `#`, `?`, `%`, `&` and `×` replace any letter."""
 
 _AS_LETTERS = str.maketrans("0123456789l@$!|+#€£¢¥×?%&", "oizeasgtbgiasiit*eicy****")
-_ONE_I = str.maketrans("l", "i")
 _AS_DIGITS = str.maketrans("oil", "011")
 
 _SPACED = r"[^\W\d_\u1100-\u11ff\u3040-\U0010ffff]"
@@ -179,7 +178,7 @@ def fold(text: str) -> str:
 
 
 def fold_variants(text: str) -> Iterator[str]:
-    """The folded text, and the folded lower-case text if that differs.
+    """The folded text, and those parts of the folded lower-case text that differ from it.
 
     A capital eta looks like an H, a small eta like an n.
     """
@@ -187,13 +186,16 @@ def fold_variants(text: str) -> Iterator[str]:
     yield plain
     if not text.isascii():
         small = fold(text.lower())
-        if small != plain:
+        parts, small_parts = _COMMA.split(plain), _COMMA.split(small)
+        if len(parts) != len(small_parts):
             yield small
+        elif parts != small_parts:
+            yield ",".join(compress(small_parts, map(ne, parts, small_parts)))
 
 
 def fold_tokens(text: str) -> list[str]:
     """The words and numbers of a folded text, with `i` for `l`, as in `NormalizedText`."""
-    return [token.translate(_ONE_I) for token in _WORDS.choose(text).findall(text)]
+    return [_one_i(token) for token in _WORDS.choose(text).findall(text)]
 
 
 def plain_words(text: str) -> list[str]:
@@ -219,18 +221,19 @@ class NormalizedText:
     """A text as tokens.
 
     `raw` is the letters of all tokens without gaps, `squeezed` the same with every run of one
-    letter reduced to one. `starts` and `ends` are the tokens' bounds in `raw`. `places` has, for
-    every letter of `squeezed` and for its end, the offset in `raw` where its run begins.
-    `first_tokens` has, by the number of a letter of `squeezed` from 1 on, the last token that
-    starts in its run, counted from 1; `last_tokens` likewise the first token that ends in it.
+    letter reduced to one. `row` is what the letters of `raw` are read as. `starts` and `ends` are
+    the tokens' bounds in `raw`. `places` has, for every letter of `squeezed` and for its end, the
+    offset in `raw` where its run begins. `first_tokens` has, by the place of a letter in
+    `squeezed`, the last token that starts in its run, counted from 1; `last_tokens` has, by the
+    place after a letter, the first token that ends in its run.
     """
 
     __slots__ = (
         "_betweens", "_found", "_text", "_tokens", "ends", "first_tokens", "has_numbers",
-        "last_tokens", "places", "raw", "squeezed", "starts",
+        "last_tokens", "places", "raw", "row", "squeezed", "starts",
     )  # fmt: skip
 
-    def __init__(self, text: str, tokens: _Tokens, letters: dict[int, int]) -> None:
+    def __init__(self, text: str, tokens: _Tokens, letters: Callable[[str], str]) -> None:
         self._text, self._tokens = text, tokens.choose(text)
         self._betweens: list[str] | None = None
         found = self._found = self._tokens.findall(text)
@@ -238,7 +241,7 @@ class NormalizedText:
         self.has_numbers = not self.raw.isalpha()
         self.ends = list(accumulate(map(len, found)))
         self.starts = [0, *self.ends[:-1]]
-        row = self.raw.translate(letters)
+        self.row = row = letters(self.raw)
         is_kept = list(map(ne, row, f" {row}"))
         if self.has_numbers and not row.isalpha():  # age 11 differs from age 1
             for match in _REPEATED_SIGN.finditer(row):
@@ -249,7 +252,7 @@ class NormalizedText:
         self.first_tokens, self.last_tokens = {}, {}
         if found:
             self.first_tokens = dict(
-                zip([runs[s + 1] for s in self.starts], count(1), strict=False)
+                zip([runs[s + 1] - 1 for s in self.starts], count(1), strict=False)
             )
             last = zip(reversed(self.ends), range(len(found), 0, -1), strict=True)
             self.last_tokens = {runs[end]: token for end, token in last}
@@ -295,14 +298,23 @@ def normalize(text: str) -> Iterator[NormalizedText]:
     The second and third contain only the parts of the text that have digits or signs.
     """
     lettered = _BARE_NUMBER.sub(_BARRIER, text)
-    yield NormalizedText(lettered, _MIXED, _AS_LETTERS)
+    yield NormalizedText(lettered, _MIXED, _as_letters)
     numbered = _matching_parts(_CJK_NUMBER.sub(_in_digits, text), _DIGIT)
     if numbered:
         numbers = _NUMBER.sub(lambda match: match[0].translate(_AS_DIGITS), numbered)
-        yield NormalizedText(numbers, _WORDS, _ONE_I)
+        yield NormalizedText(numbers, _WORDS, _one_i)
     signed = _matching_parts(lettered, _HAS_SIGNS)
     if signed:
-        yield NormalizedText(signed, _SIGNED, _AS_LETTERS)
+        yield NormalizedText(signed, _SIGNED, _as_letters)
+
+
+def _as_letters(raw: str) -> str:
+    """Digits and signs in letters, and `i` for `l`."""
+    return raw.translate(_AS_LETTERS)
+
+
+def _one_i(raw: str) -> str:
+    return raw.replace("l", "i")
 
 
 def _in_digits(numeral: re.Match[str]) -> str:

@@ -117,8 +117,10 @@ class Policy:
             return self._groups_by_term[term] <= found
 
         for reading in readings(text):
-            covered = self._covered(reading)
+            covered = None
             for match in self._matcher.find(reading, is_settled):
+                if covered is None:
+                    covered = self._covered(reading)
                 groups = self._groups_by_term[match.term]
                 if covered:
                     found |= {

@@ -36,6 +36,7 @@ def test_capitals_also_count_as_the_look_alikes_of_their_small_letters() -> None
 def test_a_text_has_one_variant_if_case_makes_no_difference() -> None:
     assert list(fold_variants("Plain ＷＩＤＥ 𝗕𝗼𝗹𝗱 ロリ")) == ["plain wide bold ロリ"]
     assert list(fold_variants("ΗI")) == ["hi", "ni"]
+    assert list(fold_variants("b，ΗI, c, Η")) == ["b,hi, c, h", "ni, n"], "only what differs"
 
 
 def test_other_scripts_stay_apart() -> None:
