@@ -32,7 +32,7 @@ _MAX_WAYS = 8192
 _MAX_WORDS = 4096
 """Maximum number of words whose parts are kept."""
 
-_HOLES = frozenset("-_.'~`·")
+_HOLES = frozenset("-_.'~`·=^:;/\"\\°")
 """Signs that may cover one letter of a word, although they also separate words."""
 
 _Match = tuple[int, int, int]
@@ -246,8 +246,9 @@ def _tokens_of(
 ) -> tuple[int, int] | None:
     """The first and last token of a match, the fewest possible; None if it is not whole words."""
     places, runs, starts, ends = text.places, pattern.runs, text.starts, text.ends
-    if not (pattern.is_plain or _has_runs(places, begin, runs)):
-        return None
+    for place, least in pattern.long_runs:
+        if places[begin + place + 1] - places[begin + place] < least:
+            return None
     at, stop = places[begin], places[end]
     first_end, last_start = places[begin + 1] - runs[0], places[end - 1] + runs[-1]
     is_one_run = end == begin + 1
@@ -274,20 +275,14 @@ def _tokens_of(
     return first, last
 
 
-def _has_runs(places: list[int], begin: int, runs: tuple[int, ...]) -> bool:
-    """Whether every run of one letter is at least as long as in the term."""
-    return all(
-        least == 1 or places[at + 1] - places[at] >= least
-        for at, least in enumerate(runs, start=begin)
-    )
-
-
 def _reads_as_term(
     text: NormalizedText, pattern: Pattern, begin: int, end: int, first: int, last: int
 ) -> bool:
     """Whether these tokens, with the gaps between them, form this term."""
-    if text.has_numbers and not (pattern.has_digits or any(map(str.isalpha, text.raw[begin:end]))):
-        return False  # a number is not a word
+    if text.has_numbers and not pattern.has_digits:
+        letters = text.raw[begin:end]
+        if not (letters[0].isalpha() or any(map(str.isalpha, letters))):
+            return False  # a number is not a word
     if pattern.starts_tag and not text.ends_tag(first):
         return False
     if pattern.ends_tag and not text.ends_tag(last + 1):

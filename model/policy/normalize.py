@@ -37,8 +37,11 @@ _ALSO_ALIKE = {
 _EMOJI = {"👶": "婴", "🧒": "童", "👧": "囡", "👦": "囝"}
 """Emoji that count as words, as one letter each: a longer word would multiply a text."""
 
-_MASKS = frozenset("○●◯〇◎■□▪▫◼◻◾◽▇█▓▒░⬛⬜★☆✱✳✖✕✗✘❌♥♡❤•∗※")
+_MASKS = frozenset("○●◯〇◎■□▪▫◼◻◾◽▇█▓▒░⬛⬜★☆✱✳✖✕✗✘❌♥♡❤•∗※×")
 """Symbols that cover a letter; they are read as `*`."""
+
+_SYMBOLS = ("So", "Sm")
+"""Categories of all other symbols: arrows, shapes, emoji. They cover a letter, too."""
 
 _SIGNS = "@$!|+*#?%&€£¢¥×"
 """Signs that replace a letter; `*`, `#`, `?`, `%`, `&` and `×` replace any letter."""
@@ -80,7 +83,7 @@ _CJK_DIGITS = {
 }  # fmt: skip
 """Numerals, also as folding writes them: with the kana that look alike."""
 
-_CJK_NUMBER = re.compile(rf"[{''.join(_CJK_DIGITS)}]{{1,6}}(?=[歳才岁歲年级級]|周岁)")
+_CJK_NUMBER = re.compile(rf"[{''.join(_CJK_DIGITS)}]{{1,6}}(?=[歳才岁歲年级級]|周岁|サイ)")
 _COMMA = re.compile(r"[,;、]")
 _DIGIT = re.compile(r"\d")
 _BARRIER = "\x1f"
@@ -154,6 +157,8 @@ def _look_alike(char: str, name: str, category: str) -> str:
         letters = anyascii(char).lower()
         if letters.isalpha():
             return letters
+    if category in _SYMBOLS:
+        return "*"
     code = ord(char)
     if code in _HIRAGANA:
         return chr(code + _TO_KATAKANA)

@@ -18,6 +18,9 @@ _MIN_HOLED_LETTERS = 4
 _MIN_LONG_MASK_LETTERS = 4
 """Minimum letters of a word of which several may be masked: `f**k`."""
 
+_VOWELS = (str.maketrans("aeou", "****"), str.maketrans("aeiou", "*****"))
+"""Masks for all vowels of a word; an `i` may be an `l`."""
+
 _PLURAL_ENDINGS = dict.fromkeys("sxzh", ("es", "ez"))
 
 
@@ -25,7 +28,7 @@ class Pattern(NamedTuple):
     """The bounds of one way to write a term, or a part of it, as letters without gaps.
 
     `words` is their number, `runs` are the minimum lengths of its runs of one letter, `letters`
-    is the sum of these, and `is_plain` means that each is 1.
+    is the sum of these, and `long_runs` are the places and minimum lengths of those above 1.
     `is_open_before` and `is_open_after` mean that a word may continue there; `starts_tag` and
     `ends_tag` that a tag must start or end there. `hole` is the place of the letter that a dash
     or dot covers, or 0.
@@ -34,7 +37,7 @@ class Pattern(NamedTuple):
     words: int
     runs: tuple[int, ...]
     letters: int
-    is_plain: bool
+    long_runs: tuple[tuple[int, int], ...]
     is_open_before: bool
     is_open_after: bool
     starts_tag: bool
@@ -92,7 +95,7 @@ class TermPart(NamedTuple):
             words=len(self.tokens),
             runs=runs,
             letters=len(spelling.letters),
-            is_plain=max(runs) == 1,
+            long_runs=tuple((at, least) for at, least in enumerate(runs) if least > 1),
             is_open_before=spelling.is_open_before,
             is_open_after=spelling.is_open_after,
             starts_tag=self.starts_tag,
@@ -161,7 +164,7 @@ def _plurals(part: TermPart) -> Iterator[str]:
 
 
 def _masked(part: TermPart) -> Iterator[str]:
-    """The word with stars in place of inner letters, of one or of some in a row."""
+    """The word with stars in place of inner letters: of one, of some in a row, of all vowels."""
     word = part.tokens[0]
     if part.ends_tag or not word.isalpha() or len(part.tokens) > 1:
         return
@@ -172,6 +175,8 @@ def _masked(part: TermPart) -> Iterator[str]:
         for length in range(1, longest + 1):
             for at in range(1, len(word) - length):
                 yield word[:at] + "*" * length + word[at + length :]
+        for vowels in _VOWELS:
+            yield word[0] + word[1:-1].translate(vowels) + word[-1]
 
 
 def _holes(part: TermPart) -> Iterator[int]:

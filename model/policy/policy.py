@@ -117,17 +117,14 @@ class Policy:
             return self._groups_by_term[term] <= found
 
         for reading in readings(text):
-            covered = None
-            for match in self._matcher.find(reading, is_settled):
+            covered: dict[int, set[int]] | None = None
+            for term, first, last in self._matcher.find(reading, is_settled):
                 if covered is None:
                     covered = self._covered(reading)
-                groups = self._groups_by_term[match.term]
-                if covered:
-                    found |= {
-                        group for group in groups if not {match.first, match.last} <= covered[group]
-                    }
-                else:
-                    found |= groups
+                for group in self._groups_by_term[term]:
+                    tokens = covered.get(group, ())
+                    if first not in tokens or last not in tokens:
+                        found.add(group)
         return found
 
     def _covered(self, reading: NormalizedText) -> dict[int, set[int]]:

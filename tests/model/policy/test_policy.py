@@ -350,7 +350,7 @@ def test_the_work_grows_linearly(policy: Policy) -> None:
     dice = random.Random(5)
     mixtures = ["".join(dice.choices(dice.sample(_HOSTILE, 12), k=90))[:400] for _ in range(6)]
     for piece in [*_HOSTILE, *mixtures]:
-        judge(piece, 400)()  # fills the caches
+        judge(piece, 800)()  # fills the caches
         short, long = _steps(judge(piece, 400)), _steps(judge(piece, 4000))
         assert long <= 11 * short + 1000, piece
         assert long <= 50 * 4000, (piece, long)

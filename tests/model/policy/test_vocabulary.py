@@ -81,7 +81,7 @@ SEXUAL = {
     ],
     "masks": [
         "f**k", "p*nis", "n#de", "c○ck", "d?ldo", "v%gina", "p███n", "n_de", "f-ck", "セッ○ス",
-        "ま〇こ",
+        "ま〇こ", "p=nis", "p/nis", "p^nis", "n◆de", "n🍆de", "n→de", "セ×クス", "bl*wj*b", "p*n*s",
     ],
 }  # fmt: skip
 """Invented members of each family: the terms have none of them as a whole."""
@@ -141,6 +141,16 @@ MINORS = [
     "dezesseis anos",
     "menininha", "criança", "13 anni", "tredici anni", "17enne", "minorenne", "ragazzina",
     "17 jaar",
+    "twelfth birthday", "2nd birthday", "she turns 13", "is only fifteen", "sweet sixteen",
+    "not 18", "hasn't turned 18", "nearly eighteen", "u18", "17 and under", "sixteen or younger",
+    "not of legal age", "nine winters old", "year nine student", "year 7 pupil", "15yof", "16f",
+    "じゅうにさい", "十七サイ", "まだ18歳ではない", "高校生未満", "小六女子", "中二女子", "JS",
+    "还没满18岁", "不足十六岁", "십칠세", "нет восемнадцати", "до шестнадцати",
+    "третьеклассница", "zwölf Jahre",
+    "unter achtzehn", "noch keine 18", "noch nicht volljährig", "Viertklässlerin",
+    "moins de dix-huit", "pas encore majeure", "classe de sixième", "menor de dieciocho",
+    "aún no tiene 18", "quinto de primaria", "ainda não tem 18", "menos de dezoito anos",
+    "quinta série", "dodicenne", "quindicenni", "minore di 18", "terza media", "12 år", "12 ετών",
     "👶", "🧒", "little 👧", "ddlg", "age play", "lolicon", "toddlercon", "mesugaki",
 ]  # fmt: skip
 
@@ -162,7 +172,7 @@ def test_adult_ages_are_no_minors(policy: Policy) -> None:
         "XXIV years old", "117 years old", "over 20", "aged 35", "she is 25", "32 ans", "45 años",
         "27 лет",
         "room 17", "request 717", "12 flowers", "under 5 stars", "version 1.5", "grade a",
-        "class of 2012",
+        "class of 2012", "25 år", "ventenne", "twentieth birthday", "21 and under", "not 20", "u21",
     ]  # fmt: skip
     assert [age for age in ages if rule_of(policy, f"1woman, {age}, nsfw", "explicit")] == []
 
