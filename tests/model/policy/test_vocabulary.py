@@ -197,7 +197,8 @@ HARMLESS = [
     "blanket pull", "open kimono", "bondi beach", "lotus position", "chest press", "a good friend",
     "long blue skirt", "feet, soles", "licking a popsicle", "klink", "wind lift",
     "a woman on top of a hill", "children at water play", "a remote job", "a nail job",
-    "holding a teddy bear", "prone position", "a red tube", "in Ran", "making out the letters",
+    "holding a teddy bear", "prone position", "a red tube", "in Ran", "peeling",
+    "making out the letters",
     "a minor chord", "young bamboo", "lion cub", "bear cubs", "eros", "futaba", "futari", "seeks",
 ]  # fmt: skip
 
