@@ -40,8 +40,8 @@ class ScheduledBlocks:
 
     def blocks(self) -> Blocks:
         """The functions for `Transformer.use`."""
-        enter, onward, last = Blocks()
-        return Blocks(self._counting(enter), self._counting(onward), self._counting(last))
+        counting, (enter, onward, last, _) = self._counting, Blocks()
+        return Blocks(counting(enter), counting(onward), counting(last), at_once=True)
 
     def reset(self) -> None:
         """Count from zero."""
@@ -50,10 +50,10 @@ class ScheduledBlocks:
     def _counting(self, function: Callable[..., Any]) -> Callable[..., Any]:
         name = function.__name__
 
-        def call(*arguments: Any) -> Any:
+        def call(*arguments: Any, **options: bool) -> Any:
             if name not in self._schedules:
-                self._outputs[name] = function(*arguments)
-                self._schedules[name] = schedule(function, arguments)
+                self._outputs[name] = function(*arguments, **options)
+                self._schedules[name] = schedule(function, arguments, **options)
             self.kernels += len(self._schedules[name])
             self.bytes += sum(size for is_library, size in self._schedules[name] if not is_library)
             return tree_map(torch.empty_like, self._outputs[name])
@@ -61,7 +61,7 @@ class ScheduledBlocks:
         return call
 
 
-def schedule(function: Callable[..., Any], arguments: Any) -> Schedule:
+def schedule(function: Callable[..., Any], arguments: Any, **options: bool) -> Schedule:
     """The kernels that Inductor makes of a function of tensors with these shapes."""
     found: Schedule = []
 
@@ -75,7 +75,7 @@ def schedule(function: Callable[..., Any], arguments: Any) -> Schedule:
     with _instead_of_code(stop), FakeTensorMode():
         fakes = tree_map(_on_cpu, arguments)
         try:
-            torch.compile(function, dynamic=False)(*fakes)
+            torch.compile(function, dynamic=False)(*fakes, **options)
         except _Scheduled:
             return found
     raise RuntimeError(f"{function.__name__} was not compiled")

@@ -178,7 +178,10 @@ def decoding(subject: Subject) -> Iterator[Finding]:
     width, height = subject.sizes[2]
     latents = wide_latents(subject)
     vae = load_library_vae(subject.card, subject.checkpoint, subject.device)
-    with torch.backends.cudnn.flags(allow_tf32=False, deterministic=True), torch.inference_mode():
+    with (
+        torch.backends.cudnn.flags(enabled=True, allow_tf32=False, deterministic=True),
+        torch.inference_mode(),
+    ):
         ours = decode(subject, latents)[0]
         mean, std = (
             torch.tensor(values, device=subject.device).view(1, -1, 1, 1, 1)

@@ -32,18 +32,24 @@ def self_attentions(transformer: nn.Module) -> list[Any]:
 
 
 def self_attention(
-    x: Tensor, qkv: Tensor, norms: tuple[Tensor, Tensor], rotary: tuple[Tensor, Tensor]
+    x: Tensor,
+    qkv: Tensor,
+    norms: tuple[Tensor, Tensor],
+    rotary: tuple[Tensor, Tensor],
+    *,
+    at_once: bool,
 ) -> Tensor:
     """Attend to all patches of the same image. `x` and the result are (B, patches, width).
 
-    `norms` are the weights of the norms of queries and keys, each (head_dim,).
+    `norms` are the weights of the norms of queries and keys, each (head_dim,). `at_once` writes
+    norm and rotation as one expression, which is better for a compiler and rounds differently.
     """
     batch, patches, width = x.shape
     head_dim = norms[0].shape[0]
     flat = x.reshape(1, batch * patches, width).expand(3, -1, -1)
     projected = torch.bmm(flat, qkv.mT)
     q, k, v = projected.view(3, batch, patches, width // head_dim, head_dim).unbind(0)
-    turned = _turned_at_once if torch.compiler.is_compiling() else _turned
+    turned = _turned_at_once if at_once else _turned
     q, k = turned(q, norms[0], rotary), turned(k, norms[1], rotary)
     q, k, v = _heads_first(q, k, v)
     return _patches_first(functional.scaled_dot_product_attention(q, k, v))

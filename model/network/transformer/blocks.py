@@ -59,14 +59,16 @@ def before_text(
     own: Modulation,
     text: Modulation,
     weights: BeforeText,
+    *,
+    at_once: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Self-attention; returns `x` (B, patches, width) and the query (B, patches, heads, head_dim).
 
-    `own` and `text` modulate the self-attention and the query.
+    `own` and `text` modulate the self-attention and the query. `at_once` is for compilers.
     """
     shift, scale, gate = own
     norms = weights.norm_q, weights.norm_k
-    h = self_attention(modulate(x, shift, scale), weights.qkv, norms, rotary)
+    h = self_attention(modulate(x, shift, scale), weights.qkv, norms, rotary, at_once=at_once)
     x = torch.addcmul(x, gate, functional.linear(h, weights.out))
     shift, scale, _ = text
     q = functional.linear(modulate(x, shift, scale), weights.query)
@@ -104,11 +106,13 @@ def pass_on(
     modulations: Sequence[Modulation],
     weights: tuple[AfterText, BeforeText],
     rotary: tuple[Tensor, Tensor],
+    *,
+    at_once: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """From a block's question to the text to that of the next block: `x` and the query."""
     text, feed, own, next_text = modulations
     x = after_text(x, q, keys, bias, text, feed, weights[0])
-    return before_text(x, rotary, own, next_text, weights[1])
+    return before_text(x, rotary, own, next_text, weights[1], at_once=at_once)
 
 
 def leave(
@@ -126,18 +130,22 @@ def leave(
 
 
 class Blocks(NamedTuple):
-    """The three functions that a forward is made of, as they are or compiled."""
+    """The three functions that a forward is made of, as they are or compiled.
+
+    `at_once` is passed on. A function must not ask PyTorch whether it is being compiled: the answer
+    is one for the whole process, and would change the bits of an eager forward in another thread.
+    """
 
     enter: Callable[..., tuple[Tensor, Tensor]] = before_text
     pass_on: Callable[..., tuple[Tensor, Tensor]] = pass_on
     leave: Callable[..., Tensor] = leave
+    at_once: bool = False
 
     @classmethod
     def compiled(cls, **options: Any) -> Self:
         """Compile them at their first call; `options` are those of `torch.compile`."""
-        enter, onward, last = cls()
         make: Any = partial(torch.compile, **options)
-        return cls(make(enter), make(onward), make(last))
+        return cls(make(before_text), make(pass_on), make(leave), at_once=True)
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:

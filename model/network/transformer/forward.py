@@ -132,9 +132,9 @@ class Transformer:
         tables = [self._levels(image.sigma, x) for image in images]
         modulation = _modulation(tables)
         keys, bias = self._keys([row.text for row in rows], x)
-        blocks = self._module.transformer_blocks
+        blocks, at_once = self._module.transformer_blocks, self._blocks.at_once
         before, after = map(weights_before_text, blocks), list(map(weights_after_text, blocks))
-        x, q = self._blocks.enter(x, rotary, *modulation[:2], next(before))
+        x, q = self._blocks.enter(x, rotary, *modulation[:2], next(before), at_once=at_once)
         if len(images) < len(rows):
             # So far the rows of an image are the same.
             x, q = (torch.cat([part[i : i + 1] for i in image_of]) for part in (x, q))
@@ -142,7 +142,7 @@ class Transformer:
         for index, weights in enumerate(before):
             x, q = self._blocks.pass_on(
                 x, q, keys[index], bias, modulation[3 * index + 1 : 3 * index + 5],
-                (after[index], weights), rotary,
+                (after[index], weights), rotary, at_once=at_once,
             )  # fmt: skip
         last = after[-1], self._module.proj_out.weight
         out = self._blocks.leave(x, q, keys[-1], bias, modulation[-3:], last)
