@@ -81,7 +81,7 @@ def add(
 ) -> None:
     """Make a key and print it. It is valid within seconds and cannot be shown again."""
     if (no_loras and lora) or (toml and is_json):
-        pair = "--toml and --json" if toml else "--no-loras and --lora"
+        pair = "--toml and --json" if toml and is_json else "--no-loras and --lora"
         fail(f"{pair} contradict each other", USAGE_ERROR)
     secret = new_secret()
     try:

@@ -7,7 +7,7 @@ import httpx2
 import pytest
 
 from cli.client.connection import raise_for_problem, service_url
-from cli.client.errors import ClientError
+from cli.client.errors import ClientError, ServiceAway
 from tests.support.cli import kirazuri_inline
 
 
@@ -74,3 +74,16 @@ def test_the_service_is_named_by_a_setting(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("KIRAZURI_URL=:9")
     run = kirazuri_inline("generate", "1girl", folder=tmp_path)
     assert (run.returncode, run.stderr.partition(" is not")[0]) == (2, "error: KIRAZURI_URL: ':9'")
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(401, 3), (403, 3), (409, 3), (422, 3), (404, 4), (410, 4), (429, 5), (500, 5), (503, 5)],
+)
+def test_the_exit_code_tells_the_kind_of_failure(status: int, code: int) -> None:
+    response = httpx2.Response(status, json={"title": "No"}, headers={"Retry-After": "7"})
+    with pytest.raises(ClientError) as caught:
+        raise_for_problem(response)
+    assert caught.value.exit_code == code
+    if isinstance(caught.value, ServiceAway):
+        assert caught.value.retry_after == 7
