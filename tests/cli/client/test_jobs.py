@@ -40,8 +40,8 @@ def _client(transport: ScriptedTransport) -> httpx2.Client:
 
 def test_a_broken_stream_is_resumed_after_the_last_event() -> None:
     transport = ScriptedTransport(
-        _events('id: 1-1\nevent: started\ndata: {}\n\nid: 1-2\nevent: progress\ndata: '
-                '{"step": 1, "steps": 2}\n\n', is_broken=True),
+        _events('retry: 2000\n\nid: 1-1\nevent: started\ndata: {}\n\n'
+                'id: 1-2\nevent: progress\ndata: {"step": 1, "steps": 2}\n\n', is_broken=True),
         httpx2.ConnectError("restarting"),
         httpx2.Response(503, json={"title": "Not ready"}),
         _events("id: 1-3\nevent: succeeded\ndata: {}\n\n"),
