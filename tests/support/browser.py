@@ -4,18 +4,23 @@ import os
 import shutil
 from typing import Any
 
+import httpx2
 from playwright.sync_api import (
     Browser,
     BrowserContext,
     ConsoleMessage,
     Error,
+    Locator,
     Page,
     Playwright,
     Request,
+    expect,
 )
 
 WAIT_MS = 60_000
 """For a state of the page; a busy machine may need it."""
+
+PROMPT = "1girl, blue hair, smile"
 
 _PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
@@ -79,3 +84,21 @@ class Opener:
     def close(self) -> None:
         for context in self._contexts:
             context.close()
+
+
+def made(client: httpx2.Client, **fields: Any) -> dict[str, Any]:
+    """A job that has ended, made without the page."""
+    body = {"prompt": PROMPT, "steps": 1, "resolution": "96x96", **fields}
+    answer = client.post("/generate", json=body, headers={"prefer": "wait=60"})
+    assert answer.status_code == 200, answer.text
+    job: dict[str, Any] = answer.json()
+    assert job["status"] == "succeeded", job
+    return job
+
+
+def open_picture(page: Page, job: dict[str, Any], index: int = 0) -> Locator:
+    """Click a picture of the gallery; the viewer."""
+    page.locator(f"kz-gallery .open[data-name='{job['id']}/{index}']").click()
+    viewer = page.locator("kz-viewer dialog")
+    expect(viewer).to_be_visible()
+    return viewer

@@ -2,26 +2,13 @@
 
 import io
 import re
-from typing import Any
 
 import httpx2
 import pytest
 from PIL import Image
 from playwright.sync_api import Locator, Page, expect
 
-from tests.support.browser import Opener
-
-PROMPT = "1girl, blue hair, smile"
-
-
-def made(client: httpx2.Client, **fields: Any) -> dict[str, Any]:
-    """A job that has ended, made without the page."""
-    body = {"prompt": PROMPT, "steps": 1, "resolution": "96x96", **fields}
-    answer = client.post("/generate", json=body, headers={"prefer": "wait=60"})
-    assert answer.status_code == 200, answer.text
-    job: dict[str, Any] = answer.json()
-    assert job["status"] == "succeeded", job
-    return job
+from tests.support.browser import PROMPT, Opener, made, open_picture
 
 
 def shown(page: Page) -> list[str]:
@@ -34,13 +21,6 @@ def shown(page: Page) -> list[str]:
 
 def tiles(page: Page) -> Locator:
     return page.locator("kz-gallery .open")
-
-
-def open_picture(page: Page, job: dict[str, Any], index: int = 0) -> Locator:
-    page.locator(f"kz-gallery .open[data-name='{job['id']}/{index}']").click()
-    viewer = page.locator("kz-viewer dialog")
-    expect(viewer).to_be_visible()
-    return viewer
 
 
 def is_loaded(picture: Locator) -> None:

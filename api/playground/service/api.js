@@ -1,5 +1,5 @@
 // All calls of the service. Errors are `Problem`s with the fields that are wrong.
-/** @import {Capabilities, CompletedTag, FieldError, GenerationRequest, Job, JobLinks, JobList, Plan, ProblemBody} from "./types.js" */
+/** @import {Capabilities, CompletedTag, FieldError, GenerationRequest, Job, JobLinks, JobList, Plan, ProblemBody, Verification} from "./types.js" */
 import { store } from "../state/store.js";
 import { readKey } from "./key.js";
 
@@ -128,6 +128,9 @@ export const replay = (id) => json(`jobs/${id}/replay`, { method: "POST" });
 
 /** Delete an image. @param {string} url @returns {Promise<Response>} */
 export const deleteImage = (url) => call(pathOf(url), { method: "DELETE" });
+
+/** What a picture file tells of its origin. @param {Blob} file @returns {Promise<Verification>} */
+export const verify = (file) => json("verify", { method: "POST", body: file });
 
 /** The file of an image. @param {string} url @returns {Promise<Blob>} */
 export const imageFile = async (url) => (await call(pathOf(url))).blob();

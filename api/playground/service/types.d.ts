@@ -13,6 +13,8 @@ export type JobLinks = Schemas["JobLinks"];
 export type Plan = Schemas["Plan"];
 export type ProblemBody = Schemas["Problem"];
 export type ResolvedRequest = Schemas["ResolvedRequest"];
+export type RecipeClaim = Schemas["RecipeClaim"];
+export type Verification = Schemas["Verification"];
 export type StoredImage = Schemas["StoredImage"];
 export type TagGroup = CompletedTag["category"];
 

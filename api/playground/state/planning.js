@@ -2,6 +2,7 @@
 import { dryRun, problemOf } from "../service/api.js";
 import { requestOf } from "./form.js";
 import { showProblem, showWarnings } from "./notes.js";
+import { light } from "./stand_ins.js";
 import { store } from "./store.js";
 
 const TYPING_PAUSE = 350;
@@ -33,7 +34,7 @@ async function ask() {
   call = new AbortController();
   const { signal } = call;
   try {
-    const { plan, pause } = await dryRun(requestOf(store.state.form), signal);
+    const { plan, pause } = await dryRun(light(requestOf(store.state.form)), signal);
     if (signal.aborted) return;
     pausedUntil = Date.now() + pause * 1000;
     store.set("plan", plan);

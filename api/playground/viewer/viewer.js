@@ -1,7 +1,7 @@
 // A picture, large, with its recipe and what can be done with it; or two pictures to compare; or a grid.
 /** @import {Entry} from "../gallery/collection.js" */
 import * as api from "../service/api.js";
-import { pictureUrl } from "../service/pictures.js";
+import { nameOf, pictureUrl } from "../service/pictures.js";
 import { useRequest } from "../state/form.js";
 import { show as showRun, watch } from "../state/runs.js";
 import { store } from "../state/store.js";
@@ -29,6 +29,7 @@ class Viewer extends Part {
     this.listen("click", ".use", () => this.#use());
     this.listen("click", ".vary", () => this.#toggleVary());
     this.listen("click", ".compare", () => this.#compare());
+    this.listen("click", ".begin", () => this.#begin());
     this.listen("click", ".again", () => this.#try(() => this.#again()));
     this.listen("click", ".download", (_, target) => this.#try(() => this.#download(target.dataset.metadata === "full")));
     this.listen("click", ".delete", (_, target) => this.#delete(target));
@@ -89,7 +90,7 @@ class Viewer extends Part {
     this.find(".favourite", HTMLElement).setAttribute("aria-pressed", String(collection.isFavourite(entry)));
     this.find(".previous", HTMLElement).hidden = isComparing || !collection.neighbour(entry, -1);
     this.find(".next", HTMLElement).hidden = isComparing || !collection.neighbour(entry, 1);
-    for (const button of this.querySelectorAll(".download, .delete, .compare")) {
+    for (const button of this.querySelectorAll(".download, .delete, .compare, .begin")) {
       /** @type {HTMLElement} */ (button).hidden = isDeleted || isComparing;
     }
     // A hidden button loses the focus, and keys would then go to the page behind.
@@ -136,6 +137,16 @@ class Viewer extends Part {
     store.set("comparing", this.#entry);
     store.set("viewing", null);
     document.querySelector("kz-gallery .choosing")?.scrollIntoView({ block: "center" });
+  }
+
+  /** Start the next picture from this one. */
+  #begin() {
+    if (!this.#image) return;
+    const { url, width, height } = this.#image;
+    const size = store.state.capabilities?.resolutions.find((one) => one.width === width && one.height === height)?.name;
+    store.edit({ init_image: nameOf(url), mask: null, resolution: size ?? `${width}x${height}` });
+    store.set("viewing", null);
+    document.querySelector("kz-picture")?.scrollIntoView({ block: "center" });
   }
 
   async #again() {

@@ -1,0 +1,220 @@
+"""Starting from a picture: its recipe, the init image, a mask, the second pass."""
+
+import io
+from base64 import b64encode
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import numpy as np
+import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from playwright.sync_api import FilePayload, Locator, Page, expect
+
+from tests.support.browser import PROMPT, made, open_picture
+from tests.support.images import draw_image, encode_file
+
+INFOTEXT = (
+    "1girl, red hair, smile\nNegative prompt: blurry\n"
+    "Steps: 7, Sampler: Euler, CFG scale: 3.5, Seed: 77, Size: 112x144, Clip skip: 2"
+)
+DROP = """({text, type}) => {
+    const bytes = Uint8Array.from(atob(text), (char) => char.charCodeAt(0));
+    const data = new DataTransfer();
+    data.items.add(new File([bytes], "picture", {type: "image/png"}));
+    const options = {bubbles: true, cancelable: true};
+    const event = type === "paste"
+        ? new ClipboardEvent("paste", {...options, clipboardData: data})
+        : new DragEvent("drop", {...options, dataTransfer: data});
+    document.body.dispatchEvent(event);
+}"""
+
+
+def with_infotext() -> bytes:
+    info = PngInfo()
+    info.add_text("parameters", INFOTEXT)
+    return encode_file(draw_image((112, 144)), pnginfo=info)
+
+
+def choose(page: Page, data: bytes, name: str = "picture.png", kind: str = "image/png") -> None:
+    file = FilePayload(name=name, mimeType=kind, buffer=data)
+    page.locator("kz-picture [type=file]").set_input_files(file)
+
+
+def newest(client: httpx2.Client) -> dict[str, Any]:
+    request: dict[str, Any] = client.get("/jobs").json()["items"][0]["request"]
+    return request
+
+
+def make(page: Page, pictures: int = 1) -> None:
+    page.locator("#prompt").fill(PROMPT)
+    page.locator("kz-sampling .steps [type=number]").fill("2")
+    page.keyboard.press("Control+Enter")
+    expect(page.locator("kz-gallery .open")).to_have_count(pictures)
+
+
+def thumb(page: Page) -> Locator:
+    return page.locator("kz-picture .thumb .start")
+
+
+@pytest.mark.parametrize("way", ["choose", "drop", "paste"])
+def test_the_recipe_of_a_picture_is_offered_and_fills_the_form(page: Page, way: str) -> None:
+    if way == "choose":
+        choose(page, with_infotext())
+    else:
+        text = b64encode(with_infotext()).decode()
+        page.evaluate(DROP, {"text": text, "type": way})
+    offer = page.locator("kz-picture .offer")
+    expect(offer).to_contain_text("A1111")
+    expect(offer).to_contain_text("1girl, red hair, smile")
+    expect(offer.locator("li")).to_contain_text(["Clip skip"], ignore_case=True)
+    expect(page.locator("#prompt")).to_have_value("")
+    offer.get_by_role("button", name="Use its settings").click()
+    expect(offer).to_be_hidden()
+    expect(page.locator("#prompt")).to_have_value("1girl, red hair, smile")
+    expect(page.locator("[data-field=negative_prompt]")).to_have_value("blurry")
+    expect(page.locator("[data-field=seed]")).to_have_value("77")
+    expect(page.locator("[data-field=sampler]")).to_have_value("euler")
+    expect(page.locator("[data-value=portrait] input")).to_be_checked()
+    expect(page.locator("kz-picture .chosen")).to_be_hidden()
+
+
+def test_a_picture_of_this_service_offers_its_own_recipe(page: Page, client: httpx2.Client) -> None:
+    job = made(client, seed=31)
+    choose(page, client.get(job["images"][0]["url"]).content)
+    offer = page.locator("kz-picture .offer")
+    expect(offer).to_contain_text("this service")
+    offer.get_by_role("button", name="Neither").click()
+    expect(offer).to_be_hidden()
+    expect(page.locator("kz-picture .chosen")).to_be_hidden()
+
+
+def test_a_picture_without_a_recipe_is_the_start(page: Page, client: httpx2.Client) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (128, 160, 3), dtype=np.uint8)
+    choose(page, encode_file(Image.fromarray(noise)))
+    expect(thumb(page)).to_be_visible()
+    expect(page.locator("kz-size [name=width]")).to_have_value("160")
+    page.get_by_label("How much may change").first.fill("0.4")
+    make(page)
+    request = newest(client)
+    assert (request["width"], request["height"], request["strength"]) == (160, 128, 0.4)
+    assert request["init_image"]
+    page.reload()  # the browser keeps no large pictures
+    expect(page.locator("#prompt")).to_have_value(PROMPT)
+    expect(page.locator("kz-picture .chosen")).to_be_hidden()
+    expect(page.locator("[data-kind=error]")).to_have_count(0)
+
+
+def test_dry_runs_do_not_carry_the_picture(page: Page) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (256, 256, 3), dtype=np.uint8)
+    sizes: list[int] = []
+    page.on(
+        "request",
+        lambda sent: sizes.append(len(sent.post_data or "")) if "dry_run" in sent.url else None,
+    )
+    page.locator("#prompt").fill(PROMPT)
+    choose(page, encode_file(Image.fromarray(noise)))
+    expect(thumb(page)).to_be_visible()
+    expect(page.locator(".plan")).to_contain_text("cost")
+    page.locator("kz-sampling .steps [type=number]").fill("3")
+    expect(page.locator("kz-notes[for=steps] [data-code=steps_not_recommended]")).to_be_visible()
+    assert max(sizes) < 5_000
+    expect(page.locator("[data-kind=error]")).to_have_count(0)
+
+
+def pixels(client: httpx2.Client, name: str) -> Any:
+    data = client.get(f"/images/{name}").content
+    return np.asarray(Image.open(io.BytesIO(data)).convert("L"))
+
+
+def test_a_mask_is_drawn_erased_inverted_and_undone(page: Page, client: httpx2.Client) -> None:
+    choose(page, encode_file(draw_image((128, 128))))
+    page.get_by_role("button", name="Draw a mask").click()
+    dialog = page.locator("kz-mask dialog")
+    sheet = dialog.locator(".sheet")
+    box = sheet.bounding_box()
+    assert box
+    dialog.locator(".brush [type=number]").fill("40")
+
+    def stroke(*points: tuple[float, float]) -> None:
+        first, *others = [
+            (box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in points
+        ]
+        page.mouse.move(*first)
+        page.mouse.down()
+        for point in others:
+            page.mouse.move(*point, steps=4)
+        page.mouse.up()
+
+    stroke((0.25, 0.25), (0.75, 0.25))
+    dialog.get_by_role("button", name="Eraser").click()
+    stroke((0.75, 0.25))
+    dialog.get_by_role("button", name="Brush").click()
+    stroke((0.5, 0.75))
+    page.keyboard.press("Control+z")
+    dialog.get_by_role("button", name="Invert").click()
+    dialog.get_by_role("button", name="Use this mask").click()
+    expect(page.locator("kz-picture .thumb .mask")).to_be_visible()
+    make(page)
+    mask = pixels(client, newest(client)["mask"])
+    assert mask.shape == (128, 128)
+    assert [mask[32, 32], mask[32, 60], mask[32, 96], mask[96, 64], mask[2, 2]] == [
+        0, 0, 255, 255, 255,
+    ]  # fmt: skip
+    page.get_by_role("button", name="Remove the mask").click()
+    make(page, 2)
+    assert newest(client)["mask"] is None
+
+
+def test_a_mask_can_be_drawn_with_the_keyboard(page: Page, client: httpx2.Client) -> None:
+    choose(page, encode_file(draw_image((128, 128))))
+    page.get_by_role("button", name="Draw a mask").click()
+    expect(page.locator("kz-mask .sheet")).to_be_focused()
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("Space")
+    page.get_by_role("button", name="Use this mask").press("Enter")
+    make(page)
+    mask = pixels(client, newest(client)["mask"])
+    assert mask[64, 58] == 255
+    assert mask[64, 110] == 0
+
+
+def test_a_second_pass_enlarges(page: Page, client: httpx2.Client) -> None:
+    page.locator("kz-hires summary").click()
+    page.get_by_label("Enlarge the picture and sample again").check()
+    page.get_by_label("Enlarge by").fill("1.25")
+    page.locator("kz-hires .steps [type=number]").fill("2")
+    page.locator("[data-value=square] input").check()
+    make(page)
+    hires = newest(client)["hires"]
+    assert (hires["scale"], hires["width"], hires["steps"]) == (1.25, 160, 2)
+    size = page.locator("kz-gallery .open img").evaluate(
+        "img => img.decode().then(() => img.naturalWidth)"
+    )
+    assert size == 160
+    page.get_by_label("Enlarge the picture and sample again").uncheck()
+    make(page, 2)
+    assert newest(client)["hires"] is None
+
+
+def test_an_own_picture_is_the_start_by_its_name(page: Page, client: httpx2.Client) -> None:
+    job = made(client, seed=3)
+    page.reload()
+    open_picture(page, job).get_by_role("button", name="Start from it").click()
+    expect(thumb(page)).to_be_visible()
+    make(page, 2)
+    request = newest(client)
+    assert (request["width"], request["height"]) == (96, 96)
+    assert request["init_image"] == job["images"][0]["url"].rsplit("/", 1)[-1]
+    client.delete(job["images"][0]["url"])
+    page.keyboard.press("Control+Enter")
+    expect(page.locator("kz-notes[for=init_image] [data-kind=error]")).to_contain_text("deleted")
+
+
+def test_a_file_that_is_no_picture_is_told(page: Page, tmp_path: Path) -> None:
+    choose(page, b"not a picture", "notes.png")
+    expect(page.locator("kz-picture .failure")).to_be_visible()
+    choose(page, encode_file(draw_image((64, 96))))
+    expect(thumb(page)).to_be_visible()
+    expect(page.locator("kz-picture .failure")).to_be_hidden()
