@@ -9,6 +9,9 @@ import pytest
 
 from cli.bench import codecs
 from model.request import ImageFormat
+from tests.support.torch_free import needs_a_worker
+
+pytestmark = needs_a_worker
 
 
 def test_every_format_is_measured(
