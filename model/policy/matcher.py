@@ -80,7 +80,7 @@ class TermMatcher:
         """The squeezed letters of all spellings, numbered."""
         self._first_term = array("L")
         self._other_terms: dict[int, list[int]] = defaultdict(list)
-        bounds = tuple(bytearray() for _ in range(3))
+        before, after, glued = bytearray(), bytearray(), bytearray()
         for term, written in enumerate(self._written):
             parts = parts_of(written)
             self._parts.append(len(parts))
@@ -89,13 +89,16 @@ class TermMatcher:
                 index = numbers.setdefault(squeezed, len(numbers))
                 if index == len(self._first_term):
                     self._first_term.append(term)
-                    for flags in bounds:
-                        flags.append(False)
-                elif term != self._first_term[index]:
+                    before.append(spelling.is_open_before)
+                    after.append(spelling.is_open_after)
+                    glued.append(spelling.is_glued)
+                    continue
+                if term != self._first_term[index]:
                     self._other_terms[index].append(term)
-                for flags, is_set in zip(bounds, spelling[1:4], strict=True):
-                    flags[index] |= is_set
-        self._is_open_before, self._is_open_after, self._is_glued = map(bytes, bounds)
+                before[index] |= spelling.is_open_before
+                after[index] |= spelling.is_open_after
+                glued[index] |= spelling.is_glued
+        self._is_open_before, self._is_open_after, self._is_glued = before, after, glued
         self._is_open = bytes(map(and_, self._is_open_before, self._is_open_after))
         self._has_open_words = any(map(str.isascii, compress(numbers, self._is_open)))
         self._automaton = AhoCorasick(list(numbers)) if numbers else None
@@ -136,7 +139,7 @@ class TermMatcher:
         """The tokens of each part of a term: the last by the first."""
         for index, begin, end in candidates:
             for pattern, parts in possible[index]:
-                if all(is_settled(term) for term, _ in parts):
+                if is_settled(parts[0][0]) and all(is_settled(term) for term, _ in parts[1:]):
                     continue
                 tokens = _tokens_of(text, begin, end, pattern)
                 if tokens is None:
@@ -212,6 +215,8 @@ class TermMatcher:
         firsts, lasts, glued = text.first_tokens, text.last_tokens, self._is_glued
         tokens = {firsts[match[1]] for match in found.heads if glued[match[0]]}
         tokens &= {lasts[match[2]] for match in found.tails if glued[match[0]]}
+        if not tokens:
+            return
         tokens -= {lasts[m[2]] for m in found.heads if firsts[m[1]] == lasts.get(m[2])}
         for token in tokens:
             bounds = slice(text.starts[token - 1], text.ends[token - 1])
@@ -324,6 +329,8 @@ def _may_be_split(
 
 def _has_number(text: NormalizedText, first: int, gaps: Sequence[Gap]) -> bool:
     """Whether a token from `first` on is a number that touches no other token."""
+    if text.raw[text.starts[first] : text.ends[first + len(gaps)]].isalpha():
+        return False
     for token, sides in enumerate(pairwise([Gap.TAG, *gaps, Gap.TAG]), start=first):
         letters = text.raw[text.starts[token] : text.ends[token]]
         if Gap.NONE not in sides and not any(map(str.isalpha, letters)):
