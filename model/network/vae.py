@@ -10,12 +10,16 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl_qwenimage import (
     AutoencoderKLQwenImage,
     QwenImageCausalConv3d,
+    QwenImageRMS_norm,
 )
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from model.errors import NonFiniteLatents
 from model.network.vae_tiles import decoded_tiles
+
+_LEAST_SQUARES = 1e-24
+"""The square of the least norm that the library divides by."""
 
 
 class OneFrameConv(nn.Conv2d):
@@ -29,11 +33,31 @@ class OneFrameConv(nn.Conv2d):
         return super().forward(x.squeeze(2)).unsqueeze(2)
 
 
+class ChannelNorm(QwenImageRMS_norm):
+    """The library's norm over the channels, by a sum of squares.
+
+    PyTorch's own norm of numbers that are not neighbours in memory reads them one by one: on a
+    processor it took as long as all convolutions.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, ...) to its like: each place divided by the norm of its channels."""
+        squares = x.float().square().sum(1, keepdim=True)
+        factor = self.scale * squares.clamp_min(_LEAST_SQUARES).rsqrt()
+        normalized: Tensor = x * factor.to(x.dtype) * self.gamma
+        return normalized
+
+
 def flatten_convolutions(module: nn.Module) -> None:
-    """Replace every causal 3-D convolution inside `module` by its exact one-frame form."""
+    """Replace every causal 3-D convolution inside `module` by its exact one-frame form.
+
+    Norms become `ChannelNorm`.
+    """
     for name, child in module.named_children():
         if isinstance(child, QwenImageCausalConv3d):
             setattr(module, name, _one_frame(child))
+        elif type(child) is QwenImageRMS_norm:
+            child.__class__ = ChannelNorm
         else:
             flatten_convolutions(child)
 

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from model.network.transformer.products import linear_each
+
 EPSILON = 1e-6
 """Of every norm in the network."""
 
@@ -46,9 +48,8 @@ def self_attention(
     """
     batch, patches, width = x.shape
     head_dim = norms[0].shape[0]
-    flat = x.reshape(1, batch * patches, width).expand(3, -1, -1)
-    projected = torch.bmm(flat, qkv.mT)
-    q, k, v = projected.view(3, batch, patches, width // head_dim, head_dim).unbind(0)
+    split = (batch, patches, width // head_dim, head_dim)
+    q, k, v = (part.view(split) for part in linear_each(x, qkv))
     turned = _turned_at_once if at_once else _turned
     q, k = turned(q, norms[0], rotary), turned(k, norms[1], rotary)
     q, k, v = _heads_first(q, k, v)

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from model.network.transformer.attention import EPSILON, rms_norm, self_attention, text_attention
+from model.network.transformer.products import linear
 
 Modulation = tuple[Tensor, Tensor, Tensor]
 """Shift, 1 + scale and gate of a branch: each (width,), or (B, 1, width)."""
@@ -69,9 +70,9 @@ def before_text(
     shift, scale, gate = own
     norms = weights.norm_q, weights.norm_k
     h = self_attention(modulate(x, shift, scale), weights.qkv, norms, rotary, at_once=at_once)
-    x = torch.addcmul(x, gate, functional.linear(h, weights.out))
+    x = torch.addcmul(x, gate, linear(h, weights.out))
     shift, scale, _ = text
-    q = functional.linear(modulate(x, shift, scale), weights.query)
+    q = linear(modulate(x, shift, scale), weights.query)
     head_dim = weights.norm_query.shape[0]
     return x, rms_norm(torch.unflatten(q, -1, (-1, head_dim)), weights.norm_query)
 
@@ -91,11 +92,11 @@ def after_text(
     `text` and `feed` modulate.
     """
     h = text_attention(q, keys[0], keys[1], bias)
-    x = torch.addcmul(x, text[2], functional.linear(h, weights.out))
+    x = torch.addcmul(x, text[2], linear(h, weights.out))
     shift, scale, gate = feed
-    h = functional.linear(modulate(x, shift, scale), weights.up)
+    h = linear(modulate(x, shift, scale), weights.up)
     torch.ops.aten.gelu_(h)
-    return torch.addcmul(x, gate, functional.linear(h, weights.down))
+    return torch.addcmul(x, gate, linear(h, weights.down))
 
 
 def pass_on(
@@ -126,7 +127,7 @@ def leave(
     """From the last block's question to the text to the output: (B, patches, values)."""
     text, feed, (shift, scale, _) = modulations
     x = after_text(x, q, keys, bias, text, feed, weights[0])
-    return functional.linear(modulate(x, shift, scale), weights[1])
+    return linear(modulate(x, shift, scale), weights[1])
 
 
 class Blocks(NamedTuple):

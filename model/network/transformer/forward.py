@@ -24,6 +24,7 @@ from model.network.transformer.blocks import (
     weights_before_text,
 )
 from model.network.transformer.embeddings import modulation_table, rotary_tables
+from model.network.transformer.products import linear
 
 _MODULATION_BYTES = 64 << 20
 _ROTARY_BYTES = 32 << 20
@@ -164,7 +165,7 @@ class Transformer:
             batch, channels, height // PATCH, PATCH, width // PATCH, PATCH
         )
         flat = patches.permute(0, 2, 4, 1, 3, 5).reshape(batch, -1, channels * PATCH * PATCH)
-        return functional.linear(flat, self._module.patch_embed.proj.weight)
+        return linear(flat, self._module.patch_embed.proj.weight)
 
     def _positions(self, rows: int, columns: int, like: Tensor) -> tuple[Tensor, Tensor]:
         scale = self._module.config.rope_scale

@@ -7,13 +7,16 @@ from typing import Any
 import numpy
 import pytest
 import torch
-from diffusers.models.autoencoders.autoencoder_kl_qwenimage import QwenImageCausalConv3d
+from diffusers.models.autoencoders.autoencoder_kl_qwenimage import (
+    QwenImageCausalConv3d,
+    QwenImageRMS_norm,
+)
 from torch import Tensor, nn
 
 from model.engine.images.pixels import to_tensor
 from model.errors import NonFiniteLatents
 from model.network.load import Components, load_components
-from model.network.vae import OneFrameConv, decode_latents, encode_pixels
+from model.network.vae import ChannelNorm, OneFrameConv, decode_latents, encode_pixels
 from tests.support.random_checkpoint import LATENTS_MEAN, LATENTS_STD, WrittenCheckpoint
 
 MEAN = torch.tensor(LATENTS_MEAN).view(1, -1, 1, 1, 1)
@@ -48,6 +51,17 @@ def test_no_three_dimensional_convolution_is_left(components: Components) -> Non
     modules = list(components.vae.modules())
     assert not any(isinstance(m, QwenImageCausalConv3d) for m in modules)
     assert sum(isinstance(m, OneFrameConv) for m in modules) > 20
+
+
+def test_the_norm_of_the_channels_is_the_librarys(components: Components) -> None:
+    norms = [m for m in components.vae.modules() if isinstance(m, QwenImageRMS_norm)]
+    assert len(norms) > 10
+    assert all(type(norm) is ChannelNorm for norm in norms)
+    x = torch.randn(2, norms[0].gamma.shape[0], 1, 5, 3)
+    x[:, :, :, 0] = 0
+    x[:, :, :, 1] *= 1e-13
+    expected = QwenImageRMS_norm.forward(norms[0], x)
+    assert (norms[0](x) - expected).abs().max() < 1e-6
 
 
 def test_the_workers_vae_has_no_encoder(components: Components) -> None:
