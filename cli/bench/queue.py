@@ -13,6 +13,7 @@ from pathlib import Path
 
 from cli.bench import listeners, load, operations, waiters
 from cli.bench.measured_service import OWNERS, MeasuredService, raise_open_files
+from model.bench.report import add_json_option, write_json
 
 SIZES = (10, 1_000, 10_000, 100_000)
 PARTS = ("growth", "load", "waiters", "listeners")
@@ -27,20 +28,25 @@ def main() -> None:
     parser.add_argument("--part", choices=PARTS, nargs="+", default=list(PARTS))
     parser.add_argument("--sizes", type=int, nargs="+", help="numbers of waiting jobs")
     parser.add_argument("--rounds", type=int, default=20, help="of which the median is taken")
+    add_json_option(parser)
     options = parser.parse_args()
     if options.sizes is None:
         options.sizes = SIZES[:-1] if options.quick else SIZES
-    print(f"{os.cpu_count()} cores, {raise_open_files()} open files")
-    began = time.monotonic()
+    conditions = f"{os.cpu_count()} cores, {raise_open_files()} open files"
+    print(conditions)
+    began, rows = time.monotonic(), list[dict[str, str]]()
     with tempfile.TemporaryDirectory(prefix="kirazuri-bench-") as folder:
         service = MeasuredService(Path(folder))
         try:
             for part in options.part:
                 for line in _MEASURES[part](service, options):
                     print(line, flush=True)
+                    rows.append({"part": part, "line": line})
         finally:
             service.stop()
     print(f"{time.monotonic() - began:.0f} s")
+    if options.json is not None:
+        write_json(conditions, rows, command="queue", path=options.json)
 
 
 def _growth(service: MeasuredService, options: argparse.Namespace) -> Iterator[str]:

@@ -11,12 +11,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers.models.transformers.transformer_cosmos import CosmosTransformer3DModel
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from model.bench.report import add_json_option, print_report
 from model.card import load_card
 from model.files.keymap import transformer_to_original
 from model.files.lora.folder import LoraFolder
@@ -50,6 +52,7 @@ def main() -> None:
     parser.add_argument("--precision", choices=list(_DTYPES), default="bfloat16")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: PyTorch's choice")
     parser.add_argument("--rounds", type=int, default=3)
+    add_json_option(parser)
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -58,15 +61,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "example.safetensors")
         write_example(path, models.transformer, method=options.method, rank=options.rank)
-        lines = time_merging(models, path, rounds=options.rounds, device=device)
+        rows = time_merging(models, path, rounds=options.rounds, device=device)
         size = path.stat().st_size
     parameters = sum(weight.numel() for weight in models.transformer.parameters())
-    print(
+    conditions = (
         f"{parameters / 1e6:.1f} M parameters in {options.precision} on {options.device}, "
         f"{torch.get_num_threads()} threads, torch {torch.__version__}; {options.method} of rank "
         f"{options.rank} on every linear layer, {size / 1e6:.1f} MB"
     )
-    print("\n".join(lines))
+    print_report(conditions, rows, command="lora", json_path=options.json)
 
 
 def tiny(device: torch.device, dtype: torch.dtype) -> _Transformer:
@@ -141,8 +144,8 @@ def write_example(path: Path, transformer: nn.Module, *, method: str, rank: int)
 
 def time_merging(
     models: _Transformer, path: Path, *, rounds: int, device: torch.device
-) -> list[str]:
-    """Time every type of switch; returns a line with the shortest and the longest time of each."""
+) -> list[dict[str, Any]]:
+    """Time every type of switch; returns a row with the shortest and the longest time of each."""
     folder = LoraFolder(path.parent)
     folder.refresh()
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -170,7 +173,10 @@ def time_merging(
             other
         )  # evicts the set from the cache, so that the next round merges it again
     switch.use_in_transformer(())
-    return [f"{name}: {min(values):.4f} to {max(values):.4f} s" for name, values in seconds.items()]
+    return [
+        {"change": name, "shortest s": min(values), "longest s": max(values)}
+        for name, values in seconds.items()
+    ]
 
 
 if __name__ == "__main__":

@@ -29,15 +29,22 @@ def print_report(
     """
     print(f"{conditions}\n\n{markdown(rows)}")
     if json_path is not None:
-        content = {
-            "command": " ".join(["kirazuri", "bench", command, *sys.argv[1:]]).strip(),
-            "at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "machine": machine(),
-            "versions": {name: version(name) for name in _VERSIONS},
-            "conditions": conditions,
-            "rows": list(rows),
-        }
-        json_path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        write_json(conditions, rows, command=command, path=json_path)
+
+
+def write_json(
+    conditions: str, rows: Sequence[dict[str, Any]], *, command: str, path: Path
+) -> None:
+    """Write rows with their conditions, the machine, the versions and the command."""
+    content = {
+        "command": " ".join(["kirazuri", "bench", command, *sys.argv[1:]]).strip(),
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": machine(),
+        "versions": {name: version(name) for name in _VERSIONS},
+        "conditions": conditions,
+        "rows": list(rows),
+    }
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def markdown(rows: Sequence[dict[str, Any]]) -> str:

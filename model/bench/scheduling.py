@@ -10,8 +10,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import quantiles
+from typing import Any
 
 from model.bench.fair_queue import FairQueue
+from model.bench.report import add_json_option, print_report
 from model.engine.batching import Candidate, select_batch
 
 TOKEN_BUDGET = 8192
@@ -20,6 +22,8 @@ SECONDS_PER_TOKEN = 1.64 / (30 * 8192)
 
 SLO = 3.0
 """A job is on time if it takes at most this many times as long as alone."""
+
+_GREEDY = "greedy key: all done after s"
 
 Chooser = Callable[[Sequence[Candidate[int]]], list[Candidate[int]]]
 """Selects the jobs that take part in the next step from all running ones, in order of arrival."""
@@ -164,13 +168,11 @@ def without_owners(waiting: Sequence[Candidate[int]]) -> list[Candidate[int]]:
     return shortest_first([replace(candidate, owner=None) for candidate in waiting])
 
 
-def report_greedy(load: float, *, count: int, greedy: int, seed: int, max_running: int) -> str:
-    """A Markdown table of the latencies of the other keys' jobs beside a greedy key."""
-    lines = [
-        "| order of keys | others: p50 s | p95 s | p95 slowdown | worst slowdown | within "
-        f"{SLO:g}x its own time | greedy key: all done after s |",
-        "|---|---|---|---|---|---|---|",
-    ]
+def rows_greedy(
+    load: float, *, count: int, greedy: int, seed: int, max_running: int
+) -> list[dict[str, Any]]:
+    """The latencies of the other keys' jobs beside a greedy key, by the order of keys."""
+    rows = []
     ways: list[tuple[str, Chooser, bool, int]] = [
         ("no greedy key", shortest_first, True, 0),
         ("order of arrival", without_owners, False, greedy),
@@ -181,31 +183,35 @@ def report_greedy(load: float, *, count: int, greedy: int, seed: int, max_runnin
         jobs = with_a_greedy_key(load, count=count, seed=seed, greedy=asked)
         simulate(jobs, chooser, max_running=max_running, is_fair=is_fair)
         others = [job for job in jobs if job.owner != "greedy"]
-        last = max((job.latency for job in jobs if job.owner == "greedy"), default=0.0)
-        lines.append(f"| {name} | {_spread(others)} | {last * SECONDS_PER_TOKEN:.0f} |")
-    return "\n".join(lines)
+        last = max((job.latency for job in jobs if job.owner == "greedy"), default=None)
+        keys = "and a greedy one" if asked else f"{load:.0%}, 8 keys"
+        done = "" if last is None else f"{last * SECONDS_PER_TOKEN:.0f}"
+        rows.append({"load": keys, "policy": name, **_spread(others), _GREEDY: done})
+    return rows
 
 
-def report(load: float, *, count: int, seed: int, max_running: int) -> str:
-    """A Markdown table of the latencies under all policies on the same jobs."""
-    lines = [
-        "| policy | p50 s | p95 s | p95 slowdown | worst slowdown | within "
-        f"{SLO:g}x its own time |",
-        "|---|---|---|---|---|---|",
-    ]
+def rows_by_policy(load: float, *, count: int, seed: int, max_running: int) -> list[dict[str, Any]]:
+    """The latencies under all policies on the same jobs."""
+    rows = []
     for name, chooser in POLICIES.items():
         jobs = poisson_mix(load, count=count, seed=seed)
         simulate(jobs, chooser, max_running=max_running)
-        lines.append(f"| {name} | {_spread(jobs)} |")
-    return "\n".join(lines)
+        rows.append({"load": f"{load:.0%}", "policy": name, **_spread(jobs), _GREEDY: ""})
+    return rows
 
 
-def _spread(jobs: Sequence[SimulatedJob]) -> str:
+def _spread(jobs: Sequence[SimulatedJob]) -> dict[str, Any]:
     seconds = quantiles([job.latency * SECONDS_PER_TOKEN for job in jobs], n=20)
     slowdowns = [job.slowdown for job in jobs]
     p95, worst = quantiles(slowdowns, n=20)[18], max(slowdowns)
     on_time = sum(slowdown <= SLO for slowdown in slowdowns) / len(jobs)
-    return f"{seconds[9]:.2f} | {seconds[18]:.1f} | {p95:.1f} | {worst:.1f} | {on_time:.0%}"
+    return {
+        "p50 s": seconds[9],
+        "p95 s": seconds[18],
+        "p95 slowdown": p95,
+        "worst slowdown": worst,
+        f"within {SLO:g}x its own time": f"{on_time:.0%}",
+    }
 
 
 def main() -> None:
@@ -217,21 +223,19 @@ def main() -> None:
     parser.add_argument(
         "--max-running", type=int, default=8, help="maximum number of jobs in the engine at once"
     )
+    add_json_option(parser)
     options = parser.parse_args()
-    for load in options.load:
-        print(f"\nload {load:.0%}, {options.jobs} jobs, {options.max_running} in the engine\n")
-        print(report(load, count=options.jobs, seed=options.seed, max_running=options.max_running))
-    load, count, greedy = options.load[0], options.jobs, options.jobs // 8
-    print(f"\nload {load:.0%} from 8 keys, {count} jobs, and {greedy} at once from a greedy one\n")
-    print(
-        report_greedy(
-            load,
-            count=count,
-            greedy=greedy,
-            seed=options.seed,
-            max_running=options.max_running,
-        )
+    greedy = options.jobs // 8
+    same: dict[str, int] = {
+        "count": options.jobs, "seed": options.seed, "max_running": options.max_running
+    }  # fmt: skip
+    rows = [row for load in options.load for row in rows_by_policy(load, **same)]
+    rows += rows_greedy(options.load[0], greedy=greedy, **same)
+    conditions = (
+        f"{options.jobs} jobs, {options.max_running} in the engine; last the jobs of 8 keys, and "
+        f"those beside a ninth that asks for {greedy} pictures at once"
     )
+    print_report(conditions, rows, command="schedule", json_path=options.json)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import itertools
 import random
+import re
 import time
 from collections.abc import Iterable, Sequence
 from statistics import median, quantiles
@@ -64,8 +65,10 @@ async def measure(options: argparse.Namespace) -> tuple[list[dict[str, Any]], st
         kinds = itertools.cycle(options.classes)
         bodies = ((kind, _body(kind, next(numbers))) for kind in kinds)
         began = time.perf_counter()
+        before = await _model_calls(client)
         saturated = await _closed_loop(client, bodies, options.clients, options.jobs)
         rate = len(saturated) / (time.perf_counter() - began)
+        batch = _mean_batch(before, await _model_calls(client))
         rows = _rows("alone", alone, usual, options.classes, 0.0)
         rows += _rows("saturation", saturated, usual, options.classes, rate)
         arrivals = random.Random(options.seed)  # noqa: S311 - a repeatable load, no secret
@@ -81,11 +84,30 @@ async def measure(options: argparse.Namespace) -> tuple[list[dict[str, Any]], st
     seconds = [o.cancel_seconds for o in cancelled if o.cancel_seconds is not None]
     conditions = (
         f"{options.url}, {options.jobs} jobs of each part, {options.clients} clients; saturation "
-        f"{rate:.3f} jobs/s; cancelling takes {1000 * median(seconds):.0f} ms, "
-        if seconds
-        else f"{options.url}, {options.jobs} jobs of each part; saturation {rate:.3f} jobs/s; "
+        f"{rate:.3f} jobs/s in batches of {batch}; "
     )
+    if seconds:
+        conditions += f"cancelling takes {1000 * median(seconds):.0f} ms, "
     return rows, conditions + "median seconds unless said otherwise"
+
+
+async def _model_calls(client: httpx2.AsyncClient) -> tuple[float, float]:
+    """Images that model calls advanced, and these calls; of all workers, since they started.
+
+    Workers report them every few seconds. Zeros if the metrics are for another key.
+    """
+    text = (await client.get("/metrics")).text
+    images, calls = (
+        sum(map(float, re.findall(rf"^kirazuri_engine_{name}_total\S* (\S+)$", text, re.MULTILINE)))
+        for name in ("evaluations", "forwards")
+    )
+    return images, calls
+
+
+def _mean_batch(before: tuple[float, float], after: tuple[float, float]) -> str:
+    """The mean number of images of a model call between two readings."""
+    images, calls = (new - old for old, new in zip(before, after, strict=True))
+    return f"{images / calls:.1f} images" if calls > 0 else "unknown size"
 
 
 def _body(kind: str, number: int) -> dict[str, Any]:

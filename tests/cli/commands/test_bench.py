@@ -1,6 +1,7 @@
 """`kirazuri bench` starts the benchmarks of model.bench and cli.bench."""
 
 import importlib.util
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -41,18 +42,24 @@ def test_every_benchmark_is_a_module_that_exists(monkeypatch: pytest.MonkeyPatch
 
 
 def test_bench_lora_times_every_kind_of_change(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     """In this process, which loads torch anyway."""
-    monkeypatch.setattr(sys, "argv", ["lora", "--rounds", "1", "--rank", "2"])
+    path = tmp_path / "lora.json"
+    monkeypatch.setattr(sys, "argv", ["lora", "--rounds", "1", "--rank", "2", f"--json={path}"])
     lora.main()
-    printed = capsys.readouterr().out
-    for kind in ("checking a new file", "merging a set", "removing it", "returning to it"):
-        assert f"{kind}: " in printed
+    printed, rows = capsys.readouterr().out, json.loads(path.read_text())["rows"]
+    kinds = ["checking a new file", "merging a set", "removing it", "returning to it"]
+    assert [row["change"] for row in rows] == kinds
+    assert all(f"| {kind} | " in printed for kind in kinds)
+    assert all(0 < row["shortest s"] <= row["longest s"] for row in rows)
 
 
 def test_bench_schedule_prints_a_table_without_a_checkpoint(tmp_path: Path) -> None:
-    done = kirazuri("bench", "schedule", "--jobs", "50", "--load", "0.5", folder=tmp_path)
+    command = ("bench", "schedule", "--jobs", "50", "--load", "0.5", "--json", "found.json")
+    done = kirazuri(*command, folder=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "load 50%, 50 jobs, 8 in the engine" in done.stdout
+    assert "50 jobs, 8 in the engine" in done.stdout
     assert done.stdout.count("| shortest remaining first, with ageing |") == 1
+    rows = json.loads((tmp_path / "found.json").read_text())["rows"]
+    assert [row["load"] for row in rows] == ["50%"] * 3 + ["50%, 8 keys"] + ["and a greedy one"] * 3

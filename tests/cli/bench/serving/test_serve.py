@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
 from cli.bench.serving import serve, start
@@ -22,6 +23,30 @@ def test_goodput_counts_jobs_within_three_times_their_time_alone() -> None:
     (row,) = serve._rows("50%", found, {"a": 1.0}, ["a"], 2.0)
     assert (row["jobs"], row["failed"], row["within 3x alone"]) == (4, 1, "50%")
     assert found[0].added == pytest.approx(0.4)
+
+
+def test_the_mean_batch_is_that_of_all_workers_between_two_readings() -> None:
+    def metrics(request: httpx2.Request) -> httpx2.Response:
+        assert request.url.path == "/metrics"
+        names = ("evaluations", "forwards")
+        lines = [
+            f'kirazuri_engine_{name}_total{{worker="{worker}"}} {value}'
+            for name in names
+            for worker, value in work[name]
+        ]
+        return httpx2.Response(200, text="\n".join(lines))
+
+    async def read() -> tuple[float, float]:
+        transport = httpx2.MockTransport(metrics)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://a") as client:
+            return await serve._model_calls(client)
+
+    work = {"evaluations": [("a", 10.0), ("b", 20.0)], "forwards": [("a", 10.0), ("b", 10.0)]}
+    before = asyncio.run(read())
+    assert list(before) == [30, 20]
+    work = {"evaluations": [("a", 50.0), ("b", 40.0)], "forwards": [("a", 20.0), ("b", 15.0)]}
+    assert serve._mean_batch(before, asyncio.run(read())) == "4.0 images"
+    assert serve._mean_batch((0, 0), (0, 0)) == "unknown size"
 
 
 def test_clients_that_never_pause_share_the_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
