@@ -33,4 +33,4 @@ def linear_each(x: Tensor, weights: Tensor) -> Sequence[Tensor]:
 
 def _is_for_onednn(x: Tensor) -> bool:
     is_slow = x.device.type == "cpu" and x.dtype is torch.float32
-    return _HAS_ONEDNN and is_slow and not torch.compiler.is_compiling()
+    return _HAS_ONEDNN and is_slow and not torch.compiler.is_dynamo_compiling()
