@@ -2,6 +2,8 @@
 
 from playwright.sync_api import Locator, Page, expect
 
+from tests.support.browser import Opener
+
 TEXT = (
     "smile,masterpiece ,\n  1girl, hatsune miku, vocaloid, (blue hair, long hair:1.2), @wlop,"
     " She waves from a bridge."
@@ -120,3 +122,26 @@ def test_a_new_tag_goes_to_the_end_of_its_group(page: Page) -> None:
     page.keyboard.press("Enter")
     chip(page, "smile").locator(".remove").click()
     assert prompt(page) == "masterpiece, 1girl, hatsune miku, blue eyes"
+
+
+def test_a_finger_drags_a_chip_after_a_moment(open_page: Opener, key: str) -> None:
+    page = open_page(key, viewport={"width": 390, "height": 800}, has_touch=True, is_mobile=True)
+    expect(page.locator(".tile").first).to_be_visible()
+    chips(page, "1girl, blue hair, smile")
+    touch = page.context.new_cdp_session(page)
+
+    def send(kind: str, *point: float) -> None:
+        points = [{"x": point[0], "y": point[1]}] if point else []
+        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    start, target = (chip(page, text).bounding_box() for text in ("smile", "blue hair"))
+    assert start
+    assert target
+    send("touchStart", start["x"] + 12, start["y"] + 10)
+    expect(page.locator(".ghost")).to_be_visible()
+    send("touchMove", target["x"] + 30, target["y"] + 8)
+    send("touchMove", target["x"] + 3, target["y"] + 8)
+    expect(page.locator(".mark")).to_be_visible()
+    send("touchEnd")
+    expect(page.locator(".ghost")).to_have_count(0)
+    assert prompt(page) == "1girl, smile, blue hair"

@@ -106,6 +106,7 @@ def test_errors_are_beside_their_fields(page: Page) -> None:
     expect(page.locator("kz-notes[for=seed] [data-kind=error]")).to_be_visible()
     expect(page.locator("kz-notes[for=steps] [data-kind=error]")).to_contain_text("100")
     expect(page.locator("input[data-field=steps]")).to_have_attribute("aria-invalid", "true")
+    expect(page.locator(".plan")).to_have_text("")
     page.get_by_label("Steps").fill("20")
     page.locator("[data-field=seed]").fill("7")
     expect(page.locator("[data-kind=error]")).to_have_count(0)

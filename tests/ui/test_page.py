@@ -1,14 +1,18 @@
 """The page as a whole: the API key, the keyboard, accessibility, every width, pictures of it."""
 
 import json
+from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from tests.clients.environment import InstallError, has_node
+from tests.support.api_calls import redis_setting
+from tests.support.api_server import ApiServer
 from tests.support.browser import Opener
 from tests.support.node_packages import HOME, install
 from tests.support.paths import ROOT
+from worker.settings import Settings
 
 PICTURES = ROOT / "out/ui"
 WIDTHS = (360, 768, 1280, 1920, 2560)
@@ -62,6 +66,24 @@ def test_the_key_is_asked_for_and_kept_in_the_session(open_page: Opener, key: st
     box.get_by_role("button", name="Forget it").click()
     expect(box).to_contain_text("needs an API key")
     assert page.evaluate("() => JSON.stringify(sessionStorage)") == "{}"
+
+
+def test_without_keys_and_a_list_of_tags(browser: Browser, redis_url: str, tmp_path: Path) -> None:
+    """An API alone, as on the own machine: no key is asked for; the card's words are completed."""
+    settings = Settings(_env_file=None, redis_url=redis_setting(redis_url), data_dir=tmp_path)
+    with ApiServer(settings) as server:
+        opener = Opener(browser, server.url)
+        page = opener()
+        expect(page.locator(".tile").first).to_be_visible()
+        expect(page.get_by_role("dialog")).to_have_count(0)
+        expect(page.locator("kz-status")).to_contain_text("no worker is running")
+        page.locator("#prompt").press_sequentially("very")
+        expect(page.locator(".completion li")).to_have_text(["very aestheticquality"])
+        page.keyboard.press("Tab")
+        page.get_by_role("button", name="Make").click()
+        expect(page.locator("kz-run .state")).to_contain_text("in the queue")
+        opener.close()
+        assert opener.complaints == [[]]
 
 
 def test_the_question_mark_lists_the_keys(page: Page) -> None:

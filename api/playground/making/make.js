@@ -45,7 +45,7 @@ class Make extends Part {
     const { plan, form } = store.state;
     const line = this.find(".plan", HTMLElement);
     if (plan) line.replaceChildren(...describe(plan));
-    else if (!form.prompt.trim()) line.replaceChildren("Write a prompt to see what it takes.");
+    else line.replaceChildren(form.prompt.trim() ? "" : "Write a prompt to see what it takes.");
   }
 }
 
