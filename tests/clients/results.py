@@ -51,13 +51,11 @@ def table(results: Results) -> str:
     return "\n".join(lines) + "\n"
 
 
-def page_example(language: str) -> str:
-    """The first block of the page in this language."""
-    found = re.search(
-        rf"^```{language}\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
-    )
-    assert found, language
-    return found[1]
+def page_example(language: str, *, having: str = "") -> str:
+    """The first block of the page in this language that contains a text."""
+    page = PAGE.read_text(encoding="utf-8")
+    found: list[str] = re.findall(rf"^```{language}\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    return next(block for block in found if having in block)
 
 
 def complete(program: Program, found: dict[str, str | None], refused: str) -> dict[str, Any]:

@@ -119,5 +119,5 @@ def test_the_command_line_edits_and_repeats_edits(
     assert (repeated.returncode, repeated.stderr) == (0, made.stderr)
     assert (tmp_path / "again.png").read_bytes() == (tmp_path / "edit.png").read_bytes()
     refused = kirazuri_inline("generate", "1girl", "--init-image", "none.png", *to, folder=tmp_path)
-    assert refused.returncode == 1
+    assert refused.returncode == 2
     assert "none.png: no such file" in refused.stderr

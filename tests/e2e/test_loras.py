@@ -121,7 +121,7 @@ def test_the_command_line_names_loras(
     assert (again.returncode, again.stderr) == (0, run.stderr)
     assert (tmp_path / "b.png").read_bytes() == content
     run = kirazuri_inline("generate", "1girl", "--lora", "nobody", "--url", url, folder=tmp_path)
-    assert run.returncode == 1
+    assert run.returncode == 3
     assert "loras/0/name: there is no LoRA of this name" in run.stderr
 
 

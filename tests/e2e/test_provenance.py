@@ -90,7 +90,7 @@ def test_a_file_is_checked_from_the_command_line(signing: httpx2.Client, tmp_pat
     assert any("It was signed by Picture signer, Studio" in line for line in summary)
     (tmp_path / "b.png").write_text("no image")
     ran = kirazuri_inline("verify", "b.png", "--url", str(signing.base_url), folder=tmp_path)
-    assert ran.returncode == 1
+    assert ran.returncode == 3
     assert "Unreadable image" in ran.stderr
 
 

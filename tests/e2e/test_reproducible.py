@@ -85,7 +85,7 @@ def test_warnings_of_the_job_are_printed(service: httpx2.Client, tmp_path: Path)
     info.add_text("parameters", f"{text}\nSteps: 2, Sampler: Euler, Seed: 11, Size: 128x128")
     Image.new("RGB", (16, 16)).save(tmp_path / "a.png", pnginfo=info)
     for prompt in (("--from", "a.png"), (text, "--steps", "2")):
-        run = command(service, tmp_path, "generate", *prompt, "--out", "b.png")
+        run = command(service, tmp_path, "generate", *prompt, "--out", "b.png", "--force")
         assert run.returncode == 0, run.stderr
         (advice,) = [line for line in run.stderr.splitlines() if "BREAK" in line]
         assert advice.startswith("warning: BREAK is plain text")
@@ -119,7 +119,7 @@ def test_replaying_from_the_command_line(service: httpx2.Client, tmp_path: Path)
     assert (run.returncode, run.stderr) == (0, "")
     assert f"matches {job['id']}" in run.stdout
     gone = command(service, tmp_path, "replay", "7ZZZZZZZZZZZZZZZZZZZZZZZZZ")
-    assert gone.returncode == 1
+    assert gone.returncode == 4
     assert gone.stderr.startswith("error: ")
     assert "7ZZZZZZZZZZZZZZZZZZZZZZZZZ" in gone.stderr
 

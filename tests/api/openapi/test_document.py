@@ -329,7 +329,9 @@ def test_a_generated_client_reads_every_image_format(
     """The program of the page, which makes a PNG, for each format."""
     monkeypatch.chdir(tmp_path)
     wait_until(lambda: httpx2.get(f"{server.url}/readyz").status_code == 200, seconds=120)
-    code = page_example("python").replace("http://localhost:8000", server.url)
+    code = page_example("python", having="kirazuri_client").replace(
+        "http://localhost:8000", server.url
+    )
     formats = importlib.import_module("kirazuri_client.models").GenerationRequestImageFormat
     beginnings = {"png": b"\x89PNG", "webp": b"RIFF", "jpeg": b"\xff\xd8", "avif": b"\0\0\0"}
     for kind, beginning in beginnings.items():
