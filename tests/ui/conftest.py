@@ -47,7 +47,8 @@ def _secrets(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]
     """A file with keys, and the keys."""
     pairs = [make_key(f"test{number}") for number in range(KEYS)]
     file = tmp_path_factory.mktemp("keys") / "keys.toml"
-    file.write_text("".join(f'[{key.name}]\nhash = "{key.hash}"\n' for _, key in pairs))
+    tables = [f'[{key.name}]\nhash = "{key.hash}"\n' for _, key in pairs]
+    file.write_text("".join(tables) + 'rate = "4/minute"\n')  # of the last key
     return file, [secret for secret, _ in pairs]
 
 
@@ -77,7 +78,13 @@ def service(
 
 @pytest.fixture(scope="session")
 def _unused(_secrets: tuple[Path, list[str]]) -> Iterator[str]:
-    return iter(_secrets[1])
+    return iter(_secrets[1][:-1])
+
+
+@pytest.fixture
+def limited_key(_secrets: tuple[Path, list[str]]) -> str:
+    """A key with four submissions in a minute, for one test."""
+    return _secrets[1][-1]
 
 
 @pytest.fixture

@@ -5,6 +5,8 @@ from typing import Any
 import httpx2
 from playwright.sync_api import Page, Request, expect
 
+from tests.support.browser import Opener
+
 
 def body_of(request: Request) -> dict[str, Any]:
     body: dict[str, Any] = request.post_data_json or {}
@@ -162,3 +164,22 @@ def test_the_form_is_kept_when_the_page_is_loaded_again(page: Page) -> None:
     page.reload()
     expect(page.locator("#prompt")).to_have_value("1girl, wink")
     expect(page.get_by_label("Steps")).to_have_value("31")
+
+
+def test_dry_runs_leave_half_of_a_keys_rate(open_page: Opener, limited_key: str) -> None:
+    page = open_page(limited_key)
+    page.clock.install()
+    page.reload()
+    expect(page.locator(".tile").first).to_be_visible()
+    calls: list[str] = []
+    page.on("request", lambda sent: calls.append(sent.url) if "dry_run" in sent.url else None)
+    for text in ("1girl", "1girl, smile"):
+        page.locator("#prompt").fill(text)
+        with page.expect_response("**/generate?dry_run=true") as answer:
+            page.clock.run_for(400)
+        answer.value.finished()
+    page.locator("#prompt").fill("1girl, grin")
+    page.clock.run_for(1000)
+    page.get_by_role("button", name="Make").click()
+    expect(page.locator(".picture")).to_have_count(1)
+    assert len(calls) == 2
