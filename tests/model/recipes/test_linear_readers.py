@@ -213,6 +213,7 @@ def test_notes_are_bounded() -> None:
         '{"a":' * (MAX_VALUES + 1),
         '{"seed": ' + "9" * 4_000 + "}",
         "[" * 5_000 + "]" * 5_000,
+        "[" * 201 + "1" + "]" * 201,
     ],
 )
 def test_json_with_too_much_is_not_parsed(text: str) -> None:
