@@ -73,7 +73,7 @@ def test_a_locked_seed_stays_and_another_is_drawn(page: Page, client: httpx2.Cli
     lock = page.get_by_role("button", name="Keep the seed").first
     expect(lock).to_have_attribute("aria-pressed", "true")
     page.get_by_role("button", name="Make").click()
-    expect(page.locator(".settings")).to_contain_text("seed 42")
+    expect(page.locator("kz-run .settings")).to_contain_text("seed 42")
     expect(seed).to_have_value("42")
     lock.click()
     expect(lock).to_have_attribute("aria-pressed", "false")
@@ -86,8 +86,8 @@ def test_the_settings_of_a_picture_are_used_again(page: Page) -> None:
     page.get_by_label("Steps").fill("3")
     write(page)
     page.get_by_role("button", name="Make").click()
-    expect(page.locator(".settings")).to_contain_text("3 steps")
-    seed = page.locator(".settings span").first.text_content() or ""
+    expect(page.locator("kz-run .settings")).to_contain_text("3 steps")
+    seed = page.locator("kz-run .settings span").first.text_content() or ""
     page.locator("[data-field=sampler]").select_option("heun")
     page.locator("#prompt").fill("1boy")
     page.get_by_role("button", name="Use these settings").click()

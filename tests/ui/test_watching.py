@@ -48,7 +48,7 @@ def test_progress_previews_and_the_picture(page: Page) -> None:
     assert picture.evaluate("img => img.decode().then(() => img.naturalWidth)") == 192
     assert "token=" in (picture.get_attribute("src") or "")
     expect(page.locator(".watch")).to_be_hidden()
-    expect(page.locator(".settings")).to_contain_text("192 × 192")
+    expect(page.locator("kz-run .settings")).to_contain_text("192 × 192")
     assert "kind preview" in seen
     assert any(text.startswith("Step ") and "left" in text for text in seen)
 
