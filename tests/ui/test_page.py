@@ -3,13 +3,14 @@
 import json
 from pathlib import Path
 
+import httpx2
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.clients.environment import InstallError, has_node
 from tests.support.api_calls import redis_setting
 from tests.support.api_server import ApiServer
-from tests.support.browser import Opener
+from tests.support.browser import Opener, made, open_picture
 from tests.support.node_packages import HOME, install
 from tests.support.paths import ROOT
 from worker.settings import Settings
@@ -158,6 +159,34 @@ def test_nothing_is_serious_for_axe(open_page: Opener, key: str, axe: str, schem
         page.get_by_role("button", name=name).click()
         assert_accessible(page, axe)
         page.keyboard.press("Escape")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_pictures_in_large_and_masks_are_accessible(
+    open_page: Opener, key: str, client: httpx2.Client, axe: str, scheme: str
+) -> None:
+    first, second = made(client, seed=1), made(client, seed=2)
+    page = open_page(key, color_scheme=scheme)
+    viewer = open_picture(page, first)
+    assert_accessible(page, axe)
+    viewer.get_by_role("button", name="Change one thing").click()
+    viewer.locator("[name=x-values]").fill("1, 2")
+    viewer.get_by_role("button", name="Make the grid").click()
+    expect(viewer.locator("kz-grid img")).to_have_count(2)
+    assert_accessible(page, axe)
+    viewer.locator(".close").click()
+    open_picture(page, first).get_by_role("button", name="Compare").click()
+    assert_accessible(page, axe)
+    open_picture(page, second)
+    expect(viewer.locator("kz-comparison")).to_be_visible()
+    assert_accessible(page, axe)
+    page.keyboard.press("Escape")
+    open_picture(page, second).get_by_role("button", name="Start from it").click()
+    page.locator("kz-hires summary").click()
+    page.get_by_label("Enlarge the picture and sample again").check()
+    assert_accessible(page, axe)
+    page.get_by_role("button", name="Draw a mask").click()
+    assert_accessible(page, axe)
 
 
 def test_every_width_fits(open_page: Opener, key: str) -> None:
