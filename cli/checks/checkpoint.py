@@ -9,7 +9,7 @@ from model.card import Card, shipped_folder
 from model.errors import CheckpointError
 from model.files.checkpoint_check import find_problems
 from model.files.layouts import CheckpointPart, locate_parts, tokenizer_folders
-from model.files.presence import Presence, find_files, table, wanted
+from model.files.presence import Presence, advice, find_files, table, wanted
 
 Parts = Mapping[str, CheckpointPart]
 
@@ -25,8 +25,7 @@ def check_checkpoint(card: Card, given: Path | None) -> tuple[list[Finding], Par
         if given:
             what = f"there is no folder {given}"
         named = "name its folder with --checkpoint-dir or KIRAZURI_CHECKPOINT_DIR"
-        advice = f"{named}\n{_fetch(card, given)}"
-        return [Finding("checkpoint", "fault", what, advice)], {}
+        return [Finding("checkpoint", "fault", what, f"{named}\n{_fetch(card, given)}")], {}
     rows = find_files(card, folder)
     findings = [_finding(row, card, folder) for row in rows]
     weights = [row for row in rows if not row.item.is_folder]
@@ -76,13 +75,7 @@ def _finding(row: Presence, card: Card, folder: Path) -> Finding:
     moves = [line.strip() for line in table([row], folder) if " fits: " in line]
     if moves:
         return Finding(item.what, "fault", found, moves[0])
-    if "is a LoRA" in row.problem:
-        advice = "a LoRA belongs into the folder of KIRAZURI_LORA_DIR; the checkpoint goes here"
-        return Finding(item.what, "fault", found, advice)
-    by_hand = " ".join(filter(None, (item.note, card.page)))
-    get = by_hand if item.source is None and item.parts and by_hand else _fetch(card, folder)
-    advice = f"move it away, then: {get}" if row.problem else get
-    return Finding(item.what, "fault", found, advice)
+    return Finding(item.what, "fault", found, advice(row, card, _fetch(card, folder)))
 
 
 def _describe(parts: Parts) -> Finding:
@@ -98,4 +91,4 @@ def _fetch(card: Card, folder: Path | None) -> str:
 
 
 def _mend(card: Card, folder: Path | None) -> str:
-    return f"it is another or a damaged file; move it away, then: {_fetch(card, folder)}"
+    return f"It is another or a damaged file. Move it away first. Then: {_fetch(card, folder)}"

@@ -211,6 +211,7 @@ def _fetch(card: Card, folder: Path, *, is_accepted: bool) -> None:
     for item in by_hand:
         note = " ".join(filter(None, (item.note, card.page)))
         typer.echo(f"missing {item.what}: no address to download it from. {note}".rstrip())
+        _make_folder(item.path.parent)
         typer.echo(f"        Put it at {item.path} and run this again to have it verified.")
     for problem in failed:
         print_error(problem)
@@ -218,6 +219,13 @@ def _fetch(card: Card, folder: Path, *, is_accepted: bool) -> None:
         raise typer.Exit(1)
     typer.echo(f"Everything is there. Run it with KIRAZURI_CARD={card.name} and")
     typer.echo(f"KIRAZURI_CHECKPOINT_DIR={folder}")
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        print_error(f"cannot make the folder {folder}: {exc.strerror}")
 
 
 def _download_all(items: list[tuple[WantedFile, Source]]) -> list[str]:

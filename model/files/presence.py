@@ -184,9 +184,12 @@ def why_incomplete(card: Card, folder: Path | None, *, fetch: str) -> str | None
         rows = find_files(card, folder)
         if all(row.is_usable for row in rows):
             return None
+        if folder.is_file():
+            head = f"{folder} is a file; the checkpoint folder of {card.name} is one that has:"
+            return "\n".join([head, *table([Presence(row.item) for row in rows], folder)])
         lack = "is not complete" if folder.is_dir() else "does not exist"
         head = f"the checkpoint folder {folder} of {card.name} {lack}:"
-    return "\n".join([head, *table(rows, folder or Path()), *_advice(rows, card, fetch)])
+    return "\n".join([head, *table(rows, folder or Path()), *_advice(rows, card, folder, fetch)])
 
 
 def table(rows: Iterable[Presence], folder: Path) -> Iterator[str]:
@@ -202,13 +205,45 @@ def table(rows: Iterable[Presence], folder: Path) -> Iterator[str]:
             yield f"            {row.problem}"
         if row.elsewhere:
             move = shlex.join(["mv", str(row.elsewhere), str(path)])
+            if not path.parent.is_dir():
+                move = f"{shlex.join(['mkdir', '-p', str(path.parent)])} && {move}"
             yield f"            {row.elsewhere.name} fits: {move}"
 
 
-def _advice(rows: Iterable[Presence], card: Card, fetch: str) -> Iterator[str]:
-    missing = [row.item for row in rows if row.place is None and row.elsewhere is None]
-    if any(item.source for item in missing):
+def advice(row: Presence, card: Card, fetch: str) -> str:
+    """What mends a file that is missing or cannot be used, if no other file fits.
+
+    `fetch` is the command that downloads files; it does not replace any.
+    """
+    item = row.item
+    by_hand = " ".join(filter(None, (item.note, card.page)))
+    get = by_hand if item.source is None and item.parts and by_hand else fetch
+    if not row.problem:
+        return get
+    where = "to the folder of KIRAZURI_LORA_DIR" if "is a LoRA" in row.problem else "away"
+    return f"Move it {where} first. {get if get == by_hand else f'Then: {get}'}"
+
+
+def _advice(rows: Iterable[Presence], card: Card, folder: Path | None, fetch: str) -> Iterator[str]:
+    bad = [row for row in rows if not row.is_usable and row.elsewhere is None]
+    for row in bad:
+        if row.problem:
+            yield f"{row.item.what}: {advice(row, card, fetch)}"
+    missing = [row for row in bad if not row.problem]
+    if folder and any(not row.item.is_folder for row in missing):
+        yield from _unreadable(folder, {row.item.path for row in rows})
+    if any(row.item.source for row in missing):
         yield f"To download what has an address: {fetch}"
-    for item in missing:
-        if not item.source and (item.note or card.page):
-            yield f"{item.what}: {' '.join(filter(None, (item.note, card.page)))}"
+    for row in missing:
+        if not row.item.source and (row.item.note or card.page):
+            yield f"{row.item.what}: {advice(row, card, fetch)}"
+
+
+def _unreadable(folder: Path, taken: set[Path]) -> Iterator[str]:
+    """A line for each of the first other weight files that cannot be used, whatever they are."""
+    others = (path for path in _entries(folder) if path.suffix.lower() == ".safetensors")
+    for path in islice((path for path in others if path not in taken and path.is_file()), 3):
+        try:
+            find_parts(path)
+        except CheckpointError as exc:
+            yield f"There is also a file that cannot be used: {exc}"

@@ -109,7 +109,6 @@ def test_available_files_are_fetched_and_missing_ones_are_named(
     assert "missing transformer" in done
     assert f"Ask its authors.\n        Put it at {files / MAIN}" in first.stdout
 
-    (files / MAIN).parent.mkdir()
     shutil.copy(SHIPPED / QWEN, files / MAIN)
     wrong = fetch(card_file)
     assert wrong.returncode == 1

@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 from cli.service.external_redis import RedisUnusableError, check_redis
 from tests.support.cli import kirazuri
 from tests.support.ports import free_port
+from tests.support.torch_free import needs_a_worker
 from tests.support.waiting import wait_until
 from worker.redis_io.server import find_redis_server
 from worker.settings import Settings
@@ -150,6 +151,7 @@ def _is_refused(port: int) -> bool:
         return connection.connect_ex(("127.0.0.1", port)) != 0
 
 
+@needs_a_worker
 def test_up_ends_with_the_reason(protected: int, tmp_path: Path) -> None:
     url = f"redis://:secret@127.0.0.1:{protected}/0"
     run = kirazuri("up", "--port", "0", folder=tmp_path, KIRAZURI_REDIS_URL=url)

@@ -1,6 +1,7 @@
 """Which of a card's files a folder has, and what mends it."""
 
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from model.card import Card, load_card
 from model.files.presence import find_files, why_incomplete
 from tests.support.every_layout import CARD as TINY
 from tests.support.every_layout import LAYOUTS, MAIN, QWEN, SHIPPED, VAE, library_folder
+from tests.support.lora_files import write as write_lora
 
 
 def _states(folder: Path, card: Card = TINY) -> list[str]:
@@ -47,6 +49,47 @@ def test_a_misnamed_file_is_recognised_by_its_content(folder: Path) -> None:
     assert f"mv '{folder}/Kirazuri_V1.SAFETENSORS' '{folder / MAIN}'" in told
     assert f"mv '{folder}/vae.safetensors' '{folder / VAE}'" in told
     assert f"mv '{folder}/t5-tokenizer' '{folder}/tokenizers/t5'" in told
+
+
+def test_the_command_for_a_misnamed_file_runs(tmp_path: Path) -> None:
+    folder = tmp_path / "a folder"
+    folder.mkdir()
+    shutil.copy(SHIPPED / MAIN, folder / "kirazuri_v1.safetensors")
+    (command,) = (line.split(" fits: ")[1] for line in _why(folder).splitlines() if "fits" in line)
+    subprocess.run(["sh", "-ec", command], check=True)
+    assert _states(folder)[0] == "there"
+
+
+def test_a_file_that_must_make_room_is_told_so(folder: Path) -> None:
+    card = load_card("kirazuri-v1")
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
+    for file in (card.files.transformer, card.files.text_encoder):
+        (folder / file.path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file.path).write_bytes(pointer)
+    told = _why(folder, card).splitlines()
+    by_hand = card.files.transformer.note
+    assert f"transformer and text adapter: Move it away first. {by_hand}" in told
+    assert "text encoder: Move it away first. Then: fetch them" in told
+
+
+def test_a_lora_in_the_place_of_the_checkpoint_is_told_where_it_belongs(folder: Path) -> None:
+    (folder / MAIN).unlink()
+    write_lora(folder / MAIN)
+    assert "Move it to the folder of KIRAZURI_LORA_DIR first." in _why(folder)
+
+
+def test_a_truncated_file_under_another_name_is_told(folder: Path) -> None:
+    content = (folder / MAIN).read_bytes()
+    (folder / MAIN).unlink()
+    (folder / "kirazuri_v1.safetensors").write_bytes(content[:-1])
+    told = _why(folder)
+    assert f"also a file that cannot be used: {folder}/kirazuri_v1.safetensors is truncated" in told
+
+
+def test_a_file_instead_of_the_folder_is_told(folder: Path) -> None:
+    told = _why(folder / MAIN)
+    assert told.startswith(f"{folder / MAIN} is a file; the checkpoint folder of ")
+    assert "fetch them" not in told, "nothing can be downloaded into a file"
 
 
 def test_files_in_each_others_place_are_recognised(folder: Path) -> None:
