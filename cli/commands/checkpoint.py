@@ -34,6 +34,8 @@ from model.files.lora.folder import CheckLora, check_for_checkpoint, check_witho
 from model.files.presence import Presence, WantedFile, find_files, table
 from model.files.safetensors_header import first_keys
 
+_MAKE_ROOM = "        Move it away and run this again: files that exist are not replaced."
+
 app = typer.Typer(
     help="Inspect, download and convert checkpoints.", no_args_is_help=True, add_completion=False
 )
@@ -255,15 +257,15 @@ def _content_problem(row: Presence, card: Card) -> str | None:
     if row.place is None:
         return None
     if row.problem:
-        return f"{row.place}: {row.problem}"
+        return f"{row.place}: {row.problem}\n{_MAKE_ROOM}"
     if item.is_folder or row.place != item.path:
         return None
     report = inspect_weights(item.path, card, has_hash=True, vocabulary_sizes=_vocabulary_sizes)
     if report.problems:
-        return "; ".join(report.problems)
+        return "\n".join([*report.problems, _MAKE_ROOM])
     hashes = [file.sha256 for file in report.files]
     if item.sha256 and hashes != [item.sha256]:
-        return f"{item.path} has sha256 {hashes[0]}; the card says {item.sha256}"
+        return f"{item.path} has sha256 {hashes[0]}; the card says {item.sha256}\n{_MAKE_ROOM}"
     typer.echo(f"there   {item.what}: {item.path} ({report.kind}, sha256 {hashes[0]})")
     return None
 
@@ -284,7 +286,7 @@ def _about(card: Card) -> Iterator[str]:
     yield f"Licence: {licence.name}{f' ({licence.url})' if licence.url else ''}"
     yield licence.notice
     if not licence.is_commercial_use_allowed:
-        yield "It does not allow commercial use."
+        yield "It does not allow commercial use of the weights."
 
 
 def _require_consent(*, is_accepted: bool) -> None:

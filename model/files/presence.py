@@ -204,7 +204,8 @@ def table(rows: Iterable[Presence], folder: Path) -> Iterator[str]:
         if row.problem:
             yield f"            {row.problem}"
         if row.elsewhere:
-            move = shlex.join(["mv", str(row.elsewhere), str(path)])
+            asks = ["-i"] if path.exists() else []  # another part, which may be wanted elsewhere
+            move = shlex.join(["mv", *asks, str(row.elsewhere), str(path)])
             if not path.parent.is_dir():
                 move = f"{shlex.join(['mkdir', '-p', str(path.parent)])} && {move}"
             yield f"            {row.elsewhere.name} fits: {move}"

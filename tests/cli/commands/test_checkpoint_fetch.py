@@ -113,6 +113,7 @@ def test_available_files_are_fetched_and_missing_ones_are_named(
     wrong = fetch(card_file)
     assert wrong.returncode == 1
     assert f"{files / MAIN}: it has no transformer and no conditioner, but text" in wrong.stderr
+    assert "Move it away and run this again" in wrong.stderr
     shutil.copy(SHIPPED / MAIN, files / MAIN)
     before = len(hub.requests)
     second = fetch(card_file)

@@ -93,7 +93,9 @@ def test_a_file_instead_of_the_folder_is_told(folder: Path) -> None:
 
 
 def test_files_in_each_others_place_are_recognised(folder: Path) -> None:
+    other = shutil.copy(folder / MAIN, folder / "kirazuri_v1.safetensors")
     shutil.copy(folder / QWEN, folder / MAIN)
+    assert f"mv -i '{other}' '{folder / MAIN}'" in _why(folder), "it asks before it overwrites"
     assert _states(folder) == ["unusable", "there", "there", "there", "there"]
     assert "it has no transformer and no conditioner, but text_encoder" in _why(folder)
 
