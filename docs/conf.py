@@ -1,8 +1,5 @@
 """Settings of Sphinx for `make docs`. docs/index.md has the table of contents."""
 
-from pygments.lexers.special import TextLexer
-from sphinx.application import Sphinx
-
 project = "Kirazuri Server"
 author = "the authors of Kirazuri Server"
 html_title = project
@@ -16,8 +13,3 @@ extensions = ["myst_parser"]
 exclude_patterns = ["images"]
 myst_heading_anchors = 4
 nitpicky = True
-
-
-def setup(app: Sphinx) -> None:
-    """Show diagrams as their text."""
-    app.add_lexer("mermaid", TextLexer)

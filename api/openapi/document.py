@@ -18,18 +18,15 @@ from api.openapi.bodies import drop_null, fit_for_generators
 from api.openapi.examples import examples
 from model.card import Card
 
+# In the order of /docs, which shows a group for each, also for one without operations.
 _TAGS = [
     {"name": "generation", "description": "Submit generation requests."},
     {"name": "jobs", "description": "Read, follow and cancel jobs."},
-    {
-        "name": "webhooks",
-        "description": "Messages to the `webhook` of a job.",
-    },
     {"name": "images", "description": "Read finished images and verify their origin."},
-    {"name": "a1111", "description": "The API of the A1111 web UI, for its clients."},
-    {"name": "openai", "description": "OpenAI's API for making images, for its clients."},
     {"name": "service", "description": "What the service offers and what its problems mean."},
     {"name": "health", "description": "For probes and dashboards."},
+    {"name": "openai", "description": "OpenAI's API for making images, for its clients."},
+    {"name": "a1111", "description": "The API of the A1111 web UI, for its clients."},
 ]
 _PROBLEMS = {"Problem", "NotReady"}
 _SECURITY_SCHEMES: dict[str, dict[str, Any]] = {
@@ -98,11 +95,12 @@ def describe(app: FastAPI, card: Card) -> dict[str, Any]:
         webhooks=app.webhooks.routes,
     )
     for path, methods in document["paths"].items():
-        for operation in methods.values():
+        for method, operation in methods.items():
             # FastAPI adds this to dialects too, which answer 400 to invalid fields.
             if _ref(operation["responses"].get("422", {})) == "HTTPValidationError":
                 del operation["responses"]["422"]
             _add_security(path, operation)
+            _add_cross_origin(method, operation)
             for parameter in operation.get("parameters", ()):
                 # Optional headers and query parameters are left out, and never null.
                 drop_null(parameter["schema"])
@@ -162,6 +160,15 @@ def _add_security(path: str, operation: dict[str, Any]) -> None:
         unavailable = {"description": "Service Unavailable"}
         answers.setdefault("503", deepcopy(answers["500"]) | unavailable)
     operation["responses"] = dict(sorted(answers.items()))
+
+
+def _add_cross_origin(method: str, operation: dict[str, Any]) -> None:
+    """Add 403 to what may change something: pages of other origins are refused."""
+    names = {parameter["name"] for parameter in operation.get("parameters", ())}
+    if method != "get" or "cancel_on_disconnect" in names:
+        answers = operation["responses"]
+        answers.setdefault("403", deepcopy(answers["500"]) | {"description": "Forbidden"})
+        operation["responses"] = dict(sorted(answers.items()))
 
 
 def _fix_media_types(answer: dict[str, Any]) -> None:

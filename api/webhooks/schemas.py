@@ -51,7 +51,7 @@ def add_to_openapi(router: APIRouter) -> None:
     @router.post(
         "jobEvent",
         operation_id="jobEvent",
-        tags=["webhooks"],
+        tags=["jobs"],
         status_code=204,
         summary="An event of a job",
         responses={

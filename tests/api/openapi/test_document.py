@@ -143,6 +143,24 @@ def test_operation_ids_never_change(document: dict[str, Any]) -> None:
     }
 
 
+def test_the_own_operations_come_first_and_no_group_is_empty(document: dict[str, Any]) -> None:
+    """/docs shows the groups in this order."""
+    used = {tag for _, _, operation in operations(document) for tag in operation["tags"]}
+    names = [tag["name"] for tag in document["tags"]]
+    assert names[:2] == ["generation", "jobs"]
+    assert names[-2:] == ["openai", "a1111"]
+    assert sorted(names) == sorted(used)
+    for hook in document["webhooks"].values():
+        assert {*hook["post"]["tags"]} <= used
+
+
+def test_what_may_change_something_is_forbidden_to_foreign_pages(document: dict[str, Any]) -> None:
+    for method, path, operation in operations(document):
+        names = {parameter["name"] for parameter in operation.get("parameters", ())}
+        may_change = method != "GET" or "cancel_on_disconnect" in names
+        assert ("403" in operation["responses"]) == may_change, (method, path)
+
+
 ERRORS = {
     "a1111": ("application/json", {"A1111Error"}),
     "openai": ("application/json", {"OpenAIError"}),
