@@ -12,6 +12,9 @@ from cli.checks.machine import device_bytes
 from worker.settings import Settings
 
 _SECONDS = 120
+_TOO_LARGE_FOR_CPU = 1e9
+"""Bytes of weights. docs/checkpoints.md has the measured time of the published sizes."""
+
 _PROGRAM = """
 import json, sys, warnings
 warnings.simplefilter("ignore")
@@ -62,15 +65,29 @@ def device_findings(found: Mapping[str, Any], parts: Parts, settings: Settings) 
         if wants_cuda:
             text = f"KIRAZURI_DEVICE is {settings.device}, but torch sees no GPU{why}"
             return [Finding("device", "fault", text, _driver_advice(str(why)))]
-        text = f"the CPU{why}"
-        return [Finding("device", "warning" if why else "ok", text, _driver_advice(why))]
+        if why:
+            return [Finding("device", "warning", f"the CPU{why}", _driver_advice(why))]
+        return [_cpu("the CPU", parts)]
     if settings.device == "cpu":
-        return [Finding("device", "ok", "the CPU, as KIRAZURI_DEVICE says")]
+        return [_cpu("the CPU, as KIRAZURI_DEVICE says", parts)]
     number = int(settings.device.partition(":")[2] or 0)
     if number >= len(devices):
         text = f"KIRAZURI_DEVICE is {settings.device}, but there are {len(devices)} GPUs"
         return [Finding("device", "fault", text, "number them from cuda:0")]
     return [_memory(devices[number], parts, settings)]
+
+
+def _cpu(found: str, parts: Parts) -> Finding:
+    tensors = (tensor for part in parts.values() for tensor in part.tensors.values())
+    size = sum(tensor.size for tensor in tensors)
+    if size < _TOO_LARGE_FOR_CPU:
+        return Finding("device", "ok", found)
+    advice = (
+        "use a GPU; if there is one: KIRAZURI_DEVICE=auto, a driver (nvidia-smi lists the GPU), "
+        "and torch with CUDA: make clean && make install TORCH_INDEX="
+    )
+    text = f"{found}; with {size / 1e9:.1f} GB of weights it takes hours for a picture"
+    return Finding("device", "warning", text, advice)
 
 
 def _memory(device: Mapping[str, Any], parts: Parts, settings: Settings) -> Finding:

@@ -118,6 +118,18 @@ def test_what_torch_says_of_a_gpu_is_judged(
     assert (finding.state, text in finding.found) == (state, True), finding
 
 
+@pytest.mark.parametrize("device", ["auto", "cpu"])
+def test_a_large_checkpoint_is_too_much_for_a_cpu(
+    parts: Parts, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = {"torch": "2", "cuda": None, "why": "", "devices": [GPU] if device == "cpu" else []}
+    (small,) = device_findings(said, parts, Settings(device=device))
+    monkeypatch.setattr("cli.checks.device._TOO_LARGE_FOR_CPU", 1e6)
+    (large,) = device_findings(said, parts, Settings(device=device))
+    assert (small.state, large.state) == ("ok", "warning")
+    assert "make install TORCH_INDEX=" in large.advice
+
+
 def test_little_memory_of_a_gpu_leaves_prompts_to_the_cpu(parts: Parts) -> None:
     least, everything = device_bytes(parts, Settings())
     assert least < everything
