@@ -132,6 +132,8 @@ def test_a_grid_changes_two_settings(page: Page, client: httpx2.Client) -> None:
     grid = viewer.locator("kz-grid")
     expect(grid.locator("img")).to_have_count(4)
     assert grid.locator("th").all_inner_texts() == ["1", "2", "5", "6"]
+    for name in (".delete", ".favourite", ".download >> nth=0"):
+        expect(viewer.locator(name)).to_be_hidden()  # which picture would they concern?
     for picture in grid.locator("img").all():
         is_loaded(picture)
     made_of = [one["request"] for one in client.get("/jobs").json()["items"][:4]]
@@ -171,6 +173,8 @@ def test_two_pictures_are_compared_with_a_slider(page: Page, client: httpx2.Clie
     page.reload()
     open_picture(page, first).get_by_role("button", name="Compare").click()
     expect(page.locator("kz-gallery .choosing")).to_be_visible()
+    chosen = page.locator("kz-gallery .is-chosen")
+    expect(chosen).to_have_attribute("data-name", f"{first['id']}/0")
     viewer = open_picture(page, second)
     for side in ("left", "right"):
         is_loaded(viewer.locator(f"kz-comparison .{side}"))
@@ -183,6 +187,13 @@ def test_two_pictures_are_compared_with_a_slider(page: Page, client: httpx2.Clie
     before = viewer.locator(".left").evaluate(clip)
     page.keyboard.press("ArrowRight")
     assert viewer.locator(".left").evaluate(clip) != before
+    box = viewer.locator("kz-comparison .stack").bounding_box()
+    assert box
+    page.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 10)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.25 * box["width"], box["y"] + 10, steps=3)
+    page.mouse.up()
+    assert abs(float(slider.input_value()) - 25) < 1.5
     page.keyboard.press("Escape")
     expect(viewer).to_be_hidden()
     open_picture(page, second)
@@ -199,7 +210,8 @@ def test_downloads_have_the_recipe_or_the_pixels_alone(
     viewer = open_picture(page, job)
     with page.expect_download() as saving:
         viewer.locator(".download[data-metadata=full]").click()
-    assert saving.value.suggested_filename == job["images"][0]["url"].rsplit("/", 1)[-1]
+    seed = job["images"][0]["seed"]
+    assert saving.value.suggested_filename == f"1girl-blue-hair-smile-{seed}.{kind}"
     assert saving.value.path().read_bytes() == original
     with page.expect_download() as saving:
         viewer.locator(".download[data-metadata=none]").click()
@@ -231,7 +243,7 @@ def test_a_picture_is_deleted_for_good_and_can_be_made_again(
     page.reload()
     expect(page.locator("kz-gallery .gone")).to_have_text("Deleted")
     viewer = open_picture(page, job)
-    viewer.get_by_role("button", name="Make it again").click()
+    viewer.get_by_role("button", name="Make the same again").click()
     expect(tiles(page)).to_have_count(2)
     assert client.get(job["images"][0]["url"]).status_code == 200
 

@@ -155,6 +155,7 @@ def test_a_mask_is_drawn_erased_inverted_and_undone(page: Page, client: httpx2.C
     page.keyboard.press("Control+z")
     dialog.get_by_role("button", name="Invert").click()
     dialog.get_by_role("button", name="Use this mask").click()
+    expect(dialog).to_be_hidden()
     expect(page.locator("kz-picture .thumb .mask")).to_be_visible()
     make(page)
     mask = pixels(client, newest(client)["mask"])
@@ -174,6 +175,7 @@ def test_a_mask_can_be_drawn_with_the_keyboard(page: Page, client: httpx2.Client
     page.keyboard.press("ArrowLeft")
     page.keyboard.press("Space")
     page.get_by_role("button", name="Use this mask").press("Enter")
+    expect(page.locator("kz-mask dialog")).to_be_hidden()
     make(page)
     mask = pixels(client, newest(client)["mask"])
     assert mask[64, 58] == 255
@@ -201,8 +203,10 @@ def test_a_second_pass_enlarges(page: Page, client: httpx2.Client) -> None:
 def test_an_own_picture_is_the_start_by_its_name(page: Page, client: httpx2.Client) -> None:
     job = made(client, seed=3)
     page.reload()
+    page.locator("#prompt").fill("1girl, pink hair")
     open_picture(page, job).get_by_role("button", name="Start from it").click()
     expect(thumb(page)).to_be_visible()
+    expect(page.locator("#prompt")).to_have_value(PROMPT)
     make(page, 2)
     request = newest(client)
     assert (request["width"], request["height"]) == (96, 96)

@@ -19,8 +19,15 @@ class Gallery extends Part {
     this.signal.addEventListener("abort", () => this.#near.disconnect());
     collection.addEventListener("change", () => this.#show(), { signal: this.signal });
     this.follow("capabilities", (capabilities) => capabilities && collection.restart());
-    this.follow("finished", (job) => job?.status === "succeeded" && collection.add(job));
-    this.follow("comparing", (entry) => (this.find(".choosing", HTMLElement).hidden = !entry));
+    this.follow("finished", (job) => {
+      if (job?.status !== "succeeded") return;
+      collection.add(job);
+      if (this.#isFavourites) this.#choose(false); // a new picture is looked for here
+    });
+    this.follow("comparing", (entry) => {
+      this.find(".choosing", HTMLElement).hidden = !entry;
+      for (const [name, tile] of this.#tiles) tile.classList.toggle("is-chosen", entry !== null && nameOfEntry(entry) === name);
+    });
     this.listen("click", ".stop", () => store.set("comparing", null));
     this.listen("click", ".again", () => collection.more());
     this.listen("click", "[data-only]", (_, target) => this.#choose(target.dataset.only === "favourites"));

@@ -20,6 +20,14 @@ export class Comparison extends Part {
     const slider = make("input", { type: "range", min: "0", max: "100", step: "0.5", value: "50", aria: { label: "How much of the left picture is shown" } });
     const move = () => this.style.setProperty("--split", `${slider.value}%`);
     slider.addEventListener("input", move);
+    // The edge can be dragged in the picture as well.
+    const drag = (/** @type {PointerEvent} */ event) => {
+      if (!(event.buttons & 1)) return;
+      const { left: start, width: length } = this.getBoundingClientRect();
+      slider.value = String(((event.clientX - start) / length) * 100);
+      move();
+    };
+    for (const type of /** @type {const} */ (["pointerdown", "pointermove"])) this.addEventListener(type, (event) => event.target !== slider && drag(event));
     this.style.setProperty("--ratio", String(width / height));
     this.style.setProperty("--width", `${width}px`);
     this.append(make("div", { className: "stack" }, picture(right, "right"), picture(left, "left"), make("div", { className: "edge" })), slider);

@@ -3,12 +3,15 @@
 import { imageFile } from "../service/api.js";
 import { nameOf } from "../service/pictures.js";
 
-/** @param {StoredImage} image @param {boolean} hasMetadata */
-export async function download(image, hasMetadata) {
+const NAME_CHARS = 40;
+
+/** @param {StoredImage} image @param {boolean} hasMetadata @param {string} prompt for the file's name */
+export async function download(image, hasMetadata, prompt) {
   const file = await imageFile(image.url);
-  const name = nameOf(image.url);
-  if (hasMetadata) return save(file, name);
-  save(await pixelsOf(file), `${name.split(".")[0]}-plain.png`);
+  const words = prompt.toLowerCase().replace(/[^\p{L}\p{N}]+/gu, "-").slice(0, NAME_CHARS).replace(/^-+|-+$/g, "");
+  const name = `${words || "picture"}-${image.seed}`;
+  if (hasMetadata) return save(file, `${name}.${nameOf(image.url).split(".").at(-1)}`);
+  save(await pixelsOf(file), `${name}-plain.png`);
 }
 
 /** The pixels in a new PNG file: nothing else that the old file holds can be in it. @param {Blob} file */

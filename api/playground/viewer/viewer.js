@@ -2,7 +2,7 @@
 /** @import {Entry} from "../gallery/collection.js" */
 import * as api from "../service/api.js";
 import { nameOf, pictureUrl } from "../service/pictures.js";
-import { useRequest } from "../state/form.js";
+import { randomSeed, useRequest } from "../state/form.js";
 import { show as showRun, watch } from "../state/runs.js";
 import { store } from "../state/store.js";
 import { collection, nameOfEntry } from "../gallery/collection.js";
@@ -28,6 +28,11 @@ class Viewer extends Part {
     this.listen("click", ".favourite", () => this.#entry && collection.toggleFavourite(this.#entry));
     this.listen("click", ".use", () => this.#use());
     this.listen("click", ".vary", () => this.#toggleVary());
+    this.listen("submit", "form", () => {
+      dialog.classList.toggle("has-grid", this.querySelector("kz-grid") !== null);
+      this.find("#viewer-title", HTMLElement).textContent = "A picture and its grid";
+      this.#showState();
+    });
     this.listen("click", ".compare", () => this.#compare());
     this.listen("click", ".begin", () => this.#begin());
     this.listen("click", ".again", () => this.#try(() => this.#again()));
@@ -52,6 +57,7 @@ class Viewer extends Part {
     const other = comparing && nameOfEntry(comparing) !== nameOfEntry(entry) ? comparing : null;
     store.set("comparing", null);
     dialog.classList.toggle("is-comparing", other !== null);
+    dialog.classList.remove("has-grid");
     this.#say("");
     this.find("kz-vary", Vary).close();
     this.find(".vary", HTMLElement).setAttribute("aria-expanded", "false");
@@ -70,7 +76,7 @@ class Viewer extends Part {
     const { job, index } = entry;
     const image = job.images[index];
     const canvas = this.find(".canvas", HTMLElement);
-    if (!image || image.deleted) return canvas.replaceChildren(make("p", { className: "hint" }, "This picture was deleted. “Make it again” makes the same one."));
+    if (!image || image.deleted) return canvas.replaceChildren(make("p", { className: "hint" }, "This picture was deleted. “Make the same again” brings it back."));
     const picture = make("img", { alt: `Picture with seed ${image.seed}: ${job.request.prompt}`, width: image.width, height: image.height, decoding: "async" });
     picture.style.setProperty("--ratio", String(image.width / image.height));
     picture.style.setProperty("--width", `${image.width}px`);
@@ -85,17 +91,23 @@ class Viewer extends Part {
   #showState() {
     const entry = this.#entry;
     if (!entry) return;
-    const isComparing = this.find("dialog", HTMLDialogElement).classList.contains("is-comparing");
+    const { classList } = this.find("dialog", HTMLDialogElement);
+    const isComparing = classList.contains("is-comparing");
+    const isOne = !isComparing && !classList.contains("has-grid");
     const isDeleted = collection.entries.find((one) => nameOfEntry(one) === nameOfEntry(entry))?.job.images[entry.index]?.deleted ?? this.#image?.deleted ?? false;
-    this.find(".favourite", HTMLElement).setAttribute("aria-pressed", String(collection.isFavourite(entry)));
-    this.find(".previous", HTMLElement).hidden = isComparing || !collection.neighbour(entry, -1);
-    this.find(".next", HTMLElement).hidden = isComparing || !collection.neighbour(entry, 1);
+    const favourite = this.find(".favourite", HTMLElement);
+    favourite.setAttribute("aria-pressed", String(collection.isFavourite(entry)));
+    favourite.textContent = collection.isFavourite(entry) ? "★" : "☆";
+    favourite.hidden = !isOne;
+    this.find(".previous", HTMLElement).hidden = !isOne || !collection.neighbour(entry, -1);
+    this.find(".next", HTMLElement).hidden = !isOne || !collection.neighbour(entry, 1);
     for (const button of this.querySelectorAll(".download, .delete, .compare, .begin")) {
-      /** @type {HTMLElement} */ (button).hidden = isDeleted || isComparing;
+      /** @type {HTMLElement} */ (button).hidden = isDeleted || !isOne;
     }
     // A hidden button loses the focus, and keys would then go to the page behind.
     if (document.activeElement?.closest("[hidden]")) this.find(".close", HTMLElement).focus();
-    for (const button of this.querySelectorAll(".again, .vary")) /** @type {HTMLElement} */ (button).hidden = isComparing;
+    this.find(".vary", HTMLElement).hidden = isComparing;
+    this.find(".again", HTMLElement).hidden = !isOne;
   }
 
   /** @param {number} places */
@@ -143,8 +155,11 @@ class Viewer extends Part {
   #begin() {
     if (!this.#image) return;
     const { url, width, height } = this.#image;
-    const size = store.state.capabilities?.resolutions.find((one) => one.width === width && one.height === height)?.name;
-    store.edit({ init_image: nameOf(url), mask: null, resolution: size ?? `${width}x${height}` });
+    // What the picture shows comes along: another prompt would repaint it as something else.
+    const { mask, strength, hires, ...request } = { ...this.#entry?.job.request, num_images: 1 };
+    useRequest({ ...request, width, height, init_image: nameOf(url) });
+    store.edit({ seed: randomSeed() });
+    store.arrange({ isSeedLocked: false });
     store.set("viewing", null);
     document.querySelector("kz-picture")?.scrollIntoView({ block: "center" });
   }
@@ -159,7 +174,7 @@ class Viewer extends Part {
 
   /** @param {boolean} hasMetadata */
   async #download(hasMetadata) {
-    if (this.#image) await download(this.#image, hasMetadata);
+    if (this.#image) await download(this.#image, hasMetadata, this.#entry?.job.request.prompt ?? "");
   }
 
   /** The first click asks, the second deletes. @param {HTMLElement} button */
@@ -177,7 +192,7 @@ class Viewer extends Part {
     await collection.delete(entry);
     const found = collection.entries.find((one) => nameOfEntry(one) === nameOfEntry(entry));
     if (found) store.set("viewing", found);
-    this.#say("Deleted. The job can still make it again.");
+    this.#say("Deleted for good.");
   }
 
   /** @param {() => Promise<void>} work */
