@@ -3,8 +3,8 @@
 The counts are the same on every machine.
 """
 
+import asyncio
 import json
-import threading
 from collections import Counter
 from pathlib import Path
 from typing import Any, Final
@@ -31,11 +31,10 @@ class _Longest:
     def __init__(self, file: Path) -> None:
         self._file = file
         self._longest: Counter[str] = Counter()
-        self._thread = threading.get_ident()
 
     def note(self, unit: str, size: int) -> None:
-        """Count work, if the event loop's thread does it."""
-        if threading.get_ident() == self._thread and size > self._longest[unit]:
+        """Count work, if the event loop does it: not other threads, and not the start."""
+        if asyncio._get_running_loop() is not None and size > self._longest[unit]:
             self._longest[unit] = size
             self._file.write_text(json.dumps(self._longest), encoding="utf-8")
 
