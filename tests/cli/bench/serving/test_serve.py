@@ -12,6 +12,7 @@ import pytest
 
 from cli.bench.serving import serve, start
 from cli.bench.serving.one_job import Outcome
+from tests.support.torch_free import needs_a_worker
 
 
 def test_goodput_counts_jobs_within_three_times_their_time_alone() -> None:
@@ -68,6 +69,7 @@ def test_clients_that_never_pause_share_the_jobs(monkeypatch: pytest.MonkeyPatch
     assert most == 3
 
 
+@needs_a_worker
 def test_the_start_is_measured(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
