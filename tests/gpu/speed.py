@@ -107,20 +107,23 @@ def whole_pictures(subject: Subject) -> Iterator[Finding]:
             yield Number(f"picture {title}", whole, "s", note)
 
 
+_FLOAT8_CAPABILITY = (8, 9)
+"""Compute capability from which CUDA cards multiply float8."""
+
+
 def float8(subject: Subject) -> Iterator[Finding]:
     """The linear layers of a forward of a guidance pair, of the usual size, in float8."""
+    if subject.device.type == "cuda" and torch.cuda.get_device_capability() < _FLOAT8_CAPABILITY:
+        yield Number("linear layers in float8", None, "", "the card computes no float8")
+        return
     width, height = subject.sizes[1]
     config: Any = subject.parts.transformer.config
     inner = config.num_attention_heads * config.attention_head_dim
     tokens = 2 * (width // 16) * (height // 16)
     times = dict.fromkeys(("bfloat16", "float8", "float8 and its scaling"), 0.0)
-    try:
-        for ways in [(inner, inner)] * 6 + [(inner, 4 * inner), (4 * inner, inner)]:
-            for name, call in linears(subject, tokens, *ways).items():
-                times[name] += config.num_layers * subject.seconds(call)
-    except (RuntimeError, NotImplementedError, AttributeError) as exc:
-        yield Number("linear layers in float8", None, "", str(exc).splitlines()[0])
-        return
+    for ways in [(inner, inner)] * 6 + [(inner, 4 * inner), (4 * inner, inner)]:
+        for name, call in linears(subject, tokens, *ways).items():
+            times[name] += config.num_layers * subject.seconds(call)
     for name, seconds in times.items():
         note = f"{times['bfloat16'] / seconds:.2f}x bfloat16; {tokens} rows, as many as a pair has"
         yield Number(f"linear layers of a forward in {name}", 1000 * seconds, "ms", note)

@@ -145,14 +145,19 @@ def test_a_section_without_time_counts_as_failed(subject: Subject) -> None:
     ]
 
 
-def test_what_the_device_cannot_do_is_not_measured(
+def test_float8_is_left_out_on_older_cards_and_fails_where_it_breaks(
     subject: Subject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def unable(*_: Any, **__: Any) -> Tensor:
-        raise RuntimeError("float8 needs another card")
+    def broken(*_: Any, **__: Any) -> Tensor:
+        raise RuntimeError("an unexpected error")
 
-    monkeypatch.setattr(torch, "_scaled_mm", unable)
+    monkeypatch.setattr(torch, "_scaled_mm", broken)
+    assert run(subject, [speed.float8], seconds=60)[-1] == Check(
+        "float8", holds=False, detail="RuntimeError: an unexpected error"
+    )
+    monkeypatch.setattr(subject, "device", torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (8, 6))
     (found,) = speed.float8(subject)
     assert isinstance(found, Number)
     assert found.value is None
-    assert "another card" in found.note
+    assert "no float8" in found.note
