@@ -81,6 +81,29 @@ def test_the_keyboard_walks_through_the_gallery_and_the_viewer(
     expect(page.locator("kz-gallery .is-favourite")).to_have_attribute("data-name", names[2])
 
 
+def test_back_closes_the_large_picture_and_stays_on_the_page(
+    page: Page, client: httpx2.Client
+) -> None:
+    jobs = [made(client, seed=seed) for seed in (1, 2)]
+    page.reload()
+    viewer = open_picture(page, jobs[0])
+    page.go_back()
+    expect(viewer).to_be_hidden()
+    expect(tiles(page)).to_have_count(2)
+
+    # Closed otherwise, it leaves no entry of the history behind, and can be opened at once again.
+    open_picture(page, jobs[0])
+    viewer.locator(".close").click()
+    open_picture(page, jobs[1])
+    expect(viewer.locator("dt:text-is('Seed') + dd")).to_have_text("2")
+    page.wait_for_function("history.state?.isOpen === true")
+    expect(viewer).to_be_visible()
+    page.reload()
+    page.wait_for_function("history.state === null")
+    page.go_back()
+    expect(page).to_have_url(re.compile("/livez$"))  # the page from which the fixture came
+
+
 def test_favourites_are_kept_in_the_browser(page: Page, client: httpx2.Client) -> None:
     jobs = [made(client, seed=seed) for seed in (1, 2)]
     page.reload()

@@ -21,7 +21,7 @@ class Seed extends Part {
     });
     this.follow("view", ({ isSeedLocked }) => {
       lock.setAttribute("aria-pressed", String(isSeedLocked));
-      this.find(".hint", HTMLElement).textContent = isSeedLocked ? "the same for every picture" : "another one for every picture";
+      this.find(".hint", HTMLElement).textContent = isSeedLocked ? "kept: the same settings give the same picture" : "another one for every picture";
     });
   }
 }

@@ -6,6 +6,7 @@ import { randomSeed, useRequest } from "../state/form.js";
 import { show as showRun, watch } from "../state/runs.js";
 import { store } from "../state/store.js";
 import { collection, nameOfEntry } from "../gallery/collection.js";
+import { closeOnBack } from "../shell/back.js";
 import { make, Part } from "../shell/part.js";
 import { Comparison } from "./comparison.js";
 import { download } from "./download.js";
@@ -16,6 +17,7 @@ class Viewer extends Part {
   start() {
     const dialog = this.find("dialog", HTMLDialogElement);
     dialog.addEventListener("close", () => store.set("viewing", null), { signal: this.signal });
+    closeOnBack(dialog, this.signal);
     this.follow("viewing", (entry) => {
       if (entry) this.#open(entry);
       else if (dialog.open) dialog.close();
