@@ -67,6 +67,39 @@ SEXUAL = {
         "bite mark on thigh", "thighs on glass", "tentacle massage", "lotion play", "bound ankles",
         "fingers between toes", "saliva swap", "morning after pill", "used tissues", "nympho",
     ],
+    "organs and pregnancy": [
+        "uterus", "fallopian tube", "ovulating", "egg cell", "imminent pregnancy", "mpreg",
+        "filled womb",
+        "menstrual pad", "all the way through",
+    ],
+    "restraint": [
+        "arms bound", "tied to chair", "toecuffs", "thumb cuffs", "crab tie", "hojo cuffs",
+        "mouth spreader",
+        "leash pull", "chained to bed", "human bench", "sissification", "free use", "smother box",
+        "sock in mouth",
+    ],
+    "garments that are moved, more of them": [
+        "dougi pull", "tube dress aside", "impossible skirt", "nothing under jersey",
+        "open buttflap",
+        "torn bodystocking", "face under skirt", "bikini lifted", "lifting dress",
+        "popping buttons",
+    ],
+    "breasts and balls": [
+        "breasts on table", "squeezing own breasts", "breasts touching", "bust chart",
+        "balls on face",
+        "saggy balls", "ball torture", "funbags", "bosom", "buttock", "titslap", "autopaizuri",
+    ],
+    "slang": [
+        "fapping", "fingerbanged", "queefs", "wanker", "sexpots", "skanky", "smutty", "muffdiver",
+        "blow load",
+        "sucked off", "onanist", "asslicker", "doggiestyle", "bukakke", "bigtits", "sissy maid",
+        "jizzed",
+    ],
+    "in romanised Japanese": [
+        "kijoui", "matsubakuzushi", "ketsuana", "namahame", "anaru", "shokushu", "sakunyuu",
+        "mesugao",
+        "nantaimori", "momokoki", "dekachin",
+    ],
     "singulars and compounds": [
         "testicle", "areola", "panty", "pussyjuice", "analsex", "cumpussy", "nipplecock",
         "dildosex",
@@ -199,6 +232,13 @@ HARMLESS = [
     "a woman on top of a hill", "children at water play", "a remote job", "a nail job",
     "holding a teddy bear", "prone position", "a red tube", "in Ran", "peeling",
     "making out the letters",
+    "crotchety", "penniless", "hornless goat", "lollygagging", "atherosclerotic", "fingerlings",
+    "grand teton",
+    "soldiers, privates", "world domination", "a motorboat on a lake", "bosom friends",
+    "a thrusting sword",
+    "restrained elegance", "bareback rider", "a dog of mixed breed", "stocks and bonds",
+    "predicament",
+    "a tin of snuff", "panty (psg)", "beavis and butt-head", "sex ed", "adulterated honey",
     "a minor chord", "young bamboo", "lion cub", "bear cubs", "eros", "futaba", "futari", "seeks",
 ]  # fmt: skip
 
