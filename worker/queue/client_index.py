@@ -3,13 +3,13 @@
 The lists only help to find jobs: a missing or extra entry changes no job.
 """
 
-import json
 import time
 from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
 from ulid import ULID
 
+from worker.queue.event_stream import parsed
 from worker.queue.layout import redis_keys
 from worker.queue.scripts.lua_script import LuaScript
 from worker.redis_io.client import unavailable_on_outage
@@ -67,8 +67,8 @@ class ClientIndex:
                     redis_keys.events_key(job_id), count=count
                 )
             for _, fields in entries:
-                if fields["event"] == "preview":
-                    image: str = json.loads(fields["data"])["image"]
+                image = parsed(fields.get("data"), dict).get("image")
+                if fields.get("event") == "preview" and isinstance(image, str):
                     return image
             if len(entries) < count:
                 break

@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 from worker.job_errors import FAILURES
 from worker.queue.eta import EtaAccuracy
 from worker.queue.layout import redis_keys
+from worker.queue.layout.tolerant import shared_number
 
 BUCKETS = ("0.1", "0.25", "0.5", "1", "2.5", "5", "10", "30", "60", "120", "300", "600", "1800")
 """Upper bounds of the buckets of histograms, in seconds; +Inf follows."""
@@ -51,30 +52,39 @@ async def read_counters(redis: "Redis") -> Counters:
     totals, oldest, (seconds, micros) = await pipeline.execute()
     now = seconds + micros / 1e6
     return Counters(
-        accepted=int(totals.get("accepted", 0)),
-        finished={status: int(totals.get(status, 0)) for status in FINISHED},
+        accepted=counted(totals, "accepted"),
+        finished={status: counted(totals, status) for status in FINISHED},
         failures=_by_name(totals, "failed:", FAILURES),
         retries=_by_name(totals, "retried:", RETRIES),
         waits=_histogram(totals, "waited"),
         durations={status: _histogram(totals, f"took_{status}") for status in FINISHED},
         eta_accuracy=EtaAccuracy(
-            int(totals.get("promised", 0)),
-            float(totals.get("promised_took", 0)),
-            float(totals.get("promised_error", 0)),
+            counted(totals, "promised"),
+            _sum(totals, "promised_took"),
+            _sum(totals, "promised_error"),
         ),
         oldest_queued_seconds=round(max(0.0, now - float(oldest[0][1])), 3) if oldest else 0.0,
     )
 
 
+def counted(totals: Mapping[str, Any], name: str) -> int:
+    """A count; 0 if it is missing or unreadable."""
+    return int(_sum(totals, name))
+
+
+def _sum(totals: Mapping[str, Any], name: str) -> float:
+    return shared_number(f"{redis_keys.COUNTERS} {name}", totals.get(name))
+
+
 def _by_name(totals: Mapping[str, Any], prefix: str, known: tuple[str, ...]) -> dict[str, int]:
     """Counts of the known names, and of those that another release counted."""
     found = {name.removeprefix(prefix) for name in totals if name.startswith(prefix)}
-    return {name: int(totals.get(prefix + name, 0)) for name in sorted({*known, *found})}
+    return {name: counted(totals, prefix + name) for name in sorted({*known, *found})}
 
 
 def _histogram(totals: Mapping[str, Any], name: str) -> Histogram:
     running, counts = 0, []
     for bound in (*BUCKETS, "+Inf"):
-        running += int(totals.get(f"{name}:{bound}", 0))
+        running += counted(totals, f"{name}:{bound}")
         counts.append((bound, running))
-    return Histogram(tuple(counts), float(totals.get(f"{name}:sum", 0)))
+    return Histogram(tuple(counts), _sum(totals, f"{name}:sum"))

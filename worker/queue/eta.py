@@ -37,19 +37,19 @@ class Eta:
 
 
 def forecast(
-    cost: float, *, position: int, running: int, mean_cost: float | None, throughput: Throughput
+    cost: float, *, position: int, running: int, mean_cost: float, throughput: Throughput
 ) -> Eta:
     """Estimate the times of a job of this cost with `position` jobs before it.
 
     Running jobs count as half done. All workers share the jobs before it; one of them carries out
-    the job itself. `mean_cost` is the mean of the latest jobs. Costs are in megapixel-steps.
+    the job itself. `mean_cost` is the mean of the latest jobs, 0 if unknown. Costs are in
+    megapixel-steps.
     """
     if not throughput.workers or throughput.cost_per_second <= 0:
         return Eta(position)
     ahead = position + running / 2
-    waiting = (
-        None if ahead and not mean_cost else ahead * (mean_cost or 0) / throughput.cost_per_second
-    )
+    is_known = ahead == 0 or mean_cost > 0
+    waiting = ahead * mean_cost / throughput.cost_per_second if is_known else None
     return Eta(
         position,
         None if waiting is None else round(waiting, 1),

@@ -125,13 +125,13 @@ def _parse_page(reply: list[Any]) -> EventPage | None:
     state_fields, owner, newest, missing, entries, state = reply
     status = known_status(dict(zip(_STATUS_FIELDS, state_fields, strict=True)))
     events = tuple(
-        JobEvent(id=event_id, event=event, data=_parsed(data, dict))
+        JobEvent(id=event_id, event=event, data=parsed(data, dict))
         for event_id, event, data in entries
     )
     return EventPage(status, owner, newest, missing, events, _state(status, state) if state else {})
 
 
-def _parsed(text: str | None, kind: type[Any]) -> Any:
+def parsed(text: str | None, kind: type[Any]) -> Any:
     """A JSON value of this kind; an empty one if there is none, as after another release."""
     try:
         value = json.loads(text or "null")
@@ -145,11 +145,11 @@ def _state(status: Status, fields: list[str | None]) -> dict[str, Any]:
     attempt, worker, images, error = fields
     match status:
         case "running":
-            return {"attempt": _parsed(attempt, int), "worker": worker}
+            return {"attempt": parsed(attempt, int), "worker": worker}
         case "succeeded":
-            return {"images": _parsed(images, list)}
+            return {"images": parsed(images, list)}
         case "failed" if error:
-            return {"error": _parsed(error, dict)}
+            return {"error": parsed(error, dict)}
         case _:
             return {}
 

@@ -37,6 +37,7 @@ from worker.queue.event_stream import EventReader, RecordMissing, follow
 from worker.queue.job_records import JobRecords, job_with_eta
 from worker.queue.layout import redis_keys, rq_layout
 from worker.queue.layout.record import is_understood, new_record, replay_warnings
+from worker.queue.layout.tolerant import shared_number
 from worker.queue.owner_index import OwnerIndex, OwnerUsage
 from worker.queue.queue_state import QueueState, retry_after
 from worker.queue.scripts.admission import NO_CALL, admit_arguments
@@ -157,9 +158,9 @@ class JobQueue:
         reply = await self._admit_record(request, record, idempotency, limits, throughput, call)
         outcome, subject, mean_cost, unfinished, spent, *rest = reply
         if on_usage is not None:
-            on_usage(OwnerUsage(int(unfinished), float(spent)))
+            on_usage(OwnerUsage(int(unfinished), shared_number("spent work", spent)))
         if not rest:
-            pause = retry_after(float(mean_cost), throughput)
+            pause = retry_after(mean_cost, throughput)
             raise self._refusal(outcome, subject, limits, cost=record["cost"], pause=pause)
         position, running, fields = rest
         return job_with_eta(
@@ -167,7 +168,7 @@ class JobQueue:
             dict(zip(fields[::2], fields[1::2], strict=True)),
             position=position,
             running=running,
-            mean_cost=float(mean_cost) or None,
+            mean_cost=mean_cost,
             throughput=throughput,
         )
 
@@ -180,7 +181,7 @@ class JobQueue:
         throughput: Throughput,
         call: WaitingCall | None,
     ) -> list[Any]:
-        """Run the admit script, which describes its reply."""
+        """Run the admit script, which describes its reply; the mean work is a number here."""
         job_id = str(ULID())
         with unavailable_on_outage(), tracing.enqueue_span(rq_layout.QUEUE) as span:
             record["traceparent"] = tracing.traceparent_of() or record["traceparent"]
@@ -196,6 +197,7 @@ class JobQueue:
             )
             reply: list[Any] = await self._admit(job_id, *arguments)
             outcome, subject = reply[:2]
+            reply[2] = shared_number(redis_keys.MEAN_COST, reply[2])
             if call is not None and outcome in ("admitted", "repeated"):
                 call.job_id = subject
             span.set_attributes({"messaging.message.id": subject, "kirazuri.outcome": outcome})
@@ -310,10 +312,8 @@ class JobQueue:
         """
         with unavailable_on_outage():
             job_id: Any = await self._redis.get(redis_keys.maker_key(self._owner or "", name))
-        if job_id is None:
-            return None
         with suppress(JobNotFound, JobExpired):
-            return await self.get(job_id)
+            return await self.get(job_id) if job_id else None
         return None
 
     async def cancel(self, job_id: str) -> Job:

@@ -11,7 +11,7 @@ from worker.job import Job
 from worker.queue.eta import Throughput, forecast
 from worker.queue.layout import redis_keys
 from worker.queue.layout.record import read_job
-from worker.queue.layout.tolerant import TolerantReader
+from worker.queue.layout.tolerant import TolerantReader, shared_number
 from worker.queue.queue_state import QueueState
 from worker.queue.scripts.lua_script import DEADLINE_NONCE, LuaScript
 from worker.redis_io.client import unavailable_on_outage
@@ -29,7 +29,7 @@ def job_with_eta(
     *,
     position: int,
     running: int,
-    mean_cost: float | None,
+    mean_cost: float,
     throughput: Throughput,
 ) -> Job:
     """The job of a record, with its place in the queue and its ETA if it is queued."""
@@ -84,7 +84,7 @@ class JobRecords:
                 records[job_id],
                 position=positions[job_id],
                 running=running,
-                mean_cost=float(mean_cost or 0) or None,
+                mean_cost=shared_number(redis_keys.MEAN_COST, mean_cost),
             )
             if job_id in records
             else None
@@ -92,7 +92,7 @@ class JobRecords:
         ]
 
     async def _job(
-        self, job_id: str, record: Record, *, position: int, running: int, mean_cost: float | None
+        self, job_id: str, record: Record, *, position: int, running: int, mean_cost: float
     ) -> Job | None:
         """The job of a record; a queued one that is overdue is cancelled."""
         is_queued = record.get("status") == "queued"

@@ -13,7 +13,9 @@ from uuid import uuid4
 from redis.asyncio import Redis
 
 from worker.job import Job
+from worker.queue.counters import counted
 from worker.queue.layout import record, redis_keys
+from worker.queue.layout.tolerant import shared_number
 from worker.queue.scripts.lua_script import LuaScript
 from worker.webhook import MAX_LOGGED_DELIVERIES, Webhook
 
@@ -124,10 +126,11 @@ class Outbox:
 def _read(entry: list[Any], token: str) -> Delivery:
     delivery_id, flat = entry
     fields = dict(zip(flat[::2], flat[1::2], strict=True))
+    attempts = fields.pop("delivery_attempt", None)
     return Delivery(
         id=delivery_id,
         event=fields.pop("delivery_event"),
-        attempt=int(fields.pop("delivery_attempt", 0)) + 1,
+        attempt=max(0, int(shared_number("delivery_attempt", attempts))) + 1,
         token=token,
         host=fields["webhook_host"],
         fields=fields,
@@ -147,5 +150,5 @@ async def read_outbox_state(redis: "Redis") -> OutboxState:
     return OutboxState(
         pending=int(pending),
         overdue_seconds=round(max(0.0, seconds + micros / 1e6 - due), 3),
-        attempts={name: int(totals.get(f"webhook_{name}", 0)) for name in names},
+        attempts={name: counted(totals, f"webhook_{name}") for name in names},
     )

@@ -12,6 +12,7 @@ from worker.errors import DAY_SECONDS, ImageDeleted, ImageExpired, ImageLost, Im
 from worker.job import Status
 from worker.queue.image_removal import MEMORY_SECONDS, RETRY_SECONDS
 from worker.queue.layout import redis_keys
+from worker.queue.layout.tolerant import shared_number
 from worker.queue.scripts.lua_script import LuaScript
 from worker.redis_io.client import unavailable_on_outage
 from worker.store.image_store import image_expired, image_not_found, is_image_name
@@ -158,4 +159,4 @@ class OwnerIndex:
                 redis_keys.spent_key(self._owner, int(time.time() // DAY_SECONDS)), "work"
             )
             unfinished, spent = await pipeline.execute()
-        return OwnerUsage(int(unfinished), float(spent or 0))
+        return OwnerUsage(int(unfinished), shared_number("spent work", spent))

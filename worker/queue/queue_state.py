@@ -16,7 +16,7 @@ from worker.job import NO_CARD, Checkpoint, WorkerStatus
 from worker.queue.counters import Counters, read_counters
 from worker.queue.eta import Eta, Throughput, forecast
 from worker.queue.layout import redis_keys
-from worker.queue.layout.tolerant import TolerantReader
+from worker.queue.layout.tolerant import TolerantReader, shared_number
 from worker.queue.outbox import OutboxState, read_outbox_state
 from worker.queue.scripts.lua_script import LuaScript
 from worker.redis_io.client import is_outage, unavailable_on_outage
@@ -152,7 +152,7 @@ class QueueState:
             megapixel_steps(request),
             position=position,
             running=running,
-            mean_cost=float(mean_cost or 0) or None,
+            mean_cost=shared_number(redis_keys.MEAN_COST, mean_cost),
             throughput=await self.throughput(),
         )
 
@@ -162,10 +162,10 @@ class QueueState:
             await stop_task(self._reading_throughput)
 
 
-def retry_after(mean_cost: float | None, throughput: Throughput) -> int:
+def retry_after(mean_cost: float, throughput: Throughput) -> int:
     """Seconds until a place in the queue is likely to be free, 1 to 120."""
     cost_per_second = throughput.cost_per_second
-    seconds = (mean_cost or 0) / cost_per_second if cost_per_second else 1.0
+    seconds = mean_cost / cost_per_second if cost_per_second else 1.0
     return max(1, min(_MAX_RETRY_AFTER, round(seconds + 0.5)))
 
 

@@ -268,7 +268,8 @@ def _read_claim(parts: list[bytes]) -> Claim | Unreadable:
     try:
         request = ResolvedRequest.model_validate_json(body)
         warnings = tuple(JobWarning.model_validate(entry) for entry in json.loads(warned))
-    except ValueError as exc:
+        counted, times = int(attempt), (float(created), float(started))
+    except (ValueError, TypeError) as exc:
         return Unreadable(text_of(job_id), text_of(token), str(exc))
     owner, priority, traceparent, request_id, previous_span = (
         text_of(value) if value else None for value in rest
@@ -278,11 +279,11 @@ def _read_claim(parts: list[bytes]) -> Claim | Unreadable:
         token=text_of(token),
         queue=text_of(queue),
         must_be_alone=bool(alone),
-        attempt=int(attempt),
+        attempt=counted,
         request=request,
         warnings=warnings,
-        created=float(created),
-        started=float(started),
+        created=times[0],
+        started=times[1],
         owner=owner or "",
         weight=WEIGHTS.get(priority or "", 1.0),
         traceparent=traceparent,

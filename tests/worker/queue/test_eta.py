@@ -10,16 +10,16 @@ ONE = Throughput(2.0, workers=1)
 @pytest.mark.parametrize(
     ("position", "running", "mean_cost", "throughput", "expected"),
     [
-        (0, 0, None, ONE, Eta(0, 0.0, 3.0)),
+        (0, 0, 0.0, ONE, Eta(0, 0.0, 3.0)),
         (0, 0, 4.0, ONE, Eta(0, 0.0, 3.0)),
         (3, 2, 4.0, ONE, Eta(3, 8.0, 3.0)),
         (3, 2, 4.0, Throughput(4.0, workers=2), Eta(3, 4.0, 3.0)),
-        (3, 2, None, ONE, Eta(3, None, 3.0)),
+        (3, 2, 0.0, ONE, Eta(3, None, 3.0)),
         (3, 2, 4.0, Throughput(), Eta(3, None, None)),
     ],
 )
 def test_times(
-    position: int, running: int, mean_cost: float | None, throughput: Throughput, expected: Eta
+    position: int, running: int, mean_cost: float, throughput: Throughput, expected: Eta
 ) -> None:
     found = forecast(
         6.0, position=position, running=running, mean_cost=mean_cost, throughput=throughput

@@ -65,6 +65,17 @@ async def test_repeated_calls_leave_one_delivery(
     assert [delivery.event for delivery in await take(outbox)] == ["started", "succeeded"]
 
 
+async def test_a_count_of_attempts_that_another_program_changed_begins_again(
+    queue: JobQueue, outbox: Outbox, redis_client: "Redis"
+) -> None:
+    job = await cancelled(queue)
+    (first,) = await take(outbox)
+    redis_client.hset(f"{redis_keys.PREFIXES['delivery']}{first.id}", "delivery_attempt", "git")
+    expire_lease(redis_client, first)
+    (again,) = await take(outbox)
+    assert (again.job_id, again.attempt) == (job.id, 1)
+
+
 async def test_a_refused_transition_leaves_no_delivery(
     queue: JobQueue, outbox: Outbox, worker_queue: WorkerQueue
 ) -> None:

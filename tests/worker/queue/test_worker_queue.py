@@ -26,7 +26,7 @@ from worker.job_errors import job_error
 from worker.queue.job_queue import JobQueue
 from worker.queue.layout import redis_keys, rq_layout
 from worker.queue.scripts.lua_script import LuaScript
-from worker.queue.worker_queue import Claim, Report, WorkerQueue, read_claims
+from worker.queue.worker_queue import Claim, Report, Unreadable, WorkerQueue, read_claims
 from worker.settings import Settings
 
 
@@ -313,3 +313,38 @@ async def test_maintenance_that_a_stopped_redis_runs_late_takes_no_job(
     assert redis_client.llen(RQ_LIST) == 0
     maintain(worker_queue)
     assert redis_client.lrange(RQ_LIST, 0, -1) == [job.id.encode()]
+
+
+@pytest.mark.parametrize(
+    ("field", "text"),
+    [
+        *((name, "git") for name in ("attempt", "created", "cost", "promised", "paid_on")),
+        ("events", "git"),
+        ("inputs", "7"),
+    ],
+)
+async def test_a_field_that_another_program_changed_stops_no_job(
+    queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue, field: str, text: str
+) -> None:
+    jobs = [await queue.admit(make_request(seed=seed)) for seed in range(3)]
+    for job in jobs:
+        take(worker_queue, job.id, job.id)
+        redis_client.hset(redis_keys.job_key(job.id), mapping={"promised": 5, field: text})
+    returned, failed, ended = jobs
+    assert worker_queue.release(returned.id, returned.id, "x", is_free=True) == "released"
+    assert worker_queue.commit(failed.id, failed.id, "failed") == "failed"
+    assert worker_queue.commit(ended.id, ended.id, "succeeded") == "succeeded"
+    found = [(await queue.get(job.id)).status for job in jobs]
+    assert found == ["queued", "failed", "succeeded"]
+
+
+async def test_a_claim_with_a_time_that_another_program_changed_is_unreadable(
+    queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue
+) -> None:
+    job = await queue.admit(make_request())
+    redis_client.hset(redis_keys.job_key(job.id), "created", "git")
+    with redis_client.pipeline() as pipeline:
+        worker_queue.claim(pipeline, ["t"], worker="w", checkpoints=[], running={})
+        (claim,) = read_claims(pipeline.execute()[-1])
+    assert isinstance(claim, Unreadable)
+    assert claim.job_id == job.id

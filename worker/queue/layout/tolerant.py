@@ -1,6 +1,7 @@
-"""Reads records that another release may have written: what is not understood is left out."""
+"""Reads what another release or program may have written: what is not understood is left out."""
 
 import json
+import logging
 import math
 from collections.abc import Mapping
 from contextlib import suppress
@@ -10,6 +11,26 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 Part = TypeVar("Part", bound=BaseModel)
+
+log = logging.getLogger(__name__)
+
+_told: set[str] = set()
+"""The shared numbers that are known to be unreadable."""
+
+
+def shared_number(name: str, text: str | None) -> float:
+    """A finite number that all jobs share; 0 if it is missing, or is no number, which is logged.
+
+    It is logged again only after it was readable; the next job that counts there replaces it.
+    """
+    reader = TolerantReader({name: text or ""})
+    number = reader.number(name) or 0.0
+    if not reader.left_out:
+        _told.discard(name)
+    elif name not in _told:
+        _told.add(name)
+        log.warning("another program changed %s in Redis: it is no number, and counts as 0", name)
+    return number
 
 
 class TolerantReader:

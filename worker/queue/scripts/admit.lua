@@ -27,8 +27,9 @@ local mean_cost = redis.call('GET', KEY.mean_cost) or '0'
 -- The ETA that the client is told, as in `worker/queue/eta.py`; nil if nothing was measured.
 local function eta()
   local ahead = queue_position() + redis.call('ZCARD', KEY.running) / 2
-  if throughput > 0 and (ahead == 0 or tonumber(mean_cost) > 0) then
-    local waiting = string.format('%.1f', ahead * tonumber(mean_cost) / throughput)
+  local mean = finite(mean_cost) or 0
+  if throughput > 0 and (ahead == 0 or mean > 0) then
+    local waiting = string.format('%.1f', ahead * mean / throughput)
     local own = string.format('%.1f', tonumber(work) * workers / throughput)
     return string.format('%.1f', tonumber(waiting) + tonumber(own))
   end
@@ -129,7 +130,7 @@ if concurrency and redis.call('SCARD', unfinished) >= concurrency then
     return refused('busy', id)
   end
 end
-local spent = quota and tonumber(redis.call('HGET', spent_key(owner, day), 'work') or 0)
+local spent = quota and (finite(redis.call('HGET', spent_key(owner, day), 'work')) or 0)
 if quota and spent + tonumber(work) > quota then
   return refused('spent', id)
 end
@@ -181,7 +182,7 @@ local promised = eta()
 if promised then
   redis.call('HSET', KEY.job, 'promised', promised)
 end
-redis.call('HINCRBY', KEY.counters, 'accepted', 1)
+count('accepted')
 remember(id)
 wait_for(id)
 publish_event('queued', '{}')

@@ -50,8 +50,8 @@ local function claim(queue, status, attempt, must_be_alone)
   local token, owner = ARGV[FIRST_TOKEN + #claims], owner_of_job()
   attempt = attempt + 1
   if status == 'running' then
-    redis.call('HINCRBY', KEY.job, 'lost', 1)
-    redis.call('HINCRBY', KEY.counters, 'retried', 1)
+    increase('HINCRBY', KEY.job, 'lost', 1)
+    count('retried')
     count_retry('worker_lost')
     publish_event('retrying', cjson.encode({attempt = attempt, reason = 'worker_lost'}))
   end

@@ -40,15 +40,15 @@ if status == 'succeeded' then
       redis.call('HSET', KEY.job, 'earlier:' .. name, earlier)
     end
   end
-  local work = tonumber(field('cost') or 0)
-  local mean = tonumber(redis.call('GET', KEY.mean_cost) or work)
+  local work = number('cost') or 0
+  local mean = finite(redis.call('GET', KEY.mean_cost)) or work
   redis.call('SET', KEY.mean_cost, stamp(0.9 * mean + 0.1 * work))
-  local promised = tonumber(field('promised') or '')
+  local promised = number('promised')
   if promised then
-    local took = now - tonumber(field('created'))
-    redis.call('HINCRBY', KEY.counters, 'promised', 1)
-    redis.call('HINCRBYFLOAT', KEY.counters, 'promised_took', stamp(took))
-    redis.call('HINCRBYFLOAT', KEY.counters, 'promised_error', stamp(math.abs(took - promised)))
+    local took = now - (number('created') or now)
+    count('promised')
+    increase('HINCRBYFLOAT', KEY.counters, 'promised_took', stamp(took))
+    increase('HINCRBYFLOAT', KEY.counters, 'promised_error', stamp(math.abs(took - promised)))
   end
 end
 return status

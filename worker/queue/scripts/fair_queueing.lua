@@ -19,7 +19,7 @@ local function line_of(owner)
 end
 
 local function virtual_time()
-  return tonumber(redis.call('GET', KEY.virtual_time) or 0)
+  return finite(redis.call('GET', KEY.virtual_time)) or 0
 end
 
 local function cost()
@@ -47,7 +47,7 @@ local function slot_of(owner, place)
 end
 
 local function first_slot(owner)
-  return tonumber(redis.call('HGET', KEY.first_slots, owner) or 0)
+  return finite(redis.call('HGET', KEY.first_slots, owner)) or 0
 end
 
 -- Puts this job at the end of its owner's line.

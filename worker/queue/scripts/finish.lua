@@ -18,14 +18,14 @@ local function finish(status, data, result_ttl)
   redis.call('ZREM', KEY.queued, id)
   redis.call('ZREM', KEY.running, id)
   redis.call('ZREM', KEY.deadlines, id)
-  redis.call('HINCRBY', KEY.counters, status, 1)
+  count(status)
   observe('took_' .. status, now - (number('created') or now))
   local problem = status == 'failed' and field('error')
   if problem then
-    redis.call('HINCRBY', KEY.counters, 'failed:' .. (decoded(problem, {}).code or 'unknown'), 1)
+    count('failed:' .. (decoded(problem).code or 'unknown'))
   end
   publish_event(status, data)
-  for _, name in ipairs(decoded(field('inputs'), {})) do
+  for _, name in ipairs(decoded(field('inputs'))) do
     redis.call('SREM', PREFIX.holders .. name, id)
     keep_longer(name, expires)
   end
@@ -34,9 +34,9 @@ local function finish(status, data, result_ttl)
     redis.call('EXPIRE', owned_jobs(), math.ceil(result_ttl)) -- expires with the last of its jobs
   end
   -- The owner does not pay for a job that failed or did not start.
-  local day = field('paid_on')
+  local day = number('paid_on')
   if day and (status == 'failed' or (status == 'cancelled' and not field('started'))) then
-    spend(field('owner'), tonumber(day), stamp(-(number('cost') or 0)))
+    spend(field('owner'), day, stamp(-(number('cost') or 0)))
   end
   redis.call('EXPIRE', KEY.job, math.ceil(result_ttl))
   redis.call('EXPIRE', KEY.events, math.ceil(math.min(result_ttl, EVENTS_TTL)))

@@ -13,7 +13,7 @@ for index = 2, #ARGV do
       redis.call('PEXPIRE', jobs, math.max(ttl, 1), 'GT') -- a list of unfinished jobs does not expire
     end
     local expires = number('expires') or now
-    for _, image in ipairs(decoded(field('images'), {})) do
+    for _, image in ipairs(decoded(field('images'))) do
       local url = type(image) == 'table' and tostring(image.url) or ''
       local name = expires > now and string.match(url, '([^/]+)$')
       if name then

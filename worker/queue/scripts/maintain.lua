@@ -39,7 +39,7 @@ local function return_popped_jobs(queue)
   for _, job in ipairs(redis.call('LRANGE', popped, 0, -1)) do
     local seen = popped .. RQ.first_seen .. job
     redis.call('SET', seen, sent, 'NX', 'EX', 86400)
-    if sent - tonumber(redis.call('GET', seen)) > lease then
+    if sent - (finite(redis.call('GET', seen)) or 0) > lease then
       redis.call('LREM', popped, 0, job)
       redis.call('DEL', seen)
       use_job(job, queue)

@@ -14,7 +14,7 @@ local function spent_key(owner, day)
 end
 
 local function spend(owner, day, work)
-  redis.call('HINCRBYFLOAT', spent_key(owner, day), 'work', work)
+  increase('HINCRBYFLOAT', spent_key(owner, day), 'work', work)
   redis.call('EXPIREAT', spent_key(owner, day), (day + 2) * DAY)
 end
 

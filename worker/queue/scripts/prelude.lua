@@ -37,14 +37,34 @@ local function field(name)
   return redis.call('HGET', KEY.job, name)
 end
 
-local function number(name)
-  return tonumber(field(name) or '')
+-- A text as a finite number; nil if it is missing or none, as another program may have written.
+local function finite(text)
+  local value = tonumber(text or '')
+  return value and value - value == 0 and value or nil
 end
 
--- A JSON value; `default` if the text is missing or none, as another release may have written.
-local function decoded(text, default)
+local function number(name)
+  return finite(field(name))
+end
+
+-- Adds to a number of a hash and returns the sum. What is no number counts as 0: it must not stop a job.
+local function increase(command, key, name, amount)
+  local sum = redis.pcall(command, key, name, amount)
+  if type(sum) == 'table' then
+    redis.call('HDEL', key, name)
+    sum = redis.call(command, key, name, amount)
+  end
+  return sum
+end
+
+local function count(name)
+  increase('HINCRBY', KEY.counters, name, 1)
+end
+
+-- A JSON list or object; an empty one if the text is missing or none, as another release may have written.
+local function decoded(text)
   local is_json, value = pcall(cjson.decode, text or '')
-  return is_json and value or default
+  return is_json and type(value) == 'table' and value or {}
 end
 
 local function is_terminal(status)
@@ -72,7 +92,7 @@ local function enqueue_delivery(event, event_id)
   if not webhook or field('webhook_gone') then
     return
   end
-  for _, wanted in ipairs(decoded(webhook, {}).events or {}) do
+  for _, wanted in ipairs(decoded(webhook).events or {}) do
     if wanted == event then
       local delivery = id .. '-' .. event_id
       local key = PREFIX.delivery .. delivery
@@ -87,7 +107,7 @@ end
 local function publish_event(event, data)
   local event_id = redis.call('XADD', KEY.events, 'MAXLEN', '~', 500, '*', 'event', event, 'data', data)
   redis.call('HSET', KEY.job, 'last_event', event_id)
-  redis.call('HINCRBY', KEY.job, 'events', 1)
+  increase('HINCRBY', KEY.job, 'events', 1)
   redis.call('XADD', KEY.wake, 'MAXLEN', '~', 10000, '*', 'job', id)
   enqueue_delivery(event, event_id)
 end
@@ -102,10 +122,10 @@ local function observe(name, seconds)
       break
     end
   end
-  redis.call('HINCRBY', KEY.counters, name .. ':' .. bucket, 1)
-  redis.call('HINCRBYFLOAT', KEY.counters, name .. ':sum', stamp(seconds))
+  count(name .. ':' .. bucket)
+  increase('HINCRBYFLOAT', KEY.counters, name .. ':sum', stamp(seconds))
 end
 
 local function count_retry(reason)
-  redis.call('HINCRBY', KEY.counters, 'retried:' .. reason, 1)
+  count('retried:' .. reason)
 end

@@ -15,12 +15,12 @@ if status ~= 'running' then
   return 'lost'
 end
 count_retry(reason)
-local attempt = tonumber(field('attempt'))
+local attempt = number('attempt') or 1
 if is_free then
   attempt = attempt - 1
   redis.call('HSET', KEY.job, 'attempt', attempt)
 else
-  redis.call('HINCRBY', KEY.counters, 'retried', 1)
+  count('retried')
 end
 redis.call('HSET', KEY.job, 'status', 'queued', 'step', 0)
 redis.call('HDEL', KEY.job, 'eta')

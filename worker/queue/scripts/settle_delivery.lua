@@ -23,12 +23,12 @@ else
   redis.call('ZREM', KEY.outbox, delivery)
   redis.call('DEL', key)
 end
-redis.call('HINCRBY', KEY.counters, 'webhook_' .. outcome, 1)
+count('webhook_' .. outcome)
 if redis.call('EXISTS', KEY.job) == 1 then
   if outcome == 'gone' then
     redis.call('HSET', KEY.job, 'webhook_gone', 1)
   end
-  local attempt = redis.call('HINCRBY', KEY.job, 'deliveries', 1)
+  local attempt = increase('HINCRBY', KEY.job, 'deliveries', 1)
   redis.call('HSET', KEY.job, 'delivery:' .. attempt, cjson.encode(entry))
   redis.call('HDEL', KEY.job, 'delivery:' .. (attempt - log_length))
 end

@@ -36,6 +36,7 @@ def test_progress_follows_the_job(
     for preview in (b"older", b"newer"):
         image = "data:image/webp;base64," + base64.b64encode(preview).decode()
         worker.report(job_id, "preview", {"image": image, "step": 5, "index": 0})
+    worker.report(job_id, "preview", {"as": "another release writes it"})
     worker.step(job_id, 6, 20)
     progress = read_progress(client)
     assert progress["progress"] == 0.3

@@ -210,6 +210,42 @@ def test_a_key_of_the_queue_that_another_program_changed(
     assert client.post("/generate", json={"prompt": PROMPT}).status_code == 202
 
 
+@pytest.mark.parametrize("text", ["git", "nan", "inf"])
+def test_a_number_of_the_queue_that_another_program_changed(
+    text: str,
+    client: httpx2.Client,
+    worker: ManualWorker,
+    redis_client: "Redis",
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It counts as 0, which is logged once, until a job replaces it."""
+    worker.heartbeat(details={"cost_per_second": 2.0})
+    counts = ["accepted", "succeeded", "waited:0.1", "waited:sum", "took_succeeded:sum"]
+    counts += ["promised", "promised_took", "webhook_delivered"]
+    for key in (redis_keys.MEAN_COST, redis_keys.VIRTUAL_TIME):
+        redis_client.set(key, text)
+    redis_client.hset(redis_keys.COUNTERS, mapping=dict.fromkeys(counts, text))
+    job_id = submit_job(client)
+    for path in (
+        f"/jobs/{job_id}",
+        f"/jobs/{job_id}",
+        "/jobs",
+        "/capabilities",
+        "/metrics",
+        "/readyz",
+    ):
+        assert client.get(path).status_code == 200, path
+    plan = client.post("/generate?dry_run=true", json={"prompt": PROMPT})
+    assert plan.status_code == 200, plan.text
+    worker.claim(job_id)
+    worker.finish(job_id, b"a picture")
+    assert client.get(f"/jobs/{job_id}").json()["status"] == "succeeded"
+    assert float(redis_client.get(redis_keys.MEAN_COST) or 0) > 0
+    assert read_metrics(client)["kirazuri_jobs_accepted_total",] == 1
+    told = [record.getMessage() for record in caplog.records if "is no number" in record.message]
+    assert sum(redis_keys.MEAN_COST in line for line in told) == 1
+
+
 def test_a_redis_that_refuses_writes_is_not_ready(
     client: httpx2.Client, worker: ManualWorker, redis_client: "Redis"
 ) -> None:
