@@ -3,7 +3,6 @@
 import base64
 import io
 import logging
-import zlib
 from typing import Any
 
 import numpy
@@ -14,15 +13,15 @@ from model.recipes.infotext import write_infotext
 from model.recipes.recipe import Recipe, write_document
 from model.resolved_request import ResolvedRequest
 from worker.images import metadata
+from worker.images.png import encode_png
 
 logger = logging.getLogger(__name__)
 
-_PNG = {"compress_level": 1, "compress_type": zlib.Z_RLE}
-"""After PNG's filters what is left of a picture has few repetitions: looking only for runs takes
-0.4 of the time of level 4 at the same size."""
-
 _FULL_CHROMA_QUALITY = 85
 """No chroma subsampling from this quality on, so that flat colours keep sharp edges."""
+
+_WEBP_METHOD = 2
+"""Half the time of Pillow's default, 4, at 1.02 of its size."""
 
 _PREVIEW_QUALITY = 70
 
@@ -48,7 +47,10 @@ def encode_image(
             write_infotext(request, recipe, seed=seed),
             write_document(request, recipe, seed=seed),
         )
-    options = _options(request, texts)
+    mark = digital_source_type(request) if request.metadata != "none" else None
+    if request.image_format == "png":
+        return encode_png(pixels, metadata.png_chunks(*texts, mark))
+    options = _options(request, texts, mark)
     buffer = io.BytesIO()
     Image.fromarray(pixels, "RGB").save(buffer, format=request.image_format, **options)
     return buffer.getvalue()
@@ -62,7 +64,9 @@ def digital_source_type(request: ResolvedRequest) -> str:
 def preview_data_url(pixels: NDArray[numpy.uint8]) -> str:
     """A small image, (height, width, 3) uint8 RGB, as a WebP data URL of a few kilobytes."""
     buffer = io.BytesIO()
-    Image.fromarray(pixels, "RGB").save(buffer, format="webp", quality=_PREVIEW_QUALITY, method=2)
+    Image.fromarray(pixels, "RGB").save(
+        buffer, format="webp", quality=_PREVIEW_QUALITY, method=_WEBP_METHOD
+    )
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
@@ -72,24 +76,20 @@ def decode_image(data: bytes) -> NDArray[numpy.uint8]:
         return numpy.asarray(image.convert("RGB"))
 
 
-def _options(request: ResolvedRequest, texts: _Texts) -> dict[str, Any]:
-    """Pillow's options for the request's format."""
-    quality, has_mark = request.image_quality, request.metadata != "none"
-    mark = digital_source_type(request)
-    if request.image_format == "png":
-        info = metadata.png_chunks(*texts, mark) if has_mark else None
-        return {**_PNG, "pnginfo": info}
+def _options(request: ResolvedRequest, texts: _Texts, mark: str | None) -> dict[str, Any]:
+    """Pillow's options for a WebP, JPEG or AVIF file."""
+    quality = request.image_quality
     options: dict[str, Any] = {"quality": quality}
     has_full_chroma = quality >= _FULL_CHROMA_QUALITY
     if request.image_format == "webp":
-        options["method"] = 4
+        options["method"] = _WEBP_METHOD
     elif request.image_format == "avif":
         options |= {"subsampling": "4:4:4" if has_full_chroma else "4:2:0", "speed": 8}
     else:
         options |= {"subsampling": 0 if has_full_chroma else 2, "optimize": True}
         texts = _fit_into_jpeg(texts)
     infotext, document = texts
-    if has_mark:
+    if mark is not None:
         options["xmp"] = metadata.xmp(document, mark)
     if infotext is not None:
         options["exif"] = metadata.exif(infotext)
