@@ -1,6 +1,7 @@
 """Ages and school years: the ways to write that somebody is younger than a limit."""
 
 from collections.abc import Iterable, Iterator
+from itertools import product
 
 _ENGLISH = (
     "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven",
@@ -41,6 +42,10 @@ _OTHER_WORDS = {
         "десяти", "одиннадцати", "двенадцати", "тринадцати", "четырнадцати", "пятнадцати",
         "шестнадцати", "семнадцати", "восемнадцати",
     ),
+    "dutch": (
+        "nul", "een", "twee", "drie", "vier", "vijf", "zes", "zeven", "acht", "negen", "tien",
+        "elf", "twaalf", "dertien", "veertien", "vijftien", "zestien", "zeventien", "achttien",
+    ),
     "korean": (
         "영", "한", "두", "세", "네", "다섯", "여섯", "일곱", "여덟", "아홉", "열", "열한", "열두",
         "열세", "열네", "열다섯", "열여섯", "열일곱", "열여덟",
@@ -51,23 +56,43 @@ _OTHER_WORDS = {
 _SINO_KOREAN = ("십", "십일", "십이", "십삼", "십사", "십오", "십육", "십칠")
 """From 10 on."""
 
-_KANA = (
-    "じゅっ", "じゅういっ", "じゅうに", "じゅうさん", "じゅうよん", "じゅうご", "じゅうろく",
-    "じゅうなな",
-)  # fmt: skip
+_KANA = {
+    4: "よん", 5: "ご", 6: "ろく", 7: "なな", 8: "はっ", 10: "じゅっ", 11: "じゅういっ",
+    12: "じゅうに", 13: "じゅうさん", 14: "じゅうよん", 15: "じゅうご", 16: "じゅうろく",
+    17: "じゅうなな",
+}  # fmt: skip
+"""Those that are no other words together with さい."""
+
+_CJK = ("十", "十一", "十二", "十三", "十四", "十五", "十六", "十七", "十八")
 """From 10 on."""
 
 _ROMAN = (
-    "", "", "", "", "iv", "v", "vi", "vii", "viii", "ix", "x", "xi", "xii", "xiii", "xiv", "xv",
-    "xvi", "xvii",
+    "", "", "ii", "iii", "iv", "v", "vi", "vii", "viii", "ix", "x", "xi", "xii", "xiii", "xiv",
+    "xv", "xvi", "xvii", "xviii",
 )  # fmt: skip
-"""Not "ii" and "iii", which are also 11 and 111 with digits for letters."""
+"""Not "i", which is a word; iii is also 111, and therefore an exception."""
 
 _TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety", "hundred")
+_OTHER_TENS = {
+    "french": ("{} {} ans", "dix vingt trente quarante cinquante soixante"),
+    "spanish": ("{} y {} años", "treinta cuarenta cincuenta sesenta setenta ochenta noventa"),
+    "portuguese": (
+        "{} e {} anos",
+        "vinte trinta quarenta cinquenta sessenta setenta oitenta noventa",
+    ),
+    "russian": ("{} {} лет", "двадцать тридцать сорок пятьдесят шестьдесят семьдесят"),
+    "korean": ("{}{} 살", "스물 서른 마흔 쉰 예순 일흔"),
+}
+"""How ages above 20 are written in several words, and the tens."""
+
+_TEENS = {("dix", 7)}
+"""Not above 17, although in two words."""
+
 _OLD = (
     "{} years old", "{} year old", "{} yrs old", "{} yr old", "{} yo", "{} y o",
     "{} years of age", "{} years young", "{} year young", "{} yrs young", "{} summers old",
-    "{} winters old", "{} springs old", "{} and a half years old",
+    "{} winters old", "{} springs old", "{} and a half years old", "{} y old", "={} years",
+    "between ... {} years",
 )  # fmt: skip
 _AGED = (
     "age {}", "aged {}", "ages {}", "aging {}", "age is {}", "age was {}", "age of {}",
@@ -76,20 +101,25 @@ _AGED = (
 _IN_OTHER_WORDS = {
     "german": ("{} jahre alt", "{} jahre", "{} jährig*", "mit {} jahren", "im alter von {}"),
     "french": ("{} ans", "âgée de {}", "âgé de {}"),
-    "spanish": ("{} años", "{} añera*"),
-    "portuguese": ("{} anos",),
+    "spanish": ("{} años", "{} añitos", "{} añera*"),
+    "portuguese": ("{} anos", "{} aninhos"),
     "italian": ("{} anni", "{} enne"),
     "russian": ("{} лет", "{} года", "{} год"),
     "of russian": ("{} летн*",),
+    "dutch": ("{} jaar", "{} jarig*"),
     "korean": ("{} 살",),
 }
 _IN_DIGITS = (
     "{}歳", "{}才", "{}サイ", "{}岁", "{}歲", "{}周岁", "{}살", "{}세", "{}th birthday", "{} yrs",
-    "{} jaar", "{} lat", "{} yaşında", "{} tahun", "{} tuổi", "{} year girl", "{} year boy",
+    "{} yr", "{} lat", "{} yaşında", "{} tahun", "{} tuổi", "{} year girl", "{} year boy",
+    "{} yr girl", "{} yr boy", "{} rokov",
     "{} år", "{} år gammal", "{} éves", "{} ετών", "{} χρονών", "{} سنة", "{} سنوات", "{} سال",
     "{} ปี", "{} ขวบ", "{} vuotta", "{} vuotias", "{} godina", "{} років", "{} साल", "בת {}",
     "בן {}", "{}yof", "{}yom",
 )  # fmt: skip
+_ENGLISH_NEAR = 7
+"""The first of these are also for Roman numerals."""
+
 _NEAR = (
     "under {}", "below {}", "younger than {}", "not yet {}", "not {} yet", "not even {}",
     "not quite {}", "less than {} years", "almost {} years", "nearly {} years", "barely {}",
@@ -98,30 +128,50 @@ _NEAR = (
     "before her {}th birthday", "before his {}th birthday", "unter {}", "noch nicht {}",
     "jünger als {}", "moins de {}", "pas encore {}", "menos de {}", "menor de {}", "menor que {}",
     "aún no {}", "todavía no {}", "ainda não {}", "meno di {}", "non ancora {}", "младше {}",
-    "до {} лет", "моложе {}", "нет {}", "{}歳未満", "{}才未満", "{}歳以下", "{}未満", "未满{}",
-    "未滿{}", "不满{}", "不到{}", "还没{}", "還沒{}", "没满{}", "沒滿{}", "不足{}岁", "不足{}歲",
+    "до {} лет", "моложе {}", "нет {}", "{}歳未満", "{}才未満", "{}歳以下", "{}未満", "不足{}岁",
+    "不足{}歲",
     "{}歳ではない", "{}歳じゃない", "{}歳に満たない", "{}歳になっていない", "まだ{}歳",
+    "{}才以下", "меньше {} лет", "не достигла {}", "не достиг {}",
+    "не исполнилось {}",
     "{} and under", "{} or under", "{} and younger", "{} or younger", "{}세미만",
     "{}세 미만", "{}살 미만",
 )  # fmt: skip
 _NEAR_IN_OTHER_WORDS = {
     "german": ("unter {}", "noch keine {}", "noch nicht {}", "jünger als {}"),
     "french": ("moins de {}", "pas encore {}", "pas {} ans"),
-    "spanish": ("menor de {}", "menos de {}", "no tiene {}", "aún no tiene {}", "sin cumplir {}"),
-    "portuguese": ("menor de {}", "menos de {}", "não tem {}", "ainda não tem {}"),
-    "italian": ("minore di {}", "meno di {}", "non ha {}", "non ancora {}"),
-    "of russian": ("до {}", "младше {}", "моложе {}", "нет {}"),
-}
+    "spanish": (
+        "menor de {}", "menos de {}", "no tiene {}", "aún no tiene {}", "sin cumplir {}",
+        "no cumple {}", "no ha cumplido {}",
+    ),
+    "portuguese": (
+        "menor de {}", "menos de {}", "não tem {}", "ainda não tem {}", "não completou {}",
+        "não fez {}",
+    ),
+    "italian": (
+        "minore di {}", "meno di {}", "non ha {}", "non ha ancora {}", "non ancora {}",
+    ),
+    "of russian": ("до {}", "младше {}", "моложе {}", "нет {}", "меньше {}"),
+    "dutch": ("onder de {}", "jonger dan {}", "nog geen {}", "minder dan {}"),
+}  # fmt: skip
+_CJK_NEAR = (
+    "未满{}", "未滿{}", "未満{}", "不满{}", "不到{}", "还没{}", "還沒{}", "没满{}", "沒滿{}",
+)  # fmt: skip
 _NOT_ADULT = (
     "not {}", "isnt {}", "is not {}", "not turned {}", "hasnt turned {}", "havent turned {}",
-    "almost {}", "nearly {}", "soon {}", "close to {}", "u{}",
+    "almost {}", "nearly {}", "soon {}", "close to {}", "u{}", "sub {}", "will be {}",
+    "turning {} soon", "close to turning {}", "before ... {} birthday", "before ... {}th birthday",
+    "year short of {}", "years short of {}", "year away from {}", "years away from {}",
+    "months away from {}", "months short of {}", "until she turns {}", "until he turns {}",
+    "before she turns {}", "before he turns {}", "waiting to turn {}", "shy of {}",
 )  # fmt: skip
 """Only with 18: other numbers are too often amounts."""
 
 _SHE_IS = (
     "she is {}", "he is {}", "shes {}", "hes {}", "who is {}", "i am {}", "im {}", "girl is {}",
     "girl {}", "boy {}", "she turns {}", "he turns {}", "is only {}", "is just {}", "shes only {}",
-    "hes only {}", "shes just {}", "hes just {}", "{}f",
+    "hes only {}", "shes just {}", "hes just {}", "{}f", "{} y", "{} ish", "turns {}", "only {}=",
+    "just {}=", "still {}=", "still only {}", "{} and a half=", "{} and three quarters=",
+    "{} summers", "{} winters", "{} springs", "ей {}", "ему {}",
 )  # fmt: skip
 _ADULT = 18
 _LEAST_NEAR = 10
@@ -130,6 +180,7 @@ _LEAST_NEAR = 10
 _ORDINALS = (
     "first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth",
     "eleventh", "twelfth", "thirteenth", "fourteenth", "fifteenth", "sixteenth", "seventeenth",
+    "eighteenth",
 )  # fmt: skip
 _GERMAN_ORDINALS = (
     "erst", "zweit", "dritt", "viert", "fünft", "sechst", "siebt", "acht", "neunt", "zehnt",
@@ -138,6 +189,12 @@ _ITALIAN_ORDINALS = ("prima", "seconda", "terza", "quarta", "quinta")
 _PORTUGUESE_ORDINALS = (
     "primeira", "segunda", "terceira", "quarta", "quinta", "sexta", "sétima", "oitava",
 )  # fmt: skip
+_SPANISH_ORDINALS = ("primer", "segundo", "tercer", "cuarto", "quinto", "sexto")
+_RUSSIAN_ORDINALS = (
+    "втор", "четверт", "пят", "шест", "седьм", "восьм", "девят", "десят", "одиннадцат",
+)  # fmt: skip
+_RUSSIAN_ENDINGS = ("ый класс", "ой класс", "ом классе", "ого класса")
+_PUPILS = ("pupil", "student", "girl", "boy")
 _LAST_GRADE = 12
 
 
@@ -153,17 +210,29 @@ def ages_below(limit: int) -> Iterator[str]:
         for language, phrases in _IN_OTHER_WORDS.items():
             yield from _filled(phrases, str(age), _OTHER_WORDS[language][age])
         yield f"{_OTHER_WORDS['italian'][age][:-1]}enn*"
-    for age, (korean, kana) in enumerate(zip(_SINO_KOREAN, _KANA, strict=True), start=10):
-        if age < limit:
-            yield from (f"{korean}세", f"{kana}さい")
+        yield from _counted_in_asia(age)
     for age in range(min(_LEAST_NEAR, limit), limit + 1):
-        yield from _filled(_NEAR, str(age), _ENGLISH[age])
+        yield from _near(age)
         if age < limit:
             yield from _filled(_SHE_IS, str(age), _ENGLISH[age])
-        for language, phrases in _NEAR_IN_OTHER_WORDS.items():
-            yield from _filled(phrases, str(age), _OTHER_WORDS[language][age])
     if limit == _ADULT:
-        yield from _filled(_NOT_ADULT, str(limit), _ENGLISH[limit])
+        yield from _filled(_NOT_ADULT, str(limit), _ENGLISH[limit], _ORDINALS[limit - 1])
+        yield from _filled(_NEAR[:_ENGLISH_NEAR], _ROMAN[limit])
+
+
+def _near(age: int) -> Iterator[str]:
+    """An age below another one."""
+    yield from _filled(_NEAR, str(age), _ENGLISH[age])
+    yield from _filled(_CJK_NEAR, str(age), _CJK[age - _LEAST_NEAR])
+    for language, phrases in _NEAR_IN_OTHER_WORDS.items():
+        yield from _filled(phrases, str(age), _OTHER_WORDS[language][age])
+
+
+def _counted_in_asia(age: int) -> Iterator[str]:
+    if age in _KANA:
+        yield from (f"{_KANA[age]}さい", f"{_KANA[age]}歳")
+    if age >= _LEAST_NEAR:
+        yield f"{_SINO_KOREAN[age - _LEAST_NEAR]}세"
 
 
 def _written_in_english(age: int) -> Iterator[str]:
@@ -179,14 +248,20 @@ def _filled(phrases: Iterable[str], *ages: str) -> Iterator[str]:
 
 
 def ages_above() -> Iterator[str]:
-    """Ages that look like a lower one: "thirty seven years old", and XVIII for XVI."""
+    """Ages that look like a lower one: "thirty seven years old", XVIII for XVI, 111 for iii."""
+    yield from _filled((*_OLD, *_AGED[:3]), "111")
     for tens in ("x", "xx", "xxx", "xl", "l"):
         for ones in ("", "i", "ii", "iii", "iv", "v", "vi", "vii", "viii", "ix"):
-            if f"{tens}{ones}" not in _ROMAN:
+            if f"{tens}{ones}" not in _ROMAN[:_ADULT]:
                 yield from (phrase.format(f"{tens}{ones}") for phrase in (*_OLD, *_AGED[:3]))
     for tens in _TENS:
         for ones in _ENGLISH[1:10]:
             yield from (phrase.format(f"{tens} {ones}") for phrase in _OLD)
+    for language, (phrase, others) in _OTHER_TENS.items():
+        for tens, age in product(others.split(), range(1, 10)):
+            if (tens, age) not in _TEENS:
+                yield phrase.format(tens, _OTHER_WORDS[language][age])
+    yield from ("열아홉 살", "열아홉살")
 
 
 def school_years() -> Iterator[str]:
@@ -195,11 +270,19 @@ def school_years() -> Iterator[str]:
         for written in (f"{year}{_suffix(year)}", ordinal):
             yield from (f"{written} grade", f"{written} grader")
         for written in (str(year), _ENGLISH[year]):
-            yield from (f"year {written} {who}" for who in ("pupil", "student", "girl", "boy"))
+            yield f"=year {written}"
+            for school in ("year", "primary", "secondary", "form"):
+                yield from (f"{school} {written} {who}" for who in _PUPILS)
+        if len(_ROMAN[year]) > 1:
+            yield f"grade {_ROMAN[year]}"
         yield from (
             f"grade {year}",
             f"grade {_ENGLISH[year]}",
+            f"groep {year}",
             f"{year} класс",
+            f"{year} й класс",
+            f"{year} класса",
+            f"{year} классни*",
             f"{year} klasse",
             f"{year}학년",
             f"{year}年级",
@@ -211,15 +294,26 @@ def school_years() -> Iterator[str]:
             f"小学{year}年",
             f"小学校{year}年",
             f"{year} de primaria",
+            f"초{year}",
+            f"key stage {year}",
         )
     for year in range(1, 4):
         yield from (f"中{year}", f"中学{year}年", f"初{year}", f"중{year}", f"{year} de la eso")
-    yield from (f"小{year}{who}" for year in "一二三四五六" for who in ("女子", "男子"))
-    yield from (f"中{year}{who}" for year in "一二三" for who in ("女子", "男子"))
+    for who in ("女子", "男子", "女生", "男生", "生"):
+        yield from (f"小{year}{who}" for year in "一二三四五六")
+        yield from (f"中{year}{who}" for year in "一二三")
+    yield from (f"=小{year}" for year in "一二四五六")  # 小三 is a mistress
+    yield from (f"=中{year}" for year in "一二三")
     yield from (f"{year}klässler*" for year in _GERMAN_ORDINALS)
+    yield from (f"{year}e{n} klasse" for year in _GERMAN_ORDINALS[1:] for n in ("", "n", "r"))
+    yield from (f"{year} grado" for year in _SPANISH_ORDINALS)
+    yield from (f"{year} de secundaria" for year in ("primero", "segundo", "tercero"))
+    yield from (f"{year}{end}" for year in _RUSSIAN_ORDINALS for end in _RUSSIAN_ENDINGS)
+    yield from ("третий класс", "третьем классе", "третьего класса")
     yield from (f"{year} elementare" for year in _ITALIAN_ORDINALS)
     yield from (f"{year} media" for year in _ITALIAN_ORDINALS[:3])
     yield from (f"{year} série" for year in _PORTUGUESE_ORDINALS)
+    yield from (f"{year} ano=" for year in ("sexto", "sétimo", "oitavo", "nono"))
     for french in ("sixième", "cinquième", "quatrième", "troisième", "6e", "5e", "4e", "3e"):
-        yield from (f"classe de {french}", f"élève de {french}")
+        yield from (f"classe de {french}", f"élève de {french}", f"en {french}=")
     yield from ("cm1", "cm2", "ce1", "ce2", "6eme", "5eme", "4eme", "3eme")

@@ -145,7 +145,7 @@ def _tokens(term: str, words: str) -> list[str]:
 
 def _needs_no_spaces(word: str) -> bool:
     """Whether the script of the first letter writes words without spaces."""
-    return not word[0].isascii() and unicodedata.category(word[0]) == "Lo"
+    return not word[0].isascii() and unicodedata.category(word[0]) in ("Lo", "Lm")
 
 
 def _is_word(tokens: Sequence[str]) -> bool:

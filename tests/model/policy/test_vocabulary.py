@@ -106,7 +106,8 @@ SEXUAL = {
         "titcum", "nudewomen", "penis-girl", "buttcum",
     ],
     "other languages": [
-        "全裸の女性", "手コキする", "ちんぽ", "裸體", "口交", "강간 장면", "голая девушка",
+        "全裸の女性", "手コキする", "オナニーする", "ちんぽ", "裸體", "口交", "강간 장면",
+        "голая девушка",
         "секси секс", "nackte Frau",
         "Vergewaltigung", "femme nue", "seins nus", "mujer desnuda", "masturbación",
         "mulher pelada", "donna nuda",
@@ -184,6 +185,19 @@ MINORS = [
     "moins de dix-huit", "pas encore majeure", "classe de sixième", "menor de dieciocho",
     "aún no tiene 18", "quinto de primaria", "ainda não tem 18", "menos de dezoito anos",
     "quinta série", "dodicenne", "quindicenni", "minore di 18", "terza media", "12 år", "12 ετών",
+    "14 years", "15yr girl", "14 y old", "14y", "still 17", "seventeen and three quarters", "12ish",
+    "between ten and twelve years", "fourteen springs", "under XVIII", "III years old",
+    "turning 18 soon",
+    "a year short of 18", "before her eighteenth birthday", "half a dozen years old", "grade VIII",
+    "year eight",
+    "primary 3 pupil", "form 2 student", "key stage 2", "reception class", "pre-K", "sweet 16",
+    "じゅうよん歳", "15才以下", "不到十七", "初一学生", "小五", "中二女生", "초3", "초딩",
+    "меньше 18 лет",
+    "не исполнилось 18", "ей 14", "8-й класс", "в третьем классе", "пятый класс", "начальная школа",
+    "fünfte Klasse", "in der dritten Klasse", "en sixième", "école maternelle", "14 añitos",
+    "no ha cumplido 18", "cuarto grado", "segundo de secundaria", "14 aninhos", "oitavo ano",
+    "não completou 18", "non ha ancora 18 anni", "scuola materna", "veertien jaar", "nog geen 18",
+    "groep 8",
     "👶", "🧒", "little 👧", "ddlg", "age play", "lolicon", "toddlercon", "mesugaki",
 ]  # fmt: skip
 
@@ -205,7 +219,12 @@ def test_adult_ages_are_no_minors(policy: Policy) -> None:
         "XXIV years old", "117 years old", "over 20", "aged 35", "she is 25", "32 ans", "45 años",
         "27 лет",
         "room 17", "request 717", "12 flowers", "under 5 stars", "version 1.5", "grade a",
-        "class of 2012", "25 år", "ventenne", "twentieth birthday", "21 and under", "not 20", "u21",
+        "class of 2012", "111 years old", "f/16", "14 years later", "pre-18th century",
+        "turns thirty",
+        "열아홉 살", "스물다섯 살", "vingt-deux ans", "cuarenta y cinco años", "двадцать пять лет",
+        "trinta e dois anos", "女子大学生", "25 år", "ventenne", "twentieth birthday",
+        "21 and under",
+        "not 20", "u21",
     ]  # fmt: skip
     assert [age for age in ages if rule_of(policy, f"1woman, {age}, nsfw", "explicit")] == []
 
