@@ -23,7 +23,7 @@ from model.files.weight_shapes import TransformerSizes
 from model.network.architectures import empty_transformer
 from model.network.text_encoder import EncodedPrompt
 from model.network.transformer.attention import stack_projections
-from model.network.transformer.forward import Row, Transformer
+from model.network.transformer.forward import Row, TextKeys, Transformer
 from model.request import GenerationRequest
 from model.resolved_request import resolve_request
 
@@ -164,9 +164,11 @@ def count_step(
     def unused(*_: Any) -> Any:
         raise AssertionError("a middle step decodes nothing")
 
+    def read(prompt: EncodedPrompt, _: Any) -> TextKeys:
+        return network.read_text(prompt.context, prompt.tokens)
+
     pipeline = Pipeline(
-        encode, lambda prompt: network.read_text(prompt.context, prompt.tokens), network.velocity,
-        unused, unused, latent_channels=sizes.latent_channels,
+        encode, read, network.velocity, unused, unused, latent_channels=sizes.latent_channels,
         scale_factor=card.vae.scale_factor, device=META,
     )  # fmt: skip
     engine = Engine(pipeline, token_budget=1 << 30)

@@ -1,14 +1,14 @@
 """The step engine: runs many requests at once, one model evaluation per step.
 
 Every image is a sampler's generator that waits for an evaluation. A step selects a batch of
-images, evaluates the model once for all of them and sends each generator its own result. Prompts,
-input images, previews and pixels are computed beside the steps.
+images, evaluates the model once for all of them and sends each generator its own result. All else
+that takes time is computed beside the steps: prompts, input images, merged LoRAs, previews, pixels.
 """
 
 import logging
 import math
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from functools import partial
 from typing import Any
@@ -16,33 +16,34 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from model.engine.batching import Candidate, select_batch
-from model.engine.beside import AtOnce, Beside, SideTask
+from model.engine.beside.merging import MergesBeside
+from model.engine.beside.side_work import AtOnce, Beside, SideTask, SideTasks, timed
+from model.engine.beside.starting import Prepared, prepare, read_texts, use_in_steps
 from model.engine.failures import permanent_failure, retryable_failure, without_frames
 from model.engine.guidance import denoise
-from model.engine.launched import LaunchedForwards
+from model.engine.launched import Confirmed, LaunchedForwards
 from model.engine.oom_split import ChunkedForward
 from model.engine.pipeline import Pipeline
 from model.engine.protocol import (
     EngineEvent,
     EngineStats,
     Finished,
-    Forward,
     ImageReady,
     Preview,
     Started,
     StepDone,
 )
 from model.engine.running_request import RunningRequest, UnfinishedImage
-from model.engine.starting import Prepared, prepare
+from model.engine.turns import has_work, next_batch
 from model.errors import DeviceLost, NonFiniteLatents
+from model.network.device import use_on_this_stream
 from model.network.preview import is_preview_due
+from model.network.transformer.forward import TextKeys
 from model.resolved_request import ResolvedRequest
+from model.sampling.samplers import Evaluation
+from model.sampling.trajectory import Sampled, Upscaling, advance
 
 logger = logging.getLogger(__name__)
-
-_MERGE_FORWARDS = 2
-"""Cost of merging LoRAs into the transformer, in full forwards, for selecting a batch."""
 
 _IDLE_SECONDS = 0.05
 """How long a step without an image to sample waits for the work beside it."""
@@ -54,7 +55,8 @@ _MEMORY_SECONDS = 1.0
 class Engine:
     """Implements `GenerationEngine` on a resident model. Not thread-safe.
 
-    `reading` and `finishing` run the work beside the steps, before and after an image is sampled.
+    `reading` and `finishing` run the work beside the steps, before and after an image is sampled;
+    `merging` merges LoRAs.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Engine:
         token_budget: int,
         reading: Beside | None = None,
         finishing: Beside | None = None,
+        merging: Beside | None = None,
     ) -> None:
         self.stats = EngineStats()
         self._pipeline = pipeline
@@ -74,7 +77,8 @@ class Engine:
         self._hashes: dict[str, Future[None]] = {}
         self._reading = reading or AtOnce()
         self._finishing = finishing or AtOnce()
-        self._tasks: list[SideTask] = []
+        self._merges = MergesBeside(pipeline.loras, merging or AtOnce())
+        self._tasks = SideTasks()
         self._launched = LaunchedForwards()
         self._memory_read_at = -math.inf
         # A GPU computes while the host prepares its next work: its results are read a step later.
@@ -115,7 +119,8 @@ class Engine:
         for job_id in self._preparable():
             self._isolate(job_id, self._prepare, events)
         self._use_results(events)
-        batch = self._select_batch()
+        # The first look may begin to merge LoRAs, and these may be merged by the second one.
+        batch = self._next_batch(events) or self._next_batch(events)
         if batch:
             self._run_batch(batch, events)
         else:
@@ -130,14 +135,12 @@ class Engine:
 
     def _use_results(self, events: list[EngineEvent]) -> None:
         """Use the results of work that has ended. Waits a moment if there is nothing to sample."""
-        futures = [task.future for task in self._tasks] + list(self._hashes.values())
-        if futures and not self._waiting():
+        futures = [*self._tasks.futures(), *self._merges.futures(), *self._hashes.values()]
+        if futures and not has_work(self._running, self._pipeline.loras):
             wait(futures, timeout=_IDLE_SECONDS, return_when=FIRST_COMPLETED)
-        for task in list(self._tasks):
-            if task.future.done() and task.after <= self._launched.confirmed:
-                self._tasks.remove(task)
-                if self._running.get(task.job_id) is task.running:
-                    self._isolate(task.job_id, self._use, events, task)
+        for task in self._tasks.take(confirmed=self._launched.confirmed):
+            if self._running.get(task.job_id) is task.running:
+                self._isolate(task.job_id, self._use, events, task)
 
     def _use(self, job_id: str, events: list[EngineEvent], task: SideTask) -> None:
         task.use(events, task.future.result())
@@ -155,7 +158,7 @@ class Engine:
         """Run work beside the steps; its result is used when all steps so far are confirmed."""
         future = beside.submit(work, *inputs)
         running, after = self._running[job_id], self._launched.count
-        self._tasks.append(SideTask(job_id, running, future, use, after))
+        self._tasks.add(SideTask(job_id, running, future, use, after))
 
     # -- starting ----------------------------------------------------------------------------
 
@@ -178,57 +181,52 @@ class Engine:
         self._submit(self._reading, job_id, work, partial(self._start, job_id))
 
     def _start(self, job_id: str, events: list[EngineEvent], prepared: Prepared) -> None:
-        """Run each sampler up to its first evaluation."""
-        running = self._running[job_id]
-        running.plan, running.loras = prepared.plan, prepared.loras
-        running.prompts = prepared.prompts
+        """Take over what was prepared."""
+        use_in_steps(prepared)
+        running, plan = self._running[job_id], prepared.plan
+        running.plan, running.loras = plan, prepared.loras
+        running.prompts, running.texts = prepared.prompts, prepared.texts
         events.append(Started(job_id, prepared.warnings, prepared.seconds))
-        for index, (seed, trajectory) in enumerate(prepared.images):
+        for index, one in enumerate(prepared.images):
             running.images[index] = UnfinishedImage(
-                job_id, index, seed, prepared.plan, trajectory, prepared.plan.evaluations
+                job_id, index, one.seed, plan, one.trajectory, plan.evaluations
             )
-        for image in list(running.images.values()):
-            self._resume(job_id, image, None)
+            self._await(job_id, running.images[index], one.first)
+        self._read_texts(job_id)
+
+    def _use_merged(self, events: list[EngineEvent]) -> None:
+        """Go on with the requests that wait for the LoRAs that are now merged, or fail them."""
+        ended = self._merges.take()
+        if ended is None:
+            return
+        loras, failure = ended
+        for job_id, running in list(self._running.items()):
+            if running.loras == loras and failure is None:
+                self._read_texts(job_id)
+            elif running.loras == loras and failure is not None:
+                self._fail(job_id, failure, events)
+
+    def _read_texts(self, job_id: str) -> None:
+        """Let the transformer read the prompts beside the steps, once their LoRAs are merged."""
+        running = self._running[job_id]
+        weights = self._pipeline.loras.weights(running.loras)
+        if weights is None or running.texts:
+            return
+
+        def use(events: list[EngineEvent], texts: tuple[TextKeys, ...]) -> None:
+            use_on_this_stream(*(text.values for text in texts))
+            running.texts = texts
+
+        work = partial(read_texts, running.prompts, weights, self._pipeline)
+        self._submit(self._reading, job_id, work, use)
 
     # -- stepping ----------------------------------------------------------------------------
 
-    def _waiting(self) -> dict[tuple[str, int], UnfinishedImage]:
-        """The images that wait for an evaluation."""
-        return {
-            (job_id, image.index): image
-            for job_id, running in self._running.items()
-            for image in running.images.values()
-            if not image.is_sampled
-        }
-
-    def _select_batch(self) -> list[UnfinishedImage]:
-        """The images that take part in this step. The others grow more urgent."""
-        waiting = self._waiting()
-        selected = select_batch(
-            [self._candidate(key, image) for key, image in waiting.items()],
-            token_budget=max(1, int(min(self._token_budget, self._velocity.max_tokens))),
-        )
-        batch = [waiting.pop(candidate.key) for candidate in selected]
-        for image in waiting.values():
-            image.waited += 1
-        return batch
-
-    def _candidate(
-        self, key: tuple[str, int], image: UnfinishedImage
-    ) -> Candidate[tuple[str, int]]:
-        running = self._running[image.job_id]
-        is_merged = self._pipeline.loras.is_merged(running.loras)
-        return Candidate(
-            key=key,
-            shape=(image.x.shape[-2], image.x.shape[-1]),
-            rows=running.rows,
-            remaining=image.remaining,
-            waited=image.waited,
-            group=_batch_group(running, key),
-            setup=0 if is_merged else _MERGE_FORWARDS * self._token_budget,
-            owner=running.owner,
-            weight=running.weight,
-        )
+    def _next_batch(self, events: list[EngineEvent]) -> list[UnfinishedImage]:
+        """The images of this step."""
+        self._use_merged(events)
+        budget = max(1, int(min(self._token_budget, self._velocity.max_tokens)))
+        return next_batch(self._running, self._pipeline.loras, self._merges, token_budget=budget)
 
     def _run_batch(self, batch: list[UnfinishedImage], events: list[EngineEvent]) -> None:
         """Evaluate the model for the batch. If the forward fails, retry each image alone."""
@@ -258,10 +256,6 @@ class Engine:
         """Evaluate the model once. All images of a batch use the same LoRAs."""
         first = self._running[batch[0].job_id]
         self._pipeline.loras.use_in_transformer(first.loras)
-        for job_id in {image.job_id for image in batch}:
-            running = self._running[job_id]
-            # Once per request, and only now: a LoRA may change how the transformer reads.
-            running.texts = running.texts or tuple(map(self._pipeline.read_text, running.prompts))
         inputs = [self._running[image.job_id].denoise_input(image) for image in batch]
         results = denoise(self._velocity, inputs, is_row_by_row=first.request.deterministic)
         self.stats.rows += sum(len(one.texts) for one in inputs)
@@ -271,7 +265,7 @@ class Engine:
         """Wait for all forwards but the latest `keep`, and report their progress."""
         for forward in self._launched.read(keep=keep):
             batch = forward.batch
-            self._count_forward(batch, forward.seconds)
+            self._count_forward(forward)
             for image, sigma, is_finite in zip(
                 batch, forward.sigmas, forward.are_finite, strict=True
             ):
@@ -284,18 +278,12 @@ class Engine:
                 if (running := self._running.get(job_id))
             ]
 
-    def _count_forward(self, batch: Sequence[UnfinishedImage], seconds: float) -> None:
-        self.stats.forwards += 1
+    def _count_forward(self, forward: Confirmed) -> None:
         self.stats.shortages = self._velocity.shortages
-        self.stats.evaluations += len(batch)
-        self.stats.forward_seconds += seconds
-        height, width = (side * self._pipeline.scale_factor for side in batch[0].x.shape[-2:])
-        self.stats.latest += (Forward(width, height, len(batch), seconds),)
-        for job_id in {image.job_id for image in batch}:
+        self.stats.add(forward.size(self._pipeline.scale_factor))
+        for job_id in {image.job_id for image in forward.batch}:
             if running := self._running.get(job_id):
-                running.forwards += 1
-                running.batched += len(batch)
-                running.denoise_seconds += seconds
+                running.add_forward(len(forward.batch), forward.seconds)
 
     def _advance(
         self, job_id: str, events: list[EngineEvent], image: UnfinishedImage, denoised: Tensor
@@ -314,15 +302,33 @@ class Engine:
             )
         self._resume(job_id, image, denoised)
 
-    def _resume(self, job_id: str, image: UnfinishedImage, denoised: Tensor | None) -> None:
-        """Run a sampler up to its next evaluation, or begin to decode. None starts it."""
-        try:
-            image.x, image.sigma = image.trajectory.send(denoised)  # type: ignore[arg-type]
-        except StopIteration as result:
-            image.is_sampled = True
-            work = partial(_timed, image.plan.finish, result.value, self._pipeline.codec())
+    def _resume(self, job_id: str, image: UnfinishedImage, answer: Tensor) -> None:
+        self._await(job_id, image, advance(image.trajectory, answer))
+
+    def _await(
+        self, job_id: str, image: UnfinishedImage, wanted: Evaluation | Upscaling | Sampled
+    ) -> None:
+        """Let an image wait for a step, or for work that begins beside the steps."""
+        image.is_beside = not isinstance(wanted, tuple)
+        if isinstance(wanted, tuple):
+            image.x, image.sigma = wanted
+        elif isinstance(wanted, Upscaling):
+            use: Callable[[list[EngineEvent], Any], None] = partial(
+                self._use_upscaled, job_id, image
+            )
+            self._submit(self._finishing, job_id, wanted.compute, use, wanted.latents)
+        else:
+            latents = wanted.latents
+            work = partial(timed, image.plan.finish, latents, self._pipeline.codec())
             use = partial(self._deliver, job_id, image)
-            self._submit(self._finishing, job_id, work, use, result.value)
+            self._submit(self._finishing, job_id, work, use, latents)
+
+    def _use_upscaled(
+        self, job_id: str, image: UnfinishedImage, events: list[EngineEvent], latents: Tensor
+    ) -> None:
+        """Begin an image's next pass."""
+        use_on_this_stream(latents)
+        self._resume(job_id, image, latents)
 
     def _deliver(
         self,
@@ -381,19 +387,5 @@ class Engine:
             raise DeviceLost(f"after {type(exc).__name__}: {broken}") from exc
 
 
-def _batch_group(running: RunningRequest, key: tuple[str, int]) -> Hashable:
-    """Images of equal groups may share a forward. A deterministic image has its own group.
-
-    A forward has one set of weights. The size of a batch selects kernels, and these round
-    differently in the last bits.
-    """
-    return running.loras, key if running.request.deterministic else None
-
-
 def _refuse_non_finite(job_id: str, events: list[EngineEvent], seed: int, sigma: float) -> None:
     raise NonFiniteLatents(f"the model gave NaN or infinity at sigma {sigma:.4f} for seed {seed}")
-
-
-def _timed(work: Callable[..., Any], *values: Any) -> tuple[Any, float]:
-    began = time.perf_counter()
-    return work(*values), time.perf_counter() - began

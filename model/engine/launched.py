@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from model.engine.protocol import Forward
 from model.engine.running_request import UnfinishedImage
 from model.network.device import Readback
 
@@ -24,6 +25,11 @@ class Confirmed:
     sigmas: Sequence[float]
     are_finite: Sequence[bool]
     seconds: float
+
+    def size(self, scale_factor: int) -> Forward:
+        """Its size, with so many pixels to each side of a latent."""
+        height, width = (side * scale_factor for side in self.batch[0].x.shape[-2:])
+        return Forward(width, height, len(self.batch), self.seconds)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model.card import Card
-from model.engine.beside import SideThread
+from model.engine.beside.side_work import SideThread
 from model.engine.engine import Engine
 from model.engine.images.image_plan import ReadImage
 from model.engine.oom_split import decode_within_memory, first_that_fits
@@ -92,8 +92,8 @@ def load_engine(
         "torch": torch.__version__,
     }
     pipeline = _pipeline(card, parts, loras, read_image, target, dtype, description)
-    reading, finishing = (SideThread(name, target) for name in ("reading", "finishing"))
-    return Engine(pipeline, token_budget=token_budget, reading=reading, finishing=finishing)
+    beside = {name: SideThread(name, target) for name in ("reading", "finishing", "merging")}
+    return Engine(pipeline, token_budget=token_budget, **beside)
 
 
 def _describe_checkpoint(card: Card, parts: Components) -> dict[str, Any]:
@@ -124,7 +124,9 @@ def _pipeline(
 
     return Pipeline(
         encode=lambda prompt: text.encode(prompt, variant=loras.in_text),
-        read_text=lambda prompt: transformer.read_text(prompt.context, prompt.tokens),
+        read_text=lambda prompt, weights: transformer.read_text(
+            prompt.context, prompt.tokens, weights
+        ),
         velocity=transformer.velocity,
         decode=partial(decode_within_memory, decode, release_memory=partial(empty_cache, device)),
         preview=lambda latents: latents_to_rgb(

@@ -13,7 +13,7 @@ from model.engine.images.image_plan import LatentCodec, ReadImage
 from model.engine.protocol import DeviceMemory
 from model.errors import InputMissing
 from model.files.lora.folder import LoraFolder
-from model.network.lora_switch import LoraSwitch
+from model.network.lora_switch import LoraSwitch, SetWeights
 from model.network.text_encoder import EncodedPrompt
 from model.network.transformer.forward import Row, TextKeys
 
@@ -31,19 +31,19 @@ def _no_image_encoder(pixels: Tensor) -> Tensor:
 class Pipeline:
     """The resident model as functions. The engine uses nothing else of it.
 
-    `encode(prompt)` encodes a prompt, `read_text` prepares it for the transformer with the weights
-    that this has now. `velocity(rows)` returns one velocity for each row, float32 (rows, C, 1, h,
-    w). `decode(latents)` returns uint8 (B, height, width, 3), `preview(latents)` of one image
-    uint8 (h, w, 3). `encode_image` takes float32 (B, 3, 1, height, width) in [-1, 1] and returns
-    latents. `read_image(name)` returns a stored image, uint8 (height, width, 3). `loras` changes
-    the weights that `encode`, `read_text` and `velocity` use.
+    `encode(prompt)` encodes a prompt, `read_text(prompt, weights)` prepares it for the transformer
+    with `SetWeights`, whichever are active. `velocity(rows)` returns one velocity for each row,
+    float32 (rows, C, 1, h, w). `decode(latents)` returns uint8 (B, height, width, 3),
+    `preview(latents)` of one image uint8 (h, w, 3). `encode_image` takes float32 (B, 3, 1, height,
+    width) in [-1, 1] and returns latents. `read_image(name)` returns a stored image, uint8 (height,
+    width, 3). `loras` changes the weights that `encode` and `velocity` use.
 
     `check_device()` raises RuntimeError if the device no longer computes, `memory()`
     returns how full the device is, `release_memory()` frees what the model keeps only for speed.
     """
 
     encode: Callable[[str], EncodedPrompt]
-    read_text: Callable[[EncodedPrompt], TextKeys]
+    read_text: Callable[[EncodedPrompt, SetWeights], TextKeys]
     velocity: Callable[[Sequence[Row]], Tensor]
     decode: Callable[[Tensor], NDArray[numpy.uint8]]
     preview: Callable[[Tensor], NDArray[numpy.uint8]]

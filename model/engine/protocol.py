@@ -121,6 +121,13 @@ class EngineStats:
     latest: tuple[Forward, ...] = ()
     memory: DeviceMemory | None = None
 
+    def add(self, forward: Forward) -> None:
+        """Count a forward of this step."""
+        self.forwards += 1
+        self.evaluations += forward.images
+        self.forward_seconds += forward.seconds
+        self.latest += (forward,)
+
 
 class GenerationEngine(Protocol):
     """Runs many requests at once, one model evaluation per step. Not thread-safe."""

@@ -10,7 +10,7 @@ from model.engine.images.image_plan import ImagePlan
 from model.network.text_encoder import EncodedPrompt
 from model.network.transformer.forward import TextKeys
 from model.resolved_request import LoraSet, ResolvedRequest
-from model.sampling.samplers import Trajectory
+from model.sampling.trajectory import Passes
 from model.workload import completed_steps, total_steps
 
 
@@ -19,20 +19,21 @@ class UnfinishedImage:
     """One image: its sampler's generator, and the evaluation (`x`, `sigma`) that it waits for.
 
     `remaining` counts the evaluations left, `confirmed` those whose result is known to be finite,
-    `waited` the engine steps without it. A sampled image needs none and waits for its pixels.
+    `waited` the engine steps without it. With `is_beside` it waits for work beside the steps, its
+    upscaling or its pixels, instead of for an evaluation.
     """
 
     job_id: str
     index: int
     seed: int
     plan: ImagePlan
-    trajectory: Trajectory
+    trajectory: Passes
     remaining: int
     x: Tensor = field(default_factory=lambda: torch.empty(0))
     sigma: float = 0.0
     waited: int = 0
     confirmed: int = 0
-    is_sampled: bool = False
+    is_beside: bool = False
 
 
 @dataclass(slots=True)
@@ -40,9 +41,10 @@ class RunningRequest:
     """One admitted request.
 
     `loras` are those that change the transformer. `prompts` are the encoded prompts: the prompt,
-    then with guidance the negative prompt; `texts` is what the transformer makes of them, empty
-    until the first step. `plan` is None and `images` is empty until the request has started.
-    `images` holds the unfinished ones by index. `is_preparing` says that its preparation runs.
+    then with guidance the negative prompt; `texts` is what the transformer makes of them with
+    these LoRAs, empty until they are merged. `plan` is None and `images` is empty until the request
+    has started. `images` holds the unfinished ones by index. `is_preparing` says that its
+    preparation runs.
     """
 
     request: ResolvedRequest
@@ -79,6 +81,12 @@ class RunningRequest:
             (self.step_of(image, image.confirmed) for image in self.images.values()),
             default=self.steps,
         )
+
+    def add_forward(self, images: int, seconds: float) -> None:
+        """Count a forward of so many images that one of its images took part in."""
+        self.forwards += 1
+        self.batched += images
+        self.denoise_seconds += seconds
 
     def denoise_input(self, image: UnfinishedImage) -> DenoiseInput:
         """The evaluation that an image waits for."""

@@ -90,6 +90,17 @@ class Readback:
         return numbers
 
 
+def use_on_this_stream(*tensors: Tensor) -> None:
+    """Announce that this stream of a GPU reads tensors that another one has computed.
+
+    Their memory is not given away before this stream is done with what it was asked for so far
+    when they die.
+    """
+    for tensor in tensors:
+        if tensor.is_cuda:
+            tensor.record_stream(torch.cuda.current_stream(tensor.device))
+
+
 def memory_limit(device: torch.device, gigabytes: float) -> int | None:
     """Bytes that this process may use of the device: what is stated, else all of a GPU.
 

@@ -5,7 +5,7 @@ modified.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,10 @@ from model.network.weights import Float32Embedding, Float32Linear
 
 MergedValues = dict[tuple[nn.Module, str], Tensor]
 """New values by module and name: a parameter's ("weight" or "bias"), or "qkv" of an attention."""
+
+
+OriginalValue = Callable[[Any, str], Tensor]
+"""Returns a module's own parameter by name, whatever is active in the module now."""
 
 
 class LoraModules(Protocol):
@@ -67,12 +71,14 @@ def merge_files(
     modules: Mapping[LoraTarget, nn.Module],
     *,
     mask_columns: Tensor | None,
+    original: OriginalValue = getattr,
     dtype: torch.dtype = torch.float32,
 ) -> MergedValues:
     """Return the new value of every weight and bias that the files change.
 
     `mask_columns` are the padding mask's columns of the patch embedding, if the checkpoint has
-    them. Sums are computed in `dtype`.
+    them. `original` is needed if another set may be active in the modules. Sums are computed in
+    `dtype`.
     """
     with ExitStack() as opened:
         steps: dict[tuple[LoraTarget, str], list[_MergeStep]] = defaultdict(list)
@@ -83,9 +89,9 @@ def merge_files(
                 steps[change.target, parameter].append(_MergeStep(change, tensors, file.strength))
         return {
             (modules[target], parameter): _merged(
-                modules[target],
-                parameter,
+                original(modules[target], parameter),
                 of_target,
+                is_float32=isinstance(modules[target], Float32Linear | Float32Embedding),
                 dropped=mask_columns if target.dropped_columns else None,
                 dtype=dtype,
             )
@@ -93,12 +99,15 @@ def merge_files(
         }
 
 
-def add_stacked(merged: MergedValues, attentions: Iterable[Any]) -> MergedValues:
+def add_stacked(
+    merged: MergedValues, attentions: Iterable[Any], original: OriginalValue = getattr
+) -> MergedValues:
     """Stack the projections of every self-attention that changes, as the network reads them."""
     for attention in attentions:
         layers = (attention.to_q, attention.to_k, attention.to_v)
         if any((layer, "weight") in merged for layer in layers):
-            stacked = torch.stack([merged.get((n, "weight"), n.weight).detach() for n in layers])
+            weights = [merged.get((n, "weight"), original(n, "weight")) for n in layers]
+            stacked = torch.stack([weight.detach() for weight in weights])
             merged[attention, "qkv"] = stacked
             for layer, weight in zip(layers, stacked, strict=True):
                 merged[layer, "weight"] = nn.Parameter(weight, requires_grad=False)
@@ -140,19 +149,17 @@ class _MergeStep:
 @torch.inference_mode(mode=False)
 @torch.no_grad()
 def _merged(
-    module: nn.Module,
-    parameter: str,
+    original: Tensor,
     steps: Sequence[_MergeStep],
     *,
+    is_float32: bool,
     dropped: Tensor | None,
     dtype: torch.dtype,
 ) -> nn.Parameter:
     """The parameter's value after all changes, rounded once to the parameter's dtype.
 
-    It keeps the dtype of the sums if the module computes in float32.
+    With `is_float32`, because the module computes so, it keeps the dtype of the sums.
     """
-    original = getattr(module, parameter)
-    is_float32 = isinstance(module, Float32Linear | Float32Embedding)
     value = original.to(dtype, copy=True)
     for step in steps:
         tensors = step.tensors(original.device, dtype)

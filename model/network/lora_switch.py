@@ -8,11 +8,14 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Container, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from model.errors import CheckpointError, LoraChanged, LoraUnusable
 from model.files.lora.folder import LoraFolder, read_lora
@@ -35,14 +38,29 @@ _TEXT_PARTS: tuple[LoraPart, ...] = ("text_encoder", "adapter")
 _REMEMBERED_FILES = 64
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class SetWeights:
+    """The transformer's weights with a set of LoRAs, whichever set is active."""
+
+    loras: LoraSet
+    values: MergedValues
+    originals: Mapping[tuple[nn.Module, str], Tensor]
+
+    def of(self, module: Any) -> Tensor:
+        """The weight of one of its modules."""
+        place = module, "weight"
+        return self.values[place] if place in self.values else self.originals[place]
+
+
 class LoraSwitch:
     """Activates sets of LoRAs in a model. One thread may switch each of its two parts.
 
     The text encoder and the transformer are switched separately, because a request encodes its
     prompts once and runs the transformer at every step. The `cached_sets` most recently used
     merged sets of each stay in memory. A set takes as much memory as the weights that it changes;
-    switching between cached sets only swaps pointers. With `skips_misfits`, tensors that do not fit
-    the model are left out instead of refused.
+    switching between cached sets only swaps pointers. Another thread may `merge` a set for the
+    transformer; the set that is being merged counts as one of them. With `skips_misfits`, tensors
+    that do not fit the model are left out instead of refused.
     """
 
     def __init__(
@@ -56,6 +74,11 @@ class LoraSwitch:
         self._folder = folder
         self._mask_columns = models.mask_columns if models else None
         self._modules = dict(list_modules(models)) if models else {}
+        self._originals = {
+            (module, name): parameter
+            for module in self._modules.values()
+            for name, parameter in module.named_parameters(recurse=False)
+        }
         self._attentions = self_attentions(models.transformer) if models else []
         self._table = stem_table(self._modules)
         self._skips_misfits = skips_misfits
@@ -121,13 +144,41 @@ class LoraSwitch:
         Raises:
             LoraError: as in `use_in_text`.
         """
-        self._transformer.use(
-            loras, partial(self._merge, loras, is_wanted=lambda change: not _is_text(change))
-        )
+        self._transformer.use(loras, partial(self.merge, loras))
 
     def is_merged(self, loras: LoraSet) -> bool:
         """Whether the transformer can switch to these without merging."""
         return not loras or loras in self._transformer
+
+    def weights(self, loras: LoraSet) -> SetWeights | None:
+        """The transformer's weights with a set, or None if it is not merged. For any thread."""
+        values = self._transformer.values(loras) if loras else {}
+        return None if values is None else SetWeights(loras, values, self._originals)
+
+    def has_room(self, *, beside: Container[LoraSet]) -> bool:
+        """Whether one more set can be merged without losing the active one or one of `beside`."""
+        return self._transformer.has_room(beside)
+
+    def make_room(self, *, beside: Container[LoraSet] = ()) -> None:
+        """Drop sets until there is room for one more: those of `beside` later, the active last."""
+        self._transformer.make_room(beside)
+
+    def merge(self, loras: LoraSet) -> MergedValues:
+        """Merge a set for the transformer, for `keep`. Any thread may call this.
+
+        Raises:
+            LoraError: as in `split`.
+            torch.OutOfMemoryError: there is no memory for it.
+        """
+        return self._merge(loras, is_wanted=lambda change: not _is_text(change))
+
+    def keep(self, loras: LoraSet, values: MergedValues) -> None:
+        """Remember a merged set that there is room for."""
+        self._transformer.keep(loras, values)
+
+    def forget_merged(self) -> bool:
+        """Drop all merged sets of the transformer; whether there were any."""
+        return self._transformer.forget()
 
     def _changes(self, lora: ResolvedLora) -> list[LoraChange]:
         """The changes that the LoRA's file makes to this model, remembered by its hash."""
@@ -171,7 +222,9 @@ class LoraSwitch:
             MergeInput(self._path(lora), list(filter(is_wanted, self._changes(lora))), lora.weight)
             for lora in loras
         ]
-        merged = merge_files(files, self._modules, mask_columns=self._mask_columns)
+        merged = merge_files(
+            files, self._modules, mask_columns=self._mask_columns, original=self._original
+        )
         for lora in loras:
             self._path(lora)  # fails if the file was replaced while it was read
         # One pass over the weights: a sum is finite only if all its terms are.
@@ -182,7 +235,10 @@ class LoraSwitch:
         seconds = time.perf_counter() - began
         names = ", ".join(f"{lora.name}:{lora.weight:g}" for lora in loras)
         logger.info("loras=%r event=merged weights=%d seconds=%.3f", names, len(merged), seconds)
-        return add_stacked(merged, self._attentions)
+        return add_stacked(merged, self._attentions, self._original)
+
+    def _original(self, module: nn.Module, name: str) -> Tensor:
+        return self._originals[module, name]
 
 
 class MergedSets:
@@ -207,24 +263,51 @@ class MergedSets:
         if not loras:
             return
         if loras not in self._sets:
-            while len(self._sets) >= self._limit:
-                self._sets.popitem(last=False)
-            self._sets[loras] = self._merged(merge)
+            self.make_room(())
+            self.keep(loras, self._merged(merge))
         self._sets.move_to_end(loras)
         for (module, name), value in self._sets[loras].items():
             self._originals[module, name] = getattr(module, name)
             setattr(module, name, value)
         self.current = loras
 
+    def values(self, loras: LoraSet) -> MergedValues | None:
+        """The weights of a set, if it is here."""
+        return self._sets.get(loras)
+
+    def has_room(self, beside: Container[LoraSet]) -> bool:
+        """Whether one more set fits without the loss of the active one or of one in `beside`."""
+        return len(self._sets) < self._limit or any(
+            loras not in beside and loras != self.current for loras in self._sets
+        )
+
+    def make_room(self, beside: Container[LoraSet]) -> None:
+        """Drop the least recently used sets until one more fits; those in `beside` come later."""
+        while len(self._sets) >= self._limit:
+            victim = min(self._sets, key=lambda one: (one == self.current, one in beside))
+            if victim == self.current:
+                self._restore()
+            del self._sets[victim]
+
+    def keep(self, loras: LoraSet, values: MergedValues) -> None:
+        """Add a set as the most recently used one."""
+        self._sets[loras] = values
+
+    def forget(self) -> bool:
+        """Restore the originals and drop all sets; whether there were any."""
+        had_any = bool(self._sets)
+        self._restore()
+        self._sets.clear()
+        return had_any
+
     def _merged(self, merge: Callable[[], MergedValues]) -> MergedValues:
         """Call `merge`. If memory runs out, drop the cached sets and call it again."""
         try:
             return merge()
         except torch.OutOfMemoryError:
-            if not self._sets:
+            if not self.forget():
                 raise
             logger.warning("no memory for %d merged sets of LoRAs; keeping one", self._limit)
-            self._sets.clear()
         # Outside the handler: its traceback keeps the tensors that did not fit alive.
         torch.cuda.empty_cache()
         return merge()

@@ -6,7 +6,6 @@ them ahead, so that the device does not wait for the CPU between two steps.
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -36,8 +35,8 @@ def initial_noise_ahead(
     Raises:
         ValueError: the seed is not between 0 and MAX_SEED.
     """
-    drawn = _draw_ahead(_generator(seed), shape)
-    return lambda: drawn.result().to(device)
+    drawn = _draw_ahead(_generator(seed), shape, device)
+    return lambda: drawn.result().to(device, non_blocking=True)
 
 
 def noise_stream(
@@ -53,18 +52,26 @@ def noise_stream(
     """
     generator = _generator(seed)
     generator.manual_seed(seed + 1)
-    drawn = _draw_ahead(generator, shape)
+    drawn = _draw_ahead(generator, shape, device)
 
     def draw() -> Tensor:
         nonlocal drawn
-        noise, drawn = drawn.result(), _draw_ahead(generator, shape)
-        return noise.to(device)
+        noise, drawn = drawn.result(), _draw_ahead(generator, shape, device)
+        return noise.to(device, non_blocking=True)
 
     return draw
 
 
-def _draw_ahead(generator: torch.Generator, shape: tuple[int, ...]) -> "Future[Tensor]":
-    return _DRAWING.submit(partial(torch.randn, shape, generator=generator, dtype=torch.float32))
+def _draw_ahead(
+    generator: torch.Generator, shape: tuple[int, ...], device: torch.device | str
+) -> "Future[Tensor]":
+    return _DRAWING.submit(_draw, generator, shape, torch.device(device))
+
+
+def _draw(generator: torch.Generator, shape: tuple[int, ...], device: torch.device) -> Tensor:
+    noise = torch.randn(shape, generator=generator, dtype=torch.float32)
+    # A copy from other memory would first wait for all that the GPU has to compute.
+    return noise.pin_memory() if device.type == "cuda" else noise
 
 
 def _generator(seed: int) -> torch.Generator:

@@ -4,16 +4,17 @@ A pass starts from noise or from an image. A mask holds parts of the image in pl
 continues at a higher resolution.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
 from model.request import MAX_SEED
 from model.sampling.noise import initial_noise_ahead, noise_stream
-from model.sampling.samplers import Sampler, Trajectory
+from model.sampling.samplers import Evaluation, Sampler, Trajectory
 
 SEED_STRIDE = 2**52
 """Distance between the seeds of two passes: half of all seeds, so that no neighbour shares one."""
@@ -34,6 +35,36 @@ class PassInputs:
     mask: Tensor | None = None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Upscaling:
+    """What an image waits for between two passes: `latents` at the next pass's size.
+
+    `compute()` returns them. It may take as long as several evaluations.
+    """
+
+    latents: Tensor
+    compute: Callable[[], Tensor]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sampled:
+    """The end: an image's final latents."""
+
+    latents: Tensor
+
+
+Passes: TypeAlias = Generator[Evaluation | Upscaling, Tensor, Tensor]
+"""A `Trajectory` over all passes: it also yields upscalings, and receives their results."""
+
+
+def advance(passes: Passes, answer: Tensor | None) -> Evaluation | Upscaling | Sampled:
+    """Give an image what it waited for; returns what it waits for next. None starts it."""
+    try:
+        return passes.send(answer)  # type: ignore[arg-type]
+    except StopIteration as end:
+        return Sampled(end.value)
+
+
 def run_passes(
     inputs: Sequence[PassInputs],
     sampler: Sampler,
@@ -41,7 +72,7 @@ def run_passes(
     seed: int,
     upscale: Callable[[Tensor, PassInputs], Tensor],
     device: torch.device | str = "cpu",
-) -> Trajectory:
+) -> Passes:
     """Run all passes. Each later one starts from the latents so far, resized by `upscale`.
 
     Pass k draws its noise from seed + k * SEED_STRIDE, modulo MAX_SEED + 1. Drawing the initial
@@ -57,10 +88,11 @@ def run_passes(
         draw = partial(noise_stream, seeds[k], inputs[k].shape, device=device)
         return _run_pass(inputs[k], start, sampler, initial[k], draw)
 
-    def run() -> Trajectory:
+    def run() -> Passes:
         latents = yield from run_pass(0, inputs[0].original)
         for k in range(1, len(inputs)):
-            latents = yield from run_pass(k, upscale(latents, inputs[k]))
+            start = yield Upscaling(latents, partial(upscale, latents, inputs[k]))
+            latents = yield from run_pass(k, start)
         return latents
 
     return run()

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from model.card import load_card
+from model.engine.beside.side_work import AtOnce
 from model.engine.engine import Engine
 from model.engine.loading import load_engine
 from model.engine.pipeline import Pipeline
@@ -69,6 +70,11 @@ class AnalyticModel:
 
 def engine_of(model: AnalyticModel, token_budget: int = 8192) -> Engine:
     return Engine(pipeline_of(model), token_budget=token_budget)
+
+
+def work_at_once(engine: Engine) -> None:
+    """Let all work beside the steps run in their thread, so that runs repeat."""
+    engine._reading = engine._finishing = engine._merges._beside = AtOnce()
 
 
 def pipeline_of(model: AnalyticModel) -> Pipeline:

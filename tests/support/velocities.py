@@ -1,6 +1,7 @@
 """Between forwards as the engine asks for them, row by row, and forwards on stacked tensors."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,7 +25,7 @@ def by_rows(velocity: StackedVelocity) -> Callable[[Sequence[Row]], Tensor]:
     return of_rows
 
 
-def read_context(prompt: EncodedPrompt) -> TextKeys:
+def read_context(prompt: EncodedPrompt, _: Any = None) -> TextKeys:
     """Pass a prompt's context on to such a model."""
     return TextKeys(prompt.context, len(prompt.context))
 

@@ -12,9 +12,9 @@ from model.engine.images.pixels import Pixels, blend, latent_mask, resize, resiz
 from model.errors import InputMissing, NonFiniteLatents
 from model.resolved_request import ResolvedRequest
 from model.sampler_catalog import SAMPLER_CATALOG
-from model.sampling.samplers import SAMPLERS, Trajectory
+from model.sampling.samplers import SAMPLERS
 from model.sampling.schedules import build_sigmas
-from model.sampling.trajectory import PassInputs, run_passes, upscale_latents
+from model.sampling.trajectory import Passes, PassInputs, run_passes, upscale_latents
 from model.workload import SamplingPass, sampling_passes
 
 ReadImage: TypeAlias = Callable[[str], Pixels]
@@ -123,7 +123,7 @@ def _read(name: str | None, request: ResolvedRequest, read_image: ReadImage) -> 
 
 def image_trajectory(
     request: ResolvedRequest, plan: ImagePlan, codec: LatentCodec, *, seed: int
-) -> Trajectory:
+) -> Passes:
     """Generate the evaluations of one image of the request, from `seed` to its final latents."""
     upscaler = request.hires.upscaler if request.hires else ""
 

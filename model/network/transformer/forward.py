@@ -7,6 +7,7 @@ noise level, the keys and values of each text, the positions of each size.
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from torch.nn import functional
 
 from model.files.weight_shapes import PATCH
 from model.network.byte_cache import ByteCache
+from model.network.lora_switch import SetWeights
 from model.network.transformer.attention import rms_norm, text_rows
 from model.network.transformer.blocks import (
     Blocks,
@@ -86,6 +88,7 @@ class Transformer:
             _ROTARY_BYTES, lambda tables: sum(table.nbytes for table in tables)
         )
 
+        self._reading = Lock()
         self._biases: dict[tuple[int, int], tuple[int, Tensor | None]] = {}
 
     def use(self, blocks: Blocks) -> None:
@@ -95,28 +98,41 @@ class Transformer:
     def forget(self) -> None:
         """Release all cached tensors."""
         self._biases.clear()
-        for cache in (self._texts, self._modulation, self._rotary):
-            cache.clear()
+        with self._reading:
+            self._texts.clear()
+        self._modulation.clear()
+        self._rotary.clear()
 
     @torch.no_grad()
-    def read_text(self, context: Tensor, tokens: int) -> TextKeys:
-        """Compute a text's keys and values with the present weights, or return the cached ones.
+    def read_text(
+        self, context: Tensor, tokens: int, weights: SetWeights | None = None
+    ) -> TextKeys:
+        """Compute a text's keys and values, or return the cached ones. One thread at a time.
 
-        `context` is (rows, dim); its rows from `tokens` on are zero. Cached by identity.
+        `context` is (rows, dim); its rows from `tokens` on are zero. Cached by identity. `weights`
+        are those to read it with, whichever are active; without them, those that the module has.
         """
-        key = (id(context), self._variant())
-        _, text = self._texts.get(key, lambda: (context, self._text_keys(context, tokens)))
+        variant, weight_of = (
+            (self._variant(), _weight) if weights is None else (weights.loras, weights.of)
+        )
+        with self._reading:
+            _, text = self._texts.get(
+                (id(context), variant),
+                lambda: (context, self._text_keys(context, tokens, weight_of)),
+            )
         return text
 
-    def _text_keys(self, context: Tensor, tokens: int) -> TextKeys:
+    def _text_keys(
+        self, context: Tensor, tokens: int, weight_of: Callable[[Any], Tensor]
+    ) -> TextKeys:
         text = context[:tokens].to(self._module.patch_embed.proj.weight)  # its device and dtype
         parts = []
         for block in self._module.transformer_blocks:
             k, v = (
-                torch.unflatten(project(text), -1, (self._heads, -1))
-                for project in (block.attn2.to_k, block.attn2.to_v)
+                torch.unflatten(functional.linear(text, weight_of(layer)), -1, (self._heads, -1))
+                for layer in (block.attn2.to_k, block.attn2.to_v)
             )
-            parts += [rms_norm(k, block.attn2.norm_k.weight), v]
+            parts += [rms_norm(k, weight_of(block.attn2.norm_k)), v]
         return TextKeys(torch.unflatten(torch.stack(parts), 0, (-1, 2)), len(context))
 
     @torch.no_grad()
@@ -178,6 +194,11 @@ class Transformer:
         return self._modulation.get(
             (sigma, self._variant()), lambda: modulation_table(self._module, sigma, like)
         )
+
+
+def _weight(module: Any) -> Tensor:
+    weight: Tensor = module.weight
+    return weight
 
 
 def _images(rows: Sequence[Row]) -> tuple[list[Row], list[int]]:

@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from model.engine import loading
-from model.engine.beside import AtOnce
 from model.engine.engine import Engine
 from model.engine.loading import load_engine
 from model.engine.protocol import EngineEvent, Failed, Finished, ImageReady, Preview, StepDone
@@ -21,7 +20,7 @@ from model.network.load import Components
 from model.network.vae import decode_latents
 from model.resolved_request import ResolvedHires, ResolvedRequest
 from model.sampler_catalog import SAMPLER_CATALOG
-from tests.support.engines import drain, of, request, run
+from tests.support.engines import drain, of, request, run, work_at_once
 from tests.support.lora_writer import resolved, some_places, write_lora
 from tests.support.random_checkpoint import LATENTS_MEAN, LATENTS_STD, WrittenCheckpoint
 from tests.support.simulated_accelerator import State, simulated_accelerator
@@ -45,7 +44,7 @@ def make(written: WrittenCheckpoint, tmp_path: Path) -> MakeEngine:
             written.card, written.folder, device=device, precision="float32", threads=1,
             token_budget=8192, lora_dir=tmp_path, read_image=lambda _: picture(),
         )  # fmt: skip
-        engine._reading = engine._finishing = AtOnce()
+        work_at_once(engine)
         return engine
 
     return make
@@ -274,7 +273,7 @@ def test_with_too_little_memory_for_all_parts_prompts_are_encoded_on_the_cpu(
         written.card, written.folder, device="sim:0", precision="float32", threads=1,
         token_budget=8192, lora_dir=tmp_path, device_memory_gb=size / 1e9,
     )  # fmt: skip
-    engine._reading = engine._finishing = AtOnce()
+    work_at_once(engine)
     texts = sum(
         weight.nbytes
         for part in (written.made.text_encoder, written.made.conditioner)

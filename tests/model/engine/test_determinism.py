@@ -110,7 +110,9 @@ def test_the_velocity_is_the_same_alone_and_in_a_batch(engine: Engine) -> None:
     x = torch.cat([noise.initial_noise(seed, (1, 16, 1, 16, 16)) for seed in range(6)])
     sigma = torch.tensor([0.99, 0.9, 0.7, 0.5, 0.2, 0.01])
     prompts = ["1girl", "", "1boy, red hair", "cat ears", "smile, (hat:1.3)", "x"]
-    texts = [pipeline.read_text(pipeline.encode(text)) for text in prompts]
+    weights = pipeline.loras.weights(())
+    assert weights is not None
+    texts = [pipeline.read_text(pipeline.encode(text), weights) for text in prompts]
     rows = [Row(*row) for row in zip(torch.split(x, 1), sigma.tolist(), texts, strict=True)]
     with torch.inference_mode():
         together = pipeline.velocity(rows)

@@ -14,14 +14,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from model.card import load_card, shipped_folder
-from model.engine.beside import AtOnce
 from model.engine.engine import Engine
 from model.engine.loading import load_engine
 from model.engine.protocol import EngineEvent, Failed, ImageReady
 from model.files.lora import folder as lora_folder
 from model.network.load import load_components
 from model.resolved_request import LoraSet, ResolvedRequest
-from tests.support.engines import drain, of, request, run
+from tests.support.engines import drain, of, request, run, work_at_once
 from tests.support.lora_writer import (
     Written,
     changed,
@@ -60,7 +59,7 @@ def engine_at(written: WrittenCheckpoint, folder: Path, **options: Any) -> Engin
         written.card, folder, device="cpu", precision="float32", threads=0, token_budget=8192,
         **options,
     )  # fmt: skip
-    engine._reading = engine._finishing = AtOnce()  # so that equal sets always meet in pairs
+    work_at_once(engine)  # so that equal sets always meet in pairs
     return engine
 
 
@@ -192,8 +191,8 @@ def test_a_file_that_changes_during_its_request_fails_the_request(
     lora = resolved(write_lora(tmp_path / "a.safetensors", at))
     engine = engine_at(written, written.folder, lora_dir=tmp_path, lora_cache_sets=1)
     engine.admit("changing", request(**SAMPLING).model_copy(update={"loras": (lora,)}))
-    while not engine.step():
-        pass  # until the file's hash is known
+    while not engine.stats.forwards:
+        engine.step()
     write_lora(tmp_path / "a.safetensors", at, seed=9)
     engine._pipeline.loras._transformer._sets.clear()
     engine._pipeline.loras.use_in_transformer(())

@@ -8,11 +8,15 @@ from torch import Tensor
 
 from model.request import MAX_SEED
 from model.sampling.noise import initial_noise
-from model.sampling.samplers import SAMPLERS, Trajectory
+from model.sampling.samplers import SAMPLERS
 from model.sampling.schedules import sigmas_simple
 from model.sampling.trajectory import (
     SEED_STRIDE,
+    Passes,
     PassInputs,
+    Sampled,
+    Upscaling,
+    advance,
     keep_outside_mask,
     run_passes,
     upscale_latents,
@@ -28,15 +32,16 @@ def denoise(x: Tensor, sigma: float) -> Tensor:
     return MEAN + a * 0.36 / ((a * 0.6) ** 2 + sigma**2) * (x - a * MEAN)
 
 
-def run(trajectory: Trajectory, seen: list[tuple[Tensor, float]] | None = None) -> Tensor:
-    x, sigma = next(trajectory)
-    while True:
+def run(trajectory: Passes, seen: list[tuple[Tensor, float]] | None = None) -> Tensor:
+    wanted = advance(trajectory, None)
+    while not isinstance(wanted, Sampled):
+        if isinstance(wanted, Upscaling):
+            wanted = advance(trajectory, wanted.compute())
+            continue
         if seen is not None:
-            seen.append((x, sigma))
-        try:
-            x, sigma = trajectory.send(denoise(x, sigma))
-        except StopIteration as end:
-            return torch.as_tensor(end.value)
+            seen.append(wanted)
+        wanted = advance(trajectory, denoise(*wanted))
+    return wanted.latents
 
 
 def refuse(latents: Tensor, inputs: PassInputs) -> Tensor:
@@ -44,8 +49,14 @@ def refuse(latents: Tensor, inputs: PassInputs) -> Tensor:
 
 
 def trajectory_of(*inputs: PassInputs, sampler: str = "euler", seed: int = 7,
-           upscale: Callable[[Tensor, PassInputs], Tensor] = refuse) -> Trajectory:  # fmt: skip
+           upscale: Callable[[Tensor, PassInputs], Tensor] = refuse) -> Passes:  # fmt: skip
     return run_passes(inputs, SAMPLERS[sampler], seed=seed, upscale=upscale)
+
+
+def first_of(trajectory: Passes) -> tuple[Tensor, float]:
+    wanted = advance(trajectory, None)
+    assert isinstance(wanted, tuple)
+    return wanted
 
 
 def original(value: float = -1.5) -> Tensor:
@@ -59,14 +70,14 @@ def left_half() -> Tensor:
 
 
 def test_the_first_evaluation_is_the_noise() -> None:
-    x, sigma = next(trajectory_of(PassInputs(SHAPE, sigmas_simple(5))))
+    x, sigma = first_of(trajectory_of(PassInputs(SHAPE, sigmas_simple(5))))
     assert sigma == 1
     assert torch.equal(x, initial_noise(7, SHAPE))
 
 
 def test_a_start_image_is_mixed_with_the_noise_of_its_level() -> None:
     sigmas = sigmas_simple(10)[-6:]
-    x, sigma = next(trajectory_of(PassInputs(SHAPE, sigmas, original())))
+    x, sigma = first_of(trajectory_of(PassInputs(SHAPE, sigmas, original())))
     assert sigma == sigmas[0]
     expected = sigmas[0] * initial_noise(7, SHAPE) + (1 - sigmas[0]) * original()
     assert torch.equal(x, expected)

@@ -1,6 +1,7 @@
 """Runs work beside the step loop, so that no step waits for it: prompts, input images, pixels."""
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -64,7 +65,7 @@ class SideThread:
         return result
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class SideTask:
     """Work for a request beside the steps. `use` takes its result in the engine's thread.
 
@@ -76,3 +77,30 @@ class SideTask:
     future: "Future[Any]"
     use: Callable[[list[EngineEvent], Any], None]
     after: int
+
+
+class SideTasks:
+    """The work of all requests that runs beside the steps."""
+
+    def __init__(self) -> None:
+        self._tasks: list[SideTask] = []
+
+    def futures(self) -> "Sequence[Future[Any]]":
+        """All of it, to wait for."""
+        return [task.future for task in self._tasks]
+
+    def add(self, task: SideTask) -> None:
+        """Add work that has begun."""
+        self._tasks.append(task)
+
+    def take(self, *, confirmed: int) -> Sequence[SideTask]:
+        """Remove and return what has ended and may be used after so many confirmed forwards."""
+        ended = [one for one in self._tasks if one.future.done() and one.after <= confirmed]
+        self._tasks = [one for one in self._tasks if one not in ended]
+        return ended
+
+
+def timed(work: Callable[..., _T], *values: Any) -> tuple[_T, float]:
+    """The result of some work, and its seconds."""
+    began = time.perf_counter()
+    return work(*values), time.perf_counter() - began
