@@ -1,7 +1,7 @@
 """Simulates scheduling policies and fairness between keys on one GPU.
 
-Run by `kirazuri bench schedule`. Jobs arrive as a Poisson process. Time is counted in computed
-tokens, as on a fully loaded GPU.
+Run by `kirazuri bench schedule`; with `--pauses` it measures the real step loop instead. Jobs
+arrive as a Poisson process. Time is counted in computed tokens, as on a fully loaded GPU.
 """
 
 import argparse
@@ -223,8 +223,20 @@ def main() -> None:
     parser.add_argument(
         "--max-running", type=int, default=8, help="maximum number of jobs in the engine at once"
     )
+    parser.add_argument(
+        "--pauses", action="store_true", help="measure instead how the step loop pauses for others"
+    )
+    parser.add_argument("--rounds", type=int, default=9, help="of the pauses")
     add_json_option(parser)
     options = parser.parse_args()
+    if options.pauses:
+        # Loads torch, which the simulation does not need.
+        from model.bench import pauses
+
+        rows = pauses.measure(options.rounds)
+        about = pauses.conditions(options.rounds)
+        print_report(about, rows, command="schedule", json_path=options.json)
+        return
     greedy = options.jobs // 8
     same: dict[str, int] = {
         "count": options.jobs, "seed": options.seed, "max_running": options.max_running

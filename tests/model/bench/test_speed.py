@@ -3,12 +3,15 @@
 import argparse
 import json
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from model.bench import baseline, engine_speed
+from model.bench import baseline, engine_speed, pauses, scheduling
 
 QUICK = ["--steps", "1", "--resolution", "square", "--threads", "1", "--device", "cpu"]
 
@@ -28,6 +31,26 @@ def test_the_engine_is_measured_against_the_matrix_peak(
     for row in found["rows"]:
         assert 0 < row["forward ms"] <= row["picture per step ms"]
     assert "matrix peak" in capsys.readouterr().out
+
+
+def test_the_step_loop_waits_for_no_neighbour(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "pauses.json"
+    monkeypatch.setattr(sys, "argv", ["bench", "--pauses", "--rounds", "1", f"--json={path}"])
+    scheduling.main()
+    rows = json.loads(path.read_text())["rows"]
+    assert {row["neighbour"] for row in rows} > {"nobody", "is upscaled in pixels", "brings LoRAs"}
+    assert [row["waits"] for row in rows] == [0] * len(rows)
+
+
+def test_waits_of_the_step_loop_are_counted() -> None:
+    engine: Any = SimpleNamespace(_velocity=SimpleNamespace(_velocity=lambda rows: rows))
+    with ThreadPoolExecutor(1) as pool:
+        engine.step = lambda: pool.submit(time.sleep, 0.05).result()
+        assert pauses.Meter(engine).step()[0].waits == 1
+        engine.step = lambda: pool.submit(len, ()).exception() or []
+        assert pauses.Meter(engine).step()[0].waits == 0
 
 
 def test_every_split_of_the_cores_is_an_arrangement() -> None:
