@@ -3,21 +3,37 @@
 import re
 
 _VERSION = re.compile(r"[vV]\d[\d.]*[a-z]?(?![A-Za-z])")
-_WORD_START = re.compile(
-    r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|(?<=[A-Za-z])(?=\d)|(?<=\d)(?=[A-Za-z])"
+_DIGITS = r"|(?<=[A-Za-z])(?=\d)|(?<=\d)(?=[A-Za-z])"
+_WORD_STARTS = (
+    re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])" + _DIGITS),
+    re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z]{2})(?=[a-z])" + _DIGITS),
 )
+"""After capitals, a word starts with the last of them (`XLNude`) or behind it (`NSFWmaster`)."""
+
 _SEPARATOR = re.compile(r"[\W_]+")
-_KINDS = (
-    *("illustrious", "anima", "pony", "pdxl", "sdxl", "xl", "noob", "flux", "qwen"),
-    *("lora", "lokr", "loha", "locon", "dora", "lyco", "style", "concept", "slider", "pose"),
+_MODELS = (
+    *("illustrious", "anima", "pony", "pdxl", "sdxl", "ilxl", "xl", "noob", "flux", "qwen", "nai"),
+    *("lora", "lokr", "loha", "locon", "dora", "lyco", "sd", "il", "turbo", "lightning", "lcm"),
 )
-_ENDINGS = re.compile(rf"(?:{'|'.join(_KINDS)}){{1,3}}v?$", re.IGNORECASE)
+_USES = ("style", "concept", "slider", "pose")
+_AT_START = re.compile(r"^(?:sdxl|pdxl|xl|pony|flux|sd|nai)(?=[A-Za-z]{3})", re.IGNORECASE)
+_AT_END = (
+    re.compile(rf"(?:{'|'.join(_MODELS)}){{1,3}}v?$", re.IGNORECASE),
+    re.compile(rf"(?:{'|'.join((*_MODELS, *_USES))}){{1,3}}v?$", re.IGNORECASE),
+)
+"""Kinds of models alone, because "style" may belong to a word, and with what a LoRA is for."""
 
 
 def lora_words(name: str) -> str:
-    """The words of a LoRA's name, without versions and without kinds of models at their ends.
+    """The words of a LoRA's name, without versions and kinds of models; a comma between readings.
 
     CamelCase separates words. The words are to be checked beside the name, not in its place.
     """
-    spaced = _WORD_START.sub(" ", _VERSION.sub(" ", name))
-    return " ".join(word for part in _SEPARATOR.split(spaced) if (word := _ENDINGS.sub("", part)))
+    plain = _VERSION.sub(" ", name)
+    split = [_SEPARATOR.split(starts.sub(" ", plain)) for starts in _WORD_STARTS]
+    readings = (_without_kinds(words, ends) for words in split for ends in _AT_END)
+    return ", ".join(dict.fromkeys(filter(None, readings)))
+
+
+def _without_kinds(words: list[str], ends: re.Pattern[str]) -> str:
+    return " ".join(rest for word in words if (rest := _AT_START.sub("", ends.sub("", word))))

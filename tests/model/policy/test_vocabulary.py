@@ -283,7 +283,25 @@ def test_names_of_loras_are_read_as_words(policy: Policy) -> None:
     for name in ("TeenNude", "LoliXL", "lolixlv2", "MyChildV2.1", "SDXL_ToddlerStyle",
                  "cuteLittleGirl_v1", "kidsPonyV6", "shotaLoRA", "styleOfAYoungGirl"):  # fmt: skip
         assert rule_of(policy, "1girl, nsfw", "explicit", name) == "minor_sexual", name
-    for name in ("NudeV2", "cumshotXL", "PenisSliderV1.2", "hentaiStyleXL", "AssLoRA"):
+    for name in (
+        "NudeV2",
+        "cumshotXL",
+        "PenisSliderV1.2",
+        "hentaiStyleXL",
+        "AssLoRA",
+        "NSFWmasterXL",
+        "nsfwhelperXL",
+        "XLnsfw",
+        "nudesd15",
+        "POVblowjob",
+        "NAKEDapronXL",
+        "doggystyleXL",
+        "DoggyStyleV2",
+        "hentaidiffusion",
+        "cumonface",
+        "breastgrab",
+        "XXXmodel",
+    ):
         assert rule_of(policy, "1girl", "safe", name) == "max_rating", name
     for name in (
         "ClassicAnalogFilmV2",
@@ -291,5 +309,15 @@ def test_names_of_loras_are_read_as_words(policy: Policy) -> None:
         "detailTweakerXL",
         "GrapeStyle",
         "AssassinV3",
+        "TherapistXL",
+        "CumulusCloudsXL",
+        "DickTracyV2",
+        "LollipopXL",
+        "pencilXL",
+        "BrazilStyle",
+        "ponytailXL",
+        "Genova",
+        "StripMallXL",
+        "bigCatXL",
     ):
         assert rule_of(policy, "1girl", "safe", name) is None, name
