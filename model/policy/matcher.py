@@ -32,7 +32,7 @@ _MAX_WAYS = 8192
 _MAX_WORDS = 4096
 """Maximum number of words whose parts are kept."""
 
-_HOLES = frozenset("-_.'~`·=^:;/\"\\°")
+_HOLES = frozenset("-_.'~`·=^:;/\"\\°@$!|+£€<>©®¢")
 """Signs that may cover one letter of a word, although they also separate words."""
 
 _Match = tuple[int, int, int]

@@ -116,6 +116,8 @@ SEXUAL = {
     "masks": [
         "f**k", "p*nis", "n#de", "c○ck", "d?ldo", "v%gina", "p███n", "n_de", "f-ck", "セッ○ス",
         "ま〇こ", "p=nis", "p/nis", "p^nis", "n◆de", "n🍆de", "n→de", "セ×クス", "bl*wj*b", "p*n*s",
+        "f@ck", "p!nis", "n$de", "d|ldo", "bo+bs", "v@gina", "p£nis", "t@ts", "pr0n", "fvck",
+        "n00ds",
     ],
 }  # fmt: skip
 """Invented members of each family: the terms have none of them as a whole."""
@@ -258,6 +260,16 @@ HARMLESS = [
     "restrained elegance", "bareback rider", "a dog of mixed breed", "stocks and bonds",
     "predicament",
     "a tin of snuff", "panty (psg)", "beavis and butt-head", "sex ed", "adulterated honey",
+    "booty of gold", "roast duck breast", "the butt of a rifle", "legal briefs",
+    "mineral cleavage", "a horny toad", "moaning myrtle", "a spanking new car", "bottomless brunch",
+    "frogs mating in a pond", "undressed salad", "denuded forest", "rape blossom",
+    "penetration of armor",
+    "squirting ink", "pegging a tent", "spit roasted pig", "Alan Cumming", "Penistone",
+    "hooker valley track",
+    "kinky curly hair", "a wooden horse on wheels", "hair tied up with a ribbon", "breast stroke",
+    "essex",
+    "shuttlecock", "strip mall", "oral exam", "hot wheels", "cumulus clouds", "pastilles",
+    "Shillong",
     "a minor chord", "young bamboo", "lion cub", "bear cubs", "eros", "futaba", "futari", "seeks",
 ]  # fmt: skip
 
