@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from cli.checks.start import require_start
 from cli.client.api import generate
 from cli.client.errors import ClientError
 from cli.client.images import SavedImage
@@ -28,25 +29,28 @@ def demo(
     """Start the service, save one image to out/demo.png, and keep serving until Ctrl-C."""
     settings = read_settings(card="kirazuri-tiny")
     try:
-        with (
-            stop_signals(),
-            Service(settings, host=_HOST, port=_choose_port(port), workers=1) as service,
-        ):
-            if not once:
-                typer.echo(f"{service.url} is the page: open it in a browser")
-            card = load_card(settings.card)
-            typer.echo(f"\nmaking an image of: {card.prompting.example}")
-            for image in _make_image(service.url, card):
-                typer.echo(image)
-            if once:
-                typer.echo("Without --once (`make demo` without ONCE=1), the service goes on.\n")
-            else:
-                _show_next_steps(service.url)
-                service.watch()
+        with stop_signals():
+            chosen = _choose_port(port)
+            require_start(settings, host=_HOST, port=chosen, workers=1)
+            with Service(settings, host=_HOST, port=chosen, workers=1) as service:
+                _show(service, load_card(settings.card), once=once)
     except (StartError, ClientError) as exc:
         fail(str(exc))
     except KeyboardInterrupt:
         typer.echo("stopped", err=True)
+
+
+def _show(service: Service, card: Card, *, once: bool) -> None:
+    if not once:
+        typer.echo(f"{service.url} is the page: open it in a browser")
+    typer.echo(f"\nmaking an image of: {card.prompting.example}")
+    for image in _make_image(service.url, card):
+        typer.echo(image)
+    if once:
+        typer.echo("Without --once (`make demo` without ONCE=1), the service goes on.\n")
+    else:
+        _show_next_steps(service.url)
+        service.watch()
 
 
 def _choose_port(port: int | None) -> int:

@@ -8,14 +8,14 @@ from cli.output import command_line
 from model.card import Card, shipped_folder
 from model.errors import CheckpointError
 from model.files.checkpoint_check import find_problems
-from model.files.layouts import CheckpointPart, locate_parts, tokenizer_folders
-from model.files.presence import Presence, advice, find_files, table, wanted
+from model.files.layouts import PARTS, CheckpointPart, readable_parts, tokenizer_folders
+from model.files.presence import Presence, advice, find_files, has_tokenizer, table, wanted
 
 Parts = Mapping[str, CheckpointPart]
 
 
 def check_checkpoint(card: Card, given: Path | None) -> tuple[list[Finding], Parts]:
-    """A finding for each file of the card, and the parts if all are there.
+    """A finding for each file of the card and each part that does not fit, and the readable parts.
 
     Looks in the folder `given`, else in the package.
     """
@@ -28,33 +28,36 @@ def check_checkpoint(card: Card, given: Path | None) -> tuple[list[Finding], Par
         return [Finding("checkpoint", "fault", what, f"{named}\n{_fetch(card, given)}")], {}
     rows = find_files(card, folder)
     findings = [_finding(row, card, folder) for row in rows]
-    weights = [row for row in rows if not row.item.is_folder]
-    if not all(row.is_usable for row in weights):
-        return findings, {}
-    try:
-        parts = locate_parts(card.files, folder).parts
-    except CheckpointError as exc:
-        return [*findings, Finding("weights", "fault", str(exc), _mend(card, given))], {}
-    problems = find_problems(parts, card)
+    bad = [row for row in rows if not row.is_usable]
+    found, unreadable = readable_parts(card.files, folder)
+    told = {row.item.path for row in bad}
+    problems = [why for path, why in unreadable.items() if path not in told]
+    absent = {name for row in bad for name in row.item.parts}
+    parts = {name: part for name, part in found.items() if name not in absent}
+    problems += find_problems(parts, card)
     findings += [Finding("weights", "fault", one, _mend(card, given)) for one in problems]
-    if not problems:
+    if not problems and parts.keys() == set(PARTS):
         findings.append(_describe(parts))
     return findings, parts
 
 
 def check_tokenizers(card: Card, given: Path | None, parts: Parts) -> Iterator[Finding]:
-    """Whether both tokenizers load, if they are there, and the weights embed all their tokens."""
+    """Whether the tokenizers that are there load, and the weights embed all their tokens."""
     # Imported here: it takes a while.
-    from model.prompting.tokens import vocabulary_sizes
+    from model.prompting.tokens import load_qwen_tokenizer, load_t5_tokenizer, vocabulary_size
 
-    qwen, t5 = tokenizer_folders(card.files, given or shipped_folder(card))
-    if not qwen.is_dir() or not t5.is_dir():
+    folders = tokenizer_folders(card.files, given or shipped_folder(card))
+    found: list[int] = []
+    for load, folder in zip((load_qwen_tokenizer, load_t5_tokenizer), folders, strict=True):
+        if not has_tokenizer(folder):
+            continue
+        try:
+            found.append(vocabulary_size(load(folder)))
+        except CheckpointError as exc:
+            yield Finding("tokenizers", "fault", str(exc), _mend(card, given))
+    if len(found) < len(folders):
         return
-    try:
-        sizes = vocabulary_sizes(qwen, t5)
-    except CheckpointError as exc:
-        yield Finding("tokenizers", "fault", str(exc), _mend(card, given))
-        return
+    sizes = found[0], found[1]
     wrong = [one for one in find_problems(parts, card, sizes) if "tokenizer" in one]
     for problem in wrong:
         yield Finding("tokenizers", "fault", problem, _mend(card, given))

@@ -67,9 +67,9 @@ def device_findings(found: Mapping[str, Any], parts: Parts, settings: Settings) 
             return [Finding("device", "fault", text, _driver_advice(str(why)))]
         if why:
             return [Finding("device", "warning", f"the CPU{why}", _driver_advice(why))]
-        return [_cpu("the CPU", parts)]
+        return [check_cpu("the CPU", parts)]
     if settings.device == "cpu":
-        return [_cpu("the CPU, as KIRAZURI_DEVICE says", parts)]
+        return [check_cpu("the CPU, as KIRAZURI_DEVICE says", parts)]
     number = int(settings.device.partition(":")[2] or 0)
     if number >= len(devices):
         text = f"KIRAZURI_DEVICE is {settings.device}, but there are {len(devices)} GPUs"
@@ -77,7 +77,8 @@ def device_findings(found: Mapping[str, Any], parts: Parts, settings: Settings) 
     return [_memory(devices[number], parts, settings)]
 
 
-def _cpu(found: str, parts: Parts) -> Finding:
+def check_cpu(found: str, parts: Parts) -> Finding:
+    """Whether the weights are small enough for a CPU; `found` says that it is one."""
     tensors = (tensor for part in parts.values() for tensor in part.tensors.values())
     size = sum(tensor.size for tensor in tensors)
     if size < _TOO_LARGE_FOR_CPU:

@@ -11,6 +11,8 @@ State = Literal["ok", "warning", "fault"]
 class Finding:
     """What a check found: `check` names it, `found` is a fact, `advice` says what to do.
 
+    Further lines of `found` are a table.
+
     With a fault the service does not start, or fails at its first job.
     """
 
@@ -32,7 +34,9 @@ def lines_of(findings: Iterable[Finding]) -> Iterator[str]:
     """State, check and fact in columns; advice, the same only once, on lines of its own."""
     said: set[str] = set()
     for finding in findings:
-        yield f"{finding.state:<8}{finding.check:<{_WIDTH}}{finding.found}"
+        first, *others = finding.found.splitlines()
+        yield f"{finding.state:<8}{finding.check:<{_WIDTH}}{first}"
+        yield from others
         for line in finding.advice.splitlines():
             if line not in said:
                 yield f"{'':<8}→ {line}"

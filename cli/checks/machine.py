@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx2
 
 from cli.checks.checkpoint import Parts
-from cli.checks.finding import Finding
+from cli.checks.finding import Finding, State
 from cli.service.embedded_redis import StartError
 from cli.service.service import find_port, local_url
 from worker.settings import Settings
@@ -85,7 +85,7 @@ def check_torch(settings: Settings) -> Finding:
         return Finding("torch", "fault", "torch is not installed", "run `make setup`")
     version, cuda = build
     found = f"{version}, built for {f'CUDA {cuda}' if cuda else 'the CPU'}"
-    if settings.device.startswith("cuda") and cuda is None:
+    if settings.device.startswith("cuda") and _is_for_cpu(build):
         return Finding(
             "torch",
             "fault",
@@ -96,14 +96,20 @@ def check_torch(settings: Settings) -> Finding:
     if has_nvidia_driver() and cuda is None and settings.device == "auto":
         advice = "pictures take minutes on a CPU; install torch for CUDA to use the GPU"
         return Finding("torch", "warning", f"{found}, but there is an NVIDIA GPU", advice)
-    if settings.device.startswith("cuda") and not has_nvidia_driver():
+    if settings.device.startswith("cuda") and cuda and not has_nvidia_driver():
         return Finding(
             "torch",
-            "fault",
+            "warning",  # a sandbox may hide it; `check_device` asks torch itself
             f"KIRAZURI_DEVICE is {settings.device}, but this machine shows no NVIDIA driver",
             "install the driver (nvidia-smi must list the GPU); in a container, pass the GPU in",
         )
     return Finding("torch", "ok", found)
+
+
+def _is_for_cpu(build: tuple[str, str | None]) -> bool:
+    """Whether this torch has neither CUDA nor ROCm."""
+    version, cuda = build
+    return cuda is None and "+rocm" not in version
 
 
 def has_nvidia_driver() -> bool:
@@ -114,7 +120,9 @@ def has_nvidia_driver() -> bool:
 def runs_on_cpu(settings: Settings) -> bool:
     """Whether the worker will run on the CPU, as far as is known without torch."""
     build = torch_build()
-    is_possible = build is not None and build[1] is not None and has_nvidia_driver()
+    is_possible = build is not None and not _is_for_cpu(build)
+    if is_possible and build and build[1] is not None:
+        is_possible = has_nvidia_driver()
     return settings.device == "cpu" or (settings.device == "auto" and not is_possible)
 
 
@@ -207,18 +215,24 @@ def check_disk(settings: Settings) -> Finding:
 
 
 def check_port(host: str, port: int) -> Finding:
-    """Whether the port is free, or what answers there."""
+    """Whether the port is free, or has a service."""
+    free = check_free_port(host, port)
+    if free.state == "ok":
+        return free
+    url = local_url(host, port)
+    try:
+        answer = httpx2.get(f"{url}/livez", timeout=5, trust_env=False)
+        is_ours = answer.json().get("status") == "alive"
+    except (httpx2.HTTPError, ValueError, AttributeError):
+        is_ours = False
+    return Finding("port", "ok", f"{host}:{port} has a service: {url}") if is_ours else free
+
+
+def check_free_port(host: str, port: int) -> Finding:
+    """Whether a service can listen there."""
     try:
         find_port(host, port)
     except StartError as exc:
-        url = local_url(host, port)
-        try:
-            answer = httpx2.get(f"{url}/livez", timeout=5, trust_env=False)
-            is_ours = answer.json().get("status") == "alive"
-        except (httpx2.HTTPError, ValueError, AttributeError):
-            is_ours = False
-        if is_ours:
-            return Finding("port", "ok", f"{host}:{port} has a service: {url}")
         return Finding("port", "fault", str(exc), f"end what listens there, or: --port {port + 1}")
     return Finding("port", "ok", f"{host}:{port} is free")
 
@@ -239,7 +253,9 @@ def check_files(settings: Settings) -> Iterator[Finding]:
         is_there = path.is_dir() if name == "lora_dir" else path.is_file()
         if not is_there:
             advice = f"correct {variable}, or leave it out"
-            yield Finding(name, "fault", f"{variable}: {path} is not there", advice)
+            # The service starts without its LoRA folder, and looks for it again and again.
+            state: State = "warning" if name == "lora_dir" else "fault"
+            yield Finding(name, state, f"{variable}: {path} is not there", advice)
             continue
         try:
             if name == "policy_file":

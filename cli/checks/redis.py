@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from collections.abc import Callable
 
 from redis.exceptions import RedisError
 
@@ -12,17 +13,36 @@ from worker.redis_io.server import RedisServerError, find_redis_server, running_
 from worker.settings import Settings
 
 
+def check_server(settings: Settings, report: Callable[[str], None]) -> Finding:
+    """Whether `kirazuri up` can use the Redis of the settings, or start its own.
+
+    `report` gets lines about a Redis that is still loading.
+    """
+    if settings.redis_url is not None:
+        return _configured(settings.redis_url.get_secret_value(), settings, report)
+    if running_url(settings.data_dir / "redis"):
+        place = settings.data_dir.absolute()
+        advice = "stop it, or name another folder with --data or KIRAZURI_DATA_DIR"
+        return Finding("data folder", "fault", f"another service uses {place}", advice)
+    return _embedded(settings)
+
+
 def check_queue(settings: Settings) -> list[Finding]:
     """The server, its settings, and how far its clock is from this machine's."""
     if settings.redis_url is None:
         return [_embedded(settings)]
     url = settings.redis_url.get_secret_value()
+    found = _configured(url, settings, lambda line: None)
+    return [_describe(url), _clock(url, settings)] if found.state == "ok" else [found]
+
+
+def _configured(url: str, settings: Settings, report: Callable[[str], None]) -> Finding:
     try:
-        check_redis(url, settings, lambda line: None)
+        check_redis(url, settings, report)
     except RedisUnusableError as exc:
         advice = "correct KIRAZURI_REDIS_URL or the server's settings, or leave the variable out"
-        return [Finding("Redis", "fault", str(exc), advice)]
-    return [_describe(url), _clock(url, settings)]
+        return Finding("Redis", "fault", str(exc), advice)
+    return Finding("Redis", "ok", "it answers")
 
 
 def _embedded(settings: Settings) -> Finding:

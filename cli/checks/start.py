@@ -10,35 +10,66 @@ from cli.checks.checkpoint import (
     check_tokenizers,
     expected_hashes,
 )
-from cli.checks.device import check_device
-from cli.checks.finding import Finding
+from cli.checks.device import check_cpu, check_device
+from cli.checks.finding import Finding, faults, lines_of
 from cli.checks.machine import (
     check_disk,
     check_files,
+    check_free_port,
     check_memory,
     check_packages,
     check_port,
     check_python,
     check_torch,
+    runs_on_cpu,
 )
-from cli.checks.redis import check_queue
+from cli.checks.redis import check_queue, check_server
+from cli.output import command_line, fail, note
 from model.card import Card, load_card
 from model.errors import CardError
 from model.files.inspection import file_sha256
+from model.files.presence import why_incomplete
 from worker.settings import Settings
 
 _RELEASED = 1_767_225_600  # 2026-01-01
 OnBytes = Callable[[int], object]
 
 
-def check_before_start(settings: Settings, workers: int) -> list[Finding]:
-    """What takes less than a second, and is not told by the service itself when it starts.
+def require_start(settings: Settings, *, host: str, port: int, workers: int) -> None:
+    """End the command with what to do if the service could not start; warn if it may not."""
+    found = check_before_start(settings, host=host, port=port, workers=workers, report=note)
+    for line in lines_of(finding for finding in found if finding.state != "ok"):
+        note(line)
+    if wrong := faults(found):
+        count = "a fault" if len(wrong) == 1 else f"{len(wrong)} faults"
+        fail(f"not started because of {count}; `kirazuri doctor` checks everything")
 
-    It tells a missing or unreadable file, and a GPU that is asked of a torch without one.
+
+def check_before_start(
+    settings: Settings, *, host: str, port: int, workers: int, report: Callable[[str], None]
+) -> list[Finding]:
+    """What takes less than a second, but for a Redis that does not answer.
+
+    With a fault also what takes longer, so that all are told at once: the tokenizers, which are
+    else told by the worker. `report` gets lines about a Redis that is still loading.
     """
-    findings, _, parts = _checkpoint(settings)
-    weights = [finding for finding in findings if finding.check == "weights"]
-    return [*weights, check_memory(parts, settings, workers), check_disk(settings)]
+    findings, card, parts = _checkpoint(settings)
+    found = [finding for finding in findings if finding.check in ("card", "weights")]
+    if card and (table := why_incomplete(card, settings.checkpoint_dir, fetch=_fetch(settings))):
+        found.insert(0, Finding("checkpoint", "fault", table))
+    found.append(check_torch(settings))
+    if runs_on_cpu(settings):
+        found.append(check_cpu("the CPU", parts))
+    found += [check_memory(parts, settings, workers), check_disk(settings)]
+    found += [check_server(settings, report), check_free_port(host, port), *check_files(settings)]
+    if faults(found) and card:
+        found += check_tokenizers(card, settings.checkpoint_dir, parts)
+    return found
+
+
+def _fetch(settings: Settings) -> str:
+    place = settings.checkpoint_dir or "FOLDER"
+    return command_line("checkpoint", "fetch", settings.card, "--checkpoint-dir", place)
 
 
 def check_everything(
@@ -58,7 +89,7 @@ def check_everything(
     yield check_port(host, port)
     yield _check_date()
     yield from findings
-    if card is not None and parts:
+    if card is not None:
         yield from check_tokenizers(card, settings.checkpoint_dir, parts)
         if on_bytes is not None:
             yield from _check_hashes(card, parts, settings.checkpoint_dir, on_bytes)

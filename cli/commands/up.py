@@ -5,8 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cli.checks.finding import faults, lines_of
-from cli.checks.start import check_before_start
+from cli.checks.start import require_start
 from cli.options import CardName, CheckpointFolder, DataFolder, Host, Port
 from cli.output import command_line, examples, fail, note, read_settings
 from cli.service.embedded_redis import StartError
@@ -53,32 +52,20 @@ def up(
         lora_dir=lora_dir,
         max_rating=max_rating,
     )
-    _check(settings, workers)
     try:
-        with (
-            stop_signals(),
-            Service(settings, host=host, port=port, workers=workers) as service,
-        ):
-            typer.echo(f"{service.url} is the page: open it in a browser")
-            typer.echo(f"ready at {service.url} (API documentation: {service.url}/docs)")
-            if service.requires_key():
-                typer.echo(f"it requires an API key; this makes one: {keys_command(settings)}")
-            service.watch()
+        with stop_signals():
+            require_start(settings, host=host, port=port, workers=workers)
+            with Service(settings, host=host, port=port, workers=workers) as service:
+                typer.echo(f"{service.url} is the page: open it in a browser")
+                typer.echo(f"ready at {service.url} (API documentation: {service.url}/docs)")
+                if service.requires_key():
+                    typer.echo(f"it requires an API key; this makes one: {keys_command(settings)}")
+                service.watch()
     except StartError as exc:
         fail(str(exc))
     except KeyboardInterrupt:
         if settings.log_format == "text":
             note("stopped")
-
-
-def _check(settings: Settings, workers: int) -> None:
-    """End with what to do if a worker could not start; warn if it may not."""
-    found = check_before_start(settings, workers)
-    for line in lines_of(finding for finding in found if finding.state != "ok"):
-        note(line)
-    if wrong := faults(found):
-        count = "a fault" if len(wrong) == 1 else f"{len(wrong)} faults"
-        fail(f"not started because of {count}; `kirazuri doctor` checks everything")
 
 
 def keys_command(settings: Settings) -> str:

@@ -1,7 +1,6 @@
 """Starts, watches and stops Redis, API and workers as processes on one machine."""
 
 import contextlib
-import importlib.metadata
 import json
 import os
 import signal
@@ -15,12 +14,9 @@ from typing import NoReturn, Self
 import httpx2
 from pydantic import SecretStr
 
-from cli.output import command_line
 from cli.service.child import ChildProcess, write_log_line
 from cli.service.embedded_redis import EmbeddedRedis, StartError
 from cli.service.external_redis import RedisUnusableError, check_redis
-from model.card import Card, load_card
-from model.errors import ModelError
 from worker.settings import Settings
 
 _START_SECONDS = 300.0
@@ -134,17 +130,6 @@ class Service:
     # -- starting ----------------------------------------------------------------------------
 
     def _start(self) -> None:
-        try:
-            card = load_card(self._settings.card)
-            if self._settings.policy_file is not None:
-                # Imported here: the default file is known to be right, and reading it takes time.
-                from model.policy.policy import load_policy
-
-                load_policy(self._settings.policy_file)
-        except ModelError as exc:
-            raise StartError(str(exc)) from exc
-        if problem := _checkpoint_problem(card, self._settings) or _device_problem(self._settings):
-            raise StartError(problem)
         own = {
             "torch_threads": self._threads(),
             "allowed_hosts": self._allowed_hosts(),
@@ -227,29 +212,6 @@ class Service:
                 child.kill()
             if self._redis is not None:
                 self._redis.stop()
-
-
-def _checkpoint_problem(card: Card, settings: Settings) -> str | None:
-    from model.files.presence import why_incomplete
-
-    folder = settings.checkpoint_dir
-    words = ["checkpoint", "fetch", settings.card]
-    words += ["--checkpoint-dir", str(folder) if folder else "FOLDER"]
-    return why_incomplete(card, folder, fetch=command_line(*words))
-
-
-def _device_problem(settings: Settings) -> str | None:
-    """Torch is missing, or cannot have the GPU it is asked for; it is not imported here."""
-    try:
-        version = importlib.metadata.version("torch")
-    except importlib.metadata.PackageNotFoundError:
-        return "torch is not installed, so no worker can run here: `make install` installs it"
-    if settings.device.startswith("cuda") and version.endswith("+cpu"):
-        return (
-            f"KIRAZURI_DEVICE={settings.device}, but torch {version} is a build for CPUs; for one "
-            "with CUDA: make clean && make install TORCH_INDEX="
-        )
-    return None
 
 
 def _end(children: Sequence[ChildProcess], seconds: float) -> None:

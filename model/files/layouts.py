@@ -123,6 +123,22 @@ def locate_parts(files: Files, folder: Path) -> LocatedParts:
     return LocatedParts(found, *tokenizer_folders(files, folder))
 
 
+def readable_parts(files: Files, folder: Path) -> tuple[dict[str, CheckpointPart], dict[Path, str]]:
+    """The parts that `locate_parts` finds and can read, and why not, by path, for the others."""
+    found: dict[str, CheckpointPart] = {}
+    problems = {}
+    for path, names in part_places(files, folder):
+        if set(names) <= set(found):
+            continue
+        try:
+            here = find_parts(path)
+        except CheckpointError as exc:
+            problems[path] = str(exc)
+        else:
+            found |= {name: part for name, part in here.items() if name in names}
+    return found, problems
+
+
 def part_places(files: Files, folder: Path) -> list[tuple[Path, tuple[str, ...]]]:
     """The paths to read parts from, in order, and the parts to take from each.
 

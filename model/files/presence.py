@@ -135,13 +135,13 @@ def _elsewhere(item: WantedFile, folder: Path, taken: set[Path]) -> Path | None:
 
 
 def _tokenizer(item: WantedFile, place: Path, folder: Path) -> Presence:
-    if _has_tokenizer(place):
+    if has_tokenizer(place):
         return Presence(item, place)
     is_t5 = item.what.startswith("T5")
     others = (
         path
         for path in _entries(folder)
-        if ("t5" in path.name.lower()) == is_t5 and _has_tokenizer(path)
+        if ("t5" in path.name.lower()) == is_t5 and has_tokenizer(path)
     )
     problem = "it has neither tokenizer.json nor vocab.json and merges.txt"
     is_there = place.is_dir()
@@ -153,7 +153,8 @@ def _tokenizer(item: WantedFile, place: Path, folder: Path) -> Presence:
     )
 
 
-def _has_tokenizer(folder: Path) -> bool:
+def has_tokenizer(folder: Path) -> bool:
+    """Whether the folder has the files of a tokenizer, whatever is in them."""
     if (folder / "tokenizer.json").is_file():
         return True
     return all((folder / name).is_file() for name in ("vocab.json", "merges.txt"))

@@ -80,6 +80,8 @@ def test_files_that_settings_name_are_looked_for(tmp_path: Path) -> None:
     )
     states = {finding.check: finding.state for finding in check_files(settings)}
     assert states == {"lora_dir": "ok", "tags_file": "fault", "policy_file": "fault"}
+    (later,) = check_files(Settings(lora_dir=tmp_path / "later"))
+    assert (later.check, later.state) == ("lora_dir", "warning")
 
 
 def test_redis_and_its_clock(redis_url: str, tmp_path: Path) -> None:
