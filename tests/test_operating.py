@@ -50,7 +50,7 @@ def test_log_lines_exist() -> None:
         assert not fault or fault in FAULTS, line
 
 
-_VARIABLE = re.compile(r"\S*[\d/…()=]\S*|\b[A-Z_]{4,}\b|[:;|]")
+_VARIABLE = re.compile(r"\S*[\d/…()=]\S*|\b[A-Z_]{4,}\b|[:;|→]| {2,}")
 
 
 def is_written(line: str, sources: str) -> bool:

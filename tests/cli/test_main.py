@@ -1,6 +1,7 @@
 """Help, version, exit codes and error messages of the command line."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -113,7 +114,7 @@ def test_a_wrong_setting_is_named(tmp_path: Path) -> None:
 def test_an_unknown_card_is_named(tmp_path: Path) -> None:
     run = kirazuri_inline("up", "--card", "none", "--port", "0", folder=tmp_path)
     assert run.returncode == 1
-    assert run.stderr.startswith("error: no card named 'none'")
+    assert re.match(r"fault   card +no card named 'none'; the cards are ", run.stderr)
 
 
 CLIENT_COMMANDS = (
