@@ -1,9 +1,7 @@
 """Settings of all processes, read from `KIRAZURI_*` variables once at start."""
 
 import base64
-import ipaddress
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, Self
 
@@ -11,6 +9,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from model.rating import Rating
+from worker.setting_lists import split_commas, webhook_delays, webhook_networks, webhook_secrets
 
 
 class Settings(BaseSettings):
@@ -108,6 +107,17 @@ class Settings(BaseSettings):
     )
     torch_threads: int = Field(
         default=0, ge=0, description="CPU threads of a worker. 0: as many as cores."
+    )
+    compile: Literal["auto", "always", "off"] = Field(
+        default="auto",
+        description="Whether pictures are computed by compiled code. auto: on a GPU once it is "
+        "compiled, on a CPU if a trial while the worker is idle finds it faster. always: without "
+        "a trial.",
+    )
+    warm: Literal["smallest", "presets"] = Field(
+        default="smallest",
+        description="What a worker computes before it is ready: a picture of the card's smallest "
+        "size, or, once the compiled code is there, one of each preset.",
     )
     device_memory_gb: float = Field(
         default=0.0, ge=0, description="GB of GPU memory that a worker may use. 0: all of it."
@@ -369,28 +379,6 @@ _ORIGIN = re.compile(r"https?://(?:[a-z0-9-]+(?:\.[a-z0-9-]+)*|\[[0-9a-f:]+\])(?
 _HOST = re.compile(r"[a-z0-9-]+(?:\.[a-z0-9-]+)*|\[[0-9a-f:]+\]")
 _MAX_RETRY_SECONDS = 6 * 86_400
 """The outbox keeps deliveries for seven days."""
-
-IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
-
-
-def split_commas(value: str) -> tuple[str, ...]:
-    """The items of a comma-separated setting."""
-    return tuple(part.strip() for part in value.split(",") if part.strip())
-
-
-def webhook_secrets(value: SecretStr | None) -> Sequence[str]:
-    """The secrets of the setting; empty if it is unset."""
-    return value.get_secret_value().split() if value else ()
-
-
-def webhook_networks(value: str) -> tuple[IPNetwork, ...]:
-    """The networks of the setting; ValueError if one is invalid."""
-    return tuple(ipaddress.ip_network(part) for part in split_commas(value))
-
-
-def webhook_delays(value: str) -> tuple[float, ...]:
-    """The delays of the setting in seconds; ValueError if one is not a number."""
-    return tuple(float(part) for part in split_commas(value))
 
 
 def redis_dsn(settings: Settings) -> str:

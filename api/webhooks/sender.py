@@ -22,7 +22,8 @@ from api.webhooks.pinned_client import AttemptResult, PinnedClient
 from api.webhooks.url_policy import UrlPolicy
 from worker.queue.outbox import Delivery, DeliveryStatus, Outbox
 from worker.redis_io.client import connect_async, disconnect, is_outage
-from worker.settings import Settings, redis_dsn, webhook_delays, webhook_secrets
+from worker.setting_lists import webhook_delays, webhook_secrets
+from worker.settings import Settings, redis_dsn
 from worker.telemetry import logs, tracing
 from worker.telemetry.logs import log_context
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import httpx2
 
-from worker.settings import IPNetwork, Settings, webhook_networks
+from worker.setting_lists import IPNetwork, webhook_networks
+from worker.settings import Settings
 
 MAX_URL = 2000
 

@@ -25,16 +25,16 @@ from model.engine.launched import Confirmed, LaunchedForwards
 from model.engine.oom_split import ChunkedForward
 from model.engine.pipeline import Pipeline
 from model.engine.protocol import (
+    EAGER,
     EngineEvent,
     EngineStats,
-    Finished,
     ImageReady,
     Preview,
     Started,
     StepDone,
 )
 from model.engine.running_request import RunningRequest, UnfinishedImage
-from model.engine.turns import has_work, next_batch
+from model.engine.turns import has_work, next_batch, preparable, request_of
 from model.errors import DeviceLost, NonFiniteLatents
 from model.network.device import use_on_this_stream
 from model.network.preview import is_preview_due
@@ -68,7 +68,7 @@ class Engine:
         finishing: Beside | None = None,
         merging: Beside | None = None,
     ) -> None:
-        self.stats = EngineStats()
+        self.stats = EngineStats(compiled=pipeline.paths.state)
         self._pipeline = pipeline
         self._velocity = ChunkedForward(pipeline.velocity, pipeline.release_memory)
         self._token_budget = token_budget
@@ -83,6 +83,11 @@ class Engine:
         self._memory_read_at = -math.inf
         # A GPU computes while the host prepares its next work: its results are read a step later.
         self._lag = 0 if pipeline.device.type == "cpu" else 1
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether there are requests. Any thread may ask."""
+        return bool(self._running)
 
     def description(self) -> dict[str, Any]:
         """The checkpoint's hashes, the device and the precision."""
@@ -116,7 +121,7 @@ class Engine:
         """
         events: list[EngineEvent] = []
         self.stats.latest = ()
-        for job_id in self._preparable():
+        for job_id in preparable(self._running, self._hashes):
             self._isolate(job_id, self._prepare, events)
         self._use_results(events)
         # The first look may begin to merge LoRAs, and these may be merged by the second one.
@@ -162,15 +167,6 @@ class Engine:
 
     # -- starting ----------------------------------------------------------------------------
 
-    def _preparable(self) -> list[str]:
-        """The requests that wait for nothing but their preparation."""
-        return [
-            job_id
-            for job_id, running in self._running.items()
-            if not running.is_preparing
-            and (job_id not in self._hashes or self._hashes[job_id].done())
-        ]
-
     def _prepare(self, job_id: str, events: list[EngineEvent]) -> None:
         """Read input images and encode prompts beside the steps."""
         if hashes := self._hashes.pop(job_id, None):
@@ -186,7 +182,8 @@ class Engine:
         running, plan = self._running[job_id], prepared.plan
         running.plan, running.loras = plan, prepared.loras
         running.prompts, running.texts = prepared.prompts, prepared.texts
-        events.append(Started(job_id, prepared.warnings, prepared.seconds))
+        running.path = self._pipeline.paths.choose(running.request)
+        events.append(Started(job_id, prepared.warnings, prepared.seconds, running.path))
         for index, one in enumerate(prepared.images):
             running.images[index] = UnfinishedImage(
                 job_id, index, one.seed, plan, one.trajectory, plan.evaluations
@@ -239,22 +236,24 @@ class Engine:
             self._launched.add(batch, results, began)
             self._confirm(events, keep=self._lag)
             for image, denoised in zip(batch, results, strict=True):
-                self._isolate(image.job_id, self._advance, events, image, denoised)
+                if request_of(image, self._running):
+                    self._isolate(image.job_id, self._advance, events, image, denoised)
             return
         # Outside the handler: the failed forward's tensors must not take a retry's memory.
         self._check_device(without_frames(failure))
         if len(batch) == 1:
-            self._fail(batch[0].job_id, failure, events)
+            self._fail_forward(batch[0], failure, events)
             return
         self._pipeline.release_memory()
         logger.warning("a forward of %d images failed (%s); one by one", len(batch), failure)
         for image in batch:
-            if image.job_id in self._running:
+            if request_of(image, self._running):
                 self._run_batch([image], events)
 
     def _denoise(self, batch: list[UnfinishedImage]) -> list[Tensor]:
-        """Evaluate the model once. All images of a batch use the same LoRAs."""
+        """Evaluate the model once. All images of a batch use the same LoRAs and path."""
         first = self._running[batch[0].job_id]
+        self._pipeline.paths.use(first.path)
         self._pipeline.loras.use_in_transformer(first.loras)
         inputs = [self._running[image.job_id].denoise_input(image) for image in batch]
         results = denoise(self._velocity, inputs, is_row_by_row=first.request.deterministic)
@@ -270,13 +269,14 @@ class Engine:
                 batch, forward.sigmas, forward.are_finite, strict=True
             ):
                 image.confirmed += 1
-                if not is_finite:
-                    self._isolate(image.job_id, _refuse_non_finite, events, image.seed, sigma)
-            events += [
-                StepDone(job_id, running.finished_steps(), running.steps)
-                for job_id in dict.fromkeys(image.job_id for image in batch)
-                if (running := self._running.get(job_id))
-            ]
+                if not is_finite and request_of(image, self._running):
+                    what = f"the model gave NaN or infinity at sigma {sigma:.4f}"
+                    failure = NonFiniteLatents(f"{what} for seed {image.seed}")
+                    self._fail_forward(image, failure, events)
+            current = (image.job_id for image in batch if request_of(image, self._running))
+            for job_id in dict.fromkeys(current):
+                running = self._running[job_id]
+                events.append(StepDone(job_id, running.finished_steps(), running.steps))
 
     def _count_forward(self, forward: Confirmed) -> None:
         self.stats.shortages = self._velocity.shortages
@@ -349,8 +349,7 @@ class Engine:
         running = self._running.pop(job_id)
         if not running.forwards:  # it sampled nothing
             events.append(StepDone(job_id, running.steps, running.steps))
-        mean_batch = running.batched / max(1, running.forwards)
-        events.append(Finished(job_id, running.denoise_seconds, running.decode_seconds, mean_batch))
+        events.append(running.finished(job_id))
 
     # -- failing -----------------------------------------------------------------------------
 
@@ -379,13 +378,21 @@ class Engine:
                 self._pipeline.release_memory()
         events.append(failed)
 
+    def _fail_forward(
+        self, image: UnfinishedImage, exc: Exception, events: list[EngineEvent]
+    ) -> None:
+        """Begin a request anew by the eager path if compiled code failed it, else fail it."""
+        running = self._running[image.job_id]
+        if running.path == EAGER or isinstance(exc, torch.OutOfMemoryError):
+            self._fail(image.job_id, exc, events)
+            return
+        self._pipeline.paths.distrust(exc)
+        self.cancel(image.job_id)
+        self.admit(image.job_id, running.request, owner=running.owner, weight=running.weight)
+
     def _check_device(self, exc: Exception) -> None:
         """Raise DeviceLost if a fault broke the device: only a new process can use it again."""
         try:
             self._pipeline.check_device()
         except RuntimeError as broken:
             raise DeviceLost(f"after {type(exc).__name__}: {broken}") from exc
-
-
-def _refuse_non_finite(job_id: str, events: list[EngineEvent], seed: int, sigma: float) -> None:
-    raise NonFiniteLatents(f"the model gave NaN or infinity at sigma {sigma:.4f} for seed {seed}")

@@ -1,8 +1,9 @@
 """Loads a checkpoint into an engine: device, precision, threads and the model's functions."""
 
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy
 import torch
@@ -11,6 +12,8 @@ from torch import Tensor
 
 from model.card import Card
 from model.engine.beside.side_work import SideThread
+from model.engine.compiled.paths import CompiledPaths, Paths
+from model.engine.compiled.plan import Plan
 from model.engine.engine import Engine
 from model.engine.images.image_plan import ReadImage
 from model.engine.oom_split import decode_within_memory, first_that_fits
@@ -31,8 +34,21 @@ from model.network.preview import latents_to_rgb
 from model.network.text_encoder import TextEncoder
 from model.network.transformer.forward import Transformer
 from model.network.vae import decode_latents, encode_pixels
+from model.sizes import parse_resolution
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True, slots=True)
+class Compiling:
+    """Whether pictures may be computed by compiled code: on a CPU with "auto" only if it pays.
+
+    `folder` keeps the code. If `is_awaited`, loading ends when it is known whether it can be used.
+    """
+
+    mode: Literal["auto", "always", "off"] = "off"
+    folder: Path = Path()
+    is_awaited: bool = False
 
 
 def load_engine(
@@ -48,6 +64,7 @@ def load_engine(
     lora_dir: Path | None = None,
     lora_cache_sets: int = 2,
     lora_skip_misfits: bool = False,
+    compiling: Compiling = Compiling(),
 ) -> Engine:
     """Load the card's checkpoint and keep it resident.
 
@@ -56,7 +73,8 @@ def load_engine(
     the stored images that requests start from. The `lora_cache_sets` most recently used sets of
     merged LoRAs from `lora_dir` stay in memory. `lora_skip_misfits` leaves out tensors of LoRAs
     that do not fit the checkpoint. `device_memory_gb` limits the GPU's memory, 0 does not; with
-    too little of it for all parts, prompts are encoded on the CPU.
+    too little of it for all parts, prompts are encoded on the CPU. `compiling` is done beside the
+    engine.
 
     Raises:
         CheckpointError: a file is missing, incomplete or of another layout.
@@ -83,25 +101,28 @@ def load_engine(
     plan = partial(plan_changes, table=None, skips_misfits=lora_skip_misfits)
     files = LoraFolder(lora_dir, plan)
     loras = LoraSwitch(parts, files, cached_sets=lora_cache_sets, skips_misfits=lora_skip_misfits)
-    description = {
-        **_describe_checkpoint(card, parts),
-        "device": device,
-        "device_name": device_name(target),
-        "precision": precision,
-        "threads": torch.get_num_threads() if target.type == "cpu" else None,
-        "torch": torch.__version__,
-    }
-    pipeline = _pipeline(card, parts, loras, read_image, target, dtype, description)
+    description = _describe(card, parts, device, precision)
+    pipeline = _pipeline(card, parts, loras, read_image, target, dtype, description, compiling)
     beside = {name: SideThread(name, target) for name in ("reading", "finishing", "merging")}
-    return Engine(pipeline, token_budget=token_budget, **beside)
+    engine = Engine(pipeline, token_budget=token_budget, **beside)
+    pipeline.paths.start(lambda: engine.is_busy)
+    if compiling.is_awaited:
+        pipeline.paths.wait()
+    return engine
 
 
-def _describe_checkpoint(card: Card, parts: Components) -> dict[str, Any]:
+def _describe(card: Card, parts: Components, device: str, precision: str) -> dict[str, Any]:
+    target = torch.device(device)
     return {
         "card": card.name,
         "checkpoint": parts.sha256,
         "text_encoder": parts.text_encoder_sha256,
         "vae": parts.vae_sha256,
+        "device": device,
+        "device_name": device_name(target),
+        "precision": precision,
+        "threads": torch.get_num_threads() if target.type == "cpu" else None,
+        "torch": torch.__version__,
     }
 
 
@@ -113,6 +134,7 @@ def _pipeline(
     device: torch.device,
     dtype: torch.dtype,
     description: dict[str, Any],
+    compiling: Compiling,
 ) -> Pipeline:
     """Bind the loaded modules and the card's constants into the engine's functions."""
     text = TextEncoder(parts, card.text)
@@ -138,6 +160,7 @@ def _pipeline(
         ),
         read_image=read_image,
         loras=loras,
+        paths=_paths(card, parts, transformer, compiling, device, dtype),
         latent_channels=card.transformer.latent_channels,
         scale_factor=card.vae.scale_factor,
         device=device,
@@ -146,6 +169,33 @@ def _pipeline(
         release_memory=lambda: _release(transformer, device),
         memory=lambda: _memory(device),
     )
+
+
+def _paths(
+    card: Card,
+    parts: Components,
+    transformer: Transformer,
+    compiling: Compiling,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> Paths:
+    """The eager path, and with `compiling` the compiled one."""
+    if compiling.mode == "off":
+        return Paths()
+    width, height = parse_resolution(card.defaults.resolution, card)
+    plan = Plan(
+        config={k: v for k, v in parts.transformer.config.items() if not k.startswith("_")},
+        context_rows=card.text.context_rows,
+        size=(height // card.vae.scale_factor, width // card.vae.scale_factor),
+        device=str(device),
+        precision=str(dtype).removeprefix("torch."),
+        threads=torch.get_num_threads(),
+        must_pay=device.type == "cpu" and compiling.mode == "auto",
+        is_patient=device.type == "cpu" and compiling.mode == "auto" and not compiling.is_awaited,
+        root=str(compiling.folder),
+    )
+    spare = Transformer(parts.transformer, dtype=dtype)
+    return CompiledPaths(transformer, spare, plan)
 
 
 def _check_addition(device: torch.device) -> None:

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from model.engine.compiled.paths import Paths
 from model.engine.images.image_plan import LatentCodec, ReadImage
 from model.engine.protocol import DeviceMemory
 from model.errors import InputMissing
@@ -36,7 +37,8 @@ class Pipeline:
     float32 (rows, C, 1, h, w). `decode(latents)` returns uint8 (B, height, width, 3),
     `preview(latents)` of one image uint8 (h, w, 3). `encode_image` takes float32 (B, 3, 1, height,
     width) in [-1, 1] and returns latents. `read_image(name)` returns a stored image, uint8 (height,
-    width, 3). `loras` changes the weights that `encode` and `velocity` use.
+    width, 3). `loras` changes the weights that `encode` and `velocity` use, `paths` the code of
+    `velocity`.
 
     `check_device()` raises RuntimeError if the device no longer computes, `memory()`
     returns how full the device is, `release_memory()` frees what the model keeps only for speed.
@@ -50,6 +52,7 @@ class Pipeline:
     encode_image: Callable[[Tensor], Tensor] = _no_image_encoder
     read_image: ReadImage = no_image_store
     loras: LoraSwitch = field(default_factory=lambda: LoraSwitch(None, LoraFolder(None)))
+    paths: Paths = field(default_factory=Paths)
     latent_channels: int = 16
     scale_factor: int = 8
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))

@@ -10,17 +10,22 @@ from numpy.typing import NDArray
 from model.request import RequestWarning
 from model.resolved_request import ResolvedRequest
 
+EAGER, COMPILED = "eager", "compiled"
+"""The paths by which a picture can be computed. They round differently in the last bits."""
+
 
 @dataclass(frozen=True, slots=True)
 class Started:
     """The prompts are encoded and sampling begins.
 
-    `seconds` is how long encoding took, `at` its end by `time.time_ns()`.
+    `seconds` is how long encoding took, `at` its end by `time.time_ns()`. All forwards of the
+    pictures take the same `path`.
     """
 
     job_id: str
     warnings: tuple[RequestWarning, ...]
     seconds: float
+    path: str = EAGER
     at: int = field(default_factory=time.time_ns, compare=False)
 
 
@@ -106,11 +111,24 @@ class DeviceMemory:
 
 
 @dataclass(slots=True)
+class CompiledState:
+    """Whether pictures can be computed by compiled code, and why not.
+
+    `name` is off, eager (decided, or no tools for it), compiling, ready or failed.
+    """
+
+    name: str = "off"
+    detail: str = ""
+    failures: int = 0
+
+
+@dataclass(slots=True)
 class EngineStats:
     """Totals since the engine was created. The mean batch size is evaluations / forwards.
 
     `shortages` counts the forwards that did not fit into the device's memory. `latest` holds the
-    model calls of the latest step; `memory` is None if the device is not a GPU.
+    model calls of the latest step; `memory` is None if the device is not a GPU. `compiled` is
+    one object for all copies.
     """
 
     forwards: int = 0
@@ -120,6 +138,7 @@ class EngineStats:
     shortages: int = 0
     latest: tuple[Forward, ...] = ()
     memory: DeviceMemory | None = None
+    compiled: CompiledState = field(default_factory=CompiledState)
 
     def add(self, forward: Forward) -> None:
         """Count a forward of this step."""

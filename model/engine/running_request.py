@@ -7,6 +7,7 @@ from torch import Tensor
 
 from model.engine.guidance import DenoiseInput
 from model.engine.images.image_plan import ImagePlan
+from model.engine.protocol import EAGER, Finished
 from model.network.text_encoder import EncodedPrompt
 from model.network.transformer.forward import TextKeys
 from model.resolved_request import LoraSet, ResolvedRequest
@@ -43,8 +44,8 @@ class RunningRequest:
     `loras` are those that change the transformer. `prompts` are the encoded prompts: the prompt,
     then with guidance the negative prompt; `texts` is what the transformer makes of them with
     these LoRAs, empty until they are merged. `plan` is None and `images` is empty until the request
-    has started. `images` holds the unfinished ones by index. `is_preparing` says that its
-    preparation runs.
+    has started. `images` holds the unfinished ones by index, which all take the same `path`.
+    `is_preparing` says that its preparation runs.
     """
 
     request: ResolvedRequest
@@ -54,6 +55,7 @@ class RunningRequest:
     prompts: tuple[EncodedPrompt, ...] = ()
     texts: tuple[TextKeys, ...] = ()
     plan: ImagePlan | None = None
+    path: str = EAGER
     is_preparing: bool = False
     images: dict[int, UnfinishedImage] = field(default_factory=dict)
     denoise_seconds: float = 0.0
@@ -87,6 +89,11 @@ class RunningRequest:
         self.forwards += 1
         self.batched += images
         self.denoise_seconds += seconds
+
+    def finished(self, job_id: str) -> Finished:
+        """The event of its end."""
+        mean_batch = self.batched / max(1, self.forwards)
+        return Finished(job_id, self.denoise_seconds, self.decode_seconds, mean_batch)
 
     def denoise_input(self, image: UnfinishedImage) -> DenoiseInput:
         """The evaluation that an image waits for."""

@@ -1,6 +1,7 @@
-"""Chooses the images of the next step among those of all running requests."""
+"""Chooses among all running requests: the images of the next step, and those to prepare."""
 
 from collections.abc import Hashable, Iterable, Mapping
+from concurrent.futures import Future
 
 from model.engine.batching import Candidate, select_batch
 from model.engine.beside.merging import MergesBeside
@@ -11,6 +12,25 @@ _MERGE_FORWARDS = 2
 """Cost of merging LoRAs into the transformer, in full forwards, for selecting a batch."""
 
 _ImageKey = tuple[str, int]
+
+
+def preparable(
+    running: Mapping[str, RunningRequest], hashes: Mapping[str, Future[None]]
+) -> list[str]:
+    """The requests that wait for nothing but their preparation: not for hashes of LoRA files."""
+    return [
+        job_id
+        for job_id, one in running.items()
+        if not one.is_preparing and (job_id not in hashes or hashes[job_id].done())
+    ]
+
+
+def request_of(
+    image: UnfinishedImage, running: Mapping[str, RunningRequest]
+) -> RunningRequest | None:
+    """The request of an image; None if it was cancelled or begun anew since."""
+    one = running.get(image.job_id)
+    return one if one and one.images.get(image.index) is image else None
 
 
 def next_batch(
@@ -96,4 +116,4 @@ def _batch_group(running: RunningRequest, key: _ImageKey) -> Hashable:
     A forward has one set of weights. The size of a batch selects kernels, and these round
     differently in the last bits.
     """
-    return running.loras, key if running.request.deterministic else None
+    return running.loras, running.path, key if running.request.deterministic else None

@@ -38,13 +38,18 @@ class Recipe(BaseModel):
     threads: int | None = Field(
         default=None, description="Number of processor threads; null on a GPU."
     )
+    path: str = Field(
+        default="",
+        description="Code that computed the transformer: eager or compiled. Empty for a worker, "
+        "which has both.",
+    )
     torch: str = Field(default="", description="Version of PyTorch.")
     service: str = Field(default="", description="Name and version of this service.")
 
 
-def build_recipe(description: dict[str, Any], *, service: str) -> Recipe:
+def build_recipe(description: dict[str, Any], *, service: str, path: str = "") -> Recipe:
     """Build the recipe from an engine's description, without its other entries."""
-    return Recipe.model_validate({**description, "service": service})
+    return Recipe.model_validate({**description, "service": service, "path": path})
 
 
 def recipe_differences(one: Recipe, other: Recipe) -> list[str]:

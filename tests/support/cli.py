@@ -13,9 +13,12 @@ from tests.support.waiting import wait_until
 
 
 def clean_environment(**variables: str) -> dict[str, str]:
-    """This process's variables without settings, so that tests do not depend on them."""
+    """This process's variables without settings, so that tests do not depend on them.
+
+    Workers compile nothing, which would take a core for minutes.
+    """
     kept = {k: v for k, v in os.environ.items() if not k.startswith("KIRAZURI_")}  # noqa: TID251 - a child's
-    return {**kept, **variables}
+    return {**kept, "KIRAZURI_COMPILE": "off", **variables}
 
 
 def kirazuri(

@@ -1,7 +1,8 @@
 """A small deterministic engine without a model. Words of the prompt make it misbehave.
 
 At its second step a job with the word `crash` ends the process, `hang` blocks the engine, `raise`
-breaks it, `nan` and `flaky` fail, and `until=PATH` blocks the engine until the file exists.
+breaks it, `nan` and `flaky` fail, and `until=PATH` blocks the engine until the file exists. With
+the word `compiled` it says that compiled code made the images.
 """
 
 import os
@@ -14,6 +15,8 @@ import numpy
 from numpy.typing import NDArray
 
 from model.engine.protocol import (
+    COMPILED,
+    EAGER,
     EngineEvent,
     EngineStats,
     Failed,
@@ -91,7 +94,8 @@ class FakeEngine:
             for name in request.inputs:
                 assert self.read_image, "this engine reads no images"
                 self.seen[name] = self.read_image(name).shape
-            events.append(Started(job_id, found, 0.001))
+            path = COMPILED if "compiled" in request.prompt else EAGER
+            events.append(Started(job_id, found, 0.001, path))
         if step == MISBEHAVIOUR_STEP:
             failure = self._misbehave(job_id, request)
             if failure:

@@ -15,7 +15,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from queue import Empty
 from types import FrameType
@@ -73,7 +73,7 @@ class BatchWorker:
         signer: ImageSigner | None = None,
         output_filter: OutputFilter | None = None,
         version: str,
-        warm_up: ResolvedRequest | None = None,
+        warm_up: Sequence[ResolvedRequest] = (),
         checkpoint: str = "",
         die: Callable[[int], Any] = os._exit,
     ) -> None:

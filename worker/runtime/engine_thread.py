@@ -7,7 +7,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -49,7 +49,7 @@ class EngineThread:
         self,
         factory: Callable[[], GenerationEngine],
         *,
-        warm_up: ResolvedRequest | None,
+        warm_up: Sequence[ResolvedRequest],
         metrics: WorkerMetrics | None = None,
     ) -> None:
         self.events: SimpleQueue[tuple[str, EngineEvent]] = SimpleQueue()
@@ -58,7 +58,7 @@ class EngineThread:
         self.description: dict[str, Any] = {}
         self.fault: BaseException | None = None
         self._factory = factory
-        self._warm_up_request = warm_up
+        self._warm_up_requests = warm_up
         self._metrics = metrics or WorkerMetrics()
         self._commands: SimpleQueue[_Command] = SimpleQueue()
         self._tokens: dict[str, str] = {}
@@ -132,16 +132,16 @@ class EngineThread:
             self.fault = exc
 
     def _warm_up(self, engine: GenerationEngine) -> None:
-        """Run one request, so that the first client does not wait for lazy initialisation."""
-        if self._warm_up_request is None:
-            return
-        engine.admit(_WARM_UP_ID, self._warm_up_request)
-        while not self._is_stopping.is_set():
-            for event in engine.step():
-                if isinstance(event, Failed):
-                    raise WarmUpFailed(f"{event.code}: {event.detail}")
-                if isinstance(event, Finished):
-                    return
+        """Run requests one by one, so that no client waits for what is done once."""
+        for request in self._warm_up_requests:
+            engine.admit(_WARM_UP_ID, request)
+            is_running = True
+            while is_running and not self._is_stopping.is_set():
+                for event in engine.step():
+                    if isinstance(event, Failed):
+                        raise WarmUpFailed(f"{event.code}: {event.detail}")
+                    is_running = is_running and not isinstance(event, Finished)
+        self.stats = replace(engine.stats)
 
     def _run_commands(self, engine: GenerationEngine) -> None:
         """Run all waiting commands; an idle thread waits a moment for one."""

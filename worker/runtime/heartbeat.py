@@ -4,6 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -69,6 +70,7 @@ class Heartbeat:
         self._rq.add_heartbeat(pipeline, leases)
         parts.queue.heartbeat(pipeline, status)
         if now - self._metrics_at > _METRICS_SECONDS:
+            parts.metrics.observe_compiled(parts.engine.stats.compiled)
             parts.queue.send_metrics(pipeline, parts.name, parts.metrics.text())
             self._metrics_at = now
         self._rq.ask_suspended(pipeline)
@@ -128,6 +130,7 @@ def worker_status(
             "rows": stats.rows,
             "forward_seconds": round(stats.forward_seconds, 3),
             "shortages": stats.shortages,
+            "compiled": asdict(stats.compiled),
             "step_seconds": round(step_seconds, 1),
             "unstored": parts.publisher.pending,
             "cost_per_second": parts.throughput.update(engine.busy_seconds),

@@ -4,6 +4,7 @@ import argparse
 import os
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Literal
 
 from model.card import Card, load_card
 from model.engine.protocol import GenerationEngine
@@ -24,6 +25,9 @@ from worker.store.image_store import ImageStore
 from worker.store.open_store import open_store
 from worker.telemetry import logs, tracing
 
+COMPILED_FOLDER = "compiled"
+"""Compiled code, in the data folder. It can be deleted while no worker runs."""
+
 
 def service_version() -> str:
     """Name and version of this service, as image metadata gives them."""
@@ -42,11 +46,15 @@ def _signer(settings: Settings) -> ImageSigner | None:
     return open_signer(settings, service=service_version())
 
 
-def warm_up_request(card: Card) -> ResolvedRequest:
-    """Two steps at the card's smallest size, with guidance: every part of the model runs once."""
-    smallest = min(card.resolutions, key=lambda preset: preset.width * preset.height)
-    request = GenerationRequest(prompt="1girl", resolution=smallest.name, steps=2)
-    return resolve_request(request, card, seed=0)
+def warm_up_requests(card: Card, warm: Literal["smallest", "presets"]) -> list[ResolvedRequest]:
+    """Two steps with guidance at the smallest preset, or at each: all of the model runs once."""
+    presets = sorted(card.resolutions, key=lambda preset: preset.width * preset.height)
+    return [
+        resolve_request(
+            GenerationRequest(prompt="1girl", resolution=preset.name, steps=2), card, seed=0
+        )
+        for preset in (presets if warm == "presets" else presets[:1])
+    ]
 
 
 def run(
@@ -66,7 +74,7 @@ def run(
         # two busy cores an image then took 60 seconds instead of half a second.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # noqa: TID251 - not one of our settings
         with long_lived():
-            from model.engine.loading import load_engine
+            from model.engine.loading import Compiling, load_engine
 
             return load_engine(
                 card,
@@ -80,6 +88,11 @@ def run(
                 lora_dir=settings.lora_dir,
                 lora_cache_sets=settings.lora_cache_sets,
                 lora_skip_misfits=settings.lora_skip_misfits,
+                compiling=Compiling(
+                    settings.compile,
+                    settings.data_dir / COMPILED_FOLDER,
+                    is_awaited=settings.warm == "presets",
+                ),
             )
 
     worker = BatchWorker(
@@ -91,7 +104,7 @@ def run(
         signer=signer,
         output_filter=output_filter,
         version=service_version(),
-        warm_up=warm_up_request(card),
+        warm_up=warm_up_requests(card, settings.warm),
         checkpoint=checkpoint_of(card)[1],
     )
     work_to_end(worker)

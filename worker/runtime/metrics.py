@@ -16,7 +16,7 @@ from prometheus_client import (
     generate_latest,
 )
 
-from model.engine.protocol import EngineStats
+from model.engine.protocol import CompiledState, EngineStats
 
 _MAX_SHAPES = 16
 """Image sizes with their own label, the first that a worker meets; clients may ask for many."""
@@ -83,7 +83,21 @@ class WorkerMetrics:
             "Memory of the worker's GPU. Neither memory metric has samples on the CPU.",
             ["device"],
         )
+        self._add_compiled()
         ProcessCollector(namespace="kirazuri_worker", registry=self._registry)
+
+    def _add_compiled(self) -> None:
+        self._compiled = Gauge(
+            "kirazuri_engine_compiled",
+            "1 if the worker computes pictures by compiled code, 0 if eagerly.",
+            registry=self._registry,
+        )
+        self._compiled_failures = Counter(
+            "kirazuri_engine_compiled_failures",
+            "Failures of compiled code or of its compilation; the worker continues eagerly.",
+            registry=self._registry,
+        )
+        self._counted_failures = 0
 
     def text(self) -> str:
         """All metrics in Prometheus' text format 0.0.4."""
@@ -101,6 +115,12 @@ class WorkerMetrics:
             self._memory.labels("reserved").set(stats.memory.reserved)
             self._memory.labels("free").set(stats.memory.free)
             self._memory_size.labels(stats.memory.device).set(stats.memory.size)
+
+    def observe_compiled(self, state: CompiledState) -> None:
+        """Whether compiled code is used, and how often it has failed."""
+        self._compiled.set(state.name == "ready")
+        self._compiled_failures.inc(state.failures - self._counted_failures)
+        self._counted_failures = state.failures
 
     def count_sampling_steps(self, steps: int) -> None:
         """Count sampling steps, each of one image."""

@@ -68,9 +68,9 @@ class WorkerParts:
         card = str(about.get("card", ""))
         return [(card, self.checkpoint or str(about.get("checkpoint", ""))), (card, "")]
 
-    def recipe(self) -> Recipe:
-        """What this worker adds to a request: checkpoint, precision, version."""
-        return build_recipe(self.engine.description, service=self.version)
+    def recipe(self, path: str = "") -> Recipe:
+        """What this worker adds to a request: checkpoint, precision, version, and a job's path."""
+        return build_recipe(self.engine.description, service=self.version, path=path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +106,7 @@ class Slot:
         self._warnings: tuple[JobWarning, ...] = ()
         self._timings: dict[str, float] = {}
         self._step = 0
+        self._path = ""
         self._engine_since = time.monotonic()
         self._engine_end: Finished | Failed | None = None
         self._engine_end_at = 0.0
@@ -174,7 +175,7 @@ class Slot:
                 self._reports.append(Report(event="preview", data=data))
             case ImageReady():
                 self._images[event.index] = self._parts.publisher.publish(
-                    self.token, event, self.claim.request, self._parts.recipe()
+                    self.token, event, self.claim.request, self._parts.recipe(self._path)
                 )
                 began = event.at - int(event.seconds * 1e9)
                 self._span.add_stage("denoise", self._stage_began, began, index=event.index)
@@ -190,7 +191,8 @@ class Slot:
         self._parts.metrics.observe_stage("encode", event.seconds)
         found = [JobWarning(code=w.code, detail=w.detail) for w in event.warnings]
         self._warnings = tuple(dict.fromkeys([*self.claim.warnings, *found]))
-        fields = {"recipe": self._parts.recipe().model_dump_json()}
+        self._path = event.path
+        fields = {"recipe": self._parts.recipe(event.path).model_dump_json()}
         if found:
             fields["warnings"] = record.dump_all(self._warnings)
         self._reports.append(Report(fields=fields))

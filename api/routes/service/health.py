@@ -99,9 +99,15 @@ async def _queue_reasons(queue: JobQueue, settings: Settings) -> tuple[list[str]
     if without_worker([own], live):
         reasons.append(f"worker: no live worker has {_name(own)} loaded")
     others = [one for one in without_worker(waiting, live) if one != own]
-    return reasons, [
+    warnings = [
         f"queue: jobs wait for {_name(one)}, which no live worker has loaded" for one in others
     ]
+    warnings += [
+        f"worker: {status.name} computes eagerly, because compiled code failed; see its log"
+        for status in (heartbeat.status for heartbeat in live)
+        if status.details.get("compiled", {}).get("name") == "failed"
+    ]
+    return reasons, warnings
 
 
 def without_worker(waiting: Sequence[Checkpoint], live: Sequence[SeenWorker]) -> list[Checkpoint]:

@@ -91,6 +91,11 @@ class Transformer:
         self._reading = Lock()
         self._biases: dict[tuple[int, int], tuple[int, Tensor | None]] = {}
 
+    @property
+    def config(self) -> Any:
+        """The sizes of the library's module."""
+        return self._module.config
+
     def use(self, blocks: Blocks) -> None:
         """Compute with these functions from the next forward on."""
         self._blocks = blocks
@@ -172,6 +177,8 @@ class Transformer:
         if place not in self._biases:
             self._biases[place] = text_rows(*place, like)
         rows, bias = self._biases[place]
+        if bias is None and self._blocks.at_once:
+            bias = like.new_zeros(1, 1, 1, rows)  # so that compiled code need not tell them apart
         return torch.stack([_lengthened(text.values, rows) for text in texts], dim=2), bias
 
     def _patches(self, latents: Tensor) -> Tensor:

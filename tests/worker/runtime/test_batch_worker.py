@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import io
+import json
 import logging
 import threading
 import time
@@ -68,7 +69,7 @@ async def test_many_jobs_share_the_engine(
     formats = ("png", "webp", "jpeg", "avif")
     requests = [
         make_request(
-            f"until={go}",
+            f"until={go} compiled" if n % 5 else f"until={go}",
             seed=10 * n,
             steps=4 + n % 3,
             num_images=1 + n % 2,
@@ -95,7 +96,11 @@ async def test_many_jobs_share_the_engine(
             request.seed + index for index in range(request.num_images)
         ]
         assert store.path(job.images[0].name).stat().st_size == job.images[0].bytes
-        assert job.recipe == worker.recipe
+        path = "compiled" if "compiled" in request.prompt else "eager"
+        assert job.recipe == worker.recipe.model_copy(update={"path": path})
+        with Image.open(store.path(job.images[0].name)) as picture:
+            if picture.format == "PNG":
+                assert json.loads(picture.info["kirazuri"])["recipe"]["path"] == path
         assert job.timings.denoise is not None
         assert job.timings.store is not None
     with Image.open(io.BytesIO(store.path(done[0].images[0].name).read_bytes())) as image:
@@ -359,7 +364,7 @@ async def test_an_engine_that_cannot_warm_up_ends_the_process(
         engine_factory=FakeEngine,
         store=LocalImageStore(settings.data_dir / "images"),
         version="test",
-        warm_up=make_request("nan"),
+        warm_up=[make_request("nan")],
         die=die,
     )
     with pytest.raises(Died, match="70"):

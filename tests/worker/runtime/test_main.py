@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from model.card import card_names, load_card
-from worker.runtime.main import main, service_version, warm_up_request
+from worker.runtime.main import main, service_version, warm_up_requests
 
 
 def test_help_needs_neither_redis_nor_torch() -> None:
@@ -44,13 +44,15 @@ def test_wrong_settings_end_the_start_with_a_message(
         assert message in capsys.readouterr().err
 
 
-def test_the_warm_up_has_the_cards_smallest_size() -> None:
+def test_the_warm_up_has_the_cards_smallest_size_or_each_preset() -> None:
     for name in card_names():
         card = load_card(name)
-        request = warm_up_request(card)
-        assert request.steps == 2
-        sizes = [preset.width * preset.height for preset in card.resolutions]
-        assert request.width * request.height == min(sizes), name
+        sizes = sorted(preset.width * preset.height for preset in card.resolutions)
+        (smallest,) = warm_up_requests(card, "smallest")
+        assert smallest.steps == 2
+        assert smallest.width * smallest.height == sizes[0], name
+        every = warm_up_requests(card, "presets")
+        assert [request.width * request.height for request in every] == sizes, name
 
 
 def test_the_version_names_the_service() -> None:

@@ -2,7 +2,7 @@
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from model.engine.protocol import DeviceMemory, EngineStats, Forward
+from model.engine.protocol import CompiledState, DeviceMemory, EngineStats, Forward
 from worker.runtime.metrics import WorkerMetrics
 
 
@@ -48,6 +48,18 @@ def test_gpu_memory() -> None:
     assert found["kirazuri_device_memory_bytes", "reserved"] == 20
     assert found["kirazuri_device_memory_bytes", "free"] == 50
     assert found["kirazuri_device_memory_size_bytes", "NVIDIA H100"] == 80
+
+
+def test_compiled_code_and_its_failures() -> None:
+    metrics, state = WorkerMetrics(), CompiledState("ready")
+    metrics.observe_compiled(state)
+    assert samples(metrics)["kirazuri_engine_compiled",] == 1
+    state.name, state.failures = "failed", 1
+    for _ in range(2):
+        metrics.observe_compiled(state)
+    found = samples(metrics)
+    assert found["kirazuri_engine_compiled",] == 0
+    assert found["kirazuri_engine_compiled_failures_total",] == 1
 
 
 def test_the_text_is_small_enough_to_travel_with_heartbeats() -> None:

@@ -61,7 +61,7 @@ def test_an_engine_that_hangs_while_warming_up_ends_the_process(
 ) -> None:
     go = tmp_path / "go"
     patient = settings.model_copy(update={"load_seconds": 0.3})
-    warm_up = make_request(f"until={go}")
+    warm_up = [make_request(f"until={go}")]
     with dying_worker(redis_client, patient, engine_factory=FakeEngine, warm_up=warm_up) as worker:
         with pytest.raises(Died, match="70"):
             worker.work()

@@ -340,3 +340,16 @@ def test_latencies_are_labelled_by_route(client: httpx2.Client) -> None:
     assert numbers[name, "GET", "/jobs/{job_id}", "200"] == before + 1
     assert numbers[name, "GET", "none", "404"] >= 1
     assert not any(job_id in part for key in numbers for part in key)
+
+
+def test_a_worker_whose_compiled_code_failed_is_a_warning(
+    client: httpx2.Client, worker: ManualWorker
+) -> None:
+    for state, expected in (("ready", []), ("failed", ["manual-worker"])):
+        detail = "OSError: /srv/secret"
+        worker.heartbeat(details={"compiled": {"name": state, "detail": detail, "failures": 1}})
+        warnings = client.get("/readyz").json()["warnings"]
+        assert warnings == [
+            f"worker: {name} computes eagerly, because compiled code failed; see its log"
+            for name in expected
+        ]

@@ -1,0 +1,53 @@
+"""Makes callable code of the blocks: compiles it, or takes it from the folder and nothing else."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from model.engine.compiled.examples import checked, random_rows, traced
+from model.engine.compiled.plan import Plan
+from model.network.transformer.blocks import Blocks
+from model.network.transformer.every_size import for_every_size
+from model.network.transformer.forward import Transformer
+
+
+class CodeMissing(RuntimeError):
+    """The folder lacks code, or has other code than this process asks for."""
+
+
+def trace(network: Transformer, config: Any, plan: Plan) -> Blocks:
+    """The blocks with all code that forwards need. `network` must be one that nobody else uses.
+
+    Afterwards nothing more is compiled in this process: a forward for which there is no code
+    raises RuntimeError.
+    """
+    blocks = Blocks.compiled(backend=plan.backend, fullgraph=True)
+    device = torch.device(plan.device)
+    network.use(for_every_size(blocks))
+    for example in traced(plan.size, plan.context_rows):
+        network.velocity(random_rows(example, config, plan.context_rows, device).rows(network))
+    torch.compiler.set_stance("fail_on_recompile")
+    network.use(blocks)
+    for example in checked(plan.size, plan.context_rows):
+        network.velocity(random_rows(example, config, plan.context_rows, device).rows(network))
+    return blocks
+
+
+@contextmanager
+def without_compiling() -> Iterator[None]:
+    """Raise CodeMissing where code would have to be made, which takes minutes."""
+    from torch._inductor import compile_fx
+
+    changed: Any = compile_fx
+    plain = changed.fx_codegen_and_compile
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise CodeMissing("the folder of compiled code lacks some of it")
+
+    changed.fx_codegen_and_compile = refuse
+    try:
+        yield
+    finally:
+        changed.fx_codegen_and_compile = plain

@@ -1,0 +1,227 @@
+"""The paths by which a picture can be computed: eager, and compiled once its code is there.
+
+Code is compiled in a process of its own and then loaded by a thread of this one, so that no request
+waits for it. Whatever fails there, pictures are computed by the eager path.
+"""
+
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import IO
+
+import torch
+
+from model.engine.compiled.loading import trace, without_compiling
+from model.engine.compiled.plan import Plan
+from model.engine.protocol import COMPILED, EAGER, CompiledState
+from model.network.transformer.blocks import Blocks
+from model.network.transformer.forward import Transformer
+from model.resolved_request import ResolvedRequest
+
+logger = logging.getLogger(__name__)
+
+IDLE_SECONDS = 60.0
+"""A patient trial begins, and goes on, when there was no request for so long."""
+
+TRIAL_SECONDS = 3600.0
+"""A trial that has run for longer is ended."""
+
+_POLL_SECONDS = 0.2
+
+
+class Unusable(RuntimeError):
+    """Compiled code is not used; the message says why."""
+
+
+class Paths:
+    """The eager path alone."""
+
+    def __init__(self) -> None:
+        self.state = CompiledState()
+
+    def start(self, is_busy: Callable[[], bool]) -> None:
+        """Begin to look for code, or to make it, beside the engine, which may have requests."""
+
+    def wait(self) -> None:
+        """Wait until the compiled path can be chosen, or will never be."""
+
+    def choose(self, request: ResolvedRequest) -> str:
+        """The path of a picture from its first step to its last."""
+        return EAGER
+
+    def use(self, path: str) -> None:
+        """Compute the next forward by this path."""
+
+    def distrust(self, failure: Exception) -> None:
+        """Never choose the compiled path again."""
+
+
+class CompiledPaths(Paths):
+    """Both paths of a transformer. `spare` is another one on the same weights."""
+
+    def __init__(self, transformer: Transformer, spare: Transformer, plan: Plan) -> None:
+        super().__init__()
+        self._transformer = transformer
+        self._spare = spare
+        self._plan = plan
+        self._blocks = {EAGER: Blocks()}
+        self._is_over = threading.Event()
+
+    def start(self, is_busy: Callable[[], bool]) -> None:
+        """Begin to look for code, or to make it, in a thread of its own."""
+        name = "compiled-code"
+        threading.Thread(target=self._run, args=(is_busy,), name=name, daemon=True).start()
+
+    def wait(self) -> None:
+        """Wait until the compiled path can be chosen, or will never be."""
+        self._is_over.wait()
+
+    def choose(self, request: ResolvedRequest) -> str:
+        """Compiled, if its code is there; never for a request that must repeat its bytes."""
+        is_ready = self.state.name == "ready" and not request.deterministic
+        return COMPILED if is_ready else EAGER
+
+    def use(self, path: str) -> None:
+        """Compute the next forward by this path."""
+        self._transformer.use(self._blocks[path])
+
+    def distrust(self, failure: Exception) -> None:
+        """Say once that compiled code failed, and choose eager from now on."""
+        if self.state.name == "ready":
+            self._fail(f"a forward failed: {type(failure).__name__}")
+
+    def _run(self, is_busy: Callable[[], bool]) -> None:
+        try:
+            if fault := missing_tool(torch.device(self._plan.device)):
+                self._set("eager", fault)
+                return
+            self._plan.use_folder()
+            self._load_code(is_busy)
+        except Unusable as exc:
+            self._set("eager", str(exc))
+        except Exception as exc:  # noqa: BLE001 - the border of all that is optional
+            self._fail(f"{type(exc).__name__}: {_first_line(exc)}")
+        finally:
+            self._is_over.set()
+
+    def _load_code(self, is_busy: Callable[[], bool]) -> None:
+        verdict = self._plan.read_verdict()
+        if verdict is None:
+            self._set("compiling", "")
+            Trial(self._plan, is_busy).run()
+            verdict = self._plan.read_verdict()
+        if verdict is None:
+            raise RuntimeError("the compiling process left no verdict")
+        if not verdict.use:
+            raise Unusable(f"compiled code is not used: {verdict.reason}")
+        with torch.inference_mode(), without_compiling():
+            blocks = trace(self._spare, self._spare.config, self._plan)
+        self._spare.forget()
+        self._blocks[COMPILED] = blocks
+        self._set("ready", verdict.reason)
+
+    def _fail(self, detail: str) -> None:
+        self.state.failures += 1
+        self.state.name, self.state.detail = "failed", detail
+        logger.warning("compiled code is not used, pictures are computed eagerly: %s", detail)
+
+    def _set(self, name: str, detail: str) -> None:
+        self.state.name, self.state.detail = name, detail
+        logger.info("compiled code: %s %s", name, detail)
+
+
+class Trial:
+    """The process that compiles. That of a patient plan runs only while the engine is idle."""
+
+    def __init__(self, plan: Plan, is_busy: Callable[[], bool]) -> None:
+        self._plan = plan
+        self._is_busy = is_busy
+        self._busy_at = time.monotonic()
+
+    def run(self) -> None:
+        """Start it and wait for its end.
+
+        Raises:
+            RuntimeError: it did not end well, or not in time.
+        """
+        while not self._may_run():
+            time.sleep(_POLL_SECONDS)
+        with (
+            (self._plan.folder / "trial.log").open("w+b") as log,
+            subprocess.Popen(  # noqa: S603 - this program
+                trial_command(self._plan),
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                process_group=0,
+            ) as process,
+        ):
+            try:
+                self._watch(process)
+            finally:
+                _kill(process)
+            if process.returncode:
+                raise RuntimeError(f"the compiling process {_ending(process.returncode, log)}")
+
+    def _watch(self, process: "subprocess.Popen[bytes]") -> None:
+        is_running, left = True, TRIAL_SECONDS
+        while process.poll() is None:
+            time.sleep(_POLL_SECONDS)
+            left -= _POLL_SECONDS if is_running else 0
+            if left < 0:
+                raise RuntimeError(f"compiling took longer than {TRIAL_SECONDS:g} seconds")
+            if self._may_run() != is_running:
+                is_running = not is_running
+                _signal(process, signal.SIGCONT if is_running else signal.SIGSTOP)
+
+    def _may_run(self) -> bool:
+        if self._is_busy():
+            self._busy_at = time.monotonic()
+        return not self._plan.is_patient or time.monotonic() - self._busy_at >= IDLE_SECONDS
+
+
+def trial_command(plan: Plan) -> list[str]:
+    """The command line of the process that compiles."""
+    return [sys.executable, "-m", "model.engine.compiled.trial", plan.to_json()]
+
+
+def missing_tool(device: torch.device) -> str | None:
+    """Why nothing can be compiled for a device on this machine; None if all tools are there."""
+    if device.type == "cuda" and find_spec("triton") is None:
+        return "there is no Triton; pictures are computed eagerly"
+    names = ("CC", ("cc", "gcc", "clang")) if device.type == "cuda" else ("CXX", ("g++",))
+    stated = os.environ.get(names[0])  # noqa: TID251 - PyTorch's and Triton's setting
+    if not any(shutil.which(tool) for tool in ([stated] if stated else names[1])):
+        return f"there is no compiler ({' or '.join(names[1])}); pictures are computed eagerly"
+    return None
+
+
+def _signal(process: "subprocess.Popen[bytes]", number: int) -> None:
+    """Send a signal to the process and those that it has started."""
+    try:
+        os.killpg(process.pid, number)
+    except ProcessLookupError:
+        return
+
+
+def _kill(process: "subprocess.Popen[bytes]") -> None:
+    if process.poll() is None:
+        _signal(process, signal.SIGKILL)
+
+
+def _ending(code: int, log: IO[bytes]) -> str:
+    log.seek(0)
+    lines = log.read().decode(errors="replace").strip().splitlines()
+    how = f"was ended by signal {-code}" if code < 0 else f"ended with {code}"
+    return f"{how}: {lines[-1].strip()}" if lines else how
+
+
+def _first_line(exc: Exception) -> str:
+    return (str(exc).strip().splitlines() or [""])[0][:300]

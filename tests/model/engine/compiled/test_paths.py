@@ -1,0 +1,271 @@
+"""From eager to compiled code, and what goes wrong on the way. Graphs run as they are traced."""
+
+import dataclasses
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from model.engine.compiled import paths, trial
+from model.engine.compiled.paths import CompiledPaths, missing_tool
+from model.engine.compiled.plan import Plan, Verdict
+from model.engine.protocol import COMPILED, EAGER
+from model.network.transformer import blocks
+from model.network.transformer.attention import stack_projections
+from model.network.transformer.blocks import Blocks
+from model.network.transformer.forward import Row, Transformer
+from tests.support.engines import request
+from tests.support.random_transformer import CONTEXT_ROWS, random_case, random_transformer
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script_method:DeprecationWarning")
+"""Raised by what the compiler imports."""
+
+
+@pytest.fixture(autouse=True)
+def _compiler_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "")
+    monkeypatch.setenv("TRITON_CACHE_DIR", "")
+    yield
+    torch.compiler.set_stance("default")
+    torch.compiler.reset()
+
+
+@pytest.fixture(scope="module")
+def module() -> Any:
+    module = random_transformer(1, heads=1, blocks=2)
+    stack_projections(module)
+    return module
+
+
+@pytest.fixture
+def plan(module: Any, tmp_path: Path) -> Plan:
+    """A plan whose graphs are traced and not compiled."""
+    return Plan(
+        config={name: v for name, v in module.config.items() if not name.startswith("_")},
+        context_rows=CONTEXT_ROWS,
+        size=(6, 10),
+        device="cpu",
+        precision="float32",
+        threads=torch.get_num_threads(),
+        must_pay=False,
+        is_patient=False,
+        root=str(tmp_path),
+        backend="eager",
+    )
+
+
+def started(module: Any, plan: Plan) -> tuple[Transformer, CompiledPaths]:
+    """A network, and its paths when their state is known."""
+    network, spare = (Transformer(module, dtype=torch.float32) for _ in range(2))
+    both = CompiledPaths(network, spare, plan)
+    both.start(lambda: False)
+    both.wait()
+    return network, both
+
+
+@pytest.mark.timeout(900)  # the process has little priority
+def test_code_is_tried_in_another_process_and_then_taken_over(module: Any, plan: Plan) -> None:
+    network, both = started(module, plan)
+    assert (both.state.name, both.state.failures) == ("ready", 0), both.state
+    assert plan.read_verdict() == Verdict(use=True, reason="compiled code is right")
+    assert both.choose(request()) == COMPILED
+    assert both.choose(request(deterministic=True)) == EAGER
+
+    case = random_case(3, 1, 8, 14)  # neither the plan's size nor a checked one
+    found = {}
+    for path in (EAGER, COMPILED, EAGER):
+        both.use(path)
+        with torch.inference_mode():
+            texts = map(network.read_text, case.contexts, case.tokens)
+            found[path] = network.velocity([Row(case.latents, 0.4, text) for text in texts])
+    assert not torch.equal(found[COMPILED], found[EAGER]), "they would round alike"
+    torch.testing.assert_close(found[COMPILED], found[EAGER], atol=1e-5, rtol=1e-5)
+
+    both.distrust(RuntimeError("no such kernel"))
+    both.distrust(RuntimeError("no such kernel"))
+    assert both.choose(request()) == EAGER
+    assert (both.state.name, both.state.failures) == ("failed", 1)
+
+
+def test_a_trial_that_found_eager_faster_is_remembered(
+    module: Any, plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paths, "trial_command", lambda plan: ["/no/such/program"])
+    plan.use_folder()
+    plan.write_verdict(Verdict(use=False, reason="2 ms compiled, 1 ms eager"))
+    _, both = started(module, plan)
+    assert (both.state.name, both.state.failures) == ("eager", 0)
+    assert "2 ms compiled" in both.state.detail
+
+
+FAILURES = {
+    "ends": (["-c", "raise SystemExit('no space')"], "ended with 1: no space"),
+    "is killed": (["-c", "import os; os.kill(os.getpid(), 9)"], "was ended by signal 9"),
+    "says nothing": (["-c", ""], "left no verdict"),
+    "hangs": (["-c", "import time; time.sleep(600)"], "took longer than 0.3 seconds"),
+}
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_a_trial_that_fails_leaves_all_eager_with_one_line(
+    module: Any,
+    plan: Plan,
+    failure: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    arguments, expected = FAILURES[failure]
+    monkeypatch.setattr(paths, "trial_command", lambda plan: [sys.executable, *arguments])
+    if failure == "hangs":
+        monkeypatch.setattr(paths, "TRIAL_SECONDS", 0.3)
+    _, both = started(module, plan)
+    assert (both.state.name, both.state.failures) == ("failed", 1)
+    assert expected in both.state.detail
+    (line,) = [entry for entry in caplog.records if entry.levelno >= logging.WARNING]
+    assert expected in line.getMessage()
+    assert both.choose(request()) == EAGER
+
+
+@pytest.mark.timeout(900)
+def test_a_full_disk_leaves_all_eager(
+    module: Any, plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = paths.trial_command
+    limited = ["sh", "-c", 'ulimit -f 0; exec "$@"', "sh"]
+    monkeypatch.setattr(paths, "trial_command", lambda plan: [*limited, *plain(plan)])
+    _, both = started(module, plan)
+    assert both.state.name == "failed"
+    assert plan.read_verdict() is None
+
+
+def test_a_folder_that_cannot_be_written_leaves_all_eager(
+    module: Any, plan: Plan, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    _, both = started(module, dataclasses.replace(plan, root=str(tmp_path / "file")))
+    assert both.state.name == "failed"
+    assert "NotADirectoryError" in both.state.detail
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"use": true}', '{"use": "perhaps", "reason": ""}'])
+def test_a_verdict_that_says_nothing_leaves_all_eager(module: Any, plan: Plan, text: str) -> None:
+    plan.use_folder()
+    (plan.folder / "verdict.json").write_text(text)
+    _, both = started(module, plan)
+    assert (both.state.name, both.state.failures) == ("failed", 1)
+    assert "verdict.json cannot be read" in both.state.detail
+    assert "delete it" in both.state.detail
+
+
+def test_code_that_the_folder_lacks_is_not_compiled_here(module: Any, plan: Plan) -> None:
+    wanted = dataclasses.replace(plan, backend="inductor")
+    wanted.use_folder()
+    wanted.write_verdict(Verdict(use=True, reason="on another day"))
+    _, both = started(module, wanted)
+    assert (both.state.name, both.state.failures) == ("failed", 1)
+    assert "the folder of compiled code lacks some of it" in both.state.detail
+
+
+def test_without_tools_all_stays_eager_and_nothing_failed(
+    module: Any, plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert missing_tool(torch.device("cpu")) is None
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    _, both = started(module, plan)
+    assert (both.state.name, both.state.failures) == ("eager", 0)
+    assert "there is no compiler (g++)" in both.state.detail
+    monkeypatch.setattr(paths, "find_spec", lambda name: None)
+    assert "no Triton" in str(missing_tool(torch.device("cuda")))
+
+
+def test_a_patient_trial_gives_way_to_requests(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mark = tmp_path / "pid"
+    code = f"import os, time; open({str(mark)!r}, 'w').write(str(os.getpid())); time.sleep(600)"
+    monkeypatch.setattr(paths, "trial_command", lambda plan: [sys.executable, "-c", code])
+    monkeypatch.setattr(paths, "IDLE_SECONDS", 0.1)
+    is_busy = threading.Event()
+    is_busy.set()
+    patient = dataclasses.replace(plan, is_patient=True)
+    patient.use_folder()
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(paths.Trial(patient, is_busy.is_set).run)
+
+        def state() -> str:
+            """R, S or T: running, sleeping, stopped."""
+            about = Path(f"/proc/{mark.read_text()}/stat").read_text()
+            return about.rsplit(")", 1)[1].split()[0]
+
+        assert not mark.exists()
+        is_busy.clear()
+        wait_until(lambda: mark.exists() and mark.read_text() and state() in "RS")
+        is_busy.set()
+        wait_until(lambda: state() == "T")
+        is_busy.clear()
+        wait_until(lambda: state() in "RS")
+        os.kill(int(mark.read_text()), signal.SIGKILL)
+        with pytest.raises(RuntimeError, match="signal 9"):
+            running.result(60)
+
+
+def test_an_engine_that_was_busy_is_not_idle_for_a_while(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paths, "IDLE_SECONDS", 3600.0)
+    assert not paths.Trial(dataclasses.replace(plan, is_patient=True), lambda: False)._may_run()
+    assert paths.Trial(plan, lambda: True)._may_run()
+
+
+def test_wrong_code_is_found_out(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    subject = trial.Subject(plan)
+    network = subject.network()
+    assert trial.parity_fault(subject, network) is None
+    plain = blocks.after_text
+
+    def wrong(x: Any, *rest: Any) -> Any:
+        return plain(x, *rest) + 0.001 * x
+
+    monkeypatch.setattr(blocks, "after_text", wrong)
+    assert "is wrong by" in str(trial.parity_fault(subject, network))
+    rounded = trial.Subject(dataclasses.replace(plan, precision="bfloat16"))
+    network = rounded.network()
+    network.use(Blocks())
+    monkeypatch.setattr(blocks, "after_text", lambda x, *rest: plain(x, *rest) * 1.05)
+    assert "the library" in str(trial.parity_fault(rounded, network))
+    monkeypatch.undo()
+    assert trial.parity_fault(rounded, network) is None
+
+
+def test_a_slower_forward_does_not_pay(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "trace", lambda network, config, plan: Blocks())
+    must_pay = dataclasses.replace(plan, must_pay=True)
+    monkeypatch.setattr(trial, "processor_seconds", lambda subject, network: (1.0, 0.98))
+    assert not trial.find_verdict(must_pay).use
+    monkeypatch.setattr(trial, "processor_seconds", lambda subject, network: (1.0, 0.9))
+    found = trial.find_verdict(must_pay)
+    assert found.use
+    assert "900.0 ms of processor time compiled, 1000.0 ms eager" in found.reason
+
+
+def test_the_folder_depends_on_all_that_changes_code(plan: Plan, tmp_path: Path) -> None:
+    folders = {
+        dataclasses.replace(plan, **change).folder
+        for change in (
+            {}, {"threads": 99}, {"precision": "bfloat16"}, {"size": (8, 8)}, {"must_pay": True},
+            {"config": {**plan.config, "num_layers": 3}},
+        )
+    }  # fmt: skip
+    assert len(folders) == 6
+    assert dataclasses.replace(plan, is_patient=True).folder == plan.folder
+    assert Plan.from_json(plan.to_json()).folder == plan.folder
