@@ -106,7 +106,15 @@ class Settings(BaseSettings):
         default="auto", description="Model precision. auto: bfloat16 on CUDA, float32 on CPU."
     )
     torch_threads: int = Field(
-        default=0, ge=0, description="CPU threads of a worker. 0: as many as cores."
+        default=0,
+        ge=0,
+        description="CPU threads of a worker. 0: the fastest number, measured at the first start; "
+        "at most as many as there are cores for each of KIRAZURI_WORKERS.",
+    )
+    workers: int = Field(
+        default=1,
+        ge=1,
+        description="Workers that share the cores of this machine. `kirazuri up` sets it.",
     )
     compile: Literal["auto", "always", "off"] = Field(
         default="auto",

@@ -9,6 +9,9 @@ from typing import Any
 from cli.checks.checkpoint import Parts
 from cli.checks.finding import Finding
 from cli.checks.machine import device_bytes
+from model.card import load_card
+from model.errors import CardError
+from model.files.cpu_threads import THREADS_FILE, conditions_here, remembered_threads
 from worker.settings import Settings
 
 _SECONDS = 120
@@ -67,9 +70,9 @@ def device_findings(found: Mapping[str, Any], parts: Parts, settings: Settings) 
             return [Finding("device", "fault", text, _driver_advice(str(why)))]
         if why:
             return [Finding("device", "warning", f"the CPU{why}", _driver_advice(why))]
-        return [check_cpu("the CPU", parts)]
+        return [check_cpu("the CPU", parts, settings)]
     if settings.device == "cpu":
-        return [check_cpu("the CPU, as KIRAZURI_DEVICE says", parts)]
+        return [check_cpu("the CPU, as KIRAZURI_DEVICE says", parts, settings)]
     number = int(settings.device.partition(":")[2] or 0)
     if number >= len(devices):
         text = f"KIRAZURI_DEVICE is {settings.device}, but there are {len(devices)} GPUs"
@@ -77,8 +80,9 @@ def device_findings(found: Mapping[str, Any], parts: Parts, settings: Settings) 
     return [_memory(devices[number], parts, settings)]
 
 
-def check_cpu(found: str, parts: Parts) -> Finding:
-    """Whether the weights are small enough for a CPU; `found` says that it is one."""
+def check_cpu(where: str, parts: Parts, settings: Settings) -> Finding:
+    """Whether the weights are small enough for a CPU; `where` says that it is one."""
+    found = f"{where}, {_threads(settings)}"
     tensors = (tensor for part in parts.values() for tensor in part.tensors.values())
     size = sum(tensor.size for tensor in tensors)
     if size < _TOO_LARGE_FOR_CPU:
@@ -89,6 +93,23 @@ def check_cpu(found: str, parts: Parts) -> Finding:
     )
     text = f"{found}; with {size / 1e9:.1f} GB of weights it takes hours for a picture"
     return Finding("device", "warning", text, advice)
+
+
+def _threads(settings: Settings) -> str:
+    """The CPU threads of a worker, and who chose them."""
+    if settings.torch_threads:
+        return f"threads: {settings.torch_threads}, as KIRAZURI_TORCH_THREADS says"
+    try:
+        card = load_card(settings.card).name
+    except CardError:
+        card = settings.card  # it is reported by a check of its own
+    precision = "float32" if settings.precision == "auto" else settings.precision
+    here = conditions_here(card, precision=precision, workers=settings.workers)
+    threads = remembered_threads(settings.data_dir / THREADS_FILE, here)
+    share = f"{here.cores} cores, KIRAZURI_WORKERS {here.workers}"
+    if threads is None:
+        return f"threads: chosen by the first worker ({share})"
+    return f"threads: {threads}, the fastest as measured before ({share})"
 
 
 def _memory(device: Mapping[str, Any], parts: Parts, settings: Settings) -> Finding:

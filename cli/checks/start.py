@@ -59,7 +59,7 @@ def check_before_start(
         found.insert(0, Finding("checkpoint", "fault", table))
     found.append(check_torch(settings))
     if runs_on_cpu(settings):
-        found.append(check_cpu("the CPU", parts))
+        found.append(check_cpu("the CPU", parts, settings.model_copy(update={"workers": workers})))
     found += [check_memory(parts, settings, workers), check_disk(settings)]
     found += [check_server(settings, report), check_free_port(host, port), *check_files(settings)]
     if faults(found) and card:

@@ -131,7 +131,7 @@ class Service:
 
     def _start(self) -> None:
         own = {
-            "torch_threads": self._threads(),
+            "workers": max(1, self._worker_count),
             "allowed_hosts": self._allowed_hosts(),
             "listen": f"{self._host}:{self._port}",
         }
@@ -157,12 +157,6 @@ class Service:
             return self._settings
         self._redis = EmbeddedRedis(self._settings.data_dir / "redis", self._log)
         return self._settings.model_copy(update={"redis_url": SecretStr(self._redis.url)})
-
-    def _threads(self) -> int:
-        """Threads of each worker. By default several workers share the cores."""
-        if self._settings.torch_threads or self._worker_count == 1:
-            return self._settings.torch_threads
-        return max(1, (os.cpu_count() or 1) // self._worker_count)
 
     def _allowed_hosts(self) -> str:
         """On a loopback address only local names are legitimate; others are DNS rebinding."""

@@ -3,7 +3,6 @@
 import json
 import os
 import platform
-import re
 import sys
 from argparse import ArgumentParser
 from collections.abc import Sequence
@@ -11,6 +10,8 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from model.files.cpu_threads import processor
 
 _VERSIONS = ("torch", "diffusers", "transformers", "numpy", "pillow")
 
@@ -57,13 +58,8 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
 
 def machine() -> dict[str, Any]:
     """The processor, and how busy the machine was: the load of the last minute."""
-    try:
-        about = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        about = ""  # not Linux
-    found = re.search(r"^model name\s*:\s*(.+)$", about, re.MULTILINE)
     return {
-        "processor": found[1].strip() if found else platform.processor() or platform.machine(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "load": round(os.getloadavg()[0], 2),
         "system": platform.platform(),

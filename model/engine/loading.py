@@ -1,5 +1,6 @@
 """Loads a checkpoint into an engine: device, precision, threads and the model's functions."""
 
+import logging
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model.card import Card
+from model.engine.batching import PATCH
 from model.engine.beside.side_work import SideThread
 from model.engine.compiled.paths import CompiledPaths, Paths
 from model.engine.compiled.plan import Plan
@@ -19,24 +21,37 @@ from model.engine.images.image_plan import ReadImage
 from model.engine.oom_split import decode_within_memory, first_that_fits
 from model.engine.pipeline import Pipeline, no_image_store
 from model.engine.protocol import DeviceMemory
+from model.files.cpu_threads import (
+    ThreadConditions,
+    conditions_here,
+    remember_threads,
+    remembered_threads,
+)
 from model.files.lora.folder import LoraFolder
 from model.files.lora.plan import plan_changes
 from model.network.device import (
     device_name,
     empty_cache,
+    fewest_fast,
     find_device,
     memory_limit,
+    time_threads,
     use_deterministic_kernels,
 )
 from model.network.load import Components, load_components
 from model.network.lora_switch import LoraSwitch
 from model.network.preview import latents_to_rgb
 from model.network.text_encoder import TextEncoder
-from model.network.transformer.forward import Transformer
+from model.network.transformer.forward import Row, Transformer
 from model.network.vae import decode_latents, encode_pixels
 from model.sizes import parse_resolution
 
+logger = logging.getLogger(__name__)
+
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+_MEASURED_OPERATIONS = 2e10
+"""Operations of a forward up to which the number of threads is measured: about 0.1 s a core."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +73,8 @@ def load_engine(
     device: str,
     precision: str,
     threads: int,
+    workers: int = 1,
+    threads_file: Path | None = None,
     token_budget: int,
     device_memory_gb: float = 0.0,
     read_image: ReadImage = no_image_store,
@@ -69,12 +86,13 @@ def load_engine(
     """Load the card's checkpoint and keep it resident.
 
     `device` and `precision` may be "auto": CUDA in bfloat16 if there is a GPU, else the CPU in
-    float32. `threads` is the number of CPU threads; 0 leaves it to PyTorch. `read_image` returns
-    the stored images that requests start from. The `lora_cache_sets` most recently used sets of
-    merged LoRAs from `lora_dir` stay in memory. `lora_skip_misfits` leaves out tensors of LoRAs
-    that do not fit the checkpoint. `device_memory_gb` limits the GPU's memory, 0 does not; with
-    too little of it for all parts, prompts are encoded on the CPU. `compiling` is done beside the
-    engine.
+    float32. `threads` is the number of CPU threads; 0 means the one that `threads_file` remembers
+    for so many `workers`, measured now if it has none, or without a file PyTorch's choice.
+    `read_image` returns the stored images that requests start from. The `lora_cache_sets` most
+    recently used sets of merged LoRAs from `lora_dir` stay in memory. `lora_skip_misfits` leaves
+    out tensors of LoRAs that do not fit the checkpoint. `device_memory_gb` limits the GPU's memory,
+    0 does not; with too little of it for all parts, prompts are encoded on the CPU. `compiling` is
+    done beside the engine.
 
     Raises:
         CheckpointError: a file is missing, incomplete or of another layout.
@@ -82,13 +100,7 @@ def load_engine(
     """
     if threads:
         torch.set_num_threads(threads)
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    target = find_device(device)
-    if precision == "auto":
-        precision = "float32" if target.type == "cpu" else "bfloat16"
-    if target.type == "cuda":
-        use_deterministic_kernels()
+    target, precision = _resolve_auto(device, precision)
     dtype = _DTYPES[precision]
     parts = load_components(
         card,
@@ -101,7 +113,10 @@ def load_engine(
     plan = partial(plan_changes, table=None, skips_misfits=lora_skip_misfits)
     files = LoraFolder(lora_dir, plan)
     loras = LoraSwitch(parts, files, cached_sets=lora_cache_sets, skips_misfits=lora_skip_misfits)
-    description = _describe(card, parts, device, precision)
+    if target.type == "cpu" and threads_file is not None and not threads:
+        conditions = conditions_here(card.name, precision=precision, workers=workers)
+        torch.set_num_threads(_fastest_threads(card, parts, dtype, conditions, threads_file))
+    description = _describe(card, parts, target, precision)
     pipeline = _pipeline(card, parts, loras, read_image, target, dtype, description, compiling)
     beside = {name: SideThread(name, target) for name in ("reading", "finishing", "merging")}
     engine = Engine(pipeline, token_budget=token_budget, **beside)
@@ -111,14 +126,52 @@ def load_engine(
     return engine
 
 
-def _describe(card: Card, parts: Components, device: str, precision: str) -> dict[str, Any]:
-    target = torch.device(device)
+def _resolve_auto(device: str, precision: str) -> tuple[torch.device, str]:
+    """The device, prepared for its first kernel, and the precision on it."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    target = find_device(device)
+    if precision == "auto":
+        precision = "float32" if target.type == "cpu" else "bfloat16"
+    if target.type == "cuda":
+        use_deterministic_kernels()
+    return target, precision
+
+
+def _fastest_threads(
+    card: Card, parts: Components, dtype: torch.dtype, conditions: ThreadConditions, file: Path
+) -> int:
+    """The remembered number of threads, or the one with which a guided forward is fastest now.
+
+    A forward that would take longer than the measurement may is known to gain from every core.
+    """
+    if (known := remembered_threads(file, conditions)) is not None:
+        return known
+    smallest = min(card.resolutions, key=lambda preset: preset.width * preset.height)
+    height, width = (side // card.vae.scale_factor for side in (smallest.height, smallest.width))
+    size = sum(weight.numel() for weight in parts.transformer.parameters())
+    operations = 2 * 2 * size * (height // PATCH) * (width // PATCH)
+    if conditions.most == 1 or operations > _MEASURED_OPERATIONS:
+        return conditions.most
+    network = Transformer(parts.transformer, dtype=dtype)
+    prompt = TextEncoder(parts, card.text).encode(card.prompting.example)
+    text = network.read_text(prompt.context, prompt.tokens)
+    row = Row(torch.zeros(1, card.transformer.latent_channels, 1, height, width), 0.5, text)
+    times = time_threads(lambda: network.velocity([row, row]), conditions.most)
+    shown = ", ".join(f"{count}: {1000 * seconds:.1f} ms" for count, seconds in times.items())
+    logger.info("event=threads_measured a forward takes with threads %s", shown)
+    return remember_threads(file, conditions, fewest_fast(times))
+
+
+def _describe(
+    card: Card, parts: Components, target: torch.device, precision: str
+) -> dict[str, Any]:
     return {
         "card": card.name,
         "checkpoint": parts.sha256,
         "text_encoder": parts.text_encoder_sha256,
         "vae": parts.vae_sha256,
-        "device": device,
+        "device": str(target),
         "device_name": device_name(target),
         "precision": precision,
         "threads": torch.get_num_threads() if target.type == "cpu" else None,

@@ -5,17 +5,22 @@ number of threads.
 """
 
 import os
-import platform
-import re
-from pathlib import Path
+import time
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
 
 from model.errors import DeviceMissing
+from model.files.cpu_threads import processor
 
 CUBLAS_WORKSPACE = ":4096:8"
 """cuBLAS is deterministic only with a workspace of fixed size; this one is 32 MiB."""
+
+
+_THREAD_ROUNDS = 7
+_NEARLY_AS_FAST = 1.05
+"""Fewer threads leave cores to the work beside the steps."""
 
 
 def use_deterministic_kernels() -> None:
@@ -62,14 +67,35 @@ def device_name(device: torch.device) -> str:
     """The model of a GPU, or of the processor with its instruction set as PyTorch uses it."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    name = platform.processor() or platform.machine()
-    try:
-        about = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        about = ""  # not Linux
-    if found := re.search(r"^model name\s*:\s*(.+)$", about, re.MULTILINE):
-        name = found[1].strip()
-    return f"{name} ({torch.backends.cpu.get_cpu_capability()})"
+    return f"{processor()} ({torch.backends.cpu.get_cpu_capability()})"
+
+
+def time_threads(
+    run: Callable[[], object], most: int, *, seconds: float = 0.8
+) -> Mapping[int, float]:
+    """The shortest time of `run` with 1, 2, 4 … and `most` CPU threads, each in turn.
+
+    Ends after so many seconds; numbers that were not tried by then are left out. The number of
+    threads stays that of the last try.
+    """
+    began, found = time.perf_counter(), dict[int, float]()
+    counts = sorted({most, *(1 << power for power in range(most.bit_length()))})
+    run()  # whatever is computed once
+    for _ in range(_THREAD_ROUNDS):
+        for count in counts:
+            if time.perf_counter() - began > seconds:
+                return found
+            torch.set_num_threads(count)
+            start = time.perf_counter()
+            run()
+            found[count] = min(found.get(count, float("inf")), time.perf_counter() - start)
+    return found
+
+
+def fewest_fast(times: Mapping[int, float]) -> int:
+    """The smallest number of threads that takes at most 5 % longer than the fastest."""
+    limit = _NEARLY_AS_FAST * min(times.values())
+    return min(count for count, seconds in times.items() if seconds <= limit)
 
 
 class Readback:

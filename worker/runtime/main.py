@@ -9,6 +9,7 @@ from typing import Literal
 from model.card import Card, load_card
 from model.engine.protocol import GenerationEngine
 from model.errors import CardError
+from model.files.cpu_threads import THREADS_FILE
 from model.files.presence import why_incomplete
 from model.request import GenerationRequest
 from model.resolved_request import ResolvedRequest, resolve_request
@@ -82,6 +83,8 @@ def run(
                 device=settings.device,
                 precision=settings.precision,
                 threads=settings.torch_threads,
+                workers=settings.workers,
+                threads_file=settings.data_dir / THREADS_FILE,
                 device_memory_gb=settings.device_memory_gb,
                 token_budget=settings.token_budget,
                 read_image=inputs.read,

@@ -22,6 +22,7 @@ from cli.checks.machine import (
     torch_build,
 )
 from cli.checks.redis import check_queue
+from model.files.cpu_threads import THREADS_FILE, conditions_here, remember_threads
 from tests.support.checkpoint_command import CARD, SHIPPED
 from worker.settings import Settings
 
@@ -139,3 +140,19 @@ def test_little_memory_of_a_gpu_leaves_prompts_to_the_cpu(parts: Parts) -> None:
     settings = Settings(device_memory_gb=(least + everything) / 2e9)
     (finding,) = device_findings(said, parts, settings)
     assert (finding.state, "prompts are encoded on the CPU" in finding.found) == ("warning", True)
+
+
+def test_the_number_of_threads_is_told(parts: Parts, tmp_path: Path) -> None:
+    said: dict[str, Any] = {"cuda": None, "why": "", "devices": []}
+
+    def told(**settings: Any) -> str:
+        (finding,) = device_findings(said, parts, Settings(data_dir=tmp_path, **settings))
+        return finding.found
+
+    assert "threads: 5, as KIRAZURI_TORCH_THREADS says" in told(torch_threads=5)
+    assert "chosen by the first worker" in told()
+    here = conditions_here("kirazuri-tiny", precision="float32", workers=1)
+    remember_threads(tmp_path / THREADS_FILE, here, 1)
+    assert "threads: 1, the fastest as measured before" in told()
+    assert "chosen by the first worker" in told(precision="bfloat16")
+    assert "chosen by the first worker" in told(workers=2)
