@@ -113,6 +113,20 @@ SEXUAL = {
         "mulher pelada", "donna nuda",
         "oppai momi, chikubi", "nakadashi", "tekoki", "ashikoki",
     ],
+    "more of other languages": [
+        "ノーパンの女", "パイパン", "シックスナイン", "触手責め", "おしっこ", "股間", "色っぽい",
+        "口爆", "春药",
+        "走光", "一丝不挂", "파이즈리", "노브라", "벌거벗은", "без трусов", "куннилингус",
+        "презерватив", "жопа",
+        "splitternackt", "gefesselt", "Schamlippen", "Reizwäsche", "entièrement nue", "testicules",
+        "ligotée", "salope", "sin ropa", "vibrador", "nalgas", "sem calcinha", "ereção", "bunda",
+        "pecorina", "spogliata", "perizoma",
+    ],
+    "parts that are handled, people that are held": [
+        "thigh caress", "armpit kiss", "pec squeeze", "foot stomp", "collared girl", "man in cage",
+        "lifted skirt", "socks and nothing else", "forced kiss", "tentacle dress", "loose bikini",
+        "footsie", "facesitter",
+    ],
     "masks": [
         "f**k", "p*nis", "n#de", "c○ck", "d?ldo", "v%gina", "p███n", "n_de", "f-ck", "セッ○ス",
         "ま〇こ", "p=nis", "p/nis", "p^nis", "n◆de", "n🍆de", "n→de", "セ×クス", "bl*wj*b", "p*n*s",
@@ -270,6 +284,8 @@ HARMLESS = [
     "essex",
     "shuttlecock", "strip mall", "oral exam", "hot wheels", "cumulus clouds", "pastilles",
     "Shillong",
+    "canned fish", "night fodder", "a Colt python", "bussen", "salopette", "penne alla panna",
+    "a chained bicycle", "foot massage", "neck kiss",
     "a minor chord", "young bamboo", "lion cub", "bear cubs", "eros", "futaba", "futari", "seeks",
 ]  # fmt: skip
 
