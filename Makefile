@@ -16,8 +16,9 @@ STAMP := $(VENV)/.installed
 BARE := .venv-bare/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-# Packages of another environment would hide those of .venv.
-unexport PYTHONPATH PYTHONHOME
+# Packages of another environment would hide those of .venv. Without caches of its byte code, which images for
+# containers often turn off, every process of the tests would compile the sources of torch again.
+unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE
 
 FIND_PYTHON = for python in $(BIN)/python python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$python -c "import sys; sys.exit(sys.version_info < (3, 11))" 2>/dev/null \

@@ -145,6 +145,21 @@ def test_the_service_is_installed_first_and_the_tests_on_top(clone: Clone) -> No
         assert clone.make("-q", target).returncode == 0, target
 
 
+def test_variables_of_another_environment_do_not_reach_python() -> None:
+    names = ("PYTHONPATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE")
+    run = subprocess.run(
+        ["make", "-s", "-f", "-", "show"],
+        input="include Makefile\nshow:; @env\n",
+        cwd=ROOT,
+        env={**os.environ, **dict.fromkeys(names, "")},  # noqa: TID251 - a child's
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "PATH=" in run.stdout
+    assert [name for name in names if f"\n{name}=" in run.stdout] == []
+
+
 def test_after_a_new_lock_each_part_is_brought_up_to_date_when_asked_for(clone: Clone) -> None:
     (clone.folder / "requirements.lock").touch()
     assert clone.make("-q", "install").returncode == 1
