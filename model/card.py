@@ -14,7 +14,7 @@ from pydantic_core import ErrorDetails
 
 from model.errors import CardError
 from model.prompt_grammar import MAX_PROMPT_CHARS
-from model.sampler_catalog import SAMPLER_CATALOG, SCHEDULE_DISPLAY_NAMES
+from model.sampler_catalog import SAMPLER_CATALOG, SCHEDULE_DISPLAY_NAMES, Quality
 
 
 class CardTable(BaseModel):
@@ -161,6 +161,13 @@ class SamplerAdvice(CardTable):
     note: str = ""
 
 
+class QualityAdvice(CardTable):
+    """A quality beside `exact`: the samplers with which it is better than fewer steps."""
+
+    samplers: Annotated[tuple[str, ...], Field(min_length=1)]
+    note: str
+
+
 class Defaults(CardTable):
     """Defaults of the fields of a request."""
 
@@ -215,8 +222,8 @@ class Card(CardTable):
     """Everything the service knows about a checkpoint.
 
     `page` is the address of the checkpoint's page. If `recommended_schedulers` is empty, all
-    `schedulers` are recommended. `is_distilled` means that the model predicts the picture from any
-    noise level in one evaluation.
+    `schedulers` are recommended. `qualities` are those offered beside `exact`. `is_distilled` means
+    that the model predicts the picture from any noise level in one evaluation.
     """
 
     name: str = Field(pattern="^[a-z0-9-]+$")
@@ -240,6 +247,7 @@ class Card(CardTable):
     schedulers: tuple[str, ...]
     recommended_schedulers: tuple[str, ...] = ()
     scheduler_notes: dict[str, str] = {}
+    qualities: dict[Quality, QualityAdvice] = {}
     is_distilled: bool = False
     prompting: Prompting
     limitations: tuple[Limitation, ...] = ()
@@ -261,6 +269,10 @@ class Card(CardTable):
             <= set(SCHEDULE_DISPLAY_NAMES),
             "prompting.tag_order needs every group once": sorted(self.prompting.tag_order)
             == sorted(get_args(TagGroup)),
+            "qualities: exact is always offered": "exact" not in self.qualities,
+            "qualities have a sampler that is not offered": all(
+                {*advice.samplers} <= {*self.samplers} for advice in self.qualities.values()
+            ),
             "preset names repeat": len(presets) == len(self.resolutions),
             "defaults.resolution is not a preset": self.defaults.resolution in presets,
             f"samplers for distilled checkpoints only: {sorted(distilled)}": (

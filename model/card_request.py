@@ -28,7 +28,13 @@ from model.request import (
     normalized_lora_name,
     why_no_lora,
 )
-from model.sampler_catalog import REFUSED_SAMPLERS, SAMPLER_CATALOG, OptionInfo, OptionValue
+from model.sampler_catalog import (
+    REFUSED_SAMPLERS,
+    SAMPLER_CATALOG,
+    OptionInfo,
+    OptionValue,
+    Quality,
+)
 from model.sizes import enlarged_size, largest_scale, parse_resolution
 from model.tags import whole_number
 
@@ -75,6 +81,7 @@ def request_type(
         "loras": (_loras_type(lora_names, refused_loras), fields["loras"]),
         "num_images": (int, num_images),
         "hires": (_hires_type(card), fields["hires"]),
+        "quality": (_quality_type(card), fields["quality"]),
     }
     return create_model(
         "GenerationRequest", __base__=GenerationRequest, __module__=__name__, **types
@@ -183,6 +190,22 @@ def _unknown_option(
 
 def _quoted(names: Collection[str]) -> str:
     return ", ".join(f"'{name}'" for name in names)
+
+
+def _quality_type(card: Card) -> Any:
+    """`exact` or a quality of the card, which offers it for some of its samplers."""
+
+    def check(name: Quality, info: ValidationInfo) -> Quality:
+        if name == "exact" or "sampler" not in info.data:
+            return name
+        sampler, fitting = info.data["sampler"] or card.defaults.sampler, card.qualities[name]
+        if sampler not in fitting.samplers:
+            message = "{name} is offered with {samplers} only; with {sampler} use fewer steps"
+            names = {"name": name, "samplers": ", ".join(fitting.samplers), "sampler": sampler}
+            raise PydanticCustomError("quality_sampler", message, {**names, "expected": "'exact'"})
+        return name
+
+    return Annotated[_one_of(("exact", *card.qualities)), AfterValidator(check)]
 
 
 def _loras_type(

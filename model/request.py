@@ -26,6 +26,7 @@ from model.prompt_grammar import (
     drop_invisible,
     parse_prompt,
 )
+from model.sampler_catalog import Quality
 from model.tags import ClientModel, Tags, has_tags, max_prompt_length
 
 MAX_SEED = 2**53 - 1
@@ -45,31 +46,13 @@ MetadataLevel = Literal["full", "minimal", "none"]
 Upscaler = Literal["latent", "lanczos"]
 
 WarningCode = Literal[
-    "artist_prefix",
-    "cfg_scale_not_recommended",
-    "characters_dropped",
-    "duplicate_tags",
-    "full_width_brackets",
-    "lora_base_unknown",
-    "lora_other_base",
-    "lora_other_depth",
-    "lora_partial",
-    "picture_fitted",
-    "prompt_cut",
-    "rating_held",
-    "scheduler_not_recommended",
-    "short_prompt",
-    "size_not_trained",
-    "steps_not_recommended",
-    "tag_order",
-    "unbalanced_brackets",
-    "underscores_in_tags",
-    "unescaped_parentheses",
-    "unknown_quality_tag",
-    "unknown_safety_tag",
-    "unknown_syntax",
-    "unknown_tag",
-]
+    "artist_prefix", "cfg_scale_not_recommended", "characters_dropped", "duplicate_tags",
+    "full_width_brackets", "lora_base_unknown", "lora_other_base", "lora_other_depth",
+    "lora_partial", "picture_fitted", "prompt_cut", "rating_held", "scheduler_not_recommended",
+    "short_prompt", "size_not_trained", "steps_not_recommended", "tag_order",
+    "unbalanced_brackets", "underscores_in_tags", "unescaped_parentheses",
+    "unknown_quality_tag", "unknown_safety_tag", "unknown_syntax", "unknown_tag",
+]  # fmt: skip
 """All warning codes; docs/prompts.md explains each."""
 
 
@@ -322,6 +305,10 @@ class GenerationRequest(ClientModel):
         default="full",
         description="Metadata in the file: `full` writes the recipe and the AI mark, `minimal` "
         "the AI mark only, `none` nothing.",
+    )
+    quality: Quality = Field(
+        default="exact",
+        description="`exact`, or a faster quality of the card, which changes the image a little.",
     )
     deterministic: bool = Field(
         default=False,

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from model.card import Card
 from model.card_request import check_hires, check_sampler_options
 from model.request import GenerationRequest, Hires, ImageFormat, MetadataLevel, Upscaler
-from model.sampler_catalog import OptionValue
+from model.sampler_catalog import OptionValue, Quality
 from model.sizes import enlarged_size, parse_resolution
 from model.tags import assemble_prompt
 
@@ -57,6 +57,7 @@ class ResolvedRequest(_ResolvedModel):
     image_format: ImageFormat
     image_quality: int
     metadata: MetadataLevel
+    quality: Quality = "exact"
     deterministic: bool = False
     previews: bool = False
     sampler_options: dict[str, OptionValue] = {}
@@ -128,6 +129,7 @@ def resolve_request(
             ResolvedLora(name=lora.name, weight=lora.weight, sha256=lora_hashes[lora.name])
             for lora in request.loras
         ),
+        quality=request.quality,
         deterministic=request.deterministic,
         previews=request.previews,
         sampler_options=check_sampler_options(sampler, request.sampler_options or {}),

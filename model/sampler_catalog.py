@@ -6,7 +6,7 @@ Does not import torch, so the API can use it.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Final
+from typing import Final, Literal
 
 from model.timesteps import schedule_length
 
@@ -53,6 +53,30 @@ class SamplerInfo:
         """Model evaluations of one picture for a schedule of `levels` noisy levels."""
         return self.evaluations_per_step * (levels - 1) + 1
 
+
+@dataclass(frozen=True, slots=True)
+class QualityInfo:
+    """Which evaluations of a pass the model is asked for: all if `forecast_one_in` is 0.
+
+    Otherwise one in so many is forecast from those before, except for the first and the last.
+    """
+
+    forecast_one_in: int = 0
+
+    def asks(self, evaluation: int, evaluations: int) -> bool:
+        """Whether the model is asked for this one of so many evaluations, counted from 0."""
+        after = evaluation - _ASKED_FIRST
+        if not self.forecast_one_in or after < 0 or evaluation == evaluations - 1:
+            return True
+        return after % self.forecast_one_in != 0
+
+    def asked(self, evaluations: int) -> int:
+        """How many of so many evaluations of a pass the model is asked for."""
+        return sum(self.asks(index, evaluations) for index in range(evaluations))
+
+
+_ASKED_FIRST = 3
+"""Evaluations before the first forecast: they decide what the picture shows."""
 
 _MAX_NOISE = 10.0
 _S_NOISE = OptionInfo(1.0, "Scale of the added noise; 0 adds none.", 0.0, _MAX_NOISE)
@@ -184,6 +208,13 @@ SAMPLER_CATALOG: Final[Mapping[str, SamplerInfo]] = MappingProxyType(
 
 This is the one place that names a sampler. Its tests, data and documentation say what they lack.
 """
+
+Quality = Literal["exact", "balanced", "fast"]
+
+QUALITY_CATALOG: Final[Mapping[Quality, QualityInfo]] = MappingProxyType(
+    {"exact": QualityInfo(), "balanced": QualityInfo(3), "fast": QualityInfo(2)}
+)
+"""Every quality by name. A card offers some beside `exact`."""
 
 _NOT_FOR_FLOW = (
     "it adds noise as if the signal kept its size at every noise level; on a flow model the mean "

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from model.resolved_request import ResolvedRequest
-from model.sampler_catalog import SAMPLER_CATALOG
+from model.sampler_catalog import QUALITY_CATALOG, SAMPLER_CATALOG
 from model.timesteps import TABLE_LENGTH, schedule_length
 
 
@@ -17,7 +17,8 @@ class SamplingPass:
 
     The schedule is built for `built` steps; the sampler runs its last `levels` noisy levels. From
     noise these are all levels, and 0 if the picture does not change. Clients see `steps`.
-    `evaluations` counts the model evaluations of one picture.
+    `is_asked` says of each evaluation of one picture whether the model is asked; the others are
+    forecast.
     """
 
     width: int
@@ -25,7 +26,12 @@ class SamplingPass:
     built: int
     levels: int
     steps: int
-    evaluations: int
+    is_asked: tuple[bool, ...]
+
+    @property
+    def evaluations(self) -> int:
+        """Evaluations of one picture that the model is asked for."""
+        return sum(self.is_asked)
 
 
 def sampling_passes(request: ResolvedRequest) -> tuple[SamplingPass, ...]:
@@ -48,7 +54,9 @@ def _pass(
     if strength < 1:
         levels = min(levels, run)
     evaluations = sampler.evaluations(levels) if levels else 0
-    return SamplingPass(width, height, built, levels, run, evaluations)
+    quality = QUALITY_CATALOG[request.quality]
+    is_asked = tuple(quality.asks(index, evaluations) for index in range(evaluations))
+    return SamplingPass(width, height, built, levels, run, is_asked)
 
 
 def shorten_schedule(

@@ -20,6 +20,7 @@ from model.card import (
 from model.files.lora.targets import LoraPart
 from model.recipes.recipe import Recipe
 from model.request import ImageFormat, MetadataLevel, Upscaler
+from model.sampler_catalog import Quality
 
 
 class Alive(ResponseModel):
@@ -92,6 +93,17 @@ class SchedulerChoice(ResponseModel):
     name: str
     title: str
     is_recommended: bool
+    note: str
+
+
+class QualityChoice(ResponseModel):
+    """A quality of images: `exact`, or a faster one that changes them a little."""
+
+    name: Quality
+    work: float = Field(
+        description="Evaluations of the model at the card's defaults, relative to `exact`."
+    )
+    samplers: list[str] = Field(description="The samplers with which it is offered.")
     note: str
 
 
@@ -184,6 +196,7 @@ class Capabilities(ResponseModel):
     resolutions: list[Resolution]
     samplers: list[SamplerChoice]
     schedulers: list[SchedulerChoice]
+    qualities: list[QualityChoice]
     limits: Limits
     seed: SeedRange
     defaults: Defaults

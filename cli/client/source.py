@@ -32,8 +32,12 @@ def keep_offered(imported: ImportedRequest, capabilities: Mapping[str, Any]) -> 
 
     `capabilities` is the response of GET /capabilities.
     """
-    for name, key in (("sampler", "samplers"), ("scheduler", "schedulers")):
-        offered = [choice["name"] for choice in capabilities[key]]
+    if imported.fields.get("quality") == "exact":  # the default, unknown to earlier releases
+        del imported.fields["quality"]
+    for name, key in (
+        ("sampler", "samplers"), ("scheduler", "schedulers"), ("quality", "qualities")
+    ):  # fmt: skip
+        offered = [choice["name"] for choice in capabilities.get(key, ())]
         value = imported.fields.get(name)
         if value is not None and value not in offered:
             del imported.fields[name]

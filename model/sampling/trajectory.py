@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from model.request import MAX_SEED
+from model.sampling.forecast import with_forecasts
 from model.sampling.noise import initial_noise_ahead, noise_stream
 from model.sampling.samplers import Evaluation, Sampler, Trajectory
 
@@ -27,12 +28,16 @@ class PassInputs:
     `shape` is the shape of the latents. `sigmas` are the noise levels down to 0; a single 0 means
     that the pass samples nothing. `original` are the latents of the image that the pass starts
     from. `mask`, (1, 1, 1, h, w) in [0, 1], is 1 where they may change; None means everywhere.
+    `is_asked` says of each evaluation whether the model is asked; the others are forecast. Empty
+    means all. `is_stochastic` says that the sampler adds noise.
     """
 
     shape: tuple[int, ...]
     sigmas: Tensor
     original: Tensor | None = None
     mask: Tensor | None = None
+    is_asked: tuple[bool, ...] = ()
+    is_stochastic: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -114,6 +119,8 @@ def _run_pass(
     trajectory = sampler(x, inputs.sigmas, start_stream())
     if inputs.mask is not None and inputs.original is not None:
         trajectory = keep_outside_mask(trajectory, inputs.original, noise, inputs.mask)
+    if not all(inputs.is_asked):
+        trajectory = with_forecasts(trajectory, inputs.is_asked, is_stochastic=inputs.is_stochastic)
     return (yield from trajectory)
 
 

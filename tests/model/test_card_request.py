@@ -69,6 +69,7 @@ def test_all_wrong_fields_are_reported_together() -> None:
         "image_format": "gif",
         "image_quality": 101,
         "metadata": "some",
+        "quality": "best",
         "colour": 1,
     }
     assert wrong_fields(body) == set(body)
@@ -133,6 +134,24 @@ def test_a_sampler_for_distilled_checkpoints_is_offered_by_distilled_cards_only(
     assert resolve_request(request, distilled, seed=1).steps == 4
     with pytest.raises(ValidationError, match="lcm is not offered: it is for distilled"):
         REQUEST(prompt="x", sampler="lcm")
+
+
+def test_a_quality_is_exact_or_offered_by_the_card() -> None:
+    assert REQUEST(prompt="x").quality == "exact"
+    for name in ("exact", *CARD.qualities):
+        resolved = resolve_request(REQUEST(prompt="x", quality=name), CARD, seed=1)
+        assert resolved.quality == name
+    plain = request_type(CARD.model_copy(update={"qualities": {}}))
+    for refusing, value, allowed in (
+        (REQUEST, "best", "'exact', 'balanced' or 'fast'"),
+        (plain, "fast", "'exact'"),
+    ):
+        with pytest.raises(ValidationError) as caught:
+            refusing.model_validate({"prompt": "x", "quality": value})
+        (error,) = caught.value.errors()
+        assert (error["loc"], error["ctx"]) == (("quality",), {"expected": allowed})
+    with pytest.raises(ValidationError, match=r"with er_sde, .* only; with dpmpp_2m use fewer"):
+        REQUEST(prompt="x", quality="fast", sampler="dpmpp_2m")
 
 
 def test_lengths_are_checked_before_anything_that_takes_longer(

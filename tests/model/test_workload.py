@@ -78,6 +78,10 @@ def test_work_counts_every_pass_at_its_size() -> None:
     assert megapixel_steps(both, 0) == 0
     assert megapixel_steps(both, 15) == megapixel_steps(both)
     assert megapixel_steps(request(init_image="x", strength=0.0)) == 0
+    fast = request(quality="fast", cfg_scale=4.0, hires=HIRES)
+    asked = 7 * 128 * 96 / 1e6, 4 * 256 * 192 / 1e6  # of 10 and of 5
+    assert megapixel_steps(fast) == pytest.approx(2 * sum(asked))
+    assert megapixel_steps(fast, 10) == pytest.approx(2 * asked[0])
 
 
 def test_steps_are_counted_over_both_passes() -> None:

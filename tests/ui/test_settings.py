@@ -183,3 +183,20 @@ def test_dry_runs_leave_half_of_a_keys_rate(open_page: Opener, limited_key: str)
     page.get_by_role("button", name="Make").click()
     expect(page.locator(".picture")).to_have_count(1)
     assert len(calls) == 2
+
+
+def test_a_faster_quality_is_offered_with_the_samplers_of_the_card(page: Page) -> None:
+    page.locator("kz-advanced summary").click()
+    quality = page.locator("kz-advanced [data-field=quality]")
+    expect(quality.locator("option")).to_have_text(
+        ["exact", "balanced: 70 % of the work", "fast: 60 % of the work"]
+    )
+    write(page)
+    with page.expect_request("**/generate?dry_run=true") as info:
+        quality.select_option("fast")
+    assert body_of(info.value)["quality"] == "fast"
+    expect(page.locator("kz-advanced .change")).to_contain_text("forecast")
+    with page.expect_request("**/generate?dry_run=true") as info:
+        page.locator("[data-field=sampler]").select_option("dpmpp_2m")
+    assert "quality" not in body_of(info.value)
+    expect(quality).to_be_hidden()

@@ -46,9 +46,13 @@ class Advanced extends Part {
     const { form, capabilities } = store.state;
     if (!capabilities) return;
     const scheduler = form.scheduler ?? capabilities.defaults.scheduler;
+    const sampler = form.sampler ?? capabilities.defaults.sampler;
+    const qualities = capabilities.qualities.filter(({ samplers }) => samplers.includes(sampler));
+    this.#choices("quality", qualities.map(({ name, work }) => [name, work === 1 ? name : `${name}: ${Math.round(100 * work)} % of the work`]));
+    this.find(".work", HTMLElement).hidden = qualities.length < 2;
     const format = form.image_format ?? "png";
     /** @type {Record<string, string>} */
-    const values = { scheduler, image_format: format, metadata: form.metadata ?? "full" };
+    const values = { scheduler, image_format: format, metadata: form.metadata ?? "full", quality: form.quality ?? "exact" };
     for (const [name, value] of Object.entries(values)) this.find(`select[name=${name}]`, HTMLSelectElement).value = value;
     const quality = this.find("[name=image_quality]", HTMLInputElement);
     if (Number(quality.value) !== form.image_quality) quality.value = String(form.image_quality ?? 90);
@@ -57,8 +61,9 @@ class Advanced extends Part {
     this.find("[name=deterministic]", HTMLInputElement).checked = form.deterministic ?? false;
     const schedule = capabilities.schedulers.find(({ name }) => name === scheduler);
     this.find(".note", HTMLElement).textContent = schedule?.note ?? "";
+    this.find(".change", HTMLElement).textContent = qualities.find(({ name }) => name === values.quality)?.note ?? "";
     this.find("summary .hint", HTMLElement).textContent = `${schedule?.title ?? scheduler}, ${format.toUpperCase()}`;
-    this.#options(form.sampler ?? capabilities.defaults.sampler, capabilities);
+    this.#options(sampler, capabilities);
   }
 
   /** @param {string} name @param {Capabilities} capabilities */

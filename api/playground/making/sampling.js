@@ -8,9 +8,9 @@ class Sampling extends Part {
   start() {
     this.follow("capabilities", (capabilities) => capabilities && this.#fill(capabilities));
     this.follow("form", (form) => this.#show(form));
-    // Steps and options belong to a sampler.
+    // Steps, options and a faster quality belong to a sampler.
     this.listen("change", "select", (_, target) =>
-      store.edit({ sampler: /** @type {HTMLSelectElement} */ (target).value, steps: null, sampler_options: null }),
+      store.edit({ sampler: /** @type {HTMLSelectElement} */ (target).value, steps: null, sampler_options: null, quality: null }),
     );
     this.listen("kz-value", ".steps", ({ detail }) => store.edit({ steps: detail }));
     this.listen("kz-value", ".cfg", ({ detail }) => store.edit({ cfg_scale: detail }));

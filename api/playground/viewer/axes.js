@@ -34,7 +34,7 @@ export function axesOf(request) {
     {
       name: "sampler", label: "Sampler", example: [request.sampler, ...others].join(", "),
       check: (text) => (names.includes(text) ? "" : `“${text}” is none of ${names.join(", ")}`),
-      apply: (base, text) => ({ ...base, sampler: /** @type {any} */ (text), sampler_options: text === request.sampler ? base.sampler_options : {} }),
+      apply: (base, text) => text === request.sampler ? base : { ...base, sampler: /** @type {any} */ (text), sampler_options: {}, quality: "exact" },
     },
     {
       name: "seed", label: "Seed", example: [seed, seed + 1, seed + 2].join(", "),

@@ -35,6 +35,7 @@ export function factsOf({ job, index }) {
     ["Size", `${image?.width ?? request.width} × ${image?.height ?? request.height}`],
     ["Sampler", [request.sampler, request.scheduler, ...options].join(", ")],
     ["Steps", String(request.steps)],
+    ["Exactness", request.quality !== "exact" && request.quality],
     ["CFG", String(request.cfg_scale)],
     ["LoRAs", request.loras?.map(({ name, weight }) => `${name} ${weight}`).join(", ")],
     ["Starts from", request.init_image && `a picture, strength ${request.strength}${request.mask ? ", with a mask" : ""}`],

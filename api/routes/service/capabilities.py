@@ -9,6 +9,7 @@ from api.http.service_schemas import (
     Capabilities,
     Features,
     LoraDescription,
+    QualityChoice,
     RefusedLora,
     SamplerChoice,
     SamplerOption,
@@ -26,12 +27,14 @@ from api.submit.dependencies import (
 )
 from api.submit.images.decoding import INPUT_FORMATS
 from api.webhooks.schemas import metadata_levels
-from model.card import Card
+from model.card import Card, QualityAdvice
 from model.request import MAX_SEED, ImageFormat, Upscaler
 from model.sampler_catalog import (
+    QUALITY_CATALOG,
     SAMPLER_CATALOG,
     SCHEDULE_DISPLAY_NAMES,
     OptionInfo,
+    Quality,
     evaluations,
 )
 from worker.errors import QueueUnavailable
@@ -103,6 +106,7 @@ def capabilities(
             )
             for name in card.schedulers
         ],
+        qualities=_qualities(card),
         limits=card.limits,
         seed=SeedRange(minimum=0, maximum=MAX_SEED),
         defaults=card.defaults,
@@ -157,6 +161,22 @@ def _samplers(card: Card) -> list[SamplerChoice]:
             options=[_option(key, option) for key, option in SAMPLER_CATALOG[name].options.items()],
         )
         for name, advice in card.samplers.items()
+    ]
+
+
+def _qualities(card: Card) -> list[QualityChoice]:
+    sampler, scheduler = card.defaults.sampler, card.defaults.scheduler
+    of_exact = evaluations(sampler, scheduler, card.samplers[sampler].default_steps)
+    exact = QualityAdvice(samplers=tuple(card.samplers), note="")
+    offered: dict[Quality, QualityAdvice] = {"exact": exact, **card.qualities}
+    return [
+        QualityChoice(
+            name=name,
+            work=round(QUALITY_CATALOG[name].asked(of_exact) / of_exact, 2),
+            samplers=list(advice.samplers),
+            note=advice.note,
+        )
+        for name, advice in offered.items()
     ]
 
 

@@ -63,6 +63,7 @@ def generate(
     hires_steps: options.HiresSteps = None,
     hires_strength: options.HiresStrength = None,
     hires_upscaler: options.HiresUpscaler = None,
+    quality: options.Quality = None,
     deterministic: options.Deterministic = False,
     out: Out = None,
     sheet: Sheet = None,
@@ -183,7 +184,7 @@ def _text_of(file: str) -> str:
 
 _UNCHANGED = (
     *("negative_prompt", "resolution", "steps", "cfg_scale", "sampler", "scheduler"),
-    *("seed", "num_images", "strength"),
+    *("seed", "num_images", "strength", "quality"),
 )
 """Options that are fields of the request as they are."""
 

@@ -53,6 +53,10 @@ HiresScale = Annotated[
 HiresSteps = Annotated[int | None, typer.Option(help=field_description("steps", Hires))]
 HiresStrength = Annotated[float | None, typer.Option(help=field_description("strength", Hires))]
 HiresUpscaler = Annotated[str | None, typer.Option(help="lanczos or latent.")]
+Quality = Annotated[
+    str | None,
+    typer.Option(help="exact, or a faster one that the checkpoint offers: balanced or fast."),
+]
 Deterministic = Annotated[
     bool, typer.Option("--deterministic", help="Same bytes on every worker of the same kind.")
 ]

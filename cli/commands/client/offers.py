@@ -65,6 +65,7 @@ def _capability_fields(offered: Mapping[str, Any]) -> Iterator[tuple[str, object
             f"{one['name']}{'*' if one['is_recommended'] else ''}" for one in offered["schedulers"]
         ),
     )
+    yield "qualities", ", ".join(one["name"] for one in offered.get("qualities", ()))
     yield "formats", ", ".join(offered["formats"])
     yield "features", ", ".join(name for name, value in features.items() if value is True)
     yield "LoRAs", f"{len(offered['loras'])}; `kirazuri loras` lists them"

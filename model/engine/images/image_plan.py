@@ -99,13 +99,15 @@ def _inputs(
     codec: LatentCodec,
 ) -> PassInputs:
     scale = codec.scale_factor
-    skips_last = SAMPLER_CATALOG[request.sampler].skips_last_level
-    sigmas = build_sigmas(request.scheduler, one.built, skips_last=skips_last)
+    sampler = SAMPLER_CATALOG[request.sampler]
+    sigmas = build_sigmas(request.scheduler, one.built, skips_last=sampler.skips_last_level)
     return PassInputs(
         shape=(1, codec.channels, 1, one.height // scale, one.width // scale),
         sigmas=sigmas[-one.levels - 1 :],
         original=None if original is None else codec.latents_of(original),
         mask=None if mask is None else latent_mask(mask, scale, device=codec.device),
+        is_asked=one.is_asked,
+        is_stochastic=sampler.is_stochastic,
     )
 
 

@@ -82,6 +82,16 @@ def test_cost_is_megapixels_times_evaluations(client: httpx2.Client) -> None:
     )
 
 
+def test_a_faster_quality_costs_as_much_less_as_the_capabilities_say(
+    client: httpx2.Client,
+) -> None:
+    exact = dry_run(client)["cost"]
+    for quality in client.get("/capabilities").json()["qualities"]:
+        plan = dry_run(client, quality=quality["name"])
+        assert plan["request"]["quality"] == quality["name"]
+        assert plan["cost"] == pytest.approx(quality["work"] * exact, abs=2e-3)
+
+
 def test_times_are_null_until_a_worker_was_measured(
     client: httpx2.Client, worker: ManualWorker
 ) -> None:

@@ -113,6 +113,7 @@ def test_what_is_not_offered_is_left_out_with_a_note(tmp_path: Path) -> None:
         "sampler": "dpmpp_sde",
         "sampler_options": {"r": 0.4},
         "scheduler": "beta",
+        "quality": "fast",
     }
     imported = keep_offered(read_source(own(tmp_path, **changes)), OFFERED)
     assert set(changes) & set(imported.fields) == set()
@@ -120,6 +121,7 @@ def test_what_is_not_offered_is_left_out_with_a_note(tmp_path: Path) -> None:
         "sampler dpmpp_sde",
         "sampler options {'r'",
         "scheduler beta",
+        "quality fast",
     ]
 
 

@@ -8,6 +8,7 @@ import torch
 
 from model.card import load_card, shipped_folder
 from model.engine.loading import load_engine
+from model.recipes.imported import import_document
 from model.recipes.recipe import (
     MAX_DOCUMENT_CHARS,
     Recipe,
@@ -41,6 +42,14 @@ def test_a_document_can_be_read_again() -> None:
     assert document.request["prompt"] == "青い髪"
     assert (document.request["seed"], document.request["num_images"]) == (8, 1)
     assert "deterministic" not in document.request
+
+
+def test_a_document_has_the_quality_and_gives_it_to_a_request() -> None:
+    document = read_document(write_document(make_request(quality="fast"), RECIPE, seed=8))
+    assert document.request["quality"] == "fast"
+    imported = import_document(document)
+    assert imported.fields["quality"] == "fast"
+    assert imported.notes == []
 
 
 def test_fields_of_a_later_release_are_ignored() -> None:

@@ -69,10 +69,11 @@ def test_other_images_do_not_match(client: httpx2.Client, worker: ManualWorker) 
 def test_a_replay_is_deterministic_and_warns_if_the_original_was_not(
     client: httpx2.Client, worker: ManualWorker
 ) -> None:
-    job_id = submit_job(client)
+    job_id = submit_job(client, quality="fast")
     complete(worker, job_id, b"one")
     first, again = read_job(client, job_id), replay(client, job_id)
     assert again["request"] == {**first["request"], "deterministic": True}
+    assert again["request"]["quality"] == "fast"
     assert codes(again) == ["original_not_deterministic"]
     assert job_id in again["warnings"][0]["detail"]
     complete(worker, again["id"], b"one")

@@ -43,6 +43,11 @@ def test_every_listed_choice_is_accepted(client: httpx2.Client) -> None:
         + [{"scheduler": scheduler["name"]} for scheduler in found["schedulers"]]
         + [{"resolution": resolution["name"]} for resolution in found["resolutions"]]
         + [{"image_format": name} for name in found["formats"]]
+        + [
+            {"quality": quality["name"], "sampler": sampler}
+            for quality in found["qualities"][1:]
+            for sampler in quality["samplers"]
+        ]
         + [{"metadata": level} for level in found["features"]["metadata"]]
     )
     for choice in choices:
@@ -79,6 +84,14 @@ def test_schedules_that_are_not_recommended_are_marked(client: httpx2.Client) ->
     assert found["simple"]["is_recommended"]
     assert not found["linear_quadratic"]["is_recommended"]
     assert "sigma 0.975" in found["linear_quadratic"]["note"]
+
+
+def test_qualities_say_what_they_save_and_change(client: httpx2.Client) -> None:
+    exact, *others = client.get("/capabilities").json()["qualities"]
+    assert (exact["name"], exact["work"], exact["note"]) == ("exact", 1.0, "")
+    assert "dpmpp_2m" in exact["samplers"]
+    assert {one["name"]: one["work"] for one in others} == {"balanced": 0.7, "fast": 0.6}
+    assert all(one["note"] for one in others)
 
 
 @pytest.mark.parametrize("name", card_names())
