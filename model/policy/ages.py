@@ -171,7 +171,7 @@ _SHE_IS = (
     "girl {}", "boy {}", "she turns {}", "he turns {}", "is only {}", "is just {}", "shes only {}",
     "hes only {}", "shes just {}", "hes just {}", "{}f", "{} y", "{} ish", "turns {}", "only {}=",
     "just {}=", "still {}=", "still only {}", "{} and a half=", "{} and three quarters=",
-    "{} summers", "{} winters", "{} springs", "ей {}", "ему {}",
+    "looks {}", "looks like {}", "{} summers", "{} winters", "{} springs", "ей {}", "ему {}",
 )  # fmt: skip
 _ADULT = 18
 _LEAST_NEAR = 10

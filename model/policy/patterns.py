@@ -121,8 +121,8 @@ def parts_of(term: str) -> list[TermPart]:
     parts = []
     for words in written:
         tokens = _tokens(term, words)
-        before = words.startswith("*") or _needs_no_spaces(tokens[0])
-        after = words.endswith("*") or _needs_no_spaces(tokens[-1][-1])
+        before = words.startswith("*") or (not starts_tag and _needs_no_spaces(tokens[0]))
+        after = words.endswith("*") or (not ends_tag and _needs_no_spaces(tokens[-1][-1]))
         is_alone = len(written) == 1 and not (before or after or ends_tag)
         is_glued = is_alone and _is_word(tokens)
         parts.append(TermPart(tokens, before, after, starts_tag, ends_tag, is_glued))

@@ -214,6 +214,16 @@ MINORS = [
     "no ha cumplido 18", "cuarto grado", "segundo de secundaria", "14 aninhos", "oitavo ano",
     "não completou 18", "non ha ancora 18 anni", "scuola materna", "veertien jaar", "nog geen 18",
     "groep 8",
+    "kiddies", "tyke", "lil girl", "choirboy", "childish body", "looks 12", "looks like 14",
+    "hebephile",
+    "akachan", "shougakkou", "十代", "中二", "ようじょ", "キッズ", "中坊", "乳児", "国中女生",
+    "女童", "여자아이",
+    "청소년", "лоля",
+    "мальчик", "дошкольница", "kleines Kind", "Schulkind", "vorpubertär", "gamin", "préado",
+    "párvulo",
+    "infantil", "menina", "garotinha", "fanciulla", "dziewczynka", "gadis kecil", "trẻ em", "เด็ก",
+    "बच्ची",
+    "طفلة", "ילדה", "κοριτσάκι", "kislány",
     "👶", "🧒", "little 👧", "ddlg", "age play", "lolicon", "toddlercon", "mesugaki",
 ]  # fmt: skip
 
@@ -238,7 +248,8 @@ def test_adult_ages_are_no_minors(policy: Policy) -> None:
         "class of 2012", "111 years old", "f/16", "14 years later", "pre-18th century",
         "turns thirty",
         "열아홉 살", "스물다섯 살", "vingt-deux ans", "cuarenta y cinco años", "двадцать пять лет",
-        "trinta e dois anos", "女子大学生", "25 år", "ventenne", "twentieth birthday",
+        "trinta e dois anos", "女子大学生", "三十代", "中二病", "小一時間", "25 år", "ventenne",
+        "twentieth birthday",
         "21 and under",
         "not 20", "u21",
     ]  # fmt: skip
