@@ -59,11 +59,13 @@ class Compiling:
     """Whether pictures may be computed by compiled code: on a CPU with "auto" only if it pays.
 
     `folder` keeps the code. If `is_awaited`, loading ends when it is known whether it can be used.
+    `backend` is PyTorch's name of the compiler.
     """
 
     mode: Literal["auto", "always", "off"] = "off"
     folder: Path = Path()
     is_awaited: bool = False
+    backend: str = "inductor"
 
 
 def load_engine(
@@ -246,6 +248,7 @@ def _paths(
         must_pay=device.type == "cpu" and compiling.mode == "auto",
         is_patient=device.type == "cpu" and compiling.mode == "auto" and not compiling.is_awaited,
         root=str(compiling.folder),
+        backend=compiling.backend,
     )
     spare = Transformer(parts.transformer, dtype=dtype)
     return CompiledPaths(transformer, spare, plan)

@@ -99,6 +99,8 @@ def merge_files(
         }
 
 
+@torch.inference_mode(mode=False)
+@torch.no_grad()
 def add_stacked(
     merged: MergedValues, attentions: Iterable[Any], original: OriginalValue = getattr
 ) -> MergedValues:

@@ -1,6 +1,7 @@
 """The checks: what is tested on the CPU must hold on the device too."""
 
 import hashlib
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -13,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from model.engine.oom_split import TILES, ChunkedForward, decode_within_memory
+from model.engine.protocol import COMPILED
 from model.network.device import empty_cache
 from model.network.load import load_library_vae
 from model.network.transformer.forward import Row, Transformer
@@ -23,6 +25,9 @@ from tests.gpu.findings import Check, Finding, Number
 from tests.gpu.subject import DTYPES, TINY, Case, Subject, pictures
 
 T = TypeVar("T")
+
+COMPILED_LEVELS = 4
+"""Mean difference of a picture, of 256 levels; guidance enlarges the last bits."""
 
 FLOAT32_ERROR = 1e-4
 """Of the largest value: 28 blocks of sums in another order."""
@@ -111,8 +116,46 @@ def determinism(subject: Subject) -> Iterator[Finding]:
     yield Number("a plain request alone and in a batch", found, "levels", note)
 
 
+def compiled(subject: Subject) -> Iterator[Finding]:
+    """The engine with compiled code, made in another process, then taken from its folder."""
+    plain = subject.request(steps=6)
+    repeating = plain.model_copy(update={"deterministic": True})
+    eager, exact = (pictures(subject.engine(), {"it": one})["it"] for one in (plain, repeating))
+    for what in ("compiling, comparing and loading", "loading compiled code"):
+        torch.compiler.set_stance("default")
+        torch.compiler.reset()
+        began = time.monotonic()
+        engine = subject.compiled_engine()
+        yield Number(f"an engine with {what}", time.monotonic() - began, "s")
+        state = engine.stats.compiled
+        yield Check(f"{what}: the code is ready", state.name == "ready", state.detail)
+    found, again = (pictures(engine, {"it": one})["it"] for one in (plain, repeating))
+    yield Check("a deterministic request stays eager", same(exact, again), digest(again))
+    style = style_lora(subject)
+    pictures(engine, {"it": plain.model_copy(update={"loras": (style,)}), "beside": plain})
+    holds = engine._pipeline.paths.choose(plain) == COMPILED
+    yield Check("it serves pictures and LoRAs", holds, state.detail)
+    detail = f"{distance(found, eager):.2f} levels"
+    yield Check("a picture of compiled code", distance(found, eager) <= COMPILED_LEVELS, detail)
+    torch.compiler.set_stance("default")
+    torch.compiler.reset()
+
+
 def lora(subject: Subject) -> Iterator[Finding]:
     """Switching to a LoRA and back restores every bit."""
+    plain = subject.request(steps=3, deterministic=True)
+    changed = plain.model_copy(update={"loras": (style_lora(subject),)})
+    engine = subject.engine()
+    before, with_it, after, again = (
+        pictures(engine, {"it": wanted})["it"] for wanted in (plain, changed, plain, changed)
+    )
+    yield Check("a LoRA changes the picture", not same(before, with_it), digest(with_it))
+    yield Check("without it every byte is back", same(before, after), digest(after))
+    yield Check("with it again too", same(with_it, again), digest(again))
+
+
+def style_lora(subject: Subject) -> ResolvedLora:
+    """A LoRA that changes the first self-attention."""
     config: Any = subject.parts.transformer.config
     width = config.num_attention_heads * config.attention_head_dim
     generator = torch.Generator().manual_seed(5)
@@ -123,17 +166,7 @@ def lora(subject: Subject) -> Iterator[Finding]:
         {f"{stem}.lora_A.weight": down, f"{stem}.lora_B.weight": 20 * up.T.contiguous()}, path
     )
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    plain = subject.request(steps=3, deterministic=True)
-    changed = plain.model_copy(
-        update={"loras": (ResolvedLora(name="style", weight=1.0, sha256=sha256),)}
-    )
-    engine = subject.engine()
-    before, with_it, after, again = (
-        pictures(engine, {"it": wanted})["it"] for wanted in (plain, changed, plain, changed)
-    )
-    yield Check("a LoRA changes the picture", not same(before, with_it), digest(with_it))
-    yield Check("without it every byte is back", same(before, after), digest(after))
-    yield Check("with it again too", same(with_it, again), digest(again))
+    return ResolvedLora(name="style", weight=1.0, sha256=sha256)
 
 
 def memory(subject: Subject) -> Iterator[Finding]:
@@ -197,7 +230,7 @@ def decoding(subject: Subject) -> Iterator[Finding]:
     yield Number(f"decode {width}x{height} to pixels on the host", 1000 * seconds, "ms")
 
 
-CHECKS = (parity, independence, samplers, determinism, lora, memory, decoding)
+CHECKS = (parity, independence, samplers, determinism, lora, compiled, memory, decoding)
 
 
 # -- comparing -------------------------------------------------------------------------------

@@ -44,7 +44,7 @@ def forwards(subject: Subject) -> Iterator[Finding]:
     library = subject.module(dtype)
     eager = Transformer(subject.module(dtype), dtype=dtype)
     compiled = Transformer(subject.module(dtype), dtype=dtype)
-    compiled.use(Blocks.compiled(backend=backend(subject), dynamic=False))
+    compiled.use(Blocks.compiled(backend=subject.backend, dynamic=False))
     cases = [Case(subject, size, 1) for size in subject.sizes]
     runs: list[tuple[str, Callable[[Case], Callable[[], Tensor]]]] = [
         ("diffusers", lambda case: lambda: case.of_library(library)),
@@ -202,11 +202,6 @@ def serving(subject: Subject) -> Iterator[Finding]:
 NUMBERS = (machine, forwards, whole_pictures, float8, serving)
 
 
-def backend(subject: Subject) -> str:
-    """The compiler. In a rehearsal nothing is compiled for minutes: the graphs run as they are."""
-    return "aot_eager" if subject.is_tiny else "inductor"
-
-
 def use_fastest_kernels(subject: Subject, *, allowed: bool) -> None:
     """Our engine uses deterministic kernels on a GPU; diffusers need not."""
     if subject.device.type == "cuda":
@@ -216,7 +211,7 @@ def use_fastest_kernels(subject: Subject, *, allowed: bool) -> None:
 def compile_library(subject: Subject, module: Any) -> None:
     """Compile diffusers' blocks, for each size alone."""
     for block in module.transformer_blocks:
-        block.compile(backend=backend(subject), dynamic=False)
+        block.compile(backend=subject.backend, dynamic=False)
 
 
 def of_network(network: Transformer, case: Case) -> Callable[[], Tensor]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from model.card import Card, load_card
 from model.engine.engine import Engine
-from model.engine.loading import load_engine
+from model.engine.loading import Compiling, load_engine
 from model.engine.protocol import Failed, ImageReady
 from model.network.load import Components, load_components
 from model.network.transformer.attention import stack_projections
@@ -80,6 +80,26 @@ class Subject:
         nn.Module.to(module, dtype=dtype)  # without the library's advice for training
         stack_projections(module)
         return module
+
+    @property
+    def backend(self) -> str:
+        """The compiler. In a rehearsal nothing is compiled for minutes: graphs run as they are."""
+        return "aot_eager" if self.is_tiny else "inductor"
+
+    def compiled_engine(self) -> Engine:
+        """An engine with compiled code, which is compiled first if its folder has none."""
+        return load_engine(
+            self.card,
+            self.checkpoint,
+            device=str(self.device),
+            precision=self.precision,
+            threads=self.threads,
+            token_budget=8192,
+            lora_dir=self.loras,
+            compiling=Compiling(
+                "always", self.folder / "compiled", is_awaited=True, backend=self.backend
+            ),
+        )
 
     def engine(self, device: str | None = None, *, card: str = "", precision: str = "") -> Engine:
         """The engine; another card's is that of its shipped checkpoint."""

@@ -20,8 +20,8 @@ SHAPE = (1, 16, 1, 128, 128)
 def test_a_compiled_forward_of_a_guidance_pair_keeps_within_its_bounds() -> None:
     eager = counts.count_ours(CARD, counts.PUBLISHED, SHAPE, 77)
     compiled = counts.count_compiled(CARD, counts.PUBLISHED, SHAPE, 77)
-    assert 300 < compiled["launches"] <= 465 < eager["launches"]
-    assert 20 < compiled["elementwise GB"] <= 27.6 < eager["elementwise GB"]
+    assert 300 < compiled["launches"] <= 405 < eager["launches"]
+    assert 20 < compiled["elementwise GB"] <= 25.7 < eager["elementwise GB"]
 
 
 def test_kernels_are_counted_as_they_are_scheduled() -> None:

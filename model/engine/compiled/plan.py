@@ -55,7 +55,7 @@ class Plan:
     must_pay: bool
     is_patient: bool
     root: str
-    backend: str = "inductor"
+    backend: str
 
     def to_json(self) -> str:
         """For another process."""

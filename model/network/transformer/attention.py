@@ -66,11 +66,16 @@ def _turned(x: Tensor, weight: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
 
 
 def _turned_at_once(x: Tensor, weight: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
-    """The same in float32 until the end: a compiler makes one kernel of it."""
-    cos, sin = (table.squeeze(1) for table in rotary)
+    """The same in float32 until the end: a compiler makes one kernel of it for queries and keys.
+
+    The tables stand in the sum of squares, where cos^2 + sin^2 is 1 but for their rounding, because
+    a sum and a rotation with the same loops become one kernel.
+    """
+    cos, sin = (table.squeeze(1).float() for table in rotary)
     half = x.shape[-1] // 2
     numbers, weight = x.float(), weight.float()
-    scale = torch.rsqrt(numbers.square().mean(-1, keepdim=True) + EPSILON)
+    squares = numbers.square() * (cos.square() + sin.square())
+    scale = torch.rsqrt(squares.mean(-1, keepdim=True) + EPSILON)
     turned = numbers * (weight * cos) + numbers.roll(half, -1) * (weight.roll(half) * sin)
     return (scale * turned).to(x.dtype)
 

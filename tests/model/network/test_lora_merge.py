@@ -1,6 +1,7 @@
 """Merged weights of every LoRA layout and method equal weights computed independently."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -83,3 +84,18 @@ def test_bfloat16_weights_are_rounded_once(written: WrittenCheckpoint, tmp_path:
     assert layer.weight.dtype == torch.bfloat16
     torch.testing.assert_close(layer.weight, expected, atol=0, rtol=2**-8)
     assert torch.eq(layer.weight, expected).float().mean() > 0.99
+
+
+def test_merged_weights_are_of_the_same_kind_as_others(
+    untouched: Components, written: WrittenCheckpoint, tmp_path: Path
+) -> None:
+    """Compiled code tells tensors that were made in inference mode from all others."""
+    lora = write_lora(tmp_path / "a.safetensors", places(written.made))
+    switch = switch_of(untouched, tmp_path)
+    with torch.inference_mode():
+        use(switch, (resolved(lora, 0.7),))
+        transformer: Any = untouched.transformer
+        used = [*transformer.parameters(), *(b.attn1.qkv for b in transformer.transformer_blocks)]
+        found = [tensor.is_inference() for tensor in used]
+        use(switch, ())
+    assert found == [False] * len(used)

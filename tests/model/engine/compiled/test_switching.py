@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy
@@ -11,9 +10,7 @@ import torch
 from torch import Tensor
 
 from model.card import load_card
-from model.engine import loading
 from model.engine.compiled.paths import Paths
-from model.engine.compiled.plan import Plan
 from model.engine.engine import Engine
 from model.engine.loading import Compiling, load_engine
 from model.engine.protocol import COMPILED, EAGER, Failed, Finished, ImageReady, Started
@@ -120,14 +117,13 @@ def test_the_same_bytes_before_during_and_after_the_switch(
     """With the shipped checkpoint; the graphs run as they are traced, not as machine code."""
     for name in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"):
         monkeypatch.setenv(name, "")
-    monkeypatch.setattr(loading, "Plan", partial(Plan, backend="eager"))
     card = load_card("kirazuri-tiny")
     wanted = request(width=64, height=64, steps=3, cfg_scale=4.0, prompt="1girl, blue hair")
     repeating = wanted.model_copy(update={"deterministic": True})
     try:
         engine = load_engine(
             card, None, device="cpu", precision="float32", threads=1, token_budget=8192,
-            compiling=Compiling("always", tmp_path),
+            compiling=Compiling("always", tmp_path, backend="eager"),
         )  # fmt: skip
         state = engine.stats.compiled
         plain, before, during = (pictures(engine, one)[1] for one in (wanted, repeating, repeating))
