@@ -58,7 +58,7 @@ demo: $(RUNTIME)  ## start the service, make one picture, keep serving (ONCE=1: 
 # Several test processes share the cores: their thread pools must be small and must not spin. Three use two
 # cores better than two: tests wait for processes and files.
 PYTEST = OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest \
-	-n $(or $(JOBS),3) --dist loadgroup --no-loadscope-reorder
+	-n $(or $(JOBS),3) --no-loadscope-reorder
 
 test: $(STAMP)  ## run the tests (ARGS: tests/model -k er_sde)
 	$(PYTEST) $(ARGS)
@@ -69,7 +69,7 @@ ui: $(STAMP)  ## tests of the page in Chromium, and pictures of it in out/ui (AR
 
 # The API, the command line, the queue and the embedded Redis, on a Python for which torch has no build.
 test-without-torch: $(BARE)  ## tests of all that needs no torch, in .venv-bare (PYTHON: python3.13)
-	OMP_NUM_THREADS=1 .venv-bare/bin/python -m pytest -n $(or $(JOBS),3) --dist loadgroup $(ARGS)
+	OMP_NUM_THREADS=1 .venv-bare/bin/python -m pytest -n $(or $(JOBS),3) --no-loadscope-reorder $(ARGS)
 
 # `make test` skips these folders. They use loopback addresses only.
 drill: $(STAMP)  ## short drills: faults, random input, hostile clients, the rehearsal of `make gpu`

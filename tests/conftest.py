@@ -14,6 +14,7 @@ from redis import Redis
 from cli.certificates import make_certificate
 from tests.support.paths import ROOT
 from tests.support.s3_server import PROGRAM, FaultyProxy, S3Server
+from tests.support.scheduling import pytest_xdist_make_scheduler as pytest_xdist_make_scheduler
 from tests.support.torch_free import needs_torch
 from worker.redis_io import server as redis_server
 from worker.redis_io.server import RedisServer
@@ -34,16 +35,8 @@ def _folder(item: pytest.Item) -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Sort by folder; the order within a folder stays. Name what one test process runs.
-
-    That is a file, or all files that use the complete service: it is started once.
-    """
+    """Sort by folder; the order within a folder stays."""
     items.sort(key=lambda item: _SLOW.get(_folder(item), len(_SLOW)))
-    users = (item for item in items if _folder(item) == "e2e")
-    sharing = {item.path for item in users if "service" in getattr(item, "fixturenames", ())}
-    for item in items:
-        name = "e2e" if item.path in sharing else str(item.path.relative_to(TESTS))
-        item.add_marker(pytest.mark.xdist_group(name))
 
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:

@@ -1,0 +1,36 @@
+"""Several test processes share the files, and none shares a file with another."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.support.paths import ROOT
+from tests.support.scheduling import group_of
+
+
+def test_a_file_runs_in_one_process(tmp_path: Path) -> None:
+    for name in ("test_one.py", "test_two.py"):
+        (tmp_path / name).write_text(
+            "import pytest\n@pytest.mark.parametrize('n', range(8))\ndef test_it(n): pass\n"
+        )
+    options = ["-p", "tests.support.scheduling", "-p", "no:cacheprovider", "-n", "2", "-v"]
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-c", "/dev/null", "--rootdir", tmp_path, *options, "."],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    ran = re.findall(r"\[(gw\d)\] .* PASSED (test_\w+)\.py", run.stdout)
+    assert len(ran) == 16, run.stdout + run.stderr
+    assert len(set(ran)) == 2
+
+
+def test_files_that_use_the_service_run_together() -> None:
+    files = {path.name: f"tests/e2e/{path.name}" for path in (ROOT / "tests/e2e").glob("test_*.py")}
+    apart = {name for name, file in files.items() if group_of(file) != "e2e"}
+    assert {"test_openai.py", "test_service.py"} <= files.keys() - apart
+    assert apart == {"test_secrets.py", "test_traces.py"}, "they start services of their own"
+    assert group_of("tests/cli/test_main.py") == "tests/cli/test_main.py"
