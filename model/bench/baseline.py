@@ -2,19 +2,22 @@
 
 Run by `kirazuri bench baseline`. Both make the same pictures from the same weights. Each
 arrangement is a number of processes with a number of threads each; it runs twice, in the order
-A-B-B-A, after pictures that warm it up until two in turn take equally long.
+A-B-B-A, after pictures that warm it up until two in turn take equally long. Beside other work only
+the processor seconds can be compared.
 """
 
 import argparse
+import json
 import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any, NamedTuple
 
 from model.bench.picture import add_request_options, open_engine, open_library, run_engine
 from model.bench.report import add_json_option, print_report
@@ -23,6 +26,7 @@ _ALIKE = 1.1
 """Warmed up when a picture takes at most so much longer than the one before."""
 
 _MOST_WARM_UPS = 6
+_LAST_LINES = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,14 @@ class Arrangement:
     def __str__(self) -> str:
         many = f", {self.at_once} at once" if self.at_once > 1 else ""
         return f"{self.kind}, {self.processes} x {self.threads} threads{many}"
+
+
+class Run(NamedTuple):
+    """Pictures per second of all processes; seconds of a picture on the wall, and of processors."""
+
+    rate: float
+    seconds: float
+    processor: float
 
 
 def main() -> None:
@@ -79,75 +91,85 @@ def list_arrangements(cores: int, *, at_once: int, has_compiled: bool) -> list[A
 def measure_all(
     arrangements: Sequence[Arrangement], options: argparse.Namespace, arguments: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """A row for each arrangement: pictures per second and seconds per picture of both runs."""
-    runs: dict[Arrangement, list[tuple[float, float]]] = {one: [] for one in arrangements}
+    """A row for each arrangement, with the means of both runs."""
+    runs: dict[Arrangement, list[Run]] = {one: [] for one in arrangements}
     for one in (*arrangements, *reversed(arrangements)):
         runs[one].append(measure(one, arguments))
         if sys.stderr.isatty():
-            sys.stderr.write(f"{one}: {runs[one][-1][0]:.3f} pictures/s\n")
-    best = max(
-        statistics.mean(rate for rate, _ in found)
-        for one, found in runs.items()
-        if one.kind == "diffusers"
-    )
-    rows = []
-    for one, found in runs.items():
-        rate = statistics.mean(rate for rate, _ in found)
-        rows.append(
-            {
-                "arrangement": str(one),
-                "pictures/s": rate,
-                "of its two runs": " and ".join(f"{rate:.3f}" for rate, _ in found),
-                "s per picture": statistics.mean(seconds for _, seconds in found),
-                "relative to diffusers' best": f"{rate / best:.2f}x",
-            }
-        )
-    return rows
+            sys.stderr.write(f"{one}: {runs[one][-1].rate:.3f} pictures/s\n")
+    means = {
+        one: Run(*map(statistics.mean, zip(*found, strict=True))) for one, found in runs.items()
+    }
+    best = max(mean.rate for one, mean in means.items() if one.kind == "diffusers")
+    return [
+        {
+            "arrangement": str(one),
+            "pictures/s": mean.rate,
+            "of its two runs": " and ".join(f"{run.rate:.3f}" for run in runs[one]),
+            "s per picture": mean.seconds,
+            "processor s per picture": mean.processor,
+            "relative to diffusers' best": f"{mean.rate / best:.2f}x",
+        }
+        for one, mean in means.items()
+    ]
 
 
-def measure(one: Arrangement, arguments: Sequence[str]) -> tuple[float, float]:
-    """Pictures per second of all processes together, and the median seconds of one."""
+def measure(one: Arrangement, arguments: Sequence[str]) -> Run:
+    """Start the processes, wait until all are warm, and let all make their pictures at once.
+
+    Raises:
+        RuntimeError: a process ended early; with the last lines that it wrote to stderr.
+    """
     command = [sys.executable, "-m", "model.bench.baseline", *arguments]
     command += ["--serve", one.kind, "--at-once", str(one.at_once), "--threads", str(one.threads)]
     environment = {**os.environ, "OMP_NUM_THREADS": str(one.threads),  # noqa: TID251 - passed on
                    "OMP_WAIT_POLICY": "PASSIVE"}  # fmt: skip
     with ExitStack() as entered:
+        errors = entered.enter_context(tempfile.TemporaryFile("w+"))
         children = [
-            entered.enter_context(_start(command, environment)) for _ in range(one.processes)
+            entered.enter_context(_start(command, environment, errors))
+            for _ in range(one.processes)
         ]
         for child in children:
-            _line(child)  # warmed up
+            _line(child, errors)  # warmed up
         began = time.perf_counter()
         for child in children:
             if child.stdin is not None:
                 child.stdin.write("go\n")
                 child.stdin.flush()
-        seconds = [float(part) for child in children for part in _line(child).split()]
+        made = [json.loads(_line(child, errors)) for child in children]
         taken = time.perf_counter() - began
-    made = len(seconds) * one.at_once
-    return made / taken, statistics.median(seconds) / one.at_once
+    seconds = [each for child in made for each in child["seconds"]]
+    pictures = len(seconds) * one.at_once
+    processor = sum(child["processor"] for child in made) / pictures
+    return Run(pictures / taken, statistics.median(seconds) / one.at_once, processor)
 
 
-def _start(command: list[str], environment: dict[str, str]) -> "subprocess.Popen[str]":
+def _start(
+    command: list[str], environment: dict[str, str], errors: IO[str]
+) -> "subprocess.Popen[str]":
     return subprocess.Popen(  # noqa: S603 - this program itself
         command,
         env=environment,
         text=True,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        stderr=errors,
     )
 
 
-def _line(child: "subprocess.Popen[str]") -> str:
+def _line(child: "subprocess.Popen[str]", errors: IO[str]) -> str:
     line = child.stdout.readline() if child.stdout is not None else ""
     if not line:
-        raise RuntimeError(f"a process of the benchmark ended with {child.wait()}")
+        status = child.wait()
+        errors.seek(0)
+        last = "".join(errors.readlines()[-_LAST_LINES:])
+        raise RuntimeError(f"a process of the benchmark ended with {status}:\n{last}")
     return line
 
 
 def serve(options: argparse.Namespace) -> None:
-    """Warm up, say so, wait for a line, make the pictures, and print the seconds of each round."""
+    """Warm up, say so, wait for a line, make the pictures, and print how long they took."""
     if options.serve == "engine":
         engine, request = open_engine(options)
         requests = [request.model_copy(update={"seed": seed}) for seed in range(options.at_once)]
@@ -167,7 +189,10 @@ def serve(options: argparse.Namespace) -> None:
     sys.stdout.flush()
     sys.stdin.readline()
     rounds = -(-options.pictures // options.at_once)
-    sys.stdout.write(" ".join(str(_timed(make)) for _ in range(rounds)) + "\n")
+    began = time.process_time()
+    taken = {"seconds": [_timed(make) for _ in range(rounds)]}
+    json.dump({**taken, "processor": time.process_time() - began}, sys.stdout)
+    sys.stdout.write("\n")
     sys.stdout.flush()
 
 

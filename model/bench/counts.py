@@ -13,6 +13,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from model.bench.counting import KernelCount, counted
+from model.bench.library import library_transformer
 from model.bench.report import add_json_option, print_report
 from model.card import Card, load_card, shipped_folder
 from model.engine.engine import Engine
@@ -21,7 +22,7 @@ from model.files.checkpoint_check import check_part
 from model.files.layouts import locate_parts
 from model.files.weight_shapes import TransformerSizes
 from model.network.architectures import empty_transformer
-from model.network.text_encoder import EncodedPrompt
+from model.network.text.encoder import EncodedPrompt
 from model.network.transformer.attention import stack_projections
 from model.network.transformer.forward import Row, TextKeys, Transformer
 from model.request import GenerationRequest
@@ -104,7 +105,7 @@ def count_all(
 @torch.no_grad()
 def count_library(card: Card, sizes: TransformerSizes, shape: tuple[int, ...]) -> dict[str, Any]:
     """The library's class with both halves of the guidance in one forward."""
-    module = empty_transformer(sizes, card).bfloat16()
+    module = library_transformer(sizes, card).bfloat16()
     latents = torch.empty(2, *shape[1:], dtype=torch.bfloat16, device=META)
     sigma = torch.empty(2, device=META)
     text = (2, card.text.context_rows, sizes.text_width)

@@ -14,16 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers.models.transformers.transformer_cosmos import CosmosTransformer3DModel
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from model.bench.counts import PUBLISHED
 from model.bench.report import add_json_option, print_report
 from model.card import load_card
 from model.files.keymap import transformer_to_original
 from model.files.lora.folder import LoraFolder
+from model.files.weight_shapes import transformer_shapes
 from model.network.load import load_components
 from model.network.lora_switch import LoraSwitch
+from model.network.weight_tree import WeightTree
 from model.resolved_request import LoraSet, ResolvedLora
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -80,17 +82,7 @@ def tiny(device: torch.device, dtype: torch.dtype) -> _Transformer:
 
 def full_size(device: torch.device, dtype: torch.dtype) -> _Transformer:
     """Build a transformer of the published size: 28 blocks of width 2048."""
-    with torch.device("meta"):
-        module = CosmosTransformer3DModel(
-            num_attention_heads=16,
-            attention_head_dim=128,
-            num_layers=28,
-            mlp_ratio=4.0,
-            text_embed_dim=1024,
-            adaln_lora_dim=256,
-            concat_padding_mask=False,
-            extra_pos_embed_type=None,
-        )
+    module = WeightTree(transformer_shapes(PUBLISHED))
     weights = {
         name: torch.full(weight.shape, _EXAMPLE, dtype=dtype, device=device)
         for name, weight in module.state_dict().items()
@@ -132,10 +124,10 @@ def _dummy(*shape: int) -> Tensor:
 def write_example(path: Path, transformer: nn.Module, *, method: str, rank: int) -> None:
     """Write a file in kohya's layout that changes every linear layer."""
     tensors: dict[str, Tensor] = {}
-    for name, layer in transformer.named_modules():
-        if isinstance(layer, nn.Linear):
-            original = transformer_to_original(f"{name}.weight").removesuffix(".weight")
-            rows, columns = layer.weight.shape
+    for name, weight in transformer.named_parameters():
+        if weight.ndim == 2:
+            original = transformer_to_original(name).removesuffix(".weight")
+            rows, columns = weight.shape
             layer_tensors = {**_FACTORS[method](rows, columns, rank), "alpha": torch.tensor(1.0)}
             stem = f"lora_unet_{original.replace('.', '_')}"
             tensors |= {f"{stem}.{end}": tensor for end, tensor in layer_tensors.items()}

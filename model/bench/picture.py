@@ -20,12 +20,13 @@ from diffusers.utils import logging as diffusers_logging
 from tokenizers import Tokenizer, processors
 from transformers import PreTrainedTokenizerFast
 
-from model.card import load_card
+from model.bench.library import load_library_module
+from model.card import Card, load_card, shipped_folder
 from model.engine.engine import Engine
 from model.engine.loading import load_engine
 from model.engine.protocol import Finished
-from model.network.load import Components, load_components, load_library_vae
-from model.prompting.tokens import QWEN_PAD, T5_EOS
+from model.files.layouts import locate_parts
+from model.prompting.tokens import QWEN_PAD, T5_EOS, load_qwen_tokenizer, load_t5_tokenizer
 from model.request import GenerationRequest
 from model.resolved_request import ResolvedRequest, resolve_request
 from model.sampling.noise import initial_noise
@@ -38,30 +39,31 @@ modular_pipeline: Any = import_module("diffusers.modular_pipelines.modular_pipel
 Run = Callable[[], None]
 
 
-def library_pipeline(parts: Components, vae: Any) -> Any:
-    """Build diffusers' Anima pipeline of the same weights, with the library's unchanged VAE."""
+def library_pipeline(
+    card: Card, checkpoint_dir: Path | None, device: torch.device, dtype: torch.dtype
+) -> Any:
+    """Load diffusers' Anima pipeline: its transformer in `dtype`, all other parts in float32."""
+    folder = locate_parts(card.files, checkpoint_dir or shipped_folder(card))
+    qwen = load_qwen_tokenizer(folder.qwen_tokenizer)
+    load = partial(load_library_module, card=card, checkpoint_dir=checkpoint_dir, device=device)
     pipeline: Any = AnimaModularPipeline()
     pipeline.update_components(
-        # In float32, because the library takes its precision from the weights.
-        text_encoder=parts.text_encoder.float(),
-        text_conditioner=parts.conditioner.float(),
-        transformer=parts.transformer,
-        vae=vae,
-        tokenizer=PreTrainedTokenizerFast(
-            tokenizer_object=Tokenizer.from_str(parts.qwen.to_str()), pad_token=QWEN_PAD
-        ),
-        t5_tokenizer=_library_t5(parts.t5),
+        transformer=load("transformer", dtype=dtype),
+        text_encoder=load("text_encoder"),
+        text_conditioner=load("conditioner"),
+        vae=load("vae"),
+        tokenizer=PreTrainedTokenizerFast(tokenizer_object=qwen, pad_token=QWEN_PAD),
+        t5_tokenizer=_library_t5(load_t5_tokenizer(folder.t5_tokenizer)),
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
     )
     return pipeline
 
 
 def _library_t5(t5: Tokenizer) -> Any:
-    copy = Tokenizer.from_str(t5.to_str())
-    copy.post_processor = processors.TemplateProcessing(
-        single=f"$A {T5_EOS}", special_tokens=[(T5_EOS, copy.token_to_id(T5_EOS))]
+    t5.post_processor = processors.TemplateProcessing(
+        single=f"$A {T5_EOS}", special_tokens=[(T5_EOS, t5.token_to_id(T5_EOS))]
     )
-    return PreTrainedTokenizerFast(tokenizer_object=copy, pad_token=T5_PAD, eos_token=T5_EOS)
+    return PreTrainedTokenizerFast(tokenizer_object=t5, pad_token=T5_PAD, eos_token=T5_EOS)
 
 
 def run_library(pipeline: Any, request: ResolvedRequest, channels: int, scale: int) -> None:
@@ -181,11 +183,10 @@ def open_library(options: argparse.Namespace, *, is_compiled: bool = False) -> R
     card, about = load_card(options.card), engine.description()
     dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[about["precision"]]
     device = torch.device(about["device"])
-    parts = load_components(card, options.checkpoint_dir, device=device, dtype=dtype)
+    pipeline = library_pipeline(card, options.checkpoint_dir, device, dtype)
     if is_compiled:
-        for block in parts.transformer.transformer_blocks:
+        for block in pipeline.transformer.transformer_blocks:
             block.compile()
-    pipeline = library_pipeline(parts, load_library_vae(card, options.checkpoint_dir, device))
     pipeline.update_components(guider=ClassifierFreeGuidance(guidance_scale=options.cfg_scale))
     channels, scale = card.transformer.latent_channels, card.vae.scale_factor
     return partial(run_library, pipeline, request, channels, scale)

@@ -41,9 +41,9 @@ from model.network.device import (
 from model.network.load import Components, load_components
 from model.network.lora_switch import LoraSwitch
 from model.network.preview import latents_to_rgb
-from model.network.text_encoder import TextEncoder
+from model.network.text.encoder import TextEncoder
 from model.network.transformer.forward import Row, Transformer
-from model.network.vae import decode_latents, encode_pixels
+from model.network.vae.pixels import decode_latents, encode_pixels
 from model.sizes import parse_resolution
 
 logger = logging.getLogger(__name__)
@@ -239,7 +239,7 @@ def _paths(
         return Paths()
     width, height = parse_resolution(card.defaults.resolution, card)
     plan = Plan(
-        config={k: v for k, v in parts.transformer.config.items() if not k.startswith("_")},
+        config=vars(parts.transformer.config),
         context_rows=card.text.context_rows,
         size=(height // card.vae.scale_factor, width // card.vae.scale_factor),
         device=str(device),

@@ -15,7 +15,7 @@ from model.engine.protocol import DeviceMemory
 from model.errors import InputMissing
 from model.files.lora.folder import LoraFolder
 from model.network.lora_switch import LoraSwitch, SetWeights
-from model.network.text_encoder import EncodedPrompt
+from model.network.text.encoder import EncodedPrompt
 from model.network.transformer.forward import Row, TextKeys
 
 

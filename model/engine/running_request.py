@@ -8,7 +8,7 @@ from torch import Tensor
 from model.engine.guidance import DenoiseInput
 from model.engine.images.image_plan import ImagePlan
 from model.engine.protocol import EAGER, Finished
-from model.network.text_encoder import EncodedPrompt
+from model.network.text.encoder import EncodedPrompt
 from model.network.transformer.forward import TextKeys
 from model.resolved_request import LoraSet, ResolvedRequest
 from model.sampling.trajectory import Passes

@@ -8,21 +8,15 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from diffusers.models.autoencoders.autoencoder_kl_qwenimage import AutoencoderKLQwenImage
-from diffusers.models.condition_embedders.condition_embedder_anima import AnimaTextConditioner
-from diffusers.models.transformers.transformer_cosmos import CosmosTransformer3DModel
 from tokenizers import Tokenizer
 from torch import Tensor
-from transformers import Qwen3Model
 
 from model.card import Card, shipped_folder
 from model.errors import CheckpointError
 from model.files.checkpoint_check import (
     PATCHES,
-    check_part,
     check_parts,
     require_vocabularies,
 )
@@ -36,7 +30,8 @@ from model.network.architectures import (
     without_vae_encoder,
 )
 from model.network.transformer.attention import stack_projections
-from model.network.vae import flatten_convolutions
+from model.network.vae.modules import Autoencoder
+from model.network.weight_tree import Float32Tree, WeightTree
 from model.network.weights import load_weights, load_weights_for_float32, read_dropped_columns
 from model.prompting.tokens import load_qwen_tokenizer, load_t5_tokenizer, vocabulary_size
 
@@ -56,10 +51,10 @@ class Components:
     of the text encoder and the VAE are computed alike.
     """
 
-    text_encoder: Qwen3Model
-    conditioner: AnimaTextConditioner
-    transformer: CosmosTransformer3DModel
-    vae: AutoencoderKLQwenImage
+    text_encoder: Float32Tree
+    conditioner: Float32Tree
+    transformer: WeightTree
+    vae: Autoencoder
     qwen: Tokenizer
     t5: Tokenizer
     sha256: str
@@ -111,12 +106,10 @@ def load_components(
     if memory is not None and needed > memory and device.type != "cpu":
         text_device = torch.device("cpu")
         logger.info("prompts are encoded on the CPU: all parts need %.1f GB", needed / 1e9)
-    loaded_vae = load_weights(vae, device, torch.float32)
-    flatten_convolutions(loaded_vae)
     loaded_transformer = load_weights(transformer, device, dtype)
     stack_projections(loaded_transformer)
     return Components(
-        vae=loaded_vae,
+        vae=load_weights(vae, device, torch.float32),
         text_encoder=load_weights_for_float32(text_encoder, text_device),
         conditioner=load_weights_for_float32(conditioner, text_device),
         transformer=loaded_transformer,
@@ -134,13 +127,6 @@ def _bytes(plan: ModulePlan, dtype: torch.dtype | None = None) -> int:
     if dtype is None:
         return sum(tensor.size for tensor in plan.stored.values())
     return sum(tensor.count for tensor in plan.stored.values()) * dtype.itemsize
-
-
-def load_library_vae(card: Card, checkpoint_dir: Path | None, device: torch.device) -> Any:
-    """Load the library's own VAE, float32, for comparisons with the service's VAE."""
-    part = locate_parts(card.files, checkpoint_dir or shipped_folder(card)).parts["vae"]
-    plan = plan_vae(check_part("vae", part, card), card)
-    return load_weights(plan, device, torch.float32)
 
 
 def _checked_digests(plans: Iterable[ModulePlan], folder: Path, card: Card) -> dict[Path, str]:

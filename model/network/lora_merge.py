@@ -19,7 +19,7 @@ from model.files.lora.plan import LoraChange
 from model.files.lora.shapes import without_kernel
 from model.files.lora.targets import LoraPart, LoraTarget, make_target
 from model.network.lora_deltas import DELTAS, add_delta
-from model.network.weights import Float32Embedding, Float32Linear
+from model.network.weight_tree import Float32Tree
 
 MergedValues = dict[tuple[nn.Module, str], Tensor]
 """New values by module and name: a parameter's ("weight" or "bias"), or "qkv" of an attention."""
@@ -91,7 +91,7 @@ def merge_files(
             (modules[target], parameter): _merged(
                 original(modules[target], parameter),
                 of_target,
-                is_float32=isinstance(modules[target], Float32Linear | Float32Embedding),
+                is_float32=isinstance(modules[target], Float32Tree),
                 dropped=mask_columns if target.dropped_columns else None,
                 dtype=dtype,
             )

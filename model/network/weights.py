@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 
 from model.errors import CheckpointError
 from model.files.safetensors_header import StoredTensor
@@ -22,23 +21,6 @@ from model.network.architectures import ModulePlan
 
 _DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 _CHUNK = 1 << 22
-
-
-class Float32Linear(nn.Linear):
-    """A linear layer that computes in float32, whatever the dtype of its weights."""
-
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the library's name
-        """Map (..., in) float32 to (..., out) float32."""
-        # Biases are vectors and already float32.
-        return functional.linear(input, self.weight.float(), self.bias)
-
-
-class Float32Embedding(nn.Embedding):
-    """An embedding that returns float32, whatever the dtype of its weights."""
-
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the library's name
-        """Map ids (...) to rows (..., dim) float32."""
-        return super().forward(input).float()
 
 
 def load_weights(plan: ModulePlan, device: torch.device, dtype: torch.dtype) -> Any:
@@ -56,16 +38,7 @@ def load_weights_for_float32(plan: ModulePlan, device: torch.device) -> Any:
     For bfloat16 files this takes half the memory of float32 weights and gives the same bits,
     because conversion to float32 is exact.
     """
-    module = _loaded(
-        plan, device, lambda tensor: tensor.dtype if tensor.ndim > 1 else torch.float32
-    )
-    for child in module.modules():
-        # Only the forward differs, so changing the class keeps names and weights.
-        if type(child) is nn.Linear:
-            child.__class__ = Float32Linear
-        elif type(child) is nn.Embedding:
-            child.__class__ = Float32Embedding
-    return module
+    return _loaded(plan, device, lambda tensor: tensor.dtype if tensor.ndim > 1 else torch.float32)
 
 
 def _loaded(plan: ModulePlan, device: torch.device, dtype_of: Any) -> Any:
@@ -77,6 +50,8 @@ def _loaded(plan: ModulePlan, device: torch.device, dtype_of: Any) -> Any:
         with map_file(path) as mapping:
             for name, stored in entries:
                 value = stored_values(mapping, stored)
+                if value.ndim > len(wanted[name]):
+                    value = value[:, :, -1]  # of a single frame only the last tap has an effect
                 # The slice drops the padding mask's patch columns; other weights stay whole. It is
                 # copied, because the file may be replaced while the module is in use.
                 cut = value[tuple(map(slice, wanted[name]))]

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor
 
+from model.bench.library import load_library_module
 from model.engine.oom_split import TILES, ChunkedForward, decode_within_memory
 from model.engine.protocol import COMPILED
 from model.network.device import empty_cache
-from model.network.load import load_library_vae
 from model.network.transformer.forward import Row, Transformer
-from model.network.vae import decode_latents
+from model.network.vae.pixels import decode_latents
 from model.resolved_request import ResolvedHires, ResolvedLora
 from model.sampling.samplers import SAMPLERS
 from tests.gpu.findings import Check, Finding, Number
@@ -210,7 +210,7 @@ def decoding(subject: Subject) -> Iterator[Finding]:
     """The widest size beside the library's decoder."""
     width, height = subject.sizes[2]
     latents = wide_latents(subject)
-    vae = load_library_vae(subject.card, subject.checkpoint, subject.device)
+    vae = load_library_module("vae", subject.card, subject.checkpoint, device=subject.device)
     with (
         torch.backends.cudnn.flags(enabled=True, allow_tf32=False, deterministic=True),
         torch.inference_mode(),

@@ -16,7 +16,6 @@ from cli.bench.serving.serve import measure
 from model.bench.counts import count_library, transformer_sizes
 from model.bench.engine_speed import matrix_peak
 from model.bench.picture import library_pipeline, quiet_library, run_library
-from model.network.load import load_library_vae
 from model.network.transformer.blocks import Blocks
 from model.network.transformer.forward import Transformer
 from model.request import GenerationRequest
@@ -79,8 +78,8 @@ def whole_pictures(subject: Subject) -> Iterator[Finding]:
     """A step and a picture: ours with er_sde, diffusers' pipeline with Euler."""
     card, engine = subject.card, subject.engine()
     quiet_library()
-    vae = load_library_vae(card, subject.checkpoint, subject.device)
-    pipeline = library_pipeline(subject.parts, vae)
+    dtype = DTYPES[subject.precision]
+    pipeline = library_pipeline(card, subject.checkpoint, subject.device, dtype)
     pipeline.update_components(guider=ClassifierFreeGuidance(guidance_scale=4.5))
     channels, scale = card.transformer.latent_channels, card.vae.scale_factor
 

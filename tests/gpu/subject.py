@@ -1,6 +1,5 @@
 """What a run looks at: a checkpoint, a device, and engines and networks on it."""
 
-import copy
 import gc
 import re
 import time
@@ -11,8 +10,10 @@ from typing import Any
 
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
+from model.bench.counts import transformer_sizes
+from model.bench.library import library_transformer
 from model.card import Card, load_card
 from model.engine.engine import Engine
 from model.engine.loading import Compiling, load_engine
@@ -75,11 +76,14 @@ class Subject:
         return load_components(self.card, self.checkpoint, device=self.device, dtype=dtype)
 
     def module(self, dtype: torch.dtype) -> Any:
-        """A copy of the transformer's module."""
-        module: Any = copy.deepcopy(self.parts.transformer)
-        nn.Module.to(module, dtype=dtype)  # without the library's advice for training
+        """The library's transformer with the loaded weights, which our forward takes too."""
+        sizes = transformer_sizes(self.card, self.checkpoint)
+        module: Any = library_transformer(sizes, self.card).requires_grad_(requires_grad=False)
+        loaded = self.parts.transformer.state_dict()
+        weights = {name: weight.to(dtype, copy=True) for name, weight in loaded.items()}
+        module.load_state_dict(weights, assign=True)
         stack_projections(module)
-        return module
+        return module.eval()
 
     @property
     def backend(self) -> str:

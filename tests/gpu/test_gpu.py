@@ -13,10 +13,10 @@ from torch import Tensor
 
 from model.engine.compiled import paths
 from model.engine.oom_split import ChunkedForward
-from model.network import vae_tiles
 from model.network.lora_switch import MergedSets
 from model.network.transformer import attention, forward
-from model.network.vae import OneFrameConv
+from model.network.vae import tiles
+from model.network.vae.modules import OneFrameConv
 from model.sampling import noise, samplers
 from tests.gpu import checks, speed
 from tests.gpu.__main__ import run
@@ -108,7 +108,7 @@ def forward_unsplit(patch: pytest.MonkeyPatch) -> None:
 
 
 def tiles_without_margin(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(vae_tiles, "reach", lambda decoder: 0)
+    patch.setattr(tiles, "reach", lambda decoder: 0)
 
 
 def convolution_shifted(patch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from model.engine.loading import load_engine
 from model.engine.pipeline import Pipeline
 from model.engine.protocol import EngineEvent, ImageReady
 from model.errors import PromptError
-from model.network.text_encoder import EncodedPrompt
+from model.network.text.encoder import EncodedPrompt
 from model.resolved_request import ResolvedRequest
 from tests.support.velocities import by_rows, read_context
 

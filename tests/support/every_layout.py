@@ -16,6 +16,12 @@ from tokenizers import Tokenizer, processors
 from torch import Tensor
 from transformers import Qwen3Model
 
+from model.bench.library import (
+    library_conditioner,
+    library_text_encoder,
+    library_transformer,
+    library_vae,
+)
 from model.card import Card, load_card, shipped_folder
 from model.files.checkpoint_check import check_parts
 from model.files.keymap import (
@@ -28,12 +34,6 @@ from model.files.keymap import (
     vae_to_library,
 )
 from model.files.layouts import locate_parts
-from model.network.architectures import (
-    plan_conditioner,
-    plan_text_encoder,
-    plan_transformer,
-    plan_vae,
-)
 
 # The libraries' annotations do not cover these uses.
 diffusers: Any = import_module("diffusers")
@@ -147,12 +147,12 @@ def library_modules() -> dict[str, Any]:
     """The library's modules with the shipped weights, bfloat16, with the padding mask's channel."""
     checked = check_parts(locate_parts(CARD.files, SHIPPED).parts, CARD)
     planned = {
-        "transformer": plan_transformer(checked["transformer"], CARD),
-        "text_conditioner": plan_conditioner(checked["conditioner"], CARD),
-        "text_encoder": plan_text_encoder(checked["text_encoder"], CARD),
-        "vae": plan_vae(checked["vae"], CARD),
+        "transformer": library_transformer(checked["transformer"].sizes, CARD),
+        "text_conditioner": library_conditioner(checked["conditioner"].sizes, CARD),
+        "text_encoder": library_text_encoder(checked["text_encoder"].sizes, CARD),
+        "vae": library_vae(CARD),
     }
-    configs = {name: plan.module.config for name, plan in planned.items()}
+    configs: dict[str, Any] = {name: module.config for name, module in planned.items()}
     modules = {
         "transformer": CosmosTransformer3DModel.from_config(
             {**configs["transformer"], "concat_padding_mask": True}

@@ -41,11 +41,12 @@ def places(made: RandomModels | Components) -> list[Place]:
         ("adapter", made.conditioner, adapter_to_original),
         ("text_encoder", made.text_encoder, str),
     ):
-        for name, layer in module.named_modules():
-            if isinstance(layer, nn.Linear):
-                original = to_original(f"{name}.weight").removesuffix(".weight")
-                rows, columns = layer.weight.shape
-                found.append(Place(part, name, original, (rows, columns)))
+        for name, weight in module.named_parameters():
+            if weight.ndim == 2 and not name.startswith("embed"):
+                original = to_original(name).removesuffix(".weight")
+                rows, columns = weight.shape
+                place = name.removesuffix(".weight")
+                found.append(Place(part, place, original, (rows, columns)))
     return found
 
 

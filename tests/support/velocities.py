@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from model.network.text_encoder import EncodedPrompt
+from model.network.text.encoder import EncodedPrompt
 from model.network.transformer.forward import Row, TextKeys, Transformer
 
 StackedVelocity = Callable[[Tensor, Tensor, Tensor], Tensor]

@@ -29,7 +29,7 @@ from model.files.layouts import locate_parts
 from model.files.safetensors_header import encode_header
 from model.network.architectures import plan_transformer
 from model.network.load import Components, load_components
-from model.network.text_encoder import TextEncoder
+from model.network.text.encoder import TextEncoder
 from model.network.transformer.forward import Row, Transformer
 from model.network.weights import map_file, release_pages, stored_values
 from tests.support.cosmos_reference import install_mask_resize
@@ -162,7 +162,7 @@ def library_velocity(folder: Path, latents: Tensor, sigma: Tensor, context: Tens
     """The velocity of the class of diffusers, with the channel of its padding mask."""
     part = locate_parts(CARD.files, folder).parts["transformer"]
     plan = plan_transformer(check_part("transformer", part, CARD), CARD)
-    config = {**plan.module.config, "concat_padding_mask": True}
+    config = {**vars(plan.module.config), "concat_padding_mask": True}
     with torch.device("meta"):
         module: Any = CosmosTransformer3DModel.from_config(config)
     weights = {}

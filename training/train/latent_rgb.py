@@ -16,7 +16,7 @@ from torch import Tensor
 
 from model.card import load_card
 from model.network.load import load_components
-from model.network.vae import encode_pixels
+from model.network.vae.pixels import encode_pixels
 from training.pictures.avatars import sample_avatar
 from training.pictures.drawing import draw
 

@@ -8,7 +8,7 @@ from model.engine.images.image_plan import ImagePlan, image_trajectory, plan_ima
 from model.engine.pipeline import Pipeline
 from model.network.device import use_on_this_stream
 from model.network.lora_switch import SetWeights
-from model.network.text_encoder import EncodedPrompt
+from model.network.text.encoder import EncodedPrompt
 from model.network.transformer.forward import TextKeys
 from model.prompting.lint import cut_warning
 from model.prompting.tokens import TokenCount

@@ -11,8 +11,7 @@ from threading import Lock
 from typing import Any
 
 import torch
-from diffusers.models.transformers.transformer_cosmos import CosmosTransformer3DModel
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from model.files.weight_shapes import PATCH
@@ -66,7 +65,7 @@ class Transformer:
 
     def __init__(
         self,
-        module: CosmosTransformer3DModel,
+        module: nn.Module,
         *,
         dtype: torch.dtype,
         variant: Callable[[], Hashable] = lambda: (),

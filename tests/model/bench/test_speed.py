@@ -69,20 +69,28 @@ def test_arrangements_run_twice_in_opposite_orders(monkeypatch: pytest.MonkeyPat
     order: list[str] = []
     rates = {"diffusers": 2.0, "engine": 6.0}
 
-    def measure(one: baseline.Arrangement, arguments: Any) -> tuple[float, float]:
+    def measure(one: baseline.Arrangement, arguments: Any) -> baseline.Run:
         order.append(one.kind)
-        return rates[one.kind], 1 / rates[one.kind]
+        return baseline.Run(rates[one.kind], 1 / rates[one.kind], len(order))
 
     monkeypatch.setattr(baseline, "measure", measure)
     both = [baseline.Arrangement("diffusers", 1, 1), baseline.Arrangement("engine", 1, 1)]
     rows = baseline.measure_all(both, argparse.Namespace(), [])
     assert order == ["diffusers", "engine", "engine", "diffusers"]
     assert [row["relative to diffusers' best"] for row in rows] == ["1.00x", "3.00x"]
+    assert [row["processor s per picture"] for row in rows] == [2.5, 2.5]
 
 
 @pytest.mark.parametrize("kind", ["diffusers", "engine"])
 def test_processes_make_pictures_together(kind: str) -> None:
     one = baseline.Arrangement(kind, 2, 1)
-    rate, seconds = baseline.measure(one, [*QUICK, "--pictures", "1"])
-    assert rate > 0
-    assert 0 < seconds < float("inf")
+    found = baseline.measure(one, [*QUICK, "--pictures", "1"])
+    assert found.rate > 0
+    assert 0 < found.seconds < float("inf")
+    assert 0 < found.processor < float("inf")
+
+
+def test_a_process_that_fails_says_why() -> None:
+    one = baseline.Arrangement("engine", 1, 1)
+    with pytest.raises(RuntimeError, match=r"ended with 1:[\s\S]*no-such-card"):
+        baseline.measure(one, [*QUICK, "--card", "no-such-card"])

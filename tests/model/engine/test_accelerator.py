@@ -17,7 +17,7 @@ from model.engine.loading import load_engine
 from model.engine.protocol import EngineEvent, Failed, Finished, ImageReady, Preview, StepDone
 from model.errors import DeviceLost
 from model.network.load import Components
-from model.network.vae import decode_latents
+from model.network.vae.pixels import decode_latents
 from model.resolved_request import ResolvedHires, ResolvedRequest
 from model.sampler_catalog import SAMPLER_CATALOG
 from tests.support.engines import drain, of, request, run, work_at_once
@@ -111,8 +111,8 @@ def test_a_step_of_any_sampler_waits_once_for_all_images(make: MakeEngine, sim: 
         waited, copied = sim.waits - waits, sim.copies - copies
         in_steps = sum(count for line, count in waited.items() if "device.py" in line)
         assert in_steps == engine.stats.forwards - forwards > 0, sampler
-        assert files_of(waited) <= {"device.py", "vae.py"}, sampler
-        assert files_of(copied) <= {"vae.py", "noise.py"}, "only pixels, and a sampler's noise"
+        assert files_of(waited) <= {"device.py", "pixels.py"}, sampler
+        assert files_of(copied) <= {"pixels.py", "noise.py"}, "only pixels, and a sampler's noise"
         assert len(of(ImageReady, events, "a")) == 2, sampler
 
 

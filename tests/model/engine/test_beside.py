@@ -12,7 +12,7 @@ from torch import Tensor
 from model.engine.beside.side_work import SideThread
 from model.engine.engine import Engine
 from model.engine.protocol import EngineEvent, Failed, Finished, ImageReady, Preview, StepDone
-from model.network.text_encoder import EncodedPrompt
+from model.network.text.encoder import EncodedPrompt
 from model.network.transformer.forward import TextKeys
 from model.resolved_request import ResolvedHires
 from model.sampling import noise

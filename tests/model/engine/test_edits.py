@@ -17,7 +17,7 @@ from model.engine.loading import load_engine
 from model.engine.pipeline import Pipeline
 from model.engine.protocol import Failed, Finished, ImageReady, Preview, Started, StepDone
 from model.errors import InputMissing
-from model.network.text_encoder import EncodedPrompt
+from model.network.text.encoder import EncodedPrompt
 from model.resolved_request import ResolvedHires, ResolvedRequest
 from model.sampler_catalog import SAMPLER_CATALOG
 from model.sampling.schedules import sigmas_simple

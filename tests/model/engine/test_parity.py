@@ -18,7 +18,7 @@ from torch import Tensor
 from model.engine.loading import load_engine
 from model.engine.protocol import ImageReady
 from model.network.load import Components
-from model.network.text_encoder import TextEncoder
+from model.network.text.encoder import TextEncoder
 from model.network.transformer.forward import Row, Transformer
 from model.resolved_request import ResolvedRequest
 from model.sampling.noise import initial_noise

@@ -6,9 +6,15 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
+from model.bench.library import (
+    library_conditioner,
+    library_text_encoder,
+    library_transformer,
+    library_vae,
+)
 from model.card import Card, load_card
-from model.files.checkpoint_check import CheckedPart, check_parts
-from model.files.layouts import CheckpointPart, locate_parts
+from model.files.checkpoint_check import check_parts
+from model.files.layouts import locate_parts
 from model.files.weight_shapes import (
     AdapterSizes,
     Shapes,
@@ -19,16 +25,8 @@ from model.files.weight_shapes import (
     transformer_shapes,
     vae_shapes,
 )
-from model.network.architectures import (
-    plan_conditioner,
-    plan_text_encoder,
-    plan_transformer,
-    plan_vae,
-)
 from tests.support.every_layout import CARD, SHIPPED
-from tests.support.paths import ROOT
 
-PART = CheckpointPart(ROOT, "", "", {}, str)
 PUBLISHED = (
     TransformerSizes(16, 16, 128, 28, 8192, 1024, 256),
     AdapterSizes(1024, 1024, 1024, 16, 6, 4096, 32128),
@@ -46,14 +44,15 @@ def differing(
 ) -> Iterator[str]:
     """The parts whose module differs from its table."""
     transformer, adapter, text_encoder = sizes
-    for name, plan, of, table in (
-        ("transformer", plan_transformer, transformer, transformer_shapes(transformer)),
-        ("adapter", plan_conditioner, adapter, adapter_shapes(adapter)),
-        ("text encoder", plan_text_encoder, text_encoder, text_encoder_shapes(text_encoder)),
-        ("vae", plan_vae, None, vae_shapes(card.vae, card.transformer.latent_channels)),
-    ):
-        if shapes_of(plan(CheckedPart(PART, of, {}), card).module) != table:
-            yield f"{name} {of}"
+    libraries: list[tuple[nn.Module, Shapes]] = [
+        (library_transformer(transformer, card), transformer_shapes(transformer)),
+        (library_conditioner(adapter, card), adapter_shapes(adapter)),
+        (library_text_encoder(text_encoder, card), text_encoder_shapes(text_encoder)),
+        (library_vae(card), vae_shapes(card.vae, card.transformer.latent_channels)),
+    ]
+    for module, table in libraries:
+        if shapes_of(module) != table:
+            yield f"{type(module).__name__} {sizes}"
 
 
 def test_the_shipped_and_the_published_modules_equal_their_tables() -> None:

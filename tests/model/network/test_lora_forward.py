@@ -11,6 +11,7 @@ from tests.support.lora_switches import switch_of, use
 from tests.support.lora_writer import LAYOUTS, METHODS, places, resolved, some_places, write_lora
 from tests.support.random_checkpoint import CONTEXT_ROWS, WrittenCheckpoint
 from tests.support.velocities import stacked_rows
+from tests.support.weight_trees import library_of
 
 CASES = [
     *((method, "comfy") for method in METHODS),
@@ -41,7 +42,7 @@ def test_a_merged_lora_acts_as_in_the_library_and_its_removal_restores_every_bit
     plain = velocity()
     use(switch, (lora,))
     changed = velocity()
-    (expected,) = untouched.transformer(latents, sigma, context, return_dict=False)
+    (expected,) = library_of(untouched.transformer)(latents, sigma, context, return_dict=False)
     use(switch, ())
     assert (changed - plain).abs().max() > 1e-3
     assert (changed - expected).abs().max() < 1e-5 * expected.abs().max()

@@ -12,7 +12,7 @@ from model.files.lora.folder import LoraFolder
 from model.network.load import Components
 from model.network.lora_merge import MergedValues
 from model.network.lora_switch import LoraSwitch, MergedSets
-from model.network.text_encoder import TextEncoder
+from model.network.text.encoder import TextEncoder
 from model.resolved_request import LoraSet, ResolvedLora
 from tests.support.lora_switches import all_weights, switch_of, use, wrong_weights
 from tests.support.lora_writer import (

@@ -10,7 +10,7 @@ from torch import Tensor
 from model.card import load_card
 from model.network.load import load_components
 from model.network.preview import MAX_PREVIEWS, is_preview_due, latents_to_rgb
-from model.network.vae import decode_latents, encode_pixels
+from model.network.vae.pixels import decode_latents, encode_pixels
 from training.pictures.avatars import sample_avatar
 from training.pictures.drawing import draw
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from model.card import load_card
 from model.engine.engine import Engine
 from model.engine.pipeline import Pipeline
-from model.network.text_encoder import EncodedPrompt
+from model.network.text.encoder import EncodedPrompt
 from model.resolved_request import ResolvedRequest
 from tests.support.velocities import by_rows, read_context
 from training.evaluation.evaluate import (

@@ -7,16 +7,14 @@ from typing import Any
 import numpy
 import pytest
 import torch
-from diffusers.models.autoencoders.autoencoder_kl_qwenimage import (
-    QwenImageCausalConv3d,
-    QwenImageRMS_norm,
-)
+from diffusers.models.autoencoders.autoencoder_kl_qwenimage import QwenImageRMS_norm
 from torch import Tensor, nn
 
 from model.engine.images.pixels import to_tensor
 from model.errors import NonFiniteLatents
 from model.network.load import Components, load_components
-from model.network.vae import ChannelNorm, OneFrameConv, decode_latents, encode_pixels
+from model.network.vae.modules import ChannelNorm
+from model.network.vae.pixels import decode_latents, encode_pixels
 from tests.support.random_checkpoint import LATENTS_MEAN, LATENTS_STD, WrittenCheckpoint
 
 MEAN = torch.tensor(LATENTS_MEAN).view(1, -1, 1, 1, 1)
@@ -47,20 +45,25 @@ def test_the_2d_decoder_equals_the_librarys(
     assert (mine != levels).mean() < 1e-3
 
 
-def test_no_three_dimensional_convolution_is_left(components: Components) -> None:
-    modules = list(components.vae.modules())
-    assert not any(isinstance(m, QwenImageCausalConv3d) for m in modules)
-    assert sum(isinstance(m, OneFrameConv) for m in modules) > 20
+def test_convolutions_between_frames_are_left_out(
+    components: Components, written: WrittenCheckpoint
+) -> None:
+    theirs = {name for name in written.made.vae.state_dict() if ".time_conv." in name}
+    assert len(theirs) > 4
+    mine = components.vae.state_dict()
+    assert not theirs & set(mine)
+    assert all(weight.ndim < 5 for weight in mine.values())
 
 
 def test_the_norm_of_the_channels_is_the_librarys(components: Components) -> None:
-    norms = [m for m in components.vae.modules() if isinstance(m, QwenImageRMS_norm)]
+    norms = [m for m in components.vae.modules() if isinstance(m, ChannelNorm)]
     assert len(norms) > 10
-    assert all(type(norm) is ChannelNorm for norm in norms)
+    library = QwenImageRMS_norm(norms[0].gamma.shape[0], images=False)
+    library.gamma = norms[0].gamma
     x = torch.randn(2, norms[0].gamma.shape[0], 1, 5, 3)
     x[:, :, :, 0] = 0
     x[:, :, :, 1] *= 1e-13
-    expected = QwenImageRMS_norm.forward(norms[0], x)
+    expected = library(x)
     assert (norms[0](x) - expected).abs().max() < 1e-6
 
 

@@ -10,10 +10,11 @@ from transformers import Qwen3Config, Qwen3Model
 from model.card import TextArchitecture
 from model.errors import CheckpointError, PromptError
 from model.network.load import Components
-from model.network.text_encoder import TextEncoder, encode_tokens
+from model.network.text.encoder import TextEncoder, encode_tokens
 from model.prompting.tokens import tokenize
 from tests.support.published_tokenizers import published_tokenizers
 from tests.support.random_checkpoint import CONTEXT_ROWS, WrittenCheckpoint
+from tests.support.weight_trees import tree_of
 
 
 @pytest.fixture
@@ -34,12 +35,15 @@ def test_rows_after_the_tokens_are_zero_and_the_others_are_not(encoder: TextEnco
     assert not encoded.context[encoded.t5_count :].any()
 
 
-def test_weights_multiply_the_adapters_rows(components: Components) -> None:
+def test_weights_multiply_the_adapters_rows(
+    components: Components, written: WrittenCheckpoint
+) -> None:
     plain = tokenize("red smile", components.qwen, components.t5)
     weights = [1.0 + 0.1 * i for i in range(len(plain.t5_ids))]
-    weighted = encode_tokens(plain._replace(t5_weights=weights), components)
+    text = written.card.text
+    weighted = encode_tokens(plain._replace(t5_weights=weights), components, text)
     rows = torch.tensor([*weights, *[1.0] * (CONTEXT_ROWS - len(weights))])[:, None]
-    assert torch.allclose(weighted, encode_tokens(plain, components) * rows, atol=1e-6)
+    assert torch.allclose(weighted, encode_tokens(plain, components, text) * rows, atol=1e-6)
 
 
 def test_a_prompt_equals_itself_padded_and_masked_in_a_batch(
@@ -57,7 +61,8 @@ def test_a_prompt_equals_itself_padded_and_masked_in_a_batch(
     states = made.text_encoder(input_ids=qwen_ids, attention_mask=qwen_mask).last_hidden_state
     batch = made.conditioner(states, t5_ids, t5_mask, qwen_mask)
     for prompt, row in zip(prompts, batch, strict=True):
-        assert torch.allclose(encode_tokens(prompt, components), row, atol=1e-5)
+        found = encode_tokens(prompt, components, written.card.text)
+        assert torch.allclose(found, row, atol=1e-5)
 
 
 def test_an_empty_prompt_is_encoded_as_in_training(
@@ -81,13 +86,12 @@ def test_an_empty_prompt_can_be_encoded_as_in_comfyui(
     """As Qwen's padding token alone, 151643 in the published tokenizer."""
     made, architecture = written.made, written.card.text
     (pad,) = tokenize("", components.qwen, components.t5).qwen_ids
-    config = Qwen3Config.from_dict(
-        {**components.text_encoder.config.to_dict(), "vocab_size": pad + 1}
-    )
+    config = Qwen3Config.from_dict({**made.text_encoder.config.to_dict(), "vocab_size": pad + 1})
     torch.manual_seed(1)  # weights for which the two differ clearly
-    wider = replace(components, text_encoder=Qwen3Model(config).eval())
+    library = Qwen3Model(config).eval()
+    wider = replace(components, text_encoder=tree_of(library))
     comfy = TextEncoder(wider, architecture.model_copy(update={"empty_prompt": "comfy"}))
-    states = wider.text_encoder(input_ids=torch.tensor([[pad]])).last_hidden_state
+    states = library(input_ids=torch.tensor([[pad]])).last_hidden_state
     expected = made.conditioner(states, torch.tensor([[made.t5.token_to_id("</s>")]]))[0]
     training = TextEncoder(wider, architecture)
     for prompt in ("", "()"):

@@ -6,13 +6,14 @@ from functools import lru_cache
 from typing import Protocol
 
 import torch
-from diffusers.models.condition_embedders.condition_embedder_anima import AnimaTextConditioner
 from tokenizers import Tokenizer
 from torch import Tensor
-from transformers import Qwen3Model
+from torch.nn import functional
 
 from model.card import TextArchitecture
 from model.errors import CheckpointError
+from model.network.text.networks import adapted, qwen_states
+from model.network.weight_tree import Float32Tree
 from model.prompting.tokens import Tokens, is_empty_prompt, pad_id, tokenize, truncate
 
 _CACHED_PROMPTS = 64
@@ -38,9 +39,9 @@ class TextModels(Protocol):
     """The parts of a loaded checkpoint that encode prompts."""
 
     @property
-    def text_encoder(self) -> Qwen3Model: ...
+    def text_encoder(self) -> Float32Tree: ...
     @property
-    def conditioner(self) -> AnimaTextConditioner: ...
+    def conditioner(self) -> Float32Tree: ...
     @property
     def qwen(self) -> Tokenizer: ...
     @property
@@ -52,9 +53,8 @@ class TextEncoder:
 
     def __init__(self, models: TextModels, architecture: TextArchitecture) -> None:
         self._models = models
-        self._max_tokens = architecture.token_limit
-        self._is_comfy = architecture.empty_prompt == "comfy"
-        if self._is_comfy:
+        self._architecture = architecture
+        if architecture.empty_prompt == "comfy":
             _require_pad(models)
         self._cached = lru_cache(_CACHED_PROMPTS)(self._encode)
 
@@ -69,43 +69,47 @@ class TextEncoder:
         return self._cached(text, variant)
 
     def _encode(self, text: str, variant: Hashable) -> EncodedPrompt:
-        models = self._models
+        models, limit = self._models, self._architecture.token_limit
         tokens = tokenize(text, models.qwen, models.t5)
-        kept = truncate(tokens, self._max_tokens)
+        kept = truncate(tokens, limit)
         return EncodedPrompt(
-            context=encode_tokens(kept, models, is_comfy=self._is_comfy),
+            context=encode_tokens(kept, models, self._architecture),
             tokens=len(kept.t5_ids),
             qwen_count=len(tokens.qwen_ids),
             t5_count=len(tokens.t5_ids),
-            max_tokens=self._max_tokens,
+            max_tokens=limit,
             is_cut=kept != tokens,
         )
 
 
 @torch.no_grad()
-def encode_tokens(tokens: Tokens, models: TextModels, *, is_comfy: bool = False) -> Tensor:
+def encode_tokens(tokens: Tokens, models: TextModels, architecture: TextArchitecture) -> Tensor:
     """Encode tokens that fit into the context; returns (rows, dim) float32.
 
     context = adapter(Qwen3's last hidden state, T5 ids) * weights, then zero rows, which the
     transformer attends to as well. Without padding no mask is needed. For an empty prompt, one
-    zero vector replaces Qwen3's states, as in training for dropped captions; with `is_comfy` it
-    is Qwen3's state of the padding token, as in ComfyUI.
+    zero vector replaces Qwen3's states, as in training for dropped captions; if `architecture`
+    says "comfy" it is Qwen3's state of the padding token, as in ComfyUI.
     """
-    device = models.text_encoder.device
-    if is_empty_prompt(tokens, models.qwen) and not is_comfy:
-        source = torch.zeros(1, 1, models.text_encoder.config.hidden_size, device=device)
+    table: Tensor = models.text_encoder.embed_tokens.weight
+    device = table.device
+    if is_empty_prompt(tokens, models.qwen) and architecture.empty_prompt != "comfy":
+        source = torch.zeros(1, 1, table.shape[1], device=device)
     else:
-        qwen_ids = torch.tensor([tokens.qwen_ids], device=device)
-        source = models.text_encoder(input_ids=qwen_ids, use_cache=False).last_hidden_state
-    t5_ids = torch.tensor([tokens.t5_ids], device=device)
-    context: Tensor = models.conditioner(source, t5_ids)[0].float()
-    context[: len(tokens.t5_ids)] *= torch.tensor(tokens.t5_weights, device=device)[:, None]
-    return context
+        source = qwen_states(
+            models.text_encoder,
+            torch.tensor([tokens.qwen_ids], device=device),
+            theta=architecture.qwen_rope_theta,
+            epsilon=architecture.qwen_rms_norm_eps,
+        )
+    rows = adapted(models.conditioner, source, torch.tensor([tokens.t5_ids], device=device))[0]
+    rows *= torch.tensor(tokens.t5_weights, device=device)[:, None]
+    return functional.pad(rows, (0, 0, 0, architecture.context_rows - len(rows)))
 
 
 def _require_pad(models: TextModels) -> None:
     """Refuse a text encoder that has no row for the padding token."""
-    pad, rows = pad_id(models.qwen), models.text_encoder.config.vocab_size
+    pad, rows = pad_id(models.qwen), len(models.text_encoder.embed_tokens.weight)
     if pad >= rows:
         raise CheckpointError(
             f'empty_prompt "comfy" needs the padding token {pad}; the text encoder has {rows} rows'

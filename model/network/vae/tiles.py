@@ -9,9 +9,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-import torch
 from torch import Tensor
-from torch.nn import functional
 
 Tile = tuple[slice, slice, Tensor]
 
@@ -29,10 +27,7 @@ def decoded_tiles(decoder: Any, z: Tensor, size: int) -> Iterator[Tile]:
         for left in range(0, width, size):
             rows = slice(max(0, top - margin), min(height, top + size + margin))
             columns = slice(max(0, left - margin), min(width, left + size + margin))
-            part = x[..., rows, columns]
-            for block in decoder.up_blocks:
-                part = block(part)
-            part = decoder.conv_out(decoder.nonlinearity(decoder.norm_out(part)))
+            part = decoder.enlarged(x[..., rows, columns])
             scale = part.shape[-1] // (columns.stop - columns.start)
             inner = (
                 slice((top - rows.start) * scale, (top - rows.start + size) * scale),
@@ -63,19 +58,6 @@ def reach(decoder: Any) -> int:
 def _middle(middle: Any, x: Tensor, *, queries: int) -> Tensor:
     """The decoder's middle block, whose attention takes so many queries at once."""
     x = middle.resnets[0](x)
-    for attention, resnet in zip(middle.attentions, middle.resnets[1:], strict=True):
-        x = resnet(x + _attended(attention, x[:, :, 0], queries).unsqueeze(2))
-    return x
-
-
-def _attended(attention: Any, x: Tensor, queries: int) -> Tensor:
-    """Attention between all places of (B, C, h, w), with one head."""
-    qkv = attention.to_qkv(attention.norm(x)).flatten(2).transpose(1, 2)
-    q, k, v = qkv[:, None].chunk(3, dim=-1)
-    parts = [
-        functional.scaled_dot_product_attention(part, k, v)
-        for part in torch.split(q, queries, dim=2)
-    ]
-    attended = torch.cat(parts, dim=2).squeeze(1).transpose(1, 2).reshape(x.shape)
-    projected: Tensor = attention.proj(attended)
-    return projected
+    attended = middle.attentions[0].attended(x.squeeze(2), queries).unsqueeze(2)
+    whole: Tensor = middle.resnets[1](x + attended)
+    return whole

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from model.network.load import Components
-from model.network.vae import decode_latents
-from model.network.vae_tiles import decoded_tiles, reach
+from model.network.vae.pixels import decode_latents
+from model.network.vae.tiles import decoded_tiles, reach
 from tests.support.random_checkpoint import LATENTS_MEAN, LATENTS_STD
 
 SIZE = (33, 50)
@@ -45,7 +45,7 @@ def test_a_narrower_margin_would_show_seams(
     assert margin == 9  # two residual blocks a level here; 13 with three, as published
     with torch.no_grad():
         expected = components.vae.decoder(latents)
-        monkeypatch.setattr("model.network.vae_tiles.reach", lambda _: 0)
+        monkeypatch.setattr("model.network.vae.tiles.reach", lambda _: 0)
         found = joined(components, latents, 16)
     assert (found - expected).abs().max() > 1e-4 * expected.abs().max()
 
