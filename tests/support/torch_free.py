@@ -1,7 +1,6 @@
 """Tells which files run without torch, by what they import at the top, also indirectly."""
 
 import ast
-from collections.abc import Iterator
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -34,14 +33,13 @@ def needs_torch(path: Path) -> bool:
     return False
 
 
-def _files(name: str) -> Iterator[Path]:
+@cache
+def _files(name: str) -> tuple[Path, ...]:
     """The files of ours that importing a dotted name runs."""
     parts = name.split(".")
-    for length in range(1, len(parts) + 1):
-        stem = ROOT.joinpath(*parts[:length])
-        yield from (
-            file for file in (stem.with_suffix(".py"), stem / "__init__.py") if file.exists()
-        )
+    stems = [ROOT.joinpath(*parts[:length]) for length in range(1, len(parts) + 1)]
+    files = [file for stem in stems for file in (stem.with_suffix(".py"), stem / "__init__.py")]
+    return tuple(file for file in files if file.exists())
 
 
 @cache
