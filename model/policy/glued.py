@@ -1,66 +1,73 @@
-"""Splits a word into terms that are written without a gap between them."""
+"""Splits words into terms that are written without a gap between them."""
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from itertools import chain
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from model.policy.patterns import Pattern
 
-Part = tuple[int, int]
-"""A term, and one of its parts between three dots."""
+MIN_GLUED_LETTERS = 6
+"""Minimum letters of a word that consists of several terms."""
 
 
 class Piece(NamedTuple):
-    """A pattern that may be a part of a word, at these squeezed letters."""
+    """A pattern that may be a part of a word, at these squeezed letters, and what it is part of."""
 
-    pattern: Pattern
-    parts: list[Part]
     begin: int
     end: int
+    pattern: Pattern
+    part: int
 
 
-class Word(NamedTuple):
-    """A word, and where in it the run of each of its squeezed letters begins, and the last ends."""
+class GluedWords(NamedTuple):
+    """Words in lines. `places` has the offset of every squeezed letter; `bounds` the words' own.
+
+    A place is where the run of the letter begins; the last one is the end.
+    """
 
     letters: str
     places: list[int]
+    bounds: dict[int, int]
 
-    def chained(self, pieces: Iterable[Piece]) -> Iterator[Piece]:
-        """The pieces of chains from the start of the word to its end; `pieces` by their bounds."""
-        reached: dict[int, list[Piece]] = defaultdict(list)
-        """Fitting pieces that a chain has reached, by where they end."""
-        for piece in pieces:
+    def chained(self, pieces: Sequence[Piece]) -> Iterator[Piece]:
+        """The pieces of chains from the start of a word to its end."""
+        kept = []
+        reached: dict[int, int] = {}
+        """Where chains from the start of a word end; how much of its last letter they need."""
+        for piece in sorted(pieces):
+            begin, end, pattern, _ = piece
             if self._fits(piece) and (
-                piece.begin == 0
-                or any(self._follows(before, piece) for before in reached[piece.begin])
-                or any(self._follows(before, piece) for before in reached[piece.begin + 1])
+                begin in self.bounds
+                or begin in reached
+                or self._is_shared(begin, pattern.first_run, reached.get(begin + 1))
             ):
-                reached[piece.end].append(piece)
-        wanted: dict[int, list[Piece]] = defaultdict(list)
-        for piece in sorted(chain.from_iterable(reached.values()), key=_end, reverse=True):
+                kept.append(piece)
+                reached[end] = min(pattern.last_run, reached.get(end, pattern.last_run))
+        ends = set(self.bounds.values())
+        wanted: dict[int, int] = {}
+        """Where chains to the end of a word start; how much of its first letter they need."""
+        for piece in sorted(kept, key=_end, reverse=True):
+            begin, end, pattern, _ = piece
             if (
-                piece.end == len(self.places) - 1
-                or any(self._follows(piece, after) for after in wanted[piece.end])
-                or any(self._follows(piece, after) for after in wanted[piece.end - 1])
+                end in ends
+                or end in wanted
+                or self._is_shared(end - 1, pattern.last_run, wanted.get(end - 1))
             ):
-                wanted[piece.begin].append(piece)
+                wanted[begin] = min(pattern.first_run, wanted.get(begin, pattern.first_run))
                 yield piece
 
     def _fits(self, piece: Piece) -> bool:
         """Whether every run of one letter is as long as in the term, and there are letters."""
-        bounds = self.places[piece.begin : piece.end + 1]
-        return all(
-            end - start >= least
-            for start, end, least in zip(bounds, bounds[1:], piece.pattern.runs, strict=False)
-        ) and any(map(str.isalpha, self.letters[bounds[0] : bounds[-1]]))
+        begin, places = piece.begin, self.places
+        for at, least in piece.pattern.long_runs:
+            if places[begin + at + 1] - places[begin + at] < least:
+                return False
+        return any(map(str.isalpha, self.letters[places[begin] : places[piece.end]]))
 
-    def _follows(self, one: Piece, other: Piece) -> bool:
-        """Whether a piece continues where another ends; they may share a run of one letter."""
-        if one.end == other.begin:
-            return True
-        run = self.places[one.end] - self.places[one.end - 1]
-        return one.end - 1 == other.begin and run >= one.pattern.runs[-1] + other.pattern.runs[0]
+    def _is_shared(self, place: int, one: int, other: int | None) -> bool:
+        """Whether two pieces may share the run at a place: how much of it each needs."""
+        if other is None:
+            return False
+        return self.places[place + 1] - self.places[place] >= one + other
 
 
 def _end(piece: Piece) -> tuple[int, int]:

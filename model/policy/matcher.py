@@ -5,20 +5,16 @@ starts and ends at word boundaries. This finds words that were split, but not pa
 The work for each match of the automaton is constant, so the time grows with the text only.
 """
 
-from array import array
 from bisect import bisect_left, bisect_right
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
-from itertools import accumulate, chain, compress, pairwise
-from operator import and_
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from itertools import pairwise
 from typing import NamedTuple
 
-from ahocorasick_rs import AhoCorasick
-
-from model.policy.glued import Part, Piece, Word
-from model.policy.normalize import Gap, NormalizedText, squeeze, squeeze_runs
-from model.policy.patterns import Pattern, parts_of
+from model.policy.glued import MIN_GLUED_LETTERS, GluedWords, Piece
+from model.policy.normalize import Gap, NormalizedText, squeeze
+from model.policy.patterns import Pattern
+from model.policy.spellings import FILLER, Match, Spellings
 
 _MAX_WORDS_BETWEEN = 2
 """Maximum number of words in place of the three dots of a term."""
@@ -26,221 +22,220 @@ _MAX_WORDS_BETWEEN = 2
 _MIN_SPLIT_STEM_LETTERS = 7
 """Minimum letters of a stem that is found although its word is split and goes on."""
 
-_MAX_WAYS = 8192
-"""Maximum number of spellings whose bounds are kept."""
-
-_MAX_WORDS = 4096
-"""Maximum number of words whose parts are kept."""
-
 _HOLES = frozenset("-_.'~`·=^:;/\"\\°@$!|+£€<>©®¢")
 """Signs that may cover one letter of a word, although they also separate words."""
 
-_Match = tuple[int, int, int]
-"""A match of the automaton: pattern, begin and end in the squeezed letters."""
-
-
-_Way = tuple[Pattern, list[Part]]
-"""One way to write some parts of terms."""
-
 
 class TermMatch(NamedTuple):
-    """A term, found at the tokens `first` to `last`."""
+    """A term, and the first and the last token of each place where it was found."""
 
     term: int
-    first: int
-    last: int
+    firsts: list[int]
+    lasts: list[int]
 
 
-class _Found(NamedTuple):
-    """All matches of the automaton, those that start with a token, those that end with one."""
+_Hit = tuple[int, int, int]
+"""A part of a term, and its first and last token, counted from the first that a match touches."""
 
-    matches: list[_Match]
-    heads: list[_Match]
-    tails: list[_Match]
+_Context = tuple[object, ...]
+"""All that decides what a match is: its spelling, its place in the first token that it touches,
+and these tokens with the gaps between and around them.
+
+If it touches only one token, its letters and whether it starts and ends there decide.
+"""
 
 
 class TermMatcher:
     """Searches for a fixed list of terms; a match gives the index of its term.
 
-    `fillers` are words that may be glued to a term.
+    A term belongs to groups, by default to one of its own, numbered like the term. `fillers` are
+    words that may be glued to a term.
     """
 
-    def __init__(self, terms: Sequence[str], fillers: Iterable[str] = ()) -> None:
-        """Compile the terms.
-
-        Only their letters are kept; how each may be written is worked out when it is met.
+    def __init__(
+        self,
+        terms: Sequence[str],
+        fillers: Iterable[str] = (),
+        groups: Sequence[frozenset[int]] | None = None,
+    ) -> None:
+        """Compile the terms; `groups` has the groups of each.
 
         Raises:
             PolicyError: a term could not match anything.
         """
-        self._terms = len(terms)
-        self._written = [*terms, *fillers]
-        self._parts = array("B")
-        numbers: dict[str, int] = {}
-        """The squeezed letters of all spellings, numbered."""
-        self._first_term = array("L")
-        self._other_terms: dict[int, list[int]] = defaultdict(list)
-        before, after, glued = bytearray(), bytearray(), bytearray()
-        for term, written in enumerate(self._written):
-            parts = parts_of(written)
-            self._parts.append(len(parts))
-            for spelling in chain.from_iterable(part.spellings() for part in parts):
-                squeezed = squeeze(spelling.letters)
-                index = numbers.setdefault(squeezed, len(numbers))
-                if index == len(self._first_term):
-                    self._first_term.append(term)
-                    before.append(spelling.is_open_before)
-                    after.append(spelling.is_open_after)
-                    glued.append(spelling.is_glued)
-                    continue
-                if term != self._first_term[index]:
-                    self._other_terms[index].append(term)
-                before[index] |= spelling.is_open_before
-                after[index] |= spelling.is_open_after
-                glued[index] |= spelling.is_glued
-        self._is_open_before, self._is_open_after, self._is_glued = before, after, glued
-        self._is_open = bytes(map(and_, self._is_open_before, self._is_open_after))
-        self._has_open_words = any(map(str.isascii, compress(numbers, self._is_open)))
-        self._automaton = AhoCorasick(list(numbers)) if numbers else None
-        self._ways = lru_cache(_MAX_WAYS)(self._ways_of)
-        self._glued_terms = lru_cache(_MAX_WORDS)(self._terms_glued)
+        self._groups = groups or [frozenset([term]) for term in range(len(terms))]
+        self._spellings = Spellings(terms, self._groups, fillers)
 
-    def _terms_of(self, index: int) -> tuple[int, ...]:
-        """The terms of which a part may be written with the squeezed letters of this number."""
-        return (self._first_term[index], *self._other_terms.get(index, ()))
+    def search(self, needed: Set[int] | None = None) -> "TermSearch":
+        """Begin a search in the readings of one text for the terms of groups that are needed.
 
-    def _ways_of(self, index: int, squeezed: str) -> list[_Way]:
-        """The ways to write parts of terms that have these squeezed letters."""
-        ways: dict[Pattern, list[Part]] = defaultdict(list)
-        for term in dict.fromkeys(self._terms_of(index)):
-            for number, part in enumerate(parts_of(self._written[term])):
-                for spelling in part.spellings():
-                    if squeeze(spelling.letters) == squeezed:
-                        ways[part.pattern(spelling)].append((term, number))
-        return list(ways.items())
+        The set may shrink during the search. None means all.
+        """
+        if needed is None:
+            needed = frozenset().union(*self._spellings.groups)
+        return TermSearch(self._spellings, self._groups, needed)
 
-    def find(
-        self, text: NormalizedText, is_settled: Callable[[int], bool] = lambda _: False
-    ) -> Iterator[TermMatch]:
-        """The terms in a text, except those that are settled when they are reached."""
-        if self._automaton is None:
-            return
-        matches = self._automaton.find_matches_as_indexes(text.squeezed, overlapping=True)
-        firsts, lasts = text.first_tokens, text.last_tokens
-        found = _Found(
-            matches,
-            heads=[match for match in matches if match[1] in firsts],
-            tails=[match for match in matches if match[2] in lasts],
-        )
-        candidates = self._unsettled(list(self._candidates(text, found)), is_settled)
-        places = {index: slice(begin, end) for index, begin, end in candidates}
-        possible = self._possible({index: text.squeezed[at] for index, at in places.items()})
-        pieces: dict[Part, dict[int, int]] = defaultdict(dict)
-        """The tokens of each part of a term: the last by the first."""
-        for index, begin, end in candidates:
-            for pattern, parts in possible[index]:
-                if is_settled(parts[0][0]) and all(is_settled(term) for term, _ in parts[1:]):
-                    continue
-                tokens = _tokens_of(text, begin, end, pattern)
-                if tokens is None:
-                    continue
-                for term, part in parts:
-                    if self._parts[term] > 1:
-                        pieces[term, part][tokens[0]] = tokens[1]
+
+class TermSearch:
+    """Finds terms in the readings of one text, and remembers what it has judged.
+
+    Readings of a text are much alike, so most matches are like one before: the same letters with
+    the same gaps and neighbours.
+    """
+
+    def __init__(
+        self, spellings: Spellings, groups: Sequence[frozenset[int]], needed: Set[int]
+    ) -> None:
+        self._spellings, self._groups, self._needed = spellings, groups, needed
+        self._judged: tuple[dict[_Context, list[_Hit]], dict[_Context, list[_Hit]]] = {}, {}
+        """What matches are by their context; the second if digits are read as numbers."""
+        self._glued: dict[tuple[bool, str], frozenset[int]] = {}
+        """The terms that a word consists of, by whether digits are read as numbers."""
+
+    def find(self, text: NormalizedText) -> Iterator[TermMatch]:
+        """The terms in a reading, except those whose groups are not needed when reached."""
+        kinds, glued = self._spellings.kinds, self._spellings.glued
+        is_needed = [not self._needed.isdisjoint(groups) for groups in self._spellings.groups]
+        all_matches = self._spellings.matches(text.squeezed)
+        matches = [match for match in all_matches if is_needed[kinds[match[0]]]]
+        if matches:
+            yield from self._at_bounds(text, matches)
+            if any(glued[match[0]] for match in matches):
+                yield from self._in_glued_words(text)
+
+    def _at_bounds(self, text: NormalizedText, matches: Sequence[Match]) -> Iterator[TermMatch]:
+        """The terms that start and end at word boundaries, or may start or end elsewhere."""
+        term_of, chains = self._spellings.term_of, self._spellings.chains
+        judged = self._judged[text.reads_digits]
+        parts: dict[int, dict[int, int]] = defaultdict(dict)
+        """The tokens of each part of a term with several: the last by the first."""
+        for context, (tokens, match) in self._by_context(text, matches).items():
+            hits = judged.get(context)
+            if hits is None:
+                hits = judged[context] = self._judge(text, match, tokens[0])
+            for part, from_first, to_last in hits:
+                term = term_of[part]
+                if not self._needed.isdisjoint(self._groups[term]):
+                    firsts = [token + from_first for token in tokens] if from_first else tokens
+                    lasts = [token + to_last for token in tokens] if to_last else tokens
+                    if term in chains:
+                        parts[part].update(zip(firsts, lasts, strict=True))
                     else:
-                        yield TermMatch(term, *tokens)
-        yield from self._joined(pieces)
-        yield from self._in_glued_words(text, found, is_settled)
+                        yield TermMatch(term, firsts, lasts)
+        yield from self._joined(parts)
 
-    def _possible(self, found: Mapping[int, str]) -> dict[int, list[_Way]]:
-        """These patterns, by number, with the terms of which every part is among them."""
-        ways = {index: self._ways(index, letters) for index, letters in found.items()}
-        parts = {part for each in ways.values() for _, ps in each for part in ps}
-        counts = Counter(term for term, _ in parts if term < self._terms)
-        possible = {term for term, count in counts.items() if count == self._parts[term]}
-        return {
-            index: [
-                (pattern, kept)
-                for pattern, ps in each
-                if (kept := [part for part in ps if part[0] in possible])
-            ]
-            for index, each in ways.items()
-        }
+    def _by_context(
+        self, text: NormalizedText, matches: Sequence[Match]
+    ) -> dict[_Context, tuple[list[int], Match]]:
+        """By context, the first tokens of all matches that are alike, and one of these."""
+        before, after = self._spellings.before, self._spellings.after
+        firsts, lasts = text.bounds
+        raw, places, starts, ends, written = (
+            text.raw, text.places, text.starts, text.ends, text.written,
+        )  # fmt: skip
+        found: dict[_Context, tuple[list[int], Match]] = {}
+        for match in matches:
+            spelling, begin, end = match
+            if (begin in firsts or before[spelling]) and (end in lasts or after[spelling]):
+                at, stop = places[begin], places[end]
+                first, last = bisect_right(starts, at) - 1, bisect_left(ends, stop)
+                context: _Context
+                if first == last:
+                    is_whole = at == starts[first], stop == ends[last]
+                    around = written[2 * first], written[2 * first + 2]
+                    context = spelling, raw[at:stop], is_whole, around
+                else:
+                    context = spelling, at - starts[first], *written[2 * first : 2 * last + 3]
+                if context in found:
+                    found[context][0].append(first)
+                else:
+                    found[context] = [first], match
+        return found
 
-    def _candidates(self, text: NormalizedText, found: _Found) -> Iterator[_Match]:
-        """The matches that start and end at word boundaries, or may start or end elsewhere."""
-        firsts, lasts = text.first_tokens, text.last_tokens
-        before, after = self._is_open_before, self._is_open_after
-        yield from (m for m in found.heads if m[2] in lasts or after[m[0]])
-        yield from (m for m in found.tails if before[m[0]] and m[1] not in firsts)
-        if self._has_open_words or not text.squeezed.isascii():
-            is_open = self._is_open
-            yield from (
-                m
-                for m in found.matches
-                if is_open[m[0]] and m[1] not in firsts and m[2] not in lasts
-            )
+    def _judge(self, text: NormalizedText, match: Match, first: int) -> list[_Hit]:
+        """The parts of terms that a match is."""
+        spelling, begin, end = match
+        return [
+            (part, tokens[0] - first, tokens[1] - first)
+            for pattern, part in self._spellings.ways(spelling)
+            if self._spellings.term_of[part] != FILLER
+            and (tokens := _tokens_of(text, begin, end, pattern)) is not None
+        ]
 
-    def _joined(self, pieces: dict[Part, dict[int, int]]) -> Iterator[TermMatch]:
+    def _joined(self, parts: dict[int, dict[int, int]]) -> Iterator[TermMatch]:
         """Matches of terms with several parts, with at most a few words between the parts."""
-        for (term, part), starts in list(pieces.items()):
-            for first, last in starts.items() if part == 0 else ():
-                reached = {last}
-                for later in range(1, self._parts[term]):
-                    known = pieces[term, later]
-                    reached = {
-                        known[start]
-                        for at in reached
-                        for start in range(at + 1, at + 2 + _MAX_WORDS_BETWEEN)
-                        if start in known
-                    }
-                if reached:
-                    yield TermMatch(term, first, max(reached))
+        for term, numbers in self._spellings.chains.items():
+            if all(map(parts.get, numbers)):
+                ends = {first: {last} for first, last in parts[numbers[0]].items()}
+                for number in numbers[1:]:
+                    ends = _continued(ends, parts[number])
+                if ends:
+                    yield TermMatch(term, list(ends), list(map(max, ends.values())))
 
-    def _unsettled(
-        self, matches: Sequence[_Match], is_settled: Callable[[int], bool]
-    ) -> list[_Match]:
-        """The matches whose terms are not all settled."""
-        wanted = {
-            index
-            for index in {match[0] for match in matches}
-            if not all(is_settled(t) for t in self._terms_of(index) if t < self._terms)
-        }
-        return [match for match in matches if match[0] in wanted]
-
-    def _in_glued_words(
-        self, text: NormalizedText, found: _Found, is_settled: Callable[[int], bool]
-    ) -> Iterator[TermMatch]:
+    def _in_glued_words(self, text: NormalizedText) -> Iterator[TermMatch]:
         """The terms in tokens that consist only of terms and fillers, but are not terms."""
-        firsts, lasts, glued = text.first_tokens, text.last_tokens, self._is_glued
-        tokens = {firsts[match[1]] for match in found.heads if glued[match[0]]}
-        tokens &= {lasts[match[2]] for match in found.tails if glued[match[0]]}
-        if not tokens:
-            return
-        tokens -= {lasts[m[2]] for m in found.heads if firsts[m[1]] == lasts.get(m[2])}
-        for token in tokens:
-            bounds = slice(text.starts[token - 1], text.ends[token - 1])
-            for term in self._glued_terms(text.raw[bounds], text.row[bounds]):
-                if not is_settled(term):
-                    yield TermMatch(term, token - 1, token - 1)
+        glued, digits = self._glued, text.reads_digits
+        words = {token for token in text.tokens if len(token) >= MIN_GLUED_LETTERS}
+        new = [word for word in words if (digits, word) not in glued]
+        if new:
+            known = self._terms_glued(new, text.read)
+            glued.update({(digits, word): frozenset(known.get(word, ())) for word in new})
+        places: dict[int, list[int]] = defaultdict(list)
+        found = {word: terms for word in words if (terms := glued[digits, word])}
+        for place, token in enumerate(text.tokens) if found else ():
+            for term in found.get(token, ()):
+                places[term].append(place)
+        for term, tokens in places.items():
+            if not self._needed.isdisjoint(self._groups[term]):
+                yield TermMatch(term, tokens, tokens)
 
-    def _terms_glued(self, raw: str, row: str) -> frozenset[int]:
-        """The terms in a word that consists only of terms and fillers; `row` as in the text."""
-        automaton = self._automaton
-        if automaton is None or not any(map(str.isalpha, raw)):
-            return frozenset()
-        squeezed, runs = squeeze_runs(row)
-        word = Word(raw, list(accumulate(runs, initial=0)))
-        matches = automaton.find_matches_as_indexes(squeezed, overlapping=True)
+    def _terms_glued(self, words: Sequence[str], read: Callable[[str], str]) -> dict[str, set[int]]:
+        """The terms of those of these words that consist only of terms and fillers."""
+        spellings, needed = self._spellings, self._needed
+        letters = "\n".join(words)
+        squeezed, places = squeeze(read(letters))
+        line_ends = [place for place, letter in enumerate(squeezed) if letter == "\n"]
+        starts, ends = [0, *(end + 1 for end in line_ends)], [*line_ends, len(squeezed)]
+        end_of = dict(zip(starts, ends, strict=True))
+        matches = spellings.matches(squeezed)
+        whole = {begin for _, begin, end in matches if end_of.get(begin) == end}
+        by_word: dict[int, list[Match]] = defaultdict(list)
+        wanted = set()
+        for match in matches:
+            if spellings.glued[match[0]]:
+                number = bisect_right(starts, match[1]) - 1
+                by_word[number].append(match)
+                if not needed.isdisjoint(spellings.groups[spellings.kinds[match[0]]]):
+                    wanted.add(number)
+        wanted = {number for number in wanted if starts[number] not in whole}
         pieces = [
-            Piece(pattern, parts, begin, end)
-            for index, begin, end in sorted(matches, key=lambda match: match[1:])
-            if self._is_glued[index]
-            for pattern, parts in self._ways(index, squeezed[begin:end])
+            Piece(begin, end, pattern, part)
+            for number in wanted
+            for spelling, begin, end in by_word[number]
+            for pattern, part in spellings.ways(spelling)
             if pattern.is_glued
         ]
-        chained = word.chained(pieces)
-        return frozenset(t for piece in chained for t, _ in piece.parts if t < self._terms)
+        found: dict[str, set[int]] = defaultdict(set)
+        for piece in GluedWords(letters, places, end_of).chained(pieces):
+            term = spellings.term_of[piece.part]
+            if term != FILLER:
+                found[words[bisect_right(starts, piece.begin) - 1]].add(term)
+        return found
+
+
+def _continued(ends: dict[int, set[int]], known: dict[int, int]) -> dict[int, set[int]]:
+    """Where the next part of a term may end, by the first token of its first part.
+
+    `ends` has the same for the parts before, `known` the last tokens of the next part by its first.
+    """
+    distances = range(1, _MAX_WORDS_BETWEEN + 2)
+    near = {start - distance for start in known for distance in distances}
+    continued: dict[int, set[int]] = {}
+    for first, reached in ends.items():
+        starts = {at + distance for at in reached & near for distance in distances}
+        if lasts := {known[start] for start in starts if start in known}:
+            continued[first] = lasts
+    return continued
 
 
 # -- matches at word boundaries ------------------------------------------------------------------
@@ -250,12 +245,15 @@ def _tokens_of(
     text: NormalizedText, begin: int, end: int, pattern: Pattern
 ) -> tuple[int, int] | None:
     """The first and last token of a match, the fewest possible; None if it is not whole words."""
-    places, runs, starts, ends = text.places, pattern.runs, text.starts, text.ends
+    places, starts, ends = text.places, text.starts, text.ends
     for place, least in pattern.long_runs:
         if places[begin + place + 1] - places[begin + place] < least:
             return None
     at, stop = places[begin], places[end]
-    first_end, last_start = places[begin + 1] - runs[0], places[end - 1] + runs[-1]
+    first_end, last_start = (
+        places[begin + 1] - pattern.first_run,
+        places[end - 1] + pattern.last_run,
+    )
     is_one_run = end == begin + 1
     if pattern.is_open_before:
         at = at if is_one_run else first_end
@@ -284,10 +282,8 @@ def _reads_as_term(
     text: NormalizedText, pattern: Pattern, begin: int, end: int, first: int, last: int
 ) -> bool:
     """Whether these tokens, with the gaps between them, form this term."""
-    if text.has_numbers and not pattern.has_digits:
-        letters = text.raw[begin:end]
-        if not (letters[0].isalpha() or any(map(str.isalpha, letters))):
-            return False  # a number is not a word
+    if not pattern.has_digits and not any(map(str.isalpha, text.raw[begin:end])):
+        return False  # a number is not a word
     if pattern.starts_tag and not text.ends_tag(first):
         return False
     if pattern.ends_tag and not text.ends_tag(last + 1):
@@ -310,7 +306,7 @@ def _reads_as_term(
     gaps = [text.gap(token) for token in tokens[1:]]
     if max(gaps) >= Gap.NUMBER:
         return False
-    return pattern.has_digits or not text.has_numbers or not _has_number(text, first, gaps)
+    return pattern.has_digits or not _has_number(text, first, gaps)
 
 
 def _may_be_split(

@@ -7,9 +7,10 @@ place of letters, and gaps between letters. Every step takes linear time.
 import json
 import re
 import unicodedata
-from collections.abc import Callable, Iterator
+from bisect import bisect_right
+from collections.abc import Iterator
 from enum import IntEnum
-from functools import cache
+from functools import cache, cached_property
 from importlib import resources
 from itertools import accumulate, chain, compress, count
 from operator import ne
@@ -26,7 +27,7 @@ _BLANK = "\u115f\u1160\u3164\uffa0\u2800"
 """Unicode letters and a sign that are blank."""
 
 _APOSTROPHES = "\u2018\u2019\u02bc\u2032"
-_CONTRACTED = re.compile(r"(?<=\w)['`](?=\w)")
+_CONTRACTED = re.compile(r"['`](?<=\w.)(?=\w)")
 
 _ALSO_ALIKE = {
     "χ": "x", "ω": "w", "η": "n", "μ": "u", "п": "n", "П": "n", "и": "u", "н": "h", "в": "b",
@@ -60,12 +61,12 @@ class _Tokens:
     """A pattern of tokens, and a faster one for texts in ASCII letters only."""
 
     def __init__(self, spaced: str, unspaced: str) -> None:
-        self._in_ascii = re.compile(spaced.replace(_SPACED, "[a-z]"))
-        self._in_any = re.compile(f"{spaced}|{unspaced}")
+        self._in_ascii = re.compile(f"({spaced.replace(_SPACED, '[a-z]')})")
+        self._in_any = re.compile(f"({spaced}|{unspaced})")
 
-    def choose(self, text: str) -> re.Pattern[str]:
-        """The pattern for a text."""
-        return self._in_ascii if text.isascii() else self._in_any
+    def split(self, text: str) -> list[str]:
+        """The tokens of a text, and what is before, between and after them."""
+        return (self._in_ascii if text.isascii() else self._in_any).split(text)
 
 
 _WORDS = _Tokens(rf"[0-9]+|{_SPACED}+", rf"{_UNSPACED}+")
@@ -74,9 +75,10 @@ _SIGNED = _Tokens(
     rf"{_OF_SIGNS}|{_SPACED}+(?:{_OF_SIGNS}{_SPACED}+)*",
     rf"{_UNSPACED}+(?:{_OF_SIGNS}{_UNSPACED}+)*",
 )
-_HAS_SIGNS = re.compile(rf"\w[{re.escape(_SIGNS)}]|[{re.escape(_SIGNS)}]\w")
-_NUMBER = re.compile(r"(?<![^\W_])(?=[oil]{0,3}\d)[\doil]{1,6}(?![^\W_])")
-_BARE_NUMBER = re.compile(r"(?<![^\W_])\d{2,}(?![^\W_])")
+# These begin with the characters to look for, not with what is before them: this is faster.
+_HAS_SIGNS = re.compile(rf"[{re.escape(_SIGNS)}](?:(?<=\w.)|(?=\w))")
+_NUMBER = re.compile(r"[\doil](?<![^\W_].)(?:(?<=\d)|(?=[oil]{0,2}\d))[\doil]{0,5}(?![^\W_])")
+_BARE_NUMBER = re.compile(r"\d(?<![^\W_].)\d+(?![^\W_])")
 _CJK_DIGITS = {
     "ー": 1, "一": 1, "ニ": 2, "二": 2, "三": 3, "四": 4, "五": 5, "六": 6, "七": 7, "ハ": 8,
     "八": 8, "九": 9, "十": 10, "廿": 20, "卅": 30, "百": 100,
@@ -200,96 +202,132 @@ def fold_variants(text: str) -> Iterator[str]:
 
 def fold_tokens(text: str) -> list[str]:
     """The words and numbers of a folded text, with `i` for `l`, as in `NormalizedText`."""
-    return [_one_i(token) for token in _WORDS.choose(text).findall(text)]
+    return [_one_i(token) for token in _WORDS.split(text)[1::2]]
 
 
 def plain_words(text: str) -> list[str]:
     """The words and numbers of a text, folded."""
     plain = fold(text.lower())
-    return _WORDS.choose(plain).findall(plain)
-
-
-def squeeze(letters: str) -> str:
-    """Reduce every run of one letter to a single letter, but not runs of digits or stars."""
-    return _RUN.sub(r"\1", letters)
+    return _WORDS.split(plain)[1::2]
 
 
 def squeeze_runs(letters: str) -> tuple[str, tuple[int, ...]]:
-    """Reduce every run of one letter to a single letter; also return the lengths of the runs."""
-    if all(map(ne, letters, letters[1:])):
-        return letters, (1,) * len(letters)
-    parts = [match[0] for match in re.finditer(r"([^\W\d_])\1*|.", letters)]
-    return "".join(part[0] for part in parts), tuple(map(len, parts))
+    """Reduce every run of one letter to a single letter; also return the lengths of the runs.
+
+    Runs of digits or stars stay.
+    """
+    squeezed, runs, done = "", [], 0
+    for run in _RUN.finditer(letters):
+        begin, end = run.span()
+        squeezed += letters[done : begin + 1]
+        runs += [*[1] * (begin - done), end - begin]
+        done = end
+    return squeezed + letters[done:], (*runs, *[1] * (len(letters) - done))
+
+
+def squeeze(row: str) -> tuple[str, list[int]]:
+    """Reduce every run of one letter; also return where the run of each letter begins, and the end.
+
+    As `squeeze_runs`, faster for long texts.
+    """
+    is_kept = _kept(row)
+    return "".join(compress(row, is_kept)), [*compress(count(), is_kept), len(row)]
 
 
 class NormalizedText:
     """A text as tokens.
 
-    `raw` is the letters of all tokens without gaps, `squeezed` the same with every run of one
-    letter reduced to one. `row` is what the letters of `raw` are read as. `starts` and `ends` are
-    the tokens' bounds in `raw`. `places` has, for every letter of `squeezed` and for its end, the
-    offset in `raw` where its run begins. `first_tokens` has, by the place of a letter in
-    `squeezed`, the last token that starts in its run, counted from 1; `last_tokens` has, by the
-    place after a letter, the first token that ends in its run.
+    `written` is the text in pieces: the tokens at odd places, what is between them at even ones;
+    both ends of the text count as commas. `raw` is the letters of all tokens without gaps, `row`
+    what they are read as, `squeezed` the same with every run of one letter reduced to one.
+    `reads_digits` is whether digits are read as numbers, not as letters.
     """
 
-    __slots__ = (
-        "_betweens", "_found", "_text", "_tokens", "ends", "first_tokens", "has_numbers",
-        "last_tokens", "places", "raw", "row", "squeezed", "starts",
-    )  # fmt: skip
+    def __init__(self, text: str, tokens: _Tokens, *, reads_digits: bool = False) -> None:
+        self.reads_digits = reads_digits
+        self.written = tokens.split(text)
+        self.written[0] = self.written[-1] = ","
+        self.tokens = self.written[1::2]
+        self.raw = "".join(self.tokens)
+        self.row = self.read(self.raw)
+        self._is_kept = _kept(self.row)
+        self.squeezed = "".join(compress(self.row, self._is_kept))
 
-    def __init__(self, text: str, tokens: _Tokens, letters: Callable[[str], str]) -> None:
-        self._text, self._tokens = text, tokens.choose(text)
-        self._betweens: list[str] | None = None
-        found = self._found = self._tokens.findall(text)
-        self.raw = "".join(found)
-        self.has_numbers = not self.raw.isalpha()
-        self.ends = list(accumulate(map(len, found)))
-        self.starts = [0, *self.ends[:-1]]
-        self.row = row = letters(self.raw)
-        is_kept = list(map(ne, row, f" {row}"))
-        if self.has_numbers and not row.isalpha():  # age 11 differs from age 1
-            for match in _REPEATED_SIGN.finditer(row):
-                is_kept[match.start() : match.end()] = [True] * len(match[0])
-        self.squeezed = "".join(compress(row, is_kept))
-        self.places = [*compress(count(), is_kept), len(row)]
-        runs = list(accumulate(is_kept, initial=0))  # of the letter before each place in raw
-        self.first_tokens, self.last_tokens = {}, {}
-        if found:
-            self.first_tokens = dict(
-                zip([runs[s + 1] - 1 for s in self.starts], count(1), strict=False)
-            )
-            last = zip(reversed(self.ends), range(len(found), 0, -1), strict=True)
-            self.last_tokens = {runs[end]: token for end, token in last}
+    def read(self, raw: str) -> str:
+        """What letters, digits and signs are read as, one letter each."""
+        return _one_i(raw) if self.reads_digits else _as_letters(raw)
+
+    @cached_property
+    def ends(self) -> list[int]:
+        """The offset in `raw` after each token."""
+        return list(accumulate(map(len, self.tokens)))
+
+    @cached_property
+    def starts(self) -> list[int]:
+        """The offset in `raw` of each token."""
+        return [0, *self.ends[:-1]]
+
+    @cached_property
+    def places(self) -> list[int]:
+        """The offset in `raw` where the run of each letter of `squeezed` begins, and the end."""
+        return [*compress(count(), self._is_kept), len(self.row)]
+
+    @cached_property
+    def bounds(self) -> tuple[set[int], set[int]]:
+        """The places in `squeezed` in whose run a token starts, and those after such an end."""
+        if not self.tokens:
+            return set(), set()
+        runs = list(accumulate(self._is_kept, initial=0))  # before each place in raw
+        ends = set(map(runs.__getitem__, self.ends))
+        return {runs[start + 1] - 1 for start in self.starts}, ends
+
+    @cached_property
+    def _breaks(self) -> list[int]:
+        """The tokens before which a number or the end of a tag is."""
+        betweens = enumerate(self.written[::2])
+        return [n for n, between in betweens if between != " " and _gap(between) >= Gap.NUMBER]
+
+    def is_broken(self, first: int, last: int) -> bool:
+        """Whether a number or the end of a tag is between some tokens."""
+        return bisect_right(self._breaks, first) != bisect_right(self._breaks, last)
 
     def gap(self, token: int) -> Gap:
         """The gap before a token; the start and the end of the text count as the end of a tag."""
-        between = self.between(token)
-        if between == " ":
-            return Gap.SPACE
-        if between is None or _COMMA.search(between):
-            return Gap.TAG
-        if not between:
-            return Gap.NONE
-        if _BARRIER in between:
-            return Gap.NUMBER
-        return Gap.SPACE if any(map(str.isspace, between)) else Gap.SIGN
+        return _gap(self.written[2 * token])
 
     def ends_tag(self, token: int) -> bool:
         """Whether a tag ends before a token, at a comma or a line end."""
-        return self.gap(token) is Gap.TAG or "\n" in (self.between(token) or "")
+        between = self.written[2 * token]
+        return "\n" in between or _gap(between) is Gap.TAG
 
-    def between(self, token: int) -> str | None:
-        """The text between a token and the one before it; None at the ends of the text."""
-        if token in (0, len(self.ends)):
-            return None
-        if self._betweens is None:  # computed on demand: few texts need it
-            self._betweens = self._tokens.split(self._text)
-        return self._betweens[token]
+    def between(self, token: int) -> str:
+        """The text between a token and the one before it; a comma at the ends of the text."""
+        return self.written[2 * token]
 
     def words(self) -> str:
         """All tokens, with a space before and after each."""
-        return f" {' '.join(self._found)} "
+        return f" {' '.join(self.tokens)} "
+
+
+def _gap(between: str) -> Gap:
+    if between == " ":
+        return Gap.SPACE
+    if not between:
+        return Gap.NONE
+    if _COMMA.search(between):
+        return Gap.TAG
+    if _BARRIER in between:
+        return Gap.NUMBER
+    return Gap.SPACE if any(map(str.isspace, between)) else Gap.SIGN
+
+
+def _kept(row: str) -> list[bool]:
+    """Which letters remain if every run of one letter is reduced to one."""
+    is_kept = list(map(ne, row, f" {row}"))
+    if not row.isalpha():  # age 11 differs from age 1
+        for match in _REPEATED_SIGN.finditer(row):
+            is_kept[match.start() : match.end()] = [True] * len(match[0])
+    return is_kept
 
 
 def readings(prompt: str) -> Iterator[NormalizedText]:
@@ -303,14 +341,14 @@ def normalize(text: str) -> Iterator[NormalizedText]:
     The second and third contain only the parts of the text that have digits or signs.
     """
     lettered = _BARE_NUMBER.sub(_BARRIER, text)
-    yield NormalizedText(lettered, _MIXED, _as_letters)
+    yield NormalizedText(lettered, _MIXED)
     numbered = _matching_parts(_CJK_NUMBER.sub(_in_digits, text), _DIGIT)
     if numbered:
         numbers = _NUMBER.sub(lambda match: match[0].translate(_AS_DIGITS), numbered)
-        yield NormalizedText(numbers, _WORDS, _one_i)
+        yield NormalizedText(numbers, _WORDS, reads_digits=True)
     signed = _matching_parts(lettered, _HAS_SIGNS)
     if signed:
-        yield NormalizedText(signed, _SIGNED, _as_letters)
+        yield NormalizedText(signed, _SIGNED)
 
 
 def _as_letters(raw: str) -> str:

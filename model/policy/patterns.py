@@ -27,16 +27,17 @@ _PLURAL_ENDINGS = dict.fromkeys("sxzh", ("es", "ez"))
 class Pattern(NamedTuple):
     """The bounds of one way to write a term, or a part of it, as letters without gaps.
 
-    `words` is their number, `runs` are the minimum lengths of its runs of one letter, `letters`
-    is the sum of these, and `long_runs` are the places and minimum lengths of those above 1.
-    `is_open_before` and `is_open_after` mean that a word may continue there; `starts_tag` and
-    `ends_tag` that a tag must start or end there. `hole` is the place of the letter that a dash
-    or dot covers, or 0.
+    `words` is their number, `letters` the least number of letters. `first_run` and `last_run` are
+    the least lengths of the runs of one letter at both ends; `long_runs` are the places and least
+    lengths of all runs that must be longer than 1. `is_open_before` and `is_open_after` mean that
+    a word may continue there; `starts_tag` and `ends_tag` that a tag must start or end there.
+    `hole` is the place of the letter that a dash or dot covers, or 0.
     """
 
     words: int
-    runs: tuple[int, ...]
     letters: int
+    first_run: int
+    last_run: int
     long_runs: tuple[tuple[int, int], ...]
     is_open_before: bool
     is_open_after: bool
@@ -45,21 +46,14 @@ class Pattern(NamedTuple):
     has_digits: bool
     is_glued: bool
     needs_no_spaces: bool
-    hole: int = 0
-
-
-class Spelling(NamedTuple):
-    """One way to write the letters of a part of a term; `hole` as in `Pattern`."""
-
-    letters: str
-    is_open_before: bool
-    is_open_after: bool
-    is_glued: bool
-    hole: int = 0
+    hole: int
 
 
 class TermPart(NamedTuple):
-    """What is between the three dots of a term: its words, and what must be around them."""
+    """What is between the three dots of a term: its words, and what must be around them.
+
+    `needs_no_spaces` is whether the script of its first letter writes words without spaces.
+    """
 
     tokens: list[str]
     is_open_before: bool
@@ -67,44 +61,46 @@ class TermPart(NamedTuple):
     starts_tag: bool
     ends_tag: bool
     is_glued: bool
+    needs_no_spaces: bool
 
-    @property
-    def needs_no_spaces(self) -> bool:
-        """Whether the script of its first letter writes words without spaces."""
-        return _needs_no_spaces(self.tokens[0])
+    def spellings(self) -> Iterator[tuple[str, Pattern]]:
+        """Every way to write it: the squeezed letters, and their bounds."""
+        has_digits = not all(map(str.isalpha, self.tokens))
+        for letters, is_open, hole in self._written():
+            squeezed, runs = squeeze_runs(letters)
+            long_runs: tuple[tuple[int, int], ...] = ()
+            if len(runs) < len(letters):
+                long_runs = tuple((at, least) for at, least in enumerate(runs) if least > 1)
+            yield (
+                squeezed,
+                Pattern(
+                    len(self.tokens),
+                    len(letters),
+                    runs[0],
+                    runs[-1],
+                    long_runs,
+                    is_open and self.is_open_before,
+                    is_open and self.is_open_after,
+                    self.starts_tag,
+                    self.ends_tag,
+                    has_digits,
+                    self.is_glued and not hole,
+                    self.needs_no_spaces,
+                    hole,
+                ),
+            )
 
-    def spellings(self) -> Iterator[Spelling]:
-        """Every way to write it."""
+    def _written(self) -> Iterator[tuple[str, bool, int]]:
+        """The letters of every spelling, whether its word may go on, and the place of a hole."""
         letters = "".join(self.tokens)
-        before, after, is_glued = self.is_open_before, self.is_open_after, self.is_glued
-        yield Spelling(letters, before, after, is_glued)
+        yield letters, True, 0
         for written in _masked(self):
             if written != letters:
-                yield Spelling(written, before, after, is_glued)
+                yield written, True, 0
         for written in _plurals(self):
-            yield Spelling(written, False, False, is_glued)
+            yield written, False, 0
         for hole in _holes(self):
-            holed = letters[:hole] + letters[hole + 1 :]
-            yield Spelling(holed, False, False, False, hole)
-
-    def pattern(self, spelling: Spelling) -> Pattern:
-        """The bounds of a spelling."""
-        letters = "".join(self.tokens)
-        _, runs = squeeze_runs(spelling.letters)
-        return Pattern(
-            words=len(self.tokens),
-            runs=runs,
-            letters=len(spelling.letters),
-            long_runs=tuple((at, least) for at, least in enumerate(runs) if least > 1),
-            is_open_before=spelling.is_open_before,
-            is_open_after=spelling.is_open_after,
-            starts_tag=self.starts_tag,
-            ends_tag=self.ends_tag,
-            has_digits=not letters.isalpha(),
-            is_glued=spelling.is_glued,
-            needs_no_spaces=self.needs_no_spaces,
-            hole=spelling.hole,
-        )
+            yield letters[:hole] + letters[hole + 1 :], False, hole
 
 
 def parts_of(term: str) -> list[TermPart]:
@@ -121,11 +117,14 @@ def parts_of(term: str) -> list[TermPart]:
     parts = []
     for words in written:
         tokens = _tokens(term, words)
-        before = words.startswith("*") or (not starts_tag and _needs_no_spaces(tokens[0]))
+        needs_no_spaces = _needs_no_spaces(tokens[0])
+        before = words.startswith("*") or (not starts_tag and needs_no_spaces)
         after = words.endswith("*") or (not ends_tag and _needs_no_spaces(tokens[-1][-1]))
         is_alone = len(written) == 1 and not (before or after or ends_tag)
         is_glued = is_alone and _is_word(tokens)
-        parts.append(TermPart(tokens, before, after, starts_tag, ends_tag, is_glued))
+        parts.append(
+            TermPart(tokens, before, after, starts_tag, ends_tag, is_glued, needs_no_spaces)
+        )
     return parts
 
 

@@ -1,14 +1,15 @@
 """Finds phrases in a text letter for letter: the exceptions of the policy."""
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
 from itertools import count
 from operator import add
 
 from ahocorasick_rs import AhoCorasick
 
 from model.errors import PolicyError
-from model.policy.normalize import Gap, NormalizedText, plain_words
+from model.policy.normalize import NormalizedText, plain_words
 
 
 class PhraseMatcher:
@@ -20,21 +21,22 @@ class PhraseMatcher:
         Raises:
             PolicyError: a phrase has no letters.
         """
-        self._words = [plain_words(phrase) for phrase in phrases]
-        for phrase, words in zip(phrases, self._words, strict=True):
-            if not "".join(words):
+        written = [plain_words(phrase) for phrase in phrases]
+        for phrase, words in zip(phrases, written, strict=True):
+            if not words:
                 raise PolicyError(f"the exception {phrase!r} has no letters")
-        written = [f" {' '.join(words)} " for words in self._words]
-        self._automaton = AhoCorasick(written) if written else None
+        self.lengths = list(map(len, written))
+        """The number of words of each phrase."""
+        self._automaton = AhoCorasick([f" {' '.join(words)} " for words in written])
 
-    def find(self, text: NormalizedText) -> Iterator[tuple[int, range]]:
-        """The number of each phrase in a text, and its tokens."""
-        if self._automaton is None:
-            return
+    def find(self, text: NormalizedText) -> dict[int, list[int]]:
+        """The phrases in a text, by their numbers: the first token of each place."""
+        found: dict[int, list[int]] = defaultdict(list)
         matches = self._automaton.find_matches_as_indexes(text.words(), overlapping=True)
         places = list(map(add, text.starts, count())) if matches else []
-        for number, begin, _ in matches:
+        for phrase, begin, _ in matches:
             first = bisect_left(places, begin)
-            tokens = range(first, first + len(self._words[number]))
-            if all(text.gap(token) < Gap.NUMBER for token in tokens[1:]):
-                yield number, tokens
+            last = first + self.lengths[phrase] - 1
+            if last == first or not text.is_broken(first, last):
+                found[phrase].append(first)
+        return found

@@ -4,7 +4,7 @@ Words such as "not", a claim to be adult or a negative weight make no exception.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -23,6 +23,9 @@ from model.rating import RATINGS, Rating
 _PromptKind = Literal["prompt", "negative"]
 _Clause = Mapping[_PromptKind, set[int]]
 """The groups of a clause by the prompt that they are looked for in."""
+
+_Found = dict[_PromptKind, set[int]]
+"""The groups that were found, by the prompt."""
 
 
 class WeightedLora(Protocol):
@@ -72,8 +75,8 @@ class Policy:
             if rating in rules.ratings
         ]
         self._safe = groups.compile_clause(rules.safe, ())
-        self._matcher = TermMatcher(list(groups.of_term), rules.fillers)
         self._groups_by_term = list(groups.of_term.values())
+        self._matcher = TermMatcher(list(groups.of_term), rules.fillers, self._groups_by_term)
         self._exceptions = PhraseMatcher(list(groups.of_exception))
         self._groups_by_exception = list(groups.of_exception.values())
 
@@ -93,10 +96,11 @@ class Policy:
             PromptError: the weights or brackets of a prompt are invalid.
         """
         texts = collect_texts(prompt, negative_prompt, loras, trigger_words)
-        found: dict[_PromptKind, set[int]] = {
-            "prompt": self._find_groups(texts.prompt),
-            "negative": self._find_groups(texts.negative),
-        }
+        found: _Found = {"prompt": set(), "negative": set()}
+        self._find_groups(texts.prompt, found["prompt"], lambda: self._needed("prompt", found))
+        self._find_groups(
+            texts.negative, found["negative"], lambda: self._needed("negative", found)
+        )
         for rule, clauses in self._rules:
             if all(_is_met(clause, found) for clause in clauses):
                 raise PolicyBlocked(rule.name, rule.reason)
@@ -109,30 +113,47 @@ class Policy:
             )
         return PolicyDecision(requested, "safe" if _is_met(self._safe, found) else ceiling)
 
-    def _find_groups(self, text: str) -> set[int]:
-        """The groups that have a term in the text."""
-        found: set[int] = set()
+    def _needed(self, kind: _PromptKind, found: _Found) -> set[int]:
+        """The groups that may still change the decision if they are found in a prompt."""
+        needed: set[int] = set()
+        for _, clauses in self._rules:
+            unmet = [clause for clause in clauses if not _is_met(clause, found)]
+            if not unmet:
+                return needed
+            needed.update(*(clause[kind] for clause in unmet))
+        for _, clause in self._ratings:
+            if _is_met(clause, found):
+                break
+            needed |= clause[kind]
+        return needed if _is_met(self._safe, found) else needed | self._safe[kind]
 
-        def is_settled(term: int) -> bool:
-            return self._groups_by_term[term] <= found
-
-        for reading in readings(text):
+    def _find_groups(self, text: str, found: set[int], needed: Callable[[], set[int]]) -> None:
+        """Add the groups that have a term in the text and are needed when it is reached."""
+        wanted = needed()
+        search = self._matcher.search(wanted)
+        for reading in readings(text) if wanted else ():
             covered: dict[int, set[int]] | None = None
-            for term, first, last in self._matcher.find(reading, is_settled):
+            for term, firsts, lasts in search.find(reading):
                 if covered is None:
-                    covered = self._covered(reading)
-                for group in self._groups_by_term[term]:
-                    tokens = covered.get(group, ())
-                    if first not in tokens or last not in tokens:
-                        found.add(group)
-        return found
+                    covered = self._covered(reading, wanted)
+                new = {
+                    group
+                    for group in self._groups_by_term[term] & wanted
+                    if not (covered[group].issuperset(firsts) and covered[group].issuperset(lasts))
+                }
+                if new:
+                    found |= new
+                    wanted &= needed()
+            if not wanted:
+                return
 
-    def _covered(self, reading: NormalizedText) -> dict[int, set[int]]:
+    def _covered(self, reading: NormalizedText, wanted: Set[int]) -> dict[int, set[int]]:
         """The tokens that belong to an exception, by the group of the exception."""
         covered: dict[int, set[int]] = defaultdict(set)
-        for phrase, tokens in self._exceptions.find(reading):
-            for group in self._groups_by_exception[phrase]:
-                covered[group].update(tokens)
+        for phrase, firsts in self._exceptions.find(reading).items():
+            for group in self._groups_by_exception[phrase] & wanted:
+                for further in range(self._exceptions.lengths[phrase]):
+                    covered[group].update([first + further for first in firsts])
         return covered
 
 

@@ -1,23 +1,20 @@
 """Words are split into pieces without a rest; pieces may share a stretched letter."""
 
-from model.policy.glued import Piece, Word
-from model.policy.normalize import squeeze_runs
+from model.policy.glued import GluedWords, Piece
+from model.policy.normalize import squeeze
 from model.policy.patterns import parts_of
 
 
 def chained(word: str, pieces: list[tuple[str, int]]) -> set[str]:
     """The terms in chains; each term at a place of the squeezed word."""
-    _, runs = squeeze_runs(word)
-    places = [sum(runs[:at]) for at in range(len(runs) + 1)]
-    terms = [term for term, _ in pieces]
+    squeezed, places = squeeze(word)
     found = []
     for number, (term, begin) in enumerate(pieces):
         (part,) = parts_of(term)
-        pattern = part.pattern(next(part.spellings()))
-        end = begin + len(squeeze_runs(term)[0])
-        found.append(Piece(pattern, [(number, 0)], begin, end))
-    in_order = sorted(found, key=lambda piece: (piece.begin, piece.end))
-    return {terms[piece.parts[0][0]] for piece in Word(word, places).chained(in_order)}
+        letters, pattern = next(part.spellings())
+        found.append(Piece(begin, begin + len(letters), pattern, number))
+    words = GluedWords(word, places, {0: len(squeezed)})
+    return {pieces[piece.part][0] for piece in words.chained(found)}
 
 
 def test_a_chain_leaves_no_rest() -> None:

@@ -345,7 +345,12 @@ def test_the_work_grows_linearly(policy: Policy) -> None:
 
     def judge(piece: str, length: int) -> Callable[[], Any]:
         text = piece * (length // len(piece))
-        return lambda: policy._find_groups(text)
+
+        def work() -> None:
+            found: set[int] = set()
+            policy._find_groups(text, found, lambda: set(range(100)) - found)
+
+        return work
 
     dice = random.Random(5)
     mixtures = ["".join(dice.choices(dice.sample(_HOSTILE, 12), k=90))[:400] for _ in range(6)]

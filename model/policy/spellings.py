@@ -1,0 +1,88 @@
+"""Every way to write a list of terms, in one automaton."""
+
+from array import array
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+
+from ahocorasick_rs import AhoCorasick
+
+from model.policy.patterns import Pattern, parts_of
+
+Match = tuple[int, int, int]
+"""The number of a spelling, and its begin and end in squeezed letters."""
+
+FILLER = -1
+"""Stands for the term of a word that is none, but may be glued to a term."""
+
+_NO_GROUPS: frozenset[int] = frozenset()
+
+
+class Spellings:
+    """The squeezed letters of all ways to write some terms, numbered.
+
+    A spelling may be that of several parts of terms, which are numbered as well. By its number,
+    `before`, `after` and `glued` say whether one of its patterns is open before, open after or
+    glued; `kinds` is the place in `groups` of all groups of its terms.
+    """
+
+    def __init__(
+        self, terms: Sequence[str], groups: Sequence[frozenset[int]], fillers: Iterable[str]
+    ) -> None:
+        """Compile the terms; `groups` has the groups of each.
+
+        Raises:
+            PolicyError: a term could not match anything.
+        """
+        self.term_of = array("i")
+        """The term of each part."""
+        self.chains: dict[int, range] = {}
+        """The parts of every term that has several."""
+        self.before, self.after, self.glued = bytearray(), bytearray(), bytearray()
+        self._pattern, self._part = array("I"), array("I")
+        self._more: dict[int, list[tuple[int, int]]] = defaultdict(list)
+        """Further patterns and parts of spellings."""
+        numbers: dict[str, int] = {}
+        patterns: dict[Pattern, int] = {}
+        found_groups: list[frozenset[int]] = []
+        for term, text in chain(enumerate(terms), ((FILLER, filler) for filler in fillers)):
+            own = _NO_GROUPS if term == FILLER else groups[term]
+            parts = parts_of(text)
+            if len(parts) > 1:
+                self.chains[term] = range(len(self.term_of), len(self.term_of) + len(parts))
+            for number, part in enumerate(parts, start=len(self.term_of)):
+                self.term_of.append(term)
+                for squeezed, pattern in part.spellings():
+                    spelling = numbers.setdefault(squeezed, len(numbers))
+                    kind = patterns.setdefault(pattern, len(patterns))
+                    if spelling == len(found_groups):
+                        self._pattern.append(kind)
+                        self._part.append(number)
+                        self.before.append(pattern.is_open_before)
+                        self.after.append(pattern.is_open_after)
+                        self.glued.append(pattern.is_glued)
+                        found_groups.append(own)
+                    elif number != self._part[spelling] or kind != self._pattern[spelling]:
+                        self._more[spelling].append((kind, number))
+                        self.before[spelling] |= pattern.is_open_before
+                        self.after[spelling] |= pattern.is_open_after
+                        self.glued[spelling] |= pattern.is_glued
+                        if not own <= found_groups[spelling]:
+                            found_groups[spelling] |= own
+        self._patterns = list(patterns)
+        kinds: dict[frozenset[int], int] = {}
+        self.kinds = array("I", (kinds.setdefault(one, len(kinds)) for one in found_groups))
+        self.groups = list(kinds)
+        self._automaton = AhoCorasick(list(numbers)) if numbers else None
+
+    def matches(self, squeezed: str) -> list[Match]:
+        """All spellings in some letters, also those that overlap."""
+        if self._automaton is None:
+            return []
+        return self._automaton.find_matches_as_indexes(squeezed, overlapping=True)
+
+    def ways(self, spelling: int) -> Iterator[tuple[Pattern, int]]:
+        """The patterns of a spelling, and the part of a term that each is one of."""
+        yield self._patterns[self._pattern[spelling]], self._part[spelling]
+        for kind, part in self._more.get(spelling, ()):
+            yield self._patterns[kind], part
