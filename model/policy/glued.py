@@ -1,6 +1,7 @@
 """Splits words into terms that are written without a gap between them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from operator import itemgetter
 from typing import NamedTuple
 
 from model.policy.patterns import Pattern
@@ -18,38 +19,39 @@ class Piece(NamedTuple):
     part: int
 
 
-class GluedWords(NamedTuple):
-    """Words in lines. `places` has the offset of every squeezed letter; `bounds` the words' own.
+class GluedWords:
+    """Words, one in each line.
 
-    A place is where the run of the letter begins; the last one is the end.
+    `places` has where in them the run of each of their squeezed letters begins, and the end;
+    `bounds` has the first squeezed letter of each word, and the one after its last.
     """
 
-    letters: str
-    places: list[int]
-    bounds: dict[int, int]
+    def __init__(self, letters: str, places: list[int], bounds: dict[int, int]) -> None:
+        self._letters, self._places, self._bounds = letters, places, bounds
+        self._has_only_letters = letters.replace("\n", "").isalpha()
 
-    def chained(self, pieces: Sequence[Piece]) -> Iterator[Piece]:
+    def chained(self, pieces: Iterable[Piece]) -> Iterator[Piece]:
         """The pieces of chains from the start of a word to its end."""
-        kept = []
+        kept: list[Piece] = []
         reached: dict[int, int] = {}
-        """Where chains from the start of a word end; how much of its last letter they need."""
-        for piece in sorted(pieces):
-            begin, end, pattern, _ = piece
-            if self._fits(piece) and (
-                begin in self.bounds
-                or begin in reached
-                or self._is_shared(begin, pattern.first_run, reached.get(begin + 1))
-            ):
-                kept.append(piece)
-                reached[end] = min(pattern.last_run, reached.get(end, pattern.last_run))
-        ends = set(self.bounds.values())
-        wanted: dict[int, int] = {}
-        """Where chains to the end of a word start; how much of its first letter they need."""
-        for piece in sorted(kept, key=_end, reverse=True):
+        """Where chains from the start of a word end, and how much of the last run they need."""
+        for piece in sorted(pieces, key=itemgetter(0, 1)):
             begin, end, pattern, _ = piece
             if (
-                end in ends
-                or end in wanted
+                begin in reached
+                or begin in self._bounds
+                or self._is_shared(begin, pattern.first_run, reached.get(begin + 1))
+            ) and self._fits(piece):
+                kept.append(piece)
+                reached[end] = min(pattern.last_run, reached.get(end, pattern.last_run))
+        ends = set(self._bounds.values())
+        wanted: dict[int, int] = {}
+        """Where chains to the end of a word start, and how much of the first run they need."""
+        for piece in sorted(kept, key=itemgetter(1, 0), reverse=True):
+            begin, end, pattern, _ = piece
+            if (
+                end in wanted
+                or end in ends
                 or self._is_shared(end - 1, pattern.last_run, wanted.get(end - 1))
             ):
                 wanted[begin] = min(pattern.first_run, wanted.get(begin, pattern.first_run))
@@ -57,18 +59,14 @@ class GluedWords(NamedTuple):
 
     def _fits(self, piece: Piece) -> bool:
         """Whether every run of one letter is as long as in the term, and there are letters."""
-        begin, places = piece.begin, self.places
-        for at, least in piece.pattern.long_runs:
-            if places[begin + at + 1] - places[begin + at] < least:
+        begin, end, pattern, _ = piece
+        for at, least in pattern.long_runs:
+            if self._places[begin + at + 1] - self._places[begin + at] < least:
                 return False
-        return any(map(str.isalpha, self.letters[places[begin] : places[piece.end]]))
+        if self._has_only_letters:
+            return True
+        return any(map(str.isalpha, self._letters[self._places[begin] : self._places[end]]))
 
     def _is_shared(self, place: int, one: int, other: int | None) -> bool:
-        """Whether two pieces may share the run at a place: how much of it each needs."""
-        if other is None:
-            return False
-        return self.places[place + 1] - self.places[place] >= one + other
-
-
-def _end(piece: Piece) -> tuple[int, int]:
-    return piece.end, piece.begin
+        """Whether two pieces may share the run at a place, of which each needs so much."""
+        return other is not None and self._places[place + 1] - self._places[place] >= one + other

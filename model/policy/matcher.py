@@ -12,9 +12,9 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from model.policy.glued import MIN_GLUED_LETTERS, GluedWords, Piece
-from model.policy.normalize import Gap, NormalizedText, squeeze
+from model.policy.normalize import COVERS, TAG_ENDS, Gap, NormalizedText, squeeze
 from model.policy.patterns import Pattern
-from model.policy.spellings import FILLER, Match, Spellings
+from model.policy.spellings import CHAINED, FILLER, Match, Spellings
 
 _MAX_WORDS_BETWEEN = 2
 """Maximum number of words in place of the three dots of a term."""
@@ -22,8 +22,8 @@ _MAX_WORDS_BETWEEN = 2
 _MIN_SPLIT_STEM_LETTERS = 7
 """Minimum letters of a stem that is found although its word is split and goes on."""
 
-_HOLES = frozenset("-_.'~`·=^:;/\"\\°@$!|+£€<>©®¢")
-"""Signs that may cover one letter of a word, although they also separate words."""
+_ONE_COVER = [False, True, False]
+"""Of the gaps before, between and after two tokens, those that may cover a letter."""
 
 
 class TermMatch(NamedTuple):
@@ -94,8 +94,7 @@ class TermSearch:
 
     def find(self, text: NormalizedText) -> Iterator[TermMatch]:
         """The terms in a reading, except those whose groups are not needed when reached."""
-        kinds, glued = self._spellings.kinds, self._spellings.glued
-        is_needed = [not self._needed.isdisjoint(groups) for groups in self._spellings.groups]
+        kinds, glued, is_needed = self._spellings.kinds, self._spellings.glued, self._is_needed()
         all_matches = self._spellings.matches(text.squeezed)
         matches = [match for match in all_matches if is_needed[kinds[match[0]]]]
         if matches:
@@ -103,9 +102,12 @@ class TermSearch:
             if any(glued[match[0]] for match in matches):
                 yield from self._in_glued_words(text)
 
+    def _is_needed(self) -> list[bool]:
+        """Whether terms of a kind are needed."""
+        return [not self._needed.isdisjoint(groups) for groups in self._spellings.groups]
+
     def _at_bounds(self, text: NormalizedText, matches: Sequence[Match]) -> Iterator[TermMatch]:
         """The terms that start and end at word boundaries, or may start or end elsewhere."""
-        term_of, chains = self._spellings.term_of, self._spellings.chains
         judged = self._judged[text.reads_digits]
         parts: dict[int, dict[int, int]] = defaultdict(dict)
         """The tokens of each part of a term with several: the last by the first."""
@@ -114,38 +116,41 @@ class TermSearch:
             if hits is None:
                 hits = judged[context] = self._judge(text, match, tokens[0])
             for part, from_first, to_last in hits:
-                term = term_of[part]
-                if not self._needed.isdisjoint(self._groups[term]):
-                    firsts = [token + from_first for token in tokens] if from_first else tokens
-                    lasts = [token + to_last for token in tokens] if to_last else tokens
-                    if term in chains:
-                        parts[part].update(zip(firsts, lasts, strict=True))
-                    else:
-                        yield TermMatch(term, firsts, lasts)
+                firsts = [token + from_first for token in tokens] if from_first else tokens
+                lasts = [token + to_last for token in tokens] if to_last else tokens
+                term = self._spellings.term_of[part]
+                if term == CHAINED:
+                    parts[part].update(zip(firsts, lasts, strict=True))
+                elif not self._needed.isdisjoint(self._groups[term]):
+                    yield TermMatch(term, firsts, lasts)
         yield from self._joined(parts)
 
     def _by_context(
         self, text: NormalizedText, matches: Sequence[Match]
     ) -> dict[_Context, tuple[list[int], Match]]:
         """By context, the first tokens of all matches that are alike, and one of these."""
-        before, after = self._spellings.before, self._spellings.after
-        firsts, lasts = text.bounds
-        raw, places, starts, ends, written = (
-            text.raw, text.places, text.starts, text.ends, text.written,
+        before, after, least = (
+            self._spellings.before, self._spellings.after, self._spellings.least,
         )  # fmt: skip
+        firsts, lasts = text.bounds
+        raw, places, tokens, gaps = text.raw, text.places, text.tokens, text.gaps
+        starts, ends = text.starts, text.ends
         found: dict[_Context, tuple[list[int], Match]] = {}
         for match in matches:
             spelling, begin, end = match
             if (begin in firsts or before[spelling]) and (end in lasts or after[spelling]):
                 at, stop = places[begin], places[end]
+                if stop - at < least[spelling]:
+                    continue
                 first, last = bisect_right(starts, at) - 1, bisect_left(ends, stop)
                 context: _Context
                 if first == last:
-                    is_whole = at == starts[first], stop == ends[last]
-                    around = written[2 * first], written[2 * first + 2]
-                    context = spelling, raw[at:stop], is_whole, around
+                    is_start, is_end = at == starts[first], stop == ends[last]
+                    around = gaps[first], gaps[last + 1]
+                    context = spelling, raw[at:stop], is_start, is_end, *around
                 else:
-                    context = spelling, at - starts[first], *written[2 * first : 2 * last + 3]
+                    touched = *tokens[first : last + 1], *gaps[first : last + 2]
+                    context = spelling, at - starts[first], *touched
                 if context in found:
                     found[context][0].append(first)
                 else:
@@ -165,7 +170,7 @@ class TermSearch:
     def _joined(self, parts: dict[int, dict[int, int]]) -> Iterator[TermMatch]:
         """Matches of terms with several parts, with at most a few words between the parts."""
         for term, numbers in self._spellings.chains.items():
-            if all(map(parts.get, numbers)):
+            if all(map(parts.get, numbers)) and not self._needed.isdisjoint(self._groups[term]):
                 ends = {first: {last} for first, last in parts[numbers[0]].items()}
                 for number in numbers[1:]:
                     ends = _continued(ends, parts[number])
@@ -175,7 +180,7 @@ class TermSearch:
     def _in_glued_words(self, text: NormalizedText) -> Iterator[TermMatch]:
         """The terms in tokens that consist only of terms and fillers, but are not terms."""
         glued, digits = self._glued, text.reads_digits
-        words = {token for token in text.tokens if len(token) >= MIN_GLUED_LETTERS}
+        words = {token for token in set(text.tokens) if len(token) >= MIN_GLUED_LETTERS}
         new = [word for word in words if (digits, word) not in glued]
         if new:
             known = self._terms_glued(new, text.read)
@@ -191,36 +196,49 @@ class TermSearch:
 
     def _terms_glued(self, words: Sequence[str], read: Callable[[str], str]) -> dict[str, set[int]]:
         """The terms of those of these words that consist only of terms and fillers."""
-        spellings, needed = self._spellings, self._needed
+        spellings, glued = self._spellings, self._spellings.glued
         letters = "\n".join(words)
         squeezed, places = squeeze(read(letters))
         line_ends = [place for place, letter in enumerate(squeezed) if letter == "\n"]
         starts, ends = [0, *(end + 1 for end in line_ends)], [*line_ends, len(squeezed)]
-        end_of = dict(zip(starts, ends, strict=True))
         matches = spellings.matches(squeezed)
-        whole = {begin for _, begin, end in matches if end_of.get(begin) == end}
-        by_word: dict[int, list[Match]] = defaultdict(list)
-        wanted = set()
-        for match in matches:
-            if spellings.glued[match[0]]:
-                number = bisect_right(starts, match[1]) - 1
-                by_word[number].append(match)
-                if not needed.isdisjoint(spellings.groups[spellings.kinds[match[0]]]):
-                    wanted.add(number)
-        wanted = {number for number in wanted if starts[number] not in whole}
+        bounds = self._possible(matches, dict(zip(starts, ends, strict=True)))
+        if not bounds:
+            return {}
+        ways = {
+            spelling: [way for way in spellings.ways(spelling) if way[0].is_glued]
+            for spelling in {match[0] for match in matches if glued[match[0]]}
+        }
         pieces = [
-            Piece(begin, end, pattern, part)
-            for number in wanted
-            for spelling, begin, end in by_word[number]
-            for pattern, part in spellings.ways(spelling)
-            if pattern.is_glued
+            Piece(begin, end, *way)
+            for spelling, begin, end in matches
+            if spelling in ways and starts[bisect_right(starts, begin) - 1] in bounds
+            for way in ways[spelling]
         ]
         found: dict[str, set[int]] = defaultdict(set)
-        for piece in GluedWords(letters, places, end_of).chained(pieces):
+        for piece in GluedWords(letters, places, bounds).chained(pieces):
             term = spellings.term_of[piece.part]
             if term != FILLER:
                 found[words[bisect_right(starts, piece.begin) - 1]].add(term)
         return found
+
+    def _possible(self, matches: Sequence[Match], bounds: dict[int, int]) -> dict[int, int]:
+        """Those of the words with these bounds that start and end with a term, but are none."""
+        glued, kinds, is_needed = self._spellings.glued, self._spellings.kinds, self._is_needed()
+        heads = [match for match in matches if match[1] in bounds]
+        first = {match[1] for match in heads if glued[match[0]]}
+        first -= {begin for _, begin, end in heads if end == bounds[begin]}
+        if not first:
+            return {}
+        ends = {bounds[begin] for begin in first}
+        last = {match[2] for match in matches if match[2] in ends and glued[match[0]]}
+        starts = sorted(begin for begin in first if bounds[begin] in last)
+        needed = {
+            bisect_right(starts, begin) - 1
+            for spelling, begin, _ in matches
+            if glued[spelling] and is_needed[kinds[spelling]]
+        }
+        return {starts[word]: bounds[starts[word]] for word in needed if word >= 0}
 
 
 def _continued(ends: dict[int, set[int]], known: dict[int, int]) -> dict[int, set[int]]:
@@ -284,18 +302,14 @@ def _reads_as_term(
     """Whether these tokens, with the gaps between them, form this term."""
     if not pattern.has_digits and not any(map(str.isalpha, text.raw[begin:end])):
         return False  # a number is not a word
-    if pattern.starts_tag and not text.ends_tag(first):
+    gaps = text.gaps
+    if pattern.starts_tag and gaps[first] not in TAG_ENDS:
         return False
-    if pattern.ends_tag and not text.ends_tag(last + 1):
+    if pattern.ends_tag and gaps[last + 1] not in TAG_ENDS:
         return False
     if pattern.hole:
         is_pair = last == first + 1 and text.ends[first] - text.starts[first] == pattern.hole
-        return (
-            is_pair
-            and text.between(last) in _HOLES
-            and text.between(first) not in _HOLES
-            and text.between(last + 1) not in _HOLES
-        )
+        return is_pair and [gap in COVERS for gap in gaps[first : last + 2]] == _ONE_COVER
     if first == last:
         return True
     tokens = range(first, last + 1)
@@ -303,10 +317,10 @@ def _reads_as_term(
         return True  # spelled out, with anything between the letters
     if len(tokens) != pattern.words and not _may_be_split(text, pattern, begin, end, tokens):
         return False
-    gaps = [text.gap(token) for token in tokens[1:]]
-    if max(gaps) >= Gap.NUMBER:
+    inner = gaps[first + 1 : last + 1]
+    if max(inner) >= Gap.NUMBER:
         return False
-    return pattern.has_digits or not _has_number(text, first, gaps)
+    return pattern.has_digits or not _has_number(text, first, inner)
 
 
 def _may_be_split(
@@ -323,7 +337,7 @@ def _may_be_split(
     return end - begin == pattern.letters
 
 
-def _has_number(text: NormalizedText, first: int, gaps: Sequence[Gap]) -> bool:
+def _has_number(text: NormalizedText, first: int, gaps: Sequence[int]) -> bool:
     """Whether a token from `first` on is a number that touches no other token."""
     if text.raw[text.starts[first] : text.ends[first + len(gaps)]].isalpha():
         return False

@@ -47,7 +47,11 @@ _SYMBOLS = ("So", "Sm")
 _SIGNS = "@$!|+*#?%&€£¢¥×"
 """Signs that replace a letter; `*`, `#`, `?`, `%`, `&` and `×` replace any letter."""
 
-_AS_LETTERS = str.maketrans("0123456789l@$!|+#€£¢¥×?%&", "oizeasgtbgiasiit*eicy****")
+_SIGN_LETTERS = tuple(zip("0123456789l@$!|+#€£¢¥×?%&", "oizeasgtbgiasiit*eicy****", strict=True))
+_AS_LETTERS = {ord(sign): letter for sign, letter in _SIGN_LETTERS}
+_COVERS = frozenset("-_.'~`·=^:;/\"\\°@$!|+£€<>©®¢")
+"""Signs that may cover one letter of a word, although they also separate words."""
+
 _AS_DIGITS = str.maketrans("oil", "011")
 
 _SPACED = r"[^\W\d_\u1100-\u11ff\u3040-\U0010ffff]"
@@ -92,17 +96,30 @@ _BARRIER = "\x1f"
 """Stands for a number where digits are read as letters: a number alone is not a word."""
 
 _RUN = re.compile(r"([^\W\d_])\1+")
-_REPEATED_SIGN = re.compile(r"([\d*])\1+")
 
 
 class Gap(IntEnum):
-    """The gap between two tokens, smallest first."""
+    """The gap between two tokens, smallest first.
+
+    A `COVER` is one sign, which may cover a letter. A `LINE` is a space with a line end.
+    """
 
     NONE = 0
-    SIGN = 1
-    SPACE = 2
-    NUMBER = 3
-    TAG = 4
+    COVER = 1
+    SIGN = 2
+    SPACE = 3
+    LINE = 4
+    NUMBER = 5
+    NUMBER_LINE = 6
+    TAG = 7
+    COVER_TAG = 8
+
+
+TAG_ENDS = frozenset({Gap.LINE, Gap.NUMBER_LINE, Gap.TAG, Gap.COVER_TAG})
+"""Gaps at which a tag ends."""
+
+COVERS = frozenset({Gap.COVER, Gap.COVER_TAG})
+"""Gaps that may cover a letter."""
 
 
 @cache
@@ -175,6 +192,18 @@ def _look_alike(char: str, name: str, category: str) -> str:
 _CHARACTERS = _Characters()
 
 
+class _LooksOtherIfSmall(dict[str, bool]):
+    """Whether a character in lower case looks like another letter; filled on first use."""
+
+    def __missing__(self, char: str) -> bool:
+        is_sigma = char == "\u03a3"  # its lower case depends on its place in a word
+        self[char] = differs = is_sigma or fold(char) != fold(char.lower())
+        return differs
+
+
+_LOOKS_OTHER_IF_SMALL = _LooksOtherIfSmall()
+
+
 def fold(text: str) -> str:
     """The text in plain lower-case letters, as far as possible."""
     if text.isascii():
@@ -191,7 +220,7 @@ def fold_variants(text: str) -> Iterator[str]:
     """
     plain = fold(text)
     yield plain
-    if not text.isascii():
+    if any(map(_LOOKS_OTHER_IF_SMALL.__getitem__, set(text))):
         small = fold(text.lower())
         parts, small_parts = _COMMA.split(plain), _COMMA.split(small)
         if len(parts) != len(small_parts):
@@ -237,17 +266,16 @@ def squeeze(row: str) -> tuple[str, list[int]]:
 class NormalizedText:
     """A text as tokens.
 
-    `written` is the text in pieces: the tokens at odd places, what is between them at even ones;
-    both ends of the text count as commas. `raw` is the letters of all tokens without gaps, `row`
+    `raw` is the letters of all tokens without gaps, `row`
     what they are read as, `squeezed` the same with every run of one letter reduced to one.
     `reads_digits` is whether digits are read as numbers, not as letters.
     """
 
     def __init__(self, text: str, tokens: _Tokens, *, reads_digits: bool = False) -> None:
         self.reads_digits = reads_digits
-        self.written = tokens.split(text)
-        self.written[0] = self.written[-1] = ","
-        self.tokens = self.written[1::2]
+        written = tokens.split(text)
+        written[0] = written[-1] = ","  # a tag ends at both ends of the text
+        self.tokens, self._betweens = written[1::2], written[::2]
         self.raw = "".join(self.tokens)
         self.row = self.read(self.raw)
         self._is_kept = _kept(self.row)
@@ -282,27 +310,19 @@ class NormalizedText:
         return {runs[start + 1] - 1 for start in self.starts}, ends
 
     @cached_property
+    def gaps(self) -> list[int]:
+        """The gap before each token, and the one after the last."""
+        kinds = {between: _gap(between).value for between in set(self._betweens)}
+        return list(map(kinds.__getitem__, self._betweens))
+
+    @cached_property
     def _breaks(self) -> list[int]:
         """The tokens before which a number or the end of a tag is."""
-        betweens = enumerate(self.written[::2])
-        return [n for n, between in betweens if between != " " and _gap(between) >= Gap.NUMBER]
+        return [token for token, gap in enumerate(self.gaps) if gap >= Gap.NUMBER.value]
 
     def is_broken(self, first: int, last: int) -> bool:
         """Whether a number or the end of a tag is between some tokens."""
         return bisect_right(self._breaks, first) != bisect_right(self._breaks, last)
-
-    def gap(self, token: int) -> Gap:
-        """The gap before a token; the start and the end of the text count as the end of a tag."""
-        return _gap(self.written[2 * token])
-
-    def ends_tag(self, token: int) -> bool:
-        """Whether a tag ends before a token, at a comma or a line end."""
-        between = self.written[2 * token]
-        return "\n" in between or _gap(between) is Gap.TAG
-
-    def between(self, token: int) -> str:
-        """The text between a token and the one before it; a comma at the ends of the text."""
-        return self.written[2 * token]
 
     def words(self) -> str:
         """All tokens, with a space before and after each."""
@@ -310,24 +330,25 @@ class NormalizedText:
 
 
 def _gap(between: str) -> Gap:
-    if between == " ":
-        return Gap.SPACE
     if not between:
         return Gap.NONE
     if _COMMA.search(between):
-        return Gap.TAG
+        return Gap.COVER_TAG if between in _COVERS else Gap.TAG
+    has_line = "\n" in between
     if _BARRIER in between:
-        return Gap.NUMBER
-    return Gap.SPACE if any(map(str.isspace, between)) else Gap.SIGN
+        return Gap.NUMBER_LINE if has_line else Gap.NUMBER
+    if any(map(str.isspace, between)):
+        return Gap.LINE if has_line else Gap.SPACE
+    return Gap.COVER if between in _COVERS else Gap.SIGN
 
 
 def _kept(row: str) -> list[bool]:
     """Which letters remain if every run of one letter is reduced to one."""
-    is_kept = list(map(ne, row, f" {row}"))
+    before = row
     if not row.isalpha():  # age 11 differs from age 1
-        for match in _REPEATED_SIGN.finditer(row):
-            is_kept[match.start() : match.end()] = [True] * len(match[0])
-    return is_kept
+        for sign in "0123456789*":
+            before = before.replace(sign, " ")
+    return list(map(ne, row, f" {before}"))
 
 
 def readings(prompt: str) -> Iterator[NormalizedText]:
@@ -342,7 +363,8 @@ def normalize(text: str) -> Iterator[NormalizedText]:
     """
     lettered = _BARE_NUMBER.sub(_BARRIER, text)
     yield NormalizedText(lettered, _MIXED)
-    numbered = _matching_parts(_CJK_NUMBER.sub(_in_digits, text), _DIGIT)
+    numbered = text if text.isascii() else _CJK_NUMBER.sub(_in_digits, text)
+    numbered = _matching_parts(numbered, _DIGIT)
     if numbered:
         numbers = _NUMBER.sub(lambda match: match[0].translate(_AS_DIGITS), numbered)
         yield NormalizedText(numbers, _WORDS, reads_digits=True)
@@ -353,7 +375,11 @@ def normalize(text: str) -> Iterator[NormalizedText]:
 
 def _as_letters(raw: str) -> str:
     """Digits and signs in letters, and `i` for `l`."""
-    return raw.translate(_AS_LETTERS)
+    if raw.isascii():
+        return raw.translate(_AS_LETTERS)
+    for sign, letter in _SIGN_LETTERS:  # several times as fast as a table for such a text
+        raw = raw.replace(sign, letter)
+    return raw
 
 
 def _one_i(raw: str) -> str:

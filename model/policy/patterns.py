@@ -55,7 +55,7 @@ class TermPart(NamedTuple):
     `needs_no_spaces` is whether the script of its first letter writes words without spaces.
     """
 
-    tokens: list[str]
+    tokens: tuple[str, ...]
     is_open_before: bool
     is_open_after: bool
     starts_tag: bool
@@ -128,14 +128,14 @@ def parts_of(term: str) -> list[TermPart]:
     return parts
 
 
-def _tokens(term: str, words: str) -> list[str]:
+def _tokens(term: str, words: str) -> tuple[str, ...]:
     bare = words.strip("* ")
     if "*" in bare or "..." in bare:
         raise PolicyError(
             f"the term {term!r} has a * or dots in the wrong place: a * belongs at the "
             "start or end of a word, three dots between spaces"
         )
-    tokens = fold_tokens(fold(bare.lower()))
+    tokens = tuple(fold_tokens(fold(bare.lower())))
     letters = "".join(tokens)
     if len(letters) < 2 and not (letters and _needs_no_spaces(letters)):
         raise PolicyError(f"the term {term!r} needs at least two letters")

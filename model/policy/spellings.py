@@ -7,13 +7,13 @@ from itertools import chain
 
 from ahocorasick_rs import AhoCorasick
 
-from model.policy.patterns import Pattern, parts_of
+from model.policy.patterns import Pattern, TermPart, parts_of
 
 Match = tuple[int, int, int]
 """The number of a spelling, and its begin and end in squeezed letters."""
 
-FILLER = -1
-"""Stands for the term of a word that is none, but may be glued to a term."""
+FILLER, CHAINED = -1, -2
+"""Stand for the term of a word that may be glued to a term, and of a part of longer terms."""
 
 _NO_GROUPS: frozenset[int] = frozenset()
 
@@ -23,7 +23,8 @@ class Spellings:
 
     A spelling may be that of several parts of terms, which are numbered as well. By its number,
     `before`, `after` and `glued` say whether one of its patterns is open before, open after or
-    glued; `kinds` is the place in `groups` of all groups of its terms.
+    glued; `least` is the least number of its letters before they are squeezed; `kinds` is the
+    place in `groups` of all groups of its terms.
     """
 
     def __init__(
@@ -36,44 +37,61 @@ class Spellings:
         """
         self.term_of = array("i")
         """The term of each part."""
-        self.chains: dict[int, range] = {}
-        """The parts of every term that has several."""
+        self.chains: dict[int, list[int]] = {}
+        """The parts of every term that has several; terms share parts that are equal."""
         self.before, self.after, self.glued = bytearray(), bytearray(), bytearray()
+        self.least = bytearray()
         self._pattern, self._part = array("I"), array("I")
         self._more: dict[int, list[tuple[int, int]]] = defaultdict(list)
         """Further patterns and parts of spellings."""
         numbers: dict[str, int] = {}
         patterns: dict[Pattern, int] = {}
         found_groups: list[frozenset[int]] = []
-        for term, text in chain(enumerate(terms), ((FILLER, filler) for filler in fillers)):
-            own = _NO_GROUPS if term == FILLER else groups[term]
-            parts = parts_of(text)
-            if len(parts) > 1:
-                self.chains[term] = range(len(self.term_of), len(self.term_of) + len(parts))
-            for number, part in enumerate(parts, start=len(self.term_of)):
-                self.term_of.append(term)
-                for squeezed, pattern in part.spellings():
-                    spelling = numbers.setdefault(squeezed, len(numbers))
-                    kind = patterns.setdefault(pattern, len(patterns))
-                    if spelling == len(found_groups):
-                        self._pattern.append(kind)
-                        self._part.append(number)
-                        self.before.append(pattern.is_open_before)
-                        self.after.append(pattern.is_open_after)
-                        self.glued.append(pattern.is_glued)
-                        found_groups.append(own)
-                    elif number != self._part[spelling] or kind != self._pattern[spelling]:
-                        self._more[spelling].append((kind, number))
-                        self.before[spelling] |= pattern.is_open_before
-                        self.after[spelling] |= pattern.is_open_after
-                        self.glued[spelling] |= pattern.is_glued
-                        if not own <= found_groups[spelling]:
-                            found_groups[spelling] |= own
+        for number, (part, own) in enumerate(self._numbered(terms, groups, fillers)):
+            for squeezed, pattern in part.spellings():
+                spelling = numbers.setdefault(squeezed, len(numbers))
+                kind = patterns.setdefault(pattern, len(patterns))
+                if spelling == len(found_groups):
+                    self._pattern.append(kind)
+                    self._part.append(number)
+                    self.before.append(pattern.is_open_before)
+                    self.after.append(pattern.is_open_after)
+                    self.glued.append(pattern.is_glued)
+                    self.least.append(min(pattern.letters, 255))
+                    found_groups.append(own)
+                elif number != self._part[spelling] or kind != self._pattern[spelling]:
+                    self._more[spelling].append((kind, number))
+                    self.before[spelling] |= pattern.is_open_before
+                    self.after[spelling] |= pattern.is_open_after
+                    self.glued[spelling] |= pattern.is_glued
+                    self.least[spelling] = min(self.least[spelling], pattern.letters)
+                    if not own <= found_groups[spelling]:
+                        found_groups[spelling] |= own
         self._patterns = list(patterns)
         kinds: dict[frozenset[int], int] = {}
         self.kinds = array("I", (kinds.setdefault(one, len(kinds)) for one in found_groups))
         self.groups = list(kinds)
         self._automaton = AhoCorasick(list(numbers)) if numbers else None
+
+    def _numbered(
+        self, terms: Sequence[str], groups: Sequence[frozenset[int]], fillers: Iterable[str]
+    ) -> Iterator[tuple[TermPart, frozenset[int]]]:
+        """The parts of all terms, and the groups of each; those of longer terms come last."""
+        shared: dict[TermPart, frozenset[int]] = {}
+        chained: dict[int, list[TermPart]] = {}
+        for term, text in chain(enumerate(terms), ((FILLER, filler) for filler in fillers)):
+            own = _NO_GROUPS if term == FILLER else groups[term]
+            parts = parts_of(text)
+            if len(parts) == 1:
+                self.term_of.append(term)
+                yield parts[0], own
+            else:
+                chained[term] = parts
+                shared.update({part: own | shared.get(part, _NO_GROUPS) for part in parts})
+        numbers = {part: number for number, part in enumerate(shared, start=len(self.term_of))}
+        self.chains = {term: [numbers[part] for part in chained[term]] for term in chained}
+        self.term_of.extend([CHAINED] * len(shared))
+        yield from shared.items()
 
     def matches(self, squeezed: str) -> list[Match]:
         """All spellings in some letters, also those that overlap."""

@@ -91,20 +91,14 @@ def test_scripts_without_spaces_are_words_beside_others() -> None:
 
 
 def test_gaps() -> None:
-    (normalized,) = normalize("a-b c, d\ne")
-    assert [normalized.gap(token) for token in range(6)] == [
-        Gap.TAG, Gap.SIGN, Gap.SPACE, Gap.TAG, Gap.SPACE, Gap.TAG,
+    (normalized,) = normalize("a-b c, d\ne;f - g")
+    assert normalized.gaps == [
+        Gap.TAG, Gap.COVER, Gap.SPACE, Gap.TAG, Gap.LINE, Gap.COVER_TAG, Gap.SPACE, Gap.TAG,
     ]  # fmt: skip
-    lettered, _ = normalize("a 22 b")
-    assert lettered.gap(1) is Gap.NUMBER
-    assert [normalized.ends_tag(token) for token in range(6)] == [
-        True,
-        False,
-        False,
-        True,
-        True,
-        True,
-    ]
+    lettered, _ = normalize("a 22 b 22\nc--d")
+    assert lettered.gaps[1:] == [Gap.NUMBER, Gap.NUMBER_LINE, Gap.SIGN, Gap.TAG]
+    assert lettered.is_broken(0, 1)
+    assert not lettered.is_broken(2, 3)
 
 
 @settings(max_examples=200, deadline=None)
