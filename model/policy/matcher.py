@@ -72,7 +72,7 @@ class TermMatcher:
         The set may shrink during the search. None means all.
         """
         if needed is None:
-            needed = frozenset().union(*self._spellings.groups)
+            needed = frozenset().union(*self._groups)
         return TermSearch(self._spellings, self._groups, needed)
 
 
@@ -94,17 +94,13 @@ class TermSearch:
 
     def find(self, text: NormalizedText) -> Iterator[TermMatch]:
         """The terms in a reading, except those whose groups are not needed when reached."""
-        kinds, glued, is_needed = self._spellings.kinds, self._spellings.glued, self._is_needed()
+        glued, is_needed = self._spellings.glued, self._spellings.needed(self._needed)
         all_matches = self._spellings.matches(text.squeezed)
-        matches = [match for match in all_matches if is_needed[kinds[match[0]]]]
+        matches = [match for match in all_matches if is_needed[match[0]]]
         if matches:
             yield from self._at_bounds(text, matches)
             if any(glued[match[0]] for match in matches):
                 yield from self._in_glued_words(text)
-
-    def _is_needed(self) -> list[bool]:
-        """Whether terms of a kind are needed."""
-        return [not self._needed.isdisjoint(groups) for groups in self._spellings.groups]
 
     def _at_bounds(self, text: NormalizedText, matches: Sequence[Match]) -> Iterator[TermMatch]:
         """The terms that start and end at word boundaries, or may start or end elsewhere."""
@@ -135,26 +131,30 @@ class TermSearch:
         firsts, lasts = text.bounds
         raw, places, tokens, gaps = text.raw, text.places, text.tokens, text.gaps
         starts, ends = text.starts, text.ends
+        at_bounds = [
+            match
+            for match in matches
+            if (match[1] in firsts or before[match[0]]) and (match[2] in lasts or after[match[0]])
+        ]
         found: dict[_Context, tuple[list[int], Match]] = {}
-        for match in matches:
+        for match in at_bounds:
             spelling, begin, end = match
-            if (begin in firsts or before[spelling]) and (end in lasts or after[spelling]):
-                at, stop = places[begin], places[end]
-                if stop - at < least[spelling]:
-                    continue
-                first, last = bisect_right(starts, at) - 1, bisect_left(ends, stop)
-                context: _Context
-                if first == last:
-                    is_start, is_end = at == starts[first], stop == ends[last]
-                    around = gaps[first], gaps[last + 1]
-                    context = spelling, raw[at:stop], is_start, is_end, *around
-                else:
-                    touched = *tokens[first : last + 1], *gaps[first : last + 2]
-                    context = spelling, at - starts[first], *touched
-                if context in found:
-                    found[context][0].append(first)
-                else:
-                    found[context] = [first], match
+            at, stop = places[begin], places[end]
+            if stop - at < least[spelling]:
+                continue
+            first, last = bisect_right(starts, at) - 1, bisect_left(ends, stop)
+            context: _Context
+            if first == last:
+                is_start, is_end = at == starts[first], stop == ends[last]
+                around = gaps[first], gaps[last + 1]
+                context = spelling, raw[at:stop], is_start, is_end, *around
+            else:
+                touched = *tokens[first : last + 1], *gaps[first : last + 2]
+                context = spelling, at - starts[first], *touched
+            if context in found:
+                found[context][0].append(first)
+            else:
+                found[context] = [first], match
         return found
 
     def _judge(self, text: NormalizedText, match: Match, first: int) -> list[_Hit]:
@@ -224,7 +224,7 @@ class TermSearch:
 
     def _possible(self, matches: Sequence[Match], bounds: dict[int, int]) -> dict[int, int]:
         """Those of the words with these bounds that start and end with a term, but are none."""
-        glued, kinds, is_needed = self._spellings.glued, self._spellings.kinds, self._is_needed()
+        glued, is_needed = self._spellings.glued, self._spellings.needed(self._needed)
         heads = [match for match in matches if match[1] in bounds]
         first = {match[1] for match in heads if glued[match[0]]}
         first -= {begin for _, begin, end in heads if end == bounds[begin]}
@@ -236,7 +236,7 @@ class TermSearch:
         needed = {
             bisect_right(starts, begin) - 1
             for spelling, begin, _ in matches
-            if glued[spelling] and is_needed[kinds[spelling]]
+            if glued[spelling] and is_needed[spelling]
         }
         return {starts[word]: bounds[starts[word]] for word in needed if word >= 0}
 

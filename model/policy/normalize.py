@@ -1,48 +1,18 @@
-"""Normalizes a text, so that a word is found regardless of its spelling.
+"""Normalizes a folded text, so that a word is found regardless of its spelling.
 
-Handles case, width, accents, invisible characters, look-alikes (UTS 39), digits and signs in
-place of letters, and gaps between letters. Every step takes linear time.
+Handles digits and signs in place of letters, and gaps between letters. Every step takes linear
+time.
 """
 
-import json
 import re
-import unicodedata
 from bisect import bisect_right
 from collections.abc import Iterator
 from enum import IntEnum
-from functools import cache, cached_property
-from importlib import resources
+from functools import cached_property
 from itertools import accumulate, chain, compress, count
 from operator import ne
 
-from anyascii import anyascii
-
-_DRAWN_LETTERS = re.compile(
-    r"(?:COMBINING )?LATIN |GREEK |CYRILLIC |REGIONAL |.*(?:SQUARED|CIRCLED) LATIN "
-)
-_HIRAGANA = range(0x3041, 0x3097)
-_TO_KATAKANA = 0x60
-_FROM_KANA_ON = 0x3040
-_BLANK = "\u115f\u1160\u3164\uffa0\u2800"
-"""Unicode letters and a sign that are blank."""
-
-_APOSTROPHES = "\u2018\u2019\u02bc\u2032"
-_CONTRACTED = re.compile(r"['`](?<=\w.)(?=\w)")
-
-_ALSO_ALIKE = {
-    "χ": "x", "ω": "w", "η": "n", "μ": "u", "п": "n", "П": "n", "и": "u", "н": "h", "в": "b",
-    "т": "t", "м": "m", "я": "r",
-}  # fmt: skip
-"""Substitutes for Latin letters that are missing in UTS 39 because they look different."""
-
-_EMOJI = {"👶": "婴", "🧒": "童", "👧": "囡", "👦": "囝"}
-"""Emoji that count as words, as one letter each: a longer word would multiply a text."""
-
-_MASKS = frozenset("○●◯〇◎■□▪▫◼◻◾◽▇█▓▒░⬛⬜★☆✱✳✖✕✗✘❌♥♡❤•∗※×")
-"""Symbols that cover a letter; they are read as `*`."""
-
-_SYMBOLS = ("So", "Sm")
-"""Categories of all other symbols: arrows, shapes, emoji. They cover a letter, too."""
+from model.policy.folding import BARRIER, COMMA, fold, fold_variants
 
 _SIGNS = "@$!|+*#?%&€£¢¥×"
 """Signs that replace a letter; `*`, `#`, `?`, `%`, `&` and `×` replace any letter."""
@@ -90,10 +60,7 @@ _CJK_DIGITS = {
 """Numerals, also as folding writes them: with the kana that look alike."""
 
 _CJK_NUMBER = re.compile(rf"[{''.join(_CJK_DIGITS)}]{{1,6}}(?=[歳才岁歲年级級]|周岁|サイ)")
-_COMMA = re.compile(r"[,;、]")
 _DIGIT = re.compile(r"\d")
-_BARRIER = "\x1f"
-"""Stands for a number where digits are read as letters: a number alone is not a word."""
 
 _RUN = re.compile(r"([^\W\d_])\1+")
 
@@ -120,113 +87,6 @@ TAG_ENDS = frozenset({Gap.LINE, Gap.NUMBER_LINE, Gap.TAG, Gap.COVER_TAG})
 
 COVERS = frozenset({Gap.COVER, Gap.COVER_TAG})
 """Gaps that may cover a letter."""
-
-
-@cache
-def _confusables() -> dict[str, str]:
-    """The single characters that look like a character, by UTS 39.
-
-    The package's own module reads more tables, and keeps them all in memory.
-    """
-    path = resources.files("confusable_homoglyphs") / "confusables.json"
-    found = json.loads(path.read_text("utf-8"))
-    return {
-        char: "".join(str(one["c"]) for one in alike if len(one["c"]) == 1)
-        for char, alike in found.items()
-    }
-
-
-class _Characters(dict[int, str]):
-    """A translation table for `str.translate`, filled on first use of each character."""
-
-    def __missing__(self, code: int) -> str:
-        self[code] = read = _read(chr(code))
-        return read
-
-
-def _read(char: str) -> str:
-    if char.isascii():
-        return char.lower()
-    if char in _APOSTROPHES:
-        return "'"
-    if char in _MASKS:
-        return "*"
-    if char in _EMOJI:
-        return _EMOJI[char]
-    category = unicodedata.category(char)
-    name = unicodedata.name(char, "")
-    if category in ("Mn", "Me") and not name.startswith("COMBINING LATIN SMALL LETTER"):
-        return ""
-    if category in ("Cf", "Sk", "Cc", "Co", "Cn") or char in _BLANK:
-        return ""
-    if category == "Nd":
-        return str(unicodedata.digit(char))
-    return _look_alike(char, name, category)
-
-
-def _look_alike(char: str, name: str, category: str) -> str:
-    """The letters that a character looks like; the character itself if there are none."""
-    alike = _confusables().get(char, "")
-    for one in alike:
-        if one.isascii() and one.isalnum():
-            return one.lower()
-    if char in _ALSO_ALIKE:
-        return _ALSO_ALIKE[char]
-    if _DRAWN_LETTERS.match(name):
-        letters = anyascii(char).lower()
-        if letters.isalpha():
-            return letters
-    if category in _SYMBOLS:
-        return "*"
-    code = ord(char)
-    if code in _HIRAGANA:
-        return chr(code + _TO_KATAKANA)
-    if category[0] == "Z":
-        return " "
-    if code >= _FROM_KANA_ON:
-        return min(one for one in char + alike if ord(one) >= _FROM_KANA_ON)
-    small = char.lower()
-    return small if small == char else "".join(map(_read, small))
-
-
-_CHARACTERS = _Characters()
-
-
-class _LooksOtherIfSmall(dict[str, bool]):
-    """Whether a character in lower case looks like another letter; filled on first use."""
-
-    def __missing__(self, char: str) -> bool:
-        is_sigma = char == "\u03a3"  # its lower case depends on its place in a word
-        self[char] = differs = is_sigma or fold(char) != fold(char.lower())
-        return differs
-
-
-_LOOKS_OTHER_IF_SMALL = _LooksOtherIfSmall()
-
-
-def fold(text: str) -> str:
-    """The text in plain lower-case letters, as far as possible."""
-    if text.isascii():
-        plain = text.lower().replace(_BARRIER, "")
-    else:
-        plain = unicodedata.normalize("NFKD", text).translate(_CHARACTERS)
-    return _CONTRACTED.sub("", plain)  # the t in "isn't" is not a word
-
-
-def fold_variants(text: str) -> Iterator[str]:
-    """The folded text, and those parts of the folded lower-case text that differ from it.
-
-    A capital eta looks like an H, a small eta like an n.
-    """
-    plain = fold(text)
-    yield plain
-    if any(map(_LOOKS_OTHER_IF_SMALL.__getitem__, set(text))):
-        small = fold(text.lower())
-        parts, small_parts = _COMMA.split(plain), _COMMA.split(small)
-        if len(parts) != len(small_parts):
-            yield small
-        elif parts != small_parts:
-            yield ",".join(compress(small_parts, map(ne, parts, small_parts)))
 
 
 def fold_tokens(text: str) -> list[str]:
@@ -332,10 +192,10 @@ class NormalizedText:
 def _gap(between: str) -> Gap:
     if not between:
         return Gap.NONE
-    if _COMMA.search(between):
+    if COMMA.search(between):
         return Gap.COVER_TAG if between in _COVERS else Gap.TAG
     has_line = "\n" in between
-    if _BARRIER in between:
+    if BARRIER in between:
         return Gap.NUMBER_LINE if has_line else Gap.NUMBER
     if any(map(str.isspace, between)):
         return Gap.LINE if has_line else Gap.SPACE
@@ -361,7 +221,7 @@ def normalize(text: str) -> Iterator[NormalizedText]:
 
     The second and third contain only the parts of the text that have digits or signs.
     """
-    lettered = _BARE_NUMBER.sub(_BARRIER, text)
+    lettered = _BARE_NUMBER.sub(BARRIER, text)
     yield NormalizedText(lettered, _MIXED)
     numbered = text if text.isascii() else _CJK_NUMBER.sub(_in_digits, text)
     numbered = _matching_parts(numbered, _DIGIT)
@@ -401,4 +261,4 @@ def _matching_parts(text: str, pattern: re.Pattern[str]) -> str:
     """The parts between commas that match a pattern."""
     if not pattern.search(text):
         return ""
-    return ",".join(part for part in _COMMA.split(text) if pattern.search(part))
+    return ",".join(part for part in COMMA.split(text) if pattern.search(part))

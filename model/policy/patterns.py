@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from model.errors import PolicyError
-from model.policy.normalize import fold, fold_tokens, squeeze_runs
+from model.policy.folding import fold
+from model.policy.normalize import fold_tokens, squeeze_runs
 
 ELLIPSIS = " ... "
 _MAX_TERM_CHARS = 100

@@ -2,7 +2,8 @@
 
 from array import array
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
+from functools import lru_cache
 from itertools import chain
 
 from ahocorasick_rs import AhoCorasick
@@ -15,6 +16,9 @@ Match = tuple[int, int, int]
 FILLER, CHAINED = -1, -2
 """Stand for the term of a word that may be glued to a term, and of a part of longer terms."""
 
+_MAX_CHOICES = 64
+"""Maximum number of sets of groups whose spellings are kept: 90 kB each."""
+
 _NO_GROUPS: frozenset[int] = frozenset()
 
 
@@ -23,8 +27,7 @@ class Spellings:
 
     A spelling may be that of several parts of terms, which are numbered as well. By its number,
     `before`, `after` and `glued` say whether one of its patterns is open before, open after or
-    glued; `least` is the least number of its letters before they are squeezed; `kinds` is the
-    place in `groups` of all groups of its terms.
+    glued; `least` is the least number of its letters before they are squeezed.
     """
 
     def __init__(
@@ -69,8 +72,9 @@ class Spellings:
                         found_groups[spelling] |= own
         self._patterns = list(patterns)
         kinds: dict[frozenset[int], int] = {}
-        self.kinds = array("I", (kinds.setdefault(one, len(kinds)) for one in found_groups))
-        self.groups = list(kinds)
+        self._kinds = array("I", (kinds.setdefault(one, len(kinds)) for one in found_groups))
+        self._groups = list(kinds)
+        self._needed = lru_cache(_MAX_CHOICES)(self._needed_by)
         self._automaton = AhoCorasick(list(numbers)) if numbers else None
 
     def _numbered(
@@ -98,6 +102,14 @@ class Spellings:
         if self._automaton is None:
             return []
         return self._automaton.find_matches_as_indexes(squeezed, overlapping=True)
+
+    def needed(self, groups: Set[int]) -> bytes:
+        """By the number of a spelling, whether any of its terms is in one of some groups."""
+        return self._needed(frozenset(groups))
+
+    def _needed_by(self, groups: frozenset[int]) -> bytes:
+        is_needed = [not groups.isdisjoint(own) for own in self._groups]
+        return bytes(map(is_needed.__getitem__, self._kinds))
 
     def ways(self, spelling: int) -> Iterator[tuple[Pattern, int]]:
         """The patterns of a spelling, and the part of a term that each is one of."""

@@ -3,15 +3,8 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.policy.normalize import (
-    Gap,
-    NormalizedText,
-    fold,
-    fold_tokens,
-    fold_variants,
-    normalize,
-    squeeze_runs,
-)
+from model.policy.folding import fold, fold_variants
+from model.policy.normalize import Gap, NormalizedText, fold_tokens, normalize, squeeze_runs
 from tests.support.evasions import EVASIONS
 
 PLAIN = "abcdefghijklmnopqrstuvwxyz"
