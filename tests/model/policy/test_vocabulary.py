@@ -125,7 +125,7 @@ SEXUAL = {
     "parts that are handled, people that are held": [
         "thigh caress", "armpit kiss", "pec squeeze", "foot stomp", "collared girl", "man in cage",
         "lifted skirt", "socks and nothing else", "forced kiss", "tentacle dress", "loose bikini",
-        "footsie", "facesitter",
+        "footsie", "facesitter", "hands under breasts", "pantyhose over face", "tail licking",
     ],
     "masks": [
         "f**k", "p*nis", "n#de", "c○ck", "d?ldo", "v%gina", "p███n", "n_de", "f-ck", "セッ○ス",
