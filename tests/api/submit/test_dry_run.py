@@ -105,11 +105,11 @@ def test_times_follow_from_the_measured_pace(
     settings: Settings, redis_url: str, worker: ManualWorker
 ) -> None:
     worker.redis.set(redis_keys.MEAN_COST, 4.0)
-    worker.heartbeat(details={"cost_per_second": 2.0})
     with (
         ApiServer(settings) as fresh,  # a process that has not read the throughput yet
         httpx2.Client(base_url=fresh.url, timeout=20) as client,
     ):
+        worker.heartbeat(details={"cost_per_second": 2.0})
         idle = dry_run(client)
         assert idle["waiting_seconds"] == 0
         assert idle["own_seconds"] == pytest.approx(idle["cost"] / 2, abs=0.06)

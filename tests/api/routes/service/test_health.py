@@ -307,12 +307,13 @@ def test_failures_of_background_tasks_are_counted(
 
 
 def test_the_eta_error_is_measured(client: httpx2.Client, worker: ManualWorker) -> None:
-    without_eta = submit_job(client)
-    worker.claim(without_eta)
-    worker.finish(without_eta, b"first")
+    first = submit_job(client)
+    worker.claim(first)
+    worker.finish(first, b"first")
     worker.heartbeat(details={"cost_per_second": 1.0})
     body = {"prompt": PROMPT}  # the throughput is read once a second
     wait_until(lambda: client.post("/generate?dry_run=true", json=body).json()["eta_seconds"])
+    before = read_metrics(client)  # the first job too has an ETA while an old throughput is in use
     job = client.post("/generate", json=body).json()
     eta, job_id = job["eta_seconds"], job["id"]
     assert eta > 0
@@ -322,10 +323,14 @@ def test_the_eta_error_is_measured(client: httpx2.Client, worker: ManualWorker) 
     ended, made = (datetime.fromisoformat(job[f"{name}_at"]) for name in ("finished", "created"))
     took = (ended - made).total_seconds()
     numbers = read_metrics(client)
-    assert numbers["kirazuri_eta_actual_seconds_count",] == 1
-    assert numbers["kirazuri_eta_error_seconds_count",] == 1
-    assert numbers["kirazuri_eta_actual_seconds_sum",] == pytest.approx(took, abs=0.01)
-    assert numbers["kirazuri_eta_error_seconds_sum",] == pytest.approx(abs(took - eta), abs=0.06)
+    actual_count, actual, error_count, error = (
+        numbers[name,] - before[name,]
+        for kind in ("actual", "error")
+        for name in (f"kirazuri_eta_{kind}_seconds_count", f"kirazuri_eta_{kind}_seconds_sum")
+    )
+    assert (actual_count, error_count) == (1, 1)
+    assert actual == pytest.approx(took, abs=0.01)
+    assert error == pytest.approx(abs(took - eta), abs=0.06)
 
 
 def test_latencies_are_labelled_by_route(client: httpx2.Client) -> None:
