@@ -109,6 +109,14 @@ def determinism(subject: Subject) -> Iterator[Finding]:
     detail = digest(beside["it"])
     holds = same(first, beside["it"]) and same(first, beside["twin"])
     yield Check("its bytes beside other requests", holds, detail)
+    fast = {
+        seed: subject.request(steps=8, seed=seed, deterministic=True, quality="fast")
+        for seed in (7, 8)
+    }
+    alone = pictures(engine, {"7": fast[7]})["7"]
+    both = pictures(engine, {f"{seed}": one for seed, one in fast.items()})
+    detail = digest(both["7"])
+    yield Check("the bytes of a forecast beside another one", same(alone, both["7"]), detail)
     plain = subject.request(steps=6)
     alone = pictures(engine, {"it": plain})["it"]
     found = distance(alone, pictures(engine, {**others, "it": plain})["it"])

@@ -17,7 +17,7 @@ from model.network.lora_switch import MergedSets
 from model.network.transformer import attention, forward
 from model.network.vae import tiles
 from model.network.vae.modules import OneFrameConv
-from model.sampling import noise, samplers
+from model.sampling import forecast, noise, samplers
 from tests.gpu import checks, speed
 from tests.gpu.__main__ import run
 from tests.gpu.findings import Check, Number
@@ -89,6 +89,12 @@ def sampler_missing(patch: pytest.MonkeyPatch) -> None:
     patch.setitem(samplers.SAMPLERS, "deis", broken)
 
 
+def forecasts_shared(patch: pytest.MonkeyPatch) -> None:
+    """All images continue the same line."""
+    shared = forecast.Forecast(2)
+    patch.setattr(forecast, "Forecast", lambda points: shared)
+
+
 def lora_kept(patch: pytest.MonkeyPatch) -> None:
     """The original weights do not come back."""
 
@@ -124,6 +130,7 @@ BROKEN: list[tuple[Section, Break, str]] = [
     (checks.samplers, sampler_missing, "samplers"),
     (checks.determinism, noise_unseeded, "a deterministic request repeats its bytes"),
     (checks.determinism, noise_unseeded, "its bytes beside other requests"),
+    (checks.determinism, forecasts_shared, "the bytes of a forecast beside another one"),
     (checks.lora, lora_kept, "without it every byte is back"),
     (checks.compiled, compiler_missing, "loading compiled code: the code is ready"),
     (checks.memory, forward_unsplit, "memory"),
