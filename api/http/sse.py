@@ -18,7 +18,7 @@ KEEPALIVE_SECONDS = 15.0
 
 
 class EventStream(StreamingResponse):
-    """Sends `events`: encoded events, or b"" from time to time while there are none."""
+    """Sends `events`: encoded events, one or more at a time, or b"" while there are none."""
 
     media_type = "text/event-stream"
 
@@ -56,6 +56,6 @@ class EventStream(StreamingResponse):
             if event or now - last_sent >= KEEPALIVE_SECONDS:
                 last_sent = now
                 yield event or KEEPALIVE_COMMENT
-                # Events arrive in pages; let other streams run, and notice a disconnect.
+                # Many may be there at once; let other streams run, and notice a disconnect.
                 await asyncio.sleep(0)
         self._is_over = True

@@ -160,13 +160,13 @@ class _ToolCalls:
             with anyio.move_on_after(seconds):
                 await report(0, job.progress.steps, f"job {job.id} is {job.status}")
                 reported = 0.0
-                async with aclosing(queue.events(job.id)) as events:
-                    async for event in events:
-                        step, steps = _progress(event)
-                        # A retried job starts again, but progress must only grow.
-                        if step > reported:
-                            reported = step
-                            await report(step, steps, f"step {step:.0f} of {steps:.0f}")
+                async with aclosing(queue.event_pages(job.id)) as pages:
+                    async for page in pages:
+                        for step, steps in map(_progress, page):
+                            # A retried job starts again, but progress must only grow.
+                            if step > reported:
+                                reported = step
+                                await report(step, steps, f"step {step:.0f} of {steps:.0f}")
             return await queue.get(job.id)
         return job
 
@@ -185,9 +185,9 @@ class _ToolCalls:
         return ImageLink(self.signer.url(image.url), image.name, image.bytes, preview)
 
 
-def _progress(event: JobEvent | None) -> tuple[float, float]:
+def _progress(event: JobEvent) -> tuple[float, float]:
     """Step and steps of a progress event; zeros for all others."""
-    if event is None or event.event != "progress":
+    if event.event != "progress":
         return 0, 0
     step, steps = event.data.get("step"), event.data.get("steps")
     if not isinstance(step, int | float) or not isinstance(steps, int | float):

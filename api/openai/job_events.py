@@ -51,11 +51,13 @@ async def follow_job(
         QueueUnavailable: Redis does not answer; the job is not affected.
     """
     previews = _PreviewSelection(partial_images, job.progress.steps)
-    async with aclosing(queue.events(job.id)) as job_events:
-        async for event in job_events:
-            if event is None:
+    async with aclosing(queue.event_pages(job.id)) as pages:
+        async for page in pages:
+            if not page:
                 yield None
-            elif event.event == "preview":
+            for event in page:
+                if event.event != "preview":
+                    continue
                 index = event.data.get("index", 0)
                 if previews.is_due(index, event.data["step"]):
                     b64 = event.data["image"].partition(",")[2]

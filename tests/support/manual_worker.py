@@ -52,10 +52,9 @@ class ManualWorker:
     def report(self, job_id: str, event: str, data: dict[str, Any], **fields: Any) -> str:
         """Report an event; returns ok, cancel or lost."""
         with self.redis.pipeline() as pipeline:
-            self._queue.report(
-                pipeline, job_id, "token", Report(event=event, data=data, fields=fields)
-            )
-            return str(pipeline.execute()[-1], "utf-8")
+            news = Report(event=event, data=data, fields=fields)
+            self._queue.report(pipeline, [(job_id, "token", news)])
+            return str(pipeline.execute()[-1][0], "utf-8")
 
     def step(self, job_id: str, step: int, steps: int) -> str:
         return self.report(job_id, "progress", {"step": step, "steps": steps}, step=step)

@@ -125,8 +125,8 @@ def waiting(client: "Redis") -> list[str]:
 def report(worker_queue: WorkerQueue, job_id: str, token: str, news: Report) -> Any:
     """Send a report, as the control loop does; returns its reply."""
     with worker_queue.redis.pipeline() as pipeline:
-        worker_queue.report(pipeline, job_id, token, news)
-        return pipeline.execute()[-1]
+        worker_queue.report(pipeline, [(job_id, token, news)])
+        return pipeline.execute()[-1][0]
 
 
 def status(name: str, *, pace: float = 0.0) -> WorkerStatus:
@@ -149,7 +149,7 @@ async def follow_events(
     queue: JobQueue, job_id: str, *, after: str | None = None
 ) -> AsyncGenerator[JobEvent, None]:
     """The events of a job up to its end, without the pauses between them."""
-    async with aclosing(queue.events(job_id, after=after)) as events:
-        async for event in events:
-            if event is not None:
+    async with aclosing(queue.event_pages(job_id, after=after)) as pages:
+        async for page in pages:
+            for event in page:
                 yield event

@@ -1,13 +1,13 @@
 """Reads and follows the events of jobs in pages, so that a stalled listener costs little memory.
 
-All pages that the listeners of a process ask for at a time are read in one round trip, on one
-connection.
+All pages that the listeners of a process ask for at a time are read by one call, on one connection.
 """
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Literal
 
 from worker.job import TERMINAL, Status
@@ -15,7 +15,7 @@ from worker.job_events import TERMINAL_EVENTS, JobEvent
 from worker.queue.layout.record import known_status
 from worker.queue.scripts.lua_script import LuaScript
 from worker.queue.wakeups import Wakeups
-from worker.redis_io.client import connect_async, disconnect
+from worker.redis_io.client import connect_async, disconnect, is_outage
 from worker.telemetry.background import stop_task
 
 PAGE_BYTES = 16_384
@@ -101,22 +101,29 @@ class EventReader:
             # A request that comes after this is not part of the round trip.
             keys = list(self._pending)[:_PAGES_AT_ONCE]
             pages = [self._pending.pop(key) for key in keys]
-            reading = [asyncio.ensure_future(self._read_page(*key)) for key in keys]
             try:
-                await asyncio.wait(reading)
+                found = await self._read_pages(keys)
             except asyncio.CancelledError:
-                for future in (*reading, *pages, *self._pending.values()):
-                    future.cancel()
+                for page in (*pages, *self._pending.values()):
+                    page.cancel()
                 raise
-            for page, read in zip(pages, reading, strict=True):
-                # Each page has an error of its own: one that cannot be read breaks no other.
-                if error := read.exception():
-                    page.set_exception(error)
+            for page, read in zip(pages, found, strict=True):
+                if isinstance(read, Exception):
+                    page.set_exception(read)
                 else:
-                    page.set_result(read.result())
+                    page.set_result(read)
 
-    async def _read_page(self, job_id: str, after: str) -> EventPage | None:
-        return _parse_page(await self._read_events(job_id, after, PAGE_BYTES))
+    async def _read_pages(
+        self, keys: Sequence[tuple[str, str]]
+    ) -> list[EventPage | Exception | None]:
+        """The pages in one call, or one by one: a page that cannot be read breaks no other."""
+        try:
+            reply = await self._read_events("", PAGE_BYTES, *chain.from_iterable(keys))
+            return [_parse_page(page) for page in reply]
+        except Exception as exc:  # noqa: BLE001 - it is the result of a page
+            if len(keys) == 1 or is_outage(exc):
+                return [exc for _ in keys]
+        return [page for key in keys for page in await self._read_pages([key])]
 
 
 def _parse_page(reply: list[Any]) -> EventPage | None:
@@ -166,11 +173,11 @@ async def follow(
     after: str | None,
     owner: str | None,
     pause: float,
-) -> AsyncGenerator[JobEvent | None]:
-    """The events after the one with id `after`, then live ones, up to the end.
+) -> AsyncGenerator[list[JobEvent]]:
+    """The events after the one with id `after`, then live ones, up to the end, page by page.
 
-    Yields None after every `pause` seconds without an event. Events that were trimmed before the
-    listener read them are skipped; a gap and the current state stand for them.
+    Yields an empty page after every `pause` seconds without an event. Events that were trimmed
+    before the listener read them are skipped; a gap and the current state stand for them.
 
     Raises:
         RecordMissing: there is no such job, or it is another owner's; an `owner` of None sees all.
@@ -182,11 +189,10 @@ async def follow(
             page = await reader.read(job_id, seen)
             if page is None or owner not in (None, page.owner):
                 raise RecordMissing(job_id)
-            for event in (*page.replacements(), *page.events):
-                yield event
-                if event.event in TERMINAL_EVENTS:
-                    return
-            if page.is_end:
+            events = [*page.replacements(), *page.events]
+            if events:
+                yield events
+            if page.is_end or any(event.event in TERMINAL_EVENTS for event in events):
                 return
             if page.events:
                 seen = page.events[-1].id
@@ -197,4 +203,4 @@ async def follow(
                     async with asyncio.timeout(pause):
                         await wakeup.wait()
                 except TimeoutError:
-                    yield None
+                    yield []

@@ -350,13 +350,13 @@ class JobQueue:
                     async with asyncio.timeout(min(left, _POLL_SECONDS)):
                         await wakeup.wait()
 
-    async def events(
+    async def event_pages(
         self, job_id: str, *, after: str | None = None
-    ) -> AsyncGenerator[JobEvent | None, None]:
+    ) -> AsyncGenerator[list[JobEvent], None]:
         """The events of a job after the one with id `after`, then live ones, up to the end.
 
-        Yields None after every five seconds without an event. If events were trimmed, the current
-        state takes their place, after a `gap` event if the listener had seen earlier ones.
+        Yields an empty page after every five seconds without an event. If events were trimmed, the
+        current state takes their place, after a `gap` event if the listener had seen earlier ones.
 
         Raises:
             JobNotFound, JobExpired: there is no such job.
@@ -371,12 +371,12 @@ class JobQueue:
             pause=_POLL_SECONDS,
         )
         with unavailable_on_outage():
-            async with aclosing(followed) as events:
+            async with aclosing(followed) as pages:
                 try:
-                    async for event in events:
-                        if event is None:
+                    async for page in pages:
+                        if not page:
                             await self.get(job_id)  # cancels the job if it is overdue
-                        yield event
+                        yield page
                 except RecordMissing:
                     raise self._records.missing(job_id) from None
 

@@ -6,7 +6,7 @@ writes, and all of them may be repeated. What gets a pipeline is sent with it.
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -132,22 +132,20 @@ class WorkerQueue:
             client=pipeline,
         )
 
-    def report(self, pipeline: "Pipeline", job_id: str, token: str, report: Report) -> None:
-        """Add a report to a pipeline; its reply is ok, cancel, lost or again.
+    def report(self, pipeline: "Pipeline", reports: Iterable[tuple[str, str, Report]]) -> None:
+        """Add reports on jobs, each with its job id and token, to a pipeline.
 
-        The reply is `again` if the image's bytes were removed after they were stored.
+        The reply is a list with ok, cancel, lost or again for each. It is `again` if the image's
+        bytes were removed after they were stored; `commit` then waits until they are stored again.
         """
-        self._report(
-            job_id,
-            token,
-            report.event,
-            json.dumps(report.data),
-            report.image,
-            self._settings.result_ttl_seconds,
-            time.monotonic() - report.image_began,
-            *(part for pair in report.fields.items() for part in pair),
-            client=pipeline,
-        )
+        now = time.monotonic()
+        arguments: list[Any] = []
+        for job_id, token, report in reports:
+            fields = [part for pair in report.fields.items() for part in pair]
+            image, stored = report.image, now - report.image_began
+            arguments += (job_id, token, report.event, json.dumps(report.data), image, stored)
+            arguments += (len(fields), *fields)
+        self._report("", self._settings.result_ttl_seconds, *arguments, client=pipeline)
 
     def commit(
         self,
@@ -162,8 +160,8 @@ class WorkerQueue:
     ) -> str:
         """End a job, at once or with a pipeline.
 
-        The reply is the final status, which is `cancelled` if a client cancelled the job before, or
-        `lost` if another worker holds the job.
+        The reply is the final status, which is `cancelled` if a client cancelled the job before,
+        `lost` if another worker holds the job, or `again` if an image must be stored again.
         """
         listed = [image.model_dump(mode="json") for image in images]
         problem = error.model_dump(mode="json") if error else None

@@ -3,9 +3,9 @@
 It runs in the main thread and is the only part that writes job records; engine, publisher and
 sweeper have their own threads. While Redis is away the engine continues; the loop commits later.
 
-What the loop needs of Redis goes together in one round trip, about 20 times a second while jobs
-run: heartbeat, maintenance, reports, the ends of jobs, and claims of new ones. Only a job whose
-record cannot be read is ended by a call of its own.
+What the loop needs of Redis goes together in one round trip, 10 to 20 times a second while jobs
+run. Only a job whose record cannot be read is ended by a call of its own. Between round trips the
+loop sleeps until the engine or the publisher has news.
 """
 
 import logging
@@ -16,7 +16,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from functools import partial
+from itertools import islice
 from queue import Empty
 from types import FrameType
 from typing import Any
@@ -51,8 +51,11 @@ from worker.store.image_store import ImageStore
 
 logger = logging.getLogger(__name__)
 
-_POLL_SECONDS = 0.01
 _ROUND_SECONDS = 0.05
+_ROUND_SECONDS_PER_JOB = 0.0125
+_LONGEST_ROUND_SECONDS = 0.1
+"""Round trips take time from the engine's steps, more of it with more jobs."""
+
 _IDLE_MILLISECONDS = 250
 _OUTAGE_PAUSE_SECONDS = 0.2
 _SLOTS_PER_OWNER_SLOT = 2
@@ -91,6 +94,7 @@ class BatchWorker:
             output_filter=output_filter,
             patience=settings.store_patience_seconds,
             metrics=self._metrics,
+            on_done=self.engine.wake,
         )
         self._watchdog = Watchdog(
             self.name, settings, engine=self.engine, publisher=self.publisher, die=die
@@ -134,7 +138,7 @@ class BatchWorker:
             self._watchdog.check()
             for slot in self.slots.values():
                 slot.enter_when_ready()
-            self._handle_events(0 if self._is_idle() else _POLL_SECONDS)
+            self._handle_events(0 if self._is_idle() else self._seconds_to_round())
             if not self._is_round_due():
                 continue
             try:
@@ -170,11 +174,11 @@ class BatchWorker:
     def _handle_events(self, seconds: float) -> None:
         """Pass the engine's events to their slots; wait up to `seconds` for the first one."""
         try:
-            token, event = self.engine.events.get(block=seconds > 0, timeout=seconds or None)
+            news = self.engine.events.get(block=seconds > 0, timeout=seconds or None)
             while True:
-                if slot := self.slots.get(token):
-                    slot.handle(event)
-                token, event = self.engine.events.get_nowait()
+                if news and (slot := self.slots.get(news[0])):
+                    slot.handle(news[1])
+                news = self.engine.events.get_nowait()
         except Empty:
             return
 
@@ -184,13 +188,24 @@ class BatchWorker:
         """Whether there is nothing to do but to wait for a job."""
         return not self.slots and self._has_room()
 
+    def _seconds_to_round(self) -> float:
+        """Time until the next round trip, if nothing makes it due before."""
+        pause = max(_ROUND_SECONDS, _ROUND_SECONDS_PER_JOB * len(self.slots))
+        left = self._last_round + min(pause, _LONGEST_ROUND_SECONDS) - time.monotonic()
+        return max(0.0, left)
+
     def _is_round_due(self) -> bool:
-        is_time = time.monotonic() - self._last_round >= _ROUND_SECONDS
-        return is_time or self._is_idle() or any(slot.is_over for slot in self.slots.values())
+        is_over = any(slot.is_over for slot in self.slots.values())
+        return is_over or self._is_idle() or self._seconds_to_round() == 0
 
     def _make_round(self) -> None:
-        """Do everything in one round trip that needs Redis."""
-        now = self._last_round = time.monotonic()
+        """Do everything in one round trip that needs Redis.
+
+        If jobs end before the next round is due, the reports on the others wait for it.
+        """
+        now, is_due = time.monotonic(), self._seconds_to_round() == 0
+        if is_due:
+            self._last_round = now
         trip = RoundTrip(self.connection)
         has_heartbeat = self._heartbeat.is_due(now)
         if has_heartbeat:
@@ -202,49 +217,57 @@ class BatchWorker:
             self._queue.maintain(trip.pipeline)
             trip.then(self._read_repairs)
         self._add_ended_leases(trip)
-        ending = self._add_endings(trip)
-        self._add_reports(trip, ending)
+        endings = self._due_endings()
+        reported = [slot for slot in self.slots.values() if is_due or slot.token in endings]
+        self._add_reports(trip, reported, endings)
+        self._add_endings(trip, endings)
         if self._has_room():
             if not self.slots and not has_heartbeat:
                 self._wait_for_news(trip)
-            self._add_claim(trip, ending)
+            self._add_claim(trip, endings)
         trip.send()
 
-    def _add_reports(self, trip: RoundTrip, ending: set[str]) -> None:
-        """Report on all jobs that do not end in this round, and ask whether they are cancelled."""
-        for slot in self.slots.values():
-            if slot.token in ending:
-                continue
-            reports = slot.pending_reports()
-            for report in reports or [Report()]:
-                self._queue.report(trip.pipeline, slot.job_id, slot.token, report)
-            trip.then(partial(self._read_answers, slot, reports))
-
-    def _read_answers(self, slot: Slot, reports: list[Report], answers: list[bytes]) -> None:
-        slot.confirm(reports, answers)
-        if b"lost" in answers:
-            self._close(slot, "lost")
-        elif b"cancel" in answers:
-            slot.cancel()
-
-    def _add_endings(self, trip: RoundTrip) -> set[str]:
-        """End the jobs that are over, or all if time is up; returns their tokens.
-
-        A job whose last reports are not written yet waits for the next round: a report may say
-        that an image has to be stored again.
-        """
+    def _due_endings(self) -> dict[str, Ending]:
+        """The ends, by token, of the jobs that are over now, or of all if time is up."""
         is_late = self._stop_at is not None and time.monotonic() > self._stop_at
-        ending: set[str] = set()
+        return {
+            slot.token: slot.ending if slot.is_over else slot.hand_back()
+            for slot in self.slots.values()
+            if slot.is_over or is_late
+        }
+
+    def _add_reports(
+        self, trip: RoundTrip, slots: Sequence[Slot], endings: dict[str, Ending]
+    ) -> None:
+        """Report on jobs, and ask whether they are cancelled."""
+        running = [slot for slot in slots if not slot.is_cancelled]
+        pending = [(slot, slot.pending_reports() or [Report()]) for slot in running]
+        if not pending:
+            return
+        self._queue.report(
+            trip.pipeline,
+            [(slot.job_id, slot.token, report) for slot, reports in pending for report in reports],
+        )
+
+        def read(replies: list[list[bytes]]) -> None:
+            answers = iter(replies[0])
+            for slot, reports in pending:
+                own = list(islice(answers, len(reports)))
+                slot.confirm(reports, own)
+                if slot.token in endings:
+                    continue  # the reply to its ending says how it ended
+                if b"lost" in own:
+                    self._close(slot, "lost")
+                elif b"cancel" in own:
+                    slot.cancel()
+
+        trip.then(read)
+
+    def _add_endings(self, trip: RoundTrip, endings: dict[str, Ending]) -> None:
+        """End jobs, after their last reports. If one of these says `again`, the job goes on."""
         # Jobs that return go to the front of the queue, in their order.
-        for slot in reversed(list(self.slots.values())):
-            if slot.is_over and (slot.is_cancelled or not slot.pending_reports()):
-                self._add_ending(trip, slot, slot.ending)
-            elif is_late and not slot.is_over:
-                self._add_ending(trip, slot, slot.hand_back())
-            else:
-                continue
-            ending.add(slot.token)
-        return ending
+        for token, ending in reversed(endings.items()):
+            self._add_ending(trip, self.slots[token], ending)
 
     def _add_ending(self, trip: RoundTrip, slot: Slot, ending: Ending) -> None:
         began = time.time_ns()
@@ -252,6 +275,8 @@ class BatchWorker:
 
         def read(replies: list[bytes]) -> None:
             outcome = replies[0].decode()
+            if outcome == "again":
+                return
             if outcome == "released" and ending.is_retry:
                 outcome = "retrying"
             self._close(slot, outcome, ending, began=began)
@@ -299,14 +324,15 @@ class BatchWorker:
             ((_, entries),) = replies[0]
             self._last_wake = entries[-1][0]
 
-    def _add_claim(self, trip: RoundTrip, ending: set[str]) -> None:
+    def _add_claim(self, trip: RoundTrip, endings: dict[str, Ending]) -> None:
         """Claim as many jobs as there will be places after this round.
 
         A claim without an answer is repeated with the same tokens, so that no job is forgotten.
         """
-        staying = [slot for slot in self.slots.values() if slot.token not in ending]
+        staying = [slot for slot in self.slots.values() if slot.token not in endings]
         places = _SLOTS_PER_OWNER_SLOT * self._settings.max_running - len(staying)
-        self._tokens = (self._tokens + [uuid4().hex for _ in range(places)])[:places]
+        missing = range(places - len(self._tokens))
+        self._tokens = [*self._tokens, *(uuid4().hex for _ in missing)][:places]
         began = time.time_ns()
         self._queue.claim(
             trip.pipeline,
@@ -318,10 +344,14 @@ class BatchWorker:
         trip.then(lambda replies: self._read_claims(replies[0], began))
 
     def _read_claims(self, reply: list[list[bytes]], began: int) -> None:
-        self._tokens = []
-        if reply:
+        claims = read_claims(reply)
+        if claims:
             self._last_wake = "$"  # older news are of no use once this worker is idle again
-        for claim in read_claims(reply):
+        if not self.slots:
+            self._last_round = time.monotonic()  # Redis may have held this one for long
+        used = {claim.token for claim in claims}
+        self._tokens = [token for token in self._tokens if token not in used]
+        for claim in claims:
             if isinstance(claim, Unreadable):
                 logger.error("job=%s event=unreadable reason=%s", claim.job_id, claim.reason)
                 error = job_error("unreadable", "this worker does not understand the job's record")

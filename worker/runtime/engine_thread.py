@@ -41,8 +41,8 @@ class _Command:
 class EngineThread:
     """An engine made by `factory`, and its thread.
 
-    `events` receives (token, event); the token is that of `admit`. `fault` is the error that ended
-    the thread.
+    `events` receives (token, event), with the token of `admit`, and None to wake its reader.
+    `fault` is the error that ended the thread.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class EngineThread:
         warm_up: Sequence[ResolvedRequest],
         metrics: WorkerMetrics | None = None,
     ) -> None:
-        self.events: SimpleQueue[tuple[str, EngineEvent]] = SimpleQueue()
+        self.events: SimpleQueue[tuple[str, EngineEvent] | None] = SimpleQueue()
         self.stats = EngineStats()
         self.busy_seconds = 0.0
         self.description: dict[str, Any] = {}
@@ -94,6 +94,10 @@ class EngineThread:
     def drop(self, token: str, job_id: str) -> None:
         """Take a request out of the engine before its next step."""
         self._commands.put(_Command(token, job_id))
+
+    def wake(self) -> None:
+        """Wake the reader of `events`: something else that it waits for has happened."""
+        self.events.put(None)
 
     @property
     def is_warm(self) -> bool:

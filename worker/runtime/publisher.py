@@ -64,7 +64,7 @@ class Publisher:
     """Publishes and reads a few images at a time.
 
     For each image it tries up to `patience` seconds. The caller names its job by a token; `abandon`
-    ends all attempts for a token.
+    ends all attempts for a token. `on_done` is called, in any thread, when a future is done.
     """
 
     def __init__(
@@ -76,12 +76,14 @@ class Publisher:
         threads: int = 2,
         patience: float = 60.0,
         metrics: WorkerMetrics | None = None,
+        on_done: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
         self._signer = signer
         self._filter = output_filter
         self._metrics = metrics or WorkerMetrics()
         self._patience = patience
+        self._on_done = on_done
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="publisher")
         # Apart, so that jobs get their input images while all writes are slow.
         self._readers = ThreadPoolExecutor(threads, thread_name_prefix="reader")
@@ -133,6 +135,7 @@ class Publisher:
             left = self._pending.pop(token, 0) - 1
             if left > 0:
                 self._pending[token] = left
+        self._on_done()
 
     def abandon(self, token: str) -> None:
         """Stop trying to store or read the images of this token."""

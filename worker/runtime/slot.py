@@ -235,6 +235,7 @@ class Slot:
                 continue
             published = self._images[report.index].result()
             if reply == b"again":
+                self.__dict__.pop("ending", None)  # it counted on the file
                 self._images[report.index] = self._parts.publisher.store_again(
                     self.token, published
                 )

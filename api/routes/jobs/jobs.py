@@ -31,6 +31,8 @@ LastEventId = Annotated[
     ),
 ]
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
 router = APIRouter(tags=["jobs"])
 log = logging.getLogger(__name__)
 
@@ -131,23 +133,23 @@ async def stream_job_events(
 
     async def stream() -> AsyncGenerator[bytes]:
         yield format_sse_event(retry=RETRY_MS)
-        events = queue.events(job_id, after=last_seen)
+        pages = queue.event_pages(job_id, after=last_seen)
         try:
             with metrics.event_streams.track_inprogress():
-                async for event in events:
-                    yield b"" if event is None else _format(event, base_url)
+                async for page in pages:
+                    yield b"".join(_format(event, base_url) for event in page)
         except WorkerError as exc:
             # The response has begun: end it, so that the client reconnects with its Last-Event-ID.
             log.warning("job=%s event=stream_broken reason=%s", job_id, exc)
         finally:
-            await events.aclose()
+            await pages.aclose()
 
     on_disconnect = partial(cancel_in_background, queue, job_id) if cancel_on_disconnect else None
     return EventStream(stream(), on_disconnect=on_disconnect)
 
 
 def _format(event: JobEvent, base_url: str) -> bytes:
-    data = json.dumps(_public_data(event, base_url), ensure_ascii=False, separators=(",", ":"))
+    data = _ENCODER.encode(_public_data(event, base_url))
     return format_sse_event(id=event.id, event=event.event, data_str=data)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx2
 
-_ENDS = ("succeeded", "failed", "cancelled")
+_ENDS = (b"succeeded", b"failed", b"cancelled")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,17 +49,19 @@ async def run_job(
     if answer.status_code != 202:
         raise RuntimeError(f"POST /generate answered {answer.status_code}: {answer.text[:300]}")
     path = f"/jobs/{answer.json()['id']}"
-    first, cancelled_at = None, None
+    first, cancelled_at, seen = None, None, b""
     async with client.stream("GET", f"{path}/events") as events:
-        async for line in events.aiter_lines():
-            event = line.removeprefix("event:").strip() if line.startswith("event:") else ""
-            if event == "progress" and first is None:
+        # Reading every line would cost the server as much as it measures, on the same cores.
+        async for chunk in events.aiter_bytes():
+            seen += chunk
+            if first is None and b"\nevent: progress\n" in seen:
                 first = time.perf_counter() - began
                 if cancels:
                     cancelled_at = time.perf_counter()
                     await client.delete(path)
-            if event in _ENDS:
+            if any(b"\nevent: %s\n" % end in seen for end in _ENDS):
                 break
+            seen = seen[max(0, seen.rfind(b"\n\n")) :]
     ended = time.perf_counter()
     job = json.loads((await client.get(path)).text)
     return Outcome(

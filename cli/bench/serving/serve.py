@@ -32,7 +32,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="kirazuri bench serve", description=__doc__)
     parser.add_argument("--url", default="http://127.0.0.1:8000")
     parser.add_argument(
-        "--classes", nargs="+", default=["square:20"], help="of jobs, each PRESET:STEPS, in turn"
+        "--classes",
+        nargs="+",
+        default=["square:20"],
+        help="of jobs, each PRESET:STEPS or PRESET:STEPS:SAMPLER, in turn",
     )
     parser.add_argument("--clients", type=int, default=8, help="that never pause")
     parser.add_argument("--jobs", type=int, default=32, help="of each part")
@@ -111,9 +114,11 @@ def _mean_batch(before: tuple[float, float], after: tuple[float, float]) -> str:
 
 
 def _body(kind: str, number: int) -> dict[str, Any]:
-    preset, _, steps = kind.partition(":")
+    preset, steps, sampler, *_ = *kind.split(":"), "", ""
     body: dict[str, Any] = {"prompt": prompt(number), "seed": number, "resolution": preset}
-    return {**body, "steps": int(steps)} if steps else body
+    if steps:
+        body["steps"] = int(steps)
+    return {**body, "sampler": sampler} if sampler else body
 
 
 async def _closed_loop(

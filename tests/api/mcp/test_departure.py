@@ -37,17 +37,17 @@ def settings(settings: Settings) -> Settings:
 def open_waits(monkeypatch: pytest.MonkeyPatch) -> set[int]:
     """The calls that wait for the end of a job now."""
     waiting: set[int] = set()
-    events = JobQueue.events
+    pages = JobQueue.event_pages
 
     async def counted(*given: object, **named: object):  # type: ignore[no-untyped-def]
         waiting.add(id(given))
         try:
-            async for event in events(*given, **named):  # type: ignore[arg-type]
-                yield event
+            async for page in pages(*given, **named):  # type: ignore[arg-type]
+                yield page
         finally:
             waiting.discard(id(given))
 
-    monkeypatch.setattr(JobQueue, "events", counted)
+    monkeypatch.setattr(JobQueue, "event_pages", counted)
     return waiting
 
 

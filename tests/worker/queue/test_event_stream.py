@@ -2,9 +2,11 @@
 
 import asyncio
 import time
+from typing import Any
 
 import pytest
 from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from tests.support.queue_steps import IMAGE, follow_events, report, take
 from tests.support.requests import make_request
@@ -204,3 +206,42 @@ async def test_wait_returns_at_the_end_of_the_job(
     worker_queue.commit(job.id, "t1", "cancelled")
     assert (await asyncio.wait_for(waiting, 60)).status == "cancelled"
     assert (await queue.wait(job.id, 0)).status == "cancelled"
+
+
+async def test_pages_of_many_jobs_are_read_by_one_call_and_one_outage_fails_them_all(
+    queue: JobQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = [await queue.admit(make_request(seed=seed)) for seed in range(20)]
+    reader = queue._event_reader
+    read_events, calls = reader._read_events, []
+
+    async def watched(*args: Any) -> Any:
+        calls.append(args)
+        return await read_events(*args)
+
+    async def refused(*args: Any) -> Any:
+        calls.append(args)
+        raise RedisConnectionError("refused")
+
+    monkeypatch.setattr(reader, "_read_events", watched)
+    pages = await asyncio.gather(*(reader.read(job.id, None) for job in jobs))
+    assert [[event.event for event in page.events] for page in pages if page] == [["queued"]] * 20
+    assert len(calls) == 1
+    monkeypatch.setattr(reader, "_read_events", refused)
+    read = [reader.read(job.id, None) for job in jobs]
+    errors = await asyncio.gather(*read, return_exceptions=True)
+    assert {type(error) for error in errors} == {RedisConnectionError}
+    assert len(calls) == 2
+
+
+async def test_events_that_are_there_come_as_one_page(
+    queue: JobQueue, worker_queue: WorkerQueue
+) -> None:
+    job = await queue.admit(make_request())
+    take(worker_queue, job.id, "t1")
+    step(worker_queue, job.id, 1)
+    worker_queue.commit(job.id, "t1", "cancelled")
+    pages = [page async for page in queue.event_pages(job.id)]
+    assert [[event.event for event in page] for page in pages] == [
+        ["queued", "started", "progress", "cancelled"]
+    ]

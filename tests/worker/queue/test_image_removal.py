@@ -95,3 +95,27 @@ async def test_a_request_whose_input_image_is_being_removed_is_refused_for_now(
     redis_client.zincrby(redis_keys.REMOVALS, -6, NAME)
     await queue.admit(request)
     assert await queue.state.depth() == (1, 0)
+
+
+async def test_a_job_does_not_end_before_its_image_is_stored_again(
+    queue: JobQueue, worker_queue: WorkerQueue, removal: ImageRemoval, redis_client: "Redis"
+) -> None:
+    job = await queue.admit(make_request())
+    take(worker_queue, job.id, "t1")
+    overdue(redis_client, NAME)
+    removal.begin()
+
+    def report_and_commit(*, stored: float) -> list[Any]:
+        with redis_client.pipeline() as pipeline:
+            news = Report("image", {}, NAME, image_began=stored, index=0)
+            worker_queue.report(pipeline, [(job.id, "t1", news)])
+            worker_queue.commit(job.id, "t1", "succeeded", pipeline=pipeline, images=[IMAGE])
+            return list(pipeline.execute())[-2:]
+
+    assert report_and_commit(stored=time.monotonic()) == [[b"again"], b"again"]
+    assert (await queue.get(job.id)).status == "running"
+    assert worker_queue.commit(job.id, "t1", "succeeded", images=[IMAGE]) == "again"
+    removal.end([NAME])
+    after = time.monotonic() + 1  # storing begins after the removal
+    assert report_and_commit(stored=after) == [[b"ok"], b"succeeded"]
+    assert (await queue.get(job.id)).images == (IMAGE,)

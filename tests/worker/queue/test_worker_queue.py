@@ -348,3 +348,40 @@ async def test_a_claim_with_a_time_that_another_program_changed_is_unreadable(
         (claim,) = read_claims(pipeline.execute()[-1])
     assert isinstance(claim, Unreadable)
     assert claim.job_id == job.id
+
+
+async def test_reports_of_a_call_wake_the_listeners_of_a_job_once(
+    queue: JobQueue, worker_queue: WorkerQueue, redis_client: "Redis"
+) -> None:
+    jobs = [await queue.admit(make_request(seed=seed)) for seed in range(2)]
+    for job in jobs:
+        take(worker_queue, job.id, job.id)
+    woken, heard = (
+        redis_client.xlen(redis_keys.WAKE),
+        redis_client.xlen(redis_keys.events_key(jobs[0].id)),
+    )
+    with redis_client.pipeline() as pipeline:
+        worker_queue.report(
+            pipeline,
+            [
+                (job.id, token, Report("progress", {"step": step}, fields={"step": step}))
+                for step in (1, 2, 3)
+                for job, token in ((jobs[0], jobs[0].id), (jobs[1], "of another worker"))
+            ],
+        )
+        replies: Any = pipeline.execute()[-1]
+    assert replies == [b"ok", b"lost"] * 3
+    assert redis_client.xlen(redis_keys.events_key(jobs[0].id)) == heard + 3
+    assert redis_client.xlen(redis_keys.WAKE) == woken + 1
+    steps = [(await queue.get(job.id)).progress.step for job in jobs]
+    assert steps == [3, 0]
+
+
+async def test_a_claim_of_an_empty_queue_asks_for_nothing_else(
+    queue: JobQueue, worker_queue: WorkerQueue, redis_client: "Redis"
+) -> None:
+    assert take_next(worker_queue, 1) == []
+    redis_client.config_resetstat()
+    assert take_next(worker_queue, 1) == []
+    stats: Any = redis_client.info("commandstats")
+    assert not {"cmdstat_info", "cmdstat_lrange"} & set(stats)

@@ -179,8 +179,11 @@ async def test_a_bad_request_fails_alone(queue: JobQueue, run_worker: RunWorker)
     assert (await events_of(queue, flaky)).count("retrying") == 2
 
 
-async def test_the_last_attempt_runs_alone(queue: JobQueue, run_worker: RunWorker) -> None:
+async def test_the_last_attempt_at_a_job_of_a_lost_worker_runs_alone(
+    queue: JobQueue, run_worker: RunWorker, redis_client: "Redis"
+) -> None:
     flaky = await queue.admit(make_request("flaky"))
+    redis_client.hset(redis_keys.job_key(flaky.id), "lost", 1)
     neighbours = [await queue.admit(make_request(seed=s)) for s in range(4)]
     alone: list[bool] = []
 

@@ -18,7 +18,7 @@ from worker.queue.image_removal import ImageRemoval
 from worker.queue.job_queue import JobQueue
 from worker.queue.layout import redis_keys
 from worker.queue.owner_index import OldRecords
-from worker.runtime.publisher import PublishedImage
+from worker.runtime.publisher import PublishedImage, StoreUnavailable
 from worker.runtime.sweeper import Sweeper
 from worker.settings import Settings
 from worker.store import s3 as s3_store
@@ -177,3 +177,32 @@ async def test_an_image_deleted_while_it_is_made_again_is_stored_again(
     events = [name for name in names if name != "progress"]
     assert events == ["queued", "started", "image", "succeeded"]
     assert redis_client.zscore(redis_keys.IMAGES, image.name) is not None
+
+
+async def test_an_image_that_cannot_be_stored_again_returns_its_job(
+    queue: JobQueue,
+    run_worker: RunWorker,
+    redis_client: "Redis",
+    removal: ImageRemoval,
+    local: LocalImageStore,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first = await queue.admit(make_request())
+    with run_worker(changes={"maintenance_seconds": 1e9}) as worker:
+        (image,) = (await queue.wait(first.id, 60)).images
+        overdue(redis_client, image.name)
+        assert removal.begin() == [image.name]
+
+        def refused(token: str, published: PublishedImage) -> Future[PublishedImage]:
+            local.delete(image.name)
+            removal.end([image.name])
+            future: Future[PublishedImage] = Future()
+            future.set_exception(StoreUnavailable("the disk is full"))
+            return future
+
+        monkeypatch.setattr(worker.publisher, "store_again", refused)
+        second = await queue.admit(make_request())
+        done = await queue.wait(second.id, 30)
+    assert done.status == "succeeded"
+    names = [event.event async for event in follow_events(queue, second.id)]
+    assert names.count("retrying") == 1

@@ -176,18 +176,31 @@ local function take_from_lines(queue)
   end
 end
 
+local function is_any_waiting()
+  for _, queue in ipairs(QUEUES_OLDEST_FIRST) do
+    if redis.call('LLEN', RQ.list .. queue) > 0 then
+      return true
+    end
+  end
+  return redis.call('ZCARD', KEY.queued) > 0
+end
+
+local claimed = {}
 for index = FIRST_TOKEN, #ARGV do
-  local job = redis.call('GET', PREFIX.claimed .. ARGV[index])
+  claimed[#claimed + 1] = PREFIX.claimed .. ARGV[index]
+end
+for index, job in ipairs(redis.call('MGET', unpack(claimed))) do
   if job then
+    local token = ARGV[FIRST_TOKEN + index - 1]
     use_job(job, QUEUES_OLDEST_FIRST[#QUEUES_OLDEST_FIRST])
-    if field('status') == 'running' and field('token') == ARGV[index] then
-      redis.call('ZADD', KEY.rq_leases, now + lease, id .. RQ.separator .. ARGV[index])
-      add_claim(ARGV[index], string.sub(KEY.rq_list, #RQ.list + 1),
+    if field('status') == 'running' and field('token') == token then
+      redis.call('ZADD', KEY.rq_leases, now + lease, id .. RQ.separator .. token)
+      add_claim(token, string.sub(KEY.rq_list, #RQ.list + 1),
         is_suspect('', (number('attempt') or 0) - 1), false)
     end
   end
 end
-if #claims > 0 or fault_among(refused_faults) then
+if #claims > 0 or not is_any_waiting() or fault_among(refused_faults) then
   return claims
 end
 for _, queue in ipairs(QUEUES_OLDEST_FIRST) do

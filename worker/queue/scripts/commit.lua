@@ -1,6 +1,7 @@
 -- The holder ends a job, once. An earlier cancel wins over any other end.
 -- ARGV: id, token, status, event data, images, image names, error, timings, result TTL
--- Returns the final status, or lost (another worker holds the job; nothing was changed).
+-- Returns the final status; lost (another worker holds the job) or again (an image must be stored again, as a
+-- report in the same round trip answered) if nothing was changed.
 local token, status, data = ARGV[2], ARGV[3], ARGV[4]
 local images, names, problem, timings = ARGV[5], ARGV[6], ARGV[7], ARGV[8]
 local result_ttl = tonumber(ARGV[9])
@@ -17,6 +18,11 @@ if current ~= 'running' then
 end
 if field('cancel') then
   status, data, images, problem = 'cancelled', '{}', '[]', ''
+end
+for _, name in ipairs(status == 'succeeded' and cjson.decode(names) or {}) do
+  if field('again:' .. name) == token then
+    return 'again'
+  end
 end
 redis.call('HSET', KEY.job, 'images', images, 'timings', timings)
 if problem ~= '' then

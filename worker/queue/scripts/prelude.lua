@@ -13,10 +13,15 @@ local function use_queue(queue, card, checkpoint)
   KEY.slots, KEY.first_slots = fair .. 'slots', fair .. 'first'
 end
 
--- Points KEY to the keys of a job. A record names its queue; those of the first release do not, because it
--- had only one. `queue` is the queue of an id without a record.
-local function use_job(job, queue)
+-- Points KEY to what is a job's own.
+local function use_record(job)
   id, KEY.job, KEY.events, KEY.rq_job = job, PREFIX.job .. job, PREFIX.events .. job, RQ.job .. job
+end
+
+-- Points KEY to the keys of a job and of its queue. A record names its queue; those of the first release do
+-- not, because it had only one. `queue` is the queue of an id without a record.
+local function use_job(job, queue)
+  use_record(job)
   local known = redis.call('HMGET', KEY.job, 'status', 'queue', 'card', 'checkpoint')
   if known[1] then
     queue = known[2] or RQ.first_queue
@@ -104,11 +109,15 @@ local function enqueue_delivery(event, event_id)
   end
 end
 
+local is_woken = {}
 local function publish_event(event, data)
   local event_id = redis.call('XADD', KEY.events, 'MAXLEN', '~', 500, '*', 'event', event, 'data', data)
   redis.call('HSET', KEY.job, 'last_event', event_id)
   increase('HINCRBY', KEY.job, 'events', 1)
-  redis.call('XADD', KEY.wake, 'MAXLEN', '~', 10000, '*', 'job', id)
+  if not is_woken[id] then
+    is_woken[id] = true -- who listens sees all events of this script at once
+    redis.call('XADD', KEY.wake, 'MAXLEN', '~', 10000, '*', 'job', id)
+  end
   enqueue_delivery(event, event_id)
 end
 

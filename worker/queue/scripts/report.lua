@@ -1,32 +1,47 @@
--- The holder reports progress and learns of a cancel.
--- ARGV: id, token, event ('' for none), its data, image name ('' for none), result TTL,
---       seconds since storing of the image began, record field/value...
--- Returns ok | cancel (a client asked for it, or the deadline has passed)
+-- The holder of some jobs reports their progress and learns of cancels.
+-- ARGV: '', result TTL, then for each report: id, token, event ('' for none), its data, image name ('' for
+--       none), seconds since storing of the image began, number of record arguments, record field/value...
+-- Returns for each report: ok | cancel (a client asked for it, or the deadline has passed)
 --       | lost (another worker holds the job)
---       | again (an image of the same bytes was removed meanwhile: store it again).
-local token, event, data, image = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local result_ttl, store_seconds = tonumber(ARGV[6]), tonumber(ARGV[7])
+--       | again (an image of the same bytes was removed meanwhile: store it again before the job ends).
+local result_ttl = tonumber(ARGV[2])
 
-if field('status') ~= 'running' or field('token') ~= token then
-  return 'lost'
-end
-if #ARGV > 7 then
-  redis.call('HSET', KEY.job, unpack(ARGV, 8))
-end
-local is_new = true
-if image ~= '' then
-  local removed = redis.call('ZSCORE', KEY.removals, image)
-  if removed and tonumber(removed) >= now - store_seconds and not field('cancel') then
-    return 'again'
+local function report(token, event, data, image, store_seconds, first, last)
+  local status, holder, cancel = unpack(redis.call('HMGET', KEY.job, 'status', 'token', 'cancel'))
+  if status ~= 'running' or holder ~= token then
+    return 'lost'
   end
-  keep(image, now + result_ttl)
-  -- A repeated call, or another attempt that made the same image, is not new.
-  is_new = redis.call('HSETNX', KEY.job, 'image:' .. image, 1) == 1
+  if last >= first then
+    redis.call('HSET', KEY.job, unpack(ARGV, first, last))
+  end
+  local is_new = true
+  if image ~= '' then
+    local removed = redis.call('ZSCORE', KEY.removals, image)
+    if removed and tonumber(removed) >= now - store_seconds and not cancel then
+      redis.call('HSET', KEY.job, 'again:' .. image, token)
+      return 'again'
+    end
+    redis.call('HDEL', KEY.job, 'again:' .. image)
+    keep(image, now + result_ttl)
+    -- A repeated call, or another attempt that made the same image, is not new.
+    is_new = redis.call('HSETNX', KEY.job, 'image:' .. image, 1) == 1
+  end
+  if event ~= '' and is_new then
+    publish_event(event, data)
+  end
+  if cancel or is_overdue() then
+    return 'cancel'
+  end
+  return 'ok'
 end
-if event ~= '' and is_new then
-  publish_event(event, data)
+
+local replies, at = {}, 3
+while at <= #ARGV do
+  local first = at + 7
+  local last = first + tonumber(ARGV[at + 6]) - 1
+  use_record(ARGV[at])
+  replies[#replies + 1] = report(ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4],
+    tonumber(ARGV[at + 5]), first, last)
+  at = last + 1
 end
-if field('cancel') or is_overdue() then
-  return 'cancel'
-end
-return 'ok'
+return replies

@@ -50,6 +50,18 @@ def test_the_mean_batch_is_that_of_all_workers_between_two_readings() -> None:
     assert serve._mean_batch((0, 0), (0, 0)) == "unknown size"
 
 
+def test_a_class_names_preset_steps_and_sampler() -> None:
+    named = [serve._body(kind, 1) for kind in ("square", "square:20", "square:20:euler")]
+    parts = [
+        {name: body.get(name) for name in ("resolution", "steps", "sampler")} for body in named
+    ]
+    assert parts == [
+        {"resolution": "square", "steps": None, "sampler": None},
+        {"resolution": "square", "steps": 20, "sampler": None},
+        {"resolution": "square", "steps": 20, "sampler": "euler"},
+    ]
+
+
 def test_clients_that_never_pause_share_the_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
     running_now, most = 0, 0
 
