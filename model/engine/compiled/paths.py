@@ -121,8 +121,12 @@ class CompiledPaths(Paths):
             raise RuntimeError("the compiling process left no verdict")
         if not verdict.use:
             raise Unusable(f"compiled code is not used: {verdict.reason}")
-        with torch.inference_mode(), without_compiling():
-            blocks = trace(self._spare, self._spare.config, self._plan)
+        try:
+            with torch.inference_mode(), without_compiling():
+                blocks = trace(self._spare, self._spare.config, self._plan)
+        except Exception:
+            self._plan.forget_verdict()  # the code is damaged: it must be made again
+            raise
         self._spare.forget()
         self._blocks[COMPILED] = blocks
         self._set("ready", verdict.reason)

@@ -118,6 +118,10 @@ class Plan:
         draft.write_text(verdict.model_dump_json() + "\n", encoding="utf-8")
         draft.replace(self._verdict_path)
 
+    def forget_verdict(self) -> None:
+        """Let the next process try again."""
+        self._verdict_path.unlink(missing_ok=True)
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Wait for other processes with the same plan."""

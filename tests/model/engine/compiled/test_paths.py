@@ -24,6 +24,7 @@ from model.network.transformer.blocks import Blocks
 from model.network.transformer.forward import Row, Transformer
 from tests.support.engines import request
 from tests.support.random_transformer import CONTEXT_ROWS, random_case, random_transformer
+from tests.support.trials import prompt_trial
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script_method:DeprecationWarning")
@@ -72,8 +73,10 @@ def started(module: Any, plan: Plan) -> tuple[Transformer, CompiledPaths]:
     return network, both
 
 
-@pytest.mark.timeout(900)  # the process has little priority
-def test_code_is_tried_in_another_process_and_then_taken_over(module: Any, plan: Plan) -> None:
+def test_code_is_tried_in_another_process_and_then_taken_over(
+    module: Any, plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paths, "trial_command", prompt_trial)
     network, both = started(module, plan)
     assert (both.state.name, both.state.failures) == ("ready", 0), both.state
     assert plan.read_verdict() == Verdict(use=True, reason="compiled code is right")
@@ -135,13 +138,11 @@ def test_a_trial_that_fails_leaves_all_eager_with_one_line(
     assert both.choose(request()) == EAGER
 
 
-@pytest.mark.timeout(900)
 def test_a_full_disk_leaves_all_eager(
     module: Any, plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = paths.trial_command
     limited = ["sh", "-c", 'ulimit -f 0; exec "$@"', "sh"]
-    monkeypatch.setattr(paths, "trial_command", lambda plan: [*limited, *plain(plan)])
+    monkeypatch.setattr(paths, "trial_command", lambda plan: [*limited, *prompt_trial(plan)])
     _, both = started(module, plan)
     assert both.state.name == "failed"
     assert plan.read_verdict() is None
@@ -173,6 +174,7 @@ def test_code_that_the_folder_lacks_is_not_compiled_here(module: Any, plan: Plan
     _, both = started(module, wanted)
     assert (both.state.name, both.state.failures) == ("failed", 1)
     assert "the folder of compiled code lacks some of it" in both.state.detail
+    assert wanted.read_verdict() is None  # so the next start makes it again
 
 
 def test_without_tools_all_stays_eager_and_nothing_failed(

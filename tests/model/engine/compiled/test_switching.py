@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from model.card import load_card
+from model.engine.compiled import paths as compiled_paths
 from model.engine.compiled.paths import Paths
 from model.engine.engine import Engine
 from model.engine.loading import Compiling, load_engine
@@ -17,6 +18,7 @@ from model.engine.protocol import COMPILED, EAGER, Failed, Finished, ImageReady,
 from model.network.transformer.forward import Row
 from model.resolved_request import ResolvedRequest
 from tests.support.engines import AnalyticModel, drain, of, pipeline_of, request, run
+from tests.support.trials import prompt_trial
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script_method:DeprecationWarning")
@@ -110,13 +112,13 @@ def test_a_shortage_of_memory_is_no_fault_of_the_code(paths: Switched) -> None:
     assert paths.faults == []
 
 
-@pytest.mark.timeout(900)
 def test_the_same_bytes_before_during_and_after_the_switch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the shipped checkpoint; the graphs run as they are traced, not as machine code."""
     for name in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"):
         monkeypatch.setenv(name, "")
+    monkeypatch.setattr(compiled_paths, "trial_command", prompt_trial)
     card = load_card("kirazuri-tiny")
     wanted = request(width=64, height=64, steps=3, cfg_scale=4.0, prompt="1girl, blue hair")
     repeating = wanted.model_copy(update={"deterministic": True})
@@ -128,7 +130,7 @@ def test_the_same_bytes_before_during_and_after_the_switch(
         state = engine.stats.compiled
         plain, before, during = (pictures(engine, one)[1] for one in (wanted, repeating, repeating))
         assert state.name != "ready", "nothing was computed during the compilation"
-        wait_until(lambda: state.name != "compiling", seconds=800)
+        wait_until(lambda: state.name != "compiling", seconds=240)
         assert state.name == "ready", state
         path, compiled = pictures(engine, wanted)
         assert path == COMPILED
