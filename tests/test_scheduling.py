@@ -28,6 +28,30 @@ def test_a_file_runs_in_one_process(tmp_path: Path) -> None:
     assert len(set(ran)) == 2
 
 
+def test_a_test_that_cannot_be_interrupted_ends_the_run(tmp_path: Path) -> None:
+    """As one that waits in a library that is not Python."""
+    (tmp_path / "test_it.py").write_text(
+        "import signal, time\n"
+        "def test_deaf():\n"
+        "    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})\n"
+        "    time.sleep(600)\n"
+    )
+    command = [sys.executable, "-m", "pytest", "-c", str(ROOT / "pyproject.toml")]
+    command += ["--rootdir", str(tmp_path), "-p", "no:cacheprovider", "-n", "1"]
+    command += ["-o", "timeout=1", "-o", "faulthandler_timeout=2", "test_it.py"]
+    run = subprocess.run(
+        command,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert run.returncode == 1, run.stdout + run.stderr
+    assert "crashed while running 'test_it.py::test_deaf'" in run.stdout
+    assert "in test_deaf" in run.stderr, "its stack is shown"
+
+
 def test_files_that_use_the_service_run_together() -> None:
     files = {path.name: f"tests/e2e/{path.name}" for path in (ROOT / "tests/e2e").glob("test_*.py")}
     apart = {name for name, file in files.items() if group_of(file) != "e2e"}
