@@ -1,7 +1,8 @@
 """Checks requests against the policy; counts and logs refusals."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 
 from api.auth.caller import Caller
 from api.http.field_errors import printable
@@ -19,6 +20,9 @@ log = logging.getLogger(__name__)
 
 TriggerWords = Mapping[str, Sequence[str]]
 
+_READINGS_OF_NAMES = 5
+"""How often the policy reads a name at most: as it is, and split into words in four ways."""
+
 _MAX_LOGGED_CHARS = 2000
 _OF_THE_KEY = (
     "This limit belongs to the API key: the operator allows more with another key "
@@ -28,6 +32,12 @@ _OF_THE_SERVICE = (
     "The operator allows more with KIRAZURI_MAX_RATING, with `kirazuri up --max-rating RATING`, or "
     "with a key that has its own limit (`kirazuri keys add NAME --max-rating RATING`)"
 )
+
+
+def chars_to_check(prompts: Iterable[str], trigger_words: TriggerWords) -> int:
+    """How many characters the policy reads; `trigger_words` has those of each LoRA by name."""
+    names = sum(map(len, chain(trigger_words, *trigger_words.values())))
+    return sum(map(len, prompts)) + _READINGS_OF_NAMES * names
 
 
 class PolicyCheck:

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
@@ -26,7 +25,7 @@ from api.submit.dependencies import owned_images, owned_queue
 from api.submit.dry_run import Plan, make_plan
 from api.submit.images.input_images import InputImages
 from api.submit.lora_list import LoraList
-from api.submit.policy_check import PolicyCheck
+from api.submit.policy_check import PolicyCheck, chars_to_check
 from api.submit.submission_route import key_limits_of
 from api.webhooks.schemas import webhook_from
 from model.card import Card
@@ -130,7 +129,7 @@ class _Submitter:
         hashes = await self.loras.hashes(body)
         prompts = resolve_prompts(body, self.card)
         trigger_words = self.loras.trigger_words(hashes)
-        chars = sum(len(text) for text in chain(prompts, *trigger_words.values()))
+        chars = chars_to_check(prompts, trigger_words)
         check = partial(self.policy.check, loras=body.loras, trigger_words=trigger_words)
         decision = await check_text(chars, partial(check, self.caller, *prompts))
         inputs, size_warnings = await self.images.prepare(body, is_stored=is_stored)
@@ -160,11 +159,10 @@ class _Submitter:
         await self.key_limits.count_submission()
         self.key_limits.check(request)
         names = [lora.name for lora in request.loras]
+        trigger_words = self.loras.trigger_words(names)
         await check_text(
-            len(request.prompt) + len(request.negative_prompt),
-            partial(
-                self.policy.check_replay, self.caller, request, self.loras.trigger_words(names)
-            ),
+            chars_to_check([request.prompt, request.negative_prompt], trigger_words),
+            partial(self.policy.check_replay, self.caller, request, trigger_words),
         )
         is_waiting = submission.wait_seconds is not None
         return await self.queue.replay(

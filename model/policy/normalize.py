@@ -178,7 +178,8 @@ class NormalizedText:
     @cached_property
     def _breaks(self) -> list[int]:
         """The tokens before which a number or the end of a tag is."""
-        return [token for token, gap in enumerate(self.gaps) if gap >= Gap.NUMBER.value]
+        least = Gap.NUMBER.value
+        return [token for token, gap in enumerate(self.gaps) if gap >= least]
 
     def is_broken(self, first: int, last: int) -> bool:
         """Whether a number or the end of a tag is between some tokens."""

@@ -7,6 +7,7 @@ import httpx2
 import pytest
 
 from api.submit.cpu_work import MAX_CHARS_AT_ONCE
+from api.submit.policy_check import chars_to_check
 from worker.queue.scripts.lua_script import LuaScript
 
 THINGS = ("red hat", "blue bow", "long hair", "green eyes")
@@ -39,6 +40,13 @@ def test_an_ordinary_prompt_needs_no_thread(
     long = ", ".join([*TAGS, "x " * MAX_CHARS_AT_ONCE])
     assert client.post(path, json={"prompt": long}).status_code < 300
     assert len(threads) == 2, "the policy and the advice"
+
+
+def test_names_of_loras_count_for_each_way_to_read_them() -> None:
+    assert chars_to_check(["red", "blue"], {}) == 7
+    words = {f"lora_{number}": ["trigger word"] * 10 for number in range(8)}
+    assert chars_to_check(["red"], words) == 3 + 5 * 8 * (6 + 10 * 12)
+    assert chars_to_check(["red"], words) > MAX_CHARS_AT_ONCE
 
 
 def test_a_submission_registers_no_script(
