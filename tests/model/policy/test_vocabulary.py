@@ -102,6 +102,7 @@ SEXUAL = {
     ],
     "singulars and compounds": [
         "testicle", "areola", "panty", "pussyjuice", "analsex", "cumpussy", "nipplecock",
+        "puffynipples", "pussylips", "lesbiansex", "nsfwart", "titsout", "horsedick", "undie",
         "dildosex",
         "titcum", "nudewomen", "penis-girl", "buttcum",
     ],
@@ -214,7 +215,8 @@ MINORS = [
     "no ha cumplido 18", "cuarto grado", "segundo de secundaria", "14 aninhos", "oitavo ano",
     "não completou 18", "non ha ancora 18 anni", "scuola materna", "veertien jaar", "nog geen 18",
     "groep 8",
-    "kiddies", "tyke", "lil girl", "choirboy", "childish body", "looks 12", "looks like 14",
+    "kiddies", "kiddieporn", "littlegirlnude", "tyke", "lil girl", "choirboy", "childish body",
+    "looks 12", "looks like 14",
     "hebephile",
     "akachan", "shougakkou", "十代", "中二", "ようじょ", "キッズ", "中坊", "乳児", "国中女生",
     "女童", "여자아이",
@@ -295,7 +297,8 @@ HARMLESS = [
     "essex",
     "shuttlecock", "strip mall", "oral exam", "hot wheels", "cumulus clouds", "pastilles",
     "Shillong",
-    "canned fish", "night fodder", "a Colt python", "bussen", "salopette", "penne alla panna",
+    "photogravure", "outstripping", "cockhorse", "canned fish", "night fodder", "a Colt python",
+    "bussen", "salopette", "penne alla panna",
     "a chained bicycle", "foot massage", "neck kiss",
     "a minor chord", "young bamboo", "lion cub", "bear cubs", "eros", "futaba", "futari", "seeks",
 ]  # fmt: skip
