@@ -42,6 +42,7 @@ def test_open_fields_are_filled_from_the_card(client: httpx2.Client, server: Api
         "num_images": 1,
         "image_format": "png",
         "image_quality": 90,
+        "quality": "exact",
         "metadata": "full",
         "loras": [],
         "deterministic": False,
