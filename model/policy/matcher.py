@@ -119,7 +119,8 @@ class TermSearch:
                     parts[part].update(zip(firsts, lasts, strict=True))
                 elif not self._needed.isdisjoint(self._groups[term]):
                     yield TermMatch(term, firsts, lasts)
-        yield from self._joined(parts)
+        if parts:
+            yield from self._joined(parts)
 
     def _by_context(
         self, text: NormalizedText, matches: Sequence[Match]

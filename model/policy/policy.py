@@ -215,7 +215,10 @@ def _only(segments: Sequence[tuple[str, float]], *, is_negative: bool) -> str:
 
 
 def _is_met(clause: _Clause, found: Mapping[_PromptKind, set[int]]) -> bool:
-    return any(clause[side] & found[side] for side in clause)
+    return not (
+        clause["prompt"].isdisjoint(found["prompt"])
+        and clause["negative"].isdisjoint(found["negative"])
+    )
 
 
 class _Groups:
