@@ -19,7 +19,8 @@ from worker.store.image_store import check_space
 
 _OLDEST = (3, 11)
 _WORKING_GB = 2.0
-"""Memory to work in, besides the weights."""
+_WHOLE_WORKING_GB = 3.7
+"""Memory to work in besides the weights: at least, and with all parts on the GPU."""
 
 _LITTLE_SPACE = 2e9
 _FLOAT32_BYTES = 4
@@ -167,7 +168,7 @@ def device_bytes(parts: Parts, settings: Settings) -> tuple[float, float]:
         if name not in _COMPUTED
         for tensor in part.tensors.values()
     )
-    return small + _WORKING_GB * 1e9, small + texts + _WORKING_GB * 1e9
+    return small + _WORKING_GB * 1e9, small + texts + _WHOLE_WORKING_GB * 1e9
 
 
 def host_memory() -> tuple[int, int]:

@@ -1,6 +1,7 @@
 """Loads a checkpoint into an engine: device, precision, threads and the model's functions."""
 
 import logging
+import math
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -42,8 +43,9 @@ from model.network.load import Components, load_components
 from model.network.lora_switch import LoraSwitch
 from model.network.preview import latents_to_rgb
 from model.network.text.encoder import TextEncoder
-from model.network.transformer.forward import Row, Transformer
+from model.network.transformer.forward import CACHE_BYTES, Row, Transformer, forward_bytes
 from model.network.vae.pixels import decode_latents, encode_pixels
+from model.network.vae.tiles import decoding_bytes
 from model.sizes import parse_resolution
 
 logger = logging.getLogger(__name__)
@@ -93,8 +95,7 @@ def load_engine(
     `read_image` returns the stored images that requests start from. The `lora_cache_sets` most
     recently used sets of merged LoRAs from `lora_dir` stay in memory. `lora_skip_misfits` leaves
     out tensors of LoRAs that do not fit the checkpoint. `device_memory_gb` limits the GPU's memory,
-    0 does not; with too little of it for all parts, prompts are encoded on the CPU. `compiling` is
-    done beside the engine.
+    0 does not; prompts are encoded on the CPU if it is too little. `compiling` is done beside.
 
     Raises:
         CheckpointError: a file is missing, incomplete or of another layout.
@@ -112,6 +113,7 @@ def load_engine(
         has_vae_encoder=True,
         memory=memory_limit(target, device_memory_gb),
     )
+    limits = token_budget, memory_limit(target, device_memory_gb)
     plan = partial(plan_changes, table=None, skips_misfits=lora_skip_misfits)
     files = LoraFolder(lora_dir, plan)
     loras = LoraSwitch(parts, files, cached_sets=lora_cache_sets, skips_misfits=lora_skip_misfits)
@@ -119,7 +121,9 @@ def load_engine(
         conditions = conditions_here(card.name, precision=precision, workers=workers)
         torch.set_num_threads(_fastest_threads(card, parts, dtype, conditions, threads_file))
     description = _describe(card, parts, target, precision)
-    pipeline = _pipeline(card, parts, loras, read_image, target, dtype, description, compiling)
+    pipeline = _pipeline(
+        card, parts, loras, read_image, target, dtype, description, compiling, limits
+    )
     beside = {name: SideThread(name, target) for name in ("reading", "finishing", "merging")}
     engine = Engine(pipeline, token_budget=token_budget, **beside)
     pipeline.paths.start(lambda: engine.is_busy)
@@ -138,6 +142,23 @@ def _resolve_auto(device: str, precision: str) -> tuple[torch.device, str]:
     if target.type == "cuda":
         use_deterministic_kernels()
     return target, precision
+
+
+def _decoding_room(
+    card: Card, parts: Components, dtype: torch.dtype, limits: tuple[int, int | None]
+) -> float:
+    """Bytes for decoding an image beside the weights, a forward and what is kept for later."""
+    token_budget, memory = limits
+    if memory is None:
+        return math.inf
+    modules = (parts.transformer, parts.vae, parts.text_encoder, parts.conditioner)
+    weights = [weight for module in modules for weight in module.parameters()]
+    place = weights[0].device
+    loaded = sum(weight.nbytes for weight in weights if weight.device == place)
+    side = PATCH * card.vae.scale_factor
+    largest = max(2 * (one.width // side) * (one.height // side) for one in card.resolutions)
+    forward = forward_bytes(parts.transformer, max(token_budget, largest), dtype)
+    return memory - loaded - forward - CACHE_BYTES
 
 
 def _fastest_threads(
@@ -190,11 +211,21 @@ def _pipeline(
     dtype: torch.dtype,
     description: dict[str, Any],
     compiling: Compiling,
+    limits: tuple[int, int | None],
 ) -> Pipeline:
-    """Bind the loaded modules and the card's constants into the engine's functions."""
+    """Bind the loaded modules and the card's constants into the engine's functions.
+
+    `limits` are the tokens of a forward and the bytes of the device.
+    """
     text = TextEncoder(parts, card.text)
     transformer = Transformer(parts.transformer, dtype=dtype, variant=lambda: loras.in_transformer)
     mean, std = card.vae.latents_mean, card.vae.latents_std
+
+    room = _decoding_room(card, parts, dtype, limits)
+
+    def fits(latents: Tensor, tile: int | None) -> bool:
+        height, width = latents.shape[-2:]
+        return decoding_bytes(parts.vae.decoder, height, width, tile) <= room
 
     def decode(latents: Tensor, tile: int | None) -> NDArray[numpy.uint8]:
         return decode_latents(parts.vae, latents, mean=mean, std=std, tile=tile)
@@ -205,7 +236,9 @@ def _pipeline(
             prompt.context, prompt.tokens, weights
         ),
         velocity=transformer.velocity,
-        decode=partial(decode_within_memory, decode, release_memory=partial(empty_cache, device)),
+        decode=partial(
+            decode_within_memory, decode, fits=fits, release_memory=partial(empty_cache, device)
+        ),
         preview=lambda latents: latents_to_rgb(
             latents, factors=card.preview.factors, bias=card.preview.bias
         ),

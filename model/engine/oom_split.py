@@ -80,13 +80,18 @@ def decode_within_memory(
     decode: Callable[[Tensor, int | None], _T],
     latents: Tensor,
     *,
+    fits: Callable[[Tensor, int | None], bool] = lambda latents, tile: True,
     release_memory: Callable[[], None],
 ) -> _T:
-    """Decode whole, once more with all cached memory released, then in smaller and smaller tiles.
+    """Decode whole, or in the largest tiles that `fits` expects room for.
 
-    So a shortage costs no denoising. Raises torch.OutOfMemoryError if no tile fits either.
+    If memory is short nevertheless: once more with all cached memory released, then in smaller and
+    smaller tiles. So a shortage costs no denoising. Raises torch.OutOfMemoryError if no tile fits.
     """
-    attempts = [partial(decode, latents, tile) for tile in (None, None, *TILES)]
+    tiles = (None, *TILES)
+    first = next((n for n, tile in enumerate(tiles) if fits(latents, tile)), len(tiles) - 1)
+    tries = [tiles[first], *tiles[first:]]
+    attempts = [partial(decode, latents, tile) for tile in tries]
     return first_that_fits(attempts, release_memory=release_memory)
 
 

@@ -32,6 +32,19 @@ _ROTARY_BYTES = 32 << 20
 TEXT_BYTES = 256 << 20
 """Default limit for the kept keys and values of texts: 14 prompts of 77 tokens in bfloat16."""
 
+CACHE_BYTES = _MODULATION_BYTES + _ROTARY_BYTES + TEXT_BYTES
+"""What the caches of a transformer keep at most."""
+
+
+_ACTIVATIONS = 19
+"""Numbers for each token and unit of the width that a forward holds at its peak, as counted."""
+
+
+def forward_bytes(module: Any, tokens: int, dtype: torch.dtype) -> int:
+    """Bytes beside weights and caches that an eager forward of so many tokens takes at most."""
+    width = module.config.num_attention_heads * module.config.attention_head_dim
+    return int(_ACTIVATIONS * tokens * width * dtype.itemsize)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TextKeys:

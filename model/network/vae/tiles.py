@@ -13,6 +13,9 @@ from torch import Tensor
 
 Tile = tuple[slice, slice, Tensor]
 
+_MAPS, _PIXELS = 5.2, 12
+"""Feature maps and numbers for each pixel that decoding holds at its peak, as counted."""
+
 
 def decoded_tiles(decoder: Any, z: Tensor, size: int) -> Iterator[Tile]:
     """Decode `z` (B, C, 1, h, w); yields rows and columns in pixels, and (B, 3, 1, H, W) of each.
@@ -39,6 +42,19 @@ def decoded_tiles(decoder: Any, z: Tensor, size: int) -> Iterator[Tile]:
                 slice(left * scale, left * scale + pixels.shape[-1]),
                 pixels,
             )
+
+
+def decoding_bytes(decoder: Any, height: int, width: int, tile: int | None) -> int:
+    """Bytes beside the weights that decoding so many latents takes at most, whole or in tiles."""
+    margin = reach(decoder)
+    rows, columns = (side if tile is None else min(side, tile + 2 * margin)
+                     for side in (height, width))  # fmt: skip
+    scale = 2 ** sum(block.upsamplers is not None for block in decoder.up_blocks)
+    number = decoder.conv_out.weight.element_size()
+    values = _MAPS * decoder.conv_out.in_channels + _PIXELS
+    full = values * rows * columns * scale**2
+    middle = 2 * height * width * decoder.conv_in.out_channels
+    return int(number * (full + middle))
 
 
 def reach(decoder: Any) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy
 import pytest
 import torch
+from torch.nn import functional
 
 from model.engine import loading
 from model.engine.engine import Engine
@@ -18,6 +19,7 @@ from model.engine.protocol import EngineEvent, Failed, Finished, ImageReady, Pre
 from model.errors import DeviceLost
 from model.network.load import Components
 from model.network.vae.pixels import decode_latents
+from model.network.vae.tiles import decoding_bytes
 from model.resolved_request import ResolvedHires, ResolvedRequest
 from model.sampler_catalog import SAMPLER_CATALOG
 from tests.support.engines import drain, of, request, run, work_at_once
@@ -284,6 +286,76 @@ def test_with_too_little_memory_for_all_parts_prompts_are_encoded_on_the_cpu(
     for job_id in jobs:
         (mine,), (theirs,) = pixels_of(found, job_id), pixels_of(expected, job_id)
         assert numpy.abs(mine - theirs).max() <= 1, job_id
+
+
+@pytest.fixture
+def fused_attention(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attention that never holds all its scores, as that of a GPU."""
+    whole = functional.scaled_dot_product_attention
+
+    def in_parts(query: Any, *others: Any, **options: Any) -> torch.Tensor:
+        parts = [whole(part, *others, **options) for part in torch.split(query, 16, dim=-2)]
+        return torch.cat(parts, dim=-2)
+
+    monkeypatch.setattr(functional, "scaled_dot_product_attention", in_parts)
+
+
+@pytest.mark.usefixtures("fused_attention")
+@pytest.mark.parametrize("tile", [None, 64, 32, 16])
+def test_a_decoding_takes_no_more_than_is_expected(
+    components: Components, sim: State, tile: int | None
+) -> None:
+    vae: Any = copy.deepcopy(components.vae)
+    vae.to("sim:0")
+    for height, width in ((24, 24), (40, 96), (72, 40)):
+        latents = torch.zeros(1, 16, 1, height, width, device="sim:0")
+        before = sim.peak = sim.allocated
+        decode_latents(vae, latents, mean=LATENTS_MEAN, std=LATENTS_STD, tile=tile)
+        expected = decoding_bytes(vae.decoder, height, width, tile)
+        assert 0.4 * expected < sim.peak - before <= expected, (height, width)
+
+
+@pytest.mark.usefixtures("fused_attention")
+def test_a_whole_picture_stays_within_its_budget(
+    written: WrittenCheckpoint, sim: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prompts, steps, upscaling in pixels, a second pass and its decoding, with all weights."""
+    hires = ResolvedHires(scale=4, width=256, height=192, steps=2, strength=0.5, upscaler="lanczos")
+    wanted = request(**SMALL, hires=hires)
+    tiles: list[int | None] = []
+
+    def seen(*values: Any, tile: int | None = None, **options: Any) -> Any:
+        tiles.append(tile)
+        return decode_latents(*values, tile=tile, **options)
+
+    monkeypatch.setattr(loading, "decode_latents", seen)
+    # The constants of real sizes, in proportion to this checkpoint.
+    monkeypatch.setattr(loading, "CACHE_BYTES", 100_000)
+
+    def picture_within(gigabytes: float) -> tuple[int, Any, str]:
+        gc.collect()
+        start = sim.peak = sim.allocated
+        engine = load_engine(
+            written.card, written.folder, device="sim:0", precision="float32", threads=1,
+            token_budget=400, device_memory_gb=gigabytes,
+        )  # fmt: skip
+        work_at_once(engine)
+        context = engine._pipeline.encode("1girl").context
+        (pixels,) = pixels_of(run(engine, {"a": wanted}), "a")
+        return sim.peak - start, pixels, context.device.type
+
+    everything, expected, encoder = picture_within(0)
+    assert encoder == "sim", "without a budget the text encoder stays on the device"
+    assert tiles == [None, None]
+    tiles.clear()
+    budget = int(0.92 * everything)
+    monkeypatch.setattr("model.network.load.WORKING_BYTES", budget)
+    peak, found, encoder = picture_within(budget / 1e9)
+    assert encoder == "cpu", (everything, budget, peak, tiles)
+    assert tiles[-1] in (64, 32, 16)
+    assert peak <= budget < everything, tiles
+    assert sim.released == [], "nothing had to be tried twice"
+    assert numpy.abs(found - expected).max() <= 1
 
 
 def test_a_lost_device_ends_the_engine(make: MakeEngine, sim: State) -> None:
