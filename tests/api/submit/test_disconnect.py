@@ -236,7 +236,7 @@ def test_a_stream_that_breaks_does_not_count_as_a_disconnect(
             yield None
         raise QueueUnavailable("Redis does not answer")
 
-    monkeypatch.setattr(JobQueue, "events", no_events)
+    monkeypatch.setattr(JobQueue, "event_pages", no_events)
     query = "?cancel_on_disconnect=true"
     for _ in range(5):
         assert "retry" in client.get(f"/jobs/{job_id}/events{query}").text

@@ -156,7 +156,11 @@ def test_up_ends_with_the_reason(protected: int, tmp_path: Path) -> None:
     url = f"redis://:secret@127.0.0.1:{protected}/0"
     run = kirazuri("up", "--port", "0", folder=tmp_path, KIRAZURI_REDIS_URL=url)
     assert run.returncode == 1
-    assert run.stderr == (
-        f"error: the Redis of KIRAZURI_REDIS_URL (redis://127.0.0.1:{protected}/0) refuses the "
-        "user or password\n"
+    assert (
+        f"the Redis of KIRAZURI_REDIS_URL (redis://127.0.0.1:{protected}/0) refuses the user or "
+        "password\n"
+    ) in run.stderr
+    assert run.stderr.endswith(
+        "error: not started because of a fault; `kirazuri doctor` checks everything\n"
     )
+    assert "secret" not in run.stderr

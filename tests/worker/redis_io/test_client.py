@@ -87,6 +87,7 @@ class TlsProxy:
         self._context = context
         self._target = target
         self._server: asyncio.Server | None = None
+        self._joined: dict[asyncio.Task[None] | None, list[asyncio.StreamWriter]] = {}
 
     async def __aenter__(self) -> int:
         self._server = await asyncio.start_server(self._join, "127.0.0.1", 0, ssl=self._context)
@@ -95,9 +96,14 @@ class TlsProxy:
     async def __aexit__(self, *_: object) -> None:
         assert self._server is not None
         self._server.close()
+        for writers in self._joined.values():
+            for writer in writers:
+                writer.transport.abort()
+        await asyncio.gather(*filter(None, self._joined))
 
     async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         inner = await asyncio.open_connection("127.0.0.1", self._target)
+        self._joined[asyncio.current_task()] = [writer, inner[1]]
         await asyncio.gather(_copy(reader, inner[1]), _copy(inner[0], writer))
 
 
