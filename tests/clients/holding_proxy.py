@@ -57,10 +57,11 @@ class HoldingProxy:
                 threading.Thread(target=self._break_off, args=(service,), daemon=True).start()
             else:
                 threading.Thread(target=_pass_back, args=(service, client), daemon=True).start()
-            with suppress(OSError):
+            with suppress(OSError):  # the client has hung up
                 while data := client.recv(65536):
                     self._count(data)
-                    service.sendall(data)
+                    with suppress(OSError):  # broken off: the client still waits
+                        service.sendall(data)
             _shut_down(service)
 
     def _count(self, data: bytes) -> bool:
