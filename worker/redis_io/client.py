@@ -5,6 +5,7 @@ this service are idempotent, so a broken connection is retried once or twice. Th
 after a timeout, because its clients would wait twice as long for the same answer.
 """
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -116,7 +117,19 @@ def connect_async(url: str, *, max_connections: int = 4) -> redis.asyncio.Redis:
 
 
 async def disconnect(client: redis.asyncio.Redis) -> None:
-    """Close a client of `connect_async` and its connections to sentinels."""
+    """Close a client of `connect_async` and its connections to sentinels, even if cancelled."""
+    closing = asyncio.create_task(_close(client))
+    is_cancelled = False
+    while not closing.done():
+        try:
+            await asyncio.shield(closing)
+        except asyncio.CancelledError:
+            is_cancelled = True
+    if is_cancelled:
+        raise asyncio.CancelledError
+
+
+async def _close(client: redis.asyncio.Redis) -> None:
     await client.aclose()
     pool = client.connection_pool
     if isinstance(pool, redis.asyncio.sentinel.SentinelConnectionPool):

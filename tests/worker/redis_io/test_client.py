@@ -25,7 +25,7 @@ from tests.support.waiting import async_wait_until, wait_until
 from worker.errors import QueueUnavailable
 from worker.job import TERMINAL, Job
 from worker.queue.job_queue import JobQueue
-from worker.redis_io.client import connect, connect_async, is_outage
+from worker.redis_io.client import connect, connect_async, disconnect, is_outage
 from worker.redis_io.sentinel import SentinelUrl, sentinel_url
 from worker.redis_io.server import find_redis_server
 from worker.settings import Settings
@@ -255,3 +255,28 @@ async def test_a_task_that_swallowed_a_cancel_is_cancelled_again() -> None:
     assert task.cancelled()
     assert swallowed == 1
     await stop_task(task)
+
+
+async def test_a_cancel_leaves_no_connection_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    redis_url = "redis://127.0.0.1:9"  # nobody is asked
+    client, may_close = connect_async(redis_url), asyncio.Event()
+    close = client.aclose
+    closed = False
+
+    async def close_slowly() -> None:
+        nonlocal closed
+        await may_close.wait()
+        await close()
+        closed = True
+
+    monkeypatch.setattr(client, "aclose", close_slowly)
+    task = asyncio.create_task(disconnect(client))
+    for _ in range(2):
+        await asyncio.sleep(0)
+        task.cancel()
+    await asyncio.sleep(0)
+    assert not task.done()
+    may_close.set()
+    await asyncio.wait({task})
+    assert closed
+    assert task.cancelled()
