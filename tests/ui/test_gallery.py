@@ -111,6 +111,7 @@ def test_favourites_are_kept_in_the_browser(page: Page, client: httpx2.Client) -
     viewer.locator(".favourite").click()
     expect(viewer.locator(".favourite")).to_have_attribute("aria-pressed", "true")
     viewer.locator(".close").click()
+    page.wait_for_function("history.state === null")  # a reload would come between
     page.reload()
     expect(tiles(page)).to_have_count(2)
     page.locator("[data-only=favourites]").click()
@@ -263,6 +264,7 @@ def test_a_picture_is_deleted_for_good_and_can_be_made_again(
     assert client.get(job["images"][0]["url"]).status_code == 410
     viewer.locator(".close").click()
     expect(page.locator("kz-gallery .is-deleted")).to_have_count(1)
+    page.wait_for_function("history.state === null")
     page.reload()
     expect(page.locator("kz-gallery .gone")).to_have_text("Deleted")
     viewer = open_picture(page, job)
