@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+from tests.support.torch_free import needs_a_worker
+
 SCRIPT = """
 import sys
 import worker.runtime.main
@@ -25,6 +27,7 @@ print(sorted(slow & sys.modules.keys()))
 """
 
 
+@needs_a_worker
 def test_a_picture_needs_no_slow_library() -> None:
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=240
