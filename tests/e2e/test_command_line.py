@@ -240,10 +240,11 @@ def test_an_interrupted_run_cancels_its_jobs_and_continues(
     assert "1 prompts: 1 were done before" in run(*arguments).stderr
 
 
-def test_watching_prints_each_change_and_ends_with_an_interrupt(run: CommandLine, job: Any) -> None:
-    with run.start("jobs", "--watch", "--json", "--containing", "turquoise") as process:
+def test_watching_prints_each_change_and_ends_with_an_interrupt(run: CommandLine) -> None:
+    watched = run.json("generate", "1girl, watched", *FAST)  # no other test makes such a job
+    with run.start("jobs", "--watch", "--json", "--containing", "watched") as process:
         assert process.stdout
-        assert json.loads(process.stdout.readline())["id"] == job["id"]
+        assert json.loads(process.stdout.readline())["id"] == watched["id"]
         process.send_signal(signal.SIGINT)
         out, errors = process.communicate(timeout=60)
     assert (process.returncode, out, errors) == (130, "", "error: interrupted\n")

@@ -8,6 +8,8 @@ from contextlib import ExitStack
 import httpx2
 import pytest
 
+from api.middleware import request_context
+from api.middleware.limited_body import BodyBudget
 from tests.support.api_server import ApiServer
 from tests.support.cases import check_all
 from tests.support.waiting import wait_until
@@ -34,11 +36,20 @@ FORM = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r
 
 
 @pytest.fixture(scope="module")
-def narrow(settings: Settings) -> Iterator[ApiServer]:
+def budget() -> BodyBudget:
+    """The budget of `narrow`."""
+    return BodyBudget(BUDGET)
+
+
+@pytest.fixture(scope="module")
+def narrow(settings: Settings, budget: BodyBudget) -> Iterator[ApiServer]:
     """A server with a small budget."""
     sizes = {"max_body_bytes": 2 * BODY, "max_bodies_bytes": BUDGET}
-    with ApiServer(settings.model_copy(update=sizes)) as running:
-        yield running
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(request_context, "BodyBudget", lambda _: budget)
+        with ApiServer(settings.model_copy(update=sizes)) as running:
+            patch.undo()
+            yield running
 
 
 def hold(server: ApiServer, size: int, operation: tuple[str, str], framing: str) -> socket.socket:
@@ -71,7 +82,7 @@ def test_bodies_beyond_the_budget_are_refused(narrow: ApiServer, redis_url: str)
 
 
 def test_small_requests_pass_and_the_budget_is_given_back(
-    narrow: ApiServer, redis_url: str
+    narrow: ApiServer, budget: BodyBudget, redis_url: str
 ) -> None:
     small = {"prompt": "1girl", "negative_prompt": "x, " * 20}
     large = {"prompt": "1girl", "init_image": "A" * BODY}
@@ -81,17 +92,16 @@ def test_small_requests_pass_and_the_budget_is_given_back(
         held = [
             stack.enter_context(hold(narrow, BODY + FREE, READERS[0], LENGTH)) for _ in range(3)
         ]
-        wait_until(lambda: is_full(httpx2.post(url, json=large, timeout=60)))
+        # A large request before the three are read would take a part of their budget.
+        wait_until(lambda: budget.held == BUDGET)
+        refused = httpx2.post(url, json=large, timeout=60)
+        assert (refused.status_code, refused.json()["code"]) == (503, "too_many_bodies")
         assert httpx2.post(url, json=small, timeout=60).status_code == 200
         assert select.select(held, [], [], 0)[0] == []  # the three fill it exactly
     narrow.wait_for_requests(0)
+    assert budget.held == 0
     for _ in range(5):
         assert httpx2.post(url, json=large, timeout=60).status_code == 422
-
-
-def is_full(answer: httpx2.Response) -> bool:
-    """Whether the budget is spent."""
-    return answer.status_code == 503 and answer.json()["code"] == "too_many_bodies"
 
 
 def test_what_is_only_declared_does_not_count(narrow: ApiServer, redis_url: str) -> None:
