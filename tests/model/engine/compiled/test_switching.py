@@ -115,7 +115,10 @@ def test_a_shortage_of_memory_is_no_fault_of_the_code(paths: Switched) -> None:
 def test_the_same_bytes_before_during_and_after_the_switch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With the shipped checkpoint; the graphs run as they are traced, not as machine code."""
+    """With the shipped checkpoint and the process that tries code.
+
+    The graphs run as they are traced, not as machine code.
+    """
     for name in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"):
         monkeypatch.setenv(name, "")
     monkeypatch.setattr(compiled_paths, "trial_command", prompt_trial)
@@ -131,7 +134,7 @@ def test_the_same_bytes_before_during_and_after_the_switch(
         plain, before, during = (pictures(engine, one)[1] for one in (wanted, repeating, repeating))
         assert state.name != "ready", "nothing was computed during the compilation"
         wait_until(lambda: state.name != "compiling", seconds=240)
-        assert state.name == "ready", state
+        assert (state.name, state.detail) == ("ready", "compiled code is right"), state
         path, compiled = pictures(engine, wanted)
         assert path == COMPILED
         path, after = pictures(engine, repeating)
