@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from tests.support.paths import ROOT
+from tests.support.ports import free_port, free_socket
 from tests.support.scheduling import group_of
 
 
@@ -58,3 +59,11 @@ def test_files_that_use_the_service_run_together() -> None:
     assert {"test_openai.py", "test_service.py"} <= files.keys() - apart
     assert apart == {"test_secrets.py", "test_traces.py"}, "they start services of their own"
     assert group_of("tests/cli/test_main.py") == "tests/cli/test_main.py"
+
+
+def test_a_port_for_a_later_program_is_given_to_nobody_else() -> None:
+    with free_socket() as listener:
+        any_port = listener.getsockname()[1]
+    chosen = [free_port() for _ in range(20)]
+    assert len(set(chosen)) == 20
+    assert max(chosen) < 32_768 <= any_port, "the system gives out ports of its own range"

