@@ -18,7 +18,7 @@ def relative_error(found: Tensor, exact: Tensor) -> float:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_product_is_that_of_the_library(dtype: torch.dtype) -> None:
     generator = torch.Generator().manual_seed(2)
-    for shape, width in (((5,), 7), ((1, 1), 3), ((2, 9, 24), 48), ((3, 64, 192), 576)):
+    for shape, width in (((5,), 7), ((1, 1), 3), ((2, 9, 24), 48), ((3, 64), 576)):
         x = torch.randn(*shape, 192, generator=generator).to(dtype)
         wide = torch.randn(width, 2 * 192, generator=generator).to(dtype)
         for weight in (wide[:, :192].contiguous(), wide[:, :192], wide[:, ::2]):
