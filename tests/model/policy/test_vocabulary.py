@@ -128,6 +128,20 @@ SEXUAL = {
         "lifted skirt", "socks and nothing else", "forced kiss", "tentacle dress", "loose bikini",
         "footsie", "facesitter", "hands under breasts", "pantyhose over face", "tail licking",
     ],
+    "in plain words": [
+        "throbbing manhood", "glistening folds", "licks his boots", "sniffing her armpits",
+        "pulls down her jeans", "tugging off her bikini top", "isn't wearing any panties",
+        "without a stitch", "pleasures himself", "naughty librarian", "praise kink",
+        "rails her", "sits on his face", "vibrating ring", "shirtless", "breastfed",
+        "see-through tank top", "cardigan lift", "sniffing socks", "torn-open shirt, nips",
+    ],
+    "stems that end or start a word": [
+        "knucklejob", "antennajob", "giantslut", "rawdogged", "postcoitally", "elfcunt",
+        "cervix womb", "warcamp breeding", "ovulates", "enculados",
+    ],
+    "one sign for many words": [
+        "視姦", "幽霊姦", "露出女", "尻を叩く", "羞恥プレイ", "メス堕ち", "노출", "сквиртинг",
+    ],
     "masks": [
         "f**k", "p*nis", "n#de", "c○ck", "d?ldo", "v%gina", "p███n", "n_de", "f-ck", "セッ○ス",
         "ま〇こ", "p=nis", "p/nis", "p^nis", "n◆de", "n🍆de", "n→de", "セ×クス", "bl*wj*b", "p*n*s",
@@ -300,6 +314,10 @@ HARMLESS = [
     "photogravure", "outstripping", "cockhorse", "canned fish", "night fodder", "a Colt python",
     "bussen", "salopette", "penne alla panna",
     "a chained bicycle", "foot massage", "neck kiss",
+    "a good job", "odd jobs", "thy womb", "a breeding ground for birds", "dog breeding",
+    "suckling pig", "blow him a kiss", "colonel klink", "anaïs watterson", "titanus ghidorah",
+    "siriporn", "bulma briefs", "dick higgins", "bill condon", "ふさふさの尻尾",
+    "sans-culottes",
     "a minor chord", "young bamboo", "lion cub", "bear cubs", "eros", "futaba", "futari", "seeks",
 ]  # fmt: skip
 
