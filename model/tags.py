@@ -148,7 +148,8 @@ def replace_underscores(tag: str) -> str:
     that is signs only, or a single letter or digit with up to two signs around it.
     """
     text = " ".join(tag.split())
-    return text if _FACE.fullmatch(text) else " ".join(text.replace("_", " ").split())
+    is_plain = "_" not in text or _FACE.fullmatch(text)
+    return text if is_plain else " ".join(text.replace("_", " ").split())
 
 
 def _groups(tags: Tags) -> dict[TagGroup, list[str]]:

@@ -75,12 +75,14 @@ CheckResult = Iterator[tuple[WarningCode, str]]
 class _LintInput(NamedTuple):
     """A request to check. `tags` are the comma-separated parts of the prompt, including prose.
 
-    `safety` are the structured safety tags, `known` is the operator's list of tags.
+    `short_tags` are those that are not prose, `safety` the structured safety tags, `known` is the
+    operator's list of tags.
     """
 
     request: ResolvedRequest
     card: Card
     tags: list[str]
+    short_tags: list[str]
     safety: list[str]
     known: KnownTags | None
 
@@ -95,9 +97,8 @@ def split_tags(prompt: str) -> list[str]:
 
 def is_prose(part: str) -> bool:
     """Whether a part of a prompt is a sentence, or part of one, rather than a tag."""
-    return len(part.split()) >= _PROSE_WORDS or (
-        len(part.split()) > 2 and _SENTENCE.search(part) is not None
-    )
+    words = len(part.split())
+    return words >= _PROSE_WORDS or (words > 2 and _SENTENCE.search(part) is not None)
 
 
 def lint(
@@ -111,7 +112,9 @@ def lint(
     `tags` are the structured tags in the prompt, `known` is the operator's list of tags.
     """
     safety = [replace_underscores(tag).lower() for tag in tags.safety] if tags else []
-    lint_input = _LintInput(request, card, split_tags(request.prompt), safety, known)
+    parts = split_tags(request.prompt)
+    short_tags = [part for part in parts if not is_prose(part)]
+    lint_input = _LintInput(request, card, parts, short_tags, safety, known)
     return tuple(
         RequestWarning(code=code, detail=detail)
         for check in _CHECKS
@@ -193,7 +196,7 @@ def _check_order(lint_input: _LintInput) -> CheckResult:
     """
     prompting = lint_input.card.prompting
     first = {*prompting.quality, *prompting.low_quality, *prompting.meta, *prompting.safety}
-    has_prose = any(map(is_prose, lint_input.tags))
+    has_prose = len(lint_input.short_tags) < len(lint_input.tags)
     last, last_tag, unknown = 0, "", 0
     for tag in lint_input.tags:
         is_first = tag in first or tag in _SAFETY_WORDS or _SCORE.fullmatch(tag)
@@ -216,8 +219,7 @@ def _check_order(lint_input: _LintInput) -> CheckResult:
 def _check_known(lint_input: _LintInput) -> CheckResult:
     """Aliases and misspelt tags, if there is a list of tags."""
     if lint_input.known:
-        tags = [tag for tag in lint_input.tags if not is_prose(tag)]
-        yield from find_aliases(tags, lint_input.known)
+        yield from find_aliases(lint_input.short_tags, lint_input.known)
 
 
 def _check_parentheses(lint_input: _LintInput) -> CheckResult:
@@ -263,6 +265,8 @@ def _check_quality(lint_input: _LintInput) -> CheckResult:
 
 
 def _check_underscores(lint_input: _LintInput) -> CheckResult:
+    if "_" not in lint_input.request.prompt:
+        return
     bare = _TAIL.sub("", lint_input.request.prompt)  # `unescaped_parentheses` covers these
     found = [
         tag
@@ -283,7 +287,7 @@ def _check_underscores(lint_input: _LintInput) -> CheckResult:
 
 
 def _check_duplicates(lint_input: _LintInput) -> CheckResult:
-    counted = Counter(replace_underscores(tag) for tag in lint_input.tags if not is_prose(tag))
+    counted = Counter(map(replace_underscores, lint_input.short_tags))
     found = [
         tag for tag, times in counted.items() if times > 1 and tag.strip() not in ("", "break")
     ]

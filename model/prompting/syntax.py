@@ -97,19 +97,26 @@ _BAD_WEIGHT = re.compile(
 )
 """The end of a bracket whose weight is not a number; `(D:)` is an emoticon."""
 
-_BARE_WEIGHT = re.compile(
-    r"(?:^|(?<=[,(\n]))\s{0,9}([^\s,:()\[\]{}<>][^,:()\[\]{}<>\n]{0,80})"
-    r":(0\.\d{1,2}|1\.(?:[1-9]5?|05))\s{0,9}(?=[,\n]|$)"
-)
+_BARE_NUMBER = re.compile(r":(0\.\d{1,2}|1\.(?:[1-9]5?|05))\s{0,9}(?=[,\n]|$)")
 """A number that is rarely anything but a weight, unlike that of `evangelion:2.22`."""
+
+_BARE_WEIGHT = re.compile(
+    r"(?:^|(?<=[,(\n]))\s{0,9}([^\s,:()\[\]{}<>][^,:()\[\]{}<>\n]{0,80})" + _BARE_NUMBER.pattern
+)
 
 _RATIO = re.compile(r"(?:ratio|version|ver|scale|model|aperture|score|\b\w|\d|\W)$", re.IGNORECASE)
 """The end of words that are followed by a number of their own: `aspect ratio:1.5`, `f:1.8`."""
 
-_OPEN_SQUARE = re.compile(r"(?:^|(?<=[\s,(]))\[{1,20}(?=\w)[^\[\],\n]{0,60}")
-_OPEN_CURLY = re.compile(r"(?:^|(?<=[\s,(]))\{{1,20}(?=\w)[^{},\n]{0,60}")
-_CLOSE_SQUARE = re.compile(r"\w{2,40}\]{1,20}(?=[\s,]|$)")
-_CLOSE_CURLY = re.compile(r"\w{2,40}\}{1,20}(?=[\s,]|$)")
+_SQUARE_ADVICE = "weaken; write (words:0.9)"
+_CURLY_ADVICE = "strengthen; write (words:1.05)"
+_ALONE = (
+    ("[", "]", re.compile(r"(?:^|(?<=[\s,(]))\[{1,20}(?=\w)[^\[\],\n]{0,60}"), _SQUARE_ADVICE),
+    ("]", "[", re.compile(r"\w{2,40}\]{1,20}(?=[\s,]|$)"), _SQUARE_ADVICE),
+    ("{", "}", re.compile(r"(?:^|(?<=[\s,(]))\{{1,20}(?=\w)[^{},\n]{0,60}"), _CURLY_ADVICE),
+    ("}", "{", re.compile(r"\w{2,40}\}{1,20}(?=[\s,]|$)"), _CURLY_ADVICE),
+)
+"""A bracket, its partner that is nowhere in the prompt, where it is found, and the advice."""
+
 _SQUARE = re.compile(r"(?<![\\\[])(\[{1,20})(?=[^\[\]]*[^\W_])([^\[\]]*)\]{1,20}")
 _CURLY = re.compile(r"(?<![\\{$])(\{{1,20})(?=[^{}]*[^\W_])([^{}]*)\}{1,20}")
 _ANGLE_OPTION = re.compile(r"<[a-z]{1,20}\[[^<>\[\]]*\]")
@@ -160,27 +167,30 @@ def find_foreign_syntax(prompt: str) -> Iterator[str]:
         if match := re.search(pattern, prompt):
             yield advice.format(shorten(match[0]), *match.groups())
     rest = _ANGLE_OPTION.sub("", prompt)
-    yield from _first_of_each(_SQUARE, _square_advice, rest)
-    yield from _first_of_each(_CURLY, _curly_advice, rest)
+    if "[" in rest:
+        yield from _first_of_each(_SQUARE, _square_advice, rest)
+    if "{" in rest:
+        yield from _first_of_each(_CURLY, _curly_advice, rest)
     yield from _find_open_brackets(rest)
     yield from _find_bad_weights(prompt)
 
 
 def _find_open_brackets(prompt: str) -> Iterator[str]:
     """Find square and curly brackets that have no partner at all."""
-    for opened, closed, brackets, advice in (
-        (_OPEN_SQUARE, _CLOSE_SQUARE, "[]", "weaken; write (words:0.9)"),
-        (_OPEN_CURLY, _CLOSE_CURLY, "{}", "strengthen; write (words:1.05)"),
-    ):
-        for pattern, partner in ((opened, brackets[1]), (closed, brackets[0])):
-            if partner not in prompt and (match := pattern.search(prompt)):
-                yield f"{shorten(match[0])} does not {advice}"
+    for bracket, partner, pattern, advice in _ALONE:
+        if bracket in prompt and partner not in prompt and (match := pattern.search(prompt)):
+            yield f"{shorten(match[0])} does not {advice}"
 
 
 def _find_bad_weights(prompt: str) -> Iterator[str]:
     """Find weights that are not numbers, and weights without brackets."""
+    patterns = []
+    if ")" in prompt and any(sign in prompt for sign in ":;="):
+        patterns.append((_BAD_WEIGHT, _bad_weight_advice))
+    if _BARE_NUMBER.search(prompt):
+        patterns.append((_BARE_WEIGHT, _bare_weight_advice))
     stray: set[int] | None = None
-    for pattern, advice in ((_BAD_WEIGHT, _bad_weight_advice), (_BARE_WEIGHT, _bare_weight_advice)):
+    for pattern, advice in patterns:
         for match in pattern.finditer(prompt):
             if found := advice(match):
                 if stray is None:
@@ -255,6 +265,8 @@ def find_full_width_brackets(prompt: str) -> Iterator[str]:
 
     Leaves full-width brackets of prose alone.
     """
+    if prompt.isascii():  # most are, and these patterns are slow
+        return
     for pattern in (_WEIGHT, _DOUBLED, _WHOLE_PART):
         for match in pattern.finditer(prompt):
             if not _is_read(match):

@@ -21,8 +21,10 @@ T5_EOS = "</s>"
 
 # Tokenizers treat "</s>" or "<|im_end|>" in a prompt as control tokens; T5 also in full width.
 _SPECIAL_TOKEN = re.compile(r"([<＜﹤])(?=[^<>＜＞﹤﹥\s]+[>＞﹥])")
-# ASCII words with single spaces between them. Other text may be normalised across words.
-_PLAIN_WORDS = re.compile(r"[!-~]{1,40}(?: [!-~]{1,40})*")
+# ASCII words with single spaces between them, and perhaps one before a bracket with a weight.
+# Other text may be normalised across words.
+_PLAIN_WORDS = re.compile(r"[!-~]{1,40}(?: [!-~]{1,40})* ?")
+_WORD = re.compile(r"[!-~]+(?: $)?")
 _QWEN_SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -71,7 +73,7 @@ def count_tokens(text: str, tokenizers: Tokenizers, limit: int) -> TokenCount:
     for segment in parse_prompt(text):
         text_only = _SPECIAL_TOKEN.sub(r"\1 ", segment.text)
         if _PLAIN_WORDS.fullmatch(text_only):
-            first, *others = text_only.split(" ")
+            first, *others = _WORD.findall(text_only)
             # Qwen's tokens begin with the space before a word; T5's mark the start of a word.
             qwen += _word_tokens(first, tokenizers.qwen)
             qwen += sum(_word_tokens(f" {word}", tokenizers.qwen) for word in others)

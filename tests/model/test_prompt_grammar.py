@@ -1,6 +1,7 @@
 """Weights, brackets and escapes of prompts are parsed as in ComfyUI."""
 
 import json
+import unicodedata
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.errors import PromptError
-from model.prompt_grammar import Segment, parse_prompt
+from model.prompt_grammar import Segment, check_characters, parse_prompt
 from tests.support.growth import grows_linearly
 from tests.support.paths import DATA
 
@@ -31,6 +32,20 @@ def test_segments_are_those_of_the_reference() -> None:
                 text.replace("\0\1", ")").replace("\0\2", "(") for text, _ in case["segments"]
             ]
             assert weights == pytest.approx([weight for _, weight in case["segments"]])
+
+
+def test_control_codes_and_halves_of_surrogate_pairs_are_refused() -> None:
+    def is_refused(char: str) -> bool:
+        try:
+            return check_characters(f"a{char}b") != f"a{char}b"
+        except ValueError as exc:
+            return str(exc).startswith(f"character U+{ord(char):04X} at position 1 ")
+
+    def is_unfit(char: str) -> bool:
+        return unicodedata.category(char) in ("Cs", "Cc") and char not in "\n\r\t"
+
+    codes = map(chr, range(0x20000))
+    assert [char for char in codes if is_refused(char) != is_unfit(char)] == []
 
 
 def test_unusual_brackets() -> None:

@@ -4,11 +4,12 @@ import json
 import re
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer
 
 from model.card import load_card
 from model.errors import CheckpointError, PromptError
@@ -121,6 +122,7 @@ def test_long_prompts_are_truncated_before_the_end_token() -> None:
         "1girl, red hair, (blue eyes:1.2), smile, year 2024, 8k",
         "rock'n'roll don't DON'T, x'll 1'st, __a__b--c;d :) ^_^ @@",
         "a " * 60,
+        "red hair, smile (happy:1.2) 1girl, rock'n'roll ((a) b) 'll (c)",
         " leading,  double  spaces\nand\ttabs ",
         "café naïve 夜 ｆｕｌｌ ｗｉｄｔｈ, e\u0301 \u0301x",
         "</s> <|im_end|> <extra_id_0> < / s >",
@@ -133,6 +135,26 @@ def test_counting_by_word_counts_every_token(published: Tokenizers, text: str) -
         whole = tokenize(text, *tokenizers)
         counted = count_tokens(text, tokenizers, 512)
         assert (counted.qwen, counted.t5) == (len(whole.qwen_ids), len(whole.t5_ids))
+
+
+class CountedTokenizer:
+    """The tokenizers of the package; counts the texts that one turns into tokens."""
+
+    def __init__(self) -> None:
+        self.texts = 0
+
+    def encode(self, text: str, *, add_special_tokens: bool) -> Any:
+        self.texts += 1
+        return load_tiny().t5.encode(text, add_special_tokens=add_special_tokens)
+
+
+def test_words_that_were_counted_are_not_tokenized_again() -> None:
+    counting = CountedTokenizer()
+    tokenizers = Tokenizers(cast(Tokenizer, counting), cast(Tokenizer, counting))
+    count_tokens("red hair, red spring (season), a hat", tokenizers, 512)
+    before = counting.texts
+    count_tokens("red spring (season), hat a", tokenizers, 512)
+    assert counting.texts == before
 
 
 @given(st.text(st.characters(codec="ascii", exclude_categories=["Cc"]), max_size=200))
