@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from model.card import Card, load_card
@@ -22,6 +23,7 @@ from model.engine.loading import load_engine
 from model.engine.protocol import Failed, GenerationEngine, ImageReady
 from model.request import GenerationRequest
 from model.resolved_request import ResolvedRequest, resolve_request
+from model.sampler_catalog import Quality
 from training.evaluation.probe import Probe, load_probe, read
 from training.evaluation.rules import read_colors
 from training.pictures import captions
@@ -42,6 +44,7 @@ PROBED = {
     "blush": "blush",
     "subject": "subject",
     "outfit": "outfit",
+    "quality": "quality",
 }
 BARS = {
     "hair": 0.98,
@@ -68,6 +71,7 @@ class Setting:
     sampler: str
     steps: int | None
     cfg_scale: float
+    quality: Quality = "exact"
 
 
 def unseen_avatars(count: int) -> list[Avatar]:
@@ -87,6 +91,7 @@ def request(
         steps=setting.steps,
         cfg_scale=setting.cfg_scale,
         sampler=setting.sampler,
+        quality=setting.quality,
     )
     return resolve_request(asked, card, seed=seed)
 
@@ -116,19 +121,29 @@ def judge(
     avatars: Sequence[Avatar], images: Sequence[Image.Image], probe: Probe
 ) -> dict[str, float]:
     """Share of pictures that show the requested value, by attribute."""
+    found = verdicts(avatars, images, probe)
+    return {name: float(np.nanmean(of_pictures)) for name, of_pictures in found.items()}
+
+
+def verdicts(
+    avatars: Sequence[Avatar], images: Sequence[Image.Image], probe: Probe
+) -> dict[str, NDArray[np.float64]]:
+    """For each attribute a number per picture: 1 right, 0 wrong, NaN if it cannot be seen."""
     colors = [read_colors(image) for image in images]
     answers = read(probe, images)
-    shares = {name: _share(avatars, colors, field) for name, field in RULED.items()}
-    return shares | {name: _share(avatars, answers, field) for name, field in PROBED.items()}
+    found = {name: _verdicts(avatars, colors, field) for name, field in RULED.items()}
+    return found | {name: _verdicts(avatars, answers, field) for name, field in PROBED.items()}
 
 
-def _share(avatars: Sequence[Avatar], answers: Sequence[Any], field: str) -> float:
-    pairs = [
-        getattr(avatar, field) == answer[field]
-        for avatar, answer in zip(avatars, answers, strict=True)
-        if field != "eye_color" or avatar.eyes != "closed eyes"
-    ]
-    return float(np.mean(pairs))
+def _verdicts(avatars: Sequence[Avatar], answers: Sequence[Any], field: str) -> NDArray[np.float64]:
+    return np.array(
+        [
+            np.nan
+            if field == "eye_color" and avatar.eyes == "closed eyes"
+            else float(getattr(avatar, field) == answer[field])
+            for avatar, answer in zip(avatars, answers, strict=True)
+        ]
+    )
 
 
 def compare_quality(
