@@ -63,6 +63,15 @@ _KANA = {
 }  # fmt: skip
 """Those that are no other words together with さい."""
 
+_ROMANISED = {
+    7: "nana", 8: "has", 9: "kyuu", 10: "jus", 11: "juuis", 12: "juuni", 13: "juusan",
+    14: "juuyon", 15: "juugo", 16: "juuroku", 17: "juunana",
+}  # fmt: skip
+"""Before the Japanese `sai`; lower ones are also parts of names."""
+
+_ABOUT = "三四 四五 五六 六七 七八 八九 十一二 十二三 十三四 十四五 十五六 十六七"
+"""Pairs of ages: 十四五岁 is 14 or 15."""
+
 _CJK = ("十", "十一", "十二", "十三", "十四", "十五", "十六", "十七", "十八")
 """From 10 on."""
 
@@ -97,14 +106,15 @@ _OLD = (
 _AGED = (
     "age {}", "aged {}", "ages {}", "aging {}", "age is {}", "age was {}", "age of {}",
     "turning {}", "turned {}", "just turned {}", "girl of {}", "boy of {}",
+    "={} year", "{} yers old", "{} ys old", "born {} years ago", "age range {}",
 )  # fmt: skip
 _IN_OTHER_WORDS = {
     "german": ("{} jahre alt", "{} jahre", "{} jährig*", "mit {} jahren", "im alter von {}"),
     "french": ("{} ans", "âgée de {}", "âgé de {}"),
-    "spanish": ("{} años", "{} añitos", "{} añera*"),
+    "spanish": ("{} años", "{} añitos", "{} añera*", "niña de {}", "niño de {}"),
     "portuguese": ("{} anos", "{} aninhos"),
     "italian": ("{} anni", "{} enne"),
-    "russian": ("{} лет", "{} года", "{} год"),
+    "russian": ("{} лет", "{} года", "{} год", "{} годик*", "ей {}", "ему {}"),
     "of russian": ("{} летн*",),
     "dutch": ("{} jaar", "{} jarig*"),
     "korean": ("{} 살",),
@@ -114,6 +124,9 @@ _IN_DIGITS = (
     "{} yr", "{} lat", "{} yaşında", "{} tahun", "{} tuổi", "{} year girl", "{} year boy",
     "{} yr girl", "{} yr boy", "{} rokov",
     "{} år", "{} år gammal", "{} éves", "{} ετών", "{} χρονών", "{} سنة", "{} سنوات", "{} سال",
+    "年齢{}", "年龄{}", "年齡{}", "{} ani", "{} åring*", "อายุ {}",
+    "nena de {}", "meisje van {}", "jongen van {}", "mädchen von {}",
+    "{}e verjaardag", "{} geburtstag", "cumple {}", "cumpleaños {}",
     "{} ปี", "{} ขวบ", "{} vuotta", "{} vuotias", "{} godina", "{} років", "{} साल", "בת {}",
     "בן {}", "{}yof", "{}yom",
 )  # fmt: skip
@@ -133,6 +146,7 @@ _NEAR = (
     "{}歳ではない", "{}歳じゃない", "{}歳に満たない", "{}歳になっていない", "まだ{}歳",
     "{}才以下", "меньше {} лет", "не достигла {}", "не достиг {}",
     "не исполнилось {}",
+    "poniżej {}", "{} yaş altı", "di bawah {}", "dưới {} tuổi",
     "{} and under", "{} or under", "{} and younger", "{} or younger", "{}세미만",
     "{}세 미만", "{}살 미만",
 )  # fmt: skip
@@ -158,7 +172,8 @@ _CJK_NEAR = (
 )  # fmt: skip
 _NOT_ADULT = (
     "not {}", "isnt {}", "is not {}", "not turned {}", "hasnt turned {}", "havent turned {}",
-    "almost {}", "nearly {}", "soon {}", "close to {}", "u{}", "sub {}", "will be {}",
+    "almost {}", "nearly {}", "soon {}", "close to {}", "less than {}", "fewer than {}",
+    "=pre {}", "u{}", "sub {}", "will be {}",
     "turning {} soon", "close to turning {}", "before ... {} birthday", "before ... {}th birthday",
     "year short of {}", "years short of {}", "year away from {}", "years away from {}",
     "months away from {}", "months short of {}", "until she turns {}", "until he turns {}",
@@ -171,7 +186,8 @@ _SHE_IS = (
     "girl {}", "boy {}", "she turns {}", "he turns {}", "is only {}", "is just {}", "shes only {}",
     "hes only {}", "shes just {}", "hes just {}", "{}f", "{} y", "{} ish", "turns {}", "only {}=",
     "just {}=", "still {}=", "still only {}", "{} and a half=", "{} and three quarters=",
-    "looks {}", "looks like {}", "{} summers", "{} winters", "{} springs", "ей {}", "ему {}",
+    "looks {}", "looks like {}", "appears {}", "about to be {}", "hardly {}",
+    "female {}", "{} summers", "{} winters", "{} springs", "ей {}", "ему {}",
 )  # fmt: skip
 _ADULT = 18
 _LEAST_NEAR = 10
@@ -215,6 +231,7 @@ def ages_below(limit: int) -> Iterator[str]:
         yield from _near(age)
         if age < limit:
             yield from _filled(_SHE_IS, str(age), _ENGLISH[age])
+    yield from (f"{pair}{years}" for pair in _ABOUT.split() for years in "岁歲歳")
     if limit == _ADULT:
         yield from _filled(_NOT_ADULT, str(limit), _ENGLISH[limit], _ORDINALS[limit - 1])
         yield from _filled(_NEAR[:_ENGLISH_NEAR], _ROMAN[limit])
@@ -229,6 +246,10 @@ def _near(age: int) -> Iterator[str]:
 
 
 def _counted_in_asia(age: int) -> Iterator[str]:
+    if age in _ROMANISED:
+        yield f"{_ROMANISED[age]}sai"
+    if age > 2:  # "2 sai" are weapons
+        yield f"{age} sai"
     if age in _KANA:
         yield from (f"{_KANA[age]}さい", f"{_KANA[age]}歳")
     if age >= _LEAST_NEAR:
@@ -261,7 +282,14 @@ def ages_above() -> Iterator[str]:
         for tens, age in product(others.split(), range(1, 10)):
             if (tens, age) not in _TEENS:
                 yield phrase.format(tens, _OTHER_WORDS[language][age])
+    yield from _above_in_asia()
+
+
+def _above_in_asia() -> Iterator[str]:
     yield from ("열아홉 살", "열아홉살")
+    for tens, pair in product("二三四五六七八九", _ABOUT.split()):
+        if pair.startswith("十"):
+            yield from (f"{tens}{pair}{years}" for years in "岁歲歳")
 
 
 def school_years() -> Iterator[str]:
@@ -271,7 +299,7 @@ def school_years() -> Iterator[str]:
             yield from (f"{written} grade", f"{written} grader")
         for written in (str(year), _ENGLISH[year]):
             yield f"=year {written}"
-            for school in ("year", "primary", "secondary", "form"):
+            for school in ("year", "yr", "primary", "secondary", "form"):
                 yield from (f"{school} {written} {who}" for who in _PUPILS)
         if len(_ROMAN[year]) > 1:
             yield f"grade {_ROMAN[year]}"
@@ -295,10 +323,12 @@ def school_years() -> Iterator[str]:
             f"小学校{year}年",
             f"{year} de primaria",
             f"초{year}",
+            f"js{year}",
             f"key stage {year}",
         )
     for year in range(1, 4):
         yield from (f"中{year}", f"中学{year}年", f"初{year}", f"중{year}", f"{year} de la eso")
+        yield f"jc{year}"
     for who in ("女子", "男子", "女生", "男生", "生"):
         yield from (f"小{year}{who}" for year in "一二三四五六")
         yield from (f"中{year}{who}" for year in "一二三")
@@ -313,7 +343,8 @@ def school_years() -> Iterator[str]:
     yield from (f"{year} elementare" for year in _ITALIAN_ORDINALS)
     yield from (f"{year} media" for year in _ITALIAN_ORDINALS[:3])
     yield from (f"{year} série" for year in _PORTUGUESE_ORDINALS)
-    yield from (f"{year} ano=" for year in ("sexto", "sétimo", "oitavo", "nono"))
+    yield from (f"{year} ano=" for year in ("quinto", "sexto", "sétimo", "oitavo", "nono"))
+    yield from (f"{who} do {year}" for who in ("aluna", "aluno") for year in range(1, 10))
     for french in ("sixième", "cinquième", "quatrième", "troisième", "6e", "5e", "4e", "3e"):
         yield from (f"classe de {french}", f"élève de {french}", f"en {french}=")
     yield from ("cm1", "cm2", "ce1", "ce2", "6eme", "5eme", "4eme", "3eme")

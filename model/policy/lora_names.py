@@ -7,8 +7,12 @@ _DIGITS = r"|(?<=[A-Za-z])(?=\d)|(?<=\d)(?=[A-Za-z])"
 _WORD_STARTS = (
     re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])" + _DIGITS),
     re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z]{2})(?=[a-z])" + _DIGITS),
+    re.compile(r"(?<=[a-z])(?=[A-Z])"),
 )
-"""After capitals, a word starts with the last of them (`XLNude`) or behind it (`NSFWmaster`)."""
+"""After capitals, a word starts with the last of them (`XLNude`) or behind it (`NSFWmaster`).
+
+A digit starts a word or is a letter of it (`L0liXL`).
+"""
 
 _SEPARATOR = re.compile(r"[\W_]+")
 _MODELS = (

@@ -140,7 +140,9 @@ SEXUAL = {
         "cervix womb", "warcamp breeding", "ovulates", "enculados",
     ],
     "one sign for many words": [
-        "視姦", "幽霊姦", "露出女", "尻を叩く", "羞恥プレイ", "メス堕ち", "노출", "сквиртинг",
+        "視姦", "幽霊姦", "エロ同人誌", "裸のお姉さん",
+        "フェラするシーン", "口交", "性交中", "보지를",
+        "露出女", "尻を叩く", "羞恥プレイ", "メス堕ち", "노출", "сквиртинг",
     ],
     "masks": [
         "f**k", "p*nis", "n#de", "c○ck", "d?ldo", "v%gina", "p███n", "n_de", "f-ck", "セッ○ス",
@@ -240,6 +242,11 @@ MINORS = [
     "infantil", "menina", "garotinha", "fanciulla", "dziewczynka", "gadis kecil", "trẻ em", "เด็ก",
     "बच्ची",
     "طفلة", "ילדה", "κοριτσάκι", "kislány",
+    "12sai", "juunisai", "十四五岁", "年齢12", "低学年", "js4", "國小女生",
+    "17 годиков",
+    "ей двенадцать", "13. Geburtstag", "niña de 12", "kleines Maedchen", "小さな女の子", "小姑娘",
+    "luoli", "洛丽塔", "롤리", "лолька", "15 ys old", "less than 18", "about to be 15", "jr. high",
+    "born 10 years ago", "yr 6 pupil", "female 14", "aluna do 5 ano", "Hauptschülerin",
     "👶", "🧒", "little 👧", "ddlg", "age play", "lolicon", "toddlercon", "mesugaki",
 ]  # fmt: skip
 
@@ -267,7 +274,7 @@ def test_adult_ages_are_no_minors(policy: Policy) -> None:
         "trinta e dois anos", "女子大学生", "三十代", "中二病", "小一時間", "25 år", "ventenne",
         "twentieth birthday",
         "21 and under",
-        "not 20", "u21",
+        "not 20", "u21", "25 sai", "年齢25", "female 25", "less than 20", "二十四五岁", "少女2人",
     ]  # fmt: skip
     assert [age for age in ages if rule_of(policy, f"1woman, {age}, nsfw", "explicit")] == []
 
@@ -318,6 +325,11 @@ HARMLESS = [
     "suckling pig", "blow him a kiss", "colonel klink", "anaïs watterson", "titanus ghidorah",
     "siriporn", "bulma briefs", "dick higgins", "bill condon", "ふさふさの尻尾",
     "sans-culottes",
+    "赤いフェラーリ", "パチンコ屋", "ピエロの仮面", "聖書のバイブル", "ガールズ&パンツァー",
+    "裸足の少女", "挿入歌", "光が透ける", "露出補正", "白色情人节", "女性交流", "女性爱好者",
+    "十字路口交通", "室内射击", "성기사", "자위대", "사정거리",
+    "보지 못했다", "수간호사", "애널리스트", "발기인",
+    "голые деревья", "секстант", "nackter Fels", "nackte Füße", "bras levés", "pies desnudos",
     "a minor chord", "young bamboo", "lion cub", "bear cubs", "eros", "futaba", "futari", "seeks",
 ]  # fmt: skip
 
@@ -340,7 +352,8 @@ def test_harmless_phrases_with_a_loaded_word_pass_beside_others(policy: Policy) 
 
 
 def test_names_of_loras_are_read_as_words(policy: Policy) -> None:
-    for name in ("TeenNude", "LoliXL", "lolixlv2", "MyChildV2.1", "SDXL_ToddlerStyle",
+    for name in ("TeenNude", "LoliXL", "L0liXL", "cuteKidz", "lolixlv2", "MyChildV2.1",
+                 "SDXL_ToddlerStyle",
                  "cuteLittleGirl_v1", "kidsPonyV6", "shotaLoRA", "styleOfAYoungGirl"):  # fmt: skip
         assert rule_of(policy, "1girl, nsfw", "explicit", name) == "minor_sexual", name
     for name in (
