@@ -11,6 +11,7 @@ from cli.client.errors import ClientError, ServiceAway
 from cli.client.images import SavedImage, Target, save_images
 from cli.client.jobs import follow, job_path, run_job, succeeded
 from cli.client.progress import job_progress
+from cli.output import command_line
 
 _CAPABILITIES = {"name", "samplers", "schedulers", "loras", "workers"}
 """Fields of `GET /capabilities` that the client reads."""
@@ -49,7 +50,11 @@ def generate(
     """
     with open_client(url) as client:
         job = run_job(client, "/generate", body, timeout=timeout, console=console)
-        images = save_images(client, job["images"], target or Target(out))
+        try:
+            images = save_images(client, job["images"], target or Target(out))
+        except ClientError as exc:
+            again = command_line("download", job["id"], "--url", url)
+            raise type(exc)(f"{exc}\n  its images are kept for now: {again}") from exc
         return Generated(images, [warning["detail"] for warning in job["warnings"]], job)
 
 

@@ -3,10 +3,11 @@
 import re
 from typing import Any
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import httpx2
 
-from cli.client.errors import NotFound, Refused, ServiceAway, WrongUsage
+from cli.client.errors import ClientError, NotFound, Refused, ServiceAway, WrongUsage
 from cli.output import read_settings
 
 _READ_SECONDS = 5.0
@@ -51,15 +52,32 @@ def open_client(url: str) -> httpx2.Client:
 
     Raises:
         WrongUsage: `url` is not a URL.
+        ClientError: the key, or a variable for proxies or certificates, cannot be used.
     """
-    key = read_settings().api_key
-    headers = {"Authorization": f"Bearer {key.get_secret_value()}"} if key else None
+    key = _api_key()
+    headers = {"Authorization": f"Bearer {key}"} if key else None
     timeout = httpx2.Timeout(10, read=_READ_SECONDS)
     try:
-        is_local = httpx2.URL(url).host in ("localhost", "127.0.0.1", "::1")
-        return httpx2.Client(base_url=url, headers=headers, timeout=timeout, trust_env=not is_local)
+        trust_env = not _is_local(httpx2.URL(url))
+        return httpx2.Client(base_url=url, headers=headers, timeout=timeout, trust_env=trust_env)
     except httpx2.InvalidURL as exc:
         raise WrongUsage(f"{url}: {exc}") from exc
+    except (ImportError, OSError, ValueError) as exc:
+        variables = "HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, SSL_CERT_FILE and SSL_CERT_DIR"
+        raise ClientError(f"{url} cannot be called: {exc}; look at {variables}") from exc
+
+
+def _api_key() -> str | None:
+    """The key of the settings; files that hold one often end their lines with more than it."""
+    key = read_settings().api_key
+    text = key.get_secret_value().strip() if key else ""
+    if not (text.isascii() and text.isprintable()):
+        raise ClientError("KIRAZURI_API_KEY has characters that no key has; copy it again")
+    return text or None
+
+
+def _is_local(url: httpx2.URL) -> bool:
+    return url.host in ("localhost", "127.0.0.1", "::1")
 
 
 def send(client: httpx2.Client, method: str, url: str, **options: Any) -> httpx2.Response:
@@ -67,17 +85,30 @@ def send(client: httpx2.Client, method: str, url: str, **options: Any) -> httpx2
 
     Raises:
         ServiceAway: nothing answers.
+        WrongUsage: an argument is not UTF-8 text.
         ClientError: the response is an error.
     """
     try:
         response = client.request(method, url, **options)
     except httpx2.TransportError as exc:
-        raise ServiceAway(
-            f"nothing answers at {client.base_url} ({exc}); start the service with `kirazuri up`, "
-            "or name another with --url or KIRAZURI_URL"
-        ) from exc
+        advice = _advice(client.base_url, str(exc))
+        raise ServiceAway(f"nothing answers at {client.base_url} ({exc}); {advice}") from exc
+    except UnicodeEncodeError as exc:
+        raise WrongUsage("an argument is not UTF-8 text") from exc
     raise_for_problem(response)
     return response
+
+
+def _advice(url: httpx2.URL, reason: str) -> str:
+    """What to do if nothing answers there."""
+    if "WRONG_VERSION_NUMBER" in reason:
+        return "what listens there speaks no TLS: write http:// instead of https://"
+    proxies = getproxies()
+    proxy = next((kind for kind in (url.scheme, "all") if proxies.get(kind)), None)
+    if proxy and not _is_local(url) and not proxy_bypass(url.host):
+        asked = f"it was asked through the proxy of {proxy.upper()}_PROXY"
+        return f"{asked}; with NO_PROXY={url.host} it is asked directly"
+    return "start the service with `kirazuri up`, or name another with --url or KIRAZURI_URL"
 
 
 def send_for_json(client: httpx2.Client, method: str, url: str, **options: Any) -> Any:
@@ -94,6 +125,9 @@ def raise_for_problem(response: httpx2.Response) -> None:
     if response.is_success:
         return
     response.read()
+    if response.has_redirect_location:
+        target = response.headers["Location"]
+        raise ServiceAway(f"{response.url} redirects to {target}; is the service there?")
     problem = _parse(response)
     if not isinstance(problem, dict) or "title" not in problem:
         raise ServiceAway(f"{response.url} answered {response.status_code}; is it this service?")

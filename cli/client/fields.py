@@ -10,6 +10,9 @@ from typing import Any
 
 from cli.client.errors import WrongUsage
 
+_SHOWN_CHARS = 60
+"""Of a wrong value in a message; a pasted image has millions."""
+
 _STORED_NAME = re.compile(r"[0-9a-f]{40}\.[a-z]{3,4}")
 
 
@@ -57,14 +60,15 @@ def image_field(option: str, value: str) -> str:
         WrongUsage: the value is neither; the message names `option`.
     """
     file = Path(value)
-    if file.is_file():
-        try:
+    shown = value if len(value) <= _SHOWN_CHARS else f"{value[:_SHOWN_CHARS]}…"
+    try:
+        if file.is_file():
             return base64.b64encode(file.read_bytes()).decode("ascii")
-        except OSError as exc:
-            raise WrongUsage(f"{option} {value}: {exc.strerror}") from exc
+    except OSError as exc:
+        raise WrongUsage(f"{option} {shown}: {exc.strerror}") from exc
     if "/images/" in value or _STORED_NAME.fullmatch(value):
         return value
-    raise WrongUsage(f"{option} {value}: no such file, and not an image of the service")
+    raise WrongUsage(f"{option} {shown}: no such file, and not an image of the service")
 
 
 def hires_field(options: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -77,3 +81,18 @@ def hires_field(options: Mapping[str, Any]) -> dict[str, Any] | None:
     if given and "scale" not in given:
         raise WrongUsage(f"--hires-{next(iter(given))}: give --hires-scale too")
     return given or None
+
+
+def require_json(body: Mapping[str, Any]) -> None:
+    """Refuse what JSON cannot say: infinity and NaN, and text that was not UTF-8.
+
+    Raises:
+        WrongUsage: a field has such a value; the message names it.
+    """
+    for name, value in body.items():
+        try:
+            json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+        except UnicodeEncodeError as exc:
+            raise WrongUsage(f"{name}: it is not UTF-8 text") from exc
+        except ValueError as exc:
+            raise WrongUsage(f"{name}: nan and infinity are not allowed") from exc

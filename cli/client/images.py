@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -19,6 +20,7 @@ _GAP = 8
 """Pixels between the images of a contact sheet."""
 
 _BACKGROUND = (24, 24, 27)
+_MOST_NUMBERS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,17 +39,23 @@ class Target:
         """Refuse names that cannot be written as asked, before anything is made.
 
         Raises:
-            WrongUsage: a file exists already, or the ending of a name is of no image format.
+            WrongUsage: a file exists already, a folder is none or cannot be written, or the ending
+                of a name is of no image format.
         """
         format_of(self.out)
+        # A service refuses more images than anybody has files of.
+        count = min(count, _MOST_NUMBERS)
         paths = [] if _is_folder(self.out) else _numbered(self.out or Path(), count)
         if self.sheet is not None:
             if self.sheet.suffix.lower() not in _FORMATS:
                 raise WrongUsage(f"--sheet {self.sheet}: {_ENDINGS}")
             paths = [*paths, self.sheet]
         for path in paths:
-            if path.exists() and not self.may_overwrite:
+            if _exists(path) and not self.may_overwrite:
                 raise WrongUsage(f"{path} exists; --force overwrites it")
+        own = [self.out or Path()] if _is_folder(self.out) else []
+        for folder in dict.fromkeys([*own, *(path.parent for path in paths)]):
+            _require_writable(folder)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +83,8 @@ def format_of(out: Path | None) -> str | None:
     Raises:
         WrongUsage: the service does not make images of this format.
     """
+    if out == Path("-"):
+        raise WrongUsage("--out -: images do not go to stdout; name a file or a folder")
     if out is None or _is_folder(out):
         return None
     if out.suffix.lower() not in _FORMATS:
@@ -147,7 +157,32 @@ def _sheet(files: Sequence[Path], path: Path) -> bytes:
 
 
 def _is_folder(out: Path | None) -> bool:
-    return out is None or out.is_dir() or not out.suffix
+    if out is None or not out.suffix:
+        return True
+    with contextlib.suppress(OSError):  # `_exists` tells it
+        return out.is_dir()
+    return False
+
+
+def _exists(path: Path) -> bool:
+    """Whether there is such a file.
+
+    Raises:
+        WrongUsage: that cannot be told: its name is too long, or its folder cannot be read.
+    """
+    try:
+        return path.exists()
+    except OSError as exc:
+        raise WrongUsage(f"cannot write {path}: {exc.strerror}") from exc
+
+
+def _require_writable(folder: Path) -> None:
+    """Refuse a folder that can neither be written nor made."""
+    there = next(place for place in (folder, *folder.parents) if _exists(place))
+    if not there.is_dir():
+        raise WrongUsage(f"{there} is not a folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise WrongUsage(f"the folder {there} cannot be written")
 
 
 def _numbered(out: Path, count: int) -> list[Path]:

@@ -6,13 +6,12 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from typing import Any
-from urllib.parse import quote
 
 import httpx2
 from rich.console import Console
 
 from cli.client.connection import raise_for_problem, send_for_json
-from cli.client.errors import ClientError
+from cli.client.errors import ClientError, NotFound
 from cli.client.progress import ShowEvent, job_progress
 from worker.job_events import TERMINAL_EVENTS
 
@@ -20,8 +19,14 @@ _RECONNECT_SECONDS = 0.5
 
 
 def job_path(job_id: str) -> str:
-    """The path of a job; `job_id` is what a person wrote."""
-    return f"/jobs/{quote(job_id, safe='')}"
+    """The path of a job; `job_id` is what a person wrote.
+
+    Raises:
+        NotFound: no id is like this.
+    """
+    if not (job_id.isascii() and job_id.isalnum()):
+        raise NotFound(f"{job_id!r} is not the id of a job; `kirazuri jobs` lists them")
+    return f"/jobs/{job_id}"
 
 
 def run_job(

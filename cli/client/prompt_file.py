@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import re
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ import httpx2
 
 from cli.client.connection import send_for_json
 from cli.client.errors import ClientError, NotFound, Refused, ServiceAway, WrongUsage
+from cli.client.fields import require_json
 from cli.client.images import Target, save_images
 from cli.client.jobs import cancel_quietly, follow, job_path, submit, succeeded
 from cli.output import note
@@ -40,7 +42,7 @@ def read_prompts(lines: Iterable[str], fields: Mapping[str, Any]) -> list[Prompt
     `fields` apply to all lines. Empty lines and lines that begin with # are skipped.
 
     Raises:
-        WrongUsage: an object has no prompt.
+        WrongUsage: an object has no prompt or is no JSON, or a field has a value that JSON has not.
     """
     found: list[PromptLine] = []
     repeats: Counter[str] = Counter()
@@ -48,7 +50,11 @@ def read_prompts(lines: Iterable[str], fields: Mapping[str, Any]) -> list[Prompt
         text = line.strip().removeprefix("\ufeff")
         if not text or text.startswith("#"):
             continue
-        body = {**fields, **_own_fields(text)}
+        try:
+            body = {**fields, **_own_fields(text)}
+            require_json(body)
+        except WrongUsage as exc:
+            raise WrongUsage(f"line {number} of the prompts: {exc}") from exc
         if not body.get("prompt") and not body.get("tags"):
             raise WrongUsage(f"line {number} of the prompts: the object has no prompt")
         content = json.dumps(body, sort_keys=True).encode()
@@ -58,12 +64,18 @@ def read_prompts(lines: Iterable[str], fields: Mapping[str, Any]) -> list[Prompt
     return found
 
 
+_OBJECT = re.compile(r"""\{\s*["']""")
+"""How an object begins, and no prompt."""
+
+
 def _own_fields(text: str) -> Mapping[str, Any]:
-    with contextlib.suppress(ValueError, RecursionError):
+    try:
         fields = json.loads(text)
-        if isinstance(fields, dict):
-            return fields
-    return {"prompt": text}
+    except (ValueError, RecursionError) as exc:
+        if _OBJECT.match(text):
+            raise WrongUsage(f"it begins like an object, but is no JSON: {exc}") from exc
+        return {"prompt": text}
+    return fields if isinstance(fields, dict) else {"prompt": text}
 
 
 class Results:
@@ -83,9 +95,11 @@ class Results:
             # A line that was cut off by a crash must not swallow the next one.
             if text and not text.endswith("\n"):
                 self._append("\n")
+        except UnicodeDecodeError as exc:
+            raise ClientError(f"{self._path} is not UTF-8 text; move it away") from exc
         except OSError as exc:
             raise self._problem(exc) from exc
-        for line in text.splitlines():
+        for line in text.split("\n"):  # texts may contain other ends of lines, such as U+2028
             with contextlib.suppress(ValueError, TypeError, KeyError):
                 self._read(json.loads(line))
 

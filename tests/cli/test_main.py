@@ -149,12 +149,19 @@ def test_the_ending_of_the_file_and_the_format_agree(tmp_path: Path) -> None:
         ("generate --prompts a.txt --sheet a.png", "--prompts and --sheet exclude each other"),
         ("generate --prompts a.txt --no-watch", "--prompts and --no-watch exclude each other"),
         ("generate --prompts gone.txt", "cannot read gone.txt"),
+        ("generate --prompts latin.txt", "latin.txt is not UTF-8 text"),
+        ("generate --prompts object.txt", "line 2 of the prompts: it begins like an object"),
+        ("generate 1girl --out taken.png/a.png", "taken.png is not a folder"),
+        ("generate 1girl --out -", "--out -: images do not go to stdout"),
         ("generate 1girl --no-watch --out a.png", "--no-watch saves nothing"),
         ("generate 1girl --out taken.png", "taken.png exists; --force overwrites it"),
         ("generate 1girl --out new.png --sheet taken.png", "taken.png exists; --force"),
         ("generate 1girl --sheet a.txt", "--sheet a.txt: the file name must end in"),
         ("generate 1girl --lora a:b", "'b' is not a weight"),
         ("generate 1girl --init-image gone.png", "no such file"),
+        ("generate 1girl --cfg-scale nan", "cfg_scale: nan and infinity"),
+        ("generate 1girl --lora a:inf --dry-run", "loras: nan and infinity"),
+        ("generate 1girl\udcff", "prompt: it is not UTF-8 text"),
         ("jobs --url ftp://a", "--url: 'ftp://a' is not an address"),
         ("verify gone.png", "cannot read gone.png"),
     ],
@@ -163,6 +170,8 @@ def test_wrong_usage_is_told_before_anything_is_sent(
     tmp_path: Path, arguments: str, named: str
 ) -> None:
     (tmp_path / "taken.png").write_bytes(b"precious")
+    (tmp_path / "latin.txt").write_bytes("blåhår".encode("latin-1"))
+    (tmp_path / "object.txt").write_bytes(b"\xef\xbb\xbf1girl\r\n{'prompt': '1girl'}\r\n")
     run = kirazuri_inline(*arguments.split(), folder=tmp_path, KIRAZURI_URL="http://127.0.0.1:9")
     assert run.returncode == 2
     assert named in run.stderr

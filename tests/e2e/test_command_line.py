@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -80,6 +81,15 @@ def test_generate_makes_files_and_a_contact_sheet(run: CommandLine) -> None:
     assert (run.folder / "a-0.png").read_bytes() != before
 
 
+def test_an_image_that_cannot_be_saved_is_downloaded_later(run: CommandLine) -> None:
+    (run.folder / ".a.png.part").mkdir()
+    told = run("generate", "1girl", "--out", "a.png", *FAST, code=1).stderr
+    assert "cannot write a.png: Is a directory\n  its images are kept" in told
+    program, *arguments = shlex.split(told.splitlines()[-1].partition(": ")[2])
+    assert (Path(program).name, run(*arguments).returncode) == ("kirazuri", 0)
+    assert list(run.folder.glob("kirazuri-*.png"))
+
+
 def test_generate_reads_stdin_and_prints_the_job(run: CommandLine) -> None:
     made = run.json("generate", "-", *FAST, stdin="1boy, smile\n")
     assert made["request"]["prompt"] == "1boy, smile"
@@ -100,7 +110,7 @@ def test_a_job_that_was_only_submitted_is_watched_and_downloaded(run: CommandLin
 
 
 def test_jobs_are_listed_and_filtered(run: CommandLine, job: Any) -> None:
-    table = run("jobs", "--limit", "100").stdout.splitlines()
+    table = run("jobs", "--limit", "9" * 20).stdout.splitlines()
     assert table[0].split() == ["JOB", "STATUS", "AGE", "SIZE", "SEED", "PROMPT"]
     (row,) = [line for line in table if line.startswith(job["id"])]
     assert "succeeded" in row
@@ -198,14 +208,14 @@ def test_a_file_of_prompts_is_run_and_continued(run: CommandLine) -> None:
         (1, "succeeded"), (4, "refused"), (5, "succeeded"),
     ]  # fmt: skip
     assert "steps" in results[1]["error"]
-    assert "3 prompts: 0 were done before, " in done.stderr
+    assert "3 prompts: 0 done before, " in done.stderr
     assert len(_results((run.folder / "made" / RESULTS).read_text())) == 3
     assert all((run.folder / result["files"][0]["path"]).is_file() for result in results[::2])
 
     prompts.write_text("1boy\n1girl\n1girl\n")
     more = run("generate", "--prompts", "-", "--out", "made", *FAST, stdin=prompts.read_text())
     assert [result["line"] for result in _results(more.stdout)] == [1]
-    assert "3 prompts: 2 were done before, 1 succeeded" in more.stderr
+    assert "3 prompts: 2 done before, 1 succeeded" in more.stderr
     (run.folder / results[0]["files"][0]["path"]).unlink()
     again = run("generate", "--prompts", "prompts.txt", "--out", "made", *FAST)
     assert [result["prompt"] for result in _results(again.stdout)] == ["1girl"]
@@ -237,7 +247,7 @@ def test_an_interrupted_run_cancels_its_jobs_and_continues(
     job_id = _results(results.read_text())[1]["job"]
     wait_until(lambda: service.get(f"/jobs/{job_id}").json()["status"] == "cancelled")
     (run.folder / "prompts.txt").write_text("1girl, interrupted\n")
-    assert "1 prompts: 1 were done before" in run(*arguments).stderr
+    assert "1 prompt: 1 done before" in run(*arguments).stderr
 
 
 def test_watching_prints_each_change_and_ends_with_an_interrupt(run: CommandLine) -> None:

@@ -3,6 +3,7 @@
 import sys
 from collections import Counter
 from collections.abc import Mapping
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,13 @@ from cli.client import api
 from cli.client.connection import open_client
 from cli.client.descriptions import describe_plan
 from cli.client.errors import WrongUsage, exit_on_error
-from cli.client.fields import hires_field, image_field, lora_field, sampler_options_field
+from cli.client.fields import (
+    hires_field,
+    image_field,
+    lora_field,
+    require_json,
+    sampler_options_field,
+)
 from cli.client.images import Target, format_of
 from cli.client.progress import count_progress
 from cli.client.prompt_file import PromptRun, Results, read_prompts
@@ -88,6 +95,7 @@ def generate(
     ):
         _check_combination(given)
         fields = _given_fields(given, out)
+        require_json(fields)
         body = {**(_source_fields(source, url, sampler) if source else {}), **fields}
         if prompts is not None:
             _run_prompts(given, body)
@@ -122,7 +130,7 @@ def _make_images(given: Mapping[str, Any], body: Mapping[str, Any]) -> None:
 
 def _run_prompts(given: Mapping[str, Any], body: Mapping[str, Any]) -> None:
     """Run a file of prompts; the exit code is 0 if all succeeded, now or earlier."""
-    lines = read_prompts(_text_of(given["prompts"]).splitlines(), body)
+    lines = read_prompts(StringIO(_text_of(given["prompts"]), newline=None), body)
     folder: Path = given["out"] or Path()
     if folder.suffix and not folder.is_dir():
         raise WrongUsage(f"--out {folder}: with --prompts it must be a folder")
@@ -146,8 +154,9 @@ def _run_prompts(given: Mapping[str, Any], body: Mapping[str, Any]) -> None:
     finally:
         ended = ", ".join(f"{count} {status}" for status, count in counts.items())
         left = len(todo) - counts.total()
+        all_of_them = "1 prompt" if len(lines) == 1 else f"{len(lines)} prompts"
         note(
-            f"{len(lines)} prompts: {len(lines) - len(todo)} were done before"
+            f"{all_of_them}: {len(lines) - len(todo)} done before"
             f"{f', {ended}' if ended else ''}{f', {left} are left' if left else ''}"
         )
     if counts.total() > counts["succeeded"]:
@@ -175,11 +184,12 @@ def _check_combination(given: Mapping[str, Any]) -> None:
 def _text_of(file: str) -> str:
     """The text of a file, or of stdin for `-`."""
     try:
-        if file == "-":
-            return sys.stdin.read()
-        return Path(file).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as exc:
-        raise WrongUsage(f"cannot read {file}: {getattr(exc, 'strerror', None) or exc}") from exc
+        content = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        return content.decode("utf-8-sig")
+    except OSError as exc:
+        raise WrongUsage(f"cannot read {file}: {exc.strerror}") from exc
+    except UnicodeDecodeError as exc:
+        raise WrongUsage(f"{file} is not UTF-8 text; save it as UTF-8") from exc
 
 
 _UNCHANGED = (

@@ -1,5 +1,6 @@
 """`kirazuri jobs`, `show`, `cancel` and `links`: what becomes of requests."""
 
+import sys
 import time
 from collections.abc import Callable
 from itertools import islice
@@ -61,7 +62,7 @@ def jobs(
     def read() -> list[Any]:
         found = api.jobs(url, status=status)
         wanted = (job for job in found if containing is None or _has(job, containing))
-        return list(islice(wanted, limit))
+        return list(islice(wanted, min(limit, sys.maxsize)))
 
     with exit_on_error():
         if is_watching:
@@ -160,7 +161,7 @@ def cancel(
             except ClientError as exc:
                 if exc.exit_code not in (REFUSED, NOT_FOUND):
                     raise
-                print_error(f"{job_id}: {exc}")
+                print_error(f"{job_id}: {exc}" if job_id else str(exc))
                 code = code or exc.exit_code
             else:
                 if is_json:

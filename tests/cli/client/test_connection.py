@@ -1,12 +1,14 @@
 """Error messages from problem responses and from other servers."""
 
+import socket
+import threading
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 
-from cli.client.connection import raise_for_problem, service_url
+from cli.client.connection import open_client, raise_for_problem, service_url
 from cli.client.errors import ClientError, ServiceAway
 from tests.support.cli import kirazuri_inline
 
@@ -87,3 +89,77 @@ def test_the_exit_code_tells_the_kind_of_failure(status: int, code: int) -> None
     assert caught.value.exit_code == code
     if isinstance(caught.value, ServiceAway):
         assert caught.value.retry_after == 7
+
+
+def test_a_redirect_is_told() -> None:
+    response = httpx2.Response(
+        301,
+        headers={"Location": "https://art.example/jobs"},
+        request=httpx2.Request("GET", "http://art.example/jobs"),
+    )
+    with pytest.raises(ServiceAway, match=r"redirects to https://art\.example/jobs"):
+        raise_for_problem(response)
+
+
+@pytest.mark.parametrize("ending", ["\r", "\n", " ", "\r\n"])
+def test_the_end_of_a_line_is_no_part_of_the_key(
+    monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    monkeypatch.setenv("KIRAZURI_API_KEY", f"kzr_1{ending}")
+    with open_client("http://127.0.0.1:9") as client:
+        assert client.headers["Authorization"] == "Bearer kzr_1"
+    monkeypatch.setenv("KIRAZURI_API_KEY", ending)
+    with open_client("http://127.0.0.1:9") as client:
+        assert "Authorization" not in client.headers
+
+
+@pytest.mark.parametrize("key", ["kzr_ключ", "kzr_1\nkzr_2"])
+def test_a_key_that_cannot_be_sent_is_not_shown(tmp_path: Path, key: str) -> None:
+    run = kirazuri_inline("jobs", folder=tmp_path, KIRAZURI_API_KEY=key)
+    assert (run.returncode, run.stderr.partition(" has")[0]) == (1, "error: KIRAZURI_API_KEY")
+    assert "kzr_" not in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("ALL_PROXY", "ftp://127.0.0.1:9"), ("SSL_CERT_FILE", "/nowhere/ca.pem")],
+)
+def test_a_variable_that_cannot_be_used_is_named(tmp_path: Path, variable: str, value: str) -> None:
+    address = ("--url", "https://192.0.2.1:9")
+    run = kirazuri_inline("jobs", *address, folder=tmp_path, **{variable: value})
+    assert (run.returncode, run.stderr.splitlines()[0][:43]) == (
+        1,
+        "error: https://192.0.2.1:9 cannot be called",
+    )
+    assert variable in run.stderr
+
+
+def test_a_proxy_that_does_not_answer_is_named(tmp_path: Path) -> None:
+    proxy = {"http_proxy": "http://127.0.0.1:9", "no_proxy": ""}
+    run = kirazuri_inline("jobs", "--url", "http://192.0.2.1:9", folder=tmp_path, **proxy)
+    assert (run.returncode, "through the proxy of HTTP_PROXY" in run.stderr) == (5, True)
+    run = kirazuri_inline("jobs", "--url", "http://127.0.0.1:9", folder=tmp_path, **proxy)
+    assert "start the service with" in run.stderr
+
+
+def test_https_at_a_port_without_tls_is_told(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            caller, _ = listener.accept()
+            with caller:
+                caller.recv(1)
+                caller.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        address = f"https://127.0.0.1:{listener.getsockname()[1]}"
+        run = kirazuri_inline("jobs", "--url", address, folder=tmp_path)
+        thread.join()
+    assert run.returncode == 5
+    assert "write http:// instead" in run.stderr
+
+
+def test_an_argument_that_is_no_text_is_told(tmp_path: Path) -> None:
+    run = kirazuri_inline("tags", "b\udcff", "--url", "127.0.0.1:9", folder=tmp_path)
+    assert (run.returncode, run.stderr) == (2, "error: an argument is not UTF-8 text\n")

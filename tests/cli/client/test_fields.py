@@ -1,12 +1,19 @@
 """Options of `kirazuri generate` as fields of the request."""
 
 import base64
+import math
 from pathlib import Path
 
 import pytest
 
 from cli.client.errors import ClientError
-from cli.client.fields import hires_field, image_field, lora_field, sampler_options_field
+from cli.client.fields import (
+    hires_field,
+    image_field,
+    lora_field,
+    require_json,
+    sampler_options_field,
+)
 
 NAME = "0" * 40 + ".png"
 
@@ -56,3 +63,24 @@ def test_sampler_options_are_numbers_booleans_or_words() -> None:
     assert sampler_options_field(None) is sampler_options_field([]) is None
     with pytest.raises(ClientError, match="--sampler-option eta: must be NAME=VALUE"):
         sampler_options_field(["eta"])
+
+
+def test_a_pasted_image_is_not_repeated_in_the_message() -> None:
+    for value in ("data:image/png;base64," + "A" * 5000, "A/" * 3000):
+        with pytest.raises(ClientError) as caught:
+            image_field("--init-image", value)
+        assert str(caught.value).startswith("--init-image ")
+        assert len(str(caught.value)) < 150
+
+
+@pytest.mark.parametrize(
+    ("body", "named"),
+    [
+        ({"steps": 3, "cfg_scale": math.nan}, "cfg_scale: nan and infinity"),
+        ({"loras": [{"name": "a", "weight": -math.inf}]}, "loras: nan and infinity"),
+        ({"prompt": "1girl \udcff"}, "prompt: it is not UTF-8 text"),
+    ],
+)
+def test_what_json_cannot_say_is_named(body: dict[str, object], named: str) -> None:
+    with pytest.raises(ClientError, match=named):
+        require_json(body)

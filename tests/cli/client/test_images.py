@@ -63,6 +63,50 @@ def test_every_name_is_checked_before_anything_is_made(tmp_path: Path, taken: st
         target.require_free(2)
 
 
+@pytest.mark.parametrize(
+    ("out", "told"),
+    [
+        ("file", "/file is not a folder"),
+        ("file/new", "/file is not a folder"),
+        ("file/new/a.png", "/file is not a folder"),
+        ("a" * 300 + ".png", "File name too long"),
+        ("a" * 300, "File name too long"),
+        ("/proc/new/a.png", "the folder /proc cannot be written"),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_told_before_anything_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str, told: str
+) -> None:
+    # Root may write everywhere; so what the system says of folders is that of another user.
+    monkeypatch.setattr("os.access", lambda path, mode: not str(path).startswith("/proc"))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(WrongUsage, match=told):
+        Target(tmp_path / out).require_free(1)
+    with pytest.raises(WrongUsage, match=told):
+        Target(tmp_path, tmp_path / out / "all.png").require_free(1)
+    Target(tmp_path / "new" / "folder", tmp_path / "b" / "all.png").require_free(1)
+
+
+def test_stdout_is_no_file() -> None:
+    with pytest.raises(WrongUsage, match="--out -: images do not go to stdout"):
+        Target(Path("-")).require_free(1)
+
+
+def test_a_number_of_images_that_nobody_makes_is_not_counted_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Path] = []
+    exists = Path.exists
+
+    def ask(path: Path) -> bool:
+        asked.append(path)
+        return exists(path)
+
+    monkeypatch.setattr(Path, "exists", ask)
+    Target(tmp_path / "a.png", may_overwrite=False).require_free(10**8)
+    assert len(asked) < 2000
+
+
 def test_an_interrupt_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def write_half(self: Path, data: bytes) -> int:
         with self.open("wb") as file:

@@ -7,8 +7,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from cli.client.errors import ClientError
-from cli.client.jobs import follow
+from cli.client.errors import ClientError, NotFound
+from cli.client.jobs import follow, job_path
 from tests.support.scripted_transport import ScriptedTransport
 
 
@@ -62,3 +62,10 @@ def test_an_expired_job_is_not_retried() -> None:
     transport = ScriptedTransport(httpx2.Response(410, json={"title": "Job expired"}))
     with pytest.raises(ClientError, match="expired"):
         follow(_client(transport), "J", deadline=time.monotonic() + 30, show=quiet)
+
+
+@pytest.mark.parametrize("text", ["", " ", "../jobs", "http://service/jobs/J", "J\udcff"])
+def test_what_is_no_id_is_not_asked_for(text: str) -> None:
+    assert job_path("01JD6Z1Q8M4T0V7C2N5K9R3XWB") == "/jobs/01JD6Z1Q8M4T0V7C2N5K9R3XWB"
+    with pytest.raises(NotFound, match="is not the id of a job"):
+        job_path(text)

@@ -62,6 +62,34 @@ def test_an_object_without_a_prompt_is_named() -> None:
         read_prompts(["a", '{"steps": 3}'], {})
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('{"prompt": "1girl",}', "begins like an object, but is no JSON"),
+        ("{'prompt': '1girl'}", "begins like an object, but is no JSON"),
+        ('{ "prompt": "1girl', "begins like an object, but is no JSON"),
+        ('{"prompt": "1girl", "cfg_scale": NaN}', "cfg_scale: nan and infinity"),
+        ('{"prompt": "1girl \\ud800"}', "prompt: it is not UTF-8 text"),
+    ],
+)
+def test_a_line_that_cannot_be_sent_is_told_before_any_other_is(text: str, told: str) -> None:
+    with pytest.raises(WrongUsage, match=f"line 2 of the prompts: .*{told}"):
+        read_prompts(["a", text], {})
+
+
+def test_a_result_with_another_end_of_line_in_its_prompt_is_found_again(tmp_path: Path) -> None:
+    result = {**json.loads(_result(tmp_path)), "prompt": "a\u2028b\x85c\x0b\x1cd"}
+    Results(tmp_path).add(result)
+    assert Results(tmp_path).is_done(_line())
+
+
+def test_results_that_are_no_text_are_told_and_kept(tmp_path: Path) -> None:
+    (tmp_path / RESULTS).write_bytes(b"\xff\xfe{\0")
+    with pytest.raises(ClientError, match="is not UTF-8 text; move it away"):
+        Results(tmp_path)
+    assert (tmp_path / RESULTS).read_bytes() == b"\xff\xfe{\0"
+
+
 def test_a_line_is_done_while_its_files_are_there(tmp_path: Path) -> None:
     picture = tmp_path / "a.png"
     picture.write_bytes(b"")
