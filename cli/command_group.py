@@ -1,5 +1,6 @@
 """A group of commands that imports a command when it is called, not to list it."""
 
+import errno
 import importlib
 import re
 from collections.abc import Iterator, Mapping, MutableMapping
@@ -7,6 +8,8 @@ from typing import Any, NamedTuple
 
 import typer
 from typer.core import TyperCommand, TyperGroup
+
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Place(NamedTuple):
@@ -72,6 +75,15 @@ def group_of(places: Mapping[str, Place]) -> type[TyperGroup]:
         def resolve_command(self, ctx: Any, args: list[str]) -> Any:
             name, command, rest = super().resolve_command(ctx, args)
             return name, self.commands[args[0]] if command else None, rest
+
+        def invoke(self, ctx: Any) -> Any:
+            try:
+                return super().invoke(ctx)
+            except OSError as exc:
+                if exc.errno not in _DISK_FULL or exc.filename is not None:
+                    raise
+                typer.echo(f"error: the output cannot be written: {exc.strerror}", err=True)
+                raise typer.Exit(1) from exc
 
         def list_commands(self, ctx: Any) -> list[str]:
             return list(places)

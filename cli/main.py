@@ -1,11 +1,12 @@
 """The command `kirazuri`. Loads neither torch nor the model; `--help` loads no command."""
 
+import contextlib
 from typing import Annotated
 
 import typer
 
 from cli.command_group import Place, group_of
-from cli.output import warn
+from cli.output import print_what_cannot_be_encoded, warn
 
 
 def _show_version(is_version: bool) -> None:
@@ -88,11 +89,14 @@ def before_each_command(
     ] = False,
 ) -> None:
     """Warn of variables that are no settings. The processes of `kirazuri up` log them."""
+    print_what_cannot_be_encoded()
     if context.invoked_subcommand != "up":
         from worker.misspelt_settings import warnings_about_names
 
-        for warning in warnings_about_names():
-            warn(warning)
+        # A command that needs the settings says that `.env` cannot be read.
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            for warning in warnings_about_names():
+                warn(warning)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 Results go to stdout, everything else to stderr.
 """
 
+import io
 import json
 import shlex
 import shutil
@@ -108,7 +109,15 @@ def table_lines(
 
 def terminal_width() -> int | None:
     """The columns of the terminal that stdout is; None if it is none."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    is_terminal = sys.stdout is not None and sys.stdout.isatty()  # None if it was closed
+    return shutil.get_terminal_size().columns if is_terminal else None
+
+
+def print_what_cannot_be_encoded() -> None:
+    """Let characters that stdout has not, such as kana in Latin-1, be printed as escapes."""
+    stdout = sys.stdout
+    if isinstance(stdout, io.TextIOWrapper) and stdout.errors == "strict":
+        stdout.reconfigure(errors="backslashreplace")
 
 
 def command_line(*arguments: str | Path) -> str:
@@ -135,3 +144,7 @@ def read_settings(**options: Any) -> "Settings":
             for error in exc.errors()
         )
         fail("; ".join(wrong))
+    except (OSError, UnicodeDecodeError) as exc:
+        fail(
+            f"the file .env in this folder cannot be read: {getattr(exc, 'strerror', None) or exc}"
+        )
