@@ -7,6 +7,7 @@ import datetime
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -41,10 +42,17 @@ def make_certificate(folder: Path, *, organisation: str, days: int) -> None:
 def _authority(folder: Path, organisation: str) -> tuple[x509.Certificate, PrivateKey]:
     certificate_file, key_file = folder / "ca.pem", folder / "ca-key.pem"
     if certificate_file.exists():
-        key = serialization.load_pem_private_key(key_file.read_bytes(), password=None)
+        try:
+            key = serialization.load_pem_private_key(key_file.read_bytes(), password=None)
+            certificate = x509.load_pem_x509_certificate(certificate_file.read_bytes())
+        except (ValueError, TypeError, UnsupportedAlgorithm) as exc:
+            raise ValueError(
+                f"{certificate_file} or {key_file} is damaged or is no unencrypted PEM file; move "
+                "both away to make a new authority"
+            ) from exc
         if not isinstance(key, PrivateKey):
             raise ValueError(f"{key_file} is not an elliptic curve key")
-        return x509.load_pem_x509_certificate(certificate_file.read_bytes()), key
+        return certificate, key
     key = ec.generate_private_key(ec.SECP256R1())
     name = _name(organisation, "Picture authority")
     builder = _builder(name, name, key, key, days=CA_DAYS, is_ca=True)

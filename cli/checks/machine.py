@@ -1,5 +1,6 @@
 """Checks Python, packages, memory, disk and port of this machine, without torch."""
 
+import errno
 import importlib.metadata
 import os
 import platform
@@ -234,7 +235,9 @@ def check_free_port(host: str, port: int) -> Finding:
     try:
         find_port(host, port)
     except StartError as exc:
-        return Finding("port", "fault", str(exc), f"end what listens there, or: --port {port + 1}")
+        is_taken = isinstance(exc.__cause__, OSError) and exc.__cause__.errno == errno.EADDRINUSE
+        advice = f"end what listens there, or: --port {port + 1}" if is_taken else ""
+        return Finding("port", "fault", str(exc), advice)
     return Finding("port", "ok", f"{host}:{port} is free")
 
 

@@ -26,7 +26,9 @@ def certificate(
 
     try:
         make_certificate(folder, organisation=organisation, days=days)
-    except (OSError, ValueError) as exc:
+    except OSError as exc:
+        fail(f"{exc.filename or folder}: {exc.strerror or exc}")
+    except ValueError as exc:
         fail(str(exc))
     settings = {
         "KIRAZURI_C2PA_CERTIFICATE": str(folder / "certificate.pem"),

@@ -36,7 +36,8 @@ app = typer.Typer(
 _Name = Annotated[str, typer.Argument(help="Name of the key: letters, digits, . _ -")]
 
 _ADVICE: dict[int | str, str] = {
-    "rate": "give a number and a time span, such as 60/minute (second, minute, hour or day)"
+    "name": "up to 64 letters without accents, digits, . _ and -, beginning with a letter or digit",
+    "rate": "give a number and a time span, such as 60/minute (second, minute, hour or day)",
 }
 """What to write, for limits whose pattern would say it less well."""
 
@@ -161,10 +162,17 @@ def _redis(settings: Settings, *, may_be_new: bool = False) -> Iterator["Redis"]
             "For a service that is yet to be started: kirazuri keys add NAME --first"
         )
     try:
-        with available_redis(settings) as url, connect(url) as client:
+        with available_redis(settings) as url, _connected(url) as client:
             yield client
     except (StartError, RedisError, OSError) as exc:
         fail(str(exc))
+
+
+def _connected(url: str) -> "Redis":
+    try:
+        return connect(url)
+    except ValueError as exc:
+        fail(f"KIRAZURI_REDIS_URL cannot be used: {exc}")
 
 
 def _row(place: str, key: ApiKey) -> list[object]:

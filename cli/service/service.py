@@ -1,6 +1,7 @@
 """Starts, watches and stops Redis, API and workers as processes on one machine."""
 
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -54,8 +55,13 @@ def find_port(host: str, port: int) -> int:
         with socket.create_server(address[:2], family=family) as listener:
             return int(listener.getsockname()[1])
     except OSError as exc:
-        reason = exc.strerror or exc
-        raise StartError(f"cannot listen on {host}:{port} ({reason}); try another --port") from exc
+        # Of an error of `bind`, Python's own text repeats the address; names have errors below 0.
+        number = exc.errno or 0
+        reason = os.strerror(number) if number > 0 else exc.strerror or exc
+        option = "--port" if number in (errno.EADDRINUSE, errno.EACCES) else "--host"
+        raise StartError(
+            f"cannot listen on {host}:{port} ({reason}); try another {option}"
+        ) from exc
 
 
 def local_url(host: str, port: int) -> str:
@@ -221,6 +227,8 @@ def _not_ready(client: httpx2.Client) -> str | None:
     """Why the service is not ready; None if it is."""
     try:
         answer = client.get("/readyz")
+    except httpx2.ConnectError:
+        return "the API is starting"  # it would be told if it had ended
     except httpx2.TransportError as exc:
         return f"the API does not answer ({exc})"
     if answer.status_code == httpx2.codes.OK:

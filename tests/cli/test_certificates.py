@@ -47,3 +47,11 @@ def test_a_broken_authority_is_reported(tmp_path: Path, name: str) -> None:
     ran = CliRunner().invoke(app, ["certificate", str(tmp_path)])
     assert ran.exit_code == 1
     assert not isinstance(ran.exception, ValueError)
+    assert f"{tmp_path / 'ca.pem'} or {tmp_path / 'ca-key.pem'} is damaged" in ran.stderr
+
+
+def test_a_place_that_is_no_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file", tmp_path / "file" / "signing"):
+        ran = CliRunner().invoke(app, ["certificate", str(folder)])
+        assert (ran.exit_code, ran.stderr.split(": ")[:2]) == (1, ["error", str(folder)])

@@ -72,6 +72,9 @@ def test_a_port_is_free_taken_or_that_of_a_service() -> None:
         taken = check_port("127.0.0.1", port)
     assert (taken.state, f"--port {port + 1}" in taken.advice) == ("fault", True)
     assert check_port("127.0.0.1", 0).state == "ok"
+    foreign = check_port("192.0.2.1", 8000)
+    assert (foreign.state, foreign.advice) == ("fault", ""), "another port does not help"
+    assert "try another --host" in foreign.found
 
 
 def test_files_that_settings_name_are_looked_for(tmp_path: Path) -> None:

@@ -160,6 +160,20 @@ def test_the_running_redis_of_the_folder_is_used(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.parametrize("url", ["garbage", "redis://host:port", "http://host"])
+def test_a_redis_url_that_is_none_is_an_error(url: str) -> None:
+    run = keys("list", url=url)
+    assert (run.exit_code, run.stdout) == (1, "")
+    assert run.stderr.startswith("error: KIRAZURI_REDIS_URL cannot be used: ")
+
+
+@pytest.mark.parametrize("name", ["a b", "ü", "", ".a", "a" * 65])
+def test_a_wrong_name_is_answered_with_what_a_name_is(name: str) -> None:
+    run = keys("add", name, "--toml")
+    assert run.exit_code == 2
+    assert run.stderr.startswith("error: name: up to 64 letters without accents, digits")
+
+
 def test_an_unreachable_redis_is_an_error() -> None:
     run = keys("list", url="redis://127.0.0.1:9")
     assert run.exit_code == 1

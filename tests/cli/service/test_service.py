@@ -8,12 +8,14 @@ import sys
 import textwrap
 from pathlib import Path
 
+import httpx2
 import pytest
 from pydantic import SecretStr
 
 from cli.service.child import ChildProcess
 from cli.service.embedded_redis import StartError
-from cli.service.service import environment, find_port, local_url
+from cli.service.service import _not_ready, environment, find_port, local_url
+from tests.support.scripted_transport import ScriptedTransport
 from tests.support.waiting import wait_until
 from worker.settings import Settings
 
@@ -25,13 +27,25 @@ def test_a_free_port_is_found() -> None:
 def test_a_taken_port_is_refused() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(StartError, match=f"127.0.0.1:{port}"):
+        with pytest.raises(StartError) as caught:
             find_port("127.0.0.1", port)
+    reason = "Address already in use"
+    assert str(caught.value) == f"cannot listen on 127.0.0.1:{port} ({reason}); try another --port"
 
 
-def test_a_foreign_host_is_refused() -> None:
-    with pytest.raises(StartError, match=r"192\.0\.2\.1"):
-        find_port("192.0.2.1", 0)
+@pytest.mark.parametrize("host", ["192.0.2.1", "name.invalid"])
+def test_a_foreign_host_is_refused(host: str) -> None:
+    with pytest.raises(StartError, match=rf"^cannot listen on {host}:0 \([^()]+\); .* --host$"):
+        find_port(host, 0)
+
+
+def test_an_api_that_does_not_listen_yet_is_starting() -> None:
+    transport = ScriptedTransport(httpx2.ConnectError("refused"), httpx2.ReadTimeout("slow"))
+    with httpx2.Client(base_url="http://127.0.0.1:9", transport=transport) as client:
+        assert [_not_ready(client), _not_ready(client)] == [
+            "the API is starting",
+            "the API does not answer (slow)",
+        ]
 
 
 @pytest.mark.parametrize(
