@@ -15,7 +15,7 @@ from tests.support.api_keys import bearer, make_key
 from tests.support.browser import WAIT_MS, Opener, launch
 from tests.support.service import running
 
-KEYS = 80
+KEYS = 120
 TAGS = """\
 1girl,0,5000000,1girls
 long hair,0,4000000,longhair

@@ -1,6 +1,7 @@
 """Making a picture: the prompt, its completion, weights, size and settings."""
 
 import httpx2
+import pytest
 from playwright.sync_api import Page, expect
 
 
@@ -63,6 +64,63 @@ def test_ctrl_up_and_down_weigh_the_selection_or_the_tag_at_the_cursor(page: Pag
     page.keyboard.press("End")
     page.keyboard.press("Control+ArrowDown")
     assert prompt(page) == "1girl, blue hair, (smile:0.9)"
+
+
+def place(page: Page, start: int, end: int | None = None) -> None:
+    """Put the cursor into the prompt, or select a part of it."""
+    bounds = [start, start if end is None else end]
+    page.locator("#prompt").evaluate("(field, at) => field.setSelectionRange(...at)", bounds)
+
+
+# What has a ^ at both ends is selected; a single ^ is the cursor.
+WEIGHED = {
+    "((blue hair:1.2), sm^ile:1.3)": "((blue hair:1.2), smile:1.4)",
+    "((blue ^hair:1.2), smile:1.3)": "((blue hair:1.3), smile:1.3)",
+    "(blue hair, ^long hair), x": "(blue hair, long hair:1.2), x",
+    "a, ((^b)), c": "a, (b:1.31), c",
+    r"(saber \(fate\), ^smile:1.1)": r"(saber \(fate\), smile:1.2)",
+    r"1girl, saber \(f^ate\), x": r"1girl, (saber \(fate\):1.1), x",
+    "(a:1.2)(b:^1.3)": "(a:1.2)(b:1.4)",
+    "(a:-0.^5), b": "(a:-0.4), b",
+    "1girl, (blue ^hair:1.2), sm^ile": "1girl, ((blue hair:1.2), sm:1.1)ile",
+    "(^a^, b:1.2)": "((a:1.1), b:1.2)",
+    "x, ^(a:1.2), (b:1.1)^, y": "x, ((a:1.2), (b:1.1):1.1), y",
+    "(blue ^hair:1^.2), y": "(blue hair:1.3), y",
+    ";^) a, b": "(;) a:1.1), b",
+}
+
+
+@pytest.mark.parametrize(("written", "weighed"), WEIGHED.items())
+def test_weights_keep_the_brackets_around_them(page: Page, written: str, weighed: str) -> None:
+    start, *others = (place for place, letter in enumerate(written) if letter == "^")
+    write(page, written.replace("^", ""))
+    place(page, start, *(other - 1 for other in others))
+    page.keyboard.press("Control+ArrowUp")
+    assert prompt(page) == weighed
+
+
+def test_a_tag_that_is_written_before_another_keeps_it(page: Page) -> None:
+    for text, at, typed, whole in (
+        ("1girl, smile", 7, "lo", "1girl, long hair, smile"),
+        ("1girl,smile, x", 6, "lo", "1girl,long hair, smile, x"),
+        ("1girl, lon hair, x", 10, "g", "1girl, long hair, x"),
+        ("1girl, log hair", 9, "n", "1girl, long hair, "),
+        ("(, x:1.2)", 1, "lo", "(long hair, x:1.2)"),
+        ("1girl\nsmile", 5, "\nlo", "1girl\nlong hair\nsmile"),
+    ):
+        write(page, text)
+        place(page, at)
+        page.locator("#prompt").press_sequentially(typed)
+        expect(page.locator(".completion li").first).to_contain_text("long hair")
+        page.keyboard.press("Tab")
+        assert prompt(page) == whole
+
+
+def test_a_prompt_that_is_too_long_is_told_and_not_cut(page: Page) -> None:
+    page.locator("#prompt").focus()
+    page.evaluate("document.execCommand('insertText', false, 'smile, '.repeat(1500))")
+    assert len(prompt(page)) == 10_500
+    expect(page.locator("kz-notes[for=prompt] [data-kind=error]")).to_contain_text("10000")
 
 
 def test_a_picture_is_made_with_the_settings_of_the_form(page: Page, client: httpx2.Client) -> None:

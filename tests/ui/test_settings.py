@@ -39,6 +39,37 @@ def test_tiles_are_drawn_to_shape_and_a_size_can_be_free(page: Page) -> None:
     expect(page.get_by_role("spinbutton", name="Width")).to_be_hidden()
 
 
+def test_a_side_that_is_no_size_leaves_the_other_as_it_is(page: Page) -> None:
+    write(page)
+    page.locator("[data-value=free]").click()
+    width = page.get_by_role("spinbutton", name="Width")
+    for text in ("128.5", "-5"):
+        width.press("Control+a")
+        width.press_sequentially(text)
+        expect(page.locator("kz-notes[for=resolution] [data-kind=error]")).to_contain_text(text)
+        expect(width).to_have_value(text)
+        expect(page.get_by_role("spinbutton", name="Height")).to_have_value("128")
+
+
+def test_a_number_can_be_cleared_and_written_anew(page: Page) -> None:
+    write(page)
+    page.locator("kz-advanced summary").click()
+    page.locator("[name=image_format]").select_option("webp")
+    names = ("Steps", "CFG", "eta", "Quality")
+    usual = {name: page.get_by_label(name, exact=True).input_value() for name in names}
+    for name in names:
+        field = page.get_by_label(name, exact=True)
+        field.press("End")
+        for _ in usual[name]:
+            field.press("Backspace")
+        expect(field).to_have_value("")
+        field.press_sequentially("1")
+        expect(field).to_have_value("1")
+        field.press("Backspace")
+        field.blur()
+        expect(field).to_have_value(usual[name])
+
+
 def test_a_sampler_brings_its_steps_and_its_recommended_range(page: Page) -> None:
     write(page)
     steps = page.get_by_label("Steps")

@@ -2,6 +2,7 @@
 /** @import {Capabilities} from "../service/types.js" */
 import { EMPTY_FORM, store } from "../state/store.js";
 import { make, Part } from "../shell/part.js";
+import { showNumber } from "../shell/slider.js";
 
 const METADATA = { full: "all settings", minimal: "only that it is AI-made", none: "nothing" };
 
@@ -21,6 +22,8 @@ class Advanced extends Part {
       store.edit({ [name]: checked });
     });
     this.listen("input", ".options input", (_, target) => takeOption(/** @type {HTMLInputElement} */ (target)));
+    // A field that was left empty shows the default.
+    this.listen("focusout", "[type=number]", () => this.#show());
     this.listen("change", ".options select", (_, target) => takeOption(/** @type {HTMLSelectElement} */ (target)));
     this.listen("click", ".reset", () => {
       const { prompt, negative_prompt, seed } = store.state.form;
@@ -55,7 +58,7 @@ class Advanced extends Part {
     const values = { scheduler, image_format: format, metadata: form.metadata ?? "full", quality: form.quality ?? "exact" };
     for (const [name, value] of Object.entries(values)) this.find(`select[name=${name}]`, HTMLSelectElement).value = value;
     const quality = this.find("[name=image_quality]", HTMLInputElement);
-    if (Number(quality.value) !== form.image_quality) quality.value = String(form.image_quality ?? 90);
+    showNumber(quality, form.image_quality ?? 90);
     this.find(".quality", HTMLElement).hidden = format === "png";
     this.find("[name=previews]", HTMLInputElement).checked = form.previews ?? false;
     this.find("[name=deterministic]", HTMLInputElement).checked = form.deterministic ?? false;
@@ -79,7 +82,7 @@ class Advanced extends Part {
       const input = this.find(`[data-option="${key}"]`, HTMLElement);
       const value = /** @type {Record<string, unknown>} */ (store.state.form.sampler_options ?? {})[key] ?? usual;
       if (input instanceof HTMLInputElement && input.type === "checkbox") input.checked = Boolean(value);
-      else if (input instanceof HTMLInputElement && (input !== document.activeElement || Number(input.value) !== value)) input.value = String(value);
+      else if (input instanceof HTMLInputElement) showNumber(input, Number(value));
       else if (input instanceof HTMLSelectElement) input.value = String(value);
     }
   }

@@ -22,11 +22,12 @@ export class Completion {
 
   /**
    * @param {HTMLTextAreaElement | HTMLInputElement} field @param {AbortSignal} signal
-   * @param {(text: string) => void} [accept] takes a tag; by default it replaces what was typed of it
+   * @param {(text: string, typed: string) => void} [accept] takes a tag and the words that were found; by default it
+   * replaces what was typed of it
    */
   constructor(field, signal, accept) {
     this.#field = field;
-    this.#accept = accept ?? ((text) => this.#insert(text));
+    this.#accept = accept ?? ((text, typed) => this.#insert(text, typed));
     this.#list.setAttribute("aria-label", "Tags");
     field.after(this.#list);
     for (const [name, value] of Object.entries({ autocomplete: "list", haspopup: "listbox", controls: this.#list.id })) {
@@ -143,15 +144,19 @@ export class Completion {
   #choose(index) {
     const item = this.#items[index];
     if (!item) return;
-    this.#accept(promptText(item.alias_of ?? item.tag, item.category));
+    this.#accept(promptText(item.alias_of ?? item.tag, item.category), item.tag);
     this.close();
   }
 
-  /** @param {string} text */
-  #insert(text) {
+  /** @param {string} text @param {string} typed */
+  #insert(text, typed) {
     const [start, caret] = this.#range();
     const rest = this.#field.value.slice(caret);
-    const [old = ""] = /^[^,\n)]*/.exec(rest) ?? [];
+    const [word = ""] = /^[^,\n)]*/.exec(rest) ?? [];
+    // What follows is the rest of this tag, or a tag before which this one was written.
+    const missing = typed.slice(caret - start);
+    const isRest = missing.endsWith(word.trimEnd()) || missing[0] === word[0];
+    const old = isRest ? word : "";
     const isSeparated = /^\s*[,\n):]/.test(rest.slice(old.length));
     replaceText(this.#field, start, caret + old.trimEnd().length, isSeparated ? text : `${text}, `);
   }

@@ -16,7 +16,6 @@ class Prompt extends Part {
     });
     this.follow("capabilities", (capabilities) => {
       text.placeholder = capabilities?.prompting.example ?? "";
-      if (capabilities) text.maxLength = capabilities.limits.max_prompt_chars;
     });
     this.follow("view", ({ isText }) => {
       text.hidden = !isText;

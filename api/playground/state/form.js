@@ -43,6 +43,6 @@ export function sizeOf(form) {
   const name = form.resolution ?? defaults.resolution;
   const preset = resolutions.find((size) => size.name === name);
   if (preset) return [preset.width, preset.height];
-  const [, width, height] = /^(\d+)x(\d+)$/.exec(name) ?? [];
-  return [Number(width ?? 0), Number(height ?? 0)];
+  const [width, height] = name.split("x").map(Number);
+  return [width || 0, height || 0];
 }
