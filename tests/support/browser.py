@@ -102,3 +102,14 @@ def open_picture(page: Page, job: dict[str, Any], index: int = 0) -> Locator:
     viewer = page.locator("kz-viewer dialog")
     expect(viewer).to_be_visible()
     return viewer
+
+
+def tiles(page: Page) -> Locator:
+    """The pictures of the gallery."""
+    return page.locator("kz-gallery .open")
+
+
+def is_loaded(picture: Locator) -> None:
+    """Wait until the picture is shown with its pixels."""
+    expect(picture).to_be_visible()
+    assert picture.evaluate("img => img.decode().then(() => img.naturalWidth)") > 0

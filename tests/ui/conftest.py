@@ -94,6 +94,12 @@ def key(_unused: Iterator[str]) -> str:
 
 
 @pytest.fixture
+def unused_key(_unused: Iterator[str]) -> str:
+    """Another one."""
+    return next(_unused)
+
+
+@pytest.fixture
 def client(service: httpx2.Client, key: str) -> Iterator[httpx2.Client]:
     """A client with the key of the page."""
     with httpx2.Client(

@@ -1,5 +1,6 @@
 """The prompt as chips: nothing is lost; chips are dragged, weighted, changed, added and removed."""
 
+import httpx2
 from playwright.sync_api import Locator, Page, expect
 
 from tests.support.browser import Opener
@@ -88,6 +89,33 @@ def test_a_drag_ends_without_effect_at_escape(page: Page) -> None:
     page.mouse.up()
     expect(page.locator(".ghost")).to_have_count(0)
     assert prompt(page) == "1girl, blue hair, smile"
+
+
+def test_escape_ends_a_drag_and_cancels_no_job(page: Page, client: httpx2.Client) -> None:
+    page.get_by_label("Steps").fill("100")
+    chips(page, "1girl, blue hair, smile")
+    page.keyboard.press("Control+Enter")
+    expect(page.locator("kz-run .state")).to_contain_text("Step")
+    chip(page, "smile").hover(position={"x": 12, "y": 10})
+    page.mouse.down()
+    page.mouse.move(40, 200, steps=3)
+    page.keyboard.press("Escape")
+    page.mouse.up()
+    expect(page.locator(".ghost")).to_have_count(0)
+    expect(page.locator(".picture img[data-kind=image]")).to_have_count(1)
+    assert client.get("/jobs").json()["items"][0]["status"] == "succeeded"
+
+
+def test_enter_that_ends_a_composition_does_not_end_the_edit(page: Page) -> None:
+    chips(page, "1girl, smile")
+    chip(page, "smile").focus()
+    page.keyboard.press("Enter")
+    field = page.get_by_label("Change the tag")
+    field.evaluate(
+        """field => field.dispatchEvent(
+            new KeyboardEvent("keydown", {key: "Enter", isComposing: true, bubbles: true}))"""
+    )
+    expect(field).to_be_focused()
 
 
 def test_chips_are_worked_with_by_keys(page: Page) -> None:

@@ -6,9 +6,9 @@ import re
 import httpx2
 import pytest
 from PIL import Image
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Page, expect
 
-from tests.support.browser import PROMPT, Opener, made, open_picture
+from tests.support.browser import PROMPT, Opener, is_loaded, made, open_picture, tiles
 
 
 def shown(page: Page) -> list[str]:
@@ -17,15 +17,6 @@ def shown(page: Page) -> list[str]:
         "tiles => tiles.map(tile => tile.dataset.name)"
     )
     return names
-
-
-def tiles(page: Page) -> Locator:
-    return page.locator("kz-gallery .open")
-
-
-def is_loaded(picture: Locator) -> None:
-    expect(picture).to_be_visible()
-    assert picture.evaluate("img => img.decode().then(() => img.naturalWidth)") > 0
 
 
 def test_pictures_are_shown_newest_first_and_older_ones_while_one_scrolls(

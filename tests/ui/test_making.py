@@ -1,8 +1,10 @@
 """Making a picture: the prompt, its completion, weights, size and settings."""
 
+import re
+
 import httpx2
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 
 def write(page: Page, text: str) -> None:
@@ -168,3 +170,24 @@ def test_errors_are_beside_their_fields(page: Page) -> None:
     page.get_by_label("Steps").fill("20")
     page.locator("[data-field=seed]").fill("7")
     expect(page.locator("[data-kind=error]")).to_have_count(0)
+
+
+def test_a_slow_submission_is_seen(page: Page) -> None:
+    held: list[Route] = []
+    page.route(re.compile("/generate$"), lambda route: held.append(route))
+    write(page, "1girl")
+    button = page.get_by_role("button", name="Make")
+    button.click()
+    expect(button).to_have_attribute("aria-busy", "true")
+    held[0].continue_()
+    expect(button).not_to_have_attribute("aria-busy", "true")
+
+
+def test_text_from_right_to_left_is_written_so(page: Page) -> None:
+    write(page, "שלום, 1girl")
+    direction = "field => getComputedStyle(field).direction"
+    assert page.locator("#prompt").evaluate(direction) == "rtl"
+    page.get_by_role("button", name="Chips").click()
+    chips = page.locator(".chip .words")
+    expect(chips).to_have_count(2)
+    assert sorted(chips.evaluate_all(f"all => all.map({direction})")) == ["ltr", "rtl"]

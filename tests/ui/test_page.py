@@ -69,6 +69,28 @@ def test_the_key_is_asked_for_and_kept_in_the_session(open_page: Opener, key: st
     assert page.evaluate("() => JSON.stringify(sessionStorage)") == "{}"
 
 
+def test_a_key_that_no_header_can_hold_is_refused(open_page: Opener) -> None:
+    page = open_page()
+    box = page.get_by_role("dialog", name="API key")
+    box.get_by_label("Key").fill("ключ")
+    page.keyboard.press("Enter")
+    expect(box).to_contain_text("other scripts")
+    expect(page.locator("kz-status")).not_to_contain_text("does not answer")
+
+
+def test_a_key_that_ends_does_not_disturb_who_types(page: Page) -> None:
+    page.evaluate("sessionStorage.setItem('kirazuri.key', 'ended')")
+    with page.expect_response("**/generate?dry_run=true"):
+        page.locator("#prompt").press_sequentially("1girl, sm")
+    note = page.locator("kz-notes[for=request] [data-kind=error]")
+    expect(note).to_be_visible()
+    expect(page.locator("#prompt")).to_be_focused()
+    box = page.get_by_role("dialog", name="API key")
+    expect(box).to_be_hidden()
+    page.keyboard.press("Control+Enter")
+    expect(box).to_contain_text("not known")
+
+
 def test_without_keys_and_a_list_of_tags(browser: Browser, redis_url: str, tmp_path: Path) -> None:
     """An API alone, as on the own machine: no key is asked for; the card's words are completed."""
     settings = Settings(_env_file=None, redis_url=redis_setting(redis_url), data_dir=tmp_path)

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
-from playwright.sync_api import FilePayload, Locator, Page, expect
+from playwright.sync_api import FilePayload, Locator, Page, Route, expect
 
-from tests.support.browser import PROMPT, made, open_picture
+from tests.support.browser import PROMPT, Opener, made, open_picture
 from tests.support.images import draw_image, encode_file
 
 INFOTEXT = (
@@ -222,3 +222,123 @@ def test_a_file_that_is_no_picture_is_told(page: Page, tmp_path: Path) -> None:
     choose(page, encode_file(draw_image((64, 96))))
     expect(thumb(page)).to_be_visible()
     expect(page.locator("kz-picture .failure")).to_be_hidden()
+
+
+def many_bytes() -> bytes:
+    """A picture that is too large for a request."""
+    noise = np.random.default_rng(0).integers(0, 255, (2400, 2400, 3), dtype=np.uint8)
+    return encode_file(Image.fromarray(noise), compress_level=0)
+
+
+@pytest.mark.parametrize("kind", ["gif", "animated", "bmp", "large"])
+def test_what_the_browser_alone_can_read_is_the_start(
+    page: Page, client: httpx2.Client, tmp_path: Path, kind: str
+) -> None:
+    frames = [draw_image((128, 128)), draw_image((128, 128)).rotate(90)]
+    if kind == "large":
+        data = many_bytes()
+    elif kind == "bmp":
+        data = encode_file(frames[0], "BMP")
+    else:
+        form = "GIF" if kind == "gif" else "WEBP"
+        data = encode_file(frames[0], form, save_all=True, append_images=frames[1:])
+    suffix = {"large": "png", "animated": "webp"}.get(kind, kind)
+    file = tmp_path / f"picture.{suffix}"
+    file.write_bytes(data)
+    page.locator("kz-picture [type=file]").set_input_files(file)
+    expect(thumb(page)).to_be_visible()
+    expect(page.locator("kz-picture .failure")).to_be_hidden()
+    make(page)
+    request = newest(client)
+    stored = client.get(f"/images/{request['init_image']}").content
+    assert Image.open(io.BytesIO(stored)).size == ((256, 256) if kind == "large" else (128, 128))
+
+
+def test_the_last_of_two_pictures_counts(page: Page) -> None:
+    held: list[Route] = []
+    page.route("**/verify", lambda route: route.continue_() if held else held.append(route))
+    page.evaluate(
+        """() => {
+            const read = createImageBitmap;
+            window.reads = 0;
+            window.createImageBitmap = (...all) => (window.reads++, read(...all));
+        }"""
+    )
+    choose(page, encode_file(draw_image((128, 128))))
+    choose(page, encode_file(draw_image((96, 128))))
+    expect(page.locator("kz-picture .size")).to_contain_text("96 × 128")
+    with page.expect_response("**/verify") as answer:
+        held[0].continue_()
+    answer.value.finished()
+    page.evaluate("fetch('livez').then((answer) => answer.text())")  # the page has seen it by then
+    assert page.evaluate("window.reads") == 1
+
+
+def test_text_is_pasted_although_a_picture_of_it_comes_along(page: Page) -> None:
+    page.locator("#prompt").focus()
+    is_taken = page.evaluate(
+        """() => {
+            const clipboardData = new DataTransfer();
+            clipboardData.items.add(new File(["x"], "cells.png", {type: "image/png"}));
+            clipboardData.setData("text/plain", "1girl");
+            const options = {bubbles: true, cancelable: true, clipboardData};
+            return !document.activeElement.dispatchEvent(new ClipboardEvent("paste", options));
+        }"""
+    )
+    assert not is_taken  # the browser pastes
+    expect(page.locator("kz-picture .failure")).to_be_hidden()
+
+
+def test_a_dropped_picture_closes_what_is_open(page: Page, client: httpx2.Client) -> None:
+    job = made(client)
+    page.reload()
+    viewer = open_picture(page, job)
+    text = b64encode(with_infotext()).decode()
+    page.evaluate(DROP, {"text": text, "type": "drop"})
+    expect(viewer).to_be_hidden()
+    expect(page.locator("kz-picture .offer")).to_contain_text("A1111")
+
+
+def test_back_closes_the_mask_and_keeps_what_was_drawn(page: Page) -> None:
+    choose(page, encode_file(draw_image((128, 128))))
+    page.get_by_role("button", name="Draw a mask").click()
+    dialog = page.locator("kz-mask dialog")
+    page.keyboard.press("Space")
+    page.wait_for_function("history.state?.isOpen === true")
+    page.go_back()
+    expect(dialog).to_be_hidden()
+    expect(thumb(page)).to_be_visible()
+    page.get_by_role("button", name="Draw a mask").click()
+    expect(dialog.get_by_role("button", name="Undo")).to_be_enabled()
+
+
+def test_a_second_finger_draws_nothing(open_page: Opener, key: str) -> None:
+    page = open_page(key, viewport={"width": 390, "height": 800}, has_touch=True, is_mobile=True)
+    expect(page.locator(".tile").first).to_be_visible()
+    choose(page, encode_file(draw_image((128, 128))))
+    page.get_by_role("button", name="Draw a mask").click()
+    box = page.locator("kz-mask .sheet").bounding_box()
+    assert box
+    touch = page.context.new_cdp_session(page)
+
+    def send(kind: str, *places: tuple[float, float]) -> None:
+        points = [
+            {"x": box["x"] + x * box["width"], "y": box["y"] + y * box["height"], "id": number}
+            for number, (x, y) in enumerate(places)
+        ]
+        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    send("touchStart", (0.2, 0.2))
+    send("touchStart", (0.2, 0.2), (0.8, 0.8))
+    send("touchMove", (0.25, 0.2), (0.8, 0.75))
+    send("touchEnd")
+    alphas = page.evaluate(
+        """(places) => {
+            const context = new OffscreenCanvas(128, 128).getContext("2d");
+            context.drawImage(document.querySelector("kz-mask canvas"), 0, 0);
+            const {data} = context.getImageData(0, 0, 128, 128);
+            return places.map(([x, y]) => data[4 * (128 * y + x) + 3]);
+        }""",
+        [(28, 26), (64, 64), (102, 100)],
+    )
+    assert alphas == [255, 0, 0]

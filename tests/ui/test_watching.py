@@ -7,6 +7,8 @@ from pathlib import Path
 import httpx2
 from playwright.sync_api import Page, expect
 
+from tests.support.browser import made, open_picture
+
 
 def start(page: Page, *, steps: int = 20, images: int = 1, tile: str = "square") -> None:
     page.locator("#prompt").fill("1girl, blue hair, smile")
@@ -129,3 +131,30 @@ def test_only_the_shown_job_is_streamed(
         os.kill(worker, signal.SIGCONT)
     expect(page.locator("kz-queue li")).to_have_count(0)
     expect(page.locator(".picture img[data-kind=image]")).to_have_count(1)
+
+
+def test_all_jobs_in_progress_are_found_again(
+    page: Page, client: httpx2.Client, service_folder: Path
+) -> None:
+    worker = process(service_folder, "worker")
+    os.kill(worker, signal.SIGSTOP)
+    try:
+        for _ in range(24):
+            client.post("/generate", json={"prompt": "1girl", "steps": 1}).raise_for_status()
+        page.reload()
+        expect(page.locator("kz-queue li")).to_have_count(23)
+    finally:
+        os.kill(worker, signal.SIGCONT)
+    expect(page.locator("kz-gallery .open")).to_have_count(24)
+
+
+def test_escape_stops_comparing_before_it_cancels(page: Page, client: httpx2.Client) -> None:
+    job = made(client)
+    page.reload()
+    open_picture(page, job).get_by_role("button", name="Compare").click()
+    start(page, steps=60)
+    expect(page.locator("kz-run .state")).to_contain_text("Step")
+    page.keyboard.press("Escape")
+    expect(page.locator("kz-gallery .choosing")).to_be_hidden()
+    expect(page.locator(".picture img[data-kind=image]")).to_have_count(1)
+    assert statuses(client)[0] == "succeeded"

@@ -20,7 +20,15 @@ class Collection extends EventTarget {
   #loading = null;
   /** @type {Set<string>} */
   #favourites = new Set(readSaved("favourites", []));
+  /** Jobs of favourites that this key cannot read. @type {Set<string>} */
+  #unread = new Set();
+  isOnlyFavourites = false;
   problem = "";
+
+  constructor() {
+    super();
+    addEventListener("storage", () => this.#readFavourites()); // another tab has changed them
+  }
 
   /** Whether there are no older pictures than these. */
   get isComplete() {
@@ -32,30 +40,73 @@ class Collection extends EventTarget {
     return this.#jobs.flatMap((job) => job.images.map((_, index) => ({ job, index })));
   }
 
+  /** The entries that the gallery shows, and one more. @param {Entry} [also] @returns {Entry[]} */
+  shown(also) {
+    if (!this.isOnlyFavourites) return this.entries;
+    const name = also && nameOfEntry(also);
+    return this.entries.filter((entry) => this.isFavourite(entry) || nameOfEntry(entry) === name);
+  }
+
   /** Load older pictures. */
   async more() {
-    this.#loading ??= this.#load().finally(() => (this.#loading = null));
-    await this.#loading;
-  }
-
-  async #load() {
     if (this.isComplete) return;
-    try {
-      const page = await api.jobs({ cursor: this.#cursor, limit: PAGE, status: "succeeded" });
+    await this.#once(async (isOld) => {
+      const page = await this.#page(this.#cursor);
+      if (isOld()) return;
       this.#cursor = page.next;
-      this.problem = "";
       this.#merge(page.items);
-    } catch (error) {
-      this.problem = api.problemOf(error).message;
-    }
-    this.#tell();
+    });
   }
 
-  /** Begin again, for example with another key. */
-  async restart() {
+  /** Load what is new or was deleted since, in another tab or while the service did not answer. */
+  async refresh() {
+    if (this.#cursor === undefined) return this.more();
+    await this.#once(async (isOld) => {
+      /** @type {string | null | undefined} */
+      let cursor;
+      do {
+        const page = await this.#page(cursor);
+        if (isOld()) return;
+        // Up to what is known already, all of which is older.
+        const isKnown = page.items.some(({ id }) => this.#jobs.some((job) => job.id === id));
+        cursor = isKnown ? null : page.next;
+        this.#merge(page.items);
+      } while (cursor);
+    });
+  }
+
+  /** @param {string | null | undefined} cursor */
+  #page(cursor) {
+    return api.jobs({ cursor, limit: PAGE, status: "succeeded" });
+  }
+
+  /** One load at a time; `isOld` tells whether the gallery was cleared meanwhile. @param {(isOld: () => boolean) => Promise<void>} load */
+  async #once(load) {
+    if (this.#loading) return this.#loading;
+    const isOld = () => this.#loading !== loading;
+    const run = async () => {
+      await null; // `loading` is set
+      try {
+        await load(isOld);
+        if (!isOld()) this.problem = "";
+      } catch (error) {
+        if (!isOld()) this.problem = api.problemOf(error).message;
+      }
+      if (isOld()) return;
+      this.#loading = null;
+      this.#tell();
+    };
+    const loading = (this.#loading = run());
+    await loading;
+  }
+
+  /** Forget all pictures, as when the key changes. */
+  clear() {
     this.#jobs = [];
     this.#cursor = undefined;
-    await this.more();
+    this.#loading = null;
+    this.#unread.clear();
+    this.#tell();
   }
 
   /** Add a job, or its new state. @param {Job} job */
@@ -83,7 +134,7 @@ class Collection extends EventTarget {
 
   /** The picture that many places further; null beyond the ends. @param {Entry} entry @param {number} places */
   neighbour(entry, places) {
-    const all = this.entries;
+    const all = this.shown(entry);
     const place = all.findIndex((one) => nameOfEntry(one) === nameOfEntry(entry));
     return place < 0 ? null : (all[place + places] ?? null);
   }
@@ -95,6 +146,7 @@ class Collection extends EventTarget {
 
   /** @param {Entry} entry */
   toggleFavourite(entry) {
+    this.#readFavourites();
     const name = nameOfEntry(entry);
     if (!this.#favourites.delete(name)) this.#favourites.add(name);
     this.#saveFavourites();
@@ -103,16 +155,25 @@ class Collection extends EventTarget {
   /** Load the favourites that are older than what was loaded; forget those that have expired. */
   async loadFavourites() {
     const loaded = new Set(this.#jobs.map(({ id }) => id));
-    const missing = new Set([...this.#favourites].map((name) => name.split("/")[0] ?? "").filter((id) => !loaded.has(id)));
+    const missing = new Set([...this.#favourites].map((name) => name.split("/")[0] ?? "").filter((id) => !loaded.has(id) && !this.#unread.has(id)));
     for (const id of missing) {
       try {
         this.add(await api.job(id));
       } catch (error) {
-        if (![404, 410].includes(api.problemOf(error).status)) return;
-        this.#favourites = new Set([...this.#favourites].filter((name) => !name.startsWith(`${id}/`)));
-        this.#saveFavourites();
+        const { status } = api.problemOf(error);
+        if (status === 404) this.#unread.add(id); // perhaps a picture of another key
+        else if (status !== 410) return;
+        else {
+          this.#favourites = new Set([...this.#favourites].filter((name) => !name.startsWith(`${id}/`)));
+          this.#saveFavourites();
+        }
       }
     }
+  }
+
+  #readFavourites() {
+    this.#favourites = new Set(readSaved("favourites", []));
+    this.#tell();
   }
 
   #saveFavourites() {

@@ -1,5 +1,6 @@
 // The gallery: own pictures, the newest first. More are loaded while one scrolls; the arrow keys walk through it.
 /** @import {Entry} from "./collection.js" */
+import * as api from "../service/api.js";
 import { pictureUrl } from "../service/pictures.js";
 import { store } from "../state/store.js";
 import { make, Part } from "../shell/part.js";
@@ -8,7 +9,8 @@ import { collection, nameOfEntry } from "./collection.js";
 const SOON = "600px";
 
 class Gallery extends Part {
-  #isFavourites = false;
+  /** Tiles whose pictures could not be read yet. @type {Set<HTMLElement>} */
+  #missed = new Set();
   /** @type {Map<string, HTMLElement>} */
   #tiles = new Map();
   #isAtEnd = false;
@@ -18,11 +20,14 @@ class Gallery extends Part {
     this.#near.observe(this.find(".end", HTMLElement));
     this.signal.addEventListener("abort", () => this.#near.disconnect());
     collection.addEventListener("change", () => this.#show(), { signal: this.signal });
-    this.follow("capabilities", (capabilities) => capabilities && collection.restart());
+    this.follow("capabilities", (capabilities) => capabilities && collection.refresh());
+    this.follow("isOffline", (isOffline) => !isOffline && store.state.capabilities && collection.refresh());
+    document.addEventListener("kz-key", () => collection.clear(), { signal: this.signal });
+    document.addEventListener("visibilitychange", () => !document.hidden && store.state.capabilities && collection.refresh(), { signal: this.signal });
     this.follow("finished", (job) => {
       if (job?.status !== "succeeded") return;
       collection.add(job);
-      if (this.#isFavourites) this.#choose(false); // a new picture is looked for here
+      if (collection.isOnlyFavourites) this.#choose(false); // a new picture is looked for here
     });
     this.follow("comparing", (entry) => {
       this.find(".choosing", HTMLElement).hidden = !entry;
@@ -41,7 +46,7 @@ class Gallery extends Part {
 
   /** @param {boolean} isFavourites */
   #choose(isFavourites) {
-    this.#isFavourites = isFavourites;
+    collection.isOnlyFavourites = isFavourites;
     for (const button of this.querySelectorAll("[data-only]")) {
       button.setAttribute("aria-pressed", String((button.getAttribute("data-only") === "favourites") === isFavourites));
     }
@@ -50,8 +55,7 @@ class Gallery extends Part {
   }
 
   #show() {
-    const all = collection.entries;
-    const entries = this.#isFavourites ? all.filter((entry) => collection.isFavourite(entry)) : all;
+    const entries = collection.shown();
     const names = new Set(entries.map(nameOfEntry));
     for (const [name, tile] of this.#tiles) {
       if (names.has(name)) continue;
@@ -70,11 +74,13 @@ class Gallery extends Part {
     const failure = this.find(".failure", HTMLElement);
     failure.hidden = !collection.problem;
     this.find(".failure span", HTMLElement).textContent = collection.problem;
-    if (this.#isAtEnd && !collection.problem && !this.#isFavourites && !collection.isComplete) this.#loadMore();
+    if (this.#isAtEnd && !collection.problem && !collection.isOnlyFavourites && !collection.isComplete) this.#loadMore();
+    for (const tile of this.#missed) this.#near.observe(tile);
+    this.#missed.clear();
   }
 
   #emptiness() {
-    if (this.#isFavourites) return "No favourites yet. The star of a picture keeps it here.";
+    if (collection.isOnlyFavourites) return "No favourites yet. The star of a picture keeps it here.";
     return collection.isComplete ? "Your pictures will be here." : "";
   }
 
@@ -98,11 +104,12 @@ class Gallery extends Part {
       this.#near.observe(tile);
     }
     const isDeleted = job.images[index]?.deleted ?? false;
+    const isLost = tile.dataset.lost !== undefined;
     const isFavourite = collection.isFavourite(entry);
-    tile.classList.toggle("is-deleted", isDeleted);
+    tile.classList.toggle("is-deleted", isDeleted || isLost);
     tile.classList.toggle("is-favourite", isFavourite);
     const gone = tile.querySelector(".gone");
-    if (gone) gone.textContent = isDeleted ? "Deleted" : "";
+    if (gone) gone.textContent = isDeleted ? "Deleted" : isLost ? "Not there" : "";
     if (isDeleted) tile.querySelector("img")?.removeAttribute("src");
     const label = [isDeleted ? "Deleted picture" : "Picture", isFavourite ? ", favourite" : "", `: ${job.request.prompt}`].join("");
     tile.querySelector(".open")?.setAttribute("aria-label", label);
@@ -114,7 +121,7 @@ class Gallery extends Part {
     for (const { target, isIntersecting } of seen) {
       if (target.className === "end") {
         this.#isAtEnd = isIntersecting;
-        if (isIntersecting && store.state.capabilities && !this.#isFavourites && !collection.problem) collection.more();
+        if (isIntersecting && store.state.capabilities && !collection.isOnlyFavourites && !collection.problem) collection.more();
       } else if (isIntersecting) {
         this.#near.unobserve(target);
         this.#load(/** @type {HTMLElement} */ (target));
@@ -127,10 +134,19 @@ class Gallery extends Part {
     const entry = collection.entries.find((one) => nameOfEntry(one) === tile.dataset.name);
     const picture = tile.querySelector("img");
     if (!entry || !picture || entry.job.images[entry.index]?.deleted) return;
-    picture.addEventListener("error", () => lose(tile), { once: true });
+    picture.addEventListener("error", () => this.#miss(tile, entry), { once: true });
     const source = await pictureUrl(entry.job, entry.index).catch(() => "");
     if (source) picture.src = source;
-    else lose(tile);
+    else this.#miss(tile, entry);
+  }
+
+  /** Ask what is wrong: the picture is gone, or it can be read later. @param {HTMLElement} tile @param {Entry} entry */
+  async #miss(tile, { job, index }) {
+    tile.querySelector("img")?.removeAttribute("src");
+    const { status } = await api.imageFile(job.images[index]?.url ?? "").then(() => ({ status: 200 }), api.problemOf);
+    if (status === 404 || status === 410) tile.dataset.lost = "";
+    else this.#missed.add(tile);
+    if (tile.dataset.lost === "") this.#show();
   }
 
   /** @param {KeyboardEvent} event @param {HTMLElement} from */
@@ -147,13 +163,6 @@ class Gallery extends Part {
     next.tabIndex = 0;
     next.focus();
   }
-}
-
-/** The service no longer has the picture. @param {HTMLElement} tile */
-function lose(tile) {
-  tile.classList.add("is-deleted");
-  const gone = tile.querySelector(".gone");
-  if (gone) gone.textContent = "Not there";
 }
 
 customElements.define("kz-gallery", Gallery);

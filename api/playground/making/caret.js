@@ -2,7 +2,7 @@
 
 const COPIED = /** @type {const} */ ([
   "boxSizing", "width", "paddingTop", "paddingRight", "paddingBottom", "paddingLeft", "borderTopWidth", "borderRightWidth",
-  "borderBottomWidth", "borderLeftWidth", "fontFamily", "fontSize", "fontWeight", "letterSpacing", "lineHeight", "tabSize",
+  "borderBottomWidth", "borderLeftWidth", "fontFamily", "fontSize", "fontWeight", "letterSpacing", "lineHeight", "tabSize", "direction",
 ]);
 
 /** Left, top and bottom of the character at the place, in the window. @param {HTMLTextAreaElement | HTMLInputElement} field @param {number} place */

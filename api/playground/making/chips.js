@@ -146,7 +146,7 @@ class Chips extends Part {
   #edit(chip) {
     const index = indexOf(chip);
     const old = this.#prompt.segments[index]?.text ?? "";
-    const input = make("input", { type: "text", className: "edit", value: old, spellcheck: false, aria: { label: "Change the tag" } });
+    const input = make("input", { type: "text", dir: "auto", className: "edit", value: old, spellcheck: false, aria: { label: "Change the tag" } });
     input.style.width = `${Math.max(6, old.length + 2)}ch`;
     let isDone = false;
     const end = (/** @type {boolean} */ isKept) => {
@@ -161,6 +161,7 @@ class Chips extends Part {
     input.addEventListener("blur", () => end(true));
     input.addEventListener("keydown", (event) => {
       event.stopPropagation();
+      if (event.isComposing) return;
       if (event.key === "Enter" || event.key === "Escape") end(event.key === "Enter");
     });
     chip.replaceWith(input);
@@ -172,7 +173,7 @@ class Chips extends Part {
 function chip(text, index, group) {
   const { words, weight } = readWeight(text);
   const remove = make("span", { className: "remove", title: "Remove" , aria: { hidden: "true" }}, "×");
-  const content = make("span", { className: "words" }, words.replace(/\\([()])/g, "$1"));
+  const content = make("span", { className: "words", dir: "auto" }, words.replace(/\\([()])/g, "$1"));
   const button = make("button", { type: "button", className: "chip", data: { index: String(index), group } }, content);
   if (weight !== 1) button.append(make("span", { className: "weight" }, `×${weight}`));
   button.append(remove);

@@ -36,7 +36,7 @@ class Drag {
     addEventListener("pointercancel", () => this.#end(false), { signal });
     // A finger that drags must not scroll.
     addEventListener("touchmove", (event) => this.#isMoving && event.preventDefault(), { signal, passive: false });
-    addEventListener("keydown", (event) => event.key === "Escape" && this.#end(false), { signal });
+    addEventListener("keydown", (event) => event.key === "Escape" && this.#stop(event), { signal, capture: true });
     if (begin.pointerType === "touch") setTimeout(() => !signal.aborted && this.#lift(), TOUCH_MS);
   }
 
@@ -82,6 +82,12 @@ class Drag {
     });
     const before = next?.closest("li") ?? null;
     if (this.#mark.nextElementSibling !== before || this.#mark.parentElement !== list) list.insertBefore(this.#mark, before);
+  }
+
+  /** Esc ends the drag, and cancels no job. @param {KeyboardEvent} event */
+  #stop(event) {
+    if (this.#isMoving) event.preventDefault();
+    this.#end(false);
   }
 
   /** @param {boolean} isDropped */

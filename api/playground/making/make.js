@@ -28,8 +28,11 @@ class Make extends Part {
 
   async #make() {
     if (this.#isBusy || !store.state.capabilities) return;
+    const button = this.find(".primary", HTMLButtonElement);
     this.#isBusy = true;
+    button.setAttribute("aria-busy", "true");
     const job = await submit();
+    button.removeAttribute("aria-busy");
     this.#isBusy = false;
     if (job) this.#revealResult();
     else document.querySelector("[aria-invalid=true]:not(fieldset)")?.scrollIntoView({ block: "nearest" });
@@ -38,7 +41,7 @@ class Make extends Part {
   /** On a phone the picture is below the form. */
   #revealResult() {
     const result = document.getElementById("result");
-    if (result && result.getBoundingClientRect().top > innerHeight * 0.7) result.scrollIntoView({ behavior: "smooth", block: "start" });
+    if (result && result.getBoundingClientRect().top > innerHeight * 0.7) result.scrollIntoView({ behavior: isCalm() ? "auto" : "smooth", block: "start" });
   }
 
   #show() {
@@ -62,5 +65,8 @@ function describe({ tokens, cost, eta_seconds, queue_position }) {
   if (queue_position) parts.push(make("span", {}, `${queue_position} ahead`));
   return parts;
 }
+
+/** Whether the user wants less motion. */
+const isCalm = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
 
 customElements.define("kz-make", Make);

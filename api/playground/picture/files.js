@@ -2,18 +2,23 @@
 /** @import {Capabilities} from "../service/types.js" */
 import { rememberSize } from "../state/stand_ins.js";
 
+/** Files of more bytes are drawn anew: a request holds them in base64, perhaps with a mask. */
+const MOST_BYTES = 4e6;
+
 /**
- * A file as a data URL, and its size. A picture above the limits is scaled down to them.
- * @param {Blob} file @param {Capabilities["features"]} limits
+ * A file as a data URL, and its size. A picture above the limits is scaled down to them, and one of many bytes to the
+ * pixels that a result can have. The first frame stands for an animation.
+ * @param {Blob} file @param {Capabilities} capabilities @param {boolean} isForeign the service does not read the file
  */
-export async function readPicture(file, limits) {
+export async function readPicture(file, { features, limits: { max_pixels } }, isForeign) {
   const bitmap = await createImageBitmap(file).catch(() => {
     throw new Error("the browser cannot read it as a picture");
   });
   const { width, height } = bitmap;
-  const scale = Math.min(1, limits.max_input_side / Math.max(width, height), Math.sqrt(limits.max_input_pixels / (width * height)));
-  const isKnown = limits.input_formats.some((name) => file.type === `image/${name}`);
-  const size = { width: Math.floor(width * scale), height: Math.floor(height * scale) };
+  const pixels = file.size > MOST_BYTES ? Math.min(max_pixels, features.max_input_pixels) : features.max_input_pixels;
+  const scale = Math.min(1, features.max_input_side / Math.max(width, height), Math.sqrt(pixels / (width * height)));
+  const isKnown = !isForeign && features.input_formats.some((name) => file.type === `image/${name}`);
+  const size = { width: Math.max(1, Math.floor(width * scale)), height: Math.max(1, Math.floor(height * scale)) };
   const sent = scale < 1 || !isKnown ? await redrawn(bitmap, size) : file;
   bitmap.close();
   const text = await dataUrl(sent);

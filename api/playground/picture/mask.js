@@ -1,5 +1,6 @@
 // Draws a mask over a picture: white in the request is painted here.
 import { rememberSize } from "../state/stand_ins.js";
+import { closeOnBack } from "../shell/back.js";
 import { Part } from "../shell/part.js";
 import { Slider } from "../shell/slider.js";
 import { maskOf, paint } from "./strokes.js";
@@ -28,6 +29,7 @@ export class Mask extends Part {
     this.listen("pointerdown", ".sheet", (event) => this.#draw(event));
     this.listen("pointermove", ".sheet", (event) => this.#ring(event));
     this.listen("keydown", "dialog", (event) => this.#key(event));
+    closeOnBack(this.#dialog, this.signal);
   }
 
   get #dialog() {
@@ -77,7 +79,7 @@ export class Mask extends Part {
 
   /** Draw until the pointer is lifted. @param {PointerEvent} event */
   #draw(event) {
-    if (event.button !== 0) return;
+    if (event.button !== 0 || !event.isPrimary) return; // a second finger does not draw
     event.preventDefault();
     const sheet = this.find(".sheet", HTMLElement);
     sheet.setPointerCapture(event.pointerId);
@@ -87,10 +89,11 @@ export class Mask extends Part {
     this.#change([...this.#steps, this.#stroke(points)]);
     const life = new AbortController();
     sheet.addEventListener("pointermove", (moved) => {
+      if (moved.pointerId !== event.pointerId) return;
       points.push(...(moved.getCoalescedEvents?.() ?? [moved]).map((one) => this.#pointOf(one)));
       paint(this.#canvas, this.#steps);
     }, { signal: life.signal });
-    for (const end of ["pointerup", "pointercancel"]) sheet.addEventListener(end, () => life.abort(), { signal: life.signal });
+    for (const end of ["pointerup", "pointercancel"]) sheet.addEventListener(end, (ended) => /** @type {PointerEvent} */ (ended).pointerId === event.pointerId && life.abort(), { signal: life.signal });
   }
 
   /** @param {Point[]} points @returns {Step} */

@@ -17,6 +17,8 @@ class Picture extends Part {
   /** @type {Partial<ResolvedRequest> & {resolution?: string}} */
   #request = {};
   #shown = "";
+  /** The file that was taken last. @type {File | null} */
+  #taken = null;
 
   start() {
     // The browser does not keep large pictures: what belongs to one goes with it.
@@ -56,7 +58,9 @@ class Picture extends Part {
     }, { signal });
     document.addEventListener("paste", (event) => {
       const file = [...(event.clipboardData?.files ?? [])].find(({ type }) => type.startsWith("image/"));
-      if (!file) return;
+      // Programs such as spreadsheets put a picture of the text beside the text.
+      const isText = event.target instanceof Element && event.target.matches("textarea, input") && event.clipboardData?.types.includes("text/plain");
+      if (!file || isText) return;
       event.preventDefault();
       this.#take(file);
     }, { signal });
@@ -64,16 +68,21 @@ class Picture extends Part {
 
   /** Offer the recipe of a file, or start from the file if it has none. @param {File} file */
   async #take(file) {
+    for (const dialog of document.querySelectorAll("dialog[open]")) /** @type {HTMLDialogElement} */ (dialog).close();
+    this.#taken = file;
     this.#offer(null);
     this.find("details", HTMLDetailsElement).open = true;
     this.scrollIntoView({ block: "nearest" });
-    try {
-      const { recipe } = await api.verify(file);
-      if (!recipe || !Object.keys(recipe.request).length) return await this.#begin(file);
-      this.#request = recipe.request;
-      this.#offer(file, recipe);
-    } catch (error) {
-      this.#fail(api.problemOf(error).message);
+    const found = await api.verify(file).catch(api.problemOf);
+    if (this.#taken !== file) return; // another one came meanwhile
+    if (found instanceof api.Problem) {
+      // What the service does not read, or not of this size, the browser may.
+      if ([413, 422].includes(found.status)) await this.#begin(file, true);
+      else this.#fail(found.message);
+    } else if (!found.recipe || !Object.keys(found.recipe.request).length) await this.#begin(file);
+    else {
+      this.#request = found.recipe.request;
+      this.#offer(file, found.recipe);
     }
   }
 
@@ -92,13 +101,14 @@ class Picture extends Part {
     this.find(".use", HTMLElement).focus();
   }
 
-  /** Start from the picture of a file. @param {File} file */
-  async #begin(file) {
+  /** Start from the picture of a file. @param {File} file @param {boolean} isForeign the service does not read the file */
+  async #begin(file, isForeign = false) {
     this.#offer(null);
     const { capabilities } = store.state;
     if (!capabilities) return;
     try {
-      const { text, width, height } = await readPicture(file, capabilities.features);
+      const { text, width, height } = await readPicture(file, capabilities, isForeign);
+      if (this.#taken !== file) return;
       store.edit({ init_image: text, mask: null, resolution: fittedSize(width, height, capabilities) });
     } catch (error) {
       this.#fail(`${file.name || "The picture"} cannot be used: ${error instanceof Error ? error.message : error}`);

@@ -28,9 +28,10 @@ export function problemOf(error) {
 /**
  * Call the service; the response if it is no error.
  * @param {string} path without a leading slash
- * @param {{method?: string, body?: unknown, headers?: Record<string, string>, signal?: AbortSignal}} options
+ * @param {{method?: string, body?: unknown, headers?: Record<string, string>, signal?: AbortSignal, isQuiet?: boolean}} options
+ * `isQuiet`: do not ask for a key, because the user has asked for nothing
  */
-export async function call(path, { method = "GET", body, headers = {}, signal } = {}) {
+export async function call(path, { method = "GET", body, headers = {}, signal, isQuiet = false } = {}) {
   const key = readKey();
   /** @type {Record<string, string>} */
   const sent = { ...headers };
@@ -49,7 +50,7 @@ export async function call(path, { method = "GET", body, headers = {}, signal } 
   store.set("isOffline", false);
   if (response.ok) return response;
   const problem = await readProblem(response);
-  if (problem.status === 401) store.set("keyReason", key ? "This key is not known." : "This service needs an API key.");
+  if (problem.status === 401 && !isQuiet) store.set("keyReason", key ? "This key is not known." : "This service needs an API key.");
   throw problem;
 }
 
@@ -74,7 +75,7 @@ export const capabilities = () => json("capabilities");
 
 /** Tags that start with the prefix. @param {string} prefix @param {number} limit @param {AbortSignal} [signal] @returns {Promise<CompletedTag[]>} */
 export async function tags(prefix, limit, signal) {
-  return (await json(`tags?prefix=${encodeURIComponent(prefix)}&limit=${limit}`, { signal })).items;
+  return (await json(`tags?prefix=${encodeURIComponent(prefix)}&limit=${limit}`, { signal, isQuiet: true })).items;
 }
 
 /**
@@ -84,7 +85,7 @@ export async function tags(prefix, limit, signal) {
  * @returns {Promise<{plan: Plan, pause: number}>}
  */
 export async function dryRun(request, signal) {
-  const response = await call("generate?dry_run=true", { method: "POST", body: request, signal });
+  const response = await call("generate?dry_run=true", { method: "POST", body: request, signal, isQuiet: true });
   return { plan: await response.json(), pause: pauseOf(response.headers) };
 }
 
@@ -119,6 +120,9 @@ export function jobs({ cursor, limit = 20, status } = {}) {
   if (status) query.set("status", status);
   return json(`jobs?${query}`);
 }
+
+/** The newest of the own jobs. @param {number} limit @returns {Promise<Job[]>} */
+export const newest = async (limit) => (await json(`jobs?limit=${limit}`, { isQuiet: true })).items;
 
 /** @param {string} id @returns {Promise<Job>} */
 export const cancel = (id) => json(`jobs/${id}`, { method: "DELETE" });

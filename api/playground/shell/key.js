@@ -8,7 +8,10 @@ class Key extends Part {
     this.listen("click", "button", (_, target) => this.#press(/** @type {HTMLButtonElement} */ (target)));
     this.listen("submit", "form", (event) => {
       event.preventDefault();
-      this.#use(this.#input.value.trim());
+      const key = this.#input.value.trim();
+      // A header takes no other characters.
+      if (/^[\x21-\x7e]*$/.test(key)) this.#use(key);
+      else this.find(".reason", HTMLElement).textContent = "A key has no spaces and no letters with accents or of other scripts.";
     });
     this.#dialog.addEventListener("close", () => store.set("keyReason", ""), { signal: this.signal });
     this.follow("keyReason", (reason) => {

@@ -10,6 +10,8 @@ export function startKeys() {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
       event.preventDefault();
       document.dispatchEvent(new Event("kz-make"));
+    } else if (event.key === "Escape" && store.state.comparing) {
+      store.set("comparing", null);
     } else if (event.key === "Escape") {
       const run = store.state.runs.get(store.state.shown ?? "");
       if (run && !hasEnded(run.job)) cancel(run.job.id);

@@ -16,6 +16,7 @@ let call = new AbortController();
 export function startPlanning() {
   store.on("form", schedule);
   store.on("capabilities", schedule);
+  store.on("isOffline", (isOffline) => isOffline || schedule());
 }
 
 function schedule() {
@@ -44,7 +45,7 @@ async function ask() {
     const problem = problemOf(error);
     if (problem.status === 429) pausedUntil = Date.now() + Math.max(1, problem.retryAfter) * 1000;
     store.set("plan", null);
-    // A missing key has a dialog of its own; a busy service matters only when a picture is made.
-    if (problem.status !== 401 && problem.status !== 429) showProblem(problem);
+    // A busy service matters only when a picture is made.
+    if (problem.status !== 429) showProblem(problem);
   }
 }

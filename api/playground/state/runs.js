@@ -8,6 +8,8 @@ import { store } from "./store.js";
 
 const ENDED = new Set(["succeeded", "failed", "cancelled"]);
 const POLL_MS = 2000;
+/** Jobs in an answer, at most. */
+const MOST = 100;
 
 /** Ends the stream of the job that is shown. Browsers open six connections to a host, in all tabs: others are asked for. */
 let stream = new AbortController();
@@ -68,7 +70,15 @@ export async function cancel(id) {
 /** Find the jobs in progress, for example after a reload, and show the newest job. */
 export async function resume() {
   try {
-    const { items } = await api.jobs({ limit: 20 });
+    /** @type {Job[]} */
+    const items = [];
+    /** @type {string | null | undefined} */
+    let cursor;
+    do {
+      const page = await api.jobs({ cursor, limit: MOST });
+      items.push(...page.items);
+      cursor = page.items.every(hasEnded) ? null : page.next;
+    } while (cursor);
     for (const job of [...items].reverse()) if (!hasEnded(job)) watch(job);
     const newest = items.find((job) => !hasEnded(job)) ?? items.find((job) => job.status === "succeeded");
     if (newest && !store.state.shown) open(newest);
@@ -82,6 +92,7 @@ export function forget() {
   stream.abort();
   store.set("shown", null);
   store.set("viewing", null);
+  store.set("comparing", null);
   store.set("runs", new Map());
 }
 
@@ -121,14 +132,21 @@ async function follow(id, signal) {
   }
 }
 
-/** Ask for the jobs in progress that are not shown, one after the other. */
+/** Ask for the jobs in progress that are not shown: for all at once, then for those that are not among the newest. */
 async function poll() {
   const others = () => [...store.state.runs.values()].filter(({ job }) => !hasEnded(job) && job.id !== store.state.shown);
   if (isPolling || !others().length) return;
   isPolling = true;
   while (others().length) {
     await api.pause(POLL_MS);
+    const newest = await api.newest(MOST).catch(() => null);
+    if (!newest) continue;
     for (const { job } of others()) {
+      const known = newest.find(({ id }) => id === job.id);
+      if (known) {
+        take(known);
+        continue;
+      }
       const found = await api.job(job.id).catch(api.problemOf);
       if ("images" in found) take(found);
       else if (found.status === 404 || found.status === 410) drop(job.id);

@@ -3,14 +3,12 @@
 /** @import {Axis} from "./axes.js" */
 import * as api from "../service/api.js";
 import { pictureUrl } from "../service/pictures.js";
-import { hasEnded } from "../state/runs.js";
+import { hasEnded, watch } from "../state/runs.js";
 import { store } from "../state/store.js";
 import { collection } from "../gallery/collection.js";
 import { make, Part } from "../shell/part.js";
 
 /** @typedef {{axis: Axis, values: string[]}} Chosen */
-
-const POLL_MS = 700;
 
 export class Grid extends Part {
   #base;
@@ -18,7 +16,6 @@ export class Grid extends Part {
   #y;
   /** Jobs that have not ended, by id. @type {Map<string, HTMLElement>} */
   #waiting = new Map();
-  #isSubmitting = true;
 
   /** @param {Partial<GenerationRequest>} [base] @param {Chosen} [x] @param {Chosen} [y] */
   constructor(base = {}, x, y) {
@@ -33,7 +30,12 @@ export class Grid extends Part {
     const cells = this.#table(this.#x, this.#y);
     this.listen("click", ".open", (_, target) => this.#open(target.dataset.id ?? ""));
     this.#submit(cells).catch(() => {});
-    this.#watch().catch(() => {});
+    this.follow("runs", (runs) => {
+      for (const [id, cell] of this.#waiting) {
+        const run = runs.get(id);
+        if (run) this.#update(cell, run.job);
+      }
+    });
   }
 
   /** @param {Chosen} x @param {Chosen} [y] */
@@ -63,12 +65,12 @@ export class Grid extends Part {
         const job = await this.#admitted(request);
         this.#waiting.set(job.id, cell);
         fill(cell, "waiting");
+        watch(job); // also when the grid is left: its pictures come into the gallery
       } catch (error) {
         if (this.signal.aborted) return;
         fill(cell, api.problemOf(error).message);
       }
     }
-    this.#isSubmitting = false;
   }
 
   /** Submit; wait while the key's limits or the queue ask for it. @param {Partial<GenerationRequest>} request @returns {Promise<Job>} */
@@ -86,26 +88,12 @@ export class Grid extends Part {
     }
   }
 
-  /** Ask for all jobs at once: a browser opens few connections, and each stream of events holds one. */
-  async #watch() {
-    while (this.#isSubmitting || this.#waiting.size) {
-      await api.pause(POLL_MS, this.signal);
-      if (!this.#waiting.size) continue;
-      const page = await api.jobs({ limit: 100 }).catch(() => null);
-      for (const job of page?.items ?? []) {
-        const cell = this.#waiting.get(job.id);
-        if (cell) await this.#update(cell, job);
-      }
-    }
-  }
-
   /** @param {HTMLElement} cell @param {Job} job */
   async #update(cell, job) {
     if (job.status === "running") fill(cell, `step ${job.progress.step} of ${job.progress.steps}`);
     if (!hasEnded(job)) return;
     this.#waiting.delete(job.id);
     if (job.status !== "succeeded") return fill(cell, job.error?.detail ?? job.status);
-    collection.add(job);
     const source = await pictureUrl(job, 0).catch(() => "");
     const picture = make("img", { src: source, alt: "", decoding: "async" });
     cell.replaceChildren(make("button", { type: "button", className: "open", data: { id: job.id }, aria: { label: `${cell.dataset.label}: open` } }, picture));

@@ -18,7 +18,7 @@ export class Recipe extends Part {
 /** @param {string} name @param {string[]} values */
 function row(name, values) {
   const isLong = values.some((value) => value.length > 18);
-  return make("div", { className: isLong ? "long" : "" }, make("dt", {}, name), ...values.map((value) => make("dd", {}, value)));
+  return make("div", { className: isLong ? "long" : "" }, make("dt", {}, name), ...values.map((value) => make("dd", { dir: "auto" }, value)));
 }
 
 /** Names and values, as people read them. @param {Entry} entry @returns {Map<string, string>} */

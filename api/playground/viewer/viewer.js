@@ -82,7 +82,10 @@ class Viewer extends Part {
     const picture = make("img", { alt: `Picture with seed ${image.seed}: ${job.request.prompt}`, width: image.width, height: image.height, decoding: "async" });
     picture.style.setProperty("--ratio", String(image.width / image.height));
     picture.style.setProperty("--width", `${image.width}px`);
-    picture.addEventListener("error", () => canvas.replaceChildren(make("p", { className: "hint" }, "The service no longer has this picture.")));
+    picture.addEventListener("error", async () => {
+      const problem = await api.imageFile(image.url).then(() => null, api.problemOf);
+      if (this.#entry === entry) canvas.replaceChildren(make("p", { className: "hint" }, whyMissing(problem)));
+    });
     const source = await pictureUrl(job, index).catch((error) => this.#say(api.problemOf(error).message));
     if (this.#entry !== entry || !source) return;
     picture.src = source;
@@ -210,6 +213,12 @@ class Viewer extends Part {
   #say(text) {
     this.find(".message", HTMLElement).textContent = text;
   }
+}
+
+/** @param {api.Problem | null} problem of the picture's file */
+function whyMissing(problem) {
+  if (problem?.status === 404 || problem?.status === 410) return "The service no longer has this picture.";
+  return problem?.message ?? "The browser cannot show this picture.";
 }
 
 /** @param {HTMLElement} button */

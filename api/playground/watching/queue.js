@@ -22,7 +22,7 @@ class Queue extends Part {
 /** @param {import("../service/types.js").Job} job */
 function row({ id, status, progress, request }) {
   const state = status === "running" ? `${Math.round(progress.fraction * 100)} %` : "waiting";
-  const open = make("button", { type: "button", className: "open quiet", data: { id } }, make("span", { className: "name" }, request.prompt), make("span", { className: "hint" }, state));
+  const open = make("button", { type: "button", className: "open quiet", data: { id } }, make("span", { className: "name", dir: "auto" }, request.prompt), make("span", { className: "hint" }, state));
   const stop = make("button", { type: "button", className: "stop quiet", data: { id }, aria: { label: "Cancel this job" } }, "×");
   return make("li", {}, open, stop);
 }
