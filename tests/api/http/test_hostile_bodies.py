@@ -4,6 +4,7 @@ import io
 import itertools
 import json
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import httpx2
@@ -28,12 +29,14 @@ def many(count: int) -> dict[str, int]:
     return {f"k{number}": number for number in range(count)}
 
 
-def hostile_bodies(base: dict[str, Any]) -> dict[str, Any]:
-    """Bodies with too much of something, around `base`."""
+@cache
+def hostile_bodies() -> dict[str, bytes]:
+    """JSON with too much of something, around a request with a prompt and an image."""
+    base: dict[str, Any] = {"prompt": "1girl", "image": "x"}
     deep: Any = 0
     for _ in range(request_body.MAX_JSON_DEPTH + 1):
         deep = [deep]
-    return {
+    bodies = {
         "unknown keys": base | many(100_000),
         "unknown keys inside": base | {"hires": many(100_000)},
         "a free map": base | {"sampler_options": many(100_000)},
@@ -46,6 +49,7 @@ def hostile_bodies(base: dict[str, Any]) -> dict[str, Any]:
         "nested lists": base | {"tags": deep},
         "a list": [base] * 100_000,
     }
+    return {name: json.dumps(body).encode() for name, body in bodies.items()}
 
 
 WRONG_BUT_SMALL: dict[str, dict[str, Any]] = {
@@ -105,8 +109,7 @@ def test_a_body_with_too_much_is_refused_before_it_is_parsed(
     def parse(*_: object, **__: object) -> None:
         raise AssertionError("the body was parsed")
 
-    for name, body in hostile_bodies({"prompt": "1girl", "image": "x"}).items():
-        content = json.dumps(body)
+    for name, content in hostile_bodies().items():
         with monkeypatch.context() as patch:
             patch.setattr("starlette.requests.json.loads", parse)
             answer = client.post(path, content=content, headers=JSON)
@@ -125,7 +128,7 @@ def refusal_at(path: str) -> int:
     ["application/json; charset=utf-8", "APPLICATION/JSON", "application/a b+json", None, "text/a"],
 )
 def test_the_declared_type_hides_nothing(client: httpx2.Client, media_type: str | None) -> None:
-    body = b" \n" + json.dumps(hostile_bodies({"prompt": "1girl"})["unknown keys"]).encode()
+    body = b" \n" + hostile_bodies()["unknown keys"]
     headers = {} if media_type is None else {"content-type": media_type}
     for path in POSTS:
         answer = client.post(path, content=body, headers=headers)
