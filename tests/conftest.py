@@ -14,6 +14,7 @@ from redis import Redis
 from cli.certificates import make_certificate
 from tests.support.paths import ROOT
 from tests.support.s3_server import PROGRAM, FaultyProxy, S3Server
+from tests.support.scheduling import place_of
 from tests.support.scheduling import pytest_xdist_make_scheduler as pytest_xdist_make_scheduler
 from tests.support.torch_free import needs_torch
 from worker.redis_io import server as redis_server
@@ -25,18 +26,10 @@ settings.load_profile("repeatable")
 
 TESTS = ROOT / "tests"
 
-_SLOW = {name: place for place, name in enumerate(["e2e", "cli", "worker", "api"])}
-"""Folders with the slowest files. They run first, so that all test processes end together."""
-
-
-def _folder(item: pytest.Item) -> str:
-    """The folder directly below tests/, such as "e2e"."""
-    return item.path.relative_to(TESTS).parts[0]
-
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Sort by folder; the order within a folder stays."""
-    items.sort(key=lambda item: _SLOW.get(_folder(item), len(_SLOW)))
+    """What takes longest runs first; within a place the order stays."""
+    items.sort(key=lambda item: place_of(item.path.relative_to(ROOT).as_posix()))
 
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.support.paths import ROOT
 from tests.support.ports import free_port, free_socket
-from tests.support.scheduling import group_of
+from tests.support.scheduling import FIRST, group_of, place_of
 
 
 def test_a_file_runs_in_one_process(tmp_path: Path) -> None:
@@ -59,6 +59,16 @@ def test_files_that_use_the_service_run_together() -> None:
     assert {"test_openai.py", "test_service.py"} <= files.keys() - apart
     assert apart == {"test_secrets.py", "test_traces.py"}, "they start services of their own"
     assert group_of("tests/cli/test_main.py") == "tests/cli/test_main.py"
+
+
+def test_what_takes_longest_runs_first() -> None:
+    assert [name for name in FIRST if not (ROOT / name).exists()] == []
+    files = ["tests/e2e/test_mcp.py", "tests/cli/commands/test_up.py"]
+    files += ["tests/model/engine/test_edits.py", "tests/cli/test_main.py"]
+    files += ["tests/model/test_tags.py"]
+    unordered = files[::-1]
+    assert sorted(unordered, key=place_of) == files
+    assert place_of("tests/test_audit.py") == len(FIRST)
 
 
 def test_a_port_for_a_later_program_is_given_to_nobody_else() -> None:

@@ -1,4 +1,4 @@
-"""Tells pytest-xdist which tests one test process runs, so that what they share is started once.
+"""Tells pytest-xdist which tests one test process runs, and when; what they share is started once.
 
 Its own groups do nothing with pytest 9.2: it writes them into ids, which pytest builds anew.
 """
@@ -10,6 +10,13 @@ from typing import Any
 import pytest
 
 from tests.support.paths import ROOT
+
+FIRST = (
+    *("tests/e2e", "tests/cli/commands/test_up.py", "tests/model/engine", "tests/cli"),
+    *("tests/model/bench", "tests/worker", "tests/api", "tests/test_architecture.py"),
+    *("tests/test_docs.py", "tests/test_install.py", "tests/training"),
+)
+"""What runs first: what takes longest, so that all test processes end together."""
 
 _USES_THE_SERVICE = re.compile(r"def \w+\([^)]*\bservice\b")
 
@@ -24,6 +31,12 @@ def group_of(file: str) -> str:
         text = (ROOT / file).read_text(encoding="utf-8")
         return "e2e" if _USES_THE_SERVICE.search(text) else file
     return file
+
+
+def place_of(file: str) -> int:
+    """When a file runs: the place in FIRST of itself or of a folder with it; or last."""
+    places = (n for n, name in enumerate(FIRST) if f"{file}/".startswith(f"{name}/"))
+    return next(places, len(FIRST))
 
 
 @pytest.hookimpl(optionalhook=True)
