@@ -14,7 +14,6 @@ from model.request import GenerationRequest
 from model.resolved_request import ResolvedRequest, resolve_request
 
 CARD = load_card("kirazuri-v1")
-POLICY = load_policy()
 ALL_ABOVE_SAFE = "sensitive, nsfw, explicit"
 
 
@@ -24,7 +23,7 @@ def resolved(prompt: str, negative: str = "lowres") -> ResolvedRequest:
 
 def limited(prompt: str, negative: str = "lowres", *, ceiling: Rating = "safe") -> tuple[str, str]:
     request = resolved(prompt, negative)
-    decision = POLICY.check(prompt, negative, ceiling=ceiling)
+    decision = load_policy().check(prompt, negative, ceiling=ceiling)
     after, warning = enforce_rating(request, decision, CARD.prompting)
     assert (warning is None) is (after == request)
     assert after == request.model_copy(
