@@ -139,6 +139,17 @@ SEXUAL = {
         "knucklejob", "antennajob", "giantslut", "rawdogged", "postcoitally", "elfcunt",
         "cervix womb", "warcamp breeding", "ovulates", "enculados",
     ],
+    "in plain words of other languages": [
+        "尻責め", "胸を揉まれる", "犯される女", "メス奴隷", "目隠しプレイ", "ももコキ",
+        "立ちバックで", "吸乳图", "嫩穴", "舔肛中", "女奴", "脱衣舞女", "정상위로", "능욕하다",
+        "옷을 벗는", "трахают",
+        "поза наездницы", "полуголая", "Missionarsstellung", "halbnackter Mann", "Sexpuppen",
+        "gorge profonde", "torse nu", "bâillonnée", "garganta profunda", "folladas", "peitudas",
+    ],
+    "further states": [
+        "slippery breasts", "shirt held up", "skirt around waist", "facial on body",
+        "dubious liquid", "falling towel", "midriff kiss", "chest grab",
+    ],
     "one sign for many words": [
         "視姦", "幽霊姦", "エロ同人誌", "裸のお姉さん",
         "フェラするシーン", "口交", "性交中", "보지를",
@@ -325,6 +336,7 @@ HARMLESS = [
     "suckling pig", "blow him a kiss", "colonel klink", "anaïs watterson", "titanus ghidorah",
     "siriporn", "bulma briefs", "dick higgins", "bill condon", "ふさふさの尻尾",
     "sans-culottes",
+    "お菓子作り", "黑色图形", "상업지구", "ピッチ", "goddess", "a ball at her waist, poke",
     "赤いフェラーリ", "パチンコ屋", "ピエロの仮面", "聖書のバイブル", "ガールズ&パンツァー",
     "裸足の少女", "挿入歌", "光が透ける", "露出補正", "白色情人节", "女性交流", "女性爱好者",
     "十字路口交通", "室内射击", "성기사", "자위대", "사정거리",
@@ -357,40 +369,14 @@ def test_names_of_loras_are_read_as_words(policy: Policy) -> None:
                  "cuteLittleGirl_v1", "kidsPonyV6", "shotaLoRA", "styleOfAYoungGirl"):  # fmt: skip
         assert rule_of(policy, "1girl, nsfw", "explicit", name) == "minor_sexual", name
     for name in (
-        "NudeV2",
-        "cumshotXL",
-        "PenisSliderV1.2",
-        "hentaiStyleXL",
-        "AssLoRA",
-        "NSFWmasterXL",
-        "nsfwhelperXL",
-        "XLnsfw",
-        "nudesd15",
-        "POVblowjob",
-        "NAKEDapronXL",
-        "doggystyleXL",
-        "DoggyStyleV2",
-        "hentaidiffusion",
-        "cumonface",
-        "breastgrab",
-        "XXXmodel",
-    ):
+        "NudeV2", "cumshotXL", "PenisSliderV1.2", "hentaiStyleXL", "AssLoRA", "NSFWmasterXL",
+        "nsfwhelperXL", "XLnsfw", "nudesd15", "POVblowjob", "NAKEDapronXL", "doggystyleXL",
+        "DoggyStyleV2", "hentaidiffusion", "cumonface", "breastgrab", "XXXmodel",
+    ):  # fmt: skip
         assert rule_of(policy, "1girl", "safe", name) == "max_rating", name
     for name in (
-        "ClassicAnalogFilmV2",
-        "NakedTreeV1",
-        "detailTweakerXL",
-        "GrapeStyle",
-        "AssassinV3",
-        "TherapistXL",
-        "CumulusCloudsXL",
-        "DickTracyV2",
-        "LollipopXL",
-        "pencilXL",
-        "BrazilStyle",
-        "ponytailXL",
-        "Genova",
-        "StripMallXL",
-        "bigCatXL",
-    ):
+        "ClassicAnalogFilmV2", "NakedTreeV1", "detailTweakerXL", "GrapeStyle", "AssassinV3",
+        "TherapistXL", "CumulusCloudsXL", "DickTracyV2", "LollipopXL", "pencilXL", "BrazilStyle",
+        "ponytailXL", "Genova", "StripMallXL", "bigCatXL",
+    ):  # fmt: skip
         assert rule_of(policy, "1girl", "safe", name) is None, name
