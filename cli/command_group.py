@@ -12,6 +12,16 @@ from typer.core import TyperCommand, TyperGroup
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
+def _what_failed(error: OSError) -> str | None:
+    """The file of an error that no command foresaw, or stdout; None for a closed pipe and others.
+
+    A folder that its user may not look into, and a name that is too long, can be met anywhere.
+    """
+    if error.filename is not None:
+        return str(error.filename)
+    return "the output cannot be written" if error.errno in _DISK_FULL else None
+
+
 class Place(NamedTuple):
     """Where a command is defined, the first sentence of its help, and its panel in the help."""
 
@@ -80,9 +90,9 @@ def group_of(places: Mapping[str, Place]) -> type[TyperGroup]:
             try:
                 return super().invoke(ctx)
             except OSError as exc:
-                if exc.errno not in _DISK_FULL or exc.filename is not None:
+                if (what := _what_failed(exc)) is None:
                     raise
-                typer.echo(f"error: the output cannot be written: {exc.strerror}", err=True)
+                typer.echo(f"error: {what}: {exc.strerror}", err=True)
                 raise typer.Exit(1) from exc
 
         def list_commands(self, ctx: Any) -> list[str]:

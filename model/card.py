@@ -331,7 +331,10 @@ def load_card(name_or_path: str) -> Card:
         file = Path(name_or_path)
         if not file.is_file():
             raise CardError(f"no card file at {file}")
-        text = file.read_text(encoding="utf-8")
+        try:
+            text = file.read_text(encoding="utf-8")
+        except UnicodeDecodeError as exc:
+            raise CardError(f"card {file} is not UTF-8 text") from exc
     elif name_or_path in card_names():
         text = (resources.files("model") / "cards" / f"{name_or_path}.toml").read_text("utf-8")
     else:

@@ -133,6 +133,33 @@ def test_a_service_that_is_not_running(tmp_path: Path, command: str) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+LONG = "a" * 300
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        f"checkpoint inspect {LONG}",
+        f"checkpoint fetch kirazuri-v1 --checkpoint-dir {LONG}",
+        f"checkpoint convert {LONG} b.safetensors",
+        f"doctor --no-hash --card {LONG}.toml",
+        f"up --port 0 --checkpoint-dir {LONG}",
+        f"up --port 0 --data {LONG}",
+        f"keys list --data {LONG}",
+        f"certificate {LONG}",
+        f"generate --from {LONG}",
+        f"generate 1girl --mask {LONG}",
+        f"verify {LONG}",
+    ],
+)
+def test_a_path_that_cannot_be_looked_at_is_told(tmp_path: Path, command: str) -> None:
+    """As it is with a folder that the user may not look into; but root may look into all."""
+    run = kirazuri_inline(*command.split(), folder=tmp_path)
+    assert run.returncode in (1, 2)
+    assert "File name too long" in run.stderr.splitlines()[-1]
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_ending_of_the_file_and_the_format_agree(tmp_path: Path) -> None:
     asked = ("generate", "1girl", "--url", "http://127.0.0.1:9", "--format")
     run = kirazuri_inline(*asked, "webp", "--out", "a.png", folder=tmp_path)

@@ -145,6 +145,13 @@ def test_a_slip_in_a_card_is_told_in_one_line(
     assert "pydantic" not in message
 
 
+def test_a_card_that_is_no_text_is_a_card_error(tmp_path: Path) -> None:
+    file = tmp_path / "latin.toml"
+    file.write_bytes("title = 'Blåhår'".encode("latin-1"))
+    with pytest.raises(CardError, match=r"latin\.toml is not UTF-8 text"):
+        load_card(str(file))
+
+
 def test_broken_toml_is_a_card_error(tmp_path: Path) -> None:
     path = tmp_path / "broken.toml"
     path.write_text("name = ", encoding="utf-8")

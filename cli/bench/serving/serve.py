@@ -19,6 +19,8 @@ import httpx2
 
 from cli.bench.prompts import prompt
 from cli.bench.serving.one_job import Outcome, run_job
+from cli.client.connection import service_url
+from cli.client.errors import WrongUsage
 from cli.output import read_settings
 from model.bench.report import add_json_option, print_report
 
@@ -30,7 +32,7 @@ _SECONDS = 600.0
 def main() -> None:
     """Parse the command line, measure and print the tables."""
     parser = argparse.ArgumentParser(prog="kirazuri bench serve", description=__doc__)
-    parser.add_argument("--url", default="http://127.0.0.1:8000")
+    parser.add_argument("--url", default="http://127.0.0.1:8000", type=_address)
     parser.add_argument(
         "--classes",
         nargs="+",
@@ -44,8 +46,18 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     add_json_option(parser)
     options = parser.parse_args()
-    rows, conditions = asyncio.run(measure(options))
+    try:
+        rows, conditions = asyncio.run(measure(options))
+    except (httpx2.TransportError, RuntimeError) as exc:
+        parser.exit(1, f"error: {options.url}: {exc}\n")
     print_report(conditions, rows, command="serve", json_path=options.json)
+
+
+def _address(text: str) -> str:
+    try:
+        return service_url(text)
+    except WrongUsage as exc:
+        raise argparse.ArgumentTypeError(str(exc)) from exc
 
 
 async def measure(options: argparse.Namespace) -> tuple[list[dict[str, Any]], str]:

@@ -26,6 +26,26 @@ def test_goodput_counts_jobs_within_three_times_their_time_alone() -> None:
     assert found[0].added == pytest.approx(0.4)
 
 
+@pytest.mark.parametrize(
+    ("url", "code", "told"),
+    [
+        ("127.0.0.1:9", 1, "error: http://127.0.0.1:9: "),
+        ("ftp://127.0.0.1", 2, "'ftp://127.0.0.1' is not an address"),
+    ],
+)
+def test_a_service_that_is_not_there_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    url: str,
+    code: int,
+    told: str,
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["kirazuri bench serve", "--url", url])
+    with pytest.raises(SystemExit) as ended:
+        serve.main()
+    assert (ended.value.code, told in capsys.readouterr().err) == (code, True)
+
+
 def test_the_mean_batch_is_that_of_all_workers_between_two_readings() -> None:
     def metrics(request: httpx2.Request) -> httpx2.Response:
         assert request.url.path == "/metrics"
