@@ -9,18 +9,12 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AnimaModularPipeline, FlowMatchEulerDiscreteScheduler
-from diffusers.guiders.classifier_free_guidance import ClassifierFreeGuidance
-from diffusers.utils import logging as diffusers_logging
 from tokenizers import Tokenizer, processors
-from transformers import PreTrainedTokenizerFast
 
-from model.bench.library import load_library_module
 from model.card import Card, load_card, shipped_folder
 from model.engine.engine import Engine
 from model.engine.loading import load_engine
@@ -33,9 +27,6 @@ from model.sampling.noise import initial_noise
 
 T5_PAD = "<pad>"
 
-# The library's annotations do not cover this use.
-modular_pipeline: Any = import_module("diffusers.modular_pipelines.modular_pipeline")
-
 Run = Callable[[], None]
 
 
@@ -43,6 +34,12 @@ def library_pipeline(
     card: Card, checkpoint_dir: Path | None, device: torch.device, dtype: torch.dtype
 ) -> Any:
     """Load diffusers' Anima pipeline: its transformer in `dtype`, all other parts in float32."""
+    # Imported here: it takes seconds, and benchmarks of the engine alone use this module, too.
+    from diffusers import AnimaModularPipeline, FlowMatchEulerDiscreteScheduler
+    from transformers import PreTrainedTokenizerFast
+
+    from model.bench.library import load_library_module
+
     folder = locate_parts(card.files, checkpoint_dir or shipped_folder(card))
     qwen = load_qwen_tokenizer(folder.qwen_tokenizer)
     load = partial(load_library_module, card=card, checkpoint_dir=checkpoint_dir, device=device)
@@ -60,6 +57,8 @@ def library_pipeline(
 
 
 def _library_t5(t5: Tokenizer) -> Any:
+    from transformers import PreTrainedTokenizerFast
+
     t5.post_processor = processors.TemplateProcessing(
         single=f"$A {T5_EOS}", special_tokens=[(T5_EOS, t5.token_to_id(T5_EOS))]
     )
@@ -171,13 +170,19 @@ def open_engine(options: argparse.Namespace) -> tuple[Engine, ResolvedRequest]:
 
 def quiet_library() -> None:
     """Show no progress bars of the library if nobody watches."""
+    from diffusers.modular_pipelines import modular_pipeline
+    from diffusers.utils import logging as diffusers_logging
+
+    changed: Any = modular_pipeline  # the library's annotations do not cover this use
     diffusers_logging.disable_progress_bar()
     if not sys.stderr.isatty():  # its loop has a progress bar of its own
-        modular_pipeline.tqdm = partial(modular_pipeline.tqdm, disable=True)
+        changed.tqdm = partial(changed.tqdm, disable=True)
 
 
 def open_library(options: argparse.Namespace, *, is_compiled: bool = False) -> Run:
     """A function that makes the same picture with the library's pipeline."""
+    from diffusers.guiders.classifier_free_guidance import ClassifierFreeGuidance
+
     quiet_library()
     engine, request = open_engine(options)
     card, about = load_card(options.card), engine.description()
