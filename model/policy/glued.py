@@ -1,6 +1,6 @@
 """Splits words into terms that are written without a gap between them."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from operator import itemgetter
 from typing import NamedTuple
 
@@ -8,6 +8,26 @@ from model.policy.patterns import Pattern
 
 MIN_GLUED_LETTERS = 6
 """Minimum letters of a word that consists of several terms."""
+
+_MAX_KNOWN_WORDS = 8192
+_MAX_KNOWN_LETTERS = 40
+"""Maximum letters of a word that is remembered."""
+
+
+class KnownWords:
+    """Remembers the terms that words consist of, because prompts share words. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._terms: dict[str, frozenset[int]] = {}
+        self.get = self._terms.get
+
+    def add(self, words: Mapping[str, frozenset[int]]) -> None:
+        """Remember the terms of some words; forgets all others if they are too many."""
+        if len(self._terms) >= _MAX_KNOWN_WORDS:
+            self._terms.clear()
+        self._terms.update(
+            {word: terms for word, terms in words.items() if len(word) <= _MAX_KNOWN_LETTERS}
+        )
 
 
 class Piece(NamedTuple):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from itertools import pairwise
 from typing import NamedTuple
 
-from model.policy.glued import MIN_GLUED_LETTERS, GluedWords, Piece
+from model.policy.glued import MIN_GLUED_LETTERS, GluedWords, KnownWords, Piece
 from model.policy.normalize import COVERS, TAG_ENDS, Gap, NormalizedText, squeeze
 from model.policy.patterns import Pattern
 from model.policy.spellings import CHAINED, FILLER, Match, Spellings
@@ -37,11 +37,11 @@ class TermMatch(NamedTuple):
 _Hit = tuple[int, int, int]
 """A part of a term, and its first and last token, counted from the first that a match touches."""
 
-_Context = tuple[object, ...]
-"""All that decides what a match is: its spelling, its place in the first token that it touches,
-and these tokens with the gaps between and around them.
+_Context = str | tuple[object, ...]
+"""All that decides what a match is: its letters with the gaps between and around them.
 
-If it touches only one token, its letters and whether it starts and ends there decide.
+If a word may go on there, so do its spelling, its place in the first token that it touches, and all
+letters of these tokens; or whether it starts and ends there, if it touches only one.
 """
 
 
@@ -65,6 +65,8 @@ class TermMatcher:
         """
         self._groups = groups or [frozenset([term]) for term in range(len(terms))]
         self._spellings = Spellings(terms, self._groups, fillers)
+        self._known_words = KnownWords(), KnownWords()
+        """The words that were searched for glued terms; the second if digits are numbers."""
 
     def search(self, needed: Set[int] | None = None) -> "TermSearch":
         """Begin a search in the readings of one text for the terms of groups that are needed.
@@ -73,7 +75,7 @@ class TermMatcher:
         """
         if needed is None:
             needed = frozenset().union(*self._groups)
-        return TermSearch(self._spellings, self._groups, needed)
+        return TermSearch(self._spellings, self._known_words, self._groups, needed)
 
 
 class TermSearch:
@@ -84,33 +86,36 @@ class TermSearch:
     """
 
     def __init__(
-        self, spellings: Spellings, groups: Sequence[frozenset[int]], needed: Set[int]
+        self,
+        spellings: Spellings,
+        known_words: tuple[KnownWords, KnownWords],
+        groups: Sequence[frozenset[int]],
+        needed: Set[int],
     ) -> None:
         self._spellings, self._groups, self._needed = spellings, groups, needed
         self._judged: tuple[dict[_Context, list[_Hit]], dict[_Context, list[_Hit]]] = {}, {}
         """What matches are by their context; the second if digits are read as numbers."""
-        self._glued: dict[tuple[bool, str], frozenset[int]] = {}
-        """The terms that a word consists of, by whether digits are read as numbers."""
+        self._known_words = known_words
 
     def find(self, text: NormalizedText) -> Iterator[TermMatch]:
         """The terms in a reading, except those whose groups are not needed when reached."""
-        glued, is_needed = self._spellings.glued, self._spellings.needed(self._needed)
-        all_matches = self._spellings.matches(text.squeezed)
-        matches = [match for match in all_matches if is_needed[match[0]]]
+        matches = self._spellings.matches(text.squeezed)
         if matches:
-            yield from self._at_bounds(text, matches)
-            if any(glued[match[0]] for match in matches):
-                yield from self._in_glued_words(text)
+            yield from self._at_bounds(text, self._by_context(text, matches))
+            yield from self._in_glued_words(text)
 
-    def _at_bounds(self, text: NormalizedText, matches: Sequence[Match]) -> Iterator[TermMatch]:
+    def _at_bounds(
+        self, text: NormalizedText, found: dict[_Context, list[Match]]
+    ) -> Iterator[TermMatch]:
         """The terms that start and end at word boundaries, or may start or end elsewhere."""
-        judged = self._judged[text.reads_digits]
+        judged, (touched, _) = self._judged[text.reads_digits], text.run_tokens
         parts: dict[int, dict[int, int]] = defaultdict(dict)
         """The tokens of each part of a term with several: the last by the first."""
-        for context, (tokens, match) in self._by_context(text, matches).items():
+        for context, matches in found.items():
             hits = judged.get(context)
             if hits is None:
-                hits = judged[context] = self._judge(text, match, tokens[0])
+                hits = judged[context] = self._judge(text, matches[0])
+            tokens = [touched[begin] for _, begin, _ in matches] if hits else []
             for part, from_first, to_last in hits:
                 firsts = [token + from_first for token in tokens] if from_first else tokens
                 lasts = [token + to_last for token in tokens] if to_last else tokens
@@ -124,43 +129,33 @@ class TermSearch:
 
     def _by_context(
         self, text: NormalizedText, matches: Sequence[Match]
-    ) -> dict[_Context, tuple[list[int], Match]]:
-        """By context, the first tokens of all matches that are alike, and one of these."""
-        before, after, least = (
-            self._spellings.before, self._spellings.after, self._spellings.least,
-        )  # fmt: skip
-        firsts, lasts = text.bounds
-        raw, places, tokens, gaps = text.raw, text.places, text.tokens, text.gaps
-        starts, ends = text.starts, text.ends
-        at_bounds = [
-            match
-            for match in matches
-            if (match[1] in firsts or before[match[0]]) and (match[2] in lasts or after[match[0]])
-        ]
-        found: dict[_Context, tuple[list[int], Match]] = {}
-        for match in at_bounds:
+    ) -> dict[_Context, list[Match]]:
+        """The needed matches that start and end at bounds, or may do so elsewhere, by context."""
+        before, after = self._spellings.before, self._spellings.after
+        is_needed = self._spellings.needed(self._needed)
+        written, places, (firsts, lasts) = text.written, text.places, text.run_tokens
+        found: dict[_Context, list[Match]] = defaultdict(list)
+        for match in matches:
             spelling, begin, end = match
-            at, stop = places[begin], places[end]
-            if stop - at < least[spelling]:
-                continue
-            first, last = bisect_right(starts, at) - 1, bisect_left(ends, stop)
-            context: _Context
-            if first == last:
-                is_start, is_end = at == starts[first], stop == ends[last]
-                around = gaps[first], gaps[last + 1]
-                context = spelling, raw[at:stop], is_start, is_end, *around
-            else:
-                touched = *tokens[first : last + 1], *gaps[first : last + 2]
-                context = spelling, at - starts[first], *touched
-            if context in found:
-                found[context][0].append(first)
-            else:
-                found[context] = [first], match
+            if (
+                (lasts[begin] != lasts[begin - 1] or before[spelling])
+                and (firsts[end] != firsts[end - 1] or after[spelling])
+                and is_needed[spelling]
+            ):
+                if before[spelling] or after[spelling]:
+                    context = _open_context(text, match)
+                else:
+                    at, stop = places[begin] + firsts[begin], places[end] + lasts[end - 1]
+                    context = written[at : stop + 2]
+                found[context].append(match)
         return found
 
-    def _judge(self, text: NormalizedText, match: Match, first: int) -> list[_Hit]:
+    def _judge(self, text: NormalizedText, match: Match) -> list[_Hit]:
         """The parts of terms that a match is."""
         spelling, begin, end = match
+        if text.places[end] - text.places[begin] < self._spellings.least[spelling]:
+            return []
+        first = text.run_tokens[0][begin]
         return [
             (part, tokens[0] - first, tokens[1] - first)
             for pattern, part in self._spellings.ways(spelling)
@@ -170,7 +165,9 @@ class TermSearch:
 
     def _joined(self, parts: dict[int, dict[int, int]]) -> Iterator[TermMatch]:
         """Matches of terms with several parts, with at most a few words between the parts."""
-        for term, numbers in self._spellings.chains.items():
+        begun = {term for part in parts for term in self._spellings.chained.get(part, ())}
+        for term in sorted(begun):
+            numbers = self._spellings.chains[term]
             if all(map(parts.get, numbers)) and not self._needed.isdisjoint(self._groups[term]):
                 ends = {first: {last} for first, last in parts[numbers[0]].items()}
                 for number in numbers[1:]:
@@ -180,14 +177,17 @@ class TermSearch:
 
     def _in_glued_words(self, text: NormalizedText) -> Iterator[TermMatch]:
         """The terms in tokens that consist only of terms and fillers, but are not terms."""
-        glued, digits = self._glued, text.reads_digits
         words = {token for token in set(text.tokens) if len(token) >= MIN_GLUED_LETTERS}
-        new = [word for word in words if (digits, word) not in glued]
+        known = self._known_words[text.reads_digits]
+        found = {word: terms for word in words if (terms := known.get(word)) is not None}
+        new = [word for word in words if word not in found]
         if new:
-            known = self._terms_glued(new, text.read)
-            glued.update({(digits, word): frozenset(known.get(word, ())) for word in new})
+            glued = self._terms_glued(new, text.read)
+            added = {word: frozenset(glued.get(word, ())) for word in new}
+            found.update(added)
+            known.add(added)
+        found = {word: terms for word, terms in found.items() if terms}
         places: dict[int, list[int]] = defaultdict(list)
-        found = {word: terms for word in words if (terms := glued[digits, word])}
         for place, token in enumerate(text.tokens) if found else ():
             for term in found.get(token, ()):
                 places[term].append(place)
@@ -225,7 +225,7 @@ class TermSearch:
 
     def _possible(self, matches: Sequence[Match], bounds: dict[int, int]) -> dict[int, int]:
         """Those of the words with these bounds that start and end with a term, but are none."""
-        glued, is_needed = self._spellings.glued, self._spellings.needed(self._needed)
+        glued = self._spellings.glued
         heads = [match for match in matches if match[1] in bounds]
         first = {match[1] for match in heads if glued[match[0]]}
         first -= {begin for _, begin, end in heads if end == bounds[begin]}
@@ -233,13 +233,7 @@ class TermSearch:
             return {}
         ends = {bounds[begin] for begin in first}
         last = {match[2] for match in matches if match[2] in ends and glued[match[0]]}
-        starts = sorted(begin for begin in first if bounds[begin] in last)
-        needed = {
-            bisect_right(starts, begin) - 1
-            for spelling, begin, _ in matches
-            if glued[spelling] and is_needed[spelling]
-        }
-        return {starts[word]: bounds[starts[word]] for word in needed if word >= 0}
+        return {begin: bounds[begin] for begin in sorted(first) if bounds[begin] in last}
 
 
 def _continued(ends: dict[int, set[int]], known: dict[int, int]) -> dict[int, set[int]]:
@@ -258,6 +252,18 @@ def _continued(ends: dict[int, set[int]], known: dict[int, int]) -> dict[int, se
 
 
 # -- matches at word boundaries ------------------------------------------------------------------
+
+
+def _open_context(text: NormalizedText, match: Match) -> _Context:
+    """The context of a match whose word may go on before or after it."""
+    spelling, begin, end = match
+    at, stop = text.places[begin], text.places[end]
+    first, last = text.run_tokens[0][begin], text.run_tokens[1][end - 1]
+    offset, gaps = at - text.starts[first], text.gaps
+    if first == last:
+        is_end = stop == text.ends[last]
+        return spelling, text.raw[at:stop], offset == 0, is_end, gaps[first], gaps[last + 1]
+    return spelling, offset, *text.tokens[first : last + 1], *gaps[first : last + 2]
 
 
 def _tokens_of(

@@ -33,10 +33,10 @@ class PhraseMatcher:
         """The phrases in a text, by their numbers: the first token of each place."""
         found: dict[int, list[int]] = defaultdict(list)
         matches = self._automaton.find_matches_as_indexes(text.words(), overlapping=True)
-        places = list(map(add, text.starts, count())) if matches else []
-        for phrase, begin, _ in matches:
-            first = bisect_left(places, begin)
-            last = first + self.lengths[phrase] - 1
-            if last == first or not text.is_broken(first, last):
-                found[phrase].append(first)
+        if matches:
+            places, breaks = list(map(add, text.starts, count())), text.breaks
+            for phrase, begin, _ in matches:
+                first = bisect_left(places, begin)
+                if breaks[first] == breaks[first + self.lengths[phrase] - 1]:
+                    found[phrase].append(first)
         return found

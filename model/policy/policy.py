@@ -6,7 +6,7 @@ Words such as "not", a claim to be adult or a negative weight make no exception.
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal, NamedTuple, Protocol
@@ -21,10 +21,14 @@ from model.prompt_grammar import parse_prompt
 from model.rating import RATINGS, Rating
 
 _PromptKind = Literal["prompt", "negative"]
+_KINDS: tuple[_PromptKind, _PromptKind] = ("prompt", "negative")
+_MAX_CHOICES = 256
+"""Maximum number of sets of found groups whose needed groups are kept."""
+
 _Clause = Mapping[_PromptKind, set[int]]
 """The groups of a clause by the prompt that they are looked for in."""
 
-_Found = dict[_PromptKind, set[int]]
+_Found = Mapping[_PromptKind, set[int]]
 """The groups that were found, by the prompt."""
 
 
@@ -79,6 +83,7 @@ class Policy:
         self._matcher = TermMatcher(list(groups.of_term), rules.fillers, self._groups_by_term)
         self._exceptions = PhraseMatcher(list(groups.of_exception))
         self._groups_by_exception = list(groups.of_exception.values())
+        self._needed_after = lru_cache(_MAX_CHOICES)(self._needed)
 
     def check(
         self,
@@ -97,10 +102,8 @@ class Policy:
         """
         texts = collect_texts(prompt, negative_prompt, loras, trigger_words)
         found: _Found = {"prompt": set(), "negative": set()}
-        self._find_groups(texts.prompt, found["prompt"], lambda: self._needed("prompt", found))
-        self._find_groups(
-            texts.negative, found["negative"], lambda: self._needed("negative", found)
-        )
+        for kind, text in zip(_KINDS, texts, strict=True):
+            self._find_groups(text, found[kind], partial(self._needed_now, kind, found))
         for rule, clauses in self._rules:
             if all(_is_met(clause, found) for clause in clauses):
                 raise PolicyBlocked(rule.name, rule.reason)
@@ -113,8 +116,14 @@ class Policy:
             )
         return PolicyDecision(requested, "safe" if _is_met(self._safe, found) else ceiling)
 
-    def _needed(self, kind: _PromptKind, found: _Found) -> set[int]:
+    def _needed_now(self, kind: _PromptKind, found: _Found) -> Set[int]:
         """The groups that may still change the decision if they are found in a prompt."""
+        return self._needed_after(kind, frozenset(found["prompt"]), frozenset(found["negative"]))
+
+    def _needed(
+        self, kind: _PromptKind, in_prompt: frozenset[int], in_negative: frozenset[int]
+    ) -> Set[int]:
+        found: Mapping[_PromptKind, Set[int]] = {"prompt": in_prompt, "negative": in_negative}
         needed: set[int] = set()
         for _, clauses in self._rules:
             unmet = [clause for clause in clauses if not _is_met(clause, found)]
@@ -127,9 +136,9 @@ class Policy:
             needed |= clause[kind]
         return needed if _is_met(self._safe, found) else needed | self._safe[kind]
 
-    def _find_groups(self, text: str, found: set[int], needed: Callable[[], set[int]]) -> None:
+    def _find_groups(self, text: str, found: set[int], needed: Callable[[], Set[int]]) -> None:
         """Add the groups that have a term in the text and are needed when it is reached."""
-        wanted = needed()
+        wanted = set(needed())
         search = self._matcher.search(wanted)
         for reading in readings(text) if wanted else ():
             covered: dict[int, set[int]] | None = None
@@ -214,7 +223,7 @@ def _only(segments: Sequence[tuple[str, float]], *, is_negative: bool) -> str:
     return "".join(text if (weight <= 0) is is_negative else ", " for text, weight in segments)
 
 
-def _is_met(clause: _Clause, found: Mapping[_PromptKind, set[int]]) -> bool:
+def _is_met(clause: _Clause, found: Mapping[_PromptKind, Set[int]]) -> bool:
     return not (
         clause["prompt"].isdisjoint(found["prompt"])
         and clause["negative"].isdisjoint(found["negative"])

@@ -42,6 +42,8 @@ class Spellings:
         """The term of each part."""
         self.chains: dict[int, list[int]] = {}
         """The parts of every term that has several; terms share parts that are equal."""
+        self.chained: dict[int, list[int]] = defaultdict(list)
+        """The terms that begin with a part."""
         self.before, self.after, self.glued = bytearray(), bytearray(), bytearray()
         self.least = bytearray()
         self._pattern, self._part = array("I"), array("I")
@@ -94,6 +96,8 @@ class Spellings:
                 shared.update({part: own | shared.get(part, _NO_GROUPS) for part in parts})
         numbers = {part: number for number, part in enumerate(shared, start=len(self.term_of))}
         self.chains = {term: [numbers[part] for part in chained[term]] for term in chained}
+        for term, (first, *_) in self.chains.items():
+            self.chained[first].append(term)
         self.term_of.extend([CHAINED] * len(shared))
         yield from shared.items()
 

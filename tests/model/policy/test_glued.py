@@ -1,6 +1,6 @@
 """Words are split into pieces without a rest; pieces may share a stretched letter."""
 
-from model.policy.glued import GluedWords, Piece
+from model.policy.glued import GluedWords, KnownWords, Piece
 from model.policy.normalize import squeeze
 from model.policy.patterns import parts_of
 
@@ -22,6 +22,18 @@ def test_a_chain_leaves_no_rest() -> None:
     assert chained("redcakes", [("red", 0), ("cake", 3)]) == set()
     assert chained("redcake", [("red", 0), ("ake", 4)]) == set()
     assert chained("redcake", [("red", 0), ("cake", 3), ("cak", 3)]) == {"red", "cake"}
+
+
+def test_few_words_are_remembered_and_no_long_ones() -> None:
+    known = KnownWords()
+    known.add({"redcake": frozenset([1]), "red" * 20: frozenset([2])})
+    assert (known.get("redcake"), known.get("red" * 20)) == (frozenset([1]), None)
+    for number in range(30):
+        known.add({f"{number} {word}": frozenset() for word in range(1000)})
+    words = [f"{number} {word}" for number in range(30) for word in range(1000)]
+    assert sum(known.get(word) is not None for word in words) < 10_000
+    assert known.get("redcake") is None
+    assert known.get("29 999") == frozenset()
 
 
 def test_pieces_share_a_letter_only_where_it_is_stretched() -> None:

@@ -5,6 +5,7 @@ import pytest
 from model.errors import PolicyError
 from model.policy.matcher import TermMatcher
 from model.policy.normalize import readings
+from model.policy.spellings import Match, Spellings
 
 TERMS = [
     "apple",
@@ -143,6 +144,29 @@ def test_only_needed_groups_are_looked_for() -> None:
     assert list(search.find(reading)) == []
     assert {hit.term for hit in matcher.search({7}).find(reading)} == {0}
     assert {hit.term for hit in matcher.search({9}).find(reading)} == {2}
+
+
+def test_a_glued_word_is_remembered_with_the_terms_that_were_not_needed() -> None:
+    matcher = TermMatcher(["apple", "boot"], groups=[frozenset([7]), frozenset([8])])
+    (reading,) = readings("bootapple")
+    for needed, terms_found in (({8}, {1}), ({7}, {0}), ({7, 8}, {0, 1})):
+        assert {hit.term for hit in matcher.search(needed).find(reading)} == terms_found
+
+
+def test_glued_words_of_earlier_texts_are_not_searched_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    searched: list[str] = []
+    find = Spellings.matches
+
+    def count(self: Spellings, squeezed: str) -> list[Match]:
+        searched.append(squeezed)
+        return find(self, squeezed)
+
+    monkeypatch.setattr(Spellings, "matches", count)
+    matcher = TermMatcher(["apple", "boot"])
+    assert terms(matcher, "bootapple") == terms(matcher, "bootapple") == {0, 1}
+    assert searched == ["botapie"] * 3, "twice as a text, and once as a word"
 
 
 def test_every_place_of_a_term_is_told() -> None:

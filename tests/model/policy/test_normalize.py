@@ -90,8 +90,7 @@ def test_gaps() -> None:
     ]  # fmt: skip
     lettered, _ = normalize("a 22 b 22\nc--d")
     assert lettered.gaps[1:] == [Gap.NUMBER, Gap.NUMBER_LINE, Gap.SIGN, Gap.TAG]
-    assert lettered.is_broken(0, 1)
-    assert not lettered.is_broken(2, 3)
+    assert lettered.breaks == [1, 2, 3, 3, 4]
 
 
 @settings(max_examples=200, deadline=None)
