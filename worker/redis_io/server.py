@@ -33,6 +33,8 @@ _URL_FILE = "url"
 
 _DAMAGED = re.compile(r"Bad file format reading the append only file (\S+?):? ")
 
+_NEWER = re.compile(r"Can't handle RDB format version (\d+)")
+
 _PROBE = bytes(1 << 20)
 """More than the server writes before it answers."""
 
@@ -92,6 +94,11 @@ class RedisServer:
             return str(exc)
         if name := self.damaged_file():
             return f"its append-only file {name} is damaged"
+        if newer := next(filter(None, map(_NEWER.search, self._log_lines())), None):
+            return (
+                f"a newer server wrote its files (RDB format {newer[1]}); {self.binary} cannot "
+                "read them: start with that release, or restore a backup"
+            )
         code = self.process.poll() or 0
         if code < 0:
             return f"it was ended by {signal.Signals(-code).name}"

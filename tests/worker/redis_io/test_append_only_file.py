@@ -136,6 +136,18 @@ def test_a_damaged_snapshot_is_named(folder: Path) -> None:
         redis_server.start(folder)
 
 
+def test_files_of_a_newer_server_are_told_as_such(folder: Path) -> None:
+    """After a downgrade, or when the folder moved to a machine with an older server."""
+    _used_folder(folder)
+    (base,) = folder.glob("appendonlydir/*.base.rdb")
+    whole = base.read_bytes()
+    base.write_bytes(b"REDIS0099" + whole[9:])
+    with pytest.raises(RedisServerError, match=r"newer server wrote its files \(RDB format 99\)"):
+        redis_server.start(folder)
+    base.write_bytes(whole)
+    assert _keys(folder, []) == {b"a", b"b", b"c", b"d", b"last"}
+
+
 @pytest.mark.parametrize("content", [None, b"", bytes(80)], ids=["lost", "empty", "zeros"])
 def test_a_lost_manifest_is_written_anew(content: bytes | None, folder: Path) -> None:
     """Without a manifest the server would begin with an empty queue, and overwrite the files."""
