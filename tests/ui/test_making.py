@@ -6,6 +6,8 @@ import httpx2
 import pytest
 from playwright.sync_api import Page, Route, expect
 
+from tests.support.browser import PROMPT, made, open_picture
+
 
 def write(page: Page, text: str) -> None:
     page.locator("#prompt").fill(text)
@@ -191,3 +193,40 @@ def test_text_from_right_to_left_is_written_so(page: Page) -> None:
     chips = page.locator(".chip .words")
     expect(chips).to_have_count(2)
     assert sorted(chips.evaluate_all(f"all => all.map({direction})")) == ["ltr", "rtl"]
+
+
+def test_undo_brings_back_what_a_button_has_replaced(page: Page, client: httpx2.Client) -> None:
+    job = made(client)
+    page.reload()
+    field = page.locator("#prompt")
+    field.press_sequentially("my own words ")
+    open_picture(page, job).get_by_role("button", name="Use these settings").click()
+    expect(field).to_have_value(PROMPT)
+    expect(page.locator(".completion li")).to_have_count(0)
+    field.press("Control+z")
+    expect(field).to_have_value("my own words ")
+    page.locator("kz-loras summary").click()
+    page.locator("kz-loras select").select_option("ink")
+    page.get_by_role("button", name="ink wash").click()
+    expect(page.get_by_role("button", name="ink wash")).to_be_focused()
+    assert prompt(page) == "my own words, ink wash"
+    field.press("Control+z")
+    assert prompt(page) == "my own words "
+
+
+def test_a_refusal_outlives_the_dry_run_of_the_same_form(page: Page) -> None:
+    held: list[Route] = []
+    page.route("**/generate?dry_run=true", lambda route: held.append(route))
+    body = {"title": "Queue full", "status": 503, "code": "queue_full", "detail": "It is full."}
+    page.route(re.compile("/generate$"), lambda route: route.fulfill(status=503, json=body))
+    with page.expect_request("**/generate?dry_run=true"):
+        write(page, "1girl, smile")
+    page.keyboard.press("Control+Enter")
+    note = page.locator("kz-notes[for=request] [data-kind=error]")
+    expect(note).to_contain_text("full")
+    held[0].continue_()
+    expect(page.locator(".plan")).to_contain_text("tokens")
+    expect(note).to_contain_text("full")
+    page.unroute("**/generate?dry_run=true")
+    page.get_by_label("Steps").fill("19")
+    expect(note).to_have_count(0)

@@ -342,3 +342,40 @@ def test_a_second_finger_draws_nothing(open_page: Opener, key: str) -> None:
         [(28, 26), (64, 64), (102, 100)],
     )
     assert alphas == [255, 0, 0]
+
+
+def test_a_mask_without_paint_is_none(page: Page) -> None:
+    choose(page, encode_file(draw_image((128, 128))))
+    page.get_by_role("button", name="Draw a mask").click()
+    page.keyboard.press("Space")
+    page.keyboard.press("Control+z")
+    page.get_by_role("button", name="Use this mask").click()
+    expect(page.locator("kz-mask dialog")).to_be_hidden()
+    expect(page.locator("kz-picture .thumb .mask")).to_be_hidden()
+
+
+def test_the_size_of_a_second_pass_is_told_before_and_after(
+    page: Page, client: httpx2.Client
+) -> None:
+    page.locator("kz-hires summary").click()
+    page.get_by_label("Enlarge the picture and sample again").check()
+    page.get_by_label("Enlarge by").fill("1.05")
+    page.locator("[data-value=square_hd] input").check()
+    expect(page.locator("kz-hires summary .hint")).to_have_text("1.05 ×, 208 × 208")
+    make(page)
+    assert newest(client)["hires"]["width"] == 208
+    expect(page.locator("kz-run .settings")).to_contain_text("208 × 208")
+
+
+def test_a_service_without_upscalers_offers_no_second_pass(page: Page) -> None:
+    expect(page.locator("kz-hires")).to_be_visible()
+
+    def answer(route: Route) -> None:
+        body = route.fetch().json()
+        body["features"]["upscalers"] = []
+        route.fulfill(json=body)
+
+    page.route("**/capabilities", answer)
+    page.reload()
+    expect(page.locator(".tile").first).to_be_visible()
+    expect(page.locator("kz-hires")).to_be_hidden()

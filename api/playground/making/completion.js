@@ -167,7 +167,7 @@ export class Completion {
  * @param {HTMLTextAreaElement | HTMLInputElement} field @param {number} start @param {number} end @param {string} text
  */
 export function replaceText(field, start, end, text) {
-  field.focus();
+  field.focus({ preventScroll: true });
   field.setSelectionRange(start, end);
   // Only this outdated call keeps the history of the field.
   if (document.execCommand("insertText", false, text)) return;

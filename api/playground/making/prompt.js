@@ -8,11 +8,14 @@ import { reweighted, weightedRange } from "./weights.js";
 class Prompt extends Part {
   start() {
     const text = this.find("textarea", HTMLTextAreaElement);
-    new Completion(text, this.signal);
+    const completion = new Completion(text, this.signal);
     text.addEventListener("input", () => store.edit({ prompt: text.value }), { signal: this.signal });
     text.addEventListener("keydown", weigh, { signal: this.signal });
     this.follow("form", ({ prompt }) => {
-      if (text.value !== prompt) text.value = prompt;
+      if (text.value === prompt) return;
+      if (!text.value || text.hidden || document.querySelector("dialog[open]")) text.value = prompt;
+      else rewrite(text, prompt);
+      completion.close();
     });
     this.follow("capabilities", (capabilities) => {
       text.placeholder = capabilities?.prompting.example ?? "";
@@ -27,6 +30,13 @@ class Prompt extends Part {
     });
     this.listen("click", "[data-mode]", (_, button) => store.arrange({ isText: button.dataset.mode === "text" }));
   }
+}
+
+/** Such that Ctrl+Z brings back what somebody has written. @param {HTMLTextAreaElement} field @param {string} text */
+function rewrite(field, text) {
+  const focused = document.activeElement;
+  replaceText(field, 0, field.value.length, text);
+  if (focused !== field && focused instanceof HTMLElement) focused.focus({ preventScroll: true });
 }
 
 /** Ctrl+Up and Ctrl+Down change the weight of the selection. @param {KeyboardEvent} event */

@@ -15,6 +15,7 @@ class Hires extends Part {
     this.#settings ??= this.find(".pair", HTMLElement);
     this.follow("capabilities", (capabilities) => {
       const names = capabilities?.features.upscalers ?? [];
+      this.hidden = !names.length;
       this.#settings?.querySelector("select")?.replaceChildren(...names.map((name) => make("option", { value: name }, name)));
       this.#show(store.state.form);
     });
@@ -49,7 +50,7 @@ class Hires extends Part {
     this.find("[name=on]", HTMLInputElement).checked = Boolean(hires);
     if (!hires) this.#settings?.remove();
     else if (this.#settings && !this.#settings.isConnected) this.find("details", HTMLElement).append(this.#settings);
-    this.find("summary .hint", HTMLElement).textContent = hires ? `${hires.scale} ×, ${size(form, hires.scale)}` : "none";
+    this.find("summary .hint", HTMLElement).textContent = hires ? `${hires.scale} ×, ${size(form, hires.scale, limits.multiple)}` : "none";
     if (!hires) return;
     const most = Math.max(1.1, Math.sqrt(limits.max_pixels / sizeOf(form).reduce((a, b) => a * b)));
     this.find(".scale", Slider).show({ value: hires.scale, min: 1.05, max: Math.min(8, Math.floor(most * 20) / 20), step: 0.05 });
@@ -60,9 +61,9 @@ class Hires extends Part {
   }
 }
 
-/** @param {Form} form @param {number} scale */
-function size(form, scale) {
-  return sizeOf(form).map((side) => Math.round(side * scale)).join(" × ");
+/** The size as the service rounds it. @param {Form} form @param {number} scale @param {number} multiple */
+function size(form, scale, multiple) {
+  return sizeOf(form).map((side) => Math.round((side * scale) / multiple) * multiple).join(" × ");
 }
 
 customElements.define("kz-hires", Hires);

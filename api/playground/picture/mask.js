@@ -15,7 +15,7 @@ export class Mask extends Part {
   #size = 40;
   /** The place of the keyboard's brush. @type {Point} */
   #place = [0, 0];
-  /** @type {(mask: string) => void} */
+  /** @type {(mask: string | null) => void} */
   #finish = () => {};
 
   start() {
@@ -40,7 +40,7 @@ export class Mask extends Part {
     return this.find("canvas", HTMLCanvasElement);
   }
 
-  /** Open with a picture; `finish` gets the mask as a data URL. @param {HTMLImageElement} image @param {(mask: string) => void} finish */
+  /** Open with a picture; `finish` gets the mask as a data URL, or null if nothing is painted. @param {HTMLImageElement} image @param {(mask: string | null) => void} finish */
   open(image, finish) {
     if (image.src !== this.#source) this.#steps = []; // a mask of the same picture is drawn further
     this.#source = image.src;
@@ -141,7 +141,7 @@ export class Mask extends Part {
   async #done() {
     const { width, height } = this.#canvas;
     const mask = maskOf(this.#canvas);
-    await rememberSize(mask, width, height);
+    if (mask) await rememberSize(mask, width, height);
     this.#finish(mask);
     this.#dialog.close();
   }

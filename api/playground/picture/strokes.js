@@ -30,11 +30,12 @@ export function paint(canvas, steps) {
   }
 }
 
-/** The mask of a request, white on black, as a data URL. @param {HTMLCanvasElement} painted */
+/** The mask of a request, white on black, as a data URL; null if it would be black. @param {HTMLCanvasElement} painted */
 export function maskOf(painted) {
   const { width, height } = painted;
   const white = layer(width, height);
   white.drawImage(painted, 0, 0);
+  if (!white.getImageData(0, 0, width, height).data.some(Boolean)) return null;
   white.globalCompositeOperation = "source-in";
   white.fillStyle = "#fff";
   white.fillRect(0, 0, width, height);

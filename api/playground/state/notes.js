@@ -15,10 +15,20 @@ const FIELDS = {
   lora_base_unknown: "loras",
 };
 
+/** What was refused, until the form changes. @type {{form: unknown, notes: Note[]}} */
+let refused = { form: null, notes: [] };
+
 /** @param {Plan} plan */
 export function showWarnings(plan) {
+  const kept = refused.form === store.state.form ? refused.notes : [];
   const notes = plan.warnings.map(({ code, detail }) => ({ field: fieldOf(code, detail), text: detail, isError: false, code }));
-  store.set("notes", notes);
+  store.set("notes", [...kept, ...notes]);
+}
+
+/** The form is refused: a dry run that ends later does not hide why. @param {import("../service/api.js").Problem} problem */
+export function showRefusal(problem) {
+  showProblem(problem);
+  refused = { form: store.state.form, notes: store.state.notes };
 }
 
 /** @param {string} code @param {string} detail */

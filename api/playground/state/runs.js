@@ -3,7 +3,7 @@
 import * as api from "../service/api.js";
 import { eventsOf } from "../service/events.js";
 import { randomSeed, requestOf } from "./form.js";
-import { showProblem } from "./notes.js";
+import { showRefusal } from "./notes.js";
 import { store } from "./store.js";
 
 const ENDED = new Set(["succeeded", "failed", "cancelled"]);
@@ -27,7 +27,7 @@ export async function make(request = requestOf(store.state.form)) {
     if (!store.state.view.isSeedLocked) store.edit({ seed: randomSeed() });
     return job;
   } catch (error) {
-    showProblem(api.problemOf(error));
+    showRefusal(api.problemOf(error));
     return null;
   }
 }

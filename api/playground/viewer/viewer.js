@@ -137,8 +137,9 @@ class Viewer extends Part {
 
   #use() {
     if (!this.#entry || !this.#image) return;
-    useRequest({ ...this.#entry.job.request, seed: this.#image.seed, num_images: 1 });
+    const request = { ...this.#entry.job.request, seed: this.#image.seed, num_images: 1 };
     store.set("viewing", null);
+    useRequest(request);
     document.getElementById("prompt")?.focus();
   }
 
@@ -162,10 +163,10 @@ class Viewer extends Part {
     const { url, width, height } = this.#image;
     // What the picture shows comes along: another prompt would repaint it as something else.
     const { mask, strength, hires, ...request } = { ...this.#entry?.job.request, num_images: 1 };
+    store.set("viewing", null);
     useRequest({ ...request, width, height, init_image: nameOf(url) });
     store.edit({ seed: randomSeed() });
     store.arrange({ isSeedLocked: false });
-    store.set("viewing", null);
     document.querySelector("kz-picture")?.scrollIntoView({ block: "center" });
   }
 

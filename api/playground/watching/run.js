@@ -101,8 +101,9 @@ class RunView extends Part {
     setText(failure, failure.hidden ? "" : reason);
     if (job.status !== "succeeded") return;
     const { request, timings } = job;
+    const { width, height } = request.hires ?? request;
     const seconds = Object.entries(timings).reduce((sum, [name, value]) => sum + (name === "queued" ? 0 : (value ?? 0)), 0);
-    const facts = [`seed ${request.seed}`, `${request.width} × ${request.height}`, request.sampler, `${request.steps} steps`, `CFG ${request.cfg_scale}`, duration(seconds)];
+    const facts = [`seed ${request.seed}`, `${width} × ${height}`, request.sampler, `${request.steps} steps`, `CFG ${request.cfg_scale}`, duration(seconds)];
     this.find(".settings", HTMLElement).replaceChildren(...facts.map((fact) => make("span", {}, fact)));
   }
 }
