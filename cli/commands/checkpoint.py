@@ -212,7 +212,7 @@ def _fetch(card: Card, folder: Path, *, is_accepted: bool) -> None:
     by_hand = [item for item in absent if not item.source]
     for item in by_hand:
         note = " ".join(filter(None, (item.note, card.page)))
-        typer.echo(f"missing {item.what}: no address to download it from. {note}".rstrip())
+        typer.echo(f"missing {item.what}: it cannot be fetched. {note}".rstrip())
         _make_folder(item.path.parent)
         typer.echo(f"        Put it at {item.path} and run this again to have it verified.")
     for problem in failed:

@@ -113,6 +113,13 @@ def test_a_card_that_is_not_there_hides_no_other_fault(tmp_path: Path) -> None:
     assert "fault   tags_file " in run.stderr
 
 
+def test_the_file_to_download_by_hand_is_told_with_the_title_of_its_page(tmp_path: Path) -> None:
+    folder = ("--card", "kirazuri-v1", "--checkpoint-dir", str(tmp_path))
+    run = kirazuri_inline("up", "--port", "0", *folder, folder=tmp_path)
+    assert run.returncode == 1
+    assert "from the checkpoint's page, whose title is 'Kirazuri (Anima)'" in run.stderr
+
+
 def test_a_second_service_is_told_of_folder_and_port(
     tmp_path: Path, shared_redis: RedisServer
 ) -> None:
