@@ -146,6 +146,12 @@ SEXUAL = {
         "поза наездницы", "полуголая", "Missionarsstellung", "halbnackter Mann", "Sexpuppen",
         "gorge profonde", "torse nu", "bâillonnée", "garganta profunda", "folladas", "peitudas",
     ],
+    "in sentences": [
+        "kneads his thighs", "fingers between your legs", "wearing only an apron",
+        "grinding on his lap", "bikini to the side",
+        "nothing under the kimono", "thick white fluid", "satin teddy", "plapping", "cockslapping",
+        "whorishly", "羞恥で", "発情した", "受孕中", "suceuses", "unzüchtige",
+    ],
     "further states": [
         "slippery breasts", "shirt held up", "skirt around waist", "facial on body",
         "dubious liquid", "falling towel", "midriff kiss", "chest grab",
@@ -336,7 +342,8 @@ HARMLESS = [
     "suckling pig", "blow him a kiss", "colonel klink", "anaïs watterson", "titanus ghidorah",
     "siriporn", "bulma briefs", "dick higgins", "bill condon", "ふさふさの尻尾",
     "sans-culottes",
-    "お菓子作り", "黑色图形", "상업지구", "ピッチ", "goddess", "a ball at her waist, poke",
+    "画中出现", "leech", "her bottom lip", "tail between his legs", "お菓子作り", "黑色图形",
+    "상업지구", "ピッチ", "goddess", "a ball at her waist, poke",
     "赤いフェラーリ", "パチンコ屋", "ピエロの仮面", "聖書のバイブル", "ガールズ&パンツァー",
     "裸足の少女", "挿入歌", "光が透ける", "露出補正", "白色情人节", "女性交流", "女性爱好者",
     "十字路口交通", "室内射击", "성기사", "자위대", "사정거리",
