@@ -75,15 +75,15 @@ def time_threads(
 ) -> Mapping[int, float]:
     """The shortest time of `run` with 1, 2, 4 … and `most` CPU threads, each in turn.
 
-    Ends after so many seconds; numbers that were not tried by then are left out. The number of
-    threads stays that of the last try.
+    Every number is tried once, however slow the machine is just now, and then again for as long as
+    `seconds`. The number of threads stays that of the last try.
     """
     began, found = time.perf_counter(), dict[int, float]()
     counts = sorted({most, *(1 << power for power in range(most.bit_length()))})
     run()  # whatever is computed once
     for _ in range(_THREAD_ROUNDS):
         for count in counts:
-            if time.perf_counter() - began > seconds:
+            if len(found) == len(counts) and time.perf_counter() - began > seconds:
                 return found
             torch.set_num_threads(count)
             start = time.perf_counter()

@@ -75,6 +75,14 @@ def test_the_fastest_number_of_threads_is_found(
     assert len(cores.runs) <= 1 + 7 * len(seconds)
 
 
+def test_every_number_of_threads_is_tried_on_a_machine_that_is_busy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cores = Cores(monkeypatch, {0: 5.0, 1: 3.0, 2: 2.0, 4: 1.0})
+    assert time_threads(cores.run, 4) == pytest.approx({1: 3.0, 2: 2.0, 4: 1.0})
+    assert cores.runs == [0, 1, 2, 4]
+
+
 @pytest.mark.parametrize("name", ["mps", "mps:0"])
 def test_apples_gpu_is_left_to_pytorch(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """By its name only: no test machine has one."""
