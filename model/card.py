@@ -162,9 +162,14 @@ class SamplerAdvice(CardTable):
 
 
 class QualityAdvice(CardTable):
-    """A quality beside `exact`: the samplers with which it is better than fewer steps."""
+    """A quality beside `exact`: the samplers with which it is better than fewer steps.
+
+    `float8_samplers` are those with which it still is if its products are float8, which workers do
+    only as an experiment.
+    """
 
     samplers: Annotated[tuple[str, ...], Field(min_length=1)]
+    float8_samplers: tuple[str, ...] = ()
     note: str
 
 
@@ -257,6 +262,11 @@ class Card(CardTable):
     )
     training: Training = Training()
 
+    def takes_float8(self, quality: Quality, sampler: str) -> bool:
+        """Whether images of this quality may be computed in float8. Exact ones never are."""
+        advice = self.qualities.get(quality)
+        return advice is not None and sampler in advice.float8_samplers
+
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
         """Refuse a card that contradicts itself or names something unknown."""
@@ -272,6 +282,9 @@ class Card(CardTable):
             "qualities: exact is always offered": "exact" not in self.qualities,
             "qualities have a sampler that is not offered": all(
                 {*advice.samplers} <= {*self.samplers} for advice in self.qualities.values()
+            ),
+            "qualities: float8_samplers are some of samplers": all(
+                {*one.float8_samplers} <= {*one.samplers} for one in self.qualities.values()
             ),
             "preset names repeat": len(presets) == len(self.resolutions),
             "defaults.resolution is not a preset": self.defaults.resolution in presets,

@@ -152,6 +152,7 @@ class WorkerStatus(_JobPart):
     forwards: int
     evaluations: int
     recipe: Recipe | None = None
+    experimental: str = "none"
     details: dict[str, Any] = {}
 
     def runs(self, checkpoint: Checkpoint) -> bool:

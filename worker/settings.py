@@ -122,6 +122,10 @@ class Settings(BaseSettings):
         "compiled, on a CPU if a trial while the worker is idle finds it faster. always: without "
         "a trial.",
     )
+    experimental: Literal["none", "float8"] = Field(
+        default="none",
+        description="float8: use it where the card's `float8_samplers` say. Not measured on a GPU.",
+    )
     warm: Literal["smallest", "presets"] = Field(
         default="smallest",
         description="What a worker computes before it is ready: a picture of the card's smallest "

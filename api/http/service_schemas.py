@@ -104,6 +104,9 @@ class QualityChoice(ResponseModel):
         description="Evaluations of the model at the card's defaults, relative to `exact`."
     )
     samplers: list[str] = Field(description="The samplers with which it is offered.")
+    float8_samplers: list[str] = Field(
+        description="Those of them with which an `experimental` worker computes it in float8."
+    )
     note: str
 
 
@@ -148,6 +151,10 @@ class WorkerChoice(ResponseModel):
     precision: str
     running: int
     seen_at: datetime
+    experimental: str = Field(
+        description="`float8` if it computes some images so (`KIRAZURI_EXPERIMENTAL`, "
+        "`float8_samplers`), which is not measured on a GPU; else `none`."
+    )
     recipe: Recipe | None = Field(
         description="Recipe of this worker's images; null until it is warm."
     )

@@ -24,6 +24,8 @@ from model.files.weight_shapes import TransformerSizes
 from model.network.architectures import empty_transformer
 from model.network.text.encoder import EncodedPrompt
 from model.network.transformer.attention import stack_projections
+from model.network.transformer.blocks import Blocks
+from model.network.transformer.float8 import keep_float8
 from model.network.transformer.forward import Row, TextKeys, Transformer
 from model.request import GenerationRequest
 from model.resolved_request import resolve_request
@@ -47,14 +49,16 @@ def main() -> None:
     parser.add_argument(
         "--compiled", action="store_true", help="also as Inductor schedules compiled blocks"
     )
+    parser.add_argument("--float8", action="store_true", help="the large products in float8")
     add_json_option(parser)
     options = parser.parse_args()
     card = load_card(options.card)
     width, height = map(int, options.size.split("x"))
     sizes = transformer_sizes(card, options.checkpoint_dir)
     rows = count_all(
-        card, sizes, width=width, height=height, tokens=options.tokens, compiled=options.compiled
-    )
+        card, sizes, width=width, height=height, tokens=options.tokens,
+        compiled=options.compiled, float8=options.float8,
+    )  # fmt: skip
     conditions = (
         f"{card.name}, {width}x{height}, bfloat16, {sizes.blocks} blocks of width {sizes.width}; "
         "one forward of a guidance pair, and what one step of the engine asks of the device"
@@ -80,10 +84,12 @@ def count_all(
     height: int,
     tokens: list[int],
     compiled: bool = False,
+    float8: bool = False,
 ) -> list[dict[str, Any]]:
     """A row for the library's class, and one of ours for each number of tokens.
 
-    With `compiled`, a row for compiled blocks follows, for the first number of tokens.
+    With `compiled`, a row for compiled blocks follows, for the first number of tokens. With
+    `float8` ours have their large products in it.
     """
     scale = card.vae.scale_factor
     shape = (1, sizes.latent_channels, 1, height // scale, width // scale)
@@ -92,10 +98,11 @@ def count_all(
     rows = [library]
     context = card.text.context_rows
     for number in tokens:
-        ours = count_ours(card, sizes, shape, min(number, context))
+        ours = count_ours(card, sizes, shape, min(number, context), float8=float8)
         rows.append({**ours, "FLOPs saved": f"{1 - ours['TFLOP'] / base:.2%}"})
     if compiled:
-        rows.append({**rows[1], **count_compiled(card, sizes, shape, min(tokens[0], context))})
+        found = count_compiled(card, sizes, shape, min(tokens[0], context), float8=float8)
+        rows.append({**rows[1], **found})
     step = count_step(card, sizes, width=width, height=height)
     for row in rows[1:]:
         row |= step
@@ -117,28 +124,53 @@ def count_library(card: Card, sizes: TransformerSizes, shape: tuple[int, ...]) -
 
 
 def count_ours(
-    card: Card, sizes: TransformerSizes, shape: tuple[int, ...], tokens: int
+    card: Card,
+    sizes: TransformerSizes,
+    shape: tuple[int, ...],
+    tokens: int,
+    *,
+    float8: bool = False,
 ) -> dict[str, Any]:
     """Our forward of a pair whose texts and noise level it has met before."""
     network = _network(card, sizes)
+    if float8:
+        keep_float8(network.module)
+        network.use(Blocks(), float8=True)
     latents = torch.empty(shape, device=META)
     texts = [_text(network, card, sizes, tokens) for _ in range(2)]
     rows = [Row(latents, 0.5, text) for text in texts]
     network.velocity(rows)
     with counted() as counts:
         network.velocity(rows)
-    return _row(f"ours, {tokens} tokens", counts)
+    row = _row(f"ours, {tokens} tokens", counts)
+    if float8:
+        operations = counts[1].get_flop_counts()["Global"]
+        row["of it float8"] = operations[torch.ops.aten._scaled_mm] / 1e12
+    return row
+
+
+def float8_cost(card: Card, sizes: TransformerSizes, shape: tuple[int, ...], tokens: int) -> float:
+    """What a forward in float8 costs, of an exact one, if that halves the time of its products."""
+    row = count_ours(card, sizes, shape, tokens, float8=True)
+    return 1 - 0.5 * float(row["of it float8"]) / float(row["TFLOP"])
 
 
 def count_compiled(
-    card: Card, sizes: TransformerSizes, shape: tuple[int, ...], tokens: int
+    card: Card,
+    sizes: TransformerSizes,
+    shape: tuple[int, ...],
+    tokens: int,
+    *,
+    float8: bool = False,
 ) -> dict[str, Any]:
     """Our forward of a pair with compiled blocks, as Inductor schedules them."""
     # Loads the compiler, which takes seconds.
     from model.bench.compiled_counts import ScheduledBlocks
 
     network, scheduled = _network(card, sizes), ScheduledBlocks()
-    network.use(scheduled.blocks())
+    if float8:
+        keep_float8(network.module)
+    network.use(scheduled.blocks(), float8=float8)
     latents = torch.empty(shape, device=META)
     rows = [Row(latents, 0.5, _text(network, card, sizes, tokens)) for _ in range(2)]
     network.velocity(rows)

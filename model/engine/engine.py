@@ -381,12 +381,12 @@ class Engine:
     def _fail_forward(
         self, image: UnfinishedImage, exc: Exception, events: list[EngineEvent]
     ) -> None:
-        """Begin a request anew by the eager path if compiled code failed it, else fail it."""
+        """Begin a request anew by another path if there is one, else fail it."""
         running = self._running[image.job_id]
         if running.path == EAGER or isinstance(exc, torch.OutOfMemoryError):
             self._fail(image.job_id, exc, events)
             return
-        self._pipeline.paths.distrust(exc)
+        self._pipeline.paths.distrust(running.path, exc)
         self.cancel(image.job_id)
         self.admit(image.job_id, running.request, owner=running.owner, weight=running.weight)
 

@@ -15,13 +15,14 @@ from torch import Tensor
 from model.card import Card
 from model.engine.batching import PATCH
 from model.engine.beside.side_work import SideThread
-from model.engine.compiled.paths import CompiledPaths, Paths
+from model.engine.compiled.paths import CompiledPaths, Paths, Takes
 from model.engine.compiled.plan import Plan
 from model.engine.engine import Engine
 from model.engine.images.image_plan import ReadImage
 from model.engine.oom_split import decode_within_memory, first_that_fits
 from model.engine.pipeline import Pipeline, no_image_store
 from model.engine.protocol import DeviceMemory
+from model.errors import DeviceMissing
 from model.files.cpu_threads import (
     ThreadConditions,
     conditions_here,
@@ -43,6 +44,7 @@ from model.network.load import Components, load_components
 from model.network.lora_switch import LoraSwitch
 from model.network.preview import latents_to_rgb
 from model.network.text.encoder import TextEncoder
+from model.network.transformer.float8 import float8_bytes, float8_fault
 from model.network.transformer.forward import CACHE_BYTES, Row, Transformer, forward_bytes
 from model.network.vae.pixels import decode_latents, encode_pixels
 from model.network.vae.tiles import decoding_bytes
@@ -86,6 +88,7 @@ def load_engine(
     lora_cache_sets: int = 2,
     lora_skip_misfits: bool = False,
     compiling: Compiling = Compiling(),
+    takes_float8: Takes | None = None,
 ) -> Engine:
     """Load the card's checkpoint and keep it resident.
 
@@ -96,34 +99,33 @@ def load_engine(
     recently used sets of merged LoRAs from `lora_dir` stay in memory. `lora_skip_misfits` leaves
     out tensors of LoRAs that do not fit the checkpoint. `device_memory_gb` limits the GPU's memory,
     0 does not; prompts are encoded on the CPU if it is too little. `compiling` is done beside.
+    The large products of what `takes_float8` are float8.
 
     Raises:
         CheckpointError: a file is missing, incomplete or of another layout.
-        DeviceMissing: there is no such device.
+        DeviceMissing: there is no such device, or it cannot multiply float8.
     """
     if threads:
         torch.set_num_threads(threads)
     target, precision = _resolve_auto(device, precision)
     dtype = _DTYPES[precision]
-    parts = load_components(
-        card,
-        checkpoint_dir,
-        device=target,
-        dtype=dtype,
-        has_vae_encoder=True,
-        memory=memory_limit(target, device_memory_gb),
-    )
+    if takes_float8:
+        _require_float8(target, precision)
     limits = token_budget, memory_limit(target, device_memory_gb)
-    plan = partial(plan_changes, table=None, skips_misfits=lora_skip_misfits)
-    files = LoraFolder(lora_dir, plan)
+    parts = load_components(
+        card, checkpoint_dir, device=target, dtype=dtype, has_vae_encoder=True, memory=limits[1],
+        float8=takes_float8 is not None,
+    )  # fmt: skip
+    files = LoraFolder(lora_dir, partial(plan_changes, table=None, skips_misfits=lora_skip_misfits))
     loras = LoraSwitch(parts, files, cached_sets=lora_cache_sets, skips_misfits=lora_skip_misfits)
     if target.type == "cpu" and threads_file is not None and not threads:
         conditions = conditions_here(card.name, precision=precision, workers=workers)
         torch.set_num_threads(_fastest_threads(card, parts, dtype, conditions, threads_file))
     description = _describe(card, parts, target, precision)
     pipeline = _pipeline(
-        card, parts, loras, read_image, target, dtype, description, compiling, limits
-    )
+        card, parts, loras, read_image, target, dtype, description, compiling, limits,
+        takes_float8,
+    )  # fmt: skip
     beside = {name: SideThread(name, target) for name in ("reading", "finishing", "merging")}
     engine = Engine(pipeline, token_budget=token_budget, **beside)
     pipeline.paths.start(lambda: engine.is_busy)
@@ -144,6 +146,15 @@ def _resolve_auto(device: str, precision: str) -> tuple[torch.device, str]:
     return target, precision
 
 
+def _require_float8(target: torch.device, precision: str) -> None:
+    """Raise DeviceMissing if the device cannot multiply float8."""
+    if fault := float8_fault(target, _DTYPES[precision]):
+        raise DeviceMissing(
+            f"KIRAZURI_EXPERIMENTAL=float8, but {device_name(target)} cannot multiply float8 with "
+            f"results in {precision}: {fault}"
+        )
+
+
 def _decoding_room(
     card: Card, parts: Components, dtype: torch.dtype, limits: tuple[int, int | None]
 ) -> float:
@@ -155,6 +166,7 @@ def _decoding_room(
     weights = [weight for module in modules for weight in module.parameters()]
     place = weights[0].device
     loaded = sum(weight.nbytes for weight in weights if weight.device == place)
+    loaded += float8_bytes(parts.transformer)
     side = PATCH * card.vae.scale_factor
     largest = max(2 * (one.width // side) * (one.height // side) for one in card.resolutions)
     forward = forward_bytes(parts.transformer, max(token_budget, largest), dtype)
@@ -212,6 +224,7 @@ def _pipeline(
     description: dict[str, Any],
     compiling: Compiling,
     limits: tuple[int, int | None],
+    takes_float8: Takes | None,
 ) -> Pipeline:
     """Bind the loaded modules and the card's constants into the engine's functions.
 
@@ -248,7 +261,7 @@ def _pipeline(
         ),
         read_image=read_image,
         loras=loras,
-        paths=_paths(card, parts, transformer, compiling, device, dtype),
+        paths=_paths(card, parts, transformer, compiling, device, dtype, takes_float8),
         latent_channels=card.transformer.latent_channels,
         scale_factor=card.vae.scale_factor,
         device=device,
@@ -266,10 +279,11 @@ def _paths(
     compiling: Compiling,
     device: torch.device,
     dtype: torch.dtype,
+    takes_float8: Takes | None,
 ) -> Paths:
-    """The eager path, and with `compiling` the compiled one."""
+    """The eager paths, and with `compiling` the compiled ones."""
     if compiling.mode == "off":
-        return Paths()
+        return Paths(transformer, takes_float8)
     width, height = parse_resolution(card.defaults.resolution, card)
     plan = Plan(
         config=vars(parts.transformer.config),
@@ -282,9 +296,10 @@ def _paths(
         is_patient=device.type == "cpu" and compiling.mode == "auto" and not compiling.is_awaited,
         root=str(compiling.folder),
         backend=compiling.backend,
+        float8=takes_float8 is not None,
     )
     spare = Transformer(parts.transformer, dtype=dtype)
-    return CompiledPaths(transformer, spare, plan)
+    return CompiledPaths(transformer, spare, plan, takes_float8)
 
 
 def _check_addition(device: torch.device) -> None:

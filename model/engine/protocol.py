@@ -11,7 +11,9 @@ from model.request import RequestWarning
 from model.resolved_request import ResolvedRequest
 
 EAGER, COMPILED = "eager", "compiled"
-"""The paths by which a picture can be computed. They round differently in the last bits."""
+FLOAT8, COMPILED_FLOAT8 = "float8", "compiled float8"
+"""The paths by which a picture can be computed. They round differently: the first two in the last
+bits, the others visibly."""
 
 
 @dataclass(frozen=True, slots=True)

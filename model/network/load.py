@@ -30,6 +30,7 @@ from model.network.architectures import (
     without_vae_encoder,
 )
 from model.network.transformer.attention import stack_projections
+from model.network.transformer.float8 import keep_float8
 from model.network.vae.modules import Autoencoder
 from model.network.weight_tree import Float32Tree, WeightTree
 from model.network.weights import load_weights, load_weights_for_float32, read_dropped_columns
@@ -73,12 +74,14 @@ def load_components(
     dtype: torch.dtype,
     has_vae_encoder: bool = False,
     memory: int | None = None,
+    float8: bool = False,
 ) -> Components:
     """Load the checkpoint that `card` describes from `checkpoint_dir`.
 
     None means the folder that ships with the package. `dtype` is the dtype of the transformer. If
     all parts and room to work do not fit into `memory` bytes of the device, the text encoder and
-    its adapter stay on the CPU.
+    its adapter stay on the CPU. With `float8` the transformer keeps its large weights in float8,
+    too.
 
     Raises:
         CheckpointError: a file is missing, truncated, pickled or quantised, its checksum differs
@@ -103,17 +106,16 @@ def load_components(
         vae = without_vae_encoder(vae)
     needed = _bytes(transformer, dtype) + _bytes(vae, torch.float32) + WORKING_BYTES
     needed += _bytes(text_encoder) + _bytes(conditioner)
+    needed += _bytes(transformer, torch.float8_e4m3fn) if float8 else 0
     text_device = device
     if memory is not None and needed > memory and device.type != "cpu":
         text_device = torch.device("cpu")
         logger.info("prompts are encoded on the CPU: all parts need %.1f GB", needed / 1e9)
-    loaded_transformer = load_weights(transformer, device, dtype)
-    stack_projections(loaded_transformer)
     return Components(
         vae=load_weights(vae, device, torch.float32),
         text_encoder=load_weights_for_float32(text_encoder, text_device),
         conditioner=load_weights_for_float32(conditioner, text_device),
-        transformer=loaded_transformer,
+        transformer=_load_transformer(transformer, device, dtype, float8=float8),
         qwen=qwen,
         t5=t5,
         sha256=sha256,
@@ -121,6 +123,16 @@ def load_components(
         vae_sha256=vae_sha256,
         mask_columns=read_dropped_columns(transformer, PATCHES, device),
     )
+
+
+def _load_transformer(
+    plan: ModulePlan, device: torch.device, dtype: torch.dtype, *, float8: bool
+) -> WeightTree:
+    loaded: WeightTree = load_weights(plan, device, dtype)
+    stack_projections(loaded)
+    if float8:
+        keep_float8(loaded)
+    return loaded
 
 
 def _bytes(plan: ModulePlan, dtype: torch.dtype | None = None) -> int:

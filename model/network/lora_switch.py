@@ -30,6 +30,7 @@ from model.network.lora_merge import (
     merge_files,
 )
 from model.network.transformer.attention import self_attentions
+from model.network.transformer.float8 import add_float8
 from model.resolved_request import LoraSet, ResolvedLora
 
 logger = logging.getLogger(__name__)
@@ -79,7 +80,8 @@ class LoraSwitch:
             for module in self._modules.values()
             for name, parameter in module.named_parameters(recurse=False)
         }
-        self._attentions = self_attentions(models.transformer) if models else []
+        self._network = models.transformer if models else nn.Module()
+        self._attentions = self_attentions(self._network)
         self._table = stem_table(self._modules)
         self._skips_misfits = skips_misfits
         self._lock = threading.RLock()
@@ -235,7 +237,9 @@ class LoraSwitch:
         seconds = time.perf_counter() - began
         names = ", ".join(f"{lora.name}:{lora.weight:g}" for lora in loras)
         logger.info("loras=%r event=merged weights=%d seconds=%.3f", names, len(merged), seconds)
-        return add_stacked(merged, self._attentions, self._original)
+        add_stacked(merged, self._attentions, self._original)
+        add_float8(merged, self._network)
+        return merged
 
     def _original(self, module: nn.Module, name: str) -> Tensor:
         return self._originals[module, name]

@@ -40,8 +40,8 @@ class Recipe(BaseModel):
     )
     path: str = Field(
         default="",
-        description="Code that computed the transformer: eager or compiled. Empty for a worker, "
-        "which has both.",
+        description="Code that computed the transformer: eager or compiled, each also in float8. "
+        "Empty for a worker, which has several.",
     )
     torch: str = Field(default="", description="Version of PyTorch.")
     service: str = Field(default="", description="Name and version of this service.")

@@ -12,6 +12,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from tests.support.cli import kirazuri_inline
 from tests.support.pictures import QUALITY, finished, submit
+from tests.support.service import running
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -55,6 +56,25 @@ def test_a_replay_matches(service: httpx2.Client) -> None:
     assert not {"original_not_deterministic", "recipe_differs"} & {
         warning["code"] for warning in again["warnings"]
     }
+
+
+def test_float8_is_named_and_a_replay_is_exact(tmp_path: Path) -> None:
+    fields = {"prompt": "1girl, pink hair", "steps": 6, "seed": 3, "sampler": "er_sde"}
+    with running(tmp_path, KIRAZURI_EXPERIMENTAL="float8") as service:
+        (worker,) = service.get("/capabilities").json()["workers"]
+        assert (worker["experimental"], worker["recipe"]["path"]) == ("float8", "")
+        exact, fast, other = (
+            finished(service, submit(service, **{**fields, **change}))
+            for change in ({}, {"quality": "fast"}, {"quality": "fast", "sampler": "euler"})
+        )
+        assert [job["recipe"]["path"] for job in (exact, fast, other)] == [
+            "eager", "float8", "eager",
+        ]  # fmt: skip
+        answer = service.post(f"/jobs/{fast['id']}/replay", headers={"Prefer": "wait=60"})
+        again = answer.raise_for_status().json()
+    assert (again["recipe"]["path"], again["matches"]) == ("eager", False)
+    (difference,) = [one for one in again["warnings"] if one["code"] == "recipe_differs"]
+    assert "path" in difference["detail"]
 
 
 def command(service: httpx2.Client, folder: Path, *arguments: str) -> "CompletedProcess[str]":

@@ -21,6 +21,7 @@ import torch
 from model.network.device import device_name
 from tests.gpu.checks import CHECKS
 from tests.gpu.findings import Check, Finding, line, markdown, write
+from tests.gpu.float8 import float8
 from tests.gpu.speed import NUMBERS
 from tests.gpu.subject import Subject
 
@@ -38,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         subject = Subject(
             options.device, Path(stack.enter_context(folder)), is_tiny=options.size == "tiny"
         )
-        findings = run(subject, [*CHECKS, *NUMBERS], seconds=60 * options.minutes)
+        findings = run(subject, [*CHECKS, float8, *NUMBERS], seconds=60 * options.minutes)
     about = conditions(subject, " ".join(["make gpu", *sys.argv[1:]]))
     write(options.out, about, findings)
     print(markdown(about, findings))

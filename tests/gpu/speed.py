@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from diffusers.guiders.classifier_free_guidance import ClassifierFreeGuidance
 from torch import Tensor
-from torch.nn import functional
 
 from cli.bench.serving.serve import measure
 from model.bench.counts import count_library, transformer_sizes
@@ -106,56 +105,6 @@ def whole_pictures(subject: Subject) -> Iterator[Finding]:
             yield Number(f"picture {title}", whole, "s", note)
 
 
-_FLOAT8_CAPABILITY = (8, 9)
-"""Compute capability from which CUDA cards multiply float8."""
-
-
-def float8(subject: Subject) -> Iterator[Finding]:
-    """The linear layers of a forward of a guidance pair, of the usual size, in float8."""
-    if subject.device.type == "cuda" and torch.cuda.get_device_capability() < _FLOAT8_CAPABILITY:
-        yield Number("linear layers in float8", None, "", "the card computes no float8")
-        return
-    width, height = subject.sizes[1]
-    config: Any = subject.parts.transformer.config
-    inner = config.num_attention_heads * config.attention_head_dim
-    tokens = 2 * (width // 16) * (height // 16)
-    times = dict.fromkeys(("bfloat16", "float8", "float8 and its scaling"), 0.0)
-    for ways in [(inner, inner)] * 6 + [(inner, 4 * inner), (4 * inner, inner)]:
-        for name, call in linears(subject, tokens, *ways).items():
-            times[name] += config.num_layers * subject.seconds(call)
-    for name, seconds in times.items():
-        note = f"{times['bfloat16'] / seconds:.2f}x bfloat16; {tokens} rows, as many as a pair has"
-        yield Number(f"linear layers of a forward in {name}", 1000 * seconds, "ms", note)
-
-
-def linears(subject: Subject, tokens: int, into: int, out: int) -> dict[str, Callable[[], Tensor]]:
-    """A linear layer in bfloat16, in float8, and in float8 with the scaling of its input."""
-    x, weight = (
-        torch.randn(rows, into, device=subject.device).bfloat16() for rows in (tokens, out)
-    )
-    small_x, x_scale = by_row(x)
-    small_weight, weight_scale = by_row(weight)
-
-    def product(x: Tensor, scale: Tensor) -> Tensor:
-        found: Tensor = torch._scaled_mm(
-            x, small_weight.T, scale, weight_scale.T, out_dtype=torch.bfloat16
-        )
-        return found
-
-    return {
-        "bfloat16": lambda: functional.linear(x, weight),
-        "float8": lambda: product(small_x, x_scale),
-        "float8 and its scaling": lambda: product(*by_row(x)),
-    }
-
-
-def by_row(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Float8 numbers, and the scale (rows, 1) of each row."""
-    kind = torch.float8_e4m3fn
-    scale = x.abs().amax(1, keepdim=True).float() / torch.finfo(kind).max
-    return (x / scale).to(kind), scale
-
-
 def serving(subject: Subject) -> Iterator[Finding]:
     """The service: from its start to the first picture, its bytes, and its saturation."""
     width, height = subject.sizes[1]
@@ -198,7 +147,7 @@ def serving(subject: Subject) -> Iterator[Finding]:
     yield Number("pictures at saturation", saturated["pictures/s of all"], "/s", note)
 
 
-NUMBERS = (machine, forwards, whole_pictures, float8, serving)
+NUMBERS = (machine, forwards, whole_pictures, serving)
 
 
 def use_fastest_kernels(subject: Subject, *, allowed: bool) -> None:

@@ -54,7 +54,7 @@ class Subject:
         sizes = [(64, 64), (128, 128), (96, 64)]
         self.sizes = sizes if is_tiny else [(512, 512), (1024, 1024), (1536, 1024)]
         self.steps = 4 if is_tiny else 30
-        self._engines: dict[tuple[str, str, str], Engine] = {}
+        self._engines: dict[tuple[str, str, str, bool], Engine] = {}
 
     def write_weights(self) -> None:
         """Write random weights, made on the device, and a card without checksums for them."""
@@ -105,9 +105,21 @@ class Subject:
             ),
         )
 
-    def engine(self, device: str | None = None, *, card: str = "", precision: str = "") -> Engine:
-        """The engine; another card's is that of its shipped checkpoint."""
-        key = (device or str(self.device), card or self.card_name, precision or self.precision)
+    def engine(
+        self,
+        device: str | None = None,
+        *,
+        card: str = "",
+        precision: str = "",
+        float8: bool = False,
+    ) -> Engine:
+        """The engine; another card's is that of its shipped checkpoint.
+
+        With `float8` that is how it computes all that need not be deterministic.
+        """
+        key = (
+            device or str(self.device), card or self.card_name, precision or self.precision, float8
+        )  # fmt: skip
         if key not in self._engines:
             self._engines[key] = load_engine(
                 load_card(key[1]),
@@ -117,6 +129,7 @@ class Subject:
                 threads=self.threads,
                 token_budget=8192,
                 lora_dir=self.loras,
+                takes_float8=(lambda request: True) if float8 else None,
             )
         return self._engines[key]
 

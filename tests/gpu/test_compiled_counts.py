@@ -24,6 +24,14 @@ def test_a_compiled_forward_of_a_guidance_pair_keeps_within_its_bounds() -> None
     assert 20 < compiled["elementwise GB"] <= 25.7 < eager["elementwise GB"]
 
 
+def test_what_computes_an_operand_also_writes_it_in_float8() -> None:
+    """Only attention, which is a library's kernel, cannot: twice a block another one rounds."""
+    exact = counts.count_compiled(CARD, counts.PUBLISHED, SHAPE, 77)
+    lossy = counts.count_compiled(CARD, counts.PUBLISHED, SHAPE, 77, float8=True)
+    assert lossy["launches"] <= exact["launches"] + 2 * 28
+    assert 20 < lossy["elementwise GB"] < exact["elementwise GB"]
+
+
 def test_kernels_are_counted_as_they_are_scheduled() -> None:
     def two(x: Tensor, y: Tensor) -> Tensor:
         # One product, then one kernel that reads twice 8 x 8 numbers and writes 8 x 8.

@@ -13,12 +13,13 @@ from torch import Tensor
 
 from model.engine.compiled import paths
 from model.engine.oom_split import ChunkedForward
+from model.engine.protocol import EAGER, FLOAT8
 from model.network.lora_switch import MergedSets
 from model.network.transformer import attention, forward
 from model.network.vae import tiles
 from model.network.vae.modules import OneFrameConv
 from model.sampling import forecast, noise, samplers
-from tests.gpu import checks, speed
+from tests.gpu import checks, float8
 from tests.gpu.__main__ import run
 from tests.gpu.findings import Check, Number
 from tests.gpu.subject import Subject
@@ -49,6 +50,7 @@ def test_the_rehearsal_holds_and_measures_everything(tmp_path: Path) -> None:
         for kind in ("ours", "diffusers", "diffusers, compiled"):
             assert {f"forward {size}, {kind}", f"step {size}, {kind}"} <= set(names)
         assert f"forward {size}, ours, compiled" in names
+        assert f"forward {size}, ours in float8, compiled" in names
     assert {"matrix peak in bfloat16", "pictures at saturation"} <= set(names)
     assert "from the start of the service to the first picture" in names
     text = (tmp_path / "gpu.md").read_text()
@@ -122,6 +124,25 @@ def convolution_shifted(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(OneFrameConv, "forward", lambda self, x: plain(self, x).roll(1, -1))
 
 
+def scales_forgotten(patch: pytest.MonkeyPatch) -> None:
+    plain = torch._scaled_mm
+
+    def without(x: Tensor, weight: Tensor, of_x: Tensor, of_weight: Tensor, **options: Any) -> Any:
+        if x.shape[0] == 16:  # the question whether there is float8 at all
+            return plain(x, weight, of_x, of_weight, **options)
+        return plain(x, weight, of_x, torch.ones_like(of_weight), **options)
+
+    patch.setattr(torch, "_scaled_mm", without)
+
+
+def everything_float8(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(paths.Paths, "choose", lambda self, _: FLOAT8 if self._takes_float8 else EAGER)
+
+
+def float8_unused(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(paths.Paths, "choose", lambda self, _: EAGER)
+
+
 BROKEN: list[tuple[Section, Break, str]] = [
     (checks.parity, text_unread, "parity with diffusers' class in float32"),
     (checks.parity, text_unread, "parity in bfloat16"),
@@ -135,6 +156,10 @@ BROKEN: list[tuple[Section, Break, str]] = [
     (checks.compiled, compiler_missing, "loading compiled code: the code is ready"),
     (checks.memory, forward_unsplit, "memory"),
     (checks.memory, tiles_without_margin, "a picture is decoded in tiles"),
+    (float8.float8, scales_forgotten, "float8: products are those of the rounded matrices"),
+    (float8.float8, everything_float8, "float8: a deterministic request stays exact"),
+    (float8.float8, lora_kept, "float8: without the LoRA every byte is back, with it again too"),
+    (float8.float8, float8_unused, "float8: it and a LoRA change the picture"),
     (checks.decoding, convolution_shifted, "decoding 96x64 beside diffusers' decoder"),
 ]
 
@@ -158,19 +183,14 @@ def test_a_section_without_time_counts_as_failed(subject: Subject) -> None:
     ]
 
 
-def test_float8_is_left_out_on_older_cards_and_fails_where_it_breaks(
+def test_float8_is_left_out_where_there_is_none(
     subject: Subject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(*_: Any, **__: Any) -> Tensor:
-        raise RuntimeError("an unexpected error")
+    def refused(*_: Any, **__: Any) -> Tensor:
+        raise RuntimeError("only compute capability 8.9 and newer")
 
-    monkeypatch.setattr(torch, "_scaled_mm", broken)
-    assert run(subject, [speed.float8], seconds=60)[-1] == Check(
-        "float8", holds=False, detail="RuntimeError: an unexpected error"
-    )
-    monkeypatch.setattr(subject, "device", torch.device("cuda"))
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (8, 6))
-    (found,) = speed.float8(subject)
+    monkeypatch.setattr(torch, "_scaled_mm", refused)
+    (found,) = run(subject, [float8.float8], seconds=60)
     assert isinstance(found, Number)
     assert found.value is None
-    assert "no float8" in found.note
+    assert "compute capability 8.9" in found.note

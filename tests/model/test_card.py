@@ -85,6 +85,16 @@ def test_a_card_can_be_loaded_by_path(tmp_path: Path) -> None:
     assert load_card(str(path)).name == "mine"
 
 
+def test_float8_is_for_lower_qualities_with_the_samplers_that_are_named() -> None:
+    for name in ("kirazuri-v1", "kirazuri-tiny"):
+        card = load_card(name)
+        for quality in card.qualities:
+            assert card.takes_float8(quality, "er_sde")
+            assert not card.takes_float8(quality, "euler")  # fewer steps are better
+        assert not any(card.takes_float8("exact", sampler) for sampler in card.samplers)
+        assert not card.model_copy(update={"qualities": {}}).takes_float8("fast", "er_sde")
+
+
 def test_a_missing_card_is_an_error() -> None:
     for name in ("absent", "absent.toml", "../cards/kirazuri-v1"):
         with pytest.raises(CardError, match=r"absent|cards"):
@@ -106,6 +116,14 @@ def test_an_inconsistent_card_is_refused() -> None:
         ({"limits": {"max_steps": 10}}, "recommends more than"),
         ({"vae": {"latents_mean": [0.0]}}, "one number per latent channel"),
         ({"samplers": {"magic": ADVICE}}, "magic"),
+        (
+            {
+                "qualities": {
+                    "fast": {"samplers": ["euler"], "float8_samplers": ["heun"], "note": ""}
+                }
+            },
+            "float8_samplers are some of samplers",
+        ),
         ({"colour": "blue"}, "colour"),
         ({"files": {"vae": {"path": "a", "source": {"repo": "a", "path": "b"}}}}, "repo"),
     ]

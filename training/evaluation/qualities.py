@@ -1,7 +1,8 @@
 """Compares the qualities of requests with fewer steps at the same cost, on unseen prompts.
 
-The cost counts evaluations of the model. Each way is compared with the exact pictures of the same
-seeds: by PSNR, and by the attributes that they show.
+The cost counts evaluations of the model; one in float8 costs less, as counted at 1024x1024 on the
+published sizes. Each way is compared with the exact pictures of the same seeds: by PSNR, and by the
+attributes that they show.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from model.bench.counts import PUBLISHED, float8_cost
 from model.card import Card, load_card
 from model.engine.loading import load_engine
 from model.resolved_request import ResolvedRequest
@@ -29,7 +31,8 @@ from training.pictures import captions
 from training.pictures.avatars import Avatar
 
 Numbers = NDArray[np.float64]
-Generate = Callable[[list[ResolvedRequest]], list[Image.Image]]
+Generate = Callable[[list[ResolvedRequest], bool], list[Image.Image]]
+"""Makes the pictures of requests, exactly or in float8."""
 
 MOST_DECIBELS = 99.0
 """PSNR of a picture that is the same to the last bit."""
@@ -37,19 +40,24 @@ MOST_DECIBELS = 99.0
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """One way to make the pictures, and what it costs: evaluations of one picture."""
+    """One way to make the pictures, perhaps in float8. `cost` counts evaluations of one picture."""
 
     setting: Setting
-    evaluations: int
+    cost: float
+    float8: bool = False
 
     @property
     def name(self) -> str:
         """How a table calls it."""
-        return (
-            f"{self.setting.steps} steps"
-            if self.setting.quality == "exact"
-            else self.setting.quality
-        )
+        if self.float8:
+            return f"{self.setting.quality}, float8"
+        is_exact = self.setting.quality == "exact"
+        return f"{self.setting.steps} steps" if is_exact else self.setting.quality
+
+    @property
+    def is_lossy(self) -> bool:
+        """Whether it gives the exact pictures of fewer or as many steps."""
+        return self.float8 or self.setting.quality != "exact"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,23 +69,27 @@ class Measured:
     by_attribute: dict[str, float]
 
 
-def ways(card: Card, sampler: str) -> list[Way]:
-    """Exact with the card's steps; each quality, followed by fewer steps at its cost."""
-    plain = Setting(
-        card.defaults.resolution,
-        sampler,
-        card.samplers[sampler].default_steps,
-        card.defaults.cfg_scale,
-    )
-    found = [_way(card, plain)]
-    for quality, advice in card.qualities.items():
-        if sampler in advice.samplers:
-            lossy = _way(card, plain, quality=quality)
-            found += [lossy, _way(card, plain, steps=steps_at(card, sampler, lossy.evaluations))]
+def ways(card: Card, sampler: str, float8_cost: float | None = None) -> list[Way]:
+    """Exact with the card's steps; each quality, followed by fewer steps at its cost.
+
+    `float8_cost` is that of a forward in float8, of an exact one; then all are also made so.
+    """
+    steps = card.samplers[sampler].default_steps
+    offered = [name for name, one in card.qualities.items() if sampler in one.samplers]
+    exact = _way(card, sampler, steps)
+    found = [exact]
+    for quality in offered:
+        lossy = _way(card, sampler, steps, quality)
+        found += [lossy, _way(card, sampler, steps_at(card, sampler, lossy.cost))]
+    if float8_cost is not None:
+        for one in [exact, *(_way(card, sampler, steps, quality) for quality in offered)]:
+            cost = float8_cost * one.cost
+            found.append(Way(one.setting, cost, float8=True))
+            found.append(_way(card, sampler, steps_at(card, sampler, cost)))
     return found
 
 
-def steps_at(card: Card, sampler: str, cost: int) -> int:
+def steps_at(card: Card, sampler: str, cost: float) -> int:
     """The fewest steps that take at least so many evaluations."""
     steps = 1
     while evaluations(sampler, card.defaults.scheduler, steps) < cost:
@@ -85,10 +97,9 @@ def steps_at(card: Card, sampler: str, cost: int) -> int:
     return steps
 
 
-def _way(
-    card: Card, plain: Setting, *, steps: int | None = None, quality: Quality = "exact"
-) -> Way:
-    setting = Setting(plain.preset, plain.sampler, steps or plain.steps, plain.cfg_scale, quality)
+def _way(card: Card, sampler: str, steps: int, quality: Quality = "exact") -> Way:
+    defaults = card.defaults
+    setting = Setting(defaults.resolution, sampler, steps, defaults.cfg_scale, quality)
     (only,) = sampling_passes(request(card, "1girl", setting=setting, seed=0))
     return Way(setting, only.evaluations)
 
@@ -121,7 +132,13 @@ def mean_and_error(numbers: Numbers) -> tuple[float, float]:
 
 
 def compare(
-    card: Card, sampler: str, avatars: Sequence[Avatar], *, make: Generate, probe: Probe
+    card: Card,
+    sampler: str,
+    avatars: Sequence[Avatar],
+    *,
+    make: Generate,
+    probe: Probe,
+    float8_cost: float | None = None,
 ) -> Iterator[dict[str, Any]]:
     """One row per way. `gain` is what a quality has beyond the fewer steps that follow it.
 
@@ -130,20 +147,19 @@ def compare(
     """
     exact: list[Image.Image] = []
     reference = lossy = None
-    for way in ways(card, sampler):
-        images = make(
-            [
-                request(card, captions.prompt(avatar), setting=way.setting, seed=seed)
-                for seed, avatar in enumerate(avatars)
-            ]
-        )
+    for way in ways(card, sampler, float8_cost):
+        asked = [
+            request(card, captions.prompt(avatar), setting=way.setting, seed=seed)
+            for seed, avatar in enumerate(avatars)
+        ]
+        images = make(asked, way.float8)
         exact = exact or images
         found = measure(avatars, images, exact, probe)
         reference = reference or found
         row = {
             "sampler": sampler,
             "way": way.name,
-            "evaluations": way.evaluations,
+            "cost": way.cost,
             "psnr": mean_and_error(found.psnr),
             "psnr_tenth_percentile": float(np.percentile(found.psnr, 10)),
             "right": mean_and_error(found.right),
@@ -156,7 +172,7 @@ def compare(
                 "psnr": mean_and_error(lossy.psnr - found.psnr),
                 "right": mean_and_error(lossy.right - found.right),
             }
-        lossy = found if way.setting.quality != "exact" else None
+        lossy = found if way.is_lossy else None
         yield row
 
 
@@ -167,7 +183,7 @@ def _line(row: dict[str, Any]) -> str:
     cells = [
         row["sampler"],
         row["way"],
-        str(row["evaluations"]),
+        f"{row['cost']:.3g}",
         f"{both(row['psnr'], 1)}; {row['psnr_tenth_percentile']:.1f}",
         both(row["right"], 4),
         both(row["beyond_exact"], 4),
@@ -186,18 +202,30 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--prompts", type=int, default=256)
     parser.add_argument("--samplers", nargs="+", help="default: all that the qualities name")
+    parser.add_argument("--float8", action="store_true", help="also in float8")
     parser.add_argument("--out", type=Path, help="write all numbers to this JSON file")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, stream=sys.stderr)
     card = load_card("kirazuri-tiny")
-    engine = load_engine(
-        card, None, device="cpu", precision="float32", threads=1, token_budget=4096
+    load = partial(
+        load_engine, card, None, device="cpu", precision="float32", threads=1, token_budget=4096
     )
+    engines = {False: load()}
+    cost = None
+    if options.float8:
+        engines[True] = load(takes_float8=lambda request: True)
+        cost = float8_cost(load_card("kirazuri-v1"), PUBLISHED, (1, 16, 1, 128, 128), 77)
+        print(f"a forward in float8 costs {cost:.3f}", flush=True)
+
+    def make(requests: list[ResolvedRequest], float8: bool) -> list[Image.Image]:
+        return generate(engines[float8], requests)
+
     probe = load_probe(Path("out"))
     offered = dict.fromkeys(name for one in card.qualities.values() for name in one.samplers)
     avatars, rows = unseen_avatars(options.prompts), []
     for sampler in options.samplers or offered:
-        for row in compare(card, sampler, avatars, make=partial(generate, engine), probe=probe):
+        found = compare(card, sampler, avatars, make=make, probe=probe, float8_cost=cost)
+        for row in found:
             rows.append(row)
             print(_line(row), flush=True)
     if options.out:

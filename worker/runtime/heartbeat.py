@@ -124,6 +124,7 @@ def worker_status(
         forwards=stats.forwards,
         evaluations=stats.evaluations,
         recipe=parts.recipe() if engine.is_warm else None,
+        experimental=settings.experimental,
         details={
             **about,
             "checkpoints": parts.checkpoints(),

@@ -70,6 +70,9 @@ def run(
     connection = connect(redis_url)
     inputs = HeldImages()
 
+    def takes_float8(request: ResolvedRequest) -> bool:
+        return card.takes_float8(request.quality, request.sampler)
+
     def make_engine() -> GenerationEngine:
         # OpenMP reads this when torch is loaded. Its threads spin while they wait by default: on
         # two busy cores an image then took 60 seconds instead of half a second.
@@ -96,6 +99,7 @@ def run(
                     settings.data_dir / COMPILED_FOLDER,
                     is_awaited=settings.warm == "presets",
                 ),
+                takes_float8=takes_float8 if settings.experimental == "float8" else None,
             )
 
     worker = BatchWorker(

@@ -174,6 +174,7 @@ def _qualities(card: Card) -> list[QualityChoice]:
             name=name,
             work=round(QUALITY_CATALOG[name].asked(of_exact) / of_exact, 2),
             samplers=list(advice.samplers),
+            float8_samplers=list(advice.float8_samplers),
             note=advice.note,
         )
         for name, advice in offered.items()

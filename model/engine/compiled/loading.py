@@ -1,12 +1,12 @@
 """Makes callable code of the blocks: compiles it, or takes it from the folder and nothing else."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 
-from model.engine.compiled.examples import checked, random_rows, traced
+from model.engine.compiled.examples import Example, checked, random_rows, traced
 from model.engine.compiled.plan import Plan
 from model.network.transformer.blocks import Blocks
 from model.network.transformer.every_size import for_every_size
@@ -25,13 +25,17 @@ def trace(network: Transformer, config: Any, plan: Plan) -> Blocks:
     """
     blocks = Blocks.compiled(backend=plan.backend, fullgraph=True)
     device = torch.device(plan.device)
-    network.use(for_every_size(blocks))
-    for example in traced(plan.size, plan.context_rows):
-        network.velocity(random_rows(example, config, plan.context_rows, device).rows(network))
+
+    def run(examples: Sequence[Example], blocks: Blocks) -> None:
+        for float8 in (False, True) if plan.float8 else (False,):
+            network.use(blocks, float8=float8)
+            for example in examples:
+                drawn = random_rows(example, config, plan.context_rows, device)
+                network.velocity(drawn.rows(network))
+
+    run(traced(plan.size, plan.context_rows), for_every_size(blocks))
     torch.compiler.set_stance("fail_on_recompile")
-    network.use(blocks)
-    for example in checked(plan.size, plan.context_rows):
-        network.velocity(random_rows(example, config, plan.context_rows, device).rows(network))
+    run(checked(plan.size, plan.context_rows), blocks)
     return blocks
 
 

@@ -1,5 +1,7 @@
 """The paths by which a picture can be computed: eager, and compiled once its code is there.
 
+Either can compute in float8 what a request allows to change a little.
+
 Code is compiled in a process of its own and then loaded by a thread of this one, so that no request
 waits for it. Whatever fails there, pictures are computed by the eager path.
 """
@@ -20,7 +22,7 @@ import torch
 
 from model.engine.compiled.loading import trace, without_compiling
 from model.engine.compiled.plan import Plan
-from model.engine.protocol import COMPILED, EAGER, CompiledState
+from model.engine.protocol import COMPILED, COMPILED_FLOAT8, EAGER, FLOAT8, CompiledState
 from model.network.transformer.blocks import Blocks
 from model.network.transformer.forward import Transformer
 from model.resolved_request import ResolvedRequest
@@ -35,16 +37,24 @@ TRIAL_SECONDS = 3600.0
 
 _POLL_SECONDS = 0.2
 
+Takes = Callable[[ResolvedRequest], bool]
+"""Whether a request may be computed in float8."""
+
 
 class Unusable(RuntimeError):
     """Compiled code is not used; the message says why."""
 
 
 class Paths:
-    """The eager path alone."""
+    """Eager code alone, exact and, for what `takes_float8`, in float8."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self, transformer: Transformer | None = None, takes_float8: Takes | None = None
+    ) -> None:
         self.state = CompiledState()
+        self._transformer = transformer
+        self._takes_float8 = takes_float8
+        self._blocks = {EAGER: Blocks(), FLOAT8: Blocks()}
 
     def start(self, is_busy: Callable[[], bool]) -> None:
         """Begin to look for code, or to make it, beside the engine, which may have requests."""
@@ -53,25 +63,43 @@ class Paths:
         """Wait until the compiled path can be chosen, or will never be."""
 
     def choose(self, request: ResolvedRequest) -> str:
-        """The path of a picture from its first step to its last."""
-        return EAGER
+        """The path of a picture from its first step to its last.
+
+        A request that must repeat its bytes is exact and eager.
+        """
+        if request.deterministic or self._takes_float8 is None or not self._takes_float8(request):
+            return EAGER
+        return FLOAT8
 
     def use(self, path: str) -> None:
         """Compute the next forward by this path."""
+        if self._transformer is not None:
+            is_float8 = path in (FLOAT8, COMPILED_FLOAT8)
+            self._transformer.use(self._blocks[path], float8=is_float8)
 
-    def distrust(self, failure: Exception) -> None:
-        """Never choose the compiled path again."""
+    def distrust(self, path: str, failure: Exception) -> None:
+        """Never choose a path again that failed: what is compiled, or float8."""
+        if path == FLOAT8 and self._takes_float8 is not None:
+            self._takes_float8 = None
+            logger.warning(
+                "float8 is not used any more, pictures are exact: a forward failed: %s",
+                type(failure).__name__,
+            )
 
 
 class CompiledPaths(Paths):
-    """Both paths of a transformer. `spare` is another one on the same weights."""
+    """All paths of a transformer. `spare` is another one on the same weights."""
 
-    def __init__(self, transformer: Transformer, spare: Transformer, plan: Plan) -> None:
-        super().__init__()
-        self._transformer = transformer
+    def __init__(
+        self,
+        transformer: Transformer,
+        spare: Transformer,
+        plan: Plan,
+        takes_float8: Takes | None = None,
+    ) -> None:
+        super().__init__(transformer, takes_float8)
         self._spare = spare
         self._plan = plan
-        self._blocks = {EAGER: Blocks()}
         self._is_over = threading.Event()
 
     def start(self, is_busy: Callable[[], bool]) -> None:
@@ -84,17 +112,22 @@ class CompiledPaths(Paths):
         self._is_over.wait()
 
     def choose(self, request: ResolvedRequest) -> str:
-        """Compiled, if its code is there; never for a request that must repeat its bytes."""
-        is_ready = self.state.name == "ready" and not request.deterministic
-        return COMPILED if is_ready else EAGER
+        """Compiled, if its code is there; never for a request that must repeat its bytes.
 
-    def use(self, path: str) -> None:
-        """Compute the next forward by this path."""
-        self._transformer.use(self._blocks[path])
+        On a GPU float8 is chosen only then: eager, its rounding takes longer than it saves.
+        """
+        path = super().choose(request)
+        if self.state.name != "ready":
+            return path if torch.device(self._plan.device).type == "cpu" else EAGER
+        if request.deterministic:
+            return EAGER
+        return COMPILED if path == EAGER else COMPILED_FLOAT8
 
-    def distrust(self, failure: Exception) -> None:
-        """Say once that compiled code failed, and choose eager from now on."""
-        if self.state.name == "ready":
+    def distrust(self, path: str, failure: Exception) -> None:
+        """Say once that compiled code failed, and choose eager from now on; or exact for float8."""
+        if path not in (COMPILED, COMPILED_FLOAT8):
+            super().distrust(path, failure)
+        elif self.state.name == "ready":
             self._fail(f"a forward failed: {type(failure).__name__}")
 
     def _run(self, is_busy: Callable[[], bool]) -> None:
@@ -128,7 +161,7 @@ class CompiledPaths(Paths):
             self._plan.forget_verdict()  # the code is damaged: it must be made again
             raise
         self._spare.forget()
-        self._blocks[COMPILED] = blocks
+        self._blocks |= {COMPILED: blocks, COMPILED_FLOAT8: blocks}
         self._set("ready", verdict.reason)
 
     def _fail(self, detail: str) -> None:

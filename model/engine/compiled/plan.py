@@ -43,7 +43,8 @@ class Plan:
     `config` is that of the library's transformer. `size` (height, width), in latents, is the
     card's default, for which the compiler chooses. `must_pay` says that compiled code is used only
     if it takes less processor time, `is_patient` that the engine's requests come first. `root` is
-    the folder for everything that is compiled, `backend` PyTorch's name of the compiler.
+    the folder for everything that is compiled, `backend` PyTorch's name of the compiler. With
+    `float8` there is code for float8 as well.
     """
 
     config: dict[str, Any]
@@ -56,6 +57,7 @@ class Plan:
     is_patient: bool
     root: str
     backend: str
+    float8: bool = False
 
     def to_json(self) -> str:
         """For another process."""

@@ -21,6 +21,8 @@ from model.engine.compiled.loading import trace
 from model.engine.compiled.plan import Plan, Verdict
 from model.network.device import use_deterministic_kernels
 from model.network.transformer.attention import stack_projections
+from model.network.transformer.blocks import Blocks
+from model.network.transformer.float8 import keep_float8
 from model.network.transformer.forward import Transformer
 
 _NICENESS = 10
@@ -60,6 +62,8 @@ class Subject:
         # Not the library's `to`, which advises about training.
         nn.Module.to(module, self.plan.device, getattr(torch, self.plan.precision))
         stack_projections(module)
+        if self.plan.float8:
+            keep_float8(module)
         return module
 
     def network(self) -> Transformer:
@@ -90,7 +94,12 @@ def find_verdict(plan: Plan) -> Verdict:
     compiled = trace(subject.network(), subject.module.config, plan)
     network = subject.network()
     network.use(compiled)
-    if wrong := parity_fault(subject, network):
+    wrong = parity_fault(subject, network)
+    if plan.float8 and not wrong:
+        network.use(compiled, float8=True)
+        wrong = float8_fault(subject, network)
+        network.use(compiled)
+    if wrong:
         return Verdict(use=False, reason=wrong)
     if not plan.must_pay:
         return Verdict(use=True, reason="compiled code is right")
@@ -120,6 +129,22 @@ def parity_fault(subject: Subject, network: Transformer) -> str | None:
         theirs += ((library - exact).norm() / exact.norm()).item()
     if plan.precision != "float32" and not ours <= _LIBRARY_SHARE * theirs:
         return f"compiled code has an error of {ours:.2e}, the library {theirs:.2e}"
+    return None
+
+
+def float8_fault(subject: Subject, network: Transformer) -> str | None:
+    """How compiled float8 is wrong; None if its error is not larger than that of eager float8."""
+    plan, eager = subject.plan, subject.network()
+    eager.use(Blocks(), float8=True)
+    ours = allowed = 0.0
+    for drawn in map(subject.rows, checked(plan.size, plan.context_rows)):
+        exact = subject.of_library(subject.exact, drawn)
+        for one in (network, eager):
+            found = one.velocity(drawn.rows(one))
+            error = ((found - exact).norm() / exact.norm()).item()
+            ours, allowed = (ours + error, allowed) if one is network else (ours, allowed + error)
+    if not ours <= _LIBRARY_SHARE * allowed:
+        return f"compiled float8 has an error of {ours:.2e}, eager float8 {allowed:.2e}"
     return None
 
 

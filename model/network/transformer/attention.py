@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from model.network.transformer.products import linear_each
+from model.network.transformer.products import Weight, linear_each
 
 EPSILON = 1e-6
 """Of every norm in the network."""
@@ -35,7 +35,7 @@ def self_attentions(transformer: nn.Module) -> list[Any]:
 
 def self_attention(
     x: Tensor,
-    qkv: Tensor,
+    qkv: Weight,
     norms: tuple[Tensor, Tensor],
     rotary: tuple[Tensor, Tensor],
     *,
@@ -49,7 +49,7 @@ def self_attention(
     batch, patches, width = x.shape
     head_dim = norms[0].shape[0]
     split = (batch, patches, width // head_dim, head_dim)
-    q, k, v = (part.view(split) for part in linear_each(x, qkv))
+    q, k, v = (part.view(split) for part in linear_each(x, qkv, 3))
     turned = _turned_at_once if at_once else _turned
     q, k = turned(q, norms[0], rotary), turned(k, norms[1], rotary)
     q, k, v = _heads_first(q, k, v)

@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from model.network.transformer.attention import EPSILON, rms_norm, self_attention, text_attention
-from model.network.transformer.products import linear
+from model.network.transformer.float8 import float8_of
+from model.network.transformer.products import Weight, linear
 
 Modulation = tuple[Tensor, Tensor, Tensor]
 """Shift, 1 + scale and gate of a branch: each (width,), or (B, 1, width)."""
@@ -22,36 +23,45 @@ Modulation = tuple[Tensor, Tensor, Tensor]
 class BeforeText(NamedTuple):
     """Weights of a block's self-attention, and of the query that it asks the text."""
 
-    qkv: Tensor
+    qkv: Weight
     norm_q: Tensor
     norm_k: Tensor
-    out: Tensor
-    query: Tensor
+    out: Weight
+    query: Weight
     norm_query: Tensor
 
 
 class AfterText(NamedTuple):
     """Weights that map the text's answer, and those of the feed-forward layers."""
 
-    out: Tensor
-    up: Tensor
-    down: Tensor
+    out: Weight
+    up: Weight
+    down: Weight
 
 
-def weights_before_text(block: Any) -> BeforeText:
+def weights_before_text(block: Any, *, float8: bool = False) -> BeforeText:
     """The weights that a block of the library's class has now."""
     own, text = block.attn1, block.attn2
+    weight_of = float8_of if float8 else _weight
     return BeforeText(
-        own.qkv, own.norm_q.weight, own.norm_k.weight, own.to_out[0].weight, text.to_q.weight,
-        text.norm_q.weight,
+        float8_of(own) if float8 else own.qkv, own.norm_q.weight, own.norm_k.weight,
+        weight_of(own.to_out[0]), weight_of(text.to_q), text.norm_q.weight,
     )  # fmt: skip
 
 
-def weights_after_text(block: Any) -> AfterText:
+def weights_after_text(block: Any, *, float8: bool = False) -> AfterText:
     """The weights that a block of the library's class has now."""
+    weight_of = float8_of if float8 else _weight
     return AfterText(
-        block.attn2.to_out[0].weight, block.ff.net[0].proj.weight, block.ff.net[2].weight
+        weight_of(block.attn2.to_out[0]),
+        weight_of(block.ff.net[0].proj),
+        weight_of(block.ff.net[2]),
     )
+
+
+def _weight(module: Any) -> Tensor:
+    weight: Tensor = module.weight
+    return weight
 
 
 def before_text(

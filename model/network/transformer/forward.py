@@ -88,6 +88,7 @@ class Transformer:
         self._dtype = dtype
         self._variant = variant
         self._blocks = Blocks()
+        self._is_float8 = False
         config: Any = module.config
         self._heads: int = config.num_attention_heads
         self._head_dim: int = config.attention_head_dim
@@ -104,13 +105,22 @@ class Transformer:
         self._biases: dict[tuple[int, int], tuple[int, Tensor | None]] = {}
 
     @property
+    def module(self) -> Any:
+        """The library's module, or one with its names."""
+        return self._module
+
+    @property
     def config(self) -> Any:
         """The sizes of the library's module."""
         return self._module.config
 
-    def use(self, blocks: Blocks) -> None:
-        """Compute with these functions from the next forward on."""
+    def use(self, blocks: Blocks, *, float8: bool = False) -> None:
+        """Compute with these functions from the next forward on; the large products in float8.
+
+        For that, `keep_float8` must have given the module its weights.
+        """
         self._blocks = blocks
+        self._is_float8 = float8
 
     def forget(self) -> None:
         """Release all cached tensors."""
@@ -167,7 +177,8 @@ class Transformer:
         modulation = _modulation(tables)
         keys, bias = self._keys([row.text for row in rows], x)
         blocks, at_once = self._module.transformer_blocks, self._blocks.at_once
-        before, after = map(weights_before_text, blocks), list(map(weights_after_text, blocks))
+        before = (weights_before_text(block, float8=self._is_float8) for block in blocks)
+        after = [weights_after_text(block, float8=self._is_float8) for block in blocks]
         x, q = self._blocks.enter(x, rotary, *modulation[:2], next(before), at_once=at_once)
         if len(images) < len(rows):
             # So far the rows of an image are the same.

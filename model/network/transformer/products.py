@@ -1,4 +1,4 @@
-"""Products with weights, by the fastest exact kernel that PyTorch has for the device."""
+"""Products with weights: by the fastest exact kernel that PyTorch has, or in float8."""
 
 from collections.abc import Sequence
 
@@ -6,10 +6,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from model.network.transformer.float8 import Float8, float8_linear
+
+Weight = Tensor | Float8
+"""A matrix as it is, or in float8."""
+
 _HAS_ONEDNN = torch._C.has_mkl and torch._C._has_mkldnn
 
 
-def linear(x: Tensor, weight: Tensor) -> Tensor:
+def linear(x: Tensor, weight: Weight) -> Tensor:
     """Multiply `x` (..., in) by the transpose of `weight` (out, in).
 
     PyTorch computes products in float32 on x86 by MKL, which uses only half of the vector unit of
@@ -17,14 +22,21 @@ def linear(x: Tensor, weight: Tensor) -> Tensor:
     weights with gaps between their rows it has only a kernel that takes seconds. Inductor does not
     know how to call it.
     """
+    if isinstance(weight, Float8):
+        return float8_linear(x, weight)
     if _is_for_onednn(x) and weight.is_contiguous():
         product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
         return product
     return functional.linear(x, weight)
 
 
-def linear_each(x: Tensor, weights: Tensor) -> Sequence[Tensor]:
-    """The products of `x` (..., in) with each of `weights` (n, out, in); one launch on a GPU."""
+def linear_each(x: Tensor, weights: Weight, count: int) -> Sequence[Tensor]:
+    """The products of `x` (..., in) with each of `weights` (count, out, in); one on a GPU.
+
+    In float8 the weights are one matrix (count * out, in).
+    """
+    if isinstance(weights, Float8):
+        return float8_linear(x, weights).chunk(count, dim=-1)
     if _is_for_onednn(x):
         return [linear(x, weight) for weight in weights.unbind(0)]
     flat = x.reshape(1, -1, x.shape[-1]).expand(len(weights), -1, -1)

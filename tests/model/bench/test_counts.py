@@ -30,6 +30,18 @@ def test_a_forward_of_a_guidance_pair_keeps_within_its_bounds() -> None:
         assert ours["TFLOP"] <= (1 - saved) * library["TFLOP"]
 
 
+def test_float8_is_three_quarters_of_the_operations() -> None:
+    exact = counts.count_ours(CARD, counts.PUBLISHED, SHAPE, 77)
+    lossy = counts.count_ours(CARD, counts.PUBLISHED, SHAPE, 77, float8=True)
+    assert lossy["TFLOP"] == exact["TFLOP"]
+    width, tokens = 2048, 4096
+    # For both rows: five square matrices of each block with k and v, and twice four of them. The
+    # first block's self-attention, and its question to the text, are the same for both.
+    squares = 28 * 2 * (3 + 1 + 1 + 1 + 8) - (3 + 1 + 1)
+    assert lossy["of it float8"] == pytest.approx(2 * squares * tokens * width**2 / 1e12)
+    assert counts.float8_cost(CARD, counts.PUBLISHED, SHAPE, 77) == pytest.approx(0.612, abs=5e-4)
+
+
 def test_different_noise_levels_in_a_forward_keep_within_900_launches() -> None:
     network = counts._network(CARD, counts.PUBLISHED)
     text = counts._text(network, CARD, counts.PUBLISHED, 77)

@@ -13,6 +13,7 @@ from model.network.load import Components
 from model.network.lora_merge import MergedValues
 from model.network.lora_switch import LoraSwitch, MergedSets
 from model.network.text.encoder import TextEncoder
+from model.network.transformer.float8 import float8_of, float8_places, keep_float8, quantised
 from model.resolved_request import LoraSet, ResolvedLora
 from tests.support.lora_switches import all_weights, switch_of, use, wrong_weights
 from tests.support.lora_writer import (
@@ -179,3 +180,29 @@ def test_misfits_may_be_left_out(
     del lora.changes[stray]
     assert wrong_weights(untouched, written.made, lora, strength=1) == []
     use(switch, ())
+
+
+def test_float8_follows_merged_weights_and_comes_back(
+    untouched: Components, written: WrittenCheckpoint, tmp_path: Path
+) -> None:
+    network = untouched.transformer
+    keep_float8(network)
+    before = {place: float8_of(place[0]) for place in float8_places(network)}
+    lora = (resolved(write_lora(tmp_path / "a.safetensors", places(written.made))),)
+    switch = switch_of(untouched, tmp_path)
+    for loras in (lora, (), lora):
+        use(switch, loras)
+        for (module, name), old in before.items():
+            now, expected = float8_of(module), quantised(getattr(module, name).flatten(0, -2))
+            assert torch.equal(now.numbers.float(), expected.numbers.float())
+            assert torch.equal(now.scale, expected.scale)
+            assert (now.numbers is old.numbers) == (now.scale is old.scale) == (not loras)
+    use(switch, ())
+
+
+def test_without_float8_a_merged_set_has_none(
+    untouched: Components, written: WrittenCheckpoint, tmp_path: Path
+) -> None:
+    lora = resolved(write_lora(tmp_path / "a.safetensors", some_places(written.made)))
+    merged = switch_of(untouched, tmp_path).merge((lora,))
+    assert {name for _, name in merged} <= {"weight", "bias", "qkv"}

@@ -92,6 +92,9 @@ def test_qualities_say_what_they_save_and_change(client: httpx2.Client) -> None:
     assert "dpmpp_2m" in exact["samplers"]
     assert {one["name"]: one["work"] for one in others} == {"balanced": 0.7, "fast": 0.6}
     assert all(one["note"] for one in others)
+    assert exact["float8_samplers"] == []
+    for one in others:
+        assert set(one["float8_samplers"]) < set(one["samplers"])
 
 
 @pytest.mark.parametrize("name", card_names())

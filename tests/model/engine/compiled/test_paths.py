@@ -17,10 +17,11 @@ import torch
 from model.engine.compiled import paths, trial
 from model.engine.compiled.paths import CompiledPaths, missing_tool
 from model.engine.compiled.plan import Plan, Verdict
-from model.engine.protocol import COMPILED, EAGER
-from model.network.transformer import blocks
+from model.engine.protocol import COMPILED, COMPILED_FLOAT8, EAGER, FLOAT8
+from model.network.transformer import blocks, float8
 from model.network.transformer.attention import stack_projections
 from model.network.transformer.blocks import Blocks
+from model.network.transformer.float8 import keep_float8
 from model.network.transformer.forward import Row, Transformer
 from tests.support.engines import request
 from tests.support.random_transformer import CONTEXT_ROWS, random_case, random_transformer
@@ -95,10 +96,86 @@ def test_code_that_another_process_found_right_is_taken_over(
     assert not torch.equal(found[COMPILED], found[EAGER]), "they would round alike"
     torch.testing.assert_close(found[COMPILED], found[EAGER], atol=1e-5, rtol=1e-5)
 
-    both.distrust(RuntimeError("no such kernel"))
-    both.distrust(RuntimeError("no such kernel"))
+    both.distrust(COMPILED, RuntimeError("no such kernel"))
+    both.distrust(COMPILED, RuntimeError("no such kernel"))
     assert both.choose(request()) == EAGER
     assert (both.state.name, both.state.failures) == ("failed", 1)
+
+
+def test_float8_is_compiled_too_and_never_for_what_must_repeat(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paths, "trial_command", prompt_trial)
+    module = random_transformer(1, heads=1, blocks=2)
+    stack_projections(module)
+    keep_float8(module)
+    network, spare = (Transformer(module, dtype=torch.float32) for _ in range(2))
+    wanted = dataclasses.replace(plan, float8=True)
+    assert wanted.folder != plan.folder
+    every = CompiledPaths(network, spare, wanted, lambda request: request.quality == "fast")
+    fast = request(quality="fast")
+    assert every.choose(fast) == FLOAT8
+    every.start(lambda: False)
+    every.wait()
+    assert (every.state.name, every.state.failures) == ("ready", 0), every.state
+    assert (every.choose(request()), every.choose(fast)) == (COMPILED, COMPILED_FLOAT8)
+    assert every.choose(request(quality="fast", deterministic=True)) == EAGER
+
+    case = random_case(3, 1, 8, 14)
+    found = {}
+    for path in (EAGER, FLOAT8, COMPILED, COMPILED_FLOAT8):
+        every.use(path)
+        with torch.inference_mode():
+            texts = map(network.read_text, case.contexts, case.tokens)
+            found[path] = network.velocity([Row(case.latents, 0.4, text) for text in texts])
+    loss = (found[FLOAT8] - found[EAGER]).norm()
+    assert 0.005 < loss / found[EAGER].norm() < 0.15
+    assert (found[COMPILED_FLOAT8] - found[FLOAT8]).norm() < 0.2 * loss
+    torch.testing.assert_close(found[COMPILED], found[EAGER], atol=1e-5, rtol=1e-5)
+
+    every.distrust(COMPILED_FLOAT8, RuntimeError("no such kernel"))
+    assert (every.choose(request()), every.choose(fast)) == (EAGER, FLOAT8)
+    every.distrust(FLOAT8, RuntimeError("no such kernel"))
+    assert every.choose(fast) == EAGER
+
+
+def test_on_a_gpu_float8_waits_for_its_code(module: Any, plan: Plan) -> None:
+    """Eager, its rounding takes longer than the products save."""
+    networks = [Transformer(module, dtype=torch.float32) for _ in range(2)]
+    on_gpu = dataclasses.replace(plan, device="cuda", float8=True)
+    every = CompiledPaths(networks[0], networks[1], on_gpu, lambda _: True)
+    assert every.choose(request()) == EAGER
+    every.state.name = "ready"
+    assert every.choose(request()) == COMPILED_FLOAT8
+
+
+def test_code_whose_float8_is_wrong_is_not_used(
+    module: Any, plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial, "trace", lambda network, config, plan: Blocks())
+    wanted = dataclasses.replace(plan, float8=True)
+    assert trial.find_verdict(wanted).use
+    plain = float8.quantised
+
+    def coarse(x: torch.Tensor) -> float8.Float8:
+        return plain((8 * x / x.abs().amax()).round())
+
+    def by_other_rounding(subject: Any, network: Transformer) -> str | None:
+        usual = network.velocity
+
+        def velocity(rows: Any) -> torch.Tensor:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(float8, "quantised", coarse)
+                return usual(rows)
+
+        monkeypatch.setattr(network, "velocity", velocity)
+        return checked(subject, network)
+
+    checked = trial.float8_fault
+    monkeypatch.setattr(trial, "float8_fault", by_other_rounding)
+    verdict = trial.find_verdict(wanted)
+    assert not verdict.use
+    assert verdict.reason.startswith("compiled float8 has an error of")
 
 
 def test_a_trial_that_found_eager_faster_is_remembered(

@@ -45,7 +45,8 @@ class Switched(Paths):
     def use(self, path: str) -> None:
         self._path = path
 
-    def distrust(self, failure: Exception) -> None:
+    def distrust(self, path: str, failure: Exception) -> None:
+        assert path == COMPILED
         self.faults.append(failure)
         self.is_ready = False
 

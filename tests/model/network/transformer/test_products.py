@@ -30,7 +30,7 @@ def test_a_product_is_that_of_the_library(dtype: torch.dtype) -> None:
 
 def test_several_products_are_each_of_them() -> None:
     x, weights = torch.randn(2, 9, 16), torch.randn(3, 8, 16)
-    for found, weight in zip(linear_each(x, weights), weights, strict=True):
+    for found, weight in zip(linear_each(x, weights, 3), weights, strict=True):
         assert torch.equal(found, linear(x, weight))
 
 
