@@ -130,6 +130,9 @@ _IN_DIGITS = (
     "{} ปี", "{} ขวบ", "{} vuotta", "{} vuotias", "{} godina", "{} років", "{} साल", "בת {}",
     "בן {}", "{}yof", "{}yom",
 )  # fmt: skip
+_COUNTED = ("{}歳", "{}才", "{}岁", "{}歲")
+"""These are also for Roman numerals."""
+
 _ENGLISH_NEAR = 7
 """The first of these are also for Roman numerals."""
 
@@ -260,6 +263,8 @@ def _written_in_english(age: int) -> Iterator[str]:
     yield from _filled((*_OLD, *_AGED), str(age), _ENGLISH[age])
     if _ROMAN[age]:
         yield from _filled((*_OLD, *_AGED[:3]), _ROMAN[age])
+    if len(_ROMAN[age]) > 1 and age != len(_ROMAN[age]):  # iii is also 111
+        yield from _filled(_COUNTED, _ROMAN[age])
     if age:
         yield from (f"{_ORDINALS[age - 1]} birthday", f"{age}{_suffix(age)} birthday")
 
@@ -274,7 +279,7 @@ def ages_above() -> Iterator[str]:
     for tens in ("x", "xx", "xxx", "xl", "l"):
         for ones in ("", "i", "ii", "iii", "iv", "v", "vi", "vii", "viii", "ix"):
             if f"{tens}{ones}" not in _ROMAN[:_ADULT]:
-                yield from (phrase.format(f"{tens}{ones}") for phrase in (*_OLD, *_AGED[:3]))
+                yield from _filled((*_OLD, *_AGED[:3], *_COUNTED), f"{tens}{ones}")
     for tens in _TENS:
         for ones in _ENGLISH[1:10]:
             yield from (phrase.format(f"{tens} {ones}") for phrase in _OLD)

@@ -85,8 +85,8 @@ def _read(char: str) -> str:
         return ""
     if category in ("Cf", "Sk", "Cc", "Co", "Cn") or char in _BLANK:
         return ""
-    if category == "Nd":
-        return str(unicodedata.digit(char))
+    if category in ("Nd", "No") and unicodedata.numeric(char, 0.5).is_integer():
+        return f"{unicodedata.numeric(char):.0f}"  # also of a white number in a black circle
     return _look_alike(char, name, category)
 
 

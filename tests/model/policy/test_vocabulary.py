@@ -259,6 +259,7 @@ MINORS = [
     "infantil", "menina", "garotinha", "fanciulla", "dziewczynka", "gadis kecil", "trẻ em", "เด็ก",
     "बच्ची",
     "طفلة", "ילדה", "κοριτσάκι", "kislány",
+    "⓱歳", "❶❺ yo", "XII歳", "viii才",
     "12sai", "juunisai", "十四五岁", "年齢12", "低学年", "js4", "國小女生",
     "17 годиков",
     "ей двенадцать", "13. Geburtstag", "niña de 12", "kleines Maedchen", "小さな女の子", "小姑娘",
@@ -281,7 +282,7 @@ def test_no_way_to_write_a_minor_goes_with_sexual_content(policy: Policy, sexual
 def test_adult_ages_are_no_minors(policy: Policy) -> None:
     ages = [
         "18 years old", "27-year-old", "thirty seven years old", "twenty-one year old",
-        "二十七歳", "百二十歳",
+        "二十七歳", "百二十歳", "XXII歳", "⓲歳",
         "XXIV years old", "117 years old", "over 20", "aged 35", "she is 25", "32 ans", "45 años",
         "27 лет",
         "room 17", "request 717", "12 flowers", "under 5 stars", "version 1.5", "grade a",
