@@ -127,11 +127,16 @@ def _elsewhere(item: WantedFile, folder: Path, taken: set[Path]) -> Path | None:
     for path in _entries(folder):
         if path.suffix.lower() == ".safetensors" and path not in taken and path.is_file():
             try:
-                if set(find_parts(path)) >= set(item.parts):
+                if _may_be(item, path) and set(find_parts(path)) >= set(item.parts):
                     return path
             except CheckpointError:
                 continue
     return None
+
+
+def _may_be(item: WantedFile, path: Path) -> bool:
+    """Whether the file could hold the item in some precision: not a model of another size."""
+    return not item.size_gb or 0.2 < path.stat().st_size / (1e9 * item.size_gb) < 5
 
 
 def _tokenizer(item: WantedFile, place: Path, folder: Path) -> Presence:

@@ -60,6 +60,13 @@ def test_the_command_for_a_misnamed_file_runs(tmp_path: Path) -> None:
     assert _states(folder)[0] == "there"
 
 
+def test_weights_of_another_size_do_not_fit(folder: Path) -> None:
+    card = load_card("kirazuri-v1")
+    for file in (card.files.transformer, card.files.text_encoder, card.files.vae):
+        assert not (folder / file.path).exists()
+    assert "fits" not in _why(folder, card)
+
+
 def test_a_file_that_must_make_room_is_told_so(folder: Path) -> None:
     card = load_card("kirazuri-v1")
     pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
