@@ -51,6 +51,7 @@ class WebhookSender:
 
     def stop(self) -> None:
         """Finish the current deliveries and start no new ones."""
+        log.info("event=stopping deliveries=%d", len(self._deliveries))
         self._stop.set()
 
     async def run(self) -> None:

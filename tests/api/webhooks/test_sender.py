@@ -204,9 +204,14 @@ def test_sigterm_lets_current_deliveries_finish(
     process = spawn()
     hook.wait_for(1)
     process.send_signal(signal.SIGTERM)
-    time.sleep(0.2)  # the process receives the signal before the answer, except under load
+    assert process.stderr
+    log = ""
+    while "event=stopping deliveries=1" not in log:
+        line = process.stderr.readline()
+        assert line, log
+        log += line
     release.set()
-    _, log = process.communicate(timeout=60)
+    log += process.communicate(timeout=60)[1]
     assert process.returncode == 0, log
     (entry,) = wait_for_attempts(client, job_id, 1)
     assert entry["status"] == 204
