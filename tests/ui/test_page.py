@@ -5,7 +5,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.clients.environment import InstallError, has_node
 from tests.support.api_calls import redis_setting
@@ -67,6 +67,29 @@ def test_the_key_is_asked_for_and_kept_in_the_session(open_page: Opener, key: st
     box.get_by_role("button", name="Forget it").click()
     expect(box).to_contain_text("needs an API key")
     assert page.evaluate("() => JSON.stringify(sessionStorage)") == "{}"
+
+
+def test_a_late_answer_to_an_earlier_key_asks_for_none(open_page: Opener, key: str) -> None:
+    page = open_page()
+    box = page.get_by_role("dialog", name="API key")
+    held: list[Route] = []
+
+    def hold_first(route: Route) -> None:
+        is_wrong = route.request.headers.get("authorization") == "Bearer wrong"
+        held.append(route) if is_wrong and not held else route.continue_()
+
+    page.route("**/jobs?*", hold_first)
+    box.get_by_label("Key").fill("wrong")
+    page.keyboard.press("Enter")
+    expect(box).to_contain_text("not known")
+    box.get_by_label("Key").fill(key)
+    page.keyboard.press("Enter")
+    expect(page.locator(".tile").first).to_be_visible()
+    expect(box).to_be_hidden()
+    with page.expect_response(lambda response: response.status == 401):
+        held[0].continue_()
+    page.evaluate("() => fetch('livez').then((response) => response.text())")
+    expect(box).to_be_hidden()
 
 
 def test_a_key_that_no_header_can_hold_is_refused(open_page: Opener) -> None:

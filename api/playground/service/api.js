@@ -50,7 +50,8 @@ export async function call(path, { method = "GET", body, headers = {}, signal, i
   store.set("isOffline", false);
   if (response.ok) return response;
   const problem = await readProblem(response);
-  if (problem.status === 401 && !isQuiet) store.set("keyReason", key ? "This key is not known." : "This service needs an API key.");
+  const isOfThisKey = key === readKey(); // another one may have been entered meanwhile
+  if (problem.status === 401 && isOfThisKey && !isQuiet) store.set("keyReason", key ? "This key is not known." : "This service needs an API key.");
   throw problem;
 }
 
