@@ -145,7 +145,7 @@ def _fetch_or_verify(known: Card, folder: Path | None, *, is_accepted: bool) -> 
     )
 )
 def convert(
-    source: Annotated[Path, typer.Argument(help="A checkpoint in any layout.")],
+    source: Annotated[Path, typer.Argument(help="A checkpoint in another layout.")],
     target: Annotated[Path, typer.Argument(help="A folder, or a .safetensors file.")],
     card: CardName = None,
     is_json: AsJson = False,

@@ -2,6 +2,8 @@
 
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
@@ -114,21 +116,28 @@ def test_several_jobs_are_watched_at_once(page: Page) -> None:
     expect(other).to_have_count(0)
 
 
+@contextmanager
+def waiting_jobs(number: int, client: httpx2.Client, service_folder: Path) -> Iterator[None]:
+    """Submit jobs while the worker is halted; afterwards it goes on."""
+    worker = process(service_folder, "worker")
+    os.kill(worker, signal.SIGSTOP)
+    try:
+        for _ in range(number):
+            client.post("/generate", json={"prompt": "1girl", "steps": 1}).raise_for_status()
+        yield
+    finally:
+        os.kill(worker, signal.SIGCONT)
+
+
 def test_only_the_shown_job_is_streamed(
     page: Page, client: httpx2.Client, service_folder: Path
 ) -> None:
     """Browsers open six connections to a host: a stream for every job would leave none."""
-    worker = process(service_folder, "worker")
-    os.kill(worker, signal.SIGSTOP)
-    try:
-        for _ in range(9):
-            client.post("/generate", json={"prompt": "1girl", "steps": 1}).raise_for_status()
+    with waiting_jobs(9, client, service_folder):
         page.reload()
         expect(page.locator("kz-queue li")).to_have_count(8)
         page.locator("#prompt").fill("1girl, smile")
         expect(page.locator(".plan")).to_contain_text("tokens")  # a connection was free
-    finally:
-        os.kill(worker, signal.SIGCONT)
     expect(page.locator("kz-queue li")).to_have_count(0)
     expect(page.locator(".picture img[data-kind=image]")).to_have_count(1)
 
@@ -136,15 +145,9 @@ def test_only_the_shown_job_is_streamed(
 def test_all_jobs_in_progress_are_found_again(
     page: Page, client: httpx2.Client, service_folder: Path
 ) -> None:
-    worker = process(service_folder, "worker")
-    os.kill(worker, signal.SIGSTOP)
-    try:
-        for _ in range(24):
-            client.post("/generate", json={"prompt": "1girl", "steps": 1}).raise_for_status()
+    with waiting_jobs(24, client, service_folder):
         page.reload()
         expect(page.locator("kz-queue li")).to_have_count(23)
-    finally:
-        os.kill(worker, signal.SIGCONT)
     expect(page.locator("kz-gallery .open")).to_have_count(24)
 
 

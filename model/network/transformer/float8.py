@@ -104,6 +104,6 @@ def float8_fault(device: torch.device, dtype: torch.dtype) -> str | None:
     x = torch.ones(16, 16, device=device, dtype=dtype)
     try:
         found = float8_linear(x, quantised(x)).sum().item()
-    except (RuntimeError, NotImplementedError, ValueError) as exc:
+    except (RuntimeError, ValueError) as exc:  # also what a device has no kernel for
         return (str(exc).splitlines() or [type(exc).__name__])[0]
     return None if found == 16**3 else f"16 x 16 ones give {found:g}"
