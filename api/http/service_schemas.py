@@ -47,12 +47,14 @@ class CompletedTag(ResponseModel):
 
     tag: str = Field(description="The tag or alias, as the field `tags` takes it.")
     category: TagGroup = Field(description="The group of `tags` to which it belongs.")
-    count: int | None = Field(description="Number of posts; null for words of the card.")
+    count: int | None = Field(
+        description="Number of posts; null if it is unknown, as for words of the card."
+    )
     alias_of: str | None = Field(description="The tag to write instead; null if it is none.")
 
 
 class TagCompletions(ResponseModel):
-    """Tags that complete a prefix, the most frequent first."""
+    """Tags that complete a prefix: of unknown frequency, then the most frequent."""
 
     items: list[CompletedTag]
 

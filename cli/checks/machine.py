@@ -246,6 +246,7 @@ def check_files(settings: Settings) -> Iterator[Finding]:
     # Imported here: only `doctor` needs them.
     from model.errors import ModelError
     from model.policy.policy import load_policy
+    from model.prompting.tag_list import read_tag_list
     from worker.auth.key_store import KeyFileError, read_key_file
 
     names = ("lora_dir", "policy_file", "tags_file", "keys_file", "c2pa_certificate", "c2pa_key")
@@ -259,14 +260,19 @@ def check_files(settings: Settings) -> Iterator[Finding]:
             advice = f"correct {variable}, or leave it out"
             # The service starts without its LoRA folder, and looks for it again and again.
             state: State = "warning" if name == "lora_dir" else "fault"
-            yield Finding(name, state, f"{variable}: {path} is not there", advice)
+            kind = "folder" if name == "lora_dir" else "file"
+            problem = f"is not a {kind}" if path.exists() else "is not there"
+            yield Finding(name, state, f"{variable}: {path} {problem}", advice)
             continue
+        found = str(path)
         try:
             if name == "policy_file":
                 load_policy(path)
+            elif name == "tags_file":
+                found = f"{path}: {sum(1 for _ in read_tag_list(path))} tags"
             elif name == "keys_file":
                 read_key_file(path)
         except (ModelError, KeyFileError) as exc:
             yield Finding(name, "fault", f"{variable}: {exc}", "correct the file")
         else:
-            yield Finding(name, "ok", str(path))
+            yield Finding(name, "ok", found)

@@ -1,11 +1,8 @@
-"""Lists of tags with their categories, numbers of posts and aliases: completes and finds tags.
+"""Known tags, from a list or the card: completes them and finds them by name or alias."""
 
-The list is a CSV of name, category, count and aliases, as completion extensions use it. Without
-one, the words of the card are the list.
-"""
-
-import csv
 import heapq
+import re
+import unicodedata
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,22 +11,20 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from model.card import Prompting, TagGroup
-from model.errors import TagListError
-from model.tags import MAX_TAG_CHARS, replace_underscores
+from model.prompting.tag_list import ListedTag, card_tags, read_tag_list
+from model.tags import replace_underscores
 
-MAX_FILE_BYTES: Final = 64_000_000
-_MAX_TAGS: Final = 1_000_000
 _BLOCK: Final = 512
-_CATEGORIES: Final[dict[str, TagGroup]] = {
-    "0": "general", "1": "artist", "3": "series", "4": "character", "5": "meta",
-}  # fmt: skip
-"""Danbooru's numbers; all others count as general."""
+_UNKNOWN: Final = 2**63 - 1
+"""Stands for an unknown number of posts. Such tags, chosen by hand, come before all others."""
 
 _GROUPS: Final[tuple[TagGroup, ...]] = (
     "quality", "meta", "safety", "subject", "character", "series", "artist", "general",
 )  # fmt: skip
 _EDIT_LETTERS: Final = "abcdefghijklmnopqrstuvwxyz0123456789 -"
 _LAST: Final = "\U0010ffff"
+_ESCAPED: Final = re.compile(r"\\([()])")
+_WORD_END: Final = re.compile(r"[^\s_][\s_]+$")
 
 
 class KnownTag(NamedTuple):
@@ -44,45 +39,77 @@ class KnownTag(NamedTuple):
     alias_of: str | None = None
 
 
-class _Row(NamedTuple):
-    name: str
-    group: TagGroup
-    posts: int
-    aliases: list[str]
+class _Ranking:
+    """Places of names, in the order of the names; finds the best of those that start alike."""
+
+    def __init__(self, keys: Sequence[str], places: Sequence[int], ranks: Sequence[int]) -> None:
+        self._keys, self._places, self._ranks = keys, places, ranks
+        self._blocks = [
+            array("I", sorted(places[start : start + _BLOCK], key=ranks.__getitem__))
+            for start in range(0, len(places), _BLOCK)
+        ]
+
+    def starting_with(self, prefix: str) -> Iterator[int]:
+        """The places of names that start like this, the best first."""
+        first = bisect_left(self._places, prefix, key=self._keys.__getitem__)
+        end = bisect_left(self._places, prefix + _LAST, key=self._keys.__getitem__)
+        if first == end:
+            return iter(())
+        least, most = self._places[first], self._places[end - 1]
+        blocks: list[Iterable[int]] = []
+        for number in range(first // _BLOCK, (end - 1) // _BLOCK + 1):
+            block: Iterable[int] = self._blocks[number]
+            if number in (first // _BLOCK, (end - 1) // _BLOCK):
+                block = [place for place in block if least <= place <= most]
+            blocks.append(block)
+        return heapq.merge(*blocks, key=self._ranks.__getitem__)
 
 
 class KnownTags:
-    """Tags that can be found by name or alias, and completed. About 250 bytes for each of them."""
+    """Tags that can be found by name or alias, and completed. About 250 bytes for each of them.
 
-    def __init__(self, rows: Iterable[_Row], *, has_counts: bool) -> None:
+    Case, underscores and Unicode's compatibility forms do not matter. `artist_prefix` may stand
+    before the name of an artist.
+    """
+
+    def __init__(
+        self, tags: Iterable[ListedTag], *, has_counts: bool, artist_prefix: str = ""
+    ) -> None:
         self._has_counts = has_counts
+        self._artist_prefix = artist_prefix
         self._names: list[str] = []
         self._groups = bytearray()
-        self._counts = array("L")
+        self._counts = array("q")
         owners: dict[str, int] = {}
-        aliases: list[tuple[str, int]] = []
-        for row in rows:
+        aliases: list[str] = []
+        alias_owners = array("I")
+        for tag in tags:
             owner = len(self._names)
-            name = replace_underscores(row.name)
-            if owners.setdefault(_key(name), owner) == owner:
-                self._names.append(name)
-                self._groups.append(_GROUPS.index(row.group))
-                self._counts.append(row.posts)
-                aliases += [(_key(replace_underscores(alias)), owner) for alias in row.aliases]
-        for alias, owner in aliases:
+            if owners.setdefault(_key(tag.name), owner) == owner:
+                self._names.append(tag.name)
+                self._groups.append(_GROUPS.index(tag.group))
+                self._counts.append(_UNKNOWN if tag.posts is None else tag.posts)
+                aliases += map(_key, tag.aliases)
+                alias_owners.extend([owner] * len(tag.aliases))
+        for alias, owner in zip(aliases, alias_owners, strict=True):
             owners.setdefault(alias, owner)
-        owners.pop("", None)
+        del aliases, alias_owners
         self._keys = sorted(owners)
-        self._owners = array("L", map(owners.__getitem__, self._keys))
-        self._blocks = self._ranked_blocks()
+        self._owners = array("I", map(owners.__getitem__, self._keys))
+        del owners
+        self._ranks = self._rank()
+        self._all = _Ranking(self._keys, range(len(self._keys)), self._ranks)
+        artist = _GROUPS.index("artist")
+        artists = (at for at, owner in enumerate(self._owners) if self._groups[owner] == artist)
+        self._artists = _Ranking(self._keys, array("I", artists), self._ranks)
 
-    def _ranked_blocks(self) -> list[Sequence[int]]:
-        """Every block of keys, the most frequent tag first."""
-        places = range(len(self._keys))
-        return [
-            array("L", sorted(places[start : start + _BLOCK], key=self._rank))
-            for start in places[::_BLOCK]
-        ]
+    def _rank(self) -> "array[int]":
+        """The rank of every name by the number of posts; an alias has that of its tag."""
+        by_count = sorted(range(len(self._names)), key=lambda owner: -self._counts[owner])
+        ranks = array("I", bytes(4 * len(by_count)))
+        for rank, owner in enumerate(by_count):
+            ranks[owner] = rank
+        return array("I", map(ranks.__getitem__, self._owners))
 
     def __len__(self) -> int:
         return len(self._names)
@@ -93,17 +120,20 @@ class KnownTags:
         return self._has_counts
 
     def complete(self, prefix: str, limit: int) -> list[KnownTag]:
-        """The most frequent tags with a name or alias that starts like this, each once."""
-        key = _key(replace_underscores(prefix))
-        first, end = bisect_left(self._keys, key), bisect_left(self._keys, key + _LAST)
-        blocks: list[Iterable[int]] = []
-        for number in range(first // _BLOCK, -(-end // _BLOCK)):
-            block: Iterable[int] = self._blocks[number]
-            if number in (first // _BLOCK, end // _BLOCK):
-                block = [place for place in block if first <= place < end]
-            blocks.append(block)
+        """The most frequent tags with a name or alias that starts like this, each once.
+
+        Before them come those of unknown frequency, such as words of the card. The prefix may have
+        the escapes of a prompt. After the artist prefix, these are artists.
+        """
+        text = _ESCAPED.sub(r"\1", prefix).lstrip()
+        exact = self._place(_key(text))
+        ranges: list[Iterable[int]] = [() if exact is None else (exact,)]
+        ranges += map(self._all.starting_with, _starts(text))
+        if self._artist_prefix and text.startswith(self._artist_prefix):
+            name = text.removeprefix(self._artist_prefix)
+            ranges += map(self._artists.starting_with, _starts(name))
         found: dict[int, int] = {}
-        for place in heapq.merge(*blocks, key=self._rank):
+        for place in heapq.merge(*ranges, key=self._ranks.__getitem__):
             owner = self._owners[place]
             if owner not in found or self._is_name(place):
                 found[owner] = place
@@ -112,15 +142,23 @@ class KnownTags:
         return [self._tag(place) for place in list(found.values())[:limit]]
 
     def find(self, name: str) -> KnownTag | None:
-        """The tag with this name or alias."""
-        place = self._place(_key(replace_underscores(name)))
-        return None if place is None else self._tag(place)
+        """The tag with this name or alias, or the artist after the artist prefix."""
+        place = self._place(_key(name))
+        if place is not None:
+            return self._tag(place)
+        if self._artist_prefix and name.startswith(self._artist_prefix):
+            place = self._place(_key(name.removeprefix(self._artist_prefix)))
+            artist = None if place is None else self._tag(place)
+            return artist if artist and artist.group == "artist" else None
+        return None
 
     def find_near(self, name: str, least: int) -> KnownTag | None:
-        """The most frequent tag that differs by one letter and has at least so many posts."""
-        key = _key(replace_underscores(name))
-        near = {place for edit in _edits(key) if (place := self._place(edit)) is not None}
-        best = min(near, key=self._rank, default=None)
+        """The most frequent tag that differs by one letter and has at least so many posts.
+
+        The first letter is the same: slips are rare there, but other words are not.
+        """
+        near = {place for edit in _edits(_key(name)) if (place := self._place(edit)) is not None}
+        best = min(near, key=self._ranks.__getitem__, default=None)
         if best is None or self._counts[self._owners[best]] < least:
             return None
         return self._tag(best)
@@ -129,20 +167,16 @@ class KnownTags:
         place = bisect_left(self._keys, key)
         return place if place < len(self._keys) and self._keys[place] == key else None
 
-    def _rank(self, place: int) -> tuple[int, int]:
-        owner = self._owners[place]
-        return -self._counts[owner], owner
-
     def _is_name(self, place: int) -> bool:
         return self._keys[place] == _key(self._names[self._owners[place]])
 
     def _tag(self, place: int) -> KnownTag:
         owner = self._owners[place]
-        name, is_name = self._names[owner], self._is_name(place)
+        name, is_name, posts = self._names[owner], self._is_name(place), self._counts[owner]
         return KnownTag(
             name=name if is_name else self._keys[place],
             group=_GROUPS[self._groups[owner]],
-            posts=self._counts[owner] if self._has_counts else None,
+            posts=None if posts == _UNKNOWN else posts,
             alias_of=None if is_name else name,
         )
 
@@ -155,55 +189,32 @@ def load_known_tags(path: Path | None, prompting: Prompting) -> KnownTags:
     Raises:
         TagListError: the file cannot be read or a row is wrong; the message names the row.
     """
-    own = _own_groups(prompting)
-    own_rows = [_Row(name, group, 0, []) for name, group in own.items()]
-    if path is None:
-        return KnownTags(own_rows, has_counts=False)
-    try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise TagListError(f"tag list {path}: larger than {MAX_FILE_BYTES} bytes")
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            listed = _read(path, csv.reader(file), own)
-            return KnownTags(chain(listed, own_rows), has_counts=True)
-    except (OSError, UnicodeDecodeError, csv.Error) as exc:
-        raise TagListError(f"tag list {path}: {exc}") from exc
-
-
-def _read(path: Path, rows: Iterator[list[str]], own: dict[str, TagGroup]) -> Iterator[_Row]:
-    for number, row in enumerate(rows, start=1):
-        if not row or (number == 1 and len(row) > 2 and not row[2].isdecimal()):
-            continue  # a blank line, or the heading
-        if number > _MAX_TAGS:
-            raise TagListError(f"tag list {path}: more than {_MAX_TAGS} rows")
-        if len(row) < 3 or not row[2].isdecimal() or len(row[2]) > 12:
-            raise TagListError(
-                f"tag list {path}, row {number}: expected name,category,count,aliases"
-            )
-        name, category, count, *aliases = row
-        if len(name) <= MAX_TAG_CHARS:
-            group = own.get(_key(replace_underscores(name)), _CATEGORIES.get(category, "general"))
-            yield _Row(name, group, int(count), aliases[0].split(",") if aliases else [])
-
-
-def _own_groups(prompting: Prompting) -> dict[str, TagGroup]:
-    """The words of the card, in its order, with their groups."""
-    groups: list[tuple[TagGroup, tuple[str, ...]]] = [
-        ("quality", (*prompting.quality, *prompting.low_quality)),
-        ("meta", prompting.meta),
-        ("safety", prompting.safety),
-        ("subject", prompting.subject),
-        ("general", (*prompting.styles, *prompting.media)),
-    ]
-    return {name.replace("\\", "").lower(): group for group, names in groups for name in names}
+    own = list(card_tags(prompting))
+    listed = read_tag_list(path, {tag.name: tag.group for tag in own}) if path else ()
+    return KnownTags(
+        chain(listed, own), has_counts=path is not None, artist_prefix=prompting.artist_prefix
+    )
 
 
 def _key(name: str) -> str:
-    return name.strip().lower()
+    """What names are compared by."""
+    text = name if name.isascii() else unicodedata.normalize("NFKC", name)
+    return replace_underscores(text).lower()
+
+
+def _starts(text: str) -> set[str]:
+    """What the keys of names start with that start with this text; all start with a blank one.
+
+    A blank at the end ends a word, and an underscore may also be part of an emoticon.
+    """
+    words = _key(text) + " " * bool(_WORD_END.search(text))
+    literal = text.strip().lower() if "_" in text else ""
+    return {words, literal} - {""} if text.strip() else {""}
 
 
 def _edits(key: str) -> Iterator[str]:
-    """Every text that differs by a letter: missing, added, replaced or swapped."""
-    for at in range(len(key) + 1):
+    """Every text that differs by a letter but the first: missing, added, replaced or swapped."""
+    for at in range(1, len(key) + 1):
         before, after = key[:at], key[at:]
         if after:
             yield before + after[1:]

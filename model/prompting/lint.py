@@ -20,6 +20,7 @@ from model.prompting.syntax import (
     find_unbalanced_brackets,
     shorten,
 )
+from model.prompting.tag_list import SUBJECT_COUNT
 from model.prompting.tokens import TokenCount
 from model.request import RequestWarning, WarningCode
 from model.resolved_request import ResolvedRequest
@@ -44,7 +45,6 @@ _QUALIFIED = re.compile(
     r"(?=\s{0,9}(?:[,\n)]|:[\d.]{1,9}\s{0,9}\)|$))"
 )
 _SMALL_WORD = re.compile(r"an?|and|at|by|for|from|her|his|in|is|of|on|or|the|their|to|with")
-_COUNT = re.compile(r"\d\+?(?:girl|boy|other)s?|multiple (?:girls|boys|others)|solo(?: focus)?")
 _TAIL = re.compile(r"(?<=[^\W_])_+\([^()\\]*\)")
 _UNDERSCORE = re.compile(r"[^\W_]_+\(?[^\W_]")
 _ARTIST = re.compile(r"(?:artist:|(?:art|drawn|illustrated) by )\s*(.+)")
@@ -200,7 +200,7 @@ def _check_order(lint_input: _LintInput) -> CheckResult:
     last, last_tag, unknown = 0, "", 0
     for tag in lint_input.tags:
         is_first = tag in first or tag in _SAFETY_WORDS or _SCORE.fullmatch(tag)
-        is_subject = tag in prompting.subject or _COUNT.fullmatch(tag)
+        is_subject = tag in prompting.subject or SUBJECT_COUNT.fullmatch(tag)
         place = 0 if is_first else 1 if is_subject else 2
         if place < last:
             yield (

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query
 
 from api.http.error_handlers import problem_responses
 from api.http.service_schemas import CompletedTag, TagCompletions
-from api.submit.dependencies import ServiceCard, TagList
+from api.submit.dependencies import TagList
 from model.tags import MAX_TAG_CHARS
 
 router = APIRouter(tags=["service"])
@@ -22,17 +22,20 @@ _MAX_ITEMS = 100
 )
 async def complete_tags(
     tags: TagList,
-    card: ServiceCard,
     prefix: Annotated[
-        str, Query(max_length=MAX_TAG_CHARS, description="Start of a tag or alias, in any case.")
+        str,
+        Query(
+            max_length=MAX_TAG_CHARS,
+            description="Start of a tag or alias, in any case, with `_` or spaces, and with or "
+            "without the escapes of a prompt. After the card's `artist_prefix`, artists.",
+        ),
     ] = "",
     limit: Annotated[int, Query(ge=1, le=_MAX_ITEMS, description="Maximum number of tags.")] = 20,
 ) -> TagCompletions:
     """Complete a tag by name or alias, from the operator's list or the words of the card."""
-    bare = prefix.strip().removeprefix(card.prompting.artist_prefix)
     return TagCompletions(
         items=[
             CompletedTag(tag=tag.name, category=tag.group, count=tag.posts, alias_of=tag.alias_of)
-            for tag in tags.complete(bare, limit)
+            for tag in tags.complete(prefix, limit)
         ]
     )

@@ -22,7 +22,10 @@ from cli.checks.machine import (
     torch_build,
 )
 from cli.checks.redis import check_queue
+from model.card import load_card
+from model.errors import TagListError
 from model.files.cpu_threads import THREADS_FILE, conditions_here, remember_threads
+from model.prompting.known_tags import load_known_tags
 from tests.support.checkpoint_command import CARD, SHIPPED
 from worker.settings import Settings
 
@@ -86,6 +89,22 @@ def test_files_that_settings_name_are_looked_for(tmp_path: Path) -> None:
     assert states == {"lora_dir": "ok", "tags_file": "fault", "policy_file": "fault"}
     (later,) = check_files(Settings(lora_dir=tmp_path / "later"))
     assert (later.check, later.state) == ("lora_dir", "warning")
+    (folder,) = check_files(Settings(tags_file=tmp_path))
+    assert (folder.state, "is not a file" in folder.found) == ("fault", True)
+
+
+def test_a_list_of_tags_is_read_as_the_service_reads_it(tmp_path: Path) -> None:
+    path = tmp_path / "tags.csv"
+    card = load_card("kirazuri-tiny")
+    for content in (b"caf\xe9,0,5,\n", b"", b"smile,0,5,\nhat\n", b'smile,0,5,"grin\nhat,0,4,\n'):
+        path.write_bytes(content)
+        (finding,) = check_files(Settings(tags_file=path))
+        with pytest.raises(TagListError) as refused:
+            load_known_tags(path, card.prompting)
+        assert (finding.state, finding.found) == ("fault", f"KIRAZURI_TAGS_FILE: {refused.value}")
+    path.write_bytes(b"tag,type,count,aliases\nsmile,0,5,\nhat,0,4,\n")
+    (finding,) = check_files(Settings(tags_file=path))
+    assert (finding.state, finding.found) == ("ok", f"{path}: 2 tags")
 
 
 def test_redis_and_its_clock(redis_url: str, tmp_path: Path) -> None:

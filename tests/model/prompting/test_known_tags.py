@@ -1,5 +1,6 @@
 """Lists of tags: completion by frequency, aliases, similar names, and mistakes in files."""
 
+import gzip
 import random
 import sys
 import tracemalloc
@@ -12,6 +13,7 @@ import pytest
 from model.card import load_card
 from model.errors import TagListError
 from model.prompting.known_tags import KnownTag, KnownTags, load_known_tags
+from model.prompting.tag_list import read_tag_list
 
 PROMPTING = load_card("kirazuri-v1").prompting
 LIST = """tag,type,count,aliases
@@ -26,6 +28,14 @@ ganyu_(genshin_impact),4,300,"cocogoat,ganyu"
 genshin_impact,3,500,"genshin"
 highres,5,990,hires
 Long_Hair,0,1,
+@_@,0,45,
+yoneyama_mai,1,30,
+smile,0,20,
+smiley_face,0,10,
+café,0,9,
+solo,0,880,
+6+girls,0,8,
+solo_focus,0,7,
 """
 
 
@@ -47,12 +57,13 @@ def names(found: list[KnownTag]) -> list[str]:
 
 def test_tags_are_completed_by_frequency(known: KnownTags) -> None:
     assert names(known.complete("lo", 10)) == [
-        "long hair", "long sleeves", "looking at viewer", "lolita hairband", "low quality",
+        "low quality", "long hair", "long sleeves", "looking at viewer", "lolita hairband",
     ]  # fmt: skip
     assert names(known.complete("LONG_", 1)) == ["long hair"]
     assert names(known.complete("^_", 9)) == ["^_^"]
     assert known.complete("zzz", 9) == []
-    assert names(known.complete("", 3)) == ["highres", "1girl", "long hair"]
+    assert names(known.complete("", 2)) == ["masterpiece", "best quality"]
+    assert names(known.complete("", 99))[-1] == "lolita hairband"
 
 
 def test_aliases_are_found_and_each_tag_once(known: KnownTags) -> None:
@@ -68,7 +79,7 @@ def test_aliases_are_found_and_each_tag_once(known: KnownTags) -> None:
 
 def test_the_words_of_the_card_keep_their_groups(known: KnownTags) -> None:
     assert [tag.group for tag in known.complete("highr", 1)] == ["meta"]
-    assert known.find("masterpiece") == KnownTag("masterpiece", "quality", 0)
+    assert known.find("masterpiece") == KnownTag("masterpiece", "quality", None)
     alone = load_known_tags(None, PROMPTING)
     assert names(alone.complete("very", 5)) == ["very aesthetic"]
     assert alone.complete("water", 5) == [KnownTag("watercolor (medium)", "general", None)]
@@ -84,21 +95,88 @@ def test_similar_names_are_found(known: KnownTags) -> None:
     assert known.find_near("lolita hairban", 100) is None, "too rare"
 
 
+def test_a_blank_at_the_end_of_a_prefix_ends_a_word(known: KnownTags) -> None:
+    for prefix in ("long_", "Long ", "  long  "):
+        assert names(known.complete(prefix, 9)) == ["long hair", "long sleeves"], prefix
+    assert names(known.complete("long", 9))[0] == "long hair"
+    assert names(known.complete("smile ", 9)) == ["smile"], "a whole tag is still told"
+
+
+def test_a_prefix_may_be_written_as_in_a_prompt(known: KnownTags) -> None:
+    for prefix in ("ganyu (g", "ganyu_(g", r"ganyu \(g", r"Ganyu_\(genshin impact\)"):
+        assert names(known.complete(prefix, 9)) == ["ganyu (genshin impact)"], prefix
+    for prefix in ("cafe\u0301", "café", "ＣＡＦÉ"):
+        assert names(known.complete(prefix, 9)) == ["café"], prefix
+
+
+def test_the_mark_of_an_artist_finds_artists_and_emoticons(known: KnownTags) -> None:
+    assert names(known.complete("@w", 9)) == ["wlop"]
+    assert known.complete("@l", 9) == []
+    assert names(known.complete("@", 9)) == ["@_@", "wlop", "yoneyama mai"]
+    for prefix in ("@_", "@_@"):
+        assert names(known.complete(prefix, 9)) == ["@_@"]
+    assert known.find("@wang ling") == KnownTag("wang ling", "artist", 40, "wlop")
+    assert known.find("@long hair") is None
+    assert names(known.complete("_", 9)) == []
+
+
+def test_people_are_subjects(known: KnownTags) -> None:
+    for name in ("solo", "6+girls", "solo focus"):
+        found = known.find(name)
+        assert found, name
+        assert found.group == "subject", name
+
+
+# -- files ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "posts"),
+    [
+        ("smile,0", None), ("smile,0,,", None), ("smile,5,Quality tag,,", None),
+        ("smile,0,-3,", None), ("smile, 0, 800, grin", 800), ('smile,0,"4,114,588",', 4_114_588),
+        ("smile,0,800.0", 800), ("\n\nname,category\nsmile,0", None),
+        ("\ufeffsmile,-1,5,\r\n   \r\n", 5),
+    ],
+)  # fmt: skip
+def test_counts_and_aliases_may_be_left_out(tmp_path: Path, text: str, posts: int | None) -> None:
+    path = tmp_path / "tags.csv"
+    path.write_text(text, encoding="utf-8", newline="")
+    found = load_known_tags(path, PROMPTING).find("smile")
+    assert found, text
+    assert found.posts == posts
+
+
+def test_names_that_the_field_refuses_are_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "tags.csv"
+    names = ('"a,b"', "a\x00b", '"a\nb"', "_", "", "a" * 201, "(smile:1.2)", "hat")
+    path.write_text("".join(f"{name},0,1,\n" for name in names), newline="")
+    assert [tag.name for tag in read_tag_list(path)] == ["hat"]
+
+
 def test_mistakes_are_named_with_their_row(tmp_path: Path, path: Path) -> None:
     for text, message in (
-        ("a,0,1\nb,0\n", "row 2: expected name,category,count,aliases"),
-        ("a,0,1\nb,0,x\n", "row 2"),
-        ("a,0," + "9" * 30, "row 1"),
-        ('a,0,1\n"b' + "x" * 200_000, "field larger"),
+        ("a,0,1\nb\n", "row 2: expected name,category,count,aliases"),
+        ("a,0,1\nb,x,1\n", "row 2"),
+        ("a,0,1\nb,4350743,1\n", "row 2"),
+        ("long_hair;0;800;longhair\n", "row 1"),
+        ('a,0,1\n"b' + "x" * 200_000, "row 2: field larger"),
+        ('a,0,1\nb,0,1,"x\nc,0,1,y\n', "row 2: unexpected end"),
+        ("", "has no tags"),
+        ("tag,type,count,aliases\n\n", "has no tags"),
     ):
         path.write_text(text)
         with pytest.raises(TagListError, match=message):
             load_known_tags(path, PROMPTING)
-    path.write_bytes(b"\xff\xfe")
-    with pytest.raises(TagListError, match="utf-8"):
-        load_known_tags(path, PROMPTING)
-    with pytest.raises(TagListError, match="No such file"):
+    for data in (b"\xff\xfea\x00", gzip.compress(LIST.encode()), "é,0,1".encode("latin-1")):
+        path.write_bytes(data)
+        with pytest.raises(TagListError, match="is not text in UTF-8"):
+            load_known_tags(path, PROMPTING)
+    with pytest.raises(TagListError, match=r"none\.csv: No such file or directory$"):
         load_known_tags(tmp_path / "none.csv", PROMPTING)
+    for no_file in (tmp_path, Path("/dev/zero")):
+        with pytest.raises(TagListError, match="is not a file"):
+            load_known_tags(no_file, PROMPTING)
 
 
 # -- size ----------------------------------------------------------------------------------------
@@ -130,7 +208,9 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> tuple[KnownTags, float]:
         for number in range(100_000):
             word = "".join(draw.choices("abcdefghijklmnopqrst", k=draw.randint(4, 20)))
             alias = "".join(draw.choices("abcdefghijklmnopqrst", k=12))
-            file.write(f'tag_{word}_{number},0,{draw.randint(0, 10**6)},"tag_{alias},{alias}"\n')
+            file.write(
+                f'tag_{word}_{number},{number % 2},{draw.randint(0, 10**6)},"tag_{alias},{alias}"\n'
+            )
     tracemalloc.start()
     try:
         known = load_known_tags(path, PROMPTING)
@@ -148,7 +228,7 @@ def test_a_large_list_takes_little_memory(large: tuple[KnownTags, float]) -> Non
 def test_completion_of_a_large_list_takes_few_steps(large: tuple[KnownTags, float]) -> None:
     """Also if all tags start alike: 5 milliseconds are about 30 000 steps."""
     known, _ = large
-    for prefix in ("", "t", "tag", "tag_a", "tag_abc", "a", "zz"):
+    for prefix in ("", "t", "tag", "tag_a", "tag_abc", "a", "zz", "@", "@t"):
         assert _steps(lambda prefix=prefix: known.complete(prefix, 100)) < 10_000, prefix
     best = known.complete("tag", 100)
     assert [tag.posts for tag in best] == sorted((tag.posts or 0 for tag in best), reverse=True)

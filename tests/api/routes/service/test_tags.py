@@ -38,7 +38,7 @@ def test_tags_of_the_list(with_list: ApiServer) -> None:
 
 
 def test_the_prefix_may_have_the_mark_of_an_artist(with_list: ApiServer) -> None:
-    for prefix in ("@wl", "wl"):
+    for prefix in ("@wl", "wl", " @wl"):
         (item,) = complete(with_list, prefix=prefix).json()["items"]
         assert (item["tag"], item["category"]) == ("wlop", "artist")
 
