@@ -9,8 +9,6 @@ import unicodedata
 from collections.abc import Iterator
 from functools import cache
 from importlib import resources
-from itertools import compress
-from operator import ne
 
 from anyascii import anyascii
 
@@ -30,11 +28,15 @@ _BLANK = "\u115f\u1160\u3164\uffa0\u2800"
 """Unicode letters and a sign that are blank."""
 
 _APOSTROPHES = "\u2018\u2019\u02bc\u2032"
+_ANY_COMMA = re.compile(r"[,;、，；\n]")
+_MIN_SMALL_LETTERS = 3
+"""Of a part of a text that is also read in lower case."""
+
 _CONTRACTED = re.compile(r"['`](?<=\w.)(?=\w)")
 
 _ALSO_ALIKE = {
     "χ": "x", "ω": "w", "η": "n", "μ": "u", "п": "n", "П": "n", "и": "u", "н": "h", "в": "b",
-    "т": "t", "м": "m", "я": "r",
+    "т": "t", "м": "m", "я": "r", "И": "u", "Я": "r", "Г": "r", "ь": "b",
 }  # fmt: skip
 """Substitutes for Latin letters that are missing in UTS 39 because they look different."""
 
@@ -123,7 +125,7 @@ class _LooksOtherIfSmall(dict[str, bool]):
 
     def __missing__(self, char: str) -> bool:
         is_sigma = char == "\u03a3"  # its lower case depends on its place in a word
-        self[char] = differs = is_sigma or fold(char) != fold(char.lower())
+        self[char] = differs = is_sigma or not _is_alike(fold(char), fold(char.lower()))
         return differs
 
 
@@ -139,17 +141,36 @@ def fold(text: str) -> str:
     return _CONTRACTED.sub("", plain)  # the t in "isn't" is not a word
 
 
-def fold_variants(text: str) -> Iterator[str]:
-    """The folded text, and those parts of the folded lower-case text that differ from it.
+def fold_prompt(text: str) -> str:
+    """The folded text, and behind it parts in lower case that have other letters then.
 
-    A capital eta looks like an H, a small eta like an n.
+    A capital eta looks like an H, a small eta like an n. No term goes from one of these parts to
+    the next. They are tags, and words of longer parts, and only so many that they do not multiply
+    a text: all of a short one.
     """
     plain = fold(text)
-    yield plain
-    if any(map(_LOOKS_OTHER_IF_SMALL.__getitem__, set(text))):
-        small = fold(text.lower())
-        parts, small_parts = COMMA.split(plain), COMMA.split(small)
-        if len(parts) != len(small_parts):
-            yield small
-        elif parts != small_parts:
-            yield ",".join(compress(small_parts, map(ne, parts, small_parts)))
+    capitals = {char for char in set(text) if _LOOKS_OTHER_IF_SMALL[char]}
+    if not capitals:
+        return plain
+    small, left = {f"{plain},": None}, 100 + len(text) // 20
+    for part in _ANY_COMMA.split(text):
+        for piece in (part,) if len(part) <= left else part.split():
+            if _MIN_SMALL_LETTERS <= len(piece) <= left and not capitals.isdisjoint(piece):
+                folded = fold(piece.lower())
+                left -= 0 if folded in small else len(piece)
+                small[folded] = None
+    return BARRIER.join(small)
+
+
+def in_all_cases(term: str) -> Iterator[str]:
+    """A term, and folded ones for its capitals if these look other than its small letters."""
+    yield term
+    if not term.isascii():
+        folded = {fold(term.upper()), fold(term.title())}
+        plain = fold(term.lower())
+        yield from sorted(one for one in folded if not _is_alike(one, plain))
+
+
+def _is_alike(one: str, other: str) -> bool:
+    """Whether two folded texts are the same to who takes an l for an i."""
+    return one.replace("l", "i") == other.replace("l", "i")

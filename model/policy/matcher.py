@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from model.policy.glued import MIN_GLUED_LETTERS, GluedWords, KnownWords, Piece
-from model.policy.normalize import COVERS, TAG_ENDS, Gap, NormalizedText, squeeze
+from model.policy.normalize import COVERS, OUTER, TAG_ENDS, Gap, NormalizedText, squeeze
 from model.policy.patterns import Pattern
 from model.policy.spellings import CHAINED, FILLER, Match, Spellings
 
@@ -115,7 +115,9 @@ class TermSearch:
             hits = judged.get(context)
             if hits is None:
                 hits = judged[context] = self._judge(text, matches[0])
-            tokens = [touched[begin] for _, begin, _ in matches] if hits else []
+            if not hits:
+                continue
+            tokens = [touched[begin] for _, begin, _ in matches]
             for part, from_first, to_last in hits:
                 firsts = [token + from_first for token in tokens] if from_first else tokens
                 lasts = [token + to_last for token in tokens] if to_last else tokens
@@ -131,7 +133,8 @@ class TermSearch:
         self, text: NormalizedText, matches: Sequence[Match]
     ) -> dict[_Context, list[Match]]:
         """The needed matches that start and end at bounds, or may do so elsewhere, by context."""
-        before, after = self._spellings.before, self._spellings.after
+        spellings = self._spellings
+        before, after, least = spellings.before, spellings.after, spellings.least
         is_needed = self._spellings.needed(self._needed)
         written, places, (firsts, lasts) = text.written, text.places, text.run_tokens
         found: dict[_Context, list[Match]] = defaultdict(list)
@@ -141,27 +144,30 @@ class TermSearch:
                 (lasts[begin] != lasts[begin - 1] or before[spelling])
                 and (firsts[end] != firsts[end - 1] or after[spelling])
                 and is_needed[spelling]
+                and places[end] - places[begin] >= least[spelling]
             ):
                 if before[spelling] or after[spelling]:
                     context = _open_context(text, match)
                 else:
-                    at, stop = places[begin] + firsts[begin], places[end] + lasts[end - 1]
-                    context = written[at : stop + 2]
+                    at, stop = places[begin] + 3 * firsts[begin], places[end] + 3 * lasts[end - 1]
+                    context = written[at + 2 : stop + 4]
                 found[context].append(match)
         return found
 
     def _judge(self, text: NormalizedText, match: Match) -> list[_Hit]:
         """The parts of terms that a match is."""
         spelling, begin, end = match
-        if text.places[end] - text.places[begin] < self._spellings.least[spelling]:
-            return []
         first = text.run_tokens[0][begin]
-        return [
-            (part, tokens[0] - first, tokens[1] - first)
-            for pattern, part in self._spellings.ways(spelling)
-            if self._spellings.term_of[part] != FILLER
-            and (tokens := _tokens_of(text, begin, end, pattern)) is not None
-        ]
+        letters = text.ends[first] - text.starts[first]
+        hits: list[_Hit] = []
+        for pattern, part in self._spellings.ways(spelling):
+            if pattern.hole and pattern.hole != letters:
+                continue
+            if self._spellings.term_of[part] != FILLER:
+                tokens = _tokens_of(text, begin, end, pattern)
+                if tokens:
+                    hits.append((part, tokens[0] - first, tokens[1] - first))
+        return hits
 
     def _joined(self, parts: dict[int, dict[int, int]]) -> Iterator[TermMatch]:
         """Matches of terms with several parts, with at most a few words between the parts."""
@@ -188,8 +194,8 @@ class TermSearch:
             known.add(added)
         found = {word: terms for word, terms in found.items() if terms}
         places: dict[int, list[int]] = defaultdict(list)
-        for place, token in enumerate(text.tokens) if found else ():
-            for term in found.get(token, ()):
+        for place in [place for place, token in enumerate(text.tokens) if token in found]:
+            for term in found[text.tokens[place]]:
                 places[term].append(place)
         for term, tokens in places.items():
             if not self._needed.isdisjoint(self._groups[term]):
@@ -260,10 +266,11 @@ def _open_context(text: NormalizedText, match: Match) -> _Context:
     at, stop = text.places[begin], text.places[end]
     first, last = text.run_tokens[0][begin], text.run_tokens[1][end - 1]
     offset, gaps = at - text.starts[first], text.gaps
+    before, after = OUTER[gaps[first]], OUTER[gaps[last + 1]]
     if first == last:
-        is_end = stop == text.ends[last]
-        return spelling, text.raw[at:stop], offset == 0, is_end, gaps[first], gaps[last + 1]
-    return spelling, offset, *text.tokens[first : last + 1], *gaps[first : last + 2]
+        return spelling, text.raw[at:stop], offset == 0, stop == text.ends[last], before, after
+    inner = *text.tokens[first : last + 1], *gaps[first + 1 : last + 1]
+    return spelling, offset, before, *inner, after
 
 
 def _tokens_of(

@@ -11,7 +11,7 @@ from functools import cached_property, partial
 from itertools import accumulate, chain, compress, count, groupby, repeat
 from operator import le, ne
 
-from model.policy.folding import BARRIER, COMMA, fold, fold_variants
+from model.policy.folding import BARRIER, COMMA, fold, fold_prompt
 
 _SIGNS = "@$!|+*#?%&€£¢¥×"
 """Signs that replace a letter; `*`, `#`, `?`, `%`, `&` and `×` replace any letter."""
@@ -94,6 +94,12 @@ TAG_ENDS = frozenset({Gap.LINE, Gap.NUMBER_LINE, Gap.TAG, Gap.COVER_TAG})
 
 COVERS = frozenset({Gap.COVER, Gap.COVER_TAG})
 """Gaps that may cover a letter."""
+
+
+OUTER = [(gap in TAG_ENDS) * Gap.TAG + (gap in COVERS) for gap in Gap]
+"""By gap, a number for all that are alike to a match that begins or ends there."""
+
+_GAP_SIGNS = [f"{chr(OUTER[gap])}{chr(gap)}{chr(OUTER[gap])}" for gap in Gap]
 
 
 def fold_tokens(text: str) -> list[str]:
@@ -185,9 +191,12 @@ class NormalizedText:
 
     @cached_property
     def written(self) -> str:
-        """The tokens, and as one sign each the gaps before, between and after them."""
+        """The tokens, and before, between and after them three signs for each gap.
+
+        The outer ones are for the tokens beside it: gaps that are alike from there have one sign.
+        """
         written = [""] * (2 * len(self.tokens) + 1)
-        written[::2], written[1::2] = map(chr, self.gaps), self.tokens
+        written[::2], written[1::2] = map(_GAP_SIGNS.__getitem__, self.gaps), self.tokens
         return "".join(written)
 
     @cached_property
@@ -224,7 +233,7 @@ def _kept(row: str) -> list[bool]:
 
 def readings(prompt: str) -> Iterator[NormalizedText]:
     """Every way to read a prompt."""
-    return chain.from_iterable(map(normalize, fold_variants(prompt)))
+    return normalize(fold_prompt(prompt))
 
 
 def normalize(text: str) -> Iterator[NormalizedText]:

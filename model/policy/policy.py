@@ -7,11 +7,13 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cache, lru_cache, partial
+from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal, NamedTuple, Protocol
 
 from model.errors import PolicyBlocked, PolicyError
+from model.policy.folding import in_all_cases
 from model.policy.lora_names import lora_words
 from model.policy.matcher import TermMatcher
 from model.policy.normalize import NormalizedText, readings
@@ -243,7 +245,7 @@ class _Groups:
         """Add a group; returns its number."""
         number = self._numbers[name] = len(self._numbers)
         for written, groups in ((terms, self.of_term), (exceptions, self.of_exception)):
-            for term in written:
+            for term in chain.from_iterable(map(in_all_cases, written)):
                 joined = groups.get(term, frozenset()) | {number}
                 groups[term] = self._sets.setdefault(joined, joined)
         return number

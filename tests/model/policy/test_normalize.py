@@ -3,7 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.policy.folding import fold, fold_variants
+from model.policy.folding import BARRIER, fold, fold_prompt, in_all_cases
 from model.policy.normalize import Gap, NormalizedText, fold_tokens, normalize, squeeze_runs
 from tests.support.evasions import EVASIONS
 
@@ -23,13 +23,24 @@ def test_the_whole_alphabet_becomes_plain() -> None:
 def test_capitals_also_count_as_the_look_alikes_of_their_small_letters() -> None:
     for way in ("full width", "bold", "circled", "cyrillic", "greek", "armenian"):
         for case in (str.upper, str.title, str.lower):
-            assert PLAIN in fold_variants(case(EVASIONS[way](PLAIN))), (way, case)
+            folded = fold_prompt(case(EVASIONS[way](PLAIN)))
+            assert PLAIN.replace("l", "i") in folded.replace("l", "i"), (way, case)
 
 
-def test_a_text_has_one_variant_if_case_makes_no_difference() -> None:
-    assert list(fold_variants("Plain ＷＩＤＥ 𝗕𝗼𝗹𝗱 ロリ")) == ["plain wide bold ロリ"]
-    assert list(fold_variants("ΗI")) == ["hi", "ni"]
-    assert list(fold_variants("b，ΗI, c, Η")) == ["b,hi, c, h", "ni, n"], "only what differs"
+def test_words_whose_capitals_look_like_other_letters_are_also_read_as_small_ones() -> None:
+    assert fold_prompt("Plain ＷＩＤＥ 𝗕𝗼𝗹𝗱 ロリ НЯ") == "plain wide bold ロリ hr"
+    assert fold_prompt("b，ΗIM, c ΗAT") == f"b,him, c hat,{BARRIER}nim{BARRIER} c nat"
+    assert fold_prompt("ΗIM\nAΗ, ΗIM") == f"him\nah, him,{BARRIER}nim{BARRIER} nim"
+    one_word = "Ηx" * 251
+    assert fold_prompt(one_word) == "hx" * 251 + ",", "more would multiply a text"
+    many = " ".join(f"Η{number:03}" for number in range(999))
+    assert len(fold_prompt(many)) == len(many) + 1 + (1 + 4) * ((100 + len(many) // 20) // 4)
+
+
+def test_terms_are_also_written_in_capitals_that_look_other() -> None:
+    assert list(in_all_cases("apple")) == ["apple"]
+    assert list(in_all_cases("девушка")) == ["девушка"], "its capitals look like its small letters"
+    assert list(in_all_cases("=* χρόνων")) == ["=* χρόνων", "=* xponon"]
 
 
 def test_other_scripts_stay_apart() -> None:

@@ -193,6 +193,15 @@ def test_ages_in_other_letters_count(policy: Policy) -> None:
         assert verdict(policy, f"1girl, {text}, nsfw") == "minor_sexual", text
 
 
+def test_terms_in_capitals_that_look_other_are_found_however_many_there_are(policy: Policy) -> None:
+    for word in ("бордель", "БОРДЕЛЬ", "бОРДЕЛь", "ηude", "ΗUDE"):
+        assert verdict(policy, word, ceiling="safe") == "max_rating", word
+    many = ", ".join(f"ΗΝΜ{number}" for number in range(999))
+    for text in (f"{many}, БОРДЕЛЬ", f"БОРДЕЛЬ {many}", f"{many}, 17 ΕΤΩΝ, nude"):
+        assert verdict(policy, text, ceiling="safe") is not None, text[-20:]
+    assert verdict(policy, "ТРИДЦАТЬ ОДИН ГОД, nude") is None, "31 is not 1"
+
+
 def test_ordinary_prompts_pass_at_the_lowest_ceiling(policy: Policy) -> None:
     assert len(ORDINARY) >= 100
     negative = "worst quality, low quality, nsfw, child, loli, nude, jpeg artifacts"
