@@ -122,9 +122,9 @@ class Settings(BaseSettings):
         "compiled, on a CPU if a trial while the worker is idle finds it faster. always: without "
         "a trial.",
     )
-    experimental: Literal["none", "float8"] = Field(
+    experimental: Literal["none", "float8", "templates"] = Field(
         default="none",
-        description="float8: use it where the card's `float8_samplers` say. Not measured on a GPU.",
+        description="What is not measured on a GPU: float8, or products by compiled templates.",
     )
     warm: Literal["smallest", "presets"] = Field(
         default="smallest",

@@ -107,7 +107,7 @@ class QualityChoice(ResponseModel):
     )
     samplers: list[str] = Field(description="The samplers with which it is offered.")
     float8_samplers: list[str] = Field(
-        description="Those of them with which an `experimental` worker computes it in float8."
+        description="Those of them with which a worker whose `experimental` is `float8` uses it."
     )
     note: str
 
@@ -154,8 +154,8 @@ class WorkerChoice(ResponseModel):
     running: int
     seen_at: datetime
     experimental: str = Field(
-        description="`float8` if it computes some images so (`KIRAZURI_EXPERIMENTAL`, "
-        "`float8_samplers`), which is not measured on a GPU; else `none`."
+        description="What it tries that is not measured on a GPU (`KIRAZURI_EXPERIMENTAL`): "
+        "`float8` for some images (`float8_samplers`), `templates` in compiled code, or `none`."
     )
     recipe: Recipe | None = Field(
         description="Recipe of this worker's images; null until it is warm."

@@ -49,6 +49,11 @@ def main() -> None:
     parser.add_argument(
         "--compiled", action="store_true", help="also as Inductor schedules compiled blocks"
     )
+    parser.add_argument(
+        "--templates",
+        action="store_true",
+        help="with --compiled: also with matrix products that compute what follows them",
+    )
     parser.add_argument("--float8", action="store_true", help="the large products in float8")
     add_json_option(parser)
     options = parser.parse_args()
@@ -57,7 +62,7 @@ def main() -> None:
     sizes = transformer_sizes(card, options.checkpoint_dir)
     rows = count_all(
         card, sizes, width=width, height=height, tokens=options.tokens,
-        compiled=options.compiled, float8=options.float8,
+        compiled=options.compiled, templates=options.templates, float8=options.float8,
     )  # fmt: skip
     conditions = (
         f"{card.name}, {width}x{height}, bfloat16, {sizes.blocks} blocks of width {sizes.width}; "
@@ -84,12 +89,14 @@ def count_all(
     height: int,
     tokens: list[int],
     compiled: bool = False,
+    templates: bool = False,
     float8: bool = False,
 ) -> list[dict[str, Any]]:
     """A row for the library's class, and one of ours for each number of tokens.
 
-    With `compiled`, a row for compiled blocks follows, for the first number of tokens. With
-    `float8` ours have their large products in it.
+    With `compiled`, a row for compiled blocks follows, for the first number of tokens, and with
+    `templates` one for those whose products are templates. With `float8` ours have their large
+    products in it.
     """
     scale = card.vae.scale_factor
     shape = (1, sizes.latent_channels, 1, height // scale, width // scale)
@@ -100,8 +107,10 @@ def count_all(
     for number in tokens:
         ours = count_ours(card, sizes, shape, min(number, context), float8=float8)
         rows.append({**ours, "FLOPs saved": f"{1 - ours['TFLOP'] / base:.2%}"})
-    if compiled:
-        found = count_compiled(card, sizes, shape, min(tokens[0], context), float8=float8)
+    for with_templates in (False, True)[: compiled + (compiled and templates)]:
+        found = count_compiled(
+            card, sizes, shape, min(tokens[0], context), templates=with_templates, float8=float8
+        )
         rows.append({**rows[1], **found})
     step = count_step(card, sizes, width=width, height=height)
     for row in rows[1:]:
@@ -161,13 +170,14 @@ def count_compiled(
     shape: tuple[int, ...],
     tokens: int,
     *,
+    templates: bool = False,
     float8: bool = False,
 ) -> dict[str, Any]:
     """Our forward of a pair with compiled blocks, as Inductor schedules them."""
     # Loads the compiler, which takes seconds.
     from model.bench.compiled_counts import ScheduledBlocks
 
-    network, scheduled = _network(card, sizes), ScheduledBlocks()
+    network, scheduled = _network(card, sizes), ScheduledBlocks(templates=templates)
     if float8:
         keep_float8(network.module)
     network.use(scheduled.blocks(), float8=float8)
@@ -178,7 +188,7 @@ def count_compiled(
     with counted() as (outside, _):
         network.velocity(rows)
     return {
-        "forward": f"ours, {tokens} tokens, compiled",
+        "forward": f"ours, {tokens} tokens, compiled" + ", templates" * templates,
         "launches": scheduled.kernels + sum(outside.launches.values()),
         "elementwise GB": (scheduled.bytes + sum(outside.bytes.values())) / 1e9,
     }

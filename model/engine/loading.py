@@ -63,13 +63,15 @@ class Compiling:
     """Whether pictures may be computed by compiled code: on a CPU with "auto" only if it pays.
 
     `folder` keeps the code. If `is_awaited`, loading ends when it is known whether it can be used.
-    `backend` is PyTorch's name of the compiler.
+    `backend` is PyTorch's name of the compiler. With `templates` a GPU's matrix products may be
+    Triton's.
     """
 
     mode: Literal["auto", "always", "off"] = "off"
     folder: Path = Path()
     is_awaited: bool = False
     backend: str = "inductor"
+    templates: bool = False
 
 
 def load_engine(
@@ -297,6 +299,7 @@ def _paths(
         root=str(compiling.folder),
         backend=compiling.backend,
         float8=takes_float8 is not None,
+        templates=compiling.templates and device.type == "cuda",
     )
     spare = Transformer(parts.transformer, dtype=dtype)
     return CompiledPaths(transformer, spare, plan, takes_float8)

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from argparse import Namespace
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -19,7 +19,7 @@ from model.network.transformer.blocks import Blocks
 from model.network.transformer.forward import Transformer
 from model.request import GenerationRequest
 from model.resolved_request import ResolvedRequest, resolve_request
-from tests.gpu.checks import digest, same
+from tests.gpu.checks import digest, error, same
 from tests.gpu.findings import Check, Finding, Number
 from tests.gpu.subject import DTYPES, PROMPT, Case, Subject, pictures
 from tests.support import service
@@ -38,39 +38,46 @@ def machine(subject: Subject) -> Iterator[Finding]:
 
 def forwards(subject: Subject) -> Iterator[Finding]:
     """A forward of a guidance pair at every size."""
+    torch.compiler.reset()  # a function may have only eight pieces of code
     dtype = DTYPES[subject.precision]
     library = subject.module(dtype)
     eager = Transformer(subject.module(dtype), dtype=dtype)
-    compiled = Transformer(subject.module(dtype), dtype=dtype)
+    compiled, templates = (Transformer(eager.module, dtype=dtype) for _ in range(2))
     compiled.use(Blocks.compiled(backend=subject.backend, dynamic=False))
+    templates.use(
+        Blocks.compiled(backend=subject.backend, dynamic=False, options=subject.templates)
+    )
     cases = [Case(subject, size, 1) for size in subject.sizes]
-    runs: list[tuple[str, Callable[[Case], Callable[[], Tensor]]]] = [
-        ("diffusers", lambda case: lambda: case.of_library(library)),
-        ("ours", lambda case: of_network(eager, case)),
-        ("ours, compiled", lambda case: of_network(compiled, case)),
-        ("diffusers, compiled", lambda case: lambda: case.of_library(library)),
+    everywhere, usual = range(3), [1]
+    runs: list[tuple[str, Sequence[int], Callable[[Case], Callable[[], Tensor]]]] = [
+        ("diffusers", everywhere, lambda case: lambda: case.of_library(library)),
+        ("ours", everywhere, lambda case: of_network(eager, case)),
+        ("ours, compiled", everywhere, lambda case: of_network(compiled, case)),
+        ("ours, compiled with templates", usual, lambda case: of_network(templates, case)),
+        ("diffusers, compiled", everywhere, lambda case: lambda: case.of_library(library)),
     ]
     sizes = transformer_sizes(subject.card, subject.checkpoint)
     shapes = ((1, *case.latents.shape[1:]) for case in cases)
     work = [count_library(subject.card, sizes, shape)["TFLOP"] for shape in shapes]
-    base: dict[tuple[int, int], float] = {}
-    for name, make in runs:
+    base: dict[int, float] = {}
+    for name, indices, make in runs:
         use_fastest_kernels(subject, allowed=not name.startswith("ours"))
         if name == "diffusers, compiled":
             compile_library(subject, library)
-        for size, case, operations in zip(subject.sizes, cases, work, strict=True):
-            seconds = subject.seconds(make(case))
-            base.setdefault(size, seconds)
-            rate = operations / seconds
-            note = f"{base[size] / seconds:.2f}x diffusers, {rate:.0f} TFLOP/s nominal"
+        for index in indices:
+            size, seconds = subject.sizes[index], subject.seconds(make(cases[index]))
+            base.setdefault(index, seconds)
+            rate = work[index] / seconds
+            note = f"{base[index] / seconds:.2f}x diffusers, {rate:.0f} TFLOP/s nominal"
             title = f"forward {size[0]}x{size[1]}, {name}"
             yield Number(title, 1000 * seconds, "ms", note)
     use_fastest_kernels(subject, allowed=False)
-    found, exact = (of_network(network, cases[0])() for network in (compiled, eager))
-    ratio = float((found - exact).norm() / exact.norm())
-    limit = 1e-4 if subject.precision == "float32" else 0.05
-    detail = f"difference {ratio:.1e}, at most {limit:g}"
-    yield Check("compiled blocks compute what eager ones do", ratio <= limit, detail)
+    for name, network in (("compiled blocks", compiled), ("compiled templates", templates)):
+        found, exact = (of_network(one, cases[1])() for one in (network, eager))
+        ratio = error(found, exact)
+        limit = 1e-4 if subject.precision == "float32" else 0.05
+        detail = f"difference {ratio:.1e}, at most {limit:g}"
+        yield Check(f"{name} compute what eager ones do", ratio <= limit, detail)
 
 
 def whole_pictures(subject: Subject) -> Iterator[Finding]:

@@ -15,6 +15,7 @@ from torch import Tensor
 from model.bench.counts import transformer_sizes
 from model.bench.library import library_transformer
 from model.card import Card, load_card
+from model.engine.compiled.plan import TEMPLATES
 from model.engine.engine import Engine
 from model.engine.loading import Compiling, load_engine
 from model.engine.protocol import Failed, ImageReady
@@ -89,6 +90,11 @@ class Subject:
     def backend(self) -> str:
         """The compiler. In a rehearsal nothing is compiled for minutes: graphs run as they are."""
         return "aot_eager" if self.is_tiny else "inductor"
+
+    @property
+    def templates(self) -> dict[str, Any] | None:
+        """The compiler's options for `KIRAZURI_EXPERIMENTAL=templates`."""
+        return TEMPLATES if self.backend == "inductor" else None
 
     def compiled_engine(self) -> Engine:
         """An engine with compiled code, which is compiled first if its folder has none."""

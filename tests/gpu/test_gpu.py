@@ -19,7 +19,7 @@ from model.network.transformer import attention, forward
 from model.network.vae import tiles
 from model.network.vae.modules import OneFrameConv
 from model.sampling import forecast, noise, samplers
-from tests.gpu import checks, float8
+from tests.gpu import checks, float8, speed
 from tests.gpu.__main__ import run
 from tests.gpu.findings import Check, Number
 from tests.gpu.subject import Subject
@@ -51,6 +51,7 @@ def test_the_rehearsal_holds_and_measures_everything(tmp_path: Path) -> None:
             assert {f"forward {size}, {kind}", f"step {size}, {kind}"} <= set(names)
         assert f"forward {size}, ours, compiled" in names
         assert f"forward {size}, ours in float8, compiled" in names
+    assert "forward 128x128, ours, compiled with templates" in names
     assert {"matrix peak in bfloat16", "pictures at saturation"} <= set(names)
     assert "from the start of the service to the first picture" in names
     text = (tmp_path / "gpu.md").read_text()
@@ -124,6 +125,14 @@ def convolution_shifted(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(OneFrameConv, "forward", lambda self, x: plain(self, x).roll(1, -1))
 
 
+def rotation_backwards(patch: pytest.MonkeyPatch) -> None:
+    """Compiled code turns queries and keys the other way."""
+    plain = attention._turned_at_once
+    patch.setattr(
+        attention, "_turned_at_once", lambda x, w, tables: plain(x, w, (tables[0], -tables[1]))
+    )
+
+
 def scales_forgotten(patch: pytest.MonkeyPatch) -> None:
     plain = torch._scaled_mm
 
@@ -154,6 +163,8 @@ BROKEN: list[tuple[Section, Break, str]] = [
     (checks.determinism, forecasts_shared, "the bytes of a forecast beside another one"),
     (checks.lora, lora_kept, "without it every byte is back"),
     (checks.compiled, compiler_missing, "loading compiled code: the code is ready"),
+    (speed.forwards, rotation_backwards, "compiled blocks compute what eager ones do"),
+    (speed.forwards, rotation_backwards, "compiled templates compute what eager ones do"),
     (checks.memory, forward_unsplit, "memory"),
     (checks.memory, tiles_without_margin, "a picture is decoded in tiles"),
     (float8.float8, scales_forgotten, "float8: products are those of the rounded matrices"),

@@ -98,6 +98,7 @@ def run(
                     settings.compile,
                     settings.data_dir / COMPILED_FOLDER,
                     is_awaited=settings.warm == "presets",
+                    templates=settings.experimental == "templates",
                 ),
                 takes_float8=takes_float8 if settings.experimental == "float8" else None,
             )

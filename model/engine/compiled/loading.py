@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from model.engine.compiled.examples import Example, checked, random_rows, traced
-from model.engine.compiled.plan import Plan
+from model.engine.compiled.plan import TEMPLATES, Plan
 from model.network.transformer.blocks import Blocks
 from model.network.transformer.every_size import for_every_size
 from model.network.transformer.forward import Transformer
@@ -23,7 +23,8 @@ def trace(network: Transformer, config: Any, plan: Plan) -> Blocks:
     Afterwards nothing more is compiled in this process: a forward for which there is no code
     raises RuntimeError.
     """
-    blocks = Blocks.compiled(backend=plan.backend, fullgraph=True)
+    options = TEMPLATES if plan.templates else None
+    blocks = Blocks.compiled(backend=plan.backend, fullgraph=True, options=options)
     device = torch.device(plan.device)
 
     def run(examples: Sequence[Example], blocks: Blocks) -> None:

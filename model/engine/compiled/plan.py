@@ -23,6 +23,11 @@ _SOURCES = (Path(forward.__file__).parent, Path(__file__).parent)
 """Folders whose code decides what is compiled."""
 
 
+TEMPLATES = {"max_autotune_gemm": True, "max_autotune_gemm_backends": "ATEN,TRITON"}
+"""Options of Inductor: each matrix product by the library or by Triton, with what is computed from
+its result in the same kernel, whichever was faster when it was compiled."""
+
+
 class BadVerdict(ValueError):
     """The file with the verdict cannot be read or says nothing."""
 
@@ -44,7 +49,7 @@ class Plan:
     card's default, for which the compiler chooses. `must_pay` says that compiled code is used only
     if it takes less processor time, `is_patient` that the engine's requests come first. `root` is
     the folder for everything that is compiled, `backend` PyTorch's name of the compiler. With
-    `float8` there is code for float8 as well.
+    `float8` there is code for float8 as well, with `templates` products may be Triton's.
     """
 
     config: dict[str, Any]
@@ -58,6 +63,7 @@ class Plan:
     root: str
     backend: str
     float8: bool = False
+    templates: bool = False
 
     def to_json(self) -> str:
         """For another process."""

@@ -8,8 +8,11 @@ import pytest
 import torch
 
 from model.engine import loading
-from model.engine.loading import load_engine
+from model.engine.compiled.paths import CompiledPaths
+from model.engine.loading import Compiling, load_engine
 from model.files import cpu_threads
+from model.network.load import load_components
+from model.network.transformer.forward import Transformer
 from tests.support.random_checkpoint import WrittenCheckpoint
 
 
@@ -75,3 +78,18 @@ def test_a_long_forward_takes_every_core_without_a_measurement(
     monkeypatch.setattr(loading, "_MEASURED_OPERATIONS", 1.0)
     assert threads_of(written, tmp_path / "threads.json", workers=2) == 2
     assert measured == []
+
+
+@pytest.mark.parametrize(("device", "expected"), [("cuda", True), ("cpu", False)])
+def test_only_a_gpu_gets_templates(
+    written: WrittenCheckpoint, tmp_path: Path, device: str, expected: bool
+) -> None:
+    cpu = torch.device("cpu")
+    parts = load_components(written.card, written.folder, device=cpu, dtype=torch.float32)
+    transformer = Transformer(parts.transformer, dtype=torch.float32)
+    compiling = Compiling("always", tmp_path, templates=True)
+    found = loading._paths(
+        written.card, parts, transformer, compiling, torch.device(device), torch.float32, None
+    )
+    assert isinstance(found, CompiledPaths)
+    assert found._plan.templates == expected

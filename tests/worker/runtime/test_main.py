@@ -4,11 +4,15 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from model.card import card_names, load_card
+from model.engine import loading
+from worker.runtime import main as entry
 from worker.runtime.main import main, service_version, warm_up_requests
+from worker.settings import Settings
 
 
 def test_help_needs_neither_redis_nor_torch() -> None:
@@ -53,6 +57,21 @@ def test_the_warm_up_has_the_cards_smallest_size_or_each_preset() -> None:
         assert smallest.width * smallest.height == sizes[0], name
         every = warm_up_requests(card, "presets")
         assert [request.width * request.height for request in every] == sizes, name
+
+
+@pytest.mark.parametrize("experimental", ["none", "float8", "templates"])
+def test_each_experiment_reaches_the_engine_alone(
+    experimental: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: dict[str, Any] = {}
+    monkeypatch.setattr(loading, "load_engine", lambda card, folder, **given: found.update(given))
+    monkeypatch.setattr(entry, "BatchWorker", lambda *_, engine_factory, **__: engine_factory())
+    monkeypatch.setattr(entry, "work_to_end", lambda worker: None)
+    settings = Settings(data_dir=tmp_path, experimental=experimental)
+    store: Any = None
+    entry.run(settings, load_card("kirazuri-tiny"), "redis://127.0.0.1:1", store)
+    assert found["compiling"].templates == (experimental == "templates")
+    assert (found["takes_float8"] is not None) == (experimental == "float8")
 
 
 def test_the_version_names_the_service() -> None:

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import torch
 
-from model.engine.compiled import paths, trial
+from model.engine.compiled import loading, paths, trial
 from model.engine.compiled.paths import CompiledPaths, missing_tool
-from model.engine.compiled.plan import Plan, Verdict
+from model.engine.compiled.plan import TEMPLATES, Plan, Verdict
 from model.engine.protocol import COMPILED, COMPILED_FLOAT8, EAGER, FLOAT8
 from model.network.transformer import blocks, float8
 from model.network.transformer.attention import stack_projections
@@ -256,6 +256,24 @@ def test_code_that_the_folder_lacks_is_not_compiled_here(module: Any, plan: Plan
     assert wanted.read_verdict() is None  # so the next start makes it again
 
 
+def test_with_templates_the_compiler_is_told_so(
+    module: Any, plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Any] = []
+
+    def refuse(**options: Any) -> Blocks:
+        given.append(options["options"])
+        torch.compile(blocks.leave, **options)  # it knows these options
+        raise RuntimeError("no more is asked")
+
+    monkeypatch.setattr(Blocks, "compiled", refuse)
+    for templates in (False, True):
+        wanted = dataclasses.replace(plan, backend="inductor", templates=templates)
+        with pytest.raises(RuntimeError, match="no more"):
+            loading.trace(Transformer(module, dtype=torch.float32), module.config, wanted)
+    assert given == [None, TEMPLATES]
+
+
 def test_without_tools_all_stays_eager_and_nothing_failed(
     module: Any, plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -344,9 +362,9 @@ def test_the_folder_depends_on_all_that_changes_code(plan: Plan, tmp_path: Path)
         dataclasses.replace(plan, **change).folder
         for change in (
             {}, {"threads": 99}, {"precision": "bfloat16"}, {"size": (8, 8)}, {"must_pay": True},
-            {"config": {**plan.config, "num_layers": 3}},
+            {"config": {**plan.config, "num_layers": 3}}, {"float8": True}, {"templates": True},
         )
     }  # fmt: skip
-    assert len(folders) == 6
+    assert len(folders) == 8
     assert dataclasses.replace(plan, is_patient=True).folder == plan.folder
     assert Plan.from_json(plan.to_json()).folder == plan.folder
