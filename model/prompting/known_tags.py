@@ -11,17 +11,18 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from model.card import Prompting, TagGroup
+from model.prompting.slips import likely_meant
 from model.prompting.tag_list import ListedTag, card_tags, read_tag_list
 from model.tags import replace_underscores
 
 _BLOCK: Final = 512
+_FEW: Final = 50
 _UNKNOWN: Final = 2**63 - 1
 """Stands for an unknown number of posts. Such tags, chosen by hand, come before all others."""
 
 _GROUPS: Final[tuple[TagGroup, ...]] = (
     "quality", "meta", "safety", "subject", "character", "series", "artist", "general",
 )  # fmt: skip
-_EDIT_LETTERS: Final = "abcdefghijklmnopqrstuvwxyz0123456789 -"
 _LAST: Final = "\U0010ffff"
 _ESCAPED: Final = re.compile(r"\\([()])")
 _WORD_END: Final = re.compile(r"[^\s_][\s_]+$")
@@ -114,6 +115,9 @@ class KnownTags:
     def __len__(self) -> int:
         return len(self._names)
 
+    def __contains__(self, name: str) -> bool:
+        return self.find(name) is not None
+
     @property
     def has_counts(self) -> bool:
         """Whether the tags are from a list, not from the card."""
@@ -153,15 +157,30 @@ class KnownTags:
         return None
 
     def find_near(self, name: str, least: int) -> KnownTag | None:
-        """The most frequent tag that differs by one letter and has at least so many posts.
+        """The most frequent tag that was probably meant and has at least so many posts.
 
-        The first letter is the same: slips are rare there, but other words are not.
+        Names of artists are not: they are too many, and like any word.
         """
-        near = {place for edit in _edits(_key(name)) if (place := self._place(edit)) is not None}
-        best = min(near, key=self._ranks.__getitem__, default=None)
-        if best is None or self._counts[self._owners[best]] < least:
-            return None
-        return self._tag(best)
+        edits = likely_meant(_key(name), self._is_word, self._is_start)
+        places = {place for edit in edits if (place := self._place(edit)) is not None}
+        for place in sorted(places, key=self._ranks.__getitem__):
+            tag = self._tag(place)
+            if tag.group != "artist":
+                return tag if tag.posts is None or tag.posts >= least else None
+        return None
+
+    def begins_tags(self, word: str) -> bool:
+        """Whether several general tags begin with this word, as `pine tree` and `pine cone` do."""
+        tags = self.complete(f"{word} ", _FEW)
+        return sum(tag.group == "general" and "(" not in tag.name for tag in tags) > 1
+
+    def _is_word(self, word: str) -> bool:
+        """Whether a name is this word, or starts with it."""
+        return self._place(word) is not None or self._is_start(f"{word} ")
+
+    def _is_start(self, text: str) -> bool:
+        place = bisect_left(self._keys, text)
+        return place < len(self._keys) and self._keys[place].startswith(text)
 
     def _place(self, key: str) -> int | None:
         place = bisect_left(self._keys, key)
@@ -210,15 +229,3 @@ def _starts(text: str) -> set[str]:
     words = _key(text) + " " * bool(_WORD_END.search(text))
     literal = text.strip().lower() if "_" in text else ""
     return {words, literal} - {""} if text.strip() else {""}
-
-
-def _edits(key: str) -> Iterator[str]:
-    """Every text that differs by a letter but the first: missing, added, replaced or swapped."""
-    for at in range(1, len(key) + 1):
-        before, after = key[:at], key[at:]
-        if after:
-            yield before + after[1:]
-            yield from (before + letter + after[1:] for letter in _EDIT_LETTERS)
-        if len(after) > 1:
-            yield before + after[1] + after[0] + after[2:]
-        yield from (before + letter + after for letter in _EDIT_LETTERS)

@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from model.card import Card
-from model.prompt_grammar import plain_text
 from model.prompting.known_tag_checks import (
     find_aliases,
-    find_artist,
+    find_artists,
     find_bleeding,
     find_disorder,
 )
 from model.prompting.known_tags import KnownTags
+from model.prompting.parts import is_prose, split_tags, tags_outside_prose
 from model.prompting.syntax import (
     find_foreign_syntax,
     find_full_width_brackets,
@@ -25,11 +25,6 @@ from model.prompting.tokens import TokenCount
 from model.request import RequestWarning, WarningCode
 from model.resolved_request import ResolvedRequest
 from model.tags import Tags, escape_tag, replace_underscores
-
-_SEPARATOR = re.compile(r"[,\n]")
-_SENTENCE = re.compile(r"\w[.!?](?:\s|$)")
-_PROSE_WORDS = 7
-"""A part with at least as many words is prose."""
 
 _TAG_WORDS = 4
 _MAX_UNKNOWN_FIRST = 3
@@ -50,6 +45,12 @@ _UNDERSCORE = re.compile(r"[^\W_]_+\(?[^\W_]")
 _ARTIST = re.compile(r"(?:artist:|(?:art|drawn|illustrated) by )\s*(.+)")
 _SCORE = re.compile(r"score[ _]\d+(?:[ _]up)?")
 _RATING = re.compile(r"rating[\s:_]{1,4}([^\W_]+)")
+_FOREIGN_FIRST = re.compile(
+    r"\w+ quality|year \d{4}|newest|recent|mid|early|old|oldest|(?:very |incredibly )?absurdres"
+    r"|(?:(?:ultra|highly|extremely|very|hyper)[ -]?)?detailed|intricate details?|\d{1,2}k|u?hd|hdr"
+)
+"""Words for the quality and time of other checkpoints. Wherever they are, they mean no disorder."""
+
 _SAFETY_WORDS = {
     "safe": "safe",
     "sfw": "safe",
@@ -76,7 +77,7 @@ class _LintInput(NamedTuple):
     """A request to check. `tags` are the comma-separated parts of the prompt, including prose.
 
     `short_tags` are those that are not prose, `safety` the structured safety tags, `known` is the
-    operator's list of tags.
+    operator's list of tags. With one, `outside_prose` are the parts that are in no sentence.
     """
 
     request: ResolvedRequest
@@ -85,20 +86,7 @@ class _LintInput(NamedTuple):
     short_tags: list[str]
     safety: list[str]
     known: KnownTags | None
-
-
-def split_tags(prompt: str) -> list[str]:
-    """Split a prompt at commas and line ends into trimmed, lower-case, non-empty parts.
-
-    Removes brackets and weights: `(Red hair:1.2)` becomes `red hair`.
-    """
-    return [tag for part in _SEPARATOR.split(plain_text(prompt).lower()) if (tag := part.strip())]
-
-
-def is_prose(part: str) -> bool:
-    """Whether a part of a prompt is a sentence, or part of one, rather than a tag."""
-    words = len(part.split())
-    return words >= _PROSE_WORDS or (words > 2 and _SENTENCE.search(part) is not None)
+    outside_prose: list[str]
 
 
 def lint(
@@ -114,7 +102,8 @@ def lint(
     safety = [replace_underscores(tag).lower() for tag in tags.safety] if tags else []
     parts = split_tags(request.prompt)
     short_tags = [part for part in parts if not is_prose(part)]
-    lint_input = _LintInput(request, card, parts, short_tags, safety, known)
+    outside = tags_outside_prose(request.prompt, known.__contains__) if known else []
+    lint_input = _LintInput(request, card, parts, short_tags, safety, known, outside)
     return tuple(
         RequestWarning(code=code, detail=detail)
         for check in _CHECKS
@@ -180,7 +169,7 @@ def _check_length(lint_input: _LintInput) -> CheckResult:
     least, count = lint_input.card.prompting.short_prompt_tags, len(lint_input.tags)
     if count < least and sum(len(tag.split()) for tag in lint_input.tags) < 2 * least:
         known = lint_input.known
-        spreading = find_bleeding(lint_input.tags, known) if known else []
+        spreading = find_bleeding(lint_input.outside_prose, known) if known else []
         yield (
             "short_prompt",
             f"{count} {'tag' if count == 1 else 'tags'}; with fewer than {least}, "
@@ -209,17 +198,17 @@ def _check_order(lint_input: _LintInput) -> CheckResult:
                 + " ".join(f"[{name}]" for name in prompting.tag_order),
             )
             return
-        unknown += place == 2
+        unknown += place == 2 and not _FOREIGN_FIRST.fullmatch(tag)
         if place == 1 or (unknown >= _MAX_UNKNOWN_FIRST and not has_prose):
             last, last_tag = place, tag
     if lint_input.known:
-        yield from find_disorder(lint_input.tags, lint_input.card, lint_input.known)
+        yield from find_disorder(lint_input.outside_prose, lint_input.card, lint_input.known)
 
 
 def _check_known(lint_input: _LintInput) -> CheckResult:
     """Aliases and misspelt tags, if there is a list of tags."""
     if lint_input.known:
-        yield from find_aliases(lint_input.short_tags, lint_input.known)
+        yield from find_aliases(lint_input.outside_prose, lint_input.card, lint_input.known)
 
 
 def _check_parentheses(lint_input: _LintInput) -> CheckResult:
@@ -305,7 +294,7 @@ def _check_artist(lint_input: _LintInput) -> CheckResult:
             yield "artist_prefix", f"{shorten(tag)!r} is an artist; write {name}"
             return
     if lint_input.known:
-        yield from find_artist(lint_input.tags, lint_input.card, lint_input.known)
+        yield from find_artists(lint_input.outside_prose, lint_input.card, lint_input.known)
 
 
 def _check_syntax(lint_input: _LintInput) -> CheckResult:

@@ -87,12 +87,13 @@ def test_the_words_of_the_card_keep_their_groups(known: KnownTags) -> None:
 
 
 def test_similar_names_are_found(known: KnownTags) -> None:
-    for name in ("long hiar", "longhairr", "lon hair", "long_haie", "llong hair"):
+    for name in ("long hiar", "longhairr", "lonng hair", "long_haie", "long hairs"):
         found = known.find_near(name, 100)
         assert found, name
         assert (found.alias_of or found.name) == "long hair", name
-    assert known.find_near("long hare", 100) is None
-    assert known.find_near("lolita hairban", 100) is None, "too rare"
+    assert known.find_near("masterpeice", 100) == KnownTag("masterpiece", "quality", None)
+    for name in ("long hare", "lolita hairban", "yoneyama mia"):
+        assert known.find_near(name, 100) is None, f"{name}: another word, too rare, or an artist"
 
 
 def test_a_blank_at_the_end_of_a_prefix_ends_a_word(known: KnownTags) -> None:

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from model.card import Card, card_names, load_card
 from model.card_request import request_type
-from model.prompting.lint import lint, split_tags
+from model.prompting.lint import lint
 from model.resolved_request import resolve_request
 from tests.support.growth import grows_linearly
 
@@ -33,6 +33,8 @@ ORDINARY = [
     "1other, androgynous, armor, sword, ruins, fog, cape, gauntlets, full body, standing",
     "solo, 1girl, glasses, library, bookshelf, sweater, brown hair, ponytail, reading",
     "masterpiece, newest, year 2025, highres, safe, 1girl, solo, kimono, fan, lantern, night",
+    "year 2025, newest, normal quality, highres, masterpiece, safe, 1girl, forest, dress, sky",
+    "masterpiece, 8k, ultra detailed, best quality, intricate details, 1girl, portrait, hat, lips",
     "masterpiece, best quality, sensitive, 1girl, swimsuit, pool, wet hair, sunlight, summer",
     "masterpiece, absurdres, nsfw, 1girl, bed sheet, blush, looking at viewer, indoors, night",
     "masterpiece, best quality, 1girl, @wlop, long hair, flower, petals, wind, dress",
@@ -245,12 +247,3 @@ def test_any_valid_prompt_can_be_checked(prompt: str) -> None:
     except ValidationError:
         return
     assert all(warning.detail for warning in lint(request, CARD))
-
-
-def test_tags_are_split_trimmed_and_without_brackets() -> None:
-    assert split_tags(" 1Girl ,, (red hair:1.2),\n((a \\(b\\), c))") == [
-        "1girl",
-        "red hair",
-        "a (b)",
-        "c",
-    ]
