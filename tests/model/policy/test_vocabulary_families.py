@@ -75,6 +75,17 @@ SEXUAL = {
         "mixed_onsen", "co-ed_bathing", "public_vulgarity", "plumber's_crack",
         "licking_popsicle_suggestively", "dirty_joke", "yonic", "nymphet, dsl_lips",
     ],
+    "what is said without a loaded word": [
+        "only_socks", "missing_skirt", "forgot_pants", "pantsless", "skirt_up", "downshirt",
+        "shirt_being_lifted", "dropping_trousers", "dropped_skirt", "torn_open_blouse",
+        "ripped_off_clothes", "unlaced_corset", "undoing_obi", "kimono_slipping",
+        "towel_dropped", "wet_white_shirt", "arms_covering_chest", "hair_over_chest",
+        "strategic_steam", "convenient_angle", "hidden_by_steam", "bouncing_chest",
+        "chest_squeeze", "sticky_fluid", "fluid_on_face", "trickling_down_thigh",
+        "wet_sheets", "wrists_pinned", "restraint_chair", "rope_around_body", "leash_tug",
+        "offering_herself", "lovers_in_bed", "kiss_on_navel", "spicy_photo", "mature_content",
+        "strumpet", "tailhole", "relieving_oneself", "toilet_squat", "nuresuke", "tachishon",
+    ],
     "acts and fluids": [
         "blowbang", "throatpie", "cumplugged", "reverse_69", "spoons_position", "dickhead",
         "testicular_slap", "package_grab", "load_on_face", "fully_inserted", "onacup",
@@ -107,6 +118,15 @@ HARMLESS = {
         "hand-me-down clothes", "face under hood", "camera under table", "feet under kotatsu",
         "peeking at presents", "peeking in window", "spying on the enemy", "sword in hand",
         "tongue on ice pole", "nose in book", "mooning over a book", "wet hair", "air kiss",
+    ],
+    "plain words": [
+        "only child", "dress up", "missing tooth", "forgot umbrella", "drop shadow", "rain drop",
+        "unlaced boots", "loosened tie", "untied sash", "ripped open bag", "treasure chest",
+        "blush visible through clothes", "electric plug tail", "convenience store", "spicy food",
+        "walking down the street", "sticky notes", "fluid dynamics", "hands held together",
+        "butterfly pinned to board", "rope around tree", "dog collar", "kiss on shoulder",
+        "weeping angel", "lady of the lake", "racing", "theme park", "relieved smile",
+        "obscured by clouds", "lost in thought", "offering flowers", "wet clay", "toilet seat",
     ],
     "food and stains": [
         "chicken breasts on a plate", "honey on toast", "oil on canvas", "cream on cake",
