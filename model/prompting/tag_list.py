@@ -107,7 +107,9 @@ def _read(path: Path, file: TextIO, own_groups: Mapping[str, TagGroup]) -> Itera
                 is_empty = False
                 yield tag
     except csv.Error as exc:  # such as a quotation mark that is never closed
-        raise TagListError(f"tag list {path}, row {number + 1}: {exc}") from exc
+        raise TagListError(
+            f"tag list {path}, row {number + 1}: {exc}; check its quotation marks"
+        ) from exc
     if is_empty:
         raise TagListError(f"tag list {path} has no tags")
 

@@ -162,7 +162,7 @@ def test_mistakes_are_named_with_their_row(tmp_path: Path, path: Path) -> None:
         ("a,0,1\nb,4350743,1\n", "row 2"),
         ("long_hair;0;800;longhair\n", "row 1"),
         ('a,0,1\n"b' + "x" * 200_000, "row 2: field larger"),
-        ('a,0,1\nb,0,1,"x\nc,0,1,y\n', "row 2: unexpected end"),
+        ('a,0,1\nb,0,1,"x\nc,0,1,y\n', "row 2: unexpected end of data; check its quot"),
         ("", "has no tags"),
         ("tag,type,count,aliases\n\n", "has no tags"),
     ):
