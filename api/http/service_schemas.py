@@ -54,7 +54,7 @@ class CompletedTag(ResponseModel):
 
 
 class TagCompletions(ResponseModel):
-    """Tags that complete a prefix: of unknown frequency, then the most frequent."""
+    """Tags that complete a prefix, the most frequent first."""
 
     items: list[CompletedTag]
 

@@ -17,8 +17,10 @@ from model.tags import replace_underscores
 
 _BLOCK: Final = 512
 _FEW: Final = 50
-_UNKNOWN: Final = 2**63 - 1
-"""Stands for an unknown number of posts. Such tags, chosen by hand, come before all others."""
+_UNKNOWN: Final = -1
+_FREQUENT: Final = 300
+"""Tags of unknown frequency are chosen by hand, such as the words of the card. They come after so
+many tags: a prefix of two or three letters finds them, and common tags are found before."""
 
 _GROUPS: Final[tuple[TagGroup, ...]] = (
     "quality", "meta", "safety", "subject", "character", "series", "artist", "general",
@@ -107,6 +109,8 @@ class KnownTags:
     def _rank(self) -> "array[int]":
         """The rank of every name by the number of posts; an alias has that of its tag."""
         by_count = sorted(range(len(self._names)), key=lambda owner: -self._counts[owner])
+        counted = len(by_count) - self._counts.count(_UNKNOWN)
+        by_count[min(_FREQUENT, counted) :] = by_count[counted:] + by_count[_FREQUENT:counted]
         ranks = array("I", bytes(4 * len(by_count)))
         for rank, owner in enumerate(by_count):
             ranks[owner] = rank
@@ -126,8 +130,7 @@ class KnownTags:
     def complete(self, prefix: str, limit: int) -> list[KnownTag]:
         """The most frequent tags with a name or alias that starts like this, each once.
 
-        Before them come those of unknown frequency, such as words of the card. The prefix may have
-        the escapes of a prompt. After the artist prefix, these are artists.
+        The prefix may have the escapes of a prompt. After the artist prefix, these are artists.
         """
         text = _ESCAPED.sub(r"\1", prefix).lstrip()
         exact = self._place(_key(text))

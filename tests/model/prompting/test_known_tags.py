@@ -57,13 +57,12 @@ def names(found: list[KnownTag]) -> list[str]:
 
 def test_tags_are_completed_by_frequency(known: KnownTags) -> None:
     assert names(known.complete("lo", 10)) == [
-        "low quality", "long hair", "long sleeves", "looking at viewer", "lolita hairband",
+        "long hair", "long sleeves", "looking at viewer", "lolita hairband", "low quality",
     ]  # fmt: skip
     assert names(known.complete("LONG_", 1)) == ["long hair"]
     assert names(known.complete("^_", 9)) == ["^_^"]
     assert known.complete("zzz", 9) == []
-    assert names(known.complete("", 2)) == ["masterpiece", "best quality"]
-    assert names(known.complete("", 99))[-1] == "lolita hairband"
+    assert names(known.complete("", 3)) == ["highres", "1girl", "solo"]
 
 
 def test_aliases_are_found_and_each_tag_once(known: KnownTags) -> None:
@@ -84,6 +83,16 @@ def test_the_words_of_the_card_keep_their_groups(known: KnownTags) -> None:
     assert names(alone.complete("very", 5)) == ["very aesthetic"]
     assert alone.complete("water", 5) == [KnownTag("watercolor (medium)", "general", None)]
     assert alone.has_counts is False
+
+
+def test_words_of_the_card_are_completed_after_frequent_tags(tmp_path: Path) -> None:
+    path = tmp_path / "tags.csv"
+    path.write_text("".join(f"mask_{number},0,{999 - number},\n" for number in range(900)))
+    found = names(load_known_tags(path, PROMPTING).complete("", 999))
+    place = found.index("masterpiece")
+    assert (found[place - 1], found[place + 1]) == ("mask 299", "best quality")
+    assert (found[0], found[-1]) == ("mask 0", "mask 899")
+    assert len(found) == len(set(found)) > 900
 
 
 def test_similar_names_are_found(known: KnownTags) -> None:
