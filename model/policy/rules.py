@@ -13,7 +13,7 @@ from typing import Annotated, Final, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from model.errors import PolicyError
-from model.policy.ages import ages_above, ages_below, school_years
+from model.policy.ages.terms import ages_above, ages_below, school_years
 from model.rating import Rating
 
 DEFAULT_FILE: Final = "default.toml"

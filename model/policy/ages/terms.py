@@ -1,57 +1,21 @@
 """Ages and school years: the ways to write that somebody is younger than a limit."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import product
+
+from model.policy.ages.languages import (
+    ADULT,
+    LEAST_LIMIT,
+    ages_in_other_languages,
+    classes_in_other_languages,
+    filled,
+    harmless_in_other_languages,
+)
 
 _ENGLISH = (
     "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven",
     "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
 )  # fmt: skip
-_OTHER_WORDS = {
-    "german": (
-        "null", "ein", "zwei", "drei", "vier", "fünf", "sechs", "sieben", "acht", "neun", "zehn",
-        "elf", "zwölf", "dreizehn", "vierzehn", "fünfzehn", "sechzehn", "siebzehn", "achtzehn",
-    ),
-    "french": (
-        "zéro", "un", "deux", "trois", "quatre", "cinq", "six", "sept", "huit", "neuf", "dix",
-        "onze", "douze", "treize", "quatorze", "quinze", "seize", "dix sept",
-        "dix huit",
-    ),
-    "spanish": (
-        "cero", "un", "dos", "tres", "cuatro", "cinco", "seis", "siete", "ocho", "nueve", "diez",
-        "once", "doce", "trece", "catorce", "quince", "dieciséis", "diecisiete",
-        "dieciocho",
-    ),
-    "portuguese": (
-        "zero", "um", "dois", "três", "quatro", "cinco", "seis", "sete", "oito", "nove", "dez",
-        "onze", "doze", "treze", "catorze", "quinze", "dezesseis", "dezessete",
-        "dezoito",
-    ),
-    "italian": (
-        "zero", "un", "due", "tre", "quattro", "cinque", "sei", "sette", "otto", "nove", "dieci",
-        "undici", "dodici", "tredici", "quattordici", "quindici", "sedici", "diciassette",
-        "diciotto",
-    ),
-    "russian": (
-        "ноль", "один", "два", "три", "четыре", "пять", "шесть", "семь", "восемь", "девять",
-        "десять", "одиннадцать", "двенадцать", "тринадцать", "четырнадцать", "пятнадцать",
-        "шестнадцать", "семнадцать", "восемнадцать",
-    ),
-    "of russian": (
-        "ноль", "одно", "двух", "трех", "четырех", "пяти", "шести", "семи", "восьми", "девяти",
-        "десяти", "одиннадцати", "двенадцати", "тринадцати", "четырнадцати", "пятнадцати",
-        "шестнадцати", "семнадцати", "восемнадцати",
-    ),
-    "dutch": (
-        "nul", "een", "twee", "drie", "vier", "vijf", "zes", "zeven", "acht", "negen", "tien",
-        "elf", "twaalf", "dertien", "veertien", "vijftien", "zestien", "zeventien", "achttien",
-    ),
-    "korean": (
-        "영", "한", "두", "세", "네", "다섯", "여섯", "일곱", "여덟", "아홉", "열", "열한", "열두",
-        "열세", "열네", "열다섯", "열여섯", "열일곱", "열여덟",
-    ),
-}  # fmt: skip
-"""Numbers from 0 to 18 in words, by language."""
 
 _SINO_KOREAN = ("십", "십일", "십이", "십삼", "십사", "십오", "십육", "십칠")
 """From 10 on."""
@@ -75,6 +39,12 @@ _ABOUT = "三四 四五 五六 六七 七八 八九 十一二 十二三 十三�
 _CJK = ("十", "十一", "十二", "十三", "十四", "十五", "十六", "十七", "十八")
 """From 10 on."""
 
+_FORMAL = ("", *"壹贰叁肆伍陆柒")
+"""After 拾, which is ten: numerals of cheques."""
+
+_PINYIN = ("", "yi", "er", "san", "si", "wu", "liu", "qi")
+"""After shi, which is ten."""
+
 _ROMAN = (
     "", "", "ii", "iii", "iv", "v", "vi", "vii", "viii", "ix", "x", "xi", "xii", "xiii", "xiv",
     "xv", "xvi", "xvii", "xviii",
@@ -82,20 +52,6 @@ _ROMAN = (
 """Not "i", which is a word; iii is also 111, and therefore an exception."""
 
 _TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety", "hundred")
-_OTHER_TENS = {
-    "french": ("{} {} ans", "dix vingt trente quarante cinquante soixante"),
-    "spanish": ("{} y {} años", "treinta cuarenta cincuenta sesenta setenta ochenta noventa"),
-    "portuguese": (
-        "{} e {} anos",
-        "vinte trinta quarenta cinquenta sessenta setenta oitenta noventa",
-    ),
-    "russian": ("{} {} лет", "двадцать тридцать сорок пятьдесят шестьдесят семьдесят"),
-    "korean": ("{}{} 살", "스물 서른 마흔 쉰 예순 일흔"),
-}
-"""How ages above 20 are written in several words, and the tens."""
-
-_TEENS = {("dix", 7)}
-"""Not above 17, although in two words."""
 
 _OLD = (
     "{} years old", "{} year old", "{} yrs old", "{} yr old", "{} yo", "{} y o",
@@ -108,17 +64,7 @@ _AGED = (
     "turning {}", "turned {}", "just turned {}", "girl of {}", "boy of {}",
     "={} year", "{} yers old", "{} ys old", "born {} years ago", "age range {}",
 )  # fmt: skip
-_IN_OTHER_WORDS = {
-    "german": ("{} jahre alt", "{} jahre", "{} jährig*", "mit {} jahren", "im alter von {}"),
-    "french": ("{} ans", "âgée de {}", "âgé de {}"),
-    "spanish": ("{} años", "{} añitos", "{} añera*", "niña de {}", "niño de {}"),
-    "portuguese": ("{} anos", "{} aninhos"),
-    "italian": ("{} anni", "{} enne"),
-    "russian": ("{} лет", "{} года", "{} год", "{} годик*", "ей {}", "ему {}"),
-    "of russian": ("{} летн*",),
-    "dutch": ("{} jaar", "{} jarig*"),
-    "korean": ("{} 살",),
-}
+_BIRTHDAYS = ("{} birthday", "{} bday", "in her {} year", "in his {} year")
 _IN_DIGITS = (
     "{}歳", "{}才", "{}サイ", "{}岁", "{}歲", "{}周岁", "{}살", "{}세", "{}th birthday", "{} yrs",
     "{} yr", "{} lat", "{} yaşında", "{} tahun", "{} tuổi", "{} year girl", "{} year boy",
@@ -147,29 +93,15 @@ _NEAR = (
     "до {} лет", "моложе {}", "нет {}", "{}歳未満", "{}才未満", "{}歳以下", "{}未満", "不足{}岁",
     "不足{}歲",
     "{}歳ではない", "{}歳じゃない", "{}歳に満たない", "{}歳になっていない", "まだ{}歳",
-    "{}才以下", "меньше {} лет", "не достигла {}", "не достиг {}",
+    "{}才以下", "{}岁以下", "{}歲以下", "小于{}岁", "低于{}岁", "未到{}岁", "还没有{}岁",
+    "меньше {} лет", "не достигла {}", "не достиг {}",
     "не исполнилось {}",
     "poniżej {}", "{} yaş altı", "di bawah {}", "dưới {} tuổi",
+    "no older than {}", "not older than {}",
     "{} and under", "{} or under", "{} and younger", "{} or younger", "{}세미만",
-    "{}세 미만", "{}살 미만",
+    "{}세 미만", "{}살 미만", "{}歳になる前", "{} and below", "{} or below", "max {} years",
+    "maximum {} years",
 )  # fmt: skip
-_NEAR_IN_OTHER_WORDS = {
-    "german": ("unter {}", "noch keine {}", "noch nicht {}", "jünger als {}"),
-    "french": ("moins de {}", "pas encore {}", "pas {} ans"),
-    "spanish": (
-        "menor de {}", "menos de {}", "no tiene {}", "aún no tiene {}", "sin cumplir {}",
-        "no cumple {}", "no ha cumplido {}",
-    ),
-    "portuguese": (
-        "menor de {}", "menos de {}", "não tem {}", "ainda não tem {}", "não completou {}",
-        "não fez {}",
-    ),
-    "italian": (
-        "minore di {}", "meno di {}", "non ha {}", "non ha ancora {}", "non ancora {}",
-    ),
-    "of russian": ("до {}", "младше {}", "моложе {}", "нет {}", "меньше {}"),
-    "dutch": ("onder de {}", "jonger dan {}", "nog geen {}", "minder dan {}"),
-}  # fmt: skip
 _CJK_NEAR = (
     "未满{}", "未滿{}", "未満{}", "不满{}", "不到{}", "还没{}", "還沒{}", "没满{}", "沒滿{}",
 )  # fmt: skip
@@ -181,6 +113,7 @@ _NOT_ADULT = (
     "year short of {}", "years short of {}", "year away from {}", "years away from {}",
     "months away from {}", "months short of {}", "until she turns {}", "until he turns {}",
     "before she turns {}", "before he turns {}", "waiting to turn {}", "shy of {}",
+    "year before {}", "months before {}", "{} next year",
 )  # fmt: skip
 """Only with 18: other numbers are too often amounts."""
 
@@ -189,12 +122,29 @@ _SHE_IS = (
     "girl {}", "boy {}", "she turns {}", "he turns {}", "is only {}", "is just {}", "shes only {}",
     "hes only {}", "shes just {}", "hes just {}", "{}f", "{} y", "{} ish", "turns {}", "only {}=",
     "just {}=", "still {}=", "still only {}", "{} and a half=", "{} and three quarters=",
-    "looks {}", "looks like {}", "appears {}", "about to be {}", "hardly {}",
+    "looks {}", "looks like {}", "looks about {}", "looks around {}", "appears {}", "daughter {}",
+    "sister {}", "son {}", "brother {}", "aged between {}", "about to be {}", "hardly {}",
+    "u{} girl", "u{} boy",
     "female {}", "{} summers", "{} winters", "{} springs", "ей {}", "ему {}",
 )  # fmt: skip
-_ADULT = 18
-_LEAST_NEAR = 10
-"""The lowest age for which "under" and "she is" alone mean an age."""
+
+_ERAS = ("ice", "iron", "stone", "bronze", "golden", "dark", "space")
+_GRADED = ("master", "high", "perfect", "real", "color", "colour")
+_DRINKS = ("whisky", "whiskey", "scotch", "bourbon", "rum", "wine")
+_LIMITS = ("under", "below", "less than", "unter", "not yet")
+_UNITS = (
+    "euro",
+    "euros",
+    "dollars",
+    "degrees",
+    "grad",
+    "minutes",
+    "seconds",
+    "percent",
+    "pm",
+    "people",
+)
+"""After these limits, a number is no age."""
 
 _ORDINALS = (
     "first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth",
@@ -226,26 +176,22 @@ def ages_below(limit: int) -> Iterator[str]:
     for age in range(limit):
         yield from _written_in_english(age)
         yield from (phrase.format(age) for phrase in _IN_DIGITS)
-        for language, phrases in _IN_OTHER_WORDS.items():
-            yield from _filled(phrases, str(age), _OTHER_WORDS[language][age])
-        yield f"{_OTHER_WORDS['italian'][age][:-1]}enn*"
         yield from _counted_in_asia(age)
-    for age in range(min(_LEAST_NEAR, limit), limit + 1):
+    for age in range(min(LEAST_LIMIT, limit), limit + 1):
         yield from _near(age)
         if age < limit:
-            yield from _filled(_SHE_IS, str(age), _ENGLISH[age])
+            yield from filled(_SHE_IS, str(age), _ENGLISH[age])
     yield from (f"{pair}{years}" for pair in _ABOUT.split() for years in "岁歲歳")
-    if limit == _ADULT:
-        yield from _filled(_NOT_ADULT, str(limit), _ENGLISH[limit], _ORDINALS[limit - 1])
-        yield from _filled(_NEAR[:_ENGLISH_NEAR], _ROMAN[limit])
+    yield from ages_in_other_languages(limit)
+    if limit == ADULT:
+        yield from filled(_NOT_ADULT, str(limit), _ENGLISH[limit], _ORDINALS[limit - 1])
+        yield from filled(_NEAR[:_ENGLISH_NEAR], _ROMAN[limit])
 
 
 def _near(age: int) -> Iterator[str]:
     """An age below another one."""
-    yield from _filled(_NEAR, str(age), _ENGLISH[age])
-    yield from _filled(_CJK_NEAR, str(age), _CJK[age - _LEAST_NEAR])
-    for language, phrases in _NEAR_IN_OTHER_WORDS.items():
-        yield from _filled(phrases, str(age), _OTHER_WORDS[language][age])
+    yield from filled(_NEAR, str(age), _ENGLISH[age])
+    yield from filled(_CJK_NEAR, str(age), _CJK[age - LEAST_LIMIT])
 
 
 def _counted_in_asia(age: int) -> Iterator[str]:
@@ -253,41 +199,40 @@ def _counted_in_asia(age: int) -> Iterator[str]:
         yield f"{_ROMANISED[age]}sai"
     if age > 2:  # "2 sai" are weapons
         yield f"{age} sai"
+    if age >= LEAST_LIMIT:
+        ones = age - LEAST_LIMIT
+        yield from (f"{age} sui", f"=shi {_PINYIN[ones]} sui", f"=拾{_FORMAL[ones]}岁")
     if age in _KANA:
         yield from (f"{_KANA[age]}さい", f"{_KANA[age]}歳")
-    if age >= _LEAST_NEAR:
-        yield f"{_SINO_KOREAN[age - _LEAST_NEAR]}세"
+    if age >= LEAST_LIMIT:
+        yield f"{_SINO_KOREAN[age - LEAST_LIMIT]}세"
 
 
 def _written_in_english(age: int) -> Iterator[str]:
-    yield from _filled((*_OLD, *_AGED), str(age), _ENGLISH[age])
+    yield from filled((*_OLD, *_AGED), str(age), _ENGLISH[age])
     if _ROMAN[age]:
-        yield from _filled((*_OLD, *_AGED[:3]), _ROMAN[age])
+        yield from filled((*_OLD, *_AGED[:3]), _ROMAN[age])
     if len(_ROMAN[age]) > 1 and age != len(_ROMAN[age]):  # iii is also 111
-        yield from _filled(_COUNTED, _ROMAN[age])
+        yield from filled(_COUNTED, _ROMAN[age])
     if age:
-        yield from (f"{_ORDINALS[age - 1]} birthday", f"{age}{_suffix(age)} birthday")
-
-
-def _filled(phrases: Iterable[str], *ages: str) -> Iterator[str]:
-    return (phrase.format(age) for age in ages for phrase in phrases)
+        yield from filled(_BIRTHDAYS, _ORDINALS[age - 1], f"{age}{_suffix(age)}")
 
 
 def ages_above() -> Iterator[str]:
     """Ages that look like a lower one: "thirty seven years old", XVIII for XVI, 111 for iii."""
-    yield from _filled((*_OLD, *_AGED[:3]), "111")
+    yield from filled((*_OLD, *_AGED[:3]), "111")
     for tens in ("x", "xx", "xxx", "xl", "l"):
         for ones in ("", "i", "ii", "iii", "iv", "v", "vi", "vii", "viii", "ix"):
-            if f"{tens}{ones}" not in _ROMAN[:_ADULT]:
-                yield from _filled((*_OLD, *_AGED[:3], *_COUNTED), f"{tens}{ones}")
+            if f"{tens}{ones}" not in _ROMAN[:ADULT]:
+                yield from filled((*_OLD, *_AGED[:3], *_COUNTED), f"{tens}{ones}")
     for tens in _TENS:
         for ones in _ENGLISH[1:10]:
             yield from (phrase.format(f"{tens} {ones}") for phrase in _OLD)
-    for language, (phrase, others) in _OTHER_TENS.items():
-        for tens, age in product(others.split(), range(1, 10)):
-            if (tens, age) not in _TEENS:
-                yield phrase.format(tens, _OTHER_WORDS[language][age])
+    yield from harmless_in_other_languages()
+    for ones in (*range(1, 20), *_ENGLISH[1:20]):
+        yield from filled(_OLD[:2], f"hundred and {ones}")
     yield from _above_in_asia()
+    yield from _no_ages()
 
 
 def _above_in_asia() -> Iterator[str]:
@@ -297,14 +242,29 @@ def _above_in_asia() -> Iterator[str]:
             yield from (f"{tens}{pair}{years}" for years in "岁歲歳")
 
 
+def _no_ages() -> Iterator[str]:
+    """Amounts, eras, drinks and universities that read like an age or a class."""
+    for number in range(1, ADULT):
+        yield from (f"{era} age {number}" for era in _ERAS)
+        yield from (f"{kind} grade {number}" for kind in _GRADED)
+        for drink, years in product(_DRINKS, ("year", "years")):
+            yield f"{number} {years} old {drink}"
+        yield from (f"{number}{century}" for century in ("세기", "세기의", "세기에"))
+    for number, limit, unit in product(range(LEAST_LIMIT, ADULT + 1), _LIMITS, _UNITS):
+        yield f"{limit} {number} {unit}"
+    for year, years in product("1234一二三四", ("年级", "年級")):
+        yield f"大学{year}{years}"
+
+
 def school_years() -> Iterator[str]:
     """Terms for classes of schools for children."""
+    yield from classes_in_other_languages()
     for year, ordinal in enumerate(_ORDINALS[:_LAST_GRADE], start=1):
         for written in (f"{year}{_suffix(year)}", ordinal):
             yield from (f"{written} grade", f"{written} grader")
         for written in (str(year), _ENGLISH[year]):
             yield f"=year {written}"
-            for school in ("year", "yr", "primary", "secondary", "form"):
+            for school in ("year", "yr", "y", "primary", "secondary", "form"):
                 yield from (f"{school} {written} {who}" for who in _PUPILS)
         if len(_ROMAN[year]) > 1:
             yield f"grade {_ROMAN[year]}"

@@ -1,0 +1,139 @@
+"""Says again, in plain words, ages that a text glues to other words or writes with signs.
+
+The matcher finds an age between word boundaries, with digits read either as numbers or as letters,
+and masks only in single words. So `12yonude`, `13-year-0ld`, `<18`, `girl, 14` and `f*urteen years
+old` are said again for it. Every step takes linear time.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from functools import cache
+
+from model.policy.ages.languages import ADULT
+from model.policy.ages.terms import ages_below
+from model.policy.folding import COMMA, fold
+
+_LESS = "≤≦⩽≲"
+"""Signs that folding reads as a mask."""
+
+_NUMBER = r"(?<!\d)(?<!\d\.)(\d{1,2})"
+_YEARS_OLD = r"y[e3€*#?]?[a4@*#?]?r[s5$z]?[\W_]{0,3}[o0][l1|!]d(?!er|est)"
+_NO_AGE = r"u(?!n)|g[ua]|gi(?!rl)|shi|ts|ko|rk|lo|yo|d[ae]"
+"""What follows `yo` in `4you`, `2yoga` and Japanese names."""
+
+_YEARS_ELSEWHERE = r"anos|anni(?!v)|jahre(?:alt)?|jaar(?:oud)?|tahun|yasinda"
+_WORDS = (
+    "thirteen|fourteen|fifteen|sixteen|seventeen|ten|eleven|twelve|"
+    "two|three|four|five|six|seven|eight|nine"
+)
+_LOADED = "nude|naked|nsfw|sex|porn|hentai|lewd|xxx|girl|boy"
+"""What makes an age of `nudeage14`; `vintage14` is none."""
+
+_PATTERNS = tuple(
+    (re.compile(pattern), plain)
+    for pattern, plain in (
+        # 14yearsoldnaked, nude13yrsold, 13-year-0ld, 9 y€ars old; 14yro, 13 years ol
+        (rf"{_NUMBER}[\W_]{{0,3}}{_YEARS_OLD}", r" \1 years old "),
+        (rf"{_NUMBER}[\W_]?(?:yro|y(?:ea)?rs? ?ol)(?![^\W_])", r" \1 years old "),
+        # 12yonude, girl14yonude, 14anosnua
+        (rf"{_NUMBER}yo(?=[a-z])(?!{_NO_AGE})", r" \1 years old "),
+        (rf"{_NUMBER}({_YEARS_ELSEWHERE})(?=[a-z])", r" \1 \2 "),
+        # nudefourteenyearold
+        (rf"(?<!ty)(?<!hundred)({_WORDS})y(?:ea)?rs?old(?!er|est)", r" \1 years old "),
+        # nudeage14, nudeunder18, 7thgradernude
+        (rf"({_LOADED})aged?[\W_]?(\d{{1,2}})(?!\d)", r"\1 age \2 "),
+        (rf"({_LOADED})(under|below)[\W_]?(\d\d)(?!\d)", r"\1 \2 \3 "),
+        (rf"{_NUMBER}(st|nd|rd|th)(grader?)(?=[a-z])", r" \1\2 \3 "),
+        # <18, <=17
+        (r"<\s?=?\s?(18)(?!\s?(?:[\d%°:/]|[.,]\d|[cmk]?m\b|[pm]x\b|[kmg]b\b))", r" under \1 "),
+        (r"(^|age)\s*<\s?=?\s?(1[2-7])(?=\s?(?:y|$))", r"\1 under \2 "),
+        # 13 to 17 years; 7º ano, 3º ESO; 14 female
+        (rf"^\s*{_NUMBER} ?(?:to|or|and|[-–~/]) ?\d+ (?:yea|y)rs\s*$", r" \1 years old "),
+        (r"^\s*([3-9])o (?:ano|eso)\s*$", r" grade \1 "),
+        (r"^\s*([4-9]|1[0-7]) (?:fe)?male\s*$", r" age \1 "),
+        # a mask at the end of a word of two letters
+        (r"幼\*", "幼女"),
+        (r"(?<![ァ-ヴー])ロ\*(?![ァ-ヴー])", "ロリ"),
+    )
+)
+"""How ages are written within a tag, and what is said again."""
+
+_AFTER_A_DIGIT = re.compile(
+    r"\d(?:[\W_]{0,3}y|o (?:ano|eso)|(?:st|nd|rd|th)grade| (?:fe)?male"
+    rf"| ?(?:to|or|and|[-–~/]) ?\d+ y|{_YEARS_ELSEWHERE})"
+)
+_HINTS = ("<", "yearold", "yearsold", "yrold", "yrsold", "幼*", "ロ*", "age", "under", "below")
+"""One of them is in every such age; to look for them first is faster."""
+
+_BARE = re.compile(r"\d\s*(?:[,;、\n]|$)")
+_TAG_ENDS = re.compile(r"[,;、\n]")
+_BARE_AGES = frozenset(map(str, range(4, ADULT)))
+"""Lower ones number things."""
+
+_PERSONS = frozenset(("girl", "boy", "female", "male"))
+_ENDS_WITH_PERSON = re.compile(
+    r"\b(?:1 ?)?(?:girl|boy|female|male|daughter|son|sister|brother|niece|nephew|student)$"
+)
+
+_MASKS = "*#?%&"
+_HAS_MASKED = re.compile(rf"[{_MASKS}](?<=[^\W\d_].)[{_MASKS}]*[^\W\d_]")
+_MASKED = re.compile(rf"[^\W\d_]+[{_MASKS}]+[^\W\d_](?:[^\W\d_]|[{_MASKS}])*")
+_MIN_MASKED_LETTERS = 4
+
+
+def with_ages_said_again(text: str) -> str:
+    """The text, and after it the ages that are written in such a way."""
+    written = text
+    for sign in _LESS:
+        written = written.replace(sign, "<")
+    plain = fold(written)
+    return ", ".join((text, *_in_tags(plain), *_bare(plain)))
+
+
+def _in_tags(plain: str) -> Iterator[str]:
+    """The tags that glue an age to other words or write it with signs, with the age in words."""
+    has_ages, has_masks = _may_hold_ages(plain), bool(_HAS_MASKED.search(plain))
+    for tag in dict.fromkeys(COMMA.split(plain)) if has_ages or has_masks else ():
+        said = tag
+        for pattern, again in _PATTERNS if has_ages and _may_hold_ages(tag) else ():
+            said = pattern.sub(again, said)
+        if said.split() != tag.split():
+            yield said
+        if has_masks and (unmasked := _MASKED.sub(_unmasked, tag)) != tag:
+            yield unmasked
+
+
+def _may_hold_ages(plain: str) -> bool:
+    return any(map(plain.__contains__, _HINTS)) or bool(_AFTER_A_DIGIT.search(plain))
+
+
+def _bare(plain: str) -> Iterator[str]:
+    """Numbers that are a tag beside one for a person: "girl, 14"; "14, 1girl" may be a row."""
+    if _BARE.search(plain):
+        tags = ["", *map(str.strip, _TAG_ENDS.split(plain)), ""]
+        for place, tag in enumerate(tags):
+            if tag in _BARE_AGES and (
+                _ENDS_WITH_PERSON.search(tags[place - 1][-10:]) or tags[place + 1] in _PERSONS
+            ):
+                yield f"age {tag}"
+
+
+def _unmasked(match: re.Match[str]) -> str:
+    """The word for a number or for years that a masked word may be."""
+    masked = match[0]
+    for word in _words_of_ages().get((masked[0], len(masked)), ()):
+        if all(sign in (letter, *_MASKS) for sign, letter in zip(masked, word, strict=True)):
+            return word
+    return masked
+
+
+@cache
+def _words_of_ages() -> Mapping[tuple[str, int], list[str]]:
+    """The words of all ages by their first letter and their length."""
+    words = dict.fromkeys(word for term in ages_below(ADULT) for word in fold(term).split())
+    found: dict[tuple[str, int], list[str]] = defaultdict(list)
+    for word in words:
+        if word.isalpha() and len(word) >= _MIN_MASKED_LETTERS:
+            found[word[0], len(word)].append(word)
+    return found
