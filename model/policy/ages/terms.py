@@ -42,8 +42,8 @@ _CJK = ("十", "十一", "十二", "十三", "十四", "十五", "十六", "十�
 _FORMAL = ("", *"壹贰叁肆伍陆柒")
 """After 拾, which is ten: numerals of cheques."""
 
-_PINYIN = ("", "yi", "er", "san", "si", "wu", "liu", "qi")
-"""After shi, which is ten."""
+_PINYIN = ("yi", "er", "san", "si", "wu", "liu", "qi")
+"""After shi, which is ten; "shi sui" is a name."""
 
 _ROMAN = (
     "", "", "ii", "iii", "iv", "v", "vi", "vii", "viii", "ix", "x", "xi", "xii", "xiii", "xiv",
@@ -131,19 +131,8 @@ _SHE_IS = (
 _ERAS = ("ice", "iron", "stone", "bronze", "golden", "dark", "space")
 _GRADED = ("master", "high", "perfect", "real", "color", "colour")
 _DRINKS = ("whisky", "whiskey", "scotch", "bourbon", "rum", "wine")
-_LIMITS = ("under", "below", "less than", "unter", "not yet")
-_UNITS = (
-    "euro",
-    "euros",
-    "dollars",
-    "degrees",
-    "grad",
-    "minutes",
-    "seconds",
-    "percent",
-    "pm",
-    "people",
-)
+_LIMITS = ("under", "below", "less than", "unter")
+_UNITS = ("euro", "euros", "dollars", "degrees", "grad", "minutes", "seconds", "percent", "people")
 """After these limits, a number is no age."""
 
 _ORDINALS = (
@@ -201,7 +190,9 @@ def _counted_in_asia(age: int) -> Iterator[str]:
         yield f"{age} sai"
     if age >= LEAST_LIMIT:
         ones = age - LEAST_LIMIT
-        yield from (f"{age} sui", f"=shi {_PINYIN[ones]} sui", f"=拾{_FORMAL[ones]}岁")
+        yield from (f"{age} sui", f"=拾{_FORMAL[ones]}岁")
+        if ones:
+            yield f"=shi {_PINYIN[ones - 1]} sui"
     if age in _KANA:
         yield from (f"{_KANA[age]}さい", f"{_KANA[age]}歳")
     if age >= LEAST_LIMIT:
@@ -221,6 +212,9 @@ def _written_in_english(age: int) -> Iterator[str]:
 def ages_above() -> Iterator[str]:
     """Ages that look like a lower one: "thirty seven years old", XVIII for XVI, 111 for iii."""
     yield from filled((*_OLD, *_AGED[:3]), "111")
+    yield from filled(_OLD, "eighty")  # a letter may be longer than in "eight years"
+    for phrase, ones in product(_AGED[:8], _ENGLISH[1:10]):
+        yield from (f"{phrase.format(ones)} {unit}" for unit in ("hundred", "thousand"))
     for tens in ("x", "xx", "xxx", "xl", "l"):
         for ones in ("", "i", "ii", "iii", "iv", "v", "vi", "vii", "viii", "ix"):
             if f"{tens}{ones}" not in _ROMAN[:ADULT]:
