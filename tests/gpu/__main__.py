@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,17 @@ import torch
 
 from model.network.device import device_name
 from tests.gpu.checks import CHECKS
-from tests.gpu.findings import Check, Finding, line, markdown, write
+from tests.gpu.findings import Check, Finding, Number, line, markdown, write
 from tests.gpu.float8 import float8
-from tests.gpu.speed import NUMBERS
+from tests.gpu.speed import NUMBERS, templates
 from tests.gpu.subject import Subject
 
 Section = Callable[[Subject], Iterator[Finding]]
+
+SECTIONS: dict[str, Section] = {
+    section.__name__: section for section in (*CHECKS, *NUMBERS, float8, templates)
+}
+"""By name, the most important ones first: the last ones are left out where time is short."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,7 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         subject = Subject(
             options.device, Path(stack.enter_context(folder)), is_tiny=options.size == "tiny"
         )
-        findings = run(subject, [*CHECKS, float8, *NUMBERS], seconds=60 * options.minutes)
+        findings = run(
+            subject, [SECTIONS[name] for name in options.only], seconds=60 * options.minutes
+        )
     about = conditions(subject, " ".join(["make gpu", *sys.argv[1:]]))
     write(options.out, about, findings)
     print(markdown(about, findings))
@@ -49,16 +56,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(subject: Subject, sections: Sequence[Section], *, seconds: float) -> list[Finding]:
-    """Run each section; a fault in one does not keep the others from running."""
-    began = time.monotonic()
+    """Run each section; a fault in one does not keep the others from running.
+
+    After `seconds` nothing new begins, also no other part of a section of numbers.
+    """
+    end = time.monotonic() + seconds
     findings: list[Finding] = []
     for section in (_weights, *sections):
         entered = time.monotonic()
-        if entered - began > seconds:
-            findings.append(Check(section.__name__, holds=False, detail="no time was left for it"))
-            continue
         try:
-            for finding in section(subject):
+            for finding in _in_time(section, subject, end):
                 findings.append(finding)
                 print(line(finding), file=sys.stderr, flush=True)
         except Exception as exc:  # noqa: BLE001 - the section's border
@@ -67,6 +74,24 @@ def run(subject: Subject, sections: Sequence[Section], *, seconds: float) -> lis
             sys.excepthook(type(exc), exc, exc.__traceback__)
         print(f"({section.__name__}: {time.monotonic() - entered:.0f} s)", file=sys.stderr)
     return findings
+
+
+def _in_time(section: Section, subject: Subject, end: float) -> Iterator[Finding]:
+    """What a section finds until `end`. A check left out fails, a number is not measured."""
+    is_check = section in (_weights, *CHECKS)
+    findings: Any = section(subject)
+    with closing(findings):
+        is_begun = False
+        while (is_begun and is_check) or time.monotonic() < end:
+            is_begun = True
+            if (finding := next(findings, None)) is None:
+                return
+            yield finding
+    if is_check:
+        yield Check(section.__name__, holds=False, detail="no time was left for it")
+    else:
+        note = f"no time was left for {'the rest of it' if is_begun else 'it'}"
+        yield Number(section.__name__, None, "", note)
 
 
 def _weights(subject: Subject) -> Iterator[Finding]:
@@ -97,6 +122,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="tiny: the checkpoint that ships with the project",
     )  # fmt: skip
     parser.add_argument("--minutes", type=float, default=7.5, help="begin nothing new after these")
+    parser.add_argument("--only", nargs="+", choices=SECTIONS, default=[*SECTIONS], help="parts")
     parser.add_argument("--out", type=Path, default=Path("out/gpu"), help="folder for the results")
     parser.add_argument("--scratch", type=Path, help="folder with room for 6 GB of weights")
     return parser.parse_args(arguments)

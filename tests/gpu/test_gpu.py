@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,8 +20,9 @@ from model.network.transformer import attention, forward
 from model.network.vae import tiles
 from model.network.vae.modules import OneFrameConv
 from model.sampling import forecast, noise, samplers
+from tests.gpu import __main__ as entry
 from tests.gpu import checks, float8, speed
-from tests.gpu.__main__ import run
+from tests.gpu.__main__ import SECTIONS, main, run
 from tests.gpu.findings import Check, Number
 from tests.gpu.subject import Subject
 from tests.support.paths import ROOT
@@ -47,11 +49,13 @@ def test_the_rehearsal_holds_and_measures_everything(tmp_path: Path) -> None:
     assert all(check["holds"] for check in found["checks"])
     names = [number["name"] for number in found["numbers"]]
     for size in ("64x64", "128x128", "96x64"):
-        for kind in ("ours", "diffusers", "diffusers, compiled"):
+        for kind in ("ours", "diffusers"):
             assert {f"forward {size}, {kind}", f"step {size}, {kind}"} <= set(names)
-        assert f"forward {size}, ours, compiled" in names
-        assert f"forward {size}, ours in float8, compiled" in names
-    assert "forward 128x128, ours, compiled with templates" in names
+        for kind in ("ours", "ours, compiled"):
+            assert f"forward {size}, {kind}" in names
+    for kind in ("diffusers, compiled", "ours in float8, compiled", "compiled with templates"):
+        assert f"forward 128x128, {kind}" in names
+    assert "step 128x128, diffusers, compiled" in names
     assert {"matrix peak in bfloat16", "pictures at saturation"} <= set(names)
     assert "from the start of the service to the first picture" in names
     text = (tmp_path / "gpu.md").read_text()
@@ -164,7 +168,7 @@ BROKEN: list[tuple[Section, Break, str]] = [
     (checks.lora, lora_kept, "without it every byte is back"),
     (checks.compiled, compiler_missing, "loading compiled code: the code is ready"),
     (speed.forwards, rotation_backwards, "compiled blocks compute what eager ones do"),
-    (speed.forwards, rotation_backwards, "compiled templates compute what eager ones do"),
+    (speed.templates, rotation_backwards, "compiled templates compute what eager ones do"),
     (checks.memory, forward_unsplit, "memory"),
     (checks.memory, tiles_without_margin, "a picture is decoded in tiles"),
     (float8.float8, scales_forgotten, "float8: products are those of the rounded matrices"),
@@ -187,11 +191,42 @@ def test_a_check_fails_when_what_it_checks_is_broken(
     assert check in failed
 
 
-def test_a_section_without_time_counts_as_failed(subject: Subject) -> None:
-    assert run(subject, [checks.parity], seconds=-1) == [
+def test_a_check_without_time_fails_and_a_number_is_not_measured(subject: Subject) -> None:
+    assert run(subject, [checks.parity, speed.machine], seconds=-1) == [
         Check("_weights", holds=False, detail="no time was left for it"),
         Check("parity", holds=False, detail="no time was left for it"),
+        Number("machine", None, "", "no time was left for it"),
     ]
+
+
+def test_numbers_end_between_two_of_them_and_close_what_they_opened(
+    subject: Subject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[str] = []
+    clock = iter(range(1000))
+    monkeypatch.setattr(entry, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+
+    def numbers(_: Subject) -> Iterator[Any]:
+        try:
+            yield Number("first", 1.0, "s")
+            while next(clock) < 500:
+                pass
+            yield Number("second", 2.0, "s")
+            closed.append("never begun")
+        finally:
+            closed.append("closed")
+
+    found = run(subject, [numbers], seconds=100)
+    assert [(one.name, one.note) for one in found if isinstance(one, Number)] == [
+        ("first", ""), ("second", ""), ("numbers", "no time was left for the rest of it"),
+    ]  # fmt: skip
+    assert closed == ["closed"]
+
+
+def test_every_part_can_be_run_alone() -> None:
+    assert list(SECTIONS)[-2:] == ["float8", "templates"], "what is an experiment comes last"
+    with pytest.raises(SystemExit):
+        main(["--only", "none_such"])
 
 
 def test_float8_is_left_out_where_there_is_none(
