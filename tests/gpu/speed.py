@@ -21,6 +21,7 @@ from model.request import GenerationRequest
 from model.resolved_request import ResolvedRequest, resolve_request
 from tests.gpu.checks import digest, error, same
 from tests.gpu.findings import Check, Finding, Number
+from tests.gpu.launches import enqueued
 from tests.gpu.subject import DTYPES, PROMPT, Case, Subject, pictures
 from tests.support import service
 from worker.images.encode import decode_image
@@ -67,6 +68,9 @@ def forwards(subject: Subject) -> Iterator[Finding]:
             note = f"{base[index] / seconds:.2f}x diffusers, {rate:.0f} TFLOP/s nominal"
             title = f"forward {size[0]}x{size[1]}, {name}"
             yield Number(title, 1000 * seconds, "ms", note)
+            if name.startswith("ours"):
+                waiting = enqueued(subject, make(cases[index]))
+                yield Number(f"enqueueing a {title}", 1000 * waiting.host, "ms", waiting.note)
         if name == "ours, compiled":
             yield same_as_eager(subject, "compiled blocks", compiled, eager)
 

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,6 +25,7 @@ from tests.gpu import __main__ as entry
 from tests.gpu import checks, float8, speed
 from tests.gpu.__main__ import SECTIONS, main, run
 from tests.gpu.findings import Check, Number
+from tests.gpu.launches import enqueued
 from tests.gpu.subject import Subject
 from tests.support.paths import ROOT
 
@@ -52,7 +54,7 @@ def test_the_rehearsal_holds_and_measures_everything(tmp_path: Path) -> None:
         for kind in ("ours", "diffusers"):
             assert {f"forward {size}, {kind}", f"step {size}, {kind}"} <= set(names)
         for kind in ("ours", "ours, compiled"):
-            assert f"forward {size}, {kind}" in names
+            assert {f"forward {size}, {kind}", f"enqueueing a forward {size}, {kind}"} <= set(names)
     for kind in ("diffusers, compiled", "ours in float8, compiled", "compiled with templates"):
         assert f"forward 128x128, {kind}" in names
     assert "step 128x128, diffusers, compiled" in names
@@ -227,6 +229,43 @@ def test_every_part_can_be_run_alone() -> None:
     assert list(SECTIONS)[-2:] == ["float8", "templates"], "what is an experiment comes last"
     with pytest.raises(SystemExit):
         main(["--only", "none_such"])
+
+
+class HeldDevice:
+    """Streams of a device whose clock is the test's: kernels of 3 ms begin when it is let go."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def _sleep(self, cycles: int) -> None:
+        self.calls.append("hold")
+
+    def synchronize(self) -> None:
+        self.calls.append("wait")
+
+    def Event(self, *, enable_timing: bool) -> "HeldDevice":  # noqa: N802 - CUDA's name
+        return self
+
+    def record(self) -> None:
+        self.calls.append("record")
+
+    def elapsed_time(self, other: "HeldDevice") -> float:
+        return 3.0
+
+
+@pytest.mark.parametrize(("seconds", "verdict"), [(0.0, "do not limit"), (0.01, "limit")])
+def test_the_hosts_time_to_enqueue_is_told_from_the_devices(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, verdict: str
+) -> None:
+    device = HeldDevice()
+    monkeypatch.setattr(torch, "cuda", device)
+    found = enqueued(Subject("cuda", tmp_path, is_tiny=True), lambda: time.sleep(seconds))
+    assert found.device == 0.003
+    assert seconds <= found.host
+    assert found.note.endswith(f"launches {verdict}")
+    assert device.calls[:5] == ["wait", "hold", "record", "record", "wait"], "no wait in between"
+    alone = enqueued(Subject("cpu", tmp_path, is_tiny=True), lambda: None)
+    assert "no device" in alone.note
 
 
 def test_float8_is_left_out_where_there_is_none(
