@@ -10,7 +10,7 @@ from model.card import Card
 from model.prompting.known_tags import KnownTag, KnownTags
 from model.prompting.syntax import shorten
 from model.request import WarningCode
-from model.tags import escape_tag
+from model.tags import escape_tag, replace_underscores
 
 _MANY = 5
 _MAX_GUESSES = 10
@@ -18,9 +18,9 @@ _MAX_GUESSES = 10
 
 _MIN_GUESS_POSTS = 500
 _COLOURED = re.compile(
-    r"(?:aqua|black|blonde?|blue|brown|gold|green|gr[ae]y|orange|pink|purple|red|silver|white|yellow"
-    r"|two-tone|multicolored|gradient|striped|plaid|checkered|polka dot) "
-    r"(?!.*(?:background|theme|border|outline|sky)$)(?![^(]*\()"
+    r"(?:light |dark )?(?:aqua|black|blonde?|blue|brown|gold|golden|green|gr[ae]y|orange|pink"
+    r"|purple|red|silver|white|yellow|rainbow|two-tone|multicolored|gradient|striped|plaid|checkered"
+    r"|polka dot) (?!and )(?!.*(?:background|theme|border|outline|sky|juice|tea)$)(?![^(]*\()"
 )
 """Tags of a colour or pattern of something that people have or wear."""
 
@@ -107,7 +107,7 @@ def find_disorder(
 
 def find_bleeding(tags: Sequence[str], known: KnownTags) -> list[str]:
     """General tags with a colour or pattern, which spreads when a prompt is short."""
-    coloured = [tag for tag in tags if _COLOURED.match(tag)]
+    coloured = [tag for tag in map(replace_underscores, tags) if _COLOURED.match(tag)]
     found = [tag for tag in coloured if (hit := known.find(tag)) and hit.group == "general"]
     return [shorten(tag) for tag in found[:_MANY]]
 

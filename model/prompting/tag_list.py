@@ -123,8 +123,10 @@ def _read_row(row: list[str], own_groups: Mapping[str, TagGroup]) -> ListedTag |
     group = own_groups.get(name.lower(), _CATEGORIES.get(category.strip(), "general"))
     if group == "general" and SUBJECT_COUNT.fullmatch(name):
         group = "subject"
-    names = tuple(alias for alias in map(replace_underscores, aliases.split(",")) if alias)
-    return ListedTag(name, group, _read_count(count), names)
+    names = [alias for alias in map(replace_underscores, aliases.split(",")) if alias]
+    if group != "subject":  # other lists have `3girls` as an alias of `female`
+        names = [alias for alias in names if not SUBJECT_COUNT.fullmatch(alias)]
+    return ListedTag(name, group, _read_count(count), tuple(names))
 
 
 def _read_count(text: str) -> int | None:

@@ -34,6 +34,8 @@ some_series,3,300,love
 white_background,0,9000,
 orange_(fruit),0,900,
 polka_dot_bikini,0,800,
+green_tea,0,800,
+female,0,8000,"girl,3girls"
 """
 LONG = ", looking at viewer, outdoors, standing, sky, day, grass, tree, hat"
 
@@ -105,6 +107,8 @@ def test_characters_and_artists_have_their_place(known: KnownTags) -> None:
         told = warnings(f"1girl, smile, red hair, {late}" + LONG, known)
         assert "comes after 'smile'" in told["tag_order"], late
         assert "tag_order" not in warnings(f"1girl, solo, {late}, smile" + LONG, known), late
+    told = warnings("3girls, genshin impact, smile" + LONG, known)
+    assert not {"tag_order", "unknown_tag"} & set(told), "an alias in this list"
     assert "tag_order" in warnings("1girl, @wlop, genshin impact, smile" + LONG, known)
 
 
@@ -118,7 +122,8 @@ def test_colours_that_spread_are_told_with_a_short_prompt(known: KnownTags) -> N
     assert told["short_prompt"].endswith(
         "so may the colours of red hair, blue dress, polka dot bikini"
     )
-    told = warnings("1girl, white background, orange \\(fruit\\)", known)
+    assert "colours of red hair" in warnings("1girl, Red_Hair", known)["short_prompt"]
+    told = warnings("1girl, white background, orange \\(fruit\\), green tea", known)
     assert "colours" not in told["short_prompt"]
     assert "short_prompt" not in warnings("1girl, red hair, blue dress" + LONG, known)
 
