@@ -132,10 +132,11 @@ class KnownTags:
 
         The prefix may have the escapes of a prompt. After the artist prefix, these are artists.
         """
-        text = _ESCAPED.sub(r"\1", prefix).lstrip()
+        raw = prefix.lstrip()
+        text = _ESCAPED.sub(r"\1", raw)
         exact = self._place(_key(text))
         ranges: list[Iterable[int]] = [() if exact is None else (exact,)]
-        ranges += map(self._all.starting_with, _starts(text))
+        ranges += map(self._all.starting_with, _starts(text) | _starts(raw))
         if self._artist_prefix and text.startswith(self._artist_prefix):
             name = text.removeprefix(self._artist_prefix)
             ranges += map(self._artists.starting_with, _starts(name))

@@ -31,6 +31,7 @@ SUBJECT_COUNT: Final = re.compile(
 )
 """General tags, according to the numbers, that say how many people there are."""
 
+_ESCAPED_PAIR: Final = re.compile(r"\\\(([^()]*)\\\)")
 _TAG: Final[TypeAdapter[str]] = TypeAdapter(Tag)
 
 
@@ -117,16 +118,21 @@ def _read(path: Path, file: TextIO, own_groups: Mapping[str, TagGroup]) -> Itera
 def _read_row(row: list[str], own_groups: Mapping[str, TagGroup]) -> ListedTag | None:
     name, category, count, aliases, *_ = [*row, "", ""]
     try:
-        name = replace_underscores(_TAG.validate_python(name))
+        name = _plain(_TAG.validate_python(name))
     except ValidationError:
         return None
     group = own_groups.get(name.lower(), _CATEGORIES.get(category.strip(), "general"))
     if group == "general" and SUBJECT_COUNT.fullmatch(name):
         group = "subject"
-    names = [alias for alias in map(replace_underscores, aliases.split(",")) if alias]
+    names = [alias for alias in map(_plain, aliases.split(",")) if alias]
     if group != "subject":  # other lists have `3girls` as an alias of `female`
         names = [alias for alias in names if not SUBJECT_COUNT.fullmatch(alias)]
     return ListedTag(name, group, _read_count(count), tuple(names))
+
+
+def _plain(name: str) -> str:
+    """A name without underscores and the escapes of a prompt, which some lists have."""
+    return replace_underscores(_ESCAPED_PAIR.sub(r"(\1)", name))
 
 
 def _read_count(text: str) -> int | None:

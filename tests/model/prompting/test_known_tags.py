@@ -157,6 +157,17 @@ def test_counts_and_aliases_may_be_left_out(tmp_path: Path, text: str, posts: in
     assert found.posts == posts
 
 
+def test_escapes_of_a_prompt_are_removed_but_not_arms(tmp_path: Path) -> None:
+    path = tmp_path / "tags.csv"
+    path.write_text('rem_\\(re:zero\\),4,9,"rem \\(x\\) \\(y\\)"\n\\(^o^)/,0,1\n\\m/,0,1\n')
+    rem, joy, rock = read_tag_list(path)
+    assert (rem.name, rem.aliases) == ("rem (re:zero)", ("rem (x) (y)",))
+    assert (joy.name, rock.name) == (r"\(^o^)/", r"\m/")
+    known = load_known_tags(path, PROMPTING)
+    for prefix in (r"\(^", r"\(^o^)/", "\\"):
+        assert r"\(^o^)/" in names(known.complete(prefix, 9)), prefix
+
+
 def test_names_that_the_field_refuses_are_left_out(tmp_path: Path) -> None:
     path = tmp_path / "tags.csv"
     names = ('"a,b"', "a\x00b", '"a\nb"', "_", "", "a" * 201, "(smile:1.2)", "hat")
