@@ -84,6 +84,12 @@ SEXUAL = {
         "chest_squeeze", "sticky_fluid", "fluid_on_face", "trickling_down_thigh",
         "wet_sheets", "wrists_pinned", "restraint_chair", "rope_around_body", "leash_tug",
         "offering_herself", "lovers_in_bed", "kiss_on_navel", "spicy_photo", "mature_content",
+        "hands_in_waistband", "catsuit_unzipped", "shorts_halfway_down", "robe_falling_open",
+        "uniform_pulled_open", "unlaced_leotard", "cutting_bikini_strap", "riding_viewer",
+        "biting_inner_thigh", "held_by_tentacles", "stain_on_sheets", "legs_forced_apart",
+        "feather_tickling", "covering_body", "dirty_message", "intimate_touch",
+        "trembling_with_pleasure", "gripping_sheets", "pelvis_to_face", "girl_on_girl",
+        "nun_habit_lift", "muzzled_girl", "step-bro",
         "strumpet", "tailhole", "relieving_oneself", "toilet_squat", "nuresuke", "tachishon",
     ],
     "acts and fluids": [
@@ -126,6 +132,9 @@ HARMLESS = {
         "walking down the street", "sticky notes", "fluid dynamics", "hands held together",
         "butterfly pinned to board", "rope around tree", "dog collar", "kiss on shoulder",
         "weeping angel", "lady of the lake", "racing", "theme park", "relieved smile",
+        "backpack unzipped", "bad habit", "blindfolded justice", "caught by vines",
+        "intimate portrait", "text message", "girl on horse", "boy on girl's shoulders",
+        "book falling open", "with pleasure", "gun in waistband", "squeezing an orange",
         "obscured by clouds", "lost in thought", "offering flowers", "wet clay", "toilet seat",
     ],
     "food and stains": [
