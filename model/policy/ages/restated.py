@@ -27,6 +27,7 @@ _WORDS = (
     "thirteen|fourteen|fifteen|sixteen|seventeen|ten|eleven|twelve|"
     "two|three|four|five|six|seven|eight|nine"
 )
+_NOT_ABOVE = r"(?<!ty)(?<!ty[\W_])(?<!hundred)"
 _LOADED = "nude|naked|nsfw|sex|porn|hentai|lewd|xxx|girl|boy"
 """What makes an age of `nudeage14`; `vintage14` is none."""
 
@@ -36,16 +37,20 @@ _PATTERNS = tuple(
         # 14yearsoldnaked, nude13yrsold, 13-year-0ld, 9 y€ars old; 14yro, 13 years ol
         (rf"{_NUMBER}[\W_]{{0,3}}{_YEARS_OLD}", r" \1 years old "),
         (rf"{_NUMBER}[\W_]?(?:yro|y(?:ea)?rs? ?ol)(?![^\W_])", r" \1 years old "),
-        # 12yonude, girl14yonude, 14anosnua
+        # 12yonude, girl14yonude, 12 yonude, 14anosnua
         (rf"{_NUMBER}yo(?=[a-z])(?!{_NO_AGE})", r" \1 years old "),
+        (rf"{_NUMBER}[\s_-]yo(?={_LOADED})", r" \1 years old "),
         (rf"{_NUMBER}({_YEARS_ELSEWHERE})(?=[a-z])", r" \1 \2 "),
-        # nudefourteenyearold
-        (rf"(?<!ty)(?<!hundred)({_WORDS})y(?:ea)?rs?old(?!er|est)", r" \1 years old "),
-        # nudeage14, nudeunder18, 7thgradernude
+        # nudefourteenyearold, twelveyonude, nudetwelveyo
+        (rf"{_NOT_ABOVE}({_WORDS})y(?:ea)?rs?old(?!er|est)", r" \1 years old "),
+        (rf"{_NOT_ABOVE}({_WORDS})yo(?={_LOADED})", r" \1 years old "),
+        (rf"({_LOADED})({_WORDS})yo(?![^\W_])", r"\1 \2 years old "),
+        # nudeage14, nudeunder18, nudeundereighteen, 7thgradernude
         (rf"({_LOADED})aged?[\W_]?(\d{{1,2}})(?!\d)", r"\1 age \2 "),
-        (rf"({_LOADED})(under|below)[\W_]?(\d\d)(?!\d)", r"\1 \2 \3 "),
+        (rf"({_LOADED})(under|below)[\W_]?(\d\d|eighteen|{_WORDS})(?!\d)", r"\1 \2 \3 "),
         (rf"{_NUMBER}(st|nd|rd|th)(grader?)(?=[a-z])", r" \1\2 \3 "),
-        # <18, <=17
+        # <18, <=17, <eighteen
+        (rf"<\s?=?\s?(eighteen|{_WORDS})(?![^\W_])", r" under \1 "),
         (r"<\s?=?\s?(18)(?!\s?(?:[\d%°:/]|[.,]\d|[cmk]?m\b|[pm]x\b|[kmg]b\b))", r" under \1 "),
         (r"(^|age)\s*<\s?=?\s?(1[2-7])(?=\s?(?:y|$))", r"\1 under \2 "),
         # 13 to 17 years; 7º ano, 3º ESO; 14 female
@@ -63,22 +68,46 @@ _AFTER_A_DIGIT = re.compile(
     r"\d(?:[\W_]{0,3}y|o (?:ano|eso)|(?:st|nd|rd|th)grade| (?:fe)?male"
     rf"| ?(?:to|or|and|[-–~/]) ?\d+ y|{_YEARS_ELSEWHERE})"
 )
-_HINTS = ("<", "yearold", "yearsold", "yrold", "yrsold", "幼*", "ロ*", "age", "under", "below")
+_HINTS = (
+    "<",
+    "yearold",
+    "yearsold",
+    "yrold",
+    "yrsold",
+    "eyo",
+    "nyo",
+    "oyo",
+    "xyo",
+    "ryo",
+    "幼*",
+    "ロ*",
+    "age",
+    "under",
+    "below",
+)
 """One of them is in every such age; to look for them first is faster."""
 
-_BARE = re.compile(r"\d\s*(?:[,;、\n]|$)")
+_BARE = re.compile(r"\d[\s.!]*(?:[,;、\n]|$)")
 _TAG_ENDS = re.compile(r"[,;、\n]")
-_BARE_AGES = frozenset(map(str, range(4, ADULT)))
-"""Lower ones number things."""
+_BARE_AGES = frozenset((*map(str, range(4, ADULT)), *_WORDS.split("|")[:5]))
+"""Lower ones number things, and lower words are names."""
 
 _PERSONS = frozenset(("girl", "boy", "female", "male"))
 _ENDS_WITH_PERSON = re.compile(
-    r"\b(?:1 ?)?(?:girl|boy|female|male|daughter|son|sister|brother|niece|nephew|student)$"
+    r"\b(?:1 ?)?(?:girl|boy|female|male|daughter|son|sister|brother|niece|nephew|student|she|he)$"
 )
 
 _MASKS = "*#?%&"
-_HAS_MASKED = re.compile(rf"[{_MASKS}](?<=[^\W\d_].)[{_MASKS}]*[^\W\d_]")
-_MASKED = re.compile(rf"[^\W\d_]+[{_MASKS}]+[^\W\d_](?:[^\W\d_]|[{_MASKS}])*")
+_COVERS = "_.-"
+_MASKED = re.compile(
+    rf"(?<![^\W_])[^\W\d_]{{1,15}}[{_MASKS}](?:[{_MASKS}]|[^\W\d_]){{0,15}}[^\W\d_]"
+    rf"|(?<![^\W_])[^\W\d_]{{1,15}}[{_COVERS}][^\W\d_]{{1,15}}(?=[\s_-]y)"
+)
+"""A masked word; or one of whose letters a sign is that also separates words, before "years"."""
+
+_MAY_BE_MASKED = re.compile(
+    rf"[{_MASKS}{_COVERS}](?:(?<=[^\W\d_][{_MASKS}])|[^\W\d_]{{1,15}}[\s_-]y)"
+)
 _MIN_MASKED_LETTERS = 4
 
 
@@ -93,7 +122,7 @@ def with_ages_said_again(text: str) -> str:
 
 def _in_tags(plain: str) -> Iterator[str]:
     """The tags that glue an age to other words or write it with signs, with the age in words."""
-    has_ages, has_masks = _may_hold_ages(plain), bool(_HAS_MASKED.search(plain))
+    has_ages, has_masks = _may_hold_ages(plain), bool(_MAY_BE_MASKED.search(plain))
     for tag in dict.fromkeys(COMMA.split(plain)) if has_ages or has_masks else ():
         said = tag
         for pattern, again in _PATTERNS if has_ages and _may_hold_ages(tag) else ():
@@ -110,8 +139,8 @@ def _may_hold_ages(plain: str) -> bool:
 
 def _bare(plain: str) -> Iterator[str]:
     """Numbers that are a tag beside one for a person: "girl, 14"; "14, 1girl" may be a row."""
-    if _BARE.search(plain):
-        tags = ["", *map(str.strip, _TAG_ENDS.split(plain)), ""]
+    if "teen" in plain or _BARE.search(plain):
+        tags = ["", *(tag.strip(" .!") for tag in _TAG_ENDS.split(plain)), ""]
         for place, tag in enumerate(tags):
             if tag in _BARE_AGES and (
                 _ENDS_WITH_PERSON.search(tags[place - 1][-10:]) or tags[place + 1] in _PERSONS
@@ -122,18 +151,20 @@ def _bare(plain: str) -> Iterator[str]:
 def _unmasked(match: re.Match[str]) -> str:
     """The word for a number or for years that a masked word may be."""
     masked = match[0]
-    for word in _words_of_ages().get((masked[0], len(masked)), ()):
-        if all(sign in (letter, *_MASKS) for sign, letter in zip(masked, word, strict=True)):
+    for word in _words_of_ages().get((masked[0], masked[-1], len(masked)), ()):
+        if all(
+            sign in (letter, *_MASKS, *_COVERS) for sign, letter in zip(masked, word, strict=True)
+        ):
             return word
     return masked
 
 
 @cache
-def _words_of_ages() -> Mapping[tuple[str, int], list[str]]:
-    """The words of all ages by their first letter and their length."""
+def _words_of_ages() -> Mapping[tuple[str, str, int], list[str]]:
+    """The words of all ages by their first and last letter and their length."""
     words = dict.fromkeys(word for term in ages_below(ADULT) for word in fold(term).split())
-    found: dict[tuple[str, int], list[str]] = defaultdict(list)
+    found: dict[tuple[str, str, int], list[str]] = defaultdict(list)
     for word in words:
         if word.isalpha() and len(word) >= _MIN_MASKED_LETTERS:
-            found[word[0], len(word)].append(word)
+            found[word[0], word[-1], len(word)].append(word)
     return found

@@ -64,7 +64,7 @@ _AGED = (
     "turning {}", "turned {}", "just turned {}", "girl of {}", "boy of {}",
     "={} year", "{} yers old", "{} ys old", "born {} years ago", "age range {}",
 )  # fmt: skip
-_BIRTHDAYS = ("{} birthday", "{} bday", "in her {} year", "in his {} year")
+_BIRTHDAYS = ("{} birthday", "{} bday", "{} year of life", "in her {} year", "in his {} year")
 _IN_DIGITS = (
     "{}歳", "{}才", "{}サイ", "{}岁", "{}歲", "{}周岁", "{}살", "{}세", "{}th birthday", "{} yrs",
     "{} yr", "{} lat", "{} yaşında", "{} tahun", "{} tuổi", "{} year girl", "{} year boy",
@@ -152,6 +152,7 @@ _RUSSIAN_ORDINALS = (
     "втор", "четверт", "пят", "шест", "седьм", "восьм", "девят", "десят", "одиннадцат",
 )  # fmt: skip
 _RUSSIAN_ENDINGS = ("ый класс", "ой класс", "ом классе", "ого класса")
+_SCHOOLS = ("year", "yr", "y", "primary", "secondary", "form", "class", "standard", "ks")
 _PUPILS = ("pupil", "student", "girl", "boy")
 _LAST_GRADE = 12
 
@@ -258,7 +259,7 @@ def school_years() -> Iterator[str]:
             yield from (f"{written} grade", f"{written} grader")
         for written in (str(year), _ENGLISH[year]):
             yield f"=year {written}"
-            for school in ("year", "yr", "y", "primary", "secondary", "form"):
+            for school in _SCHOOLS:
                 yield from (f"{school} {written} {who}" for who in _PUPILS)
         if len(_ROMAN[year]) > 1:
             yield f"grade {_ROMAN[year]}"
