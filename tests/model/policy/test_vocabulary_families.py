@@ -93,6 +93,7 @@ SEXUAL = {
         "strumpet", "tailhole", "relieving_oneself", "toilet_squat", "nuresuke", "tachishon",
     ],
     "acts and fluids": [
+        "oral_from_behind", "beating_meat", "ankle_lick", "foot_on_balls", "vibrating_seat",
         "blowbang", "throatpie", "cumplugged", "reverse_69", "spoons_position", "dickhead",
         "testicular_slap", "package_grab", "load_on_face", "fully_inserted", "onacup",
         "lap_grind", "sit_on_face", "straddling_head", "tongue_on_armpit", "nose_in_armpit",
@@ -146,7 +147,8 @@ HARMLESS = {
     ],
     "balls and busts": [
         "big balls of yarn", "giant balls of fire", "christmas balls", "kick the ball",
-        "kick to the head", "ball bearing", "marble bust", "bust of a roman emperor",
+        "kick to the head", "ball bearing", "elephant on balls", "oral history", "vibrating phone",
+        "marble bust", "bust of a roman emperor",
         "woman with large breasts on a beach", "knee to chest stretch", "ball in mouth, dog",
     ],
     "ropes and chains": [
