@@ -55,6 +55,13 @@ def test_chips_are_in_the_groups_of_the_card_and_of_the_list(page: Page) -> None
     expect(chip(page, "long hair").locator(".weight")).to_have_text("×1.2")
 
 
+def test_an_emoticon_is_no_artist(page: Page) -> None:
+    chips(page, "1girl, @_@, @wlop, (@wlop:1.2)")
+    expect(page.locator(".chip")).to_have_count(4)
+    assert words(page, "artist") == ["@wlop", "@wlop"]
+    assert words(page, "general") == ["@_@"]
+
+
 def drag(page: Page, source: Locator, target: Locator) -> None:
     """Move by the mouse: onto the left half of the target."""
     source.hover(position={"x": 12, "y": 10})

@@ -10,12 +10,17 @@ const SEARCHED = 20;
 /** Groups by plain tag. @type {Map<string, TagGroup>} */
 const known = new Map();
 
+/** Whether words begin with the mark of an artist: `@wlop` does, and the emoticon `@_@` does not. @param {string} words */
+function isMarked(words) {
+  const mark = store.state.capabilities?.prompting.artist_prefix;
+  return Boolean(mark) && words.startsWith(mark ?? "") && !words.startsWith(`${mark}_`);
+}
+
 /** A tag as lists have it: without weight, escapes, and the mark of an artist. @param {string} text */
 export function plainTag(text) {
   const { words } = readWeight(text);
   const bare = words.replace(/\\([()])/g, "$1").replaceAll("_", " ").toLowerCase().trim();
-  const mark = store.state.capabilities?.prompting.artist_prefix;
-  return mark && bare.startsWith(mark) ? bare.slice(mark.length) : bare;
+  return isMarked(words.trim()) ? bare.slice(store.state.capabilities?.prompting.artist_prefix.length) : bare;
 }
 
 /** A tag as a prompt has it. @param {string} tag @param {string} group */
@@ -28,8 +33,7 @@ export function promptText(tag, group) {
 /** The group of a tag: the user's choice, what is known, or general. @param {string} text @returns {TagGroup} */
 export function groupOf(text) {
   const tag = plainTag(text);
-  const mark = store.state.capabilities?.prompting.artist_prefix;
-  if (mark && readWeight(text).words.startsWith(mark)) return store.state.view.groups[tag] ?? "artist";
+  if (isMarked(readWeight(text).words.trim())) return store.state.view.groups[tag] ?? "artist";
   return store.state.view.groups[tag] ?? cardGroup(tag) ?? known.get(tag) ?? "general";
 }
 
