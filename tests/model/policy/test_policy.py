@@ -199,7 +199,8 @@ def test_terms_in_capitals_that_look_other_are_found_however_many_there_are(poli
     many = ", ".join(f"ΗΝΜ{number}" for number in range(999))
     for text in (f"{many}, БОРДЕЛЬ", f"БОРДЕЛЬ {many}", f"{many}, 17 ΕΤΩΝ, nude"):
         assert verdict(policy, text, ceiling="safe") is not None, text[-20:]
-    assert verdict(policy, "ТРИДЦАТЬ ОДИН ГОД, nude") is None, "31 is not 1"
+    for adult in ("ТРИДЦАТЬ ПЯТЬ ЛЕТ, nude", "пЯтьДеСят три лет, nude"):
+        assert verdict(policy, adult) is None, adult
 
 
 def test_ordinary_prompts_pass_at_the_lowest_ceiling(policy: Policy) -> None:
