@@ -18,6 +18,10 @@ COMMA = re.compile(r"[,;、]")
 BARRIER = "\x1f"
 """Stands for a number where digits are read as letters: a number alone is not a word."""
 
+_WHOLE_WORDS = re.compile("[\u3300-\u33ff\u321d\u321e\ufdfa\ufdfb]")
+"""Single characters that stand for words, such as \u337f; written out they would multiply a text."""
+
+_MAX_NUMBER = 9999
 _DRAWN_LETTERS = re.compile(
     r"(?:COMBINING )?LATIN |GREEK |CYRILLIC |REGIONAL |.*(?:SQUARED|CIRCLED) LATIN "
 )
@@ -88,7 +92,8 @@ def _read(char: str) -> str:
     if category in ("Cf", "Sk", "Cc", "Co", "Cn") or char in _BLANK:
         return ""
     if category in ("Nd", "No") and unicodedata.numeric(char, 0.5).is_integer():
-        return f"{unicodedata.numeric(char):.0f}"  # also of a white number in a black circle
+        # Also of a white number in a black circle.
+        return f"{min(unicodedata.numeric(char), _MAX_NUMBER):.0f}"
     return _look_alike(char, name, category)
 
 
@@ -137,7 +142,8 @@ def fold(text: str) -> str:
     if text.isascii():
         plain = text.lower().replace(BARRIER, "")
     else:
-        plain = unicodedata.normalize("NFKD", text).translate(_CHARACTERS)
+        spelled_out = unicodedata.normalize("NFKD", _WHOLE_WORDS.sub("*", text))
+        plain = spelled_out.translate(_CHARACTERS)
     return _CONTRACTED.sub("", plain)  # the t in "isn't" is not a word
 
 

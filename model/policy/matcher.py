@@ -40,8 +40,8 @@ _Hit = tuple[int, int, int]
 _Context = str | tuple[object, ...]
 """All that decides what a match is: its letters with the gaps between and around them.
 
-If a word may go on there, so do its spelling, its place in the first token that it touches, and all
-letters of these tokens; or whether it starts and ends there, if it touches only one.
+If a word may go on there, so do its spelling, whether it starts and ends there, and whether the
+first or the last token that it touches is a number.
 """
 
 
@@ -146,27 +146,33 @@ class TermSearch:
                 and is_needed[spelling]
                 and places[end] - places[begin] >= least[spelling]
             ):
+                at, stop, first, last = places[begin], places[end], firsts[begin], lasts[end - 1]
                 if before[spelling] or after[spelling]:
-                    context = _open_context(text, match)
+                    context = _open_context(text, spelling, at, stop, first, last)
                 else:
-                    at, stop = places[begin] + 3 * firsts[begin], places[end] + 3 * lasts[end - 1]
-                    context = written[at + 2 : stop + 4]
+                    context = written[at + 3 * first + 2 : stop + 3 * last + 4]
                 found[context].append(match)
         return found
 
     def _judge(self, text: NormalizedText, match: Match) -> list[_Hit]:
         """The parts of terms that a match is."""
         spelling, begin, end = match
-        first = text.run_tokens[0][begin]
-        letters = text.ends[first] - text.starts[first]
+        firsts, lasts = text.run_tokens
+        first, starts = firsts[begin], lasts[begin] != lasts[begin - 1]
+        ends, letters = firsts[end] != firsts[end - 1], text.ends[first] - text.starts[first]
         hits: list[_Hit] = []
-        for pattern, part in self._spellings.ways(spelling):
-            if pattern.hole and pattern.hole != letters:
-                continue
-            if self._spellings.term_of[part] != FILLER:
-                tokens = _tokens_of(text, begin, end, pattern)
-                if tokens:
-                    hits.append((part, tokens[0] - first, tokens[1] - first))
+        judged, tokens = -1, None
+        for kind, part in self._spellings.ways(spelling):
+            if kind != judged:
+                judged, pattern = kind, self._spellings.patterns[kind]
+                may_start = starts or pattern.is_open_before
+                fits = may_start and (ends or pattern.is_open_after)
+                if fits and (not pattern.hole or pattern.hole == letters):
+                    tokens = _tokens_of(text, begin, end, pattern)
+                else:
+                    tokens = None
+            if tokens and self._spellings.term_of[part] != FILLER:
+                hits.append((part, tokens[0] - first, tokens[1] - first))
         return hits
 
     def _joined(self, parts: dict[int, dict[int, int]]) -> Iterator[TermMatch]:
@@ -213,7 +219,11 @@ class TermSearch:
         if not bounds:
             return {}
         ways = {
-            spelling: [way for way in spellings.ways(spelling) if way[0].is_glued]
+            spelling: [
+                (pattern, part)
+                for kind, part in spellings.ways(spelling)
+                if (pattern := spellings.patterns[kind]).is_glued
+            ]
             for spelling in {match[0] for match in matches if glued[match[0]]}
         }
         pieces = [
@@ -260,17 +270,17 @@ def _continued(ends: dict[int, set[int]], known: dict[int, int]) -> dict[int, se
 # -- matches at word boundaries ------------------------------------------------------------------
 
 
-def _open_context(text: NormalizedText, match: Match) -> _Context:
-    """The context of a match whose word may go on before or after it."""
-    spelling, begin, end = match
-    at, stop = text.places[begin], text.places[end]
-    first, last = text.run_tokens[0][begin], text.run_tokens[1][end - 1]
-    offset, gaps = at - text.starts[first], text.gaps
-    before, after = OUTER[gaps[first]], OUTER[gaps[last + 1]]
+def _open_context(
+    text: NormalizedText, spelling: int, at: int, stop: int, first: int, last: int
+) -> _Context:
+    """The context of these letters of some tokens, whose word may go on before or after them."""
+    starts, ends = at == text.starts[first], stop == text.ends[last]
+    before, after = OUTER[text.gaps[first]], OUTER[text.gaps[last + 1]]
     if first == last:
-        return spelling, text.raw[at:stop], offset == 0, stop == text.ends[last], before, after
-    inner = *text.tokens[first : last + 1], *gaps[first + 1 : last + 1]
-    return spelling, offset, before, *inner, after
+        return spelling, text.raw[at:stop], starts, ends, before, after
+    inner = text.written[at + 3 * first + 3 : stop + 3 * last + 3]
+    one, other = _is_number(text.tokens[first]), _is_number(text.tokens[last])
+    return spelling, inner, starts, ends, before, after, one, other
 
 
 def _tokens_of(
@@ -278,10 +288,10 @@ def _tokens_of(
 ) -> tuple[int, int] | None:
     """The first and last token of a match, the fewest possible; None if it is not whole words."""
     places, starts, ends = text.places, text.starts, text.ends
+    at, stop = places[begin], places[end]
     for place, least in pattern.long_runs:
         if places[begin + place + 1] - places[begin + place] < least:
             return None
-    at, stop = places[begin], places[end]
     first_end, last_start = (
         places[begin + 1] - pattern.first_run,
         places[end - 1] + pattern.last_run,
@@ -356,7 +366,10 @@ def _has_number(text: NormalizedText, first: int, gaps: Sequence[int]) -> bool:
     if text.raw[text.starts[first] : text.ends[first + len(gaps)]].isalpha():
         return False
     for token, sides in enumerate(pairwise([Gap.TAG, *gaps, Gap.TAG]), start=first):
-        letters = text.raw[text.starts[token] : text.ends[token]]
-        if Gap.NONE not in sides and not any(map(str.isalpha, letters)):
+        if Gap.NONE not in sides and _is_number(text.tokens[token]):
             return True
     return False
+
+
+def _is_number(token: str) -> bool:
+    return not token.isalpha() and not any(map(str.isalpha, token))

@@ -72,7 +72,9 @@ class Spellings:
                     self.least[spelling] = min(self.least[spelling], pattern.letters)
                     if not own <= found_groups[spelling]:
                         found_groups[spelling] |= own
-        self._patterns = list(patterns)
+        for ways in self._more.values():
+            ways.sort()  # so that equal patterns are next to each other
+        self.patterns = list(patterns)
         kinds: dict[frozenset[int], int] = {}
         self._kinds = array("I", (kinds.setdefault(one, len(kinds)) for one in found_groups))
         self._groups = list(kinds)
@@ -115,8 +117,7 @@ class Spellings:
         is_needed = [not groups.isdisjoint(own) for own in self._groups]
         return bytes(map(is_needed.__getitem__, self._kinds))
 
-    def ways(self, spelling: int) -> Iterator[tuple[Pattern, int]]:
-        """The patterns of a spelling, and the part of a term that each is one of."""
-        yield self._patterns[self._pattern[spelling]], self._part[spelling]
-        for kind, part in self._more.get(spelling, ()):
-            yield self._patterns[kind], part
+    def ways(self, spelling: int) -> list[tuple[int, int]]:
+        """The patterns of a spelling, by number, and the part of a term that each is one of."""
+        first = self._pattern[spelling], self._part[spelling]
+        return [first, *self._more.get(spelling, ())]
