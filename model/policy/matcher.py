@@ -109,23 +109,24 @@ class TermSearch:
     ) -> Iterator[TermMatch]:
         """The terms that start and end at word boundaries, or may start or end elsewhere."""
         judged, (touched, _) = self._judged[text.reads_digits], text.run_tokens
-        parts: dict[int, dict[int, int]] = defaultdict(dict)
-        """The tokens of each part of a term with several: the last by the first."""
+        places: dict[int, tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
+        """The first and the last tokens of each part of a term."""
         for context, matches in found.items():
             hits = judged.get(context)
             if hits is None:
                 hits = judged[context] = self._judge(text, matches[0])
-            if not hits:
-                continue
-            tokens = [touched[begin] for _, begin, _ in matches]
+            tokens = [touched[begin] for _, begin, _ in matches] if hits else []
             for part, from_first, to_last in hits:
-                firsts = [token + from_first for token in tokens] if from_first else tokens
-                lasts = [token + to_last for token in tokens] if to_last else tokens
-                term = self._spellings.term_of[part]
-                if term == CHAINED:
-                    parts[part].update(zip(firsts, lasts, strict=True))
-                elif not self._needed.isdisjoint(self._groups[term]):
-                    yield TermMatch(term, firsts, lasts)
+                firsts, lasts = places[part]
+                firsts += [token + from_first for token in tokens] if from_first else tokens
+                lasts += [token + to_last for token in tokens] if to_last else tokens
+        parts: dict[int, dict[int, int]] = {}
+        for part, (firsts, lasts) in places.items():
+            term = self._spellings.term_of[part]
+            if term == CHAINED:
+                parts[part] = dict(zip(firsts, lasts, strict=True))
+            elif not self._needed.isdisjoint(self._groups[term]):
+                yield TermMatch(term, firsts, lasts)
         if parts:
             yield from self._joined(parts)
 
