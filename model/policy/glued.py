@@ -1,8 +1,6 @@
 """Splits words into terms that are written without a gap between them."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from operator import itemgetter
-from typing import NamedTuple
 
 from model.policy.patterns import Pattern
 
@@ -30,13 +28,11 @@ class KnownWords:
         )
 
 
-class Piece(NamedTuple):
-    """A pattern that may be a part of a word, at these squeezed letters, and what it is part of."""
+Piece = tuple[int, int, Pattern, frozenset[int]]
+"""A pattern that may be a part of a word, at these squeezed letters, and the terms of which it is.
 
-    begin: int
-    end: int
-    pattern: Pattern
-    part: int
+The begin, the end, the pattern and the terms.
+"""
 
 
 class GluedWords:
@@ -51,11 +47,14 @@ class GluedWords:
         self._has_only_letters = letters.replace("\n", "").isalpha()
 
     def chained(self, pieces: Iterable[Piece]) -> Iterator[Piece]:
-        """The pieces of chains from the start of a word to its end."""
+        """The pieces of chains from the start of a word to its end.
+
+        The pieces are ordered by their ends, and those with the same end by their begins.
+        """
         kept: list[Piece] = []
         reached: dict[int, int] = {}
         """Where chains from the start of a word end, and how much of the last run they need."""
-        for piece in sorted(pieces, key=itemgetter(0, 1)):
+        for piece in pieces:
             begin, end, pattern, _ = piece
             if (
                 begin in reached
@@ -67,7 +66,7 @@ class GluedWords:
         ends = set(self._bounds.values())
         wanted: dict[int, int] = {}
         """Where chains to the end of a word start, and how much of the first run they need."""
-        for piece in sorted(kept, key=itemgetter(1, 0), reverse=True):
+        for piece in reversed(kept):
             begin, end, pattern, _ = piece
             if (
                 end in wanted

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from itertools import pairwise
 from typing import NamedTuple
 
-from model.policy.glued import MIN_GLUED_LETTERS, GluedWords, KnownWords, Piece
+from model.policy.glued import MIN_GLUED_LETTERS, GluedWords, KnownWords
 from model.policy.normalize import COVERS, OUTER, TAG_ENDS, Gap, NormalizedText, squeeze
 from model.policy.patterns import Pattern
 from model.policy.spellings import CHAINED, FILLER, Match, Spellings
@@ -219,26 +219,28 @@ class TermSearch:
         bounds = self._possible(matches, dict(zip(starts, ends, strict=True)))
         if not bounds:
             return {}
-        ways = {
-            spelling: [
-                (pattern, part)
-                for kind, part in spellings.ways(spelling)
-                if (pattern := spellings.patterns[kind]).is_glued
-            ]
-            for spelling in {match[0] for match in matches if glued[match[0]]}
-        }
+        met = {match[0] for match in matches if glued[match[0]]}
+        ways = {spelling: self._glued_ways(spelling) for spelling in met}
         pieces = [
-            Piece(begin, end, *way)
+            (begin, end, pattern, terms)
             for spelling, begin, end in matches
             if spelling in ways and starts[bisect_right(starts, begin) - 1] in bounds
-            for way in ways[spelling]
+            for pattern, terms in ways[spelling]
         ]
         found: dict[str, set[int]] = defaultdict(set)
-        for piece in GluedWords(letters, places, bounds).chained(pieces):
-            term = spellings.term_of[piece.part]
-            if term != FILLER:
-                found[words[bisect_right(starts, piece.begin) - 1]].add(term)
+        for begin, _, _, terms in GluedWords(letters, places, bounds).chained(pieces):
+            if terms:
+                found[words[bisect_right(starts, begin) - 1]] |= terms
         return found
+
+    def _glued_ways(self, spelling: int) -> list[tuple[Pattern, frozenset[int]]]:
+        """The patterns of a spelling that may be glued, and the terms that are written like this."""
+        terms: dict[int, set[int]] = defaultdict(set)
+        for kind, part in self._spellings.ways(spelling):
+            if self._spellings.patterns[kind].is_glued:
+                terms[kind].add(self._spellings.term_of[part])
+        patterns = self._spellings.patterns
+        return [(patterns[kind], frozenset(found - {FILLER})) for kind, found in terms.items()]
 
     def _possible(self, matches: Sequence[Match], bounds: dict[int, int]) -> dict[int, int]:
         """Those of the words with these bounds that start and end with a term, but are none."""

@@ -1,6 +1,8 @@
 """Words are split into pieces without a rest; pieces may share a stretched letter."""
 
-from model.policy.glued import GluedWords, KnownWords, Piece
+from operator import itemgetter
+
+from model.policy.glued import GluedWords, KnownWords
 from model.policy.normalize import squeeze
 from model.policy.patterns import parts_of
 
@@ -12,9 +14,10 @@ def chained(word: str, pieces: list[tuple[str, int]]) -> set[str]:
     for number, (term, begin) in enumerate(pieces):
         (part,) = parts_of(term)
         letters, pattern = next(part.spellings())
-        found.append(Piece(begin, begin + len(letters), pattern, number))
+        found.append((begin, begin + len(letters), pattern, frozenset([number])))
     words = GluedWords(word, places, {0: len(squeezed)})
-    return {pieces[piece.part][0] for piece in words.chained(found)}
+    found.sort(key=itemgetter(1, 0))
+    return {pieces[number][0] for *_, numbers in words.chained(found) for number in numbers}
 
 
 def test_a_chain_leaves_no_rest() -> None:
