@@ -19,7 +19,7 @@ BARRIER = "\x1f"
 """Stands for a number where digits are read as letters: a number alone is not a word."""
 
 _WHOLE_WORDS = re.compile("[\u3300-\u33ff\u321d\u321e\ufdfa\ufdfb]")
-"""Single characters that stand for words, such as \u337f; written out they would multiply a text."""
+"""Characters that stand for words, such as \u337f: written out they would multiply a text."""
 
 _MAX_NUMBER = 9999
 _DRAWN_LETTERS = re.compile(
@@ -124,6 +124,33 @@ def _look_alike(char: str, name: str, category: str) -> str:
 
 _CHARACTERS = _Characters()
 
+_JAMO = re.compile("[\u1100-\u11ff]")
+_SYLLABLES = range(0xAC00, 0xD7A4)
+_FINALS = 28
+"""Syllables that differ in their last consonant only, one of them without any."""
+
+
+class _OpenSyllables(dict[int, str]):
+    """Korean syllables without their last consonant, and this; filled on first use.
+
+    An ending adds such a consonant to a word: so the word stays its beginning. All three parts of
+    a syllable would be more letters than needed.
+    """
+
+    def __missing__(self, code: int) -> str:
+        final = (code - _SYLLABLES.start) % _FINALS if code in _SYLLABLES else 0
+        self[code] = chr(code - final) + (_first(0x11A7 + final) if final else "")
+        return self[code]
+
+
+def _first(final: int) -> str:
+    """The first consonant of a syllable that is written like this last one, if it is one alone."""
+    name = unicodedata.name(chr(final)).replace("JONGSEONG", "CHOSEONG")
+    return chr(final) if "-" in name else unicodedata.lookup(name)
+
+
+_OPEN_SYLLABLES = _OpenSyllables()
+
 
 class _LooksOtherIfSmall(dict[str, bool]):
     """Whether a character in lower case looks like another letter; filled on first use."""
@@ -144,6 +171,8 @@ def fold(text: str) -> str:
     else:
         spelled_out = unicodedata.normalize("NFKD", _WHOLE_WORDS.sub("*", text))
         plain = spelled_out.translate(_CHARACTERS)
+        if _JAMO.search(plain):
+            plain = unicodedata.normalize("NFC", plain).translate(_OPEN_SYLLABLES)
     return _CONTRACTED.sub("", plain)  # the t in "isn't" is not a word
 
 

@@ -234,7 +234,7 @@ class TermSearch:
         return found
 
     def _glued_ways(self, spelling: int) -> list[tuple[Pattern, frozenset[int]]]:
-        """The patterns of a spelling that may be glued, and the terms that are written like this."""
+        """The patterns of a spelling that may be glued, and the terms of each."""
         terms: dict[int, set[int]] = defaultdict(set)
         for kind, part in self._spellings.ways(spelling):
             if self._spellings.patterns[kind].is_glued:

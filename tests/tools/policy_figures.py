@@ -35,6 +35,8 @@ WORST = {
     "capitals of other scripts": "\u0397\u0422\u0410 ",
     "digits and signs": "n00d3 l0l1 @$$ n!pp|3 ",
     "glued words": "asscum ",
+    "glued without an end": "sexe",
+    "Korean and digits": "\uc0b41",
 }
 """Texts to repeat for measuring the time."""
 
@@ -48,9 +50,27 @@ SLOWEST = [
     ["young ", "m\u0435\u0397\u043e di 101", "  ", "[", "pen is ", "a s s ", "$", "al gore "],
     ["xxx spri\u0397gs \u043eld1", "pen is ", "裸", "xviii years old", "?", "liii yrs- old "],
     ["×", "xxii years young_", "cum", "liii yo ", "女", "fifty fo1ur yrs old\u0397", "裸", "1"],
+    [
+        "ß",
+        "1a",
+        "pen is ",
+        "pen is ",
+        "$",
+        "ß",
+        "ß",
+        "㍿",
+        "Β",
+        "\n",
+        "Ⅻ",
+        "pen is ",
+        "ß",
+        "~",
+        "|",
+    ],
+    ["!", ";", "girl ", "t1t", "pen is ", "_", "p*n*s ", "xviii years old", "Б", "?", "pen is "],
     ["👧", "t1t", "|", "Ⓐ", "breasts growth ", "head tilt ", "br ass", "n u d e ", "@$$ n!pp|3 "],
 ]
-"""The pieces of the slowest mixtures that a search found: 4 000 mixtures of 260 pieces and of
+"""The pieces of the slowest mixtures that searches found: of 260 pieces and of
 all terms and exceptions, also split, masked or with look-alikes, improved step by step."""
 
 

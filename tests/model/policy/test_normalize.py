@@ -51,6 +51,14 @@ def test_other_scripts_stay_apart() -> None:
     assert fold("don't, don’t") == "dont, dont"
     assert fold("a 👶 b").split() == ["a", "婴", "b"]
     assert len(fold("👧" * 9)) == 9, "a longer word would multiply a text"
+    assert fold("㍿㌍ﷺ") == "***", "the same"
+    assert (fold("⑰"), fold("𖭡")) == ("17", "9999")
+
+
+def test_korean_is_read_alike_in_syllables_and_letters() -> None:
+    assert fold("섹스") == fold("ㅅㅔㄱㅅㅡ") == "세ᄀ스"
+    assert fold("야한").startswith(fold("야하")), "an ending may be a last consonant"
+    assert (fold("소녀"), fold("값"), fold("깎")) == ("소녀", "값", "까ᄁ")
 
 
 def test_squeezing() -> None:
