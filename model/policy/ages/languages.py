@@ -58,8 +58,10 @@ class _Language(_Table):
 
     def harmless(self) -> Iterator[str]:
         """Times that are no ages."""
-        for age in range(ADULT):
-            yield from filled(self.times, f"{age}", self.numbers[age])
+        for age in range(1, ADULT):
+            yield from filled(self.times, f"{age}")
+        for word in self.numbers[1 : LEAST_LIMIT + 1]:
+            yield from filled(self.times, word)
 
 
 class _School(_Table):

@@ -56,7 +56,7 @@ _PATTERNS = tuple(
         # 13 to 17 years; 7º ano, 3º ESO; 14 female
         (rf"^\s*{_NUMBER} ?(?:to|or|and|[-–~/]) ?\d+ (?:yea|y)rs\s*$", r" \1 years old "),
         (r"^\s*([3-9])o (?:ano|eso)\s*$", r" grade \1 "),
-        (r"^\s*([4-9]|1[0-7]) (?:fe)?male\s*$", r" age \1 "),
+        (r"^\s*(1[2-7]) (?:fe)?male\s*$", r" age \1 "),
         # a mask at the end of a word of two letters
         (r"幼\*", "幼女"),
         (r"(?<![ァ-ヴー])ロ\*(?![ァ-ヴー])", "ロリ"),

@@ -64,7 +64,7 @@ _AGED = (
     "turning {}", "turned {}", "just turned {}", "girl of {}", "boy of {}",
     "={} year", "{} yers old", "{} ys old", "born {} years ago", "age range {}",
 )  # fmt: skip
-_BIRTHDAYS = ("{} birthday", "{} bday", "{} year of life", "in her {} year", "in his {} year")
+_BIRTHDAYS = ("{} birthday", "{} bday", "{} year of life", "in her {} year=", "in his {} year=")
 _IN_DIGITS = (
     "{}歳", "{}才", "{}サイ", "{}岁", "{}歲", "{}周岁", "{}살", "{}세", "{}th birthday", "{} yrs",
     "{} yr", "{} lat", "{} yaşında", "{} tahun", "{} tuổi", "{} year girl", "{} year boy",
@@ -132,7 +132,7 @@ _ERAS = ("ice", "iron", "stone", "bronze", "golden", "dark", "space")
 _GRADED = ("master", "high", "perfect", "real", "color", "colour")
 _DRINKS = ("whisky", "whiskey", "scotch", "bourbon", "rum", "wine")
 _LIMITS = ("under", "below", "less than", "unter")
-_UNITS = ("euro", "euros", "dollars", "degrees", "grad", "minutes", "seconds", "percent", "people")
+_UNITS = ("euro", "euros", "dollars", "degrees", "grad", "minutes", "people", "mm", "meters")
 """After these limits, a number is no age."""
 
 _ORDINALS = (
@@ -242,6 +242,7 @@ def _no_ages() -> Iterator[str]:
     for number in range(1, ADULT):
         yield from (f"{era} age {number}" for era in _ERAS)
         yield from (f"{kind} grade {number}" for kind in _GRADED)
+        yield f"looks like {number}mm"
         for drink, years in product(_DRINKS, ("year", "years")):
             yield f"{number} {years} old {drink}"
         yield from (f"{number}{century}" for century in ("세기", "세기의", "세기에"))

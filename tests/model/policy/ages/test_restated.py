@@ -56,7 +56,9 @@ HARMLESS = [
     "nude, 12 year old whisky", "nude, one hundred and fifteen years old", "nude, under 10 euros",
     "nude, 14 yosemite views", "twentytwoyonude", "nude, twenty-one years old",
     "nude, twenty two yo", "nude, <eighty", "nude, girl, eleven", "nude, a well-worn yellow dress",
-    "nude, 14 anniversaries", "nude, 16-bit", "nude, college freshman", "nude, master grade 5",
+    "nude, 4 female, 2 male", "nude, looks like 16mm film", "nude, in her 12th year of marriage",
+    "nude, under 18 meters", "nude, 14 anniversaries", "nude, 16-bit",
+    "nude, college freshman", "nude, master grade 5",
 ]  # fmt: skip
 LORAS = [
     "Nude14yo", "14YearsOldNude_v1", "nude-14yo-v1.5", "FourteenYearOldNude", "NudeAge14_v2",
