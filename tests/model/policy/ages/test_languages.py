@@ -74,7 +74,8 @@ ADULTS = {
     "Spanish": "treinta y cinco años; hace diez años; mayor de 18 años; tiene 12 tatuajes",
     "Portuguese": "vinte e cinco anos; há 10 anos; maior de idade; anos 80",
     "Italian": "venticinque anni; dieci anni fa; anni 80; trentenne",
-    "Russian": "двадцать один год; восемьдесят пять лет; 24 года; тридцатилетняя; 10 лет назад; "
+    "Russian": "двадцать один год; восемьдесят пять лет; шестьдесят два года; "
+    "ей пятьдесят три; 24 года; тридцатилетняя; 10 лет назад; "
     "двадцати пяти лет",
     "Polish": "dwadzieścia pięć lat; 30-letnia; dziesięć lat temu; pierwsza klasa",
     "Czech": "dvacet pět let; třicetiletá; plnoletá",
