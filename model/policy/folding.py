@@ -41,8 +41,9 @@ _CONTRACTED = re.compile(r"['`](?<=\w.)(?=\w)")
 _ALSO_ALIKE = {
     "χ": "x", "ω": "w", "η": "n", "μ": "u", "п": "n", "П": "n", "и": "u", "н": "h", "в": "b",
     "т": "t", "м": "m", "я": "r", "И": "u", "Я": "r", "Г": "r", "ь": "b",
+    "≤": "<", "≦": "<", "⩽": "<", "≲": "<",
 }  # fmt: skip
-"""Substitutes for Latin letters that are missing in UTS 39 because they look different."""
+"""Substitutes that are missing in UTS 39 because they look different."""
 
 _EMOJI = {"👶": "婴", "🧒": "童", "👧": "囡", "👦": "囝"}
 """Emoji that count as words, as one letter each: a longer word would multiply a text."""

@@ -11,6 +11,7 @@ from functools import cached_property, partial
 from itertools import accumulate, chain, compress, count, groupby, repeat
 from operator import le, ne
 
+from model.policy.ages.restated import with_ages_said_again
 from model.policy.folding import BARRIER, COMMA, fold, fold_prompt
 
 _SIGNS = "@$!|+*#?%&€£¢¥×"
@@ -233,7 +234,7 @@ def _kept(row: str) -> list[bool]:
 
 def readings(prompt: str) -> Iterator[NormalizedText]:
     """Every way to read a prompt."""
-    return normalize(fold_prompt(prompt))
+    return normalize(with_ages_said_again(fold_prompt(prompt)))
 
 
 def normalize(text: str) -> Iterator[NormalizedText]:

@@ -13,7 +13,6 @@ from types import MappingProxyType
 from typing import Literal, NamedTuple, Protocol
 
 from model.errors import PolicyBlocked, PolicyError
-from model.policy.ages.restated import with_ages_said_again
 from model.policy.folding import in_all_cases
 from model.policy.lora_names import lora_words
 from model.policy.matcher import TermMatcher
@@ -218,7 +217,7 @@ def collect_texts(
         added.append(names)
         if lora.weight < 0:
             removed.append(names)
-    return RequestTexts(*(with_ages_said_again(", ".join(texts)) for texts in (added, removed)))
+    return RequestTexts(", ".join(added), ", ".join(removed))
 
 
 def _only(segments: Sequence[tuple[str, float]], *, is_negative: bool) -> str:

@@ -9,15 +9,13 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from functools import cache
+from itertools import chain
 
 from model.policy.ages.languages import ADULT
 from model.policy.ages.terms import ages_below
 from model.policy.folding import COMMA, fold
 
-_LESS = "≤≦⩽≲"
-"""Signs that folding reads as a mask."""
-
-_NUMBER = r"(?<!\d)(?<!\d\.)(\d{1,2})"
+_NUMBER = r"(?<!\d)(?<!\d\.)(\d|1[0-7])(?!\d)"
 _YEARS_OLD = r"y[e3€*#?]?[a4@*#?]?r[s5$z]?[\W_]{0,3}[o0][l1|!]d(?!er|est)"
 _NO_AGE = r"u(?!n)|g[ua]|gi(?!rl)|shi|ts|ko|rk|lo|yo|d[ae]"
 """What follows `yo` in `4you`, `2yoga` and Japanese names."""
@@ -32,37 +30,40 @@ _LOADED = "nude|naked|nsfw|sex|porn|hentai|lewd|xxx|girl|boy"
 """What makes an age of `nudeage14`; `vintage14` is none."""
 
 _PATTERNS = tuple(
-    (re.compile(pattern), plain)
-    for pattern, plain in (
+    (needed, re.compile(pattern), plain)
+    for needed, pattern, plain in (
         # 14yearsoldnaked, nude13yrsold, 13-year-0ld, 9 y€ars old; 14yro, 13 years ol
-        (rf"{_NUMBER}[\W_]{{0,3}}{_YEARS_OLD}", r" \1 years old "),
-        (rf"{_NUMBER}[\W_]?(?:yro|y(?:ea)?rs? ?ol)(?![^\W_])", r" \1 years old "),
+        ("d", rf"{_NUMBER}[\W_]{{0,3}}{_YEARS_OLD}", r" \1 years old "),
+        ("r", rf"{_NUMBER}[\W_]?(?:yro|y(?:ea)?rs? ?ol)(?![^\W_])", r" \1 years old "),
         # 12yonude, girl14yonude, 12 yonude, 14anosnua
-        (rf"{_NUMBER}yo(?=[a-z])(?!{_NO_AGE})", r" \1 years old "),
-        (rf"{_NUMBER}[\s_-]yo(?={_LOADED})", r" \1 years old "),
-        (rf"{_NUMBER}({_YEARS_ELSEWHERE})(?=[a-z])", r" \1 \2 "),
+        ("yo", rf"{_NUMBER}yo(?=[a-z])(?!{_NO_AGE})", r" \1 years old "),
+        ("yo", rf"{_NUMBER}[\s_-]yo(?={_LOADED})", r" \1 years old "),
+        ("a", rf"{_NUMBER}({_YEARS_ELSEWHERE})(?=[a-z])", r" \1 \2 "),
         # nudefourteenyearold, twelveyonude, nudetwelveyo
-        (rf"{_NOT_ABOVE}({_WORDS})y(?:ea)?rs?old(?!er|est)", r" \1 years old "),
-        (rf"{_NOT_ABOVE}({_WORDS})yo(?={_LOADED})", r" \1 years old "),
-        (rf"({_LOADED})({_WORDS})yo(?![^\W_])", r"\1 \2 years old "),
+        ("old", rf"{_NOT_ABOVE}({_WORDS})y(?:ea)?rs?old(?!er|est)", r" \1 years old "),
+        ("yo", rf"{_NOT_ABOVE}({_WORDS})yo(?={_LOADED})", r" \1 years old "),
+        ("yo", rf"({_LOADED})({_WORDS})yo(?![^\W_])", r"\1 \2 years old "),
         # nudeage14, nudeunder18, nudeundereighteen, 7thgradernude
-        (rf"({_LOADED})aged?[\W_]?(\d{{1,2}})(?!\d)", r"\1 age \2 "),
-        (rf"({_LOADED})(under|below)[\W_]?(\d\d|eighteen|{_WORDS})(?!\d)", r"\1 \2 \3 "),
-        (rf"{_NUMBER}(st|nd|rd|th)(grader?)(?=[a-z])", r" \1\2 \3 "),
+        ("age", rf"({_LOADED})aged?[\W_]?(\d{{1,2}})(?!\d)", r"\1 age \2 "),
+        ("e", rf"({_LOADED})(under|below)[\W_]?(\d\d|eighteen|{_WORDS})(?!\d)", r"\1 \2 \3 "),
+        ("grade", rf"{_NUMBER}(st|nd|rd|th)(grader?)(?=[a-z])", r" \1\2 \3 "),
         # <18, <=17, <eighteen
-        (rf"<\s?=?\s?(eighteen|{_WORDS})(?![^\W_])", r" under \1 "),
-        (r"<\s?=?\s?(18)(?!\s?(?:[\d%°:/]|[.,]\d|[cmk]?m\b|[pm]x\b|[kmg]b\b))", r" under \1 "),
-        (r"(^|age)\s*<\s?=?\s?(1[2-7])(?=\s?(?:y|$))", r"\1 under \2 "),
+        ("<", rf"<\s?=?\s?(eighteen|{_WORDS})(?![^\W_])", r" under \1 "),
+        ("<", r"<\s?=?\s?(18)(?!\s?(?:[\d%°:/]|[.,]\d|[cmk]?m\b|[pm]x\b|[kmg]b\b))", r" under \1 "),
+        ("<", r"(^|age)\s*<\s?=?\s?(1[2-7])(?=\s?(?:y|$))", r"\1 under \2 "),
         # 13 to 17 years; 7º ano, 3º ESO; 14 female
-        (rf"^\s*{_NUMBER} ?(?:to|or|and|[-–~/]) ?\d+ (?:yea|y)rs\s*$", r" \1 years old "),
-        (r"^\s*([3-9])o (?:ano|eso)\s*$", r" grade \1 "),
-        (r"^\s*(1[2-7]) (?:fe)?male\s*$", r" age \1 "),
+        ("rs", rf"^\s*{_NUMBER} ?(?:to|or|and|[-–~/]) ?\d+ (?:yea|y)rs\s*$", r" \1 years old "),
+        ("o ", r"^\s*([3-9])o (?:ano|eso)\s*$", r" grade \1 "),
+        ("male", r"^\s*(1[2-7]) (?:fe)?male\s*$", r" age \1 "),
         # a mask at the end of a word of two letters
-        (r"幼\*", "幼女"),
-        (r"(?<![ァ-ヴー])ロ\*(?![ァ-ヴー])", "ロリ"),
+        ("幼*", r"幼\*", "幼女"),
+        ("ロ*", r"(?<![ァ-ヴー])ロ\*(?![ァ-ヴー])", "ロリ"),
     )
 )
-"""How ages are written within a tag, and what is said again."""
+"""How ages are written within a tag, and what is said again.
+
+The first text is in every such age; to look for it first is faster.
+"""
 
 _AFTER_A_DIGIT = re.compile(
     r"\d(?:[\W_]{0,3}y|o (?:ano|eso)|(?:st|nd|rd|th)grade| (?:fe)?male"
@@ -85,7 +86,7 @@ _HINTS = (
     "under",
     "below",
 )
-"""One of them is in every such age; to look for them first is faster."""
+"""One of them is in every age that has no digit followed by such a word."""
 
 _BARE = re.compile(r"\d[\s.!]*(?:[,;、\n]|$)")
 _TAG_ENDS = re.compile(r"[,;、\n]")
@@ -109,15 +110,19 @@ _MAY_BE_MASKED = re.compile(
     rf"[{_MASKS}{_COVERS}](?:(?<=[^\W\d_][{_MASKS}])|[^\W\d_]{{1,15}}[\s_-]y)"
 )
 _MIN_MASKED_LETTERS = 4
+_MIN_SAID = 500
+"""So many letters are said again, and a quarter of the text: more would multiply it."""
 
 
-def with_ages_said_again(text: str) -> str:
-    """The text, and after it the ages that are written in such a way."""
-    written = text
-    for sign in _LESS:
-        written = written.replace(sign, "<")
-    plain = fold(written)
-    return ", ".join((text, *_in_tags(plain), *_bare(plain)))
+def with_ages_said_again(folded: str) -> str:
+    """A folded text, and after it the ages that are written in such a way."""
+    texts, left = [folded], _MIN_SAID + len(folded) // 4
+    for said in chain(_in_tags(folded), _bare(folded)):
+        left -= len(said)
+        if left < 0:
+            break
+        texts.append(said)
+    return ", ".join(texts)
 
 
 def _in_tags(plain: str) -> Iterator[str]:
@@ -125,8 +130,9 @@ def _in_tags(plain: str) -> Iterator[str]:
     has_ages, has_masks = _may_hold_ages(plain), bool(_MAY_BE_MASKED.search(plain))
     for tag in dict.fromkeys(COMMA.split(plain)) if has_ages or has_masks else ():
         said = tag
-        for pattern, again in _PATTERNS if has_ages and _may_hold_ages(tag) else ():
-            said = pattern.sub(again, said)
+        for needed, pattern, again in _PATTERNS if has_ages and _may_hold_ages(tag) else ():
+            if needed in said:
+                said = pattern.sub(again, said)
         if said.split() != tag.split():
             yield said
         if has_masks and (unmasked := _MASKED.sub(_unmasked, tag)) != tag:

@@ -2,9 +2,7 @@
 
 import random
 import re
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from types import FrameType
 from typing import Any, NamedTuple
 
 import pytest
@@ -21,6 +19,7 @@ from model.request import LoraChoice
 from model.tags import Tags, assemble_prompt
 from tests.support.evasions import EVASIONS, TWICE, Evasion
 from tests.support.paths import DATA
+from tests.support.steps import steps
 from tests.tools.policy_figures import slowest
 
 CORE = load_core()
@@ -328,30 +327,6 @@ _HOSTILE = [
 ]  # fmt: skip
 
 
-def _steps(work: Callable[[], Any]) -> int:
-    """Number of calls, of Python and built-in functions, and of lines that run."""
-    count = 0
-
-    def count_call(_: FrameType, event: str, __: Any) -> None:
-        nonlocal count
-        count += event == "c_call"
-
-    def count_line(_: FrameType, event: str, __: Any) -> Any:
-        nonlocal count
-        count += event in ("call", "line")
-        return count_line
-
-    before = sys.getprofile(), sys.gettrace()
-    sys.setprofile(count_call)
-    sys.settrace(count_line)
-    try:
-        work()
-    finally:
-        sys.settrace(before[1])
-        sys.setprofile(before[0])
-    return count
-
-
 def test_the_work_grows_linearly(policy: Policy) -> None:
     """Ten times as long a text takes ten times as many steps, and few for each letter."""
 
@@ -368,6 +343,6 @@ def test_the_work_grows_linearly(policy: Policy) -> None:
     mixtures = ["".join(dice.choices(dice.sample(_HOSTILE, 12), k=90))[:400] for _ in range(6)]
     for piece in [*_HOSTILE, *mixtures, *slowest()]:
         fold(piece[:4000])  # reads each character for the first time
-        short, long = _steps(judge(piece, 400)), _steps(judge(piece, 4000))
+        short, long = steps(judge(piece, 400)), steps(judge(piece, 4000))
         assert long <= 11 * short + 1000, piece
         assert long <= 40 * 4000, (piece, long)

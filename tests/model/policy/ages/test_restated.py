@@ -1,6 +1,6 @@
 """Ages that are glued to other words, or written with signs, are said again in plain words."""
 
-import time
+from functools import partial
 
 import pytest
 
@@ -8,6 +8,7 @@ from model.errors import PolicyBlocked
 from model.policy.ages.restated import with_ages_said_again
 from model.policy.policy import Policy, load_policy
 from model.request import LoraChoice
+from tests.support.steps import steps
 
 
 @pytest.fixture(scope="module")
@@ -109,14 +110,9 @@ def test_texts_without_such_an_age_stay_as_they_are() -> None:
     ],
 )
 def test_the_work_grows_linearly(piece: str) -> None:
-    def seconds(length: int) -> float:
-        text = (piece * length)[:length]
-        durations = []
-        for _ in range(5):
-            start = time.process_time()
-            with_ages_said_again(text)
-            durations.append(time.process_time() - start)
-        return min(durations)
-
     with_ages_said_again("a*bcd")  # reads the words of ages
-    assert seconds(40_000) < 30 * max(seconds(4_000), 0.0005)
+    short, long = (
+        steps(partial(with_ages_said_again, (piece * length)[:length])) for length in (400, 4000)
+    )
+    assert long <= 11 * short + 1000
+    assert len(with_ages_said_again(piece * 400)) <= 1.5 * len(piece * 400) + 600
