@@ -34,6 +34,12 @@ _OF_THE_SERVICE = (
 )
 
 
+def _above_the_ceiling(caller: Caller, reason: str) -> PolicyBlocked:
+    """The refusal of a request under the highest rating; says how the operator allows more."""
+    way = _OF_THE_KEY if caller.limits.max_rating else _OF_THE_SERVICE
+    return PolicyBlocked(MAX_RATING, f"{reason}. {way}")
+
+
 def chars_to_check(prompts: Iterable[str], trigger_words: TriggerWords) -> int:
     """How many characters the policy reads; `trigger_words` has those of each LoRA by name."""
     names = sum(map(len, chain(trigger_words, *trigger_words.values())))
@@ -73,21 +79,18 @@ class PolicyCheck:
             PolicyBlocked: a rule refuses them. If it is the highest rating, the message says how
                 the operator allows more.
         """
-        own = caller.limits.max_rating
         try:
             return self._policy.check(
                 prompt,
                 negative_prompt,
                 loras=loras,
                 trigger_words=trigger_words,
-                ceiling=own or self._ceiling,
+                ceiling=self._ceiling_of(caller),
             )
         except PolicyBlocked as exc:
             self._report(exc, caller, prompt, negative_prompt)
             if exc.rule == MAX_RATING:
-                raise PolicyBlocked(
-                    MAX_RATING, f"{exc.reason}. {_OF_THE_KEY if own else _OF_THE_SERVICE}"
-                ) from None
+                raise _above_the_ceiling(caller, exc.reason) from None
             raise
 
     def check_replay(
@@ -102,12 +105,18 @@ class PolicyCheck:
         decision = self.check(caller, *prompts, loras=request.loras, trigger_words=trigger_words)
         _, warning = enforce_rating(request, decision, self._card.prompting)
         if warning:
-            exc = PolicyBlocked(
-                MAX_RATING,
-                f"its prompt lacks the safety tags that limit images to {decision.limit}",
+            reason = f"its prompt lacks the safety tags that limit images to {decision.limit}"
+            is_ceiling = decision.limit == self._ceiling_of(caller)  # not that of a minor
+            exc = (
+                _above_the_ceiling(caller, reason)
+                if is_ceiling
+                else PolicyBlocked(MAX_RATING, reason)
             )
             self._report(exc, caller, *prompts)
             raise exc
+
+    def _ceiling_of(self, caller: Caller) -> Rating:
+        return caller.limits.max_rating or self._ceiling
 
     def _report(
         self, exc: PolicyBlocked, caller: Caller, prompt: str, negative_prompt: str

@@ -160,7 +160,10 @@ def test_a_job_is_replayed_only_if_the_policy_still_allows_it(
             worker.finish(job, b"picture")
             done[prompt] = job
     assert_refused(client.post(f"/jobs/{done['1girl, nude']}/replay"), "max_rating")
-    assert_refused(client.post(f"/jobs/{done['1girl']}/replay"), "max_rating")
+    answer = client.post(f"/jobs/{done['1girl']}/replay")
+    assert_refused(answer, "max_rating")
+    detail = read_problem(answer)["detail"]
+    assert "limit images to safe. The operator allows more with KIRAZURI_MAX_RATING" in detail
     assert client.post(f"/jobs/{done['safe, 1girl']}/replay").status_code == 202
 
 
