@@ -40,7 +40,8 @@ _CONTRACTED = re.compile(r"['`](?<=\w.)(?=\w)")
 
 _ALSO_ALIKE = {
     "χ": "x", "ω": "w", "η": "n", "μ": "u", "п": "n", "П": "n", "и": "u", "н": "h", "в": "b",
-    "т": "t", "м": "m", "я": "r", "И": "u", "Я": "r", "Г": "r", "ь": "b",
+    "т": "t", "м": "m", "я": "r", "И": "u", "Я": "r", "Г": "r", "ь": "b", "ц": "u", "Ц": "u",
+    "ш": "w", "Ш": "w", "є": "e", "Є": "e", "§": "s", "¡": "i",
     "≤": "<", "≦": "<", "⩽": "<", "≲": "<",
 }  # fmt: skip
 """Substitutes that are missing in UTS 39 because they look different."""
@@ -48,7 +49,7 @@ _ALSO_ALIKE = {
 _EMOJI = {"👶": "婴", "🧒": "童", "👧": "囡", "👦": "囝"}
 """Emoji that count as words, as one letter each: a longer word would multiply a text."""
 
-_MASKS = frozenset("○●◯〇◎■□▪▫◼◻◾◽▇█▓▒░⬛⬜★☆✱✳✖✕✗✘❌♥♡❤•∗※×")
+_MASKS = frozenset("○●◯〇◎■□▪▫◼◻◾◽▇█▓▒░⬛⬜★☆✱✳✖✕✗✘❌♥♡❤•∗※×†‡⁎⁑⁂¤¿¶")
 """Symbols that cover a letter; they are read as `*`."""
 
 _SYMBOLS = ("So", "Sm")
@@ -126,6 +127,9 @@ def _look_alike(char: str, name: str, category: str) -> str:
 _CHARACTERS = _Characters()
 
 _JAMO = re.compile("[\u1100-\u11ff]")
+_GAP_IN_SYLLABLE = re.compile(r"[\W_](?<=[\u1100-\u1112].)(?=[\u1161-\u1175])")
+"""A sign between a consonant and a vowel: both alone are no Korean."""
+
 _SYLLABLES = range(0xAC00, 0xD7A4)
 _FINALS = 28
 """Syllables that differ in their last consonant only, one of them without any."""
@@ -173,6 +177,7 @@ def fold(text: str) -> str:
         spelled_out = unicodedata.normalize("NFKD", _WHOLE_WORDS.sub("*", text))
         plain = spelled_out.translate(_CHARACTERS)
         if _JAMO.search(plain):
+            plain = _GAP_IN_SYLLABLE.sub("", plain)
             plain = unicodedata.normalize("NFC", plain).translate(_OPEN_SYLLABLES)
     return _CONTRACTED.sub("", plain)  # the t in "isn't" is not a word
 

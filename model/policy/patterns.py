@@ -1,5 +1,6 @@
 """The ways to write a term of the policy, as letters without gaps."""
 
+import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -21,6 +22,9 @@ _MIN_LONG_MASK_LETTERS = 4
 
 _VOWELS = (str.maketrans("aeou", "****"), str.maketrans("aeiou", "*****"))
 """Masks for all vowels of a word; an `i` may be an `l`."""
+
+_SYLLABLE = re.compile("[^\u1100-\u11ff][\u1100-\u11ff]?|.")
+"""A letter; folding writes a Korean syllable as two if it ends with a consonant."""
 
 _PLURAL_ENDINGS = dict.fromkeys("sxzh", ("es", "ez"))
 
@@ -121,7 +125,7 @@ def parts_of(term: str) -> list[TermPart]:
         needs_no_spaces = _needs_no_spaces(tokens[0])
         before = words.startswith("*") or (not starts_tag and needs_no_spaces)
         after = words.endswith("*") or (not ends_tag and _needs_no_spaces(tokens[-1][-1]))
-        is_alone = len(written) == 1 and not (before or after or ends_tag)
+        is_alone = len(written) == 1 and not (needs_no_spaces or ends_tag)
         is_glued = is_alone and _is_word(tokens)
         parts.append(
             TermPart(tokens, before, after, starts_tag, ends_tag, is_glued, needs_no_spaces)
@@ -169,7 +173,9 @@ def _masked(part: TermPart) -> Iterator[str]:
     if part.ends_tag or not word.isalpha() or len(part.tokens) > 1:
         return
     if _needs_no_spaces(word):
-        yield from (f"{word[:at]}*{word[at + 1 :]}" for at in range(1, len(word) - 1))
+        syllables = _SYLLABLE.findall(word)
+        for at in range(1, len(syllables) - 1):
+            yield "".join([*syllables[:at], "*", *syllables[at + 1 :]])
     elif _is_word(part.tokens) and not part.is_open_before:
         longest = len(word) - 2 if len(word) >= _MIN_LONG_MASK_LETTERS else 1
         for length in range(1, longest + 1):

@@ -54,6 +54,19 @@ SEXUAL = {
         "body_sushi", "chocolate-covered_girl", "saliva_on_navel", "body_graffiti",
         "handprint_on_thigh", "price_tag_on_thigh", "tally_marks_on_thigh",
     ],
+    "words in all languages for ages": [
+        "σεξ", "szex", "סקס", "سكس", "सेक्स", "เซ็กส์", "tình dục", "khỏa thân", "naken", "nøgen",
+        "alaston", "meztelenül", "dezbrăcată", "оголена", "роздягнена", "γυμνή", "عارية", "עירומה",
+        "เปลือย", "नंगी", "rozebrana", "bugil",
+    ],
+    "minors and sexual content in one word": [
+        "Kinderporno", "kinderpornografie", "pédopornographie", "pedopornografia", "barnporr",
+        "børneporno", "pädophil", "педофилия", "小児性愛", "恋童", "소아성애",
+    ],
+    "a minor, and a word that is harmless alone": [
+        "enfant nue", "criança nua", "bambina nuda", "écolière nue", "幼女 はだか", "kind nackt",
+        "しょうがくせい、エロ", "ученица, порно", "дитина, порно", "copil, porno",
+    ],
     "breasts and balls": [
         "breasts_on_keyboard", "breasts_against_window", "breasts_squeezed_by_arms",
         "breasts_hanging_out", "breast_size_switch", "swollen_breasts", "quad_breasts",
@@ -158,6 +171,12 @@ HARMLESS = {
         "human skull", "human trophy", "tentacle hair", "slave knight gael", "bond villain",
         "master and apprentice", "walking the dog on a leash", "stuck in traffic",
         "through wall, ghost", "straddling broom", "lap pillow", "rope bridge", "cage fight",
+    ],
+    "lenses": ["85mm f1.8", "50mm f/1.4", "35 mm f2", "55mm f5.6", "85mm, f 1.2, bokeh"],
+    "second senses": ["sex chromosome", "golden shower curtain", "rooster cock"],
+    "other languages": [
+        "голый лес", "裸の木", "はだかの王様", "houjuu nue, child", "γυμνάσιο", "nue", "ein Kind",
+        "цвет", "шляпа", "ученица",
     ],
     "works and names": [
         "semen padang", "booty bay", "ohayou spank", "tj hooker",
