@@ -18,8 +18,11 @@ COMMA = re.compile(r"[,;、]")
 BARRIER = "\x1f"
 """Stands for a number where digits are read as letters: a number alone is not a word."""
 
-_WHOLE_WORDS = re.compile("[\u3300-\u33ff\u321d\u321e\ufdfa\ufdfb]")
-"""Characters that stand for words, such as \u337f: written out they would multiply a text."""
+_WHOLE_WORDS = re.compile("[\u00bc-\u00be\u2150-\u215f\u2189\u3300-\u33ff\u321d\u321e\ufdfa\ufdfb]")
+"""Characters that stand for words or fractions: written out they would multiply a text.
+
+A half behind a number would be read with it: 17\u00bd as 171.
+"""
 
 _MAX_NUMBER = 9999
 _DRAWN_LETTERS = re.compile(

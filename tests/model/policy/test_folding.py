@@ -24,3 +24,8 @@ def test_symbols_cover_a_letter(mask: str) -> None:
 def test_korean_letters_with_gaps_are_syllables(gap: str) -> None:
     assert fold(gap.join("ㄹㅗㄹㅣ")).replace("*", gap) == f"로{gap}리"
     assert fold(gap.join("ㅋㅋ")).replace("*", gap) == f"\u110f{gap}\u110f"
+
+
+@pytest.mark.parametrize("half", "½¼⅞")
+def test_a_fraction_is_no_part_of_the_number_before_it(half: str) -> None:
+    assert fold(f"17{half} years") == "17* years"
