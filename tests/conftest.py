@@ -2,7 +2,7 @@
 
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,12 +19,23 @@ from tests.support.scheduling import pytest_xdist_make_scheduler as pytest_xdist
 from tests.support.torch_free import needs_torch
 from worker.redis_io import server as redis_server
 from worker.redis_io.server import RedisServer
+from worker.start_up import long_lived
 
 # Every run tries the same cases; `--hypothesis-profile=default` draws new cases.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
 TESTS = ROOT / "tests"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """The garbage collector ignores the modules and the tests, which stay until the end.
+
+    A full collection, which visits them all, takes as long as many a test.
+    """
+    with long_lived():
+        return (yield)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,9 +1,12 @@
 """Several test processes share the files, and none shares a file with another."""
 
+import gc
 import re
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from tests.support.paths import ROOT
 from tests.support.ports import free_port, free_socket
@@ -27,6 +30,12 @@ def test_a_file_runs_in_one_process(tmp_path: Path) -> None:
     ran = re.findall(r"\[(gw\d)\] .* PASSED (test_\w+)\.py", run.stdout)
     assert len(ran) == 16, run.stdout + run.stderr
     assert len(set(ran)) == 2
+
+
+def test_garbage_collections_do_not_visit_the_tests(request: pytest.FixtureRequest) -> None:
+    assert gc.isenabled()
+    assert gc.is_tracked(request.node)
+    assert all(visited is not request.node for visited in gc.get_objects())
 
 
 def test_a_test_that_cannot_be_interrupted_ends_the_run(tmp_path: Path) -> None:
