@@ -26,6 +26,7 @@ _VOWELS = (str.maketrans("aeou", "****"), str.maketrans("aeiou", "*****"))
 _SYLLABLE = re.compile("[^\u1100-\u11ff][\u1100-\u11ff]?|.")
 """A letter; folding writes a Korean syllable as two if it ends with a consonant."""
 
+_MIN_PHRASE_WORDS = 3
 _PLURAL_ENDINGS = dict.fromkeys("sxzh", ("es", "ez"))
 
 
@@ -157,12 +158,18 @@ def _is_word(tokens: Sequence[str]) -> bool:
 
 
 def _plurals(part: TermPart) -> Iterator[str]:
+    """The word or words with a plural ending; of a phrase, most of them ages, the usual ones.
+
+    What ends with an s needs no second one, because the last letter may be stretched.
+    """
     tokens = part.tokens
-    if not part.needs_no_spaces and tokens[-1].isalpha() and len(tokens[-1]) >= _MIN_WORD_LETTERS:
-        letters = "".join(tokens)
-        yield from (
-            letters + ending for ending in ("s", "z", *_PLURAL_ENDINGS.get(letters[-1], ()))
-        )
+    if part.needs_no_spaces or not tokens[-1].isalpha() or len(tokens[-1]) < _MIN_WORD_LETTERS:
+        return
+    letters = "".join(tokens)
+    if letters[-1] != "s":
+        yield from (letters + ending for ending in "sz")
+    if len(tokens) < _MIN_PHRASE_WORDS:
+        yield from (letters + ending for ending in _PLURAL_ENDINGS.get(letters[-1], ()))
         if letters[-1] == "y":
             yield letters[:-1] + "ies"
 
