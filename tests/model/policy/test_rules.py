@@ -23,14 +23,27 @@ def rule_of(policy: Policy, prompt: str, negative: str = "") -> str | None:
     return None
 
 
-def test_blocked_tags_combinations_and_exceptions(tmp_path: Path) -> None:
-    policy = load_policy(
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory: pytest.TempPathFactory) -> Policy:
+    """A policy with rules, groups and lists of words; compiled once, which takes seconds."""
+    return load_policy(
         written(
-            tmp_path,
+            tmp_path_factory.mktemp("policy"),
             """
+            [words]
+            colour = ["red", "blue"]
+            thing = ["hat", "long coat"]
+
+            [groups.minor]
+            terms = ["zorble"]
+
             [groups.weapons]
             terms = ["gun", "rifle*", "sword ... drawn"]
             except = ["nail gun"]
+
+            [groups.things]
+            terms = ["{colour} {thing}"]
+            except = ["blue {thing} of plums"]
 
             [[rules]]
             name = "brands"
@@ -45,9 +58,16 @@ def test_blocked_tags_combinations_and_exceptions(tmp_path: Path) -> None:
             [[rules]]
             name = "upside_down"
             when = [{ prompt = ["sky"], negative = ["ground"] }]
+
+            [[rules]]
+            name = "things"
+            when = [{ prompt = ["$things", "{colour} moon", "torn {underwear}"] }]
             """,
         )
     )
+
+
+def test_blocked_tags_combinations_and_exceptions(policy: Policy) -> None:
     refused = {
         "acme poster": "brands", "A C M E": "brands", "1girl, globex, smile": "brands",
         "microsoft": "brands", "a gun in a school": "armed_school",
@@ -62,33 +82,14 @@ def test_blocked_tags_combinations_and_exceptions(tmp_path: Path) -> None:
     assert rule_of(policy, "sky") == rule_of(policy, "1girl", "ground") == "upside_down"
 
 
-def test_lists_of_words_stand_for_many_terms(tmp_path: Path) -> None:
-    policy = load_policy(
-        written(
-            tmp_path,
-            """
-            [words]
-            colour = ["red", "blue"]
-            thing = ["hat", "long coat"]
-
-            [groups.things]
-            terms = ["{colour} {thing}"]
-            except = ["blue {thing} of plums"]
-
-            [[rules]]
-            name = "things"
-            when = [{ prompt = ["$things", "{colour} moon", "torn {underwear}"] }]
-            """,
-        )
-    )
+def test_lists_of_words_stand_for_many_terms(policy: Policy) -> None:
     for prompt in ("red hats", "blue long coat", "a red moon", "blue hat", "torn panties"):
         assert rule_of(policy, prompt) == "things", prompt
     for prompt in ("red", "green hat", "blue hat of plums", "colour thing", "{colour} {thing}"):
         assert rule_of(policy, prompt) is None, prompt
 
 
-def test_terms_can_be_added_to_the_core(tmp_path: Path) -> None:
-    policy = load_policy(written(tmp_path, '[groups.minor]\nterms = ["zorble"]'))
+def test_terms_can_be_added_to_the_core(policy: Policy) -> None:
     assert rule_of(policy, "zorble, nsfw") == "minor_sexual"
     assert rule_of(policy, "child, nsfw") == "minor_sexual"
 
