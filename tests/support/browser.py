@@ -7,7 +7,6 @@ from typing import Any
 import httpx2
 from playwright.sync_api import (
     Browser,
-    BrowserContext,
     ConsoleMessage,
     Error,
     Locator,
@@ -58,32 +57,55 @@ class Complaints(list[str]):
             self.append(f"request: {request.url}")
 
 
-class Opener:
-    """Opens pages, and collects what they complain about."""
+def open_window(browser: Browser, **options: Any) -> Page:
+    """A blank tab in a window of its own; options are those of a context."""
+    options.setdefault("viewport", {"width": 1280, "height": 900})
+    context = browser.new_context(reduced_motion="reduce", **options)
+    context.set_default_timeout(WAIT_MS)
+    return context.new_page()
 
-    def __init__(self, browser: Browser, address: str) -> None:
-        self._browser = browser
-        self._contexts: list[BrowserContext] = []
+
+class Opener:
+    """Opens pages, and collects what they complain about.
+
+    To open a window takes longer than all else of a page, and a new one has no script in its cache.
+    So pages are tabs of `window`, which stays, each with an empty storage.
+    """
+
+    def __init__(self, window: Page, address: str) -> None:
+        self._window = window
+        self._pages: list[Page] = []
         self.address = address
         self.complaints: list[Complaints] = []
 
-    def __call__(self, key: str = "", *, path: str = "/", **options: Any) -> Page:
-        """A page at `path`, as if the key had been entered; options are those of a context."""
-        options.setdefault("viewport", {"width": 1280, "height": 900})
-        context = self._browser.new_context(reduced_motion="reduce", **options)
-        context.set_default_timeout(WAIT_MS)
-        self._contexts.append(context)
-        page = context.new_page()
+    def __call__(
+        self, key: str = "", *, path: str = "/", alone: bool = False, **options: Any
+    ) -> Page:
+        """A page at `path`, as if the key had been entered.
+
+        It has a window of its own if it is `alone` or has options, which are those of a context.
+        """
+        browser = self._window.context.browser
+        assert browser
+        if alone or options:
+            page = open_window(browser, **options)
+        else:
+            page = self._window.context.new_page()
+        self._pages.append(page)
         self.complaints.append(Complaints(page, self.address))
-        page.goto(f"{self.address}/livez")  # the key belongs to this origin
+        page.goto(f"{self.address}/livez")  # what is stored belongs to this origin
+        page.evaluate("localStorage.clear()")  # of earlier pages; `sessionStorage` is of one tab
         if key:
             page.evaluate("key => sessionStorage.setItem('kirazuri.key', key)", key)
         page.goto(f"{self.address}{path}")
         return page
 
     def close(self) -> None:
-        for context in self._contexts:
+        for context in {page.context for page in self._pages} - {self._window.context}:
             context.close()
+        for page in self._window.context.pages:
+            if page is not self._window:
+                page.close()
 
 
 def made(client: httpx2.Client, **fields: Any) -> dict[str, Any]:

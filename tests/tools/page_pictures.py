@@ -14,7 +14,7 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Page, expect, sync_playwright
 
-from tests.support.browser import WAIT_MS, Opener, is_loaded, launch, made, tiles
+from tests.support.browser import WAIT_MS, Opener, is_loaded, launch, made, open_window, tiles
 from tests.support.paths import ROOT
 from tests.support.service import running
 
@@ -88,7 +88,7 @@ def main() -> None:
                 made(
                     client, prompt=f"{START}, {looks}", seed=seed, steps=20, resolution="square_hd"
                 )
-            opener = Opener(browser, str(client.base_url).rstrip("/"))
+            opener = Opener(open_window(browser), str(client.base_url).rstrip("/"))
             size = {"width": SIZE[0], "height": SIZE[1]}
             light = opener(viewport=size, color_scheme="light")
             _write(light)

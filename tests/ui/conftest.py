@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.support import lora_files
 from tests.support.api_keys import bearer, make_key
-from tests.support.browser import WAIT_MS, Opener, launch
+from tests.support.browser import WAIT_MS, Opener, launch, open_window
 from tests.support.service import running
 
 KEYS = 120
@@ -40,6 +40,12 @@ def browser() -> Iterator[Browser]:
         expect.set_options(timeout=WAIT_MS)
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="session")
+def window(browser: Browser) -> Page:
+    """The window in which the tests open their pages."""
+    return open_window(browser)
 
 
 @pytest.fixture(scope="session")
@@ -109,9 +115,9 @@ def client(service: httpx2.Client, key: str) -> Iterator[httpx2.Client]:
 
 
 @pytest.fixture
-def open_page(browser: Browser, service: httpx2.Client) -> Iterator[Opener]:
+def open_page(window: Page, service: httpx2.Client) -> Iterator[Opener]:
     """Opens pages; the test fails if one of them complained."""
-    opener = Opener(browser, str(service.base_url).rstrip("/"))
+    opener = Opener(window, str(service.base_url).rstrip("/"))
     yield opener
     opener.close()
     assert [text for complaints in opener.complaints for text in complaints] == []

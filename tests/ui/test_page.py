@@ -5,7 +5,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from playwright.sync_api import Browser, Page, Route, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.clients.environment import InstallError, has_node
 from tests.support.api_calls import redis_setting
@@ -114,11 +114,11 @@ def test_a_key_that_ends_does_not_disturb_who_types(page: Page) -> None:
     expect(box).to_contain_text("not known")
 
 
-def test_without_keys_and_a_list_of_tags(browser: Browser, redis_url: str, tmp_path: Path) -> None:
+def test_without_keys_and_a_list_of_tags(window: Page, redis_url: str, tmp_path: Path) -> None:
     """An API alone, as on the own machine: no key is asked for; the card's words are completed."""
     settings = Settings(_env_file=None, redis_url=redis_setting(redis_url), data_dir=tmp_path)
     with ApiServer(settings) as server:
-        opener = Opener(browser, server.url)
+        opener = Opener(window, server.url)
         page = opener()
         expect(page.locator(".tile").first).to_be_visible()
         expect(page.get_by_role("dialog")).to_have_count(0)

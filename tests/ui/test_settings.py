@@ -198,7 +198,7 @@ def test_the_form_is_kept_when_the_page_is_loaded_again(page: Page) -> None:
 
 
 def test_dry_runs_leave_half_of_a_keys_rate(open_page: Opener, limited_key: str) -> None:
-    page = open_page(limited_key)
+    page = open_page(limited_key, alone=True)  # the clock is that of a window
     page.clock.install()
     page.reload()
     expect(page.locator(".tile").first).to_be_visible()
