@@ -94,13 +94,14 @@ WEIGHED = {
 }
 
 
-@pytest.mark.parametrize(("written", "weighed"), WEIGHED.items())
-def test_weights_keep_the_brackets_around_them(page: Page, written: str, weighed: str) -> None:
-    start, *others = (place for place, letter in enumerate(written) if letter == "^")
-    write(page, written.replace("^", ""))
-    place(page, start, *(other - 1 for other in others))
-    page.keyboard.press("Control+ArrowUp")
-    assert prompt(page) == weighed
+def test_weights_keep_the_brackets_around_them(page: Page, subtests: pytest.Subtests) -> None:
+    for written, weighed in WEIGHED.items():
+        with subtests.test(written):
+            start, *others = (at for at, letter in enumerate(written) if letter == "^")
+            write(page, written.replace("^", ""))
+            place(page, start, *(other - 1 for other in others))
+            page.keyboard.press("Control+ArrowUp")
+            assert prompt(page) == weighed
 
 
 def test_a_tag_that_is_written_before_another_keeps_it(page: Page) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Literal
 
 import httpx2
 import pytest
@@ -16,6 +17,7 @@ from tests.support.paths import ROOT
 from worker.settings import Settings
 
 PICTURES = ROOT / "out/ui"
+SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 WIDTHS = (360, 768, 1280, 1920, 2560)
 
 
@@ -32,15 +34,20 @@ def axe() -> str:
 
 
 def assert_accessible(page: Page, axe: str) -> None:
-    """Nothing serious or critical; the script is not subject to the policy of the page."""
+    """In all colours nothing serious or critical.
+
+    The script is not subject to the policy of the page.
+    """
     page.evaluate(axe)
-    found = page.evaluate("() => axe.run(document, {resultTypes: ['violations']})")
-    serious = {
-        rule["id"]: [node["html"] + " " + node["failureSummary"] for node in rule["nodes"]]
-        for rule in found["violations"]
-        if rule["impact"] in ("serious", "critical")
-    }
-    assert serious == {}, json.dumps(serious, indent=1)
+    for scheme in SCHEMES:
+        page.emulate_media(color_scheme=scheme)
+        found = page.evaluate("() => axe.run(document, {resultTypes: ['violations']})")
+        serious = {
+            rule["id"]: [node["html"] + " " + node["failureSummary"] for node in rule["nodes"]]
+            for rule in found["violations"]
+            if rule["impact"] in ("serious", "critical")
+        }
+        assert serious == {}, f"{scheme}: {json.dumps(serious, indent=1)}"
 
 
 def test_the_key_is_asked_for_and_kept_in_the_session(open_page: Opener, key: str) -> None:
@@ -181,10 +188,7 @@ def test_the_form_can_be_used_with_the_keyboard_alone(page: Page) -> None:
     assert {"sampler", "seed", "steps", "cfg_scale", "num_images", "Draw another seed"} <= {*names}
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_nothing_is_serious_for_axe(open_page: Opener, key: str, axe: str, scheme: str) -> None:
-    page = open_page(key, color_scheme=scheme)
-    expect(page.locator(".tile").first).to_be_visible()
+def test_nothing_is_serious_for_axe(page: Page, axe: str) -> None:
     assert_accessible(page, axe)
     page.locator("#prompt").fill("masterpiece, 1girl, hatsune miku, vocaloid, (smile")
     page.get_by_label("Steps").fill("3")
@@ -206,12 +210,11 @@ def test_nothing_is_serious_for_axe(open_page: Opener, key: str, axe: str, schem
         page.keyboard.press("Escape")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_pictures_in_large_and_masks_are_accessible(
-    open_page: Opener, key: str, client: httpx2.Client, axe: str, scheme: str
+    open_page: Opener, key: str, client: httpx2.Client, axe: str
 ) -> None:
     first, second = made(client, seed=1), made(client, seed=2)
-    page = open_page(key, color_scheme=scheme)
+    page = open_page(key)
     viewer = open_picture(page, first)
     assert_accessible(page, axe)
     viewer.get_by_role("button", name="Change one thing").click()
@@ -248,11 +251,9 @@ def test_every_width_fits(open_page: Opener, key: str) -> None:
         expect(button).to_be_in_viewport()  # it is always at hand
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_pictures_of_the_page(open_page: Opener, key: str, scheme: str) -> None:
+def test_pictures_of_the_page(page: Page) -> None:
     """For the eyes: out/ui/*.png."""
     PICTURES.mkdir(parents=True, exist_ok=True)
-    page = open_page(key, color_scheme=scheme)
     page.locator("#prompt").fill(
         "masterpiece, best quality, 1girl, hatsune miku, vocaloid, blue hair, smile, @wlop"
     )
@@ -264,6 +265,8 @@ def test_pictures_of_the_page(open_page: Opener, key: str, scheme: str) -> None:
     expect(page.locator(".chip[data-group=character]")).to_have_count(1)
     for width in (360, 1280, 1920):
         page.set_viewport_size({"width": width, "height": 740 if width == 360 else 900})
-        file = PICTURES / f"page-{width}-{scheme}.png"
-        page.screenshot(path=file)
-        assert file.stat().st_size > 10_000
+        for scheme in SCHEMES:
+            page.emulate_media(color_scheme=scheme)
+            file = PICTURES / f"page-{width}-{scheme}.png"
+            page.screenshot(path=file)
+            assert file.stat().st_size > 10_000
