@@ -4,7 +4,7 @@
 #   PYTHON       the interpreter for the virtual environment (default: the first one found)
 #   TORCH_INDEX  the package index for torch; empty means pip's default (docs/deploy.md)
 #   PORT, ONCE   for `make demo`: the port, and 1 to stop after the picture
-#   JOBS         for `make test` and `make drill`: how many test processes run at once (3)
+#   JOBS         for `make test`, `make ui` and `make drill`: how many test processes run at once (3; `make ui`: 2)
 #   ARGS         for `make test`, `make ui`, `make drill`, `make chaos`, `make fuzz`, `make clients`,
 #                `make gpu`, `make audit` and `make train-tiny`: arguments that are passed on
 
@@ -58,14 +58,17 @@ demo: $(RUNTIME)  ## start the service, make one picture, keep serving (ONCE=1: 
 # Several test processes share the cores: their thread pools must be small and must not spin. Three use two
 # cores better than two: tests wait for processes and files.
 PYTEST = OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest \
-	-n $(or $(JOBS),3) --no-loadscope-reorder
+	-n $(or $(JOBS),$(PROCESSES)) --no-loadscope-reorder
+PROCESSES := 3
+ui: PROCESSES := 2
 
 test: $(STAMP)  ## run the tests (ARGS: tests/model -k er_sde)
 	$(PYTEST) $(ARGS)
 
-# One browser and one service for all tests, so one process. Loopback addresses only.
+# Each process has a browser and a service of its own; a test of the page mostly waits for one of them. Loopback
+# addresses only.
 ui: $(STAMP)  ## tests of the page in Chromium, and pictures of it in out/ui (ARGS: -k chips)
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -p no:xdist tests/ui $(ARGS)
+	$(PYTEST) tests/ui $(ARGS)
 
 # The API, the command line, the queue and the embedded Redis, on a Python for which torch has no build.
 test-without-torch: $(BARE)  ## tests of all that needs no torch, in .venv-bare (PYTHON: python3.13)

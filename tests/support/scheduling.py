@@ -15,6 +15,7 @@ FIRST = (
     *("tests/e2e", "tests/cli/commands/test_up.py", "tests/model/engine", "tests/cli"),
     *("tests/model/bench", "tests/worker", "tests/api", "tests/test_architecture.py"),
     *("tests/test_docs.py", "tests/test_install.py", "tests/training"),
+    *(f"tests/ui/test_{name}.py" for name in ("watching", "page", "gallery", "keeping", "picture")),
 )
 """What runs first: what takes longest, so that all test processes end together."""
 
