@@ -19,15 +19,27 @@ export function paint(canvas, steps) {
       context.fillRect(0, 0, canvas.width, canvas.height);
     } else {
       context.globalCompositeOperation = step.isEraser ? "destination-out" : "source-over";
-      context.lineWidth = step.size;
-      context.beginPath();
-      for (const [place, [x, y]] of step.points.entries()) {
-        if (place === 0) context.moveTo(x, y);
-        context.lineTo(x, y);
-      }
-      context.stroke();
+      drawStroke(context, step.points, step.size);
     }
   }
+}
+
+/** @param {CanvasRenderingContext2D} context @param {readonly Point[]} points @param {number} size */
+function drawStroke(context, points, size) {
+  const [start] = points;
+  if (!start) return;
+  const [left, top] = start;
+  context.beginPath();
+  if (points.every(([x, y]) => x === left && y === top)) {
+    // Not every browser draws a line without a length.
+    context.arc(left, top, size / 2, 0, 2 * Math.PI);
+    context.fill();
+    return;
+  }
+  context.lineWidth = size;
+  context.moveTo(left, top);
+  for (const [x, y] of points) context.lineTo(x, y);
+  context.stroke();
 }
 
 /** The mask of a request, white on black, as a data URL; null if it would be black. @param {HTMLCanvasElement} painted */
