@@ -40,8 +40,8 @@ _Hit = tuple[int, int, int]
 _Context = str | tuple[object, ...]
 """All that decides what a match is: its letters with the gaps between and around them.
 
-If a word may go on there, so do its spelling, whether it starts and ends there, and whether the
-first or the last token that it touches is a number.
+If its word goes on there, as it may, its spelling, whether it starts and ends there, and whether
+the first or the last token that it touches is a number decide, too.
 """
 
 
@@ -138,6 +138,7 @@ class TermSearch:
         before, after, least = spellings.before, spellings.after, spellings.least
         is_needed = self._spellings.needed(self._needed)
         written, places, (firsts, lasts) = text.written, text.places, text.run_tokens
+        starts, ends = text.starts, text.ends
         found: dict[_Context, list[Match]] = defaultdict(list)
         for match in matches:
             spelling, begin, end = match
@@ -148,7 +149,8 @@ class TermSearch:
                 and places[end] - places[begin] >= least[spelling]
             ):
                 at, stop, first, last = places[begin], places[end], firsts[begin], lasts[end - 1]
-                if before[spelling] or after[spelling]:
+                goes_on = at != starts[first] or stop != ends[last]
+                if goes_on and (before[spelling] or after[spelling]):
                     context = _open_context(text, spelling, at, stop, first, last)
                 else:
                     context = written[at + 3 * first + 2 : stop + 3 * last + 4]
