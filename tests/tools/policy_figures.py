@@ -51,6 +51,7 @@ SLOWEST = [
     ["xxx spri\u0397gs \u043eld1", "pen is ", "裸", "xviii years old", "?", "liii yrs- old "],
     ["×", "xxii years young_", "cum", "liii yo ", "女", "fifty fo1ur yrs old\u0397", "裸", "1"],
     [*4 * ["ß"], *4 * ["pen is "], "1a", "$", "㍿", "Β", "\n", "Ⅻ", "~", "|"],
+    [*4 * ["ß"], *"０█👧½-$岁Β\nⅹ|", "pen is ", "살1", "6 yers old, "],
     ["!", ";", "girl ", "t1t", "pen is ", "_", "p*n*s ", "xviii years old", "Б", "?", "pen is "],
     ["👧", "t1t", "|", "Ⓐ", "breasts growth ", "head tilt ", "br ass", "n u d e ", "@$$ n!pp|3 "],
 ]
