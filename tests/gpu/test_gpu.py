@@ -234,8 +234,9 @@ def test_every_part_can_be_run_alone() -> None:
 class HeldDevice:
     """Streams of a device whose clock is the test's: kernels of 3 ms begin when it is let go."""
 
-    def __init__(self) -> None:
+    def __init__(self, milliseconds: float) -> None:
         self.calls: list[str] = []
+        self._milliseconds = milliseconds
 
     def _sleep(self, cycles: int) -> None:
         self.calls.append("hold")
@@ -250,17 +251,23 @@ class HeldDevice:
         self.calls.append("record")
 
     def elapsed_time(self, other: "HeldDevice") -> float:
-        return 3.0
+        return self._milliseconds
 
 
-@pytest.mark.parametrize(("seconds", "verdict"), [(0.0, "do not limit"), (0.01, "limit")])
+@pytest.mark.parametrize(
+    ("seconds", "milliseconds", "verdict"), [(0.0, 60_000.0, "do not limit"), (0.01, 3.0, "limit")]
+)
 def test_the_hosts_time_to_enqueue_is_told_from_the_devices(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, verdict: str
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    seconds: float,
+    milliseconds: float,
+    verdict: str,
 ) -> None:
-    device = HeldDevice()
+    device = HeldDevice(milliseconds)
     monkeypatch.setattr(torch, "cuda", device)
     found = enqueued(Subject("cuda", tmp_path, is_tiny=True), lambda: time.sleep(seconds))
-    assert found.device == 0.003
+    assert found.device == milliseconds / 1000
     assert seconds <= found.host
     assert found.note.endswith(f"launches {verdict}")
     assert device.calls[:5] == ["wait", "hold", "record", "record", "wait"], "no wait in between"
