@@ -12,6 +12,7 @@ from hypothesis import settings
 from redis import Redis
 
 from cli.certificates import make_certificate
+from cli.service import die_with_parent
 from tests.support.paths import ROOT
 from tests.support.s3_server import PROGRAM, FaultyProxy, S3Server
 from tests.support.scheduling import place_of
@@ -80,7 +81,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 def shared_redis() -> Iterator[RedisServer]:
     """A server with an append-only file, as in production. Its socket needs a short path."""
     with TemporaryDirectory(prefix="kirazuri-redis-") as folder:
-        server = redis_server.start(Path(folder))
+        server = redis_server.start(Path(folder), launcher=die_with_parent.command([]))
         try:
             yield server
         finally:
