@@ -110,33 +110,54 @@ _MAY_BE_MASKED = re.compile(
     rf"[{_MASKS}{_COVERS}](?:(?<=[^\W\d_][{_MASKS}])|[^\W\d_]{{1,15}}[\s_-]y)"
 )
 _MIN_MASKED_LETTERS = 4
+_BESIDE = 24
+"""Letters before and after an age that may belong to it."""
+
 _MIN_SAID = 500
 """So many letters are said again, and a quarter of the text: more would multiply it."""
 
 
 def with_ages_said_again(folded: str) -> str:
     """A folded text, and after it the ages that are written in such a way."""
-    texts, left = [folded], _MIN_SAID + len(folded) // 4
-    for said in chain(_in_tags(folded), _bare(folded)):
-        left -= len(said)
-        if left < 0:
-            break
-        texts.append(said)
+    texts, left = {folded: None}, _MIN_SAID + len(folded) // 4
+    # Masked words come last: not each of them is an age, so many would hide one.
+    for said in chain(_bare(folded), _in_tags(folded), _unmasked_words(folded)):
+        if said not in texts:
+            left -= len(said)
+            if left < 0:
+                break
+            texts[said] = None
     return ", ".join(texts)
 
 
 def _in_tags(plain: str) -> Iterator[str]:
-    """The tags that glue an age to other words or write it with signs, with the age in words."""
-    has_ages, has_masks = _may_hold_ages(plain), bool(_MAY_BE_MASKED.search(plain))
-    for tag in dict.fromkeys(COMMA.split(plain)) if has_ages or has_masks else ():
-        said = tag
-        for needed, pattern, again in _PATTERNS if has_ages and _may_hold_ages(tag) else ():
-            if needed in said:
-                said = pattern.sub(again, said)
-        if said.split() != tag.split():
-            yield said
-        if has_masks and (unmasked := _MASKED.sub(_unmasked, tag)) != tag:
-            yield unmasked
+    """Ages that a tag glues to other words or writes with signs: in words, with what is beside."""
+    if _may_hold_ages(plain):
+        for tag in filter(_may_hold_ages, dict.fromkeys(COMMA.split(plain))):
+            for needed, pattern, again in _PATTERNS:
+                if needed in tag:
+                    for match in pattern.finditer(tag):
+                        yield from _said(match, match.expand(again))
+
+
+def _unmasked_words(plain: str) -> Iterator[str]:
+    """Masked words for numbers and years, with what is beside."""
+    if _MAY_BE_MASKED.search(plain):
+        for tag in dict.fromkeys(COMMA.split(plain)):
+            for match in _MASKED.finditer(tag):
+                yield from _said(match, _unmasked(match))
+
+
+def _said(match: re.Match[str], plain: str) -> Iterator[str]:
+    """A match in plain words between the words beside it, if that says anything new."""
+    tag, (start, end) = match.string, match.span()
+    before, after = tag[max(0, start - _BESIDE) : start], tag[end : end + _BESIDE]
+    if start > _BESIDE and " " in before:
+        before = before.partition(" ")[2]  # no part of a word
+    if end + _BESIDE < len(tag) and " " in after:
+        after = after.rpartition(" ")[0]
+    if (said := before + plain + after).split() != (before + match[0] + after).split():
+        yield said
 
 
 def _may_hold_ages(plain: str) -> bool:

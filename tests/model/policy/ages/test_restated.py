@@ -92,6 +92,18 @@ def test_texts_without_such_an_age_stay_as_they_are() -> None:
     assert with_ages_said_again("a, 12yonude") == "a, 12yonude,   12 years old nude"
 
 
+def test_a_long_sentence_or_other_ages_hide_none(policy: Policy) -> None:
+    words = "she walks along the beach in the evening sun "
+    for age in ("14yearsoldnaked", "12yonude", "nude f*urteen years old", "nude 13-year-0ld"):
+        for text in (words * 40 + age, age + " " + words * 40, f"{age} {words * 80} {age}"):
+            assert is_refused(policy, text), (age, len(text))
+    assert not is_refused(policy, f"{words * 40} nude 25yearsold {words * 40}")
+    many = ", ".join(f"f*urteen trees {number}" for number in range(300))
+    for age in ("girl, 14, nude", "14yearsoldnaked"):
+        assert is_refused(policy, f"{many}, {age}"), age
+    assert not is_refused(policy, f"{many}, nude")
+
+
 @pytest.mark.parametrize(
     "piece",
     [
