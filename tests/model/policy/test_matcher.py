@@ -169,6 +169,14 @@ def test_glued_words_of_earlier_texts_are_not_searched_again(
     assert searched == ["botapie"] * 3, "twice as a text, and once as a word"
 
 
+def test_spellings_are_found_in_the_order_of_their_ends_the_longest_first() -> None:
+    """Splitting glued words relies on it."""
+    spellings = Spellings(["tea", "team", "ea", "eat", "at", "meat"], [frozenset()] * 6, ())
+    found = [(end, begin) for _, begin, end in spellings.matches("teameateat")]
+    assert found == sorted(found)
+    assert {(3, 0), (3, 1), (4, 0), (7, 3), (7, 4)} <= set(found)
+
+
 def test_every_place_of_a_term_is_told() -> None:
     (reading,) = readings("an apple, a-pple, old tree, apple")
     hits = {TERMS[hit.term]: hit for hit in MATCHER.search().find(reading)}
