@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from model.card import load_card
 from model.errors import PolicyBlocked
 from model.policy.folding import fold
-from model.policy.policy import Policy, collect_texts, load_policy
+from model.policy.policy import Policy, collect_texts
 from model.policy.rules import load_core
 from model.rating import RATINGS, Rating
 from model.request import LoraChoice
@@ -25,11 +25,6 @@ from tests.tools.policy_figures import slowest
 CORE = load_core()
 ORDINARY = (DATA / "ordinary_prompts.txt").read_text().splitlines()
 PROMPTING = load_card("kirazuri-v1").prompting
-
-
-@pytest.fixture(scope="module")
-def policy() -> Policy:
-    return load_policy()
 
 
 class Case(NamedTuple):

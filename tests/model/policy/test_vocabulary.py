@@ -2,25 +2,9 @@
 
 import pytest
 
-from model.errors import PolicyBlocked
-from model.policy.policy import Policy, load_policy
+from model.policy.policy import Policy
 from model.rating import RATINGS, Rating
-from model.request import LoraChoice
-
-
-@pytest.fixture(scope="module")
-def policy() -> Policy:
-    return load_policy()
-
-
-def rule_of(policy: Policy, prompt: str, ceiling: Rating, lora: str = "") -> str | None:
-    try:
-        loras = [LoraChoice(name=lora)] if lora else []
-        policy.check(prompt, ceiling=ceiling, loras=loras)
-    except PolicyBlocked as refusal:
-        return refusal.rule
-    return None
-
+from tests.support.policy_rules import rule_of
 
 SEXUAL = {
     "garments that are moved": [

@@ -2,22 +2,8 @@
 
 import pytest
 
-from model.errors import PolicyBlocked
-from model.policy.policy import Policy, load_policy
-
-
-@pytest.fixture(scope="module")
-def policy() -> Policy:
-    return load_policy()
-
-
-def is_refused(policy: Policy, prompt: str) -> bool:
-    try:
-        policy.check(prompt, ceiling="safe")
-    except PolicyBlocked:
-        return True
-    return False
-
+from model.policy.policy import Policy
+from tests.support.policy_rules import rule_of
 
 SEXUAL = {
     "garments that are moved": [
@@ -120,7 +106,7 @@ SEXUAL = {
 
 @pytest.mark.parametrize("family", SEXUAL)
 def test_families_are_found(policy: Policy, family: str) -> None:
-    assert [tag for tag in SEXUAL[family] if not is_refused(policy, tag)] == []
+    assert [tag for tag in SEXUAL[family] if rule_of(policy, tag, "safe") is None] == []
 
 
 HARMLESS = {
@@ -192,4 +178,4 @@ HARMLESS = {
 
 @pytest.mark.parametrize("near", HARMLESS)
 def test_harmless_phrases_and_names_near_a_family_pass(policy: Policy, near: str) -> None:
-    assert [text for text in HARMLESS[near] if is_refused(policy, text)] == []
+    assert [text for text in HARMLESS[near] if rule_of(policy, text, "safe")] == []

@@ -2,23 +2,11 @@
 
 import pytest
 
-from model.errors import PolicyBlocked
 from model.policy.ages.languages import ADULT, ages_in_other_languages, filled
-from model.policy.policy import Policy, load_policy
+from model.policy.policy import Policy
+from tests.support.policy_rules import rule_of
 
-
-@pytest.fixture(scope="module")
-def policy() -> Policy:
-    return load_policy()
-
-
-def is_refused(policy: Policy, text: str) -> bool:
-    try:
-        policy.check(f"1girl, nude, {text}", ceiling="explicit")
-    except PolicyBlocked:
-        return True
-    return False
-
+BESIDE = "1girl, nude, "
 
 MINORS = {
     "German": "14 jaehrige; fünfzehn Jahre; fuenfzehnjaehrig; Alter: 14; Klasse 8; mit dreizehn; "
@@ -107,13 +95,15 @@ ADULTS = {
 
 @pytest.mark.parametrize("language", MINORS)
 def test_ages_below_18_and_school_years_are_refused(policy: Policy, language: str) -> None:
-    passed = [text for text in MINORS[language].split("; ") if not is_refused(policy, text)]
+    passed = [
+        text for text in MINORS[language].split("; ") if rule_of(policy, BESIDE + text) is None
+    ]
     assert passed == []
 
 
 @pytest.mark.parametrize("language", ADULTS)
 def test_adults_and_times_pass(policy: Policy, language: str) -> None:
-    assert [text for text in ADULTS[language].split("; ") if is_refused(policy, text)] == []
+    assert [text for text in ADULTS[language].split("; ") if rule_of(policy, BESIDE + text)] == []
 
 
 def test_a_phrase_is_filled_with_every_number_but_those_left_out() -> None:
