@@ -1,18 +1,15 @@
 """Keys, owners, limits and the policy through MCP: the same as everywhere."""
 
-from functools import partial
-
 import httpx2
 import pytest
 from mcp.shared.exceptions import MCPError
 from mcp_types import ResourceLink
 
-from tests.support.api_keys import bearer, make_key, status_with
+from tests.support.api_keys import bearer, make_key, wait_for_keys
 from tests.support.api_server import ApiServer
 from tests.support.manual_worker import ManualWorker
 from tests.support.mcp_clients import error_of, mcp_client, message, post, replies, text_of
 from tests.support.mcp_clients import tool_call as call
-from tests.support.waiting import wait_until
 from worker.auth.key_store import add_key
 from worker.redis_io.client import connect
 from worker.settings import Settings
@@ -38,13 +35,9 @@ def secrets(client: httpx2.Client, redis_url: str) -> dict[str, str]:
     with connect(redis_url) as connection:
         for _, key in made.values():
             assert add_key(connection, key)
-    for secret, _ in made.values():
-        wait_until(partial(_is_accepted, client, secret))
-    return {name: secret for name, (secret, _) in made.items()}
-
-
-def _is_accepted(client: httpx2.Client, secret: str) -> bool:
-    return status_with(client, bearer(secret)) == 200
+    secrets = {name: secret for name, (secret, _) in made.items()}
+    wait_for_keys(client, *secrets.values())
+    return secrets
 
 
 def test_without_a_key_nothing_is_answered(client: httpx2.Client, secrets: dict[str, str]) -> None:

@@ -1,17 +1,15 @@
 """API keys and policy refusals with the official Python client."""
 
-from functools import partial
 from typing import Any
 
 import httpx2
 import pytest
 from openai import AuthenticationError, InternalServerError, PermissionDeniedError
 
-from tests.support.api_keys import make_key
+from tests.support.api_keys import make_key, wait_for_keys
 from tests.support.api_server import ApiServer
 from tests.support.manual_worker import ManualWorker
 from tests.support.openai_clients import openai_client
-from tests.support.waiting import wait_until
 from worker.auth.key_store import add_key
 from worker.redis_io.client import connect
 from worker.settings import Settings
@@ -25,20 +23,15 @@ def settings(settings: Settings) -> Settings:
 
 
 @pytest.fixture
-def secrets(server: ApiServer, redis_url: str) -> list[str]:
+def secrets(client: httpx2.Client, redis_url: str) -> list[str]:
     """Secrets of two keys, once the service accepts them."""
     made = [make_key(name, max_rating="safe") for name in ("alice", "bob")]
     with connect(redis_url) as connection:
         for _, key in made:
             assert add_key(connection, key)
-    for secret, _ in made:
-        wait_until(partial(_is_accepted, server.url, secret))
-    return [secret for secret, _ in made]
-
-
-def _is_accepted(url: str, secret: str) -> bool:
-    headers = {"Authorization": f"Bearer {secret}"}
-    return httpx2.get(f"{url}/v1/models", headers=headers).status_code == 200
+    secrets = [secret for secret, _ in made]
+    wait_for_keys(client, *secrets)
+    return secrets
 
 
 @pytest.mark.usefixtures("secrets")

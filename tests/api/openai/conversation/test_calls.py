@@ -1,14 +1,13 @@
 """Calls of chats are ordinary jobs: time limit, retries, keys, policy and clients that leave."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import httpx2
 import pytest
 from openai import OpenAI
 
-from tests.support.api_keys import bearer, make_key
+from tests.support.api_keys import bearer, make_key, wait_for_keys
 from tests.support.api_server import ApiServer
 from tests.support.images import draw_image, encode_file
 from tests.support.manual_worker import ManualWorker
@@ -141,19 +140,15 @@ def test_full_queue_says_when_to_retry(
 
 
 @pytest.fixture
-def secrets(server: ApiServer, redis_url: str) -> list[str]:
+def secrets(client: httpx2.Client, redis_url: str) -> list[str]:
     """Secrets of a key for safe images and of one that may submit nothing."""
     made = [make_key("safe", max_rating="safe"), make_key("none", concurrency=0)]
     with connect(redis_url) as connection:
         for _, key in made:
             assert add_key(connection, key)
-    for secret, _ in made:
-        wait_until(partial(_is_accepted, server.url, secret))
-    return [secret for secret, _ in made]
-
-
-def _is_accepted(url: str, secret: str) -> bool:
-    return httpx2.get(f"{url}/v1/models", headers=bearer(secret)).status_code == 200
+    secrets = [secret for secret, _ in made]
+    wait_for_keys(client, *secrets)
+    return secrets
 
 
 @each_door
