@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from enum import IntEnum
 from functools import cached_property, partial
-from itertools import accumulate, chain, compress, count, groupby, repeat
+from itertools import accumulate, compress, count, groupby
 from operator import le, ne
 
 from model.policy.ages.restated import with_ages_said_again
@@ -33,7 +33,7 @@ def _ranges(pattern: str, end: int) -> str:
 
 
 _SPACED = _ranges(r"[^\W\d_\u1100-\u11ff]", 0x3040)
-_UNSPACED = r"(?:[^\W\d_\u0000-\u303f]|[\u1100-\u11ff])"
+_UNSPACED = r"[^\u0000-\u10ff\u1200-\u303f\W\d_]"
 """Letters of scripts with spaces between words, and those of scripts without."""
 
 _OF_SIGNS = rf"[0-9{re.escape(_SIGNS)}]+"
@@ -180,7 +180,11 @@ class NormalizedText:
 
         -1 is behind them, so the token before differs at the start and at the end of the text, too.
         """
-        tokens = list(chain.from_iterable(map(repeat, count(), map(len, self.tokens))))
+        starts = b"".join(map(_STARTS.__getitem__, map(len, self.tokens)))
+        tokens = list(accumulate(starts, initial=-1))[1:]
+        if all(self._is_kept):
+            tokens.append(-1)
+            return tokens, tokens
         is_last = [*self._is_kept[1:], True]
         return [*compress(tokens, self._is_kept), -1], [*compress(tokens, is_last), -1]
 
@@ -208,6 +212,20 @@ class NormalizedText:
     def words(self) -> str:
         """All tokens, with a space before and after each."""
         return f" {' '.join(self.tokens)} "
+
+
+class _Starts(dict[int, bytes]):
+    """By the length of a token, 1 for its first letter and 0 for the others."""
+
+    def __missing__(self, length: int) -> bytes:
+        starts = b"\1" + bytes(length - 1)
+        if length <= _MAX_KEPT_LENGTH:
+            self[length] = starts
+        return starts
+
+
+_MAX_KEPT_LENGTH = 64
+_STARTS = _Starts()
 
 
 def _gap(between: str) -> Gap:

@@ -16,8 +16,9 @@ Match = tuple[int, int, int]
 FILLER, CHAINED = -1, -2
 """Stand for the term of a word that may be glued to a term, and of a part of longer terms."""
 
-_MAX_CHOICES = 64
-"""Maximum number of sets of groups whose spellings are kept: 90 kB each."""
+_BYTES = 256
+_MAX_CHOICES = 16
+"""Maximum number of sets of groups whose spellings are kept: 170 kB each."""
 
 _NO_GROUPS: frozenset[int] = frozenset()
 
@@ -76,7 +77,8 @@ class Spellings:
             ways.sort()  # so that equal patterns are next to each other
         self.patterns = list(patterns)
         kinds: dict[frozenset[int], int] = {}
-        self._kinds = array("I", (kinds.setdefault(one, len(kinds)) for one in found_groups))
+        numbered = [kinds.setdefault(one, len(kinds)) for one in found_groups]
+        self._kinds = bytes(numbered) if len(kinds) <= _BYTES else array("I", numbered)
         self._groups = list(kinds)
         self._needed = lru_cache(_MAX_CHOICES)(self._needed_by)
         self._automaton = AhoCorasick(list(numbers)) if numbers else None
@@ -115,6 +117,8 @@ class Spellings:
 
     def _needed_by(self, groups: frozenset[int]) -> bytes:
         is_needed = [not groups.isdisjoint(own) for own in self._groups]
+        if isinstance(self._kinds, bytes):  # a hundred times as fast
+            return self._kinds.translate(bytes(is_needed).ljust(_BYTES))
         return bytes(map(is_needed.__getitem__, self._kinds))
 
     def ways(self, spelling: int) -> list[tuple[int, int]]:

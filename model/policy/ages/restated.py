@@ -33,28 +33,28 @@ _PATTERNS = tuple(
     (needed, re.compile(pattern), plain)
     for needed, pattern, plain in (
         # 14yearsoldnaked, nude13yrsold, 13-year-0ld, 9 y€ars old; 14yro, 13 years ol
-        ("d", rf"{_NUMBER}[\W_]{{0,3}}{_YEARS_OLD}", r" \1 years old "),
-        ("r", rf"{_NUMBER}[\W_]?(?:yro|y(?:ea)?rs? ?ol)(?![^\W_])", r" \1 years old "),
+        ("d", rf"{_NUMBER}[\W_]{{0,3}}{_YEARS_OLD}", " {1} years old "),
+        ("r", rf"{_NUMBER}[\W_]?(?:yro|y(?:ea)?rs? ?ol)(?![^\W_])", " {1} years old "),
         # 12yonude, girl14yonude, 12 yonude, 14anosnua
-        ("yo", rf"{_NUMBER}yo(?=[a-z])(?!{_NO_AGE})", r" \1 years old "),
-        ("yo", rf"{_NUMBER}[\s_-]yo(?={_LOADED})", r" \1 years old "),
-        ("a", rf"{_NUMBER}({_YEARS_ELSEWHERE})(?=[a-z])", r" \1 \2 "),
+        ("yo", rf"{_NUMBER}yo(?=[a-z])(?!{_NO_AGE})", " {1} years old "),
+        ("yo", rf"{_NUMBER}[\s_-]yo(?={_LOADED})", " {1} years old "),
+        ("a", rf"{_NUMBER}({_YEARS_ELSEWHERE})(?=[a-z])", " {1} {2} "),
         # nudefourteenyearold, twelveyonude, nudetwelveyo
-        ("old", rf"{_NOT_ABOVE}({_WORDS})y(?:ea)?rs?old(?!er|est)", r" \1 years old "),
-        ("yo", rf"{_NOT_ABOVE}({_WORDS})yo(?={_LOADED})", r" \1 years old "),
-        ("yo", rf"({_LOADED})({_WORDS})yo(?![^\W_])", r"\1 \2 years old "),
+        ("old", rf"{_NOT_ABOVE}({_WORDS})y(?:ea)?rs?old(?!er|est)", " {1} years old "),
+        ("yo", rf"{_NOT_ABOVE}({_WORDS})yo(?={_LOADED})", " {1} years old "),
+        ("yo", rf"({_LOADED})({_WORDS})yo(?![^\W_])", "{1} {2} years old "),
         # nudeage14, nudeunder18, nudeundereighteen, 7thgradernude
-        ("age", rf"({_LOADED})aged?[\W_]?(\d{{1,2}})(?!\d)", r"\1 age \2 "),
-        ("e", rf"({_LOADED})(under|below)[\W_]?(\d\d|eighteen|{_WORDS})(?!\d)", r"\1 \2 \3 "),
-        ("grade", rf"{_NUMBER}(st|nd|rd|th)(grader?)(?=[a-z])", r" \1\2 \3 "),
+        ("age", rf"({_LOADED})aged?[\W_]?(\d{{1,2}})(?!\d)", "{1} age {2} "),
+        ("e", rf"({_LOADED})(under|below)[\W_]?(\d\d|eighteen|{_WORDS})(?!\d)", "{1} {2} {3} "),
+        ("grade", rf"{_NUMBER}(st|nd|rd|th)(grader?)(?=[a-z])", " {1}{2} {3} "),
         # <18, <=17, <eighteen
-        ("<", rf"<\s?=?\s?(eighteen|{_WORDS})(?![^\W_])", r" under \1 "),
-        ("<", r"<\s?=?\s?(18)(?!\s?(?:[\d%°:/]|[.,]\d|[cmk]?m\b|[pm]x\b|[kmg]b\b))", r" under \1 "),
-        ("<", r"(^|age)\s*<\s?=?\s?(1[2-7])(?=\s?(?:y|$))", r"\1 under \2 "),
+        ("<", rf"<\s?=?\s?(eighteen|{_WORDS})(?![^\W_])", " under {1} "),
+        ("<", r"<\s?=?\s?(18)(?!\s?(?:[\d%°:/]|[.,]\d|[cmk]?m\b|[pm]x\b|[kmg]b\b))", " under {1} "),
+        ("<", r"(^|age)\s*<\s?=?\s?(1[2-7])(?=\s?(?:y|$))", "{1} under {2} "),
         # 13 to 17 years; 7º ano, 3º ESO; 14 female
-        ("rs", rf"^\s*{_NUMBER} ?(?:to|or|and|[-–~/]) ?\d+ (?:yea|y)rs\s*$", r" \1 years old "),
-        ("o ", r"^\s*([3-9])o (?:ano|eso)\s*$", r" grade \1 "),
-        ("male", r"^\s*(1[2-7]) (?:fe)?male\s*$", r" age \1 "),
+        ("rs", rf"^\s*{_NUMBER} ?(?:to|or|and|[-–~/]) ?\d+ (?:yea|y)rs\s*$", " {1} years old "),
+        ("o ", r"^\s*([3-9])o (?:ano|eso)\s*$", " grade {1} "),
+        ("male", r"^\s*(1[2-7]) (?:fe)?male\s*$", " age {1} "),
         # a mask at the end of a word of two letters
         ("幼*", r"幼\*", "幼女"),
         ("ロ*", r"(?<![ァ-ヴー])ロ\*(?![ァ-ヴー])", "ロリ"),
@@ -137,7 +137,7 @@ def _in_tags(plain: str) -> Iterator[str]:
             for needed, pattern, again in _PATTERNS:
                 if needed in tag:
                     for match in pattern.finditer(tag):
-                        yield from _said(match, match.expand(again))
+                        yield from _said(match, again.format(match[0], *match.groups()))
 
 
 def _unmasked_words(plain: str) -> Iterator[str]:

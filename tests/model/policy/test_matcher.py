@@ -146,6 +146,15 @@ def test_only_needed_groups_are_looked_for() -> None:
     assert {hit.term for hit in matcher.search({9}).find(reading)} == {2}
 
 
+@pytest.mark.parametrize("number", [200, 300])
+def test_any_number_of_groups_is_told_apart(number: int) -> None:
+    words = [f"{one}{other}{one}q" for one in "abcdeghkmnoprtu" for other in "fvwxyzlisjabcdeghkmn"]
+    matcher = TermMatcher(words[:number])
+    (reading,) = readings(", ".join(words[:number]))
+    for group in (0, 7, number - 1):
+        assert {hit.term for hit in matcher.search({group}).find(reading)} == {group}
+
+
 def test_a_glued_word_is_remembered_with_the_terms_that_were_not_needed() -> None:
     matcher = TermMatcher(["apple", "boot"], groups=[frozenset([7]), frozenset([8])])
     (reading,) = readings("bootapple")
