@@ -1,15 +1,13 @@
 """Settings of all processes, read from `KIRAZURI_*` variables once at start."""
 
-import base64
-import re
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from model.rating import Rating
-from worker.setting_lists import split_commas, webhook_delays, webhook_networks, webhook_secrets
+from worker.setting_lists import Hosts, Origins, WebhookDelays, WebhookNetworks, WebhookSecrets
 
 
 class Settings(BaseSettings):
@@ -18,6 +16,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix="KIRAZURI_",
         env_file=".env",
+        env_ignore_empty=True,  # compose writes an unset variable so
         secrets_dir=[*Path("/run").glob("kirazuri")] or None,  # of containers; docs/settings.md
         extra="ignore",
         frozen=True,
@@ -227,12 +226,12 @@ class Settings(BaseSettings):
         gt=0,
         description="A client that reads nothing of its response for this long is disconnected.",
     )
-    cors_origins: str = Field(
+    cors_origins: Origins = Field(
         default="",
         description="Origins whose web pages may call the API, such as "
         "`https://art.example,http://localhost:3000`. Empty: none.",
     )
-    allowed_hosts: str = Field(
+    allowed_hosts: Hosts = Field(
         default="",
         description="Accepted `Host` headers, such as `art.example,localhost`; others get 421. "
         "Empty: any.",
@@ -289,7 +288,7 @@ class Settings(BaseSettings):
     api_key: SecretStr | None = Field(
         default=None, description="API key that client commands such as `kirazuri generate` send."
     )
-    webhook_secret: SecretStr | None = Field(
+    webhook_secret: WebhookSecrets | None = Field(
         default=None,
         description="Secret that signs webhooks: `whsec_` and base64 of 24 to 64 bytes. Several "
         "secrets, separated by spaces, all sign. Unset: no webhooks.",
@@ -297,12 +296,12 @@ class Settings(BaseSettings):
     webhook_allow_http: bool = Field(
         default=False, description="Whether webhooks may use http:// as well as https://."
     )
-    webhook_networks: str = Field(
+    webhook_networks: WebhookNetworks = Field(
         default="",
         description="Private networks that may receive webhooks, such as "
         "`10.1.0.0/16,127.0.0.1/32`.",
     )
-    webhook_retry_seconds: str = Field(
+    webhook_retry_seconds: WebhookDelays = Field(
         default="5,300,1800,7200,18000,36000,36000",
         description="Seconds before each retry of a webhook; one value per retry.",
     )
@@ -343,54 +342,6 @@ class Settings(BaseSettings):
                 f"a third of KIRAZURI_LEASE_SECONDS, which is {self.lease_seconds:g}"
             )
         return self
-
-    @field_validator("webhook_secret")
-    @classmethod
-    def _check_webhook_secret(cls, value: SecretStr | None) -> SecretStr | None:
-        for secret in webhook_secrets(value):
-            try:
-                size = len(base64.b64decode(secret.removeprefix("whsec_"), validate=True))
-            except ValueError:
-                size = 0
-            if not secret.startswith("whsec_") or not 24 <= size <= 64:
-                raise ValueError("each secret must be whsec_ and base64 of 24 to 64 bytes")
-        return value
-
-    @field_validator("cors_origins")
-    @classmethod
-    def _check_cors_origins(cls, value: str) -> str:
-        for origin in split_commas(value):
-            if not _ORIGIN.fullmatch(origin):
-                raise ValueError(f"{origin!r} is not an origin such as https://art.example")
-        return value
-
-    @field_validator("allowed_hosts")
-    @classmethod
-    def _check_allowed_hosts(cls, value: str) -> str:
-        for host in split_commas(value):
-            if not _HOST.fullmatch(host):
-                raise ValueError(f"{host!r} is not a host such as art.example; leave the port out")
-        return value
-
-    @field_validator("webhook_networks")
-    @classmethod
-    def _check_webhook_networks(cls, value: str) -> str:
-        webhook_networks(value)
-        return value
-
-    @field_validator("webhook_retry_seconds")
-    @classmethod
-    def _check_webhook_delays(cls, value: str) -> str:
-        delays = webhook_delays(value)
-        if min(delays, default=0) < 0 or sum(delays) > _MAX_RETRY_SECONDS:
-            raise ValueError(f"delays must be at least 0 and in total at most {_MAX_RETRY_SECONDS}")
-        return value
-
-
-_ORIGIN = re.compile(r"https?://(?:[a-z0-9-]+(?:\.[a-z0-9-]+)*|\[[0-9a-f:]+\])(?::\d{1,5})?")
-_HOST = re.compile(r"[a-z0-9-]+(?:\.[a-z0-9-]+)*|\[[0-9a-f:]+\]")
-_MAX_RETRY_SECONDS = 6 * 86_400
-"""The outbox keeps deliveries for seven days."""
 
 
 def redis_dsn(settings: Settings) -> str:
