@@ -14,7 +14,9 @@ from fastapi import FastAPI
 from api.http.error_handlers import UNAVAILABLE
 from api.main import create_app
 from api.middleware.h11_protocol import SLOW_CLIENT, ConnectionLimits, LimitedH11Protocol
-from worker.settings import Settings
+from model.errors import ModelError
+from worker.redis_io.client import connect
+from worker.settings import Settings, redis_dsn
 from worker.start_up import long_lived
 from worker.telemetry import logs
 from worker.telemetry.limited_lines import LimitedLines
@@ -64,12 +66,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--stop-seconds", type=int, default=5, help="seconds for open requests to finish"
     )
     given = parser.parse_args(arguments)
-    settings = Settings()
-    logs.configure_logging(settings)
+    try:
+        settings = Settings()
+        logs.configure_logging(settings)
+        connect(redis_dsn(settings)).close()  # only reads the URL
+        with long_lived():
+            app = create_app(settings)
+    except (ModelError, ValueError) as exc:
+        parser.error(str(exc))
     _limit_lines()
     _allow_many_files()
-    with long_lived():
-        app = create_app(settings)
     config = server_config(
         app, settings, host=given.host, port=given.port, stop_seconds=given.stop_seconds
     )

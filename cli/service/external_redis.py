@@ -66,9 +66,10 @@ def check_redis(url: str, settings: Settings, report: Callable[[str], None]) -> 
 
 def _place(url: str) -> str:
     """The server as messages name it: the URL without user, password and options."""
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    return f"the Redis of KIRAZURI_REDIS_URL ({parts.scheme}://{host}{parts.path})"
+    scheme, _, rest = url.partition("://")
+    # A password may have a / or ? that is not escaped.
+    place = rest.rpartition("@")[2].partition("?")[0]
+    return f"the Redis of KIRAZURI_REDIS_URL ({scheme}://{place})"
 
 
 def _why(exc: Exception) -> str:

@@ -4,9 +4,11 @@ import socket
 from pathlib import Path
 
 import httpx2
+import pytest
 from fastapi.routing import iter_route_contexts
 from pydantic import SecretStr
 
+from api.server import main
 from tests.support.api_calls import submit_job
 from tests.support.api_process import ApiProcess
 from tests.support.api_server import ApiServer
@@ -27,6 +29,36 @@ def test_it_starts_without_redis_and_logs_the_reason(tmp_path: Path) -> None:
         assert "secret" not in api.log.read_text()
     finally:
         api.stop()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("TAGS_FILE", "/none/such", "tag list /none/such: No such file"),
+        ("POLICY_FILE", "/none/such", "policy file /none/such: "),
+        ("KEYS_FILE", "/none/such", "/none/such: "),
+        ("CARD", "none_such", "no card named 'none_such'"),
+        ("MAX_RATING", "all", "Input should be 'safe'"),
+        ("C2PA_TRUST", "/none/such", "KIRAZURI_C2PA_TRUST: /none/such cannot be read"),
+        ("REDIS_URL", "redis://:se/cret@127.0.0.1", "the URL has no valid host or port"),
+        ("REDIS_URL", "", "KIRAZURI_REDIS_URL is not set"),
+    ],
+)
+def test_wrong_settings_end_the_start_with_a_message(
+    variable: str,
+    value: str,
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("KIRAZURI_REDIS_URL", "redis://127.0.0.1:1")
+    monkeypatch.setenv(f"KIRAZURI_{variable}", value)
+    with pytest.raises(SystemExit) as ended:
+        main([])
+    assert ended.value.code == 2
+    shown = capsys.readouterr().err
+    assert message in shown
+    assert "cret" not in shown
 
 
 # -- HEAD ----------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import redis
 import redis.asyncio
@@ -75,7 +76,18 @@ def unavailable_on_outage() -> Iterator[None]:
 
 
 def _with_redis_scheme(url: str) -> str:
-    """Translate Valkey's schemes, which redis-py does not know."""
+    """Translate Valkey's schemes, which redis-py does not know.
+
+    Raises:
+        ValueError: the URL has no valid port. The message shows no part of it.
+    """
+    try:
+        urlsplit(url).port  # noqa: B018 - it raises
+    except ValueError:
+        raise ValueError(
+            "the URL has no valid host or port; / ? # and @ of a password are written as "
+            "%2F %3F %23 and %40"
+        ) from None
     scheme, _, rest = url.partition("://")
     known = {"valkey": "redis", "valkeys": "rediss"}.get(scheme, scheme)
     return f"{known}://{rest}"

@@ -140,6 +140,7 @@ def main() -> None:
         settings = Settings(**options)
         logs.configure_logging(settings)
         card, redis_url = load_card(settings.card), redis_dsn(settings)
+        connect(redis_url).close()  # only reads the URL
         store = open_store(settings)
         signer = _signer(settings)
         output_filter = open_filter(settings.output_filter) if settings.output_filter else None

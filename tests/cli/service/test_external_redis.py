@@ -73,6 +73,18 @@ def protected(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
         ("redis://:secret@name.invalid:6379", "does not answer: .*name.invalid"),
         ("unix:///nowhere/redis.sock", "does not answer: .*No such file or directory"),
         ("http://127.0.0.1:{port}", "cannot be used: Redis URL must specify"),
+        (
+            "redis://:secret/x@127.0.0.1:{port}",
+            "cannot be used: the URL has no valid .* are",
+        ),
+        (
+            "redis://:a#secret@127.0.0.1:{port}",
+            "cannot be used: the URL has no valid .* are",
+        ),
+        (
+            "redis://:a?secret@127.0.0.1:{port}",
+            "cannot be used: the URL has no valid .* are",
+        ),
     ],
 )
 def test_the_reason_is_named_without_the_password(url: str, reason: str, protected: int) -> None:

@@ -38,6 +38,8 @@ def test_wrong_settings_end_the_start_with_a_message(
         (redis | signing, "KIRAZURI_C2PA_CERTIFICATE: bad.pem cannot be read"),
         (redis | {"KIRAZURI_OUTPUT_FILTER": "none_such:x"}, "'none_such:x': ModuleNotFoundError"),
         (redis | {"KIRAZURI_CARD": "none_such"}, "none_such"),
+        ({"KIRAZURI_REDIS_URL": "http://127.0.0.1"}, "Redis URL must specify one of"),
+        ({"KIRAZURI_REDIS_URL": "redis://:se/cret@127.0.0.1"}, "no valid host or port"),
     ]
     for variables, message in cases:
         monkeypatch.setattr(os, "environ", variables)
@@ -45,7 +47,9 @@ def test_wrong_settings_end_the_start_with_a_message(
         with pytest.raises(SystemExit) as ended:
             main()
         assert ended.value.code == 2
-        assert message in capsys.readouterr().err
+        shown = capsys.readouterr().err
+        assert message in shown
+        assert "cret" not in shown
 
 
 def test_the_warm_up_has_the_cards_smallest_size_or_each_preset() -> None:
