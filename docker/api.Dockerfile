@@ -17,6 +17,8 @@ RUN python requirements.py api cli otel > requirements.txt \
     && find /opt/kirazuri -name 'libc2pa_c.rlib' -delete
 COPY . .
 RUN find model/checkpoints -name '*.safetensors' -delete && pip install --no-build-isolation --no-deps .
+# Keeps the policy's spellings beside the compiled modules, where the service cannot write.
+RUN python -I -c "from model.policy.policy import load_policy; load_policy()"
 
 FROM ${PYTHON_IMAGE}
 RUN useradd --uid 10001 --no-create-home kirazuri && install -d -o kirazuri -g kirazuri /data

@@ -1,6 +1,7 @@
 """The compose files and Dockerfiles: confinement, shared folders, health checks, durable Redis."""
 
 import re
+import shlex
 import socket
 import subprocess
 import sys
@@ -313,6 +314,17 @@ def test_images_install_by_hash_and_torch_alone() -> None:
         assert bool(torch) == (path.name == "worker.Dockerfile")
         for words in torch:
             assert [word for word in words if not word.startswith("-")][1:] == [_pinned("torch")]
+
+
+def test_the_image_of_the_api_keeps_what_loading_the_policy_computes(tmp_path: Path) -> None:
+    """Its user writes no compiled modules, and so could not keep it at the first start."""
+    text = (ROOT / "docker/api.Dockerfile").read_text(encoding="utf-8")
+    (command,) = re.findall(r"^RUN python (-I -c .+)$", text, re.MULTILINE)
+    assert text.index("COPY . .") < text.index(command) < text.index("COPY --from=build")
+    python = [sys.executable, "-X", f"pycache_prefix={tmp_path}"]
+    subprocess.run([*python, *shlex.split(command)], check=True)
+    start = "from model.policy import policy, spellings; del spellings._Found; policy.load_policy()"
+    subprocess.run([*python, "-I", "-B", "-c", start], check=True)
 
 
 def _pinned(name: str) -> str:

@@ -209,7 +209,7 @@ def fold_prompt(text: str) -> str:
 def in_all_cases(term: str) -> Iterator[str]:
     """A term, and folded ones for its capitals if these look other than its small letters."""
     yield term
-    if not term.isascii():
+    if not term.isascii() and term.lower() != term.upper():
         folded = {fold(term.upper()), fold(term.title())}
         plain = fold(term.lower())
         yield from sorted(one for one in folded if not _is_alike(one, plain))

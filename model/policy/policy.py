@@ -177,7 +177,7 @@ def load_policy(path: Path | None = None) -> Policy:
     return _default_policy() if path is None else _read_policy(path)
 
 
-@cache  # compiling takes about a second; a policy never changes
+@cache  # a policy never changes
 def _default_policy() -> Policy:
     return _read_policy(None)
 
