@@ -39,7 +39,10 @@ class _Commands(MutableMapping[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         if name not in self._loaded:
-            app = importlib.import_module(self._places[name].module).app
+            from worker.start_up import long_lived
+
+            with long_lived():
+                app = importlib.import_module(self._places[name].module).app
             command = typer.main.get_command(app)
             # A module has one command, a group of this name, or several commands.
             self._loaded[name] = getattr(command, "commands", {}).get(name, command)

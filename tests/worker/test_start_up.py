@@ -3,6 +3,9 @@
 import gc
 import subprocess
 import sys
+from importlib.util import find_spec
+
+import pytest
 
 
 def test_what_starts_up_is_never_collected() -> None:
@@ -18,3 +21,26 @@ def test_what_starts_up_is_never_collected() -> None:
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     assert gc.isenabled()
+
+
+@pytest.mark.parametrize(
+    "started",
+    [
+        "import api.__main__",
+        pytest.param(
+            "import worker.__main__",
+            marks=pytest.mark.skipif(find_spec("torch") is None, reason="a worker needs torch"),
+        ),
+        "import cli.main, typer; group = typer.main.get_command(cli.main.app)\n"
+        "collections.clear(); group.commands['up']",
+    ],
+)
+def test_no_collection_looks_through_the_libraries_while_they_are_imported(started: str) -> None:
+    code = (
+        "import gc\ncollections = []\n"
+        "gc.callbacks.append(lambda phase, about: collections.append(about['generation']))\n"
+        f"{started}\n"
+        "assert not any(collections), collections"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
