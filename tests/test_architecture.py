@@ -165,3 +165,17 @@ def test_tests_import_helpers_from_helper_packages_only() -> None:
                 if parts[0] == "tests" and (is_test or not name.startswith(TEST_HELPERS)):
                     wrong.append(f"{_name(path)} imports {name}")
     assert wrong == []
+
+
+def test_calls_of_tests_say_how_long_they_wait() -> None:
+    """The default of httpx2 is five seconds, which a busy machine may need."""
+    calls = ("Client", "AsyncClient", "delete", "get", "head", "options", "post", "put", "stream")
+    wrong = [
+        f"{_name(path)}:{node.lineno}"
+        for path in TESTS
+        for node in ast.walk(_tree(path))
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func) in {f"httpx2.{call}" for call in calls}
+        and not {"timeout", "transport"} & {keyword.arg for keyword in node.keywords}
+    ]
+    assert wrong == []

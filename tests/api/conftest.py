@@ -22,6 +22,14 @@ def _fast_key_refresh() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_keepalives() -> Iterator[None]:
+    """A stream without events fails after the timeout of its client, which comments would renew."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("api.http.sse.KEEPALIVE_SECONDS", 3600.0)
+        yield
+
+
 @pytest.fixture(scope="module")
 def settings(shared_redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Settings:
     with Redis.from_url(shared_redis.url) as connection:

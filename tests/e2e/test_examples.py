@@ -25,6 +25,7 @@ from tests.support.api_server import ApiServer
 from tests.support.cli import clean_environment
 from tests.support.images import open_image
 from tests.support.paths import ROOT
+from tests.support.pictures import event_lines
 from worker.redis_io.server import running_url
 from worker.settings import Settings
 
@@ -288,15 +289,17 @@ def test_a_page_shows_progress_and_pictures_by_signed_links(
             origin = {"Origin": "http://127.0.0.1:8080"}
             with httpx2.stream("GET", job["events"], headers=origin, timeout=100) as events:
                 assert events.headers["access-control-allow-origin"] == origin["Origin"]
-                names = [line[7:] for line in events.iter_lines() if line.startswith("event: ")]
+                names = [line[7:] for line in event_lines(events) if line.startswith("event: ")]
             assert names[0] == "queued"
             assert "progress" in names
             assert names[-1] == "succeeded"
             (url,) = page.post(f"/links/{job['id']}", json={}).json()["images"]
-            assert open_image(httpx2.get(url).content).size == (128, 128)
-            assert httpx2.get(url.partition("?")[0]).status_code == 401
-            assert httpx2.get(f"{server.url}/jobs/{job['id']}").status_code == 401
-            assert httpx2.get(f"{server.url}/jobs/{job['id']}", headers=bearer(secret)).is_success
+            assert open_image(httpx2.get(url, timeout=60).content).size == (128, 128)
+            assert httpx2.get(url.partition("?")[0], timeout=60).status_code == 401
+            assert httpx2.get(f"{server.url}/jobs/{job['id']}", timeout=60).status_code == 401
+            assert httpx2.get(
+                f"{server.url}/jobs/{job['id']}", headers=bearer(secret), timeout=60
+            ).is_success
             for path, body, status in (
                 ("/draw", b"{}", 400),
                 ("/draw", b"[", 400),

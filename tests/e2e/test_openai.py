@@ -18,7 +18,7 @@ from PIL import Image
 from tests.support.images import encode_file, open_image
 from tests.support.openai_clients import openai_client
 from tests.support.paths import ROOT
-from tests.support.pictures import QUALITY, finished, picture, pixels, submit
+from tests.support.pictures import QUALITY, event_lines, finished, picture, pixels, submit
 from tests.support.snippets import snippets
 from training.evaluation.rules import read_colors
 
@@ -66,7 +66,7 @@ def test_images_are_those_of_generate(openai: OpenAI, service: httpx2.Client) ->
     assert {**job["request"], "image_quality": 90} == own["request"]
     assert job["timings"]["denoise"] > 0
     with service.stream("GET", f"/jobs/{response.job_id}/events") as stream:
-        names = [line[7:] for line in stream.iter_lines() if line.startswith("event: ")]
+        names = [line[7:] for line in event_lines(stream) if line.startswith("event: ")]
     assert names[0] == "queued"
     assert names[-1] == "succeeded"
 

@@ -10,7 +10,7 @@ import numpy
 import pytest
 from PIL import Image
 
-from tests.support.pictures import QUALITY, finished, picture, pixels, submit
+from tests.support.pictures import QUALITY, event_lines, finished, picture, pixels, submit
 from training.evaluation.rules import read_colors
 from training.pictures.avatars import BACKGROUNDS, HAIR_COLORS
 
@@ -94,7 +94,7 @@ def test_progress_comes_at_every_step_and_ends_with_the_picture(service: httpx2.
     events: list[tuple[str, dict[str, Any]]] = []
     name = ""
     with service.stream("GET", job["links"]["events"]) as stream:
-        for line in stream.iter_lines():
+        for line in event_lines(stream):
             if line.startswith("event:"):
                 name = line.removeprefix("event:").strip()
             elif line.startswith("data:"):

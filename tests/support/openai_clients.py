@@ -57,12 +57,11 @@ class RecordedExchanges:
 def openai_client(
     url: str, exchanges: RecordedExchanges | None = None, *, key: str = "unused", **options: Any
 ) -> Iterator[OpenAI]:
-    """The official client of the service at `url`."""
-    transport = httpx2.Client(event_hooks=exchanges.hooks() if exchanges else {})
-    with (
-        transport,
-        OpenAI(base_url=f"{url}/v1", api_key=key, http_client=transport, **options) as client,
-    ):
+    """The official client of the service at `url`. Its own timeout would be ten minutes."""
+    hooks = exchanges.hooks() if exchanges else {}
+    transport = httpx2.Client(event_hooks=hooks, timeout=60)
+    options = {"timeout": 60, **options, "http_client": transport}
+    with transport, OpenAI(base_url=f"{url}/v1", api_key=key, **options) as client:
         yield client
 
 

@@ -148,8 +148,11 @@ def status(name: str, *, pace: float = 0.0) -> WorkerStatus:
 async def follow_events(
     queue: JobQueue, job_id: str, *, after: str | None = None
 ) -> AsyncGenerator[JobEvent, None]:
-    """The events of a job up to its end, without the pauses between them."""
+    """The events of a job up to its end, without the pauses between them; fails if one is long."""
+    last = time.monotonic()
     async with aclosing(queue.event_pages(job_id, after=after)) as pages:
         async for page in pages:
+            assert time.monotonic() < last + 60, f"no event of {job_id} for a minute"
             for event in page:
+                last = time.monotonic()
                 yield event

@@ -90,8 +90,8 @@ async def test_links_open_without_a_header(
         worker.finish(job_id, b"no picture")
         result = await mcp.call_tool("get_job", {"job_id": job_id})
     (link,) = [part for part in result.content if isinstance(part, ResourceLink)]
-    assert httpx2.get(str(link.uri)).content == b"no picture"
-    assert httpx2.get(str(link.uri).partition("?")[0]).status_code == 401
+    assert httpx2.get(str(link.uri), timeout=60).content == b"no picture"
+    assert httpx2.get(str(link.uri).partition("?")[0], timeout=60).status_code == 401
 
 
 async def test_a_key_without_rights_reads_only(

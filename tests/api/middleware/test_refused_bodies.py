@@ -129,7 +129,9 @@ def key(guarded: ApiServer, redis_url: str) -> str:
     secret, made = make_key("anna")
     with Redis.from_url(redis_url) as connection:
         add_key(connection, made)
-    wait_until(lambda: httpx2.get(f"{guarded.url}/jobs", headers=bearer(secret)).is_success)
+    wait_until(
+        lambda: httpx2.get(f"{guarded.url}/jobs", headers=bearer(secret), timeout=60).is_success
+    )
     return secret
 
 

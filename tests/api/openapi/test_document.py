@@ -346,7 +346,9 @@ def test_a_generated_client_reads_every_image_format(
 ) -> None:
     """The program of the page, which makes a PNG, for each format."""
     monkeypatch.chdir(tmp_path)
-    wait_until(lambda: httpx2.get(f"{server.url}/readyz").status_code == 200, seconds=120)
+    wait_until(
+        lambda: httpx2.get(f"{server.url}/readyz", timeout=60).status_code == 200, seconds=120
+    )
     code = page_example("python", having="kirazuri_client").replace(
         "http://localhost:8000", server.url
     )

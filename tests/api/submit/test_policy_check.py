@@ -141,7 +141,9 @@ def test_the_log_has_the_prompt_if_configured(
     with ApiServer(settings.model_copy(update={"policy_log_prompts": True})) as running:
         body = {"prompt": f"{MINOR_SEXUAL}\nforged=1", "negative_prompt": "lowres"}
         with caplog.at_level(logging.INFO):
-            assert_refused(httpx2.post(f"{running.url}/generate", json=body), "minor_sexual")
+            assert_refused(
+                httpx2.post(f"{running.url}/generate", json=body, timeout=60), "minor_sexual"
+            )
     (line,) = [entry.getMessage() for entry in caplog.records if "event=refused" in entry.message]
     assert repr(body["prompt"]) in line
     assert "\n" not in line
@@ -155,7 +157,7 @@ def test_a_job_is_replayed_only_if_the_policy_still_allows_it(
         done = {}
         for prompt in ("1girl, nude", "1girl", "safe, 1girl"):
             body = {"prompt": prompt, "negative_prompt": "sensitive, nsfw, explicit"}
-            job = httpx2.post(f"{free.url}/generate", json=body).json()["id"]
+            job = httpx2.post(f"{free.url}/generate", json=body, timeout=60).json()["id"]
             worker.claim(job)
             worker.finish(job, b"picture")
             done[prompt] = job
@@ -186,6 +188,7 @@ def test_a_key_has_its_own_rating_limit(settings: Settings, redis_url: str, tmp_
                     params={"dry_run": "true"},
                     json={"prompt": f"1girl, {asked}"},
                     headers={"Authorization": f"Bearer {secret}"},
+                    timeout=60,
                 ).status_code
                 for asked in RATINGS
             ]
@@ -218,6 +221,7 @@ def test_a_refusal_names_the_limit_and_how_to_raise_it(
             f"{running.url}/generate",
             json={"prompt": f"{WORD}, sex"},
             headers={"Authorization": f"Bearer {secret}"},
+            timeout=60,
         )
     assert_refused(answer, "max_rating")
     detail = read_problem(answer)["detail"]

@@ -104,7 +104,7 @@ def test_saves_one_picture(up: Up, tmp_path: Path) -> None:
 
 
 def _accepted(up: Up) -> list[str]:
-    lines = httpx2.get(f"{up.url}/metrics").text.splitlines()
+    lines = httpx2.get(f"{up.url}/metrics", timeout=60).text.splitlines()
     return [line for line in lines if line.startswith("kirazuri_jobs_accepted_total ")]
 
 
@@ -170,7 +170,7 @@ def test_every_wrong_field_is_named(up: Up, tmp_path: Path) -> None:
 @pytest.mark.parametrize("ending", ["interrupt", "timeout"])
 def test_a_client_that_gives_up_cancels_its_job(up: Up, tmp_path: Path, ending: str) -> None:
     def metric(name: str) -> float:
-        text = httpx2.get(f"{up.url}/metrics", trust_env=False).text
+        text = httpx2.get(f"{up.url}/metrics", trust_env=False, timeout=60).text
         return float(text.partition(f"\n{name} ")[2].partition("\n")[0])
 
     before = metric(_CANCELLED)
@@ -194,14 +194,14 @@ def test_a_webhook_is_sent(up: Up) -> None:
     hook = Receiver()
     try:
         body = {"prompt": "1girl", "steps": 1, "webhook": {"url": hook.url}}
-        job = httpx2.post(f"{up.url}/generate", json=body, trust_env=False).json()
+        job = httpx2.post(f"{up.url}/generate", json=body, trust_env=False, timeout=60).json()
         (received,) = hook.wait_for(1, seconds=120)
     finally:
         hook.close()
     message = Webhook(_SECRET).verify(received.body, received.headers)
     assert (message["type"], message["data"]["id"]) == ("job.succeeded", job["id"])
     (image,) = message["data"]["images"]
-    assert httpx2.get(image["url"], trust_env=False).content.startswith(b"\x89PNG")
+    assert httpx2.get(image["url"], trust_env=False, timeout=60).content.startswith(b"\x89PNG")
 
 
 def test_a_data_folder_belongs_to_one_service(up: Up, tmp_path: Path) -> None:
@@ -236,7 +236,7 @@ def test_killed_processes_are_restarted(up: Up, tmp_path: Path) -> None:
 
 def _is_ready(url: str) -> bool:
     try:
-        return httpx2.get(f"{url}/readyz", trust_env=False).status_code == 200
+        return httpx2.get(f"{url}/readyz", trust_env=False, timeout=60).status_code == 200
     except httpx2.TransportError:
         return False
 
@@ -248,7 +248,7 @@ def job(up: Up) -> Job:
     body = {"prompt": "1girl, smile", "steps": 2}
     made = httpx2.post(f"{up.url}/generate", json=body, headers=headers, timeout=120).json()
     assert made["status"] == "succeeded", made
-    return Job(made, httpx2.get(made["images"][0]["url"]).content)
+    return Job(made, httpx2.get(made["images"][0]["url"], timeout=60).content)
 
 
 def test_one_interrupt_stops_all_in_order(up: Up, job: Job) -> None:

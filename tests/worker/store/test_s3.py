@@ -21,7 +21,7 @@ def test_a_bucket_gives_signed_urls(bucket: Bucket) -> None:
     store = S3ImageStore(bucket)
     name = store.put(DATA, "webp")
     url = locate_url(store, name)
-    with httpx2.Client(trust_env=False) as client:
+    with httpx2.Client(trust_env=False, timeout=60) as client:
         response = client.get(url)
         assert (response.status_code, response.content) == (200, DATA)
         assert response.headers["content-type"] == "image/webp"
@@ -41,7 +41,7 @@ def test_a_bucket_gives_signed_urls(bucket: Bucket) -> None:
 def test_a_signed_url_expires(bucket: Bucket) -> None:
     store = S3ImageStore(bucket, signed_seconds=1)
     url = locate_url(store, store.put(DATA, "png"))
-    with httpx2.Client(trust_env=False) as client:
+    with httpx2.Client(trust_env=False, timeout=60) as client:
         wait_until(lambda: client.get(url).status_code == 403)
         assert "SignatureDoesNotMatch" not in client.get(url).text
 
@@ -51,7 +51,7 @@ def test_clients_may_use_another_endpoint(s3_server: S3Server) -> None:
     store = S3ImageStore(replace(s3_server.bucket("named"), public_endpoint=public))
     url = locate_url(store, store.put(DATA, "png"))
     assert url.startswith(f"{public}/{BUCKET}/named/images/")
-    assert httpx2.get(url, trust_env=False).content == DATA
+    assert httpx2.get(url, trust_env=False, timeout=60).content == DATA
 
 
 def test_storing_an_image_again_resets_its_age(bucket: Bucket) -> None:

@@ -172,7 +172,7 @@ def test_urls_of_a_chat_need_no_key(
         content = _answered(openai, worker)
     url = content.partition("](")[2].removesuffix(")")
     assert "?token=" in url
-    assert httpx2.get(url).content == FILE
+    assert httpx2.get(url, timeout=60).content == FILE
 
 
 def _answered(openai: OpenAI, worker: ManualWorker) -> str:

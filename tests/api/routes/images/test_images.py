@@ -293,7 +293,9 @@ def test_an_unreachable_bucket_is_a_temporary_problem(
     bucket.proxy.set(mode)
 
     async def ask_all() -> list[httpx2.Response]:
-        async with httpx2.AsyncClient(base_url=bucket.running.url, trust_env=False) as client:
+        async with httpx2.AsyncClient(
+            base_url=bucket.running.url, trust_env=False, timeout=60
+        ) as client:
             asked = [client.get(f"/images/{name}", timeout=20) for _ in range(30)]
             return await asyncio.gather(*asked, client.get("/livez"))
 

@@ -272,7 +272,7 @@ def test_urls_begin_with_the_configured_public_url(settings: Settings, redis_url
     with ApiServer(
         settings.model_copy(update={"public_url": "https://art.example/api/"})
     ) as public:
-        job = httpx2.post(f"{public.url}/generate", json={"prompt": PROMPT}).json()
+        job = httpx2.post(f"{public.url}/generate", json={"prompt": PROMPT}, timeout=60).json()
     assert job["links"]["self"] == f"https://art.example/api/jobs/{job['id']}"
 
 

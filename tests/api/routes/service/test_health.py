@@ -106,11 +106,11 @@ def test_a_restarted_service_waits_for_a_live_worker(
 ) -> None:
     worker.heartbeat()  # the last word of a worker that is killed with the service
     with ApiServer(settings) as restarted:
-        answer = httpx2.get(f"{restarted.url}/readyz")
+        answer = httpx2.get(f"{restarted.url}/readyz", timeout=60)
         assert answer.status_code == 503
         assert "no live worker" in answer.json()["detail"]
         worker.heartbeat()
-        assert httpx2.get(f"{restarted.url}/readyz").status_code == 200
+        assert httpx2.get(f"{restarted.url}/readyz", timeout=60).status_code == 200
 
 
 def test_a_redis_that_may_lose_jobs(
@@ -154,8 +154,8 @@ def test_a_redis_that_refuses_the_login(
     redis_client.config_set("requirepass", "sesame")
     try:
         with ApiServer(settings.model_copy(update={"redis_url": url})) as running:
-            answer = httpx2.get(f"{running.url}/readyz")
-            refused = httpx2.post(f"{running.url}/generate", json={"prompt": PROMPT})
+            answer = httpx2.get(f"{running.url}/readyz", timeout=60)
+            refused = httpx2.post(f"{running.url}/generate", json={"prompt": PROMPT}, timeout=60)
     finally:
         redis_client.config_set("requirepass", "")
         redis_client.acl_deluser("limited")
@@ -180,7 +180,7 @@ def test_a_redis_that_refuses_a_command_within_scripts(
     url = redis_setting(redis_url.replace("://", "://limited:right@", 1))
     try:
         with ApiServer(settings.model_copy(update={"redis_url": url})) as running:
-            refused = httpx2.post(f"{running.url}/generate", json={"prompt": PROMPT})
+            refused = httpx2.post(f"{running.url}/generate", json={"prompt": PROMPT}, timeout=60)
     finally:
         redis_client.acl_deluser("limited")
     assert refused.status_code == 503, refused.text
@@ -268,7 +268,7 @@ def test_not_ready_without_a_store(
     running.start()
     worker.heartbeat()
     try:
-        answer = httpx2.get(f"{running.url}/readyz")
+        answer = httpx2.get(f"{running.url}/readyz", timeout=60)
     finally:
         running.stop()
     assert answer.status_code == 503

@@ -123,10 +123,12 @@ def test_other_paths_are_not_found(client: httpx2.Client, path: str) -> None:
 
 def test_the_page_needs_no_key(settings: Settings) -> None:
     with ApiServer(settings.model_copy(update={"auth": "required"})) as server:
-        page = httpx2.get(server.url)
+        page = httpx2.get(server.url, timeout=60)
         assert page.status_code == 200
-        assert {httpx2.get(f"{server.url}{path}").status_code for path in links(page.text)} == {200}
-        assert httpx2.get(f"{server.url}/capabilities").status_code == 401
+        assert {
+            httpx2.get(f"{server.url}{path}", timeout=60).status_code for path in links(page.text)
+        } == {200}
+        assert httpx2.get(f"{server.url}/capabilities", timeout=60).status_code == 401
 
 
 def test_the_page_is_small() -> None:

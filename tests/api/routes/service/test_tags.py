@@ -22,7 +22,7 @@ def with_list(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> I
 
 
 def complete(server: ApiServer, **query: str) -> httpx2.Response:
-    return httpx2.get(f"{server.url}/tags", params=query)
+    return httpx2.get(f"{server.url}/tags", params=query, timeout=60)
 
 
 def test_tags_of_the_list(with_list: ApiServer) -> None:
@@ -45,7 +45,10 @@ def test_the_prefix_may_have_the_mark_of_an_artist(with_list: ApiServer) -> None
 
 def test_a_list_also_adds_warnings(with_list: ApiServer) -> None:
     plan = httpx2.post(
-        f"{with_list.url}/generate", params={"dry_run": "true"}, json={"prompt": "1girl, longhair"}
+        f"{with_list.url}/generate",
+        params={"dry_run": "true"},
+        json={"prompt": "1girl, longhair"},
+        timeout=60,
     ).json()
     (alias,) = [found for found in plan["warnings"] if found["code"] == "unknown_tag"]
     assert "write long hair for longhair" in alias["detail"]
