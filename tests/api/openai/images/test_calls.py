@@ -161,13 +161,19 @@ def test_client_that_times_out_and_retries_makes_one_job(
     worker: ManualWorker,
     job_count: Callable[[], int],
 ) -> None:
+    def give_up_once(request: httpx2.Request) -> None:
+        if len(exchanges.requests) == 1:
+            request.extensions["timeout"]["read"] = 0.3
+
     def finish_after_second_request() -> None:
-        wait_until(lambda: len(exchanges.requests) > 1)
+        wait_until(lambda: len(exchanges.requests) > 1 and worker.queued_ids())
         finish(worker, *worker.queued_ids())
 
+    openai._client.event_hooks["request"].append(give_up_once)
     with in_background(finish_after_second_request):
-        response = openai.with_options(timeout=0.8).images.generate(**BODY, extra_headers=LONG_WAIT)
+        response = openai.images.generate(**BODY, extra_headers=LONG_WAIT)
     assert response.data
+    assert len(exchanges.requests) == 2
     assert job_count() == 1
 
 
@@ -233,7 +239,7 @@ def test_full_queue_is_retried_when_the_service_says(
         openai.with_options(max_retries=0).images.generate(**BODY)
 
     def make_room() -> None:
-        wait_until(lambda: len(exchanges.responses) == 2)
+        wait_until(lambda: len(exchanges.responses) > 1)
         finish(worker, worker.queued_ids()[0])
         wait_until(lambda: job_count() == 6)
         finish(worker, worker.queued_ids()[-1])
