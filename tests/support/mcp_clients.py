@@ -70,7 +70,7 @@ def replies(response: httpx2.Response) -> list[dict[str, Any]]:
     """The JSON-RPC messages of a response, which is JSON or an event stream."""
     if response.headers["content-type"].startswith("application/json"):
         return [response.json()]
-    lines = response.text.splitlines()
+    lines = response.text.split("\n")  # a text in it may have other line separators
     return [json.loads(line[6:]) for line in lines if line.startswith("data: {")]
 
 
