@@ -24,10 +24,11 @@ from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
 from model.engine.engine import Engine
+from tests.support.paths import ROOT
 
 NAME = "sim"
 _WAITING = ("aten::_local_scalar_dense", "aten::is_nonzero", "aten::equal", "aten::nonzero")
-_OURS = ("/model/", "/worker/")
+_OURS = (f"{ROOT}/model/", f"{ROOT}/worker/")
 
 
 @dataclass
@@ -234,6 +235,6 @@ def _where() -> str:
     while frame.f_back is not None:
         frame = frame.f_back
         path = frame.f_code.co_filename
-        if any(part in path for part in _OURS) and "/tests/" not in path:
+        if path.startswith(_OURS):
             return f"{path.rpartition('/')[2]}:{frame.f_lineno}"
     return "elsewhere"
