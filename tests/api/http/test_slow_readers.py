@@ -86,4 +86,4 @@ def test_disconnect_of_a_client_that_stopped_reading(
         for number in range(40):
             worker.report(job_id, "preview", {"image": "x" * EVENT_BYTES, "step": number})
     wait_until(lambda: worker.step(job_id, 1, 20) == "cancel")
-    assert api.streams() == 0
+    wait_until(lambda: api.streams() == 0)
