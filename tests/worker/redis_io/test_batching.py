@@ -121,4 +121,5 @@ async def test_a_redis_that_does_not_answer_is_an_outage(
     monkeypatch.setattr("worker.redis_io.batching.ANSWER_SECONDS", 0.2)
     with pytest.raises(exceptions.TimeoutError):
         await client.blpop(["nothing"], 30)
+    monkeypatch.undo()
     assert await client.incr("n") == 1, "on a new connection"
