@@ -16,7 +16,8 @@ from cli.certificates import make_certificate
 from model.recipes.recipe import Recipe
 from tests.support.paths import ROOT
 from tests.support.requests import make_request
-from worker.images.c2pa_manifest import C2paReader, open_signer
+from worker.images.c2pa_manifest import C2paReader
+from worker.images.c2pa_signer import open_signer
 from worker.images.encode import encode_image
 from worker.images.metadata import EXTENSIONS, TRAINED
 from worker.settings import Settings

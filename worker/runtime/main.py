@@ -42,7 +42,7 @@ def _signer(settings: Settings) -> ImageSigner | None:
     """The C2PA signer of the settings; imports its library only if needed."""
     if settings.c2pa_certificate is None and settings.c2pa_key is None:
         return None
-    from worker.images.c2pa_manifest import open_signer
+    from worker.images.c2pa_signer import open_signer
 
     return open_signer(settings, service=service_version())
 

@@ -16,7 +16,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from cli import certificates as certificate
 from cli.certificates import make_certificate
 from tests.support.signed_images import signing_settings, unsigned_image
-from worker.images.c2pa_manifest import C2paReader, open_signer
+from worker.images.c2pa_manifest import C2paReader
+from worker.images.c2pa_signer import open_signer
 from worker.images.metadata import TRAINED
 
 Key = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey

@@ -22,7 +22,8 @@ from cli.certificates import make_certificate
 from model.request import ImageFormat
 from tests.support.requests import make_request
 from tests.support.signed_images import signing_settings, unsigned_image
-from worker.images.c2pa_manifest import C2paManifest, C2paReader, open_signer
+from worker.images.c2pa_manifest import C2paManifest, C2paReader
+from worker.images.c2pa_signer import open_signer
 from worker.images.encode import digital_source_type
 from worker.images.metadata import COMPOSITE, TRAINED, read_metadata
 from worker.images.signing import ImageSigner, SigningError

@@ -8,7 +8,8 @@ import pytest
 from model.request import ImageFormat, MetadataLevel
 from tests.support.requests import make_request
 from tests.support.run_worker import RunWorker
-from worker.images.c2pa_manifest import C2paReader, open_signer
+from worker.images.c2pa_manifest import C2paReader
+from worker.images.c2pa_signer import open_signer
 from worker.images.signing import SigningError
 from worker.job import Job
 from worker.queue.job_queue import JobQueue

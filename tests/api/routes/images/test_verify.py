@@ -31,7 +31,8 @@ from tests.support.api_server import ApiServer
 from tests.support.foreign_images import FIELD_IMAGES
 from tests.support.manual_worker import ManualWorker
 from tests.support.requests import make_request
-from worker.images.c2pa_manifest import C2paReader, open_signer
+from worker.images.c2pa_manifest import C2paReader
+from worker.images.c2pa_signer import open_signer
 from worker.images.encode import encode_image
 from worker.images.metadata import COMPOSITE, TRAINED
 from worker.settings import Settings
