@@ -15,6 +15,8 @@ from cli.checks.checkpoint import Parts
 from cli.checks.finding import Finding, State
 from cli.service.embedded_redis import StartError
 from cli.service.service import find_port, local_url
+from model.errors import ModelError
+from worker.auth.key_store import KeyFileError, read_key_file
 from worker.settings import Settings
 from worker.store.image_store import check_space
 
@@ -243,12 +245,6 @@ def check_free_port(host: str, port: int) -> Finding:
 
 def check_files(settings: Settings) -> Iterator[Finding]:
     """The files and folders that settings name."""
-    # Imported here: only `doctor` needs them.
-    from model.errors import ModelError
-    from model.policy.policy import load_policy
-    from model.prompting.tag_list import read_tag_list
-    from worker.auth.key_store import KeyFileError, read_key_file
-
     names = ("lora_dir", "policy_file", "tags_file", "keys_file", "c2pa_certificate", "c2pa_key")
     for name in (*names, "c2pa_trust"):
         path = getattr(settings, name)
@@ -264,15 +260,29 @@ def check_files(settings: Settings) -> Iterator[Finding]:
             problem = f"is not a {kind}" if path.exists() else "is not there"
             yield Finding(name, state, f"{variable}: {path} {problem}", advice)
             continue
-        found = str(path)
         try:
-            if name == "policy_file":
-                load_policy(path)
-            elif name == "tags_file":
-                found = f"{path}: {sum(1 for _ in read_tag_list(path))} tags"
-            elif name == "keys_file":
-                read_key_file(path)
+            found = _read_file(name, path)
         except (ModelError, KeyFileError) as exc:
             yield Finding(name, "fault", f"{variable}: {exc}", "correct the file")
         else:
             yield Finding(name, "ok", found)
+
+
+def _read_file(name: str, path: Path) -> str:
+    """What the file of a setting holds, as far as it is read before a start.
+
+    Raises:
+        ModelError, KeyFileError: the file is invalid.
+    """
+    # The policy's modules take as long to import as all other checks together.
+    if name == "policy_file":
+        from model.policy.policy import load_policy
+
+        load_policy(path)
+    elif name == "tags_file":
+        from model.prompting.tag_list import read_tag_list
+
+        return f"{path}: {sum(1 for _ in read_tag_list(path))} tags"
+    elif name == "keys_file":
+        read_key_file(path)
+    return str(path)

@@ -26,30 +26,27 @@ _SURE = (
 )
 """Names that mean nothing else."""
 
-_KINDS = re.compile(
-    rf"in[-_ ]?context|{_SURE}|{_NAMED}|{_START}(?:anima)?(?:edit|control|reference){_END}"
-    rf"|{_START}(?:image|img)[-_ ]?(?:to|2)[-_ ]?(?:image|img){_END}|{_START}t?i2i{_END}",
-    re.IGNORECASE,
+_KINDS = (
+    rf"(?i)in[-_ ]?context|{_SURE}|{_NAMED}|{_START}(?:anima)?(?:edit|control|reference){_END}"
+    rf"|{_START}(?:image|img)[-_ ]?(?:to|2)[-_ ]?(?:image|img){_END}|{_START}t?i2i{_END}"
 )
-_TITLE_WORDS = re.compile(
-    rf"{_SURE}|{_START}(?:anima|image|qwen|kirazuri)[-_ ]*(?:{_NAMED})"
-    rf"|(?:{_NAMED})(?=[-_ ]*(?:$|v?\d|lora|model|adapter))",
-    re.IGNORECASE,
+_TITLE_WORDS = (
+    rf"(?i){_SURE}|{_START}(?:anima|image|qwen|kirazuri)[-_ ]*(?:{_NAMED})"
+    rf"|(?:{_NAMED})(?=[-_ ]*(?:$|v?\d|lora|model|adapter))"
 )
 """In titles the name of a method stands after the base model's or at the end."""
 
 _IMAGE = (
     r"(?:reference|control|conditioning|source|input)[ ](?:image|latent|picture|frame)s?(?![a-z])"
 )
-_NEEDS = re.compile(
-    r"(?<!not )(?<!n't )(?<!no longer )(?<!never )"
+_NEEDS = (
+    r"(?i)(?<!not )(?<!n't )(?<!no longer )(?<!never )"
     r"(?:needs?|requires?|(?:must|has to|have to) be used with)[ ]"
     rf"(?:an? |one |two |three |several |the |\d )?{_IMAGE}"
     rf"|(?:^|[.!;:\n(])[ ]*+(?:an? |one |two |the )?{_IMAGE}[ ](?:is |are )?(?:required|needed)"
-    r"|(?<!not an )(?<!not a )(?<!no )\b(?:in-context|image[- ]edit(?:ing)?) lora\b",
-    re.IGNORECASE,
+    r"|(?<!not an )(?<!not a )(?<!no )\b(?:in-context|image[- ]edit(?:ing)?) lora\b"
 )
-_TAGS = re.compile(rf"(?:^|,)\s*+(?:{_NAMED}|{_SURE})\s*+(?=,|$)", re.IGNORECASE)
+_TAGS = rf"(?i)(?:^|,)\s*+(?:{_NAMED}|{_SURE})\s*+(?=,|$)"
 _KIND_FIELDS = (
     "modelspec.architecture", "modelspec.implementation", "ss_base_model_version",
     "ss_network_module", "ss_training_type", "architecture", "lora_type", "adapter_type", "task",
@@ -69,16 +66,15 @@ _INPUT_FIELDS = (
 _NOT_SETTINGS = ("ss_tag_frequency", "ss_dataset_dirs", "prompt", "workflow")
 """Fields whose JSON has words of captions as keys, or is a graph of ComfyUI."""
 
-_CONTROL_IMAGES = re.compile(
+_CONTROL_IMAGES = (
     r'"(?:(?:control|reference)_(?:image_)?(?:director(?:y|ies)|paths?|dirs?|images?)(?:_\d+)?'
     r'|conditioning_data_dir|has_control|cond_data_dir|controlnet)"\s*+:\s*+(?!null|false|""|\[\]|\{\})'
     r'|"conditioning_type"\s*+:\s*+"(?:controlnet|reference)'
     r'|"(?:[\w.]+\.)?task(?:_type)?"\s*+:\s*+"[^"]*(?:edit|inpaint|in-?context|control)'
 )
-_KEYS = re.compile(
-    r"lllite|controlnet|control_(?:block|adapter|embed)|ip_adapter|image_(?:proj|embed)"
-    r"|(?:^|[._])(?:ref|reference|cond|context|frame|role)_(?:attn|adaln|proj|embed|latent|image|visual)",
-    re.IGNORECASE,
+_KEYS = (
+    r"(?i)lllite|controlnet|control_(?:block|adapter|embed)|ip_adapter|image_(?:proj|embed)"
+    r"|(?:^|[._])(?:ref|reference|cond|context|frame|role)_(?:attn|adaln|proj|embed|latent|image|visual)"
 )
 _PATCH_STEMS = ("x_embedder", "patch_embed")
 
@@ -108,14 +104,15 @@ def _in_metadata(metadata: Mapping[str, str]) -> str | None:
         (metadata.keys() - set(_NOT_SETTINGS), _CONTROL_IMAGES),
     ):
         for name in sorted(fields):
-            match = pattern.search(metadata.get(name, ""))
+            # Compiled at the first LoRA, because all together they take long.
+            match = re.search(pattern, metadata.get(name, ""))
             if match:
                 return f"{name} has {match[0].strip(', ')!r}"
     return next((name for name in _INPUT_FIELDS if name in metadata), None)
 
 
 def _in_keys(entries: Mapping[str, StoredTensor], patch_columns: int | None) -> str | None:
-    named = next(filter(_KEYS.search, entries), None)
+    named = next(filter(re.compile(_KEYS).search, entries), None)
     if named or patch_columns is None:
         return named
     return next(_wide_patches(entries, patch_columns), None)

@@ -1,6 +1,8 @@
 """Checks of this machine, with real limits; and the judgement of what torch says of a GPU."""
 
 import socket
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -91,6 +93,17 @@ def test_files_that_settings_name_are_looked_for(tmp_path: Path) -> None:
     assert (later.check, later.state) == ("lora_dir", "warning")
     (folder,) = check_files(Settings(tags_file=tmp_path))
     assert (folder.state, "is not a file" in folder.found) == ("fault", True)
+
+
+def test_a_start_without_rules_of_its_own_imports_no_policy() -> None:
+    """Importing it takes as long as all checks before a start together."""
+    code = (
+        "import sys, cli.checks.start\n"
+        "from worker.settings import Settings\n"
+        "assert not list(cli.checks.start.check_files(Settings(_env_file=None)))\n"
+        "assert 'model.policy.policy' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_a_list_of_tags_is_read_as_the_service_reads_it(tmp_path: Path) -> None:
