@@ -101,6 +101,32 @@ SEXUAL = {
         "pissed_pants", "wetting_clothes", "wet_self", "girl_as_urinal", "twerk",
         "swallowed_alive", "person_in_stomach", "mooning_viewer",
     ],
+    "a body that is another's": [
+        "stroking_another's_thighs", "nuzzling_another's_navel", "sucking_another's_toe",
+        "spreading_another's_knees", "opening_another's_legs", "kissing_another's_stomach",
+        "sniffing_another's_socks", "sole_against_another's_face", "toes_in_another's_mouth",
+        "untying_another's_kimono", "cutting_another's_dress", "hands_under_another's_shirt",
+        "hand_under_own_skirt", "under_another's_clothes", "face_in_another's_armpit",
+    ],
+    "garments that slip or show": [
+        "strap_slips", "slipping_straps", "torn_pantyhose", "undone_sarashi", "loosened_kimono",
+        "skimpy_armor", "revealing_outfit", "provocative_costume", "convenient_skirt",
+        "impossible_vest", "nothing_under_coat", "clothes_bursting", "cutting_clothes",
+        "undoing_belt", "zipper_burst", "crawling_under_skirt", "tentacle_under_dress",
+        "extra_breasts", "breasts_on_thighs", "handprint_tan", "open_dress",
+    ],
+    "poses, kisses and holds": [
+        "bent_over", "bent_over_a_desk", "arms_held_back", "ankles_on_shoulders", "thigh_hug",
+        "grabbing_sheets", "hip_kiss", "nibbling_ear", "throat_grab", "pushed_onto_bed",
+        "presenting_tongue", "tapioca_challenge", "tickling_ribs", "bulging_stomach",
+    ],
+    "rule over somebody": [
+        "female_dominance", "dominant", "stocks", "chain_leash", "enslaved", "vacuum_cube",
+        "handcuffed_behind_back", "boot_on_face", "licking_floor", "hypnosis_app", "slave_crest",
+    ],
+    "works and people who have sex": [
+        "h-manga", "h-game", "lovense", "implied_tentacles", "erectile_dysfunction", "love_train",
+    ],
 }  # fmt: skip
 
 
@@ -110,6 +136,24 @@ def test_families_are_found(policy: Policy, family: str) -> None:
 
 
 HARMLESS = {
+    "garments that end with up": [
+        "button-up shirt", "buttoned up blouse", "lace-up shorts", "zip-up dress",
+        "rolled-up skirt", "wrapped up kimono", "tucked up robe",
+    ],
+    "a body that is another's": [
+        "holding another's hand", "washing another's back", "patting another's head",
+        "adjusting another's clothes", "wearing another's clothes", "buttoning another's shirt",
+        "kissing another's hand", "foot on another's shoe", "hand in another's pocket",
+        "opening another's letter", "hand under own chin", "thumb in mouth",
+    ],
+    "straps, bends and stocks": [
+        "shoulder strap", "bag strap", "bent over his books", "an old man bent over a cane",
+        "stocks and bonds", "held back tears", "head held back", "torn jeans",
+        "curtain revealing a stage", "revealing tanlines", "cut flowers", "cutting cloth",
+        "open dress shop", "dominant colour", "hypnosis", "a train of love letters",
+        "chain necklace", "boot on foot", "tickling a cat", "the Virgin Mary",
+        "Virgo", "whipping cream", "hip sway", "convenient store",
+    ],
     "garments": [
         "skirt hold", "dress rehearsal", "hat lift", "lifted chin", "lifting a crate", "hats off",
         "unzipped backpack", "unbuttoned collar", "untied shoelaces", "undone braid",
@@ -172,6 +216,8 @@ HARMLESS = {
         "willy wonka", "ding dong", "lust (fma)", "big daddy (bioshock)", "wang jinrei",
         "sugar rush", "anastasia", "titania", "cumin", "nippon ichi", "norbert beaver",
         "naughty dog", "pinwheel", "wartenberg", "crop marks", "yes pillow",
+        "clitoria ternatea", "dr. briefs", "bra briefs", "sexy tanaka-san", "netsuzou trap -ntr-",
+        "nudist beach (kill la kill)", "dokyuu hentai hxeros", "roast pork butt", "(futomomo)",
     ],
 }  # fmt: skip
 
