@@ -44,7 +44,6 @@ class Pattern(NamedTuple):
     letters: int
     first_run: int
     last_run: int
-    long_runs: tuple[tuple[int, int], ...]
     is_open_before: bool
     is_open_after: bool
     starts_tag: bool
@@ -53,6 +52,7 @@ class Pattern(NamedTuple):
     is_glued: bool
     needs_no_spaces: bool
     hole: int
+    long_runs: tuple[tuple[int, int], ...]
 
 
 class TermPart(NamedTuple):
@@ -84,7 +84,6 @@ class TermPart(NamedTuple):
                     len(letters),
                     runs[0],
                     runs[-1],
-                    long_runs,
                     is_open and self.is_open_before,
                     is_open and self.is_open_after,
                     self.starts_tag,
@@ -93,6 +92,7 @@ class TermPart(NamedTuple):
                     self.is_glued and not hole,
                     self.needs_no_spaces,
                     hole,
+                    long_runs,
                 ),
             )
 

@@ -244,9 +244,10 @@ class _Groups:
     def add(self, name: str, terms: Iterable[str], exceptions: Iterable[str]) -> int:
         """Add a group; returns its number."""
         number = self._numbers[name] = len(self._numbers)
+        alone = frozenset({number})
         for written, groups in ((terms, self.of_term), (exceptions, self.of_exception)):
             for term in chain.from_iterable(map(in_all_cases, written)):
-                joined = groups.get(term, frozenset()) | {number}
+                joined = groups[term] | alone if term in groups else alone
                 groups[term] = self._sets.setdefault(joined, joined)
         return number
 

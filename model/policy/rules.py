@@ -176,7 +176,11 @@ def _with_words(file: File, words: Mapping[str, Sequence[str]]) -> File:
     """Replace terms such as `{colour} hat` by one term for each of the words of that name."""
 
     def written_out(terms: Sequence[str]) -> list[str]:
-        return [text for term in terms for text in _written_out(term, words)]
+        return [
+            text
+            for term in terms
+            for text in (_written_out(term, words) if "{" in term else (term,))
+        ]
 
     def clause(one: Clause) -> Clause:
         return Clause(prompt=written_out(one.prompt), negative=written_out(one.negative))

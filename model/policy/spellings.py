@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence, Set
 from functools import lru_cache
 from itertools import chain, groupby
 from operator import itemgetter
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
 from ahocorasick_rs import AhoCorasick
 
@@ -38,7 +38,7 @@ class _Table(TypedDict):
     """
 
     letters: list[str]
-    patterns: list[Pattern]
+    patterns: list[Any]
     groups: list[list[int]]
     chains: list[tuple[int, list[int]]]
     more: list[tuple[int, int, int]]
@@ -80,8 +80,8 @@ class Spellings:
         self.before, self.after = b64decode(table["before"]), b64decode(table["after"])
         self.glued, self.least = b64decode(table["glued"]), b64decode(table["least"])
         self.patterns = [
-            Pattern(*fields)._replace(long_runs=tuple((at, least) for at, least in fields[4]))
-            for fields in table["patterns"]
+            Pattern._make([*bounds, tuple((at, least) for at, least in long_runs)])
+            for *bounds, long_runs in table["patterns"]
         ]
         self._pattern = array("I", b64decode(table["pattern"]))
         self._part = array("I", b64decode(table["part"]))
