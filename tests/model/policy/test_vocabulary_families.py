@@ -112,13 +112,15 @@ SEXUAL = {
         "strap_slips", "slipping_straps", "torn_pantyhose", "undone_sarashi", "loosened_kimono",
         "skimpy_armor", "revealing_outfit", "provocative_costume", "convenient_skirt",
         "impossible_vest", "nothing_under_coat", "clothes_bursting", "cutting_clothes",
-        "undoing_belt", "zipper_burst", "crawling_under_skirt", "tentacle_under_dress",
+        "undoing_belt", "zipper_burst", "crawling_under_skirt", "tentacles_under_robe",
+        "bikini_partially_removed", "opening_another's_robe", "straining_buttons",
         "extra_breasts", "breasts_on_thighs", "handprint_tan", "open_dress",
     ],
     "poses, kisses and holds": [
         "bent_over", "bent_over_a_desk", "arms_held_back", "ankles_on_shoulders", "thigh_hug",
         "grabbing_sheets", "hip_kiss", "nibbling_ear", "throat_grab", "pushed_onto_bed",
         "presenting_tongue", "tapioca_challenge", "tickling_ribs", "bulging_stomach",
+        "endured_face", "jack-o'_pose", "shameful_pose", "cavity_search", "yaranaika",
     ],
     "rule over somebody": [
         "female_dominance", "dominant", "stocks", "chain_leash", "enslaved", "vacuum_cube",
@@ -138,7 +140,7 @@ def test_families_are_found(policy: Policy, family: str) -> None:
 HARMLESS = {
     "garments that end with up": [
         "button-up shirt", "buttoned up blouse", "lace-up shorts", "zip-up dress",
-        "rolled-up skirt", "wrapped up kimono", "tucked up robe",
+        "rolled-up skirt", "wrapped up kimono", "tucked up robe", "close-up shirt detail",
     ],
     "a body that is another's": [
         "holding another's hand", "washing another's back", "patting another's head",
@@ -152,7 +154,11 @@ HARMLESS = {
         "curtain revealing a stage", "revealing tanlines", "cut flowers", "cutting cloth",
         "open dress shop", "dominant colour", "hypnosis", "a train of love letters",
         "chain necklace", "boot on foot", "tickling a cat", "the Virgin Mary",
-        "Virgo", "whipping cream", "hip sway", "convenient store",
+        "arms held back by guards", "a bag strap slipping off her shoulder", "seat belt undone",
+        "cutting clothes from fabric", "clothes burst into flames", "a dog on a chain leash",
+        "grabbing sheet music", "presenting tail feathers", "tentacles between rocks",
+        "a dog licking the floor", "spreading another's wings", "Virgo", "whipping cream",
+        "hip sway", "convenient store",
     ],
     "garments": [
         "skirt hold", "dress rehearsal", "hat lift", "lifted chin", "lifting a crate", "hats off",
