@@ -147,7 +147,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     add_error_handlers(app)
     _add_routes(app, card, request_model)
     webhook_schemas.add_to_openapi(app.webhooks)
-    openapi.install(app, card)
+    openapi.install(app, card, request_model)
     return app
 
 
@@ -209,9 +209,9 @@ def _add_routes(app: FastAPI, card: Card, request_model: type[GenerationRequest]
     ):
         app.include_router(module.router)
     app.include_router(models.router)
-    app.include_router(openai_images.routes(request_model))
-    app.include_router(chat.routes(request_model))
-    app.include_router(responses.routes(request_model))
+    app.include_router(openai_images.router)
+    app.include_router(chat.router)
+    app.include_router(responses.router)
     app.include_router(a1111.router)
     app.include_router(mcp.routes(card, request_model))
     _answer_head(app)

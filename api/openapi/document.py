@@ -5,18 +5,24 @@ fitted to client generators.
 """
 
 import json
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
+from fastapi.encoders import jsonable_encoder
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
 from api.http.problem import PROBLEM_MEDIA_TYPE
 from api.middleware.authentication import is_public_path
+from api.openai.conversation.chat_docs import chat_body
+from api.openai.conversation.response_docs import response_body
+from api.openai.images.request_docs import edit_body, images_body
 from api.openapi.bodies import drop_null, fit_for_generators
 from api.openapi.examples import examples
 from model.card import Card
+from model.request import GenerationRequest
 
 # In the order of /docs, which shows a group for each, also for one without operations.
 _TAGS = [
@@ -48,18 +54,29 @@ _SECURITY_SCHEMES: dict[str, dict[str, Any]] = {
     },
 }
 _SIGNED_PATHS = {"/jobs/{job_id}/events", "/images/{name}"}
+_OPENAI_BODIES: Mapping[str, Callable[[type[GenerationRequest]], dict[str, Any]]] = {
+    "openaiGenerateImages": images_body,
+    "openaiEditImage": edit_body,
+    "openaiChat": chat_body,
+    "openaiRespond": response_body,
+}
+"""The content of bodies by operation: OpenAI's parameters with the fields of `POST /generate`."""
+
 _EVENTS_EXAMPLE = (
     "retry: 2000\n\nevent: queued\ndata: {}\nid: 1795392000000-0\n\n"
     'event: progress\ndata: {"step": 7, "steps": 20, "eta_seconds": 0.6}\nid: 1795392001000-0\n\n'
 )
 
 
-def install(app: FastAPI, card: Card) -> None:
-    """Make `app` serve this document, with examples that fit `card`."""
+def install(app: FastAPI, card: Card, request_model: type[GenerationRequest]) -> None:
+    """Make `app` serve this document, with examples that fit `card`.
+
+    It and all of its schemas are made when somebody asks for it, not at the start.
+    """
 
     def document() -> dict[str, Any]:
         if app.openapi_schema is None:
-            app.openapi_schema = describe(app, card)
+            app.openapi_schema = describe(app, card, request_model)
         return app.openapi_schema
 
     app.openapi = document  # type: ignore[method-assign]
@@ -83,7 +100,7 @@ def serve_as_text(app: FastAPI) -> None:
     app.add_route(f"{app.openapi_url}", openapi, include_in_schema=False)
 
 
-def describe(app: FastAPI, card: Card) -> dict[str, Any]:
+def describe(app: FastAPI, card: Card, request_model: type[GenerationRequest]) -> dict[str, Any]:
     """The OpenAPI 3.1 document of `app`."""
     document = get_openapi(
         title=app.title,
@@ -96,6 +113,10 @@ def describe(app: FastAPI, card: Card) -> dict[str, Any]:
     )
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
+            if body_of := _OPENAI_BODIES.get(operation["operationId"]):
+                # Without the defaults that are null, as FastAPI describes all others.
+                content = jsonable_encoder(body_of(request_model), exclude_none=True)
+                operation["requestBody"] = {"required": True, "content": content}
             # FastAPI adds this to dialects too, which answer 400 to invalid fields.
             if _ref(operation["responses"].get("422", {})) == "HTTPValidationError":
                 del operation["responses"]["422"]

@@ -14,7 +14,7 @@ from fastapi.sse import format_sse_event
 from api.http.request_body import require_json
 from api.http.sse import EventStream
 from api.openai.call import ImagesCall
-from api.openai.conversation.chat_docs import SUCCESS, chat_body
+from api.openai.conversation.chat_docs import SUCCESS
 from api.openai.conversation.chat_format import (
     ChatAnswer,
     ChatMessage,
@@ -41,37 +41,31 @@ from api.openai.images.responses import usage_of
 from api.openai.job_events import follow_job, with_error_event
 from api.submit.submission_route import SubmissionRoute
 from api.submit.wait import read_images
-from model.request import GenerationRequest
 from worker.job import Job
 
 _ERRORS: Final = (400, 401, 403, 404, 409, 410, 413, 415, 422, 429, 503, 504)
 _END: Final = format_sse_event(data_str="[DONE]")
 
+router = APIRouter(prefix="/v1", tags=["openai"], route_class=SubmissionRoute)
 
-def routes(request_model: type[GenerationRequest]) -> APIRouter:
-    """The route; its documentation includes the fields of `request_model`."""
-    router = APIRouter(prefix="/v1", tags=["openai"], route_class=SubmissionRoute)
 
-    @router.post(
-        "/chat/completions",
-        operation_id="openaiChat",
-        summary="Generate an image in a chat (OpenAI API)",
-        response_class=Response,
-        dependencies=[Depends(require_json)],
-        responses={200: SUCCESS, **responses(*_ERRORS)},
-        openapi_extra=chat_body(request_model),
-    )
-    async def complete_chat(raw: Annotated[dict[str, Any], Body()], call: ImagesCall) -> Response:
-        """Submit a job for the last message of the user and answer with its images.
+@router.post(
+    "/chat/completions",
+    operation_id="openaiChat",
+    summary="Generate an image in a chat (OpenAI API)",
+    response_class=Response,
+    dependencies=[Depends(require_json)],
+    responses={200: SUCCESS, **responses(*_ERRORS)},
+)
+async def complete_chat(raw: Annotated[dict[str, Any], Body()], call: ImagesCall) -> Response:
+    """Submit a job for the last message of the user and answer with its images.
 
-        The text has a Markdown image with a URL, and `images` has the file. An image in the message
-        is edited. Messages of other roles are no prompt. What chat interfaces ask for by
-        themselves, such as a title, is answered with a text and makes no job. As elsewhere, a call
-        that takes too long ends with 504, and the job continues.
-        """
-        return await _answer(call, raw)
-
-    return router
+    The text has a Markdown image with a URL, and `images` has the file. An image in the message
+    is edited. Messages of other roles are no prompt. What chat interfaces ask for by
+    themselves, such as a title, is answered with a text and makes no job. As elsewhere, a call
+    that takes too long ends with 504, and the job continues.
+    """
+    return await _answer(call, raw)
 
 
 async def _answer(call: ImagesCall, raw: Mapping[str, Any]) -> Response:

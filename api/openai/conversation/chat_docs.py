@@ -45,7 +45,7 @@ _OWN: Final[dict[str, Any]] = {
 
 
 def chat_body(request_model: type[GenerationRequest]) -> dict[str, Any]:
-    """The body of `chat/completions`, for `openapi_extra`."""
+    """The content of the body of `chat/completions`, by media type."""
     return conversation_body("ChatRequest", request_model, "messages", _OWN)
 
 
@@ -61,4 +61,4 @@ def conversation_body(
     schema["properties"]["n"]["description"] = "Number of images, each of them a choice."
     schema["required"] = [required]
     schema["additionalProperties"] = True
-    return {"requestBody": {"content": {"application/json": {"schema": schema}}}}
+    return {"application/json": {"schema": schema}}

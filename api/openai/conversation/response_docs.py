@@ -36,7 +36,7 @@ _OWN: Final[dict[str, Any]] = {
 
 
 def response_body(request_model: type[GenerationRequest]) -> dict[str, Any]:
-    """The body of `responses`, for `openapi_extra`."""
+    """The content of the body of `responses`, by media type."""
     body = conversation_body("ResponseRequest", request_model, "input", _OWN)
-    body["requestBody"]["content"]["application/json"]["schema"]["properties"].pop("background")
+    body["application/json"]["schema"]["properties"].pop("background")
     return body

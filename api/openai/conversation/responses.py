@@ -17,7 +17,7 @@ from api.openai.conversation.image_request import (
     model_name,
     parse_images,
 )
-from api.openai.conversation.response_docs import SUCCESS, response_body
+from api.openai.conversation.response_docs import SUCCESS
 from api.openai.conversation.response_events import ResponseEvents
 from api.openai.conversation.response_format import (
     ModelResponse,
@@ -42,37 +42,31 @@ from api.submit.dependencies import RequestImages
 from api.submit.images.input_images import InputImages
 from api.submit.submission_route import SubmissionRoute
 from api.submit.wait import read_images
-from model.request import GenerationRequest
 from worker.job import Job
 
 _ERRORS: Final = (400, 401, 403, 404, 409, 410, 413, 415, 422, 429, 503, 504)
 
+router = APIRouter(prefix="/v1", tags=["openai"], route_class=SubmissionRoute)
 
-def routes(request_model: type[GenerationRequest]) -> APIRouter:
-    """The route; its documentation includes the fields of `request_model`."""
-    router = APIRouter(prefix="/v1", tags=["openai"], route_class=SubmissionRoute)
 
-    @router.post(
-        "/responses",
-        operation_id="openaiRespond",
-        summary="Generate an image as a response (OpenAI API)",
-        response_class=Response,
-        dependencies=[Depends(require_json)],
-        responses={200: SUCCESS, **responses(*_ERRORS)},
-        openapi_extra=response_body(request_model),
-    )
-    async def respond(
-        raw: Annotated[dict[str, Any], Body()], call: ImagesCall, input_images: RequestImages
-    ) -> Response:
-        """Like `chat/completions`, with the parameters of the tool `image_generation`.
+@router.post(
+    "/responses",
+    operation_id="openaiRespond",
+    summary="Generate an image as a response (OpenAI API)",
+    response_class=Response,
+    dependencies=[Depends(require_json)],
+    responses={200: SUCCESS, **responses(*_ERRORS)},
+)
+async def respond(
+    raw: Annotated[dict[str, Any], Body()], call: ImagesCall, input_images: RequestImages
+) -> Response:
+    """Like `chat/completions`, with the parameters of the tool `image_generation`.
 
-        The output has an `image_generation_call` for each image and a message with their URLs. With
-        `stream`, previews are sent as the tool asks for them. Nothing is kept but the job, so
-        `previous_response_id` has no effect.
-        """
-        return await _answer(call, raw, input_images)
-
-    return router
+    The output has an `image_generation_call` for each image and a message with their URLs. With
+    `stream`, previews are sent as the tool asks for them. Nothing is kept but the job, so
+    `previous_response_id` has no effect.
+    """
+    return await _answer(call, raw, input_images)
 
 
 async def _answer(call: ImagesCall, raw: Mapping[str, Any], images: InputImages) -> Response:

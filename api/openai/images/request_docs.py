@@ -52,23 +52,18 @@ SUCCESS: Final[dict[str, Any]] = {
 }
 
 
-def json_body(request_model: type[GenerationRequest]) -> dict[str, Any]:
-    """The body of `generations`, for `openapi_extra`."""
+def images_body(request_model: type[GenerationRequest]) -> dict[str, Any]:
+    """The content of the body of `generations`, by media type."""
     schema = schema_of(documented_type("ImagesRequest", request_model))
-    return {"requestBody": {"content": {"application/json": {"schema": schema}}}}
+    return {"application/json": {"schema": schema}}
 
 
 def edit_body(request_model: type[GenerationRequest]) -> dict[str, Any]:
-    """The body of `edits`, as a form or as JSON, for `openapi_extra`."""
+    """The content of the body of `edits`: a form, or JSON."""
     documented = documented_type("ImageEditRequest", request_model, "init_image", "mask")
     return {
-        "requestBody": {
-            "required": True,
-            "content": {
-                "multipart/form-data": {"schema": _with_images(documented, "image", _FILES)},
-                "application/json": {"schema": _with_images(documented, "images", _REFERENCES)},
-            },
-        }
+        "multipart/form-data": {"schema": _with_images(documented, "image", _FILES)},
+        "application/json": {"schema": _with_images(documented, "images", _REFERENCES)},
     }
 
 

@@ -10,16 +10,17 @@ from api.openai.call import ImagesCall
 from api.openai.errors import responses
 from api.openai.images.edit_body import read_edit
 from api.openai.images.parameters import ImagesBody, OpenAIRequest, parse_request
-from api.openai.images.request_docs import SUCCESS, edit_body, json_body
+from api.openai.images.request_docs import SUCCESS
 from api.openai.images.responses import images_of, usage_of
 from api.openai.images.streaming import StreamContext, event_lines
 from api.submit.dependencies import RequestImages
 from api.submit.submission_route import SubmissionRoute
 from api.submit.wait import read_images
-from model.request import GenerationRequest
 from worker.job import Job
 
 _ERRORS: Final = (400, 401, 403, 404, 409, 410, 413, 415, 422, 429, 503, 504)
+
+router = APIRouter(prefix="/v1/images", tags=["openai"], route_class=SubmissionRoute)
 
 
 async def _answer(call: ImagesCall, raw: ImagesBody, kind: str) -> Response:
@@ -66,45 +67,36 @@ def _stream(call: ImagesCall, job: Job, parsed: OpenAIRequest, kind: str) -> Res
     return call.stream(event_lines(job, context), parsed.body, job)
 
 
-def routes(request_model: type[GenerationRequest]) -> APIRouter:
-    """The routes; their documentation includes the fields of `request_model`."""
-    router = APIRouter(prefix="/v1/images", tags=["openai"], route_class=SubmissionRoute)
+@router.post(
+    "/generations",
+    operation_id="openaiGenerateImages",
+    summary="Generate images (OpenAI API)",
+    response_class=Response,
+    dependencies=[Depends(require_json)],
+    responses={200: SUCCESS, **responses(*_ERRORS)},
+)
+async def generate_images(raw: Annotated[dict[str, Any], Body()], call: ImagesCall) -> Response:
+    """Submit a job and wait for its images. `X-Job-Id` and `Location` name the job.
 
-    @router.post(
-        "/generations",
-        operation_id="openaiGenerateImages",
-        summary="Generate images (OpenAI API)",
-        response_class=Response,
-        dependencies=[Depends(require_json)],
-        responses={200: SUCCESS, **responses(*_ERRORS)},
-        openapi_extra=json_body(request_model),
-    )
-    async def generate_images(raw: Annotated[dict[str, Any], Body()], call: ImagesCall) -> Response:
-        """Submit a job and wait for its images. `X-Job-Id` and `Location` name the job.
+    If the job takes too long, the response is 504 and the job continues. With `stream`, the
+    response is a stream of events: `image_generation.partial_image`,
+    `image_generation.completed` or `error`. Fields of `POST /generate` are accepted as well.
+    """
+    return await _answer(call, ImagesBody(raw), "image_generation")
 
-        If the job takes too long, the response is 504 and the job continues. With `stream`, the
-        response is a stream of events: `image_generation.partial_image`,
-        `image_generation.completed` or `error`. Fields of `POST /generate` are accepted as well.
-        """
-        return await _answer(call, ImagesBody(raw), "image_generation")
 
-    @router.post(
-        "/edits",
-        operation_id="openaiEditImage",
-        summary="Edit an image (OpenAI API)",
-        response_class=Response,
-        responses={200: SUCCESS, **responses(*_ERRORS)},
-        openapi_extra=edit_body(request_model),
-    )
-    async def edit_image(
-        request: Request, call: ImagesCall, input_images: RequestImages
-    ) -> Response:
-        """Like `generations`, but starts from an image. Event types begin with `image_edit`.
+@router.post(
+    "/edits",
+    operation_id="openaiEditImage",
+    summary="Edit an image (OpenAI API)",
+    response_class=Response,
+    responses={200: SUCCESS, **responses(*_ERRORS)},
+)
+async def edit_image(request: Request, call: ImagesCall, input_images: RequestImages) -> Response:
+    """Like `generations`, but starts from an image. Event types begin with `image_edit`.
 
-        The body is a form, or JSON with `images`. URLs of other sites are never fetched.
-        Transparent areas of `mask` are repainted; the rest of the image stays bit for bit the same.
-        Without a mask, the whole image changes; `strength` says how much.
-        """
-        return await _answer(call, await read_edit(request, input_images), "image_edit")
-
-    return router
+    The body is a form, or JSON with `images`. URLs of other sites are never fetched.
+    Transparent areas of `mask` are repainted; the rest of the image stays bit for bit the same.
+    Without a mask, the whole image changes; `strength` says how much.
+    """
+    return await _answer(call, await read_edit(request, input_images), "image_edit")

@@ -12,6 +12,7 @@ from typing import Any, get_args
 import httpx2
 import pytest
 from openapi_spec_validator import validate
+from pydantic.json_schema import GenerateJsonSchema
 
 from api.main import create_app
 from api.webhooks.schemas import submission_type
@@ -33,6 +34,19 @@ def settings(settings: Settings) -> Settings:
 @pytest.fixture(scope="module")
 def document() -> dict[str, Any]:
     return create_app(Settings(_env_file=None, card="kirazuri-tiny")).openapi()
+
+
+def test_no_schema_is_made_before_the_document_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        pytest.fail("a schema at the start")
+
+    with monkeypatch.context() as changed:
+        changed.setattr(GenerateJsonSchema, "generate", fail)
+        app = create_app(Settings(_env_file=None, card="kirazuri-tiny"))
+    content = app.openapi()["paths"]["/v1/images/edits"]["post"]["requestBody"]["content"]
+    assert {"steps", "image"} <= set(content["multipart/form-data"]["schema"]["properties"])
 
 
 @pytest.mark.parametrize("name", card_names())
