@@ -13,9 +13,7 @@ import pytest
 from redis import Redis
 from redis.connection import Connection, UnixDomainSocketConnection
 
-from model.engine.protocol import Failed
-from model.resolved_request import ResolvedRequest
-from tests.support.fake_engine import FakeEngine
+from tests.support.fake_engine import MISBEHAVIOUR_STEP
 from tests.support.queue_steps import follow_events
 from tests.support.requests import make_request
 from tests.support.run_worker import RunWorker
@@ -73,24 +71,19 @@ async def test_claims_and_ends_of_many_jobs_share_a_round_trip(
     queue: JobQueue, run_worker: RunWorker, sent: Sent, rounds: list[float],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    failed: list[str] = []
-
-    class Counting(FakeEngine):
-        def _misbehave(self, job_id: str, request: ResolvedRequest) -> Failed | None:
-            failed.append(job_id)
-            return super()._misbehave(job_id, request)
-
-    handle_events = BatchWorker._handle_events
+    handle_events, has_waited = BatchWorker._handle_events, list[bool]()
+    events = 10 * (MISBEHAVIOUR_STEP + 1)  # each job starts, makes the steps before, and fails
 
     def handle_together(worker: BatchWorker, seconds: float) -> None:
-        """All jobs fail before the loop learns of the first one."""
-        if len(worker.slots) == 10:
-            wait_until(lambda: len(failed) == 10 and worker.engine.stats.forwards >= 2)
+        """The loop learns of the first failure when all are there."""
+        if len(worker.slots) == 10 and not has_waited:
+            wait_until(lambda: worker.engine.events.qsize() >= events)
+            has_waited.append(True)
         handle_events(worker, seconds)
 
     monkeypatch.setattr(BatchWorker, "_handle_events", handle_together)
     jobs = [await queue.admit(make_request("nan", seed=seed)) for seed in range(10)]
-    with run_worker(kind=Counting, changes={"max_running": 10}):
+    with run_worker(changes={"max_running": 10}):
         done = [await queue.wait(job.id, 60) for job in jobs]
     assert {job.status for job in done} == {"failed"}
     assert len({job.started_at for job in done}) == 1, "one call claims them all"
