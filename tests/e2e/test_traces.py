@@ -107,13 +107,11 @@ def hook() -> Iterator[Receiver]:
     receiver.close()
 
 
-def submit(
-    processes: Processes, hook: Receiver, *, span: str, prompt: str = PROMPT, steps: int = 4
-) -> str:
+def submit(processes: Processes, hook: Receiver, *, span: str, prompt: str = PROMPT) -> str:
     answer = processes.client.post(
         "/generate",
         params={"cancel_on_disconnect": "false"},
-        json={"prompt": prompt, "steps": steps, "num_images": 2, "webhook": {"url": hook.url}},
+        json={"prompt": prompt, "steps": 4, "num_images": 2, "webhook": {"url": hook.url}},
         headers={"traceparent": f"00-{TRACE}-{span}-01", "X-Request-Id": f"request-{span}"},
     )
     assert answer.status_code == 202, answer.text
@@ -209,11 +207,15 @@ def test_the_attempt_of_a_worker_that_was_killed_is_linked_too(
     processes: Processes, hook: Receiver
 ) -> None:
     caller = "53995c3f42cd8ad8"
-    job_id = submit(processes, hook, span=caller, steps=30)
+    may_go_on, earlier = processes.folder / "may-go-on", len(processes.collector.spans)
+    submit(processes, hook, span=caller, prompt=f"1girl until={may_go_on}")
+    processes.collector.wait_for(
+        lambda spans: {"claim", "encode prompts"} <= {span.name for span in spans[earlier:]}
+    )
     doomed = processes.running["worker"]
-    wait_until(lambda: processes.client.get(f"/jobs/{job_id}").json()["progress"]["step"] >= 3)
     doomed.kill()
     doomed.wait(120)
+    may_go_on.touch()
     processes.start("worker", *WORKER)
     spans = processes.collector.wait_for(lambda spans: is_sent(spans, caller, 1))
     (attempt,) = named(of_request(spans, caller), "process job")
