@@ -7,6 +7,7 @@ import base64
 import json
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -20,6 +21,7 @@ from tests.support.a1111_clients import TXT2IMG, is_idle, read_progress
 from tests.support.images import draw_image, open_image
 from tests.support.pending_call import PendingCall
 from tests.support.pictures import QUALITY, finished, pixels, submit
+from tests.support.service import halted_worker
 from tests.support.waiting import wait_until
 from training.evaluation.rules import read_colors
 
@@ -259,7 +261,9 @@ def test_silly_tavern_connects_and_generates(service: httpx2.Client) -> None:
         assert "secret" not in response.text
 
 
-def test_silly_tavern_interrupts_for_the_user_who_leaves(service: httpx2.Client) -> None:
+def test_silly_tavern_interrupts_for_the_user_who_leaves(
+    service: httpx2.Client, service_folder: Path
+) -> None:
     """Two users of one server. When one closes the page, it interrupts and drops the call."""
     body = {"prompt": PROMPT, "steps": 40, "width": 512, "height": 512}
     url = str(service.base_url).rstrip("/")
@@ -271,8 +275,9 @@ def test_silly_tavern_interrupts_for_the_user_who_leaves(service: httpx2.Client)
             wait_until(lambda: read_progress(server)["state"]["job_count"] == number)
             return call
 
-        staying = start(1)
-        leaving = start(2, batch_size=8)
+        with halted_worker(service_folder):
+            staying = start(1)
+            leaving = start(2, batch_size=8)
         leaving.disconnect()
         assert server.post("/sdapi/v1/interrupt").json() == {}
         assert len(read_response(staying.response())["images"]) == 1

@@ -1,6 +1,7 @@
 """The running service: shared forwards, cancelling, invalid input, waiting, idempotency."""
 
 import random
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -9,6 +10,7 @@ import pytest
 
 from tests.support.metrics import settled, value
 from tests.support.pictures import QUALITY, finished, picture, pixels, submit
+from tests.support.service import halted_worker
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(240)
@@ -43,11 +45,12 @@ def mixed_requests(count: int) -> list[dict[str, Any]]:
 
 
 def test_mixed_requests_share_forwards_and_equal_their_single_runs(
-    service: httpx2.Client,
+    service: httpx2.Client, service_folder: Path
 ) -> None:
     requests = mixed_requests(10)
     before = calls(service)
-    jobs = [submit(service, **fields) for fields in requests]
+    with halted_worker(service_folder):
+        jobs = [submit(service, **fields) for fields in requests]
     together = [picture(service, finished(service, job)) for job in jobs]
     after = calls(service)
     forwards, evaluations = (b - a for a, b in zip(before, after, strict=True))

@@ -10,6 +10,7 @@ import httpx2
 from playwright.sync_api import Page, expect
 
 from tests.support.browser import made, open_picture
+from tests.support.service import halted_worker, process_of
 
 
 def start(page: Page, *, steps: int = 20, images: int = 1, tile: str = "square") -> None:
@@ -18,19 +19,6 @@ def start(page: Page, *, steps: int = 20, images: int = 1, tile: str = "square")
     page.get_by_label("Steps").fill(str(steps))
     page.locator("[data-field=num_images]").select_option(str(images))
     page.keyboard.press("Control+Enter")
-
-
-def process(folder: Path, module: str) -> int:
-    """The id of the process that runs the module and whose environment names the folder."""
-    wanted = f"-m\0{module}\0".encode()
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            is_of_service = os.fsencode(folder) in (entry / "environ").read_bytes()
-            if is_of_service and wanted in (entry / "cmdline").read_bytes():
-                return int(entry.name)
-        except OSError:
-            continue  # it has ended
-    raise AssertionError(f"{module} does not run")
 
 
 def statuses(client: httpx2.Client) -> list[str]:
@@ -60,17 +48,11 @@ def test_progress_previews_and_the_picture(page: Page) -> None:
 def test_a_waiting_job_shows_its_place(
     page: Page, client: httpx2.Client, service_folder: Path
 ) -> None:
-    worker = process(service_folder, "worker")
-    os.kill(worker, signal.SIGSTOP)
-    try:
-        for _ in range(2):
-            client.post("/generate", json={"prompt": "1girl, smile"}).raise_for_status()
+    with waiting_jobs(2, client, service_folder):
         start(page)
         expect(page.locator("kz-run .state")).to_contain_text("ahead in the queue")
         page.locator("kz-run .cancel").click()
         expect(page.locator("kz-run .failure")).to_have_text("Cancelled.")
-    finally:
-        os.kill(worker, signal.SIGCONT)
     assert statuses(client)[0] == "cancelled"
 
 
@@ -96,11 +78,11 @@ def test_a_restart_of_the_service_is_survived(
 ) -> None:
     start(page, steps=100)
     expect(page.locator("kz-run .state")).to_contain_text("Step")
-    killed = process(service_folder, "api")
+    killed = process_of(service_folder, "api")
     os.kill(killed, signal.SIGKILL)
     expect(page.locator("kz-status")).to_contain_text("does not answer")
     expect(page.locator(".picture img[data-kind=image]")).to_have_count(1)
-    assert process(service_folder, "api") != killed
+    assert process_of(service_folder, "api") != killed
     expect(page.locator("kz-status")).to_contain_text("ready")
     assert statuses(client) == ["succeeded"]
 
@@ -119,14 +101,10 @@ def test_several_jobs_are_watched_at_once(page: Page) -> None:
 @contextmanager
 def waiting_jobs(number: int, client: httpx2.Client, service_folder: Path) -> Iterator[None]:
     """Submit jobs while the worker is halted; afterwards it goes on."""
-    worker = process(service_folder, "worker")
-    os.kill(worker, signal.SIGSTOP)
-    try:
+    with halted_worker(service_folder):
         for _ in range(number):
             client.post("/generate", json={"prompt": "1girl", "steps": 1}).raise_for_status()
         yield
-    finally:
-        os.kill(worker, signal.SIGCONT)
 
 
 def test_only_the_shown_job_is_streamed(
