@@ -79,12 +79,15 @@ def test_a_plan_tells_the_time_within_a_factor(service: httpx2.Client) -> None:
     fields = {"prompt": PROMPT, "steps": 20, "seed": 1}
     finished(service, submit(service, **fields))
     wait_until(lambda: dry_run(service, **fields)["own_seconds"])  # known after a heartbeat
-    plan = dry_run(service, **fields)
-    assert plan["queue_position"] == 0
-    assert plan["waiting_seconds"] == 0
-    timings = finished(service, submit(service, **fields))["timings"]
-    measured = timings["encode"] + timings["denoise"] + timings["decode"]
-    assert 0.2 < (plan["own_seconds"] + 0.05) / measured < 5
+    ratios = list[float]()
+    while not any(0.2 < ratio < 5 for ratio in ratios):  # the machine may do something else once
+        assert len(ratios) < 5, ratios
+        plan = dry_run(service, **fields)
+        assert plan["queue_position"] == 0
+        assert plan["waiting_seconds"] == 0
+        timings = finished(service, submit(service, **fields))["timings"]
+        measured = timings["encode"] + timings["denoise"] + timings["decode"]
+        ratios.append((plan["own_seconds"] + 0.05) / measured)
 
 
 @pytest.mark.parametrize("text", ["(cat:nan)", "(cat:1e9)", "(" * 10_000])
