@@ -11,6 +11,7 @@ from playwright.sync_api import Page, expect
 
 from tests.support.browser import made, open_picture
 from tests.support.service import halted_worker, process_of
+from tests.support.waiting import wait_until
 
 
 def start(page: Page, *, steps: int = 20, images: int = 1, tile: str = "square") -> None:
@@ -56,20 +57,39 @@ def test_a_waiting_job_shows_its_place(
     assert statuses(client)[0] == "cancelled"
 
 
-def test_escape_cancels_a_running_job(page: Page, client: httpx2.Client) -> None:
+@contextmanager
+def halted_at_a_step(page: Page, client: httpx2.Client, service_folder: Path) -> Iterator[None]:
+    """The newest job runs, and makes no step in the block."""
+
+    def has_begun() -> bool:
+        jobs = client.get("/jobs").json()["items"]
+        return bool(jobs) and jobs[0]["progress"]["step"] > 0
+
+    wait_until(has_begun)
+    with halted_worker(service_folder):
+        expect(page.locator("kz-run .state")).to_contain_text("Step")
+        yield
+
+
+def test_escape_cancels_a_running_job(
+    page: Page, client: httpx2.Client, service_folder: Path
+) -> None:
     start(page, steps=100)
-    expect(page.locator("kz-run .state")).to_contain_text("Step")
-    page.keyboard.press("Escape")
+    with (
+        halted_at_a_step(page, client, service_folder),
+        page.expect_response(lambda answer: answer.request.method == "DELETE"),
+    ):
+        page.keyboard.press("Escape")
     expect(page.locator("kz-run .failure")).to_have_text("Cancelled.")
     assert statuses(client) == ["cancelled"]
 
 
-def test_a_reload_goes_on_watching(page: Page) -> None:
+def test_a_reload_goes_on_watching(page: Page, client: httpx2.Client, service_folder: Path) -> None:
     start(page, steps=60, images=2)
-    expect(page.locator("kz-run .state")).to_contain_text("Step")
-    page.reload()
-    expect(page.locator("kz-run .watch")).to_be_visible()
-    assert page.locator("#prompt").input_value() == "1girl, blue hair, smile"
+    with halted_at_a_step(page, client, service_folder):
+        page.reload()
+        expect(page.locator("kz-run .watch")).to_be_visible()
+        assert page.locator("#prompt").input_value() == "1girl, blue hair, smile"
     expect(page.locator(".picture img[data-kind=image]")).to_have_count(2)
 
 
@@ -87,13 +107,14 @@ def test_a_restart_of_the_service_is_survived(
     assert statuses(client) == ["succeeded"]
 
 
-def test_several_jobs_are_watched_at_once(page: Page) -> None:
-    start(page, steps=60)
-    expect(page.locator(".picture")).to_have_count(1)
-    page.keyboard.press("Control+Enter")
+def test_several_jobs_are_watched_at_once(page: Page, service_folder: Path) -> None:
     other = page.locator("kz-queue li")
-    expect(other).to_have_count(1)
-    other.locator(".open").click()
+    with halted_worker(service_folder):
+        start(page)
+        expect(page.locator(".picture")).to_have_count(1)
+        page.keyboard.press("Control+Enter")
+        expect(other).to_have_count(1)
+        other.locator(".open").click()
     expect(page.locator(".picture img[data-kind=image]")).to_have_count(1)
     expect(other).to_have_count(0)
 
