@@ -117,8 +117,17 @@ def _check_leftovers(
         report.problems.append(f"{len(unknown)} pictures that no record knows")
     if shown - stored:
         report.problems.append(f"{len(shown - stored)} pictures without bytes")
+    report.problems += [f"{count} left in {name}" for name, count in leftovers(client).items()]
+    info: Any = client.info("memory")
+    report.redis_bytes = int(info["used_memory"])
+    if report.redis_bytes > _MOST_MEMORY:
+        report.problems.append(f"Redis uses {report.redis_bytes} bytes")
+
+
+def leftovers(client: "redis.Redis") -> dict[str, int]:
+    """What Redis still has of jobs in progress: how many entries, by the place."""
     queue = rq_layout.QUEUE
-    empty: dict[str, Any] = {
+    counts: dict[str, Any] = {
         "queue": client.llen(rq_layout.list_key(queue)),
         "intermediate": client.llen(rq_layout.intermediate_key(queue)),
         "leases": client.zcard(rq_layout.leases_key(queue)),
@@ -128,8 +137,4 @@ def _check_leftovers(
         "lines": sum(1 for _ in client.scan_iter(f"{redis_keys.PREFIXES['fair']}*")),
         "rq jobs": sum(1 for _ in client.scan_iter(rq_layout.job_key("*"))),
     }
-    report.problems += [f"{count} left in {name}" for name, count in empty.items() if count]
-    info: Any = client.info("memory")
-    report.redis_bytes = int(info["used_memory"])
-    if report.redis_bytes > _MOST_MEMORY:
-        report.problems.append(f"Redis uses {report.redis_bytes} bytes")
+    return {name: count for name, count in counts.items() if count}

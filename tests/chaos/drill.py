@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.chaos.check import check_jobs, check_webhooks
+from tests.chaos.check import check_jobs, check_webhooks, leftovers
 from tests.chaos.clients import Clients, JobLedger
 from tests.chaos.cluster import Cluster
 from tests.chaos.faults.all_faults import FAULTS
@@ -153,13 +153,13 @@ def _alone(cluster: Cluster, clients: Clients, fault: Fault, report: DrillReport
 
 
 def _settle(cluster: Cluster, ledger: JobLedger) -> None:
-    """Wait until every job has ended and every webhook is delivered."""
+    """Wait until every job has ended, every webhook is delivered, and nothing else is left."""
     deadline = time.monotonic() + _SETTLE_SECONDS
     with cluster.direct() as client:
         while time.monotonic() < deadline:
             cluster.tend()
             states = [client.hget(redis_keys.job_key(j), "status") for j in ledger.accepted]
-            if all(state in TERMINAL for state in states) and not client.zcard(redis_keys.OUTBOX):
+            has_ended = all(state in TERMINAL for state in states)
+            if has_ended and not client.zcard(redis_keys.OUTBOX) and not leftovers(client):
                 break
             time.sleep(0.2)
-    time.sleep(2)  # leases and registries of the last jobs expire

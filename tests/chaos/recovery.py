@@ -11,6 +11,7 @@ import redis
 
 from tests.chaos.clients import Clients
 from tests.chaos.cluster import Cluster
+from tests.chaos.member import Member
 from worker.job import TERMINAL
 from worker.queue.layout import redis_keys, rq_layout
 
@@ -44,20 +45,22 @@ def time_takeover(cluster: Cluster, clients: Clients, tell: Callable[[str], None
     submitting = threading.Thread(target=clients.submit_long_ones, args=(PROBE_JOBS,))
     submitting.start()
     quiet_until = time.monotonic() + 3
-    while submitting.is_alive() or time.monotonic() < quiet_until:
-        cluster.tend()
-        time.sleep(0.05)
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    busy: list[Member] = []
     with cluster.direct() as client:
-        held = _held(client)
-        busy = [worker for worker in cluster.workers if held.get(worker.pid)]
-        if not busy:
-            raise RuntimeError("no worker has taken a job")
+        while submitting.is_alive() or time.monotonic() < quiet_until or not busy:
+            if time.monotonic() > deadline:
+                raise RuntimeError("no worker has taken a job")
+            cluster.tend()
+            held = _held(client)
+            busy = [worker for worker in cluster.workers if held.get(worker.pid)]
+            time.sleep(0.05)
         victim = max(busy, key=lambda worker: len(held[worker.pid]))
         tell(f"probe: kill -9 {victim.name} with {len(held[victim.pid])} jobs")
         killed_at = time.time()
         victim.send(signal.SIGKILL)
         jobs, found = set(held[victim.pid]), []
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + _PATIENCE_SECONDS
         while jobs and time.monotonic() < deadline:
             cluster.tend()
             for job_id in list(jobs):
