@@ -11,6 +11,7 @@ from functools import cached_property, partial
 from itertools import accumulate, compress, count, groupby
 from operator import le, ne
 
+from model.policy.ages.amounts import without_amounts
 from model.policy.ages.restated import with_ages_said_again
 from model.policy.folding import BARRIER, COMMA, fold, fold_prompt
 
@@ -59,15 +60,30 @@ _SIGNED = _Tokens(
 )
 # These begin with the characters to look for, not with what is before them: this is faster.
 _HAS_SIGNS = re.compile(rf"[{re.escape(_SIGNS)}](?:(?<=\w.)|(?=\w))")
+_MASKED = re.compile(r"(?<![^\W_])(?!c@t)([^\W\d_]{1,2})([@$!]{1,2})([^\W\d_]{1,2})(?![^\W_])")
+"""A short word in which a sign may also cover another letter than it looks like: `s@x`."""
+
 _NUMBER = re.compile(r"[\doil](?<![^\W_].)(?:(?<=\d)|(?=[oil]{0,2}\d))[\doil]{0,5}(?![^\W_])")
 _BARE_NUMBER = re.compile(r"\d(?<![^\W_].)\d+(?![^\W_])")
 _CJK_DIGITS = {
     "ー": 1, "一": 1, "ニ": 2, "二": 2, "三": 3, "四": 4, "五": 5, "六": 6, "七": 7, "ハ": 8,
-    "八": 8, "九": 9, "十": 10, "廿": 20, "卅": 30, "百": 100,
+    "八": 8, "九": 9, "十": 10, "廿": 20, "卅": 30, "百": 100, "千": 1000,
+    "壹": 1, "贰": 2, "貳": 2, "叁": 3, "參": 3, "参": 3, "肆": 4, "伍": 5, "陆": 6,
+    "陸": 6, "柒": 7, "捌": 8, "玖": 9, "拾": 10,
 }  # fmt: skip
-"""Numerals, also as folding writes them: with the kana that look alike."""
+"""Numerals, also those of cheques, and as folding writes them: with the kana that look alike."""
 
-_CJK_NUMBER = re.compile(rf"[{''.join(_CJK_DIGITS)}]{{1,6}}(?=[歳才岁歲年级級]|周岁|サイ)")
+_CJK_YEARS = re.compile(r"[歳才岁歲サ年级級]")
+_NUMERAL = f"[{''.join(_CJK_DIGITS)}]"
+_GAP = r"[\W_]{0,3}"
+_CJK_NUMBER = re.compile(
+    rf"{_NUMERAL}{{1,6}}(?=[歳岁歲](?!月)|[才年级級]|周岁|サイ)"
+    rf"|(?<!第){_NUMERAL}(?<![ァ-ヺー][ーニハ])(?:{_GAP}{_NUMERAL}){{0,5}}({_GAP})"
+    rf"([歳岁歲](?![月末暮])|才(?![^\W\d_])|周{_GAP}岁|サ{_GAP}イ(?![スコトハ]))(?=(\w?))"
+    rf"|(年){_GAP}([齢龄齡])(?:{_GAP}{_NUMERAL}){{1,3}}"
+)
+"""A number before a word for years, with gaps or without, or behind "age"."""
+
 _DIGIT = re.compile(r"\d")
 
 _RUN = re.compile(r"([^\W\d_])\1+")
@@ -252,7 +268,7 @@ def _kept(row: str) -> list[bool]:
 
 def readings(prompt: str) -> Iterator[NormalizedText]:
     """Every way to read a prompt."""
-    return normalize(with_ages_said_again(fold_prompt(prompt)))
+    return normalize(with_ages_said_again(without_amounts(fold_prompt(prompt))))
 
 
 def normalize(text: str) -> Iterator[NormalizedText]:
@@ -262,14 +278,16 @@ def normalize(text: str) -> Iterator[NormalizedText]:
     """
     lettered = _BARE_NUMBER.sub(BARRIER, text)
     yield NormalizedText(lettered, _MIXED)
-    numbered = text if text.isascii() else _CJK_NUMBER.sub(_in_digits, text)
+    has_years = not text.isascii() and _CJK_YEARS.search(text)
+    numbered = _CJK_NUMBER.sub(_in_digits, text) if has_years else text
     numbered = _matching_parts(numbered, _DIGIT)
     if numbered:
         numbers = _NUMBER.sub(lambda match: match[0].translate(_AS_DIGITS), numbered)
         yield NormalizedText(numbers, _WORDS, reads_digits=True)
     signed = _matching_parts(lettered, _HAS_SIGNS)
     if signed:
-        yield NormalizedText(signed, _SIGNED)
+        masked = [one + "*" * len(signs) + other for one, signs, other in _MASKED.findall(signed)]
+        yield NormalizedText(",".join([signed, *dict.fromkeys(masked)]), _SIGNED)
 
 
 def _as_letters(raw: str) -> str:
@@ -286,14 +304,18 @@ def _one_i(raw: str) -> str:
 
 
 def _in_digits(numeral: re.Match[str]) -> str:
-    """The number of years in CJK numerals, such as 十七, in digits."""
+    """The number of years in CJK numerals, such as 十七, in digits; and the word behind it."""
+    written, gap, years, behind, *age = numeral[0], *numeral.groups("")
+    if behind and COMMA.search(gap):
+        return written  # 三、才女 is a list
     value, ones = 0, 0
-    for digit in map(_CJK_DIGITS.__getitem__, numeral[0]):
+    for sign in written:
+        digit = _CJK_DIGITS.get(sign, 0)
         if digit >= 10:
             value, ones = value + digit * max(1, ones), 0
-        else:
+        elif digit:
             ones = ones * 10 + digit
-    return str(value + ones)
+    return f"{''.join(age)}{value + ones}{years}"
 
 
 def _matching_parts(text: str, pattern: re.Pattern[str]) -> str:

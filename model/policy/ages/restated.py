@@ -6,17 +6,16 @@ old` are said again for it. Every step takes linear time.
 """
 
 import re
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from functools import cache
+from collections.abc import Iterator
 from itertools import chain
 
 from model.policy.ages.languages import ADULT
-from model.policy.ages.terms import ages_below
-from model.policy.folding import COMMA, fold
+from model.policy.ages.mistakes import beside, without_mistakes
+from model.policy.ages.spelled import may_be_disguised, undisguised
+from model.policy.folding import COMMA
 
 _NUMBER = r"(?<!\d)(?<!\d\.)(\d|1[0-7])(?!\d)"
-_YEARS_OLD = r"y[e3€*#?]?[a4@*#?]?r[s5$z]?[\W_]{0,3}[o0][l1|!]d(?!er|est)"
+_YEARS_OLD = r"y[e3€*#?]?[a4@*#?]?r[s5$z]?[\W_]{0,3}[o0*#?][l1|!*#?]d(?!er|est)"
 _NO_AGE = r"u(?!n)|g[ua]|gi(?!rl)|shi|ts|ko|rk|lo|yo|d[ae]"
 """What follows `yo` in `4you`, `2yoga` and Japanese names."""
 
@@ -30,13 +29,22 @@ _LOADED = "nude|naked|nsfw|sex|porn|hentai|lewd|xxx|girl|boy"
 """What makes an age of `nudeage14`; `vintage14` is none."""
 
 _PATTERNS = tuple(
-    (needed, re.compile(pattern), plain)
-    for needed, pattern, plain in (
+    (needed, re.compile(pattern), again)
+    for needed, pattern, again in (
         # 14yearsoldnaked, nude13yrsold, 13-year-0ld, 9 y€ars old; 14yro, 13 years ol
         ("d", rf"{_NUMBER}[\W_]{{0,3}}{_YEARS_OLD}", " {1} years old "),
         ("r", rf"{_NUMBER}[\W_]?(?:yro|y(?:ea)?rs? ?ol)(?![^\W_])", " {1} years old "),
         # 12yonude, girl14yonude, 12 yonude, 14anosnua
-        ("yo", rf"{_NUMBER}yo(?=[a-z])(?!{_NO_AGE})", " {1} years old "),
+        ("y", rf"{_NUMBER}y[*#?%&./]?o(?=[a-z])(?!{_NO_AGE})", " {1} years old "),
+        # 12*o; 14 yaers old, 14 years odl
+        (
+            "o",
+            rf"{_NUMBER}(?:[*#?%&]o|[\W_]{{0,3}}y(?:(?!e?a?rs?[\W_])[aersw]{{1,5}}[\W_]{{1,3}}"
+            r"o[l1|]?d?|[aers]{1,5}[\W_]{1,3}(?:odl|lod|ol[fs]|[pik]ld|okd)))(?![^\W_])",
+            " {1} years old ",
+        ),
+        # 14 a*s
+        ("s", rf"{_NUMBER}[\s_-]a[*#?%&]s(?![^\W_])", " {1} ans "),
         ("yo", rf"{_NUMBER}[\s_-]yo(?={_LOADED})", " {1} years old "),
         ("a", rf"{_NUMBER}({_YEARS_ELSEWHERE})(?=[a-z])", " {1} {2} "),
         # nudefourteenyearold, twelveyonude, nudetwelveyo
@@ -53,7 +61,7 @@ _PATTERNS = tuple(
         ("<", r"(^|age)\s*<\s?=?\s?(1[2-7])(?=\s?(?:y|$))", "{1} under {2} "),
         # 13 to 17 years; 7º ano, 3º ESO; 14 female
         ("rs", rf"^\s*{_NUMBER} ?(?:to|or|and|[-–~/]) ?\d+ (?:yea|y)rs\s*$", " {1} years old "),
-        ("o ", r"^\s*([3-9])o (?:ano|eso)\s*$", " grade {1} "),
+        ("o ", r"(?:^|alun[ao]s? d[eo])\s*([3-9])o (?:ano|eso)\s*$", " grade {1} "),
         ("male", r"^\s*(1[2-7]) (?:fe)?male\s*$", " age {1} "),
         # a mask at the end of a word of two letters
         ("幼*", r"幼\*", "幼女"),
@@ -65,16 +73,18 @@ _PATTERNS = tuple(
 The first text is in every such age; to look for it first is faster.
 """
 
+_DIGIT_IN_WORD = re.compile(r"[013457](?<=[^\W\d_].)(?=[^\W\d_])")
+_DIGIT_LETTERS = dict(zip("013457", "oieast", strict=True))
+_GLUED_YEARS = ("rold", "rsold")
+
 _AFTER_A_DIGIT = re.compile(
-    r"\d(?:[\W_]{0,3}y|o (?:ano|eso)|(?:st|nd|rd|th)grade| (?:fe)?male"
+    r"\d(?:[\W_]{0,3}y|[*#?%&]o|[\s_-]a[*#?%&]s|o (?:ano|eso)|(?:st|nd|rd|th)grade| (?:fe)?male"
     rf"| ?(?:to|or|and|[-–~/]) ?\d+ y|{_YEARS_ELSEWHERE})"
 )
 _HINTS = (
     "<",
-    "yearold",
-    "yearsold",
-    "yrold",
-    "yrsold",
+    "rold",
+    "rsold",
     "eyo",
     "nyo",
     "oyo",
@@ -98,21 +108,6 @@ _ENDS_WITH_PERSON = re.compile(
     r"\b(?:1 ?)?(?:girl|boy|female|male|daughter|son|sister|brother|niece|nephew|student|she|he)$"
 )
 
-_MASKS = "*#?%&"
-_COVERS = "_.-"
-_MASKED = re.compile(
-    rf"(?<![^\W_])[^\W\d_]{{1,15}}[{_MASKS}](?:[{_MASKS}]|[^\W\d_]){{0,15}}[^\W\d_]"
-    rf"|(?<![^\W_])[^\W\d_]{{1,15}}[{_COVERS}][^\W\d_]{{1,15}}(?=[\s_-]y)"
-)
-"""A masked word; or one of whose letters a sign is that also separates words, before "years"."""
-
-_MAY_BE_MASKED = re.compile(
-    rf"[{_MASKS}{_COVERS}](?:(?<=[^\W\d_][{_MASKS}])|[^\W\d_]{{1,15}}[\s_-]y)"
-)
-_MIN_MASKED_LETTERS = 4
-_BESIDE = 24
-"""Letters before and after an age that may belong to it."""
-
 _MIN_SAID = 500
 """So many letters are said again, and a quarter of the text: more would multiply it."""
 
@@ -120,8 +115,16 @@ _MIN_SAID = 500
 def with_ages_said_again(folded: str) -> str:
     """A folded text, and after it the ages that are written in such a way."""
     texts, left = {folded: None}, _MIN_SAID + len(folded) // 4
-    # Masked words come last: not each of them is an age, so many would hide one.
-    for said in chain(_bare(folded), _in_tags(folded), _unmasked_words(folded)):
+    disguised, lettered = may_be_disguised(folded), folded
+    if disguised and any(map(_as_letters(folded).__contains__, _GLUED_YEARS)):
+        lettered = f"{folded},{_DIGIT_IN_WORD.sub(_as_letter, folded)}"
+    # Disguised words come last: not each of them is an age, so many would hide one.
+    for said in chain(
+        _bare(folded),
+        _in_tags(lettered),
+        without_mistakes(lettered),
+        undisguised(folded) if disguised else (),
+    ):
         if said not in texts:
             left -= len(said)
             if left < 0:
@@ -140,23 +143,20 @@ def _in_tags(plain: str) -> Iterator[str]:
                         yield from _said(match, again.format(match[0], *match.groups()))
 
 
-def _unmasked_words(plain: str) -> Iterator[str]:
-    """Masked words for numbers and years, with what is beside."""
-    if _MAY_BE_MASKED.search(plain):
-        for tag in dict.fromkeys(COMMA.split(plain)):
-            for match in _MASKED.finditer(tag):
-                yield from _said(match, _unmasked(match))
+def _as_letters(plain: str) -> str:
+    for digit, letter in _DIGIT_LETTERS.items():
+        plain = plain.replace(digit, letter)
+    return plain
+
+
+def _as_letter(digit: re.Match[str]) -> str:
+    return _DIGIT_LETTERS[digit[0]]
 
 
 def _said(match: re.Match[str], plain: str) -> Iterator[str]:
     """A match in plain words between the words beside it, if that says anything new."""
-    tag, (start, end) = match.string, match.span()
-    before, after = tag[max(0, start - _BESIDE) : start], tag[end : end + _BESIDE]
-    if start > _BESIDE and " " in before:
-        before = before.partition(" ")[2]  # no part of a word
-    if end + _BESIDE < len(tag) and " " in after:
-        after = after.rpartition(" ")[0]
-    if (said := before + plain + after).split() != (before + match[0] + after).split():
+    said, written = (beside(match.string, *match.span(), text) for text in (plain, match[0]))
+    if said.split() != written.split():
         yield said
 
 
@@ -173,25 +173,3 @@ def _bare(plain: str) -> Iterator[str]:
                 _ENDS_WITH_PERSON.search(tags[place - 1][-10:]) or tags[place + 1] in _PERSONS
             ):
                 yield f"age {tag}"
-
-
-def _unmasked(match: re.Match[str]) -> str:
-    """The word for a number or for years that a masked word may be."""
-    masked = match[0]
-    for word in _words_of_ages().get((masked[0], masked[-1], len(masked)), ()):
-        if all(
-            sign in (letter, *_MASKS, *_COVERS) for sign, letter in zip(masked, word, strict=True)
-        ):
-            return word
-    return masked
-
-
-@cache
-def _words_of_ages() -> Mapping[tuple[str, str, int], list[str]]:
-    """The words of all ages by their first and last letter and their length."""
-    words = dict.fromkeys(word for term in ages_below(ADULT) for word in fold(term).split())
-    found: dict[tuple[str, str, int], list[str]] = defaultdict(list)
-    for word in words:
-        if word.isalpha() and len(word) >= _MIN_MASKED_LETTERS:
-            found[word[0], word[-1], len(word)].append(word)
-    return found

@@ -39,9 +39,6 @@ _ABOUT = "三四 四五 五六 六七 七八 八九 十一二 十二三 十三�
 _CJK = ("十", "十一", "十二", "十三", "十四", "十五", "十六", "十七", "十八")
 """From 10 on."""
 
-_FORMAL = ("", *"壹贰叁肆伍陆柒")
-"""After 拾, which is ten: numerals of cheques."""
-
 _PINYIN = ("yi", "er", "san", "si", "wu", "liu", "qi")
 """After shi, which is ten; "shi sui" is a name."""
 
@@ -131,10 +128,6 @@ _SHE_IS = (
 _ERAS = ("ice", "iron", "stone", "bronze", "golden", "dark", "space")
 _GRADED = ("master", "high", "perfect", "real", "color", "colour")
 _DRINKS = ("whisky", "whiskey", "scotch", "bourbon", "rum", "wine")
-_LIMITS = ("under", "below", "less than", "unter")
-_UNITS = ("euro", "euros", "dollars", "degrees", "grad", "minutes", "people", "mm", "meters")
-"""After these limits, a number is no age."""
-
 _ORDINALS = (
     "first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth",
     "eleventh", "twelfth", "thirteenth", "fourteenth", "fifteenth", "sixteenth", "seventeenth",
@@ -154,6 +147,7 @@ _RUSSIAN_ORDINALS = (
 _RUSSIAN_ENDINGS = ("ый класс", "ой класс", "ом классе", "ого класса")
 _SCHOOLS = ("year", "yr", "y", "primary", "secondary", "form", "class", "standard", "ks")
 _PUPILS = ("pupil", "student", "girl", "boy")
+_CLASSES = ("{} grade", "{} grader", *(f"{{}} form {who}" for who in _PUPILS))
 _LAST_GRADE = 12
 
 
@@ -191,7 +185,7 @@ def _counted_in_asia(age: int) -> Iterator[str]:
         yield f"{age} sai"
     if age >= LEAST_LIMIT:
         ones = age - LEAST_LIMIT
-        yield from (f"{age} sui", f"=拾{_FORMAL[ones]}岁")
+        yield f"{age} sui"
         if ones:
             yield f"=shi {_PINYIN[ones - 1]} sui"
     if age in _KANA:
@@ -244,10 +238,8 @@ def _no_ages() -> Iterator[str]:
         yield from (f"{kind} grade {number}" for kind in _GRADED)
         yield f"looks like {number}mm"
         for drink, years in product(_DRINKS, ("year", "years")):
-            yield f"{number} {years} old {drink}"
+            yield from (f"{number} {years} old {drink}", f"{drink} aged {number} {years}")
         yield from (f"{number}{century}" for century in ("세기", "세기의", "세기에"))
-    for number, limit, unit in product(range(LEAST_LIMIT, ADULT + 1), _LIMITS, _UNITS):
-        yield f"{limit} {number} {unit}"
     for year, years in product("1234一二三四", ("年级", "年級")):
         yield f"大学{year}{years}"
 
@@ -257,7 +249,7 @@ def school_years() -> Iterator[str]:
     yield from classes_in_other_languages()
     for year, ordinal in enumerate(_ORDINALS[:_LAST_GRADE], start=1):
         for written in (f"{year}{_suffix(year)}", ordinal):
-            yield from (f"{written} grade", f"{written} grader")
+            yield from filled(_CLASSES, written)
         for written in (str(year), _ENGLISH[year]):
             yield f"=year {written}"
             for school in _SCHOOLS:

@@ -90,9 +90,32 @@ def test_numerals_are_digits_before_years_only() -> None:
         ("七才", "7"),
         ("二十七岁", "27"),
         ("百二十歲", "120"),
+        ("拾肆岁", "14"),
+        ("十 七 歳", "17"),
+        ("十、七、歳", "17"),
+        ("二 十_七 岁", "27"),
+        ("十 四 周 岁", "14"),
+        ("十 四 さい", "14"),
+        ("年齢 十 四", "年齢14"),
+        ("千 四 歳", "1004"),
     ):
         assert [text.squeezed[: len(digits)] for text in normalize(fold(written))][1:] == [digits]
-    assert len(list(normalize(fold("十七人")))) == 1
+    for text in (
+        "十七人",
+        "十 七 人",
+        "三、才女",
+        "第三 才女",
+        "三十岁月",
+        "八 サイズ",
+        "ショー 才能",
+    ):
+        assert len(list(normalize(fold(text)))) == 1, text
+
+
+def test_a_sign_in_a_short_word_may_cover_a_letter() -> None:
+    assert [text.raw for text in normalize("p@m")] == ["pm", "p@mp*m"]
+    assert [text.raw for text in normalize("p@@ms, a@b.c")] == ["pmsabc", "p@@msa@bcp**msa*b"]
+    assert [text.raw for text in normalize("c@t")] == ["ct", "c@t"]
 
 
 def test_scripts_without_spaces_are_words_beside_others() -> None:

@@ -323,7 +323,8 @@ _HOSTILE = [
     "little ", "little girl ", "baby blue ", "baby doll ", "(child:1.1)", "ñüdé ｗｉｄｅ ",
     "小学生エロ", "1a", "l1o", "👶", "👧", "👧 ", "n\u0301", "sex1", "x,", "*a*", "'a",
     "s\u0435 x-y_ ", "\u0397\u0422\u0410 ", "asscum ", "grape assassin ", "*", "seх,y",
-    "s3x 17 years \u0397@t_ ",
+    "s3x 17 years \u0397@t_ ", "f*urteen y*ars o*d ", "forten yo ", "under 10 cm ", "十 四 ",
+    "nudeminor",
 ]  # fmt: skip
 
 
