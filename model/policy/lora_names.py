@@ -17,7 +17,19 @@ A digit starts a word or is a letter of it (`L0liXL`).
 _SEPARATOR = re.compile(r"[\W_]+")
 _MODELS = (
     *("illustrious", "anima", "pony", "pdxl", "sdxl", "ilxl", "xl", "noob", "flux", "qwen", "nai"),
-    *("lora", "lokr", "loha", "locon", "dora", "lyco", "sd", "il", "turbo", "lightning", "lcm"),
+    *(
+        "lora",
+        "lokr",
+        "loha",
+        "locon",
+        "dora",
+        "lyco",
+        "sd",
+        "(?<!o)il",
+        "turbo",
+        "lightning",
+        "lcm",
+    ),
 )
 _USES = ("style", "concept", "slider", "pose")
 _AT_START = re.compile(r"^(?:sdxl|pdxl|xl|pony|flux|sd|nai)(?=[A-Za-z]{3})", re.IGNORECASE)

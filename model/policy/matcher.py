@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from itertools import pairwise
 from typing import NamedTuple
 
-from model.policy.glued import MIN_GLUED_LETTERS, GluedWords, KnownWords
+from model.policy.glued import MIN_GLUED_LETTERS, GluedWords, KnownWords, Piece
 from model.policy.normalize import COVERS, OUTER, TAG_ENDS, Gap, NormalizedText, squeeze
 from model.policy.patterns import Pattern
 from model.policy.spellings import CHAINED, FILLER, Match, Spellings
@@ -21,6 +21,9 @@ _MAX_WORDS_BETWEEN = 2
 
 _MIN_SPLIT_STEM_LETTERS = 7
 """Minimum letters of a stem that is found although its word is split and goes on."""
+
+_MIN_COMPOUND_LETTERS = 7
+"""Minimum letters of a filler that may consist of terms."""
 
 _ONE_COVER = [False, True, False]
 """Of the gaps before, between and after two tokens, those that may cover a letter."""
@@ -169,7 +172,7 @@ class TermSearch:
             if kind != judged:
                 judged, pattern = kind, self._spellings.patterns[kind]
                 may_start = starts or pattern.is_open_before
-                fits = may_start and (ends or pattern.is_open_after)
+                fits = may_start and (ends or pattern.is_open_after) and not pattern.is_only_glued
                 if fits and (not pattern.hole or pattern.hole == letters):
                     tokens = _tokens_of(text, begin, end, pattern)
                 else:
@@ -230,8 +233,10 @@ class TermSearch:
             for pattern, terms in ways[spelling]
         ]
         found: dict[str, set[int]] = defaultdict(set)
-        for begin, _, _, terms in GluedWords(letters, places, bounds).chained(pieces):
-            if terms:
+        chained = list(GluedWords(letters, places, bounds).chained(pieces))
+        hidden = _within_compounds(chained)
+        for begin, end, _, terms in chained:
+            if terms and hidden.get(begin, 0) < end:
                 found[words[bisect_right(starts, begin) - 1]] |= terms
         return found
 
@@ -245,16 +250,28 @@ class TermSearch:
         return [(patterns[kind], frozenset(found - {FILLER})) for kind, found in terms.items()]
 
     def _possible(self, matches: Sequence[Match], bounds: dict[int, int]) -> dict[int, int]:
-        """Those of the words with these bounds that start and end with a term, but are none."""
+        """Those of the words with these bounds that start and end with a word, but are none.
+
+        They may be terms of several words: `nudeminor` also has the word "nude".
+        """
         glued = self._spellings.glued
         heads = [match for match in matches if match[1] in bounds]
         first = {match[1] for match in heads if glued[match[0]]}
-        first -= {begin for _, begin, end in heads if end == bounds[begin]}
+        first -= {begin for one, begin, end in heads if end == bounds[begin] and glued[one]}
         if not first:
             return {}
         ends = {bounds[begin] for begin in first}
         last = {match[2] for match in matches if match[2] in ends and glued[match[0]]}
         return {begin: bounds[begin] for begin in sorted(first) if bounds[begin] in last}
+
+
+def _within_compounds(pieces: Iterable[Piece]) -> dict[int, int]:
+    """By place, the end of a long filler around it: "young" is no term in `youngadultface`."""
+    hidden: dict[int, int] = {}
+    for begin, end, _, terms in pieces:
+        if not terms and end - begin >= _MIN_COMPOUND_LETTERS:
+            hidden.update({place: max(end, hidden.get(place, 0)) for place in range(begin, end)})
+    return hidden
 
 
 def _continued(ends: dict[int, set[int]], known: dict[int, int]) -> dict[int, set[int]]:

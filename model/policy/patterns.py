@@ -37,7 +37,8 @@ class Pattern(NamedTuple):
     the least lengths of the runs of one letter at both ends; `long_runs` are the places and least
     lengths of all runs that must be longer than 1. `is_open_before` and `is_open_after` mean that
     a word may continue there; `starts_tag` and `ends_tag` that a tag must start or end there.
-    `hole` is the place of the letter that a dash or dot covers, or 0.
+    `hole` is the place of the letter that a dash or dot covers, or 0. `is_only_glued` means that it
+    is no word alone.
     """
 
     words: int
@@ -52,6 +53,7 @@ class Pattern(NamedTuple):
     is_glued: bool
     needs_no_spaces: bool
     hole: int
+    is_only_glued: bool
     long_runs: tuple[tuple[int, int], ...]
 
 
@@ -68,6 +70,7 @@ class TermPart(NamedTuple):
     ends_tag: bool
     is_glued: bool
     needs_no_spaces: bool
+    is_only_glued: bool
 
     def spellings(self) -> Iterator[tuple[str, Pattern]]:
         """Every way to write it: the squeezed letters, and their bounds."""
@@ -92,6 +95,7 @@ class TermPart(NamedTuple):
                     self.is_glued and not hole,
                     self.needs_no_spaces,
                     hole,
+                    self.is_only_glued,
                     long_runs,
                 ),
             )
@@ -116,7 +120,8 @@ def parts_of(term: str) -> list[TermPart]:
         PolicyError: the term could not match anything.
     """
     starts_tag, ends_tag = term.startswith("="), term.endswith("=") or term.startswith("=")
-    stripped = term.strip("=").strip()
+    is_only_glued = term.startswith("+")
+    stripped = term.strip("=+").strip()
     if len(stripped) > _MAX_TERM_CHARS:
         raise PolicyError(f"the term {term[:20]!r}… is longer than {_MAX_TERM_CHARS} characters")
     written = stripped.split(ELLIPSIS)
@@ -128,9 +133,10 @@ def parts_of(term: str) -> list[TermPart]:
         after = words.endswith("*") or (not ends_tag and _needs_no_spaces(tokens[-1][-1]))
         is_alone = len(written) == 1 and not (needs_no_spaces or ends_tag)
         is_glued = is_alone and _is_word(tokens)
-        parts.append(
-            TermPart(tokens, before, after, starts_tag, ends_tag, is_glued, needs_no_spaces)
-        )
+        if is_only_glued and not is_glued:
+            raise PolicyError(f"the term {term!r} is no word of at least three letters")
+        bounds = (before, after, starts_tag, ends_tag)
+        parts.append(TermPart(tokens, *bounds, is_glued, needs_no_spaces, is_only_glued))
     return parts
 
 

@@ -10,6 +10,8 @@ def test_names_are_split_into_words() -> None:
         "RedHatV2.1": "Red Hat",
         "redhatXLv3b": "redhat",
         "hatSDXL": "hat",
+        "HatIL": "Hat",
+        "RedOil": "Red Oil",
         "hat_sdxl_v1.0": "hat",
         "RedHatStyle": "Red Hat Style, Red Hat",
         "hatstyle": "hatstyle, hat",

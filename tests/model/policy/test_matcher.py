@@ -97,6 +97,27 @@ def test_glued_words_may_share_a_stretched_letter() -> None:
     assert terms(matcher, "teenude") == set()
 
 
+def test_some_terms_are_found_only_if_they_are_glued() -> None:
+    matcher = TermMatcher(["red", "+fig", "red fig"], fillers=["cake"])
+    for text in ("fig", "a fig tree", "f i g", "f*g", "figs"):
+        assert terms(matcher, text) == set(), text
+    for text in ("redfig", "redfigs", "r3df1g", "r*df*g", "redfigcake"):
+        assert terms(matcher, text) >= {0, 1}, text
+    assert terms(matcher, "figcakered") == {0, 1}
+    assert terms(matcher, "redfig") == {0, 1, 2}, "also those of one word in a term of several"
+    with pytest.raises(PolicyError, match="no word of at least three letters"):
+        TermMatcher(["+red fig"])
+
+
+def test_a_long_filler_hides_the_terms_of_which_it_consists() -> None:
+    matcher = TermMatcher(["small", "red"], fillers=["smalltree", "tree", "house"])
+    for text in ("smalltree", "smalltreehouse", "housesmalltree"):
+        assert terms(matcher, text) == set(), text
+    assert terms(matcher, "smallhouse") == {0}
+    assert terms(matcher, "smalltreered") == {1}
+    assert terms(matcher, "smalltreesmall") == {0}
+
+
 def test_masks_cover_letters() -> None:
     for text in ("a*ple", "a#ple", "a?ple", "a%ple", "a○ple", "a█ple", "a★ple", "ap**e", "a***e"):
         assert found(text) == {"apple"}, text
