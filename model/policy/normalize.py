@@ -63,8 +63,10 @@ _HAS_SIGNS = re.compile(rf"[{re.escape(_SIGNS)}](?:(?<=\w.)|(?=\w))")
 _MASKED = re.compile(r"(?<![^\W_])(?!c@t)([^\W\d_]{1,2})([@$!]{1,2})([^\W\d_]{1,2})(?![^\W_])")
 """A short word in which a sign may also cover another letter than it looks like: `s@x`."""
 
-_NUMBER = re.compile(r"[\doil](?<![^\W_].)(?:(?<=\d)|(?=[oil]{0,2}\d))[\doil]{0,5}(?![^\W_])")
-_BARE_NUMBER = re.compile(r"\d(?<![^\W_].)\d+(?![^\W_])")
+_NUMBER = re.compile(
+    r"[0-9oil](?<![^\W_].)(?:(?<=[0-9])|(?=[oil]{0,2}[0-9]))[0-9oil]{0,5}(?![^\W_])"
+)
+_BARE_NUMBER = re.compile(r"[0-9](?<![^\W_].)[0-9]+(?![^\W_])")
 _CJK_DIGITS = {
     "ー": 1, "一": 1, "ニ": 2, "二": 2, "三": 3, "四": 4, "五": 5, "六": 6, "七": 7, "ハ": 8,
     "八": 8, "九": 9, "十": 10, "廿": 20, "卅": 30, "百": 100, "千": 1000,
@@ -84,7 +86,7 @@ _CJK_NUMBER = re.compile(
 )
 """A number before a word for years, with gaps or without, or behind "age"."""
 
-_DIGIT = re.compile(r"\d")
+_DIGIT = re.compile(r"[0-9]")
 
 _RUN = re.compile(r"([^\W\d_])\1+")
 

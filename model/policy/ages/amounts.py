@@ -5,8 +5,12 @@ and every unit. Every step takes linear time.
 """
 
 import re
+from functools import cache
 
 from model.policy.folding import BARRIER, fold
+
+_compiled = cache(re.compile)
+"""Most texts need none of these large patterns."""
 
 _GAP = r"[\s_-]{1,3}"
 _END = r"(?![^\W_])"
@@ -38,7 +42,7 @@ _UNIT = _any_of(
     "secondes?, heures?, litros?, metros?, grados?, graus?, segundos?, minutos?, horas?, dólares, "
     "reales, reais, pesos, metri, gradi, secondi, minuti, litri, graden, seconden, uur"
 )
-_MEASURE = re.compile(
+_MEASURE = (
     rf"({_LIMIT}[\s_-]{{0,3}}[$€£¥]?\s?)(?:1?\d(?:\.\d+)?(?![\d.])"
     rf"|(?:ten|eleven|twelve|(?:thir|four|fif|six|seven|eigh)teen){_END})"
     rf"(?=[\s_-]{{0,3}}{_UNIT}{_END}(?!{_GAP}old)|\s?(?:[*°]\s?[cf]{_END}|[%€£])|(?<=[$€£¥]\d)"
@@ -46,9 +50,7 @@ _MEASURE = re.compile(
 )
 """`under 18 inches`, but not "under 18 m", which may be a male."""
 
-_PERSON = re.compile(
-    r"[^\W_]$|(?:girls?|boys?|females?|males?|she|he|is|someone|anyone|teens?|kids?)\W*$"
-)
+_PERSON = r"[^\W_]$|(?:girls?|boys?|females?|males?|she|he|is|someone|anyone|teens?|kids?)\W*$"
 """A limit that is the end of a word, or of a person: "a girl under 18 pounds"."""
 
 _THING = _any_of(
@@ -60,11 +62,11 @@ _THING = _any_of(
 )
 _BEFORE_THING = _any_of("hex, high, strength, stainless, steel, titanium, structural, alloy, zinc")
 _NO_PUPIL = rf"(?!{_GAP}(?:girl|boy|kid|teen|pupil|student|class|school))"
-_GRADE = re.compile(
+_GRADE = (
     rf"(grade(?<![^\W_]grade)[\s_-]{{0,3}})(?:(?:1?\d|[a-z]{{3,6}}|x?[iv]{{1,4}})"
     rf"(?=[\s_-]{{0,3}}(?:{_BEFORE_THING}{_GAP}){{0,2}}{_THING}(?:xl)?{_END})|(1?\d){_END}{_NO_PUPIL})"
 )
-_ENDS_WITH_THING = re.compile(rf"(?<![^\W_]){_THING}(?:{_GAP}of)?[\s_-]{{0,3}}$")
+_ENDS_WITH_THING = rf"(?<![^\W_]){_THING}(?:{_GAP}of)?[\s_-]{{0,3}}$"
 
 _MINOR_THING = _any_of(
     "keys?, scales?, chords?, thirds?, sixths?, sevenths?, triads?, pentatonic, arpeggios?, blues, "
@@ -79,8 +81,8 @@ _MUSIC = _any_of(
     "nocturne, symphony, scherzo, mazurka, ballade, quartet, trio, minuet, melody, tune, suite, "
     "bagatelle, rhapsody, polonaise, toccata, keys?, composed, notes?"
 )
-_MINOR = re.compile(rf"minor(?={_GAP}{_MINOR_THING}{_END})|(minor)(?<=a.minor){_END}")
-_ENDS_WITH_MUSIC = re.compile(
+_MINOR = rf"minor(?={_GAP}{_MINOR_THING}{_END})|(minor)(?<=a.minor){_END}"
+_ENDS_WITH_MUSIC = (
     rf"(?<![^\W_]){_MUSIC}(?:[\s_.-]{{1,3}}[^\W_]{{1,12}}){{0,4}}{_GAP}(?:in|of){_GAP}a{_GAP}$"
 )
 
@@ -88,27 +90,27 @@ _ENDS_WITH_MUSIC = re.compile(
 def without_amounts(folded: str) -> str:
     """A folded text with a barrier in place of numbers and words that mean no person."""
     if "minor" in folded:
-        folded = _MINOR.sub(_without_minor, folded)
+        folded = _compiled(_MINOR).sub(_without_minor, folded)
     if "grade" in folded:
-        folded = _GRADE.sub(_without_grade, folded)
+        folded = _compiled(_GRADE).sub(_without_grade, folded)
     if any(map(folded.__contains__, _IN_LIMITS)):
-        folded = _MEASURE.sub(_without_measure, folded)
+        folded = _compiled(_MEASURE).sub(_without_measure, folded)
     return folded
 
 
 def _without_measure(match: re.Match[str]) -> str:
-    return match[0] if _PERSON.search(_before(match)) else f"{match[1]}{BARRIER}"
+    return match[0] if _compiled(_PERSON).search(_before(match)) else f"{match[1]}{BARRIER}"
 
 
 def _without_grade(match: re.Match[str]) -> str:
-    if match[2] and not _ENDS_WITH_THING.search(_before(match)):
+    if match[2] and not _compiled(_ENDS_WITH_THING).search(_before(match)):
         return match[0]
     return f"{match[1]}{BARRIER}"
 
 
 def _without_minor(match: re.Match[str]) -> str:
     before = _before(match)
-    if match[1] and not _ENDS_WITH_MUSIC.search(before):
+    if match[1] and not _compiled(_ENDS_WITH_MUSIC).search(before):
         return match[0]
     return match[0] if before[-1:].isalnum() else BARRIER
 

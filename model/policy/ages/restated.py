@@ -77,8 +77,9 @@ _DIGIT_IN_WORD = re.compile(r"[013457](?<=[^\W\d_].)(?=[^\W\d_])")
 _DIGIT_LETTERS = dict(zip("013457", "oieast", strict=True))
 _GLUED_YEARS = ("rold", "rsold")
 
+# A class of all digits that are in a folded text is faster than \d.
 _AFTER_A_DIGIT = re.compile(
-    r"\d(?:[\W_]{0,3}y|[*#?%&]o|[\s_-]a[*#?%&]s|o (?:ano|eso)|(?:st|nd|rd|th)grade| (?:fe)?male"
+    r"[0-9](?:[\W_]{0,3}y|[*#?%&]o|[\s_-]a[*#?%&]s|o (?:ano|eso)|(?:st|nd|rd|th)grade| (?:fe)?male"
     rf"| ?(?:to|or|and|[-–~/]) ?\d+ y|{_YEARS_ELSEWHERE})"
 )
 _HINTS = (
@@ -98,7 +99,7 @@ _HINTS = (
 )
 """One of them is in every age that has no digit followed by such a word."""
 
-_BARE = re.compile(r"\d[\s.!]*(?:[,;、\n]|$)")
+_BARE = re.compile(r"[0-9][\s.!]*(?:[,;、\n]|$)")
 _TAG_ENDS = re.compile(r"[,;、\n]")
 _BARE_AGES = frozenset((*map(str, range(4, ADULT)), *_WORDS.split("|")[:5]))
 """Lower ones number things, and lower words are names."""
