@@ -95,7 +95,7 @@ def _describe_types(schema: dict[str, Any]) -> None:
 class A1111Input(A1111Body):
     """Base of request bodies."""
 
-    model_config = ConfigDict(json_schema_extra=_describe_types)
+    model_config = ConfigDict(json_schema_extra=_describe_types, defer_build=False)
 
     @model_validator(mode="before")
     @classmethod

@@ -14,7 +14,11 @@ class A1111Body(BaseModel):
     """Base of all A1111 bodies: immutable, and unknown fields are ignored."""
 
     model_config = ConfigDict(
-        extra="ignore", frozen=True, allow_inf_nan=False, protected_namespaces=()
+        extra="ignore",
+        frozen=True,
+        allow_inf_nan=False,
+        protected_namespaces=(),
+        defer_build=True,  # as ResponseModel
     )
 
     @model_validator(mode="wrap")

@@ -7,11 +7,12 @@ from typing import Any, Final
 
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from api.http.field_errors import printable
 from api.http.problem import FieldError, ProblemResponse
 from api.http.problem_types import VALIDATION_FAILED
+from api.http.response_model import ResponseModel
 
 LONGEST_RETRY_SECONDS: Final = 120
 """The official clients give up if they are asked to wait longer."""
@@ -37,11 +38,7 @@ _FIELD_CODES: Final[dict[str, str]] = {
 }
 
 
-class _ErrorModel(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class WrongParameter(_ErrorModel):
+class WrongParameter(ResponseModel):
     """One invalid parameter."""
 
     param: str | None
@@ -49,7 +46,7 @@ class WrongParameter(_ErrorModel):
     limit: int | float | str | list[str] | None = None
 
 
-class OpenAIErrorBody(_ErrorModel):
+class OpenAIErrorBody(ResponseModel):
     """What went wrong. `errors` has one entry for every invalid parameter."""
 
     message: str = Field(description="Explanation for humans.")
@@ -66,7 +63,7 @@ class OpenAIErrorBody(_ErrorModel):
     errors: list[WrongParameter] = Field(default=[], description="All invalid parameters.")
 
 
-class OpenAIError(_ErrorModel):
+class OpenAIError(ResponseModel):
     """An error in the OpenAI format."""
 
     error: OpenAIErrorBody

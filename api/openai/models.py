@@ -6,10 +6,11 @@ from fnmatch import fnmatchcase
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from api.http.errors import UnknownModel
 from api.http.field_errors import printable
+from api.http.response_model import ResponseModel
 from api.openai.errors import responses
 from api.submit.dependencies import ServiceCard, ServiceSettings
 from model.card import Card
@@ -20,10 +21,8 @@ _CREATED = int(datetime(2026, 1, 1, tzinfo=UTC).timestamp())
 router = APIRouter(prefix="/v1", tags=["openai"])
 
 
-class Model(BaseModel):
+class Model(ResponseModel):
     """A model name that requests may use."""
-
-    model_config = ConfigDict(frozen=True)
 
     id: str = Field(examples=["kirazuri-v1"])
     object: Literal["model"] = "model"
@@ -31,10 +30,8 @@ class Model(BaseModel):
     owned_by: str = Field(description="Title of the checkpoint.", examples=["Kirazuri v1"])
 
 
-class ModelList(BaseModel):
+class ModelList(ResponseModel):
     """All model names, except those that only match a pattern in the settings."""
-
-    model_config = ConfigDict(frozen=True)
 
     object: Literal["list"] = "list"
     data: list[Model]

@@ -2,8 +2,9 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from api.http.response_model import ResponseModel
 from api.submit.advice import Advice
 from model.resolved_request import ResolvedRequest
 from model.workload import megapixel_steps
@@ -19,10 +20,8 @@ class PlannedRequest(ResolvedRequest):
     )
 
 
-class PromptTokens(BaseModel):
+class PromptTokens(ResponseModel):
     """Length of a prompt in tokens of both tokenizers; the T5 count includes the end token."""
-
-    model_config = ConfigDict(frozen=True)
 
     qwen: int = Field(ge=0, description="Qwen3 tokens, which carry the meaning.")
     t5: int = Field(ge=1, description="T5 tokens, which carry the prompt weights.")
@@ -30,19 +29,15 @@ class PromptTokens(BaseModel):
     is_cut: bool = Field(description="Whether the end of the prompt is ignored.")
 
 
-class TokenCounts(BaseModel):
+class TokenCounts(ResponseModel):
     """Token counts of both prompts; null if the service has no tokenizers."""
-
-    model_config = ConfigDict(frozen=True)
 
     prompt: PromptTokens | None
     negative_prompt: PromptTokens | None
 
 
-class Plan(BaseModel):
+class Plan(ResponseModel):
     """What a request would become if it were submitted now."""
-
-    model_config = ConfigDict(frozen=True)
 
     status: Literal["planned"] = Field(
         default="planned", description="Always `planned`; a job has another status."

@@ -4,9 +4,9 @@ from base64 import b64encode
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from api.http.response_model import AbsentIfNone
+from api.http.response_model import AbsentIfNone, ResponseModel
 from api.openai.conversation.markdown import markdown_image
 from api.openai.conversation.text_tasks import TextAnswer
 from api.openai.images.responses import Usage
@@ -15,17 +15,13 @@ from worker.job import StoredImage
 FinishReason = Literal["stop", "tool_calls", "function_call"]
 
 
-class _ChatModel(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class ImageUrl(_ChatModel):
+class ImageUrl(ResponseModel):
     """An image as a data URL."""
 
     url: str = Field(examples=["data:image/png;base64,iVBORw0KGgo…"])
 
 
-class ImagePart(_ChatModel):
+class ImagePart(ResponseModel):
     """An image of a message."""
 
     type: Literal["image_url"] = "image_url"
@@ -33,14 +29,14 @@ class ImagePart(_ChatModel):
     image_url: ImageUrl
 
 
-class CalledFunction(_ChatModel):
+class CalledFunction(ResponseModel):
     """A function and its arguments, as JSON."""
 
     name: str
     arguments: str
 
 
-class ToolCall(_ChatModel):
+class ToolCall(ResponseModel):
     """A call of a function that the request insists on."""
 
     index: int = 0
@@ -49,7 +45,7 @@ class ToolCall(_ChatModel):
     function: CalledFunction
 
 
-class ChatMessage(_ChatModel):
+class ChatMessage(ResponseModel):
     """An answer: a Markdown image, or a text. `images` has the same image as a file."""
 
     role: Literal["assistant"] = "assistant"
@@ -72,7 +68,7 @@ class ChatMessage(_ChatModel):
     )
 
 
-class ChatChoice(_ChatModel):
+class ChatChoice(ResponseModel):
     """One image, or the text."""
 
     index: int
@@ -80,14 +76,14 @@ class ChatChoice(_ChatModel):
     finish_reason: FinishReason = "stop"
 
 
-class TokenKinds(_ChatModel):
+class TokenKinds(ResponseModel):
     """Tokens by kind."""
 
     image_tokens: int = 0
     text_tokens: int = 0
 
 
-class ChatUsage(_ChatModel):
+class ChatUsage(ResponseModel):
     """Tokens used, counted as by `/v1/images/generations`; 0 for a text."""
 
     prompt_tokens: int = 0
@@ -97,7 +93,7 @@ class ChatUsage(_ChatModel):
     completion_tokens_details: TokenKinds = TokenKinds()
 
 
-class ChatCompletion(_ChatModel):
+class ChatCompletion(ResponseModel):
     """The answer to a conversation. `job_id` and `warnings` are not part of OpenAI's API."""
 
     id: str = Field(examples=["chatcmpl-01JD6Z1Q8M4T0V7C2N5K9R3XWB"])
@@ -115,7 +111,7 @@ class ChatCompletion(_ChatModel):
     )
 
 
-class ChatAnswer(_ChatModel):
+class ChatAnswer(ResponseModel):
     """What a response and the chunks of a stream have in common."""
 
     id: str

@@ -4,8 +4,9 @@ from base64 import b64encode
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from api.http.response_model import ResponseModel
 from api.openai.conversation.markdown import markdown_image
 from api.openai.conversation.text_tasks import TextAnswer
 from api.openai.images.responses import AnsweredQuality, Usage
@@ -14,11 +15,7 @@ from worker.job import Job, StoredImage
 Status = Literal["in_progress", "completed", "failed"]
 
 
-class _ResponseModel(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class ImageCall(_ResponseModel):
+class ImageCall(ResponseModel):
     """An image: `result` is the file in base64, null while it is made."""
 
     type: Literal["image_generation_call"] = "image_generation_call"
@@ -33,16 +30,16 @@ class ImageCall(_ResponseModel):
     result: str | None = Field(examples=["iVBORw0KGgo="])
 
 
-class OutputText(_ResponseModel):
+class OutputText(ResponseModel):
     """The text of a message."""
 
     type: Literal["output_text"] = "output_text"
     text: str
-    annotations: list[Any] = []
-    logprobs: list[Any] = []
+    annotations: list[Any] = Field(default=[])
+    logprobs: list[Any] = Field(default=[])
 
 
-class OutputMessage(_ResponseModel):
+class OutputMessage(ResponseModel):
     """A Markdown image with a URL for each image, or a text."""
 
     type: Literal["message"] = "message"
@@ -52,7 +49,7 @@ class OutputMessage(_ResponseModel):
     content: list[OutputText]
 
 
-class FunctionCall(_ResponseModel):
+class FunctionCall(ResponseModel):
     """A call of a function that the request insists on."""
 
     type: Literal["function_call"] = "function_call"
@@ -66,20 +63,20 @@ class FunctionCall(_ResponseModel):
 OutputItem = Annotated[ImageCall | OutputMessage | FunctionCall, Field(discriminator="type")]
 
 
-class InputDetails(_ResponseModel):
+class InputDetails(ResponseModel):
     """Nothing is cached."""
 
     cached_tokens: int = 0
     cache_write_tokens: int = 0
 
 
-class OutputDetails(_ResponseModel):
+class OutputDetails(ResponseModel):
     """The model does not reason."""
 
     reasoning_tokens: int = 0
 
 
-class ResponseUsage(_ResponseModel):
+class ResponseUsage(ResponseModel):
     """Tokens used, counted as by `/v1/images/generations`; 0 for a text."""
 
     input_tokens: int = 0
@@ -89,20 +86,20 @@ class ResponseUsage(_ResponseModel):
     total_tokens: int = 0
 
 
-class ResponseFailure(_ResponseModel):
+class ResponseFailure(ResponseModel):
     """Why a response failed."""
 
     code: str
     message: str
 
 
-class UsedTool(_ResponseModel):
+class UsedTool(ResponseModel):
     """The tool that makes images."""
 
     type: Literal["image_generation"] = "image_generation"
 
 
-class ModelResponse(_ResponseModel):
+class ModelResponse(ResponseModel):
     """The answer to an input. `job_id` and `warnings` are not part of OpenAI's API."""
 
     id: str = Field(examples=["resp_01JD6Z1Q8M4T0V7C2N5K9R3XWB"])
@@ -117,7 +114,7 @@ class ModelResponse(_ResponseModel):
     output: list[OutputItem]
     parallel_tool_calls: bool = True
     tool_choice: Literal["auto"] = "auto"
-    tools: list[UsedTool] = [UsedTool()]
+    tools: list[UsedTool] = Field(default=[UsedTool()])
     temperature: None = None
     top_p: None = None
     usage: ResponseUsage | None = None

@@ -4,9 +4,9 @@ from base64 import b64encode
 from collections.abc import Callable, Sequence
 from typing import Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from api.http.response_model import AbsentIfNone
+from api.http.response_model import AbsentIfNone, ResponseModel
 from model.card import Card
 from model.prompting.tokens import Tokenizers, count_tokens
 from model.request import ImageFormat
@@ -27,18 +27,14 @@ QUALITIES: Final[dict[str | None, AnsweredQuality]] = {
 }
 
 
-class _ResponseModel(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class TokenDetails(_ResponseModel):
+class TokenDetails(ResponseModel):
     """Tokens by kind. An image token is one latent token: 16 x 16 pixels with Anima."""
 
     image_tokens: int = Field(ge=0, examples=[0])
     text_tokens: int = Field(ge=0, examples=[38])
 
 
-class Usage(_ResponseModel):
+class Usage(ResponseModel):
     """Tokens used. Text is counted with the Qwen3 tokenizer; 0 if the API does not have it."""
 
     input_tokens: int = Field(ge=0, examples=[38])
@@ -48,7 +44,7 @@ class Usage(_ResponseModel):
     output_tokens_details: TokenDetails
 
 
-class ImageData(_ResponseModel):
+class ImageData(ResponseModel):
     """An image, as `b64_json` or as `url`."""
 
     b64_json: AbsentIfNone[str] = Field(
@@ -65,7 +61,7 @@ class ImageData(_ResponseModel):
     seed: int = Field(description="Seed of the image. Not part of OpenAI's API.", examples=[42])
 
 
-class Images(_ResponseModel):
+class Images(ResponseModel):
     """The images of a call. `job_id` and `warnings` are not part of OpenAI's API."""
 
     created: int = Field(description="Unix time in seconds when the images were finished.")
@@ -85,7 +81,7 @@ class Images(_ResponseModel):
     )
 
 
-class _Event(_ResponseModel):
+class _Event(ResponseModel):
     type: str
     b64_json: str
     created_at: int

@@ -2,8 +2,9 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from api.http.response_model import ResponseModel
 from model.recipes.reading import Writer
 from model.request import ImageFormat
 from worker.images.c2pa_manifest import ManifestState
@@ -12,18 +13,14 @@ from worker.job import StoredImage
 Verdict = Literal["ours", "signed", "claimed", "unknown"]
 
 
-class _ResponseModel(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class Maker(_ResponseModel):
+class Maker(ResponseModel):
     """The caller's job that made an image."""
 
     job_id: str = Field(description="The caller's latest job with this image.")
     image: StoredImage = Field(description="The image as the job lists it.")
 
 
-class RecipeClaim(_ResponseModel):
+class RecipeClaim(ResponseModel):
     """The recipe in a file. It is a claim: anybody can write one."""
 
     kind: Writer = Field(
@@ -38,7 +35,7 @@ class RecipeClaim(_ResponseModel):
     checkpoint: str | None = Field(description="SHA-256 of the checkpoint, or its first digits.")
 
 
-class CredentialClaim(_ResponseModel):
+class CredentialClaim(ResponseModel):
     """The C2PA manifest of a file, and whether it is valid."""
 
     state: ManifestState = Field(
@@ -52,7 +49,7 @@ class CredentialClaim(_ResponseModel):
     problems: list[str] = Field(description="C2PA codes of failed checks.")
 
 
-class Verification(_ResponseModel):
+class Verification(ResponseModel):
     """What is known about the origin of an image."""
 
     verdict: Verdict = Field(
