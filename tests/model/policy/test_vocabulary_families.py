@@ -209,7 +209,12 @@ HARMLESS = {
         "through wall, ghost", "straddling broom", "lap pillow", "rope bridge", "cage fight",
     ],
     "lenses": ["85mm f1.8", "50mm f/1.4", "35 mm f2", "55mm f5.6", "85mm, f 1.2, bokeh"],
-    "second senses": ["sex chromosome", "golden shower curtain", "rooster cock"],
+    "second senses": [
+        "sex chromosome", "golden shower curtain", "rooster cock", "bukkake udon", "hooker's green",
+        "butt hinge", "gag characters", "a rear-end collision", "unzipping her sleeping bag",
+        "nipplewort", "naked lady lily", "lubricating oil", "stripper bolt", "phallus impudicus",
+        "cock-a-leekie soup", "roosters cock-fighting", "the lusty argonian maid",
+    ],
     "other languages": [
         "голый лес", "裸の木", "はだかの王様", "houjuu nue, child", "γυμνάσιο", "nue", "ein Kind",
         "цвет", "шляпа", "ученица",
