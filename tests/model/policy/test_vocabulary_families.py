@@ -126,6 +126,10 @@ SEXUAL = {
         "female_dominance", "dominant", "stocks", "chain_leash", "enslaved", "vacuum_cube",
         "handcuffed_behind_back", "boot_on_face", "licking_floor", "hypnosis_app", "slave_crest",
     ],
+    "pectorals like breasts": [
+        "pectorals_squeezed_together", "grabbing_own_pectorals", "sweaty_pectorals",
+        "pectorals_focus", "bare_pectorals", "pectoral_envy", "stiletto_job", "sandaljob",
+    ],
     "works and people who have sex": [
         "h-manga", "h-game", "lovense", "implied_tentacles", "erectile_dysfunction", "love_train",
     ],
