@@ -10,9 +10,10 @@ import pytest
 from tests.support.api_server import ApiServer
 from tests.support.manual_worker import ManualWorker
 from tests.support.waiting import async_wait_until
+from worker.queue.layout.redis_keys import QUEUED
 from worker.settings import Settings
 
-WAITERS = 300
+WAITERS = 100
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +53,7 @@ def finish_all(worker: ManualWorker, job_ids: Sequence[str]) -> None:
 
 async def test_every_waiter_gets_its_job(server: ApiServer, worker: ManualWorker) -> None:
     calls = [asyncio.create_task(call(server, 600, number)) for number in range(WAITERS)]
-    await async_wait_until(lambda: len(worker.queued_ids()) == WAITERS)
+    await async_wait_until(lambda: worker.redis.zcard(QUEUED) == WAITERS)
     ids = worker.queued_ids()
     await asyncio.to_thread(finish_all, worker, ids)
     answers = await asyncio.gather(*calls)
