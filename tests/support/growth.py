@@ -10,7 +10,7 @@ SHORT, LONG = 4_000, 64_000
 def grows_linearly(work: Callable[[str], object], piece: str) -> bool:
     """Whether 16 times as long a text, repeated from `piece`, takes clearly less than 256 times.
 
-    Compares CPU times of this process, a second time if the first looks wrong. A linear
+    Compares CPU times of this thread, a second time if the first looks wrong. A linear
     algorithm takes about 16 times as long, a quadratic one 256 times; the limit is 64.
     """
     short, long = (piece * (length // len(piece) + 1) for length in (SHORT, LONG))
@@ -21,9 +21,9 @@ def _cpu_seconds(work: Callable[[str], object], text: str) -> float:
     was_enabled = gc.isenabled()
     gc.disable()
     try:
-        began = time.process_time()
+        began = time.thread_time()
         work(text)
-        return time.process_time() - began
+        return time.thread_time() - began
     finally:
         if was_enabled:
             gc.enable()
