@@ -128,6 +128,7 @@ SEXUAL = {
     "rule over somebody": [
         "female_dominance", "dominant", "stocks", "chain_leash", "enslaved", "vacuum_cube",
         "handcuffed_behind_back", "boot_on_face", "licking_floor", "hypnosis_app", "slave_crest",
+        "human_pig", "trapped_in_tentacles", "pleasure_gauge", "lust_meter",
     ],
     "pectorals like breasts": [
         "pectorals_squeezed_together", "grabbing_own_pectorals", "sweaty_pectorals",
@@ -135,6 +136,7 @@ SEXUAL = {
     ],
     "works and people who have sex": [
         "h-manga", "h-game", "lovense", "implied_tentacles", "erectile_dysfunction", "love_train",
+        "exhentai", "fake_taxi", "t-string",
     ],
 }  # fmt: skip
 
