@@ -31,6 +31,12 @@ UNKNOWN = {
 }
 
 
+@pytest.fixture(autouse=True)
+def _quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No event tells the end of an odd record: a stream looks for it after a pause."""
+    monkeypatch.setattr("worker.queue.job_queue._POLL_SECONDS", 0.2)
+
+
 def rewrite(client: "Redis", job_id: str, **fields: str) -> None:
     client.hset(redis_keys.job_key(job_id), mapping=fields)  # type: ignore[arg-type]
 
