@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 
 import httpx2
 
+from tests.support.pictures import finished, submit
 from tests.support.ports import free_port
 from worker.auth.api_keys import new_secret, secret_hash
 from worker.redis_io import server as redis_server
@@ -72,10 +73,7 @@ def running_service(settings: Mapping[str, str]) -> Iterator[FuzzedService]:
 
 def _picture(service: FuzzedService) -> str:
     """Generate a picture; its name."""
-    body = {"prompt": "1girl, smile", "resolution": "128x128"}
-    with httpx2.Client(base_url=service.url, headers=service.headers, timeout=30) as client:
-        job = client.post("/generate", json=body).json()
-        while job["status"] != "succeeded":
-            time.sleep(0.05)
-            job = client.get(f"/jobs/{job['id']}").json()
+    with httpx2.Client(base_url=service.url, headers=service.headers, timeout=60) as client:
+        job = finished(client, submit(client, prompt="1girl, smile", resolution="128x128"))
+    assert job["status"] == "succeeded", job
     return str(job["images"][0]["url"].rpartition("/")[2])
