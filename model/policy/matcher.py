@@ -236,7 +236,7 @@ class TermSearch:
         chained = list(GluedWords(letters, places, bounds).chained(pieces))
         hidden = _within_compounds(chained)
         for begin, end, _, terms in chained:
-            if terms and hidden.get(begin, 0) < end:
+            if terms and not (hidden and hidden.get(begin, 0) >= end):
                 found[words[bisect_right(starts, begin) - 1]] |= terms
         return found
 
@@ -268,9 +268,10 @@ class TermSearch:
 def _within_compounds(pieces: Iterable[Piece]) -> dict[int, int]:
     """By place, the end of a long filler around it: "young" is no term in `youngadultface`."""
     hidden: dict[int, int] = {}
-    for begin, end, _, terms in pieces:
-        if not terms and end - begin >= _MIN_COMPOUND_LETTERS:
-            hidden.update({place: max(end, hidden.get(place, 0)) for place in range(begin, end)})
+    for begin, end, *_ in [
+        piece for piece in pieces if not piece[3] and piece[1] - piece[0] >= _MIN_COMPOUND_LETTERS
+    ]:
+        hidden.update({place: max(end, hidden.get(place, 0)) for place in range(begin, end)})
     return hidden
 
 

@@ -75,11 +75,11 @@ _CJK_DIGITS = {
 }  # fmt: skip
 """Numerals, also those of cheques, and as folding writes them: with the kana that look alike."""
 
-_CJK_YEARS = re.compile(r"[歳才岁歲サ年级級]")
+_CJK_YEARS = re.compile(r"[歳才岁歲サ年级級ノ]")
 _NUMERAL = f"[{''.join(_CJK_DIGITS)}]"
 _GAP = r"[\W_]{0,3}"
 _CJK_NUMBER = re.compile(
-    rf"{_NUMERAL}{{1,6}}(?=[歳岁歲](?!月)|[才年级級]|周岁|サイ)"
+    rf"{_NUMERAL}{{1,6}}(?=[歳岁歲](?!月)|[才年级級]|周岁|サイ|ノ(?:娘|少|女ノ子))"
     rf"|(?<!第){_NUMERAL}(?<![ァ-ヺー][ーニハ])(?:{_GAP}{_NUMERAL}){{0,5}}({_GAP})"
     rf"([歳岁歲](?![月末暮])|才(?![^\W\d_])|周{_GAP}岁|サ{_GAP}イ(?![スコトハ]))(?=(\w?))"
     rf"|(年){_GAP}([齢龄齡])(?:{_GAP}{_NUMERAL}){{1,3}}"

@@ -55,8 +55,8 @@ _PERSON = r"[^\W_]$|(?:girls?|boys?|females?|males?|she|he|is|someone|anyone|tee
 
 _THING = _any_of(
     "bolts?, screws?, nuts?, fasteners?, washers?, studs?, steel, stainless, titanium, "
-    "alumini?um, alloys?, iron, metal, brass, cement, concrete, asphalt, gravel, chains?, wire, "
-    "rope, cable, hardware, materials?, lumber, timber, plywood, sandpaper, rubber, plastic, "
+    "alumini?um, alloys?, iron, metal, brass, cement, concrete, asphalt, gravel, chains?, "
+    "hardware, materials?, lumber, timber, plywood, sandpaper, "
     "carbon, gasoline, petrol, fuel, diesel, listed, hull, bearings?, rebar, schrauben?, stahl, "
     "titan, titane, acier, acero, titanio, acciaio"
 )
@@ -72,18 +72,28 @@ _MINOR_THING = _any_of(
     "keys?, scales?, chords?, thirds?, sixths?, sevenths?, triads?, pentatonic, arpeggios?, blues, "
     "interval, harmony, melody, sonata, prelude, injury, injuries, wound, scratch, bruise, cut, "
     "burn, scar, detail, change, adjustment, edit, flaw, imperfections?, blemish, defects?, issue, "
-    "problems?, bug, error, glitch, artifact, repair, leagues?, planets?, arcana, version, "
+    "problems?, bug, error, glitch, artifact, repair, leagues?, planets?, arcana, "
     "spoiler, surgery, accidents?, crime, offen[cs]e, road, earthquakes?, variation, "
     "differences?, inconveniences?, setback, tweak, fault, deity, roles?(?![\\s_-]?play)"
 )
+_OF_PERSON = _any_of(
+    "victim, patient, survivor, model, girl, boy, fan, pupil, student, kid, teen, child, actor, "
+    "actress, room"
+)
+"""What makes a person of a thing: "minor burn victim"."""
+
 _MUSIC = _any_of(
     "music, songs?, piano, guitar, violin, organ, sonata, concerto, prelude, waltz, étude, fugue, "
     "nocturne, symphony, scherzo, mazurka, ballade, quartet, trio, minuet, melody, tune, suite, "
     "bagatelle, rhapsody, polonaise, toccata, keys?, composed, notes?"
 )
-_MINOR = rf"minor(?={_GAP}{_MINOR_THING}{_END})|(minor)(?<=a.minor){_END}"
+_MINOR = rf"minor(?={_GAP}{_MINOR_THING}{_END}(?!{_GAP}{_OF_PERSON}))|(minor)(?<=a.minor){_END}"
+_BEFORE_KEY = _any_of(
+    r"no, nr, op, opus, number, \d+, for, and, solo, piano, violin, cello, flute, guitar, "
+    "is, was, set, written, composed, played, all, one"
+)
 _ENDS_WITH_MUSIC = (
-    rf"(?<![^\W_]){_MUSIC}(?:[\s_.-]{{1,3}}[^\W_]{{1,12}}){{0,4}}{_GAP}(?:in|of){_GAP}a{_GAP}$"
+    rf"(?<![^\W_]){_MUSIC}(?:[\s_.-]{{1,3}}{_BEFORE_KEY}){{0,4}}{_GAP}(?:in|of){_GAP}a{_GAP}$"
 )
 
 

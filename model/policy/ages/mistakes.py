@@ -48,18 +48,42 @@ _BEFORE_AGES = tuple(
 
 _LIMITS = ("under", "below", "yet")
 
+_ELSEWHERE = {
+    "ans": "treize quatorze quinze seize",
+    "anos": "trece catorce quince dieciseis diecisiete treze quatorze quinze dezesseis dezessete",
+    "anni": "undici dodici tredici quattordici quindici sedici diciassette",
+    "jahre": "zwolf dreizehn vierzehn funfzehn fuenfzehn sechzehn siebzehn",
+}
+"""Years in other languages, and the numbers before them that are ages and have enough letters."""
+
+_YEARS_ELSEWHERE = {f" {years}": re.compile(rf" {years}(?![^\W_])") for years in _ELSEWHERE}
 _GLUED = re.compile(r"(?<![^\W_])([a-z]{5,30}?)y(?:ea)?rs?old(?!er|est)")
+
+_HINTS = (*(needed for needed, _ in _BEFORE_AGES), *_YEARS_ELSEWHERE, "rold", "rsold")
+"""One of them is in every such age but those before years in English."""
 
 
 def without_mistakes(plain: str) -> Iterator[str]:
     """The parts of a folded text with misspelt ages, in plain words."""
     for match in _YEARS.finditer(plain):
         yield from _before_years(match)
+    if any(map(plain.__contains__, _HINTS)):
+        yield from _behind_words(plain)
+        yield from _elsewhere(plain)
+        yield from _glued(plain)
+
+
+def _behind_words(plain: str) -> Iterator[str]:
+    """Ages behind words such as "under"."""
     for needed, pattern in _BEFORE_AGES:
         if needed in plain:
             for match in pattern.finditer(plain):
                 if number := misspelt(match[1], is_limit=needed in _LIMITS):
                     yield beside(plain, *match.span(1), number)
+
+
+def _glued(plain: str) -> Iterator[str]:
+    """Ages that are glued to other words."""
     if "rold" in plain or "rsold" in plain:
         for match in _GLUED.finditer(plain):
             number, length = _misspelt_at_end(match[1])
@@ -74,6 +98,17 @@ def _before_years(years: re.Match[str]) -> Iterator[str]:
         number = before[0] if before[0] in _RIGHT else misspelt(before[0])
         if number and (number != before[0] or (years[1] or "rs") not in _AS_YEARS):
             yield beside(plain, before.start(), years.end(), f"{number} years old")
+
+
+def _elsewhere(plain: str) -> Iterator[str]:
+    """Ages in other languages."""
+    for years, pattern in _YEARS_ELSEWHERE.items():
+        if years in plain:
+            for match in pattern.finditer(plain):
+                start = match.start()
+                word = _LAST_WORD.search(plain, max(0, start - _MAX_LETTERS), start)
+                if word and (number := _misspelt_elsewhere(word[0], years)):
+                    yield beside(plain, *word.span(), number)
 
 
 def beside(text: str, start: int, end: int, said: str) -> str:
@@ -134,3 +169,35 @@ def _sound(word: str) -> str:
     for written, heard in _ALIKE.items():
         word = word.replace(written, heard)
     return _RUNS.sub(r"\1", _VOWELS.sub("", f"{word[:-1]}{word[-1].replace('m', 'n')}"))
+
+
+def _misspelt_elsewhere(word: str, years: str) -> str | None:
+    """The number before years in another language of which a word is a misspelling."""
+    known = _known_elsewhere(years)
+    if len(word) < _MIN_LETTERS or word in known:
+        return None
+    heard = _heard(word)
+    deletions = _deletions(heard)
+    for number, (sound, further) in known.items():
+        if sound in deletions or heard in further:
+            return number
+    return None
+
+
+@cache
+def _known_elsewhere(years: str) -> Mapping[str, tuple[str, Set[str]]]:
+    numbers = _ELSEWHERE[years.strip()].split()
+    return {number: (_heard(number), _deletions(_heard(number))) for number in numbers}
+
+
+_HEARD = (
+    *(("qu", "k"), ("kw", "k"), ("ca", "ka"), ("c", "s"), ("z", "s"), ("v", "f"), ("h", "")),
+    ("y", "i"),
+)
+
+
+def _heard(word: str) -> str:
+    """A word with one letter for those that sound alike in French, Spanish, Italian or German."""
+    for written, heard in _HEARD:
+        word = word.replace(written, heard)
+    return _RUNS.sub(r"\1", word)

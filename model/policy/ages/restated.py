@@ -61,7 +61,8 @@ _PATTERNS = tuple(
         ("<", r"(^|age)\s*<\s?=?\s?(1[2-7])(?=\s?(?:y|$))", "{1} under {2} "),
         # 13 to 17 years; 7º ano, 3º ESO; 14 female
         ("rs", rf"^\s*{_NUMBER} ?(?:to|or|and|[-–~/]) ?\d+ (?:yea|y)rs\s*$", " {1} years old "),
-        ("o ", r"(?:^|alun[ao]s? d[eo])\s*([3-9])o (?:ano|eso)\s*$", " grade {1} "),
+        ("o ", r"^\s*([3-9])o (?:ano|eso)\s*$", " grade {1} "),
+        ("o ", r"alum?n[ao]s? d[eo] ([1-9])o (?:ano|de (?:la )?eso|eso)(?![^\W_])", " grade {1} "),
         ("male", r"^\s*(1[2-7]) (?:fe)?male\s*$", " age {1} "),
         # a mask at the end of a word of two letters
         ("幼*", r"幼\*", "幼女"),
@@ -79,8 +80,8 @@ _GLUED_YEARS = ("rold", "rsold")
 
 # A class of all digits that are in a folded text is faster than \d.
 _AFTER_A_DIGIT = re.compile(
-    r"[0-9](?:[\W_]{0,3}y|[*#?%&]o|[\s_-]a[*#?%&]s|o (?:ano|eso)|(?:st|nd|rd|th)grade| (?:fe)?male"
-    rf"| ?(?:to|or|and|[-–~/]) ?\d+ y|{_YEARS_ELSEWHERE})"
+    r"[0-9](?:[\W_]{0,3}y|[*#?%&]o|[\s_-]a[*#?%&]s|o (?:ano|eso|de )|(?:st|nd|rd|th)grade"
+    rf"| (?:fe)?male| ?(?:to|or|and|[-–~/]) ?\d+ y|{_YEARS_ELSEWHERE})"
 )
 _HINTS = (
     "<",

@@ -123,6 +123,7 @@ _SHE_IS = (
     "sister {}", "son {}", "brother {}", "aged between {}", "about to be {}", "hardly {}",
     "u{} girl", "u{} boy",
     "female {}", "{} summers", "{} winters", "{} springs", "ей {}", "ему {}",
+    "{}の娘", "{}の少女", "{}の女の子", "{}の少年",
 )  # fmt: skip
 
 _ERAS = ("ice", "iron", "stone", "bronze", "golden", "dark", "space")

@@ -16,6 +16,8 @@ PERSONS = [
     "female minor", "minor male", "minor posing", "minor in bed", "a nude minor girl", "minor-aged",
     "slutty minor", "menor", "fifth form girl", "8th form pupil", "aluna do 7º ano",
     "十 四 歳", "十八 歳 未満", "十、四、歳", "拾 四 才", "年齢 十四",
+    "sie ist vierzehn", "gerade 13 geworden", "wird bald 14", "12ème anniversaire", "je jí 14",
+    "alumna de 2º de ESO", "dziewczyna lat 14", "elev i sjuan", "十四の娘", "14の少女",
 ]  # fmt: skip
 """Each beside "nude"."""
 
@@ -23,6 +25,7 @@ HARMLESS = [
     "youngadultface", "childhood home", "children of the corn", "high school musical",
     "juvenile plumage", "young's modulus", "whisky aged 12 years", "minorfix", "mankind",
     "二 十 四 歳", "三、才女", "fourth former president",
+    "小学館", "sie ist 30", "25の女", "二十四の女", "ノルウェーの娘",
 ]  # fmt: skip
 ADULT_LORAS = [
     "YoungAdultFace", "YoungAdultFace_v2", "YoungWoman_v3", "YoungLadyStyle", "YoungMan_v2",

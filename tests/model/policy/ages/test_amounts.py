@@ -26,6 +26,8 @@ AMBIGUOUS = [
     "under 10 minutes old", "grade 8", "grade 8 girl", "grade 8, bolt", "steel grade 8 girl",
     "a minor", "A minor", "a minor, key", "nude minor", "nude minor girl", "a minor role play",
     "lost in a minor", "a minor with a key", "nude minor character", "thunder 18, under 17",
+    "cock in a minor", "piano and cum in a minor", "song about sex in a minor",
+    "a minor version of hermione", "naked minor burn victim", "grade 8 rope bondage",
 ]  # fmt: skip
 
 

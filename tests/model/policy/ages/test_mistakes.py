@@ -16,6 +16,9 @@ MISSPELT = [
     "sicksteen years old",
     "fourteen yaers old", "14 yaers old", "14 years odl", "8 yeras old", "aged forteen",
     "age: thriteen", "turning fiften", "under eigteen", "not yet eigthteen", "below sixten",
+    "quatorse ans", "kwatorze ans", "catorse años", "katorce años", "tredicci anni",
+    "vierzen Jahre",
+    "fierzehn jahre alt", "quinse anos",
 ]  # fmt: skip
 GLUED = ["nudeforteenyearsold", "fiftenyearoldnude", "NudeForteenYearsOld"]
 HARMLESS = [
@@ -25,6 +28,8 @@ HARMLESS = [
     "elven yoga", "seven years of war", "not even years old", "light years old", "25 yaers old",
     "20 years odl", "fourteen yellow roses", "twelve yards of silk", "sixty-seven years old",
     "12 yards old", "turned softly", "forest yoga", "age frontier",
+    "trente ans", "dix-huit ans", "treinta años", "trinta anos", "trenta anni", "vierzig Jahre",
+    "achtzehn Jahre alt", "quarante anos",
 ]  # fmt: skip
 """Each beside "nude"."""
 
