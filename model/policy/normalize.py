@@ -60,7 +60,10 @@ _SIGNED = _Tokens(
 )
 # These begin with the characters to look for, not with what is before them: this is faster.
 _HAS_SIGNS = re.compile(rf"[{re.escape(_SIGNS)}](?:(?<=\w.)|(?=\w))")
-_MASKED = re.compile(r"(?<![^\W_])(?!c@t)([^\W\d_]{1,2})([@$!]{1,2})([^\W\d_]{1,2})(?![^\W_])")
+_MASKED = re.compile(
+    r"(?<![^\W_])(?!c@t)[^\W\d_](?:[@$!][^\W\d_]|[^\W\d_]?[@$!]{2}[^\W\d_]{1,2})(?![^\W_])"
+)
+_TO_MASKS = str.maketrans("@$!", "***")
 """A short word in which a sign may also cover another letter than it looks like: `s@x`."""
 
 _NUMBER = re.compile(
@@ -288,8 +291,8 @@ def normalize(text: str) -> Iterator[NormalizedText]:
         yield NormalizedText(numbers, _WORDS, reads_digits=True)
     signed = _matching_parts(lettered, _HAS_SIGNS)
     if signed:
-        masked = [one + "*" * len(signs) + other for one, signs, other in _MASKED.findall(signed)]
-        yield NormalizedText(",".join([signed, *dict.fromkeys(masked)]), _SIGNED)
+        masked = [word.translate(_TO_MASKS) for word in dict.fromkeys(_MASKED.findall(signed))]
+        yield NormalizedText(",".join([signed, *masked]), _SIGNED)
 
 
 def _as_letters(raw: str) -> str:

@@ -115,7 +115,7 @@ def test_numerals_are_digits_before_years_only() -> None:
 def test_a_sign_in_a_short_word_may_cover_a_letter() -> None:
     assert [text.raw for text in normalize("p@m")] == ["pm", "p@mp*m"]
     assert [text.raw for text in normalize("p@@ms, a@b.c")] == ["pmsabc", "p@@msa@bcp**msa*b"]
-    assert [text.raw for text in normalize("c@t")] == ["ct", "c@t"]
+    assert [text.raw for text in normalize("c@t, t@ke-g")] == ["cttkeg", "c@tt@keg"]
 
 
 def test_scripts_without_spaces_are_words_beside_others() -> None:

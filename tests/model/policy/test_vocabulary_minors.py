@@ -55,8 +55,16 @@ def test_names_of_loras_for_adults_pass(policy: Policy) -> None:
     assert [name for name in LORAS if rule_of(policy, "nude", lora=name) is None] == []
 
 
+def test_things_and_places_with_a_loaded_word_pass(policy: Policy) -> None:
+    things = [
+        "nipple fitting", "nude pumps", "spread eagle emblem", "cleavage of a crystal",
+        "pornichet", "fingering guitar", "hooker furniture", "orgasmic taste",
+    ]  # fmt: skip
+    assert [text for text in things if rule_of(policy, text, "safe")] == []
+
+
 def test_signs_cover_letters_of_short_words(policy: Policy) -> None:
     for text in ("s@x", "s$x", "s!x", "c@m", "t@t", "f@@k", "b@@bs"):
         assert rule_of(policy, text, "safe") == "max_rating", text
-    for text in ("c@t", "h@t", "a@b.de", "k!ss", "d@y"):
+    for text in ("c@t", "t@ke-g", "h@t", "a@b.de", "k!ss", "d@y"):
         assert rule_of(policy, text, "safe") is None, text
