@@ -19,14 +19,15 @@ _AS_LETTERS = str.maketrans("0134578@$!|+€£#?%&", "oieastbasiitel****")
 """Digits and signs in place of a letter; any sign may also cover another one."""
 
 _SIGNS = re.escape(f"{_MASKS}@$!|+€£")
-_ANY = frozenset(f"{_MASKS}{_COVERS}@$!|+€£1")
-"""What may stand for any letter; a 1 is an i or an l."""
+_AS_MASKS = _AS_LETTERS | str.maketrans(dict.fromkeys(f"{_MASKS}{_COVERS}@$!|+€£1", "*"))
+"""The same with stars for what may stand for any letter; a 1 is an i or an l."""
 
 _COVERED = rf"(?<![^\W_])[^\W\d_]{{1,15}}[{_COVERS}][^\W\d_]{{1,15}}(?=[\s_-][yo])"
 """A word with one of the signs that also separate words, before "years" or "old"."""
 
 _WORD = r"[^\s\-_.,;:()\[\]{}<>~/\\\"'=]+"
 _WORDS = re.compile(_WORD)
+_COVER = re.compile(f"[{_COVERS}]")
 _DISGUISED = re.compile(f"{_COVERED}|{_WORD}")
 _MAY_BE_DISGUISED = re.compile(
     rf"[{_SIGNS}0134578{_COVERS}](?:(?<=[^\W\d_][{_SIGNS}])|(?<=[^\W\d_]\d)(?=[^\W_])"
@@ -34,6 +35,9 @@ _MAY_BE_DISGUISED = re.compile(
 )
 _SHORT = frozenset(("old", "yrs", "age", "ten", "six", "two", "one", "not", "yet", "let"))
 """The words of three letters that may be disguised; many others would be ordinary words."""
+
+_FIRST_LETTERS, _LAST_LETTERS = frozenset("efst"), frozenset("efmntv")
+"""Of the numbers whose misspellings are known, and of these."""
 
 _OTHERS = (
     "grade grader school student class primary elementary middle junior high minor "
@@ -62,7 +66,7 @@ def undisguised(plain: str) -> Iterator[str]:
 
 
 def _plain_parts(tag: str) -> Iterator[str]:
-    found = _DISGUISED if any(cover in tag for cover in _COVERS) else _WORDS
+    found = _DISGUISED if _COVER.search(tag) else _WORDS
     words = {word: plain for word in set(found.findall(tag)) if (plain := _plain(word))}
     if not words:
         return
@@ -90,18 +94,24 @@ def _plain(written: str) -> str | None:
         return None
     letters, known = written.translate(_AS_LETTERS), _words_of_ages()
     first, last = letters[0], letters[-1]
-    for word in known.get((first, last, len(letters)), ()):
-        if all(
-            read == letter or sign in _ANY
-            for sign, read, letter in zip(written, letters, word, strict=True)
-        ):
-            return word
+    if candidates := known.get((first, last, len(letters))):
+        plain = written.translate(_AS_MASKS)
+        plain_start = plain[: plain.find("*")]
+        for word in candidates:
+            if word.startswith(plain_start) and _fits(word, plain):
+                return word
     start, mask, end = letters.partition("*")
     if mask and start and end and "*" not in end:  # for two letters: f*rteen
         for word in known.get((first, last, len(letters) + 1), ()):
             if word.startswith(start) and word.endswith(end) and len(word) > _MIN_LETTERS + 2:
                 return word
-    return misspelt(letters.replace("*", "e"))
+    if first in _FIRST_LETTERS and last in _LAST_LETTERS:
+        return misspelt(letters.replace("*", "e"))
+    return None
+
+
+def _fits(word: str, masked: str) -> bool:
+    return all(sign in ("*", letter) for sign, letter in zip(masked, word, strict=True))
 
 
 @cache
