@@ -8,7 +8,7 @@ import httpx2
 import numpy
 import pytest
 
-from tests.support.metrics import settled, value
+from tests.support.metrics import await_heartbeats, families, value
 from tests.support.pictures import QUALITY, finished, picture, pixels, submit
 from tests.support.service import halted_worker
 from tests.support.waiting import wait_until
@@ -18,7 +18,8 @@ pytestmark = pytest.mark.timeout(240)
 
 def calls(service: httpx2.Client) -> tuple[float, float]:
     """The number of model calls so far, and the number of pictures that they advanced."""
-    found = settled(service)
+    await_heartbeats(service)
+    found = families(service)
     forwards, evaluations = (
         value(found[f"kirazuri_engine_{name}_total"], "_total")
         for name in ("forwards", "evaluations")

@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from functools import partial
 
 import httpx2
@@ -10,6 +11,7 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.paths import ROOT
+from tests.support.waiting import wait_until
 
 UNSEEN = (
     "kirazuri_device_memory_bytes",
@@ -65,6 +67,20 @@ def value(family: Metric, suffix: str = "", **labels: str) -> float:
         for sample in family.samples
         if sample.name == family.name + suffix and labels.items() <= sample.labels.items()
     )
+
+
+def await_heartbeats(service: httpx2.Client) -> None:
+    """Wait until all workers have told what they did before this call.
+
+    That is what the API shows of them, such as their forwards; their own metrics come more rarely.
+    """
+    now = datetime.now(UTC)
+
+    def are_newer() -> bool:
+        workers = service.get("/capabilities").json()["workers"]
+        return all(datetime.fromisoformat(worker["seen_at"]) > now for worker in workers)
+
+    wait_until(are_newer)
 
 
 def settled(service: httpx2.Client) -> dict[str, Metric]:
