@@ -83,21 +83,8 @@ _AFTER_A_DIGIT = re.compile(
     r"[0-9](?:[\W_]{0,3}y|[*#?%&]o|[\s_-]a[*#?%&]s|o (?:ano|eso|de )|(?:st|nd|rd|th)grade"
     rf"| (?:fe)?male| ?(?:to|or|and|[-–~/]) ?\d+ y|{_YEARS_ELSEWHERE})"
 )
-_HINTS = (
-    "<",
-    "rold",
-    "rsold",
-    "eyo",
-    "nyo",
-    "oyo",
-    "xyo",
-    "ryo",
-    "幼*",
-    "ロ*",
-    "age",
-    "under",
-    "below",
-)
+_HINTS = ("<", "rold", "rsold", "age", "under", "below", "幼*", "ロ*")
+_HINTS_WITH_YO = ("eyo", "nyo", "oyo", "xyo", "ryo")
 """One of them is in every age that has no digit followed by such a word."""
 
 _BARE = re.compile(r"[0-9][\s.!]*(?:[,;、\n]|$)")
@@ -163,7 +150,11 @@ def _said(match: re.Match[str], plain: str) -> Iterator[str]:
 
 
 def _may_hold_ages(plain: str) -> bool:
-    return any(map(plain.__contains__, _HINTS)) or bool(_AFTER_A_DIGIT.search(plain))
+    return (
+        any(map(plain.__contains__, _HINTS))
+        or ("yo" in plain and any(map(plain.__contains__, _HINTS_WITH_YO)))
+        or bool(_AFTER_A_DIGIT.search(plain))
+    )
 
 
 def _bare(plain: str) -> Iterator[str]:
