@@ -74,8 +74,10 @@ _PATTERNS = tuple(
 The first text is in every such age; to look for it first is faster.
 """
 
-_DIGIT_IN_WORD = re.compile(r"[013457](?<=[^\W\d_].)(?=[^\W\d_])")
-_DIGIT_LETTERS = dict(zip("013457", "oieast", strict=True))
+_SIGN_IN_WORD = re.compile(r"[013457*#?%&](?<=[^\W\d_].)(?=[^\W\d_])")
+_SIGN_LETTERS = dict(zip("013457*#?%&", "oieasteeeee", strict=True))
+"""A mask is read as an e: most numbers have one, and another vowel is a mistake that is known."""
+
 _GLUED_YEARS = ("rold", "rsold")
 
 # A class of all digits that are in a folded text is faster than \d.
@@ -106,7 +108,7 @@ def with_ages_said_again(folded: str) -> str:
     texts, left = {folded: None}, _MIN_SAID + len(folded) // 4
     disguised, lettered = may_be_disguised(folded), folded
     if disguised and any(map(_as_letters(folded).__contains__, _GLUED_YEARS)):
-        lettered = f"{folded},{_DIGIT_IN_WORD.sub(_as_letter, folded)}"
+        lettered = f"{folded},{_SIGN_IN_WORD.sub(_as_letter, folded)}"
     # Disguised words come last: not each of them is an age, so many would hide one.
     for said in chain(
         _bare(folded),
@@ -133,13 +135,13 @@ def _in_tags(plain: str) -> Iterator[str]:
 
 
 def _as_letters(plain: str) -> str:
-    for digit, letter in _DIGIT_LETTERS.items():
+    for digit, letter in _SIGN_LETTERS.items():
         plain = plain.replace(digit, letter)
     return plain
 
 
 def _as_letter(digit: re.Match[str]) -> str:
-    return _DIGIT_LETTERS[digit[0]]
+    return _SIGN_LETTERS[digit[0]]
 
 
 def _said(match: re.Match[str], plain: str) -> Iterator[str]:

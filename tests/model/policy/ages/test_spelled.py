@@ -21,12 +21,14 @@ DISGUISED = [
 ]  # fmt: skip
 """Each beside "nude"."""
 
-GLUED = ["fourteenyears0ldnude", "f0urteenyearsoldnude", "12y*onude", "13yearso*dnude"]
+GLUED = ["fourteenyears0ldnude", "f0urteenyearsoldnude", "12y*onude", "13yearso*dnude",
+    "nudef*urteenyearsold", "f*fte*nyearoldnude", "NudeTw*lveYearsOld", "fourteeny*arsoldnude",
+]  # fmt: skip
 
 HARMLESS = [
     "tw*nty y*ars o*d", "tw*nty-four y*ars o*d", "th*rty y*ars o*d", "e*ghteen y*ars o*d",
     "25 y*ars o*d", "21*o", "*smile* b*ld man", "14*20 grid", "c*ld, 14 degrees", "v*ry old",
-    "s*venty years old",
+    "s*venty years old", "nudetw*ntyfouryearsold", "nudef*rtyyearsold", "e*ghteenyearsoldnude",
 ]  # fmt: skip
 
 
