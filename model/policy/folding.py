@@ -41,11 +41,24 @@ _MIN_SMALL_LETTERS = 3
 
 _CONTRACTED = re.compile(r"['`](?<=\w.)(?=\w)")
 
+_STYLED = (
+    ("₳฿₵₣₲₭₥₦₱₴₮₩", "abcfgkmnpstw"),
+    ("ꮧᏸꮄꮛꭶꮆꮰꮭꮑꭷꭾꭴꮦꮼꮙꮗ", "abdefgjlnopqtuvw"),
+    ("ɮֆղյշժբծրեմճվ", "bsnbcdfortuxy"),
+    ("ᗩᑕᗴᘜᑎᑫᔕᗯᘔ", "acegnqswz"),
+    ("ꍏꌃꉓꀸꍟꎇꁅꃅꀤꀭꀘ꒒ꂵꈤꂦꉣꆰꋪꌗ꓄ꀎ꒦ꅏꊼꌩꁴ", "abcdefghijklmnopqrstuvwxyz"),
+    ("ꪖᥴᦔꫀᠻᧁꫝꪶꪑꪀꪮꪊꪜꪗ", "acdefghlmnouvy"),
+    ("ⲁⲃⲇⲉⳋⲏⲓⳗⲕⳑⲙⲛϥⲋⲧⳙⳳⳍⲭⲩⲍ", "abdeghijklmnqstuvwxyz"),
+    ("∂℘ҝӄҡԃԋþβ", "dpkkkdhpb"),
+)
+"""Letters of scripts for which there are no terms, as generators of fancy text write Latin ones."""
+
 _ALSO_ALIKE = {
     "χ": "x", "ω": "w", "η": "n", "μ": "u", "п": "n", "П": "n", "и": "u", "н": "h", "в": "b",
     "т": "t", "м": "m", "я": "r", "И": "u", "Я": "r", "Г": "r", "ь": "b", "ц": "u", "Ц": "u",
     "ш": "w", "Ш": "w", "є": "e", "Є": "e", "§": "s", "¡": "i",
     "≤": "<", "≦": "<", "⩽": "<", "≲": "<",
+    **{char: letter for pair in _STYLED for char, letter in zip(*pair, strict=True)},
 }  # fmt: skip
 """Substitutes that are missing in UTS 39 because they look different."""
 
@@ -129,6 +142,9 @@ def _look_alike(char: str, name: str, category: str) -> str:
 
 _CHARACTERS = _Characters()
 
+_INITIAL_SHARP_S = re.compile(r"[ßẞ](?<![^\W_].)")
+"""No word begins with it, so there it stands for a B."""
+
 _JAMO = re.compile("[\u1100-\u11ff]")
 _GAP_IN_SYLLABLE = re.compile(r"[\W_](?<=[\u1100-\u1112].)(?=[\u1161-\u1175])")
 """A sign between a consonant and a vowel: both alone are no Korean."""
@@ -177,7 +193,8 @@ def fold(text: str) -> str:
     if text.isascii():
         plain = text.lower().replace(BARRIER, "")
     else:
-        spelled_out = unicodedata.normalize("NFKD", _WHOLE_WORDS.sub("*", text))
+        letters = _INITIAL_SHARP_S.sub("b", _WHOLE_WORDS.sub("*", text))
+        spelled_out = unicodedata.normalize("NFKD", letters)
         plain = spelled_out.translate(_CHARACTERS)
         if _JAMO.search(plain):
             plain = _GAP_IN_SYLLABLE.sub("", plain)

@@ -15,6 +15,28 @@ def test_letters_of_other_scripts_stand_for_the_latin_ones_they_imitate(
     assert fold(text) == plain
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "₦₳₭ɆĐ", "ᏁᏗᏦᏋᎴ", "ղąҡҽժ", "ռǟӄɛɖ", "ᑎᗩKᗴᗪ", "ꈤꍏꀘꍟꀸ", "ꪀꪖ𝘬ꫀᦔ", "ⲛⲁⲕⲉⲇ", "nαкє∂",
+        "ɳαҝҽԃ", "nɐkeԃ",
+    ],
+)  # fmt: skip
+def test_fancy_text_is_read_as_latin_letters(text: str) -> None:
+    assert fold(text) == "naked"
+
+
+@pytest.mark.parametrize(
+    ("text", "plain"),
+    [
+        ("ßoobs", "boobs"), ("ẞDSM", "bdsm"), ("a ßlowjob", "a blowjob"), ("βreast", "breast"),
+        ("große Füße", "grosse fusse"), ("puße", "pusse"), ("Spaß", "spass"), ("þenis", "penis"),
+    ],
+)  # fmt: skip
+def test_a_sharp_s_is_a_b_only_where_no_word_has_one(text: str, plain: str) -> None:
+    assert fold(text) == plain
+
+
 @pytest.mark.parametrize("mask", "†‡⁎⁑⁂¤¿¶●🍆∗")
 def test_symbols_cover_a_letter(mask: str) -> None:
     assert fold(f"n{mask}de") == "n*de"
