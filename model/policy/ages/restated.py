@@ -14,7 +14,9 @@ from model.policy.ages.mistakes import beside, without_mistakes
 from model.policy.ages.spelled import may_be_disguised, undisguised
 from model.policy.folding import COMMA
 
-_NUMBER = r"(?<!\d)(?<!\d\.)(\d|1[0-7])(?!\d)"
+_NUMBER = r"([0-9](?<!\d.)(?<!\d\..)(?:(?<=1)[0-7])?)(?!\d)"
+"""An age. It begins with a digit, not with what is before it: that is many times as fast."""
+
 _YEARS_OLD = r"y[e3€*#?]?[a4@*#?]?r[s5$z]?[\W_]{0,3}[o0*#?][l1|!*#?]d(?!er|est)"
 _NO_AGE = r"u(?!n)|g[ua]|gi(?!rl)|shi|ts|ko|rk|lo|yo|d[ae]"
 """What follows `yo` in `4you`, `2yoga` and Japanese names."""
@@ -24,7 +26,12 @@ _WORDS = (
     "thirteen|fourteen|fifteen|sixteen|seventeen|ten|eleven|twelve|"
     "two|three|four|five|six|seven|eight|nine"
 )
-_NOT_ABOVE = r"(?<!ty)(?<!ty[\W_])(?<!hundred)"
+_NUMBER_WORD = (
+    rf"([efnst](?<!ty.)(?<!ty[\W_].)(?<!hundred.)"
+    rf"(?:{'|'.join(f'(?<={word[0]}){word[1:]}' for word in _WORDS.split('|'))}))"
+)
+"""Such a word, but not the end of a higher number."""
+
 _LOADED = "nude|naked|nsfw|sex|porn|hentai|lewd|xxx|girl|boy"
 """What makes an age of `nudeage14`; `vintage14` is none."""
 
@@ -48,8 +55,8 @@ _PATTERNS = tuple(
         ("yo", rf"{_NUMBER}[\s_-]yo(?={_LOADED})", " {1} years old "),
         ("a", rf"{_NUMBER}({_YEARS_ELSEWHERE})(?=[a-z])", " {1} {2} "),
         # nudefourteenyearold, twelveyonude, nudetwelveyo
-        ("old", rf"{_NOT_ABOVE}({_WORDS})y(?:ea)?rs?old(?!er|est)", " {1} years old "),
-        ("yo", rf"{_NOT_ABOVE}({_WORDS})yo(?={_LOADED})", " {1} years old "),
+        ("old", rf"{_NUMBER_WORD}y(?:ea)?rs?old(?!er|est)", " {1} years old "),
+        ("yo", rf"{_NUMBER_WORD}yo(?={_LOADED})", " {1} years old "),
         ("yo", rf"({_LOADED})({_WORDS})yo(?![^\W_])", "{1} {2} years old "),
         # nudeage14, nudeunder18, nudeundereighteen, 7thgradernude
         ("age", rf"({_LOADED})aged?[\W_]?(\d{{1,2}})(?!\d)", "{1} age {2} "),
