@@ -205,6 +205,8 @@ class TermSearch:
             found.update(added)
             known.add(added)
         found = {word: terms for word, terms in found.items() if terms}
+        if not found:
+            return
         places: dict[int, list[int]] = defaultdict(list)
         for place in [place for place, token in enumerate(text.tokens) if token in found]:
             for term in found[text.tokens[place]]:

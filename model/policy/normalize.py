@@ -174,7 +174,8 @@ class NormalizedText:
         self.raw = "".join(self.tokens)
         self.row = self.read(self.raw)
         self._is_kept = _kept(self.row)
-        self.squeezed = "".join(compress(self.row, self._is_kept))
+        self._has_runs = not all(self._is_kept)
+        self.squeezed = "".join(compress(self.row, self._is_kept)) if self._has_runs else self.row
 
     def read(self, raw: str) -> str:
         """What letters, digits and signs are read as, one letter each."""
@@ -193,6 +194,8 @@ class NormalizedText:
     @cached_property
     def places(self) -> list[int]:
         """The offset in `raw` where the run of each letter of `squeezed` begins, and the end."""
+        if not self._has_runs:
+            return list(range(len(self.row) + 1))
         return [*compress(count(), self._is_kept), len(self.row)]
 
     @cached_property
@@ -203,7 +206,7 @@ class NormalizedText:
         """
         starts = b"".join(map(_STARTS.__getitem__, map(len, self.tokens)))
         tokens = list(accumulate(starts, initial=-1))[1:]
-        if all(self._is_kept):
+        if not self._has_runs:
             tokens.append(-1)
             return tokens, tokens
         is_last = [*self._is_kept[1:], True]
