@@ -27,7 +27,7 @@ _SHORT_MISTAKES = {"thre": "three", "trhee": "three", "fiv": "five", "siks": "si
 _BY_LETTER = {first: [one for one in _NUMBERS if one[0] == first] for first in "efst"}
 _MIN_LETTERS = 5
 _MAX_LETTERS = 12
-_BESIDE = 24
+BESIDE = 24
 """Letters before and after a word that may belong to an age."""
 
 _OLD = r"[\W_]{0,3}(?:o[l1|]d?|odl|0ld|young|of[\s_-]age)"
@@ -113,10 +113,10 @@ def _elsewhere(plain: str) -> Iterator[str]:
 
 def beside(text: str, start: int, end: int, said: str) -> str:
     """What is said in place of a part of a text, between the whole words beside it."""
-    before, after = text[max(0, start - _BESIDE) : start], text[end : end + _BESIDE]
-    if start > _BESIDE and " " in before:
+    before, after = text[max(0, start - BESIDE) : start], text[end : end + BESIDE]
+    if start > BESIDE and " " in before:
         before = before.partition(" ")[2]
-    if end + _BESIDE < len(text) and " " in after:
+    if end + BESIDE < len(text) and " " in after:
         after = after.rpartition(" ")[0]
     return before + said + after
 

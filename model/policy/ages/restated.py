@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from itertools import chain
 
 from model.policy.ages.languages import ADULT
-from model.policy.ages.mistakes import beside, without_mistakes
+from model.policy.ages.mistakes import BESIDE, beside, without_mistakes
 from model.policy.ages.spelled import may_be_disguised, undisguised
 from model.policy.folding import COMMA
 
@@ -137,8 +137,13 @@ def _in_tags(plain: str) -> Iterator[str]:
         for tag in filter(_may_hold_ages, dict.fromkeys(COMMA.split(plain))):
             for needed, pattern, again in _PATTERNS:
                 if needed in tag:
+                    seen = set()
                     for match in pattern.finditer(tag):
-                        yield from _said(match, again.format(match[0], *match.groups()))
+                        start, end = match.span()
+                        around = tag[max(0, start - BESIDE) : end + BESIDE]
+                        if around not in seen:
+                            seen.add(around)
+                            yield from _said(match, again.format(match[0], *match.groups()))
 
 
 def _as_letters(plain: str) -> str:
