@@ -54,12 +54,10 @@ def kept(name: str, inputs: object, compute: Callable[[], Value]) -> Value:
 
     Both are what JSON has: lists, dictionaries with texts as keys, texts and numbers.
     """
-    try:
-        key = _key(inputs)
-        path = _path(name, key)
-    except (NotImplementedError, PackageNotFoundError) as exc:
-        log.debug("%s are not kept: %s", name, exc)
+    key = _key(inputs)
+    if key is None or sys.implementation.cache_tag is None:  # this Python keeps no modules
         return compute()
+    path = _path(name, key)
     value: Value | None = _read(path, key)
     if value is None:
         value = compute()
@@ -68,24 +66,23 @@ def kept(name: str, inputs: object, compute: Callable[[], Value]) -> Value:
     return value
 
 
-def _key(inputs: object) -> str:
+def _key(inputs: object) -> str | None:
     """A digest of all that decides: inputs, code, versions of Unicode's tables and of packages.
 
-    Raises:
-        NotImplementedError, PackageNotFoundError: one of these is not known.
+    None if one of these is not known.
     """
     if _CODE is None:
-        raise NotImplementedError("the code has no sources")
-    versions = [_CODE, sys.version, sys.byteorder, *map(version, _PACKAGES)]
+        return None
+    try:
+        versions = [_CODE, sys.version, sys.byteorder, *map(version, _PACKAGES)]
+    except PackageNotFoundError as exc:
+        log.debug("nothing is kept: %s", exc)
+        return None
     return hashlib.sha256(json.dumps([versions, inputs]).encode()).hexdigest()
 
 
 def _path(name: str, key: str) -> Path:
-    """Where Python would keep a module of this name.
-
-    Raises:
-        NotImplementedError: this Python keeps none.
-    """
+    """Where Python would keep a module of this name."""
     module = Path(__file__).with_name(f"{name}-{key[:32]}.py")
     return Path(importlib.util.cache_from_source(module, optimization="")).with_suffix(".kept")
 

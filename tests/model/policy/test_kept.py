@@ -98,6 +98,15 @@ def test_without_sources_nothing_is_kept(folder: Path, monkeypatch: pytest.Monke
     assert files(folder) == []
 
 
+def test_with_packages_of_unknown_versions_nothing_is_kept(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_PACKAGES", ("no-such-package",))
+    assert is_computed()
+    assert is_computed()
+    assert files(folder) == []
+
+
 def cut(data: bytes) -> bytes:
     return data[:-1]
 
