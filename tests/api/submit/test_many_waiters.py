@@ -13,7 +13,7 @@ from tests.support.waiting import async_wait_until
 from worker.queue.layout.redis_keys import QUEUED
 from worker.settings import Settings
 
-WAITERS = 100
+WAITERS = 300
 
 
 @pytest.fixture(scope="module")
