@@ -12,7 +12,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from worker.queue.scripts.lua_script import check_server
-from worker.redis_io.client import connect
+from worker.redis_io.client import check_url, connect
 from worker.redis_io.server_faults import faults_against_start
 from worker.settings import Settings
 
@@ -36,6 +36,14 @@ def check_redis(url: str, settings: Settings, report: Callable[[str], None]) -> 
     Raises:
         RedisUnusableError: it does not answer, it refuses this client, or it may lose jobs.
     """
+    try:
+        check_url(url)
+    except ValueError as exc:
+        raise RedisUnusableError(f"the Redis of {exc}") from exc
+    _wait_until_usable(url, settings, report)
+
+
+def _wait_until_usable(url: str, settings: Settings, report: Callable[[str], None]) -> None:
     deadline = time.monotonic() + _PATIENCE_SECONDS
     is_reported = False
     while True:
@@ -55,7 +63,7 @@ def check_redis(url: str, settings: Settings, report: Callable[[str], None]) -> 
         except _NOT_THERE as exc:
             if time.monotonic() > deadline:
                 raise RedisUnusableError(f"{_place(url)} does not answer: {_why(exc)}") from exc
-        except (exceptions.RedisError, ValueError) as exc:
+        except exceptions.RedisError as exc:
             raise RedisUnusableError(f"{_place(url)} cannot be used: {exc}") from exc
         else:
             if faults:

@@ -40,7 +40,7 @@ def test_it_starts_without_redis_and_logs_the_reason(tmp_path: Path) -> None:
         ("CARD", "none_such", "no card named 'none_such'"),
         ("MAX_RATING", "all", "Input should be 'safe'"),
         ("C2PA_TRUST", "/none/such", "KIRAZURI_C2PA_TRUST: /none/such cannot be read"),
-        ("REDIS_URL", "redis://:se/cret@127.0.0.1", "the URL has no valid host or port"),
+        ("REDIS_URL", "redis://:se/cret@127.0.0.1", "KIRAZURI_REDIS_URL cannot be read"),
         ("REDIS_URL", "", "KIRAZURI_REDIS_URL is not set"),
     ],
 )

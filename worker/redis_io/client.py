@@ -9,7 +9,6 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import urlsplit
 
 import redis
 import redis.asyncio
@@ -76,21 +75,27 @@ def unavailable_on_outage() -> Iterator[None]:
 
 
 def _with_redis_scheme(url: str) -> str:
-    """Translate Valkey's schemes, which redis-py does not know.
-
-    Raises:
-        ValueError: the URL has no valid port. The message shows no part of it.
-    """
-    try:
-        urlsplit(url).port  # noqa: B018 - it raises
-    except ValueError:
-        raise ValueError(
-            "the URL has no valid host or port; / ? # and @ of a password are written as "
-            "%2F %3F %23 and %40"
-        ) from None
+    """Translate Valkey's schemes, which redis-py does not know."""
     scheme, _, rest = url.partition("://")
     known = {"valkey": "redis", "valkeys": "rediss"}.get(scheme, scheme)
     return f"{known}://{rest}"
+
+
+def check_url(url: str) -> None:
+    """Check that connections can be made with a URL, without making one.
+
+    Raises:
+        ValueError: they cannot. The message shows no part of the URL, as it may be a password.
+    """
+    try:
+        with connect(url) as client:
+            client.connection_pool.make_connection()
+    except Exception:  # noqa: BLE001 - options of the URL raise anything
+        raise ValueError(
+            "KIRAZURI_REDIS_URL cannot be read: it is like redis://:PASSWORD@HOST:6379/0 or "
+            "redis+sentinel://HOST:26379/SERVICE, with options that Redis clients know, and "
+            "/ ? # @ [ ] & of a password are written as %2F %3F %23 %40 %5B %5D %26"
+        ) from None
 
 
 def connect_async(url: str, *, max_connections: int = 4) -> redis.asyncio.Redis:

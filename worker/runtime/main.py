@@ -17,7 +17,7 @@ from worker.images.input_images import HeldImages
 from worker.images.output_filter import OutputFilter, open_filter
 from worker.images.signing import ImageSigner
 from worker.job import checkpoint_of
-from worker.redis_io.client import connect
+from worker.redis_io.client import check_url, connect
 from worker.runtime.batch_worker import BatchWorker
 from worker.runtime.watchdog import ENDING_SECONDS, end_within
 from worker.settings import Settings, redis_dsn
@@ -140,7 +140,7 @@ def main() -> None:
         settings = Settings(**options)
         logs.configure_logging(settings)
         card, redis_url = load_card(settings.card), redis_dsn(settings)
-        connect(redis_url).close()  # only reads the URL
+        check_url(redis_url)
         store = open_store(settings)
         signer = _signer(settings)
         output_filter = open_filter(settings.output_filter) if settings.output_filter else None
