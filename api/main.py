@@ -56,6 +56,7 @@ from worker.settings import Settings, redis_dsn
 from worker.store.image_store import ImageStore
 from worker.store.open_store import open_store
 from worker.telemetry import logs, tracing
+from worker.wrong_settings import naming, read_settings
 
 log = logging.getLogger(__name__)
 
@@ -93,21 +94,21 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """The HTTP service; without `settings` it reads the `KIRAZURI_*` variables.
 
     Raises:
-        CardError: the card does not exist or is invalid.
-        ValueError: the settings of the image store contradict each other, or the key file is
-            invalid.
-        PolicyError, TagListError: the policy file or the list of tags is invalid.
+        ValueError: a setting, or the file that it names, is wrong; the message names it.
     """
-    settings = settings or Settings()
-    card = load_card(settings.card)
+    settings = settings or read_settings()
+    with naming("card"):
+        card = load_card(settings.card)
     store = open_store(settings)
     metrics = HttpMetrics(package_version())
     loras = LoraFolder(settings.lora_dir, lora_check(settings, card), reads_numbers=True)
     verifier = Verifier(C2paReader(settings))
     request_model = submission_type(card, settings, lambda: loras.files, lambda: loras.refused)
-    keys = KeyCache(settings.keys_file)
+    with naming("keys_file"):
+        keys = KeyCache(settings.keys_file)
     policy = _policy_check(settings, card, metrics)
-    tags = load_known_tags(settings.tags_file, card.prompting)
+    with naming("tags_file"):
+        tags = load_known_tags(settings.tags_file, card.prompting)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[ServiceState]:
@@ -152,8 +153,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 
 def _policy_check(settings: Settings, card: Card, metrics: HttpMetrics) -> PolicyCheck:
+    with naming("policy_file"):
+        policy = load_policy(settings.policy_file)
     return PolicyCheck(
-        load_policy(settings.policy_file),
+        policy,
         card,
         metrics,
         ceiling=settings.max_rating,

@@ -20,6 +20,7 @@ from worker.settings import Settings, redis_dsn
 from worker.start_up import long_lived
 from worker.telemetry import logs
 from worker.telemetry.limited_lines import LimitedLines
+from worker.wrong_settings import WRONG_SETTINGS, read_settings
 
 _NOT_HTTP = "Invalid HTTP request received."
 """What uvicorn logs about each of them."""
@@ -67,13 +68,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     given = parser.parse_args(arguments)
     try:
-        settings = Settings()
+        settings = read_settings()
         logs.configure_logging(settings)
         check_url(redis_dsn(settings))
         with long_lived():
             app = create_app(settings)
     except (ModelError, ValueError) as exc:
-        parser.error(str(exc))
+        parser.exit(WRONG_SETTINGS, f"error: {exc}\n")
     _limit_lines()
     _allow_many_files()
     config = server_config(

@@ -132,19 +132,10 @@ def command_line(*arguments: str | Path) -> str:
 def read_settings(**options: Any) -> "Settings":
     """The settings; options that are not None override variables and `.env`."""
     # Imported here: it takes longer than all else that `kirazuri --help` needs.
-    from pydantic import ValidationError
-
-    from worker.settings import Settings
+    from worker.wrong_settings import WrongSettings
+    from worker.wrong_settings import read_settings as read
 
     try:
-        return Settings(**{name: value for name, value in options.items() if value is not None})
-    except ValidationError as exc:
-        wrong = (
-            f"KIRAZURI_{'_'.join(map(str, error['loc'])).upper()}: {error['msg']}"
-            for error in exc.errors()
-        )
-        fail("; ".join(wrong))
-    except (OSError, UnicodeDecodeError) as exc:
-        fail(
-            f"the file .env in this folder cannot be read: {getattr(exc, 'strerror', None) or exc}"
-        )
+        return read(**{name: value for name, value in options.items() if value is not None})
+    except WrongSettings as exc:
+        fail(str(exc))

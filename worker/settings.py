@@ -1,13 +1,29 @@
 """Settings of all processes, read from `KIRAZURI_*` variables once at start."""
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from model.rating import Rating
-from worker.setting_lists import Hosts, Origins, WebhookDelays, WebhookNetworks, WebhookSecrets
+from worker.setting_values import (
+    Address,
+    Bytes,
+    Count,
+    Device,
+    HeaderText,
+    Hosts,
+    KeptSeconds,
+    Origins,
+    Seconds,
+    SecretHeaderText,
+    Store,
+    Url,
+    WebhookDelays,
+    WebhookNetworks,
+    WebhookSecrets,
+)
 
 
 class Settings(BaseSettings):
@@ -37,29 +53,26 @@ class Settings(BaseSettings):
         default=Path("data"),
         description="Folder for images and for the Redis that `kirazuri up` starts.",
     )
-    store: str = Field(
+    store: Store = Field(
         default="local",
-        pattern=r"^(local|s3://[a-z0-9][a-z0-9.-]+(/[A-Za-z0-9._-]+)*/?)$",
         description="Image store: `local` (inside the data folder) or `s3://bucket/prefix`.",
     )
-    s3_endpoint: str | None = Field(
+    s3_endpoint: Url | None = Field(
         default=None,
-        pattern="^https?://",
         description="URL of an S3-compatible server. Unset: AWS_ENDPOINT_URL, else AWS.",
     )
-    s3_public_endpoint: str | None = Field(
+    s3_public_endpoint: Url | None = Field(
         default=None,
-        pattern="^https?://",
         description="URL of the same server for clients. Unset: KIRAZURI_S3_ENDPOINT.",
     )
-    s3_region: str | None = Field(
+    s3_region: HeaderText | None = Field(
         default=None, description="Region of the bucket. Unset: AWS_REGION, else us-east-1."
     )
-    s3_access_key_id: SecretStr | None = Field(
+    s3_access_key_id: SecretHeaderText | None = Field(
         default=None,
         description="Access key for S3. Unset: AWS_ACCESS_KEY_ID, else the machine's role.",
     )
-    s3_secret_access_key: SecretStr | None = Field(
+    s3_secret_access_key: SecretHeaderText | None = Field(
         default=None, description="Secret key for KIRAZURI_S3_ACCESS_KEY_ID."
     )
     signed_url_seconds: int = Field(
@@ -68,12 +81,12 @@ class Settings(BaseSettings):
         le=604_800,
         description="Lifetime of signed image URLs (S3 and browser links).",
     )
-    store_patience_seconds: float = Field(
+    store_patience_seconds: Seconds = Field(
         default=60.0,
         ge=0,
         description="How long a worker tries to store an image before its job is requeued.",
     )
-    max_unstored: int = Field(
+    max_unstored: Count = Field(
         default=32,
         ge=1,
         description="A worker takes no new jobs while this many images wait to be stored.",
@@ -94,25 +107,29 @@ class Settings(BaseSettings):
         description="Leave out tensors of a LoRA that the checkpoint has no place for, with a "
         "warning that names them, instead of refusing the file. For API and workers.",
     )
-    lora_cache_sets: int = Field(
+    lora_cache_sets: Count = Field(
         default=2,
         ge=1,
         description="Merged LoRA sets a worker keeps in memory, each as large as the weights it "
         "changes.",
     )
-    device: str = Field(default="auto", description="Device of a worker: auto, cpu, cuda, cuda:1 …")
+    device: Device = Field(
+        default="auto", description="Device of a worker: auto, cpu, cuda, cuda:1 …"
+    )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto", description="Model precision. auto: bfloat16 on CUDA, float32 on CPU."
     )
     torch_threads: int = Field(
         default=0,
         ge=0,
+        le=1024,
         description="CPU threads of a worker. 0: the fastest number, measured at the first start; "
         "at most as many as there are cores for each of KIRAZURI_WORKERS.",
     )
     workers: int = Field(
         default=1,
         ge=1,
+        le=1024,
         description="Workers that share the cores of this machine. `kirazuri up` sets it.",
     )
     compile: Literal["auto", "always", "off"] = Field(
@@ -131,80 +148,86 @@ class Settings(BaseSettings):
         "size, or, once the compiled code is there, one of each preset.",
     )
     device_memory_gb: float = Field(
-        default=0.0, ge=0, description="GB of GPU memory that a worker may use. 0: all of it."
+        default=0.0,
+        ge=0,
+        le=10_000,
+        description="GB of GPU memory that a worker may use. 0: all of it.",
     )
-    max_running: int = Field(
+    max_running: Count = Field(
         default=8,
         ge=1,
         description="Jobs of one API key that a worker runs at once; in total it runs up to twice "
         "as many.",
     )
-    token_budget: int = Field(
+    token_budget: Count = Field(
         default=8192, ge=64, description="Maximum latent tokens per model call; limits batches."
     )
-    max_queue: int = Field(
+    max_queue: Count = Field(
         default=1000, ge=1, description="Maximum waiting jobs; further requests get 429."
     )
-    max_attempts: int = Field(default=3, ge=1, description="Attempts at a job before it fails.")
-    lease_seconds: float = Field(
+    max_attempts: Count = Field(default=3, ge=1, description="Attempts at a job before it fails.")
+    lease_seconds: Seconds = Field(
         default=6.0, ge=1, description="A worker that is silent for this long loses its jobs."
     )
     heartbeat_seconds: float = Field(
         default=2.0,
         gt=0,
+        le=28_800,
         description="Interval at which a worker sends heartbeats and renews leases; at most a "
         "third of KIRAZURI_LEASE_SECONDS.",
     )
-    maintenance_seconds: float = Field(
+    maintenance_seconds: Seconds = Field(
         default=2.0,
         gt=0,
         description="Interval at which workers look for lost jobs and expired results.",
     )
-    drain_seconds: float = Field(
+    drain_seconds: Seconds = Field(
         default=30.0, ge=0, description="Time that running jobs have to finish after SIGTERM."
     )
-    hang_seconds: float = Field(
+    hang_seconds: Seconds = Field(
         default=120.0,
         gt=0,
         description="A worker exits when an engine step or a call of the image store takes longer.",
     )
-    load_seconds: float = Field(
+    load_seconds: Seconds = Field(
         default=1800.0,
         gt=0,
         description="A worker exits when loading and warming up the model takes longer than this.",
     )
-    stall_seconds: float = Field(
+    stall_seconds: Seconds = Field(
         default=30.0,
         gt=0,
         description="A worker is not ready while an engine step takes longer than this.",
     )
-    recycle_after_jobs: int = Field(
+    recycle_after_jobs: Count = Field(
         default=0,
         ge=0,
         description="A worker exits after this many jobs, to be restarted. 0: never.",
     )
-    result_ttl_seconds: int = Field(default=86_400, ge=60, description="How long results are kept.")
-    idempotency_ttl_seconds: int = Field(
+    result_ttl_seconds: KeptSeconds = Field(
+        default=86_400, ge=60, description="How long results are kept."
+    )
+    idempotency_ttl_seconds: KeptSeconds = Field(
         default=86_400, ge=60, description="How long an `Idempotency-Key` is remembered."
     )
-    max_body_bytes: int = Field(
+    max_body_bytes: Bytes = Field(
         default=16_000_000,
         ge=1024,
         description="Maximum size of a request body; larger ones get 413. Images in base64 are a "
         "third larger than their files.",
     )
-    max_bodies_bytes: int = Field(
+    max_bodies_bytes: Bytes = Field(
         default=64_000_000,
         ge=1024,
         description="Maximum size of all request bodies in an API process; further ones get 503. "
         "The first 65 536 bytes of each do not count.",
     )
-    max_head_bytes: int = Field(
+    max_head_bytes: Bytes = Field(
         default=32_768,
         ge=4096,
         description="Maximum size of a request's line and headers; larger ones get 431.",
     )
-    max_connections: int = Field(
+    max_connections: Count = Field(
         default=1000,
         ge=1,
         description="Maximum connections of an API process; others but probes get 503.",
@@ -212,16 +235,17 @@ class Settings(BaseSettings):
     max_requests_per_key: int | None = Field(
         default=None,
         ge=1,
+        le=1_000_000,
         description="Maximum requests of one API key at once, event streams included, in an API "
         "process; further ones get 429. Unset: 40 % of KIRAZURI_MAX_CONNECTIONS.",
     )
-    head_seconds: float = Field(
+    head_seconds: Seconds = Field(
         default=10.0, gt=0, description="Timeout for receiving a request's line and headers."
     )
-    body_seconds: float = Field(
+    body_seconds: Seconds = Field(
         default=60.0, gt=0, description="Timeout for receiving a request's body."
     )
-    send_seconds: float = Field(
+    send_seconds: Seconds = Field(
         default=60.0,
         gt=0,
         description="A client that reads nothing of its response for this long is disconnected.",
@@ -253,8 +277,8 @@ class Settings(BaseSettings):
     policy_log_prompts: bool = Field(
         default=False, description="Whether prompts that the policy refused are logged."
     )
-    max_wait_seconds: float = Field(default=60.0, ge=0, description="Maximum of `Prefer: wait`.")
-    sync_wait_seconds: float = Field(
+    max_wait_seconds: Seconds = Field(default=60.0, ge=0, description="Maximum of `Prefer: wait`.")
+    sync_wait_seconds: Seconds = Field(
         default=55.0,
         ge=0,
         description="How long a call of the OpenAI or A1111 API waits for its images. After that "
@@ -264,7 +288,7 @@ class Settings(BaseSettings):
         default="gpt-image-*,chatgpt-image-*,dall-e-*",
         description="Further names for the checkpoint in the OpenAI API; `*` matches anything.",
     )
-    public_url: str | None = Field(
+    public_url: Url | None = Field(
         default=None,
         description="Prefix of image and job URLs. Unset: the URL that the client called.",
     )
@@ -276,7 +300,7 @@ class Settings(BaseSettings):
     keys_file: Path | None = Field(
         default=None, description="TOML file with API keys, in addition to those in Redis."
     )
-    listen: str | None = Field(
+    listen: Address | None = Field(
         default=None,
         description="host:port at which others reach the API, for KIRAZURI_AUTH=auto. Unset: the "
         "address that received the request. `kirazuri up` and compose set it.",
@@ -305,7 +329,7 @@ class Settings(BaseSettings):
         default="5,300,1800,7200,18000,36000,36000",
         description="Seconds before each retry of a webhook; one value per retry.",
     )
-    webhook_timeout_seconds: float = Field(
+    webhook_timeout_seconds: Seconds = Field(
         default=15.0, gt=0, description="Timeout for the response of a webhook's receiver."
     )
     c2pa_certificate: Path | None = Field(
@@ -333,6 +357,13 @@ class Settings(BaseSettings):
     log_format: Literal["text", "json"] = Field(
         default="text", description="Format of log lines. json: one object per line."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_out_empty(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Take an empty file of a container like an empty variable, as if it were not there."""
+        texts = {name: text.strip() for name, text in values.items() if isinstance(text, str)}
+        return {name: value for name, value in (values | texts).items() if value != ""}
 
     @model_validator(mode="after")
     def _check_heartbeat(self) -> Self:

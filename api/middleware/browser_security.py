@@ -10,7 +10,7 @@ from starlette.types import Scope
 from api.http.field_errors import printable
 from api.http.problem import ProblemResponse
 from api.http.problem_types import CROSS_ORIGIN, HEAD_TOO_LARGE, WRONG_HOST
-from worker.setting_lists import split_commas
+from worker.setting_values import split_commas
 from worker.settings import Settings
 
 SECURITY_HEADERS: Final = {

@@ -13,7 +13,7 @@ from api.webhooks.url_policy import MAX_URL, UrlPolicy, host_of, url_problem
 from model.card import Card
 from model.card_request import request_type
 from model.request import GenerationRequest, MetadataLevel
-from worker.setting_lists import webhook_secrets
+from worker.setting_values import webhook_secrets
 from worker.settings import Settings
 from worker.webhook import Webhook, WebhookEventName
 

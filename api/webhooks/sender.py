@@ -21,11 +21,12 @@ from api.webhooks.message import message_body, signed_headers
 from api.webhooks.pinned_client import AttemptResult, PinnedClient
 from api.webhooks.url_policy import UrlPolicy
 from worker.queue.outbox import Delivery, DeliveryStatus, Outbox
-from worker.redis_io.client import connect_async, disconnect, is_outage
-from worker.setting_lists import webhook_delays, webhook_secrets
+from worker.redis_io.client import check_url, connect_async, disconnect, is_outage
+from worker.setting_values import webhook_delays, webhook_secrets
 from worker.settings import Settings, redis_dsn
 from worker.telemetry import logs, tracing
 from worker.telemetry.logs import log_context
+from worker.wrong_settings import WRONG_SETTINGS, read_settings
 
 AT_ONCE = 64
 PER_HOST = 8
@@ -208,12 +209,13 @@ def main() -> None:
     )
     parser.parse_args()
     try:
-        settings = Settings()
-        redis_dsn(settings)
+        settings = read_settings()
+        check_url(redis_dsn(settings))
     except ValueError as exc:
-        parser.error(str(exc))
+        parser.exit(WRONG_SETTINGS, f"error: {exc}\n")
     if settings.webhook_secret is None:
-        parser.error("KIRAZURI_WEBHOOK_SECRET is not set: there are no webhooks to send")
+        why = "KIRAZURI_WEBHOOK_SECRET is not set: there are no webhooks to send"
+        parser.exit(WRONG_SETTINGS, f"error: {why}\n")
     logs.configure_logging(settings)
     tracing.start_tracing("kirazuri-webhooks")
     asyncio.run(run(settings))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import httpx2
 
-from worker.setting_lists import IPNetwork, webhook_networks
+from worker.setting_values import IPNetwork, webhook_networks
 from worker.settings import Settings
 
 MAX_URL = 2000

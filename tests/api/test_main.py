@@ -34,11 +34,11 @@ def test_it_starts_without_redis_and_logs_the_reason(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("variable", "value", "message"),
     [
-        ("TAGS_FILE", "/none/such", "tag list /none/such: No such file"),
-        ("POLICY_FILE", "/none/such", "policy file /none/such: "),
-        ("KEYS_FILE", "/none/such", "/none/such: "),
-        ("CARD", "none_such", "no card named 'none_such'"),
-        ("MAX_RATING", "all", "Input should be 'safe'"),
+        ("TAGS_FILE", "/none/such", "error: KIRAZURI_TAGS_FILE: tag list /none/such: No such file"),
+        ("POLICY_FILE", "/none/such", "error: KIRAZURI_POLICY_FILE: policy file /none/such: "),
+        ("KEYS_FILE", "/none/such", "error: KIRAZURI_KEYS_FILE: /none/such: "),
+        ("CARD", "none_such", "error: KIRAZURI_CARD: no card named 'none_such'"),
+        ("MAX_RATING", "all", "error: KIRAZURI_MAX_RATING is 'all', but it must be one of safe, "),
         ("C2PA_TRUST", "/none/such", "KIRAZURI_C2PA_TRUST: /none/such cannot be read"),
         ("REDIS_URL", "redis://:se/cret@127.0.0.1", "KIRAZURI_REDIS_URL cannot be read"),
         ("REDIS_URL", "", "KIRAZURI_REDIS_URL is not set"),

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import get_args
 
 from prometheus_client import Metric
 from prometheus_client.metrics import MetricWrapperBase
@@ -20,6 +19,7 @@ from worker.queue.outbox import OutboxState
 from worker.redis_io.server_faults import ServerState
 from worker.runtime.metrics import WorkerMetrics
 from worker.settings import Settings
+from worker.wrong_settings import limits_of
 
 ENV_EXAMPLE = ROOT / ".env.example"
 
@@ -31,16 +31,6 @@ def variable(name: str) -> str:
 
 def _default(field: FieldInfo) -> str:
     return "" if field.default is None else str(field.default)
-
-
-def _limit(field: FieldInfo) -> str:
-    """The allowed choices, or the smallest allowed value."""
-    choices = [str(choice) for choice in get_args(field.annotation) if isinstance(choice, str)]
-    for bound in field.metadata:
-        for name, sign in (("ge", "at least"), ("gt", "more than")):
-            if hasattr(bound, name):
-                return f"{sign} {getattr(bound, name)}"
-    return ", ".join(f"`{choice}`" for choice in choices)
 
 
 def _table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
@@ -58,7 +48,7 @@ def settings_table() -> str:
             (
                 f"`{variable(name)}`",
                 f"`{_default(field)}`" if _default(field) else "",
-                _limit(field),
+                limits_of(field),
                 field.description,
             )
             for name, field in Settings.model_fields.items()

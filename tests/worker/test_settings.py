@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from worker.setting_lists import split_commas, webhook_delays
+from worker.setting_values import split_commas, webhook_delays
 from worker.settings import Settings
 
 

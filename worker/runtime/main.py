@@ -8,7 +8,6 @@ from typing import Literal
 
 from model.card import Card, load_card
 from model.engine.protocol import GenerationEngine
-from model.errors import CardError
 from model.files.cpu_threads import THREADS_FILE
 from model.files.presence import why_incomplete
 from model.request import GenerationRequest
@@ -25,6 +24,7 @@ from worker.start_up import long_lived
 from worker.store.image_store import ImageStore
 from worker.store.open_store import open_store
 from worker.telemetry import logs, tracing
+from worker.wrong_settings import WRONG_SETTINGS, naming, read_settings
 
 COMPILED_FOLDER = "compiled"
 """Compiled code, in the data folder. It can be deleted while no worker runs."""
@@ -137,15 +137,18 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path, help="folder for images, shared with the API")
     options = {name: value for name, value in vars(parser.parse_args()).items() if value}
     try:
-        settings = Settings(**options)
+        settings = read_settings(**options)
         logs.configure_logging(settings)
-        card, redis_url = load_card(settings.card), redis_dsn(settings)
+        redis_url = redis_dsn(settings)
         check_url(redis_url)
+        with naming("card"):
+            card = load_card(settings.card)
         store = open_store(settings)
         signer = _signer(settings)
-        output_filter = open_filter(settings.output_filter) if settings.output_filter else None
-    except (CardError, ValueError) as exc:
-        parser.error(str(exc))
+        with naming("output_filter"):
+            output_filter = open_filter(settings.output_filter) if settings.output_filter else None
+    except ValueError as exc:
+        parser.exit(WRONG_SETTINGS, f"error: {exc}\n")
     fetch = f"kirazuri checkpoint fetch {settings.card} --checkpoint-dir FOLDER"
     if problem := why_incomplete(card, settings.checkpoint_dir, fetch=fetch):
         parser.exit(1, f"error: {problem}\n")

@@ -11,7 +11,6 @@ import pytest
 
 import api
 from api.main import create_app
-from model.errors import PolicyError
 from model.rating import RATINGS
 from tests.support.api_calls import read_problem
 from tests.support.api_server import ApiServer
@@ -21,6 +20,7 @@ from tests.support.lora_files import write
 from tests.support.manual_worker import ManualWorker
 from worker.auth.api_keys import new_secret, secret_hash
 from worker.settings import Settings
+from worker.wrong_settings import WrongSettings
 
 WORD = "zebra"
 MINOR_SEXUAL = f"1girl, {WORD}, child, naked"
@@ -233,7 +233,7 @@ def test_a_refusal_names_the_limit_and_how_to_raise_it(
 def test_an_invalid_policy_file_prevents_the_start(settings: Settings, tmp_path: Path) -> None:
     file = tmp_path / "rules.toml"
     file.write_text('[[rules]]\nname = "x"\n')
-    with pytest.raises(PolicyError, match="either blocked or when"):
+    with pytest.raises(WrongSettings, match=r"^KIRAZURI_POLICY_FILE: .*either blocked or when"):
         create_app(settings.model_copy(update={"policy_file": file}))
 
 

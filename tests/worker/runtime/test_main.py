@@ -36,8 +36,11 @@ def test_wrong_settings_end_the_start_with_a_message(
     cases: list[tuple[dict[str, str], str]] = [
         ({}, "KIRAZURI_REDIS_URL is not set"),
         (redis | signing, "KIRAZURI_C2PA_CERTIFICATE: bad.pem cannot be read"),
-        (redis | {"KIRAZURI_OUTPUT_FILTER": "none_such:x"}, "'none_such:x': ModuleNotFoundError"),
-        (redis | {"KIRAZURI_CARD": "none_such"}, "none_such"),
+        (
+            redis | {"KIRAZURI_OUTPUT_FILTER": "none_such:x"},
+            "error: KIRAZURI_OUTPUT_FILTER: output filter 'none_such:x': ModuleNotFoundError",
+        ),
+        (redis | {"KIRAZURI_CARD": "none_such"}, "error: KIRAZURI_CARD: no card named 'none_"),
         ({"KIRAZURI_REDIS_URL": "http://127.0.0.1"}, "KIRAZURI_REDIS_URL cannot be read"),
         ({"KIRAZURI_REDIS_URL": "redis://:se/cret@127.0.0.1"}, "%2F %3F %23"),
     ]

@@ -7,10 +7,10 @@ import httpx2
 import pytest
 
 from api.main import create_app
-from model.errors import TagListError
 from tests.support.api_calls import read_problem
 from tests.support.api_server import ApiServer
 from worker.settings import Settings
+from worker.wrong_settings import WrongSettings
 
 
 @pytest.fixture(scope="module")
@@ -70,5 +70,5 @@ def test_wrong_queries_are_named(server: ApiServer, query: dict[str, str], point
 
 
 def test_an_invalid_list_prevents_the_start(settings: Settings, tmp_path: Path) -> None:
-    with pytest.raises(TagListError, match="No such file"):
+    with pytest.raises(WrongSettings, match=r"^KIRAZURI_TAGS_FILE: .*No such file"):
         create_app(settings.model_copy(update={"tags_file": tmp_path / "none.csv"}))

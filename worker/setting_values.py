@@ -1,0 +1,168 @@
+"""Types of settings: numbers with upper limits, URLs, secrets, and lists in one text.
+
+Their errors say what a value must be and never show it: it may be, or hold, a secret.
+"""
+
+import base64
+import ipaddress
+import math
+import re
+from collections.abc import Sequence
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, SecretStr
+
+IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+_NAMES = r"[a-z0-9-]+(?:\.[a-z0-9-]+)*|\[[0-9a-f:]+\]"
+_ORIGIN = re.compile(rf"https?://(?:{_NAMES})(?::\d{{1,5}})?")
+_HOST = re.compile(_NAMES)
+_URL = re.compile(
+    r"https?://(?:[a-z0-9_-]+(?:\.[a-z0-9_-]+)*\.?|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{1,5}))?"
+    r"(?:/[a-z0-9._~%!$&'()*+,;=:/-]*)?",
+    re.IGNORECASE | re.ASCII,
+)
+_ADDRESS = re.compile(r"(?:(?:[a-z0-9_.:%-]*|\[[a-z0-9:.%]+\]):)?(?P<port>[0-9]{1,5})", re.I | re.A)
+_STORE = re.compile(r"local|s3://[a-z0-9][a-z0-9.-]+(?:/[A-Za-z0-9._-]+)*/?")
+_DEVICE = re.compile(r"auto|cpu|cuda(?::[0-9]{1,3})?")
+_MAX_PORT = 65_535
+_MAX_RETRY_SECONDS = 6 * 86_400
+"""The outbox keeps deliveries for seven days."""
+
+
+def split_commas(value: str) -> tuple[str, ...]:
+    """The items of a comma-separated setting."""
+    return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+def webhook_secrets(value: SecretStr | None) -> Sequence[str]:
+    """The secrets of the setting; empty if it is unset."""
+    return value.get_secret_value().split() if value else ()
+
+
+def webhook_networks(value: str) -> tuple[IPNetwork, ...]:
+    """The networks of the setting; ValueError if one is invalid."""
+    return tuple(ipaddress.ip_network(part) for part in split_commas(value))
+
+
+def webhook_delays(value: str) -> tuple[float, ...]:
+    """The delays of the setting in seconds; ValueError if one is not a number."""
+    return tuple(float(part) for part in value.split(",")) if split_commas(value) else ()
+
+
+# -- the settings, checked -------------------------------------------------------------------------
+
+
+def _check_url(value: str) -> str:
+    """A URL that needs no escapes, so that no client of it stumbles or takes it differently."""
+    found = _URL.fullmatch(value)
+    if not found or int(found["port"] or 0) > _MAX_PORT:
+        raise ValueError(
+            "must be like https://art.example or http://127.0.0.1:8000/path: "
+            "without user, password, spaces, ? and #"
+        )
+    return value
+
+
+def _check_address(value: str) -> str:
+    found = _ADDRESS.fullmatch(value)
+    if not found or int(found["port"]) > _MAX_PORT:
+        raise ValueError("must be host:port, such as 127.0.0.1:8000")
+    return value
+
+
+def _check_store(value: str) -> str:
+    if not _STORE.fullmatch(value):
+        raise ValueError("must be local or s3://bucket/prefix")
+    return value
+
+
+def _check_device(value: str) -> str:
+    if not _DEVICE.fullmatch(value):
+        raise ValueError("must be auto, cpu, cuda or a GPU's number, such as cuda:1")
+    return value
+
+
+def check_header_text(value: str) -> str:
+    """Check what becomes a part of a header: a region, or a key."""
+    if not re.fullmatch(r"[!-~]+", value):
+        raise ValueError("has spaces or characters that are not ASCII")
+    return value
+
+
+def _check_secret_header_text(value: SecretStr) -> SecretStr:
+    check_header_text(value.get_secret_value())
+    return value
+
+
+def _check_origins(value: str) -> str:
+    for number, origin in enumerate(split_commas(value), 1):
+        if not _ORIGIN.fullmatch(origin):
+            raise ValueError(
+                f"has an entry that is not an origin, number {number}: an origin is like "
+                "https://art.example:8000, in small letters, without a path or *"
+            )
+    return value
+
+
+def _check_hosts(value: str) -> str:
+    for number, host in enumerate(split_commas(value), 1):
+        if not _HOST.fullmatch(host):
+            raise ValueError(
+                f"has an entry that is not a host, number {number}: a host is like art.example, "
+                "in small letters, without a port"
+            )
+    return value
+
+
+def _check_webhook_secrets(value: SecretStr) -> SecretStr:
+    for secret in webhook_secrets(value):
+        try:
+            size = len(base64.b64decode(secret.removeprefix("whsec_"), validate=True))
+        except ValueError:
+            size = 0
+        if not secret.startswith("whsec_") or not 24 <= size <= 64:
+            raise ValueError("must be whsec_ and base64 of 24 to 64 bytes, or several of these")
+    return value
+
+
+def _check_webhook_networks(value: str) -> str:
+    for number, network in enumerate(split_commas(value), 1):
+        try:
+            ipaddress.ip_network(network)
+        except ValueError:
+            raise ValueError(
+                f"has an entry that is not a network, number {number}: a network is like "
+                "10.1.0.0/16, with zeros after its own bits"
+            ) from None
+    return value
+
+
+def _check_webhook_delays(value: str) -> str:
+    try:
+        delays = webhook_delays(value)
+    except ValueError:
+        delays = (math.nan,)
+    if not all(delay >= 0 for delay in delays) or sum(delays) > _MAX_RETRY_SECONDS:
+        raise ValueError(
+            "must be numbers with commas between them, each at least 0, in total at most "
+            f"{_MAX_RETRY_SECONDS}"
+        )
+    return value
+
+
+Seconds = Annotated[float, Field(le=86_400)]
+KeptSeconds = Annotated[int, Field(le=315_360_000)]
+Count = Annotated[int, Field(le=1_000_000)]
+Bytes = Annotated[int, Field(le=1_000_000_000_000)]
+Url = Annotated[str, AfterValidator(_check_url)]
+Address = Annotated[str, AfterValidator(_check_address)]
+Store = Annotated[str, AfterValidator(_check_store)]
+Device = Annotated[str, AfterValidator(_check_device)]
+HeaderText = Annotated[str, AfterValidator(check_header_text)]
+SecretHeaderText = Annotated[SecretStr, AfterValidator(_check_secret_header_text)]
+Origins = Annotated[str, AfterValidator(_check_origins)]
+Hosts = Annotated[str, AfterValidator(_check_hosts)]
+WebhookSecrets = Annotated[SecretStr, AfterValidator(_check_webhook_secrets)]
+WebhookNetworks = Annotated[str, AfterValidator(_check_webhook_networks)]
+WebhookDelays = Annotated[str, AfterValidator(_check_webhook_delays)]
