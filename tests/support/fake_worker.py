@@ -1,6 +1,7 @@
 """`python -m tests.support.fake_worker`: the real worker process with a fake engine."""
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.support.fake_engine import FakeEngine
@@ -20,13 +21,18 @@ def run_fake_worker(
     step_seconds: float,
     store: ImageStore | None = None,
     load_until: Path | None = None,
+    while_loading: Callable[[], object] = int,
 ) -> None:
-    """Run a worker until it is stopped; its engine is loaded once the file `load_until` exists."""
+    """Run a worker until it is stopped; its engine is loaded once the file `load_until` exists.
+
+    The engine's thread calls `while_loading` before.
+    """
     inputs = HeldImages()
     logs.configure_logging(settings)
     tracing.start_tracing("kirazuri-worker")
 
     def load() -> FakeEngine:
+        while_loading()
         if load_until is not None:
             wait_until(load_until.exists, seconds=600)
         return FakeEngine(step_seconds=step_seconds, card=settings.card, read_image=inputs.read)

@@ -161,8 +161,12 @@ class BatchWorker:
         self._stop_at = time.monotonic() + (self._settings.drain_seconds if is_first else 0)
 
     def _handle_signal(self, signum: int, frame: FrameType | None) -> None:
-        """Only set a mark: an exception here could interrupt any Redis call."""
+        """Only set a mark: an exception here could interrupt any Redis call.
+
+        Wakes the loop: Python 3.11 forgets how long to wait for an event if this runs too late.
+        """
         self.stop()
+        self.engine.wake()
 
     def _is_done(self) -> bool:
         """Stopped, and either no job is left or Redis was away for a whole lease."""

@@ -1,6 +1,8 @@
 """Real worker processes that are killed, frozen, hung and cut off from Redis."""
 
 import asyncio
+import ctypes
+import os
 import signal
 import sys
 import time
@@ -33,10 +35,17 @@ def spawn(settings: Settings, tmp_path: Path) -> Iterator[Spawn]:
     """Start worker processes; kills them at the end and prints their logs for pytest."""
     started: list[WorkerProcess] = []
 
-    def start(url: str, *, step_seconds: float = 0.01, **changes: Any) -> WorkerProcess:
+    def start(
+        url: str,
+        *,
+        step_seconds: float = 0.01,
+        while_loading: Callable[[], object] = int,
+        **changes: Any,
+    ) -> WorkerProcess:
         changed = settings.model_copy(update={**changes, "redis_url": SecretStr(url)})
         log = tmp_path / f"worker-{len(started)}.log"
-        started.append(WorkerProcess(changed, log, step_seconds=step_seconds))
+        options = {"step_seconds": step_seconds, "while_loading": while_loading}
+        started.append(WorkerProcess(changed, log, **options))
         return started[-1]
 
     yield start
@@ -134,6 +143,21 @@ async def test_sigterm_lets_jobs_finish_and_leaves_the_queue_alone(
     assert [job.status for job in after] == ["succeeded"] * 4 + ["queued"] * 2
     assert waiting(redis_client) == [job.id for job in jobs[4:]]
     assert redis_client.smembers("rq:workers") == set()
+
+
+def _signal_and_keep_the_interpreter() -> None:
+    """Send SIGTERM and run nothing else for a while, as imports of large libraries do."""
+    library = ctypes.PyDLL(None)  # its calls do not let other threads run
+    time.sleep(1)  # by now the control loop does little but wait for events
+    library.kill(os.getpid(), signal.SIGTERM)
+    library.usleep(300_000)
+
+
+def test_sigterm_while_the_engine_keeps_the_interpreter_ends_an_idle_worker(
+    redis_url: str, spawn: Spawn
+) -> None:
+    worker = spawn(redis_url, while_loading=_signal_and_keep_the_interpreter)
+    assert worker.wait() == 0
 
 
 async def test_a_short_drain_hands_back_and_the_next_worker_goes_on(
