@@ -15,7 +15,7 @@ from api.http.error_handlers import UNAVAILABLE
 from api.main import create_app
 from api.middleware.h11_protocol import SLOW_CLIENT, ConnectionLimits, LimitedH11Protocol
 from model.errors import ModelError
-from worker.redis_io.client import check_url
+from worker.redis_io.client import check_database, check_url
 from worker.settings import Settings, redis_dsn
 from worker.start_up import long_lived
 from worker.telemetry import logs
@@ -71,6 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         settings = read_settings()
         logs.configure_logging(settings)
         check_url(redis_dsn(settings))
+        check_database(redis_dsn(settings))
         with long_lived():
             app = create_app(settings)
     except (ModelError, ValueError) as exc:

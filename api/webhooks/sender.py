@@ -21,7 +21,7 @@ from api.webhooks.message import message_body, signed_headers
 from api.webhooks.pinned_client import AttemptResult, PinnedClient
 from api.webhooks.url_policy import UrlPolicy
 from worker.queue.outbox import Delivery, DeliveryStatus, Outbox
-from worker.redis_io.client import check_url, connect_async, disconnect, is_outage
+from worker.redis_io.client import check_database, check_url, connect_async, disconnect, is_outage
 from worker.setting_values import webhook_delays, webhook_secrets
 from worker.settings import Settings, redis_dsn
 from worker.telemetry import logs, tracing
@@ -211,6 +211,7 @@ def main() -> None:
     try:
         settings = read_settings()
         check_url(redis_dsn(settings))
+        check_database(redis_dsn(settings))
     except ValueError as exc:
         parser.exit(WRONG_SETTINGS, f"error: {exc}\n")
     if settings.webhook_secret is None:

@@ -26,7 +26,7 @@ from cli.service.embedded_redis import StartError, available_redis, has_redis
 from model.rating import Rating
 from worker.auth.api_keys import ApiKey, KeyLimits, Priority, new_secret, secret_hash
 from worker.auth.key_store import KeyFileError, add_key, list_keys, read_key_file, revoke_key
-from worker.redis_io.client import connect
+from worker.redis_io.client import check_database, check_url, connect
 from worker.settings import Settings
 
 app = typer.Typer(
@@ -170,9 +170,11 @@ def _redis(settings: Settings, *, may_be_new: bool = False) -> Iterator["Redis"]
 
 def _connected(url: str) -> "Redis":
     try:
-        return connect(url)
+        check_url(url)
+        check_database(url)
     except ValueError as exc:
-        fail(f"KIRAZURI_REDIS_URL cannot be used: {exc}")
+        fail(str(exc))
+    return connect(url)
 
 
 def _row(place: str, key: ApiKey) -> list[object]:

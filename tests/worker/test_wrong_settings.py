@@ -8,7 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from api import server
+from api.webhooks import sender
+from tests.support.cli import kirazuri_inline
 from tests.support.paths import ROOT
+from worker.runtime import main as worker
 from worker.settings import Settings
 from worker.wrong_settings import WrongSettings, limits_of, read_settings
 
@@ -173,22 +177,47 @@ def test_api_worker_sender_and_up_say_the_same(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from api import server
-    from api.webhooks import sender
-    from tests.support.cli import kirazuri_inline
-    from worker.runtime import main as worker
-
     given = {f"KIRAZURI_{name}": value for name, value in variables.items()}
     up = kirazuri_inline("up", "--port", "0", folder=tmp_path, **given)
     assert up.returncode == 1
     assert up.stderr.startswith("error: KIRAZURI_")
     assert "hid" not in up.stderr
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["program"])
     for name, value in given.items():
         monkeypatch.setenv(name, value)
+    assert refusals_at_start(monkeypatch, capsys) == {up.stderr}
+
+
+def refusals_at_start(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> set[str]:
+    """What API, worker and sender of webhooks say when their start ends."""
+    monkeypatch.setattr(sys, "argv", ["program"])
     starts: list[Callable[[], None]] = [partial(server.main, []), sender.main, worker.main]
+    told = set()
     for start in starts:
         with pytest.raises(SystemExit) as ended:
             start()
-        assert (ended.value.code, capsys.readouterr().err) == (2, up.stderr)
+        assert ended.value.code == 2
+        told.add(capsys.readouterr().err)
+    return told
+
+
+def test_a_database_that_the_server_does_not_have_ends_the_start(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("KIRAZURI_REDIS_URL", f"{redis_url}?db=9999")
+    assert refusals_at_start(monkeypatch, capsys) == {
+        "error: KIRAZURI_REDIS_URL names a database that its server does not have: "
+        "DB index is out of range\n"
+    }
+
+
+@pytest.mark.parametrize("option", ["retry", "encoding", "connection_class"])
+def test_an_option_of_the_url_that_breaks_its_client_ends_the_start(
+    option: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("KIRAZURI_REDIS_URL", f"redis://:hidden@127.0.0.1:1?{option}=hidden")
+    (told,) = refusals_at_start(monkeypatch, capsys)
+    assert told.startswith("error: KIRAZURI_REDIS_URL cannot be read: ")
+    assert "hid" not in told

@@ -6,16 +6,18 @@ after a timeout, because its clients would wait twice as long for the same answe
 """
 
 import asyncio
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import redis
 import redis.asyncio
 import redis.asyncio.sentinel
 import redis.sentinel
 from redis import exceptions
-from redis.backoff import ExponentialBackoff
+from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.retry import Retry
 
 from worker.errors import QueueUnavailable, RedisLoading, RedisUnfit
@@ -27,7 +29,18 @@ SOCKET_SECONDS = ANSWER_SECONDS
 
 _WAITS = ("socket_timeout", "socket_connect_timeout", "retry")
 
+_OPTIONS = (
+    *("db", "username", "password", "client_name"),
+    *("ssl_ca_certs", "ssl_ca_path", "ssl_ca_data", "ssl_certfile", "ssl_keyfile", "ssl_password"),
+    *("ssl_cert_reqs", "ssl_check_hostname"),
+)
+"""Of a URL. With others redis-py would wait, retry or decode in another way than the callers."""
+
+_MAX_DATABASES = 1 << 31
+_NO_DATABASE = ("DB index is out of range", "SELECT is not allowed")
+
 _REFUSALS = (
+    *_NO_DATABASE,
     *("OOM", "READONLY", "MISCONF", "LOADING", "NOREPLICAS", "MASTERDOWN", "BUSY "),
     "Error compiling script",  # Redis before 7.0 does not know the flags of scripts
     "CROSSSLOT",  # a cluster
@@ -67,7 +80,7 @@ def unavailable_on_outage() -> Iterator[None]:
             raise RedisLoading("Redis is loading its data") from exc
         refusal = exceptions.AuthenticationError | exceptions.NoPermissionError
         is_refusal = isinstance(exc, refusal) or isinstance(exc.__cause__, refusal)
-        if is_refusal or "ACL failure in script" in str(exc):
+        if is_refusal or any(words in str(exc) for words in ("ACL failure", *_NO_DATABASE)):
             raise RedisUnfit(f"Redis refuses this service: {exc}") from exc
         if "WRONGTYPE" in str(exc):
             raise RedisUnfit(f"another program changed a key of the queue: {exc}") from exc
@@ -88,14 +101,51 @@ def check_url(url: str) -> None:
         ValueError: they cannot. The message shows no part of the URL, as it may be a password.
     """
     try:
-        with connect(url) as client:
-            client.connection_pool.make_connection()
+        is_sound = _is_sound(url)
     except Exception:  # noqa: BLE001 - options of the URL raise anything
+        is_sound = False
+    if not is_sound:
         raise ValueError(
             "KIRAZURI_REDIS_URL cannot be read: it is like redis://:PASSWORD@HOST:6379/0 or "
-            "redis+sentinel://HOST:26379/SERVICE, with options that Redis clients know, and "
+            f"redis+sentinel://HOST:26379/SERVICE/0, its options are {', '.join(_OPTIONS)}, and "
             "/ ? # @ [ ] & of a password are written as %2F %3F %23 %40 %5B %5D %26"
-        ) from None
+        )
+
+
+def _is_sound(url: str) -> bool:
+    """Whether each part of a URL has its meaning, and a connection can be made with them."""
+    parts = urlsplit(url)
+    is_server = "sentinel" not in parts.scheme and parts.scheme != "unix"
+    if is_server and not re.fullmatch("/?|/[0-9]+", parts.path):
+        return False  # redis-py would use database 0, or join the parts to another number
+    if parts.scheme == "unix" and (parts.hostname or not parts.path):
+        return False  # unix://tmp/redis.sock would be /redis.sock
+    names = {name for name, _ in parse_qsl(parts.query, keep_blank_values=True)}
+    if not all(name.removeprefix("sentinel_") in _OPTIONS for name in names):
+        return False
+    with connect(url) as client:
+        pool = client.connection_pool
+        pool.make_connection()
+        return pool.connection_kwargs.get("db", 0) in range(_MAX_DATABASES)
+
+
+def check_database(url: str) -> None:
+    """Check that the server has the database of a URL; one that does not answer may have it.
+
+    Raises:
+        ValueError: it has not.
+    """
+    with connect(url) as client:
+        if not client.connection_pool.connection_kwargs.get("db"):
+            return  # 0, which every server has
+        client.set_retry(Retry(NoBackoff(), 0))
+        try:
+            client.ping()
+        except (exceptions.RedisError, OSError) as exc:
+            if any(refusal in str(exc) for refusal in _NO_DATABASE):
+                raise ValueError(
+                    f"KIRAZURI_REDIS_URL names a database that its server does not have: {exc}"
+                ) from None
 
 
 def connect_async(url: str, *, max_connections: int = 4) -> redis.asyncio.Redis:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+_MAX_PORT = 65_535
+
 
 @dataclass(frozen=True, slots=True)
 class SentinelUrl:
@@ -30,7 +32,7 @@ def sentinel_url(url: str) -> SentinelUrl | None:
     if parts.scheme not in ("redis+sentinel", "rediss+sentinel"):
         return None
     service, _, db = parts.path.strip("/").partition("/")
-    if not service or (db and not db.isdigit()):
+    if not service or (db and not db.isdecimal()):
         raise ValueError("a sentinel URL ends in /SERVICE or /SERVICE/DB")
     login, _, hosts = parts.netloc.rpartition("@")
     options: dict[str, Any] = dict(parse_qsl(parts.query))
@@ -43,7 +45,7 @@ def sentinel_url(url: str) -> SentinelUrl | None:
     sentinels = []
     for host in hosts.split(","):
         name, _, port = host.rpartition(":")
-        if not name or not port.isdigit():
+        if not name or not port.isdecimal() or int(port) > _MAX_PORT:
             raise ValueError("each sentinel of a sentinel URL is HOST:PORT")
         sentinels.append((name.strip("[]"), int(port)))
     return SentinelUrl(tuple(sentinels), service, options | {"db": int(db or 0)})

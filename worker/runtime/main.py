@@ -16,7 +16,7 @@ from worker.images.input_images import HeldImages
 from worker.images.output_filter import OutputFilter, open_filter
 from worker.images.signing import ImageSigner
 from worker.job import checkpoint_of
-from worker.redis_io.client import check_url, connect
+from worker.redis_io.client import check_database, check_url, connect
 from worker.runtime.batch_worker import BatchWorker
 from worker.runtime.watchdog import ENDING_SECONDS, end_within
 from worker.settings import Settings, redis_dsn
@@ -141,6 +141,7 @@ def main() -> None:
         logs.configure_logging(settings)
         redis_url = redis_dsn(settings)
         check_url(redis_url)
+        check_database(redis_url)
         with naming("card"):
             card = load_card(settings.card)
         store = open_store(settings)

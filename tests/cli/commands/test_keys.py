@@ -164,7 +164,7 @@ def test_the_running_redis_of_the_folder_is_used(tmp_path: Path) -> None:
 def test_a_redis_url_that_is_none_is_an_error(url: str) -> None:
     run = keys("list", url=url)
     assert (run.exit_code, run.stdout) == (1, "")
-    assert run.stderr.startswith("error: KIRAZURI_REDIS_URL cannot be used: ")
+    assert run.stderr.startswith("error: KIRAZURI_REDIS_URL cannot be read: ")
 
 
 @pytest.mark.parametrize("name", ["a b", "ü", "", ".a", "a" * 65])
@@ -179,3 +179,10 @@ def test_an_unreachable_redis_is_an_error() -> None:
     assert run.exit_code == 1
     assert run.stderr.startswith("error: ")
     assert "Traceback" not in run.stderr
+
+
+def test_a_redis_url_that_breaks_its_client_is_told(redis_url: str) -> None:
+    for query, told in (("retry=x", "cannot be read: "), ("db=9999", "names a database that its ")):
+        run = keys("list", url=f"{redis_url}?{query}")
+        assert (run.exit_code, run.stdout) == (1, "")
+        assert run.stderr.startswith(f"error: KIRAZURI_REDIS_URL {told}")

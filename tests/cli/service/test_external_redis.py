@@ -17,6 +17,7 @@ from tests.support.cli import kirazuri
 from tests.support.ports import free_port
 from tests.support.torch_free import needs_a_worker
 from tests.support.waiting import wait_until
+from worker.redis_io.client import check_url
 from worker.redis_io.server import find_redis_server
 from worker.settings import Settings
 
@@ -91,12 +92,31 @@ def test_the_reason_is_named_without_the_password(url: str, reason: str, protect
         "redis://127.0.0.1:secret", "redis://:secret\uff0fx@127.0.0.1:1", "redis://127.0.0.1:1?password=a&secret=4",
         "redis://127.0.0.1:1?secret=4", "redis+sentinel://127.0.0.1:1/m/secret",
         "redis+sentinel://127.0.0.1:1/m?secret=1", "redis+sentinel://:a/secret@127.0.0.1:1/m",
+        "redis://127.0.0.1:1/secret", "redis://127.0.0.1:1/4/2", "redis://:12/secret@127.0.0.1:1", "redis://127.0.0.1:1/-1",
+        "redis://127.0.0.1:1/99999999999", "redis://127.0.0.1:1?db=99999999999", "redis://127.0.0.1:1?retry=secret",
+        "redis://127.0.0.1:1?encoding=secret", "redis://127.0.0.1:1?encoding=ascii", "redis://127.0.0.1:1?connection_class=secret",
+        "redis://127.0.0.1:1?protocol=3", "redis://127.0.0.1:1?socket_timeout=nan", "redis://127.0.0.1:1?secret",
+        "rediss://127.0.0.1:1?ssl_cert_reqs=secret", "redis+sentinel://127.0.0.1:1/m?retry=secret", "redis+sentinel://127.0.0.1:99999/m",
+        "redis+sentinel://127.0.0.1:1/m/99999999999", "unix://secret/redis.sock", "unix://", "unix:///redis.sock?retry=secret",
     ],
 )  # fmt: skip
 def test_no_part_of_a_url_that_cannot_be_read_is_shown(url: str) -> None:
     with pytest.raises(RedisUnusableError, match="KIRAZURI_REDIS_URL cannot be read") as raised:
         check_redis(url, SETTINGS, print)
     assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://127.0.0.1", "redis://127.0.0.1:1/", "redis://user:secret@127.0.0.1:1/3", "valkey://127.0.0.1:1/0",
+        "rediss://127.0.0.1:1/0?ssl_ca_certs=/ca.pem&ssl_cert_reqs=required", "valkeys://127.0.0.1:1?ssl_check_hostname=false",
+        "unix:///run/redis.sock?db=2", "unix://user:secret@/run/redis.sock", "redis+sentinel://:a@127.0.0.1:1,127.0.0.1:2/m/1",
+        "rediss+sentinel://127.0.0.1:1/m?sentinel_password=secret&sentinel_ssl_ca_certs=/ca.pem",
+    ],
+)  # fmt: skip
+def test_usual_urls_can_be_read(url: str) -> None:
+    check_url(url)
 
 
 def test_a_good_url_is_accepted(protected: int) -> None:

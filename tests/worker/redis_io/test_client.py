@@ -22,10 +22,16 @@ from tests.support.queue_steps import follow_events
 from tests.support.requests import make_request
 from tests.support.run_worker import RunWorker
 from tests.support.waiting import async_wait_until, wait_until
-from worker.errors import QueueUnavailable
+from worker.errors import QueueUnavailable, RedisUnfit
 from worker.job import TERMINAL, Job
 from worker.queue.job_queue import JobQueue
-from worker.redis_io.client import connect, connect_async, disconnect, is_outage
+from worker.redis_io.client import (
+    connect,
+    connect_async,
+    disconnect,
+    is_outage,
+    unavailable_on_outage,
+)
 from worker.redis_io.sentinel import SentinelUrl, sentinel_url
 from worker.redis_io.server import find_redis_server
 from worker.settings import Settings
@@ -227,6 +233,21 @@ def test_invalid_sentinel_urls_are_refused_without_their_password() -> None:
             with pytest.raises(ValueError, match=message) as caught:
                 make_client(url)
             assert "secret" not in str(caught.value)
+
+
+async def test_a_database_that_is_missing_later_is_told_as_an_outage(
+    redis_url: str,
+) -> None:
+    """A server that comes back with fewer databases; the service waits and says why."""
+    client = connect_async(f"{redis_url}?db=9999")
+    try:
+        with pytest.raises(RedisUnfit, match="DB index is out of range"), unavailable_on_outage():
+            await client.get("x")
+    finally:
+        await disconnect(client)
+    with connect(f"{redis_url}?db=9999") as blocking, pytest.raises(redis.ResponseError) as raised:
+        blocking.get("x")
+    assert is_outage(raised.value)
 
 
 def test_no_master_is_an_outage() -> None:
