@@ -18,6 +18,7 @@ from model.errors import ModelError
 from worker.redis_io.client import check_database, check_url
 from worker.settings import Settings, redis_dsn
 from worker.start_up import long_lived
+from worker.store.open_store import make_data_folder
 from worker.telemetry import logs
 from worker.telemetry.limited_lines import LimitedLines
 from worker.wrong_settings import WRONG_SETTINGS, read_settings
@@ -72,6 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         logs.configure_logging(settings)
         check_url(redis_dsn(settings))
         check_database(redis_dsn(settings))
+        make_data_folder(settings)
         with long_lived():
             app = create_app(settings)
     except (ModelError, ValueError) as exc:

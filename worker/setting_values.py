@@ -53,7 +53,7 @@ def webhook_delays(value: str) -> tuple[float, ...]:
 # -- the settings, checked -------------------------------------------------------------------------
 
 
-def _check_url(value: str) -> str:
+def check_url(value: str) -> str:
     """A URL that needs no escapes, so that no client of it stumbles or takes it differently."""
     found = _URL.fullmatch(value)
     if not found or int(found["port"] or 0) > _MAX_PORT:
@@ -155,7 +155,7 @@ Seconds = Annotated[float, Field(le=86_400)]
 KeptSeconds = Annotated[int, Field(le=315_360_000)]
 Count = Annotated[int, Field(le=1_000_000)]
 Bytes = Annotated[int, Field(le=1_000_000_000_000)]
-Url = Annotated[str, AfterValidator(_check_url)]
+Url = Annotated[str, AfterValidator(check_url)]
 Address = Annotated[str, AfterValidator(_check_address)]
 Store = Annotated[str, AfterValidator(_check_store)]
 Device = Annotated[str, AfterValidator(_check_device)]

@@ -126,7 +126,7 @@ def show(
         try:
             found += [("file", key) for key in read_key_file(settings.keys_file)]
         except KeyFileError as exc:
-            fail(str(exc))
+            fail(f"KIRAZURI_KEYS_FILE: {exc}")
     if is_json:
         print_json([{**_as_json(key), "kept_in": place} for place, key in found])
         return

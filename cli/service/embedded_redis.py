@@ -34,7 +34,9 @@ def lock_folder(folder: Path) -> TextIO:
         folder.mkdir(parents=True, exist_ok=True)
         file = (folder / _LOCK_FILE).open("w")
     except OSError as exc:
-        raise StartError(f"the data folder cannot be written: {exc}") from exc
+        raise StartError(
+            f"KIRAZURI_DATA_DIR: {folder.parent} cannot be written: {exc.strerror}"
+        ) from exc
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as exc:

@@ -19,6 +19,7 @@ from cli.service.child import ChildProcess, write_log_line
 from cli.service.embedded_redis import EmbeddedRedis, StartError
 from cli.service.external_redis import RedisUnusableError, check_redis
 from worker.settings import Settings
+from worker.wrong_settings import WRONG_SETTINGS
 
 _START_SECONDS = 300.0
 _WORD_SECONDS = 15.0
@@ -193,6 +194,8 @@ class Service:
     def _raise_if_a_child_ended(self) -> None:
         for child in (*self._api, *self._workers, *self._senders):
             code = child.exit_code()
+            if code == WRONG_SETTINGS:
+                raise StartError(f"{child.name} did not start; its line above names the setting")
             if code is not None:
                 raise StartError(f"{child.name} ended with code {code}: {child.last_line()}")
 

@@ -40,6 +40,7 @@ def test_it_starts_without_redis_and_logs_the_reason(tmp_path: Path) -> None:
         ("CARD", "none_such", "error: KIRAZURI_CARD: no card named 'none_such'"),
         ("MAX_RATING", "all", "error: KIRAZURI_MAX_RATING is 'all', but it must be one of safe, "),
         ("C2PA_TRUST", "/none/such", "KIRAZURI_C2PA_TRUST: /none/such cannot be read"),
+        ("DATA_DIR", "/proc/nope", "error: KIRAZURI_DATA_DIR: /proc/nope cannot be made a folder"),
         ("REDIS_URL", "redis://:se/cret@127.0.0.1", "KIRAZURI_REDIS_URL cannot be read"),
         ("REDIS_URL", "", "KIRAZURI_REDIS_URL is not set"),
     ],

@@ -4,6 +4,7 @@ Every change sets a new version, so that readers usually fetch only two short st
 """
 
 import logging
+import re
 import secrets
 import tomllib
 from collections.abc import Iterable
@@ -15,7 +16,7 @@ import redis
 import redis.asyncio
 from pydantic import ValidationError
 
-from worker.auth.api_keys import ApiKey
+from worker.auth.api_keys import ApiKey, KeyLimits
 
 KEYS = "kirazuri:keys"
 """Hash of keys: name to ApiKey as JSON."""
@@ -25,6 +26,11 @@ KEYS_VERSION = "kirazuri:keys_version"
 
 LINK_SECRET = "kirazuri:link_secret"  # noqa: S105 - the name of a Redis key
 """String: the secret with which all API processes sign links."""
+
+_HARMLESS_NAME = re.compile("(?!kzr_)[A-Za-z0-9._-]{1,24}")
+"""A secret is longer."""
+
+_FIELDS = ("hash", "created_at", *KeyLimits.model_fields)
 
 log = logging.getLogger(__name__)
 
@@ -97,24 +103,39 @@ def read_key_file(path: Path) -> tuple[ApiKey, ...]:
     """
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as exc:
-        raise KeyFileError(f"{path}: {exc}") from exc
-    return tuple(_from_table(path, name, table) for name, table in tables.items())
+    except OSError as exc:
+        raise KeyFileError(f"{path}: {exc.strerror}") from exc
+    except UnicodeDecodeError:
+        raise KeyFileError(f"{path}: it is not text in UTF-8") from None
+    except tomllib.TOMLDecodeError as exc:
+        place = str(exc).rpartition("(")[2].rstrip(")")  # what is before it may show a name
+        raise KeyFileError(f"{path}: it is not valid TOML {place}") from None
+    return tuple(
+        _from_table(path, number, name, table)
+        for number, (name, table) in enumerate(tables.items(), 1)
+    )
 
 
-def _from_table(path: Path, name: str, table: Any) -> ApiKey:
+def _from_table(path: Path, number: int, name: str, table: Any) -> ApiKey:
+    # A name may be a secret that is in the wrong place.
+    place = f"[{name}]" if _HARMLESS_NAME.fullmatch(name) else f"entry {number}"
     if not isinstance(table, dict):
-        raise KeyFileError(f"{path}: {name} is not a table; a key begins with a line [NAME]")
+        raise KeyFileError(
+            f"{path}: entry {number} is not a table; a key begins with a line [NAME]"
+        )
     metadata = {field: table[field] for field in ("hash", "created_at") if field in table}
     limits = {field: value for field, value in table.items() if field not in metadata}
     try:
         return ApiKey.model_validate({"name": name, **metadata, "limits": limits})
     except ValidationError as exc:
-        raise KeyFileError(f"{path}: [{name}] {_where_wrong(exc)}") from exc
+        raise KeyFileError(f"{path}: {place} {_where_wrong(exc)}") from None
 
 
 def _where_wrong(exc: ValidationError) -> str:
-    """Fields and reasons without the values, which may be secrets."""
+    """Fields and reasons without values and unknown names, which may be secrets."""
     return "; ".join(
-        f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in exc.errors()
+        f"has an entry that is none of {', '.join(_FIELDS)}"
+        if error["type"] == "extra_forbidden"
+        else f"{'.'.join(map(str, error['loc']))}: {error['msg']}"
+        for error in exc.errors()
     )

@@ -22,7 +22,7 @@ from worker.runtime.watchdog import ENDING_SECONDS, end_within
 from worker.settings import Settings, redis_dsn
 from worker.start_up import long_lived
 from worker.store.image_store import ImageStore
-from worker.store.open_store import open_store
+from worker.store.open_store import make_data_folder, open_store
 from worker.telemetry import logs, tracing
 from worker.wrong_settings import WRONG_SETTINGS, naming, read_settings
 
@@ -144,6 +144,7 @@ def main() -> None:
         check_database(redis_url)
         with naming("card"):
             card = load_card(settings.card)
+        make_data_folder(settings)
         store = open_store(settings)
         signer = _signer(settings)
         with naming("output_filter"):

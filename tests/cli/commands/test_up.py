@@ -326,3 +326,31 @@ def test_a_worker_that_cannot_load_is_reported_and_no_process_is_left(tmp_path: 
     assert str(files) in last
     assert "Traceback" not in run.stderr
     assert processes_of(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("variables", "who", "told"),
+    [
+        ({"OUTPUT_FILTER": "none_such:x"}, "worker-1", "KIRAZURI_OUTPUT_FILTER: output filter"),
+        ({"C2PA_TRUST": "no.pem"}, "api", "KIRAZURI_C2PA_TRUST: no.pem cannot be read"),
+        (
+            {"DATA_DIR": "/proc/nope"},
+            None,
+            "error: KIRAZURI_DATA_DIR: /proc/nope cannot be written",
+        ),
+    ],
+)
+def test_a_wrong_setting_is_told_once(
+    variables: dict[str, str], who: str | None, told: str, tmp_path: Path
+) -> None:
+    (tmp_path / "no.pem").write_text("no certificate")
+    given = {f"KIRAZURI_{name}": value for name, value in variables.items()}
+    run = kirazuri("up", "--port", "0", folder=tmp_path, timeout=240, **given)
+    assert run.returncode == 1
+    assert run.stderr.count(told) == 1
+    last = run.stderr.splitlines()[-1]
+    if who:
+        assert f"{who:<8} | error: {told}" in run.stderr
+        assert last == f"error: {who} did not start; its line above names the setting"
+    assert "Traceback" not in run.stderr
+    assert processes_of(tmp_path) == []

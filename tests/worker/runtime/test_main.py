@@ -41,6 +41,7 @@ def test_wrong_settings_end_the_start_with_a_message(
             "error: KIRAZURI_OUTPUT_FILTER: output filter 'none_such:x': ModuleNotFoundError",
         ),
         (redis | {"KIRAZURI_CARD": "none_such"}, "error: KIRAZURI_CARD: no card named 'none_"),
+        (redis | {"KIRAZURI_DATA_DIR": "/proc/nope"}, "error: KIRAZURI_DATA_DIR: /proc/nope"),
         ({"KIRAZURI_REDIS_URL": "http://127.0.0.1"}, "KIRAZURI_REDIS_URL cannot be read"),
         ({"KIRAZURI_REDIS_URL": "redis://:se/cret@127.0.0.1"}, "%2F %3F %23"),
     ]
