@@ -1,12 +1,15 @@
 """The command `kirazuri`. Loads neither torch nor the model; `--help` loads no command."""
 
-import contextlib
-from typing import Annotated
+from worker.start_up import end_on_interrupt, interruptible
 
-import typer
+with interruptible():
+    import contextlib
+    from typing import Annotated
 
-from cli.command_group import Place, group_of
-from cli.output import print_what_cannot_be_encoded, warn
+    import typer
+
+    from cli.command_group import Place, group_of
+    from cli.output import print_what_cannot_be_encoded, warn
 
 
 def _show_version(is_version: bool) -> None:
@@ -99,5 +102,13 @@ def before_each_command(
                 warn(warning)
 
 
+def main() -> None:
+    """Run the command of the command line."""
+    try:
+        app()
+    finally:
+        end_on_interrupt()
+
+
 if __name__ == "__main__":
-    app()
+    main()

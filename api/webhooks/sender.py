@@ -3,30 +3,39 @@
 `python -m api.webhooks.sender` runs it; any number of senders can share one outbox.
 """
 
-import argparse
-import asyncio
-import logging
-import random
-import signal
-import time
-from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from worker.start_up import end_on_interrupt, interruptible
 
-import httpx2
-from redis.exceptions import RedisError
-from standardwebhooks import Webhook as Signer
+with interruptible():
+    import argparse
+    import asyncio
+    import logging
+    import random
+    import signal
+    import time
+    from collections import Counter
+    from concurrent.futures import ThreadPoolExecutor
+    from typing import Any
 
-from api.webhooks.message import message_body, signed_headers
-from api.webhooks.pinned_client import AttemptResult, PinnedClient
-from api.webhooks.url_policy import UrlPolicy
-from worker.queue.outbox import Delivery, DeliveryStatus, Outbox
-from worker.redis_io.client import check_database, check_url, connect_async, disconnect, is_outage
-from worker.setting_values import webhook_delays, webhook_secrets
-from worker.settings import Settings, redis_dsn
-from worker.telemetry import logs, tracing
-from worker.telemetry.logs import log_context
-from worker.wrong_settings import WRONG_SETTINGS, read_settings
+    import httpx2
+    from redis.exceptions import RedisError
+    from standardwebhooks import Webhook as Signer
+
+    from api.webhooks.message import message_body, signed_headers
+    from api.webhooks.pinned_client import AttemptResult, PinnedClient
+    from api.webhooks.url_policy import UrlPolicy
+    from worker.queue.outbox import Delivery, DeliveryStatus, Outbox
+    from worker.redis_io.client import (
+        check_database,
+        check_url,
+        connect_async,
+        disconnect,
+        is_outage,
+    )
+    from worker.setting_values import webhook_delays, webhook_secrets
+    from worker.settings import Settings, redis_dsn
+    from worker.telemetry import logs, tracing
+    from worker.telemetry.logs import log_context
+    from worker.wrong_settings import WRONG_SETTINGS, read_settings
 
 AT_ONCE = 64
 PER_HOST = 8
@@ -203,6 +212,7 @@ async def run(settings: Settings) -> None:
 
 def main() -> None:
     """Parse the command line and run."""
+    end_on_interrupt()
     parser = argparse.ArgumentParser(
         prog="python -m api.webhooks.sender",
         description="Sends the webhooks of jobs. Configured by KIRAZURI_* variables.",

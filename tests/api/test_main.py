@@ -1,5 +1,6 @@
 """The start of the API process, and HEAD for every GET."""
 
+import signal
 import socket
 from pathlib import Path
 
@@ -13,10 +14,11 @@ from tests.support.api_calls import submit_job
 from tests.support.api_process import ApiProcess
 from tests.support.api_server import ApiServer
 from tests.support.cases import check_all
+from tests.support.cli import Running
 from tests.support.manual_worker import ManualWorker
 from tests.support.ports import free_port
 from tests.support.waiting import wait_until
-from worker.settings import Settings
+from worker.settings import Settings, redis_dsn
 
 
 def test_it_starts_without_redis_and_logs_the_reason(tmp_path: Path) -> None:
@@ -132,3 +134,15 @@ def test_head_of_a_stream_cancels_nothing(
     raw_answer(server, "HEAD", f"/jobs/{job_id}/events?cancel_on_disconnect=true")
     assert client.get("/livez").status_code == 200
     assert worker.step(job_id, 1, 20) == "ok"
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, -15)])
+def test_a_signal_ends_it_without_a_traceback(
+    number: signal.Signals, code: int, settings: Settings, tmp_path: Path
+) -> None:
+    place = {"KIRAZURI_REDIS_URL": redis_dsn(settings), "KIRAZURI_DATA_DIR": str(tmp_path)}
+    arguments = ("--port", str(free_port()))
+    api = Running(*arguments, folder=tmp_path, module="api", **place)
+    api.wait_for("Uvicorn running on")
+    assert api.end(number) == code
+    assert api.output().splitlines()[-1].endswith(f"Finished server process [{api.process.pid}]")

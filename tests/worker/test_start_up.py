@@ -1,4 +1,4 @@
-"""Start-up without garbage collections."""
+"""Start-up without garbage collections, which Ctrl-C ends quietly."""
 
 import gc
 import subprocess
@@ -44,3 +44,33 @@ def test_no_collection_looks_through_the_libraries_while_they_are_imported(start
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
+
+
+INTERRUPTED = """
+import os, runpy, signal, sys
+class Interrupting:
+    def find_spec(self, name, *_):
+        if name == sys.argv[2]:
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupting())
+runpy.run_module(sys.argv[1], run_name="__main__", alter_sys=True)
+"""
+"""Runs a module and presses Ctrl-C as it imports another."""
+
+
+@pytest.mark.parametrize(
+    ("module", "library"),
+    [
+        ("api", "fastapi"),
+        ("worker", "redis"),
+        ("api.webhooks.sender", "redis"),
+        ("cli.main", "typer"),
+    ],
+)
+def test_an_interrupt_during_the_imports_ends_a_program_without_a_word(
+    module: str, library: str
+) -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, module, library], capture_output=True, text=True
+    )
+    assert (run.returncode, run.stdout, run.stderr) == (130, "", "")

@@ -1,6 +1,7 @@
 """Entry point of a worker process: reads settings, makes the engine, runs the control loop."""
 
 import argparse
+import atexit
 import os
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -119,9 +120,14 @@ def run(
 
 
 def work_to_end(worker: BatchWorker) -> None:
-    """Run the worker until it is stopped; then the process ends soon, whatever hangs."""
+    """Run the worker until it is stopped; then the process ends soon, whatever hangs.
+
+    Python's own end would stop the engine's thread within torch, which aborts the process.
+    """
     worker.work()
     end_within(ENDING_SECONDS)
+    tracing.flush_spans()
+    atexit.register(os._exit, 0)  # runs first, once no thread of the image store runs
 
 
 def main() -> None:

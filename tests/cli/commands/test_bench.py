@@ -2,27 +2,27 @@
 
 import importlib.util
 import json
-import subprocess
+import signal
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
 
 from cli.main import app
 from model.bench import lora
-from tests.support.cli import kirazuri
+from tests.support.cli import Running, kirazuri, processes_of
+from tests.support.waiting import wait_until
 
 
 def test_every_benchmark_is_a_module_that_exists(monkeypatch: pytest.MonkeyPatch) -> None:
-    started = []
+    started: list[tuple[str, list[str]]] = []
 
-    def run(command: list[str], *, check: bool) -> "subprocess.CompletedProcess[str]":
-        started.append(command)
-        return subprocess.CompletedProcess(command, 3)
+    def note(module: str) -> SimpleNamespace:
+        return SimpleNamespace(main=lambda: started.append((module, sys.argv[1:])))
 
-    monkeypatch.setattr(subprocess, "run", run)
-    assert CliRunner().invoke(app, ["bench", "--help"]).exit_code == 0
+    monkeypatch.setattr(sys, "argv", [])
     for arguments, module, options in (
         (["picture", "--help"], "model.bench.picture", ["--help"]),
         (["schedule", "--jobs", "5"], "model.bench.scheduling", ["--jobs", "5"]),
@@ -35,10 +35,25 @@ def test_every_benchmark_is_a_module_that_exists(monkeypatch: pytest.MonkeyPatch
         (["counts", "--size", "64x64"], "model.bench.counts", ["--size", "64x64"]),
         (["queue", "--quick"], "cli.bench.queue", ["--quick"]),
     ):
-        assert CliRunner().invoke(app, ["bench", *arguments]).exit_code == 3
-        assert started.pop() == [sys.executable, "-m", module, *options]
         assert importlib.util.find_spec(module), module
+        with monkeypatch.context() as patch:
+            patch.setattr("cli.commands.bench.import_module", note)
+            assert CliRunner().invoke(app, ["bench", *arguments]).exit_code == 0
+        assert started.pop() == (module, options)
     assert started == []
+    assert CliRunner().invoke(app, ["bench", "--help"]).exit_code == 0
+
+
+@pytest.mark.parametrize(("name", "sign"), [("queue", "api.log"), ("start", "redis/url")])
+def test_an_interrupt_ends_a_benchmark_and_all_that_it_started(
+    name: str, sign: str, tmp_path: Path
+) -> None:
+    bench = Running("bench", name, folder=tmp_path, TMPDIR=str(tmp_path))
+    wait_until(lambda: list(tmp_path.glob(f"kirazuri-bench-*/{sign}")), seconds=120)
+    assert bench.end(signal.SIGINT) == 130
+    wait_until(lambda: processes_of(tmp_path) == [], seconds=120)
+    assert [path.name for path in tmp_path.iterdir()] == ["log"]
+    assert "Traceback" not in bench.output()
 
 
 def test_bench_lora_times_every_kind_of_change(

@@ -4,6 +4,7 @@ import asyncio
 import ctypes
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -15,8 +16,10 @@ import pytest
 from pydantic import SecretStr
 from redis import Redis
 
+from tests.support.cli import clean_environment
 from tests.support.queue_steps import LEASES, follow_events, waiting
 from tests.support.requests import make_request
+from tests.support.torch_free import needs_a_worker
 from tests.support.waiting import async_wait_until
 from tests.support.worker_process import WorkerProcess
 from worker.errors import QueueUnavailable
@@ -158,6 +161,43 @@ def test_sigterm_while_the_engine_keeps_the_interpreter_ends_an_idle_worker(
 ) -> None:
     worker = spawn(redis_url, while_loading=_signal_and_keep_the_interpreter)
     assert worker.wait() == 0
+
+
+BUSY_WITHIN_TORCH = """
+import sys, torch
+from tests.support.fake_worker import run_fake_worker
+from worker.settings import Settings
+
+def multiply():
+    numbers = torch.rand(300, 300)
+    print("busy", flush=True)
+    while True:
+        numbers @ numbers
+
+run_fake_worker(Settings(), step_seconds=0.01, while_loading=multiply)
+"""
+
+
+@needs_a_worker
+def test_a_worker_whose_engine_is_busy_within_torch_ends_well(
+    redis_url: str, settings: Settings
+) -> None:
+    """C++ aborts a process if Python stops a thread in the middle of it."""
+    variables = {"KIRAZURI_REDIS_URL": redis_url, "KIRAZURI_DATA_DIR": str(settings.data_dir)}
+    with subprocess.Popen(
+        [sys.executable, "-c", BUSY_WITHIN_TORCH],
+        env=clean_environment(**variables),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "busy\n"
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=60)
+    assert "terminate called" not in errors
+    assert process.returncode == 0, errors
+    assert errors.splitlines()[-1].endswith("event=stopped")
 
 
 async def test_a_short_drain_hands_back_and_the_next_worker_goes_on(
