@@ -27,6 +27,7 @@ _LONGEST_SOCKET_PATH = 100
 """Unix socket paths may have 108 bytes on Linux, 104 on macOS."""
 
 _REPORT_SECONDS = 5.0
+_ASK_AGAIN_SECONDS = 0.2
 
 _URL_FILE = "url"
 """File in the server's folder with its URL, for other programs of this user."""
@@ -60,14 +61,17 @@ class RedisServer:
         return self.log.parent
 
     def stop(self, *, seconds: float = 10.0) -> None:
-        """Stop the server, which writes its data; kill it after `seconds`."""
-        if self.process.poll() is None:
+        """Stop the server, which writes its data; kill it after `seconds`.
+
+        It is asked again and again: while it writes its first append-only file, it refuses to stop.
+        """
+        until = time.monotonic() + seconds
+        while self.process.poll() is None and time.monotonic() < until:
             self.process.terminate()
-            try:
-                self.process.wait(seconds)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(_ASK_AGAIN_SECONDS)
+        self.process.kill()
+        self.process.wait()
 
     def loading(self) -> str | None:
         """How far it has loaded its append-only file, such as "40 %"; None once it answers.

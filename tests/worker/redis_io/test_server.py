@@ -57,6 +57,22 @@ def test_writes_survive_kill_9() -> None:
         assert server.process.returncode == 0
 
 
+def test_a_server_that_writes_its_first_append_only_file_stops_once_it_is_there() -> None:
+    with TemporaryDirectory(prefix="kirazuri-") as folder:
+        server = redis_server.start(Path(folder))
+        with Redis.from_url(server.url) as client:
+            client.mset({f"key {number}": number for number in range(100)})
+            client.config_set("rdb-key-save-delay", "10000")  # microseconds
+            client.config_set("appendonly", "no")
+            client.config_set("appendonly", "yes")
+        server.stop(seconds=60)
+        assert server.process.returncode == 0
+        server = redis_server.start(Path(folder))
+        with Redis.from_url(server.url) as client:
+            assert client.dbsize() == 100
+        server.stop()
+
+
 def test_a_long_path_falls_back_to_a_loopback_port() -> None:
     with TemporaryDirectory(prefix="kirazuri-") as folder:
         server = redis_server.start(Path(folder) / ("long" * 30))

@@ -32,7 +32,7 @@ def own_url() -> Iterator[str]:
     with TemporaryDirectory(prefix="kirazuri-") as folder:
         server = redis_server.start(Path(folder))
         yield server.url
-        server.stop(seconds=0)  # it has just begun a new file, and would not end before it is there
+        server.stop()
 
 
 @pytest.fixture
