@@ -83,15 +83,24 @@ def _check_device(value: str) -> str:
     return value
 
 
-def check_header_text(value: str) -> str:
-    """Check what becomes a part of a header: a region, or a key."""
-    if not re.fullmatch(r"[!-~]+", value):
+def check_region(value: str) -> str:
+    """Check the region of a bucket, which may become a part of its host."""
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", value):
+        raise ValueError("must be like eu-central-1: letters without accents, digits, - and _")
+    return value
+
+
+def check_key(value: SecretStr) -> SecretStr:
+    """Check a key of a bucket, which becomes a part of a header."""
+    if not re.fullmatch(r"[!-~]+", value.get_secret_value()):
         raise ValueError("has spaces or characters that are not ASCII")
     return value
 
 
-def _check_secret_header_text(value: SecretStr) -> SecretStr:
-    check_header_text(value.get_secret_value())
+def _check_model_names(value: str) -> str:
+    """They are sent in JSON."""
+    if not value.isprintable():
+        raise ValueError("has characters that cannot be shown")
     return value
 
 
@@ -159,8 +168,9 @@ Url = Annotated[str, AfterValidator(check_url)]
 Address = Annotated[str, AfterValidator(_check_address)]
 Store = Annotated[str, AfterValidator(_check_store)]
 Device = Annotated[str, AfterValidator(_check_device)]
-HeaderText = Annotated[str, AfterValidator(check_header_text)]
-SecretHeaderText = Annotated[SecretStr, AfterValidator(_check_secret_header_text)]
+Region = Annotated[str, AfterValidator(check_region)]
+BucketKey = Annotated[SecretStr, AfterValidator(check_key)]
+ModelNames = Annotated[str, AfterValidator(_check_model_names)]
 Origins = Annotated[str, AfterValidator(_check_origins)]
 Hosts = Annotated[str, AfterValidator(_check_hosts)]
 WebhookSecrets = Annotated[SecretStr, AfterValidator(_check_webhook_secrets)]

@@ -9,15 +9,16 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from model.rating import Rating
 from worker.setting_values import (
     Address,
+    BucketKey,
     Bytes,
     Count,
     Device,
-    HeaderText,
     Hosts,
     KeptSeconds,
+    ModelNames,
     Origins,
+    Region,
     Seconds,
-    SecretHeaderText,
     Store,
     Url,
     WebhookDelays,
@@ -65,14 +66,14 @@ class Settings(BaseSettings):
         default=None,
         description="URL of the same server for clients. Unset: KIRAZURI_S3_ENDPOINT.",
     )
-    s3_region: HeaderText | None = Field(
+    s3_region: Region | None = Field(
         default=None, description="Region of the bucket. Unset: AWS_REGION, else us-east-1."
     )
-    s3_access_key_id: SecretHeaderText | None = Field(
+    s3_access_key_id: BucketKey | None = Field(
         default=None,
         description="Access key for S3. Unset: AWS_ACCESS_KEY_ID, else the machine's role.",
     )
-    s3_secret_access_key: SecretHeaderText | None = Field(
+    s3_secret_access_key: BucketKey | None = Field(
         default=None, description="Secret key for KIRAZURI_S3_ACCESS_KEY_ID."
     )
     signed_url_seconds: int = Field(
@@ -171,14 +172,14 @@ class Settings(BaseSettings):
     )
     heartbeat_seconds: float = Field(
         default=2.0,
-        gt=0,
+        ge=0.01,
         le=28_800,
         description="Interval at which a worker sends heartbeats and renews leases; at most a "
         "third of KIRAZURI_LEASE_SECONDS.",
     )
     maintenance_seconds: Seconds = Field(
         default=2.0,
-        gt=0,
+        ge=0.01,
         description="Interval at which workers look for lost jobs and expired results.",
     )
     drain_seconds: Seconds = Field(
@@ -186,17 +187,17 @@ class Settings(BaseSettings):
     )
     hang_seconds: Seconds = Field(
         default=120.0,
-        gt=0,
+        ge=0.01,
         description="A worker exits when an engine step or a call of the image store takes longer.",
     )
     load_seconds: Seconds = Field(
         default=1800.0,
-        gt=0,
+        ge=0.01,
         description="A worker exits when loading and warming up the model takes longer than this.",
     )
     stall_seconds: Seconds = Field(
         default=30.0,
-        gt=0,
+        ge=0.01,
         description="A worker is not ready while an engine step takes longer than this.",
     )
     recycle_after_jobs: Count = Field(
@@ -240,14 +241,14 @@ class Settings(BaseSettings):
         "process; further ones get 429. Unset: 40 % of KIRAZURI_MAX_CONNECTIONS.",
     )
     head_seconds: Seconds = Field(
-        default=10.0, gt=0, description="Timeout for receiving a request's line and headers."
+        default=10.0, ge=0.01, description="Timeout for receiving a request's line and headers."
     )
     body_seconds: Seconds = Field(
-        default=60.0, gt=0, description="Timeout for receiving a request's body."
+        default=60.0, ge=0.01, description="Timeout for receiving a request's body."
     )
     send_seconds: Seconds = Field(
         default=60.0,
-        gt=0,
+        ge=0.01,
         description="A client that reads nothing of its response for this long is disconnected.",
     )
     cors_origins: Origins = Field(
@@ -284,7 +285,7 @@ class Settings(BaseSettings):
         description="How long a call of the OpenAI or A1111 API waits for its images. After that "
         "the response names the job.",
     )
-    openai_models: str = Field(
+    openai_models: ModelNames = Field(
         default="gpt-image-*,chatgpt-image-*,dall-e-*",
         description="Further names for the checkpoint in the OpenAI API; `*` matches anything.",
     )
@@ -330,7 +331,7 @@ class Settings(BaseSettings):
         description="Seconds before each retry of a webhook; one value per retry.",
     )
     webhook_timeout_seconds: Seconds = Field(
-        default=15.0, gt=0, description="Timeout for the response of a webhook's receiver."
+        default=15.0, ge=0.01, description="Timeout for the response of a webhook's receiver."
     )
     c2pa_certificate: Path | None = Field(
         default=None,

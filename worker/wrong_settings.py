@@ -58,7 +58,7 @@ def limits_of(field: FieldInfo) -> str:
     choices = [f"`{choice}`" for choice in get_args(field.annotation) if isinstance(choice, str)]
     bounds = [
         f"{words} {getattr(bound, name)}"
-        for name, words in (("ge", "at least"), ("gt", "more than"), ("le", "at most"))
+        for name, words in (("ge", "at least"), ("le", "at most"))
         for bound in field.metadata
         if hasattr(bound, name)
     ]
@@ -81,7 +81,7 @@ def _what_is_wrong(error: ErrorDetails) -> str:
     value = str(error["input"])
     is_shown = must_be and len(value) <= _HARMLESS_CHARS
     shown = f" is {value!r}, but it" if is_shown else ""
-    return f"{variable}{shown} must be {must_be or 'text in UTF-8'}"
+    return f"{variable}{shown} must be {must_be or 'a text'}"
 
 
 def _must_be(field: FieldInfo) -> str:

@@ -7,7 +7,8 @@ after a timeout, because its clients would wait twice as long for the same answe
 
 import asyncio
 import re
-from collections.abc import Iterator
+import ssl
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -100,6 +101,17 @@ def check_url(url: str) -> None:
     Raises:
         ValueError: they cannot. The message shows no part of the URL, as it may be a password.
     """
+    _check_readable(url)
+    try:
+        _load_certificates(connect(url).connection_pool.connection_kwargs)
+    except (OSError, ValueError) as exc:
+        reason = getattr(exc, "strerror", None) or "it is none"
+        raise ValueError(
+            f"KIRAZURI_REDIS_URL names a certificate or key that cannot be read: {reason}"
+        ) from None
+
+
+def _check_readable(url: str) -> None:
     try:
         is_sound = _is_sound(url)
     except Exception:  # noqa: BLE001 - options of the URL raise anything
@@ -110,6 +122,19 @@ def check_url(url: str) -> None:
             f"redis+sentinel://HOST:26379/SERVICE/0, its options are {', '.join(_OPTIONS)}, and "
             "/ ? # @ [ ] & of a password are written as %2F %3F %23 %40 %5B %5D %26"
         )
+
+
+def _load_certificates(options: Mapping[str, Any]) -> None:
+    """Load the files that the options of TLS name, as each connection will."""
+    if not any(name.startswith("ssl_") for name in options):
+        return
+    context = ssl.create_default_context()
+    places = [options.get(f"ssl_ca_{kind}") for kind in ("certs", "path", "data")]
+    if any(places):
+        context.load_verify_locations(*places)
+    if own := options.get("ssl_certfile"):
+        # Without a password, OpenSSL would ask the terminal for one.
+        context.load_cert_chain(own, options.get("ssl_keyfile"), options.get("ssl_password", ""))
 
 
 def _is_sound(url: str) -> bool:
@@ -123,6 +148,11 @@ def _is_sound(url: str) -> bool:
     names = {name for name, _ in parse_qsl(parts.query, keep_blank_values=True)}
     if not all(name.removeprefix("sentinel_") in _OPTIONS for name in names):
         return False
+    url.encode()  # what is no UTF-8 cannot be sent
+    behind = sentinel_url(url)
+    hosts = [host for host, _ in behind.sentinels] if behind else [parts.hostname or ""]
+    for host in hosts:
+        host.encode("idna")  # as the look-up of its address does
     with connect(url) as client:
         pool = client.connection_pool
         pool.make_connection()

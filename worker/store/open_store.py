@@ -1,19 +1,25 @@
 """Opens the image store that the settings name. Imports no other one."""
 
 import os
+from collections.abc import Callable, Mapping
 
-from worker.setting_values import check_header_text, check_url
+from pydantic import SecretStr
+
+from worker.setting_values import check_key, check_region, check_url
 from worker.settings import Settings
 from worker.store.image_store import ImageStore, LocalImageStore
 
 IMAGES_FOLDER = "images"
 """Below `data_dir`, the same for API and workers."""
 
-_AWS_URLS = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT")
-_AWS_TEXTS = (
-    *("AWS_REGION", "AWS_DEFAULT_REGION"),
-    *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
-)
+_AWS_VARIABLES: Mapping[str, Callable[[str], object]] = {
+    **dict.fromkeys(("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT"), check_url),
+    **dict.fromkeys(("AWS_REGION", "AWS_DEFAULT_REGION"), check_region),
+    **dict.fromkeys(
+        ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
+        lambda key: check_key(SecretStr(key)),
+    ),
+}
 
 
 def open_store(settings: Settings) -> ImageStore:
@@ -63,11 +69,9 @@ def make_data_folder(settings: Settings) -> None:
 
 def _check_aws_variables() -> None:
     """Check what the library of the bucket reads by itself, and would stumble over later."""
-    variables = os.environ  # noqa: TID251 - not our settings
-    for names, check in ((_AWS_URLS, check_url), (_AWS_TEXTS, check_header_text)):
-        for name in names:
-            if value := variables.get(name):
-                try:
-                    check(value)
-                except ValueError as exc:
-                    raise ValueError(f"{name} {exc}") from None
+    for name, check in _AWS_VARIABLES.items():
+        if value := os.environ.get(name):  # noqa: TID251 - not our settings
+            try:
+                check(value)
+            except ValueError as exc:
+                raise ValueError(f"{name} {exc}") from None

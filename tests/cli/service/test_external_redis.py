@@ -98,6 +98,9 @@ def test_the_reason_is_named_without_the_password(url: str, reason: str, protect
         "redis://127.0.0.1:1?protocol=3", "redis://127.0.0.1:1?socket_timeout=nan", "redis://127.0.0.1:1?secret",
         "rediss://127.0.0.1:1?ssl_cert_reqs=secret", "redis+sentinel://127.0.0.1:1/m?retry=secret", "redis+sentinel://127.0.0.1:99999/m",
         "redis+sentinel://127.0.0.1:1/m/99999999999", "unix://secret/redis.sock", "unix://", "unix:///redis.sock?retry=secret",
+        "redis://:secret\udcff@127.0.0.1:1", "redis://secret..secret:1",
+        f"redis://{'secret' * 11}:1",
+        "redis+sentinel://..secret:1/m",
     ],
 )  # fmt: skip
 def test_no_part_of_a_url_that_cannot_be_read_is_shown(url: str) -> None:
@@ -110,13 +113,37 @@ def test_no_part_of_a_url_that_cannot_be_read_is_shown(url: str) -> None:
     "url",
     [
         "redis://127.0.0.1", "redis://127.0.0.1:1/", "redis://user:secret@127.0.0.1:1/3", "valkey://127.0.0.1:1/0",
-        "rediss://127.0.0.1:1/0?ssl_ca_certs=/ca.pem&ssl_cert_reqs=required", "valkeys://127.0.0.1:1?ssl_check_hostname=false",
+        "rediss://127.0.0.1:1/0?ssl_ca_certs=CERTIFICATES&ssl_cert_reqs=required", "valkeys://127.0.0.1:1?ssl_check_hostname=false",
         "unix:///run/redis.sock?db=2", "unix://user:secret@/run/redis.sock", "redis+sentinel://:a@127.0.0.1:1,127.0.0.1:2/m/1",
-        "rediss+sentinel://127.0.0.1:1/m?sentinel_password=secret&sentinel_ssl_ca_certs=/ca.pem",
+        "rediss+sentinel://127.0.0.1:1/m?sentinel_password=secret&ssl_certfile=CERTIFICATE&ssl_keyfile=KEY",
     ],
 )  # fmt: skip
-def test_usual_urls_can_be_read(url: str) -> None:
+def test_usual_urls_can_be_read(url: str, authority: Path) -> None:
+    files = {"CERTIFICATES": "ca.pem", "CERTIFICATE": "certificate.pem", "KEY": "key.pem"}
+    for name, file in files.items():
+        url = url.replace(f"={name}", f"={authority / file}")
     check_url(url)
+
+
+@pytest.mark.parametrize(
+    ("query", "reason"),
+    [
+        ("ssl_ca_certs=/none", "No such file or directory"),
+        ("ssl_certfile=/none", "No such file or directory"),
+        ("ssl_ca_certs=FOLDER/key.pem", ".+"),
+        ("ssl_certfile=FOLDER/ca.pem&ssl_keyfile=FOLDER/key.pem", ".+"),
+        ("ssl_ca_data=secret", ".+"),
+    ],
+)
+def test_certificates_that_cannot_be_read_are_told(
+    query: str, reason: str, authority: Path
+) -> None:
+    """Or each connection would fail with a reason that names no file and no option."""
+    url = f"rediss://:secret@127.0.0.1:1?{query.replace('FOLDER', str(authority))}"
+    told = f"^KIRAZURI_REDIS_URL names a certificate or key that cannot be read: {reason}$"
+    with pytest.raises(ValueError, match=told) as raised:
+        check_url(url)
+    assert "secret" not in str(raised.value)
 
 
 def test_a_good_url_is_accepted(protected: int) -> None:
