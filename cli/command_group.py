@@ -39,9 +39,9 @@ class _Commands(MutableMapping[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         if name not in self._loaded:
-            from worker.start_up import long_lived
+            from worker.start_up import interruptible, long_lived
 
-            with long_lived():
+            with interruptible(), long_lived():
                 app = importlib.import_module(self._places[name].module).app
             command = typer.main.get_command(app)
             # A module has one command, a group of this name, or several commands.

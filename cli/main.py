@@ -4,12 +4,13 @@ from worker.start_up import end_on_interrupt, interruptible
 
 with interruptible():
     import contextlib
+    import sys
     from typing import Annotated
 
     import typer
 
     from cli.command_group import Place, group_of
-    from cli.output import print_what_cannot_be_encoded, warn
+    from cli.output import INTERRUPTED, print_what_cannot_be_encoded, warn
 
 
 def _show_version(is_version: bool) -> None:
@@ -106,6 +107,8 @@ def main() -> None:
     """Run the command of the command line."""
     try:
         app()
+    except KeyboardInterrupt:  # before the command or after it
+        sys.exit(INTERRUPTED)
     finally:
         end_on_interrupt()
 

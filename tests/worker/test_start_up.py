@@ -48,29 +48,31 @@ def test_no_collection_looks_through_the_libraries_while_they_are_imported(start
 
 INTERRUPTED = """
 import os, runpy, signal, sys
-class Interrupting:
-    def find_spec(self, name, *_):
-        if name == sys.argv[2]:
-            os.kill(os.getpid(), signal.SIGINT)
-sys.meta_path.insert(0, Interrupting())
+
+def press(frame, event, _):
+    place = f"{frame.f_globals.get('__name__')}.{frame.f_code.co_name}"
+    if event == "call" and place == sys.argv[2]:
+        sys.setprofile(None)
+        os.kill(os.getpid(), signal.SIGINT)
+
+sys.setprofile(press)
 runpy.run_module(sys.argv[1], run_name="__main__", alter_sys=True)
 """
-"""Runs a module and presses Ctrl-C as it imports another."""
+"""Runs a module and presses Ctrl-C as a function is called, or a library imported."""
 
 
 @pytest.mark.parametrize(
-    ("module", "library"),
+    ("module", "place"),
     [
-        ("api", "fastapi"),
-        ("worker", "redis"),
-        ("api.webhooks.sender", "redis"),
-        ("cli.main", "typer"),
+        ("api", "fastapi.<module>"),
+        ("worker", "redis.<module>"),
+        ("api.webhooks.sender", "redis.<module>"),
+        ("cli.main", "typer.<module>"),
+        ("cli.main", "typer.main.get_install_completion_arguments"),
     ],
 )
-def test_an_interrupt_during_the_imports_ends_a_program_without_a_word(
-    module: str, library: str
-) -> None:
+def test_an_interrupt_during_a_start_ends_a_program_without_a_word(module: str, place: str) -> None:
     run = subprocess.run(
-        [sys.executable, "-c", INTERRUPTED, module, library], capture_output=True, text=True
+        [sys.executable, "-c", INTERRUPTED, module, place], capture_output=True, text=True
     )
     assert (run.returncode, run.stdout, run.stderr) == (130, "", "")
