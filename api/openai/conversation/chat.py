@@ -187,4 +187,4 @@ def _event(chunk: Mapping[str, Any]) -> bytes:
 
 
 def _error(error: OpenAIErrorBody) -> bytes:
-    return format_sse_event(data_str=OpenAIError(error=error).model_dump_json())
+    return format_sse_event(data_str=OpenAIError(error=error).model_dump_json(ensure_ascii=True))

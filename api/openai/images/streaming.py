@@ -76,8 +76,10 @@ def _partial(job: Job, preview: Preview, context: StreamContext) -> PartialImage
 
 def _line(event: BaseModel) -> bytes:
     name: str = event.type  # type: ignore[attr-defined]
-    return format_sse_event(event=name, data_str=event.model_dump_json())
+    return format_sse_event(event=name, data_str=event.model_dump_json(ensure_ascii=True))
 
 
 def _error(error: OpenAIErrorBody) -> bytes:
-    return format_sse_event(event="error", data_str=OpenAIError(error=error).model_dump_json())
+    return format_sse_event(
+        event="error", data_str=OpenAIError(error=error).model_dump_json(ensure_ascii=True)
+    )

@@ -31,7 +31,7 @@ LastEventId = Annotated[
     ),
 ]
 
-_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+_ENCODER = json.JSONEncoder(separators=(",", ":"))  # ASCII: clients may split at U+2028
 
 router = APIRouter(tags=["jobs"])
 log = logging.getLogger(__name__)

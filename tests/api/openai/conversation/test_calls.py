@@ -15,6 +15,7 @@ from tests.support.openai_clients import openai_client, read_openai_error
 from tests.support.pending_call import PendingCall
 from tests.support.waiting import wait_until
 from worker.auth.key_store import add_key
+from worker.job_errors import job_error
 from worker.redis_io.client import connect
 from worker.settings import Settings
 
@@ -30,6 +31,10 @@ def chat(prompt: str) -> dict[str, Any]:
 
 def response(prompt: str) -> dict[str, Any]:
     return {"input": prompt}
+
+
+def generation(prompt: str) -> dict[str, Any]:
+    return {"prompt": prompt}
 
 
 DOORS = [("/v1/chat/completions", chat), ("/v1/responses", response)]
@@ -112,6 +117,21 @@ def test_closing_a_stream_cancels_only_jobs_that_ask_for_it(
     assert status(client, kept) == "queued"
     finish(worker, kept)
     assert status(client, kept) == "succeeded"
+
+
+@pytest.mark.parametrize(("path", "body"), [*DOORS, ("/v1/images/generations", generation)])
+def test_events_have_only_ascii(
+    client: httpx2.Client, worker: ManualWorker, path: str, body: Body
+) -> None:
+    """Many clients split a text at U+2028 and U+0085, too, which would cut an event in two."""
+    with client.stream("POST", path, json={**body(PROMPT), "stream": True}) as stream:
+        job_id = stream.headers["x-job-id"]
+        worker.claim(job_id)
+        error = job_error("lora_missing", "no LoRA named 'é\x85\u2028'")
+        worker.end(job_id, "failed", error=error)
+        sent = stream.read()
+    assert b"\\u00e9\\u0085\\u2028" in sent
+    assert sent.isascii()
 
 
 @each_door

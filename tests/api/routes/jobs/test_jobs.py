@@ -101,6 +101,16 @@ def test_a_stream_has_all_events_and_ends(
     assert ids == sorted(set(ids))
 
 
+def test_events_have_only_ascii(client: httpx2.Client, worker: ManualWorker) -> None:
+    """Many clients split a text at U+2028 and U+0085, too, which would cut an event in two."""
+    job_id, detail = submit_job(client), "no LoRA named 'é\x85\u2028'"
+    worker.claim(job_id)
+    worker.end(job_id, "failed", error=job_error("lora_missing", detail))
+    answer = client.get(f"/jobs/{job_id}/events")
+    assert answer.content.isascii()
+    assert parse_events(answer.text)[-1]["data"]["error"]["detail"] == detail
+
+
 def test_an_image_event_has_an_absolute_url(
     client: httpx2.Client, worker: ManualWorker, server: ApiServer
 ) -> None:
