@@ -134,6 +134,10 @@ class Features(ResponseModel):
     webhooks: bool
     prefer_wait_seconds: float = Field(description="Maximum of `Prefer: wait`, in seconds.")
     metadata: list[MetadataLevel]
+    max_body_bytes: int = Field(
+        description="Maximum size of a request body, in bytes. Images in base64 are a third larger "
+        "than their files."
+    )
     input_formats: list[str] = Field(description="Image formats of `init_image` and `mask`.")
     max_input_pixels: int = Field(description="Maximum size of an input image, in pixels.")
     max_input_side: int = Field(description="Maximum width and height of an input image.")

@@ -1,7 +1,8 @@
 """Starting from a picture: its recipe, the init image, a mask, the second pass."""
 
 import io
-from base64 import b64encode
+import re
+from base64 import b64decode, b64encode
 from pathlib import Path
 from typing import Any
 
@@ -252,6 +253,23 @@ def test_what_the_browser_alone_can_read_is_the_start(
     request = newest(client)
     stored = client.get(f"/images/{request['init_image']}").content
     assert Image.open(io.BytesIO(stored)).size == ((256, 256) if kind == "large" else (128, 128))
+
+
+def test_a_picture_is_scaled_down_for_a_service_that_takes_small_bodies(page: Page) -> None:
+    def lower(route: Route) -> None:
+        found = route.fetch().json()
+        found["features"]["max_body_bytes"] = 1000
+        route.fulfill(json=found)
+
+    page.route("**/capabilities", lower)
+    page.reload()
+    choose(page, encode_file(draw_image((512, 512))))
+    expect(thumb(page)).to_be_visible()
+    with page.expect_request(re.compile("/generate$")) as sent:
+        make(page)
+    body: Any = sent.value.post_data_json
+    picture = b64decode(body["init_image"].partition(",")[2])
+    assert Image.open(io.BytesIO(picture)).size == (256, 256)
 
 
 def test_the_last_of_two_pictures_counts(page: Page) -> None:

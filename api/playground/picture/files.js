@@ -2,12 +2,9 @@
 /** @import {Capabilities} from "../service/types.js" */
 import { rememberSize } from "../state/stand_ins.js";
 
-/** Files of more bytes are drawn anew: a request holds them in base64, perhaps with a mask. */
-const MOST_BYTES = 4e6;
-
 /**
  * A file as a data URL, and its size. A picture above the limits is scaled down to them, and one of many bytes to the
- * pixels that a result can have. The first frame stands for an animation.
+ * pixels that a result can have: a request holds it in base64, perhaps with a mask. The first frame stands for an animation.
  * @param {Blob} file @param {Capabilities} capabilities @param {boolean} isForeign the service does not read the file
  */
 export async function readPicture(file, { features, limits: { max_pixels } }, isForeign) {
@@ -15,7 +12,7 @@ export async function readPicture(file, { features, limits: { max_pixels } }, is
     throw new Error("the browser cannot read it as a picture");
   });
   const { width, height } = bitmap;
-  const pixels = file.size > MOST_BYTES ? Math.min(max_pixels, features.max_input_pixels) : features.max_input_pixels;
+  const pixels = file.size > features.max_body_bytes / 4 ? Math.min(max_pixels, features.max_input_pixels) : features.max_input_pixels;
   const scale = Math.min(1, features.max_input_side / Math.max(width, height), Math.sqrt(pixels / (width * height)));
   const isKnown = !isForeign && features.input_formats.some((name) => file.type === `image/${name}`);
   const size = { width: Math.max(1, Math.floor(width * scale)), height: Math.max(1, Math.floor(height * scale)) };

@@ -139,6 +139,7 @@ def _features(settings: Settings, *, has_tokenizers: bool) -> Features:
         webhooks=settings.webhook_secret is not None,
         prefer_wait_seconds=settings.max_wait_seconds,
         metadata=metadata_levels(settings),
+        max_body_bytes=settings.max_body_bytes,
         input_formats=[name.lower() for name in INPUT_FORMATS],
         max_input_pixels=MAX_PIXELS,
         max_input_side=MAX_SIDE,

@@ -33,6 +33,14 @@ def test_a_form_can_be_built(client: httpx2.Client, worker: ManualWorker) -> Non
     assert listed["device"] == "cpu"
 
 
+def test_a_body_may_have_as_many_bytes_as_is_told(client: httpx2.Client) -> None:
+    most = client.get("/capabilities").json()["features"]["max_body_bytes"]
+    headers = {"Content-Type": "application/json"}
+    for length, status in ((most, 422), (most + 1, 413)):
+        answer = client.post("/generate", content="[]".ljust(length), headers=headers)
+        assert answer.status_code == status
+
+
 def test_every_listed_choice_is_accepted(client: httpx2.Client) -> None:
     found = client.get("/capabilities").json()
     choices = (
