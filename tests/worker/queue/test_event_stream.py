@@ -245,3 +245,18 @@ async def test_events_that_are_there_come_as_one_page(
     assert [[event.event for event in page] for page in pages] == [
         ["queued", "started", "progress", "cancelled"]
     ]
+
+
+async def test_repeated_reports_send_each_step_once(
+    queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue
+) -> None:
+    job = await queue.admit(make_request())
+    take(worker_queue, job.id, "t1")
+    steps = [Report("progress", {"step": n}, fields={"step": n}) for n in (1, 2, 3)]
+    for _ in range(2):  # the second as after a lost reply
+        with redis_client.pipeline(transaction=False) as pipeline:
+            worker_queue.report(pipeline, [(job.id, "t1", step) for step in steps])
+            assert pipeline.execute()[-1] == [b"ok"] * 3
+    worker_queue.commit(job.id, "t1", "succeeded", images=[IMAGE])
+    events = [event async for event in follow_events(queue, job.id)]
+    assert [event.data["step"] for event in events if event.event == "progress"] == [1, 2, 3]

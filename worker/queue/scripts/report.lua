@@ -7,14 +7,15 @@
 local result_ttl = tonumber(ARGV[2])
 
 local function report(token, event, data, image, store_seconds, first, last)
-  local status, holder, cancel = unpack(redis.call('HMGET', KEY.job, 'status', 'token', 'cancel'))
+  local status, holder, cancel, step = unpack(redis.call('HMGET', KEY.job, 'status', 'token', 'cancel', 'step'))
   if status ~= 'running' or holder ~= token then
     return 'lost'
   end
-  if last >= first then
+  -- A repeated call must not take the clients back to earlier steps.
+  local is_new = event ~= 'progress' or cjson.decode(data).step > tonumber(step or 0)
+  if is_new and last >= first then
     redis.call('HSET', KEY.job, unpack(ARGV, first, last))
   end
-  local is_new = true
   if image ~= '' then
     local removed = redis.call('ZSCORE', KEY.removals, image)
     if removed and tonumber(removed) >= now - store_seconds and not cancel then
