@@ -1,4 +1,4 @@
-"""Makes a picture for every row of a CSV file, and goes on where it stopped.
+"""Makes a picture for every row of a CSV file, and goes on where it stopped, also by Ctrl-C.
 
     python examples/csv_batch.py prompts.csv pictures
 
@@ -97,12 +97,16 @@ def main() -> None:
     failed = 0
     with ThreadPoolExecutor(AT_ONCE) as pool:
         made = [pool.submit(make_row, row, options.folder) for row in rows]
-        for row, future in zip(rows, made, strict=True):
-            try:
-                print(future.result(), flush=True)
-            except (RuntimeError, OSError, ValueError, KeyError) as error:
-                failed += 1
-                print(f"{row.get('name')}: {error}", file=sys.stderr, flush=True)
+        try:
+            for row, future in zip(rows, made, strict=True):
+                try:
+                    print(future.result(), flush=True)
+                except (RuntimeError, OSError, ValueError, KeyError) as error:
+                    failed += 1
+                    print(f"{row.get('name')}: {error}", file=sys.stderr, flush=True)
+        except KeyboardInterrupt:
+            pool.shutdown(cancel_futures=True)  # ends when the pictures in the making are there
+            sys.exit(130)
     sys.exit(failed > 0)
 
 

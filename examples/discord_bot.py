@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import random
+from contextlib import suppress
 from typing import Any
 
 import httpx2
@@ -162,4 +163,5 @@ async def main() -> None:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO)
-    asyncio.run(main())
+    with suppress(KeyboardInterrupt):
+        asyncio.run(main())

@@ -48,7 +48,8 @@ def program(name: str, *arguments: object, **variables: str) -> "subprocess.Pope
 def stop(process: "subprocess.Popen[str]") -> None:
     if process.poll() is None:
         process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=60)
+    assert "KeyboardInterrupt" not in output
 
 
 # -- a batch over a table ------------------------------------------------------------------------
@@ -93,6 +94,21 @@ def test_a_batch_goes_on_where_it_stopped(service: httpx2.Client, tmp_path: Path
     assert open_image((folder / "two.png").read_bytes()).size == (128, 128)
     assert (folder / "one.png").read_bytes() == b"mine" != before
     assert len(jobs_of(service, "batch of pictures")) == 3, "the same call gives the same job"
+
+
+def test_a_batch_is_stopped(service: httpx2.Client, tmp_path: Path) -> None:
+    table, folder = tmp_path / "prompts.csv", tmp_path / "pictures"
+    rows = "".join(f"{number},1girl,{number},3\n" for number in range(300))
+    table.write_text(f"name,prompt,seed,steps\n{rows}")
+    process = program("csv_batch.py", table, folder, KIRAZURI_URL=str(service.base_url))
+    assert process.stdout
+    assert process.stdout.readline() == "0: seed 0\n"
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=200)
+    assert process.returncode == 130
+    assert "Traceback" not in output
+    assert 0 < len(list(folder.glob("*.png"))) < 300
+    assert not list(folder.glob("*.part"))
 
 
 def test_a_batch_keeps_its_key_from_a_bucket(monkeypatch: pytest.MonkeyPatch) -> None:
