@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 
-from cli.client.connection import open_client, send, send_for_json
+from cli.client.connection import open_client, send, send_for_json, shown
 from cli.client.errors import ClientError, ServiceAway
 from cli.client.images import SavedImage, Target, save_images
 from cli.client.jobs import follow, job_path, run_job, succeeded
@@ -160,7 +160,7 @@ def capabilities(url: str) -> Any:
     with open_client(url) as client:
         offered = send_for_json(client, "GET", "/capabilities")
     if not isinstance(offered, dict) or not set(offered) >= _CAPABILITIES:
-        raise ServiceAway(f"{url} does not list its capabilities; is it this service?")
+        raise ServiceAway(f"{shown(url)} does not list its capabilities; is it this service?")
     return offered
 
 

@@ -23,7 +23,8 @@ def service_url(address: str) -> str:
     Raises:
         WrongUsage: it is not an address of a web server.
     """
-    wrong = f"{address!r} is not an address such as http://127.0.0.1:8000"
+    named = repr(address) if "@" not in address else "it"  # a password is before an @
+    wrong = f"{named} is not an address such as http://127.0.0.1:8000"
     text = address.strip()
     if "://" not in text:
         text = f"{_scheme(text)}://{text}"
@@ -37,6 +38,11 @@ def service_url(address: str) -> str:
     if not is_usable or is_torn or parts.query or parts.fragment:
         raise WrongUsage(wrong)
     return text.rstrip("/")
+
+
+def shown(url: httpx2.URL | str) -> str:
+    """A URL as messages show it: without user and password."""
+    return re.sub("//[^/@]*@", "//", str(url))
 
 
 def _scheme(address: str) -> str:
@@ -61,10 +67,10 @@ def open_client(url: str) -> httpx2.Client:
         trust_env = not _is_local(httpx2.URL(url))
         return httpx2.Client(base_url=url, headers=headers, timeout=timeout, trust_env=trust_env)
     except httpx2.InvalidURL as exc:
-        raise WrongUsage(f"{url}: {exc}") from exc
+        raise WrongUsage(f"{shown(url)}: {exc}") from exc
     except (ImportError, OSError, ValueError) as exc:
         variables = "HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, SSL_CERT_FILE and SSL_CERT_DIR"
-        raise ClientError(f"{url} cannot be called: {exc}; look at {variables}") from exc
+        raise ClientError(f"{shown(url)} cannot be called: {exc}; look at {variables}") from exc
 
 
 def _api_key() -> str | None:
@@ -92,7 +98,7 @@ def send(client: httpx2.Client, method: str, url: str, **options: Any) -> httpx2
         response = client.request(method, url, **options)
     except httpx2.TransportError as exc:
         advice = _advice(client.base_url, str(exc))
-        raise ServiceAway(f"nothing answers at {client.base_url} ({exc}); {advice}") from exc
+        raise ServiceAway(f"nothing answers at {shown(client.base_url)} ({exc}); {advice}") from exc
     except UnicodeEncodeError as exc:
         raise WrongUsage("an argument is not UTF-8 text") from exc
     raise_for_problem(response)
@@ -127,10 +133,12 @@ def raise_for_problem(response: httpx2.Response) -> None:
     response.read()
     if response.has_redirect_location:
         target = response.headers["Location"]
-        raise ServiceAway(f"{response.url} redirects to {target}; is the service there?")
+        raise ServiceAway(f"{shown(response.url)} redirects to {target}; is the service there?")
     problem = _parse(response)
     if not isinstance(problem, dict) or "title" not in problem:
-        raise ServiceAway(f"{response.url} answered {response.status_code}; is it this service?")
+        raise ServiceAway(
+            f"{shown(response.url)} answered {response.status_code}; is it this service?"
+        )
     fields = (
         f"\n  {error['pointer'].strip('/') or 'request'}: {error['detail']}"
         for error in problem.get("errors", [])
@@ -153,6 +161,5 @@ def _parse(response: httpx2.Response) -> Any:
     try:
         return response.json()
     except ValueError as exc:
-        raise ServiceAway(
-            f"{response.url} answered {response.status_code} without JSON; is it this service?"
-        ) from exc
+        answered = f"{shown(response.url)} answered {response.status_code} without JSON"
+        raise ServiceAway(f"{answered}; is it this service?") from exc

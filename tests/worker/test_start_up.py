@@ -68,6 +68,7 @@ runpy.run_module(sys.argv[1], run_name="__main__", alter_sys=True)
         ("worker", "redis.<module>"),
         ("api.webhooks.sender", "redis.<module>"),
         ("cli.main", "typer.<module>"),
+        ("cli.demo", "typer.<module>"),
         ("cli.main", "typer.main.get_install_completion_arguments"),
     ],
 )
