@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import redis
 from redis.backoff import NoBackoff
@@ -183,9 +183,9 @@ def launch(
     """Start a server with an append-only file in `data_dir`; it does not answer yet.
 
     It listens on a unix socket in that folder, which only this user can enter. If the path is too
-    long for a socket, it listens on a loopback port: the one of `url`, or a free one. It has its
-    own session, so that Ctrl-C in the terminal does not stop it before its clients. `launcher` is a
-    prefix of the command line; `report` gets lines for the operator.
+    long for a socket, or no text, it listens on a loopback port: the one of `url`, or a free one.
+    It has its own session, so that Ctrl-C in the terminal does not stop it before its clients.
+    `launcher` is a prefix of the command line; `report` gets lines for the operator.
 
     Raises:
         RedisServerError: there is no binary, the folder cannot be written, or its append-only file
@@ -267,9 +267,10 @@ def _check_writable(folder: Path) -> None:
 def _endpoint(folder: Path, url: str | None) -> tuple[list[str], str]:
     """Options for the server's endpoint, and its URL."""
     path = folder / "redis.sock"
-    if len(str(path).encode()) <= _LONGEST_SOCKET_PATH:
+    # A URL cannot have what is no text.
+    if len(os.fsencode(path)) <= _LONGEST_SOCKET_PATH and str(path).isprintable():
         options = ["--port", "0", "--unixsocket", str(path), "--unixsocketperm", "700"]
-        return options, f"unix://{path}"
+        return options, f"unix://{quote(str(path))}"
     port = urlsplit(url).port if url else None
     if port is None:
         with socket.socket() as probe:

@@ -13,6 +13,7 @@ from redis import Redis
 
 from tests.support.waiting import wait_until
 from worker.redis_io import server as redis_server
+from worker.redis_io.client import check_url
 from worker.redis_io.server import RedisServerError, find_redis_server
 
 
@@ -81,6 +82,18 @@ def test_a_long_path_falls_back_to_a_loopback_port() -> None:
             assert client.ping()
             assert client.config_get("bind") == {"bind": "127.0.0.1"}
         server.stop()
+
+
+@pytest.mark.parametrize("name", ["a b", "a?b", "a#b", "a%41b", "a@b", "ä", os.fsdecode(b"a\xff")])
+def test_any_name_of_the_folder_can_be_connected_to(name: str) -> None:
+    with TemporaryDirectory(prefix="kirazuri-") as parent:
+        folder = Path(parent) / name
+        server = redis_server.start(folder)
+        try:
+            check_url(server.url)
+            assert redis_server.running_url(folder) == server.url
+        finally:
+            server.stop()
 
 
 def test_a_server_that_does_not_start_says_why(tmp_path: Path) -> None:
