@@ -1,19 +1,22 @@
 """`make demo`: starts the service, makes one image through its HTTP API, shows what to try next."""
 
-from pathlib import Path
-from typing import Annotated
+from worker.start_up import interruptible
 
-import typer
-from rich.console import Console
+with interruptible():
+    from pathlib import Path
+    from typing import Annotated
 
-from cli.checks.start import require_start
-from cli.client.api import generate
-from cli.client.errors import ClientError
-from cli.client.images import SavedImage
-from cli.output import fail, read_settings
-from cli.service.embedded_redis import StartError
-from cli.service.service import Service, find_port, stop_signals
-from model.card import Card, load_card
+    import typer
+    from rich.console import Console
+
+    from cli.checks.start import require_start
+    from cli.client.api import generate
+    from cli.client.errors import ClientError
+    from cli.client.images import SavedImage
+    from cli.output import fail, read_settings
+    from cli.service.embedded_redis import StartError
+    from cli.service.service import Service, find_port, stop_signals
+    from model.card import Card, load_card
 
 _HOST = "127.0.0.1"
 _DEFAULT_PORT = 8000

@@ -163,3 +163,33 @@ def test_https_at_a_port_without_tls_is_told(tmp_path: Path) -> None:
 def test_an_argument_that_is_no_text_is_told(tmp_path: Path) -> None:
     run = kirazuri_inline("tags", "b\udcff", "--url", "127.0.0.1:9", folder=tmp_path)
     assert (run.returncode, run.stderr) == (2, "error: an argument is not UTF-8 text\n")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://user:hidden@127.0.0.1:1",
+        "user:hidden@127.0.0.1:1",
+        "http://user:hid/den@127.0.0.1:1",
+        "http://user:hidden @127.0.0.1",
+        "ftp://user:hidden@127.0.0.1",
+    ],
+)
+def test_a_password_in_the_url_is_not_shown(url: str, tmp_path: Path) -> None:
+    run = kirazuri_inline("queue", folder=tmp_path, KIRAZURI_URL=url)
+    assert run.returncode != 0
+    assert "127.0.0.1" in run.stderr
+    assert "hid" not in run.stderr
+
+
+def test_a_password_is_not_shown_when_another_server_answers() -> None:
+    request = httpx2.Request("GET", "http://user:hidden@other/queue")
+    for response in (
+        httpx2.Response(404, text="<html>", request=request),
+        httpx2.Response(302, headers={"Location": "/x"}, request=request),
+        httpx2.Response(500, json=[], request=request),
+    ):
+        with pytest.raises(ClientError) as caught:
+            raise_for_problem(response)
+        assert "http://other/queue" in str(caught.value)
+        assert "hidden" not in str(caught.value)
