@@ -39,7 +39,7 @@ def check_redis(url: str, settings: Settings, report: Callable[[str], None]) -> 
     try:
         check_url(url)
     except ValueError as exc:
-        raise RedisUnusableError(f"the Redis of {exc}") from exc
+        raise RedisUnusableError(str(exc)) from exc
     _wait_until_usable(url, settings, report)
 
 
@@ -75,8 +75,7 @@ def _wait_until_usable(url: str, settings: Settings, report: Callable[[str], Non
 def _place(url: str) -> str:
     """The server as messages name it: the URL without user, password and options."""
     scheme, _, rest = url.partition("://")
-    # A password may have a / or ? that is not escaped.
-    place = rest.rpartition("@")[2].partition("?")[0]
+    place = rest.partition("?")[0].rpartition("@")[2]  # an option may have an @
     return f"the Redis of KIRAZURI_REDIS_URL ({scheme}://{place})"
 
 
