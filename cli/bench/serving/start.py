@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx2
 
+from cli.service import die_with_parent
 from cli.service.service import find_port
 from model.bench.report import add_json_option, print_report
 
@@ -56,7 +57,9 @@ def measure(card: str) -> dict[str, float]:
         arguments = ["up", "--port", str(port), "--data", folder, "--card", card]
         began = time.monotonic()
         with Path(folder, "bench.log").open("w") as log:
-            process = subprocess.Popen([*command, *arguments], stdout=log, stderr=log)  # noqa: S603
+            process = subprocess.Popen(  # noqa: S603 - this program
+                die_with_parent.command([*command, *arguments]), stdout=log, stderr=log
+            )
             try:
                 found |= _follow(f"http://{_HOST}:{port}", process, began)
             finally:

@@ -56,6 +56,13 @@ def test_an_interrupt_ends_a_benchmark_and_all_that_it_started(
     assert "Traceback" not in bench.output()
 
 
+def test_what_a_killed_benchmark_has_started_ends(tmp_path: Path) -> None:
+    bench = Running("bench", "start", folder=tmp_path, TMPDIR=str(tmp_path))
+    wait_until(lambda: list(tmp_path.glob("kirazuri-bench-*/redis/url")), seconds=120)
+    assert bench.end(signal.SIGKILL) == -signal.SIGKILL
+    wait_until(lambda: processes_of(tmp_path) == [], seconds=120)
+
+
 def test_bench_lora_times_every_kind_of_change(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
