@@ -108,7 +108,7 @@ def test_a_wrong_setting_is_named(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("KIRAZURI_MAX_QUEUE=0")
     run = kirazuri_inline("up", folder=tmp_path)
     assert run.returncode == 1
-    assert run.stderr.startswith("error: KIRAZURI_MAX_QUEUE: ")
+    assert run.stderr.startswith("error: KIRAZURI_MAX_QUEUE is '0', but it must be ")
 
 
 def test_an_unknown_card_is_named(tmp_path: Path) -> None:

@@ -81,9 +81,9 @@ def test_invalid_settings() -> None:
         ("webhook_secret", "secret", "whsec_"),
         ("webhook_secret", "whsec_c2hvcnQ=", "24 to 64 bytes"),
         ("webhook_secret", f"{SECRET} whsec_{'-' * 32}", "24 to 64 bytes"),
-        ("webhook_networks", "10.0.0.1/8", "host bits"),
-        ("webhook_networks", "intranet", "IPv4 or IPv6"),
-        ("webhook_retry_seconds", "5,soon", "could not convert"),
+        ("webhook_networks", "10.0.0.1/8", "not a network, number 1"),
+        ("webhook_networks", "10.0.0.0/8,intranet", "not a network, number 2"),
+        ("webhook_retry_seconds", "5,soon", "must be numbers"),
         ("webhook_retry_seconds", "-1", "at least 0"),
         ("webhook_retry_seconds", "600000", "518400"),
     ):
