@@ -251,12 +251,24 @@ async def test_repeated_reports_send_each_step_once(
     queue: JobQueue, redis_client: "Redis", worker_queue: WorkerQueue
 ) -> None:
     job = await queue.admit(make_request())
-    take(worker_queue, job.id, "t1")
-    steps = [Report("progress", {"step": n}, fields={"step": n}) for n in (1, 2, 3)]
-    for _ in range(2):  # the second as after a lost reply
-        with redis_client.pipeline(transaction=False) as pipeline:
-            worker_queue.report(pipeline, [(job.id, "t1", step) for step in steps])
-            assert pipeline.execute()[-1] == [b"ok"] * 3
-    worker_queue.commit(job.id, "t1", "succeeded", images=[IMAGE])
+    news = [
+        report
+        for step in (1, 2, 3)
+        for report in (
+            Report("progress", {"step": step}, fields={"step": step}),
+            *(Report("preview", {"step": step, "index": index}) for index in (0, 1)),
+        )
+    ]
+    for token in ("t1", "t2"):  # each attempt begins again
+        take(worker_queue, job.id, token)
+        for _ in range(2):  # the second as after a lost reply
+            with redis_client.pipeline(transaction=False) as pipeline:
+                worker_queue.report(pipeline, [(job.id, token, report) for report in news])
+                assert pipeline.execute()[-1] == [b"ok"] * len(news)
+        worker_queue.release(job.id, token, "engine_error", is_free=False)
+    take(worker_queue, job.id, "t3")
+    worker_queue.commit(job.id, "t3", "succeeded", images=[IMAGE])
     events = [event async for event in follow_events(queue, job.id)]
-    assert [event.data["step"] for event in events if event.event == "progress"] == [1, 2, 3]
+    assert [
+        (event.event, event.data) for event in events if event.event in ("progress", "preview")
+    ] == [(report.event, report.data) for report in news] * 2

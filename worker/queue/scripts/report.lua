@@ -6,13 +6,28 @@
 --       | again (an image of the same bytes was removed meanwhile: store it again before the job ends).
 local result_ttl = tonumber(ARGV[2])
 
+-- Whether an event is new: one about a step must tell a later one than this attempt has told. A repeated call
+-- does not, and must not take the clients back to earlier steps.
+local function is_later(token, event, data)
+  local told = event ~= '' and decoded(data) or {}
+  if not told.step then
+    return true
+  end
+  local mark = 'told:' .. event .. ':' .. (told.index or '')
+  local teller, step = string.match(field(mark) or '', '^(.*) (%d+)$')
+  if teller == token and told.step <= tonumber(step) then
+    return false
+  end
+  redis.call('HSET', KEY.job, mark, token .. ' ' .. told.step)
+  return true
+end
+
 local function report(token, event, data, image, store_seconds, first, last)
-  local status, holder, cancel, step = unpack(redis.call('HMGET', KEY.job, 'status', 'token', 'cancel', 'step'))
+  local status, holder, cancel = unpack(redis.call('HMGET', KEY.job, 'status', 'token', 'cancel'))
   if status ~= 'running' or holder ~= token then
     return 'lost'
   end
-  -- A repeated call must not take the clients back to earlier steps.
-  local is_new = event ~= 'progress' or cjson.decode(data).step > tonumber(step or 0)
+  local is_new = is_later(token, event, data)
   if is_new and last >= first then
     redis.call('HSET', KEY.job, unpack(ARGV, first, last))
   end
