@@ -69,7 +69,11 @@ class MeasuredService:
             max_connections=10_000,
         )
         self.client = connect(self._redis.url)
-        self._api = self._start_api()
+        try:
+            self._api = self._start_api()
+        except BaseException:
+            self._redis.stop()
+            raise
 
     @cached_property
     def template(self) -> ResolvedRequest:
@@ -154,12 +158,20 @@ class MeasuredService:
     def _start_api(self) -> "subprocess.Popen[bytes]":
         began = time.monotonic()
         process = self._run([sys.executable, "-m", "api", "--port", str(self.port)], "api.log")
-        while not self._is_answering():
-            if process.poll() is not None or time.monotonic() - began > _START_SECONDS:
-                raise RuntimeError((self.folder / "api.log").read_text()[-2000:])
-            time.sleep(0.02)
+        try:
+            self._await_answer(process, until=began + _START_SECONDS)
+        except BaseException:  # what still runs would write into a folder that is being removed
+            process.kill()
+            process.wait()
+            raise
         self.api_seconds = time.monotonic() - began
         return process
+
+    def _await_answer(self, process: "subprocess.Popen[bytes]", *, until: float) -> None:
+        while not self._is_answering():
+            if process.poll() is not None or time.monotonic() > until:
+                raise RuntimeError((self.folder / "api.log").read_text()[-2000:])
+            time.sleep(0.02)
 
     def _is_answering(self) -> bool:
         try:

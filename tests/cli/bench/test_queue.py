@@ -10,6 +10,7 @@ import pytest
 from cli.bench import listeners, load, operations, queue, waiters
 from cli.bench.measured_service import MeasuredService
 from cli.bench.prompts import prompt
+from tests.support.cli import processes_of
 
 
 @pytest.fixture(scope="module")
@@ -18,6 +19,14 @@ def service() -> Iterator[MeasuredService]:
         started = MeasuredService(Path(folder))
         yield started
         started.stop()
+
+
+def test_a_start_that_fails_leaves_nothing_running(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cli.bench.measured_service._START_SECONDS", 0.001)
+    with TemporaryDirectory(prefix="kirazuri-bench-") as folder:
+        with pytest.raises(RuntimeError):
+            MeasuredService(Path(folder))
+        assert processes_of(Path(folder)) == []
 
 
 def test_a_prompt_has_80_tags_and_its_own_order() -> None:
