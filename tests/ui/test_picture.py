@@ -263,6 +263,7 @@ def test_a_picture_is_scaled_down_for_a_service_that_takes_small_bodies(page: Pa
 
     page.route("**/capabilities", lower)
     page.reload()
+    expect(page.locator("kz-status")).to_contain_text("ready")  # it knows the limits
     choose(page, encode_file(draw_image((512, 512))))
     expect(thumb(page)).to_be_visible()
     with page.expect_request(re.compile("/generate$")) as sent:
