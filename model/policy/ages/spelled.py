@@ -7,6 +7,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from functools import cache, lru_cache
+from itertools import accumulate
 
 from model.policy.ages.languages import ADULT
 from model.policy.ages.mistakes import beside, misspelt
@@ -26,9 +27,9 @@ _COVERED = rf"(?<![^\W_])[^\W\d_]{{1,15}}[{_COVERS}][^\W\d_]{{1,15}}(?=[\s_-][yo
 """A word with one of the signs that also separate words, before "years" or "old"."""
 
 _WORD = r"[^\s\-_.,;:()\[\]{}<>~/\\\"'=]+"
-_WORDS = re.compile(_WORD)
+_WORDS = re.compile(f"({_WORD})")
 _COVER = re.compile(f"[{_COVERS}]")
-_DISGUISED = re.compile(f"{_COVERED}|{_WORD}")
+_DISGUISED = re.compile(f"({_COVERED}|{_WORD})")
 _MAY_BE_DISGUISED = re.compile(
     rf"[{_SIGNS}0134578{_COVERS}](?:(?<=[^\W\d_][{_SIGNS}])|(?<=[^\W\d_]\d)(?=[^\W_])"
     rf"|(?<=[{_MASKS}])(?=[^\W\d_])|(?<=[{_COVERS}])(?=[^\W\d_]{{1,15}}[\s_-]y))"
@@ -66,18 +67,15 @@ def undisguised(plain: str) -> Iterator[str]:
 
 
 def _plain_parts(tag: str) -> Iterator[str]:
-    found = _DISGUISED if _COVER.search(tag) else _WORDS
-    words = {word: plain for word in set(found.findall(tag)) if (plain := _plain(word))}
+    pieces = (_DISGUISED if _COVER.search(tag) else _WORDS).split(tag)
+    words = {word: plain for word in set(pieces[1::2]) if (plain := _plain(word))}
     if not words:
         return
-    pieces, spans, done, moved = [], [], 0, 0
-    for match in found.finditer(tag):
-        if plain := words.get(match[0]):
-            start, end = match.span()
-            pieces += [tag[done:start], plain]
-            spans.append((start + moved, start + moved + len(plain)))
-            done, moved = end, moved + len(plain) - (end - start)
-    said = "".join([*pieces, tag[done:]])
+    places = [place for place in range(1, len(pieces), 2) if pieces[place] in words]
+    for place in places:
+        pieces[place] = words[pieces[place]]
+    said, ends = "".join(pieces), list(accumulate(map(len, pieces)))
+    spans = [(ends[place - 1], ends[place]) for place in places]
     start, end = spans[0]
     for next_start, next_end in spans[1:]:
         if next_start - end > _APART or next_end - start > _MAX_SAID:
