@@ -1,6 +1,6 @@
 """Splits words into terms that are written without a gap between them."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from model.policy.patterns import Pattern
 
@@ -42,7 +42,7 @@ class GluedWords:
     `bounds` has the first squeezed letter of each word, and the one after its last.
     """
 
-    def __init__(self, letters: str, places: list[int], bounds: dict[int, int]) -> None:
+    def __init__(self, letters: str, places: Sequence[int], bounds: dict[int, int]) -> None:
         self._letters, self._places, self._bounds = letters, places, bounds
         self._has_only_letters = letters.replace("\n", "").isalpha()
 

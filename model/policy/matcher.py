@@ -5,28 +5,21 @@ starts and ends at word boundaries. This finds words that were split, but not pa
 The work for each match of the automaton is constant, so the time grows with the text only.
 """
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
-from itertools import pairwise
 from typing import NamedTuple
 
 from model.policy.glued import MIN_GLUED_LETTERS, GluedWords, KnownWords, Piece
-from model.policy.normalize import COVERS, OUTER, TAG_ENDS, Gap, NormalizedText, squeeze
-from model.policy.patterns import Pattern
+from model.policy.normalize import OUTER, NormalizedText, squeeze
+from model.policy.patterns import Pattern, is_number, tokens_of
 from model.policy.spellings import CHAINED, FILLER, Match, Spellings
 
 _MAX_WORDS_BETWEEN = 2
 """Maximum number of words in place of the three dots of a term."""
 
-_MIN_SPLIT_STEM_LETTERS = 7
-"""Minimum letters of a stem that is found although its word is split and goes on."""
-
 _MIN_COMPOUND_LETTERS = 7
 """Minimum letters of a filler that may consist of terms."""
-
-_ONE_COVER = [False, True, False]
-"""Of the gaps before, between and after two tokens, those that may cover a letter."""
 
 
 class TermMatch(NamedTuple):
@@ -103,26 +96,30 @@ class TermSearch:
     def find(self, text: NormalizedText) -> Iterator[TermMatch]:
         """The terms in a reading, except those whose groups are not needed when reached."""
         matches = self._spellings.matches(text.squeezed)
-        if matches:
+        matches += self._spellings.runs(text)
+        if matches or text.holed:
             yield from self._at_bounds(text, self._by_context(text, matches))
             yield from self._in_glued_words(text)
 
     def _at_bounds(
-        self, text: NormalizedText, found: dict[_Context, list[Match]]
+        self, text: NormalizedText, found: dict[_Context, tuple[Match, list[int]]]
     ) -> Iterator[TermMatch]:
         """The terms that start and end at word boundaries, or may start or end elsewhere."""
-        judged, (touched, _) = self._judged[text.reads_digits], text.run_tokens
+        judged = self._judged[text.reads_digits]
         places: dict[int, tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
         """The first and the last tokens of each part of a term."""
-        for context, matches in found.items():
+        for context, (match, tokens) in found.items():
             hits = judged.get(context)
             if hits is None:
-                hits = judged[context] = self._judge(text, matches[0])
-            tokens = [touched[begin] for _, begin, _ in matches] if hits else []
+                hits = judged[context] = self._judge(text, match, tokens[0])
             for part, from_first, to_last in hits:
                 firsts, lasts = places[part]
                 firsts += [token + from_first for token in tokens] if from_first else tokens
                 lasts += [token + to_last for token in tokens] if to_last else tokens
+        for part, ends in self._holed(text):
+            firsts, lasts = places[part]
+            firsts += [last - 1 for last in ends]
+            lasts += ends
         parts: dict[int, dict[int, int]] = {}
         for part, (firsts, lasts) in places.items():
             term = self._spellings.term_of[part]
@@ -135,37 +132,42 @@ class TermSearch:
 
     def _by_context(
         self, text: NormalizedText, matches: Sequence[Match]
-    ) -> dict[_Context, list[Match]]:
-        """The needed matches that start and end at bounds, or may do so elsewhere, by context."""
+    ) -> dict[_Context, tuple[Match, list[int]]]:
+        """The needed matches that start and end at bounds, or may do so elsewhere.
+
+        By context, one of them and the first tokens that they touch.
+        """
         spellings = self._spellings
         before, after, least = spellings.before, spellings.after, spellings.least
         is_needed = self._spellings.needed(self._needed)
-        written, places, (firsts, lasts) = text.written, text.places, text.run_tokens
-        starts, ends = text.starts, text.ends
-        found: dict[_Context, list[Match]] = defaultdict(list)
+        written, places, (begins, stops) = text.written, text.places, text.bounds
+        is_start, touched = text.is_start, text.touched
+        found: dict[_Context, tuple[Match, list[int]]] = {}
         for match in matches:
             spelling, begin, end = match
             if (
-                (lasts[begin] != lasts[begin - 1] or before[spelling])
-                and (firsts[end] != firsts[end - 1] or after[spelling])
+                (begins[begin] or before[spelling])
+                and (stops[end] or after[spelling])
                 and is_needed[spelling]
                 and places[end] - places[begin] >= least[spelling]
             ):
-                at, stop, first, last = places[begin], places[end], firsts[begin], lasts[end - 1]
-                goes_on = at != starts[first] or stop != ends[last]
+                at, stop = places[begin], places[end]
+                first, last = touched[at + 1], touched[stop]
+                goes_on = not (is_start[at] and is_start[stop])
                 if goes_on and (before[spelling] or after[spelling]):
                     context = _open_context(text, spelling, at, stop, first, last)
                 else:
                     context = written[at + 3 * first + 2 : stop + 3 * last + 4]
-                found[context].append(match)
+                if alike := found.get(context):
+                    alike[1].append(first)
+                else:
+                    found[context] = match, [first]
         return found
 
-    def _judge(self, text: NormalizedText, match: Match) -> list[_Hit]:
-        """The parts of terms that a match is."""
+    def _judge(self, text: NormalizedText, match: Match, first: int) -> list[_Hit]:
+        """The parts of terms that a match is; `first` is the first token that it touches."""
         spelling, begin, end = match
-        firsts, lasts = text.run_tokens
-        first, starts = firsts[begin], lasts[begin] != lasts[begin - 1]
-        ends, letters = firsts[end] != firsts[end - 1], text.ends[first] - text.starts[first]
+        starts, ends = text.bounds[0][begin], text.bounds[1][end]
         hits: list[_Hit] = []
         judged, tokens = -1, None
         for kind, part in self._spellings.ways(spelling):
@@ -173,13 +175,17 @@ class TermSearch:
                 judged, pattern = kind, self._spellings.patterns[kind]
                 may_start = starts or pattern.is_open_before
                 fits = may_start and (ends or pattern.is_open_after) and not pattern.is_only_glued
-                if fits and (not pattern.hole or pattern.hole == letters):
-                    tokens = _tokens_of(text, begin, end, pattern)
-                else:
-                    tokens = None
+                tokens = tokens_of(text, begin, end, pattern) if fits else None
             if tokens and self._spellings.term_of[part] != FILLER:
                 hits.append((part, tokens[0] - first, tokens[1] - first))
         return hits
+
+    def _holed(self, text: NormalizedText) -> Iterator[tuple[int, list[int]]]:
+        """Parts of terms of which a sign covers a letter, and the tokens behind it."""
+        for (before, after), ends in text.holed.items():
+            if any(map(str.isalpha, before + after)):
+                for part in self._spellings.holed(text.read(before), text.read(after)):
+                    yield part, ends
 
     def _joined(self, parts: dict[int, dict[int, int]]) -> Iterator[TermMatch]:
         """Matches of terms with several parts, with at most a few words between the parts."""
@@ -219,7 +225,7 @@ class TermSearch:
         """The terms of those of these words that consist only of terms and fillers."""
         spellings, glued = self._spellings, self._spellings.glued
         letters = "\n".join(words)
-        squeezed, places = squeeze(read(letters))
+        squeezed, places, _ = squeeze(read(letters))
         line_ends = [place for place, letter in enumerate(squeezed) if letter == "\n"]
         starts, ends = [0, *(end + 1 for end in line_ends)], [*line_ends, len(squeezed)]
         matches = spellings.matches(squeezed)
@@ -292,9 +298,6 @@ def _continued(ends: dict[int, set[int]], known: dict[int, int]) -> dict[int, se
     return continued
 
 
-# -- matches at word boundaries ------------------------------------------------------------------
-
-
 def _open_context(
     text: NormalizedText, spelling: int, at: int, stop: int, first: int, last: int
 ) -> _Context:
@@ -304,97 +307,5 @@ def _open_context(
     if first == last:
         return spelling, text.raw[at:stop], starts, ends, before, after
     inner = text.written[at + 3 * first + 3 : stop + 3 * last + 3]
-    one, other = _is_number(text.tokens[first]), _is_number(text.tokens[last])
+    one, other = is_number(text.tokens[first]), is_number(text.tokens[last])
     return spelling, inner, starts, ends, before, after, one, other
-
-
-def _tokens_of(
-    text: NormalizedText, begin: int, end: int, pattern: Pattern
-) -> tuple[int, int] | None:
-    """The first and last token of a match, the fewest possible; None if it is not whole words."""
-    places, starts, ends = text.places, text.starts, text.ends
-    at, stop = places[begin], places[end]
-    for place, least in pattern.long_runs:
-        if places[begin + place + 1] - places[begin + place] < least:
-            return None
-    first_end, last_start = (
-        places[begin + 1] - pattern.first_run,
-        places[end - 1] + pattern.last_run,
-    )
-    is_one_run = end == begin + 1
-    if pattern.is_open_before:
-        at = at if is_one_run else first_end
-        first = bisect_right(starts, at) - 1
-    else:
-        first = bisect_right(starts, first_end) - 1
-        if first < 0 or starts[first] < at:
-            return None
-        at = starts[first]
-    if pattern.is_open_after:
-        stop = at + pattern.letters if is_one_run else last_start
-        last = bisect_left(ends, stop)
-    else:
-        last = bisect_left(ends, max(last_start, at + pattern.letters))
-        if last == len(ends) or ends[last] > stop:
-            return None
-        stop = ends[last]
-    if at > first_end or stop < last_start or stop - at < pattern.letters:
-        return None
-    if not _reads_as_term(text, pattern, at, stop, first, last):
-        return None
-    return first, last
-
-
-def _reads_as_term(
-    text: NormalizedText, pattern: Pattern, begin: int, end: int, first: int, last: int
-) -> bool:
-    """Whether these tokens, with the gaps between them, form this term."""
-    if not pattern.has_digits and not any(map(str.isalpha, text.raw[begin:end])):
-        return False  # a number is not a word
-    gaps = text.gaps
-    if pattern.starts_tag and gaps[first] not in TAG_ENDS:
-        return False
-    if pattern.ends_tag and gaps[last + 1] not in TAG_ENDS:
-        return False
-    if pattern.hole:
-        is_pair = last == first + 1 and text.ends[first] - text.starts[first] == pattern.hole
-        return is_pair and [gap in COVERS for gap in gaps[first : last + 2]] == _ONE_COVER
-    if first == last:
-        return True
-    tokens = range(first, last + 1)
-    if text.ends[last] - text.starts[first] == len(tokens):
-        return True  # spelled out, with anything between the letters
-    if len(tokens) != pattern.words and not _may_be_split(text, pattern, begin, end, tokens):
-        return False
-    inner = gaps[first + 1 : last + 1]
-    if max(inner) >= Gap.NUMBER:
-        return False
-    return pattern.has_digits or not _has_number(text, first, inner)
-
-
-def _may_be_split(
-    text: NormalizedText, pattern: Pattern, begin: int, end: int, tokens: range
-) -> bool:
-    """Whether these tokens may be a term with words that were split.
-
-    "an all" is not "anal", because a word is either split or stretched, and "who reads" is not
-    "whore*", because a short stem would be in many words.
-    """
-    is_part = text.starts[tokens[0]] < begin or end < text.ends[tokens[-1]]
-    if is_part:
-        return pattern.needs_no_spaces or pattern.letters >= _MIN_SPLIT_STEM_LETTERS
-    return end - begin == pattern.letters
-
-
-def _has_number(text: NormalizedText, first: int, gaps: Sequence[int]) -> bool:
-    """Whether a token from `first` on is a number that touches no other token."""
-    if text.raw[text.starts[first] : text.ends[first + len(gaps)]].isalpha():
-        return False
-    for token, sides in enumerate(pairwise([Gap.TAG, *gaps, Gap.TAG]), start=first):
-        if Gap.NONE not in sides and _is_number(text.tokens[token]):
-            return True
-    return False
-
-
-def _is_number(token: str) -> bool:
-    return not token.isalpha() and not any(map(str.isalpha, token))

@@ -5,15 +5,17 @@ time.
 """
 
 import re
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from enum import IntEnum
-from functools import cached_property, partial
-from itertools import accumulate, compress, count, groupby
-from operator import le, ne
+from functools import cached_property
+from itertools import accumulate, compress, count, groupby, pairwise
+from operator import add
+from typing import NamedTuple
 
 from model.policy.ages.amounts import without_amounts
 from model.policy.ages.restated import with_ages_said_again
-from model.policy.folding import BARRIER, COMMA, fold, fold_prompt
+from model.policy.folding import BARRIER, COMMA, fold, fold_prompt, looked_up
 
 _SIGNS = "@$!|+*#?%&€£¢¥×"
 """Signs that replace a letter; `*`, `#`, `?`, `%`, `&` and `×` replace any letter."""
@@ -61,7 +63,8 @@ _SIGNED = _Tokens(
 # These begin with the characters to look for, not with what is before them: this is faster.
 _HAS_SIGNS = re.compile(rf"[{re.escape(_SIGNS)}](?:(?<=\w.)|(?=\w))")
 _MASKED = re.compile(
-    r"(?<![^\W_])(?!c@t)[^\W\d_](?:[@$!][^\W\d_]|[^\W\d_]?[@$!]{2}[^\W\d_]{1,2})(?![^\W_])"
+    r"[@$!](?:(?<=(?<![^\W_])[^\W\d_].)(?<!c(?=@t).)[^\W\d_]"
+    r"|[@$!](?:(?<=(?<![^\W_])[^\W\d_]..)|(?<=(?<![^\W_])[^\W\d_]{2}..)())[^\W\d_]{1,2})(?![^\W_])"
 )
 _TO_MASKS = str.maketrans("@$!", "***")
 """A short word in which a sign may also cover another letter than it looks like: `s@x`."""
@@ -82,16 +85,18 @@ _CJK_YEARS = re.compile(r"[歳才岁歲サ年级級ノ]")
 _NUMERAL = f"[{''.join(_CJK_DIGITS)}]"
 _GAP = r"[\W_]{0,3}"
 _CJK_NUMBER = re.compile(
-    rf"{_NUMERAL}{{1,6}}(?=[歳岁歲](?!月)|[才年级級]|周岁|サイ|ノ(?:娘|少|女ノ子))"
-    rf"|(?<!第){_NUMERAL}(?<![ァ-ヺー][ーニハ])(?:{_GAP}{_NUMERAL}){{0,5}}({_GAP})"
-    rf"([歳岁歲](?![月末暮])|才(?![^\W\d_])|周{_GAP}岁|サ{_GAP}イ(?![スコトハ]))(?=(\w?))"
-    rf"|(年){_GAP}([齢龄齡])(?:{_GAP}{_NUMERAL}){{1,3}}"
+    rf"{_NUMERAL}(?:{_NUMERAL}{{0,5}}(?=[歳岁歲](?!月)|[才年级級]|周岁|サイ|ノ(?:娘|少|女ノ子))"
+    rf"|(?<!第.)(?<![ァ-ヺー][ーニハ])(?:{_GAP}{_NUMERAL}){{0,5}}({_GAP})"
+    rf"([歳岁歲](?![月末暮])|才(?![^\W\d_])|周{_GAP}岁|サ{_GAP}イ(?![スコトハ]))(?=(\w?)))"
 )
-"""A number before a word for years, with gaps or without, or behind "age"."""
+_CJK_AGE = re.compile(rf"年{_GAP}([齢龄齡])((?:{_GAP}{_NUMERAL}){{1,3}})")
+"""A number before a word for years, with gaps or without, and one behind "age"."""
 
 _DIGIT = re.compile(r"[0-9]")
 
-_RUN = re.compile(r"([^\W\d_])\1+")
+_UNSQUEEZED = "0123456789*"
+_LETTER_BYTES = 3
+"""Bytes of the number of a letter in Unicode that are not always zero."""
 
 
 class Gap(IntEnum):
@@ -118,6 +123,10 @@ COVERS = frozenset({Gap.COVER, Gap.COVER_TAG})
 """Gaps that may cover a letter."""
 
 
+_HOLE = re.compile(
+    "(?<!{0})(?:{0})(?!{0})".format("|".join(map(re.escape, map(chr, COVERS)))).encode()
+)
+
 OUTER = [(gap in TAG_ENDS) * Gap.TAG + (gap in COVERS) for gap in Gap]
 """By gap, a number for all that are alike to a match that begins or ends there."""
 
@@ -135,35 +144,58 @@ def plain_words(text: str) -> list[str]:
     return _WORDS.split(plain)[1::2]
 
 
+class Squeezed(NamedTuple):
+    """Letters with every run of one letter reduced to one.
+
+    `places` has where the run of each of them begins, and the end; `runs` which of them had longer
+    runs.
+    """
+
+    letters: str
+    places: Sequence[int]
+    runs: list[int]
+
+
+def squeeze(row: str) -> Squeezed:
+    """Reduce every run of one letter. Runs of digits or stars stay: age 11 differs from age 1."""
+    differences = _differences(row)
+    if 0 not in differences:
+        return Squeezed(row, range(len(row) + 1), [])
+    places = [0, *compress(range(1, len(row) + 1), differences)]
+    # The last letter of each run is kept; zero if the one before is the same.
+    kept = bytes(compress(b"\1" + differences, differences))
+    runs = map(add, accumulate(map(len, kept.split(b"\0")[:-1])), count())
+    return Squeezed("".join(compress(row, differences)), places, list(runs))
+
+
+def _differences(row: str) -> bytes:
+    """By letter, zero if the next one is the same.
+
+    All letters are compared at once, as long numbers: many times as fast as one by one.
+    """
+    following, differences = row, 0
+    if not row.isalpha():
+        for sign in _UNSQUEEZED:
+            following = following.replace(sign, " ")
+    codes, following_codes = row.encode("utf-32-le"), following.encode("utf-32-le")
+    for byte in range(_LETTER_BYTES):
+        letters = int.from_bytes(codes[byte::4], "little")
+        differences |= letters ^ int.from_bytes(following_codes[byte + 4 :: 4], "little")
+    return differences.to_bytes(len(row), "little")
+
+
 def squeeze_runs(letters: str) -> tuple[str, tuple[int, ...]]:
-    """Reduce every run of one letter to a single letter; also return the lengths of the runs.
-
-    Runs of digits or stars stay.
-    """
-    squeezed, runs, done = "", [], 0
-    for run in _RUN.finditer(letters):
-        begin, end = run.span()
-        squeezed += letters[done : begin + 1]
-        runs += [*[1] * (begin - done), end - begin]
-        done = end
-    return squeezed + letters[done:], (*runs, *[1] * (len(letters) - done))
-
-
-def squeeze(row: str) -> tuple[str, list[int]]:
-    """Reduce every run of one letter; also return where the run of each letter begins, and the end.
-
-    As `squeeze_runs`, faster for long texts.
-    """
-    is_kept = _kept(row)
-    return "".join(compress(row, is_kept)), [*compress(count(), is_kept), len(row)]
+    """Reduce every run of one letter; also return the lengths of the runs."""
+    squeezed, places, _ = squeeze(letters)
+    return squeezed, tuple(end - begin for begin, end in pairwise(places))
 
 
 class NormalizedText:
     """A text as tokens.
 
-    `raw` is the letters of all tokens without gaps, `row`
-    what they are read as, `squeezed` the same with every run of one letter reduced to one.
-    `reads_digits` is whether digits are read as numbers, not as letters.
+    `raw` is the letters of all tokens without gaps, `row` what they are read as, and `squeezed`,
+    `places` and `runs` the same as by `squeeze`. `reads_digits` is whether digits are read as
+    numbers, not as letters.
     """
 
     def __init__(self, text: str, tokens: _Tokens, *, reads_digits: bool = False) -> None:
@@ -173,9 +205,7 @@ class NormalizedText:
         self.tokens, self._betweens = written[1::2], written[::2]
         self.raw = "".join(self.tokens)
         self.row = self.read(self.raw)
-        self._is_kept = _kept(self.row)
-        self._has_runs = not all(self._is_kept)
-        self.squeezed = "".join(compress(self.row, self._is_kept)) if self._has_runs else self.row
+        self.squeezed, self.places, self.runs = squeeze(self.row)
 
     def read(self, raw: str) -> str:
         """What letters, digits and signs are read as, one letter each."""
@@ -184,7 +214,7 @@ class NormalizedText:
     @cached_property
     def ends(self) -> list[int]:
         """The offset in `raw` after each token."""
-        return list(accumulate(map(len, self.tokens)))
+        return list(accumulate([len(token) for token in self.tokens]))
 
     @cached_property
     def starts(self) -> list[int]:
@@ -192,31 +222,52 @@ class NormalizedText:
         return [0, *self.ends[:-1]] if self.tokens else []
 
     @cached_property
-    def places(self) -> list[int]:
-        """The offset in `raw` where the run of each letter of `squeezed` begins, and the end."""
-        if not self._has_runs:
-            return list(range(len(self.row) + 1))
-        return [*compress(count(), self._is_kept), len(self.row)]
+    def is_start(self) -> list[bool]:
+        """By letter of `raw`, and for its end, whether a token starts there."""
+        is_start = [False] * (len(self.raw) + 1)
+        for end in (0, *self.ends):
+            is_start[end] = True
+        return is_start
 
     @cached_property
-    def run_tokens(self) -> tuple[list[int], list[int]]:
-        """By place in `squeezed`, the tokens of the first and of the last letter of its run.
+    def touched(self) -> list[int]:
+        """By offset in `raw`, the token of the letter before."""
+        return list(accumulate(self.is_start, initial=-1))
 
-        -1 is behind them, so the token before differs at the start and at the end of the text, too.
+    @cached_property
+    def bounds(self) -> tuple[Sequence[bool], Sequence[bool]]:
+        """By letter of `squeezed`, and behind the last, whether a match may begin or end before it.
+
+        That is if a token starts within its run, or ends within the run before it.
         """
-        starts = b"".join(map(_STARTS.__getitem__, map(len, self.tokens)))
-        tokens = list(accumulate(starts, initial=-1))[1:]
-        if not self._has_runs:
-            tokens.append(-1)
-            return tokens, tokens
-        is_last = [*self._is_kept[1:], True]
-        return [*compress(tokens, self._is_kept), -1], [*compress(tokens, is_last), -1]
+        is_start, places = self.is_start, self.places
+        if not self.runs:
+            return is_start, is_start
+        begins = [*looked_up(places, is_start)]
+        ends = begins[:]
+        for run in self.runs:
+            if True in is_start[places[run] + 1 : places[run + 1]]:
+                begins[run] = ends[run + 1] = True
+        return begins, ends
 
     @cached_property
-    def gaps(self) -> list[int]:
+    def gaps(self) -> Sequence[int]:
         """The gap before each token, and the one after the last."""
         kinds = {between: _gap(between).value for between in set(self._betweens)}
-        return list(map(kinds.__getitem__, self._betweens))
+        return looked_up(self._betweens, kinds)
+
+    @cached_property
+    def holed(self) -> dict[tuple[str, str], list[int]]:
+        """Pairs of tokens with a sign between that may cover a letter, and none beside them.
+
+        By what they are, the numbers of the second ones.
+        """
+        found: dict[tuple[str, str], list[int]] = defaultdict(list)
+        if not _COVERS.isdisjoint(self._betweens):
+            for hole in _HOLE.finditer(bytes(self.gaps)):
+                last = hole.start()
+                found[self.tokens[last - 1], self.tokens[last]].append(last)
+        return found
 
     @cached_property
     def written(self) -> str:
@@ -225,31 +276,8 @@ class NormalizedText:
         The outer ones are for the tokens beside it: gaps that are alike from there have one sign.
         """
         written = [""] * (2 * len(self.tokens) + 1)
-        written[::2], written[1::2] = map(_GAP_SIGNS.__getitem__, self.gaps), self.tokens
+        written[::2], written[1::2] = looked_up(self.gaps, _GAP_SIGNS), self.tokens
         return "".join(written)
-
-    @cached_property
-    def breaks(self) -> list[int]:
-        """How many numbers and ends of tags are before each token: equal if none is between two."""
-        return list(accumulate(map(partial(le, Gap.NUMBER.value), self.gaps)))
-
-    def words(self) -> str:
-        """All tokens, with a space before and after each."""
-        return f" {' '.join(self.tokens)} "
-
-
-class _Starts(dict[int, bytes]):
-    """By the length of a token, 1 for its first letter and 0 for the others."""
-
-    def __missing__(self, length: int) -> bytes:
-        starts = b"\1" + bytes(length - 1)
-        if length <= _MAX_KEPT_LENGTH:
-            self[length] = starts
-        return starts
-
-
-_MAX_KEPT_LENGTH = 64
-_STARTS = _Starts()
 
 
 def _gap(between: str) -> Gap:
@@ -265,15 +293,6 @@ def _gap(between: str) -> Gap:
     return Gap.COVER if between in _COVERS else Gap.SIGN
 
 
-def _kept(row: str) -> list[bool]:
-    """Which letters remain if every run of one letter is reduced to one."""
-    before = row
-    if not row.isalpha():  # age 11 differs from age 1
-        for sign in "0123456789*":
-            before = before.replace(sign, " ")
-    return list(map(ne, row, f" {before}"))
-
-
 def readings(prompt: str) -> Iterator[NormalizedText]:
     """Every way to read a prompt."""
     return normalize(with_ages_said_again(without_amounts(fold_prompt(prompt))))
@@ -287,15 +306,21 @@ def normalize(text: str) -> Iterator[NormalizedText]:
     lettered = _BARE_NUMBER.sub(BARRIER, text)
     yield NormalizedText(lettered, _MIXED)
     has_years = not text.isascii() and _CJK_YEARS.search(text)
-    numbered = _CJK_NUMBER.sub(_in_digits, text) if has_years else text
+    numbered = _in_digits(text) if has_years else text
     numbered = _matching_parts(numbered, _DIGIT)
     if numbered:
         numbers = _NUMBER.sub(lambda match: match[0].translate(_AS_DIGITS), numbered)
         yield NormalizedText(numbers, _WORDS, reads_digits=True)
     signed = _matching_parts(lettered, _HAS_SIGNS)
     if signed:
-        masked = [word.translate(_TO_MASKS) for word in dict.fromkeys(_MASKED.findall(signed))]
+        short = dict.fromkeys(map(_whole_word, _MASKED.finditer(signed)))
+        masked = [word.translate(_TO_MASKS) for word in short]
         yield NormalizedText(",".join([signed, *masked]), _SIGNED)
+
+
+def _whole_word(masked: re.Match[str]) -> str:
+    """A masked word, with the letter or the two letters before its sign."""
+    return masked.string[masked.start() - 1 - (masked.lastindex or 0) : masked.end()]
 
 
 def _as_letters(raw: str) -> str:
@@ -311,11 +336,22 @@ def _one_i(raw: str) -> str:
     return raw.replace("l", "i")
 
 
-def _in_digits(numeral: re.Match[str]) -> str:
-    """The number of years in CJK numerals, such as 十七, in digits; and the word behind it."""
-    written, gap, years, behind, *age = numeral[0], *numeral.groups("")
+def _in_digits(text: str) -> str:
+    """A text with numbers of years in CJK numerals, such as 十七, in digits."""
+    text = _CJK_NUMBER.sub(_years_in_digits, text)
+    return _CJK_AGE.sub(lambda age: f"年{age[1]}{_value(age[2])}", text)
+
+
+def _years_in_digits(numeral: re.Match[str]) -> str:
+    """A number in digits, and the word for years that was found behind a gap."""
+    gap, years, behind = numeral.groups("")
     if behind and COMMA.search(gap):
-        return written  # 三、才女 is a list
+        return numeral[0]  # 三、才女 is a list
+    return f"{_value(numeral[0])}{years}"
+
+
+def _value(written: str) -> int:
+    """The value of CJK numerals; other characters do not count."""
     value, ones = 0, 0
     for sign in written:
         digit = _CJK_DIGITS.get(sign, 0)
@@ -323,7 +359,7 @@ def _in_digits(numeral: re.Match[str]) -> str:
             value, ones = value + digit * max(1, ones), 0
         elif digit:
             ones = ones * 10 + digit
-    return f"{''.join(age)}{value + ones}{years}"
+    return value + ones
 
 
 def _matching_parts(text: str, pattern: re.Pattern[str]) -> str:

@@ -1,13 +1,15 @@
-"""The ways to write a term of the policy, as letters without gaps."""
+"""The ways to write a term of the policy, as letters without gaps, and where a text has them."""
 
 import re
 import unicodedata
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from model.errors import PolicyError
 from model.policy.folding import fold
-from model.policy.normalize import fold_tokens, squeeze_runs
+from model.policy.normalize import TAG_ENDS, Gap, NormalizedText, fold_tokens, squeeze_runs
 
 ELLIPSIS = " ... "
 _MAX_TERM_CHARS = 100
@@ -26,6 +28,9 @@ _VOWELS = (str.maketrans("aeou", "****"), str.maketrans("aeiou", "*****"))
 _SYLLABLE = re.compile("[^\u1100-\u11ff][\u1100-\u11ff]?|.")
 """A letter; folding writes a Korean syllable as two if it ends with a consonant."""
 
+_MIN_SPLIT_STEM_LETTERS = 7
+"""Minimum letters of a stem that is found although its word is split and goes on."""
+
 _MIN_PHRASE_WORDS = 3
 _PLURAL_ENDINGS = dict.fromkeys("sxzh", ("es", "ez"))
 
@@ -37,8 +42,7 @@ class Pattern(NamedTuple):
     the least lengths of the runs of one letter at both ends; `long_runs` are the places and least
     lengths of all runs that must be longer than 1. `is_open_before` and `is_open_after` mean that
     a word may continue there; `starts_tag` and `ends_tag` that a tag must start or end there.
-    `hole` is the place of the letter that a dash or dot covers, or 0. `is_only_glued` means that it
-    is no word alone.
+    `is_only_glued` means that it is no word alone.
     """
 
     words: int
@@ -52,7 +56,6 @@ class Pattern(NamedTuple):
     has_digits: bool
     is_glued: bool
     needs_no_spaces: bool
-    hole: int
     is_only_glued: bool
     long_runs: tuple[tuple[int, int], ...]
 
@@ -75,7 +78,7 @@ class TermPart(NamedTuple):
     def spellings(self) -> Iterator[tuple[str, Pattern]]:
         """Every way to write it: the squeezed letters, and their bounds."""
         has_digits = not all(map(str.isalpha, self.tokens))
-        for letters, is_open, hole in self._written():
+        for letters, is_open in self._written():
             squeezed, runs = squeeze_runs(letters)
             long_runs: tuple[tuple[int, int], ...] = ()
             if len(runs) < len(letters):
@@ -92,25 +95,30 @@ class TermPart(NamedTuple):
                     self.starts_tag,
                     self.ends_tag,
                     has_digits,
-                    self.is_glued and not hole,
+                    self.is_glued,
                     self.needs_no_spaces,
-                    hole,
                     self.is_only_glued,
                     long_runs,
                 ),
             )
 
-    def _written(self) -> Iterator[tuple[str, bool, int]]:
-        """The letters of every spelling, whether its word may go on, and the place of a hole."""
+    def _written(self) -> Iterator[tuple[str, bool]]:
+        """The letters of every spelling, and whether its word may go on."""
         letters = "".join(self.tokens)
-        yield letters, True, 0
+        yield letters, True
         for written in _masked(self):
             if written != letters:
-                yield written, True, 0
+                yield written, True
         for written in _plurals(self):
-            yield written, False, 0
-        for hole in _holes(self):
-            yield letters[:hole] + letters[hole + 1 :], False, hole
+            yield written, False
+
+    def holed(self) -> Iterator[tuple[str, str]]:
+        """The letters before and after each inner one that a dash or dot may cover."""
+        word = self.tokens[0]
+        is_long = _is_word(self.tokens) and len(word) >= _MIN_HOLED_LETTERS
+        if is_long and not (self.ends_tag or self.needs_no_spaces or self.is_only_glued):
+            for hole in range(1, len(word) - 1):
+                yield word[:hole], word[hole + 1 :]
 
 
 def parts_of(term: str) -> list[TermPart]:
@@ -198,9 +206,94 @@ def _masked(part: TermPart) -> Iterator[str]:
             yield word[0] + word[1:-1].translate(vowels) + word[-1]
 
 
-def _holes(part: TermPart) -> Iterator[int]:
-    """The places of inner letters that a dash or dot may cover."""
-    word = part.tokens[0]
-    is_long = _is_word(part.tokens) and len(word) >= _MIN_HOLED_LETTERS
-    if is_long and not part.ends_tag and not part.needs_no_spaces:
-        yield from range(1, len(word) - 1)
+# -- matches in a text ---------------------------------------------------------------------------
+
+
+def tokens_of(
+    text: NormalizedText, begin: int, end: int, pattern: Pattern
+) -> tuple[int, int] | None:
+    """The first and last token of a match, the fewest possible; None if it is not whole words."""
+    places, starts, ends = text.places, text.starts, text.ends
+    at, stop = places[begin], places[end]
+    for place, least in pattern.long_runs:
+        if places[begin + place + 1] - places[begin + place] < least:
+            return None
+    first_end, last_start = (
+        places[begin + 1] - pattern.first_run,
+        places[end - 1] + pattern.last_run,
+    )
+    is_one_run = end == begin + 1
+    if pattern.is_open_before:
+        at = at if is_one_run else first_end
+        first = bisect_right(starts, at) - 1
+    else:
+        first = bisect_right(starts, first_end) - 1
+        if first < 0 or starts[first] < at:
+            return None
+        at = starts[first]
+    if pattern.is_open_after:
+        stop = at + pattern.letters if is_one_run else last_start
+        last = bisect_left(ends, stop)
+    else:
+        last = bisect_left(ends, max(last_start, at + pattern.letters))
+        if last == len(ends) or ends[last] > stop:
+            return None
+        stop = ends[last]
+    if at > first_end or stop < last_start or stop - at < pattern.letters:
+        return None
+    if not _reads_as_term(text, pattern, at, stop, first, last):
+        return None
+    return first, last
+
+
+def _reads_as_term(
+    text: NormalizedText, pattern: Pattern, begin: int, end: int, first: int, last: int
+) -> bool:
+    """Whether these tokens, with the gaps between them, form this term."""
+    if not pattern.has_digits and not any(map(str.isalpha, text.raw[begin:end])):
+        return False  # a number is not a word
+    gaps = text.gaps
+    if pattern.starts_tag and gaps[first] not in TAG_ENDS:
+        return False
+    if pattern.ends_tag and gaps[last + 1] not in TAG_ENDS:
+        return False
+    if first == last:
+        return True
+    tokens = range(first, last + 1)
+    if text.ends[last] - text.starts[first] == len(tokens):
+        return True  # spelled out, with anything between the letters
+    if len(tokens) != pattern.words and not _may_be_split(text, pattern, begin, end, tokens):
+        return False
+    inner = gaps[first + 1 : last + 1]
+    if max(inner) >= Gap.NUMBER:
+        return False
+    return pattern.has_digits or not _has_number(text, first, inner)
+
+
+def _may_be_split(
+    text: NormalizedText, pattern: Pattern, begin: int, end: int, tokens: range
+) -> bool:
+    """Whether these tokens may be a term with words that were split.
+
+    "an all" is not "anal", because a word is either split or stretched, and "who reads" is not
+    "whore*", because a short stem would be in many words.
+    """
+    is_part = text.starts[tokens[0]] < begin or end < text.ends[tokens[-1]]
+    if is_part:
+        return pattern.needs_no_spaces or pattern.letters >= _MIN_SPLIT_STEM_LETTERS
+    return end - begin == pattern.letters
+
+
+def _has_number(text: NormalizedText, first: int, gaps: Sequence[int]) -> bool:
+    """Whether a token from `first` on is a number that touches no other token."""
+    if text.raw[text.starts[first] : text.ends[first + len(gaps)]].isalpha():
+        return False
+    for token, sides in enumerate(pairwise([Gap.TAG, *gaps, Gap.TAG]), start=first):
+        if Gap.NONE not in sides and is_number(text.tokens[token]):
+            return True
+    return False
+
+
+def is_number(token: str) -> bool:
+    """Whether a token has no letters."""
+    return not token.isalpha() and not any(map(str.isalpha, token))

@@ -1,15 +1,15 @@
 """Finds phrases in a text letter for letter: the exceptions of the policy."""
 
-from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Sequence
-from itertools import count
-from operator import add
 
 from ahocorasick_rs import AhoCorasick
 
 from model.errors import PolicyError
-from model.policy.normalize import NormalizedText, plain_words
+from model.policy.normalize import Gap, NormalizedText, plain_words
+
+_BREAKS = frozenset(gap.value for gap in Gap if gap >= Gap.NUMBER)
+"""Gaps that are a number or the end of a tag."""
 
 
 class PhraseMatcher:
@@ -21,22 +21,26 @@ class PhraseMatcher:
         Raises:
             PolicyError: a phrase has no letters.
         """
-        written = [plain_words(phrase) for phrase in phrases]
-        for phrase, words in zip(phrases, written, strict=True):
+        self._words = [plain_words(phrase) for phrase in phrases]
+        for phrase, words in zip(phrases, self._words, strict=True):
             if not words:
                 raise PolicyError(f"the exception {phrase!r} has no letters")
-        self.lengths = list(map(len, written))
+        self.lengths = list(map(len, self._words))
         """The number of words of each phrase."""
-        self._automaton = AhoCorasick([f" {' '.join(words)} " for words in written])
+        self._automaton = AhoCorasick(map("".join, self._words))
 
     def find(self, text: NormalizedText) -> dict[int, list[int]]:
         """The phrases in a text, by their numbers: the first token of each place."""
         found: dict[int, list[int]] = defaultdict(list)
-        matches = self._automaton.find_matches_as_indexes(text.words(), overlapping=True)
+        matches = self._automaton.find_matches_as_indexes(text.raw, overlapping=True)
         if matches:
-            places, breaks = list(map(add, text.starts, count())), text.breaks
-            for phrase, begin, _ in matches:
-                first = bisect_left(places, begin)
-                if breaks[first] == breaks[first + self.lengths[phrase] - 1]:
+            tokens, gaps, starts, touched = text.tokens, text.gaps, text.starts, text.touched
+            for phrase, begin, end in matches:
+                first, last = touched[begin + 1], touched[end]
+                if (
+                    starts[first] == begin
+                    and tokens[first : last + 1] == self._words[phrase]
+                    and (first == last or _BREAKS.isdisjoint(gaps[first + 1 : last + 1]))
+                ):
                     found[phrase].append(first)
         return found

@@ -143,10 +143,10 @@ class Policy:
         wanted = set(needed())
         search = self._matcher.search(wanted)
         for reading in readings(text) if wanted else ():
-            covered: dict[int, set[int]] | None = None
+            covered: _Covered | None = None
             for term, firsts, lasts in search.find(reading):
                 if covered is None:
-                    covered = self._covered(reading, wanted)
+                    covered = self._covered(reading)
                 new = {
                     group
                     for group in self._groups_by_term[term] & wanted
@@ -158,13 +158,26 @@ class Policy:
             if not wanted:
                 return
 
-    def _covered(self, reading: NormalizedText, wanted: Set[int]) -> dict[int, set[int]]:
+    def _covered(self, reading: NormalizedText) -> "_Covered":
         """The tokens that belong to an exception, by the group of the exception."""
-        covered: dict[int, set[int]] = defaultdict(set)
+        tokens: dict[frozenset[int], set[int]] = defaultdict(set)
         for phrase, firsts in self._exceptions.find(reading).items():
-            for group in self._groups_by_exception[phrase] & wanted:
-                for further in range(self._exceptions.lengths[phrase]):
-                    covered[group].update([first + further for first in firsts])
+            covered = tokens[self._groups_by_exception[phrase]]
+            covered.update(firsts)
+            for further in range(1, self._exceptions.lengths[phrase]):
+                covered.update(map(further.__add__, firsts))
+        return _Covered(tokens)
+
+
+class _Covered(dict[int, set[int]]):
+    """The tokens that exceptions cover, by group; filled on first use of each."""
+
+    def __init__(self, tokens: Mapping[frozenset[int], set[int]]) -> None:
+        self._tokens = tokens
+
+    def __missing__(self, group: int) -> set[int]:
+        own = [tokens for groups, tokens in self._tokens.items() if group in groups]
+        self[group] = covered = own[0] if len(own) == 1 else set().union(*own)
         return covered
 
 

@@ -1,4 +1,4 @@
-"""Every way to write a list of terms, in one automaton."""
+"""Every way to write a list of terms, most of them in one automaton."""
 
 from array import array
 from base64 import b64decode, b64encode
@@ -6,12 +6,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence, Set
 from functools import lru_cache
 from itertools import chain, groupby
-from operator import itemgetter
+from operator import ge, itemgetter
 from typing import Any, Literal, TypedDict
 
 from ahocorasick_rs import AhoCorasick
 
 from model.policy.kept import kept
+from model.policy.normalize import NormalizedText, squeeze_runs
 from model.policy.patterns import Pattern, TermPart, parts_of
 
 Match = tuple[int, int, int]
@@ -33,11 +34,14 @@ _NO_GROUPS: frozenset[int] = frozenset()
 class _Table(TypedDict):
     """What is found out about some terms, as JSON has it.
 
-    `letters` has the spellings, those with the same first letter in one text. The fields of
-    `Spellings` with a number for each spelling or part are in base64.
+    `letters` has the spellings, those with the same first letter in one text, and `runs` the last
+    ones, which are single letters. The fields of `Spellings` with a number for each spelling or
+    part are in base64.
     """
 
     letters: list[str]
+    runs: str
+    holed: list[tuple[str, str, int]]
     patterns: list[Any]
     groups: list[list[int]]
     chains: list[tuple[int, list[int]]]
@@ -96,12 +100,38 @@ class Spellings:
         # All letters in one list would take 10 MB more.
         letters = chain.from_iterable(map(str.split, table["letters"]))
         self._automaton = AhoCorasick(letters) if table["letters"] else None
+        first = len(self.least) - len(table["runs"])
+        self._runs = {letter: number for number, letter in enumerate(table["runs"], start=first)}
+        self._holed: dict[str, list[tuple[str, int]]] = defaultdict(list)
+        for beside, after, part in table["holed"]:
+            self._holed[beside].append((after, part))
 
     def matches(self, squeezed: str) -> list[Match]:
         """All spellings in some letters, also those that overlap."""
         if self._automaton is None:
             return []
         return self._automaton.find_matches_as_indexes(squeezed, overlapping=True)
+
+    def runs(self, text: NormalizedText) -> Iterator[Match]:
+        """All spellings that are a run of one letter: in squeezed letters each one would be one."""
+        for place in text.runs:
+            spelling = self._runs.get(text.squeezed[place])
+            if spelling is not None and self.least[spelling] <= (
+                text.places[place + 1] - text.places[place]
+            ):
+                yield spelling, place, place + 1
+
+    def holed(self, before: str, after: str) -> list[int]:
+        """The parts of terms of which these letters are all but one between them.
+
+        Runs of one letter behind it may be longer.
+        """
+        squeezed, runs = squeeze_runs(after)
+        return [
+            part
+            for letters, part in self._holed.get(f"{before} {squeezed}", ())
+            if all(map(ge, runs, squeeze_runs(letters)[1]))
+        ]
 
     def needed(self, groups: Set[int]) -> bytes:
         """By the number of a spelling, whether any of its terms is in one of some groups."""
@@ -148,9 +178,15 @@ class _Found:
         self._pattern, self._part = array("I"), array("I")
         self._more: dict[int, set[tuple[int, int]]] = defaultdict(set)
         self._groups: list[frozenset[int]] = []
+        self._holed: list[tuple[str, str, int]] = []
         self._numbers: dict[str, int] = {}
         self._patterns: dict[Pattern, int] = {}
         for number, (part, own) in enumerate(self._numbered(terms, groups, fillers)):
+            if self._term_of[number] != FILLER:
+                self._holed += [
+                    (f"{before} {squeeze_runs(after)[0]}", after, number)
+                    for before, after in part.holed()
+                ]
             for squeezed, pattern in part.spellings():
                 spelling = self._numbers.setdefault(squeezed, len(self._numbers))
                 kind = self._patterns.setdefault(pattern, len(self._patterns))
@@ -193,12 +229,15 @@ class _Found:
 
     def table(self) -> _Table:
         """All that was found, with the spellings sorted: so they are made an automaton faster."""
-        letters = sorted(self._numbers)
-        order = [self._numbers[one] for one in letters]
+        runs = sorted(filter(self._is_run, self._numbers))
+        letters = sorted(self._numbers.keys() - set(runs))
+        order = [self._numbers[one] for one in [*letters, *runs]]
         groups: dict[frozenset[int], int] = {}
         kinds = [groups.setdefault(self._groups[one], len(groups)) for one in order]
         return {
             "letters": [" ".join(alike) for _, alike in groupby(letters, itemgetter(0))],
+            "runs": "".join(runs),
+            "holed": self._holed,
             "patterns": list(self._patterns),
             "groups": list(map(sorted, groups)),
             "chains": list(self._chains.items()),
@@ -218,6 +257,11 @@ class _Found:
             "glued": _text("B", map(self._glued.__getitem__, order)),
             "least": _text("B", map(self._least.__getitem__, order)),
         }
+
+    def _is_run(self, letters: str) -> bool:
+        """Whether a spelling is a run of one letter, which no word is glued to."""
+        spelling = self._numbers[letters]
+        return len(letters) == 1 and self._least[spelling] > 1 and not self._glued[spelling]
 
 
 def _text(code: Literal["B", "I", "i"], numbers: Iterable[int]) -> str:

@@ -9,7 +9,7 @@ from model.policy.patterns import parts_of
 
 def chained(word: str, pieces: list[tuple[str, int]]) -> set[str]:
     """The terms in chains; each term at a place of the squeezed word."""
-    squeezed, places = squeeze(word)
+    squeezed, places, _ = squeeze(word)
     found = []
     for number, (term, begin) in enumerate(pieces):
         (part,) = parts_of(term)

@@ -139,6 +139,27 @@ def test_masks_cover_letters() -> None:
         assert found(text) == set(), text
 
 
+def test_a_sign_covers_a_letter_whatever_the_words_beside_end_with() -> None:
+    for text in ("b-ot", "grab b-ot", "b-ot two", "b b-ot t", "b-ottt, x", "BO=T", "old big tr=e"):
+        assert found(text) in ({"boot"}, {"old ... tree"}), text
+    for text in ("bb-ot", "b-t", "x-b-ot", "b-o t", "pl-mage", "12 p-ars", "ca-e"):
+        assert found(text) == set(), text
+    assert terms(TermMatcher(["apple"]), "ap-le") == {0}
+    assert terms(TermMatcher(["apple"]), "a-le") == set()
+    assert terms(TermMatcher(["+boot"]), "b-ot") == set(), "it is no word alone"
+
+
+def test_words_of_one_letter_in_a_row() -> None:
+    matcher = TermMatcher(["=xxx", "lil ... tree", "ooo", "boot"])
+    for text, expected in {
+        "xxx": {0}, "a, xxxxx": {0}, "x x x": {0}, "xx": set(), "a xxx": set(), "x": set(),
+        "lil tree": {1}, "IIII big tree": {1}, "il tree": set(), "l i l tree": {1},
+        "ooo": {2}, "ooooboot": {2, 3}, "oo boot": {3}, "o0o": {2}, "bootooo": {2, 3},
+    }.items():  # fmt: skip
+        assert terms(matcher, text) == expected, text
+    assert terms(TermMatcher(["xxx"]), "a xxxx b") == {0}, "the only term"
+
+
 def test_numbers_are_no_letters() -> None:
     matcher = TermMatcher(["tit", "boot"])
     for text in ("request 717", "717", "a 717 b", "8007", "t 717", "room 8007, b", "test 1717"):

@@ -1,5 +1,7 @@
 """Texts are folded to plain letters, and their tokens to letters without gaps."""
 
+from operator import mul
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -127,12 +129,11 @@ def test_scripts_without_spaces_are_words_beside_others() -> None:
 
 def test_gaps() -> None:
     (normalized,) = normalize("a-b c, d\ne;f - g")
-    assert normalized.gaps == [
+    assert list(normalized.gaps) == [
         Gap.TAG, Gap.COVER, Gap.SPACE, Gap.TAG, Gap.LINE, Gap.COVER_TAG, Gap.SPACE, Gap.TAG,
     ]  # fmt: skip
     lettered, _ = normalize("a 22 b 22\nc--d")
-    assert lettered.gaps[1:] == [Gap.NUMBER, Gap.NUMBER_LINE, Gap.SIGN, Gap.TAG]
-    assert lettered.breaks == [1, 2, 3, 3, 4]
+    assert list(lettered.gaps[1:]) == [Gap.NUMBER, Gap.NUMBER_LINE, Gap.SIGN, Gap.TAG]
 
 
 @settings(max_examples=200, deadline=None)
@@ -141,11 +142,27 @@ def test_places_map_squeezed_letters_to_raw_ones(text: str) -> None:
     for normalized in normalize(fold(text)):
         assert len(normalized.places) == len(normalized.squeezed) + 1
         assert normalized.places[-1] == len(normalized.raw)
-        assert normalized.places == sorted(set(normalized.places)) or normalized.raw == ""
+        places, letters = normalized.places, normalized.squeezed
+        assert list(places) == sorted(set(places))
+        lengths = [places[at + 1] - places[at] for at in range(len(letters))]
+        assert "".join(map(mul, letters, lengths)) == normalized.row
+        assert [at for at, length in enumerate(lengths) if length > 1] == normalized.runs
         tokens = [
             normalized.raw[a:b] for a, b in zip(normalized.starts, normalized.ends, strict=False)
         ]
         assert "".join(tokens) == normalized.raw
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(alphabet="ab1 ,-'$é", max_size=30))
+def test_matches_begin_and_end_where_a_token_does_within_a_run(text: str) -> None:
+    for normalized in normalize(fold(text)):
+        starts, ends, places = set(normalized.starts), set(normalized.ends), normalized.places
+        begins, stops = normalized.bounds
+        for at in range(len(normalized.squeezed)):
+            run = range(places[at], places[at + 1])
+            assert begins[at] == (not starts.isdisjoint(run))
+            assert stops[at + 1] == (not ends.isdisjoint(letter + 1 for letter in run))
 
 
 @settings(max_examples=100, deadline=None)
