@@ -35,9 +35,13 @@ A half behind a number would be read with it: 17\u00bd as 171.
 """
 
 _MAX_NUMBER = 9999
-_DRAWN_LETTERS = re.compile(
-    r"(?:COMBINING )?LATIN |GREEK |CYRILLIC |REGIONAL |.*(?:SQUARED|CIRCLED) LATIN "
-)
+_LETTERS = ("LATIN ", "COMBINING LATIN ", "GREEK ", "CYRILLIC ", "REGIONAL ")
+_DRAWN_LETTERS = ("SQUARED LATIN ", "CIRCLED LATIN ")
+"""What the names of letters begin with or have, of which there may be plain ones."""
+
+_IDEOGRAPHS = range(0x3400, 0xA000)
+"""Most of the many characters that a text may have."""
+
 _HIRAGANA = range(0x3041, 0x3097)
 _TO_KATAKANA = 0x60
 _FROM_KANA_ON = 0x3040
@@ -100,7 +104,13 @@ class _Characters(dict[str, str]):
     """What characters are read as, filled on first use of each."""
 
     def __missing__(self, char: str) -> str:
-        if _WHOLE_WORDS.match(char):
+        if (
+            ord(char) in _IDEOGRAPHS
+            and unicodedata.category(char) == "Lo"
+            and (char not in _confusables())
+        ):
+            read = char  # what would be found out below, in a fifth of the time
+        elif _WHOLE_WORDS.match(char):
             read = "*"
         elif ord(char) in _SYLLABLES:
             read = _open_syllable(char)
@@ -139,7 +149,7 @@ def _look_alike(char: str, name: str, category: str) -> str:
             return one.lower()
     if char in _ALSO_ALIKE:
         return _ALSO_ALIKE[char]
-    if _DRAWN_LETTERS.match(name):
+    if name.startswith(_LETTERS) or any(map(name.__contains__, _DRAWN_LETTERS)):
         letters = anyascii(char).lower()
         if letters.isalpha():
             return letters
@@ -197,8 +207,11 @@ class _LooksOtherIfSmall(dict[str, bool]):
     """Whether a character in lower case looks like another letter; filled on first use."""
 
     def __missing__(self, char: str) -> bool:
+        small = char.lower()
         is_sigma = char == "\u03a3"  # its lower case depends on its place in a word
-        self[char] = differs = is_sigma or not _is_alike(fold(char), fold(char.lower()))
+        self[char] = differs = is_sigma or (
+            small != char and not _is_alike(fold(char), fold(small))
+        )
         return differs
 
 
