@@ -53,6 +53,9 @@ SLOWEST = [
     [*4 * ["ß"], *4 * ["pen is "], "1a", "$", "㍿", "Β", "\n", "Ⅻ", "~", "|"],
     [*4 * ["ß"], *"０█👧½-$岁Β\nⅹ|", "pen is ", "살1", "6 yers old, "],
     ["!", ";", "girl ", "t1t", "pen is ", "_", "p*n*s ", "xviii years old", "Б", "?", "pen is "],
+    ["年龄13", "\n", "pen is ", "s@x ", "Ⅻ", "살1", "👧"],
+    ["7yo살고3l!裸𝓃‹ㅔ]Ⅻ1<"],
+    ["pen is yo살고3살 lᑎ裸c$mㅔ]Ⅻ1<"],
     ["👧", "t1t", "|", "Ⓐ", "breasts growth ", "head tilt ", "br ass", "n u d e ", "@$$ n!pp|3 "],
 ]
 """The pieces of the slowest mixtures that searches found: of 260 pieces and of
