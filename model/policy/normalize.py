@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from enum import IntEnum
 from functools import cached_property
-from itertools import accumulate, compress, count, groupby, pairwise
+from itertools import accumulate, compress, count, groupby
 from operator import add
 from typing import NamedTuple
 
@@ -72,6 +72,9 @@ _TO_MASKS = str.maketrans("@$!", "***")
 _NUMBER = re.compile(
     r"[0-9oil](?<![^\W_].)(?:(?<=[0-9])|(?=[oil]{0,2}[0-9]))[0-9oil]{0,5}(?![^\W_])"
 )
+_LEADING_ZEROS = re.compile(r"0(?<![^\W_].)(?<!\d[.,:/-].)0*(?=[1-9])")
+"""Not those of 18.04 and 2026-01-05."""
+
 _BARE_NUMBER = re.compile(r"[0-9](?<![^\W_].)[0-9]+(?![^\W_])")
 _CJK_DIGITS = {
     "ー": 1, "一": 1, "ニ": 2, "二": 2, "三": 3, "四": 4, "五": 5, "六": 6, "七": 7, "ハ": 8,
@@ -94,6 +97,7 @@ _CJK_AGE = re.compile(rf"年{_GAP}([齢龄齡])((?:{_GAP}{_NUMERAL}){{1,3}})")
 
 _DIGIT = re.compile(r"[0-9]")
 
+_RUN = re.compile(r"([^0-9*])\1+")
 _UNSQUEEZED = "0123456789*"
 _LETTER_BYTES = 3
 """Bytes of the number of a letter in Unicode that are not always zero."""
@@ -185,9 +189,17 @@ def _differences(row: str) -> bytes:
 
 
 def squeeze_runs(letters: str) -> tuple[str, tuple[int, ...]]:
-    """Reduce every run of one letter; also return the lengths of the runs."""
-    squeezed, places, _ = squeeze(letters)
-    return squeezed, tuple(end - begin for begin, end in pairwise(places))
+    """Reduce every run of one letter; also return the lengths of the runs.
+
+    As `squeeze`, faster for a word.
+    """
+    squeezed, runs, done = "", list[int](), 0
+    for run in _RUN.finditer(letters):
+        begin, end = run.span()
+        squeezed += letters[done : begin + 1]
+        runs += [*[1] * (begin - done), end - begin]
+        done = end
+    return squeezed + letters[done:], (*runs, *[1] * (len(letters) - done))
 
 
 class NormalizedText:
@@ -310,6 +322,7 @@ def normalize(text: str) -> Iterator[NormalizedText]:
     numbered = _matching_parts(numbered, _DIGIT)
     if numbered:
         numbers = _NUMBER.sub(lambda match: match[0].translate(_AS_DIGITS), numbered)
+        numbers = _LEADING_ZEROS.sub("", numbers)
         yield NormalizedText(numbers, _WORDS, reads_digits=True)
     signed = _matching_parts(lettered, _HAS_SIGNS)
     if signed:

@@ -111,14 +111,26 @@ class TermPart(NamedTuple):
                 yield written, True
         for written in _plurals(self):
             yield written, False
+        if self._has_plural():
+            for written in _with_stars(f"{letters}s", longest=1):
+                yield written, False
 
     def holed(self) -> Iterator[tuple[str, str]]:
-        """The letters before and after each inner one that a dash or dot may cover."""
+        """The letters before and after each inner one that a dash or dot may cover.
+
+        Also of the plural, whose last inner one is the last of the word.
+        """
         word = self.tokens[0]
         is_long = _is_word(self.tokens) and len(word) >= _MIN_HOLED_LETTERS
         if is_long and not (self.ends_tag or self.needs_no_spaces or self.is_only_glued):
-            for hole in range(1, len(word) - 1):
-                yield word[:hole], word[hole + 1 :]
+            for written in (word, f"{word}s") if self._has_plural() else (word,):
+                for hole in range(1, len(written) - 1):
+                    yield written[:hole], written[hole + 1 :]
+
+    def _has_plural(self) -> bool:
+        """Whether it is one word whose plural is masked like itself."""
+        may_be_masked = not (self.ends_tag or self.needs_no_spaces or self.is_open_before)
+        return may_be_masked and _is_word(self.tokens) and self.tokens[0][-1] != "s"
 
 
 def parts_of(term: str) -> list[TermPart]:
@@ -199,11 +211,16 @@ def _masked(part: TermPart) -> Iterator[str]:
             yield "".join([*syllables[:at], "*", *syllables[at + 1 :]])
     elif _is_word(part.tokens) and not part.is_open_before:
         longest = len(word) - 2 if len(word) >= _MIN_LONG_MASK_LETTERS else 1
-        for length in range(1, longest + 1):
-            for at in range(1, len(word) - length):
-                yield word[:at] + "*" * length + word[at + length :]
-        for vowels in _VOWELS:
-            yield word[0] + word[1:-1].translate(vowels) + word[-1]
+        yield from _with_stars(word, longest)
+
+
+def _with_stars(word: str, longest: int) -> Iterator[str]:
+    """The word with up to so many stars in a row in place of inner letters, or of all vowels."""
+    for length in range(1, longest + 1):
+        for at in range(1, len(word) - length):
+            yield word[:at] + "*" * length + word[at + length :]
+    for vowels in _VOWELS:
+        yield word[0] + word[1:-1].translate(vowels) + word[-1]
 
 
 # -- matches in a text ---------------------------------------------------------------------------

@@ -10,6 +10,7 @@ GLUED = [
     "preschoolnude", "juniorhighnude", "kindnackt", "nacktkind", "menordesnuda", "kindersex",
     "девочкаголая", "голаяшкольница", "minorennenuda", "裸萝莉", "tinyminornude",
     "nud3minor", "nudem1nor", "m*nornude", "n*dem*nor", "nudеmіnor", "ｎｕｄｅｍｉｎｏｒ",
+    "smallgirlsex", "sexsmallgirl",
     "n u d e m i n o r", "NudeMinor", "SexyMinorGirl", "n@kedm1nor", "m1norg1rlnude",
 ]  # fmt: skip
 PERSONS = [
@@ -17,6 +18,8 @@ PERSONS = [
     "slutty minor", "menor", "fifth form girl", "8th form pupil", "aluna do 7º ano",
     "十 四 歳", "十八 歳 未満", "十、四、歳", "拾 四 才", "年齢 十四",
     "sie ist vierzehn", "gerade 13 geworden", "wird bald 14", "12ème anniversaire", "je jí 14",
+    "minor (person)", "inf*nts", "t*ens", "te#nagers", "k*ds", "little g*rls", "t_ddlers",
+    "inf-nts",
     "alumna de 2º de ESO", "dziewczyna lat 14", "elev i sjuan", "十四の娘", "14の少女",
 ]  # fmt: skip
 """Each beside "nude"."""
@@ -59,6 +62,10 @@ def test_things_and_places_with_a_loaded_word_pass(policy: Policy) -> None:
     things = [
         "nipple fitting", "nude pumps", "spread eagle emblem", "cleavage of a crystal",
         "pornichet", "fingering guitar", "hooker furniture", "orgasmic taste",
+        "put a hat on the cat",
+        "put as much as you can", "put-in", "the pen lies on the desk", "nut ten", "sum at a table",
+        "just that", "nose job", "long exposures", "point of insertion", "free use license",
+        "g-string guitar", "spread eagle logo",
     ]  # fmt: skip
     assert [text for text in things if rule_of(policy, text, "safe")] == []
 
