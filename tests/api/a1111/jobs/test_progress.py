@@ -33,9 +33,9 @@ def test_progress_follows_the_job(
     assert (progress["current_task"], progress["textinfo"]) == (job_id, "0 jobs ahead")
     worker.claim(job_id)
     worker.step(job_id, 5, 20)
-    for preview in (b"older", b"newer"):
+    for step, preview in ((4, b"older"), (5, b"newer")):
         image = "data:image/webp;base64," + base64.b64encode(preview).decode()
-        worker.report(job_id, "preview", {"image": image, "step": 5, "index": 0})
+        worker.report(job_id, "preview", {"image": image, "step": step, "index": 0})
     worker.report(job_id, "preview", {"as": "another release writes it"})
     worker.step(job_id, 6, 20)
     progress = read_progress(client)
