@@ -104,24 +104,24 @@ def _check_model_names(value: str) -> str:
     return value
 
 
-def _check_origins(value: str) -> str:
-    for number, origin in enumerate(split_commas(value), 1):
-        if not _ORIGIN.fullmatch(origin):
+def _check_entries(value: str, entry: re.Pattern[str], kind: str, form: str) -> str:
+    """Check a list; the message tells an entry that is wrong by its number."""
+    for number, item in enumerate(split_commas(value), 1):
+        if not entry.fullmatch(item):
             raise ValueError(
-                f"has an entry that is not an origin, number {number}: an origin is like "
-                "https://art.example:8000, in small letters, without a path or *"
+                f"has an entry that is not {kind}, number {number}: {kind} is like {form}"
             )
     return value
+
+
+def _check_origins(value: str) -> str:
+    form = "https://art.example:8000, in small letters, without a path or *"
+    return _check_entries(value, _ORIGIN, "an origin", form)
 
 
 def _check_hosts(value: str) -> str:
-    for number, host in enumerate(split_commas(value), 1):
-        if not _HOST.fullmatch(host):
-            raise ValueError(
-                f"has an entry that is not a host, number {number}: a host is like art.example, "
-                "in small letters, without a port"
-            )
-    return value
+    form = "art.example, in small letters, without a port"
+    return _check_entries(value, _HOST, "a host", form)
 
 
 def _check_webhook_secrets(value: SecretStr) -> SecretStr:
